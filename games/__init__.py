@@ -1,0 +1,38 @@
+"""Constant-sum preference games: tables, solvers, exact equilibria, measures, the zoo, plots.
+
+Knows nothing of language models. A *game* is a payoff table (or a batch of them), a *solver* a frozen dataclass that
+yields Steps, ``solve`` plays one on the other, ``nash`` finds the equilibrium exactly.
+"""
+
+if __name__ == "games":
+    raise ImportError("import nashward.games, not games: this folder is a part of the package (pip install -e .)")
+
+from . import plots as plots
+from . import zoo as zoo
+from .driver import drive as drive
+from .equilibrium import Equilibrium as Equilibrium
+from .equilibrium import nash as nash
+from .game import ConstantSumGame as ConstantSumGame
+from .game import PreferenceGame as PreferenceGame
+from .game import Profile as Profile
+from .load import load as load
+from .measures import duality_gap as duality_gap
+from .measures import kl_divergence as kl_divergence
+from .measures import total_variation as total_variation
+from .policy import Blend as Blend
+from .policy import Policy as Policy
+from .solve import Solution as Solution
+from .solve import SolverError as SolverError
+from .solve import Status as Status
+from .solve import linear as linear
+from .solve import solve as solve
+from .solve import uniform as uniform
+from .solvers import ALL as SOLVERS
+from .solvers import MWU as MWU
+from .solvers import ExtraGradient as ExtraGradient
+from .solvers import MagneticMirrorDescent as MagneticMirrorDescent
+from .solvers import OptimisticMWU as OptimisticMWU
+from .step import Solver as Solver
+from .step import Step as Step
+from .tables import Tables as Tables
+from .tables import exact as exact

@@ -1,0 +1,39 @@
+"""The one driver: it plays any solver on any executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .policy import Policy
+from .step import Solver, Step
+
+
+def drive(
+    solver: Solver,
+    start: Policy,
+    reference: Policy,
+    execute: Callable[[Step], Policy],
+    record: Callable[[Step, Policy], bool],
+    iterations: int,
+) -> Policy:
+    """Play ``solver`` for ``iterations`` iterates and return the last one.
+
+    Args:
+        solver: any object with ``play(start, reference)``, see :class:`Solver`.
+        start, reference: handles made by the executor.
+        execute: carries out one Step and returns a handle on the policy that it made.
+        record: is told every Step and its policy; returns True to stop.
+        iterations: how many Steps with ``last`` to make; half steps do not count.
+    """
+    if not callable(getattr(solver, "play", None)):
+        raise TypeError(f"a solver needs a method play(start, reference) that yields Steps; got {solver!r}")
+    play = solver.play(start, reference)
+    policy, done = start, 0
+    step = next(play)
+    while done < iterations:
+        policy = execute(step)
+        done += step.last
+        if record(step, policy) or done == iterations:
+            break
+        step = play.send(policy)
+    return policy

@@ -1,0 +1,201 @@
+"""Constant-sum games: a symmetric table of win probabilities, or any table of payoffs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+
+class Profile(NamedTuple):
+    """A policy for each player of an ``n x m`` game: ``row`` [..., n] and ``column`` [..., m]."""
+
+    row: Tensor
+    column: Tensor
+
+
+Players: TypeAlias = tuple[Tensor, ...]  # one tensor a player whose policy is sought: (pi,) or (row, column)
+
+
+class PreferenceGame:
+    """A symmetric constant-sum game over ``n`` actions, or a batch of them.
+
+    .. math::  P_{ij} = \\Pr(i \\succ j), \\qquad P + P^\\top = 1, \\qquad \\text{value } 1/2
+
+    Args:
+        P: [..., n, n] probabilities that the row action beats the column action; numpy or torch, held as float64
+            on the device it came from. Rounding in P + P^T below ``tolerance`` is removed.
+        labels: ``n`` distinct names of the actions (default "0", "1", ...).
+        tolerance: how far P + P^T may be from 1.
+
+    Raises:
+        ValueError: not square, an entry that is not finite or out of [0, 1], P + P^T != 1 (the entry is named),
+            labels that are repeated or not ``n``.
+
+    Example:
+        >>> game = PreferenceGame([[0.5, 0.9], [0.1, 0.5]], labels=["a", "b"])
+        >>> game.win_rate(torch.tensor([0.5, 0.5]))
+        tensor([0.7000, 0.3000], dtype=torch.float64)
+    """
+
+    total = 1.0
+
+    def __init__(self, P: Any, labels: Sequence[str] | None = None, *, tolerance: float = 1e-6):
+        table = _table(P)
+        if table.shape[-1] != table.shape[-2]:
+            raise ValueError(f"a preference game needs a square table [..., n, n], got shape {_shape(table)}")
+        self.labels = _labels(labels, table.shape[-1], "action")
+        _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
+        off = table + table.mT - 1
+        wrong = off.abs() > tolerance
+        if wrong.any():
+            *batch, i, j = wrong.nonzero()[0].tolist()
+            where = f" of game {tuple(batch)}" if batch else ""
+            raise ValueError(
+                f"P + P^T must be 1{where}: P[{self.labels[i]}, {self.labels[j]}] = {table[(*batch, i, j)]:g} and "
+                f"P[{self.labels[j]}, {self.labels[i]}] = {table[(*batch, j, i)]:g} sum to "
+                f"{1 + off[(*batch, i, j)]:g} (the diagonal is 1/2)"
+            )
+        self.P = 0.5 + (table - table.mT) / 2
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many actions each player whose policy is sought has: one entry, the game is symmetric."""
+        return (self.P.shape[-1],)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.P.shape[:-2]
+
+    @property
+    def device(self) -> torch.device:
+        return self.P.device
+
+    def win_rate(self, policy: Any) -> Tensor:
+        """P(y beats mu) for every action y: ``P mu``, [..., n]."""
+        return _apply(self.P, torch.as_tensor(policy, dtype=torch.float64, device=self.device))
+
+    def payoffs(self, opponents: Players) -> Players:
+        """The payoff of each action against the opponents' policies, for each player: ``(P mu,)``."""
+        return (self.win_rate(opponents[0]),)
+
+    def players(self, policy: Any) -> Players:
+        return (_policy(policy, self.P.shape[-1], self.device, "policy"),)
+
+    def profile(self, players: Players) -> Tensor:
+        return players[0]
+
+    def __repr__(self) -> str:
+        return f"PreferenceGame({_shape(self.P)})"
+
+
+class ConstantSumGame:
+    """A two-player game in which the payoffs always sum to ``total``, or a batch of them.
+
+    Args:
+        payoff: [..., n, m], what the row player gets; the column player gets ``total - payoff``.
+        total: the constant sum (0: a zero-sum game).
+        row_labels, column_labels: distinct names of the actions.
+
+    Raises:
+        ValueError: fewer than two dimensions, an entry that is not finite, labels that are repeated or too few.
+
+    Example:
+        >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+        >>> game.payoffs((torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5])))[0]
+        tensor([1., 0.], dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        payoff: Any,
+        total: float = 1.0,
+        row_labels: Sequence[str] | None = None,
+        column_labels: Sequence[str] | None = None,
+    ):
+        self.payoff = _table(payoff)
+        self.total = float(total)
+        self.row_labels = _labels(row_labels, self.payoff.shape[-2], "row")
+        self.column_labels = _labels(column_labels, self.payoff.shape[-1], "column")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.payoff.shape[-2], self.payoff.shape[-1])
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.payoff.shape[:-2]
+
+    @property
+    def device(self) -> torch.device:
+        return self.payoff.device
+
+    def payoffs(self, opponents: Players) -> Players:
+        """The payoff of each row action against the column policy, and of each column action against the row policy."""
+        row, column = opponents
+        return _apply(self.payoff, column), self.total * row.sum(-1, keepdim=True) - _apply(self.payoff.mT, row)
+
+    def players(self, policy: Any) -> Players:
+        if not (isinstance(policy, tuple | list) and len(policy) == 2):
+            raise ValueError(f"an n x m game needs a pair (row, column) of policies, got {type(policy).__name__}")
+        return tuple(
+            _policy(p, n, self.device, side)
+            for p, n, side in zip(policy, self.sizes, ("row policy", "column policy"), strict=True)
+        )
+
+    def profile(self, players: Players) -> Profile:
+        return Profile(*players)
+
+    def __repr__(self) -> str:
+        return f"ConstantSumGame({_shape(self.payoff)}, total={self.total:g})"
+
+
+Game: TypeAlias = PreferenceGame | ConstantSumGame
+
+
+def _apply(table: Tensor, policy: Tensor) -> Tensor:
+    return (table @ policy.to(torch.float64).unsqueeze(-1)).squeeze(-1)
+
+
+def _shape(table: Tensor) -> str:
+    return "[" + ", ".join(map(str, table.shape)) + "]"
+
+
+def _table(values: Any) -> Tensor:
+    table = torch.as_tensor(values)
+    if table.is_complex() or table.dtype == torch.bool:
+        raise ValueError(f"a payoff table holds real numbers, got {table.dtype}")
+    table = table.to(torch.float64)
+    if table.ndim < 2 or 0 in table.shape:
+        raise ValueError(f"a payoff table has shape [..., n, m] with n, m >= 1, got shape {_shape(table)}")
+    _refuse(~table.isfinite(), table, "is not a finite number", None, None)
+    return table
+
+
+def _refuse(wrong: Tensor, table: Tensor, what: str, rows: Sequence[str] | None, columns: Sequence[str] | None) -> None:
+    if wrong.any():
+        *batch, i, j = wrong.nonzero()[0].tolist()
+        where = ", ".join([*map(str, batch), rows[i] if rows else str(i), columns[j] if columns else str(j)])
+        raise ValueError(f"entry [{where}] of the payoff table {what}: {table[(*batch, i, j)].item():g}")
+
+
+def _labels(labels: Sequence[str] | None, n: int, what: str) -> tuple[str, ...]:
+    names = tuple(map(str, labels)) if labels is not None else tuple(map(str, range(n)))
+    if len(names) != n:
+        raise ValueError(f"expected {n} {what} labels, got {len(names)}")
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < n else []
+    if repeated:
+        raise ValueError(f"{what} labels must be distinct, repeated: {', '.join(repeated)}")
+    return names
+
+
+def _policy(policy: Any, n: int, device: torch.device, what: str) -> Tensor:
+    row = torch.as_tensor(policy, dtype=torch.float64, device=device)
+    if row.ndim == 0 or row.shape[-1] != n:
+        raise ValueError(f"the {what} must have shape [..., {n}], got {_shape(row)}")
+    if not row.isfinite().all() or (row < -1e-12).any() or ((row.sum(-1) - 1).abs() > 1e-6).any():
+        raise ValueError(f"the {what} must hold probabilities that sum to 1, got {row.tolist()}")
+    row = row.clamp_min(0)
+    return row / row.sum(-1, keepdim=True)

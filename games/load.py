@@ -1,0 +1,114 @@
+"""Payoff tables from files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from .game import ConstantSumGame, Game, PreferenceGame
+
+
+def load(path: str | Path, total: float | None = None) -> Game:
+    """Read a payoff table.
+
+    - ``.csv``: labels in the first row and column (or none at all, where every cell is a number);
+    - ``.npz``: an array ``P`` (or the only array), and optionally ``labels``;
+    - ``.parquet``: one column of labels, then one column an action (needs pyarrow, in the ``llm`` extra).
+
+    Args:
+        path: the file.
+        total: None reads a preference game, P + P^T = 1; a number reads the row player's payoffs of a constant-sum
+            game whose payoffs sum to it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another file type, a cell that is no number, ragged rows, repeated labels, or a table that is
+            not the game asked for. The entry is named.
+
+    Example:
+        >>> from nashward import games
+        >>> games.load("tests/games/tables/cycle.csv").labels
+        ('rock', 'paper', 'scissors')
+    """
+    file = Path(path)
+    if not file.is_file():
+        what = "is a folder, not a file" if file.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{file} {what}; expected a payoff table (.csv, .npz or .parquet)")
+    readers = {".csv": _csv, ".npz": _npz, ".parquet": _parquet}
+    if file.suffix.lower() not in readers:
+        raise ValueError(f"{file} is of an unknown type {file.suffix!r}; expected .csv, .npz or .parquet")
+    table, rows, columns = readers[file.suffix.lower()](file)
+    try:
+        if total is not None:
+            return ConstantSumGame(table, total, rows, columns)
+        if table.ndim == 2 and table.shape[0] != table.shape[1]:
+            raise ValueError(
+                f"a preference game needs a square table, got {table.shape[0]} x {table.shape[1]}; "
+                "for a game of two different players give the total of the payoffs"
+            )
+        game = PreferenceGame(table, rows)
+        if rows is not None and columns is not None and rows != columns:
+            wrong = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
+            raise ValueError(f"row and column labels must be the same in the same order, got {wrong[0]} and {wrong[1]}")
+        return game
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+_Read = tuple[np.ndarray, list[str] | None, list[str] | None]
+
+
+def _csv(file: Path) -> _Read:
+    with file.open(newline="", encoding="utf-8-sig") as handle:
+        lines = [row for row in csv.reader(handle) if any(cell.strip() for cell in row)]
+    if not lines:
+        raise ValueError(f"{file} is empty; expected labels in the first row and column, and numbers")
+    if all(_number(cell) is not None for cell in lines[0]):
+        rows, columns, cells = None, None, lines
+    else:
+        columns = [cell.strip() for cell in lines[0][1:]]
+        rows = [row[0].strip() for row in lines[1:]]
+        cells = [row[1:] for row in lines[1:]]
+    width = len(columns) if columns is not None else len(lines[0])
+    table = np.empty((len(cells), width))
+    for i, row in enumerate(cells):
+        name = rows[i] if rows else str(i)
+        if len(row) != width:
+            raise ValueError(f"{file}: row {name} has {len(row)} numbers, expected {width}")
+        for j, cell in enumerate(row):
+            value = _number(cell)
+            if value is None:
+                column = columns[j] if columns else str(j)
+                raise ValueError(f"{file}: entry [{name}, {column}] is not a number: {cell!r}")
+            table[i, j] = value
+    return table, rows, columns
+
+
+def _npz(file: Path) -> _Read:
+    with np.load(file, allow_pickle=False) as arrays:
+        names = [name for name in arrays.files if name != "labels"]
+        key = "P" if "P" in names else names[0] if len(names) == 1 else None
+        if key is None:
+            raise ValueError(f"{file} must hold an array P (and optionally labels), it holds {', '.join(arrays.files)}")
+        labels = [str(label) for label in arrays["labels"]] if "labels" in arrays.files else None
+        return np.asarray(arrays[key], dtype=np.float64), labels, labels
+
+
+def _parquet(file: Path) -> _Read:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise ValueError(f'{file}: reading parquet needs pyarrow: pip install "nashward[llm]"') from None
+    table = parquet.read_table(file)
+    rows = [str(label) for label in table.column(0).to_pylist()]
+    columns = list(table.column_names[1:])
+    return np.stack([table.column(c).to_numpy().astype(np.float64) for c in columns], axis=1), rows, columns
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None

@@ -1,0 +1,54 @@
+"""Measures of a policy: pure functions of tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .game import Game
+
+
+def duality_gap(game: Game, policy: Any) -> Tensor:
+    """How much both players could gain by best responses; 0 exactly at a Nash equilibrium.
+
+    For a symmetric game whose two players both play pi
+
+    .. math::  gap(\\pi) = \\max_p P(p \\succ \\pi) - \\min_p P(\\pi \\succ p) = 2 (\\max_y (P \\pi)_y - 1/2)
+
+    and for an ``n x m`` game the gap of the pair (row, column). Exploitability is half of it.
+
+    Args:
+        game: a game or a batch of games.
+        policy: [..., n] probabilities; for an ``n x m`` game a pair (row, column).
+
+    Returns:
+        [...], in units of the payoff.
+
+    Raises:
+        ValueError: a policy of another shape, or that is no distribution.
+
+    Source: arXiv 2405.00675, section 3 (the duality gap of SPPO).
+
+    Example:
+        >>> from nashward import games
+        >>> games.duality_gap(games.zoo.rock_paper_scissors(), [1.0, 0.0, 0.0])
+        tensor(1., dtype=torch.float64)
+    """
+    players = game.players(policy)
+    if len(players) == 1:  # the two players of a symmetric game are alike; centred, so that rounding stays near 1e-17
+        return 2 * (game.payoffs(players)[0] - game.total / 2).amax(-1)
+    best = [payoff.amax(-1) for payoff in game.payoffs(players)]
+    return best[0] + best[1] - game.total
+
+
+def total_variation(p: Tensor, q: Tensor) -> Tensor:
+    """Half the sum of absolute differences of two distributions, [...] in [0, 1]."""
+    return (torch.as_tensor(p) - torch.as_tensor(q)).abs().sum(-1) / 2
+
+
+def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p || q) in nats, [...]; 0 log 0 = 0, infinite where q misses mass that p has."""
+    p, q = torch.as_tensor(p), torch.as_tensor(q)
+    return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)

@@ -1,0 +1,43 @@
+"""Multiplicative weights (Hedge) in self-play: what SPPO idealises."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from itertools import count
+
+from ..policy import Policy
+from ..step import Step
+from .schedule import Schedule, at, check
+
+
+@dataclass(frozen=True)
+class MWU:
+    """Multiplicative weights against oneself.
+
+    .. math::  \\pi_{t+1}(y) \\propto \\pi_t(y) \\exp(step \\cdot P(y \\succ \\pi_t))
+
+    The *average* of pi_1 .. pi_T has a duality gap of at most ``step / 4 + 2 C / (step T)`` with
+    C = max_y -log pi_1(y); see :class:`nashward.theory.MWUAverage`. The *last* iterate circles an interior Nash
+    and moves away from it.
+
+    Args:
+        step: the step size (SPPO's eta = 1/beta), or a function of t = 1, 2, ...
+
+    Source: Freund & Schapire 1999; arXiv 2405.00675, equation 4.1.
+
+    Example:
+        >>> from nashward import games
+        >>> solution = games.solve(games.zoo.comal_cycle(), games.MWU(step=0.1), iterations=1000, start=[0.6, 0.3, 0.1])
+        >>> solution.average, solution.gaps["average"][-1]
+        (tensor([0.3652, 0.2712, 0.3636], dtype=torch.float64), tensor(0.0031, dtype=torch.float64))
+    """
+
+    step: Schedule = 0.5
+
+    def __post_init__(self) -> None:
+        check(self.step)
+
+    def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
+        for t in count(1):
+            x = yield Step(anchor=x, opponent=x, size=at(self.step, t))

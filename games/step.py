@@ -1,0 +1,63 @@
+"""One mirror step: what every solver yields and every executor carries out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .policy import Blend, Policy, affine
+
+_OPPONENT: Any = object()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One mirror step.
+
+    .. math::  \\log next(y) = \\sum_k w_k \\log \\pi_k(y) + size \\sum_j c_j P(y \\succ \\rho_j) + constant
+
+    Attributes:
+        anchor: the geometric blend of policies ``sum_k w_k log pi_k``; its weights sum to 1.
+        opponent: the linear blend ``sum_j c_j rho_j`` that the payoff is taken against; its weights sum to 1
+            and may be negative (optimism). None: no payoff, the step is a geometric mixture.
+        size: the step size, in nats per unit of win probability; 0 exactly when there is no opponent.
+        last: the new policy is an iterate that may be returned (False: a half step).
+        counts: the policy that was played in this step, which enters the average; the opponent when not given,
+            None when nothing was played.
+
+    Raises:
+        ValueError: weights that do not sum to 1, a size that is not finite, a size without an opponent.
+    """
+
+    anchor: Policy | Blend
+    opponent: Policy | Blend | None = None
+    size: float = 0.0
+    last: bool = True
+    counts: Policy | Blend | None = _OPPONENT
+
+    def __post_init__(self) -> None:
+        def fix(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        if not math.isfinite(self.size):
+            raise ValueError(f"a Step's size must be finite, got {self.size}")
+        if (self.opponent is None) != (self.size == 0):
+            given = "no opponent" if self.opponent is None else f"opponent {self.opponent!r}"
+            raise ValueError(f"a Step has an opponent exactly when its size is not 0, got size {self.size} and {given}")
+        if self.counts is _OPPONENT:
+            fix("counts", self.opponent)
+        for name in ("anchor", "opponent", "counts"):
+            if getattr(self, name) is not None:
+                fix(name, affine(getattr(self, name), f"a Step's {name}"))
+
+
+class Solver(Protocol):
+    """A frozen dataclass of hyperparameters with one method.
+
+    ``play`` is a generator: it yields Steps and is sent the policy that each one made. It must be deterministic,
+    because a run is resumed by playing it again against what was made before.
+    """
+
+    def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]: ...
