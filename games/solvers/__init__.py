@@ -5,4 +5,4 @@ from .magnetic_mirror_descent import MagneticMirrorDescent as MagneticMirrorDesc
 from .mwu import MWU as MWU
 from .optimistic_mwu import OptimisticMWU as OptimisticMWU
 
-ALL = (MWU, OptimisticMWU, ExtraGradient, MagneticMirrorDescent)
+SOLVERS = (MWU, OptimisticMWU, ExtraGradient, MagneticMirrorDescent)

@@ -16,7 +16,7 @@ class MagneticMirrorDescent:
     """Multiplicative weights drawn to the reference (the magnet).
 
     .. math::
-        \\pi_{t+1} \\propto (\\pi_t \\, ref^{step \\cdot \\tau} \\exp(step \\cdot P \\pi_t))^{1 / (1 + step \\cdot \\tau)}
+        \\pi_{t+1} \\propto (\\pi_t \\, ref^{s \\tau} \\exp(s \\, P \\pi_t))^{1 / (1 + s \\tau)}, \\quad s = step
 
     The last iterate converges linearly to the Nash of the game regularised by tau KL(. || ref), for steps of at
     most 4 tau by the theorem and far larger ones in practice. That point is *not* a Nash of P: its gap is at most

@@ -16,7 +16,7 @@ class OptimisticMWU:
     """Multiplicative weights that expect the next payoff to change as the last one did (one-sequence form).
 
     .. math::
-        \\pi_{t+1}(y) \\propto \\pi_t(y) \\exp(step (2 P(y \\succ \\pi_t) - P(y \\succ \\pi_{t-1}))), \\quad \\pi_0 = \\pi_1
+        \\pi_{t+1} \\propto \\pi_t \\exp(step \\, (2 P \\pi_t - P \\pi_{t-1})), \\quad \\pi_0 = \\pi_1
 
     With a constant step below ``1 / (sqrt(3) lam)``, where lam is the spectral radius of diag(nash) (P - 1/2), the
     last iterate converges to a unique interior Nash; the average's gap falls as 1/T.
