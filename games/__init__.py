@@ -27,8 +27,8 @@ from .solve import Status as Status
 from .solve import linear as linear
 from .solve import solve as solve
 from .solve import uniform as uniform
-from .solvers import SOLVERS as SOLVERS
 from .solvers import MWU as MWU
+from .solvers import SOLVERS as SOLVERS
 from .solvers import ExtraGradient as ExtraGradient
 from .solvers import MagneticMirrorDescent as MagneticMirrorDescent
 from .solvers import OptimisticMWU as OptimisticMWU
