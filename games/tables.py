@@ -24,7 +24,7 @@ def exact(game: Game, opponent: Sequence[tuple[float, Players]]) -> Players:
 def blended(weights: Sequence[float], policies: Sequence[Players]) -> Players:
     """``sum_k w_k policies[k]``, player by player."""
     sides = zip(*policies, strict=True)
-    return tuple(sum(w * side for w, side in zip(weights, members, strict=True)) for members in sides)  # type: ignore[misc]
+    return tuple(sum(w * side for w, side in zip(weights, members, strict=True)) for members in sides)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,26 @@
-"""placeholder"""
+"""Language models as players of preference games. Needs the ``llm`` extra: ``pip install "nashward[llm]"``.
+
+``SelfPlay`` plays any mirror-step solver of ``nashward.games``; ``oracles`` turns responses into tables of win
+probabilities; ``pocket`` holds two tiny models, so that all of it runs with no network and no GPU.
+"""
 
 if __name__ == "llm":
-    raise ImportError("import nashward.llm, not llm: the folder is a part of the package nashward (pip install -e .)")
+    raise ImportError("import nashward.llm, not llm: this folder is a part of the package (pip install -e .)")
+
+from importlib.util import find_spec as _find_spec
+
+for _package in ("transformers", "peft", "accelerate", "safetensors", "pyarrow"):
+    if _find_spec(_package) is None:
+        raise ImportError(f'nashward.llm needs {_package}: pip install "nashward[llm]"')
+
+from . import oracles as oracles
+from . import pocket as pocket
+from .fit import Fit as Fit
+from .mixture import Mixture as Mixture
+from .model import LanguageModel as LanguageModel
+from .model import Lora as Lora
+from .prompts import Prompt as Prompt
+from .prompts import read_prompts as read_prompts
+from .sampling import Sampling as Sampling
+from .selfplay import Run as Run
+from .selfplay import SelfPlay as SelfPlay

@@ -1,0 +1,321 @@
+"""The language-model executor: it carries a Step out as sampling, judging and a fit. It reads nothing but Steps."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from tqdm import tqdm
+
+from ..games import Policy, Step
+from . import regression
+from .fit import Fit, Group, MicroBatch, fit, measure, micro_batches
+from .folder import RunFolder, read_shard, write_lines, write_shard
+from .model import WEIGHTS, LanguageModel
+from .oracles import PreferenceOracle, preference_matrices
+from .prompts import Prompt
+from .sampling import Response, Sampling, sample, seed_of
+
+Stage = Literal["sample", "judge", "train"]
+SHARD = 64  # prompts in one file
+
+
+class StageDone(Exception):
+    """Raised when the executor was asked to go no further than a stage, and that stage is finished."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the executor needs besides the models; see ``SelfPlay`` for the meaning."""
+
+    responses: int = 5
+    sampling: Sampling = field(default_factory=Sampling)
+    fit: Fit = field(default_factory=Fit)
+    self_comparison: bool = False
+    prompts_per_iteration: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.responses < 2:
+            raise ValueError(
+                f"each prompt needs at least 2 responses to be compared with each other, got {self.responses}"
+            )
+        if self.prompts_per_iteration is not None and self.prompts_per_iteration < 1:
+            raise ValueError(f"prompts_per_iteration must be at least 1, got {self.prompts_per_iteration}")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a policy handle holds here: a name, unique in the run, and the folder of the adapter."""
+
+    label: str
+    folder: Path
+
+
+class Adapters:
+    """Carries Steps out on a language model.
+
+    For each member of the Step's opponent it draws K responses a prompt, asks the oracle for the tables of win
+    probabilities over all of them, scores them under the anchor's members, and fits
+
+        log pi_theta(y) - sum_k w_k log pi_k(y)  =  size * sum_j c_j P(y beats rho_j) + constant
+
+    on the union of the response sets. Each part is written to the run folder in shards that appear whole or not at
+    all, and is read from there if it is already complete: the same Steps on the same folder continue a run.
+
+    Args:
+        folder: the run folder.
+        prompts: all prompts of the run.
+        settings: sizes and seeds.
+        model, oracle: called when the model or the oracle is first needed, so that a stage loads only its own.
+        until: the stage of the first unfinished Step after which to stop (None: go on).
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        prompts: Sequence[Prompt],
+        settings: Settings,
+        model: Callable[[], LanguageModel],
+        oracle: Callable[[], PreferenceOracle],
+        until: Stage | None = None,
+    ):
+        self.folder, self.prompts, self.settings = folder, list(prompts), settings
+        self.model, self.oracle, self.until = model, oracle, until
+        self.done = 0  # iterates made
+        self.half = 0  # half steps since
+        self.drawn: dict[tuple[str, tuple[int, ...]], Path] = {}  # where a policy's responses to some prompts are
+        self.judged: dict[tuple[str, str, tuple[int, ...]], Path] = {}
+
+    def start(self, adapter: str | Path | None) -> Policy:
+        """The policy that the run starts from: the base, or the user's adapter."""
+        folder = self.folder / "start" / "adapter"
+        if not folder.is_dir():
+            self.model().start(folder, adapter)
+        return Policy(Adapter("start", folder), "start")
+
+    def execute(self, step: Step) -> Policy:
+        name = f"iteration-{self.done + 1:02d}" + ("" if step.last else f"-half-{self.half + 1}")
+        stage = self.folder / name
+        chosen = self._portion(self.done)
+        finished = (stage / "adapter" / WEIGHTS).exists()
+        opponents = [member.value for member in (step.opponent or step.anchor).members()]
+        for opponent in opponents:
+            self._draw(stage, opponent, chosen, skip=finished)
+        if self.until == "sample" and not finished:
+            raise StageDone(f"{name}: the responses are sampled")
+        for a, b in itertools.combinations_with_replacement(opponents, 2):
+            self._judge(stage, a, b, chosen, skip=finished)
+        if self.until == "judge" and not finished:
+            raise StageDone(f"{name}: the responses are judged")
+        if not finished:
+            self._train(stage, step, opponents, chosen)
+        self.done, self.half = (self.done + 1, 0) if step.last else (self.done, self.half + 1)
+        if self.until == "train" and not finished:
+            raise StageDone(f"{name}: the adapter is trained")
+        return Policy(Adapter(name, stage / "adapter"), name)
+
+    def _portion(self, iteration: int) -> tuple[int, ...]:
+        """The prompts of an iteration: all, or the next ones of an order that is shuffled for each pass."""
+        n, size = len(self.prompts), self.settings.prompts_per_iteration
+        if size is None or size >= n:
+            return tuple(range(n))
+        chosen: list[int] = []
+        first = iteration * size
+        while len(chosen) < size:
+            turn, offset = divmod(first + len(chosen), n)
+            order = list(range(n))
+            random.Random(seed_of(self.settings.seed, "prompts", turn)).shuffle(order)
+            chosen += order[offset : offset + size - len(chosen)]
+        return tuple(sorted(set(chosen)))
+
+    def _shards(
+        self, stage: Path, kind: str, name: str, chosen: tuple[int, ...], what: str
+    ) -> Iterator[tuple[Path, range]]:
+        """The files that are still to be written, each with the places of its prompts; under a progress bar."""
+        parts = [range(i, min(i + SHARD, len(chosen))) for i in range(0, len(chosen), SHARD)]
+        files = [(stage / kind / f"{name}.{i:05d}.parquet", part) for i, part in enumerate(parts)]
+        missing = [(file, part) for file, part in files if not file.exists()]
+        if not missing:
+            return
+        with tqdm(total=len(chosen), desc=f"{stage.name}: {what}", unit="prompt", disable=None) as bar:
+            bar.update(len(chosen) - sum(len(part) for _, part in missing))
+            for file, part in missing:
+                yield file, part
+                bar.update(len(part))
+
+    def _draw(self, stage: Path, policy: Adapter, chosen: tuple[int, ...], skip: bool) -> None:
+        if (policy.label, chosen) in self.drawn:
+            return
+        self.drawn[policy.label, chosen] = stage / "responses" / policy.label
+        if skip:
+            return
+        count, seed = self.settings.responses, self.settings.seed
+        for file, part in self._shards(stage, "responses", policy.label, chosen, f"sampling {policy.label}"):
+            model = self.model()
+            prompts = [self.prompts[chosen[i]] for i in part]
+            ids = [model.encode(prompt) for prompt in prompts]
+            seeds = [[seed_of(seed, stage.name, policy.label, p.id, k) for k in range(count)] for p in prompts]
+            with model.acting(policy.folder):
+                answers = sample(model, ids, seeds, self.settings.sampling)
+            write_shard(
+                file,
+                [
+                    {"prompt": prompt.id, "policy": policy.label, "response": k, "seed": s,
+                     "prompt_ids": prompt_ids, "ids": answer.ids, "finished": answer.finished, "text": answer.text}
+                    for prompt, prompt_ids, row, own in zip(prompts, ids, answers, seeds, strict=True)
+                    for k, (answer, s) in enumerate(zip(row, own, strict=True))
+                ],
+            )  # fmt: skip
+
+    def responses(self, policy: Adapter, chosen: tuple[int, ...]) -> tuple[list[list[int]], list[list[Response]]]:
+        """The stored prompt ids and responses of a policy, for each chosen prompt."""
+        base = self.drawn[policy.label, chosen]
+        rows = [row for file in sorted(base.parent.glob(f"{base.name}.*.parquet")) for row in read_shard(file)]
+        count = self.settings.responses
+        grouped = [rows[i : i + count] for i in range(0, len(rows), count)]
+        answers = [[Response(row["ids"], row["finished"], row["text"]) for row in group] for group in grouped]
+        return [group[0]["prompt_ids"] for group in grouped], answers
+
+    def _judge(self, stage: Path, a: Adapter, b: Adapter, chosen: tuple[int, ...], skip: bool) -> None:
+        if (a.label, b.label, chosen) in self.judged or (b.label, a.label, chosen) in self.judged:
+            return
+        name = a.label if a == b else f"{a.label}~{b.label}"
+        self.judged[a.label, b.label, chosen] = stage / "judgements" / name
+        if skip:
+            return
+        first: list[list[Response]] = []
+        for file, part in self._shards(stage, "judgements", name, chosen, f"judging {name}"):
+            if not first:
+                first = self.responses(a, chosen)[1]
+                second = first if a == b else self.responses(b, chosen)[1]
+            prompts = [self.prompts[chosen[i]] for i in part]
+            results = preference_matrices(
+                self.oracle(),
+                [prompt.text for prompt in prompts],
+                [[answer.text for answer in first[i]] for i in part],
+                None if a == b else [[answer.text for answer in second[i]] for i in part],
+            )
+            write_shard(
+                file,
+                [
+                    {"prompt": prompt.id, "rows": a.label, "columns": b.label, "P": result.P.tolist(),
+                     "logits": result.logits.tolist(), **{k: float(v) for k, v in result.meta.items()}}
+                    for prompt, result in zip(prompts, results, strict=True)
+                ],
+            )  # fmt: skip
+
+    def tables(self, a: Adapter, b: Adapter, chosen: tuple[int, ...]) -> torch.Tensor:
+        """The stored win probabilities of a's responses against b's, [prompts, K, K]."""
+        swap = (a.label, b.label, chosen) not in self.judged
+        base = self.judged[(b.label, a.label, chosen) if swap else (a.label, b.label, chosen)]
+        files = sorted(base.parent.glob(f"{base.name}.*.parquet"))
+        P = torch.tensor([row["P"] for file in files for row in read_shard(file)], dtype=torch.float64)
+        return 1 - P.mT if swap else P
+
+    def _gains(self, step: Step, rows: Sequence[Adapter], chosen: tuple[int, ...]) -> torch.Tensor:
+        """sum_j c_j P(y beats rho_j) for the responses of all row policies, [prompts, R]."""
+        count = self.settings.responses
+        if step.opponent is None:
+            return torch.zeros(len(chosen), count * len(rows), dtype=torch.float64)
+        total = torch.zeros(len(chosen), 0, dtype=torch.float64)
+        for row in rows:
+            gain = torch.zeros(len(chosen), count, dtype=torch.float64)
+            for member, weight in step.opponent.members().items():
+                itself = None
+                if not self.settings.self_comparison:
+                    itself = torch.arange(count) if member.value == row else torch.full((count,), -1)
+                P = self.tables(row, member.value, chosen)
+                gain += weight * regression.win_rates(P, torch.ones(len(chosen), count, dtype=torch.float64), itself)
+            total = torch.cat([total, gain], dim=1)
+        return total
+
+    def _train(self, stage: Path, step: Step, opponents: Sequence[Adapter], chosen: tuple[int, ...]) -> None:
+        model, settings = self.model(), self.settings.fit
+        answers = [self.responses(opponent, chosen) for opponent in opponents]
+        gains = self._gains(step, opponents, chosen)
+        weights = regression.select(gains, torch.full_like(gains, 1 / gains.shape[1]), settings.selection)
+        groups = []
+        for i in range(len(chosen)):
+            answered = [answer for _, sets in answers for answer in sets[i]]
+            kept = torch.nonzero(weights[i] > 0).squeeze(-1) if settings.selection == "best-worst" else ...
+            own = weights[i][kept]
+            if own.sum() > 0:
+                texts = [a.ids for a in answered] if kept is ... else [answered[int(k)].ids for k in kept]
+                groups.append((chosen[i], Group(answers[0][0][i], texts, gains[i][kept], own)))
+        if not groups:
+            raise ValueError(
+                f"{stage.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
+            )
+        held = set(self._held_out([number for number, _ in groups], settings.held_out))
+        training = micro_batches([group for number, group in groups if number not in held], settings.tokens)
+        testing = micro_batches([group for number, group in groups if number in held], settings.tokens)
+        self._score(stage, step, training + testing)
+        heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0]
+        total = settings.epochs * sum(len(batch.groups) for batch in training)
+        with (
+            tqdm(total=total, desc=f"{stage.name}: training", unit="prompt", disable=None) as bar,
+            model.training(heaviest.value.folder) as parameters,
+        ):
+            before = [parameter.detach().clone() for parameter in parameters]
+            seed = seed_of(self.settings.seed, stage.name, "fit")
+            first = measure(model.network, training[:1], step.size, settings, model.pad_id)
+            records = fit(model.network, parameters, training, step.size, settings, model.pad_id, seed, bar.update)
+            moved = sum(int((a != b).sum()) for a, b in zip(before, parameters, strict=True))
+            summary = {
+                "iteration": stage.name,
+                "size": step.size,
+                "anchor": {member.name: weight for member, weight in step.anchor.members().items()},
+                "opponent": {m.name: w for m, w in step.opponent.members().items()} if step.opponent else {},
+                "prompts": len(chosen),
+                "prompts_without_pair": len(chosen) - len(groups),
+                "log_ratio_rms_at_start": first["log_ratio_rms"],
+                "train": measure(model.network, training, step.size, settings, model.pad_id),
+                "held_out": measure(model.network, testing, step.size, settings, model.pad_id),
+                "moved": moved / sum(parameter.numel() for parameter in parameters),
+                "response_tokens": _mean([len(a.ids) for _, sets in answers for row in sets for a in row]),
+                "finished": _mean([a.finished for _, sets in answers for row in sets for a in row]),
+            }
+        write_lines(stage / "metrics.jsonl", [*({"step": i, **r} for i, r in enumerate(records, 1)), summary])
+        model.save(stage / "adapter")
+
+    def _held_out(self, numbers: Sequence[int], share: float) -> list[int]:
+        order = sorted(numbers, key=lambda i: seed_of(self.settings.seed, "held out", self.prompts[i].id))
+        return order[: min(round(share * len(order)), len(order) - 1)]
+
+    def _score(self, stage: Path, step: Step, batches: Sequence[MicroBatch]) -> None:
+        """The anchor's log-probabilities of all responses, each micro-batch in the composition of the fit."""
+        model = self.model()
+        file = stage / "targets" / "anchor.parquet"
+        if file.exists():
+            rows = read_shard(file)
+            if [len(batch.groups) for batch in batches] == [len(row["logprobs"]) for row in rows]:
+                for batch, row in zip(batches, rows, strict=True):
+                    batch.anchor = torch.tensor(row["logprobs"], dtype=torch.float32)
+                return
+        members = step.anchor.members()
+        with tqdm(total=len(members) * len(batches), desc=f"{stage.name}: scoring", unit="batch", disable=None) as bar:
+            for member, weight in members.items():
+                with model.acting(member.value.folder) as network:
+                    for batch in batches:
+                        scored = weight * batch.logprobs(network, model.pad_id).cpu()
+                        batch.anchor = scored if batch.anchor is None else batch.anchor + scored
+                        bar.update(1)
+        baseline = self.settings.fit.baseline
+        write_shard(
+            file,
+            [
+                {"logprobs": batch.anchor.tolist() if batch.anchor is not None else [], "gains": batch.gains.tolist(),
+                 "weights": batch.weights.tolist(), "targets": batch.targets(step.size, baseline).tolist()}
+                for batch in batches
+            ],
+        )  # fmt: skip
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(len(values), 1)

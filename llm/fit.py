@@ -1,0 +1,192 @@
+"""The fit of one step: an adapter trained by regression on stored responses."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from transformers import get_scheduler
+
+from . import regression
+from .logprobs import sequence_logprobs
+from .regression import Baseline, Selection
+
+Optimiser = Literal["adamw", "rmsprop"]
+Schedule = Literal["linear", "cosine", "constant"]
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": lambda weights, lr: torch.optim.AdamW(weights, lr=lr, weight_decay=0.0),
+    "rmsprop": lambda weights, lr: torch.optim.RMSprop(weights, lr=lr),
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a step is fitted.
+
+    Attributes:
+        selection: all responses of a prompt, or the best and the worst of them (as SPPO's code does, which moves the
+            fixed point away from the Nash).
+        baseline: centred over the prompt's responses, or the constant 1/2.
+        optimiser, learning_rate, schedule, warmup: warmup is the share of the steps over which the rate rises.
+        epochs: passes over the responses.
+        batch: prompts in one optimiser step.
+        tokens: padded tokens in one forward pass; memory, not the result, depends on it.
+        max_grad_norm: the gradient is scaled down to this norm.
+        held_out: the share of prompts kept from training, on which the fit is measured.
+    """
+
+    selection: Selection = "all"
+    baseline: Baseline = "centred"
+    optimiser: Optimiser = "adamw"
+    learning_rate: float = 2e-4
+    schedule: Schedule = "linear"
+    warmup: float = 0.1
+    epochs: int = 2
+    batch: int = 16
+    tokens: int = 4096
+    max_grad_norm: float = 1.0
+    held_out: float = 0.1
+
+    def __post_init__(self) -> None:
+        regression.check("selection", self.selection, Selection)
+        regression.check("baseline", self.baseline, Baseline)
+        regression.check("optimiser", self.optimiser, Optimiser)
+        regression.check("schedule", self.schedule, Schedule)
+        for name in ("learning_rate", "epochs", "batch", "tokens", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
+            raise ValueError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
+
+
+@dataclass
+class Group:
+    """The responses to one prompt that are fitted together. Tensors are [R]."""
+
+    prompt: Sequence[int]
+    responses: list[list[int]]
+    gains: Tensor
+    weights: Tensor
+
+    @property
+    def tokens(self) -> int:
+        return len(self.responses) * (len(self.prompt) + max(map(len, self.responses)))
+
+
+@dataclass
+class MicroBatch:
+    """Groups that pass through the network together; their composition is fixed for the whole fit.
+
+    So a log-probability is the same number whenever the weights are the same: the first log-ratio is exactly 0.
+    Tensors are [groups, R].
+    """
+
+    groups: list[Group]
+    gains: Tensor
+    weights: Tensor
+    anchor: Tensor | None = None
+
+    def logprobs(self, network: Any, pad_id: int) -> Tensor:
+        prompts = [group.prompt for group in self.groups for _ in group.responses]
+        responses = [response for group in self.groups for response in group.responses]
+        return sequence_logprobs(network, prompts, responses, pad_id).reshape(len(self.groups), -1)
+
+    def targets(self, size: float, baseline: Baseline) -> Tensor:
+        return regression.targets(self.gains, size, self.weights, baseline)
+
+
+def micro_batches(groups: Sequence[Group], tokens: int) -> list[MicroBatch]:
+    """Groups of like length packed up to a number of padded tokens, longest first so that memory runs out at once."""
+    packs: list[list[Group]] = []
+    widest = 0
+    for group in sorted(groups, key=lambda g: -g.tokens):
+        if packs and (len(packs[-1]) + 1) * widest <= tokens and len(group.responses) == len(packs[-1][0].responses):
+            packs[-1].append(group)
+        else:
+            packs.append([group])
+            widest = group.tokens
+    return [
+        MicroBatch(p, torch.stack([g.gains for g in p]).float(), torch.stack([g.weights for g in p]).float())
+        for p in packs
+    ]
+
+
+def fit(
+    network: Any,
+    weights: list[torch.nn.Parameter],
+    batches: Sequence[MicroBatch],
+    size: float,
+    settings: Fit,
+    pad_id: int,
+    seed: int,
+    progress: Callable[[int], Any] = lambda done: None,
+) -> list[dict[str, float]]:
+    """Train ``weights`` so that the log-ratio to the anchor meets its target; returns a record of every step.
+
+    Args:
+        network: in the mode in which it is trained, with the adapter active.
+        batches: with their ``anchor`` log-probabilities filled in.
+        size: the Step's size.
+        progress: is told the number of prompts done.
+    """
+    shuffle = random.Random(seed)
+    steps = [step for _ in range(settings.epochs) for step in _epoch(batches, settings.batch, shuffle)]
+    optimiser = OPTIMISERS[settings.optimiser](weights, settings.learning_rate)
+    scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
+    records = []
+    for step in steps:
+        prompts = sum(len(batch.groups) for batch in step)
+        optimiser.zero_grad(set_to_none=True)
+        total = 0.0
+        for batch in step:
+            log_ratio = batch.logprobs(network, pad_id) - _on(batch.anchor, weights[0])
+            target = _on(batch.targets(size, settings.baseline), weights[0])
+            value = regression.loss(log_ratio, target, _on(batch.weights, weights[0]), settings.baseline) / prompts
+            value.backward()
+            total += float(value.detach())
+        norm = torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+        records.append({"loss": total, "gradient_norm": float(norm), "learning_rate": scheduler.get_last_lr()[0]})
+        optimiser.step()
+        scheduler.step()
+        progress(prompts)
+    return records
+
+
+def measure(network: Any, batches: Sequence[MicroBatch], size: float, settings: Fit, pad_id: int) -> dict[str, float]:
+    """What the fit achieved on some micro-batches (see ``regression.achieved``)."""
+    ratios, targets, weights = [], [], []
+    with torch.no_grad():
+        for batch in batches:
+            ratios += list((batch.logprobs(network, pad_id).cpu() - _on(batch.anchor, batch.weights)).unbind())
+            targets += list(batch.targets(size, settings.baseline).unbind())
+            weights += list(batch.weights.unbind())
+    if not ratios:
+        return {}
+    return regression.achieved(torch.stack(ratios), torch.stack(targets), torch.stack(weights), settings.baseline)
+
+
+def _on(tensor: Tensor | None, like: Tensor) -> Tensor:
+    if tensor is None:
+        raise ValueError("the micro-batch has no anchor log-probabilities; score them first")
+    return tensor.to(like.device)
+
+
+def _epoch(batches: Sequence[MicroBatch], size: int, shuffle: random.Random) -> Iterator[list[MicroBatch]]:
+    """Micro-batches in a new order, gathered into optimiser steps of about ``size`` prompts."""
+    order = list(batches)
+    shuffle.shuffle(order)
+    step: list[MicroBatch] = []
+    for batch in order:
+        step.append(batch)
+        if sum(len(b.groups) for b in step) >= size:
+            yield step
+            step = []
+    if step:
+        yield step
+
+
+assert set(OPTIMISERS) == set(get_args(Optimiser))

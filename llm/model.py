@@ -1,0 +1,301 @@
+"""The policy's network: a frozen base, in NF4 where asked, under two LoRA slots in float32."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from .folder import whole_folder
+from .prompts import Prompt
+
+SLOTS = ("trained", "frozen")  # the adapters on the device; all others are folders on disk
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """The shape of a fresh adapter: float32, on every linear layer but the head.
+
+    Attributes:
+        rank: the rank of the update.
+        alpha: its scale is alpha / rank; twice the rank when None.
+    """
+
+    rank: int = 16
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"the LoRA rank must be at least 1, got {self.rank}")
+
+
+class LanguageModel:
+    """A frozen causal language model with adapters that can be switched, trained, saved and loaded.
+
+    An adapter is a folder in PEFT's format. Two live on the device, ``trained`` and ``frozen``; ``load`` puts a
+    folder into one of them.
+    """
+
+    def __init__(self, network: PeftModel, tokenizer: Any, name: str):
+        self.network, self.tokenizer, self.name = network, tokenizer, name
+        stops = network.generation_config.eos_token_id
+        found = {*(stops if isinstance(stops, list | tuple) else [stops]), tokenizer.eos_token_id} - {None}
+        self.stop_ids = sorted(found)
+        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.stop_ids[0]
+        # The sampler states everything itself: nothing is to leak in from the checkpoint's generation settings.
+        base: Any = network.get_base_model()
+        base.generation_config = GenerationConfig(eos_token_id=self.stop_ids, pad_token_id=self.pad_id)
+        self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        adapter: str | Path | None = None,
+        *,
+        lora: Lora | None = None,
+        quantise: bool = True,
+        device: str | None = None,
+        chat_template: str | None = None,
+        gradient_checkpointing: bool | None = None,
+        seed: int = 0,
+    ) -> LanguageModel:
+        """Load a base and put fresh adapters on it.
+
+        Args:
+            source: a folder or a hub id.
+            adapter: a LoRA folder whose shape the slots take (and which ``start`` copies); else ``lora``'s.
+            quantise: 4-bit NormalFloat with double quantisation, on CUDA and on a CPU.
+            device: "cuda" or "cpu"; CUDA where there is one.
+            chat_template: a Jinja template to use in place of the tokenizer's.
+            gradient_checkpointing: recompute activations in the backward pass; on CUDA unless told.
+            seed: of the fresh adapter.
+
+        Raises:
+            ValueError, FileNotFoundError: what ``check_policy`` and ``check_adapter`` find.
+        """
+        tokenizer = check_policy(source, chat_template)
+        config = adapter_config(adapter) if adapter is not None else None
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+        options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
+        if quantise and getattr(AutoConfig.from_pretrained(source), "quantization_config", None) is None:
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+            )
+        base = AutoModelForCausalLM.from_pretrained(source, **options)
+        keep_gradients(base)
+        if config is None:
+            shape = lora or Lora()
+            config = LoraConfig(
+                r=shape.rank,
+                lora_alpha=shape.alpha if shape.alpha is not None else 2 * shape.rank,  # type: ignore[arg-type]
+                target_modules="all-linear",
+                task_type="CAUSAL_LM",
+            )
+        config.inference_mode = False
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = get_peft_model(base, config, adapter_name=SLOTS[0])
+            network.add_adapter(SLOTS[1], config)
+        for name, parameter in network.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.float()
+        for module in network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # the log-ratio to the anchor must be that of one fixed function
+        if gradient_checkpointing if gradient_checkpointing is not None else device.startswith("cuda"):
+            base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            base.enable_input_require_grads()
+        return cls(network, tokenizer, str(source))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The prompt's token ids through the chat template, ready for the response: one BOS at most, no padding."""
+        return encode(self.tokenizer, prompt)
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def load(self, slot: str, folder: Path) -> None:
+        """Put the adapter of a folder into a slot (nothing is done if it is there already)."""
+        if self._loaded[slot] == folder:
+            return
+        state = load_file(folder / WEIGHTS, device=str(self.device))
+        result: Any = set_peft_model_state_dict(self.network, state, adapter_name=slot)
+        if result.unexpected_keys:
+            raise ValueError(f"{folder} holds weights that the adapter has no place for: {result.unexpected_keys[:3]}")
+        self._loaded[slot] = folder
+
+    @contextmanager
+    def acting(self, folder: Path) -> Iterator[PeftModel]:
+        """The network under the adapter of a folder, in eval mode and without gradients."""
+        self.load("frozen", folder)
+        self.network.set_adapter("frozen")
+        self.network.eval()
+        with torch.no_grad():
+            yield self.network
+
+    @contextmanager
+    def training(self, folder: Path) -> Iterator[list[torch.nn.Parameter]]:
+        """The network under a copy of the adapter of a folder, whose weights are yielded to be trained."""
+        self._loaded["trained"] = None
+        self.load("trained", folder)
+        self._loaded["trained"] = None  # about to change
+        self.network.set_adapter("trained")
+        self.network.train()
+        weights = [p for name, p in self.network.named_parameters() if "lora_" in name and ".trained." in name]
+        for weight in weights:
+            weight.requires_grad_(True)
+        yield weights
+        self.network.eval()
+
+    def save(self, folder: Path, slot: str = "trained") -> None:
+        """Write a slot's adapter as a PEFT folder that ``PeftModel.from_pretrained(base, folder)`` reads as it lies."""
+        state = get_peft_model_state_dict(self.network, adapter_name=slot)
+        config: Any = self.network.peft_config[slot]
+        with whole_folder(folder) as unfinished:
+            save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, unfinished / WEIGHTS)
+            inference = config.inference_mode
+            config.inference_mode = True
+            config.save_pretrained(str(unfinished))
+            config.inference_mode = inference
+
+    def start(self, folder: Path, adapter: str | Path | None) -> None:
+        """Write the adapter that a run starts from: a copy of the given one, or one that changes nothing."""
+        if adapter is not None:
+            self.load("trained", local_adapter(adapter))
+            self._loaded["trained"] = None
+        self.save(folder)
+
+
+def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
+    # As text first: templates write BOS themselves, so no special tokens are added a second time.
+    text = tokenizer.apply_chat_template(list(prompt.messages), tokenize=False, add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def keep_gradients(network: torch.nn.Module) -> None:
+    """Keep 4-bit layers on the kernel that has a gradient.
+
+    On a CPU with avx512_bf16 bitsandbytes repacks the weights in the first pass without gradients and uses a kernel
+    without autograd from then on: nothing is raised and the gradients are wrong. Elsewhere this changes nothing.
+    """
+    for module in network.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
+    """The tokenizer of a causal language model that can chat; reads no weights.
+
+    Raises:
+        FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
+        ValueError: not a causal language model (a PairRM is told apart), no chat template, no end-of-text token.
+    """
+    config = _config(source)
+    kind = config.get("model_type", "")
+    if "ranker_type" in config or "cand1_prefix_id" in config:
+        raise ValueError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
+    remote = "AutoModelForCausalLM" in (config.get("auto_map") or {})
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not remote:
+        raise ValueError(f"{source} is a {kind or 'model of unknown type'}, not a causal language model")
+    heads = config.get("architectures") or []
+    if heads and not any("CausalLM" in head or "LMHead" in head or "ConditionalGeneration" in head for head in heads):
+        raise ValueError(f"{source} is a {heads[0]}, not a causal language model")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{source} has no tokenizer that can be read: {_line(error)}") from None
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"{source} has no chat template (is it a base model?); take its instruction-tuned version, or give one "
+            "with --chat-template FILE"
+        )
+    if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
+        raise ValueError(f"{source}'s tokenizer has neither an end-of-text token nor a pad token; set eos_token in it")
+    return tokenizer
+
+
+def adapter_config(adapter: str | Path) -> LoraConfig:
+    """The LoRA configuration of an adapter folder or id.
+
+    Raises:
+        FileNotFoundError: no adapter there.
+        ValueError: not a LoRA, or one that also replaces whole layers or touches the head.
+    """
+    try:
+        config = PeftConfig.from_pretrained(str(adapter))
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(f"{adapter} is no adapter (it has no adapter_config.json): {_line(error)}") from None
+    if not isinstance(config, LoraConfig):
+        raise ValueError(f"{adapter} is a {config.peft_type} adapter, expected LoRA")
+    targets = config.target_modules if isinstance(config.target_modules, list | set) else []
+    if config.modules_to_save or "lm_head" in targets or "embed_tokens" in targets:
+        raise ValueError(f"{adapter} changes the embeddings or the head, which stay frozen here; train it without them")
+    return config
+
+
+def local_adapter(adapter: str | Path) -> Path:
+    """The folder of an adapter, fetched from the hub if it is an id."""
+    if Path(adapter).is_dir():
+        return Path(adapter)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(adapter)))
+
+
+def _config(source: str | Path) -> dict[str, Any]:
+    """A model's config.json as it lies, before transformers has an opinion on it."""
+    path = Path(source)
+    if path.is_dir():
+        file = path / "config.json"
+        if not file.is_file():
+            hint = " (it is an adapter: give its base here and the folder as --adapter)"
+            raise ValueError(
+                f"{source} is a folder but no model: it has no config.json"
+                + (hint if (path / "adapter_config.json").exists() else "")
+            )
+        try:
+            return json.loads(file.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file} is not valid JSON: {error}") from None
+    if path.is_absolute() or str(source).startswith(".") or str(source).count("/") > 1 or path.exists():
+        raise FileNotFoundError(f"there is no model folder {source}")
+    from transformers.utils import cached_file
+
+    try:
+        return json.loads(Path(str(cached_file(str(source), "config.json"))).read_text())
+    except OSError:
+        raise FileNotFoundError(
+            f"{source} is neither a folder here nor a model in the cache, and the hub cannot be reached or does not "
+            f"have it; on a machine with network run: hf download {source}"
+        ) from None
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,115 @@
+"""From win probabilities to the regression that fits a mirror step: pure functions of tensors.
+
+A step asks for log pi(y) = sum_k w_k log pi_k(y) + size * G(y) + constant, where G(y) = sum_j c_j P(y beats rho_j).
+With l(y) = log pi_theta(y) - sum_k w_k log pi_k(y), the *log-ratio to the anchor*, that is a regression of l on
+size * G over responses to the same prompt. All tensors are [prompts, responses].
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Baseline = Literal["centred", "constant"]
+Selection = Literal["all", "best-worst"]
+
+
+def win_rates(P: Tensor, weights: Tensor, itself: Tensor | None = None) -> Tensor:
+    """P(y beats rho) for each row's response y, estimated from responses of rho.
+
+    Args:
+        P: [..., R, M] win probabilities of R responses against M responses of rho; NaN where not judged.
+        weights: [..., M], how much each of rho's responses weighs.
+        itself: [R] the column that is the row's own sample, -1 for none: it is left out, which makes the estimate
+            unbiased. None keeps the comparison with oneself, as the official SPPO code does; its 1/2 shrinks the
+            centred estimate by (M - 1) / M.
+
+    Returns:
+        [..., R]; NaN where nothing is left to compare with.
+    """
+    weights = weights.unsqueeze(-2).expand_as(P).clone()
+    if itself is not None:
+        rows = torch.nonzero(itself >= 0).squeeze(-1)
+        weights[..., rows, itself[rows]] = 0.0
+    weights = weights.masked_fill(P.isnan(), 0.0)
+    return (weights * P.nan_to_num()).sum(-1) / weights.sum(-1)  # 0 / 0 is NaN: not judged
+
+
+def select(gains: Tensor, weights: Tensor, selection: Selection) -> Tensor:
+    """The weights of the responses that are fitted: all that were judged, or the best and the worst of each prompt.
+
+    A prompt whose responses all gain the same has no best and worst and is left out of the latter.
+    """
+    weights = weights.masked_fill(gains.isnan(), 0.0)
+    if selection == "all":
+        return weights
+    judged = weights > 0
+    best = gains.masked_fill(~judged, -torch.inf).argmax(-1, keepdim=True)
+    worst = gains.masked_fill(~judged, torch.inf).argmin(-1, keepdim=True)
+    chosen = torch.zeros_like(weights).scatter(-1, best, 0.5).scatter(-1, worst, 0.5)
+    spread = gains.gather(-1, best) > gains.gather(-1, worst)
+    return chosen * spread
+
+
+def targets(gains: Tensor, size: float, weights: Tensor, baseline: Baseline) -> Tensor:
+    """What the log-ratio should be: ``size * (G - baseline)``, in nats; 0 where the weight is 0.
+
+    ``constant`` takes 1/2 (arXiv 2405.00675, equation 4.7): right to first order where the anchor, the opponent and
+    the sampler are one policy, because E P(y beats pi) = 1/2 for y from pi. ``centred`` takes the mean over the
+    prompt's responses and is right for every Step.
+    """
+    gains = gains.nan_to_num()
+    middle = _mean(gains, weights) if baseline == "centred" else 0.5
+    return (size * (gains - middle)).masked_fill(weights == 0, 0.0)
+
+
+def residuals(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline) -> Tensor:
+    """How far the log-ratio is from its target, in nats.
+
+    ``centred`` removes the mean over the prompt's responses, and with it the unknown constants of the step (log Z and
+    the normaliser of a geometric anchor): the loss is then 1/2 of the mean squared difference over pairs, as in
+    REBEL (arXiv 2404.16767) and INPO (arXiv 2407.00617).
+    """
+    difference = log_ratio - target
+    if baseline == "centred":
+        difference = difference - _mean(difference, weights)
+    return difference.masked_fill(weights == 0, 0.0)
+
+
+def loss(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline) -> Tensor:
+    """Sum over prompts of the weighted mean squared residual (nats^2): arXiv 2405.00675, equation 4.6.
+
+    A sum, so that micro-batches add up; divide by the number of prompts of the whole batch.
+    """
+    return (weights * residuals(log_ratio, target, weights, baseline).square()).sum()
+
+
+def achieved(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline) -> dict[str, float]:
+    """What a fit achieved: the rms of the log-ratio and of its target (nats), R^2, and the share of the target.
+
+    The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it.
+    """
+    ratio, target, weights = log_ratio.double(), target.double(), weights.double()
+    if baseline == "centred":
+        ratio = (ratio - _mean(ratio, weights)).masked_fill(weights == 0, 0.0)
+    total = weights.sum().clamp_min(1e-300)
+    wanted = (weights * target.square()).sum()
+    missed = (weights * residuals(ratio, target, weights, baseline).square()).sum()
+    return {
+        "log_ratio_rms": float(((weights * ratio.square()).sum() / total).sqrt()),
+        "target_rms": float((wanted / total).sqrt()),
+        "r2": float(1 - missed / wanted) if wanted > 0 else float("nan"),
+        "share": float((weights * ratio * target).sum() / wanted) if wanted > 0 else float("nan"),
+    }
+
+
+def check(name: str, value: str, kind: object) -> None:
+    """Refuse a setting that is not one of the values of a Literal type."""
+    if value not in get_args(kind):
+        raise ValueError(f"{name} must be {' or '.join(get_args(kind))}, got {value!r}")
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (weights * values).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True).clamp_min(1e-300)

@@ -1,0 +1,141 @@
+"""The report of a run: one self-contained page, one panel a function of the run folder. Works on an unfinished run."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .folder import RunFolder, read_lines, read_shard, whole_file
+from .prompts import Prompt
+from .selfplay import PROMPTS, metrics
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
+h1 { font-size: 1.7rem } h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd }
+img { max-width: 100%; height: auto } figure { margin: 1rem 0 } figcaption { color: #555; font-size: .9rem }
+table { border-collapse: collapse; font-size: .9rem } th, td { padding: .25rem .7rem; text-align: right }
+th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
+td.text { text-align: left; white-space: pre-wrap; vertical-align: top; max-width: 24rem }
+code { background: #f4f4f4; padding: 0 .2rem }
+"""
+
+Panel = Callable[[Path], str]
+
+
+def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
+    """A page from headed sections of HTML; it needs nothing beside itself."""
+    body = "".join(f"<section><h2>{html.escape(head)}</h2>{text}</section>" for head, text in sections if text)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
+        f"<body><h1>{html.escape(title)}</h1>{body}</body></html>\n"
+    )
+
+
+def picture(figure: Any, caption: str = "") -> str:
+    """A matplotlib figure as an inline image."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], text: bool = False) -> str:
+    """A table; with ``text`` the cells hold prose and are set left."""
+    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    cells = [[f'<td class="text">{_cell(c)}</td>' if text else f"<td>{_cell(c)}</td>" for c in row] for row in rows]
+    return f"<table><tr>{top}</tr>" + "".join(f"<tr>{''.join(row)}</tr>" for row in cells) + "</table>"
+
+
+def _cell(value: Any) -> str:
+    return html.escape(f"{value:.3g}" if isinstance(value, float) else str(value))
+
+
+def settings(folder: Path) -> str:
+    """What the run was asked for, and where it ran."""
+    run = RunFolder(folder).read()
+    if not run:
+        return "<p>The run has not started.</p>"
+    config = run["config"]
+    solver = ", ".join(f"{key} {value}" for key, value in config["solver"].items() if key != "name")
+    rows = [
+        ("policy", config["policy"]),
+        ("adapter to start from", config["adapter"] or "none"),
+        ("oracle", config["oracle"] or "not given yet"),
+        ("prompts", config["prompts"] or "given as rows"),
+        ("solver", f"{config['solver']['name']} ({solver})"),
+        ("responses a prompt", config["responses"]),
+        ("hardware", run["hardware"]),
+        ("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
+    ]
+    return table(("setting", "value"), rows)
+
+
+def fits(folder: Path) -> str:
+    """What the fit of each step achieved."""
+    rows = [
+        (
+            m["iteration"],
+            m["prompts"],
+            m["train"]["target_rms"],
+            m["train"]["log_ratio_rms"],
+            m["train"]["share"],
+            m["train"]["r2"],
+            m["held_out"].get("r2", "none held out"),
+            m["response_tokens"],
+            f"{100 * m['finished']:.0f}%",
+        )
+        for m in metrics(folder)
+    ]
+    if not rows:
+        return "<p>No step is finished yet.</p>"
+    head = ("step", "prompts", "target rms", "log-ratio rms", "share", "R² train", "R² held out", "tokens", "finished")
+    note = (
+        "<p>A step asks the log-ratio of the new policy to its anchor to meet a target (rms in nats). The share is how "
+        "much of the target was met, R² how well; both are 1 for the exact mirror step.</p>"
+    )
+    return note + table(head, rows)
+
+
+def samples(folder: Path, count: int = 8) -> str:
+    """The first responses of the first and of the last policy that were sampled, to the same prompts."""
+    stages = sorted(path for path in Path(folder).glob("iteration-*/responses") if any(path.glob("*.parquet")))
+    if not stages:
+        return "<p>Nothing is sampled yet.</p>"
+    prompts = {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(Path(folder) / PROMPTS)}
+    answers = []
+    for stage in (stages[0], stages[-1]):
+        newest = max(stage.glob("*.parquet"), key=lambda file: file.name.split(".")[0])
+        answers.append({row["prompt"]: row["text"] for row in read_shard(newest) if row["response"] == 0})
+    shared = [name for name in answers[0] if name in answers[1]][:count]
+    head = ("prompt", f"first policy ({stages[0].parent.name})", f"newest sampled policy ({stages[-1].parent.name})")
+    rows = [(_short(prompts.get(name, name)), _short(answers[0][name]), _short(answers[1][name])) for name in shared]
+    return table(head, rows, text=True)
+
+
+def _short(text: str, length: int = 240) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+PANELS: tuple[tuple[str, Panel], ...] = (
+    ("The run", settings),
+    ("What the fits achieved", fits),
+    ("Responses", samples),
+)
+
+
+def write(folder: str | Path, extra: Sequence[tuple[str, str]] = (), title: str = "Self-play") -> Path:
+    """Write ``report.html`` into a run folder; ``extra`` sections come first."""
+    folder = Path(folder)
+    sections = [*extra, *((head, panel(folder)) for head, panel in PANELS)]
+    file = folder / "report.html"
+    with whole_file(file) as unfinished:
+        unfinished.write_text(page(title, sections), encoding="utf-8")
+    return file

@@ -1,0 +1,143 @@
+"""Sampling with transformers: a seed for each prompt and response, token ids and a finished flag kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from .model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn. The theory takes them from the policy itself: temperature 1, the whole support.
+
+    Attributes:
+        temperature, top_p: of the sampler.
+        max_new_tokens: a response that is longer is cut, and marked as not finished.
+        batch: rows (responses) in one batch.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 512
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"the temperature must be positive, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+        if self.max_new_tokens < 1 or self.batch < 1:
+            raise ValueError(f"max_new_tokens and batch must be at least 1, got {self.max_new_tokens} and {self.batch}")
+
+
+@dataclass(frozen=True)
+class Response:
+    """One sampled response: its token ids (with the stop token if finished), and its text for judges and readers."""
+
+    ids: list[int]
+    finished: bool
+    text: str
+
+
+def seed_of(*key: Any) -> int:
+    """A seed made from a key, the same on every machine and in every process."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") >> 1
+
+
+def sample(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[Sequence[int]],
+    settings: Sampling,
+    progress: Callable[[int], Any] = lambda done: None,
+) -> list[list[Response]]:
+    """Draw responses from the active adapter.
+
+    Args:
+        model: with the policy's adapter active (``with model.acting(folder): ...``).
+        prompts: token ids of each prompt.
+        seeds: for each prompt one seed a response: a response depends on its own seed only.
+        progress: is told how many prompts each batch finished.
+
+    Returns:
+        for each prompt its responses, in the order of the seeds.
+    """
+    results: list[list[Response]] = [[] for _ in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: little padding
+    count = max((len(s) for s in seeds), default=1)
+    size = max(1, settings.batch // max(count, 1))
+    for begin in range(0, len(order), size):
+        chosen = order[begin : begin + size]
+        rows = [(i, seed) for i in chosen for seed in seeds[i]]
+        for (i, _), response in zip(
+            rows, _batch(model, [prompts[i] for i, _ in rows], [s for _, s in rows], settings), strict=True
+        ):
+            results[i].append(response)
+        progress(len(chosen))
+    return results
+
+
+def _batch(model: LanguageModel, prompts: list[Sequence[int]], seeds: list[int], settings: Sampling) -> list[Response]:
+    width = max(map(len, prompts))
+    ids = torch.tensor([[model.pad_id] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    uniforms = torch.stack(
+        [
+            torch.rand(settings.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+            for seed in seeds
+        ]
+    )
+    processors = LogitsProcessorList()
+    if settings.temperature != 1:
+        processors.append(TemperatureLogitsWarper(settings.temperature))
+    if settings.top_p < 1:
+        processors.append(TopPLogitsWarper(settings.top_p))
+    processors.append(_Draw(uniforms.to(model.device), width))
+    output = model.network.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        generation_config=GenerationConfig(
+            do_sample=False,  # the last processor has drawn already: it leaves one token possible
+            max_new_tokens=settings.max_new_tokens,
+            eos_token_id=model.stop_ids,
+            pad_token_id=model.pad_id,
+            use_cache=True,
+        ),
+        logits_processor=processors,
+    )
+    return [_response(model, row) for row in output[:, width:].tolist()]
+
+
+def _response(model: LanguageModel, ids: list[int]) -> Response:
+    end = next((at for at, token in enumerate(ids) if token in model.stop_ids), None)
+    if end is None:
+        return Response(ids, False, model.decode(ids))
+    return Response(ids[: end + 1], True, model.decode(ids[:end]))
+
+
+class _Draw(LogitsProcessor):
+    """Draws each row's next token by inverting its distribution function at that row's own uniform number."""
+
+    def __init__(self, uniforms: Tensor, start: int):
+        self.uniforms, self.start = uniforms, start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        at = input_ids.shape[1] - self.start
+        cumulative = scores.double().softmax(-1).cumsum(-1)
+        point = self.uniforms[:, at : at + 1] * cumulative[:, -1:]
+        token = torch.searchsorted(cumulative, point, right=True).clamp_max(scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)

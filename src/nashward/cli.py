@@ -1,0 +1,204 @@
+"""The command line: ``nashward COMMAND --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nashward import __version__
+
+from . import options
+
+BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for bad input (one line on stderr), 130 when interrupted."""
+    parser = build_parser()
+    given = parser.parse_args(arguments)
+    try:
+        return given.command(given)
+    except (ValueError, OSError, ImportError) as error:
+        if given.traceback:
+            raise
+        print(f"nashward: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("\nnashward: interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nashward",
+        description="From reward to Nash: the policy that no other policy beats, for a table and for a language model.",
+    )
+    parser.add_argument("--version", action="version", version=f"nashward {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Any, summary: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary, epilog=f"example: {example}")
+        command.set_defaults(command=function)
+        command.add_argument("--traceback", action="store_true", help="show where an error came from")
+        return command
+
+    demo = add("demo", _demo, "solve a small zoo, then align a pocket model; writes report.html", "nashward demo")
+    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder to write (default: demo)")
+    demo.add_argument("--iterations", type=int, default=6, help="iterations of self-play (default: 6)")
+    demo.add_argument("--seed", type=int, default=0)
+
+    solve = add(
+        "solve",
+        _solve,
+        "the Nash equilibrium of a payoff table, and how a solver gets there",
+        "nashward solve table.csv --solver optimistic-mwu --step 0.5 --plot table.png",
+    )
+    solve.add_argument("table", help="a .csv, .npz or .parquet file, or the name of a game in the zoo")
+    solve.add_argument(
+        "--total", type=float, help="read an n x m game whose payoffs sum to this, not a preference game"
+    )
+    options.add_solver(solve)
+    solve.add_argument("--iterations", type=int, default=1000, help="of the solver (default: 1000)")
+    solve.add_argument(
+        "--plot", type=Path, nargs="?", const=Path("nash.png"), help="write a picture (default: nash.png)"
+    )
+
+    align = add(
+        "align",
+        _stage(None),
+        "self-play of a language model under a preference oracle",
+        "nashward align --policy mistralai/Mistral-7B-Instruct-v0.2 --oracle llm-blender/PairRM "
+        "--prompts prompts.jsonl --out runs/first",
+    )
+    options.add_models(align, policy=True, oracle=True, required=True)
+    options.add_run(align)
+
+    sample = add(
+        "sample",
+        _stage("sample"),
+        "the first stage of align alone: draw the responses of the next step",
+        "nashward sample --policy FOLDER --prompts prompts.jsonl --out runs/first",
+    )
+    options.add_models(sample, policy=True, oracle=False, required=False)
+    options.add_run(sample)
+
+    judge = add(
+        "judge",
+        _stage("judge"),
+        "the second stage of align alone: the oracle's win probabilities",
+        "nashward judge --oracle llm-blender/PairRM --out runs/first",
+    )
+    options.add_models(judge, policy=False, oracle=True, required=False)
+    judge.add_argument("--out", required=True, metavar="FOLDER", help="the run folder that `sample` wrote")
+
+    train = add(
+        "train",
+        _stage("train"),
+        "the third stage of align alone: fit the adapter of the next step",
+        "nashward train --out runs/first",
+    )
+    options.add_models(train, policy=True, oracle=False, required=False)
+    options.add_run(train)
+
+    report = add("report", _report, "write report.html of a run, finished or not", "nashward report runs/first")
+    report.add_argument("folder", type=Path)
+    return parser
+
+
+def _demo(given: argparse.Namespace) -> int:
+    from .demo import demo
+
+    demo(given.out, iterations=given.iterations, seed=given.seed)
+    return 0
+
+
+def _solve(given: argparse.Namespace) -> int:
+    from nashward import games
+
+    path = Path(given.table)
+    known = given.table in games.zoo.names() and not path.exists()
+    game = games.zoo.get(given.table) if known else games.load(path, given.total)
+    if game.batch_shape:
+        raise ValueError(f"{given.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
+    solver = options.solver(options.values(given)) if given.solver else None
+    equilibrium = games.nash(game)
+    preference = isinstance(game, games.PreferenceGame)
+    sides = (
+        [("", game.labels, equilibrium.policy)]
+        if isinstance(game, games.PreferenceGame)
+        else [
+            ("row ", game.row_labels, equilibrium.policy.row),
+            ("column ", game.column_labels, equilibrium.policy.column),
+        ]
+    )
+    size = " x ".join(str(n) for n in game.sizes)
+    uniqueness = "unique" if bool(equilibrium.unique) else "one of several"
+    print(f"{given.table}: {size} actions{'' if preference else f', payoffs sum to {game.total:g}'}")
+    print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {float(equilibrium.gap):.1e}")
+    for side, labels, policy in sides:
+        width = max(map(len, labels))
+        for i in policy.argsort(descending=True, stable=True).tolist():
+            if policy[i] > 0:
+                print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}")
+    solution = None
+    if solver is not None:
+        solution = games.solve(game, solver, iterations=given.iterations)
+        print(f"{solver!r}, {given.iterations} iterations from uniform:")
+        for which in ("last", "average"):
+            print(f"  gap of the {which:<7}  {float(solution.gaps[which][-1]):.3e}")
+    if given.plot is not None:
+        if solution is not None:
+            figure = games.plots.gap_curves({type(solver).__name__: solution}, title=path.name)
+        elif isinstance(game, games.PreferenceGame):
+            figure = games.plots.payoff_table(game, equilibrium)
+        else:
+            raise ValueError("the picture of an n x m game shows a solver's gaps: give --solver as well")
+        given.plot.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(given.plot, dpi=150)
+        print(f"picture: {given.plot}")
+    return 0
+
+
+def _stage(until: Any) -> Any:
+    def run(given: argparse.Namespace) -> int:
+        play = options.self_play(options.values(given), Path(given.out))
+        prompts = play.check(until)
+        print(f"prompts: {prompts}")
+        result = play.run(until)
+        from nashward.llm import report
+
+        for row in result.metrics:
+            held = row["held_out"].get("r2")
+            print(
+                f"{row['iteration']}: target {row['train']['target_rms']:.3g} nats rms, log-ratio "
+                f"{row['train']['log_ratio_rms']:.3g}, share of the target {row['train']['share']:.2f}"
+                + (f", R2 on held-out prompts {held:.2f}" if held is not None else "")
+            )
+        if result.stopped:
+            print(f"{result.stopped}. Next: nashward {_NEXT[until]} --out {given.out}")
+        else:
+            print(f"adapter: {result.last}")
+            print(f"mixture of the iterates: {result.folder / 'mixture.json'}")
+        print(f"report: {report.write(result.folder)}")
+        return 0
+
+    return run
+
+
+_NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}
+
+
+def _report(given: argparse.Namespace) -> int:
+    from nashward.llm import report
+
+    if not (given.folder / "run.json").exists():
+        raise FileNotFoundError(f"{given.folder} holds no run (it has no run.json)")
+    print(f"report: {report.write(given.folder)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
