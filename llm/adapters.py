@@ -246,8 +246,10 @@ class Adapters:
             kept = torch.nonzero(weights[i] > 0).squeeze(-1) if settings.selection == "best-worst" else ...
             own = weights[i][kept]
             if own.sum() > 0:
-                texts = [a.ids for a in answered] if kept is ... else [answered[int(k)].ids for k in kept]
-                groups.append((chosen[i], Group(answers[0][0][i], texts, gains[i][kept], own)))
+                numbers = range(len(answered)) if kept is ... else kept.tolist()
+                texts = [answered[k].ids for k in numbers]
+                samplers = [opponents[k // self.settings.responses].label for k in numbers]
+                groups.append((chosen[i], Group(answers[0][0][i], texts, samplers, gains[i][kept], own)))
         if not groups:
             raise ValueError(
                 f"{stage.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
@@ -255,7 +257,7 @@ class Adapters:
         held = set(self._held_out([number for number, _ in groups], settings.held_out))
         training = micro_batches([group for number, group in groups if number not in held], settings.tokens)
         testing = micro_batches([group for number, group in groups if number in held], settings.tokens)
-        self._score(stage, step, training + testing)
+        self._score(stage, step, opponents, training + testing)
         heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0]
         total = settings.epochs * sum(len(batch.groups) for batch in training)
         with (
@@ -288,33 +290,41 @@ class Adapters:
         order = sorted(numbers, key=lambda i: seed_of(self.settings.seed, "held out", self.prompts[i].id))
         return order[: min(round(share * len(order)), len(order) - 1)]
 
-    def _score(self, stage: Path, step: Step, batches: Sequence[MicroBatch]) -> None:
-        """The anchor's log-probabilities of all responses, each micro-batch in the composition of the fit."""
-        model = self.model()
+    def _score(self, stage: Path, step: Step, samplers: Sequence[Adapter], batches: Sequence[MicroBatch]) -> None:
+        """The anchor's and the samplers' log-probabilities, each micro-batch in the composition of the fit."""
+        model, baseline = self.model(), self.settings.fit.baseline
         file = stage / "targets" / "anchor.parquet"
         if file.exists():
             rows = read_shard(file)
-            if [len(batch.groups) for batch in batches] == [len(row["logprobs"]) for row in rows]:
+            if [len(batch.groups) for batch in batches] == [len(row["anchor"]) for row in rows]:
                 for batch, row in zip(batches, rows, strict=True):
-                    batch.anchor = torch.tensor(row["logprobs"], dtype=torch.float32)
+                    batch.anchor, batch.sampler = torch.tensor(row["anchor"]), torch.tensor(row["sampler"])
                 return
-        members = step.anchor.members()
-        with tqdm(total=len(members) * len(batches), desc=f"{stage.name}: scoring", unit="batch", disable=None) as bar:
-            for member, weight in members.items():
-                with model.acting(member.value.folder) as network:
+        anchor = {member.value: weight for member, weight in step.anchor.members().items()}
+        needed = [*anchor, *(s for s in samplers if s not in anchor and baseline == "plug-in")]
+        with tqdm(total=len(needed) * len(batches), desc=f"{stage.name}: scoring", unit="batch", disable=None) as bar:
+            for policy in needed:
+                with model.acting(policy.folder) as network:
                     for batch in batches:
-                        scored = weight * batch.logprobs(network, model.pad_id).cpu()
-                        batch.anchor = scored if batch.anchor is None else batch.anchor + scored
+                        scored = batch.logprobs(network, model.pad_id).cpu()
+                        zero = torch.zeros_like(scored)
+                        weighted = anchor.get(policy, 0.0) * scored
+                        batch.anchor = weighted if batch.anchor is None else batch.anchor + weighted
+                        own = torch.where(batch.sampled_by(policy.label), scored, zero)
+                        batch.sampler = own if batch.sampler is None else batch.sampler + own
                         bar.update(1)
-        baseline = self.settings.fit.baseline
         write_shard(
             file,
             [
-                {"logprobs": batch.anchor.tolist() if batch.anchor is not None else [], "gains": batch.gains.tolist(),
-                 "weights": batch.weights.tolist(), "targets": batch.targets(step.size, baseline).tolist()}
+                {"anchor": _rows(batch.anchor), "sampler": _rows(batch.sampler), "gains": _rows(batch.gains),
+                 "weights": _rows(batch.weights), "targets": _rows(batch.targets(step.size, baseline))}
                 for batch in batches
             ],
         )  # fmt: skip
+
+
+def _rows(tensor: torch.Tensor | None) -> list[list[float]]:
+    return [] if tensor is None else tensor.tolist()
 
 
 def _mean(values: Sequence[float]) -> float:

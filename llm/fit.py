@@ -30,7 +30,7 @@ class Fit:
     Attributes:
         selection: all responses of a prompt, or the best and the worst of them (as SPPO's code does, which moves the
             fixed point away from the Nash).
-        baseline: centred over the prompt's responses, or the constant 1/2.
+        baseline: the constant of the regression, see ``regression.targets``; plug-in needs all responses.
         optimiser, learning_rate, schedule, warmup: warmup is the share of the steps over which the rate rises.
         epochs: passes over the responses.
         batch: prompts in one optimiser step.
@@ -40,7 +40,7 @@ class Fit:
     """
 
     selection: Selection = "all"
-    baseline: Baseline = "centred"
+    baseline: Baseline = "plug-in"
     optimiser: Optimiser = "adamw"
     learning_rate: float = 2e-4
     schedule: Schedule = "linear"
@@ -56,6 +56,8 @@ class Fit:
         regression.check("baseline", self.baseline, Baseline)
         regression.check("optimiser", self.optimiser, Optimiser)
         regression.check("schedule", self.schedule, Schedule)
+        if self.selection == "best-worst" and self.baseline == "plug-in":
+            raise ValueError("the plug-in baseline needs all responses; with best-worst take centred or constant")
         for name in ("learning_rate", "epochs", "batch", "tokens", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -65,10 +67,11 @@ class Fit:
 
 @dataclass
 class Group:
-    """The responses to one prompt that are fitted together. Tensors are [R]."""
+    """The responses to one prompt that are fitted together, each with the name of its sampler. Tensors are [R]."""
 
     prompt: Sequence[int]
     responses: list[list[int]]
+    samplers: list[str]
     gains: Tensor
     weights: Tensor
 
@@ -83,12 +86,17 @@ class MicroBatch:
 
     So a log-probability is the same number whenever the weights are the same: the first log-ratio is exactly 0.
     Tensors are [groups, R].
+
+    Attributes:
+        anchor: B(y), the geometric blend of the Step's anchor.
+        sampler: log rho(y) under the policy that sampled y.
     """
 
     groups: list[Group]
     gains: Tensor
     weights: Tensor
     anchor: Tensor | None = None
+    sampler: Tensor | None = None
 
     def logprobs(self, network: Any, pad_id: int) -> Tensor:
         prompts = [group.prompt for group in self.groups for _ in group.responses]
@@ -96,7 +104,11 @@ class MicroBatch:
         return sequence_logprobs(network, prompts, responses, pad_id).reshape(len(self.groups), -1)
 
     def targets(self, size: float, baseline: Baseline) -> Tensor:
-        return regression.targets(self.gains, size, self.weights, baseline)
+        drift = None if self.anchor is None or self.sampler is None else self.anchor - self.sampler
+        return regression.targets(self.gains, size, self.weights, baseline, drift)
+
+    def sampled_by(self, name: str) -> Tensor:
+        return torch.tensor([[sampler == name for sampler in group.samplers] for group in self.groups])
 
 
 def micro_batches(groups: Sequence[Group], tokens: int) -> list[MicroBatch]:

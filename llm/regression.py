@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-Baseline = Literal["centred", "constant"]
+Baseline = Literal["plug-in", "centred", "constant"]
 Selection = Literal["all", "best-worst"]
 
 
@@ -53,16 +53,29 @@ def select(gains: Tensor, weights: Tensor, selection: Selection) -> Tensor:
     return chosen * spread
 
 
-def targets(gains: Tensor, size: float, weights: Tensor, baseline: Baseline) -> Tensor:
-    """What the log-ratio should be: ``size * (G - baseline)``, in nats; 0 where the weight is 0.
+def targets(gains: Tensor, size: float, weights: Tensor, baseline: Baseline, drift: Tensor | None = None) -> Tensor:
+    """What the log-ratio should be, in nats: ``size * G - constant``; 0 where the weight is 0.
 
-    ``constant`` takes 1/2 (arXiv 2405.00675, equation 4.7): right to first order where the anchor, the opponent and
-    the sampler are one policy, because E P(y beats pi) = 1/2 for y from pi. ``centred`` takes the mean over the
-    prompt's responses and is right for every Step.
+    - ``plug-in``: the constant is the log of the normaliser Z = sum_y e^{B(y)} e^{size G(y)}, B the anchor's
+      geometric blend, estimated from the prompt's own responses by Z = E_{y ~ rho} exp(size G(y) + B(y) - log rho(y)).
+      Right for every Step, and it pins the level: responses that were not sampled gain no mass.
+    - ``centred``: the mean over the prompt's responses, on both sides of the regression. Right for every Step, but
+      blind to the level: mass may leak to responses that were not sampled.
+    - ``constant``: size / 2 (arXiv 2405.00675, equation 4.7). Right to first order where the anchor, the opponent and
+      the sampler are one policy, because E P(y beats pi) = 1/2 for y from pi; wrong for other Steps.
+
+    Args:
+        drift: B(y) - log rho(y) with rho the policy that y was sampled from; for ``plug-in`` only, 0 when None.
     """
     gains = gains.nan_to_num()
-    middle = _mean(gains, weights) if baseline == "centred" else 0.5
-    return (size * (gains - middle)).masked_fill(weights == 0, 0.0)
+    if baseline == "plug-in":
+        mass = (weights / weights.sum(-1, keepdim=True).clamp_min(1e-300)).log()  # -inf where the weight is 0
+        exponent = size * gains if drift is None else size * gains + drift
+        constant: Tensor | float = torch.logsumexp(mass + exponent, -1, keepdim=True)
+        constant = constant.masked_fill(constant.isinf(), 0.0)  # no response has a weight
+    else:
+        constant = size * (_mean(gains, weights) if baseline == "centred" else 0.5)
+    return (size * gains - constant).masked_fill(weights == 0, 0.0)
 
 
 def residuals(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline) -> Tensor:

@@ -184,7 +184,11 @@ class SelfPlay:
             return str(model.name)
 
         solver: Any = self.solver
-        fields = {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)} if dataclasses.is_dataclass(solver) else {}
+        fields = (
+            {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)}
+            if dataclasses.is_dataclass(solver)
+            else {}
+        )
         source = self.prompts if isinstance(self.prompts, str | Path) else None
         return {
             "policy": name(self.policy),

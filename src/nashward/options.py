@@ -39,7 +39,7 @@ RUN: dict[str, Option] = {
     "sampling-batch": Option(("sampling", "batch"), int, "responses sampled at once (default: 64)"),
     "max-prompt-tokens": Option(("max_prompt_tokens",), int, "longer prompts are dropped (default: 512)"),
     "selection": Option(("fit", "selection"), str, "responses that are fitted (default: all)", ("all", "best-worst")),
-    "baseline": Option(("fit", "baseline"), str, "of the target (default: centred)", ("centred", "constant")),
+    "baseline": Option(("fit", "baseline"), str, "of the target (default: plug-in)", ("plug-in", "centred", "constant")),
     "self-comparison": Option(("self_comparison",), bool, "compare a response with itself too (1/2), as SPPO does"),
     "optimiser": Option(("fit", "optimiser"), str, "default: adamw", ("adamw", "rmsprop")),
     "learning-rate": Option(("fit", "learning_rate"), float, "default: 2e-4"),
