@@ -1,0 +1,416 @@
+"""Make the pocket models, a chat policy and a PairRM, from text and judgements that `styles` generates.
+
+    python -m nashward.llm.pocket.make --out FOLDER     # trains both, then prints the check
+    python -m nashward.llm.pocket.make --check          # the check alone, of the shipped models
+
+Float32, one seed, no network.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from scipy.optimize import minimize
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DebertaV2Config,
+    DebertaV2Model,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from ...games import PreferenceGame, nash
+from ..oracles.pairrm import MARKERS, PairRM, PairRMModel
+from ..oracles.protocol import preference_matrices
+from . import PAIRRM, POLICY
+from .styles import BASE_MIX, PLANTED, STYLES, by_style, garbled, held_out_prompts, judged_table, prompt, response
+
+VOCABULARY = 768
+LONGEST = 4096  # positions of the policy
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SYSTEMS = ("You are a helpful assistant.", "Be brief.", "Answer in English, please.", "You are a polite teacher.")
+
+
+def _train_tokenizer(texts: Sequence[str], specials: Sequence[str]) -> Tokenizer:
+    """A byte-level BPE tokenizer of `VOCABULARY` tokens: all 256 bytes are in it, so any text can be encoded."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _sample_texts(rng: np.random.Generator, count: int) -> list[str]:
+    """What the tokenizers are trained on: as many responses of each style as prompts."""
+    texts = []
+    for i in range(count):
+        text, topic = prompt(rng)
+        texts += [text[:200], response(i % 4, topic, rng)]
+    return texts
+
+
+def policy_tokenizer(rng: np.random.Generator) -> PreTrainedTokenizerFast:
+    """The policy's tokenizer. As Mistral's does, it puts one BOS before a plain text; the chat template has its own."""
+    specials = ["<pad>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
+    core = _train_tokenizer(_sample_texts(rng, 4000), specials)
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=specials[3:],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=LONGEST,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _conversation(text: str, rng: np.random.Generator) -> list[dict[str, str]]:
+    """The prompt as a chat: mostly one turn, sometimes with a system turn or an exchange before it."""
+    turns = [{"role": "user", "content": text}]
+    if rng.random() < 0.08:
+        before, topic = prompt(rng)
+        answer = response(int(rng.integers(4)), topic, rng)
+        turns = [{"role": "user", "content": before[:300]}, {"role": "assistant", "content": answer}, *turns]
+    if rng.random() < 0.1:
+        turns = [{"role": "system", "content": SYSTEMS[int(rng.integers(len(SYSTEMS)))]}, *turns]
+    return turns
+
+
+def _batches(lengths: np.ndarray, budget: int, rows: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Indices of batches of like length, at most `rows` rows and `budget` tokens with padding, in random order."""
+    order = np.argsort(lengths + rng.random(len(lengths)), kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and end - start < rows and (end - start + 1) * lengths[order[end]] <= budget:
+            end += 1
+        batches.append(order[start:end])
+        start = end
+    for i in rng.permutation(len(batches)):
+        yield batches[i]
+
+
+def _schedule(step: int, steps: int, warmup: int = 20) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+
+
+def _shared_prompt(head: list[int], answers: list[list[int]]) -> dict[str, torch.Tensor]:
+    """One row that holds a prompt once and all of its responses, each of which sees the prompt and itself.
+
+    `queries` are the positions whose outputs predict `targets`; the prompt's last token predicts every first token.
+    """
+    ids, positions, segments = list(head), list(range(len(head))), [0] * len(head)
+    queries: list[int] = []
+    targets: list[int] = []
+    for k, answer in enumerate(answers, start=1):
+        queries += [len(head) - 1, *range(len(ids), len(ids) + len(answer) - 1)]
+        ids += answer
+        targets += answer
+        positions += range(len(head), len(head) + len(answer))
+        segments += [k] * len(answer)
+    row = {"ids": ids, "positions": positions, "segments": segments, "queries": queries, "targets": targets}
+    return {key: torch.tensor(value) for key, value in row.items()}
+
+
+def _visible(segments: torch.Tensor) -> torch.Tensor:
+    """The additive attention mask `[B, 1, T, T]` of rows from `_shared_prompt`; segment 0 is the prompt."""
+    before = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril()
+    query, key = segments[:, :, None], segments[:, None, :]
+    seen = before & ((key == 0) | (key == query))
+    return torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
+
+
+def _progress(name: str, step: int, steps: int, measured: str, began: float) -> None:
+    print(f"{name}: step {step + 1} of {steps}, {measured}, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def make_policy(folder: Path, seed: int = 0, prompts: int = 13_000, peak: float = 3e-3) -> None:
+    """Train the chat policy on responses whose styles are mixed as `BASE_MIX`, whatever the prompt; save it, in fp16.
+
+    Only the responses and their ends are trained.
+    """
+    rng = np.random.default_rng([seed, 1])
+    torch.manual_seed(seed)
+    tokenizer = policy_tokenizer(rng)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=320, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=LONGEST, tie_word_embeddings=False,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).train()
+
+    # ten responses a prompt in the exact mix: the mix that is learned has no sampling error
+    deck = np.repeat(np.arange(4), np.round(np.array(BASE_MIX) * 10).astype(int))
+    rows = []
+    for _ in range(prompts):
+        text, topic = prompt(rng)
+        head = tokenizer.apply_chat_template(_conversation(text, rng), tokenize=False, add_generation_prompt=True)
+        answers = [response(int(style), topic, rng) + tokenizer.eos_token for style in deck]
+        ids, *responses = tokenizer([head, *answers], add_special_tokens=False)["input_ids"]
+        rows.append(_shared_prompt(ids, responses))
+    lengths = np.array([len(row["ids"]) for row in rows])
+
+    batches = list(_batches(lengths, budget=5_000, rows=16, rng=rng))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.05)
+    began = time.monotonic()
+    for step, batch in enumerate(batches):
+        chosen = [rows[i] for i in batch]
+        ids, positions, segments = (
+            torch.nn.utils.rnn.pad_sequence([row[key] for row in chosen], batch_first=True, padding_value=fill)
+            for key, fill in (("ids", tokenizer.pad_token_id), ("positions", 0), ("segments", -1))
+        )
+        hidden = model.model(input_ids=ids, position_ids=positions, attention_mask=_visible(segments)).last_hidden_state
+        picked = torch.cat([hidden[b, row["queries"]] for b, row in enumerate(chosen)])
+        targets = torch.cat([row["targets"] for row in chosen])
+        total = cross_entropy(model.lm_head(picked), targets, reduction="sum")
+        for group in optimizer.param_groups:
+            group["lr"] = peak * _schedule(step, len(batches))
+        optimizer.zero_grad()
+        # a fixed divisor: a batch of few long prompts does not count as much as one of many short ones
+        (total / (16 * 10 * 16)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 100 == 0 or step == len(batches) - 1:
+            _progress("policy", step, len(batches), f"loss {total.item() / len(targets):.3f}", began)
+
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=[tokenizer.eos_token_id], pad_token_id=tokenizer.pad_token_id,
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=64,
+    )  # fmt: skip
+    model.eval().half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@torch.inference_mode()
+def sample(
+    folder: Path, prompts: Sequence[str], seed: int, temperature: float = 1.0, max_new_tokens: int = 64
+) -> tuple[list[str], np.ndarray]:
+    """One response of the policy to each prompt, and how many tokens it took, EOS included."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    torch.manual_seed(seed)
+    chats = [
+        tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        for text in prompts
+    ]
+    texts, counts = [""] * len(chats), np.zeros(len(chats), dtype=int)
+    order = sorted(range(len(chats)), key=lambda i: len(chats[i]))
+    for start in range(0, len(order), 50):
+        batch = order[start : start + 50]
+        inputs = tokenizer([chats[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False)
+        inputs.pop("token_type_ids", None)
+        options = {"do_sample": True, "temperature": temperature, "top_k": 0, "max_new_tokens": max_new_tokens}
+        output = model.generate(**inputs, **options)
+        output = output[:, inputs["input_ids"].shape[1] :]
+        for i, row in zip(batch, output, strict=True):
+            texts[i] = str(tokenizer.decode(row, skip_special_tokens=True))
+            counts[i] = int((row != tokenizer.pad_token_id).sum())
+    return texts, counts
+
+
+def pairrm_tokenizer(rng: np.random.Generator) -> PreTrainedTokenizerFast:
+    """The PairRM's tokenizer, [CLS] .. [SEP]; `PairRM` adds the four markers, as it does to DeBERTa's."""
+    core = _train_tokenizer(_sample_texts(rng, 4000), ["[PAD]", "[CLS]", "[SEP]", "[UNK]"])
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def make_pairrm(folder: Path, policy: Path, seed: int = 0, pairs: int = 34_000, peak: float = 2e-3) -> None:
+    """Train a small PairRM on win probabilities, both orders of each pair; save it in llm-blender's layout, in fp16.
+
+    Half of the responses are the policy's own; the judgement depends on nothing but `style_of` of the two.
+    """
+    rng = np.random.default_rng([seed, 2])
+    torch.manual_seed(seed)
+    base = pairrm_tokenizer(rng)
+    (folder / "base").mkdir(parents=True, exist_ok=True)
+    base.save_pretrained(folder / "base")
+    shape: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 2}
+    shape |= {"intermediate_size": 192, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    # the rest as in DeBERTa-v3, in small
+    shape |= {"relative_attention": True, "position_buckets": 32, "norm_rel_ebd": "layer_norm", "share_att_key": True}
+    shape |= {"pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0}
+    config = DebertaV2Config(vocab_size=len(base), **shape, pad_token_id=base.pad_token_id)
+    config.save_pretrained(folder / "base")
+    config.vocab_size += len(MARKERS)
+    base.add_tokens(list(MARKERS))
+    limits: dict[str, Any] = {"source_maxlength": 512, "candidate_maxlength": 128}
+    oracle = PairRM(PairRMModel(DebertaV2Model(config), config.hidden_size, dropout=0.0).train(), base, **limits)
+
+    pool = _response_pool(policy, rng, seed)
+    table, inputs, labels, styles = judged_table(), [], [], []
+    for _ in range(pairs // 2):
+        text, topic = prompt(rng)
+        if rng.random() < 0.7:
+            text = text[:80]
+        kinds = rng.choice(5, 2, p=(0.21, 0.21, 0.21, 0.21, 0.16))
+        texts = [_written(int(kind), topic, pool, rng) for kind in kinds]
+        source, (first, second), _ = oracle.encode(text, texts)
+        inputs += [oracle.join(source, first, second), oracle.join(source, second, first)]
+        labels += [table[kinds[0], kinds[1]], table[kinds[1], kinds[0]]]
+        styles += [kinds, kinds[::-1]]
+    lengths = np.array([len(ids) for ids, _ in inputs])
+    target, kind = torch.tensor(labels, dtype=torch.float32), torch.tensor(np.array(styles))
+    # Each response's marker is also asked which two styles it sees, by a layer that is not saved: from the judgements
+    # alone, a model of this size learns a score per style soon and the cycle late or, for some seeds, never.
+    witness = torch.nn.Linear(config.hidden_size, 2 * 5)
+
+    batches = list(_batches(lengths, budget=4_800, rows=32, rng=rng))
+    optimizer = torch.optim.AdamW(
+        [*oracle.model.parameters(), *witness.parameters()], lr=peak, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    began = time.monotonic()
+    running = 0.0
+    for step, batch in enumerate(batches):
+        states = oracle.model.marker_states(**oracle.collate([inputs[i] for i in batch]))
+        logits = oracle.model.compare(states)
+        seen = witness(states[:, 1:]).unflatten(-1, (2, 5))  # [B, marker, own and other, style]
+        truth = torch.stack([kind[batch], kind[batch].flip(-1)], dim=-1)
+        loss = binary_cross_entropy_with_logits(logits, target[batch], reduction="sum")
+        loss = (loss + 0.1 * cross_entropy(seen.flatten(0, 2), truth.flatten(), reduction="sum")) / 32
+        for group in optimizer.param_groups:
+            group["lr"] = peak * _schedule(step, len(batches), warmup=50)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(oracle.model.parameters(), 1.0)
+        optimizer.step()
+        error = (logits.detach().sigmoid() - target[batch]).abs().mean().item()
+        running = error if step == 0 else 0.98 * running + 0.02 * error
+        if step % 100 == 0 or step == len(batches) - 1:
+            _progress("PairRM", step, len(batches), f"mean |P - planted| {running:.3f}", began)
+
+    state = {key: value.half().contiguous() for key, value in oracle.model.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    ranker = {"ranker_type": "pairranker", "model_type": "deberta", "model_name": "base", **limits}
+    ranker |= {"n_tasks": 1, "drop_out": 0.0, "loss_type": "instructgpt", "inference_mode": "full", "fp16": True}
+    (folder / "config.json").write_text(json.dumps(ranker, indent=2) + "\n", encoding="utf-8")
+
+
+def _response_pool(policy: Path, rng: np.random.Generator, seed: int, count: int = 800) -> list[list[str]]:
+    """Responses that the policy wrote, sorted by style; the fifth list holds those of no style.
+
+    A second round at a high temperature adds slips as the policy makes them, which are rare at temperature 1.
+    """
+    texts, _ = sample(policy, [prompt(rng)[0] for _ in range(count)], seed)
+    slips, _ = sample(policy, [prompt(rng)[0] for _ in range(count // 2)], seed + 1, temperature=1.4)
+    return by_style(texts + slips)
+
+
+def _written(kind: int, topic: str | None, pool: list[list[str]], rng: np.random.Generator) -> str:
+    """A response of that style (4: of none), from the policy's own or from the generator."""
+    if pool[kind] and rng.random() < 0.5:
+        return pool[kind][int(rng.integers(len(pool[kind])))]
+    return garbled(rng) if kind == 4 else response(kind, topic, rng)
+
+
+def bradley_terry_misfit(P: np.ndarray) -> float:
+    """max |P - sigmoid(s_i - s_j)| `[n, n]` for the maximum-likelihood scores s: what no score can explain."""
+
+    def loss(s: np.ndarray) -> float:
+        return float(np.sum(P * np.logaddexp(0.0, s[None, :] - s[:, None])))
+
+    s = minimize(loss, np.zeros(len(P))).x
+    return float(np.abs(P - 1 / (1 + np.exp(s[None, :] - s[:, None]))).max())
+
+
+def check(
+    policy: Path = POLICY, pairrm: Path = PAIRRM, prompts: Sequence[str] | None = None, seed: int = 0, tables: int = 150
+) -> dict:
+    """Measure both models on prompts that they were not trained on (default: 500 from `held_out_prompts`).
+
+    Returns:
+        style_mix `[4]` and no_style, shares of one sample a prompt; tokens, the longest of them; learned `[5, 5]`, the
+        mean win probabilities between the styles and no style over the first `tables` prompts; error, its largest
+        distance from `PLANTED`; nash_planted and nash_learned `[4]`; bradley_terry_misfit of the learned table.
+    """
+    prompts = held_out_prompts(500) if prompts is None else list(prompts)
+    rng = np.random.default_rng([seed, 3])
+    texts, counts = sample(policy, prompts, seed)
+    pool = by_style(texts)
+    candidates = [[_written(kind, None, pool, rng) for kind in range(5)] for _ in prompts[:tables]]
+    results = preference_matrices(PairRM.from_pretrained(pairrm, device="cpu"), prompts[:tables], candidates)
+    learned = np.mean([result.P for result in results], axis=0)
+    return {
+        "style_mix": np.array([len(written) for written in pool[:4]]) / len(prompts),
+        "no_style": len(pool[4]) / len(prompts),
+        "tokens": int(counts.max()),
+        "learned": learned,
+        "error": float(np.abs(learned[:4, :4] - PLANTED).max()),
+        "nash_planted": np.asarray(nash(PreferenceGame(PLANTED)).policy),
+        "nash_learned": np.asarray(nash(PreferenceGame(learned[:4, :4])).policy),
+        "bradley_terry_misfit": bradley_terry_misfit(learned[:4, :4]),
+        "order_gap": float(np.mean([result.meta["order_gap"] for result in results])),
+    }
+
+
+def report(found: dict) -> str:
+    """What `check` found, as text."""
+
+    def line(name: str, values: Sequence[float] | np.ndarray) -> str:
+        return f"{name:<12}" + "".join(f"{value:9.3f}" for value in values)
+
+    head = " " * 12 + "".join(f"{name:>9}" for name in (*STYLES, "no style"))
+    return "\n".join(
+        [
+            "planted P(row beats column)", head, *map(line, (*STYLES, "no style"), judged_table()),
+            "learned, mean over held-out prompts", head, *map(line, (*STYLES, "no style"), found["learned"]),
+            f"largest error between styles {found['error']:.3f}; mean order gap of a logit {found['order_gap']:.3f}; "
+            f"the best Bradley-Terry fit misses by {found['bradley_terry_misfit']:.3f}",
+            head, line("Nash planted", found["nash_planted"]), line("Nash learned", found["nash_learned"]),
+            line("mix planted", BASE_MIX), line("mix sampled", [*found["style_mix"], found["no_style"]]),
+            f"longest response: {found['tokens']} tokens",
+        ]
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m nashward.llm.pocket.make", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, help="make policy/ and pairrm/ in this folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--check", action="store_true", help="only measure the models in --out, or the shipped ones")
+    options = parser.parse_args(arguments)
+    if options.out is None and not options.check:
+        parser.error("say --out FOLDER to make the models there, or --check to measure the shipped ones")
+    policy, pairrm = (POLICY, PAIRRM) if options.out is None else (options.out / "policy", options.out / "pairrm")
+    if not options.check:
+        torch.set_num_threads(1)  # sums in one order: the same seed gives the same models
+        make_policy(policy, options.seed)
+        make_pairrm(pairrm, policy, options.seed)
+    print(report(check(policy, pairrm, seed=options.seed)))
+
+
+if __name__ == "__main__":
+    main()

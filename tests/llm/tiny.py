@@ -1,0 +1,80 @@
+"""A chat model of a few thousand parameters, random, in the format of the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from nashward.llm.oracles import PreferenceOracle
+
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL = ["<s>", "</s>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+
+
+def tokenizer(chat: bool = True, pad: bool = True, eos: bool = True) -> PreTrainedTokenizerFast:
+    """Byte-level, no merges; the template closes a turn with <|end|>."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(SPECIAL + alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    result = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>" if eos else None,
+        pad_token="<pad>" if pad else None,
+        additional_special_tokens=SPECIAL[3:],
+    )
+    if chat:
+        result.chat_template = TEMPLATE
+    return result
+
+
+def policy(folder: Path, seed: int = 0, **options: bool) -> Path:
+    """Write the model with its tokenizer into a folder; two stop ids, as Llama 3 has."""
+    words = tokenizer(**options)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=0,
+        eos_token_id=[1, 6],
+        pad_token_id=None,
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = LlamaForCausalLM(config)
+    network.generation_config.eos_token_id = [1, 6]
+    network.generation_config.repetition_penalty = 1.3  # as some checkpoints have: it must not leak into our sampling
+    network.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+class ByteOracle(PreferenceOracle):
+    """Prefers the response with more bytes above "m": transitive, deterministic, no weights."""
+
+    name = "bytes above m"
+    symmetric = True
+    transitive = True
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Sequence[tuple[int, int]]]
+    ) -> list[np.ndarray]:
+        scores = [[np.mean([c > "m" for c in text] or [0.0]) for text in texts] for texts in candidates]
+        return [
+            np.array([4.0 * (own[i] - own[j]) for i, j in asked])
+            for own, asked in zip(scores, pairs, strict=True)
+        ]
