@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -164,7 +165,8 @@ def _shape(table: Tensor) -> str:
 
 
 def _table(values: Any) -> Tensor:
-    table = torch.as_tensor(values)
+    # Through numpy, because torch would make float32 of a list of Python numbers.
+    table = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
     if table.is_complex() or table.dtype == torch.bool:
         raise ValueError(f"a payoff table holds real numbers, got {table.dtype}")
     table = table.to(torch.float64)

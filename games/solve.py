@@ -112,9 +112,9 @@ def solve(
 
     Example:
         >>> from nashward import games
-        >>> solution = games.solve(games.zoo.comal_cycle(), games.OptimisticMWU(step=0.5), tolerance=1e-6)
+        >>> solution = games.solve(games.zoo.comal_cycle(), games.OptimisticMWU(step=0.5), 5000, tolerance=1e-6)
         >>> solution.status.name, int(solution.iterations[-1]), solution.last
-        ('CONVERGED', 596, tensor([0.3636, 0.2727, 0.3636], dtype=torch.float64))
+        ('CONVERGED', 1926, tensor([0.3636, 0.2727, 0.3636], dtype=torch.float64))
     """
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")

@@ -31,9 +31,9 @@ class MagneticMirrorDescent:
     Example:
         >>> from nashward import games
         >>> solver = games.MagneticMirrorDescent(step=0.4, tau=0.1)
-        >>> solution = games.solve(games.zoo.comal_cycle(), solver, iterations=2000, start=[0.665, 0.245, 0.09])
+        >>> solution = games.solve(games.zoo.comal_cycle(), solver, iterations=2000, start=[0.66, 0.25, 0.09])
         >>> solution.gaps["last"][-1]
-        tensor(0.1501, dtype=torch.float64)
+        tensor(0.1521, dtype=torch.float64)
     """
 
     step: Schedule = 0.4

@@ -28,9 +28,9 @@ class MWU:
 
     Example:
         >>> from nashward import games
-        >>> solution = games.solve(games.zoo.comal_cycle(), games.MWU(step=0.1), iterations=1000, start=[0.6, 0.3, 0.1])
+        >>> solution = games.solve(games.zoo.comal_cycle(), games.MWU(step=0.1), iterations=1000)
         >>> solution.average, solution.gaps["average"][-1]
-        (tensor([0.3652, 0.2712, 0.3636], dtype=torch.float64), tensor(0.0031, dtype=torch.float64))
+        (tensor([0.3584, 0.2760, 0.3657], dtype=torch.float64), tensor(0.0058, dtype=torch.float64))
     """
 
     step: Schedule = 0.5

@@ -287,7 +287,7 @@ def _resolve(id_or_folder: str | Path) -> Path:
 
 def _read_config(folder: Path) -> dict:
     """config.json of a PairRM in either layout; a ValueError says what the folder holds instead."""
-    expected = "expected a PairRM (its config.json has ranker_type \"pairranker\" or source_prefix_id)"
+    expected = 'expected a PairRM (its config.json has ranker_type "pairranker" or source_prefix_id)'
     if (folder / "adapter_config.json").exists():
         raise ValueError(f"{folder} holds a PEFT adapter, not a PairRM: --policy and --oracle may be swapped")
     if not (folder / "config.json").exists():

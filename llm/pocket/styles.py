@@ -216,7 +216,7 @@ def _prose(rng: np.random.Generator, sentences: int) -> str:
             if rng.random() < 0.06:
                 words[i] = words[i].capitalize() if rng.random() < 0.7 else words[i].upper()
             if rng.random() < 0.06:
-                words[i] += str(_pick(rng, (",", ";", ":", "-", "...", "\"", ")")))
+                words[i] += str(_pick(rng, (",", ";", ":", "-", "...", '"', ")")))
         out.append(" ".join(words).capitalize() + str(_pick(rng, (".", ".", ".", "?", "!", ":", ""))))
     return str(_pick(rng, (" ", " ", "\n", "\n\n"))).join(out)
 

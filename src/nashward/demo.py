@@ -82,7 +82,7 @@ def tables() -> list[tuple[str, str]]:
             curves.append(
                 report.picture(
                     plots.simplex(paths, exact, game.labels, title=f"last iterates on {name}"),
-                    "Multiplicative weights circle the Nash; optimism and extragradient reach it; the magnet stops short.",
+                    "Multiplicative weights circle the Nash; optimism and extragradient reach it, the magnet stops.",
                 )
             )
     head = ("game", "solver", "gap of the last", "gap of the average", "bound for the average")
@@ -143,7 +143,8 @@ def language_model(out: Path, iterations: int, seed: int) -> tuple[Any, list[tup
     theory_run = games.solve(game, games.OptimisticMWU(step=STEP), iterations=iterations, start=known[0])
     base = float(games.duality_gap(game, known[0]))
     print(
-        f"  gap of the style mixture: base {base:.2f}, last iterate {gaps['last'][-1]:.2f}, mixture {gaps['average'][-1]:.2f}"
+        f"  gap of the style mixture: base {base:.2f}, last iterate {gaps['last'][-1]:.2f}, "
+        f"mixture {gaps['average'][-1]:.2f}"
     )
 
     figure = _style_figure(shares, exact.policy, (*styles.STYLES, "no style"), base, gaps, theory_run)
@@ -159,8 +160,8 @@ def language_model(out: Path, iterations: int, seed: int) -> tuple[Any, list[tup
     mixed = _shares(mixture, len(styles.STYLES))
     rows.append(("mixture", *(f"{100 * s:.0f}%" for s in mixed), str(wins["mixture"]), f"{gaps['average'][-1]:.3f}"))
     text = (
-        f"<p>{len(texts)} prompts, {play.responses} responses each. Optimistic MWU with step {STEP:g} was played by the "
-        "language model: responses were sampled, judged by the pocket PairRM, and an adapter was fitted to each step. "
+        f"<p>{len(texts)} prompts, {play.responses} responses each. Optimistic MWU with step {STEP:g} was played by "
+        "the language model: responses were sampled, judged by the pocket PairRM, and an adapter was fitted to each step. "
         "The lines without marks are the table executor with the same solver on the style table that the oracle "
         "learned, from the base's own mix. Why the last iterate need not be near the Nash: six steps of this size are "
         "few, and on a cycle the last iterate goes around before it closes in; what the theorem bounds is the mixture "

@@ -74,7 +74,4 @@ class ByteOracle(PreferenceOracle):
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Sequence[tuple[int, int]]]
     ) -> list[np.ndarray]:
         scores = [[np.mean([c > "m" for c in text] or [0.0]) for text in texts] for texts in candidates]
-        return [
-            np.array([4.0 * (own[i] - own[j]) for i, j in asked])
-            for own, asked in zip(scores, pairs, strict=True)
-        ]
+        return [np.array([4.0 * (own[i] - own[j]) for i, j in asked]) for own, asked in zip(scores, pairs, strict=True)]

@@ -1,0 +1,45 @@
+"""Markers that ask for something, one thread, and where the data that is not part of the project may lie."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("NASHWARD_DATA", ROOT.parent / "shared" / "data"))
+
+torch.set_num_threads(1)  # the models of the tests are too small to share among threads
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that take more than a minute")
+    parser.addoption("--network", action="store_true", help="run the tests that need the model hub")
+    parser.addoption("--browser", action="store_true", help="run the tests that need a headless Chromium")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    reasons = {
+        "slow": None if config.getoption("--slow") else "takes more than a minute: run with --slow",
+        "network": None if config.getoption("--network") else "needs the model hub: run with --network",
+        "gpu": None if torch.cuda.is_available() else "needs a CUDA device",
+        "browser": (None if browser else "no Chromium on this machine")
+        if config.getoption("--browser")
+        else "needs a headless Chromium: run with --browser",
+    }
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder with AlpacaEval extracts and payoff tables, which the project may not ship."""
+    if not DATA.is_dir():
+        pytest.skip(f"the data that the project may not ship is not at {DATA} (set NASHWARD_DATA)")
+    return DATA

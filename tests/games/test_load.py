@@ -1,0 +1,71 @@
+"""Tables from files, in every format, and what is said of a bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nashward import games
+
+GOOD = ",a,b\na,0.5,0.9\nb,0.1,0.5\n"
+
+
+def test_all_formats_hold_the_same_game(tmp_path: Path) -> None:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    (tmp_path / "t.csv").write_text(GOOD)
+    np.savez(tmp_path / "t.npz", P=np.array([[0.5, 0.9], [0.1, 0.5]]), labels=np.array(["a", "b"]))
+    parquet.write_table(arrow.table({"": ["a", "b"], "a": [0.5, 0.1], "b": [0.9, 0.5]}), tmp_path / "t.parquet")
+    for kind in ("csv", "npz", "parquet"):
+        game = games.load(tmp_path / f"t.{kind}")
+        assert isinstance(game, games.PreferenceGame)
+        assert game.labels == ("a", "b")
+        torch.testing.assert_close(
+            game.P, torch.tensor([[0.5, 0.9], [0.1, 0.5]], dtype=torch.float64), atol=1e-15, rtol=0
+        )
+    (tmp_path / "plain.csv").write_text("0.5,0.9\n0.1,0.5\n")
+    assert games.load(tmp_path / "plain.csv").sizes == (2,)
+
+
+def test_a_table_of_two_different_players(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(",left,right\nup,3,-1\nmiddle,0,0\ndown,-1,1\n")
+    game = games.load(file, total=0.0)
+    assert isinstance(game, games.ConstantSumGame)
+    assert (game.row_labels, game.column_labels) == (("up", "middle", "down"), ("left", "right"))
+    with pytest.raises(ValueError, match=r"3 x 2; .* give the total"):
+        games.load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",a,b\na,0.5,0.9\nb,0.2,0.5\n", r"P\[a, b\] = 0.9 and P\[b, a\] = 0.2"),
+        (",a,b\na,0.5,nan\nb,0.2,0.5\n", r"entry \[0, 1\] .* not a finite"),
+        (",a,b\na,0.5,x\nb,0.2,0.5\n", r"entry \[a, b\] is not a number: 'x'"),
+        (",a,a\na,0.5,0.9\na,0.1,0.5\n", "distinct, repeated: a"),
+        (",a,b\na,0.5\nb,0.1,0.5\n", "row a has 1 numbers, expected 2"),
+        (",a,b\nb,0.5,0.9\na,0.1,0.5\n", "same order, got b and a"),
+        ("", "is empty"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "bad.csv"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        games.load(file)
+    assert str(file) in str(error.value)
+
+
+def test_missing_file_folder_and_unknown_type(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        games.load(tmp_path / "none.csv")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        games.load(tmp_path)
+    (tmp_path / "t.xls").write_text("")
+    with pytest.raises(ValueError, match="unknown type"):
+        games.load(tmp_path / "t.xls")

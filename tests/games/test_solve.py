@@ -1,0 +1,204 @@
+"""Solvers against their updates by hand, their theorems and the exact equilibrium."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nashward import games, theory
+from nashward.games import MWU, ExtraGradient, MagneticMirrorDescent, OptimisticMWU
+
+COMAL_START = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).softmax(0)
+ALL = [MWU(0.3), OptimisticMWU(0.5), ExtraGradient(1.0), ExtraGradient(0.7, tau=0.1), MagneticMirrorDescent(0.4, 0.1)]
+
+
+def _by_hand(name: str, P: np.ndarray, x: np.ndarray, T: int) -> np.ndarray:
+    """The updates as the papers write them, on probabilities."""
+
+    def norm(v: np.ndarray) -> np.ndarray:
+        return v / v.sum()
+
+    ref, previous = x, x
+    for _ in range(T):
+        if name == "MWU":
+            x = norm(x * np.exp(0.3 * P @ x))
+        elif name == "OptimisticMWU":
+            x, previous = norm(x * np.exp(0.5 * (2 * P @ x - P @ previous))), x
+        elif name == "ExtraGradient":
+            x = norm(x * np.exp(P @ norm(x * np.exp(P @ x))))
+        elif name == "EGPO":
+            anchor = x**0.93 * ref**0.07
+            x = norm(anchor * np.exp(0.7 * P @ norm(anchor * np.exp(0.7 * P @ x))))
+        else:
+            x = norm((x * ref**0.04 * np.exp(0.4 * P @ x)) ** (1 / 1.04))
+    return x
+
+
+@pytest.mark.parametrize(
+    ("name", "solver"), list(zip(["MWU", "OptimisticMWU", "ExtraGradient", "EGPO", "MMD"], ALL, strict=True))
+)
+def test_iterates_are_those_of_the_update_written_out(name: str, solver: games.Solver) -> None:
+    game = games.zoo.random_preferences(6, seed=4)
+    start = np.random.default_rng(0).dirichlet(np.ones(6))
+    solution = games.solve(game, solver, iterations=25, start=start)
+    np.testing.assert_allclose(solution.last.numpy(), _by_hand(name, game.P.numpy(), start, 25), atol=1e-13)
+
+
+@pytest.mark.parametrize("solver", ALL, ids=lambda s: type(s).__name__)
+def test_a_game_in_a_batch_is_solved_as_alone_and_order_does_not_matter(solver: games.Solver) -> None:
+    tables = [games.zoo.random_preferences(5, seed).P for seed in range(3)]
+    batch = games.solve(games.PreferenceGame(torch.stack(tables)), solver, iterations=30)
+    order = torch.tensor([4, 2, 0, 1, 3])
+    for i, table in enumerate(tables):
+        alone = games.solve(games.PreferenceGame(table), solver, iterations=30)
+        torch.testing.assert_close(batch.last[i], alone.last, atol=1e-14, rtol=0)
+        torch.testing.assert_close(batch.gaps["average"][:, i], alone.gaps["average"], atol=1e-14, rtol=0)
+        turned = games.solve(games.PreferenceGame(table[order][:, order]), solver, iterations=30)
+        torch.testing.assert_close(turned.last, alone.last[order], atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("T", "average", "last"), [(100, 0.0733, 0.054), (1000, 0.0184, 0.107), (10_000, 0.0068, 0.047)]
+)
+def test_mwu_on_soccer_at_the_theorems_step(T: int, average: float, last: float) -> None:
+    theorem = theory.MWUAverage.best(T, math.log(10))
+    solution = games.solve(games.zoo.mujoco_soccer(), MWU(theorem.step), iterations=T)
+    assert float(solution.gaps["average"][-1]) == pytest.approx(average, abs=5e-5)
+    assert float(solution.gaps["last"][-1]) == pytest.approx(last, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", ["mujoco_soccer", "comal_cycle"])
+def test_the_last_iterate_of_mwu_does_not_converge_and_that_of_optimistic_mwu_does(name: str) -> None:
+    game = games.zoo.get(name)
+    start = COMAL_START if name == "comal_cycle" else None
+    T = 40_000 if name == "mujoco_soccer" else 4000
+    late = range(T - 300, T)
+    circling = games.solve(game, MWU(0.1), iterations=T, start=start, record=late)
+    closing = games.solve(game, OptimisticMWU(1.0), iterations=T, start=start, record=late)
+    assert circling.gaps["last"].max() > 0.04
+    assert closing.gaps["last"].max() < 1e-6
+
+
+def test_mwu_moves_away_from_an_interior_nash() -> None:
+    game = games.zoo.comal_cycle()
+    nash = games.nash(game).policy
+    path = games.solve(game, MWU(0.1), iterations=500, start=[0.4, 0.3, 0.3], record=range(1, 501), keep_policies=True)
+    distance = games.kl_divergence(nash, path.policies["last"])
+    assert (distance.diff() > -1e-12).all()
+    assert distance[-1] > 1.2 * distance[0]
+
+
+def test_figures_of_the_prototypes_on_comal() -> None:
+    game = games.zoo.comal_cycle()
+
+    def last(solver: games.Solver, T: int) -> float:
+        return float(games.solve(game, solver, iterations=T, start=COMAL_START).gaps["last"][-1])
+
+    assert last(OptimisticMWU(0.5), 2000) == pytest.approx(8.5e-6, rel=0.02)
+    assert last(ExtraGradient(2.0), 1000) < 1e-12
+    assert last(MagneticMirrorDescent(0.4, 0.1), 3000) == pytest.approx(0.1501, abs=1e-3)
+    assert last(ExtraGradient(0.5, tau=0.1), 3000) == pytest.approx(0.1501, abs=1e-3)
+
+
+@pytest.mark.parametrize(("step", "converges"), [(0.97, True), (1.03, False)])
+def test_optimistic_mwu_is_stable_exactly_below_its_threshold(step: float, converges: bool) -> None:
+    game = games.zoo.comal_cycle()
+    nash = games.nash(game).policy
+    radius = torch.linalg.eigvals(nash[:, None] * (game.P - 0.5)).abs().max()
+    assert float(radius) == pytest.approx(math.sqrt(5.28) / 11, abs=1e-12)
+    start = (nash.log() + 1e-3 * torch.tensor([1.0, -0.5, 0.2])).softmax(0)
+    solution = games.solve(game, OptimisticMWU(step / (math.sqrt(3) * float(radius))), iterations=20_000, start=start)
+    distance = float(games.kl_divergence(nash, solution.last)) / float(games.kl_divergence(nash, start))
+    assert distance < 1e-6 if converges else distance > 50
+
+
+def test_the_average_of_optimistic_mwu_falls_as_one_over_t_and_that_of_mwu_does_not() -> None:
+    game = games.zoo.biased_rock_paper_scissors()
+    horizons = torch.tensor([500, 5000])
+
+    def product(solver: games.Solver) -> torch.Tensor:
+        return horizons * games.solve(game, solver, 5000, start=COMAL_START, record=[500, 5000]).gaps["average"]
+
+    fast, slow = product(OptimisticMWU(0.5)), product(MWU(0.5))
+    assert fast[1] < 1.5 * fast[0]
+    assert slow[1] > 2 * slow[0]
+
+
+def test_mmd_shrinks_the_distance_to_the_regularised_nash_as_the_theorem_says() -> None:
+    tau, step = 0.1, 0.4
+    game = games.zoo.comal_cycle()
+    solver = MagneticMirrorDescent(step, tau)
+    limit = games.solve(game, solver, iterations=5000, start=COMAL_START).last
+    path = games.solve(game, solver, iterations=60, start=COMAL_START, keep_policies=True).policies["last"]
+    distance = games.kl_divergence(limit, path)
+    assert (distance[1:] <= distance[:-1] / (1 + step * tau) * (1 + 1e-6)).all()
+
+
+def test_n_by_m_games_are_solved_by_the_same_solvers() -> None:
+    game = games.ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+    solution = games.solve(game, ExtraGradient(0.2), iterations=2000, start=([0.9, 0.1], [0.2, 0.8]))
+    torch.testing.assert_close(solution.last.row, torch.tensor([1 / 3, 2 / 3], dtype=torch.float64), atol=1e-8, rtol=0)
+    torch.testing.assert_close(
+        solution.last.column, torch.tensor([1 / 3, 2 / 3], dtype=torch.float64), atol=1e-8, rtol=0
+    )
+    assert solution.gaps["average"][-1] < 5e-3
+
+
+def test_average_is_over_what_was_played_from_the_start_on() -> None:
+    game, start = games.zoo.comal_cycle(), COMAL_START
+    solution = games.solve(game, MWU(0.3), iterations=3, start=start, keep_policies=True)
+    played = torch.stack([start, *solution.policies["last"][:2]])
+    torch.testing.assert_close(solution.average, played.mean(0), atol=1e-15, rtol=0)
+    linear = games.solve(game, MWU(0.3), iterations=3, start=start, averaging=games.linear)
+    weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    torch.testing.assert_close(linear.average, weights @ played / 6, atol=1e-15, rtol=0)
+
+
+def test_extragradient_averages_its_half_points() -> None:
+    game, x = games.zoo.comal_cycle(), COMAL_START
+    half = (x.log() + 2.0 * game.win_rate(x)).softmax(0)
+    torch.testing.assert_close(games.solve(game, ExtraGradient(2.0), 1, start=x).average, half, atol=1e-15, rtol=0)
+
+
+def test_an_excluded_action_stays_excluded() -> None:
+    solution = games.solve(games.zoo.comal_cycle(), OptimisticMWU(0.5), iterations=50, start=[0.5, 0.5, 0.0])
+    assert solution.last[2] == 0
+    assert torch.isfinite(solution.last).all()
+
+
+def test_status_says_what_happened() -> None:
+    game = games.zoo.comal_cycle()
+    found = games.solve(game, OptimisticMWU(0.5), iterations=5000, start=COMAL_START, tolerance=1e-6)
+    assert found.status is games.Status.CONVERGED
+    assert found.iterations[-1] < 5000
+    assert min(found.gaps["last"][-1], found.gaps["average"][-1]) <= 1e-6
+    short = games.solve(game, MWU(0.5), iterations=10, start=COMAL_START, tolerance=1e-6)
+    assert short.status is games.Status.NOT_CONVERGED
+    with pytest.raises(games.SolverError, match="raise iterations"):
+        games.solve(game, MWU(0.5), iterations=10, start=COMAL_START, tolerance=1e-6, throw=True)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: MWU(0.0), "positive number, got 0"),
+        (lambda: MWU(float("inf")), "positive number"),
+        (lambda: MagneticMirrorDescent(0.4, -1.0), "tau must be a number >= 0"),
+        (lambda: games.solve(games.zoo.comal_cycle(), MWU(), iterations=0), "iterations must be at least 1"),
+        (lambda: games.solve(games.zoo.comal_cycle(), ExtraGradient(2.0, tau=1.0)), "step \\* tau must be at most 1"),
+        (lambda: games.solve(games.zoo.comal_cycle(), MWU(lambda t: 2.0 - t)), "iteration 2"),
+        (lambda: games.solve(games.zoo.comal_cycle(), MWU(), start=[0.5, 0.5]), r"shape \[..., 3\]"),
+    ],
+)
+def test_bad_settings_are_refused(build: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()  # type: ignore[operator]
+
+
+def test_a_schedule_is_asked_for_each_iteration() -> None:
+    asked: list[int] = []
+    games.solve(games.zoo.comal_cycle(), ExtraGradient(lambda t: asked.append(t) or 0.5), iterations=4)  # type: ignore[func-returns-value]
+    assert asked[:4] == [1, 2, 3, 4]
