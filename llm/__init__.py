@@ -7,11 +7,15 @@ probabilities; ``pocket`` holds two tiny models, so that all of it runs with no 
 if __name__ == "llm":
     raise ImportError("import nashward.llm, not llm: this folder is a part of the package (pip install -e .)")
 
+import logging as _logging
 from importlib.util import find_spec as _find_spec
 
 for _package in ("transformers", "peft", "accelerate", "safetensors", "pyarrow"):
     if _find_spec(_package) is None:
         raise ImportError(f'nashward.llm needs {_package}: pip install "nashward[llm]"')
+
+# On a CPU bitsandbytes advises at every start to install kernels that have no gradient; see model.keep_gradients.
+_logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(_logging.ERROR)
 
 from . import oracles as oracles
 from . import pocket as pocket

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class LanguageModel:
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=dtype,
             )
-        base = AutoModelForCausalLM.from_pretrained(source, **options)
+        base: Any = AutoModelForCausalLM.from_pretrained(source, **options)
         keep_gradients(base)
         if config is None:
             shape = lora or Lora()
@@ -113,7 +114,9 @@ class LanguageModel:
                 task_type="CAUSAL_LM",
             )
         config.inference_mode = False
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            # peft asks transformers for a name that transformers 5.23 has renamed
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             torch.manual_seed(seed)
             network = get_peft_model(base, config, adapter_name=SLOTS[0])
             network.add_adapter(SLOTS[1], config)
@@ -197,7 +200,7 @@ def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def keep_gradients(network: torch.nn.Module) -> None:
+def keep_gradients(network: Any) -> None:
     """Keep 4-bit layers on the kernel that has a gradient.
 
     On a CPU with avx512_bf16 bitsandbytes repacks the weights in the first pass without gradients and uses a kernel

@@ -71,10 +71,12 @@ def targets(gains: Tensor, size: float, weights: Tensor, baseline: Baseline, dri
     if baseline == "plug-in":
         mass = (weights / weights.sum(-1, keepdim=True).clamp_min(1e-300)).log()  # -inf where the weight is 0
         exponent = size * gains if drift is None else size * gains + drift
-        constant: Tensor | float = torch.logsumexp(mass + exponent, -1, keepdim=True)
+        constant = torch.logsumexp(mass + exponent, -1, keepdim=True)
         constant = constant.masked_fill(constant.isinf(), 0.0)  # no response has a weight
+    elif baseline == "centred":
+        constant = size * _mean(gains, weights)
     else:
-        constant = size * (_mean(gains, weights) if baseline == "centred" else 0.5)
+        constant = torch.full_like(gains[..., :1], size / 2)
     return (size * gains - constant).masked_fill(weights == 0, 0.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ def demo(out: Path, iterations: int = 6, seed: int = 0) -> Path:
         ImportError: the ``llm`` extra is missing.
     """
     began = time.monotonic()
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the run's own bars say enough
     from nashward.llm import report
 
     torch.set_num_threads(1)  # the pocket models are too small to share among threads
@@ -161,8 +163,8 @@ def language_model(out: Path, iterations: int, seed: int) -> tuple[Any, list[tup
     rows.append(("mixture", *(f"{100 * s:.0f}%" for s in mixed), str(wins["mixture"]), f"{gaps['average'][-1]:.3f}"))
     text = (
         f"<p>{len(texts)} prompts, {play.responses} responses each. Optimistic MWU with step {STEP:g} was played by "
-        "the language model: responses were sampled, judged by the pocket PairRM, and an adapter was fitted to each step. "
-        "The lines without marks are the table executor with the same solver on the style table that the oracle "
+        "the language model: responses were sampled, judged by the pocket PairRM, and an adapter was fitted to each "
+        "step. The lines without marks are the table executor with the same solver on the style table that the oracle "
         "learned, from the base's own mix. Why the last iterate need not be near the Nash: six steps of this size are "
         "few, and on a cycle the last iterate goes around before it closes in; what the theorem bounds is the mixture "
         "of the iterates. More and smaller steps bring both closer.</p>"

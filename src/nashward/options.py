@@ -151,7 +151,7 @@ def self_play(chosen: dict[str, Any], folder: Path) -> SelfPlay:
         value: Any = held
         for key in option.path:
             value = value.get(key) if isinstance(value, dict) else None
-        if value is not None and (name not in SOLVER or "solver" not in chosen):
+        if value is not None and (name not in SOLVER or "solver" not in asked):
             chosen.setdefault(name, value)
     if "chat-template" in asked:
         file = asked["chat-template"]

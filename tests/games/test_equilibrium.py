@@ -41,7 +41,7 @@ def test_soccer() -> None:
 @pytest.mark.parametrize(
     "table", ["pokemon_types_gen9", "sppo_paper_fig3_pairrm_11", "arxiv_rankers_6", "atari_rainbow_table5_8agents"]
 )
-def test_real_tables(table: str, data) -> None:  # type: ignore[no-untyped-def]
+def test_real_tables(table: str, data) -> None:
     equilibrium = games.nash(games.load(data / "games" / f"{table}.csv"))
     assert equilibrium.gap <= 1e-12
     if table == "pokemon_types_gen9":

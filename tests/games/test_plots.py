@@ -18,7 +18,7 @@ def test_gap_curves_draw_each_solver_and_the_bound() -> None:
     axes = figure.axes[0]
     lines = {line.get_label(): line for line in axes.lines}
     assert list(lines) == ["MWU, last", "MWU, average", "bound"]
-    np.testing.assert_allclose(lines["MWU, average"].get_ydata(), solution.gaps["average"].clamp_min(1e-16))
+    np.testing.assert_allclose(np.asarray(lines["MWU, average"].get_ydata()), solution.gaps["average"].clamp_min(1e-16))
     assert axes.get_yscale() == "log"
     figure.savefig(io.BytesIO(), format="png")
 

@@ -5,12 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
-import tiny_pairrm  # type: ignore[import-not-found]
 import torch
 from transformers import LlamaConfig
 
 from nashward.llm.oracles import PairRM, preference_matrices
 from nashward.llm.oracles.pairrm import CONVERSATION, MARKERS
+
+from . import tiny_pairrm
 
 PROMPTS = [
     "What is the capital of France?",

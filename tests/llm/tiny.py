@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,15 +63,25 @@ def policy(folder: Path, seed: int = 0, **options: bool) -> Path:
     return folder
 
 
-class ByteOracle(PreferenceOracle):
-    """Prefers the response with more bytes above "m": transitive, deterministic, no weights."""
+class ScoreOracle(PreferenceOracle):
+    """Win probabilities from the score of a text: transitive, deterministic, no weights."""
 
-    name = "bytes above m"
     symmetric = True
     transitive = True
+
+    def __init__(self, name: str, score: Callable[[str], float]):
+        self.name, self.score = name, score
 
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Sequence[tuple[int, int]]]
     ) -> list[np.ndarray]:
-        scores = [[np.mean([c > "m" for c in text] or [0.0]) for text in texts] for texts in candidates]
-        return [np.array([4.0 * (own[i] - own[j]) for i, j in asked]) for own, asked in zip(scores, pairs, strict=True)]
+        scores = [[self.score(text) for text in texts] for texts in candidates]
+        return [np.array([own[i] - own[j] for i, j in asked]) for own, asked in zip(scores, pairs, strict=True)]
+
+
+def high_bytes() -> ScoreOracle:
+    return ScoreOracle("bytes above m", lambda text: 4.0 * sum(c > "m" for c in text) / max(len(text), 1))
+
+
+def brevity() -> ScoreOracle:
+    return ScoreOracle("brevity", lambda text: -0.5 * len(text))

@@ -1,0 +1,274 @@
+"""The command line as a user types it: what is printed and written, and one line with exit code 2 for bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+from transformers import AutoModelForCausalLM
+
+from nashward import games
+from nashward.cli import build_parser, main
+from nashward.llm import pocket
+from nashward.llm.folder import read_shard
+from nashward.llm.pocket import styles
+
+from .conftest import ROOT
+from .llm import tiny
+
+POCKET = ["--policy", str(pocket.POLICY), "--oracle", str(pocket.PAIRRM)]
+SMALL = shlex.split(
+    "--responses 2 --max-new-tokens 40 --learning-rate 3e-3 --epochs 1 --batch 4 --tokens 1500 --rank 4 --held-out 0.2"
+)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"Tell me about bread {i}."}) + "\n" for i in range(6)))
+    return file
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
+    """The one line on stderr of a command that exits with 2 and leaves stdout without a traceback."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nashward: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_solve_prints_the_equilibrium_with_labels_and_draws_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    table = ROOT / "games" / "tables" / "mujoco_soccer_10.csv"
+    assert main(["solve", str(table), "--plot", str(tmp_path / "deep" / "nash.png")]) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"(agent\d) +(\d\.\d+)", out) == [("agent1", "0.522"), ("agent8", "0.331"), ("agent9", "0.147")]
+    assert float(re.search(r"gap (\S+)", out)[1]) <= 1e-12  # type: ignore[index]
+    assert (tmp_path / "deep" / "nash.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_solve_plays_a_solver_on_a_game_of_the_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = ["solve", "comal_cycle", "--solver", "optimistic-mwu", "--step", "0.5", "--iterations", "50"]
+    assert main([*command, "--plot", str(tmp_path / "gaps.png")]) == 0
+    out = capsys.readouterr().out
+    expected = games.solve(games.zoo.comal_cycle(), games.OptimisticMWU(0.5), iterations=50)
+    for which in ("last", "average"):
+        assert f"gap of the {which:<7}  {float(expected.gaps[which][-1]):.3e}" in out
+    assert (tmp_path / "gaps.png").exists()
+
+
+def test_solve_of_two_different_players(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(",left,right\nup,3,-1\ndown,-1,1\n")
+    assert main(["solve", str(tmp_path / "t.csv"), "--total", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "value 0.333333" in out
+    assert "row down  0.667" in out
+    assert "column left   0.333" in out
+
+
+def test_bad_tables_get_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "bad.csv"
+    for text, words in (
+        (",a,b\na,0.5,0.9\nb,0.2,0.5\n", "P[a, b] = 0.9 and P[b, a] = 0.2 sum to 1.1"),
+        (",a,b\na,0.5,nan\nb,0.2,0.5\n", "not a finite number"),
+        (",a,a\na,0.5,0.9\na,0.1,0.5\n", "repeated: a"),
+    ):
+        file.write_text(text)
+        assert words in _refused(capsys, "solve", file, "--plot", tmp_path / "p.png")
+    assert "does not exist" in _refused(capsys, "solve", tmp_path / "none.csv")
+    assert "no solver 'sgd'" in _refused(capsys, "solve", "comal_cycle", "--solver", "sgd")
+    assert "MWU has no tau; it has step" in _refused(capsys, "solve", "comal_cycle", "--solver", "mwu", "--tau", "1")
+    assert "positive number" in _refused(capsys, "solve", "comal_cycle", "--solver", "mwu", "--step", "-1")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bad.csv"]
+
+
+def test_align_leaves_an_adapter_that_plain_peft_loads(
+    capsys: pytest.CaptureFixture[str], prompts: Path, tmp_path: Path
+) -> None:
+    prompts.write_text(prompts.read_text() + '{"prompt": ""}\n{"prompt": "Tell me about bread 0."}\n')
+    out = tmp_path / "run"
+    command = ["align", *POCKET, "--prompts", str(prompts), "--out", str(out), "--iterations", "2", *SMALL]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "prompts: 8 prompts read, 6 kept, 2 dropped (1 empty, 1 repeated)" in text
+    assert "iteration-02: target" in text
+    (adapter,) = re.findall(r"^adapter: (.+)$", text, re.MULTILINE)
+    plain = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(pocket.POLICY), adapter)
+    assert sum(p.abs().sum() for n, p in plain.named_parameters() if "lora_B" in n) > 0
+    assert (out / "report.html").exists()
+    before = (out / "iteration-02" / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert main(command) == 0  # finished: nothing is done again
+    assert (out / "iteration-02" / "adapter" / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_stages_alone_make_what_align_makes(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--iterations", "1", "--solver", "mwu", "--step", "2", *SMALL]
+    assert main(["align", *POCKET, "--prompts", str(prompts), "--out", str(tmp_path / "whole"), *settings]) == 0
+    parts = str(tmp_path / "parts")
+    assert main(["sample", *POCKET[:2], "--prompts", str(prompts), "--out", parts, *settings]) == 0
+    assert "Next: nashward judge" in capsys.readouterr().out
+    assert not (tmp_path / "parts" / "iteration-01" / "judgements").exists()
+    assert main(["judge", *POCKET[2:], "--out", parts]) == 0
+    assert not (tmp_path / "parts" / "iteration-01" / "adapter").exists()
+    assert main(["train", "--out", parts]) == 0
+    name = Path("iteration-01") / "adapter" / "adapter_model.safetensors"
+    assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_judging_needs_an_oracle_and_training_needs_judgements(
+    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = tmp_path / "parts"
+    assert "holds no prompts yet" in _refused(capsys, "judge", *POCKET[2:], "--out", parts)
+    assert main(["sample", *POCKET[:2], "--prompts", str(prompts), "--out", str(parts), *SMALL]) == 0
+    assert "not judged yet, which needs an oracle" in _refused(capsys, "train", "--out", parts)
+    assert "needs an oracle" in _refused(capsys, "judge", "--out", parts)
+
+
+def test_the_papers_preset_is_the_paper(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    command = ["sample", *POCKET[:2], "--prompts", str(prompts), "--out", str(out), "--preset", "sppo-paper"]
+    assert main([*command, "--max-new-tokens", "40"]) == 0
+    config = json.loads((out / "run.json").read_text())["config"]
+    assert config["solver"] == {"name": "MWU", "step": 1000.0}
+    assert (config["responses"], config["iterations"], config["prompts_per_iteration"]) == (5, 3, 20_000)
+    fit = config["fit"]
+    assert (fit["selection"], fit["baseline"], fit["optimiser"]) == ("best-worst", "constant", "rmsprop")
+    assert (fit["learning_rate"], fit["batch"]) == (5e-7, 64)
+    assert config["self_comparison"] is True
+    assert config["sampling"]["max_new_tokens"] == 40  # an option given beside the preset wins
+
+
+def test_bad_runs_get_one_line_and_write_nothing(
+    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_chat: Path
+) -> None:
+    def align(policy: Any = pocket.POLICY, oracle: Any = pocket.PAIRRM, source: Any = prompts, *more: Any) -> str:
+        run = ["--policy", policy, "--oracle", oracle, "--prompts", source, "--out", tmp_path / "run"]
+        return _refused(capsys, "align", *run, *more)
+
+    assert "swapped" in align(pocket.PAIRRM, pocket.POLICY)
+    assert "swapped" in align(tiny_chat, tiny_chat)
+    (tmp_path / "empty").mkdir()
+    assert "no config.json" in align(tmp_path / "empty")
+    assert "no config.json" in align(pocket.POLICY, tmp_path / "empty")
+    assert "no model folder" in align(tmp_path / "none")
+    assert "no chat template" in align(tiny.policy(tmp_path / "plain", chat=False))
+    assert "neither an end-of-text token nor a pad token" in align(
+        tiny.policy(tmp_path / "endless", pad=False, eos=False)
+    )
+    nothing = tmp_path / "nothing.jsonl"
+    nothing.write_text("\n")
+    assert "holds no prompts" in align(source=nothing)
+    assert "no prompts file" in align(source=tmp_path / "none.jsonl")
+    assert "at least 2 responses" in align(pocket.POLICY, pocket.PAIRRM, prompts, "--responses", 1)
+    assert "no adapter" in align(pocket.POLICY, pocket.PAIRRM, prompts, "--adapter", tmp_path / "empty")
+    assert "no chat template" in align(pocket.POLICY, pocket.PAIRRM, prompts, "--chat-template", tmp_path / "none")
+    assert "needs all responses" in align(pocket.POLICY, pocket.PAIRRM, prompts, "--selection", "best-worst")
+    assert not (tmp_path / "run").exists()
+    assert "holds no run" in _refused(capsys, "report", tmp_path / "empty")
+
+
+@pytest.fixture
+def tiny_chat(tmp_path: Path) -> Path:
+    return tiny.policy(tmp_path / "chat")
+
+
+def test_an_output_folder_with_another_run_is_refused(
+    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = ["sample", *POCKET[:2], "--prompts", str(prompts), "--out", str(out), *SMALL]
+    assert main(command) == 0
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert "holds another run (seed 0 there, 3 now)" in _refused(capsys, *command, "--seed", 3)
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+    (tmp_path / "file").write_text("x")
+    assert "is a file" in _refused(capsys, "sample", *POCKET[:2], "--prompts", prompts, "--out", tmp_path / "file")
+
+
+def test_an_id_that_is_not_in_the_cache_says_how_to_fetch_it(
+    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    run = ["--prompts", str(prompts), "--out", str(tmp_path / "run")]
+    message = _refused(capsys, "align", "--policy", "nobody/no-such-model", *POCKET[2:], *run)
+    assert "hf download nobody/no-such-model" in message
+    message = _refused(capsys, "align", *POCKET[:2], "--oracle", "nobody/no-such-oracle", *run)
+    assert "hf download nobody/no-such-oracle" in message
+    run[1] = "nobody/no-such-prompts"
+    assert "hf download --repo-type dataset nobody/no-such-prompts" in _refused(capsys, "align", *POCKET, *run)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_command_has_help_with_a_worked_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert {"demo", "solve", "align", "sample", "judge", "train", "report"} <= set(commands)
+    for command in commands:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        example = text[text.index("example: nashward ") + len("example: nashward ") :]
+        build_parser().parse_args(shlex.split(example))  # the worked line is one that the parser takes
+
+
+def _real_prompts(
+    data: Path, tmp_path: Path, count: int | None, out: str, capsys: pytest.CaptureFixture[str], *more: str
+) -> str:
+    source = data / "alpacaeval" / "prompts.json.gz"
+    if count is not None:
+        import gzip
+
+        rows = json.loads(gzip.decompress(source.read_bytes()))
+        source = tmp_path / "prompts.json"
+        source.write_text(json.dumps(rows[:: len(rows) // count][:count]))
+    command = ["align", *POCKET, "--prompts", str(source), "--out", str(tmp_path / out), "--iterations", "2"]
+    assert main([*command, *more]) == 0
+    return capsys.readouterr().out
+
+
+def test_align_on_64_real_prompts(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = _real_prompts(data, tmp_path, 64, "run", capsys, *SMALL, "--max-prompt-tokens", "200")
+    read, kept, dropped = map(int, re.search(r"(\d+) prompts read, (\d+) kept, (\d+) dropped", text).groups())  # type: ignore[union-attr]
+    assert read == 64 == kept + dropped
+    assert f"({dropped} longer than 200 tokens)" in text
+    rows = [row for file in (tmp_path / "run" / "iteration-02" / "responses").glob("*") for row in read_shard(file)]
+    assert len(rows) == 2 * kept
+    styled = [styles.style_of(row["text"]) is not None for row in rows]
+    assert sum(styled) / len(styled) > 0.85
+
+
+@pytest.mark.slow
+def test_align_on_all_real_prompts(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--learning-rate", "3e-3", "--rank", "8", "--tokens", "1500", "--batch", "4", "--sampling-batch", "256"]
+    text = _real_prompts(data, tmp_path, None, "run", capsys, *more, "--max-new-tokens", "48")
+    print(text)
+    assert "805 prompts read" in text
+    adapter = tmp_path / "run" / "iteration-02" / "adapter"
+    peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(pocket.POLICY), str(adapter))
+
+
+@pytest.mark.slow
+def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
+    out = capsys.readouterr().out
+    last = re.search(r"base (\d\.\d+), last iterate (\d\.\d+), mixture (\d\.\d+)", out)
+    assert last is not None
+    base, _, mixture = map(float, last.groups())
+    assert mixture < 0.6 * base
+    won = re.search(r"mixture (0\.\d+) ± (0\.\d+)", out)
+    assert won is not None
+    assert float(won[1]) > 0.5 + 2 * float(won[2])
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert "http" not in re.sub(r'src="[^"]*"', "", page)
+    shutil.rmtree(tmp_path / "demo")
