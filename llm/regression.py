@@ -85,7 +85,7 @@ def residuals(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Base
 
     ``centred`` removes the mean over the prompt's responses, and with it the unknown constants of the step (log Z and
     the normaliser of a geometric anchor): the loss is then 1/2 of the mean squared difference over pairs, as in
-    REBEL (arXiv 2404.16767) and INPO (arXiv 2407.00617).
+    arXiv 2404.16767 and 2407.00617.
     """
     difference = log_ratio - target
     if baseline == "centred":

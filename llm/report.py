@@ -112,8 +112,9 @@ def samples(folder: Path, count: int = 8) -> str:
     prompts = {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(Path(folder) / PROMPTS)}
     answers = []
     for stage in (stages[0], stages[-1]):
-        newest = max(stage.glob("*.parquet"), key=lambda file: file.name.split(".")[0])
-        answers.append({row["prompt"]: row["text"] for row in read_shard(newest) if row["response"] == 0})
+        label = max({file.name.split(".")[0] for file in stage.glob("*.parquet")} - {"start"}, default="start")
+        rows = [row for file in sorted(stage.glob(f"{label}.*.parquet")) for row in read_shard(file)]
+        answers.append({row["prompt"]: row["text"] for row in rows if row["response"] == 0})
     shared = [name for name in answers[0] if name in answers[1]][:count]
     head = ("prompt", f"first policy ({stages[0].parent.name})", f"newest sampled policy ({stages[-1].parent.name})")
     rows = [(_short(prompts.get(name, name)), _short(answers[0][name]), _short(answers[1][name])) for name in shared]

@@ -78,10 +78,10 @@ class SelfPlay:
         ValueError, FileNotFoundError: from ``check``, before anything is written.
 
     Example:
-        >>> from nashward import games, llm
+        >>> from nashward import llm
         >>> run = llm.SelfPlay(
-        ...     policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.OptimisticMWU(step=3.0),
-        ...     prompts=["Name a river.", "How do I boil an egg?"], folder="runs/first", iterations=1,
+        ...     policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=solver, prompts="prompts.jsonl",
+        ...     folder="runs/first", iterations=1,
         ... ).run()  # doctest: +SKIP
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,6 +283,9 @@ def test_report_of_an_unfinished_and_of_a_finished_run(tiny_folder: Path, tmp_pa
     _play(tiny_folder, tmp_path / "run").run()
     page = report.write(tmp_path / "run").read_text()
     assert "iteration-02" in page
+    first, last = (read_shard(file) for file in sorted((tmp_path / "run").glob("iteration-0*/responses/*.parquet")))
+    for rows in (first, last):
+        assert html.escape(rows[0]["text"]) in page
     assert "<script" not in page
 
 
