@@ -22,7 +22,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy src tests
 
 notebooks: $(VENV)/.installed
-	$(BIN)/jupytext --to ipynb --execute notebooks/*.py
+	$(BIN)/python -m tests.test_notebooks
 
 pocket: $(VENV)/.installed
 	$(BIN)/python -m nashward.llm.pocket.make --out llm/pocket

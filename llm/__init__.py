@@ -25,6 +25,7 @@ from .model import LanguageModel as LanguageModel
 from .model import Lora as Lora
 from .prompts import Prompt as Prompt
 from .prompts import read_prompts as read_prompts
+from .sampling import Enumerated as Enumerated
 from .sampling import Sampling as Sampling
 from .selfplay import Run as Run
 from .selfplay import SelfPlay as SelfPlay

@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from .folder import RunFolder, read_shard, write_lines, write_shard
 from .model import WEIGHTS, LanguageModel
 from .oracles import PreferenceOracle, preference_matrices
 from .prompts import Prompt
-from .sampling import Response, Sampling, sample, seed_of
+from .sampling import Response, Sampling, Source, seed_of
 
 Stage = Literal["sample", "judge", "train"]
 SHARD = 64  # prompts in one file
@@ -34,7 +35,7 @@ class Settings:
     """What the executor needs besides the models; see ``SelfPlay`` for the meaning."""
 
     responses: int = 5
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Source = field(default_factory=Sampling)
     fit: Fit = field(default_factory=Fit)
     self_comparison: bool = False
     prompts_per_iteration: int | None = None
@@ -162,14 +163,15 @@ class Adapters:
             ids = [model.encode(prompt) for prompt in prompts]
             seeds = [[seed_of(seed, stage.name, policy.label, p.id, k) for k in range(count)] for p in prompts]
             with model.acting(policy.folder):
-                answers = sample(model, ids, seeds, self.settings.sampling)
+                answers = self.settings.sampling.draw(model, ids, seeds)
             write_shard(
                 file,
                 [
                     {"prompt": prompt.id, "policy": policy.label, "response": k, "seed": s,
-                     "prompt_ids": prompt_ids, "ids": answer.ids, "finished": answer.finished, "text": answer.text}
+                     "weight": answer.weight, "prompt_ids": prompt_ids, "ids": answer.ids,
+                     "finished": answer.finished, "text": answer.text}
                     for prompt, prompt_ids, row, own in zip(prompts, ids, answers, seeds, strict=True)
-                    for k, (answer, s) in enumerate(zip(row, own, strict=True))
+                    for k, (answer, s) in enumerate(zip_longest(row, own[: len(row)]))
                 ],
             )  # fmt: skip
 
@@ -177,9 +179,8 @@ class Adapters:
         """The stored prompt ids and responses of a policy, for each chosen prompt."""
         base = self.drawn[policy.label, chosen]
         rows = [row for file in sorted(base.parent.glob(f"{base.name}.*.parquet")) for row in read_shard(file)]
-        count = self.settings.responses
-        grouped = [rows[i : i + count] for i in range(0, len(rows), count)]
-        answers = [[Response(row["ids"], row["finished"], row["text"]) for row in group] for group in grouped]
+        grouped = [list(group) for _, group in groupby(rows, key=lambda row: row["prompt"])]
+        answers = [[Response(r["ids"], r["finished"], r["text"], r["weight"]) for r in group] for group in grouped]
         return [group[0]["prompt_ids"] for group in grouped], answers
 
     def _judge(self, stage: Path, a: Adapter, b: Adapter, chosen: tuple[int, ...], skip: bool) -> None:
@@ -218,38 +219,41 @@ class Adapters:
         P = torch.tensor([row["P"] for file in files for row in read_shard(file)], dtype=torch.float64)
         return 1 - P.mT if swap else P
 
-    def _gains(self, step: Step, rows: Sequence[Adapter], chosen: tuple[int, ...]) -> torch.Tensor:
-        """sum_j c_j P(y beats rho_j) for the responses of all row policies, [prompts, R]."""
-        count = self.settings.responses
-        if step.opponent is None:
-            return torch.zeros(len(chosen), count * len(rows), dtype=torch.float64)
-        total = torch.zeros(len(chosen), 0, dtype=torch.float64)
-        for row in rows:
-            gain = torch.zeros(len(chosen), count, dtype=torch.float64)
-            for member, weight in step.opponent.members().items():
+    def _gains(
+        self, step: Step, sets: dict[Adapter, list[list[Response]]], chosen: tuple[int, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """sum_j c_j P(y beats rho_j) for the responses of all sets, and their weights in the union, [prompts, R]."""
+        weights = {
+            p: torch.tensor([[a.weight for a in row] for row in answers]).double() for p, answers in sets.items()
+        }
+        total: list[torch.Tensor] = []
+        for row in sets:
+            gain = torch.zeros_like(weights[row])
+            for member, weight in step.opponent.members().items() if step.opponent is not None else ():
                 itself = None
-                if not self.settings.self_comparison:
+                if not (self.settings.self_comparison or self.settings.sampling.enumerates):
+                    count = gain.shape[1]
                     itself = torch.arange(count) if member.value == row else torch.full((count,), -1)
                 P = self.tables(row, member.value, chosen)
-                gain += weight * regression.win_rates(P, torch.ones(len(chosen), count, dtype=torch.float64), itself)
-            total = torch.cat([total, gain], dim=1)
-        return total
+                gain += weight * regression.win_rates(P, weights[member.value], itself)
+            total.append(gain)
+        return torch.cat(total, 1), torch.cat(list(weights.values()), 1) / len(sets)
 
     def _train(self, stage: Path, step: Step, opponents: Sequence[Adapter], chosen: tuple[int, ...]) -> None:
         model, settings = self.model(), self.settings.fit
-        answers = [self.responses(opponent, chosen) for opponent in opponents]
-        gains = self._gains(step, opponents, chosen)
-        weights = regression.select(gains, torch.full_like(gains, 1 / gains.shape[1]), settings.selection)
+        stored = {opponent: self.responses(opponent, chosen) for opponent in opponents}
+        sets = {opponent: answers for opponent, (_, answers) in stored.items()}
+        prompt_ids = stored[opponents[0]][0]
+        gains, weights = self._gains(step, sets, chosen)
+        weights = regression.select(gains, weights, settings.selection)
         groups = []
-        for i in range(len(chosen)):
-            answered = [answer for _, sets in answers for answer in sets[i]]
-            kept = torch.nonzero(weights[i] > 0).squeeze(-1) if settings.selection == "best-worst" else ...
-            own = weights[i][kept]
-            if own.sum() > 0:
-                numbers = range(len(answered)) if kept is ... else kept.tolist()
-                texts = [answered[k].ids for k in numbers]
-                samplers = [opponents[k // self.settings.responses].label for k in numbers]
-                groups.append((chosen[i], Group(answers[0][0][i], texts, samplers, gains[i][kept], own)))
+        for i, number in enumerate(chosen):
+            union = [(answer.ids, policy.label) for policy, answers in sets.items() for answer in answers[i]]
+            # Only the pair passes through the network where only the pair is fitted; else all, in one shape.
+            kept = list(range(len(union))) if settings.selection == "all" else weights[i].nonzero().flatten().tolist()
+            if weights[i].sum() > 0:
+                ids, samplers = [union[k][0] for k in kept], [union[k][1] for k in kept]
+                groups.append((number, Group(prompt_ids[i], ids, samplers, gains[i][kept], weights[i][kept])))
         if not groups:
             raise ValueError(
                 f"{stage.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
@@ -280,8 +284,8 @@ class Adapters:
                 "train": measure(model.network, training, step.size, settings, model.pad_id),
                 "held_out": measure(model.network, testing, step.size, settings, model.pad_id),
                 "moved": moved / sum(parameter.numel() for parameter in parameters),
-                "response_tokens": _mean([len(a.ids) for _, sets in answers for row in sets for a in row]),
-                "finished": _mean([a.finished for _, sets in answers for row in sets for a in row]),
+                "response_tokens": _mean([len(a.ids) for answers in sets.values() for row in answers for a in row]),
+                "finished": _mean([a.finished for answers in sets.values() for row in answers for a in row]),
             }
         write_lines(stage / "metrics.jsonl", [*({"step": i, **r} for i, r in enumerate(records, 1)), summary])
         model.save(stage / "adapter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from . import regression
 from .logprobs import sequence_logprobs
 from .regression import Baseline, Selection
 
-Optimiser = Literal["adamw", "rmsprop"]
+Optimiser = Literal["adamw", "rmsprop", "lbfgs"]
 Schedule = Literal["linear", "cosine", "constant"]
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": lambda weights, lr: torch.optim.AdamW(weights, lr=lr, weight_decay=0.0),
     "rmsprop": lambda weights, lr: torch.optim.RMSprop(weights, lr=lr),
+    "lbfgs": lambda weights, lr: torch.optim.LBFGS(
+        weights, lr=lr, max_iter=60, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+    ),
 }
 
 
@@ -31,7 +35,9 @@ class Fit:
         selection: all responses of a prompt, or the best and the worst of them (as SPPO's code does, which moves the
             fixed point away from the Nash).
         baseline: the constant of the regression, see ``regression.targets``; plug-in needs all responses.
-        optimiser, learning_rate, schedule, warmup: warmup is the share of the steps over which the rate rises.
+        optimiser, learning_rate, schedule, warmup: warmup is the share of the steps over which the rate rises. With
+            lbfgs a step is a run of up to 60 evaluations on one batch: make the batch all prompts, the rate 1,
+            max_grad_norm infinite.
         epochs: passes over the responses.
         batch: prompts in one optimiser step.
         tokens: padded tokens in one forward pass; memory, not the result, depends on it.
@@ -61,6 +67,8 @@ class Fit:
         for name in ("learning_rate", "epochs", "batch", "tokens", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.optimiser == "lbfgs" and math.isfinite(self.max_grad_norm):
+            raise ValueError("lbfgs searches along lines and needs the gradient as it is: set max_grad_norm to inf")
         if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
             raise ValueError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
 
@@ -152,18 +160,24 @@ def fit(
     records = []
     for step in steps:
         prompts = sum(len(batch.groups) for batch in step)
-        optimiser.zero_grad(set_to_none=True)
-        total = 0.0
-        for batch in step:
-            log_ratio = batch.logprobs(network, pad_id) - _on(batch.anchor, weights[0])
-            target = _on(batch.targets(size, settings.baseline), weights[0])
-            value = regression.loss(log_ratio, target, _on(batch.weights, weights[0]), settings.baseline) / prompts
-            value.backward()
-            total += float(value.detach())
-        norm = torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
-        records.append({"loss": total, "gradient_norm": float(norm), "learning_rate": scheduler.get_last_lr()[0]})
-        optimiser.step()
+        evaluated: list[tuple[float, float]] = []
+
+        def closure(step: list[MicroBatch] = step, prompts: int = prompts, seen: list[Any] = evaluated) -> float:
+            optimiser.zero_grad(set_to_none=True)
+            total = 0.0
+            for batch in step:
+                log_ratio = batch.logprobs(network, pad_id) - _on(batch.anchor, weights[0])
+                target = _on(batch.targets(size, settings.baseline), weights[0])
+                value = regression.loss(log_ratio, target, _on(batch.weights, weights[0]), settings.baseline) / prompts
+                value.backward()
+                total += float(value.detach())
+            seen.append((total, float(torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm))))
+            return total
+
+        rate = scheduler.get_last_lr()[0]
+        optimiser.step(closure)
         scheduler.step()
+        records.append({"loss": evaluated[0][0], "gradient_norm": evaluated[0][1], "learning_rate": rate})
         progress(prompts)
     return records
 

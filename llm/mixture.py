@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .folder import write_json
 from .model import LanguageModel
-from .sampling import Response, Sampling, sample, seed_of
+from .sampling import Response, Source, seed_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Mixture:
         model: LanguageModel,
         prompts: Sequence[Sequence[int]],
         count: int,
-        settings: Sampling,
+        source: Source,
         seed: int,
     ) -> list[list[Response]]:
         """``count`` responses to each prompt's token ids, each from a member drawn anew; grouped by member, so that
@@ -57,7 +57,7 @@ class Mixture:
             asked = [i for i, slots in places.items() if slots]
             seeds = [[seed_of(seed, "response", i, k) for k in places[i]] for i in asked]
             with model.acting(folder):
-                answers = sample(model, [prompts[i] for i in asked], seeds, settings)
+                answers = source.draw(model, [prompts[i] for i in asked], seeds)
             for i, row in zip(asked, answers, strict=True):
                 for k, answer in zip(places[i], row, strict=True):
                     results[i][k] = answer

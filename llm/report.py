@@ -113,8 +113,8 @@ def samples(folder: Path, count: int = 8) -> str:
     answers = []
     for stage in (stages[0], stages[-1]):
         label = max({file.name.split(".")[0] for file in stage.glob("*.parquet")} - {"start"}, default="start")
-        rows = [row for file in sorted(stage.glob(f"{label}.*.parquet")) for row in read_shard(file)]
-        answers.append({row["prompt"]: row["text"] for row in rows if row["response"] == 0})
+        stored = [row for file in sorted(stage.glob(f"{label}.*.parquet")) for row in read_shard(file)]
+        answers.append({row["prompt"]: row["text"] for row in stored if row["response"] == 0})
     shared = [name for name in answers[0] if name in answers[1]][:count]
     head = ("prompt", f"first policy ({stages[0].parent.name})", f"newest sampled policy ({stages[-1].parent.name})")
     rows = [(_short(prompts.get(name, name)), _short(answers[0][name]), _short(answers[1][name])) for name in shared]
@@ -132,11 +132,16 @@ PANELS: tuple[tuple[str, Panel], ...] = (
 )
 
 
-def write(folder: str | Path, extra: Sequence[tuple[str, str]] = (), title: str = "Self-play") -> Path:
-    """Write ``report.html`` into a run folder; ``extra`` sections come first."""
+def write(
+    folder: str | Path,
+    extra: Sequence[tuple[str, str]] = (),
+    title: str = "Self-play",
+    file: str | Path | None = None,
+) -> Path:
+    """Write the report of a run, ``report.html`` in its folder unless told; ``extra`` sections come first."""
     folder = Path(folder)
     sections = [*extra, *((head, panel(folder)) for head, panel in PANELS)]
-    file = folder / "report.html"
+    file = Path(file) if file is not None else folder / "report.html"
     with whole_file(file) as unfinished:
         unfinished.write_text(page(title, sections), encoding="utf-8")
     return file

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from .logprobs import sequence_logprobs
 from .model import LanguageModel
 
 
@@ -34,6 +35,14 @@ class Sampling:
     top_p: float = 1.0
     max_new_tokens: int = 512
     batch: int = 64
+    enumerates = False
+
+    def draw(
+        self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
+    ) -> list[list[Response]]:
+        return [
+            [replace(response, weight=1 / len(row)) for response in row] for row in sample(model, prompts, seeds, self)
+        ]
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -46,11 +55,56 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Response:
-    """One sampled response: its token ids (with the stop token if finished), and its text for judges and readers."""
+    """One response: its token ids (with the stop token if finished), its text for judges and readers, its weight.
+
+    The weights of a prompt's responses sum to 1: each sample weighs the same, an enumerated response its probability.
+    """
 
     ids: list[int]
     finished: bool
     text: str
+    weight: float = 1.0
+
+
+class Source(Protocol):
+    """Where a policy's responses come from.
+
+    Attributes:
+        enumerates: the responses are the whole distribution, not a sample of it: each is compared with itself too.
+    """
+
+    enumerates: bool
+
+    def draw(
+        self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
+    ) -> list[list[Response]]:
+        """The responses of the active adapter to each prompt's token ids."""
+        ...
+
+
+@dataclass(frozen=True)
+class Enumerated:
+    """Every response of a finite set, weighted by its probability under the policy (normalised over the set).
+
+    Exact expectations in place of sampling: a language model over such a set follows the table's iterates.
+
+    Args:
+        responses: token ids, each at least one token.
+    """
+
+    responses: tuple[tuple[int, ...], ...]
+    enumerates = True
+
+    def draw(
+        self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
+    ) -> list[list[Response]]:
+        drawn = []
+        for prompt in prompts:
+            ids = [list(response) for response in self.responses]
+            scores = sequence_logprobs(model.network, [prompt] * len(ids), ids, model.pad_id)
+            weights = scores.double().softmax(0).tolist()
+            drawn.append([Response(y, True, model.decode(y), w) for y, w in zip(ids, weights, strict=True)])
+        return drawn
 
 
 def seed_of(*key: Any) -> int:

@@ -22,7 +22,7 @@ from .mixture import Mixture
 from .model import LanguageModel, Lora, adapter_config, check_policy, encode
 from .oracles import PairRM, PreferenceOracle
 from .prompts import Prompts, read_prompts
-from .sampling import Sampling
+from .sampling import Sampling, Source
 
 PROMPTS = "prompts.jsonl"
 
@@ -65,7 +65,8 @@ class SelfPlay:
         adapter: a LoRA folder or id to start from and to regress against.
         iterations: how many iterates to make.
         responses: K, the responses a prompt from each policy; at least 2.
-        sampling, fit, lora: settings of the parts.
+        sampling: where responses come from: ``Sampling``, or any ``Source``.
+        fit, lora: settings of the parts.
         self_comparison: whether a response is compared with itself (1/2) in its win rate.
         prompts_per_iteration: each iteration takes the next so many prompts (None: all of them each time).
         max_prompt_tokens: longer prompts are dropped, and counted.
@@ -93,7 +94,7 @@ class SelfPlay:
     adapter: str | Path | None = None
     iterations: int = 3
     responses: int = 5
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Source = field(default_factory=Sampling)
     fit: Fit = field(default_factory=Fit)
     lora: Lora = field(default_factory=Lora)
     self_comparison: bool = False
@@ -197,11 +198,15 @@ class SelfPlay:
             "prompts": name(source),
             "solver": {
                 "name": type(solver).__name__,
-                **{key: value if isinstance(value, int | float) else repr(value) for key, value in fields.items()},
+                **_plain(fields),
             },
             "iterations": self.iterations,
-            **{key: value for key, value in dataclasses.asdict(self.settings).items() if key != "sampling"},
-            "sampling": dataclasses.asdict(self.sampling),
+            "responses": self.responses,
+            "self_comparison": self.self_comparison,
+            "prompts_per_iteration": self.prompts_per_iteration,
+            "seed": self.seed,
+            "fit": dataclasses.asdict(self.fit),
+            "sampling": {"source": type(self.sampling).__name__, **_plain(vars(self.sampling))},
             "lora": dataclasses.asdict(self.lora),
             "max_prompt_tokens": self.max_prompt_tokens,
             "column": self.column,
@@ -240,6 +245,11 @@ class SelfPlay:
         if self.oracle is None:
             raise ValueError("the responses are not judged yet, which needs an oracle: a folder or hub id of a PairRM")
         return PairRM.from_pretrained(self.oracle)
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as JSON holds them; what it cannot hold by its repr."""
+    return {key: v if isinstance(v, str | int | float | None) else repr(v) for key, v in settings.items()}
 
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:

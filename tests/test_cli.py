@@ -268,6 +268,9 @@ def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     won = re.search(r"mixture (0\.\d+) ± (0\.\d+)", out)
     assert won is not None
     assert float(won[1]) > 0.5 + 2 * float(won[2])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    assert "holds no demo" in _refused(capsys, "demo", "--out", tmp_path / "mine")
     page = (tmp_path / "demo" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in re.sub(r'src="[^"]*"', "", page)

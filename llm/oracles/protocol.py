@@ -113,7 +113,8 @@ def preference_matrices(
                 "one logit a pair"
             )
         L, P = _tables(len(texts[n]), one_way, logits, oracle.symmetric)
-        gaps = np.array([abs(L[i, j] + L[j, i]) / 2 for i, j in one_way])
+        # A symmetric oracle has no gap by its promise, also where a logit is infinite (a sure win).
+        gaps = np.array([0.0 if oracle.symmetric else abs(L[i, j] + L[j, i]) / 2 for i, j in one_way])
         meta: dict[str, Any] = {
             "order_gap": float(np.nanmean(gaps)) if np.isfinite(gaps).any() else float("nan") if len(gaps) else 0.0,
             "calls": len(both_ways),
@@ -133,8 +134,10 @@ def curl(logits: np.ndarray) -> float:
     """1 - |grad|^2 / |A|^2 with A = (L - L.T) / 2 `[K, K]`: the cyclic share of the averaged logits.
 
     grad is the closest table of score differences, grad_ij = s_i - s_j with s the row means of A (Jiang, Lim, Yao and
-    Ye 2011). 0 where all logits are 0; NaN where a judgement is missing.
+    Ye 2011). 0 where all logits are 0; NaN where a judgement is missing or a win is sure (an infinite logit).
     """
+    if not np.isfinite(logits).all():
+        return float("nan")
     A = (logits - logits.T) / 2
     energy = float(np.sum(A**2))
     if energy == 0.0:

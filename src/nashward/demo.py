@@ -40,11 +40,13 @@ def demo(out: Path, iterations: int = 6, seed: int = 0) -> Path:
     torch.set_num_threads(1)  # the pocket models are too small to share among threads
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
+    if out.exists() and not (out / "run" / "run.json").exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty and holds no demo; choose another folder with --out")
     print("1. Tables: each solver from the same start, and the theorem's bound")
     sections = tables()
     print("\n2. A language model: the same solver on pocket models (made by this project; no network, no GPU)")
-    run, more = language_model(out, iterations, seed)
-    file = report.write(run.folder, [*sections, *more], title="nashward: from reward to Nash")
+    run, more = language_model(out / "run", iterations, seed)
+    file = report.write(run.folder, [*sections, *more], "nashward: from reward to Nash", out / "report.html")
     print(f"\n{time.monotonic() - began:.0f} seconds. The report: {file}")
     print("Next:")
     print("  nashward solve rock_paper_scissors --solver mwu --step 0.1 --plot nash.png")

@@ -41,7 +41,7 @@ RUN: dict[str, Option] = {
     "selection": Option(("fit", "selection"), str, "responses that are fitted (default: all)", ("all", "best-worst")),
     "baseline": Option(("fit", "baseline"), str, "default: plug-in", ("plug-in", "centred", "constant")),
     "self-comparison": Option(("self_comparison",), bool, "compare a response with itself too (1/2), as SPPO does"),
-    "optimiser": Option(("fit", "optimiser"), str, "default: adamw", ("adamw", "rmsprop")),
+    "optimiser": Option(("fit", "optimiser"), str, "default: adamw", ("adamw", "rmsprop", "lbfgs")),
     "learning-rate": Option(("fit", "learning_rate"), float, "default: 2e-4"),
     "schedule": Option(("fit", "schedule"), str, "of the rate (default: linear)", ("linear", "cosine", "constant")),
     "warmup": Option(("fit", "warmup"), float, "share of the optimiser steps (default: 0.1)"),

@@ -1,0 +1,205 @@
+"""One algebra: a language model over responses that can be enumerated follows the table's iterates."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from nashward import games, llm
+from nashward.games import Step
+from nashward.llm.adapters import Adapters
+from nashward.llm.folder import read_shard
+
+from . import tiny
+
+STEPS = 10
+EXACT = llm.Fit(
+    optimiser="lbfgs", learning_rate=1.0, schedule="constant", warmup=0.0, epochs=2, batch=10, held_out=0.0,
+    max_grad_norm=math.inf,
+)  # fmt: skip
+
+
+class Table(llm.oracles.PreferenceOracle):
+    """The win probabilities of a table, told by the text of the response."""
+
+    name, symmetric = "table", True
+
+    def __init__(self, P: torch.Tensor, texts: Sequence[str]):
+        self.P, self.index = P.numpy(), {text: i for i, text in enumerate(texts)}
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Sequence[tuple[int, int]]]
+    ) -> list[np.ndarray]:
+        found = []
+        for texts, asked in zip(candidates, pairs, strict=True):
+            p = np.array([self.P[self.index[texts[i]], self.index[texts[j]]] for i, j in asked])
+            with np.errstate(divide="ignore"):
+                found.append(np.log(p) - np.log1p(-p))
+        return found
+
+
+@pytest.fixture(scope="module")
+def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model whose head is steep enough to represent the targets."""
+    folder = tmp_path_factory.mktemp("steep")
+    words = tiny.tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, initializer_range=0.3,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def _source(n: int) -> tuple[llm.Enumerated, list[str]]:
+    """n responses of two tokens that share first tokens: 'ad', 'ae', 'bd', ..."""
+    words = tiny.tokenizer()
+    texts = [first + second for first in "abc" for second in "de"][:n] if n > 3 else ["ad", "ae", "bd"]
+    return llm.Enumerated(tuple(tuple(words(text)["input_ids"]) for text in texts)), texts
+
+
+def _distance(
+    game: games.PreferenceGame, solver: Any, source: Path, folder: Path, steps: int = STEPS, **more: Any
+) -> float:
+    """The largest total variation between the language model's iterates and the table's, from the same start."""
+    responses, texts = _source(game.sizes[0])
+    play = llm.SelfPlay(
+        policy=source, oracle=Table(game.P, texts), solver=solver, prompts=["?"], folder=folder, iterations=steps,
+        sampling=responses, **{"fit": EXACT, "lora": llm.Lora(rank=4), **more},
+    )  # fmt: skip
+    run = play.run()
+    ids = [play.model.encode(prompt) for prompt in run.prompts.kept]  # type: ignore[union-attr]
+
+    def mix(adapter: Path) -> torch.Tensor:
+        with play.model.acting(adapter):
+            return torch.tensor([answer.weight for answer in responses.draw(play.model, ids, [])[0]]).double()
+
+    start = mix(folder / "start" / "adapter")
+    table = games.solve(game, solver, iterations=steps, start=start, keep_policies=True, record=range(1, steps + 1))
+    assert games.total_variation(table.last, start) > 0.02  # the iterates go somewhere
+    found = torch.stack([mix(folder / f"iteration-{t:02d}" / "adapter") for t in range(1, steps + 1)])
+    return float(games.total_variation(found, table.policies["last"]).max())
+
+
+GAMES = {
+    "comal": games.zoo.comal_cycle(),
+    "biased": games.zoo.biased_rock_paper_scissors(),
+    "random": games.zoo.random_preferences(6, seed=2),
+}
+SOLVERS = [games.MWU(0.7), games.OptimisticMWU(0.7), games.ExtraGradient(0.7), games.MagneticMirrorDescent(0.7, 0.2)]
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
+def test_a_language_model_follows_the_table(game: str, solver: Any, steep: Path, tmp_path: Path) -> None:
+    assert _distance(GAMES[game], solver, steep, tmp_path / "run") < 1e-3
+
+
+def test_with_the_centred_loss_too(steep: Path, tmp_path: Path) -> None:
+    fit = dataclasses.replace(EXACT, baseline="centred")
+    assert _distance(GAMES["comal"], games.OptimisticMWU(0.7), steep, tmp_path / "run", 4, fit=fit) < 1e-3
+
+
+def _flipped(step: Step, reference: Any) -> Step:
+    return dataclasses.replace(step, size=-step.size)
+
+
+def _doubled(step: Step, reference: Any) -> Step:
+    return dataclasses.replace(step, size=2 * step.size)
+
+
+def _no_anchor(step: Step, reference: Any) -> Step:
+    return dataclasses.replace(step, anchor=reference)
+
+
+@pytest.mark.parametrize("change", [_flipped, _doubled, _no_anchor])
+def test_mutants_of_the_step_are_seen(
+    change: Any, steep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solver = games.MWU(0.7)
+    real = Adapters.execute
+    starts: list[Any] = []
+
+    def execute(self: Adapters, step: Step) -> Any:
+        starts.append(next(iter(step.anchor.members())))  # the first Step's anchor is the start
+        return real(self, change(step, starts[0]))
+
+    monkeypatch.setattr(Adapters, "execute", execute)
+    assert _distance(GAMES["comal"], solver, steep, tmp_path / "run", 3) > 1e-2
+
+
+def test_training_from_the_wrong_adapter_is_seen(steep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The anchor's log-probabilities are taken under the start in place of the previous iterate."""
+    real = llm.LanguageModel.acting
+    scoring: list[bool] = [False]
+
+    def acting(self: llm.LanguageModel, folder: Path) -> Any:
+        return real(self, folder.parents[1] / "start" / "adapter" if scoring[0] else folder)
+
+    score = Adapters._score
+
+    def wrong(self: Adapters, *arguments: Any) -> None:
+        scoring[0] = True
+        score(self, *arguments)
+        scoring[0] = False
+
+    monkeypatch.setattr(llm.LanguageModel, "acting", acting)
+    monkeypatch.setattr(Adapters, "_score", wrong)
+    assert _distance(GAMES["comal"], games.MWU(0.7), steep, tmp_path / "run", 3) > 1e-2
+
+
+def test_with_samples_the_deviation_falls_as_one_over_the_root_of_k(steep: Path, tmp_path: Path) -> None:
+    """The estimated win rates of K samples against the exact ones: standard error sqrt(Var / (K - 1))."""
+    game, (responses, texts) = GAMES["random"], _source(6)
+    errors = {}
+    for K in (4, 16, 64):
+        play = llm.SelfPlay(
+            policy=steep, oracle=Table(game.P, texts), solver=games.MWU(0.7), prompts=[f"{i}?" for i in range(120)],
+            folder=tmp_path / str(K), iterations=1, responses=K, sampling=_Restricted(responses), fit=EXACT,
+        )  # fmt: skip
+        play.run("judge")
+        stage = tmp_path / str(K) / "iteration-01"
+        deviations, predicted = [], []
+        with play.model.acting(tmp_path / str(K) / "start" / "adapter"):
+            judged = [row for file in sorted((stage / "judgements").glob("*")) for row in read_shard(file)]
+            stored = [row for file in sorted((stage / "responses").glob("*")) for row in read_shard(file)]
+            for row in judged:
+                answers = [r for r in stored if r["prompt"] == row["prompt"]]
+                exact = responses.draw(play.model, [answers[0]["prompt_ids"]], [])[0]
+                mix = torch.tensor([answer.weight for answer in exact]).double()
+                own = torch.tensor([texts.index(answer["text"]) for answer in answers])
+                found = llm.regression.win_rates(torch.tensor(row["P"]), torch.ones(K).double(), torch.arange(K))
+                wins = game.P[own]
+                deviations.append(((found - game.win_rate(mix)[own]) ** 2).mean())
+                spread = (wins**2) @ mix - (wins @ mix) ** 2
+                predicted.append(spread.mean() / (K - 1))
+        errors[K] = float(torch.stack(deviations).mean().sqrt())
+        assert errors[K] == pytest.approx(float(torch.stack(predicted).mean().sqrt()), rel=0.2)
+    slope = math.log(errors[64] / errors[4]) / math.log(63 / 3)
+    assert slope == pytest.approx(-0.5, abs=0.08)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Restricted:
+    """Samples of the enumerated set, in the policy's own proportions."""
+
+    inner: llm.Enumerated
+    enumerates = False
+
+    def draw(self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]) -> Any:
+        drawn = []
+        for row, own in zip(self.inner.draw(model, prompts, seeds), seeds, strict=True):
+            picks = np.random.default_rng(own[0]).choice(len(row), size=len(own), p=[a.weight for a in row])
+            drawn.append([dataclasses.replace(row[k], weight=1 / len(own)) for k in picks])
+        return drawn

@@ -1,0 +1,115 @@
+"""The notebooks run from a clean state, and what is committed was made from their sources.
+
+``python -m tests.test_notebooks`` writes the .ipynb of each .py anew.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import pytest
+from ipykernel.kernelspec import write_kernel_spec
+from nbclient import NotebookClient
+
+from .conftest import ROOT
+
+SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+LARGEST = 600_000  # bytes of an .ipynb
+
+
+def executed(source: Path, folder: Path) -> Any:
+    """The notebook of a .py, run in ``folder`` by this interpreter; CellExecutionError where a cell fails.
+
+    It holds nothing that differs between two runs of the same code: no times, no random ids of cells.
+    """
+    notebook: Any = jupytext.read(source, fmt="py:percent")
+    write_kernel_spec(folder / "jupyter" / "kernels" / "python3")  # found first, whatever else is installed
+    work = folder / "work"
+    work.mkdir()
+    environment = {
+        "JUPYTER_PATH": str(folder / "jupyter"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])),
+        "OMP_NUM_THREADS": "1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.delenv("MPLBACKEND", raising=False)
+        NotebookClient(
+            notebook,
+            timeout=300,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(work)}},
+            record_timing=False,
+            coalesce_streams=True,
+        ).execute()
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat_minor = 4  # the last without ids of cells
+    for cell in notebook.cells:
+        cell.pop("id", None)
+        cell.metadata.pop("lines_to_next_cell", None)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def _pictures(notebook: Any) -> int:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_there_are_notebooks() -> None:
+    assert SOURCES
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_draws(source: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in source.parent.iterdir()}
+    notebook = executed(source, tmp_path)
+    assert _pictures(notebook) >= 1
+    errors = [output for cell in notebook.cells for output in cell.get("outputs", ()) if output.output_type == "error"]
+    assert not errors
+    complaints = [
+        output.text
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if output.output_type == "stream" and output.name == "stderr"
+    ]
+    assert not complaints
+    assert {path: path.stat().st_mtime_ns for path in source.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_what_is_committed_was_made_from_the_source(source: Path) -> None:
+    file = source.with_suffix(".ipynb")
+    committed = nbformat.read(file, as_version=4)
+    cells = [(cell.cell_type, cell.source) for cell in committed.cells]
+    expected = [(cell.cell_type, cell.source) for cell in jupytext.read(source, fmt="py:percent").cells]
+    assert cells == expected, f"{file.name} is not of {source.name} any more: run `make notebooks`"
+    assert _pictures(committed) >= 1
+    assert not [cell for cell in committed.cells if "execution" in cell.metadata]
+    assert file.stat().st_size < LARGEST
+
+
+def main() -> None:
+    for source in SOURCES:
+        with tempfile.TemporaryDirectory() as folder:
+            notebook = executed(source, Path(folder))
+        file = source.with_suffix(".ipynb")
+        nbformat.write(notebook, file)
+        print(f"{file.relative_to(ROOT)}: {_pictures(notebook)} pictures, {file.stat().st_size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nashward.cli import build_parser, main
+
+from .conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", _blocks("python"), ids=lambda code: code.splitlines()[0])
+def test_python_runs_and_prints_what_its_comments_say(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    for expected in re.findall(r"print\(.*\)  # (.*)", code):
+        assert expected in capsys.readouterr().out
+    for picture in re.findall(r'savefig\("(.*)"\)', code):
+        assert (tmp_path / picture).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_output_of_solve(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = re.search(r"`nashward (solve [^`]*)`", README)
+    assert command is not None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "games").symlink_to(ROOT / "games")
+    assert main(shlex.split(command[1])) == 0
+    assert capsys.readouterr().out in _blocks("text")
+
+
+def test_commands_are_taken_by_the_parser() -> None:
+    lines = [line for block in _blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
+    commands = [
+        line.removeprefix(".venv/bin/") for line in lines if line.removeprefix(".venv/bin/").startswith("nashward ")
+    ]
+    assert len(commands) >= 2
+    for command in commands:
+        build_parser().parse_args(shlex.split(command, comments=True)[1:])
+
+
+def test_the_commands_of_the_makefile_are_those_of_the_readme() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    plain = "\n".join(_blocks("bash"))
+    for tool in ("ruff check .", "ruff format --check .", "mypy src tests", "python -m pytest", "nashward demo"):
+        assert f"$(BIN)/{tool}" in makefile
+        assert f".venv/bin/{tool}" in plain
+    pinned = re.search(r"^torch==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert f"torch=={pinned[1]}" in plain
