@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -118,6 +119,8 @@ class ConstantSumGame:
     ):
         self.payoff = _table(payoff)
         self.total = float(total)
+        if not math.isfinite(self.total):
+            raise ValueError(f"the total of the payoffs must be a finite number, got {self.total}")
         self.row_labels = _labels(row_labels, self.payoff.shape[-2], "row")
         self.column_labels = _labels(column_labels, self.payoff.shape[-1], "column")
 

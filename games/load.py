@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,11 @@ _Read = tuple[np.ndarray, list[str] | None, list[str] | None]
 
 
 def _csv(file: Path) -> _Read:
-    with file.open(newline="", encoding="utf-8-sig") as handle:
-        lines = [row for row in csv.reader(handle) if any(cell.strip() for cell in row)]
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as handle:
+            lines = [row for row in csv.reader(handle) if any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file} cannot be read as CSV in UTF-8: {error}") from None
     if not lines:
         raise ValueError(f"{file} is empty; expected labels in the first row and column, and numbers")
     if all(_number(cell) is not None for cell in lines[0]):
@@ -87,7 +91,11 @@ def _csv(file: Path) -> _Read:
 
 
 def _npz(file: Path) -> _Read:
-    with np.load(file, allow_pickle=False) as arrays:
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise ValueError(f"{file} is no .npz archive of plain arrays: {error}") from None
+    with archive as arrays:
         names = [name for name in arrays.files if name != "labels"]
         key = "P" if "P" in names else names[0] if len(names) == 1 else None
         if key is None:

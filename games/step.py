@@ -51,6 +51,8 @@ class Step:
         for name in ("anchor", "opponent", "counts"):
             if getattr(self, name) is not None:
                 fix(name, affine(getattr(self, name), f"a Step's {name}"))
+        if isinstance(self.counts, Blend) and any(weight < 0 for _, weight in self.counts):
+            raise ValueError(f"what a Step counts was played, so it cannot hold a negative weight: {self.counts!r}")
 
 
 class Solver(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from ..games import Policy, Step
 from . import regression
-from .fit import Fit, Group, MicroBatch, fit, measure, micro_batches
+from .fit import Fit, Group, MicroBatch, drift, fit, measure, micro_batches, outlook, warning
 from .folder import RunFolder, read_shard, write_lines, write_shard
 from .model import WEIGHTS, LanguageModel
 from .oracles import PreferenceOracle, preference_matrices
@@ -88,6 +89,8 @@ class Adapters:
     ):
         self.folder, self.prompts, self.settings = folder, list(prompts), settings
         self.model, self.oracle, self.until = model, oracle, until
+        self.reference = Adapter("start", folder / "start" / "adapter")
+        self.stopped: str | None = None  # set after the training that was asked for
         self.done = 0  # iterates made
         self.half = 0  # half steps since
         self.drawn: dict[tuple[str, tuple[int, ...]], Path] = {}  # where a policy's responses to some prompts are
@@ -95,10 +98,9 @@ class Adapters:
 
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
-        folder = self.folder / "start" / "adapter"
-        if not folder.is_dir():
-            self.model().start(folder, adapter)
-        return Policy(Adapter("start", folder), "start")
+        if not self.reference.folder.is_dir():
+            self.model().start(self.reference.folder, adapter)
+        return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:
         name = f"iteration-{self.done + 1:02d}" + ("" if step.last else f"-half-{self.half + 1}")
@@ -118,7 +120,7 @@ class Adapters:
             self._train(stage, step, opponents, chosen)
         self.done, self.half = (self.done + 1, 0) if step.last else (self.done, self.half + 1)
         if self.until == "train" and not finished:
-            raise StageDone(f"{name}: the adapter is trained")
+            self.stopped = f"{name}: the adapter is trained"
         return Policy(Adapter(name, stage / "adapter"), name)
 
     def _portion(self, iteration: int) -> tuple[int, ...]:
@@ -253,16 +255,29 @@ class Adapters:
             kept = list(range(len(union))) if settings.selection == "all" else weights[i].nonzero().flatten().tolist()
             if weights[i].sum() > 0:
                 ids, samplers = [union[k][0] for k in kept], [union[k][1] for k in kept]
-                groups.append((number, Group(prompt_ids[i], ids, samplers, gains[i][kept], weights[i][kept])))
+                groups.append(
+                    (
+                        number,
+                        Group(self.prompts[number].id, prompt_ids[i], ids, samplers, gains[i][kept], weights[i][kept]),
+                    )
+                )
         if not groups:
             raise ValueError(
                 f"{stage.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
             )
         held = set(self._held_out([number for number, _ in groups], settings.held_out))
-        training = micro_batches([group for number, group in groups if number not in held], settings.tokens)
-        testing = micro_batches([group for number, group in groups if number in held], settings.tokens)
+        training = micro_batches([g for number, g in groups if number not in held], settings.tokens, settings.batch)
+        testing = micro_batches([g for number, g in groups if number in held], settings.tokens, settings.batch)
         self._score(stage, step, opponents, training + testing)
         heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0]
+        known = outlook(training, step.size, settings)
+        tqdm.write(
+            f"{stage.name}: target {known['target_rms']:.3g} nats rms; loss before training {known['loss']:.6g} nats^2"
+            f" ({known['loss_paper']:.3g} in the paper's units)"
+        )
+        told = warning(known["target_rms"], step.size)
+        if told:
+            tqdm.write(f"{stage.name}: {told}")
         total = settings.epochs * sum(len(batch.groups) for batch in training)
         with (
             tqdm(total=total, desc=f"{stage.name}: training", unit="prompt", disable=None) as bar,
@@ -270,7 +285,6 @@ class Adapters:
         ):
             before = [parameter.detach().clone() for parameter in parameters]
             seed = seed_of(self.settings.seed, stage.name, "fit")
-            first = measure(model.network, training[:1], step.size, settings, model.pad_id)
             records = fit(model.network, parameters, training, step.size, settings, model.pad_id, seed, bar.update)
             moved = sum(int((a != b).sum()) for a, b in zip(before, parameters, strict=True))
             summary = {
@@ -280,7 +294,9 @@ class Adapters:
                 "opponent": {m.name: w for m, w in step.opponent.members().items()} if step.opponent else {},
                 "prompts": len(chosen),
                 "prompts_without_pair": len(chosen) - len(groups),
-                "log_ratio_rms_at_start": first["log_ratio_rms"],
+                "at_start": known,
+                "warning": told,
+                "kl_to_reference": drift(training, heaviest.value.label),
                 "train": measure(model.network, training, step.size, settings, model.pad_id),
                 "held_out": measure(model.network, testing, step.size, settings, model.pad_id),
                 "moved": moved / sum(parameter.numel() for parameter in parameters),
@@ -300,28 +316,37 @@ class Adapters:
         file = stage / "targets" / "anchor.parquet"
         if file.exists():
             rows = read_shard(file)
-            if [len(batch.groups) for batch in batches] == [len(row["anchor"]) for row in rows]:
+            if [[group.name for group in batch.groups] for batch in batches] == [row["prompts"] for row in rows]:
                 for batch, row in zip(batches, rows, strict=True):
-                    batch.anchor, batch.sampler = torch.tensor(row["anchor"]), torch.tensor(row["sampler"])
+                    for name in ("anchor", "sampler", "start", "reference"):
+                        setattr(batch, name, torch.tensor(row[name], dtype=torch.float32))
                 return
         anchor = {member.value: weight for member, weight in step.anchor.members().items()}
-        needed = [*anchor, *(s for s in samplers if s not in anchor and baseline == "plug-in")]
+        start, reference = max(anchor, key=lambda member: anchor[member]), self.reference
+        needed = dict.fromkeys([*anchor, *samplers, reference])
         with tqdm(total=len(needed) * len(batches), desc=f"{stage.name}: scoring", unit="batch", disable=None) as bar:
+            for batch in batches:
+                batch.anchor = torch.zeros_like(batch.weights)
+                batch.sampler = torch.full_like(batch.weights, -torch.inf)
             for policy in needed:
                 with model.acting(policy.folder) as network:
                     for batch in batches:
                         scored = batch.logprobs(network, model.pad_id).cpu()
-                        zero = torch.zeros_like(scored)
-                        weighted = anchor.get(policy, 0.0) * scored
-                        batch.anchor = weighted if batch.anchor is None else batch.anchor + weighted
-                        own = torch.where(batch.sampled_by(policy.label), scored, zero)
-                        batch.sampler = own if batch.sampler is None else batch.sampler + own
+                        batch.anchor = scored * anchor.get(policy, 0.0) + batch.anchor  # type: ignore[operator]
+                        if policy in samplers:
+                            # The mean density of all samplers: far steadier than each response's own.
+                            share = scored - math.log(len(samplers))
+                            batch.sampler = torch.logaddexp(share, batch.sampler)  # type: ignore[arg-type]
+                        batch.start = scored if policy == start else batch.start
+                        batch.reference = scored if policy == reference else batch.reference
                         bar.update(1)
         write_shard(
             file,
             [
-                {"anchor": _rows(batch.anchor), "sampler": _rows(batch.sampler), "gains": _rows(batch.gains),
-                 "weights": _rows(batch.weights), "targets": _rows(batch.targets(step.size, baseline))}
+                {"prompts": [group.name for group in batch.groups], "anchor": _rows(batch.anchor),
+                 "sampler": _rows(batch.sampler), "start": _rows(batch.start),
+                 "reference": _rows(batch.reference), "gains": _rows(batch.gains), "weights": _rows(batch.weights),
+                 "targets": _rows(batch.targets(step.size, baseline))}
                 for batch in batches
             ],
         )  # fmt: skip

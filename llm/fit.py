@@ -40,7 +40,7 @@ class Fit:
             max_grad_norm infinite.
         epochs: passes over the responses.
         batch: prompts in one optimiser step.
-        tokens: padded tokens in one forward pass; memory, not the result, depends on it.
+        tokens: padded tokens in one forward pass (the responses to one prompt are not split).
         max_grad_norm: the gradient is scaled down to this norm.
         held_out: the share of prompts kept from training, on which the fit is measured.
     """
@@ -77,6 +77,7 @@ class Fit:
 class Group:
     """The responses to one prompt that are fitted together, each with the name of its sampler. Tensors are [R]."""
 
+    name: str
     prompt: Sequence[int]
     responses: list[list[int]]
     samplers: list[str]
@@ -97,7 +98,9 @@ class MicroBatch:
 
     Attributes:
         anchor: B(y), the geometric blend of the Step's anchor.
-        sampler: log rho(y) under the policy that sampled y.
+        sampler: log of the mean density of the policies that y may have been sampled from.
+        start: under the policy that the fit starts from.
+        reference: under the policy that the run started from.
     """
 
     groups: list[Group]
@@ -105,6 +108,8 @@ class MicroBatch:
     weights: Tensor
     anchor: Tensor | None = None
     sampler: Tensor | None = None
+    start: Tensor | None = None
+    reference: Tensor | None = None
 
     def logprobs(self, network: Any, pad_id: int) -> Tensor:
         prompts = [group.prompt for group in self.groups for _ in group.responses]
@@ -119,12 +124,14 @@ class MicroBatch:
         return torch.tensor([[sampler == name for sampler in group.samplers] for group in self.groups])
 
 
-def micro_batches(groups: Sequence[Group], tokens: int) -> list[MicroBatch]:
-    """Groups of like length packed up to a number of padded tokens, longest first so that memory runs out at once."""
+def micro_batches(groups: Sequence[Group], tokens: int, most: int) -> list[MicroBatch]:
+    """Groups of like length, packed up to a number of padded tokens and of groups; the longest first, so that memory
+    runs out at once. A group that is larger stands alone."""
     packs: list[list[Group]] = []
     widest = 0
     for group in sorted(groups, key=lambda g: -g.tokens):
-        if packs and (len(packs[-1]) + 1) * widest <= tokens and len(group.responses) == len(packs[-1][0].responses):
+        room = bool(packs) and len(packs[-1]) < most and (len(packs[-1]) + 1) * widest <= tokens
+        if room and len(group.responses) == len(packs[-1][0].responses):
             packs[-1].append(group)
         else:
             packs.append([group])
@@ -133,6 +140,58 @@ def micro_batches(groups: Sequence[Group], tokens: int) -> list[MicroBatch]:
         MicroBatch(p, torch.stack([g.gains for g in p]).float(), torch.stack([g.weights for g in p]).float())
         for p in packs
     ]
+
+
+FAR = 20.0  # nats rms: a target this far away is not met by any fit
+
+
+def outlook(batches: Sequence[MicroBatch], size: float, settings: Fit) -> dict[str, float]:
+    """What is known before training: the exact loss at the start, and the rms of the log-ratio and of its target.
+
+    ``loss`` is in nats^2; ``loss_paper`` is it divided by size^2, the unit in which SPPO's code reports (with its
+    beta = 1 / size): the mean squared distance of a win probability from its baseline.
+    """
+    found = [
+        (
+            _on(batch.start, batch.weights) - _on(batch.anchor, batch.weights),
+            batch.targets(size, settings.baseline),
+            batch.weights,
+        )
+        for batch in batches
+    ]
+    ratio, target, weights = (torch.cat([row[i] for row in found]) for i in range(3))
+    loss = float(regression.loss(ratio, target, weights, settings.baseline)) / len(weights)
+    known = regression.achieved(ratio, target, weights, settings.baseline)
+    return {
+        "loss": loss,
+        "loss_paper": loss / size**2 if size else float("nan"),
+        "log_ratio_rms": known["log_ratio_rms"],
+        "target_rms": known["target_rms"],
+    }
+
+
+def warning(target_rms: float, size: float) -> str | None:
+    """A plain sentence where the target is out of reach; None where it is not."""
+    if target_rms < FAR:
+        return None
+    return (
+        f"The target is {target_rms:.0f} nats away (rms), which no fit reaches: this is policy gradient, in which the "
+        f"step of {size:g} cancels, not a mirror step. For a mirror step take a step of 1 to 30 (--step) and a "
+        "learning rate at which adapters move (--learning-rate)."
+    )
+
+
+def drift(batches: Sequence[MicroBatch], policy: str) -> float | None:
+    """KL(policy || reference) in nats of the policy that the fit starts from, estimated from its own responses.
+
+    None where it was not sampled for this step.
+    """
+    total, mass = 0.0, 0.0
+    for batch in batches:
+        own = batch.weights * batch.sampled_by(policy)
+        total += float((own * (_on(batch.start, own) - _on(batch.reference, own))).sum())
+        mass += float(own.sum())
+    return total / mass if mass else None
 
 
 def fit(

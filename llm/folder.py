@@ -78,7 +78,8 @@ class RunFolder:
     a folder that holds something else.
     """
 
-    FREE = ("iterations",)  # more iterations continue a run
+    FREE = ("iterations", "sampling.batch", "fit.tokens")  # more iterations continue a run; the others are memory
+    OMITTED = ("policy", "oracle", "prompts")  # what a stage that does not need it may leave out
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -89,7 +90,20 @@ class RunFolder:
     def read(self) -> dict[str, Any]:
         """``run.json``; empty where there is no run yet."""
         file = self.path / RUN
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if not file.exists():
+            return {}
+        try:
+            held = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file} is not valid JSON: {error}") from None
+        if not isinstance(held, dict) or not isinstance(held.get("config"), dict) or "solver" not in held["config"]:
+            raise ValueError(f"{file} is not that of a nashward run; choose another folder")
+        return held
+
+    @property
+    def started(self) -> bool:
+        """Whether anything is there that a change of the configuration would make wrong."""
+        return (self.path / "start").exists() or any(self.path.glob("iteration-*"))
 
     def check(self, config: dict[str, Any]) -> dict[str, Any]:
         """The configuration merged with what the folder holds; nothing is written.
@@ -105,20 +119,19 @@ class RunFolder:
             if others:
                 raise ValueError(f"{self.path} is not empty and holds no run ({others[0]}, ...); choose another folder")
             return config
+        if not self.started:
+            return config
         merged = dict(held["config"])
+        before, now = _flat(merged), _flat(json.loads(json.dumps(config)))
         differing = []
-        for key, value in _flat(config).items():
-            before = _flat(held["config"]).get(key)
-            if (
-                value is not None
-                and before is not None
-                and key not in self.FREE
-                and json.loads(json.dumps(value)) != before
-            ):
-                differing.append(f"{key} {before!r} there, {value!r} now")
+        for key in [*now, *(key for key in before if key not in now)]:
+            if key in self.FREE or (key in self.OMITTED and None in (before.get(key), now.get(key))):
+                continue
+            if before.get(key) != now.get(key):
+                differing.append(f"{key} {before.get(key)!r} there, {now.get(key)!r} now")
         if differing:
             raise ValueError(f"{self.path} holds another run ({'; '.join(differing)}); choose another folder")
-        merged.update({key: value for key, value in config.items() if value is not None})
+        merged.update({key: value for key, value in config.items() if value is not None or key not in self.OMITTED})
         return merged
 
     def write(self, config: dict[str, Any], record: dict[str, Any]) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError, TemplateSyntaxError
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -44,6 +46,8 @@ class Lora:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"the LoRA rank must be at least 1, got {self.rank}")
+        if self.alpha is not None and not self.alpha > 0:
+            raise ValueError(f"the LoRA alpha must be positive, got {self.alpha}")
 
 
 class LanguageModel:
@@ -63,6 +67,8 @@ class LanguageModel:
         base: Any = network.get_base_model()
         base.generation_config = GenerationConfig(eos_token_id=self.stop_ids, pad_token_id=self.pad_id)
         self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
+        fresh = get_peft_model_state_dict(network, adapter_name=SLOTS[0])
+        self._fresh = {name: weight.detach().cpu().clone() for name, weight in fresh.items()}
 
     @classmethod
     def from_pretrained(
@@ -103,7 +109,10 @@ class LanguageModel:
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=dtype,
             )
-        base: Any = AutoModelForCausalLM.from_pretrained(source, **options)
+        try:
+            base: Any = AutoModelForCausalLM.from_pretrained(source, **options)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"the weights of {source} cannot be read: {_line(error)}") from None
         keep_gradients(base)
         if config is None:
             shape = lora or Lora()
@@ -146,11 +155,16 @@ class LanguageModel:
         """Put the adapter of a folder into a slot (nothing is done if it is there already)."""
         if self._loaded[slot] == folder:
             return
-        state = load_file(folder / WEIGHTS, device=str(self.device))
+        try:
+            self._put(slot, load_file(folder / WEIGHTS, device=str(self.device)))
+        except (SafetensorError, RuntimeError, OSError) as error:
+            raise ValueError(f"{folder} holds no weights that fit this adapter: {_line(error)}") from None
+        self._loaded[slot] = folder
+
+    def _put(self, slot: str, state: dict[str, torch.Tensor]) -> None:
         result: Any = set_peft_model_state_dict(self.network, state, adapter_name=slot)
         if result.unexpected_keys:
-            raise ValueError(f"{folder} holds weights that the adapter has no place for: {result.unexpected_keys[:3]}")
-        self._loaded[slot] = folder
+            raise RuntimeError(f"it has no place for {result.unexpected_keys[0]}")
 
     @contextmanager
     def acting(self, folder: Path) -> Iterator[PeftModel]:
@@ -188,9 +202,12 @@ class LanguageModel:
 
     def start(self, folder: Path, adapter: str | Path | None) -> None:
         """Write the adapter that a run starts from: a copy of the given one, or one that changes nothing."""
+        self._loaded = dict.fromkeys(SLOTS)  # a folder of the same name may hold other weights by now
         if adapter is not None:
             self.load("trained", local_adapter(adapter))
             self._loaded["trained"] = None
+        else:
+            self._put("trained", self._fresh)
         self.save(folder)
 
 
@@ -198,6 +215,16 @@ def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
     # As text first: templates write BOS themselves, so no special tokens are added a second time.
     text = tokenizer.apply_chat_template(list(prompt.messages), tokenize=False, add_generation_prompt=True)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
+    """How many tokens the prompt has in the chat template; None where the template refuses its turns."""
+    try:
+        return len(encode(tokenizer, prompt))
+    except TemplateSyntaxError as error:
+        raise ValueError(f"the chat template is not valid Jinja: {error}") from None
+    except TemplateError:  # a template may refuse a system turn, or two turns of one role
+        return None
 
 
 def keep_gradients(network: Any) -> None:
@@ -230,7 +257,7 @@ def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
         raise ValueError(f"{source} is a {heads[0]}, not a causal language model")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a broken tokenizer file raises whatever its parser does
         raise ValueError(f"{source} has no tokenizer that can be read: {_line(error)}") from None
     if chat_template is not None:
         tokenizer.chat_template = chat_template
@@ -254,12 +281,27 @@ def adapter_config(adapter: str | Path) -> LoraConfig:
     try:
         config = PeftConfig.from_pretrained(str(adapter))
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(f"{adapter} is no adapter (it has no adapter_config.json): {_line(error)}") from None
+        if Path(adapter).exists():
+            raise FileNotFoundError(
+                f"{adapter} is no adapter: it has no adapter_config.json that can be read"
+            ) from None
+        raise FileNotFoundError(
+            f"{adapter} is neither an adapter folder nor an adapter in the cache ({_line(error)}); if it is a hub id, "
+            f"run on a machine with network: hf download {adapter}"
+        ) from None
     if not isinstance(config, LoraConfig):
         raise ValueError(f"{adapter} is a {config.peft_type} adapter, expected LoRA")
     targets = config.target_modules if isinstance(config.target_modules, list | set) else []
     if config.modules_to_save or "lm_head" in targets or "embed_tokens" in targets:
         raise ValueError(f"{adapter} changes the embeddings or the head, which stay frozen here; train it without them")
+    weights = local_adapter(adapter) / WEIGHTS
+    try:
+        with safe_open(weights, framework="pt") as tensors:
+            ranks = {tensors.get_slice(k).get_shape()[0] for k in tensors.keys() if "lora_A" in k}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{adapter} holds no weights that can be read ({WEIGHTS}): {_line(error)}") from None
+    if not ranks <= {config.r, *(config.rank_pattern or {}).values()}:
+        raise ValueError(f"{adapter} says rank {config.r} and holds weights of rank {sorted(ranks)}")
     return config
 
 
@@ -284,9 +326,12 @@ def _config(source: str | Path) -> dict[str, Any]:
                 + (hint if (path / "adapter_config.json").exists() else "")
             )
         try:
-            return json.loads(file.read_text())
-        except json.JSONDecodeError as error:
+            config = json.loads(file.read_text())
+        except ValueError as error:
             raise ValueError(f"{file} is not valid JSON: {error}") from None
+        if not isinstance(config, dict):
+            raise ValueError(f"{file} holds {type(config).__name__}, expected the settings of a model")
+        return config
     if path.is_absolute() or str(source).startswith(".") or str(source).count("/") > 1 or path.exists():
         raise FileNotFoundError(f"there is no model folder {source}")
     from transformers.utils import cached_file

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,6 +122,8 @@ def _messages(row: Any, column: str | None) -> tuple[Message, ...]:
     value = row[found]
     if isinstance(value, str):
         return ({"role": "user", "content": value},)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"has a {found} that is {type(value).__name__}, expected text or a list of messages")
     turns = []
     for turn in value:
         if not isinstance(turn, Mapping) or turn.get("role") not in _ROLES or not isinstance(turn.get("content"), str):
@@ -172,7 +175,7 @@ def _file(path: Path) -> Iterator[Any]:
                 yield from (line.rstrip("\n") for line in handle)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid {kind[1:].upper()}: {error}") from None
-    except (UnicodeDecodeError, gzip.BadGzipFile) as error:
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as text: {error}") from None
 
 

@@ -57,15 +57,16 @@ def targets(gains: Tensor, size: float, weights: Tensor, baseline: Baseline, dri
     """What the log-ratio should be, in nats: ``size * G - constant``; 0 where the weight is 0.
 
     - ``plug-in``: the constant is the log of the normaliser Z = sum_y e^{B(y)} e^{size G(y)}, B the anchor's
-      geometric blend, estimated from the prompt's own responses by Z = E_{y ~ rho} exp(size G(y) + B(y) - log rho(y)).
-      Right for every Step, and it pins the level: responses that were not sampled gain no mass.
+      geometric blend, estimated from the prompt's own responses by Z = E_{y ~ rho} exp(size G(y) + B(y) - log rho(y)),
+      rho the mean of the policies that were sampled. Right for every Step as far as responses are drawn at
+      temperature 1 from the whole support, and it pins the level: what was not sampled gains no mass.
     - ``centred``: the mean over the prompt's responses, on both sides of the regression. Right for every Step, but
       blind to the level: mass may leak to responses that were not sampled.
     - ``constant``: size / 2 (arXiv 2405.00675, equation 4.7). Right to first order where the anchor, the opponent and
       the sampler are one policy, because E P(y beats pi) = 1/2 for y from pi; wrong for other Steps.
 
     Args:
-        drift: B(y) - log rho(y) with rho the policy that y was sampled from; for ``plug-in`` only, 0 when None.
+        drift: B(y) - log rho(y), see there; for ``plug-in`` only, 0 when None.
     """
     gains = gains.nan_to_num()
     if baseline == "plug-in":

@@ -69,7 +69,7 @@ def settings(folder: Path) -> str:
         ("policy", config["policy"]),
         ("adapter to start from", config["adapter"] or "none"),
         ("oracle", config["oracle"] or "not given yet"),
-        ("prompts", config["prompts"] or "given as rows"),
+        ("prompts", run["prompts"]),
         ("solver", f"{config['solver']['name']} ({solver})"),
         ("responses a prompt", config["responses"]),
         ("hardware", run["hardware"]),
@@ -116,9 +116,14 @@ def samples(folder: Path, count: int = 8) -> str:
         stored = [row for file in sorted(stage.glob(f"{label}.*.parquet")) for row in read_shard(file)]
         answers.append({row["prompt"]: row["text"] for row in stored if row["response"] == 0})
     shared = [name for name in answers[0] if name in answers[1]][:count]
-    head = ("prompt", f"first policy ({stages[0].parent.name})", f"newest sampled policy ({stages[-1].parent.name})")
-    rows = [(_short(prompts.get(name, name)), _short(answers[0][name]), _short(answers[1][name])) for name in shared]
-    return table(head, rows, text=True)
+    first, newest = f"first policy ({stages[0].parent.name})", f"newest sampled policy ({stages[-1].parent.name})"
+    if shared:
+        rows = [(_short(prompts[name]), _short(answers[0][name]), _short(answers[1][name])) for name in shared]
+        return table(("prompt", first, newest), rows, text=True)
+    return "".join(  # each iteration had prompts of its own
+        table(("prompt", head), [(_short(prompts[k]), _short(v)) for k, v in list(own.items())[:count]], text=True)
+        for head, own in ((first, answers[0]), (newest, answers[1]))
+    )
 
 
 def _short(text: str, length: int = 240) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import platform
+import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +22,7 @@ from .adapters import Adapters, Settings, Stage, StageDone
 from .fit import Fit
 from .folder import RunFolder, read_lines, write_json, write_lines
 from .mixture import Mixture
-from .model import LanguageModel, Lora, adapter_config, check_policy, encode
+from .model import LanguageModel, Lora, adapter_config, check_policy, prompt_length
 from .oracles import PairRM, PreferenceOracle
 from .prompts import Prompts, read_prompts
 from .sampling import Sampling, Source
@@ -120,13 +123,14 @@ class SelfPlay:
                 played.append(step.counts)
             if step.last:
                 made.append(policy)
-            return False
+            return executor.stopped is not None
 
         stopped = None
         try:
             drive(self.solver, start, start, executor.execute, record, self.iterations)
         except StageDone as stage:
             stopped = str(stage)
+        stopped = stopped or executor.stopped
         average = sum(played[1:], played[0]) / len(played) if played else Blend({start: 1.0})
         mixture = Mixture(tuple((policy.value.folder, weight) for policy, weight in average))
         mixture.save(home / "mixture.json")
@@ -148,35 +152,49 @@ class SelfPlay:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         assert self.settings  # its own checks
         home = RunFolder(self.folder)
-        held = home.read()
-        home.check(self.config())
-        needs_policy = until != "judge"
-        if needs_policy and self.policy is None:
+        prompts = self.read()
+        home.check(self.config(prompts))
+        done = sum((stage / "adapter").is_dir() for stage in home.path.glob("iteration-*") if "half" not in stage.name)
+        if done > self.iterations:
+            raise ValueError(f"{home.path} holds {done} iterations already, {self.iterations} were asked for")
+        if until != "judge" and self.policy is None:
             raise ValueError("a policy is needed: a folder or hub id of a chat model")
         if self.oracle is None and until is None:
             raise ValueError("an oracle is needed: a folder or hub id of a PairRM, or a PreferenceOracle")
         tokenizer = None
         if isinstance(self.policy, LanguageModel):
+            if self.chat_template is not None:
+                raise ValueError("a loaded model has its chat template already; set it on its tokenizer")
             tokenizer = self.policy.tokenizer
-        elif self.policy is not None:
+        elif self.policy is not None and until != "judge":
             tokenizer = check_policy(self.policy, self.chat_template)
-        if self.adapter is not None:
+        if self.adapter is not None and until != "judge":
             adapter_config(self.adapter)
-        if isinstance(self.oracle, str | Path):
+        if isinstance(self.oracle, str | Path) and until in (None, "judge"):
             PairRM.check(self.oracle)
-        if held and (home / PROMPTS).exists():
+        if home.started and (home / PROMPTS).exists():
             return read_prompts(home / PROMPTS)
-        if self.prompts is None:
+        if prompts is None:
             raise ValueError(f"{home.path} holds no prompts yet; give a file or a dataset id")
-        prompts = read_prompts(self.prompts, self.column)
         if tokenizer is not None:
-            short = [len(encode(tokenizer, prompt)) <= self.max_prompt_tokens for prompt in prompts.kept]
-            prompts.drop(short, f"longer than {self.max_prompt_tokens} tokens")
+            lengths = [prompt_length(tokenizer, prompt) for prompt in prompts.kept]
+            prompts.drop([length is not None for length in lengths], "refused by the chat template")
+            kept = [length for length in lengths if length is not None]
+            prompts.drop([n <= self.max_prompt_tokens for n in kept], f"longer than {self.max_prompt_tokens} tokens")
         if not prompts.kept:
             raise ValueError(f"no prompt is left: {prompts}")
         return prompts
 
-    def config(self) -> dict[str, Any]:
+    def read(self) -> Prompts | None:
+        """The prompts that were given, before any is dropped for its length."""
+        given = self._given
+        return None if given is None else Prompts(list(given.kept), given.read, Counter(given.dropped))
+
+    @cached_property
+    def _given(self) -> Prompts | None:
+        return None if self.prompts is None else read_prompts(self.prompts, self.column)
+
+    def config(self, prompts: Prompts | None) -> dict[str, Any]:
         """What pins the run: a run folder that was written with other values is refused."""
 
         def name(model: Any) -> str | None:
@@ -185,20 +203,15 @@ class SelfPlay:
             return str(model.name)
 
         solver: Any = self.solver
-        fields = (
-            {f.name: getattr(solver, f.name) for f in dataclasses.fields(solver)}
-            if dataclasses.is_dataclass(solver)
-            else {}
-        )
-        source = self.prompts if isinstance(self.prompts, str | Path) else None
+        source = "\n".join(prompt.id for prompt in prompts.kept) if prompts is not None else None
         return {
             "policy": name(self.policy),
             "adapter": name(self.adapter),
             "oracle": name(self.oracle),
-            "prompts": name(source),
+            "prompts": hashlib.sha256(source.encode()).hexdigest()[:16] if source is not None else None,
             "solver": {
                 "name": type(solver).__name__,
-                **_plain(fields),
+                **_plain(vars(solver)),
             },
             "iterations": self.iterations,
             "responses": self.responses,
@@ -215,8 +228,9 @@ class SelfPlay:
         }
 
     def write(self, home: RunFolder, prompts: Prompts) -> None:
-        home.write(home.check(self.config()), environment())
-        if not (home / PROMPTS).exists():
+        given = str(self.prompts) if isinstance(self.prompts, str | Path) else "rows"
+        home.write(home.check(self.config(self.read())), {"prompts": given, **environment()})
+        if not home.started:
             write_lines(
                 home / PROMPTS, [{"messages": list(prompt.messages), "id": prompt.id} for prompt in prompts.kept]
             )
@@ -248,8 +262,14 @@ class SelfPlay:
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as JSON holds them; what it cannot hold by its repr."""
-    return {key: v if isinstance(v, str | int | float | None) else repr(v) for key, v in settings.items()}
+    """Settings as JSON holds them: a schedule by its first values, anything else that JSON lacks by its repr."""
+
+    def plain(value: Any) -> Any:
+        if callable(value):
+            return [float(value(t)) for t in range(1, 9)]
+        return value if isinstance(value, str | int | float | None) else repr(value)
+
+    return {key: plain(value) for key, value in settings.items() if not key.startswith("_")}
 
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:
@@ -270,14 +290,16 @@ def environment() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
+    commit = None
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / ".git").exists() and shutil.which("git"):
+        asked = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or None
     return {
         "versions": versions,
         "python": platform.python_version(),
         "hardware": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else platform.processor() or platform.machine(),
-        "commit": commit.stdout.strip() or None,
+        "commit": commit,
     }

@@ -39,8 +39,9 @@ def _refused(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
     """The one line on stderr of a command that exits with 2 and leaves stdout without a traceback."""
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nashward: ")]
+    lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
+    assert lines[0].startswith("nashward: ")
     return lines[0]
 
 

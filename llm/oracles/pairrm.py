@@ -12,11 +12,13 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -142,19 +144,7 @@ class PairRM(PreferenceOracle):
         """
         folder = _resolve(id_or_folder)
         settings = _read_config(folder)
-        if "model_name" in settings:  # a RankerConfig: the base model gives architecture and tokenizer, never weights
-            local = folder / settings["model_name"]
-            base = str(local) if local.is_dir() else settings["model_name"]
-        else:
-            base = str(folder)
-        try:
-            config = AutoConfig.from_pretrained(base)
-            tokenizer = AutoTokenizer.from_pretrained(base)
-        except OSError as error:
-            raise OSError(
-                f"{id_or_folder} names {base} as its base model, whose config and tokenizer could not be read. "
-                f"{_fetch_hint(base)}"
-            ) from error
+        config, tokenizer, base = _base(folder, settings, str(id_or_folder))
         tokenizer.add_tokens(list(MARKERS))  # in this order, which gives the published ids; adds none that is there
         for key, marker in zip(PREFIX_KEYS, MARKERS, strict=True):
             if settings.get(key, found := tokenizer.convert_tokens_to_ids(marker)) != found:
@@ -191,7 +181,8 @@ class PairRM(PreferenceOracle):
     @staticmethod
     def check(id_or_folder: str | Path) -> None:
         """Whether it is there and is a PairRM, before any weight is read; raises what `from_pretrained` would."""
-        _read_config(_resolve(id_or_folder))
+        folder = _resolve(id_or_folder)
+        _base(folder, _read_config(folder), str(id_or_folder))
 
     def encode(self, prompt: str, candidates: Sequence[str]) -> tuple[list[int], list[list[int]], int]:
         """Token ids of the prompt and of each response, each [CLS] marker .. [SEP], and how many of them were cut."""
@@ -292,7 +283,12 @@ def _read_config(folder: Path) -> dict:
         raise ValueError(f"{folder} holds a PEFT adapter, not a PairRM: --policy and --oracle may be swapped")
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} has no config.json; {expected}")
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'} is not valid JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{folder / 'config.json'} holds {type(settings).__name__}; {expected}")
     if settings.get("ranker_type") == "pairranker" and settings.get("model_name"):
         return settings
     if "source_prefix_id" in settings:
@@ -306,9 +302,27 @@ def _read_config(folder: Path) -> dict:
     raise ValueError(f"{folder} is {found}; {expected}")
 
 
+def _base(folder: Path, settings: dict, name: str) -> tuple[Any, Any, str]:
+    """Architecture, tokenizer and where they are from; a base model's weights are never read."""
+    base = str(folder)
+    if "model_name" in settings:  # a RankerConfig names its base: a folder inside, or a hub id
+        local = folder / settings["model_name"]
+        base = str(local) if local.is_dir() else settings["model_name"]
+    try:
+        return AutoConfig.from_pretrained(base), AutoTokenizer.from_pretrained(base), base
+    except Exception as error:  # a broken file raises whatever its parser does
+        raise OSError(
+            f"{name} takes architecture and tokenizer from {base}, where they could not be read "
+            f"({type(error).__name__}). {_fetch_hint(base)}"
+        ) from error
+
+
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     if (folder / "model.safetensors").exists():
-        state = load_file(folder / "model.safetensors")
+        try:
+            state = load_file(folder / "model.safetensors")
+        except SafetensorError as error:
+            raise ValueError(f"{folder / 'model.safetensors'} cannot be read: {error}") from None
     elif (folder / "pytorch_model.bin").exists():
         state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
     else:

@@ -123,7 +123,12 @@ def _solve(given: argparse.Namespace) -> int:
     game = games.zoo.get(given.table) if known else games.load(path, given.total)
     if game.batch_shape:
         raise ValueError(f"{given.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
-    solver = options.solver(options.values(given)) if given.solver else None
+    chosen = options.values(given)
+    if not given.solver and {"step", "tau"} & chosen.keys():
+        raise ValueError("--step and --tau are settings of a solver: give --solver as well")
+    if given.plot is not None and given.plot.is_dir():
+        raise ValueError(f"{given.plot} is a folder; --plot names a picture, for example {given.plot / 'nash.png'}")
+    solver = options.solver(chosen) if given.solver else None
     equilibrium = games.nash(game)
     preference = isinstance(game, games.PreferenceGame)
     sides = (

@@ -42,10 +42,12 @@ def demo(out: Path, iterations: int = 6, seed: int = 0) -> Path:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     if out.exists() and not (out / "run" / "run.json").exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty and holds no demo; choose another folder with --out")
+    play = self_play(out / "run", iterations, seed)
+    play.check()
     print("1. Tables: each solver from the same start, and the theorem's bound")
     sections = tables()
     print("\n2. A language model: the same solver on pocket models (made by this project; no network, no GPU)")
-    run, more = language_model(out / "run", iterations, seed)
+    run, more = language_model(play, iterations, seed)
     file = report.write(run.folder, [*sections, *more], "nashward: from reward to Nash", out / "report.html")
     print(f"\n{time.monotonic() - began:.0f} seconds. The report: {file}")
     print("Next:")
@@ -94,15 +96,13 @@ def tables() -> list[tuple[str, str]]:
     return [("Solvers on tables", note + report.table(head, rows) + "".join(curves))]
 
 
-def language_model(out: Path, iterations: int, seed: int) -> tuple[Any, list[tuple[str, str]]]:
-    """Self-play on the pocket models, and what it did to the style of the responses."""
+def self_play(out: Path, iterations: int, seed: int) -> Any:
+    """The run of the demo: optimistic MWU on the pocket models."""
     from nashward import llm
-    from nashward.llm import report
-    from nashward.llm.evaluation import win_rate
     from nashward.llm.pocket import styles
 
     prompts = [p for p in styles.held_out_prompts(20 * PROMPTS) if len(p) <= LONGEST][:PROMPTS]
-    play = llm.SelfPlay(
+    return llm.SelfPlay(
         policy=llm.pocket.POLICY,
         oracle=llm.pocket.PAIRRM,
         solver=games.OptimisticMWU(step=STEP),
@@ -114,6 +114,16 @@ def language_model(out: Path, iterations: int, seed: int) -> tuple[Any, list[tup
         lora=llm.Lora(rank=8),
         seed=seed,
     )
+
+
+def language_model(play: Any, iterations: int, seed: int) -> tuple[Any, list[tuple[str, str]]]:
+    """Self-play on the pocket models, and what it did to the style of the responses."""
+    from nashward import llm
+    from nashward.llm import report
+    from nashward.llm.evaluation import win_rate
+    from nashward.llm.pocket import styles
+
+    out = Path(play.folder)
     run = play.run()
     assert run.prompts is not None
     texts = [prompt.text for prompt in run.prompts.kept]

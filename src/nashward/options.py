@@ -151,15 +151,14 @@ def self_play(chosen: dict[str, Any], folder: Path) -> SelfPlay:
         value: Any = held
         for key in option.path:
             value = value.get(key) if isinstance(value, dict) else None
-        if value is not None and (name not in SOLVER or "solver" not in asked):
+        if name != "prompts" and value is not None and (name not in SOLVER or "solver" not in asked):
             chosen.setdefault(name, value)
     if "chat-template" in asked:
         file = asked["chat-template"]
         if not file.is_file():
             raise FileNotFoundError(f"there is no chat template {file}")
         chosen["chat-template"] = file.read_text(encoding="utf-8")
-    if "solver" not in chosen:
-        chosen = {"solver": DEFAULT_SOLVER, "step": DEFAULT_STEP, **chosen}
+    chosen = {"solver": DEFAULT_SOLVER, "step": DEFAULT_STEP, **chosen}
 
     def part(kind: Any, section: str) -> Any:
         names = {

@@ -72,7 +72,7 @@ def test_every_mirror_step_solver_plays(solver: Any, tiny_folder: Path, tmp_path
     for row in run.metrics:
         # Where the anchor is one policy the first log-ratio is exactly 0, not nearly.
         if len(row["anchor"]) == 1:
-            assert row["log_ratio_rms_at_start"] == 0.0
+            assert row["at_start"]["log_ratio_rms"] == 0.0
         assert row["moved"] > 0.99
         assert np.isfinite(row["held_out"]["r2"])
 
@@ -205,7 +205,12 @@ def test_best_and_worst_with_the_constant(tiny_folder: Path, tmp_path: Path) -> 
         for gains, targets in zip(row["gains"], row["targets"], strict=True):
             assert len(gains) == 2
             np.testing.assert_allclose(targets, 1000 * (np.array(gains) - 0.5), rtol=1e-4, atol=1e-3)
-    assert run.metrics[0]["train"]["target_rms"] > 20
+    (row,) = run.metrics
+    gains = np.array([group for shard in rows for group in shard["gains"]])
+    assert row["at_start"]["target_rms"] > 20
+    assert row["at_start"]["loss"] == pytest.approx(1e6 * ((gains - 0.5) ** 2).mean(), rel=1e-4)
+    assert row["at_start"]["loss_paper"] == pytest.approx(((gains - 0.5) ** 2).mean(), rel=1e-4)
+    assert "this is policy gradient" in row["warning"]
 
 
 def test_a_step_without_opponent_is_fitted_as_a_geometric_mixture(tiny_folder: Path, tmp_path: Path) -> None:
@@ -220,7 +225,7 @@ def test_a_step_without_opponent_is_fitted_as_a_geometric_mixture(tiny_folder: P
     run = _play(tiny_folder, tmp_path / "run", Halfway(), fit=fit, responses=6).run()
     assert run.metrics[1]["opponent"] == {}
     # The drift between the new policy and the blend of its members is what the fit had to remove.
-    assert run.metrics[1]["train"]["log_ratio_rms"] < 0.5 * run.metrics[1]["log_ratio_rms_at_start"] + 0.2
+    assert run.metrics[1]["train"]["log_ratio_rms"] < 0.5 * run.metrics[1]["at_start"]["log_ratio_rms"] + 0.2
 
 
 def test_a_users_adapter_is_the_start_and_the_anchor(tiny_folder: Path, tmp_path: Path) -> None:
@@ -229,7 +234,7 @@ def test_a_users_adapter_is_the_start_and_the_anchor(tiny_folder: Path, tmp_path
     run = play.run()
     mine, start = (load_file(f / WEIGHTS) for f in (first.last, tmp_path / "second" / "start" / "adapter"))
     assert all(torch.equal(mine[name], start[name]) for name in mine)
-    assert run.metrics[0]["log_ratio_rms_at_start"] == 0.0
+    assert run.metrics[0]["at_start"]["log_ratio_rms"] == 0.0
 
 
 @pytest.mark.parametrize(
