@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,16 @@ QUICK: dict[str, Any] = {
 
 def _play(source: Path, folder: Path, solver: Any = None, **settings: Any) -> llm.SelfPlay:
     return llm.SelfPlay(
-        policy=source,
-        solver=solver or games.OptimisticMWU(step=2.0),
-        prompts=PROMPTS,
         folder=folder,
-        **{"oracle": tiny.high_bytes(), "iterations": 2, **QUICK, **settings},
+        **{
+            "policy": source,
+            "solver": solver or games.OptimisticMWU(step=2.0),
+            "prompts": PROMPTS,
+            "oracle": tiny.high_bytes(),
+            "iterations": 2,
+            **QUICK,
+            **settings,
+        },
     )
 
 
@@ -302,3 +308,117 @@ def test_run_json_tells_what_ran(tiny_folder: Path, tmp_path: Path) -> None:
     assert {"torch", "transformers", "peft", "bitsandbytes"} <= held["versions"].keys()
     assert RunFolder(tmp_path / "run").read() == held
     assert [row["iteration"] for row in metrics(tmp_path / "run")] == ["iteration-01"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"lora": llm.Lora(rank=2, alpha=400.0)}, "lora.alpha None there, 400.0 now"),
+        ({"prompts_per_iteration": 3}, "prompts_per_iteration None there, 3 now"),
+        ({"chat_template": tiny.TEMPLATE}, "chat_template None there"),
+        ({"prompts": ["other"]}, "prompts '"),
+        ({"max_prompt_tokens": 100}, "max_prompt_tokens 512 there, 100 now"),
+        ({"solver": games.OptimisticMWU(lambda t: 2.0)}, r"solver.step 2.0 there, \[2.0"),
+    ],
+)
+def test_every_setting_is_pinned_also_against_none(
+    settings: dict[str, Any], words: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    _play(tiny_folder, tmp_path / "run", iterations=1).run("sample")
+    with pytest.raises(ValueError, match=words):
+        _play(tiny_folder, tmp_path / "run", iterations=2, **settings).check()
+
+
+def test_memory_settings_may_change_and_a_schedule_resumes(tiny_folder: Path, tmp_path: Path) -> None:
+    solver = games.MWU(lambda t: 2.0 / t)
+    _play(tiny_folder, tmp_path / "run", solver, iterations=1).run("judge")
+    fit = llm.Fit(learning_rate=2e-3, epochs=3, batch=4, tokens=300, held_out=0.2)
+    sampling = llm.Sampling(max_new_tokens=6, batch=4)
+    again = games.MWU(lambda t: 2.0 / t)
+    run = _play(tiny_folder, tmp_path / "run", again, iterations=2, fit=fit, sampling=sampling).run()
+    assert [row["size"] for row in run.metrics] == [2.0, 1.0]
+
+
+def test_a_setup_that_failed_before_it_did_anything_may_be_corrected(tiny_folder: Path, tmp_path: Path) -> None:
+    play = _play(tiny_folder, tmp_path / "run", iterations=1, seed=1)
+    play.write(RunFolder(tmp_path / "run"), play.check())  # as far as a model that cannot be loaded gets
+    run = _play(tiny_folder, tmp_path / "run", iterations=1, seed=2).run()
+    assert RunFolder(run.folder).read()["config"]["seed"] == 2
+
+
+def test_fewer_iterations_than_there_are_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    _play(tiny_folder, tmp_path / "run", iterations=2).run()
+    with pytest.raises(ValueError, match="holds 2 iterations already, 1 were asked for"):
+        _play(tiny_folder, tmp_path / "run", iterations=1).run()
+
+
+def test_after_the_training_stage_the_last_iterate_is_the_new_one(tiny_folder: Path, tmp_path: Path) -> None:
+    run = _play(tiny_folder, tmp_path / "run").run("train")
+    assert run.last == tmp_path / "run" / "iteration-01" / "adapter"
+    assert run.stopped == "iteration-01: the adapter is trained"
+    assert json.loads((tmp_path / "run" / "last.json").read_text())["iterates"] == 1
+
+
+def test_a_loaded_model_starts_every_run_from_its_base(tiny_folder: Path, tmp_path: Path) -> None:
+    model = llm.LanguageModel.from_pretrained(tiny_folder, lora=llm.Lora(rank=2))
+    for name in ("first", "second"):
+        _play(tiny_folder, tmp_path / name, policy=model, iterations=1).run()
+    first, second = ((tmp_path / name / "start" / "adapter" / WEIGHTS).read_bytes() for name in ("first", "second"))
+    assert first == second
+    state = load_file(tmp_path / "second" / "start" / "adapter" / WEIGHTS)
+    assert all(not weight.any() for name, weight in state.items() if "lora_B" in name)
+
+
+def test_a_stage_needs_only_its_own_model(tiny_folder: Path, tmp_path: Path) -> None:
+    policy = shutil.copytree(tiny_folder, tmp_path / "policy")
+    _play(policy, tmp_path / "run", iterations=1).run("sample")
+    shutil.rmtree(policy)
+    assert (
+        _play(policy, tmp_path / "run", iterations=1).run("judge").stopped == "iteration-01: the responses are judged"
+    )
+
+
+def test_prompts_that_the_chat_template_refuses_are_dropped_and_counted(tiny_folder: Path, tmp_path: Path) -> None:
+    template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}" + tiny.TEMPLATE
+    )
+    rows = [[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}], "Hello"]
+    play = _play(tiny_folder, tmp_path / "run", prompts=[{"messages": rows[0]}, rows[1]], chat_template=template)
+    assert str(play.check()) == "2 prompts read, 1 kept, 1 dropped (1 refused by the chat template)"
+    with pytest.raises(ValueError, match="not valid Jinja"):
+        _play(tiny_folder, tmp_path / "run", chat_template="{% if %}").check()
+
+
+def test_a_run_starts_where_there_is_no_git(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _play(tiny_folder, tmp_path / "run", iterations=1).run("sample")
+    assert RunFolder(tmp_path / "run").read()["commit"] is None
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"x": 1}', '{"config": {}}'])
+def test_a_run_json_of_something_else_is_refused(content: str, tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=r"run\.json is not"):
+        _play(tiny_folder, tmp_path / "run").check()
+
+
+def test_adapters_that_do_not_fit_are_refused_before_anything_is_written(tiny_folder: Path, tmp_path: Path) -> None:
+    good = _play(tiny_folder, tmp_path / "first", iterations=1).run().last
+    bad = shutil.copytree(good, tmp_path / "bad")
+    config = json.loads((bad / "adapter_config.json").read_text())
+    (bad / "adapter_config.json").write_text(json.dumps({**config, "r": 7}))
+    with pytest.raises(ValueError, match=r"says rank 7 and holds weights of rank \[2\]"):
+        _play(tiny_folder, tmp_path / "run", adapter=bad).run()
+    (bad / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(ValueError, match="holds no weights that can be read"):
+        _play(tiny_folder, tmp_path / "run", adapter=bad).run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_optimiser_step_takes_as_many_prompts_as_asked(tiny_folder: Path, tmp_path: Path) -> None:
+    for tokens in (200, 100_000):
+        fit = llm.Fit(epochs=1, batch=2, tokens=tokens, held_out=0)
+        _play(tiny_folder, tmp_path / str(tokens), iterations=1, fit=fit).run()
+        lines = (tmp_path / str(tokens) / "iteration-01" / "metrics.jsonl").read_text().splitlines()
+        assert len(lines) == 5 + 1  # ten prompts, two a step, and the summary
