@@ -33,7 +33,11 @@ def test_every_folder_with_code_is_packaged() -> None:
         for room in ROOMS
         for file in (ROOT / room).rglob("__init__.py")
     }
-    assert listed == found
+    assert not found - listed, "only on disk"
+    for name in listed - found:  # folders of data, which setuptools wants listed as well
+        folder = ROOT.joinpath(*name.split(".")[1:])
+        assert folder.is_dir(), f"only in pyproject.toml: {name}"
+        assert not list(folder.glob("*.py"))
 
 
 @pytest.mark.parametrize("room", ROOMS)
