@@ -241,17 +241,26 @@ def fit(
     return records
 
 
-def measure(network: Any, batches: Sequence[MicroBatch], size: float, settings: Fit, pad_id: int) -> dict[str, float]:
-    """What the fit achieved on some micro-batches (see ``regression.achieved``)."""
+def measure(
+    network: Any, batches: Sequence[MicroBatch], size: float, settings: Fit, pad_id: int, start: str
+) -> dict[str, float]:
+    """What the fit achieved on some micro-batches: see ``regression.achieved``; and ``kl``, an estimate in nats of
+    KL(start || new) from the responses that ``start`` sampled, the policy that the fit started from."""
     ratios, targets, weights = [], [], []
+    moved, mass = 0.0, 0.0
     with torch.no_grad():
         for batch in batches:
-            ratios += list((batch.logprobs(network, pad_id).cpu() - _on(batch.anchor, batch.weights)).unbind())
+            now = batch.logprobs(network, pad_id).cpu()
+            own = batch.weights * batch.sampled_by(start)
+            moved += float((own * (_on(batch.start, own) - now)).sum())
+            mass += float(own.sum())
+            ratios += list((now - _on(batch.anchor, now)).unbind())
             targets += list(batch.targets(size, settings.baseline).unbind())
             weights += list(batch.weights.unbind())
     if not ratios:
         return {}
-    return regression.achieved(torch.stack(ratios), torch.stack(targets), torch.stack(weights), settings.baseline)
+    found = regression.achieved(torch.stack(ratios), torch.stack(targets), torch.stack(weights), settings.baseline)
+    return {**found, "kl": moved / mass if mass else float("nan")}
 
 
 def _on(tensor: Tensor | None, like: Tensor) -> Tensor:

@@ -89,6 +89,9 @@ def fits(folder: Path) -> str:
             m["train"]["share"],
             m["train"]["r2"],
             m["held_out"].get("r2", "none held out"),
+            m["train"]["kl"],
+            m["kl_to_reference"] if m["kl_to_reference"] is not None else "",
+            f"{100 * m['moved']:.0f}%",
             m["response_tokens"],
             f"{100 * m['finished']:.0f}%",
         )
@@ -96,12 +99,30 @@ def fits(folder: Path) -> str:
     ]
     if not rows:
         return "<p>No step is finished yet.</p>"
-    head = ("step", "prompts", "target rms", "log-ratio rms", "share", "R² train", "R² held out", "tokens", "finished")
+    head = (
+        "step",
+        "prompts",
+        "target rms",
+        "log-ratio rms",
+        "share",
+        "R² train",
+        "R² held out",
+        "KL of the step",
+        "KL to the start",
+        "moved",
+        "tokens",
+        "finished",
+    )
     note = (
         "<p>A step asks the log-ratio of the new policy to its anchor to meet a target (rms in nats). The share is how "
-        "much of the target was met, R² how well; both are 1 for the exact mirror step.</p>"
+        "much of the target was met, R² how well; both are 1 for the exact mirror step. KL divergences are "
+        "estimates in nats: of the step, and of the policy before it to the start. Moved is the share of the adapter's "
+        "entries that changed.</p>"
     )
-    return note + table(head, rows)
+    warnings = "".join(
+        f"<p><b>{m['iteration']}:</b> {html.escape(m['warning'])}</p>" for m in metrics(folder) if m["warning"]
+    )
+    return note + table(head, rows) + warnings
 
 
 def samples(folder: Path, count: int = 8) -> str:

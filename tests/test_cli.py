@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nashward.cli import build_parser, main
 from nashward.llm import pocket
 from nashward.llm.folder import read_shard
 from nashward.llm.pocket import styles
+from nashward.llm.selfplay import metrics
 
 from .conftest import ROOT
 from .llm import tiny
@@ -259,20 +261,76 @@ def test_align_on_all_real_prompts(data: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.slow
-def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
-    out = capsys.readouterr().out
-    last = re.search(r"base (\d\.\d+), last iterate (\d\.\d+), mixture (\d\.\d+)", out)
-    assert last is not None
-    base, _, mixture = map(float, last.groups())
-    assert mixture < 0.6 * base
-    won = re.search(r"mixture (0\.\d+) ± (0\.\d+)", out)
-    assert won is not None
-    assert float(won[1]) > 0.5 + 2 * float(won[2])
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").write_text("x")
-    assert "holds no demo" in _refused(capsys, "demo", "--out", tmp_path / "mine")
-    page = (tmp_path / "demo" / "report.html").read_text()
+@pytest.mark.parametrize("seed", range(5))
+def test_the_demo_keeps_to_the_table(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out), "--seed", str(seed)]) == 0
+    text = capsys.readouterr().out
+    numbers = json.loads((out / "demo.json").read_text())
+    gaps, table = numbers["gaps"], numbers["table"]
+    far = {which: max(abs(a - b) for a, b in zip(gaps[which], table[which], strict=True)) for which in gaps}
+    fits = metrics(out / "run")
+    mixture = numbers["wins"]["mixture"]
+    with capsys.disabled():
+        print(
+            f"\nseed {seed}: farthest from the table {far}; gaps {gaps}; table {table}; mixture's win rate {mixture}; "
+            f"R2 held out {[round(row['held_out']['r2'], 2) for row in fits]}"
+        )
+    assert numbers["responses"] >= 500
+    assert max(far.values()) <= 0.10
+    assert gaps["average"][-1] <= 0.5 * gaps["average"][0]
+    assert mixture["value"] > 0.5 + 2 * mixture["standard_error"]
+    assert fits[0]["held_out"]["r2"] >= 0.3
+    assert max(shares[-1] for shares in numbers["shares"]) < 0.1  # responses of no style
+    assert f"mixture {mixture['value']:.3f} ± {mixture['standard_error']:.3f}" in text
+    page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3
-    assert "http" not in re.sub(r'src="[^"]*"', "", page)
-    shutil.rmtree(tmp_path / "demo")
+    assert "http" not in re.sub(r'src="[^"]*"', "", page)  # self-contained
+
+
+def test_the_demo_refuses_a_folder_with_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    assert "holds no demo" in _refused(capsys, "demo", "--out", tmp_path)
+    assert "iterations must be at least 1" in _refused(capsys, "demo", "--out", tmp_path / "demo", "--iterations", 0)
+    assert not (tmp_path / "demo").exists()
+
+
+def test_the_papers_preset_is_told_to_be_out_of_reach(
+    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its achieved share of the target, printed beside the default's."""
+    share = {}
+    for name, more in (("default", ["--learning-rate", "3e-3"]), ("sppo-paper", ["--preset", "sppo-paper"])):
+        out = tmp_path / name
+        command = ["align", *POCKET, "--prompts", str(prompts), "--out", str(out), "--iterations", "1"]
+        assert main([*command, "--max-new-tokens", "40", *more]) == 0
+        text = capsys.readouterr().out
+        assert ("this is policy gradient" in text) == (name == "sppo-paper")
+        share[name] = metrics(out)[0]["train"]["share"]
+    with capsys.disabled():
+        print(f"\nshare of the target achieved: {share}")
+    assert share["sppo-paper"] < 1e-3
+    assert share["default"] > 0.05
+
+
+@pytest.mark.browser
+def test_reports_look_right_in_a_browser(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report of a finished run and of one stopped half-way: drawn by Chromium, no error, nothing fetched."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    assert browser is not None
+    command = ["--prompts", str(prompts), "--iterations", "1", *SMALL]
+    assert main(["sample", *POCKET[:2], *command, "--out", str(tmp_path / "half")]) == 0
+    assert main(["align", *POCKET, *command, "--out", str(tmp_path / "whole")]) == 0
+    for name, words in (("half", "No step is finished yet"), ("whole", "iteration-01")):
+        page = tmp_path / name / "report.html"
+        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        arguments += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,1600"]
+        drawn = subprocess.run(
+            [browser, *arguments, "--dump-dom", page.as_uri()], capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+        assert words in drawn
+        picture = tmp_path / f"{name}.png"
+        subprocess.run(
+            [browser, *arguments, f"--screenshot={picture}", page.as_uri()], check=True, timeout=60, capture_output=True
+        )
+        assert picture.stat().st_size > 20_000

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from nashward import games, theory
@@ -47,7 +45,7 @@ def demo(out: Path, iterations: int = 6, seed: int = 0) -> Path:
     print("1. Tables: each solver from the same start, and the theorem's bound")
     sections = tables()
     print("\n2. A language model: the same solver on pocket models (made by this project; no network, no GPU)")
-    run, more = language_model(play, iterations, seed)
+    run, more = language_model(play, out, seed)
     file = report.write(run.folder, [*sections, *more], "nashward: from reward to Nash", out / "report.html")
     print(f"\n{time.monotonic() - began:.0f} seconds. The report: {file}")
     print("Next:")
@@ -101,7 +99,8 @@ def self_play(out: Path, iterations: int, seed: int) -> Any:
     from nashward import llm
     from nashward.llm.pocket import styles
 
-    prompts = [p for p in styles.held_out_prompts(20 * PROMPTS) if len(p) <= LONGEST][:PROMPTS]
+    short = [p for p in styles.held_out_prompts(20 * PROMPTS) if p.strip() and len(p) <= LONGEST]
+    prompts = list(dict.fromkeys(short))[:PROMPTS]
     return llm.SelfPlay(
         policy=llm.pocket.POLICY,
         oracle=llm.pocket.PAIRRM,
@@ -116,163 +115,57 @@ def self_play(out: Path, iterations: int, seed: int) -> Any:
     )
 
 
-def language_model(play: Any, iterations: int, seed: int) -> tuple[Any, list[tuple[str, str]]]:
+def language_model(play: Any, out: Path, seed: int) -> tuple[Any, list[tuple[str, str]]]:
     """Self-play on the pocket models, and what it did to the style of the responses."""
-    from nashward import llm
     from nashward.llm import report
-    from nashward.llm.evaluation import win_rate
-    from nashward.llm.pocket import styles
+    from nashward.llm.folder import write_json
+    from nashward.llm.pocket.styles import PLANTED, STYLES
 
-    out = Path(play.folder)
+    from . import style_game
+
     run = play.run()
-    assert run.prompts is not None
-    texts = [prompt.text for prompt in run.prompts.kept]
-    answers = {name: sets for name, sets in _stored(out, run.prompts.kept)}
-    encoded = [play.model.encode(prompt) for prompt in run.prompts.kept]
-    print("  evaluating the last iterate and the mixture")
-    final = llm.Mixture(((run.last, 1.0),))
-    for name, policy in ((f"iteration-{iterations:02d}", final), ("mixture", run.average)):
-        drawn = policy.sample(play.model, encoded, play.responses, play.sampling, seed + 1)
-        answers[name] = [[answer.text for answer in row] for row in drawn]
-    mixture = answers.pop("mixture")
-    names = list(answers)
-    shares = np.array([_shares(answers[name], len(styles.STYLES)) for name in names])
-    wins = {
-        name: win_rate(play.judge, texts, answers[name], [row[:2] for row in answers["start"]]) for name in names[1:]
-    }
-    wins["mixture"] = win_rate(play.judge, texts, mixture, [row[:2] for row in answers["start"]])
-    print(f"  win rate against the base: last iterate {wins[names[-1]]}, mixture {wins['mixture']}")
-
-    learned = _style_table(out, len(styles.STYLES), styles.style_of)
-    planted = games.PreferenceGame(styles.PLANTED, labels=styles.STYLES)
-    game = games.PreferenceGame(learned, labels=styles.STYLES)
-    theirs, exact = games.nash(planted), games.nash(game)
-    for title, table, equilibrium in (("planted", planted, theirs), ("learned by the oracle", game, exact)):
-        mix = ", ".join(f"{s} {float(p):.2f}" for s, p in zip(table.labels, equilibrium.policy, strict=True))
+    print("  evaluating the last iterate, the mixture and the tournament")
+    style = style_game.measure(play, run, seed)
+    write_json(out / "demo.json", style.numbers())
+    last = style.names[-2]
+    print(f"  win rate against the base: last iterate {style.wins[last]}, mixture {style.wins['mixture']}")
+    planted = games.PreferenceGame(PLANTED, labels=STYLES)
+    theirs, exact = games.nash(planted), games.nash(style.game)
+    for title, equilibrium in (("planted", theirs), ("learned by the oracle", exact)):
+        mix = ", ".join(f"{name} {float(p):.2f}" for name, p in zip(STYLES, equilibrium.policy, strict=True))
         print(f"  Nash of the style table {title}: {mix}")
-    known = shares[:, :-1] / shares[:, :-1].sum(1, keepdims=True)
-    played = np.cumsum(known[:-1], 0) / np.arange(1, len(known))[:, None]
-    model = {"last": known[1:], "average": played}
-    gaps = {which: games.duality_gap(_batched(game, len(mixes)), mixes).tolist() for which, mixes in model.items()}
-    theory_run = games.solve(game, games.OptimisticMWU(step=STEP), iterations=iterations, start=known[0])
-    base = float(games.duality_gap(game, known[0]))
+    gaps, errors = style.gaps, style.errors
     print(
-        f"  gap of the style mixture: base {base:.2f}, last iterate {gaps['last'][-1]:.2f}, "
-        f"mixture {gaps['average'][-1]:.2f}"
+        f"  gap of the style mixture: base {gaps['last'][0]:.2f}, last iterate {gaps['last'][-1]:.2f} ± "
+        f"{errors['last'][-1]:.2f}, mixture {gaps['average'][-1]:.2f} ± {errors['average'][-1]:.2f}"
     )
-
-    figure = _style_figure(shares, exact.policy, (*styles.STYLES, "no style"), base, gaps, theory_run)
-    rows = [
-        (
-            name,
-            *(f"{100 * share:.0f}%" for share in row),
-            str(wins.get(name, "")),
-            f"{base:.3f}" if i == 0 else f"{gaps['last'][i - 1]:.3f}",
-        )
-        for i, (name, row) in enumerate(zip(names, shares, strict=True))
-    ]
-    mixed = _shares(mixture, len(styles.STYLES))
-    rows.append(("mixture", *(f"{100 * s:.0f}%" for s in mixed), str(wins["mixture"]), f"{gaps['average'][-1]:.3f}"))
+    rows = []
+    for i, (name, shares) in enumerate(zip(style.names, style.shares, strict=True)):
+        which, t = ("average", -1) if name == "mixture" else ("last", i)
+        gap = f"{gaps[which][t]:.3f} ± {errors[which][t]:.3f}"
+        rows.append((name, *(f"{100 * share:.0f}%" for share in shares), str(style.wins.get(name, "")), gap))
     text = (
-        f"<p>{len(texts)} prompts, {play.responses} responses each. Optimistic MWU with step {STEP:g} was played by "
-        "the language model: responses were sampled, judged by the pocket PairRM, and an adapter was fitted to each "
-        "step. The lines without marks are the table executor with the same solver on the style table that the oracle "
-        "learned, from the base's own mix. Why the last iterate need not be near the Nash: six steps of this size are "
-        "few, and on a cycle the last iterate goes around before it closes in; what the theorem bounds is the mixture "
-        "of the iterates. More and smaller steps bring both closer.</p>"
+        f"<p>{style.responses} responses of each policy, {play.responses} a prompt. Optimistic MWU with step {STEP:g} "
+        "was played by the language model: responses were sampled, judged by the pocket PairRM, and an adapter was "
+        "fitted to each step. The dashed lines are the table executor with the same solver on the style table that the "
+        "oracle learned, from the base's own mix.</p><p>Why the last iterate need not be near the Nash: on a cycle it "
+        "goes around before it closes in, and a few steps of this size are a part of one turn. What a theorem bounds "
+        "after every number of steps is the mixture of the iterates. More iterations bring the mixture closer, and a "
+        "smaller step with more of them the last iterate. Where the language model lags behind the table, the share "
+        "of the step that its fit achieved says how much (below).</p>"
     )
-    head = ("policy", *styles.STYLES, "no style", "win rate against the base", "gap in the style game")
-    tables_of = report.table(
-        ("P(row beats column), learned (planted)", *styles.STYLES, "Nash, learned (planted)"),
-        [
-            (style, *(f"{learned[i, j]:.2f} ({styles.PLANTED[i, j]:.2f})" for j in range(len(styles.STYLES))),
-             f"{float(exact.policy[i]):.2f} ({float(theirs.policy[i]):.2f})")
-            for i, style in enumerate(styles.STYLES)
-        ],
-    )  # fmt: skip
-    caption = (
-        "Left: what the model writes, with the Nash of the learned style table at the right edge. Right: duality gaps."
-    )
+    head = ("policy", *STYLES, "no style", "win rate against the base", "gap in the style game")
+    pairs = ("P(row beats column), learned (planted)", *STYLES, "Nash, learned (planted)")
+    table = [
+        (name, *(f"{style.learned[i, j]:.2f} ({PLANTED[i, j]:.2f})" for j in range(len(STYLES))),
+         f"{float(exact.policy[i]):.2f} ({float(theirs.policy[i]):.2f})")
+        for i, name in enumerate(STYLES)
+    ]  # fmt: skip
+    duels = [(name, *(f"{p:.2f}" for p in row)) for name, row in zip(style.names, style.tournament, strict=True)]
+    caption = "Left: what the model writes; right: the gap of its style mix, over the table's."
+    body = text + report.picture(style_game.figure(style), caption) + report.table(head, rows)
     return run, [
-        (
-            "A language model under the same solver",
-            text + report.picture(figure, caption) + report.table(head, rows) + tables_of,
-        )
+        ("A language model under the same solver", body),
+        ("The style table", report.table(pairs, table)),
+        ("Each policy against each", report.table(("P(row beats column)", *style.names), duels)),
     ]
-
-
-def _stored(out: Path, prompts: Sequence[Any]) -> Any:
-    """The stored responses of each policy that was played, in order: the start, then the iterates."""
-    from nashward.llm.folder import read_shard
-
-    order = {prompt.id: i for i, prompt in enumerate(prompts)}
-    for stage in sorted(out.glob("iteration-*/responses")):
-        number = int(stage.parent.name.split("-")[1])
-        label = "start" if number == 1 else f"iteration-{number - 1:02d}"
-        sets: list[list[str]] = [[] for _ in prompts]
-        for file in sorted(stage.glob(f"{label}.*.parquet")):
-            for row in read_shard(file):
-                sets[order[row["prompt"]]].append(row["text"])
-        yield label, sets
-
-
-def _shares(answers: Sequence[Sequence[str]], count: int) -> np.ndarray:
-    """The share of each style, and last of no style."""
-    from nashward.llm.pocket.styles import style_of
-
-    found = [style_of(text) for row in answers for text in row]
-    return np.bincount([count if style is None else style for style in found], minlength=count + 1) / len(found)
-
-
-def _style_table(out: Path, count: int, style_of: Any) -> np.ndarray:
-    """The mean win probability of each pair of styles, over all stored judgements of a policy against itself."""
-    from nashward.llm.folder import read_shard
-
-    total, weight = np.zeros((count, count)), np.zeros((count, count))
-    for stage in sorted(out.glob("iteration-*")):
-        for file in sorted((stage / "judgements").glob("*.parquet")):
-            if "~" in file.name:
-                continue
-            texts: dict[str, list[str]] = {}
-            for row in read_shard(stage / "responses" / file.name):
-                texts.setdefault(row["prompt"], []).append(row["text"])
-            for row in read_shard(file):
-                found = [style_of(text) for text in texts[row["prompt"]]]
-                for i, a in enumerate(found):
-                    for j, b in enumerate(found):
-                        if a is not None and b is not None and i != j:
-                            total[a, b] += row["P"][i][j]
-                            weight[a, b] += 1
-    return np.where(weight > 0, total / np.maximum(weight, 1), 0.5)
-
-
-def _batched(game: games.PreferenceGame, count: int) -> games.PreferenceGame:
-    return games.PreferenceGame(game.P.expand(count, -1, -1), game.labels)
-
-
-def _style_figure(
-    shares: np.ndarray,
-    nash: Any,
-    labels: Sequence[str],
-    base: float,
-    gaps: dict[str, list[float]],
-    table: games.Solution,
-) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.5, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    times = np.arange(len(shares))
-    for i, label in enumerate(labels):
-        left.plot(times, shares[:, i], "o-", color=plots.COLOURS[i], label=label)
-        if i < len(nash):
-            left.plot(times[-1] + 0.35, float(nash[i]), "*", color=plots.COLOURS[i], markersize=12)
-    left.set(xlabel="iteration", ylabel="share of the responses", title="style (star: Nash)", ylim=(-0.02, 1))
-    left.legend(fontsize=8)
-    for (which, values), colour in zip(gaps.items(), plots.COLOURS, strict=False):
-        name = {"last": "last iterate", "average": "mixture"}[which]
-        right.plot(times, [base, *values], "o-", color=colour, label=f"language model, {name}")
-        right.plot(times, [base, *table.gaps[which].tolist()], "--", color=colour, label=f"table, {name}")
-    right.set(xlabel="iteration", ylabel="duality gap", title="in the style game", ylim=(0, None))
-    right.legend(fontsize=8)
-    return figure
