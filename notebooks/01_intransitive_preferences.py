@@ -6,7 +6,8 @@
 # and its Nash on the right. The rest of this notebook says why a reward cannot replace the table, and how
 # multiplicative weights (from which SPPO is derived) and optimistic multiplicative weights get to the Nash.
 #
-# Nothing here is random: every run gives the same numbers. It takes less than half a minute on one core.
+# Nothing here is drawn at random: every run gives the same pictures. It takes about a minute and a half on one core,
+# most of it in the last section, which needs the `llm` extra.
 
 # %%
 # %matplotlib inline
@@ -219,6 +220,122 @@ print(
     ", ".join(f"{names[i]} {solutions['optimistic MWU'].last[i]:.3f}" for i in played),
 )
 games.plots.gap_curves(solutions, {"bound for MWU's average": theorem.bound}, title="MuJoCo soccer")
+
+# %% [markdown]
+# ## The same on a language model
+#
+# A policy need not be a row of numbers. Here it is a language model (a small one that the project ships, its weights
+# in 4 bits, a LoRA adapter trained at each step) that may answer in one of three ways, and the same table says which
+# answer beats which. The three answers can be enumerated, so each step is fitted on exact expectations, by L-BFGS. The
+# solver objects are those from above: `llm.SelfPlay` plays what `games.solve` plays.
+
+# %%
+import contextlib
+import io
+import math
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+
+warnings.filterwarnings("ignore", message="IProgress")  # no widgets are needed here
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+from nashward import llm
+from nashward.llm.folder import read_shard
+
+torch.set_num_threads(1)
+ANSWERS = (
+    "In short, bread is cheap.",
+    "1. Find the bread. 2. Check it.",
+    "Great question! I love bread. What do you think?",
+)
+
+
+class Table(llm.oracles.PreferenceOracle):
+    """Which answer beats which, read off the table."""
+
+    name, symmetric = "table", True
+
+    def raw_logits(self, prompts, candidates, pairs):
+        rows = [[ANSWERS.index(text) for text in texts] for texts in candidates]
+        return [
+            np.array([float(game.P[r[i], r[j]].logit()) for i, j in asked])
+            for r, asked in zip(rows, pairs, strict=True)
+        ]
+
+
+model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY, lora=llm.Lora(rank=2))
+ids = model.tokenizer([answer + model.tokenizer.eos_token for answer in ANSWERS], add_special_tokens=False)["input_ids"]
+exact = llm.Fit(
+    optimiser="lbfgs",
+    learning_rate=1.0,
+    schedule="constant",
+    warmup=0.0,
+    epochs=1,
+    held_out=0.0,
+    max_grad_norm=math.inf,
+)
+ITERATIONS, BIG = 36, 2.0
+
+
+def play(solver):
+    """The mix of the three answers at every iterate, read from the run's folder."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        run = llm.SelfPlay(
+            policy=model,
+            oracle=Table(),
+            solver=solver,
+            prompts=["Tell me about bread."],
+            folder=Path(folder) / "run",
+            iterations=ITERATIONS,
+            sampling=llm.Enumerated(tuple(map(tuple, ids))),
+            fit=exact,
+        ).run()
+        files = sorted(run.folder.glob("iteration-*/responses/*.parquet"))
+        return np.array([[row["weight"] for row in read_shard(file)] for file in files])
+
+
+both = {"MWU": games.MWU(BIG), "optimistic MWU": games.OptimisticMWU(BIG)}
+written = {name: play(solver) for name, solver in both.items()}
+expected = {
+    name: games.solve(
+        game, solver, iterations=ITERATIONS - 1, start=written[name][0], record=range(1, ITERATIONS), keep_policies=True
+    )
+    for name, solver in both.items()
+}
+for name, mixes in written.items():
+    distance = games.total_variation(torch.tensor(mixes[1:]), expected[name].policies["last"]).max()
+    print(f"{name}: language model and table differ by at most {distance:.0e} in total variation")
+
+# %% [markdown]
+# Lines are the table, marks the language model, in the same axes: the last iterate of multiplicative weights circles
+# and moves out, that of optimistic multiplicative weights comes in, and the mixture of the iterates comes in for both.
+
+# %%
+from matplotlib.figure import Figure
+
+picture = Figure(figsize=(7, 4.2), layout="constrained")
+axes = picture.subplots()
+for (name, mixes), colour in zip(written.items(), games.plots.COLOURS, strict=False):
+    played = np.cumsum(mixes, 0) / np.arange(1, len(mixes) + 1)[:, None]
+    for which, points, style, mark in (("last", mixes[1:], "-", "o"), ("average", played[:-1], "--", "s")):
+        axes.plot(
+            expected[name].iterations, expected[name].gaps[which], style, color=colour, label=f"table, {name}, {which}"
+        )
+        marks = games.duality_gap(games.PreferenceGame(game.P.expand(len(points), 3, 3)), points)
+        axes.plot(
+            expected[name].iterations[::2],
+            marks[::2],
+            mark,
+            color=colour,
+            markersize=4,
+            label=f"language model, {which}",
+        )
+axes.set(xlabel="iterations", ylabel="duality gap", yscale="log", title=f"one solver, two executors (step {BIG:g})")
+axes.legend(fontsize=7, ncols=2)
+picture
 
 # %% [markdown]
 # ## Next
