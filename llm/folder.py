@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -45,12 +46,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, value: Any) -> None:
     with whole_file(path) as unfinished:
-        unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.write_text(
+            json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with whole_file(path) as unfinished:
-        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        lines = [json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+        unfinished.write_text("".join(lines), encoding="utf-8")
+
+
+def finite(value: Any) -> Any:
+    """The value as strict JSON holds it: a number that is not finite (not defined here) becomes null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -122,7 +135,7 @@ class RunFolder:
         if not self.started:
             return config
         merged = dict(held["config"])
-        before, now = _flat(merged), _flat(json.loads(json.dumps(config)))
+        before, now = _flat(merged), _flat(json.loads(json.dumps(finite(config))))
         differing = []
         for key in [*now, *(key for key in before if key not in now)]:
             if key in self.FREE or (key in self.OMITTED and None in (before.get(key), now.get(key))):

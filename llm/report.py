@@ -55,6 +55,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], text: bool = False
 
 
 def _cell(value: Any) -> str:
+    if value is None:  # not defined for this row
+        return "–"
     return html.escape(f"{value:.3g}" if isinstance(value, float) else str(value))
 
 
@@ -88,9 +90,9 @@ def fits(folder: Path) -> str:
             m["train"]["log_ratio_rms"],
             m["train"]["share"],
             m["train"]["r2"],
-            m["held_out"].get("r2", "none held out"),
+            m["held_out"].get("r2"),
             m["train"]["kl"],
-            m["kl_to_reference"] if m["kl_to_reference"] is not None else "",
+            m["kl_to_reference"],
             f"{100 * m['moved']:.0f}%",
             m["response_tokens"],
             f"{100 * m['finished']:.0f}%",

@@ -176,12 +176,15 @@ def _stage(until: Any) -> Any:
         from nashward.llm import report
 
         for row in result.metrics:
-            held = row["held_out"].get("r2")
-            print(
-                f"{row['iteration']}: target {row['train']['target_rms']:.3g} nats rms, log-ratio "
-                f"{row['train']['log_ratio_rms']:.3g}, share of the target {row['train']['share']:.2f}"
-                + (f", R2 on held-out prompts {held:.2f}" if held is not None else "")
-            )
+            fit, held = row["train"], row["held_out"].get("r2")
+            achieved = [
+                f"target {fit['target_rms']:.3g} nats rms",
+                f"log-ratio {fit['log_ratio_rms']:.3g}",
+                "share of the target " + ("undefined" if fit["share"] is None else f"{fit['share']:.2g}"),
+            ]
+            if held is not None:
+                achieved.append(f"R2 on held-out prompts {held:.2f}")
+            print(f"{row['iteration']}: {', '.join(achieved)}")
         if result.stopped:
             print(f"{result.stopped}. Next: nashward {_NEXT[until]} --out {given.out}")
         else:
