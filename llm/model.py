@@ -79,6 +79,7 @@ class LanguageModel:
         lora: Lora | None = None,
         quantise: bool = True,
         device: str | None = None,
+        dtype: torch.dtype | None = None,
         chat_template: str | None = None,
         gradient_checkpointing: bool | None = None,
         seed: int = 0,
@@ -90,6 +91,7 @@ class LanguageModel:
             adapter: a LoRA folder whose shape the slots take (and which ``start`` copies); else ``lora``'s.
             quantise: 4-bit NormalFloat with double quantisation, on CUDA and on a CPU.
             device: "cuda" or "cpu"; CUDA where there is one.
+            dtype: of the computation; bfloat16 on CUDA, float32 on a CPU. Adapters are float32 in any case.
             chat_template: a Jinja template to use in place of the tokenizer's.
             gradient_checkpointing: recompute activations in the backward pass; on CUDA unless told.
             seed: of the fresh adapter.
@@ -100,7 +102,7 @@ class LanguageModel:
         tokenizer = check_policy(source, chat_template)
         config = adapter_config(adapter) if adapter is not None else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+        dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
         options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
         if quantise and getattr(AutoConfig.from_pretrained(source), "quantization_config", None) is None:
             options["quantization_config"] = BitsAndBytesConfig(

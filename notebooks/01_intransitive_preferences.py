@@ -6,7 +6,7 @@
 # and its Nash on the right. The rest of this notebook says why a reward cannot replace the table, and how
 # multiplicative weights (from which SPPO is derived) and optimistic multiplicative weights get to the Nash.
 #
-# Nothing here is drawn at random: every run gives the same pictures. It takes about a minute and a half on one core,
+# Nothing here is drawn at random: every run gives the same pictures. It takes about two minutes on one core,
 # most of it in the last section, which needs the `llm` extra.
 
 # %%
@@ -299,6 +299,9 @@ def play(solver):
 
 both = {"MWU": games.MWU(BIG), "optimistic MWU": games.OptimisticMWU(BIG)}
 written = {name: play(solver) for name, solver in both.items()}
+theorem = theory.MWUAverage.best(ITERATIONS - 1, theory.complexity(written["MWU"][0]))
+both["MWU, best step"] = games.MWU(theorem.step)
+written["MWU, best step"] = play(both["MWU, best step"])
 expected = {
     name: games.solve(
         game, solver, iterations=ITERATIONS - 1, start=written[name][0], record=range(1, ITERATIONS), keep_policies=True
@@ -311,28 +314,25 @@ for name, mixes in written.items():
 
 # %% [markdown]
 # Lines are the table, marks the language model, in the same axes: the last iterate of multiplicative weights circles
-# and moves out, that of optimistic multiplicative weights comes in, and the mixture of the iterates comes in for both.
+# and moves out, that of optimistic multiplicative weights comes in. The mixture of the iterates of multiplicative
+# weights (dashed) stays below the theorem's bound (dotted), which with the best step for $T$ iterations ends at
+# $\sqrt{2 C / T}$.
 
 # %%
 from matplotlib.figure import Figure
 
 picture = Figure(figsize=(7, 4.2), layout="constrained")
 axes = picture.subplots()
-for (name, mixes), colour in zip(written.items(), games.plots.COLOURS, strict=False):
+drawn = {"MWU": "last", "optimistic MWU": "last", "MWU, best step": "average"}
+for (name, which), colour in zip(drawn.items(), games.plots.COLOURS, strict=False):
+    mixes, solution = written[name], expected[name]
     played = np.cumsum(mixes, 0) / np.arange(1, len(mixes) + 1)[:, None]
-    for which, points, style, mark in (("last", mixes[1:], "-", "o"), ("average", played[:-1], "--", "s")):
-        axes.plot(
-            expected[name].iterations, expected[name].gaps[which], style, color=colour, label=f"table, {name}, {which}"
-        )
-        marks = games.duality_gap(games.PreferenceGame(game.P.expand(len(points), 3, 3)), points)
-        axes.plot(
-            expected[name].iterations[::2],
-            marks[::2],
-            mark,
-            color=colour,
-            markersize=4,
-            label=f"language model, {which}",
-        )
+    points, style = (mixes[1:], "-") if which == "last" else (played[:-1], "--")
+    gaps = games.duality_gap(games.PreferenceGame(game.P.expand(len(points), 3, 3)), points)
+    axes.plot(solution.iterations, solution.gaps[which], style, color=colour, label=f"table: {name}, {which}")
+    axes.plot(solution.iterations, gaps, "o", color=colour, markersize=3.5, label="language model")
+bound = theorem.bound(solution.iterations)
+axes.plot(solution.iterations, bound, ":", color="black", label="the theorem's bound for it")
 axes.set(xlabel="iterations", ylabel="duality gap", yscale="log", title=f"one solver, two executors (step {BIG:g})")
 axes.legend(fontsize=7, ncols=2)
 picture

@@ -66,42 +66,23 @@ def build_parser() -> argparse.ArgumentParser:
         "--plot", type=Path, nargs="?", const=Path("nash.png"), help="write a picture (default: nash.png)"
     )
 
-    align = add(
-        "align",
-        _stage(None),
-        "self-play of a language model under a preference oracle",
-        "nashward align --policy mistralai/Mistral-7B-Instruct-v0.2 --oracle llm-blender/PairRM "
-        "--prompts prompts.jsonl --out runs/first",
-    )
-    options.add_models(align, policy=True, oracle=True, required=True)
-    options.add_run(align)
-
-    sample = add(
-        "sample",
-        _stage("sample"),
-        "the first stage of align alone: draw the responses of the next step",
-        "nashward sample --policy FOLDER --prompts prompts.jsonl --out runs/first",
-    )
-    options.add_models(sample, policy=True, oracle=False, required=False)
-    options.add_run(sample)
-
-    judge = add(
-        "judge",
-        _stage("judge"),
-        "the second stage of align alone: the oracle's win probabilities",
-        "nashward judge --oracle llm-blender/PairRM --out runs/first",
-    )
-    options.add_models(judge, policy=False, oracle=True, required=False)
-    judge.add_argument("--out", required=True, metavar="FOLDER", help="the run folder that `sample` wrote")
-
-    train = add(
-        "train",
-        _stage("train"),
-        "the third stage of align alone: fit the adapter of the next step",
-        "nashward train --out runs/first",
-    )
-    options.add_models(train, policy=True, oracle=False, required=False)
-    options.add_run(train)
+    fetch = "--policy mistralai/Mistral-7B-Instruct-v0.2"
+    for name, until, models, summary, example in (
+        ("align", None, ("policy", "oracle"), "self-play of a language model under a preference oracle",
+         f"nashward align {fetch} --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first"),
+        ("sample", "sample", ("policy",), "the first stage of align alone: draw the responses of the next step",
+         f"nashward sample {fetch} --prompts prompts.jsonl --out runs/first"),
+        ("judge", "judge", ("oracle",), "the second stage of align alone: the oracle's win probabilities",
+         "nashward judge --oracle llm-blender/PairRM --out runs/first"),
+        ("train", "train", ("policy",), "the third stage of align alone: fit the adapter of the next step",
+         "nashward train --out runs/first"),
+    ):  # fmt: skip
+        stage = add(name, _stage(until), summary, example)
+        options.add_models(stage, models, required=until is None)
+        if until == "judge":
+            stage.add_argument("--out", required=True, metavar="FOLDER", help="the run folder that `sample` wrote")
+        else:
+            options.add_run(stage)
 
     report = add("report", _report, "write report.html of a run, finished or not", "nashward report runs/first")
     report.add_argument("folder", type=Path)

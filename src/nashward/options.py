@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import importlib.resources
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +93,8 @@ def add_solver(parser: argparse.ArgumentParser) -> None:
     _add(parser, {**SOLVER, "solver": described})
 
 
-def add_models(parser: argparse.ArgumentParser, *, policy: bool, oracle: bool, required: bool) -> None:
-    chosen = [name for name, wanted in (("policy", policy), ("oracle", oracle)) if wanted]
-    _add(parser, {name: MODELS[name] for name in chosen}, required)
+def add_models(parser: argparse.ArgumentParser, names: Sequence[str], *, required: bool) -> None:
+    _add(parser, {name: MODELS[name] for name in names}, required)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

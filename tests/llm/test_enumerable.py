@@ -46,20 +46,23 @@ class Table(llm.oracles.PreferenceOracle):
         return found
 
 
-@pytest.fixture(scope="module")
-def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _model(folder: Path, spread: float) -> Path:
     """A random model whose head is steep enough to represent the targets."""
-    folder = tmp_path_factory.mktemp("steep")
     words = tiny.tokenizer()
     config = LlamaConfig(
         vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, initializer_range=0.3,
+        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, initializer_range=spread,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(3)
         LlamaForCausalLM(config).save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _model(tmp_path_factory.mktemp("steep"), spread=0.3)
 
 
 def _source(n: int) -> tuple[llm.Enumerated, list[str]]:
@@ -75,8 +78,8 @@ def _distance(
     """The largest total variation between the language model's iterates and the table's, from the same start."""
     responses, texts = _source(game.sizes[0])
     play = llm.SelfPlay(
-        policy=source, oracle=Table(game.P, texts), solver=solver, prompts=["?"], folder=folder, iterations=steps,
-        sampling=responses, **{"fit": EXACT, "lora": llm.Lora(rank=4), **more},
+        oracle=Table(game.P, texts), solver=solver, prompts=["?"], folder=folder, iterations=steps,
+        sampling=responses, **{"policy": source, "fit": EXACT, "lora": llm.Lora(rank=4), **more},
     )  # fmt: skip
     run = play.run()
     ids = [play.model.encode(prompt) for prompt in run.prompts.kept]  # type: ignore[union-attr]
@@ -121,6 +124,15 @@ def _doubled(step: Step, reference: Any) -> Step:
 
 def _no_anchor(step: Step, reference: Any) -> Step:
     return dataclasses.replace(step, anchor=reference)
+
+
+def test_in_bfloat16_within_its_precision(tmp_path: Path) -> None:
+    """Line searches stumble over the steps of bfloat16, so AdamW; smaller logits, so finer steps."""
+    folder = _model(tmp_path / "model", spread=0.15)
+    model = llm.LanguageModel.from_pretrained(folder, lora=llm.Lora(rank=4), dtype=torch.bfloat16)
+    fit = dataclasses.replace(EXACT, optimiser="adamw", learning_rate=1e-2, schedule="linear", epochs=80)
+    distance = _distance(GAMES["comal"], games.OptimisticMWU(0.7), folder, tmp_path / "run", policy=model, fit=fit)
+    assert distance < 1e-2
 
 
 @pytest.mark.parametrize("change", [_flipped, _doubled, _no_anchor])
