@@ -19,7 +19,7 @@ h1 { font-size: 1.7rem } h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bot
 img { max-width: 100%; height: auto } figure { margin: 1rem 0 } figcaption { color: #555; font-size: .9rem }
 table { border-collapse: collapse; font-size: .9rem } th, td { padding: .25rem .7rem; text-align: right }
 th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
-td.text { text-align: left; white-space: pre-wrap; vertical-align: top; max-width: 24rem }
+table.text th { text-align: left } td.text { text-align: left; white-space: pre-wrap; vertical-align: top; max-width: 24rem }
 code { background: #f4f4f4; padding: 0 .2rem }
 """
 
@@ -51,7 +51,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], text: bool = False
     """A table; with ``text`` the cells hold prose and are set left."""
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     cells = [[f'<td class="text">{_cell(c)}</td>' if text else f"<td>{_cell(c)}</td>" for c in row] for row in rows]
-    return f"<table><tr>{top}</tr>" + "".join(f"<tr>{''.join(row)}</tr>" for row in cells) + "</table>"
+    kind = ' class="text"' if text else ""
+    return f"<table{kind}><tr>{top}</tr>" + "".join(f"<tr>{''.join(row)}</tr>" for row in cells) + "</table>"
 
 
 def _cell(value: Any) -> str:
@@ -77,7 +78,7 @@ def settings(folder: Path) -> str:
         ("hardware", run["hardware"]),
         ("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
     ]
-    return table(("setting", "value"), rows)
+    return table(("setting", "value"), rows, text=True)
 
 
 def fits(folder: Path) -> str:
@@ -134,10 +135,13 @@ def samples(folder: Path, count: int = 8) -> str:
         return "<p>Nothing is sampled yet.</p>"
     prompts = {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(Path(folder) / PROMPTS)}
     answers = []
-    for stage in (stages[0], stages[-1]):
+    for stage in dict.fromkeys((stages[0], stages[-1])):
         label = max({file.name.split(".")[0] for file in stage.glob("*.parquet")} - {"start"}, default="start")
         stored = [row for file in sorted(stage.glob(f"{label}.*.parquet")) for row in read_shard(file)]
         answers.append({row["prompt"]: row["text"] for row in stored if row["response"] == 0})
+    if len(answers) == 1:
+        only = [(_short(prompts[name]), _short(text)) for name, text in list(answers[0].items())[:count]]
+        return table(("prompt", f"the policy ({stages[0].parent.name})"), only, text=True)
     shared = [name for name in answers[0] if name in answers[1]][:count]
     first, newest = f"first policy ({stages[0].parent.name})", f"newest sampled policy ({stages[-1].parent.name})"
     if shared:
