@@ -19,7 +19,8 @@ h1 { font-size: 1.7rem } h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bot
 img { max-width: 100%; height: auto } figure { margin: 1rem 0 } figcaption { color: #555; font-size: .9rem }
 table { border-collapse: collapse; font-size: .9rem } th, td { padding: .25rem .7rem; text-align: right }
 th { border-bottom: 1px solid #999 } td:first-child, th:first-child { text-align: left }
-table.text th { text-align: left } td.text { text-align: left; white-space: pre-wrap; vertical-align: top; max-width: 24rem }
+table.text th { text-align: left }
+td.text { text-align: left; white-space: pre-wrap; vertical-align: top; max-width: 24rem }
 code { background: #f4f4f4; padding: 0 .2rem }
 """
 
