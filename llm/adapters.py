@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
@@ -41,6 +42,7 @@ class Settings:
     self_comparison: bool = False
     prompts_per_iteration: int | None = None
     seed: int = 0
+    label: Callable[[str], str | None] | None = None
 
     def __post_init__(self) -> None:
         if self.responses < 2:
@@ -301,10 +303,18 @@ class Adapters:
                 "held_out": measure(model.network, testing, step.size, settings, model.pad_id, heaviest.value.label),
                 "moved": moved / sum(parameter.numel() for parameter in parameters),
                 "response_tokens": _mean([len(a.ids) for answers in sets.values() for row in answers for a in row]),
+                "labels": self._labels(sets[opponents[0]]),
                 "finished": _mean([a.finished for answers in sets.values() for row in answers for a in row]),
             }
         write_lines(stage / "metrics.jsonl", [*({"step": i, **r} for i, r in enumerate(records, 1)), summary])
         model.save(stage / "adapter")
+
+    def _labels(self, answers: list[list[Response]]) -> dict[str, float] | None:
+        """The share of each label among the responses, "none" for those that have none."""
+        if self.settings.label is None:
+            return None
+        found = Counter(self.settings.label(answer.text) or "none" for row in answers for answer in row)
+        return {name: count / found.total() for name, count in sorted(found.items())}
 
     def _held_out(self, numbers: Sequence[int], share: float) -> list[int]:
         order = sorted(numbers, key=lambda i: seed_of(self.settings.seed, "held out", self.prompts[i].id))

@@ -98,6 +98,7 @@ def fits(folder: Path) -> str:
             f"{100 * m['moved']:.0f}%",
             m["response_tokens"],
             f"{100 * m['finished']:.0f}%",
+            None if m.get("labels") is None else f"{100 * m['labels'].get('none', 0):.0f}%",
         )
         for m in metrics(folder)
     ]
@@ -116,6 +117,7 @@ def fits(folder: Path) -> str:
         "moved",
         "tokens",
         "finished",
+        "no label",
     )
     note = (
         "<p>A step asks the log-ratio of the new policy to its anchor to meet a target (rms in nats). The share is how "

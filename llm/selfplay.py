@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -77,6 +77,7 @@ class SelfPlay:
         chat_template: a Jinja template in place of the tokenizer's.
         quantise: keep the base in 4 bits.
         seed: of everything.
+        label: tells what kind of response a text is (None: of no kind); the shares of the kinds enter the metrics.
 
     Raises:
         ValueError, FileNotFoundError: from ``check``, before anything is written.
@@ -107,6 +108,7 @@ class SelfPlay:
     chat_template: str | None = None
     quantise: bool = True
     seed: int = 0
+    label: Callable[[str], str | None] | None = None
 
     def run(self, until: Stage | None = None) -> Run:
         """Play. With ``until`` stop after that stage of the first unfinished Step: "sample", "judge" or "train"."""
@@ -143,7 +145,13 @@ class SelfPlay:
     @property
     def settings(self) -> Settings:
         return Settings(
-            self.responses, self.sampling, self.fit, self.self_comparison, self.prompts_per_iteration, self.seed
+            self.responses,
+            self.sampling,
+            self.fit,
+            self.self_comparison,
+            self.prompts_per_iteration,
+            self.seed,
+            self.label,
         )
 
     def check(self, until: Stage | None = None) -> Prompts:

@@ -112,6 +112,7 @@ def self_play(out: Path, iterations: int, seed: int) -> Any:
         fit=llm.Fit(learning_rate=3e-3, epochs=3, batch=4, tokens=1500),
         lora=llm.Lora(rank=8),
         seed=seed,
+        label=lambda text: None if (style := styles.style_of(text)) is None else styles.STYLES[style],
     )
 
 

@@ -300,6 +300,15 @@ def test_report_of_an_unfinished_and_of_a_finished_run(tiny_folder: Path, tmp_pa
     assert "<script" not in page
 
 
+def test_labels_of_responses_enter_the_metrics(tiny_folder: Path, tmp_path: Path) -> None:
+    label = lambda text: "long" if len(text) > 4 else "short" if text else None  # noqa: E731
+    (row,) = _play(tiny_folder, tmp_path / "run", iterations=1, label=label).run().metrics
+    stored = read_shard(tmp_path / "run" / "iteration-01" / "responses" / "start.00000.parquet")
+    assert row["labels"]["long"] == pytest.approx(np.mean([len(r["text"]) > 4 for r in stored]))
+    assert sum(row["labels"].values()) == pytest.approx(1)
+    assert "no label" in report.write(tmp_path / "run").read_text()
+
+
 def test_run_json_tells_what_ran(tiny_folder: Path, tmp_path: Path) -> None:
     _play(tiny_folder, tmp_path / "run", iterations=1).run()
     held = json.loads((tmp_path / "run" / "run.json").read_text())
