@@ -163,9 +163,8 @@ class _Recorder:
             self.status = Status.NOT_FINITE
             return True
         self._record(now)
-        small = self.tolerance is not None and all(
-            (g <= self.tolerance).all() for g in [torch.minimum(self.gaps["last"][-1], self.gaps["average"][-1])]
-        )
+        gap = torch.minimum(self.gaps["last"][-1], self.gaps["average"][-1])
+        small = self.tolerance is not None and bool((gap <= self.tolerance).all())
         if self.tolerance is not None:
             self.status = Status.CONVERGED if small else Status.NOT_CONVERGED
         return small
