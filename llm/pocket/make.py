@@ -32,8 +32,8 @@ from transformers import (
 )
 
 from ...games import PreferenceGame, nash
+from ..oracles.matrices import preference_matrices
 from ..oracles.pairrm import MARKERS, PairRM, PairRMModel
-from ..oracles.protocol import preference_matrices
 from . import PAIRRM, POLICY
 from .styles import BASE_MIX, PLANTED, STYLES, by_style, garbled, held_out_prompts, judged_table, prompt, response
 
@@ -288,8 +288,8 @@ def make_pairrm(folder: Path, policy: Path, seed: int = 0, pairs: int = 34_000, 
             text = text[:80]
         kinds = rng.choice(5, 2, p=(0.21, 0.21, 0.21, 0.21, 0.16))
         texts = [_written(int(kind), topic, pool, rng) for kind in kinds]
-        source, (first, second), _ = oracle.encode(text, texts)
-        inputs += [oracle.join(source, first, second), oracle.join(source, second, first)]
+        encoded, _ = oracle.encode(text, texts)
+        inputs += [oracle.row(encoded, (0, 1)), oracle.row(encoded, (1, 0))]
         labels += [table[kinds[0], kinds[1]], table[kinds[1], kinds[0]]]
         styles += [kinds, kinds[::-1]]
     lengths = np.array([len(ids) for ids, _ in inputs])
@@ -305,8 +305,8 @@ def make_pairrm(folder: Path, policy: Path, seed: int = 0, pairs: int = 34_000, 
     began = time.monotonic()
     running = 0.0
     for step, batch in enumerate(batches):
-        states = oracle.model.marker_states(**oracle.collate([inputs[i] for i in batch]))
-        logits = oracle.model.compare(states)
+        states = oracle.model.states(**oracle.collate([inputs[i] for i in batch]))
+        logits = oracle.model.compare(states[:, None])
         seen = witness(states[:, 1:]).unflatten(-1, (2, 5))  # [B, marker, own and other, style]
         truth = torch.stack([kind[batch], kind[batch].flip(-1)], dim=-1)
         loss = binary_cross_entropy_with_logits(logits, target[batch], reduction="sum")

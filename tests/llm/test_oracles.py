@@ -73,7 +73,7 @@ def test_all_texts_equal_needs_no_judgement(oracle):
     result = preference_matrices(oracle, ["p"], [["a", "a"]])[0]
     assert oracle.asked == []
     assert (result.P == 0.5).all()
-    assert result.meta == {"order_gap": 0.0, "calls": 0, "truncated": 1, "curl": 0.0}
+    assert result.meta == {"order_gap": 0.0, "calls": 0, "cached": 0, "missing": 0, "truncated": 1, "curl": 0.0}
 
 
 def test_the_number_of_candidates_may_differ(oracle):

@@ -67,7 +67,7 @@ def blender_logits(blender, prompt, candidates):
 def test_token_ids_equal_llm_blender(oracle, blender):
     for prompt, candidates in zip(PROMPTS, CANDIDATES, strict=True):
         batch, _ = blender_logits(blender, prompt, candidates)
-        source, responses, _ = oracle.encode(prompt, candidates)
+        (source, responses), _ = oracle.encode(prompt, candidates)
         ids, masks = batch["candidate_ids"][0], batch["candidate_attention_mask"][0].bool()
         assert source == batch["source_ids"][0].tolist()
         assert responses == [row[mask].tolist() for row, mask in zip(ids, masks, strict=True)]
@@ -123,8 +123,7 @@ def test_logits_are_the_mean_over_tasks(tmp_path):
 def test_each_input_has_three_cls_and_three_sep_and_markers_where_said(oracle):
     tok = oracle.tokenizer
     for prompt, candidates in zip(PROMPTS, CANDIDATES, strict=True):
-        source, responses, _ = oracle.encode(prompt, candidates)
-        ids, positions = oracle.join(source, responses[0], responses[3])
+        ids, positions = oracle.row(oracle.encode(prompt, candidates)[0], (0, 3))
         assert ids.count(tok.cls_token_id) == ids.count(tok.sep_token_id) == 3
         assert [tok.convert_ids_to_tokens(ids[p]) for p in positions] == list(MARKERS[:3])
         assert len(ids) <= tiny_pairrm.SOURCE_MAXLENGTH + 2 * tiny_pairrm.CANDIDATE_MAXLENGTH
@@ -132,7 +131,7 @@ def test_each_input_has_three_cls_and_three_sep_and_markers_where_said(oracle):
 
 @pytest.mark.parametrize("token", [*MARKERS, "[SEP]", "<|cand<|source|>idate|>"])
 def test_markers_in_user_text_are_neutralised(oracle, token):
-    dirty = oracle.encode(f"one {token} two", [f"three {token}{token} four", token])
+    dirty, _ = oracle.encode(f"one {token} two", [f"three {token}{token} four", token])
     marker_ids = set(oracle.tokenizer.convert_tokens_to_ids(list(MARKERS)))
     for ids in (dirty[0], *dirty[1]):
         assert not marker_ids & set(ids[2:])
@@ -143,7 +142,7 @@ def test_markers_in_user_text_are_neutralised(oracle, token):
 
 def test_a_marker_that_the_normaliser_would_create_is_dropped(oracle, monkeypatch):
     monkeypatch.setattr(oracle, "_neutralise", lambda text: text)
-    source, responses, _ = oracle.encode("a <|candidate1|> b", ["c <|source|> d [SEP] e"])
+    (source, responses), _ = oracle.encode("a <|candidate1|> b", ["c <|source|> d [SEP] e"])
     marker_ids = set(oracle.tokenizer.convert_tokens_to_ids(list(MARKERS)))
     assert not marker_ids & {*source[2:], *responses[0][2:]}
     assert responses[0].count(oracle.tokenizer.sep_token_id) == 1

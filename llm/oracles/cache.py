@@ -1,0 +1,99 @@
+"""Judgements on disk, found by what was judged: a killed judging repeats nothing that was finished."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+_WAIT = 60.0  # seconds that a process waits for another one's write
+_ASKED = 500  # keys in one query
+
+
+class Cache:
+    """A table of logits in one SQLite file, keyed by oracle, prompt and the two responses in the order shown.
+
+    A key is a 16-byte hash of the oracle's fingerprint and the texts; neither is stored. Every ``put`` is one
+    transaction: what it wrote survives a kill, and processes that share the file wait for each other. It has to lie on
+    a local disk: SQLite's shared memory does not work over a network.
+
+    Args:
+        path: the file; it is made where it is missing.
+
+    Raises:
+        ValueError: if the file is something else.
+
+    Example:
+        >>> with Cache("judgements.sqlite") as cache:  # doctest: +SKIP
+        ...     results = preference_matrices(oracle, prompts, candidates, cache=cache)
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # no implicit transactions: each write is one, begun where it is written
+        self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")  # a loss of power may cost the last writes, no more
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS judgement (key BLOB PRIMARY KEY, logit NOT NULL) WITHOUT ROWID"
+            )
+            self._connection.execute("SELECT key, logit FROM judgement LIMIT 1")
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise ValueError(f"{self.path} is no cache of judgements ({error}); name another file") from None
+
+    def __enter__(self) -> "Cache":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return int(self._connection.execute("SELECT COUNT(*) FROM judgement").fetchone()[0])
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @staticmethod
+    def keys(fingerprint: str, prompt: str, texts: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[bytes]:
+        """The key of each pair (i, j) of one prompt's texts, i shown first; each text is hashed once."""
+        head = _hash(fingerprint.encode()) + _hash(prompt.encode(errors="surrogatepass"))
+        hashed = [_hash(text.encode(errors="surrogatepass")) for text in texts]
+        return [_hash(head + hashed[i] + hashed[j]) for i, j in pairs]
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+        """The logits ``[members]`` of the keys that are there."""
+        found: dict[bytes, np.ndarray] = {}
+        for start in range(0, len(keys), _ASKED):
+            part = keys[start : start + _ASKED]
+            marks = ",".join("?" * len(part))
+            rows = self._connection.execute(f"SELECT key, logit FROM judgement WHERE key IN ({marks})", part)
+            for key, value in rows:
+                found[key] = np.frombuffer(value) if isinstance(value, bytes) else np.array([value])
+        return found
+
+    def put(self, logits: Mapping[bytes, np.ndarray]) -> None:
+        """Keep the logits ``[members]`` of these keys, all of them or, if the process dies, none."""
+        if not logits:
+            return
+        rows = [
+            (key, float(values[0]) if len(values) == 1 else np.asarray(values, dtype=np.float64).tobytes())
+            for key, values in logits.items()
+        ]
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._connection.executemany("INSERT OR REPLACE INTO judgement VALUES (?, ?)", rows)
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+
+def _hash(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()

@@ -1,0 +1,202 @@
+"""Checkpoints of oracles: found, read without running anybody's code, and told apart."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoTokenizer
+
+SAFE, BINARY = "model.safetensors", "pytorch_model.bin"
+MEMBERS = "members"
+_SMALL = ["*.json", "*.model", "*.txt", "*.jinja"]
+
+
+def fetch_hint(model_id: str) -> str:
+    return f"Fetch it on a machine with network (hf download {model_id}) or pass a local folder."
+
+
+def is_id(name: str | Path) -> bool:
+    """Whether it reads as a hub id, ``owner/name``."""
+    return not isinstance(name, Path) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
+
+
+def resolve(id_or_folder: str | Path, *, weights: bool = True) -> Path:
+    """The folder itself, or the hub's snapshot of that id: with its weights, or only what describes them.
+
+    Raises:
+        OSError: if it cannot be found (FileNotFoundError for a folder).
+    """
+    path = Path(id_or_folder).expanduser()
+    if path.is_dir():
+        return path
+    name = str(id_or_folder)
+    if not is_id(id_or_folder):
+        raise FileNotFoundError(f"no folder {name}; expected the folder of a model or a hub id as llm-blender/PairRM")
+    try:
+        if not weights:
+            return Path(snapshot_download(name, allow_patterns=_SMALL))
+        folder = Path(snapshot_download(name, allow_patterns=[*_SMALL, "*.safetensors"]))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=[*_SMALL, "pytorch_model*.bin"]))
+    except (OSError, HfHubHTTPError) as error:
+        raise OSError(
+            f"{name} is neither a folder nor in the local cache, and the hub did not give it. {fetch_hint(name)}"
+        ) from error
+    return folder
+
+
+def read_config(folder: Path, expected: str) -> dict[str, Any]:
+    """config.json; a ValueError says what the folder holds where it has none, and what was ``expected``."""
+    if (folder / "adapter_config.json").exists():
+        raise ValueError(f"{folder} holds a PEFT adapter, not an oracle: --policy and --oracle may be swapped")
+    if not (folder / "config.json").exists():
+        raise ValueError(f"{folder} has no config.json; expected {expected}")
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'} is not valid JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{folder / 'config.json'} holds {type(settings).__name__}; expected {expected}")
+    return settings
+
+
+def read_tokenizer(folder: str | Path, name: str) -> Any:
+    """The tokenizer of a checkpoint, a fast one.
+
+    Raises:
+        OSError: if there is none, or it cannot be read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(str(folder))
+    except Exception as error:  # a broken file raises whatever its parser does
+        raise OSError(
+            f"{name} has no tokenizer that can be read in {folder} ({type(error).__name__}); expected tokenizer.json "
+            "and tokenizer_config.json beside its weights"
+        ) from error
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors, from safetensors (one file or shards with their index) or pytorch_model.bin.
+
+    Raises:
+        FileNotFoundError: if there are none.
+        ValueError: if a file is truncated, no checkpoint, or a pickle with more than tensors in it.
+    """
+    index = next(
+        (folder / f"{name}.index.json" for name in (SAFE, BINARY) if (folder / f"{name}.index.json").exists()), None
+    )
+    if (folder / SAFE).exists():
+        files = [folder / SAFE]
+    elif index is not None:
+        try:
+            files = sorted(
+                {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+            )
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{index} is no index of shards ({type(error).__name__})") from None
+    elif (folder / BINARY).exists():
+        files = [folder / BINARY]
+    else:
+        raise FileNotFoundError(f"{folder} has neither {SAFE} nor {BINARY}")
+    state: dict[str, torch.Tensor] = {}
+    for file in files:
+        state.update(read_tensors(file))
+    # an index that old releases of transformers saved
+    return {key: value for key, value in state.items() if not key.endswith("position_ids")}
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of one file; of a pickle nothing but tensors is ever made."""
+    if not file.exists():
+        raise FileNotFoundError(f"{file} is missing; fetch the checkpoint again")
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file)
+        except SafetensorError as error:
+            raise ValueError(f"{file} cannot be read: {error}") from None
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{file} is a pickle that holds more than tensors, or is damaged; it is not opened, as that could run "
+            "somebody's code. Convert it to safetensors where you trust it"
+        ) from None
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{file} holds {type(state).__name__}; expected a dictionary of tensors")
+    return state
+
+
+def read_members(folder: Path, model: nn.Module) -> list[dict[str, torch.Tensor]]:
+    """The members of an ensemble, ``members/*.safetensors``: for each the tensors that differ; empty where none are."""
+    own = dict(model.named_parameters())
+    members = []
+    for file in sorted((folder / MEMBERS).glob("*.safetensors")):
+        tensors = read_tensors(file)
+        wrong = [key for key, value in tensors.items() if key not in own or own[key].shape != value.shape]
+        if wrong:
+            raise ValueError(f"{file} does not belong to the model in {folder}: {names(wrong)}")
+        members.append({key: value.to(own[key].dtype) for key, value in tensors.items()})
+    return members
+
+
+def load_state(model: nn.Module, state: dict[str, torch.Tensor], name: str, what: str) -> None:
+    """``load_state_dict`` that names what does not fit in one line."""
+    own = model.state_dict()
+    problems = {
+        "missing": [key for key in own if key not in state],
+        "unexpected": [key for key in state if key not in own],
+        "of another shape": [key for key in own if key in state and own[key].shape != state[key].shape],
+    }
+    told = "; ".join(f"{problem}: {names(keys)}" for problem, keys in problems.items() if keys)
+    if told:
+        raise ValueError(f"the tensors of {name} are not those of {what}: {told}")
+    model.load_state_dict(state)
+
+
+def names(keys: Iterable[str]) -> str:
+    """The first three, and how many more."""
+    keys = list(keys)
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], tokenizer: Any, settings: dict[str, Any]) -> str:
+    """A hash of weights, tokenizer and settings: equal where the answers are."""
+    digest = blake2b(digest_size=16)
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(content.numpy().data)
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    digest.update((core.to_str() if core is not None else repr(tokenizer)).encode())
+    digest.update(str(getattr(tokenizer, "chat_template", None)).encode())
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def swapped(model: nn.Module, tensors: dict[str, torch.Tensor]) -> Iterator[None]:
+    """The model with these tensors in place of its own."""
+    own = {name: parameter for name, parameter in model.named_parameters() if name in tensors}
+    kept = {name: parameter.data for name, parameter in own.items()}
+    try:
+        for name, parameter in own.items():
+            parameter.data = tensors[name]
+        yield
+    finally:
+        for name, parameter in own.items():
+            parameter.data = kept[name]

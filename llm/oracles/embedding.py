@@ -1,0 +1,51 @@
+"""Oracles that embed each response: K forward passes for K x K preferences, cycles included."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from .protocol import Pairs, PreferenceOracle
+
+
+class EmbeddingOracle(PreferenceOracle):
+    """Base of oracles with an embedding v in R^d, d even: logit(i, j) = <R v_i, v_j> / temperature.
+
+    R turns every plane (2k, 2k+1) by a right angle, so that the logit is sum_k v_i[2k] v_j[2k+1] - v_i[2k+1] v_j[2k]:
+    skew, and with d = 2 already able to hold a cycle (Zhang et al. 2024, arXiv 2410.02197). A new one writes ``embed``.
+
+    Attributes:
+        temperature: of the logits.
+    """
+
+    symmetric = True
+    temperature: float = 1.0
+
+    @abstractmethod
+    def embed(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """For each prompt the embeddings ``[K, d]`` of its candidates (``[members, K, d]``: ensembles)."""
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        used = [sorted({k for pair in asked for k in pair}) for asked in pairs]
+        texts = [[own[k] for k in places] for own, places in zip(candidates, used, strict=True)]
+        answers = self.embed(prompts, texts)
+        if len(answers) != len(prompts):
+            raise ValueError(f"{self.name} returned embeddings for {len(answers)} prompts; expected {len(prompts)}")
+        logits = []
+        for n, (answer, places, asked) in enumerate(zip(answers, used, pairs, strict=True)):
+            v = np.asarray(answer, dtype=np.float64)
+            if v.ndim not in (2, 3) or v.shape[-2] != len(places) or v.shape[-1] % 2:
+                raise ValueError(
+                    f"{self.name} returned embeddings of shape {v.shape} for prompt {n}; expected "
+                    f"({len(places)}, d) with an even d"
+                )
+            at = np.searchsorted(places, np.array(asked, dtype=int).reshape(-1, 2))
+            logits.append(skew_product(v[..., at[:, 0], :], v[..., at[:, 1], :]) / self.temperature)
+        return logits
+
+
+def skew_product(v: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """<R v, w> over the last axis ``[..., d]``: sum_k v[2k] w[2k+1] - v[2k+1] w[2k]; also of tensors."""
+    return (v[..., 0::2] * w[..., 1::2] - v[..., 1::2] * w[..., 0::2]).sum(-1)

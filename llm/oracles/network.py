@@ -1,0 +1,197 @@
+"""What PairRM, reward models and preference embeddings share: rows of tokens in, states out, a head that compares."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import checkpoint
+from .protocol import Pairs, PreferenceOracle
+
+Module = TypeVar("Module", bound=nn.Module)
+Key = tuple[int, ...]  # which of a prompt's candidates a row of tokens holds
+Row = tuple[Sequence[int], Sequence[int]]  # token ids, and the positions whose states are read
+
+
+class Network(Protocol):
+    """A module whose head is apart from its encoder: ``states`` runs the encoder, ``compare`` the head."""
+
+    head_names: tuple[str, ...]  # how the names of the head's parameters begin
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+        """The hidden states ``[R, S, H]`` of R rows of tokens at S positions of each."""
+
+    def compare(self, states: Tensor) -> Tensor:
+        """Log-odds ``[B]`` that the first response shown is better, from the states ``[B, rows a pair, S, H]``."""
+
+
+class NetworkOracle(PreferenceOracle):
+    """Base of oracles that are a network: batches by token budget, the longest first, each row of tokens read once.
+
+    Args:
+        model: a ``Network`` that is an ``nn.Module``, in evaluation mode, on its device.
+        tokenizer: its tokenizer.
+        name: what reports call it.
+        token_budget: tokens of one forward pass, padding included. A single longer row still runs, alone.
+        members: of an ensemble: for each the tensors in which it differs from ``model``. None given: ``model`` alone.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        token_budget: int = 8192,
+        members: Sequence[dict[str, Tensor]] = (),
+    ) -> None:
+        if token_budget < 1:
+            raise ValueError(f"token_budget is {token_budget}; expected the tokens of one forward pass, at least 1")
+        self.model, self.tokenizer, self.name, self.token_budget = model, tokenizer, name, token_budget
+        self.device = next(model.parameters()).device
+        self.members = [{key: value.to(self.device) for key, value in member.items()} for member in members]
+
+    # What each kind of network says of itself.
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What the answers depend on besides weights and tokenizer, as JSON holds it."""
+
+    @abstractmethod
+    def encode(self, prompt: str, candidates: Sequence[str]) -> tuple[Any, int]:
+        """What ``row`` needs of a prompt's candidates, and how many of the texts (the prompt is one) were cut."""
+
+    @staticmethod
+    @abstractmethod
+    def keys(i: int, j: int) -> tuple[Key, ...]:
+        """The rows of tokens that the pair (i, j) needs: ((i, j),) if they are read together, ((i,), (j,)) if apart."""
+
+    @abstractmethod
+    def row(self, encoded: Any, key: Key) -> Row:
+        """One row of tokens, from what ``encode`` returned."""
+
+    # What follows from it.
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        tensors = list(self.model.state_dict().items())
+        for k, member in enumerate(self.members):
+            tensors += [(f"member {k} {key}", value) for key, value in member.items()]
+        return checkpoint.fingerprint(tensors, self.tokenizer, {"kind": type(self).__name__, **self.settings})
+
+    def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Rows of tokens, padded at the end, on the model's device: what ``states`` takes."""
+        longest = max(len(ids) for ids, _ in rows)
+        filler = self.tokenizer.pad_token_id
+        padded = torch.full((len(rows), longest), self.tokenizer.eos_token_id if filler is None else filler)
+        mask = torch.zeros_like(padded)
+        for number, (ids, _) in enumerate(rows):
+            padded[number, : len(ids)] = torch.tensor(ids)
+            mask[number, : len(ids)] = 1
+        positions = torch.tensor([list(own) for _, own in rows])
+        batch = {"input_ids": padded, "attention_mask": mask, "positions": positions}
+        return {key: value.to(self.device) for key, value in batch.items()}
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        """For each prompt one logit a pair (i, j), i shown first: ``sigmoid(logit)`` = P(i beats j)."""
+        shape = (len(self.members), 0) if self.members else (0,)
+        found: list[np.ndarray] = [np.empty((*shape[:-1], len(asked))) for asked in pairs]
+        for where, logits in self.judge(prompts, candidates, pairs):
+            for (n, k), values in zip(where, np.moveaxis(logits, -1, 0), strict=True):
+                found[n][..., k] = values
+        return found
+
+    def judge(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> Iterator[tuple[list[tuple[int, int]], np.ndarray]]:
+        """All logits, those of a forward pass at a time; see ``PreferenceOracle.judge``."""
+        encoded = [self.encode(prompt, texts)[0] for prompt, texts in zip(prompts, candidates, strict=True)]
+        needs: dict[tuple[int, Key], list[tuple[int, int]]] = {}  # row: the pairs that wait for it
+        waiting: dict[tuple[int, int], tuple[tuple[int, Key], ...]] = {}  # pair: its rows
+        for n, asked in enumerate(pairs):
+            for k, (i, j) in enumerate(asked):
+                waiting[n, k] = tuple((n, key) for key in self.keys(i, j))
+                for row in waiting[n, k]:
+                    needs.setdefault(row, []).append((n, k))
+        lengths = {row: len(self.row(encoded[row[0]], row[1])[0]) for row in needs}
+        order = sorted(needs, key=lambda row: -lengths[row])  # if memory is short, it shows at once
+        missing = Counter({pair: len(rows) for pair, rows in waiting.items()})
+        uses = Counter({row: len(own) for row, own in needs.items()})
+        held: list[dict[tuple[int, Key], Tensor]] = [{} for _ in self.members or (None,)]
+        start = 0
+        while start < len(order):
+            size = max(1, self.token_budget // lengths[order[start]])
+            batch = order[start : start + size]
+            start += size
+            read = self._states([self.row(encoded[n], key) for n, key in batch])
+            ready = []
+            for place, row in enumerate(batch):
+                for states, store in zip(read, held, strict=True):
+                    store[row] = states[place]
+                for pair in needs[row]:
+                    missing[pair] -= 1
+                    if not missing[pair]:
+                        ready.append(pair)
+            if not ready:
+                continue
+            logits = self._compare([[torch.stack([store[row] for row in waiting[p]]) for p in ready] for store in held])
+            if np.isnan(logits).any():
+                raise ValueError(
+                    f"{self.name} gave NaN for {int(np.isnan(logits).any(0).sum())} of {len(ready)} pairs, as of "
+                    f"prompt {prompts[ready[0][0]]!r:.60}: its weights are damaged, or half precision overflows (load "
+                    "it with dtype=torch.float32)"
+                )
+            yield ready, logits
+            for pair in ready:
+                for row in waiting[pair]:
+                    uses[row] -= 1
+                    if not uses[row]:
+                        for store in held:
+                            del store[row]
+
+    @torch.inference_mode()
+    def _states(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Each member's states of these rows; members that differ in the head alone share them."""
+        batch = self.collate(rows)
+        heads = self.model.head_names
+        if all(key.startswith(heads) for member in self.members for key in member):
+            return [self.model.states(**batch)] * max(1, len(self.members))
+        states = []
+        for member in self.members:
+            with checkpoint.swapped(self.model, member):
+                states.append(self.model.states(**batch))
+        return states
+
+    @torch.inference_mode()
+    def _compare(self, states: Sequence[Sequence[Tensor]]) -> np.ndarray:
+        """Logits ``[B]``, of an ensemble ``[members, B]``."""
+        logits = []
+        for own, member in zip(states, self.members or [{}], strict=True):
+            with checkpoint.swapped(self.model, member):
+                logits.append(self.model.compare(torch.stack(list(own))).double().cpu().numpy())
+        return np.stack(logits) if self.members else logits[0]
+
+    def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
+        """How many of the prompt and the responses are cut before they are judged."""
+        return self.encode(prompt, candidates)[1]
+
+
+def target_device(device: str | torch.device | None) -> torch.device:
+    """The one that was asked for; else "cuda" where there is one, else "cpu"."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def freeze(model: Module) -> Module:
+    """In evaluation mode, without gradients."""
+    model.eval().requires_grad_(False)
+    return model

@@ -1,0 +1,107 @@
+"""Pairwise judges that are not networks of ours: plain functions, and objects with a ``judge`` method."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from .protocol import Pairs, PreferenceOracle
+
+
+class Function(PreferenceOracle):
+    """A plain function as an oracle.
+
+    Args:
+        function: ``(prompt, first, second) -> P(first beats second)`` in [0, 1], or None where it cannot tell.
+        symmetric: promise that f(p, a, b) == 1 - f(p, b, a); then one order is asked for.
+        transitive, name, fingerprint: see ``PreferenceOracle``.
+
+    Example:
+        >>> from nashward.llm.oracles import Function, preference_matrices
+        >>> polite = Function(lambda prompt, a, b: 0.5 + 0.4 * (("please" in a) - ("please" in b)), symmetric=True)
+        >>> preference_matrices(polite, ["Ask me."], [["Sit.", "Sit, please."]])[0].P.round(2).tolist()
+        [[0.5, 0.1], [0.9, 0.5]]
+    """
+
+    def __init__(
+        self,
+        function: Callable[[str, str, str], float | None],
+        *,
+        symmetric: bool = False,
+        transitive: bool = False,
+        name: str | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.function, self.symmetric, self.transitive = function, symmetric, transitive
+        self.name = name or str(getattr(function, "__name__", type(function).__name__))
+        self.fingerprint = fingerprint
+        self.pairs_a_call = 1  # a plain function has no batches: each prompt's answers are kept at once
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        answers = []
+        for prompt, texts, asked in zip(prompts, candidates, pairs, strict=True):
+            given = [self.function(prompt, texts[i], texts[j]) for i, j in asked]
+            answers.append(log_odds([float("nan") if p is None else float(p) for p in given], self.name))
+        return answers
+
+
+class Judge(PreferenceOracle):
+    """An object with ``judge(prompts, pairs)``, as TRL's pairwise judges had it, as an oracle.
+
+    ``pairs`` are lists of two texts. An answer that is an integer (or a bool) is the index of the winner: 0, the first,
+    or 1; -1 or anything else means that there is no verdict, and the judgement is missing. A float is P(first beats
+    second). Both orders are asked here: a ``shuffle_order`` that the method has is switched off.
+
+    Args:
+        judge: the object.
+        name, fingerprint: see ``PreferenceOracle``.
+        pairs_a_call: how many pairs about one call of ``judge`` gets.
+    """
+
+    def __init__(
+        self, judge: Any, *, name: str | None = None, fingerprint: str | None = None, pairs_a_call: int = 64
+    ) -> None:
+        self.wrapped = judge
+        self.name = name or str(getattr(judge, "name", type(judge).__name__))
+        self.fingerprint, self.pairs_a_call = fingerprint, pairs_a_call
+        known = inspect.signature(judge.judge).parameters
+        self._settings = {"shuffle_order": False} if "shuffle_order" in known else {}
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        asked = [
+            (prompt, [texts[i], texts[j]])
+            for prompt, texts, own in zip(prompts, candidates, pairs, strict=True)
+            for i, j in own
+        ]
+        given = list(self.wrapped.judge([prompt for prompt, _ in asked], [pair for _, pair in asked], **self._settings))
+        if len(given) != len(asked):
+            raise ValueError(f"{self.name} gave {len(given)} verdicts on {len(asked)} pairs; expected one each")
+        logits = log_odds([_verdict(answer) for answer in given], self.name)
+        return np.split(logits, np.cumsum([len(own) for own in pairs])[:-1])
+
+
+def _verdict(answer: Any) -> float:
+    """P(first beats second) of one answer of a judge; NaN where it gave none."""
+    if answer is None:
+        return float("nan")
+    if isinstance(answer, Integral | bool | np.bool_):
+        return {0: 1.0, 1: 0.0}.get(int(answer), float("nan"))
+    return float(answer)
+
+
+def log_odds(probabilities: Sequence[float], name: str) -> np.ndarray:
+    """log p - log(1 - p); infinite at 0 and 1, NaN where p is. ValueError outside of [0, 1]."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    wrong = (p < 0) | (p > 1)
+    if wrong.any():
+        raise ValueError(f"{name} gave {p[wrong][0]!r}; expected a probability in [0, 1]")
+    with np.errstate(divide="ignore"):
+        return np.log(p) - np.log1p(-p)

@@ -1,0 +1,144 @@
+"""Oracles that give each response a reward: whatever they prefer, they prefer it transitively."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .protocol import Pairs, PreferenceOracle
+
+RewardFunc = Callable[..., Sequence[float | None]]
+
+
+class ScalarOracle(PreferenceOracle):
+    """Base of oracles with a reward r: P(i beats j) = sigmoid((r_i - r_j) / temperature) (Bradley and Terry 1952).
+
+    A new one writes ``rewards``. The game that it makes has a pure equilibrium, the response of highest reward: no
+    solver finds a mixture in it.
+
+    Attributes:
+        temperature: of the rewards; above 1 it makes the preferences less sure.
+    """
+
+    symmetric = True
+    transitive = True
+    temperature: float = 1.0
+
+    @abstractmethod
+    def rewards(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """For each prompt the rewards ``[K]`` of its candidates; NaN where there is none (``[members, K]``: ensembles).
+
+        The candidates of a prompt differ from each other, and all of them are needed.
+        """
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        used = [sorted({k for pair in asked for k in pair}) for asked in pairs]
+        texts = [[own[k] for k in places] for own, places in zip(candidates, used, strict=True)]
+        answers = self.rewards(prompts, texts)
+        if len(answers) != len(prompts):
+            raise ValueError(f"{self.name} returned rewards for {len(answers)} prompts; expected {len(prompts)}")
+        logits = []
+        for n, (answer, places, asked) in enumerate(zip(answers, used, pairs, strict=True)):
+            rewards = np.asarray(answer, dtype=np.float64)
+            if rewards.ndim not in (1, 2) or rewards.shape[-1] != len(places):
+                raise ValueError(
+                    f"{self.name} returned rewards of shape {rewards.shape} for prompt {n}; expected "
+                    f"({len(places)},), one reward a candidate"
+                )
+            at = np.searchsorted(places, np.array(asked, dtype=int).reshape(-1, 2))
+            logits.append((rewards[..., at[:, 0]] - rewards[..., at[:, 1]]) / self.temperature)
+        return logits
+
+
+class Length(ScalarOracle):
+    """The rule "the longer, the better": r = log(1 + characters). A judge that is worth its name does better.
+
+    AlpacaEval's own "longest" baseline agrees with people in 62.2% of the pairs, people with each other in 65.7%.
+
+    Args:
+        weight: of the rule; below 0 the shorter response is better.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = float(weight)
+        self.name = "length" if self.weight >= 0 else "brevity"
+        self.fingerprint = f"length {self.weight!r}"
+
+    def rewards(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [self.weight * np.log1p([len(text) for text in texts]) for texts in candidates]
+
+
+class RewardFunction(ScalarOracle):
+    """Reward functions of TRL's signature as one oracle: their weighted sum is the reward.
+
+    A function is called as TRL's trainers call it, with the keywords ``prompts`` and ``completions``, two lists of
+    texts of one length (those of them that it has, all where it takes ``**kwargs``), and returns a number for each, or
+    None where it has none to give: that judgement is then missing.
+
+    Args:
+        functions: one, or several.
+        weights: one a function; None: 1 each.
+        name: None: the functions' names.
+        fingerprint: what the rewards depend on; None: they are not cached.
+        temperature: see ``ScalarOracle``.
+
+    Raises:
+        ValueError: if there are not as many weights as functions, or a function takes no ``completions``.
+    """
+
+    def __init__(
+        self,
+        functions: RewardFunc | Sequence[RewardFunc],
+        weights: Sequence[float] | None = None,
+        *,
+        name: str | None = None,
+        fingerprint: str | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        self.functions = [functions] if callable(functions) else list(functions)
+        self.weights = [1.0] * len(self.functions) if weights is None else [float(weight) for weight in weights]
+        if not self.functions or len(self.weights) != len(self.functions):
+            raise ValueError(
+                f"{len(self.functions)} reward functions and {len(self.weights)} weights: expected as many"
+            )
+        self._keywords = [_keywords(function) for function in self.functions]
+        self.name = name or " + ".join(_name(function) for function in self.functions)
+        self.fingerprint, self.temperature = fingerprint, temperature
+
+    def rewards(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        flat = {
+            "prompts": [prompt for prompt, texts in zip(prompts, candidates, strict=True) for _ in texts],
+            "completions": [text for texts in candidates for text in texts],
+        }
+        total = np.zeros(len(flat["completions"]))
+        for function, weight, keywords in zip(self.functions, self.weights, self._keywords, strict=True):
+            given = function(**{key: flat[key] for key in keywords})
+            values = [float("nan") if value is None else float(value) for value in given]
+            if len(values) != len(total):
+                raise ValueError(
+                    f"{_name(function)} returned {len(values)} rewards for {len(total)} completions; expected one each"
+                )
+            total += weight * np.array(values)
+        return np.split(total, np.cumsum([len(texts) for texts in candidates])[:-1])
+
+
+def _keywords(function: Any) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return ("prompts", "completions")
+    if "completions" not in parameters:
+        raise ValueError(
+            f"{_name(function)}({', '.join(parameters)}) takes no completions; expected a reward function "
+            "(prompts, completions) -> list of numbers. For a function of (prompt, first, second) use Function"
+        )
+    return tuple(name for name in ("prompts", "completions") if name in parameters)
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
