@@ -78,6 +78,7 @@ class Adapters:
         settings: sizes and seeds.
         model, oracle: called when the model or the oracle is first needed, so that a stage loads only its own.
         until: the stage of the first unfinished Step after which to stop (None: go on).
+        cache: the file of judgements; None: one in the run folder.
     """
 
     def __init__(
@@ -88,9 +89,11 @@ class Adapters:
         model: Callable[[], LanguageModel],
         oracle: Callable[[], PreferenceOracle],
         until: Stage | None = None,
+        cache: str | Path | None = None,
     ):
         self.folder, self.prompts, self.settings = folder, list(prompts), settings
         self.model, self.oracle, self.until = model, oracle, until
+        self.cache = folder / "judgements.sqlite" if cache is None else Path(cache)
         self.reference = Adapter("start", folder / "start" / "adapter")
         self.stopped: str | None = None  # set after the training that was asked for
         self.done = 0  # iterates made
@@ -199,12 +202,13 @@ class Adapters:
             if not first:
                 first = self.responses(a, chosen)[1]
                 second = first if a == b else self.responses(b, chosen)[1]
-            prompts = [self.prompts[chosen[i]] for i in part]
+            prompts, oracle = [self.prompts[chosen[i]] for i in part], self.oracle()
             results = preference_matrices(
-                self.oracle(),
+                oracle,
                 [prompt.text for prompt in prompts],
                 [[answer.text for answer in first[i]] for i in part],
                 None if a == b else [[answer.text for answer in second[i]] for i in part],
+                cache=None if oracle.fingerprint is None else self.cache,
             )
             write_shard(
                 file,

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 Message: TypeAlias = Mapping[str, str]
 
 TEXT_FIELDS = ("prompt", "instruction", "question")  # where a row keeps its prompt, the first that it has
+PROMPT_FIELDS = (*TEXT_FIELDS, "messages")
 FILE_TYPES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 _ROLES = ("system", "user", "assistant")
 
@@ -84,19 +85,18 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
         3 prompts read, 1 kept, 2 dropped (1 empty, 1 repeated)
     """
     if isinstance(source, str | Path):
-        name, rows = str(source), _rows(source)
+        name, found = str(source), rows(source)
     else:
-        name, rows = "the prompts", iter(source)
+        name, found = "the prompts", iter(source)
     kept: dict[str, Prompt] = {}
     result = Prompts([], 0)
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(found, 1):
         result.read += 1
         try:
-            messages = _messages(row, column)
+            prompt = Prompt(messages(row, column))
         except ValueError as error:
             raise ValueError(f"{name}: row {number} {error}") from None
-        prompt = Prompt(messages)
-        if not messages or not messages[-1]["content"].strip():
+        if not prompt.messages or not prompt.messages[-1]["content"].strip():
             result.dropped["empty"] += 1
         elif prompt.id in kept:
             result.dropped["repeated"] += 1
@@ -110,43 +110,48 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
     return result
 
 
-def _messages(row: Any, column: str | None) -> tuple[Message, ...]:
+def messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
+    """The prompt of one row of a file, see ``read_prompts``; a ValueError says what the row lacks."""
     if isinstance(row, str):
         return ({"role": "user", "content": row},)
     if not isinstance(row, Mapping):
         raise ValueError(f"is {type(row).__name__}, expected a string or an object with a prompt")
-    fields = (column,) if column else (*TEXT_FIELDS, "messages")
+    fields = (column,) if column else PROMPT_FIELDS
     found = next((name for name in fields if row.get(name) is not None), None)
     if found is None:
         raise ValueError(f"has no {' or '.join(fields)}; it has {', '.join(map(str, row)) or 'nothing'}")
-    value = row[found]
-    if isinstance(value, str):
-        return ({"role": "user", "content": value},)
+    if isinstance(row[found], str):
+        return ({"role": "user", "content": row[found]},)
+    own = turns(row[found], found)
+    while own and own[-1]["role"] == "assistant":
+        own.pop()
+    return tuple(own)
+
+
+def turns(value: Any, field: str) -> list[Message]:
+    """The role and the content of each message of a row's field; a ValueError says what is wrong with it."""
     if not isinstance(value, list | tuple):
-        raise ValueError(f"has a {found} that is {type(value).__name__}, expected text or a list of messages")
-    turns = []
+        raise ValueError(f"has a {field} that is {type(value).__name__}, expected text or a list of messages")
     for turn in value:
         if not isinstance(turn, Mapping) or turn.get("role") not in _ROLES or not isinstance(turn.get("content"), str):
             raise ValueError(f"has a message without a role ({', '.join(_ROLES)}) and a content that is text: {turn!r}")
-        turns.append({"role": turn["role"], "content": turn["content"]})
-    while turns and turns[-1]["role"] == "assistant":
-        turns.pop()
-    return tuple(turns)
+    return [{"role": turn["role"], "content": turn["content"]} for turn in value]
 
 
-def _rows(source: str | Path) -> Iterator[Any]:
+def rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
+    """The rows of a file, or of a dataset on the hub; ``what`` they are is said in errors. See ``read_prompts``."""
     path = Path(source)
     if path.is_file():
-        return _file(path)
+        return _file(path, what)
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; prompts are read from a file ({', '.join(FILE_TYPES)}) or a dataset id")
+        raise ValueError(f"{path} is a folder; {what} are read from a file ({', '.join(FILE_TYPES)}) or a dataset id")
     kind = path.name.removesuffix(".gz")
     if path.exists() or path.is_absolute() or str(source).startswith(".") or kind.endswith(FILE_TYPES):
-        raise FileNotFoundError(f"there is no prompts file {source}")
+        raise FileNotFoundError(f"there is no {what} file {source}")
     return _dataset(str(source))
 
 
-def _file(path: Path) -> Iterator[Any]:
+def _file(path: Path, what: str) -> Iterator[Any]:
     zipped = path.suffix == ".gz"
     kind = Path(path.stem).suffix if zipped else path.suffix
     if kind not in FILE_TYPES:
@@ -163,10 +168,10 @@ def _file(path: Path) -> Iterator[Any]:
     try:
         with gzip.open(path, "rt", encoding="utf-8-sig") if zipped else path.open(encoding="utf-8-sig") as handle:
             if kind == ".json":
-                rows = json.load(handle)
-                if not isinstance(rows, list):
-                    raise ValueError(f"{path} must hold a list of prompts, it holds {type(rows).__name__}")
-                yield from rows
+                content = json.load(handle)
+                if not isinstance(content, list):
+                    raise ValueError(f"{path} must hold a list of {what}, it holds {type(content).__name__}")
+                yield from content
             elif kind == ".jsonl":
                 yield from (json.loads(line) for line in handle if line.strip())
             elif kind == ".csv":

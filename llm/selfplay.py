@@ -23,7 +23,8 @@ from .fit import Fit
 from .folder import RunFolder, read_lines, write_json, write_lines
 from .mixture import Mixture
 from .model import LanguageModel, Lora, adapter_config, check_policy, prompt_length
-from .oracles import PairRM, PreferenceOracle
+from .oracles import PreferenceOracle, as_oracle, check_source
+from .oracles.load import ACCEPTED
 from .prompts import Prompts, read_prompts
 from .sampling import Sampling, Source
 
@@ -61,7 +62,8 @@ class SelfPlay:
 
     Args:
         policy: a folder or hub id of a chat model, or a loaded ``LanguageModel``.
-        oracle: a folder or hub id of a PairRM, or any ``PreferenceOracle``; None while no stage needs it.
+        oracle: any ``PreferenceOracle``, a folder or hub id of one, or what else ``oracles.as_oracle`` takes, as
+            reward functions and judges are; None while no stage needs it.
         solver: an object with ``play(start, reference)`` that yields Steps.
         prompts: a file, a dataset id, or rows; see ``read_prompts``. None: those that the folder holds.
         folder: the run folder.
@@ -77,6 +79,8 @@ class SelfPlay:
         chat_template: a Jinja template in place of the tokenizer's.
         quantise: keep the base in 4 bits.
         seed: of everything.
+        cache: the file of judgements; None: ``judgements.sqlite`` in the run folder. Only an oracle that has a
+            fingerprint is cached.
         label: tells what kind of response a text is (None: of no kind); the shares of the kinds enter the metrics.
 
     Raises:
@@ -91,7 +95,7 @@ class SelfPlay:
     """
 
     policy: str | Path | LanguageModel | None
-    oracle: str | Path | PreferenceOracle | None
+    oracle: Any
     solver: Solver
     prompts: str | Path | Iterable[Any] | None
     folder: str | Path
@@ -108,6 +112,7 @@ class SelfPlay:
     chat_template: str | None = None
     quantise: bool = True
     seed: int = 0
+    cache: str | Path | None = None
     label: Callable[[str], str | None] | None = None
 
     def run(self, until: Stage | None = None) -> Run:
@@ -115,7 +120,9 @@ class SelfPlay:
         home = RunFolder(self.folder)
         prompts = self.check(until)
         self.write(home, prompts)
-        executor = Adapters(home, prompts.kept, self.settings, lambda: self.model, lambda: self.judge, until)
+        executor = Adapters(
+            home, prompts.kept, self.settings, lambda: self.model, lambda: self.judge, until, self.cache
+        )
         start = executor.start(self.adapter)
         played: list[Blend] = []
         made: list[Policy] = [start]
@@ -168,7 +175,7 @@ class SelfPlay:
         if until != "judge" and self.policy is None:
             raise ValueError("a policy is needed: a folder or hub id of a chat model")
         if self.oracle is None and until is None:
-            raise ValueError("an oracle is needed: a folder or hub id of a PairRM, or a PreferenceOracle")
+            raise ValueError(f"an oracle is needed: {ACCEPTED}")
         tokenizer = None
         if isinstance(self.policy, LanguageModel):
             if self.chat_template is not None:
@@ -178,8 +185,8 @@ class SelfPlay:
             tokenizer = check_policy(self.policy, self.chat_template)
         if self.adapter is not None and until != "judge":
             adapter_config(self.adapter)
-        if isinstance(self.oracle, str | Path) and until in (None, "judge"):
-            PairRM.check(self.oracle)
+        if self.oracle is not None and until in (None, "judge"):
+            check_source(self.oracle)
         if home.started and (home / PROMPTS).exists():
             return read_prompts(home / PROMPTS)
         if prompts is None:
@@ -215,7 +222,7 @@ class SelfPlay:
         return {
             "policy": name(self.policy),
             "adapter": name(self.adapter),
-            "oracle": name(self.oracle),
+            "oracle": name(self.oracle if self.oracle is None or isinstance(self.oracle, str | Path) else self.judge),
             "prompts": hashlib.sha256(source.encode()).hexdigest()[:16] if source is not None else None,
             "solver": {
                 "name": type(solver).__name__,
@@ -262,11 +269,9 @@ class SelfPlay:
     @cached_property
     def judge(self) -> PreferenceOracle:
         """The oracle, loaded when it is first needed."""
-        if isinstance(self.oracle, PreferenceOracle):
-            return self.oracle
         if self.oracle is None:
-            raise ValueError("the responses are not judged yet, which needs an oracle: a folder or hub id of a PairRM")
-        return PairRM.from_pretrained(self.oracle)
+            raise ValueError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
+        return as_oracle(self.oracle)
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

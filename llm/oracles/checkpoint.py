@@ -14,13 +14,16 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer
 
 SAFE, BINARY = "model.safetensors", "pytorch_model.bin"
 MEMBERS = "members"
+# What a member of an ensemble holds: for a parameter that differs its own value, or a change of low rank, up @ down.
+Member = dict[str, torch.Tensor]
+UP, DOWN = ".up", ".down"
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -33,8 +36,8 @@ def is_id(name: str | Path) -> bool:
     return not isinstance(name, Path) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
 
 
-def resolve(id_or_folder: str | Path, *, weights: bool = True) -> Path:
-    """The folder itself, or the hub's snapshot of that id: with its weights, or only what describes them.
+def resolve(id_or_folder: str | Path) -> Path:
+    """The folder itself, or the hub's snapshot of that id.
 
     Raises:
         OSError: if it cannot be found (FileNotFoundError for a folder).
@@ -46,8 +49,6 @@ def resolve(id_or_folder: str | Path, *, weights: bool = True) -> Path:
     if not is_id(id_or_folder):
         raise FileNotFoundError(f"no folder {name}; expected the folder of a model or a hub id as llm-blender/PairRM")
     try:
-        if not weights:
-            return Path(snapshot_download(name, allow_patterns=_SMALL))
         folder = Path(snapshot_download(name, allow_patterns=[*_SMALL, "*.safetensors"]))
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, allow_patterns=[*_SMALL, "pytorch_model*.bin"]))
@@ -118,6 +119,22 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if not key.endswith("position_ids")}
 
 
+def tensor_names(folder: Path) -> set[str]:
+    """The names of the tensors of a checkpoint in safetensors, without reading one; empty where there is none."""
+    for index in folder.glob("*.index.json"):
+        try:
+            return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        except (ValueError, KeyError, TypeError):
+            return set()  # whoever reads the weights says what is wrong
+    if not (folder / SAFE).exists():
+        return set()
+    try:
+        with safe_open(folder / SAFE, framework="pt") as file:
+            return set(file.keys())
+    except SafetensorError:
+        return set()
+
+
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     """The tensors of one file; of a pickle nothing but tensors is ever made."""
     if not file.exists():
@@ -141,16 +158,19 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def read_members(folder: Path, model: nn.Module) -> list[dict[str, torch.Tensor]]:
-    """The members of an ensemble, ``members/*.safetensors``: for each the tensors that differ; empty where none are."""
+def read_members(folder: Path, model: nn.Module) -> list[Member]:
+    """The members of an ensemble, ``members/*.safetensors``; empty where there are none."""
     own = dict(model.named_parameters())
     members = []
     for file in sorted((folder / MEMBERS).glob("*.safetensors")):
         tensors = read_tensors(file)
-        wrong = [key for key, value in tensors.items() if key not in own or own[key].shape != value.shape]
+        wrong = [key for key in tensors if key.removesuffix(UP).removesuffix(DOWN) not in own]
+        wrong += [key for key, value in tensors.items() if key in own and own[key].shape != value.shape]
         if wrong:
             raise ValueError(f"{file} does not belong to the model in {folder}: {names(wrong)}")
-        members.append({key: value.to(own[key].dtype) for key, value in tensors.items()})
+        members.append(
+            {key: value.to(own[key.removesuffix(UP).removesuffix(DOWN)].dtype) for key, value in tensors.items()}
+        )
     return members
 
 
@@ -182,21 +202,35 @@ def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], tokenizer: Any, set
         content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(content.numpy().data)
     core = getattr(tokenizer, "backend_tokenizer", None)
-    digest.update((core.to_str() if core is not None else repr(tokenizer)).encode())
+    if core is not None:  # without the truncation and padding of whatever it was called with last
+        digest.update(json.dumps(json.loads(core.to_str()) | {"truncation": None, "padding": None}).encode())
+    else:
+        digest.update(repr(tokenizer).encode())
     digest.update(str(getattr(tokenizer, "chat_template", None)).encode())
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 
 
+def changed(model: nn.Module, member: Member) -> dict[str, torch.Tensor]:
+    """The parameters of the model that are others in a member, as they are there."""
+    others = {}
+    for name, parameter in model.named_parameters():
+        if name in member:
+            others[name] = member[name]
+        elif name + UP in member:
+            others[name] = parameter.data + member[name + UP] @ member[name + DOWN]
+    return others
+
+
 @contextmanager
-def swapped(model: nn.Module, tensors: dict[str, torch.Tensor]) -> Iterator[None]:
-    """The model with these tensors in place of its own."""
-    own = {name: parameter for name, parameter in model.named_parameters() if name in tensors}
-    kept = {name: parameter.data for name, parameter in own.items()}
+def swapped(model: nn.Module, member: Member) -> Iterator[None]:
+    """The model with a member's parameters in place of its own."""
+    own, others = dict(model.named_parameters()), changed(model, member)
+    kept = {name: own[name].data for name in others}
     try:
-        for name, parameter in own.items():
-            parameter.data = tensors[name]
+        for name, value in others.items():
+            own[name].data = value
         yield
     finally:
-        for name, parameter in own.items():
-            parameter.data = kept[name]
+        for name, value in kept.items():
+            own[name].data = value

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -50,7 +51,7 @@ class NetworkOracle(PreferenceOracle):
         *,
         name: str,
         token_budget: int = 8192,
-        members: Sequence[dict[str, Tensor]] = (),
+        members: Sequence[checkpoint.Member] = (),
     ) -> None:
         if token_budget < 1:
             raise ValueError(f"token_budget is {token_budget}; expected the tokens of one forward pass, at least 1")
@@ -78,6 +79,10 @@ class NetworkOracle(PreferenceOracle):
     def row(self, encoded: Any, key: Key) -> Row:
         """One row of tokens, from what ``encode`` returned."""
 
+    @abstractmethod
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model, without members, in the format that its ``from_pretrained`` reads."""
+
     # What follows from it.
 
     @cached_property
@@ -90,8 +95,8 @@ class NetworkOracle(PreferenceOracle):
     def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Rows of tokens, padded at the end, on the model's device: what ``states`` takes."""
         longest = max(len(ids) for ids, _ in rows)
-        filler = self.tokenizer.pad_token_id
-        padded = torch.full((len(rows), longest), self.tokenizer.eos_token_id if filler is None else filler)
+        fillers = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)  # masked: which one does not matter
+        padded = torch.full((len(rows), longest), next(filler for filler in fillers if filler is not None))
         mask = torch.zeros_like(padded)
         for number, (ids, _) in enumerate(rows):
             padded[number, : len(ids)] = torch.tensor(ids)

@@ -8,15 +8,17 @@ One input holds the prompt and both responses: [CLS] <|source|> .. [SEP] [CLS] <
 and can differ above.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from .checkpoint import fetch_hint, load_state, names, read_config, read_members, read_weights, resolve
+from .checkpoint import SAFE, Member, fetch_hint, load_state, names, read_config, read_members, read_weights, resolve
 from .network import Key, NetworkOracle, freeze, target_device
 from .protocol import Aggregation
 
@@ -102,7 +104,7 @@ class PairRM(NetworkOracle):
         token_budget: int = 8192,
         prompt_format: str = "raw",
         aggregation: Aggregation = "calibrated",
-        members: Sequence[dict[str, torch.Tensor]] = (),
+        members: Sequence[Member] = (),
     ) -> None:
         if prompt_format not in PROMPT_FORMATS:
             raise ValueError(f"prompt_format is {prompt_format!r}; expected one of {', '.join(PROMPT_FORMATS)}")
@@ -189,6 +191,21 @@ class PairRM(NetworkOracle):
         """Whether it is there and is a PairRM, before any weight is read; raises what ``from_pretrained`` would."""
         folder = resolve(id_or_folder)
         _base(folder, _settings(folder), str(id_or_folder))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model in PairRM-hf's layout: safetensors, configuration and tokenizer, markers included."""
+        folder = Path(folder)
+        self.model.pretrained_model.config.save_pretrained(folder)
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        settings |= dict(zip(PREFIX_KEYS, self._marker_ids.values(), strict=True))
+        head = self.model.head_layer
+        settings |= {"n_tasks": head[4].out_features, "drop_out": head[0].p, "architectures": ["DebertaV2PairRM"]}
+        settings |= {"source_maxlength": self.source_maxlength, "candidate_maxlength": self.candidate_maxlength}
+        settings["sep_token_id"] = self.tokenizer.sep_token_id  # llm-blender's own class reads it
+        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        self.tokenizer.save_pretrained(folder)
+        state = {key: value.detach().cpu().contiguous() for key, value in self.model.state_dict().items()}
+        save_file(state, folder / SAFE, metadata={"format": "pt"})
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nashward import __version__
 
-from . import options
+from . import options, oracle_commands
 
 BAD_INPUT = 2
 
@@ -19,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for bad input (one line on stderr), 130 when interrupted."""
     parser = build_parser()
     given = parser.parse_args(arguments)
+    if "" not in sys.path:
+        sys.path.append("")  # an oracle that is given as module:name may lie in the working directory
     try:
         return given.command(given)
     except (ValueError, OSError, ImportError) as error:
@@ -81,8 +83,22 @@ def build_parser() -> argparse.ArgumentParser:
         options.add_models(stage, models, required=until is None)
         if until == "judge":
             stage.add_argument("--out", required=True, metavar="FOLDER", help="the run folder that `sample` wrote")
+            options.add_cache(stage)
         else:
             options.add_run(stage)
+
+    fit = add(
+        "fit-oracle", oracle_commands.fit_oracle,
+        "a preference oracle of your own, from people's or a judge's verdicts on pairs",
+        "nashward fit-oracle --pairs votes.jsonl --base microsoft/deberta-v3-large --kind pairrm --out oracles/mine",
+    )  # fmt: skip
+    oracle_commands.add_fit(fit)
+    leaderboard = add(
+        "leaderboard", oracle_commands.leaderboard,
+        "models that answered the same prompts, pairwise: win rates and the Nash equilibrium among them",
+        "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
+    )  # fmt: skip
+    oracle_commands.add_leaderboard(leaderboard)
 
     report = add("report", _report, "write report.html of a run, finished or not", "nashward report runs/first")
     report.add_argument("folder", type=Path)

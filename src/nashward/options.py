@@ -64,9 +64,12 @@ SOLVER = {
 }
 MODELS = {
     "policy": Option(("policy",), str, "folder or hub id of a chat model"),
-    "oracle": Option(("oracle",), str, "folder or hub id of a PairRM"),
+    "oracle": Option(("oracle",), str, "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name"),
 }
-ALL = {**MODELS, **RUN, **SOLVER}
+CACHE = {
+    "cache": Option(("cache",), Path, "keep judgements in this file (default: judgements.sqlite in the run folder)")
+}
+ALL = {**MODELS, **RUN, **SOLVER, **CACHE}
 
 
 def _add(parser: argparse.ArgumentParser, options: dict[str, Option], required: bool = False) -> None:
@@ -97,12 +100,17 @@ def add_models(parser: argparse.ArgumentParser, names: Sequence[str], *, require
     _add(parser, {name: MODELS[name] for name in names}, required)
 
 
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    _add(parser, CACHE)
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FOLDER", help="the run folder; the same command continues it")
     presets = sorted(file.name.removesuffix(".toml") for file in _presets() if file.name.endswith(".toml"))
     parser.add_argument("--preset", choices=presets, help="settings as published; options given beside it win")
     add_solver(parser)
     _add(parser, RUN)
+    _add(parser, CACHE)
 
 
 def values(given: argparse.Namespace) -> dict[str, Any]:
@@ -177,6 +185,7 @@ def self_play(chosen: dict[str, Any], folder: Path) -> SelfPlay:
         sampling=part(Sampling, "sampling"),
         fit=part(Fit, "fit"),
         lora=part(Lora, "lora"),
+        cache=chosen.get("cache"),
         **flat,
     )
 

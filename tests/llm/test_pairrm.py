@@ -1,7 +1,6 @@
 """PairRM against llm-blender itself, on tiny random checkpoints, and what only ours promises."""
 
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import torch
 from transformers import LlamaConfig
 
 from nashward.llm.oracles import PairRM, preference_matrices
+from nashward.llm.oracles.blender import LLMBlenderOracle
 from nashward.llm.oracles.pairrm import CONVERSATION, MARKERS
 
 from . import tiny_pairrm
@@ -26,6 +26,13 @@ CANDIDATES = [
     ["Please ask me something else.", LONG, "river", "old"],
     ["a", "b c", LONG + "!", "1 2 3"],
 ]
+# prompt and candidates: 2 to 5 of them, empty, equal, cut, with line breaks, separators and signs of many scripts
+HARD = [
+    ("Grüße aus Köln, où est la gare?\t你好 <|>", ["", "你好 \u200b😀 e\u0301 é ﬁ"]),
+    ("", ["Paris.", "Paris.", " Paris.\n"]),
+    ("The old sailor [SEP] loved " * 40, [LONG, "", LONG + "river", "[SEP]"]),
+    ("Write\r\na poem. ", ["x", LONG, "x", "ÀÉÎ " * 40, "def add(a, b):\n\treturn a + b"]),
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,22 +47,8 @@ def oracle(folder):
 
 @pytest.fixture(scope="module")
 def blender(folder):
-    """llm-blender with the same checkpoint. Two names that transformers 5 dropped are put back for its import."""
-    transformers_hub = pytest.importorskip("transformers.utils.hub")
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from transformers import PreTrainedTokenizerBase
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(transformers_hub, "TRANSFORMERS_CACHE", HF_HUB_CACHE, raising=False)
-    plain = lambda self, texts, **keywords: self(texts, **keywords)  # noqa: E731
-    patch.setattr(PreTrainedTokenizerBase, "batch_encode_plus", plain, raising=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own import warns; nothing of ours runs inside
-        llm_blender = pytest.importorskip("llm_blender")
-        ranker = llm_blender.Blender(llm_blender.BlenderConfig(device="cpu", use_tqdm=False))
-        ranker.loadranker(str(folder), device="cpu")
-    yield ranker
-    patch.undo()
+    """llm-blender with the same checkpoint."""
+    return LLMBlenderOracle.from_pretrained(folder).blender
 
 
 def blender_logits(blender, prompt, candidates):
@@ -65,7 +58,7 @@ def blender_logits(blender, prompt, candidates):
 
 
 def test_token_ids_equal_llm_blender(oracle, blender):
-    for prompt, candidates in zip(PROMPTS, CANDIDATES, strict=True):
+    for prompt, candidates in [*zip(PROMPTS, CANDIDATES, strict=True), *HARD]:
         batch, _ = blender_logits(blender, prompt, candidates)
         (source, responses), _ = oracle.encode(prompt, candidates)
         ids, masks = batch["candidate_ids"][0], batch["candidate_attention_mask"][0].bool()

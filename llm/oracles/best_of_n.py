@@ -1,0 +1,171 @@
+"""The best of n responses by what a preference oracle says of them: three rules, which differ where it has cycles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from .cache import Cache
+from .matrices import _check_texts, preference_matrices
+from .protocol import PreferenceOracle
+
+Rule = Literal["mean-win-rate", "copeland", "knock-out"]
+Match = tuple[int, int]
+
+
+def best_of_n(
+    oracle: PreferenceOracle,
+    prompts: Sequence[str],
+    candidates: Sequence[Sequence[str]],
+    rule: Rule = "mean-win-rate",
+    cache: Cache | str | Path | None = None,
+) -> list[int]:
+    """For each prompt the index of its best candidate; see ``winner`` for the rules.
+
+    "mean-win-rate" and "copeland" judge all n (n - 1) / 2 comparisons of a prompt. "knock-out" judges the n - 1 that it
+    plays, a round of all prompts at once; what is missing is then known of these alone.
+
+    Args:
+        oracle: the judge.
+        prompts: N raw instructions.
+        candidates: for each prompt its n responses; n may differ.
+        rule: one of the three.
+        cache: where judgements are kept and looked up; see ``preference_matrices``.
+
+    Raises:
+        ValueError: if all judgements of a prompt are missing, the rule is unknown, or as ``preference_matrices``.
+
+    Example:
+        >>> from nashward.llm.oracles import Length
+        >>> best_of_n(Length(), ["Say hello."], [["Hello!", "Hello, dear reader!", "Hi."]], rule="knock-out")
+        [1]
+    """
+    _check_rule(rule)
+    if rule == "knock-out":
+        brackets = _play(oracle, prompts, candidates, cache)
+        missing = [bracket.size > 1 and not bracket.judged for bracket in brackets]
+        winners = [bracket.standing[0] for bracket in brackets]
+    else:
+        tables = [result.P for result in preference_matrices(oracle, prompts, candidates, cache=cache)]
+        missing = [_all_missing(P) for P in tables]
+        winners = [0 if lost else winner(P, rule) for P, lost in zip(tables, missing, strict=True)]
+    if any(missing):
+        n = missing.index(True)
+        raise ValueError(
+            f"{oracle.name} gave no judgement for prompt {n}, {prompts[n]!r:.60}: no candidate is the best; leave the "
+            "prompt out, or ask another oracle"
+        )
+    return winners
+
+
+def winner(P: np.ndarray, rule: Rule = "mean-win-rate") -> int:
+    """The best of n candidates by their table of win probabilities.
+
+    - "mean-win-rate": the largest mean of P_ij over j != i (Borda's rule), missing judgements left out.
+    - "copeland": the most opponents with P_ij > 1/2, one half for each with P_ij = 1/2 (Copeland 1951, "A reasonable
+      social welfare function"). It finds a Condorcet winner where there is one. Equal counts: the mean win rate.
+    - "knock-out": neighbours play in the given order, the better goes on, the last of an odd round has a bye. It finds
+      a Condorcet winner too, but in a cycle the order decides. PairRanker's single bubble run (Jiang, Ren and Lin 2023,
+      arXiv 2306.02561) is of its kind: with n - 1 comparisons it takes the preferences to be transitive.
+
+    What is still equal goes to the earliest. A missing judgement is no coin flip: it counts for neither, and in a
+    knock-out the earlier goes on. A candidate without any judgement is behind all that have one. The three agree
+    wherever P_ij = f(r_i - r_j) with a strictly increasing f.
+
+    Args:
+        P: ``[n, n]``, P_ij the probability that i beats j; NaN where it is missing. The diagonal is not read.
+        rule: one of the three.
+
+    Raises:
+        ValueError: if P is not square, holds something else than probabilities or no judgement at all, or the rule is
+            unknown.
+
+    Example:
+        >>> P = np.array([[0.5, 0.6, 0.6], [0.4, 0.5, 0.99], [0.4, 0.01, 0.5]])
+        >>> winner(P, "mean-win-rate"), winner(P, "copeland")
+        (1, 0)
+    """
+    _check_rule(rule)
+    P = np.asarray(P, dtype=np.float64)
+    if P.ndim != 2 or P.shape[0] != P.shape[1] or not len(P):
+        raise ValueError(f"P has shape {P.shape}; expected [n, n], the n candidates against each other")
+    wrong = P[(P < 0) | (P > 1)]
+    if wrong.size:
+        raise ValueError(f"P holds {wrong[0]:.4g}; expected win probabilities in [0, 1], NaN where one is missing")
+    if _all_missing(P):
+        raise ValueError(f"all judgements between the {len(P)} candidates are missing: none is the best")
+    known = [[float(p) for j, p in enumerate(row) if j != i and not np.isnan(p)] for i, row in enumerate(P)]
+    if rule == "knock-out":
+        bracket = _Bracket(len(P))
+        bracket.judged.update(i for i, row in enumerate(known) if row)
+        while matches := bracket.matches():
+            bracket.advance([float(P[match]) for match in matches])
+        return bracket.standing[0]
+    # fsum: equal win rates stay equal in whatever order they are added
+    means = [math.fsum(row) / len(row) if row else -math.inf for row in known]
+    beaten = [sum((p > 0.5) + (p == 0.5) / 2 for p in row) for row in known]
+    counts = beaten if rule == "copeland" else [0.0] * len(P)
+    merits = list(zip(counts, means, strict=True))
+    return merits.index(max(merits))
+
+
+class _Bracket:
+    """A knock-out of ``size`` candidates: those still standing, in order, and those that were ever judged."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.standing = size, list(range(size))
+        self.judged: set[int] = set()
+
+    def matches(self) -> list[Match]:
+        """The neighbours that play this round; none where one candidate is left."""
+        return list(zip(self.standing[::2], self.standing[1::2], strict=False))
+
+    def advance(self, won: Sequence[float]) -> None:
+        """Play the round: for each match P(the earlier beats the later), NaN where it is missing."""
+        played = list(zip(self.matches(), won, strict=True))
+        self.judged.update(i for match, p in played if not np.isnan(p) for i in match)
+        bye = self.standing[2 * len(played) :]
+        self.standing = [later if self._later_wins(earlier, later, p) else earlier for (earlier, later), p in played]
+        self.standing += bye
+
+    def _later_wins(self, earlier: int, later: int, p: float) -> bool:
+        if np.isnan(p):
+            return earlier not in self.judged and later in self.judged
+        return p < 0.5
+
+
+def _play(
+    oracle: PreferenceOracle,
+    prompts: Sequence[str],
+    candidates: Sequence[Sequence[str]],
+    cache: Cache | str | Path | None,
+) -> list[_Bracket]:
+    """The brackets of all prompts, played to their ends."""
+    _check_texts(prompts, candidates, "candidates")
+    brackets = [_Bracket(len(texts)) for texts in candidates]
+    while games := [(n, match) for n, bracket in enumerate(brackets) for match in bracket.matches()]:
+        results = preference_matrices(
+            oracle,
+            [prompts[n] for n, _ in games],
+            [[candidates[n][i]] for n, (i, _) in games],  # each match apart: no other pair is asked for
+            [[candidates[n][j]] for n, (_, j) in games],
+            aggregation="calibrated",  # of two candidates every aggregation prefers the same one
+            cache=cache,
+        )
+        won = iter([float(result.P[0, 0]) for result in results])
+        for bracket in brackets:
+            bracket.advance([next(won) for _ in bracket.matches()])
+    return brackets
+
+
+def _all_missing(P: np.ndarray) -> bool:
+    return len(P) > 1 and bool(np.isnan(P[~np.eye(len(P), dtype=bool)]).all())
+
+
+def _check_rule(rule: str) -> None:
+    if rule not in get_args(Rule):
+        raise ValueError(f"rule is {rule!r}; expected one of {', '.join(get_args(Rule))}")

@@ -1,0 +1,123 @@
+"""A tournament: models that answered the same prompts, and the game that an oracle makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..games import PreferenceGame
+from .oracles import Cache, PreferenceOracle, preference_matrices
+from .prompts import Prompt, messages, rows
+
+CHUNK = 64  # prompts judged at once
+
+
+@dataclass(frozen=True)
+class Tournament:
+    """Who beats whom.
+
+    Attributes:
+        game: P[i, j], the mean over prompts of the probability that i's answer beats j's, with the players' names.
+        standard_error: of P, ``[n, n]``, from the spread over prompts.
+        judged: how many prompts each entry rests on, ``[n, n]``.
+        curl: the mean over prompts of the share of the logits that no score explains.
+    """
+
+    game: PreferenceGame
+    standard_error: np.ndarray
+    judged: np.ndarray
+    curl: float
+
+
+def tournament(
+    oracle: PreferenceOracle,
+    prompts: Sequence[str],
+    answers: Mapping[str, Sequence[str]],
+    *,
+    cache: Cache | str | Path | None = None,
+    progress: Any = None,
+) -> Tournament:
+    """Every player against every other on every prompt.
+
+    Args:
+        oracle: the judge.
+        prompts: N instructions.
+        answers: for each player its N answers.
+        cache: see ``preference_matrices``.
+        progress: called with the number of prompts that were judged, after each part.
+
+    Raises:
+        ValueError: if there are fewer than two players, a player has not N answers, or a pair was never judged.
+    """
+    players = list(answers)
+    if len(players) < 2:
+        raise ValueError(f"{len(players)} players; a tournament needs at least 2")
+    for name in players:
+        if len(answers[name]) != len(prompts):
+            raise ValueError(f"{name} has {len(answers[name])} answers to {len(prompts)} prompts; expected one each")
+    tables, curls = [], []
+    for start in range(0, len(prompts), CHUNK):
+        part = range(start, min(start + CHUNK, len(prompts)))
+        candidates = [[answers[name][k] for name in players] for k in part]
+        for result in preference_matrices(oracle, [prompts[k] for k in part], candidates, cache=cache):
+            tables.append(result.P)
+            curls.append(result.meta["curl"])
+        if progress is not None:
+            progress(len(part))
+    P = np.array(tables)
+    judged = (~np.isnan(P)).sum(0)
+    if not judged.all():
+        i, j = np.argwhere(judged == 0)[0]
+        raise ValueError(f"{oracle.name} judged no answer of {players[i]} against one of {players[j]}")
+    # the lower triangle is the complement of the upper, so that P + P.T == 1 holds after rounding as well
+    mean = np.nan_to_num(P).sum(0) / judged
+    lower = np.tril_indices(len(players), -1)
+    mean[lower] = 1 - mean.T[lower]
+    deviation = np.nan_to_num(P - mean)
+    error = np.sqrt((deviation**2).sum(0) / np.maximum(judged - 1, 1) / judged)
+    curls = [value for value in curls if not np.isnan(value)]
+    return Tournament(PreferenceGame(mean, labels=players), error, judged, float(np.mean(curls)) if curls else np.nan)
+
+
+def read_answers(folder: str | Path) -> dict[str, list[str]]:
+    """The answers of each player: one file a player, its name the player's.
+
+    A file is ``.json``, a list, or ``.jsonl``, both also gzipped; an entry is the answer or has it as ``output``,
+    ``response`` or ``text``.
+
+    Raises:
+        FileNotFoundError: if it is no folder or holds no such file.
+        ValueError: if a file cannot be read, or an entry has no answer.
+    """
+    folder = Path(folder)
+    files = sorted(file for file in folder.glob("*") if file.name.removesuffix(".gz").endswith((".json", ".jsonl")))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no answers; expected one .json or .jsonl file a player (or .gz)")
+    return {_player(file): [_answer(row, file, k) for k, row in enumerate(rows(file), 1)] for file in files}
+
+
+def read_texts(source: str | Path) -> list[str]:
+    """The prompts of a file in their order; unlike those of a run none is dropped, as answers go with them."""
+    found = []
+    for number, row in enumerate(rows(source), 1):
+        try:
+            found.append(Prompt(messages(row)).text)
+        except ValueError as error:
+            raise ValueError(f"{source}: row {number} {error}") from None
+    return found
+
+
+def _player(file: Path) -> str:
+    return file.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
+
+
+def _answer(row: Any, file: Path, number: int) -> str:
+    if isinstance(row, dict):
+        row = next((row[key] for key in ("output", "response", "text") if key in row), row)
+    if not isinstance(row, str):
+        raise ValueError(f"{file}: row {number} has no answer; expected a text, or one as output, response or text")
+    return row

@@ -1,0 +1,128 @@
+"""The commands about oracles themselves: ``fit-oracle`` and ``leaderboard``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+from typing import Any
+
+KINDS = {
+    "pairrm": "reads both responses together, on an encoder",
+    "gpm": "embeds each response, so that cycles can be held; on a causal language model",
+    "bt": "gives each response a reward; on a model for sequence classification",
+}
+# the settings of a fit: type, help, choices
+SETTINGS: dict[str, tuple[Any, str, tuple[str, ...] | None]] = {
+    "train": (str, "what is trained (default: head)", ("head", "lora", "all")),
+    "folds": (int, "of the cross-validation by prompt (default: 5)", None),
+    "epochs": (int, "at most (default: 20)", None),
+    "patience": (int, "epochs without a better held-out loss before training stops (default: 3)", None),
+    "learning-rate": (float, "default: 1e-3 for a head, 2e-4 for a LoRA, 2e-5 for all", None),
+    "weight-decay": (float, "default: 0.01", None),
+    "batch": (int, "pairs in an optimiser step (default: 32)", None),
+    "near-duplicates": (float, "added ties of a response with its near copy, as a share (default: 0.1)", None),
+    "length-matched": (float, "labelled pairs of like length once more, as a share (default: 0.1)", None),
+    "style-swapped": (float, "winners in plain text, losers in lists and bold, as a share (default: 0.05)", None),
+    "weigh-voters": (bool, "fit again with each voter weighed by his reliability", None),
+    "rank": (int, "of the LoRA (default: 16)", None),
+    "dimensions": (int, "of a new preference embedding (default: 8)", None),
+    "ensemble": (bool, "keep the folds' models for a standard error (default)", None),
+    "seed": (int, "of everything (default: 0)", None),
+}
+
+
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pairs", required=True, metavar="FILE", help="votes, judgements or chosen/rejected pairs")
+    parser.add_argument("--base", required=True, metavar="ID_OR_FOLDER", help="the model under the head")
+    kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
+    parser.add_argument("--kind", required=True, choices=tuple(KINDS), help=kinds)
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="a new folder for the oracle")
+    parser.add_argument("--device", help="default: cuda where there is one")
+    for name, (kind, text, choices) in SETTINGS.items():
+        if kind is bool:
+            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
+        else:
+            metavar = None if choices else name.upper().replace("-", "_")
+            parser.add_argument(f"--{name}", type=kind, choices=choices, metavar=metavar, help=text)
+
+
+def fit_oracle(given: argparse.Namespace) -> int:
+    from nashward.llm import oracles
+
+    keys = (name.replace("-", "_") for name in SETTINGS)
+    chosen = {key: value for key in keys if (value := getattr(given, key)) is not None}
+    settings = oracles.FitSettings(**chosen)
+    votes = oracles.read_votes(given.pairs)
+    fit = oracles.fit_oracle(votes, given.base, given.kind, given.out, settings, device=given.device)
+    voters = {vote.voter for vote in votes if vote.voter}
+    print(
+        f"{len(votes)} votes on {len({vote.prompt for vote in votes})} prompts"
+        + (f" by {len(voters)} voters" if voters else "")
+    )
+    print("trained on " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in fit.pairs.items() if count))
+    print(
+        f"held-out log-loss {fit.log_loss:.4f} ± {fit.standard_error:.4f} nats; a coin {fit.chance:.4f}, the length "
+        f"alone {fit.length:.4f}; {fit.accuracy:.1%} on the right side"
+    )
+    if fit.log_loss + 2 * fit.standard_error > min(fit.chance, fit.length):
+        print("warning: this is no better than a coin or the length; more votes, another base or --train lora may help")
+    for name, found in sorted(fit.voters.items(), key=lambda item: item[1].slope):
+        told = f"voter {name}: {found.votes:g} votes, {found.agreement:.0%} as predicted, slope {found.slope:.2f}"
+        told += f" ± {found.standard_error:.2f}"
+        if found.suspect:
+            told += ": no better than chance; --weigh-voters counts these votes less"
+        print(told)
+    print(f"oracle: {fit.folder}")
+    return 0
+
+
+def add_leaderboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("answers", type=Path, help="a folder with one .json or .jsonl file of answers a model (or .gz)")
+    parser.add_argument("--prompts", required=True, help="the prompts, in the order of the answers")
+    parser.add_argument(
+        "--oracle", required=True, help="folder or hub id of an oracle, a file of votes, or module:name"
+    )
+    parser.add_argument("--limit", type=int, help="use the first prompts only")
+    parser.add_argument("--cache", type=Path, help="keep judgements in this file, and look them up")
+    parser.add_argument("--save", type=Path, metavar="TABLE", help="write the table of win probabilities as CSV")
+
+
+def leaderboard(given: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from nashward import games
+    from nashward.llm import oracles
+    from nashward.llm.tournament import read_answers, read_texts, tournament
+
+    if given.limit is not None and given.limit < 1:
+        raise ValueError(f"--limit is {given.limit}; expected at least 1")
+    if given.save is not None and given.save.suffix != ".csv":
+        raise ValueError(f"--save {given.save}: the table is written as CSV; name a .csv file")
+    prompts = read_texts(given.prompts)[: given.limit]
+    answers = {name: texts[: given.limit] for name, texts in read_answers(given.answers).items()}
+    oracle = oracles.as_oracle(given.oracle)
+    with tqdm(total=len(prompts), desc=f"judging {len(answers)} models", unit="prompt", disable=None) as bar:
+        result = tournament(oracle, prompts, answers, cache=given.cache, progress=bar.update)
+    game = result.game
+    P = game.P.numpy()
+    equilibrium = games.nash(game)
+    others = (P.sum(1) - 0.5) / (len(P) - 1)
+    width = max(map(len, game.labels))
+    print(f"{len(P)} models, {len(prompts)} prompts, judged by {oracle.name}")
+    print(f"{'':<{width}}  win rate   Nash")
+    for i in sorted(range(len(P)), key=lambda i: -others[i]):
+        share = float(equilibrium.policy[i])
+        print(f"{game.labels[i]:<{width}}  {others[i]:8.3f}  {share:5.3f}" if share > 0 else
+              f"{game.labels[i]:<{width}}  {others[i]:8.3f}      -")  # fmt: skip
+    winners = [label for label, row in zip(game.labels, P, strict=True) if (row > 0.5).sum() == len(P) - 1]
+    print(f"beats every other: {winners[0] if winners else 'nobody'}; duality gap {float(equilibrium.gap):.1e}")
+    print(f"share of the logits that no score explains: {result.curl:.3f}")
+    if given.save is not None:
+        given.save.parent.mkdir(parents=True, exist_ok=True)
+        with given.save.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(["", *game.labels])
+            rows.writerows([label, *map(repr, row.tolist())] for label, row in zip(game.labels, P, strict=True))
+        print(f"table: {given.save} (nashward solve {given.save})")
+    return 0
