@@ -36,7 +36,7 @@ class Tournament:
 def tournament(
     oracle: PreferenceOracle,
     prompts: Sequence[str],
-    answers: Mapping[str, Sequence[str]],
+    answers: Mapping[str, Sequence[str | None]],
     *,
     cache: Cache | str | Path | None = None,
     progress: Any = None,
@@ -46,7 +46,7 @@ def tournament(
     Args:
         oracle: the judge.
         prompts: N instructions.
-        answers: for each player its N answers.
+        answers: for each player its N answers; None where it has none, which is nobody's win.
         cache: see ``preference_matrices``.
         progress: called with the number of prompts that were judged, after each part.
 
@@ -62,13 +62,18 @@ def tournament(
     tables, curls = [], []
     for start in range(0, len(prompts), CHUNK):
         part = range(start, min(start + CHUNK, len(prompts)))
-        candidates = [[answers[name][k] for name in players] for k in part]
-        for result in preference_matrices(oracle, [prompts[k] for k in part], candidates, cache=cache):
-            tables.append(result.P)
+        there = [[i for i, name in enumerate(players) if answers[name][k] is not None] for k in part]
+        asked = [(k, own) for k, own in zip(part, there, strict=True) if own]
+        candidates = [[str(answers[players[i]][k]) for i in own] for k, own in asked]
+        results = preference_matrices(oracle, [prompts[k] for k, _ in asked], candidates, cache=cache)
+        for (_, own), result in zip(asked, results, strict=True):
+            table = np.full((len(players), len(players)), np.nan)
+            table[np.ix_(own, own)] = result.P
+            tables.append(table)
             curls.append(result.meta["curl"])
         if progress is not None:
             progress(len(part))
-    P = np.array(tables)
+    P = np.array(tables).reshape(-1, len(players), len(players))
     judged = (~np.isnan(P)).sum(0)
     if not judged.all():
         i, j = np.argwhere(judged == 0)[0]
@@ -83,11 +88,11 @@ def tournament(
     return Tournament(PreferenceGame(mean, labels=players), error, judged, float(np.mean(curls)) if curls else np.nan)
 
 
-def read_answers(folder: str | Path) -> dict[str, list[str]]:
+def read_answers(folder: str | Path) -> dict[str, list[str | None]]:
     """The answers of each player: one file a player, its name the player's.
 
     A file is ``.json``, a list, or ``.jsonl``, both also gzipped; an entry is the answer or has it as ``output``,
-    ``response`` or ``text``.
+    ``response`` or ``text``; null where there is none.
 
     Raises:
         FileNotFoundError: if it is no folder or holds no such file.
@@ -115,9 +120,9 @@ def _player(file: Path) -> str:
     return file.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
 
 
-def _answer(row: Any, file: Path, number: int) -> str:
+def _answer(row: Any, file: Path, number: int) -> str | None:
     if isinstance(row, dict):
         row = next((row[key] for key in ("output", "response", "text") if key in row), row)
-    if not isinstance(row, str):
+    if not isinstance(row, str | None):
         raise ValueError(f"{file}: row {number} has no answer; expected a text, or one as output, response or text")
     return row

@@ -10,13 +10,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
 from transformers import AutoModelForCausalLM
 
 from nashward import games
 from nashward.cli import build_parser, main
-from nashward.llm import pocket
+from nashward.llm import oracles, pocket
 from nashward.llm.folder import read_shard
 from nashward.llm.pocket import styles
 from nashward.llm.selfplay import metrics
@@ -334,3 +335,90 @@ def test_reports_look_right_in_a_browser(prompts: Path, tmp_path: Path, capsys: 
             [browser, *arguments, f"--screenshot={picture}", page.as_uri()], check=True, timeout=60, capture_output=True
         )
         assert picture.stat().st_size > 20_000
+
+
+def _votes(file: Path, count: int = 60) -> Path:
+    """Voters of two kinds on styles: direct wins against friendly, friendly against steps, steps against direct."""
+    rng = np.random.default_rng(0)
+    beats = {(0, 2), (2, 1), (1, 0)}
+    rows = []
+    for k in range(count):
+        i, j = (int(style) for style in rng.choice(3, 2, replace=False))
+        wins = 4 if (i, j) in beats else 1
+        texts = {name: styles.response(style, "tea", rng) for name, style in (("a", i), ("b", j))}
+        rows.append({"prompt": f"Tell me {k}.", **texts, "wins": wins, "n": 5, "voter": ("ann", "bob")[k % 2]})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_fit_oracle_then_judge_a_leaderboard_with_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    votes = _votes(tmp_path / "votes.jsonl", 300)
+    fit = ["fit-oracle", "--pairs", str(votes), "--base", str(pocket.PAIRRM), "--kind", "pairrm", "--folds", "3"]
+    assert main([*fit, "--out", str(tmp_path / "mine"), "--epochs", "8", "--half"]) == 0
+    out = capsys.readouterr().out
+    assert "300 votes on 300 prompts by 2 voters" in out
+    assert "trained on 300 labelled, 30 near duplicates" in out
+    found = re.search(r"held-out log-loss (\S+) ± (\S+) nats; a coin 0.6931", out)
+    assert found is not None
+    assert float(found[1]) < 0.66
+    assert re.search(r"voter ann: 750 votes, \d+% as predicted, slope", out)
+
+    rng = np.random.default_rng(1)
+    (tmp_path / "answers").mkdir()
+    for style in range(3):
+        texts = [styles.response(style, "tea", rng) for _ in range(12)]
+        (tmp_path / "answers" / f"{styles.STYLES[style]}.json").write_text(json.dumps(texts))
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("".join(f"Say {k}.\n" for k in range(12)))
+    board = ["leaderboard", str(tmp_path / "answers"), "--prompts", str(prompts), "--oracle", str(tmp_path / "mine")]
+    kept = ["--cache", str(tmp_path / "c.sqlite"), "--save", str(tmp_path / "deep" / "table.csv")]
+    assert main([*board, *kept]) == 0
+    out = capsys.readouterr().out
+    assert "3 models, 12 prompts" in out
+    assert "beats every other: nobody" in out  # a cycle, as planted
+    game = games.load(tmp_path / "deep" / "table.csv")
+    P = dict(zip(game.labels, game.P.tolist(), strict=True))
+    where = {name: k for k, name in enumerate(game.labels)}
+    assert P["direct"][where["friendly"]] > 0.55
+    assert P["friendly"][where["steps"]] > 0.55
+    assert P["steps"][where["direct"]] > 0.55
+    assert main([*board, "--limit", "5", "--oracle", "nashward.llm.oracles:Length"]) == 0
+    assert "judged by length" in capsys.readouterr().out
+
+
+def test_wrong_input_to_the_commands_of_oracles(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    votes, base = _votes(tmp_path / "votes.jsonl", 4), str(pocket.PAIRRM)
+    fit = ["fit-oracle", "--kind", "pairrm", "--out", tmp_path / "x"]
+    assert "no votes file" in _refused(capsys, *fit, "--pairs", tmp_path / "none.jsonl", "--base", base)
+    assert "folds is 1" in _refused(capsys, *fit, "--pairs", votes, "--base", base, "--folds", "1")
+    message = _refused(capsys, *fit, "--pairs", votes, "--base", tmp_path / "nowhere")
+    assert "no folder" in message
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "p", "a": "x", "b": "y", "wins": 3, "n": 2}\n')
+    message = _refused(capsys, *fit, "--pairs", tmp_path / "bad.jsonl", "--base", base)
+    assert "row 1" in message
+    board = ["leaderboard", tmp_path, "--prompts", votes, "--oracle", base]
+    assert "--limit is 0" in _refused(capsys, *board, "--limit", "0")
+    assert "name a .csv file" in _refused(capsys, *board, "--save", tmp_path / "t.txt")
+    assert not (tmp_path / "x").exists()
+
+
+def test_align_under_votes_and_under_a_rule_in_python(
+    capsys: pytest.CaptureFixture[str], prompts: Path, tmp_path: Path
+) -> None:
+    run = ["--prompts", str(prompts), "--iterations", "1", *SMALL]
+    policy = ["--policy", str(pocket.POLICY)]
+    rule = ["--oracle", "nashward.llm.oracles:Length", "--out", str(tmp_path / "run")]
+    assert main(["align", *policy, *rule, *run]) == 0
+    with oracles.Cache(tmp_path / "run" / "judgements.sqlite") as cache:
+        kept = len(cache)
+    assert kept > 0
+    capsys.readouterr()
+    shared = tmp_path / "shared.sqlite"
+    judged = ["align", *policy, *rule[:2], "--out", str(tmp_path / "other"), *run, "--cache", str(shared)]
+    assert main(judged) == 0
+    with oracles.Cache(shared) as cache:
+        assert len(cache) == kept
+    votes = _votes(tmp_path / "votes.jsonl")
+    assert main(["align", *policy, "--oracle", str(votes), "--out", str(tmp_path / "third"), *run]) == 2
+    # the votes know none of these responses
+    assert "no prompt has responses that the oracle tells apart" in capsys.readouterr().err.splitlines()[-1]

@@ -85,9 +85,6 @@ class LLMBlenderOracle(PreferenceOracle):
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
         collator, tokenizer = self.blender.ranker_collator, self.blender.ranker_tokenizer
-        # what the last call left there is not a part of the tokenizer
-        tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.backend_tokenizer.no_padding()
         settings = {
             "kind": type(self).__name__,
             "llm-blender": version("llm-blender"),

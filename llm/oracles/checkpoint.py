@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -24,6 +25,10 @@ MEMBERS = "members"
 # What a member of an ensemble holds: for a parameter that differs its own value, or a change of low rank, up @ down.
 Member = dict[str, torch.Tensor]
 UP, DOWN = ".up", ".down"
+_VOCABULARIES = (
+    "tokenizer.json", "tokenizer.model", "spm.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt",
+    "vocab.json", "tekken.json",
+)  # fmt: skip
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -74,17 +79,21 @@ def read_config(folder: Path, expected: str) -> dict[str, Any]:
     return settings
 
 
-def read_tokenizer(folder: str | Path, name: str) -> Any:
-    """The tokenizer of a checkpoint, a fast one.
+def read_tokenizer(source: str | Path, name: str) -> Any:
+    """The tokenizer of a checkpoint in a folder, or of a hub id.
 
     Raises:
         OSError: if there is none, or it cannot be read.
     """
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / file).exists() for file in _VOCABULARIES):
+        # transformers would make one up, of special tokens alone
+        raise OSError(f"{name} has no tokenizer in {folder}; expected tokenizer.json beside its weights")
     try:
-        return AutoTokenizer.from_pretrained(str(folder))
+        return AutoTokenizer.from_pretrained(str(source))
     except Exception as error:  # a broken file raises whatever its parser does
         raise OSError(
-            f"{name} has no tokenizer that can be read in {folder} ({type(error).__name__}); expected tokenizer.json "
+            f"{name} has no tokenizer that can be read in {source} ({type(error).__name__}); expected tokenizer.json "
             "and tokenizer_config.json beside its weights"
         ) from error
 
@@ -145,7 +154,9 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{file} cannot be read: {error}") from None
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{file} is a pickle that holds more than tensors, or is damaged; it is not opened, as that could run "

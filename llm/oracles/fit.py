@@ -107,6 +107,9 @@ def fit_oracle(
         # the model moved under the folds' changes, which are measured from where it started
         members = [_rebased(member, other) for other in members]
     summary = task.summary(results)
+    if settings.half:
+        oracle.model.half()
+        members = [{name: value.half() for name, value in tensors.items()} for tensors in members]
     with whole_folder(out) as unfinished:
         oracle.save_pretrained(unfinished)
         (unfinished / checkpoint.MEMBERS).mkdir()

@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from . import augment, checkpoint
-from .network import NetworkOracle, Row
+from .network import NetworkOracle, Row, by_length
 from .voters import Reliability, reliabilities, slope
 from .votes import Vote
 
@@ -43,6 +43,7 @@ class FitSettings:
         rank: of the LoRA.
         dimensions: d of a fresh preference embedding.
         ensemble: keep the folds' models beside the one that was trained on everything.
+        half: store the weights in float16.
         seed: of everything.
     """
 
@@ -61,6 +62,7 @@ class FitSettings:
     rank: int = 16
     dimensions: int = 8
     ensemble: bool = True
+    half: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -172,8 +174,7 @@ class FitTask:
         self.model.eval()
         states: list[Tensor | None] = [None] * len(self.rows)
         with tqdm(total=len(self.rows), desc="encoding", unit="row", disable=None if self.progress else True) as bar:
-            lengths = [len(ids) for ids, _ in self.rows]
-            for batch in _by_budget(range(len(self.rows)), lengths, self.oracle.token_budget):
+            for batch in by_length(range(len(self.rows)), lambda k: len(self.rows[k][0]), self.oracle.token_budget):
                 read = self.model.states(**self.oracle.collate([self.rows[k] for k in batch])).cpu()
                 for place, own in zip(batch, read, strict=True):
                     states[place] = own
@@ -194,7 +195,7 @@ class FitTask:
         if self.cached is not None:
             yield list(places)
             return
-        yield from _by_budget(places, self.lengths, self.oracle.token_budget)
+        yield from by_length(places, self.lengths.__getitem__, self.oracle.token_budget)
 
     def _weight(self, example: _Example) -> float:
         voter = self.votes[example.vote].voter if example.vote >= 0 else None
@@ -387,16 +388,6 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
     """Linear warm-up over a share of the steps, then a cosine to zero."""
     rising = (step + 1) / max(1.0, warmup * steps)
     return min(1.0, rising) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-
-
-def _by_budget(places: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Places in batches of at most ``budget`` tokens with padding, the longest first."""
-    order = sorted(places, key=lambda k: -lengths[k])
-    start = 0
-    while start < len(order):
-        size = max(1, budget // max(1, lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
 
 
 def _by_count(places: Sequence[int], count: int) -> Iterator[list[int]]:

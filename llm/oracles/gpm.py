@@ -147,7 +147,7 @@ class GPM(NetworkOracle):
         tokenizer: Any,
         *,
         name: str = "GPM",
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         max_length: int = MAX_LENGTH,
         members: Sequence[Member] = (),
     ) -> None:
@@ -162,7 +162,7 @@ class GPM(NetworkOracle):
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         temperature: float | None = None,
         normalise: bool | None = None,
         max_length: int = MAX_LENGTH,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,6 +17,8 @@ from . import checkpoint
 from .protocol import Pairs, PreferenceOracle
 
 Module = TypeVar("Module", bound=nn.Module)
+Item = TypeVar("Item")
+PADDING = 0.1  # the share of padding that a batch may have
 Key = tuple[int, ...]  # which of a prompt's candidates a row of tokens holds
 Row = tuple[Sequence[int], Sequence[int]]  # token ids, and the positions whose states are read
 
@@ -40,7 +42,8 @@ class NetworkOracle(PreferenceOracle):
         model: a ``Network`` that is an ``nn.Module``, in evaluation mode, on its device.
         tokenizer: its tokenizer.
         name: what reports call it.
-        token_budget: tokens of one forward pass, padding included. A single longer row still runs, alone.
+        token_budget: tokens of one forward pass, padding included; a single longer row still runs, alone. None: 8192 on
+            a GPU, 1024 on a CPU, which gains nothing from large batches (benchmarks/judge_speed.py).
         members: of an ensemble: for each the tensors in which it differs from ``model``. None given: ``model`` alone.
     """
 
@@ -50,13 +53,14 @@ class NetworkOracle(PreferenceOracle):
         tokenizer: Any,
         *,
         name: str,
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         members: Sequence[checkpoint.Member] = (),
     ) -> None:
-        if token_budget < 1:
+        if token_budget is not None and token_budget < 1:
             raise ValueError(f"token_budget is {token_budget}; expected the tokens of one forward pass, at least 1")
-        self.model, self.tokenizer, self.name, self.token_budget = model, tokenizer, name, token_budget
+        self.model, self.tokenizer, self.name = model, tokenizer, name
         self.device = next(model.parameters()).device
+        self.token_budget = token_budget or (1024 if self.device.type == "cpu" else 8192)
         self.members = [{key: value.to(self.device) for key, value in member.items()} for member in members]
 
     # What each kind of network says of itself.
@@ -129,15 +133,10 @@ class NetworkOracle(PreferenceOracle):
                 for row in waiting[n, k]:
                     needs.setdefault(row, []).append((n, k))
         lengths = {row: len(self.row(encoded[row[0]], row[1])[0]) for row in needs}
-        order = sorted(needs, key=lambda row: -lengths[row])  # if memory is short, it shows at once
         missing = Counter({pair: len(rows) for pair, rows in waiting.items()})
         uses = Counter({row: len(own) for row, own in needs.items()})
         held: list[dict[tuple[int, Key], Tensor]] = [{} for _ in self.members or (None,)]
-        start = 0
-        while start < len(order):
-            size = max(1, self.token_budget // lengths[order[start]])
-            batch = order[start : start + size]
-            start += size
+        for batch in by_length(list(needs), lengths.__getitem__, self.token_budget):
             read = self._states([self.row(encoded[n], key) for n, key in batch])
             ready = []
             for place, row in enumerate(batch):
@@ -189,6 +188,26 @@ class NetworkOracle(PreferenceOracle):
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
         """How many of the prompt and the responses are cut before they are judged."""
         return self.encode(prompt, candidates)[1]
+
+
+def by_length(items: Sequence[Item], length: Callable[[Item], int], budget: int) -> Iterator[list[Item]]:
+    """The items in batches of like length: at most ``budget`` tokens with padding, and at most ``PADDING`` of it.
+
+    The longest come first: if memory is short, it shows at once.
+    """
+    batch: list[Item] = []
+    longest = total = 0
+    for item in sorted(items, key=length, reverse=True):
+        room = longest * (len(batch) + 1)
+        if batch and (room > budget or room - total - length(item) > PADDING * room):
+            yield batch
+            batch = []
+        if not batch:
+            longest, total = max(1, length(item)), 0
+        batch.append(item)
+        total += length(item)
+    if batch:
+        yield batch
 
 
 def target_device(device: str | torch.device | None) -> torch.device:

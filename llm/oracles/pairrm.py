@@ -16,9 +16,20 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel
 
-from .checkpoint import SAFE, Member, fetch_hint, load_state, names, read_config, read_members, read_weights, resolve
+from .checkpoint import (
+    SAFE,
+    Member,
+    fetch_hint,
+    load_state,
+    names,
+    read_config,
+    read_members,
+    read_tokenizer,
+    read_weights,
+    resolve,
+)
 from .network import Key, NetworkOracle, freeze, target_device
 from .protocol import Aggregation
 
@@ -101,7 +112,7 @@ class PairRM(NetworkOracle):
         name: str = "PairRM",
         source_maxlength: int = SOURCE_MAXLENGTH,
         candidate_maxlength: int = CANDIDATE_MAXLENGTH,
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         prompt_format: str = "raw",
         aggregation: Aggregation = "calibrated",
         members: Sequence[Member] = (),
@@ -128,7 +139,7 @@ class PairRM(NetworkOracle):
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         prompt_format: str = "raw",
         aggregation: Aggregation = "calibrated",
         ensemble: bool = True,
@@ -280,9 +291,10 @@ def _base(folder: Path, settings: dict[str, Any], name: str) -> tuple[Any, Any, 
         local = folder / settings["model_name"]
         base = str(local) if local.is_dir() else settings["model_name"]
     try:
-        return AutoConfig.from_pretrained(base), AutoTokenizer.from_pretrained(base), base
+        config = AutoConfig.from_pretrained(base)
     except Exception as error:  # a broken file raises whatever its parser does
         raise OSError(
             f"{name} takes architecture and tokenizer from {base}, where they could not be read "
             f"({type(error).__name__}). {fetch_hint(base)}"
         ) from error
+    return config, read_tokenizer(base, name), base

@@ -111,7 +111,7 @@ class RewardModel(NetworkOracle):
         tokenizer: Any,
         *,
         name: str = "reward model",
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         max_length: int | None = None,
         members: Sequence[Member] = (),
     ) -> None:
@@ -126,7 +126,7 @@ class RewardModel(NetworkOracle):
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         max_length: int | None = None,
         temperature: float = 1.0,
         quantise: bool = False,

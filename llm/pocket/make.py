@@ -1,9 +1,10 @@
 """Make the pocket models, a chat policy and a PairRM, from text and judgements that `styles` generates.
 
-    python -m nashward.llm.pocket.make --out FOLDER     # trains both, then prints the check
-    python -m nashward.llm.pocket.make --check          # the check alone, of the shipped models
+    python -m nashward.llm.pocket.make --out FOLDER     # the policy; the PairRM's base and votes on pairs
+    nashward fit-oracle --pairs FOLDER/votes.jsonl --base FOLDER/pairrm-base --kind pairrm --out FOLDER/pairrm ...
+    python -m nashward.llm.pocket.make --check          # measures the shipped models
 
-Float32, one seed, no network.
+Float32, one seed, no network; `make pocket` has the whole command.
 """
 
 import argparse
@@ -16,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from scipy.optimize import minimize
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -258,75 +258,76 @@ def pairrm_tokenizer(rng: np.random.Generator) -> PreTrainedTokenizerFast:
     )
 
 
-def make_pairrm(folder: Path, policy: Path, seed: int = 0, pairs: int = 34_000, peak: float = 2e-3) -> None:
-    """Train a small PairRM on win probabilities, both orders of each pair; save it in llm-blender's layout, in fp16.
+def make_pairrm_base(folder: Path, policy: Path, seed: int = 0, texts: int = 16_000, peak: float = 2e-3) -> None:
+    """Train a small encoder to tell the styles of two responses apart, and save it under an untrained PairRM head.
 
-    Half of the responses are the policy's own; the judgement depends on nothing but `style_of` of the two.
+    It stands for a language model that was pretrained: from judgements alone, a model of this size learns a score per
+    style soon and a cycle late or, for some seeds, never.
     """
     rng = np.random.default_rng([seed, 2])
     torch.manual_seed(seed)
     base = pairrm_tokenizer(rng)
-    (folder / "base").mkdir(parents=True, exist_ok=True)
-    base.save_pretrained(folder / "base")
+    base.add_tokens(list(MARKERS))
     shape: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 2}
     shape |= {"intermediate_size": 192, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     # the rest as in DeBERTa-v3, in small
     shape |= {"relative_attention": True, "position_buckets": 32, "norm_rel_ebd": "layer_norm", "share_att_key": True}
     shape |= {"pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0}
     config = DebertaV2Config(vocab_size=len(base), **shape, pad_token_id=base.pad_token_id)
-    config.save_pretrained(folder / "base")
-    config.vocab_size += len(MARKERS)
-    base.add_tokens(list(MARKERS))
-    limits: dict[str, Any] = {"source_maxlength": 512, "candidate_maxlength": 128}
-    oracle = PairRM(PairRMModel(DebertaV2Model(config), config.hidden_size, dropout=0.0).train(), base, **limits)
+    model = PairRMModel(DebertaV2Model(config), config.hidden_size, dropout=0.0).train()
+    oracle = PairRM(model, base, source_maxlength=512, candidate_maxlength=128)
 
-    pool = _response_pool(policy, rng, seed)
-    table, inputs, labels, styles = judged_table(), [], [], []
-    for _ in range(pairs // 2):
-        text, topic = prompt(rng)
-        if rng.random() < 0.7:
-            text = text[:80]
-        kinds = rng.choice(5, 2, p=(0.21, 0.21, 0.21, 0.21, 0.16))
-        texts = [_written(int(kind), topic, pool, rng) for kind in kinds]
-        encoded, _ = oracle.encode(text, texts)
-        inputs += [oracle.row(encoded, (0, 1)), oracle.row(encoded, (1, 0))]
-        labels += [table[kinds[0], kinds[1]], table[kinds[1], kinds[0]]]
-        styles += [kinds, kinds[::-1]]
-    lengths = np.array([len(ids) for ids, _ in inputs])
-    target, kind = torch.tensor(labels, dtype=torch.float32), torch.tensor(np.array(styles))
-    # Each response's marker is also asked which two styles it sees, by a layer that is not saved: from the judgements
-    # alone, a model of this size learns a score per style soon and the cycle late or, for some seeds, never.
+    rows, styles = [], []
+    for text, kinds, responses in _compared(policy, rng, seed, texts):
+        rows.append(oracle.row(oracle.encode(text, responses)[0], (0, 1)))
+        styles.append([kinds, kinds[::-1]])  # of each marker: its own style and the other's
+    lengths, truth = np.array([len(ids) for ids, _ in rows]), torch.tensor(np.array(styles))
     witness = torch.nn.Linear(config.hidden_size, 2 * 5)
 
     batches = list(_batches(lengths, budget=4_800, rows=32, rng=rng))
     optimizer = torch.optim.AdamW(
-        [*oracle.model.parameters(), *witness.parameters()], lr=peak, betas=(0.9, 0.98), weight_decay=0.01
+        [*model.pretrained_model.parameters(), *witness.parameters()], lr=peak, betas=(0.9, 0.98), weight_decay=0.01
     )
     began = time.monotonic()
-    running = 0.0
     for step, batch in enumerate(batches):
-        states = oracle.model.states(**oracle.collate([inputs[i] for i in batch]))
-        logits = oracle.model.compare(states[:, None])
+        states = model.states(**oracle.collate([rows[i] for i in batch]))
         seen = witness(states[:, 1:]).unflatten(-1, (2, 5))  # [B, marker, own and other, style]
-        truth = torch.stack([kind[batch], kind[batch].flip(-1)], dim=-1)
-        loss = binary_cross_entropy_with_logits(logits, target[batch], reduction="sum")
-        loss = (loss + 0.1 * cross_entropy(seen.flatten(0, 2), truth.flatten(), reduction="sum")) / 32
+        loss = cross_entropy(seen.flatten(0, 2), truth[batch].flatten())
         for group in optimizer.param_groups:
             group["lr"] = peak * _schedule(step, len(batches), warmup=50)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(oracle.model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        error = (logits.detach().sigmoid() - target[batch]).abs().mean().item()
-        running = error if step == 0 else 0.98 * running + 0.02 * error
         if step % 100 == 0 or step == len(batches) - 1:
-            _progress("PairRM", step, len(batches), f"mean |P - planted| {running:.3f}", began)
+            _progress("PairRM's base", step, len(batches), f"loss {loss.item():.3f}", began)
+    oracle.save_pretrained(folder)
 
-    state = {key: value.half().contiguous() for key, value in oracle.model.state_dict().items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    ranker = {"ranker_type": "pairranker", "model_type": "deberta", "model_name": "base", **limits}
-    ranker |= {"n_tasks": 1, "drop_out": 0.0, "loss_type": "instructgpt", "inference_mode": "full", "fp16": True}
-    (folder / "config.json").write_text(json.dumps(ranker, indent=2) + "\n", encoding="utf-8")
+
+def write_votes(file: Path, policy: Path, seed: int = 0, pairs: int = 17_000) -> None:
+    """What a judge who knows the planted game says about pairs of responses, as ``nashward fit-oracle`` reads it.
+
+    The judgement depends on nothing but ``style_of`` of the two.
+    """
+    rng, table = np.random.default_rng([seed, 4]), judged_table()
+    rows = [
+        {"prompt": text, "a": a, "b": b, "p": float(table[kinds[0], kinds[1]])}
+        for text, kinds, (a, b) in _compared(policy, rng, seed, pairs)
+    ]
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def _compared(
+    policy: Path, rng: np.random.Generator, seed: int, count: int
+) -> Iterator[tuple[str, list[int], list[str]]]:
+    """Prompts with two responses each and their styles (4: none). Half of the responses are the policy's own."""
+    pool = _response_pool(policy, rng, seed)
+    for _ in range(count):
+        text, topic = prompt(rng)
+        if rng.random() < 0.7:
+            text = text[:80]
+        kinds = [int(kind) for kind in rng.choice(5, 2, p=(0.21, 0.21, 0.21, 0.21, 0.16))]
+        yield text, kinds, [_written(kind, topic, pool, rng) for kind in kinds]
 
 
 def _response_pool(policy: Path, rng: np.random.Generator, seed: int, count: int = 800) -> list[list[str]]:
@@ -408,18 +409,23 @@ def report(found: dict) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m nashward.llm.pocket.make", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, help="make policy/ and pairrm/ in this folder")
+    parser.add_argument("--out", type=Path, help="make policy/, pairrm-base/ and votes.jsonl in this folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--check", action="store_true", help="only measure the models in --out, or the shipped ones")
+    parser.add_argument(
+        "--check", action="store_true", help="measure policy/ and pairrm/ in --out, or the shipped ones"
+    )
     options = parser.parse_args(arguments)
     if options.out is None and not options.check:
         parser.error("say --out FOLDER to make the models there, or --check to measure the shipped ones")
-    policy, pairrm = (POLICY, PAIRRM) if options.out is None else (options.out / "policy", options.out / "pairrm")
-    if not options.check:
-        torch.set_num_threads(1)  # sums in one order: the same seed gives the same models
-        make_policy(policy, options.seed)
-        make_pairrm(pairrm, policy, options.seed)
-    print(report(check(policy, pairrm, seed=options.seed)))
+    home = options.out
+    if options.check:
+        policy, pairrm = (POLICY, PAIRRM) if home is None else (home / "policy", home / "pairrm")
+        print(report(check(policy, pairrm, seed=options.seed)))
+        return
+    torch.set_num_threads(1)  # sums in one order: the same seed gives the same models
+    make_policy(home / "policy", options.seed)
+    make_pairrm_base(home / "pairrm-base", home / "policy", options.seed)
+    write_votes(home / "votes.jsonl", home / "policy", options.seed)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ SETTINGS: dict[str, tuple[Any, str, tuple[str, ...] | None]] = {
     "rank": (int, "of the LoRA (default: 16)", None),
     "dimensions": (int, "of a new preference embedding (default: 8)", None),
     "ensemble": (bool, "keep the folds' models for a standard error (default)", None),
+    "half": (bool, "store the weights in float16", None),
     "seed": (int, "of everything (default: 0)", None),
 }
 
@@ -110,6 +111,9 @@ def leaderboard(given: argparse.Namespace) -> int:
     others = (P.sum(1) - 0.5) / (len(P) - 1)
     width = max(map(len, game.labels))
     print(f"{len(P)} models, {len(prompts)} prompts, judged by {oracle.name}")
+    silent = {name: sum(text is None for text in texts) for name, texts in answers.items()}
+    if any(silent.values()):
+        print("without an answer: " + ", ".join(f"{name} to {count}" for name, count in silent.items() if count))
     print(f"{'':<{width}}  win rate   Nash")
     for i in sorted(range(len(P)), key=lambda i: -others[i]):
         share = float(equilibrium.policy[i])

@@ -264,7 +264,7 @@ def test_what_is_no_gpm_is_told_before_a_weight_is_read(tmp_path):
     refused(folder, ValueError, "has no chat template")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    refused(folder, OSError, "has no tokenizer that can be read")
+    refused(folder, OSError, "has no tokenizer in")
 
 
 @pytest.mark.parametrize(
