@@ -24,8 +24,16 @@ lint: $(VENV)/.installed
 notebooks: $(VENV)/.installed
 	$(BIN)/python -m tests.test_notebooks
 
+# The settings are for a network that is trained from its base up; the folds are not kept, so that it stays small.
 pocket: $(VENV)/.installed
-	$(BIN)/python -m nashward.llm.pocket.make --out llm/pocket
+	rm -rf build/pocket && mkdir -p build/pocket
+	$(BIN)/python -m nashward.llm.pocket.make --out build/pocket
+	OMP_NUM_THREADS=1 $(BIN)/nashward fit-oracle --pairs build/pocket/votes.jsonl --base build/pocket/pairrm-base \
+		--kind pairrm --train all --folds 2 --epochs 1 --learning-rate 2e-3 --device cpu --no-ensemble --half \
+		--near-duplicates 0 --length-matched 0 --style-swapped 0 --out build/pocket/pairrm
+	rm -rf llm/pocket/policy llm/pocket/pairrm
+	cp -r build/pocket/policy build/pocket/pairrm llm/pocket/
+	$(BIN)/python -m nashward.llm.pocket.make --check
 
 # Without a GPU the CPU build of torch comes first: from a configured package source that has it, else through uv,
 # which knows where PyTorch keeps it, else the default build (gigabytes of CUDA packages on Linux).

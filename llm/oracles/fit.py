@@ -112,7 +112,8 @@ def fit_oracle(
         members = [{name: value.half() for name, value in tensors.items()} for tensors in members]
     with whole_folder(out) as unfinished:
         oracle.save_pretrained(unfinished)
-        (unfinished / checkpoint.MEMBERS).mkdir()
+        if settings.ensemble:
+            (unfinished / checkpoint.MEMBERS).mkdir()
         for k, tensors in enumerate(members if settings.ensemble else ()):
             tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
             save_file(tensors, unfinished / checkpoint.MEMBERS / f"fold-{k}.safetensors")

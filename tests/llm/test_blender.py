@@ -12,7 +12,6 @@ import torch
 from nashward.llm.oracles import PairRM, preference_matrices
 from nashward.llm.oracles.blender import LLMBlenderOracle, import_llm_blender
 from nashward.llm.oracles.pairrm import MARKERS
-from nashward.llm.pocket import PAIRRM
 
 from . import tiny_pairrm
 from .test_oracles import Letters
@@ -185,9 +184,10 @@ def test_what_cannot_be_loaded_is_told_in_one_line(tmp_path):
     (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     with pytest.raises(ValueError, match="is a causal language model"):
         LLMBlenderOracle.from_pretrained(tmp_path)
-    # its base has no weights
+    bare = tiny_pairrm.ranker_layout(tmp_path / "bare")
+    (bare / "base" / "model.safetensors").unlink()
     with pytest.raises(OSError, match=r"cannot load the base model .*PairRM\.from_pretrained, which needs none"):
-        LLMBlenderOracle.from_pretrained(PAIRRM)
+        LLMBlenderOracle.from_pretrained(bare)
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch, folder):
