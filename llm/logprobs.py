@@ -1,40 +1,147 @@
-"""Log-probabilities of stored responses: sums over tokens, in float32."""
+"""Log-probabilities of stored responses: sums over tokens in float32, without ever holding the logits of a text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+TOKENS, WORDS = 512, 8192  # the tile of logits that is held: 16 MiB in float32
+
 
 def sequence_logprobs(
     network: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pad_id: int
 ) -> Tensor:
-    """log pi(y | x) = sum_h log pi(y_h | x, y_<h) of each response, [B] float32.
+    """log pi(y | x) = sum_h log pi(y_h | x, y_<h) of each response, ``[B]`` float32.
+
+    The network's own head is applied tile by tile to the states before the scored tokens, see ``token_logprobs``.
 
     Args:
-        network: a causal language model; gradients flow as its mode says.
+        network: a causal language model, or a PEFT model of one; gradients flow as its mode says, to everything below
+            the head.
         prompts, responses: token ids as they were sampled. They are never decoded and encoded again.
         pad_id: filler on the right; masked by length, so it may equal a stop token.
     """
+    causal = network.get_base_model() if hasattr(network, "get_base_model") else network
+    head = Head.of(causal)
     device = next(network.parameters()).device
-    starts = [len(prompt) for prompt in prompts]
+    starts = torch.tensor([len(prompt) for prompt in prompts])[:, None]
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-    width = max(lengths)
-    ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
+    ids = torch.full((len(prompts), max(lengths)), pad_id, dtype=torch.long)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         ids[row, : lengths[row]] = torch.tensor([*prompt, *response], dtype=torch.long)
-    positions = torch.arange(width)
-    ends = torch.tensor(lengths)[:, None]
-    mask = positions < ends
-    scored = mask & (positions >= torch.tensor(starts)[:, None])
-    first = min(starts) - 1  # the hidden state before the first scored token
+    positions = torch.arange(max(lengths))
+    mask = positions < torch.tensor(lengths)[:, None]
+    rows, places = (mask & (positions >= starts)).nonzero().to(device).unbind(1)
     ids = ids.to(device)
-    logits = network(
-        input_ids=ids, attention_mask=mask.to(device), use_cache=False, logits_to_keep=width - first
-    ).logits
-    # The logits at position h predict token h + 1; float32, because a bfloat16 log-softmax is off by nats over a text.
-    chosen = torch.gather(logits[:, :-1].float().log_softmax(-1), 2, ids[:, first + 1 :, None]).squeeze(-1)
-    return chosen.masked_fill(~scored[:, first + 1 :].to(device), 0.0).sum(-1)
+    backbone = getattr(causal, causal.base_model_prefix)
+    states = backbone(input_ids=ids, attention_mask=mask.to(device), use_cache=False).last_hidden_state
+    # the state at position h - 1 predicts token h
+    scored = token_logprobs(states[rows, places - 1], head, ids[rows, places])
+    return scored.new_zeros(len(prompts)).index_add(0, rows, scored)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a causal language model does with its last states: logits = cap * tanh(scale * (W h + b) / cap).
+
+    Attributes:
+        weight: W, ``[V, H]``.
+        bias: b, ``[V]``; None: none.
+        scale: of the logits (Cohere, Granite).
+        cap: of the logits (Gemma 2); None: none.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float | None = None
+
+    @staticmethod
+    def of(causal: Any) -> Head:
+        """That of a model; the settings that change its logits are read from its configuration."""
+        layer, config = causal.get_output_embeddings(), causal.config.get_text_config()
+        scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return Head(layer.weight, getattr(layer, "bias", None), scale, cap)
+
+    def logits(self, states: Tensor, words: slice) -> Tensor:
+        """``[N, words]``, rounded as the network's own are, then in float32 or better."""
+        bias = None if self.bias is None else self.bias[words]
+        raw = torch.nn.functional.linear(states, self.weight[words], bias).to(_precise(states))
+        if self.scale != 1.0:
+            raw = raw * self.scale
+        return raw if self.cap is None else self.cap * torch.tanh(raw / self.cap)
+
+    def slope(self, logits: Tensor) -> Tensor | float:
+        """d logits / d (W h + b), from the logits."""
+        return self.scale if self.cap is None else self.scale * (1 - (logits / self.cap) ** 2)
+
+
+def token_logprobs(states: Tensor, head: Head, targets: Tensor) -> Tensor:
+    """log softmax(logits)[target] of each state, ``[N]`` float32; tiles over tokens and words, the gradient exact.
+
+    Two passes over the words: the logsumexp is accumulated in float32 tile by tile, and the backward pass makes the
+    tiles again. What is held is one tile, the states and their gradient. ``torch.nn.functional.linear_cross_entropy``
+    does this too (torch 2.13), but gives its result in the dtype of the states: a text's sum in bfloat16 is off by
+    nats.
+
+    Args:
+        states: ``[N, H]``; may need a gradient.
+        head: its weight gets none: it is frozen.
+        targets: ``[N]`` token ids.
+    """
+    return _Tiled.apply(states, head, targets)
+
+
+class _Tiled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, head: Head, targets: Tensor) -> Tensor:
+        total = torch.empty(len(states), device=states.device, dtype=_precise(states))
+        chosen = torch.empty_like(total)
+        for tokens in _tiles(len(states), TOKENS):
+            own, wanted = states[tokens], targets[tokens]
+            running = torch.full_like(total[tokens], -torch.inf)
+            for words in _tiles(len(head.weight), WORDS):
+                logits = head.logits(own, words)
+                running = torch.logaddexp(running, logits.logsumexp(-1))
+                inside = (wanted >= words.start) & (wanted < words.stop)
+                place = (wanted - words.start).clamp(0, words.stop - words.start - 1)
+                found = logits.gather(1, place[:, None])[:, 0]
+                chosen[tokens] = torch.where(inside, found, chosen[tokens])
+            total[tokens] = running
+        ctx.save_for_backward(states, targets, total)
+        ctx.head = head
+        return chosen - total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
+        states, targets, total = ctx.saved_tensors
+        (upstream,) = gradients
+        grown = torch.empty_like(states)
+        for tokens in _tiles(len(states), TOKENS):
+            own, wanted = states[tokens], targets[tokens]
+            summed = torch.zeros_like(own, dtype=total.dtype)
+            for words in _tiles(len(ctx.head.weight), WORDS):
+                logits = ctx.head.logits(own, words)
+                slope = ctx.head.slope(logits)
+                # d log p_target / d logit_v = [v = target] - p_v
+                change = logits.sub_(total[tokens, None]).exp_().neg_()
+                inside = ((wanted >= words.start) & (wanted < words.stop)).nonzero()[:, 0]
+                change[inside, wanted[inside] - words.start] += 1.0
+                change = change * upstream[tokens, None] * slope
+                summed += change.to(own.dtype) @ ctx.head.weight[words]
+            grown[tokens] = summed.to(grown.dtype)
+        return grown, None, None
+
+
+def _precise(states: Tensor) -> torch.dtype:
+    return torch.promote_types(states.dtype, torch.float32)
+
+
+def _tiles(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))

@@ -377,6 +377,7 @@ def test_fit_oracle_then_judge_a_leaderboard_with_it(capsys: pytest.CaptureFixtu
     assert "3 models, 12 prompts" in out
     assert "beats every other: nobody" in out  # a cycle, as planted
     game = games.load(tmp_path / "deep" / "table.csv")
+    assert isinstance(game, games.PreferenceGame)
     P = dict(zip(game.labels, game.P.tolist(), strict=True))
     where = {name: k for k, name in enumerate(game.labels)}
     assert P["direct"][where["friendly"]] > 0.55

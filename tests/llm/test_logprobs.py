@@ -1,0 +1,128 @@
+"""Tiled log-probabilities against the plain ones, and the traps of sums over padded tokens."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from nashward.llm import logprobs
+from nashward.llm.logprobs import Head, sequence_logprobs, token_logprobs
+
+SHAPE: dict[str, Any] = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+MODELS = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE, initializer_range=0.3)),
+    "tied qwen": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=True, initializer_range=0.3)),
+    "capped gemma": lambda: Gemma2ForCausalLM(
+        Gemma2Config(**SHAPE, head_dim=8, final_logit_softcapping=3.0, initializer_range=0.3)
+    ),
+    "scaled cohere": lambda: CohereForCausalLM(CohereConfig(**SHAPE, logit_scale=0.25, initializer_range=0.3)),
+    "scaled granite": lambda: GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=4.0, initializer_range=0.3)),
+    "gpt2": lambda: GPT2LMHeadModel(
+        GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.3)
+    ),
+}
+PROMPTS = [[1, 5, 6], [1, 7], [1, 8, 9, 10, 11]]
+RESPONSES = [[12, 13, 14, 2], [15, 2], [16]]
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(logprobs, "TOKENS", 3)
+    monkeypatch.setattr(logprobs, "WORDS", 20)
+
+
+def plain(model, prompt, response):
+    """One text alone, all of its logits, in float64 from the logits on."""
+    logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1].double()
+    return logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None]).sum()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_values_and_gradients_equal_the_plain_ones(name):
+    torch.manual_seed(0)
+    model = MODELS[name]().eval()
+    head = model.get_output_embeddings().weight
+    trained = [p for p in model.parameters() if p is not head]  # tied: no gradient through the embeddings either
+    coefficients = torch.tensor([0.3, -1.0, 2.0])
+    tiled = sequence_logprobs(model, PROMPTS, RESPONSES, 0)
+    assert tiled.dtype == torch.float32
+    expected = torch.stack([plain(model, *both) for both in zip(PROMPTS, RESPONSES, strict=True)])
+    torch.testing.assert_close(tiled.double(), expected, rtol=1e-6, atol=1e-5)
+    if name == "tied qwen":
+        head.requires_grad_(False)
+        tiled = sequence_logprobs(model, PROMPTS, RESPONSES, 0)
+        expected = torch.stack([plain(model, *both) for both in zip(PROMPTS, RESPONSES, strict=True)])
+    ours = torch.autograd.grad((tiled * coefficients).sum(), trained)
+    theirs = torch.autograd.grad((expected * coefficients).sum(), trained)
+    for a, b in zip(ours, theirs, strict=True):
+        assert float((a - b).norm()) <= 1e-5 * float(b.norm()) + 1e-7
+
+
+@pytest.mark.parametrize(("biased", "scale", "cap"), [(False, 1.0, None), (True, 0.5, 4.0)])
+def test_the_gradient_by_finite_differences_in_float64(biased, scale, cap):
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(7, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(53, (7,), generator=generator)
+    weight = torch.randn(53, 6, generator=generator, dtype=torch.float64)
+    head = Head(weight, torch.randn(53, generator=generator, dtype=torch.float64) if biased else None, scale, cap)
+    assert torch.autograd.gradcheck(lambda own: token_logprobs(own, head, targets), states)
+
+
+def test_a_large_vocabulary_in_bfloat16_against_float64():
+    generator = torch.Generator().manual_seed(1)
+    states = (torch.randn(300, 64, generator=generator) * 2).bfloat16().requires_grad_(True)
+    weight = (torch.randn(128_256, 64, generator=generator) * 0.2).bfloat16()
+    targets = torch.randint(128_256, (300,), generator=generator)
+    total = token_logprobs(states, Head(weight), targets).sum()
+    exact = states.detach().double().requires_grad_(True)
+    reference = (exact @ weight.double().T).log_softmax(-1).gather(1, targets[:, None]).sum()
+    # the logits are rounded to bfloat16, as the network's own are; the sums are not
+    assert abs(float(total.detach() - reference.detach())) < 2.0
+    assert float(reference.detach()) < -3000
+    (ours,) = torch.autograd.grad(total, states)
+    (theirs,) = torch.autograd.grad(reference, exact)
+    assert float((ours.double() - theirs).norm() / theirs.norm()) < 1e-2
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_padding_batch_and_order_change_nothing(name):
+    torch.manual_seed(0)
+    model = MODELS[name]().eval()
+    with torch.no_grad():
+        alone = torch.cat([sequence_logprobs(model, [p], [r], 0) for p, r in zip(PROMPTS, RESPONSES, strict=True)])
+        for order in ([0, 1, 2], [2, 0, 1], [1, 1, 0, 2]):
+            found = sequence_logprobs(model, [PROMPTS[k] for k in order], [RESPONSES[k] for k in order], 2)
+            torch.testing.assert_close(found, alone[order], rtol=1e-5, atol=1e-5)
+
+
+def test_no_tile_is_larger_than_it_says(monkeypatch):
+    torch.manual_seed(0)
+    model = MODELS["llama"]().eval()
+    seen = []
+    whole = Head.logits
+
+    def spy(self, states, words):
+        made = whole(self, states, words)
+        seen.append(tuple(made.shape))
+        return made
+
+    monkeypatch.setattr(Head, "logits", spy)
+    sequence_logprobs(model, PROMPTS, RESPONSES, 0).sum().backward()
+    assert max(n for n, _ in seen) == 3
+    assert max(v for _, v in seen) == 20
+    assert len(seen) == 2 * 3 * 5  # 7 tokens in 3 tiles, 97 words in 5, forward and backward
