@@ -10,21 +10,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from ..games import Policy, Step
 from . import regression
-from .fit import Fit, Group, MicroBatch, drift, fit, measure, micro_batches, outlook, warning
+from .batches import Group, MicroBatch, micro_batches
+from .fit import Fit, drift, fit, measure, outlook, warning
 from .folder import RunFolder, read_shard, write_lines, write_shard
 from .model import WEIGHTS, LanguageModel
 from .oracles import PreferenceOracle, preference_matrices
+from .oracles.network import NetworkOracle
 from .prompts import Prompt
 from .sampling import Response, Sampling, Source, seed_of
 
 Stage = Literal["sample", "judge", "train"]
+Heard = TypeVar("Heard")
 SHARD = 64  # prompts in one file
 
 
@@ -92,10 +95,12 @@ class Adapters:
         cache: str | Path | None = None,
     ):
         self.folder, self.prompts, self.settings = folder, list(prompts), settings
-        self.model, self.oracle, self.until = model, oracle, until
+        self.until = until
+        self.model, self.oracle = lambda: self._heard(model()), lambda: self._heard(oracle())
         self.cache = folder / "judgements.sqlite" if cache is None else Path(cache)
         self.reference = Adapter("start", folder / "start" / "adapter")
         self.stopped: str | None = None  # set after the training that was asked for
+        self.phase = "start"
         self.done = 0  # iterates made
         self.half = 0  # half steps since
         self.drawn: dict[tuple[str, tuple[int, ...]], Path] = {}  # where a policy's responses to some prompts are
@@ -128,6 +133,16 @@ class Adapters:
             self.stopped = f"{name}: the adapter is trained"
         return Policy(Adapter(name, stage / "adapter"), name)
 
+    def _heard(self, part: Heard) -> Heard:
+        """The model or the oracle, where it runs out of memory telling the journal."""
+        if isinstance(part, LanguageModel | NetworkOracle):
+            part.tell = self._tell
+        return part
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        self.folder.journal({"at": self.phase, **event})
+        tqdm.write(f"{self.phase}: out of memory with {event['at_once']} at once; the half is tried")
+
     def _portion(self, iteration: int) -> tuple[int, ...]:
         """The prompts of an iteration: all, or the next ones of an order that is shuffled for each pass."""
         n, size = len(self.prompts), self.settings.prompts_per_iteration
@@ -151,6 +166,7 @@ class Adapters:
         missing = [(file, part) for file, part in files if not file.exists()]
         if not missing:
             return
+        self.phase = f"{stage.name}: {what}"
         with tqdm(total=len(chosen), desc=f"{stage.name}: {what}", unit="prompt", disable=None) as bar:
             bar.update(len(chosen) - sum(len(part) for _, part in missing))
             for file, part in missing:
@@ -274,7 +290,9 @@ class Adapters:
         held = set(self._held_out([number for number, _ in groups], settings.held_out))
         training = micro_batches([g for number, g in groups if number not in held], settings.tokens, settings.batch)
         testing = micro_batches([g for number, g in groups if number in held], settings.tokens, settings.batch)
+        self.phase = f"{stage.name}: scoring"
         self._score(stage, step, opponents, training + testing)
+        self.phase = f"{stage.name}: training"
         heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0]
         known = outlook(training, step.size, settings)
         tqdm.write(
@@ -291,8 +309,15 @@ class Adapters:
         ):
             before = [parameter.detach().clone() for parameter in parameters]
             seed = seed_of(self.settings.seed, stage.name, "fit")
-            records = fit(model.network, parameters, training, step.size, settings, model.pad_id, seed, bar.update)
+            records = fit(
+                model.network, parameters, training, step.size, settings, model.pad_id, seed, bar.update, model.tell
+            )
             moved = sum(int((a != b).sum()) for a, b in zip(before, parameters, strict=True))
+            start = heaviest.value.label
+
+            def measured(batches: Sequence[MicroBatch]) -> dict[str, float]:
+                return measure(model.network, batches, step.size, settings, model.pad_id, start, model.tell)
+
             summary = {
                 "iteration": stage.name,
                 "size": step.size,
@@ -302,9 +327,9 @@ class Adapters:
                 "prompts_without_pair": len(chosen) - len(groups),
                 "at_start": known,
                 "warning": told,
-                "kl_to_reference": drift(training, heaviest.value.label),
-                "train": measure(model.network, training, step.size, settings, model.pad_id, heaviest.value.label),
-                "held_out": measure(model.network, testing, step.size, settings, model.pad_id, heaviest.value.label),
+                "kl_to_reference": drift(training, start),
+                "train": measured(training),
+                "held_out": measured(testing),
                 "moved": moved / sum(parameter.numel() for parameter in parameters),
                 "response_tokens": _mean([len(a.ids) for answers in sets.values() for row in answers for a in row]),
                 "labels": self._labels(sets[opponents[0]]),
@@ -345,7 +370,7 @@ class Adapters:
             for policy in needed:
                 with model.acting(policy.folder) as network:
                     for batch in batches:
-                        scored = batch.logprobs(network, model.pad_id).cpu()
+                        scored = batch.logprobs(network, model.pad_id, model.tell)
                         batch.anchor = scored * anchor.get(policy, 0.0) + batch.anchor  # type: ignore[operator]
                         if policy in samplers:
                             # The mean density of all samplers: far steadier than each response's own.

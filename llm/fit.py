@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
 from transformers import get_scheduler
 
 from . import regression
-from .logprobs import sequence_logprobs
+from .batches import MicroBatch, on
+from .memory import Tell, quiet
 from .regression import Baseline, Selection
 
 Optimiser = Literal["adamw", "rmsprop", "lbfgs"]
@@ -40,7 +40,7 @@ class Fit:
             max_grad_norm infinite.
         epochs: passes over the responses.
         batch: prompts in one optimiser step.
-        tokens: padded tokens in one forward pass (the responses to one prompt are not split).
+        tokens: padded tokens in one forward pass; a single longer response passes alone.
         max_grad_norm: the gradient is scaled down to this norm.
         held_out: the share of prompts kept from training, on which the fit is measured.
     """
@@ -73,75 +73,6 @@ class Fit:
             raise ValueError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
 
 
-@dataclass
-class Group:
-    """The responses to one prompt that are fitted together, each with the name of its sampler. Tensors are [R]."""
-
-    name: str
-    prompt: Sequence[int]
-    responses: list[list[int]]
-    samplers: list[str]
-    gains: Tensor
-    weights: Tensor
-
-    @property
-    def tokens(self) -> int:
-        return len(self.responses) * (len(self.prompt) + max(map(len, self.responses)))
-
-
-@dataclass
-class MicroBatch:
-    """Groups that pass through the network together; their composition is fixed for the whole fit.
-
-    So a log-probability is the same number whenever the weights are the same: the first log-ratio is exactly 0.
-    Tensors are [groups, R].
-
-    Attributes:
-        anchor: B(y), the geometric blend of the Step's anchor.
-        sampler: log of the mean density of the policies that y may have been sampled from.
-        start: under the policy that the fit starts from.
-        reference: under the policy that the run started from.
-    """
-
-    groups: list[Group]
-    gains: Tensor
-    weights: Tensor
-    anchor: Tensor | None = None
-    sampler: Tensor | None = None
-    start: Tensor | None = None
-    reference: Tensor | None = None
-
-    def logprobs(self, network: Any, pad_id: int) -> Tensor:
-        prompts = [group.prompt for group in self.groups for _ in group.responses]
-        responses = [response for group in self.groups for response in group.responses]
-        return sequence_logprobs(network, prompts, responses, pad_id).reshape(len(self.groups), -1)
-
-    def targets(self, size: float, baseline: Baseline) -> Tensor:
-        drift = None if self.anchor is None or self.sampler is None else self.anchor - self.sampler
-        return regression.targets(self.gains, size, self.weights, baseline, drift)
-
-    def sampled_by(self, name: str) -> Tensor:
-        return torch.tensor([[sampler == name for sampler in group.samplers] for group in self.groups])
-
-
-def micro_batches(groups: Sequence[Group], tokens: int, most: int) -> list[MicroBatch]:
-    """Groups of like length, packed up to a number of padded tokens and of groups; the longest first, so that memory
-    runs out at once. A group that is larger stands alone."""
-    packs: list[list[Group]] = []
-    widest = 0
-    for group in sorted(groups, key=lambda g: -g.tokens):
-        room = bool(packs) and len(packs[-1]) < most and (len(packs[-1]) + 1) * widest <= tokens
-        if room and len(group.responses) == len(packs[-1][0].responses):
-            packs[-1].append(group)
-        else:
-            packs.append([group])
-            widest = group.tokens
-    return [
-        MicroBatch(p, torch.stack([g.gains for g in p]).float(), torch.stack([g.weights for g in p]).float())
-        for p in packs
-    ]
-
-
 FAR = 20.0  # nats rms: a target this far away is not met by any fit
 
 
@@ -153,7 +84,7 @@ def outlook(batches: Sequence[MicroBatch], size: float, settings: Fit) -> dict[s
     """
     found = [
         (
-            _on(batch.start, batch.weights) - _on(batch.anchor, batch.weights),
+            on(batch.start, batch.weights) - on(batch.anchor, batch.weights),
             batch.targets(size, settings.baseline),
             batch.weights,
         )
@@ -189,7 +120,7 @@ def drift(batches: Sequence[MicroBatch], policy: str) -> float | None:
     total, mass = 0.0, 0.0
     for batch in batches:
         own = batch.weights * batch.sampled_by(policy)
-        total += float((own * (_on(batch.start, own) - _on(batch.reference, own))).sum())
+        total += float((own * (on(batch.start, own) - on(batch.reference, own))).sum())
         mass += float(own.sum())
     return total / mass if mass else None
 
@@ -203,6 +134,7 @@ def fit(
     pad_id: int,
     seed: int,
     progress: Callable[[int], Any] = lambda done: None,
+    tell: Tell = quiet,
 ) -> list[dict[str, float]]:
     """Train ``weights`` so that the log-ratio to the anchor meets its target; returns a record of every step.
 
@@ -211,6 +143,7 @@ def fit(
         batches: with their ``anchor`` log-probabilities filled in.
         size: the Step's size.
         progress: is told the number of prompts done.
+        tell: is told where memory ran out.
     """
     shuffle = random.Random(seed)
     steps = [step for _ in range(settings.epochs) for step in _epoch(batches, settings.batch, shuffle)]
@@ -222,14 +155,13 @@ def fit(
         evaluated: list[tuple[float, float]] = []
 
         def closure(step: list[MicroBatch] = step, prompts: int = prompts, seen: list[Any] = evaluated) -> float:
-            optimiser.zero_grad(set_to_none=True)
-            total = 0.0
-            for batch in step:
-                log_ratio = batch.logprobs(network, pad_id) - _on(batch.anchor, weights[0])
-                target = _on(batch.targets(size, settings.baseline), weights[0])
-                value = regression.loss(log_ratio, target, _on(batch.weights, weights[0]), settings.baseline) / prompts
-                value.backward()
-                total += float(value.detach())
+            while True:
+                optimiser.zero_grad(set_to_none=True)
+                try:
+                    total = sum(b.descend(network, pad_id, size, settings.baseline, 1 / prompts, tell) for b in step)
+                    break
+                except torch.OutOfMemoryError:
+                    continue  # the pass that did not fit is halved; the gradient so far is of no use
             seen.append((total, float(torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm))))
             return total
 
@@ -242,31 +174,30 @@ def fit(
 
 
 def measure(
-    network: Any, batches: Sequence[MicroBatch], size: float, settings: Fit, pad_id: int, start: str
+    network: Any,
+    batches: Sequence[MicroBatch],
+    size: float,
+    settings: Fit,
+    pad_id: int,
+    start: str,
+    tell: Tell = quiet,
 ) -> dict[str, float]:
     """What the fit achieved on some micro-batches: see ``regression.achieved``; and ``kl``, an estimate in nats of
     KL(start || new) from the responses that ``start`` sampled, the policy that the fit started from."""
     ratios, targets, weights = [], [], []
     moved, mass = 0.0, 0.0
-    with torch.no_grad():
-        for batch in batches:
-            now = batch.logprobs(network, pad_id).cpu()
-            own = batch.weights * batch.sampled_by(start)
-            moved += float((own * (_on(batch.start, own) - now)).sum())
-            mass += float(own.sum())
-            ratios += list((now - _on(batch.anchor, now)).unbind())
-            targets += list(batch.targets(size, settings.baseline).unbind())
-            weights += list(batch.weights.unbind())
+    for batch in batches:
+        now = batch.logprobs(network, pad_id, tell)
+        own = batch.weights * batch.sampled_by(start)
+        moved += float((own * (on(batch.start, own) - now)).sum())
+        mass += float(own.sum())
+        ratios += list((now - on(batch.anchor, now)).unbind())
+        targets += list(batch.targets(size, settings.baseline).unbind())
+        weights += list(batch.weights.unbind())
     if not ratios:
         return {}
     found = regression.achieved(torch.stack(ratios), torch.stack(targets), torch.stack(weights), settings.baseline)
     return {**found, "kl": moved / mass if mass else float("nan")}
-
-
-def _on(tensor: Tensor | None, like: Tensor) -> Tensor:
-    if tensor is None:
-        raise ValueError("the micro-batch has no anchor log-probabilities; score them first")
-    return tensor.to(like.device)
 
 
 def _epoch(batches: Sequence[MicroBatch], size: int, shuffle: random.Random) -> Iterator[list[MicroBatch]]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-RUN = "run.json"
+RUN, EVENTS = "run.json", "events.jsonl"
 
 
 @contextmanager
@@ -146,6 +146,11 @@ class RunFolder:
             raise ValueError(f"{self.path} holds another run ({'; '.join(differing)}); choose another folder")
         merged.update({key: value for key, value in config.items() if value is not None or key not in self.OMITTED})
         return merged
+
+    def journal(self, event: dict[str, Any]) -> None:
+        """Add one line to ``events.jsonl``: what happened on the way that the results do not show."""
+        with (self.path / EVENTS).open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(finite(event), ensure_ascii=False, allow_nan=False) + "\n")
 
     def write(self, config: dict[str, Any], record: dict[str, Any]) -> None:
         """Pin the configuration; ``record`` (versions, hardware) is that of the first start."""

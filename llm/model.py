@@ -25,6 +25,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from .folder import whole_folder
+from .memory import Tell, quiet
 from .prompts import Prompt
 
 SLOTS = ("trained", "frozen")  # the adapters on the device; all others are folders on disk
@@ -66,6 +67,7 @@ class LanguageModel:
         # The sampler states everything itself: nothing is to leak in from the checkpoint's generation settings.
         base: Any = network.get_base_model()
         base.generation_config = GenerationConfig(eos_token_id=self.stop_ids, pad_token_id=self.pad_id)
+        self.tell: Tell = quiet  # is told where memory ran out
         self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
         fresh = get_peft_model_state_dict(network, adapter_name=SLOTS[0])
         self._fresh = {name: weight.detach().cpu().clone() for name, weight in fresh.items()}

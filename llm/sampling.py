@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from .logprobs import sequence_logprobs
+from .memory import in_parts
 from .model import LanguageModel
 
 
@@ -137,9 +138,11 @@ def sample(
     for begin in range(0, len(order), size):
         chosen = order[begin : begin + size]
         rows = [(i, seed) for i in chosen for seed in seeds[i]]
-        for (i, _), response in zip(
-            rows, _batch(model, [prompts[i] for i, _ in rows], [s for _, s in rows], settings), strict=True
-        ):
+
+        def draw(part: Sequence[tuple[int, int]]) -> list[Response]:
+            return _batch(model, [prompts[i] for i, _ in part], [seed for _, seed in part], settings)
+
+        for (i, _), response in zip(rows, in_parts(draw, rows, "response", model.tell), strict=True):
             results[i].append(response)
         progress(len(chosen))
     return results

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..memory import Tell, in_parts, quiet
 from . import checkpoint
 from .protocol import Pairs, PreferenceOracle
 
@@ -61,6 +62,7 @@ class NetworkOracle(PreferenceOracle):
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.device = next(model.parameters()).device
         self.token_budget = token_budget or (1024 if self.device.type == "cpu" else 8192)
+        self.tell: Tell = quiet  # is told where memory ran out
         self.members = [{key: value.to(self.device) for key, value in member.items()} for member in members]
 
     # What each kind of network says of itself.
@@ -137,11 +139,11 @@ class NetworkOracle(PreferenceOracle):
         uses = Counter({row: len(own) for row, own in needs.items()})
         held: list[dict[tuple[int, Key], Tensor]] = [{} for _ in self.members or (None,)]
         for batch in by_length(list(needs), lengths.__getitem__, self.token_budget):
-            read = self._states([self.row(encoded[n], key) for n, key in batch])
+            read = in_parts(self._states, [self.row(encoded[n], key) for n, key in batch], "row to judge", self.tell)
             ready = []
-            for place, row in enumerate(batch):
-                for states, store in zip(read, held, strict=True):
-                    store[row] = states[place]
+            for row, states in zip(batch, read, strict=True):
+                for own, store in zip(states, held, strict=True):
+                    store[row] = own
                 for pair in needs[row]:
                     missing[pair] -= 1
                     if not missing[pair]:
@@ -164,17 +166,18 @@ class NetworkOracle(PreferenceOracle):
                             del store[row]
 
     @torch.inference_mode()
-    def _states(self, rows: Sequence[Row]) -> list[Tensor]:
-        """Each member's states of these rows; members that differ in the head alone share them."""
+    def _states(self, rows: Sequence[Row]) -> list[tuple[Tensor, ...]]:
+        """The states of each row, one a member; members that differ in the head alone share them."""
         batch = self.collate(rows)
         heads = self.model.head_names
         if all(key.startswith(heads) for member in self.members for key in member):
-            return [self.model.states(**batch)] * max(1, len(self.members))
-        states = []
-        for member in self.members:
-            with checkpoint.swapped(self.model, member):
-                states.append(self.model.states(**batch))
-        return states
+            states = [self.model.states(**batch)] * max(1, len(self.members))
+        else:
+            states = []
+            for member in self.members:
+                with checkpoint.swapped(self.model, member):
+                    states.append(self.model.states(**batch))
+        return list(zip(*states, strict=True))
 
     @torch.inference_mode()
     def _compare(self, states: Sequence[Sequence[Tensor]]) -> np.ndarray:

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.append("")  # an oracle that is given as module:name may lie in the working directory
     try:
         return given.command(given)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, MemoryError) as error:
         if given.traceback:
             raise
         print(f"nashward: {' '.join(str(error).split())}", file=sys.stderr)

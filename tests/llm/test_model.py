@@ -9,7 +9,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DebertaV2Config
 
 from nashward.llm import LanguageModel, Lora, Sampling, pocket
 from nashward.llm.logprobs import sequence_logprobs
@@ -208,8 +208,9 @@ def test_what_is_no_policy_is_refused_before_weights_are_read(tiny_folder: Path,
         check_policy(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="no model folder"):
         check_policy(tmp_path / "none")
+    DebertaV2Config().save_pretrained(tmp_path / "encoder")
     with pytest.raises(ValueError, match="is a deberta-v2, not a causal language model"):
-        check_policy(pocket.PAIRRM / "base")
+        check_policy(tmp_path / "encoder")
     with pytest.raises(ValueError, match=r"no chat template .* --chat-template"):
         check_policy(tiny.policy(tmp_path / "plain", chat=False))
     assert check_policy(tmp_path / "plain", tiny.TEMPLATE).chat_template == tiny.TEMPLATE

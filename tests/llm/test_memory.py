@@ -1,0 +1,146 @@
+"""Out of memory is survived in every phase, told in the journal, and changes nothing but the order of sums."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nashward import games, llm
+from nashward.llm import batches, sampling
+from nashward.llm.batches import Group, MicroBatch, micro_batches
+from nashward.llm.fit import Fit, fit
+from nashward.llm.memory import in_parts
+from nashward.llm.model import WEIGHTS
+from nashward.llm.oracles.pairrm import PairRMModel
+
+FIRST = 30  # calls of every phase that fail once
+
+
+def test_halves_are_tried_until_they_fit():
+    told: list[dict[str, Any]] = []
+    tried = []
+
+    def work(items):
+        tried.append(len(items))
+        if len(items) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [10 * item for item in items]
+
+    assert in_parts(work, list(range(10)), "thing", told.append) == [10 * k for k in range(10)]
+    assert tried == [10, 5, 2, 3, 5, 2, 3]
+    assert [event["at_once"] for event in told] == [10, 5, 5]
+
+    def never(items):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(MemoryError, match=r"out of memory with a single thing: take shorter texts \(--max-new-tokens"):
+        in_parts(never, [1, 2], "thing", told.append)
+    with pytest.raises(ZeroDivisionError):  # another failure is not survived
+        in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", told.append)
+
+
+class Sometimes:
+    """Wraps a function of a batch: each of the first calls of a phase with more than one item fails."""
+
+    def __init__(self, whole, size):
+        self.whole, self.size = whole, size
+        self.calls: Counter[bool] = Counter()
+        self.failed: Counter[bool] = Counter()
+
+    def __call__(self, *given, **named):
+        training = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        self.calls[training] += 1
+        if self.calls[training] <= FIRST and self.size(*given, **named) > 1:
+            self.failed[training] += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.whole(*given, **named)
+
+
+def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
+    prompts = [f"Tell me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
+    run = llm.SelfPlay(
+        policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.MWU(2.0), prompts=prompts, folder=folder,
+        iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=24, batch=12), lora=llm.Lora(rank=4),
+        fit=Fit(epochs=2, batch=4, learning_rate=2e-3, tokens=tokens, baseline=baseline, held_out=0.1),
+    ).run()  # fmt: skip
+    return run.last
+
+
+@pytest.mark.parametrize("baseline", ["plug-in", "centred"])
+def test_out_of_memory_in_every_phase_changes_nothing(tmp_path, monkeypatch, baseline):
+    expected = load_file(play(tmp_path / "undisturbed", baseline) / WEIGHTS)
+    network = Sometimes(batches.sequence_logprobs, lambda network, prompts, responses, pad: len(prompts))
+    drawing = Sometimes(sampling._batch, lambda model, prompts, seeds, settings: len(prompts))
+    judging = Sometimes(PairRMModel.states, lambda model, input_ids, **named: len(input_ids))
+    monkeypatch.setattr(batches, "sequence_logprobs", network)
+    monkeypatch.setattr(sampling, "_batch", drawing)
+    monkeypatch.setattr(PairRMModel, "states", lambda model, **named: judging(model, **named))
+    found = load_file(play(tmp_path / "disturbed", baseline) / WEIGHTS)
+    assert min(network.failed[False], network.failed[True], drawing.failed[False], judging.failed[False]) >= 5
+    moved = 0.0
+    for name, weight in expected.items():
+        assert float((found[name] - weight).abs().max()) <= 1e-4, name
+        moved = max(moved, float(weight.abs().max()))
+    assert moved > 1e-2
+    events = [json.loads(line) for line in (tmp_path / "disturbed" / "events.jsonl").read_text().splitlines()]
+    phases = Counter(event["at"].split(": ")[1].split(" ")[0] for event in events)
+    assert set(phases) == {"sampling", "judging", "scoring", "training"}
+    assert sum(phases.values()) == sum((network.failed + drawing.failed + judging.failed).values())
+    assert all(event["at_once"] > 1 for event in events)
+    assert not (tmp_path / "undisturbed" / "events.jsonl").exists()
+
+
+@pytest.mark.parametrize("baseline", ["plug-in", "centred", "constant"])
+def test_one_response_at_a_time_gives_the_gradient_of_all(baseline):
+    model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY, device="cpu", quantise=False)
+    generator = torch.Generator().manual_seed(0)
+
+    def group(k: int) -> Group:
+        responses = [torch.randint(300, 700, (n,), generator=generator).tolist() for n in (3 + k, 9, 5, 2)]
+        gains = torch.rand(4, generator=generator).double()
+        return Group(str(k), [1, 5 + k, 9], responses, ["start"] * 4, gains, torch.tensor([0.25] * 4).double())
+
+    groups = [group(k) for k in range(5)]
+    found = []
+    for tokens in (1, 40, 100_000):
+        made = micro_batches(groups, tokens, 5)
+        if tokens == 1:
+            assert all(len(part) == 1 for batch in made for part in batch.parts)
+            lengths = [len(made[0].groups[0].responses[part[0]]) for part in made[0].parts]
+            assert lengths == sorted(lengths, reverse=True)  # the longest first: memory runs out at once
+        model.network.set_adapter("trained")
+        weights = [p for n, p in model.network.named_parameters() if "lora_" in n and ".trained." in n]
+        for number, weight in enumerate(weights):
+            weight.requires_grad_(True)
+            weight.grad = None
+            torch.nn.init.normal_(weight, std=0.05, generator=torch.Generator().manual_seed(number))
+        model.network.train()
+        loss = 0.0
+        for batch in made:
+            batch.anchor = torch.full_like(batch.weights, -20.0)
+            batch.sampler = batch.anchor
+            loss += batch.descend(model.network, model.pad_id, 2.0, baseline, 1 / 5, lambda event: None)
+        found.append((loss, torch.cat([weight.grad.flatten() for weight in weights if weight.grad is not None])))
+    for loss, gradient in found[:2]:
+        assert loss == pytest.approx(found[2][0], rel=1e-5)
+        assert float((gradient - found[2][1]).norm()) <= 1e-5 * float(found[2][1].norm())
+    assert float(found[2][1].norm()) > 1.0
+
+
+def test_a_single_response_that_does_not_fit_is_told(monkeypatch):
+    def never(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(batches, "sequence_logprobs", never)
+    batch = MicroBatch(
+        [Group("0", [1, 2], [[3, 4, 5], [6]], ["start"] * 2, torch.zeros(2), torch.ones(2) / 2)],
+        torch.zeros(1, 2), torch.ones(1, 2) / 2,
+    )  # fmt: skip
+    batch.anchor = batch.sampler = torch.zeros(1, 2)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(MemoryError, match="out of memory with a single response of up to 5 tokens"):
+        fit(None, [weight], [batch], 1.0, Fit(epochs=1, warmup=0.0), 0, 0)
