@@ -34,7 +34,7 @@ from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model
 
 from nashward.llm.oracles import PairRM, preference_matrices
 from nashward.llm.oracles.blender import LLMBlenderOracle
-from nashward.llm.oracles.pairrm import MARKERS, PairRMModel
+from nashward.llm.oracles.pairrm import PairRMModel
 from nashward.llm.pocket import PAIRRM, styles
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -70,14 +70,13 @@ class Measured:
 def build(folder: Path, shape: str) -> None:
     """A PairRM of random weights in llm-blender's layout, on the tokenizer of the pocket PairRM."""
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(PAIRRM / "base")
+    tokenizer = AutoTokenizer.from_pretrained(PAIRRM)  # the markers are in it
     tokenizer.save_pretrained(folder / "base")
     config = DebertaV2Config(
         vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **DEBERTA_V3, **SHAPES[shape]
     )
     encoder = DebertaV2Model(config)
     encoder.save_pretrained(folder / "base")
-    encoder.resize_token_embeddings(len(tokenizer) + len(MARKERS), mean_resizing=False)
     state = PairRMModel(encoder, config.hidden_size).state_dict()
     state["head_layer.4.weight"] *= HEAD[shape]
     save_file(state, folder / "model.safetensors")

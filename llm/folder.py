@@ -47,14 +47,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     with whole_file(path) as unfinished:
         unfinished.write_text(
-            json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+            json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+            errors="backslashreplace",  # half of a surrogate pair, as broken JSON has it
         )
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with whole_file(path) as unfinished:
         lines = [json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
-        unfinished.write_text("".join(lines), encoding="utf-8")
+        unfinished.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
 
 
 def finite(value: Any) -> Any:
@@ -92,7 +94,7 @@ class RunFolder:
     """
 
     FREE = ("iterations", "sampling.batch", "fit.tokens")  # more iterations continue a run; the others are memory
-    OMITTED = ("policy", "oracle", "prompts")  # what a stage that does not need it may leave out
+    OMITTED = ("policy", "oracle", "oracle_content", "prompts")  # what a stage that does not need it may leave out
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

@@ -84,58 +84,58 @@ class Head:
 def token_logprobs(states: Tensor, head: Head, targets: Tensor) -> Tensor:
     """log softmax(logits)[target] of each state, ``[N]`` float32; tiles over tokens and words, the gradient exact.
 
-    Two passes over the words: the logsumexp is accumulated in float32 tile by tile, and the backward pass makes the
-    tiles again. What is held is one tile, the states and their gradient. ``torch.nn.functional.linear_cross_entropy``
-    does this too (torch 2.13), but gives its result in the dtype of the states: a text's sum in bfloat16 is off by
-    nats.
+    The gradient by a state h is W_target - sum_v p_v W_v (each W_v times the slope of a capped or scaled logit), and
+    does not depend on what the result is used for but by a factor: one pass over the words finds both, with a running
+    maximum, mass and mean that are rescaled where a word is likelier than all before. What is held is one tile of
+    logits and the gradient, as large as the states. ``torch.nn.functional.linear_cross_entropy`` does this too (torch
+    2.13), but gives its result in the dtype of the states: a text's sum in bfloat16 is off by nats.
 
     Args:
         states: ``[N, H]``; may need a gradient.
         head: its weight gets none: it is frozen.
         targets: ``[N]`` token ids.
     """
-    return _Tiled.apply(states, head, targets)
+    return _Tiled.apply(states, head, targets, torch.is_grad_enabled() and states.requires_grad)
 
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, head: Head, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, states: Tensor, head: Head, targets: Tensor, differentiate: bool) -> Tensor:
         total = torch.empty(len(states), device=states.device, dtype=_precise(states))
         chosen = torch.empty_like(total)
+        grown = torch.empty_like(states) if differentiate else None
         for tokens in _tiles(len(states), TOKENS):
             own, wanted = states[tokens], targets[tokens]
-            running = torch.full_like(total[tokens], -torch.inf)
+            top, mass = torch.full_like(total[tokens], -torch.inf), torch.zeros_like(total[tokens])
+            mean = torch.zeros_like(own, dtype=total.dtype)  # of slope_v W_v under the softmax, times the mass
             for words in _tiles(len(head.weight), WORDS):
                 logits = head.logits(own, words)
-                running = torch.logaddexp(running, logits.logsumexp(-1))
                 inside = (wanted >= words.start) & (wanted < words.stop)
                 place = (wanted - words.start).clamp(0, words.stop - words.start - 1)
                 found = logits.gather(1, place[:, None])[:, 0]
                 chosen[tokens] = torch.where(inside, found, chosen[tokens])
-            total[tokens] = running
-        ctx.save_for_backward(states, targets, total)
-        ctx.head = head
+                slope = head.slope(logits) if differentiate else 1.0
+                higher = torch.maximum(top, logits.amax(-1))
+                shrink = (top - higher).exp_()
+                share = logits.sub_(higher[:, None]).exp_()
+                mass = mass * shrink + share.sum(-1)
+                top = higher
+                if grown is not None:
+                    share = share if isinstance(slope, float) and slope == 1.0 else share * slope
+                    mean.mul_(shrink[:, None]).add_(share.to(own.dtype) @ head.weight[words])
+            total[tokens] = top + mass.log()
+            if grown is not None:
+                at_target = head.slope(chosen[tokens])
+                at_target = at_target[:, None] if isinstance(at_target, Tensor) else at_target
+                grown[tokens] = (at_target * head.weight[wanted] - mean / mass[:, None]).to(grown.dtype)
+        if grown is not None:
+            ctx.save_for_backward(grown)
         return chosen - total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
-        states, targets, total = ctx.saved_tensors
-        (upstream,) = gradients
-        grown = torch.empty_like(states)
-        for tokens in _tiles(len(states), TOKENS):
-            own, wanted = states[tokens], targets[tokens]
-            summed = torch.zeros_like(own, dtype=total.dtype)
-            for words in _tiles(len(ctx.head.weight), WORDS):
-                logits = ctx.head.logits(own, words)
-                slope = ctx.head.slope(logits)
-                # d log p_target / d logit_v = [v = target] - p_v
-                change = logits.sub_(total[tokens, None]).exp_().neg_()
-                inside = ((wanted >= words.start) & (wanted < words.stop)).nonzero()[:, 0]
-                change[inside, wanted[inside] - words.start] += 1.0
-                change = change * upstream[tokens, None] * slope
-                summed += change.to(own.dtype) @ ctx.head.weight[words]
-            grown[tokens] = summed.to(grown.dtype)
-        return grown, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+        (grown,) = ctx.saved_tensors
+        return (gradients[0][:, None] * grown).to(grown.dtype), None, None, None
 
 
 def _precise(states: Tensor) -> torch.dtype:

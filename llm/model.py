@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from .folder import whole_folder
 from .memory import Tell, quiet
+from .offload import Placement, place
 from .prompts import Prompt
 
 SLOTS = ("trained", "frozen")  # the adapters on the device; all others are folders on disk
@@ -83,6 +84,7 @@ class LanguageModel:
         device: str | None = None,
         dtype: torch.dtype | None = None,
         chat_template: str | None = None,
+        placement: Placement | None = None,
         gradient_checkpointing: bool | None = None,
         seed: int = 0,
     ) -> LanguageModel:
@@ -95,11 +97,12 @@ class LanguageModel:
             device: "cuda" or "cpu"; CUDA where there is one.
             dtype: of the computation; bfloat16 on CUDA, float32 on a CPU. Adapters are float32 in any case.
             chat_template: a Jinja template to use in place of the tokenizer's.
-            gradient_checkpointing: recompute activations in the backward pass; on CUDA unless told.
+            placement: what stays on the device; ``Placement.default`` for the device and the dtype.
+            gradient_checkpointing: in place of the placement's checkpoints: on the device, or none.
             seed: of the fresh adapter.
 
         Raises:
-            ValueError, FileNotFoundError: what ``check_policy`` and ``check_adapter`` find.
+            ValueError, FileNotFoundError: what ``check_policy``, ``adapter_config`` and ``place`` find.
         """
         tokenizer = check_policy(source, chat_template)
         config = adapter_config(adapter) if adapter is not None else None
@@ -139,12 +142,10 @@ class LanguageModel:
         for module in network.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # the log-ratio to the anchor must be that of one fixed function
-        if gradient_checkpointing if gradient_checkpointing is not None else device.startswith("cuda"):
-            if hasattr(base, "activation_checkpointing_enable"):  # its newer name
-                base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-            else:
-                base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            base.enable_input_require_grads()
+        placement = placement or Placement.default(base, device, dtype)
+        if gradient_checkpointing is not None:
+            placement = replace(placement, checkpoints="device" if gradient_checkpointing else "none")
+        place(network, placement)
         return cls(network, tokenizer, str(source))
 
     @property
@@ -173,11 +174,19 @@ class LanguageModel:
         if result.unexpected_keys:
             raise RuntimeError(f"it has no place for {result.unexpected_keys[0]}")
 
+    def _activate(self, slot: str) -> None:
+        """Switch to a slot; the weights of the other one wait in host memory."""
+        device = self.device
+        for name, parameter in self.network.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.to(device if f".{slot}." in name else "cpu")
+        self.network.set_adapter(slot)
+
     @contextmanager
     def acting(self, folder: Path) -> Iterator[PeftModel]:
         """The network under the adapter of a folder, in eval mode and without gradients."""
         self.load("frozen", folder)
-        self.network.set_adapter("frozen")
+        self._activate("frozen")
         self.network.eval()
         with torch.no_grad():
             yield self.network
@@ -188,7 +197,7 @@ class LanguageModel:
         self._loaded["trained"] = None
         self.load("trained", folder)
         self._loaded["trained"] = None  # about to change
-        self.network.set_adapter("trained")
+        self._activate("trained")
         self.network.train()
         weights = [p for name, p in self.network.named_parameters() if "lora_" in name and ".trained." in name]
         for weight in weights:

@@ -24,6 +24,8 @@ from .folder import RunFolder, read_lines, write_json, write_lines
 from .mixture import Mixture
 from .model import LanguageModel, Lora, adapter_config, check_policy, prompt_length
 from .oracles import PreferenceOracle, as_oracle, check_source
+from .oracles.checkpoint import is_id
+from .oracles.identity import identity
 from .oracles.load import ACCEPTED
 from .prompts import Prompts, read_prompts
 from .sampling import Sampling, Source
@@ -186,7 +188,7 @@ class SelfPlay:
         if self.adapter is not None and until != "judge":
             adapter_config(self.adapter)
         if self.oracle is not None and until in (None, "judge"):
-            check_source(self.oracle)
+            assert self._source is not None  # its own checks
         if home.started and (home / PROMPTS).exists():
             return read_prompts(home / PROMPTS)
         if prompts is None:
@@ -223,6 +225,7 @@ class SelfPlay:
             "policy": name(self.policy),
             "adapter": name(self.adapter),
             "oracle": name(self.oracle if self.oracle is None or isinstance(self.oracle, str | Path) else self.judge),
+            "oracle_content": self._oracle_content(),
             "prompts": hashlib.sha256(source.encode()).hexdigest()[:16] if source is not None else None,
             "solver": {
                 "name": type(solver).__name__,
@@ -241,6 +244,13 @@ class SelfPlay:
             "chat_template": self.chat_template,
             "quantise": self.quantise,
         }
+
+    def _oracle_content(self) -> str | None:
+        """What tells the oracle from another of its name, without a weight being read."""
+        if self.oracle is None:
+            return None
+        stored = isinstance(self.oracle, str | Path) and (Path(self.oracle).exists() or is_id(self.oracle))
+        return identity(self.oracle if stored else self.judge)
 
     def write(self, home: RunFolder, prompts: Prompts) -> None:
         given = str(self.prompts) if isinstance(self.prompts, str | Path) else "rows"
@@ -271,7 +281,12 @@ class SelfPlay:
         """The oracle, loaded when it is first needed."""
         if self.oracle is None:
             raise ValueError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
-        return as_oracle(self.oracle)
+        return as_oracle(self._source)
+
+    @cached_property
+    def _source(self) -> Any:
+        """What the oracle is made from, checked: votes are read and objects made once."""
+        return check_source(self.oracle)
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

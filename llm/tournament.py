@@ -22,13 +22,18 @@ class Tournament:
 
     Attributes:
         game: P[i, j], the mean over prompts of the probability that i's answer beats j's, with the players' names.
-        standard_error: of P, ``[n, n]``, from the spread over prompts.
+        standard_error: of P, ``[n, n]``, from the spread over prompts; NaN where fewer than two were judged.
+        win_rate: ``[n]``, the mean of P[i, j] over the other players j.
+        win_rate_error: its standard error ``[n]``, from the spread over prompts; NaN where a pair has fewer than two.
         judged: how many prompts each entry rests on, ``[n, n]``.
-        curl: the mean over prompts of the share of the logits that no score explains.
+        curl: the mean of the share of the logits that no score explains, over the prompts with three different answers
+            at least, all judged (two have no cycle); NaN where there are none.
     """
 
     game: PreferenceGame
     standard_error: np.ndarray
+    win_rate: np.ndarray
+    win_rate_error: np.ndarray
     judged: np.ndarray
     curl: float
 
@@ -66,11 +71,12 @@ def tournament(
         asked = [(k, own) for k, own in zip(part, there, strict=True) if own]
         candidates = [[str(answers[players[i]][k]) for i in own] for k, own in asked]
         results = preference_matrices(oracle, [prompts[k] for k, _ in asked], candidates, cache=cache)
-        for (_, own), result in zip(asked, results, strict=True):
+        for (_, own), texts, result in zip(asked, candidates, results, strict=True):
             table = np.full((len(players), len(players)), np.nan)
             table[np.ix_(own, own)] = result.P
             tables.append(table)
-            curls.append(result.meta["curl"])
+            if len(set(texts)) >= 3 and not np.isnan(result.meta["curl"]):
+                curls.append(result.meta["curl"])
         if progress is not None:
             progress(len(part))
     P = np.array(tables).reshape(-1, len(players), len(players))
@@ -83,9 +89,22 @@ def tournament(
     lower = np.tril_indices(len(players), -1)
     mean[lower] = 1 - mean.T[lower]
     deviation = np.nan_to_num(P - mean)
-    error = np.sqrt((deviation**2).sum(0) / np.maximum(judged - 1, 1) / judged)
-    curls = [value for value in curls if not np.isnan(value)]
-    return Tournament(PreferenceGame(mean, labels=players), error, judged, float(np.mean(curls)) if curls else np.nan)
+    others = ~np.eye(len(players), dtype=bool)
+    # by how much each prompt moves the mean over the others: what a player's answer moves in all its pairs is added up
+    moves = (deviation / judged * others).sum(2) / (len(players) - 1)
+    count = (~np.isnan(P) & others).any(2).sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt((deviation**2).sum(0) / (judged - 1) / judged)
+        rate_error = np.sqrt((moves**2).sum(0) * count / (count - 1))
+    rate_error[np.where(others, judged, 2).min(1) < 2] = np.nan
+    return Tournament(
+        PreferenceGame(mean, labels=players),
+        error,
+        mean.mean(1, where=others),
+        rate_error,
+        judged,
+        float(np.mean(curls)) if curls else np.nan,
+    )
 
 
 def read_answers(folder: str | Path) -> dict[str, list[str | None]]:
@@ -96,13 +115,19 @@ def read_answers(folder: str | Path) -> dict[str, list[str | None]]:
 
     Raises:
         FileNotFoundError: if it is no folder or holds no such file.
-        ValueError: if a file cannot be read, or an entry has no answer.
+        ValueError: if a file cannot be read, an entry has no answer, or a player has two files.
     """
     folder = Path(folder)
     files = sorted(file for file in folder.glob("*") if file.name.removesuffix(".gz").endswith((".json", ".jsonl")))
     if not files:
         raise FileNotFoundError(f"{folder} holds no answers; expected one .json or .jsonl file a player (or .gz)")
-    return {_player(file): [_answer(row, file, k) for k, row in enumerate(rows(file), 1)] for file in files}
+    answers: dict[str, list[str | None]] = {}
+    for file in files:
+        if _player(file) in answers:
+            both = " and ".join(other.name for other in files if _player(other) == _player(file))
+            raise ValueError(f"{folder} holds {both}: two files for {_player(file)}; expected one a player")
+        answers[_player(file)] = [_answer(row, file, k) for k, row in enumerate(rows(file), 1)]
+    return answers
 
 
 def read_texts(source: str | Path) -> list[str]:

@@ -21,6 +21,7 @@ from nashward.llm import oracles, pocket
 from nashward.llm.folder import read_shard
 from nashward.llm.pocket import styles
 from nashward.llm.selfplay import metrics
+from nashward.llm.tournament import tournament
 
 from .conftest import ROOT
 from .llm import tiny
@@ -385,6 +386,32 @@ def test_fit_oracle_then_judge_a_leaderboard_with_it(capsys: pytest.CaptureFixtu
     assert P["steps"][where["direct"]] > 0.55
     assert main([*board, "--limit", "5", "--oracle", "nashward.llm.oracles:Length"]) == 0
     assert "judged by length" in capsys.readouterr().out
+
+
+def test_a_leaderboard_says_how_sure_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rule = ["--oracle", "nashward.llm.oracles:Length"]
+    answers: dict[str, list[str | None]] = {"m1": ["a", "bbbb", "c"], "m2": ["aa", "b", "c"], "m3": ["aaa", None, "cc"]}
+    (tmp_path / "answers").mkdir()
+    for name, texts in answers.items():
+        (tmp_path / "answers" / f"{name}.json").write_text(json.dumps(texts))
+    (tmp_path / "p.txt").write_text("one\ntwo\nthree\n")
+    board = ["leaderboard", str(tmp_path / "answers"), "--prompts", str(tmp_path / "p.txt"), *rule]
+    assert main(board) == 0
+    out = capsys.readouterr().out
+    assert "each pair was judged on at least 2 of 3 prompts" in out
+    found = {name: re.search(rf"^{name} +(\S+) ± (\S+) +", out, re.MULTILINE) for name in answers}
+    result = tournament(oracles.Length(), ["one", "two", "three"], answers)
+    for k, name in enumerate(answers):
+        match = found[name]
+        assert match is not None
+        assert float(match[1]) == pytest.approx(result.win_rate[k], abs=6e-4)
+        assert float(match[2]) == pytest.approx(result.win_rate_error[k], abs=6e-4)
+    assert main([*board, "--limit", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "judged on at least" not in out
+    assert re.search(r"^m3 +0\.\d+ ± \? +1\.000$", out, re.MULTILINE)  # one prompt has no spread
+    (tmp_path / "answers" / "m3.jsonl").write_text('"x"\n' * 3)
+    assert "two files for m3" in _refused(capsys, *board)
 
 
 def test_wrong_input_to_the_commands_of_oracles(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

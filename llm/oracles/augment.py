@@ -15,17 +15,17 @@ CLEAR = 0.25  # a verdict this far from 1/2 says which of the two is the winner
 
 
 def near_duplicates(votes: Sequence[Vote], count: int, rng: np.random.Generator) -> list[Vote]:
-    """A response against itself with a change that means nothing: a tie."""
+    """A response against itself with a change that means nothing: a tie, which counts as much as its vote."""
     extra = []
     for vote in _drawn(votes, count, rng):
         text = vote.a if rng.random() < 0.5 else vote.b
-        extra.append(Vote(vote.prompt, text, nearly(text, rng), wins=0.5, n=1.0))
+        extra.append(Vote(vote.prompt, text, nearly(text, rng), wins=vote.n / 2, n=vote.n, weight=vote.weight))
     return extra
 
 
 def length_matched(votes: Sequence[Vote], count: int, rng: np.random.Generator) -> list[Vote]:
     """Labelled pairs of nearly the same length once more: among them length is no cue."""
-    return [replace(vote, voter=None) for vote in _drawn([vote for vote in votes if _close(vote)], count, rng)]
+    return _drawn([vote for vote in votes if _close(vote)], count, rng)
 
 
 def style_swapped(votes: Sequence[Vote], count: int, rng: np.random.Generator) -> list[Vote]:
@@ -34,7 +34,7 @@ def style_swapped(votes: Sequence[Vote], count: int, rng: np.random.Generator) -
     extra = []
     for vote in _drawn(clear, count, rng):
         a, b = (plain, decorated) if vote.wins / vote.n > 0.5 else (decorated, plain)
-        extra.append(replace(vote, a=a(vote.a), b=b(vote.b), voter=None))
+        extra.append(replace(vote, a=a(vote.a), b=b(vote.b)))
     return extra
 
 

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from .cache import Cache
-from .matrices import _check_texts, preference_matrices
+from .matrices import check_texts, preference_matrices
 from .protocol import PreferenceOracle
 
 Rule = Literal["mean-win-rate", "copeland", "knock-out"]
@@ -145,7 +145,7 @@ def _play(
     cache: Cache | str | Path | None,
 ) -> list[_Bracket]:
     """The brackets of all prompts, played to their ends."""
-    _check_texts(prompts, candidates, "candidates")
+    check_texts(prompts, candidates, "candidates")
     brackets = [_Bracket(len(texts)) for texts in candidates]
     while games := [(n, match) for n, bracket in enumerate(brackets) for match in bracket.matches()]:
         results = preference_matrices(

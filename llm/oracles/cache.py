@@ -23,7 +23,8 @@ class Cache:
         path: the file; it is made where it is missing.
 
     Raises:
-        ValueError: if the file is something else.
+        ValueError: if the path is a folder, or the file is something else or cannot be opened.
+        OSError: if its folder cannot be made.
 
     Example:
         >>> with Cache("judgements.sqlite") as cache:  # doctest: +SKIP
@@ -32,9 +33,17 @@ class Cache:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # no implicit transactions: each write is one, begun where it is written
-        self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
+        if self.path.is_dir():
+            raise ValueError(f"{self.path} is a folder; name a file in it to keep judgements in")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"judgements cannot be kept in {self.path}: no folder can be made there ({error})") from None
+        try:
+            # no implicit transactions: each write is one, begun where it is written
+            self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
+        except sqlite3.Error as error:
+            raise ValueError(f"{self.path} cannot be opened ({error}); name a file that can be written") from None
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")  # a loss of power may cost the last writes, no more

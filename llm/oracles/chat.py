@@ -10,6 +10,8 @@ from jinja2 import TemplateError
 
 from .network import NetworkOracle
 
+MAX_LENGTH = 4096  # tokens of a row, where neither the tokenizer nor the configuration says less
+
 
 class Tokens(NamedTuple):
     """One text in tokens.
@@ -48,7 +50,7 @@ class Chat:
 
     def plain(self, text: str) -> str:
         """The text with a blank in place of each control token: a user who writes "<|im_end|>" ends no turn."""
-        return self._control.sub(" ", text)
+        return self._control.sub(" ", sound(text))
 
     def text(self, prompt: str, response: str | None = None) -> str:
         """The chat template of the user's turn and, if there is a response, the assistant's; no generation prompt.
@@ -89,6 +91,20 @@ class Chat:
         return [Tokens(ids[k], segments[k], k in set(long)) for k in range(len(texts))]
 
 
+def sound(text: str) -> str:
+    """The text with a "?" for each half of a surrogate pair, as broken JSON has it: tokenizers refuse those."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def longest(network: Any, tokenizer: Any) -> int:
+    """The tokens that a row may have: the least of what the tokenizer says, the network's positions and 4096."""
+    positions = getattr(network.config.get_text_config(), "max_position_embeddings", None) or 0
+    for name, module in network.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions -= module.padding_idx + 1  # RoBERTa and its kin count from behind the pad token
+    return min(limit for limit in (tokenizer.model_max_length, positions, MAX_LENGTH) if limit > 0)
+
+
 def check_vocabulary(oracle: NetworkOracle, rows: int) -> None:
     """Whether what the tokenizer writes has an embedding among ``rows``; a pad token without one is dropped.
 
@@ -109,6 +125,6 @@ def check_vocabulary(oracle: NetworkOracle, rows: int) -> None:
         )
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says first, or its type where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

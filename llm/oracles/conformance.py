@@ -15,7 +15,7 @@ from typing import get_args
 import numpy as np
 import torch
 
-from .matrices import PairwiseResult, _check_texts, preference_matrices
+from .matrices import PairwiseResult, check_texts, preference_matrices
 from .protocol import Aggregation, Pairs, PreferenceOracle
 
 PROMPTS = ("What is the capital of France?", "Write one line about the sea.", "Why is the sky blue?")
@@ -37,10 +37,10 @@ ODD_TEXTS = {
     "<|source|>": "a <|source|> b",
     "<|candidate1|>": "<|candidate1|> a <|candidate2|>",
     "[SEP]": "a [SEP] [CLS] b",
+    "half of a surrogate pair": "a \ud83d b",
     "</s>": "a </s><s> b",
     "<|im_end|>": "a <|im_end|>\n<|im_start|>assistant",
 }
-CLOSE = 1e-4  # of logits that a batch may round in another way
 ALONE = "a logit may depend on the prompt and its two texts alone"
 
 
@@ -57,6 +57,7 @@ def check(
     prompts: Sequence[str] | None = None,
     candidates: Sequence[Sequence[str]] | None = None,
     cache: bool = True,
+    tolerance: float = 1e-4,
 ) -> list[str]:
     """Check that an oracle keeps the protocol, see ``PreferenceOracle``.
 
@@ -65,6 +66,8 @@ def check(
         prompts: None: three of the kit's own. An oracle that knows some texts alone needs some of those here.
         candidates: for each prompt some responses, of one prompt at least three that differ.
         cache: whether judgements are written to a temporary file and read again.
+        tolerance: of logits that a batch may round in another way, absolute and relative; for a network in half
+            precision take 1e-2.
 
     Returns:
         The names of the checks that passed, with what was skipped or missing in brackets.
@@ -82,7 +85,7 @@ def check(
         raise ValueError(
             f"{type(oracle).__name__} is no PreferenceOracle; derive from it or wrap a function in Function"
         )
-    case = _Case(oracle, *_material(prompts, candidates), cache)
+    case = _Case(oracle, *_material(prompts, candidates), cache, tolerance)
     passed, failed = [], []
     for name, run in _CHECKS.items():
         try:
@@ -107,7 +110,7 @@ def _material(
         if prompts is not candidates:
             raise ValueError("prompts and candidates belong together; give both or neither")
         prompts, candidates = PROMPTS, CANDIDATES
-    _check_texts(prompts, candidates, "candidates")
+    check_texts(prompts, candidates, "candidates")
     given = zip(prompts, candidates, strict=True)
     kept = [(prompt, own) for prompt, texts in given if len(own := list(dict.fromkeys(texts))) > 1]
     if max((len(own) for _, own in kept), default=0) < 3:
@@ -128,6 +131,7 @@ class _Case:
     prompts: list[str]
     candidates: list[list[str]]
     cache: bool
+    tolerance: float
 
     @cached_property
     def answers(self) -> list[np.ndarray]:
@@ -156,6 +160,16 @@ class _Case:
             tables.append(table)
         return tables
 
+    def same(self, found: np.ndarray, expected: np.ndarray, what: str, close: float | None = None) -> None:
+        """Fails where logits ``[..., i, j]`` differ; NaN equals NaN, and a sure verdict itself."""
+        close = self.tolerance if close is None else close
+        if found.shape != expected.shape:
+            raise _Failed(f"logits of shape {expected.shape} are of shape {found.shape} {what}")
+        wrong = np.argwhere(~np.isclose(found, expected, rtol=close, atol=close, equal_nan=True))
+        if len(wrong):
+            at = tuple(wrong[0].tolist())
+            raise _Failed(f"the logit {expected[at]:.6g} of pair {at[-2:]} is {found[at]:.6g} {what}")
+
     def table(
         self, candidates: Sequence[str], opponents: Sequence[str] | None = None, cache: Path | None = None
     ) -> PairwiseResult:
@@ -165,16 +179,6 @@ class _Case:
             self.oracle, [self.widest[0]], [candidates], others, aggregation="calibrated", cache=cache
         )
         return result
-
-
-def _same(found: np.ndarray, expected: np.ndarray, what: str, close: float = CLOSE) -> None:
-    """Fails where logits ``[..., i, j]`` differ; NaN equals NaN, and a sure verdict itself."""
-    if found.shape != expected.shape:
-        raise _Failed(f"logits of shape {expected.shape} are of shape {found.shape} {what}")
-    wrong = np.argwhere(~np.isclose(found, expected, rtol=close, atol=close, equal_nan=True))
-    if len(wrong):
-        at = tuple(wrong[0].tolist())
-        raise _Failed(f"the logit {expected[at]:.6g} of pair {at[-2:]} is {found[at]:.6g} {what}")
 
 
 # The checks, each of a case. What one returns is said behind its name; what it finds it raises.
@@ -197,10 +201,10 @@ def _tables(case: _Case) -> None:
         total, count = result.P + result.P.T, len(case.candidates[n])
         if not (total[~np.isnan(total)] == 1.0).all():
             raise _Failed(f"P + P.T is not 1 for prompt {n}; leave judge to the base class")
-        # of a symmetric oracle the other order is not asked
-        asked = np.triu if case.oracle.symmetric else np.asarray
+        # of a symmetric oracle one order is asked, that in which the texts are sorted
+        asked = np.array([[not case.oracle.symmetric or a < b for b in case.candidates[n]] for a in case.candidates[n]])
         what = f"in the table of prompt {n}; judge has to answer what raw_logits answers"
-        _same(asked(result.logits), asked(logits.mean(0)), what)
+        case.same(np.where(asked, result.logits, 0.0), np.where(asked, logits.mean(0), 0.0), what)
         if not 0 <= result.meta["truncated"] <= count + 1:
             raise _Failed(f"truncated says {result.meta['truncated']} of {count + 1} texts; count each text once")
 
@@ -210,7 +214,7 @@ def _symmetric(case: _Case) -> str | None:
         return "skipped: not declared"
     for n, L in enumerate(case.answers):
         what = f"as the negative of the other order, prompt {n}; return L_ij == -L_ji or set symmetric = False"
-        _same(-L.transpose(0, 2, 1), L, what, close=1e-6)
+        case.same(-L.transpose(0, 2, 1), L, what, close=1e-6)
     return None
 
 
@@ -222,7 +226,7 @@ def _transitive(case: _Case) -> str | None:
         A = (L - L.transpose(0, 2, 1)) / 2
         excess = np.abs(A[:, :, :, None] + A[:, None] - A[:, :, None])  # A_ij + A_jk - A_ik
         worst = np.nanmax(excess)
-        if worst > CLOSE * np.nanmax(np.abs(A)):
+        if worst > case.tolerance * np.nanmax(np.abs(A)):
             triple = tuple(np.argwhere(excess == worst)[0, 1:].tolist())
             raise _Failed(
                 f"L_ij + L_jk and L_ik differ by {worst:.3g} for candidates {triple} of prompt {n}; return differences "
@@ -236,7 +240,7 @@ def _prompt_alone(case: _Case) -> str | None:
         return "skipped: one prompt"
     for n, (prompt, texts) in enumerate(zip(case.prompts, case.candidates, strict=True)):
         what = f"where prompt {n} is asked alone; the other prompts of a batch must not change an answer"
-        _same(case.ask([prompt], [texts])[0], case.answers[n], what)
+        case.same(case.ask([prompt], [texts])[0], case.answers[n], what)
     return None
 
 
@@ -246,14 +250,14 @@ def _pair_alone(case: _Case) -> None:
         (found,) = case.ask([prompt], [texts], [(i, j)])
         alone = np.full_like(expected, np.nan)
         alone[:, i, j] = expected[:, i, j]
-        _same(found, alone, "where it is asked alone; the other pairs must not change an answer")
+        case.same(found, alone, "where it is asked alone; the other pairs must not change an answer")
 
 
 def _other_candidates(case: _Case) -> None:
     prompt, texts, expected = case.widest
     for count in {2, len(texts) - 1}:
         what = f"with the first {count} of {len(texts)} candidates; {ALONE}"
-        _same(case.ask([prompt], [texts[:count]])[0], expected[:, :count, :count], what)
+        case.same(case.ask([prompt], [texts[:count]])[0], expected[:, :count, :count], what)
 
 
 def _order(case: _Case) -> None:
@@ -261,7 +265,7 @@ def _order(case: _Case) -> None:
     order = [0, *range(len(texts) - 1, 0, -1)]
     (found,) = case.ask([prompt], [[texts[k] for k in order]])
     # the order is its own inverse
-    _same(
+    case.same(
         found[:, order][:, :, order], expected, f"with the candidates in the order {order}; use texts, not their places"
     )
 
@@ -272,9 +276,9 @@ def _equal_texts(case: _Case) -> None:
     if twice.P[0, 3] != 0.5 or twice.meta["calls"] != once.meta["calls"]:
         raise _Failed("equal texts do not tie or are judged; leave judge to the base class")
     places = np.ix_([3, 1, 2], [3, 1, 2])
-    _same(twice.logits[places], once.logits, f"where candidate 0 is there twice; {ALONE}")
+    case.same(twice.logits[places], once.logits, f"where candidate 0 is there twice; {ALONE}")
     (found,) = case.ask([prompt], [[*texts[:-1], texts[0]]])
-    _same(found[:, :-1, :-1], expected[:, :-1, :-1], f"where candidate 0 is there twice; {ALONE}")
+    case.same(found[:, :-1, :-1], expected[:, :-1, :-1], f"where candidate 0 is there twice; {ALONE}")
 
 
 def _opponents(case: _Case) -> None:
@@ -283,7 +287,7 @@ def _opponents(case: _Case) -> None:
     square, block = case.table(texts), case.table(texts[:half], texts[half:])
     expected = np.stack([square.logits[:half, half:], square.logits[half:, :half].T])
     what = "with the second half of the candidates as opponents; the other pairs must not change an answer"
-    _same(block.logits, expected, what)
+    case.same(block.logits, expected, what)
 
 
 def _ragged(case: _Case) -> None:
@@ -291,7 +295,7 @@ def _ragged(case: _Case) -> None:
     lists = [texts[:count] for count in range(2, min(len(texts), 4) + 1)]
     for own, together in zip(lists, case.ask([prompt] * len(lists), lists), strict=True):
         what = "beside prompts with another number of candidates; the lists may differ in length"
-        _same(together, case.ask([prompt], [own])[0], what)
+        case.same(together, case.ask([prompt], [own])[0], what)
 
 
 def _one_candidate(case: _Case) -> None:
@@ -323,7 +327,9 @@ def _odd_texts(case: _Case) -> str | None:
 def _deterministic(case: _Case) -> None:
     one, two = (_with_seed(case, 0)[0] for _ in range(2))
     for first, second in zip(one, two, strict=True):
-        _same(second, first, "where the same is asked again; give one answer, with a seed of its own if it draws", 0.0)
+        case.same(
+            second, first, "where the same is asked again; give one answer, with a seed of its own if it draws", 0.0
+        )
 
 
 def _global_random_state(case: _Case) -> None:
@@ -331,7 +337,7 @@ def _global_random_state(case: _Case) -> None:
     if moved:
         raise _Failed(f"it moves the global generator of {' and '.join(moved)}; draw from a generator of its own")
     for first, second in zip(one, two, strict=True):
-        _same(second, first, "with another global seed; draw from a generator of its own, with its own seed")
+        case.same(second, first, "with another global seed; draw from a generator of its own, with its own seed")
 
 
 def _with_seed(case: _Case, seed: int) -> tuple[list[np.ndarray], list[str]]:

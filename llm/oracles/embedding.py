@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .protocol import Pairs, PreferenceOracle
+from .protocol import Pairs, PreferenceOracle, numbers, one_each
 
 
 class EmbeddingOracle(PreferenceOracle):
@@ -21,6 +21,9 @@ class EmbeddingOracle(PreferenceOracle):
     symmetric = True
     temperature: float = 1.0
 
+    def cache_key(self) -> str | None:
+        return self.fingerprint and f"{self.fingerprint}, temperature {float(self.temperature)!r}"
+
     @abstractmethod
     def embed(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """For each prompt the embeddings ``[K, d]`` of its candidates (``[members, K, d]``: ensembles)."""
@@ -30,19 +33,18 @@ class EmbeddingOracle(PreferenceOracle):
     ) -> list[np.ndarray]:
         used = [sorted({k for pair in asked for k in pair}) for asked in pairs]
         texts = [[own[k] for k in places] for own, places in zip(candidates, used, strict=True)]
-        answers = self.embed(prompts, texts)
-        if len(answers) != len(prompts):
-            raise ValueError(f"{self.name} returned embeddings for {len(answers)} prompts; expected {len(prompts)}")
+        answers = one_each(self.embed(prompts, texts), len(prompts), f"{self.name} returned embeddings", "prompts")
         logits = []
         for n, (answer, places, asked) in enumerate(zip(answers, used, pairs, strict=True)):
-            v = np.asarray(answer, dtype=np.float64)
+            v, found = numbers(answer)
             if v.ndim not in (2, 3) or v.shape[-2] != len(places) or v.shape[-1] % 2:
                 raise ValueError(
-                    f"{self.name} returned embeddings of shape {v.shape} for prompt {n}; expected "
+                    f"{self.name} returned embeddings {found} for prompt {n}; expected "
                     f"({len(places)}, d) with an even d"
                 )
             at = np.searchsorted(places, np.array(asked, dtype=int).reshape(-1, 2))
-            logits.append(skew_product(v[..., at[:, 0], :], v[..., at[:, 1], :]) / self.temperature)
+            with np.errstate(invalid="ignore"):  # what infinite embeddings leave undefined is missing
+                logits.append(skew_product(v[..., at[:, 0], :], v[..., at[:, 1], :]) / self.temperature)
         return logits
 
 

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from ..folder import whole_folder, write_json
 from . import checkpoint
 from .fit_task import FitSettings, FitTask, fold_key
-from .fresh import fresh
+from .fresh import check_kind, fresh
 from .network import NetworkOracle
 from .voters import Reliability
-from .votes import Vote
+from .votes import Vote, read_votes
 
 Kind = Literal["pairrm", "gpm", "bt"]
 REPORT = "fit.json"
@@ -76,7 +76,8 @@ def fit_oracle(
         base: a folder or hub id: for "pairrm" an encoder or a PairRM, for "gpm" a causal language model or a GPM, for
             "bt" a model for sequence classification or what one can be made from; or an oracle that is already loaded.
         kind: "pairrm" reads both responses together; "gpm" embeds each (cycles can be held); "bt" gives each a reward.
-        out: a folder that is not there yet, or is empty.
+        out: a folder that is not there yet, or is empty. If somebody fills it during the fit, the oracle goes into one
+            beside it: see ``OracleFit.folder``.
         settings: None: ``FitSettings()``.
         device: None: "cuda" where there is one, else "cpu".
         progress: show bars.
@@ -85,8 +86,11 @@ def fit_oracle(
         ValueError: if there are no votes, fewer than two prompts, or the folder holds something.
     """
     settings = settings or FitSettings()
+    votes = list(votes)
+    votes = read_votes(votes) if votes else votes
     out = check_fit(votes, kind, out)
     if isinstance(base, NetworkOracle):
+        check_kind(base, kind)
         oracle = copy.copy(base)
         oracle.model = copy.deepcopy(base.model)
     else:
@@ -95,8 +99,10 @@ def fit_oracle(
     with torch.random.fork_rng(devices=[oracle.device] if oracle.device.type == "cuda" else []):
         task = FitTask(oracle, votes, settings, progress)
         results = task.cross_validate()
-        if settings.weigh_voters and task.voters(results):
-            task.weigh({name: found.weight for name, found in task.voters(results).items()})
+        weights = {name: found.weight for name, found in task.voters(results).items()}
+        # where nobody's votes can be told from chance there is nothing to weigh by
+        if settings.weigh_voters and any(weights.values()):
+            task.weigh(weights)
             results = task.cross_validate()
         best = [fold.epoch for fold in results]
         member = task.train(range(len(task.examples)), (), round(float(np.median(best))), "all").member
@@ -107,6 +113,7 @@ def fit_oracle(
         # the model moved under the folds' changes, which are measured from where it started
         members = [_rebased(member, other) for other in members]
     summary = task.summary(results)
+    out = free_folder(out)
     if settings.half:
         oracle.model.half()
         members = [{name: value.half() for name, value in tensors.items()} for tensors in members]
@@ -141,12 +148,22 @@ def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:
     out = Path(out).expanduser()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ValueError(f"{out} holds something already; name a new folder for the oracle")
-    prompts = {fold_key(vote.prompt) for vote in votes}
+    prompts = {fold_key(vote.prompt) for vote in votes if vote.weight > 0}
     if len(prompts) < 2:
         raise ValueError(
-            f"{len(votes)} votes on {len(prompts)} prompts; a fit needs at least 2 prompts to hold some out"
+            f"{len(votes)} votes on {len(prompts)} prompts that weigh anything; a fit needs at least 2 prompts to hold "
+            "some out"
         )
+    out.parent.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def free_folder(folder: Path) -> Path:
+    """The folder, or where somebody has filled it meanwhile one beside it."""
+    chosen, number = folder, 2
+    while chosen.exists() and (chosen.is_file() or any(chosen.iterdir())):
+        chosen, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return chosen
 
 
 def _rebased(final: checkpoint.Member, other: checkpoint.Member) -> checkpoint.Member:

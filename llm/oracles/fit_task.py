@@ -68,9 +68,11 @@ class FitSettings:
     def __post_init__(self) -> None:
         if self.train not in get_args(Train):
             raise ValueError(f"train is {self.train!r}; expected one of {', '.join(get_args(Train))}")
-        for name, least in (("folds", 2), ("epochs", 1), ("patience", 1), ("batch", 1), ("rank", 1), ("dimensions", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        least = {"folds": 2, "epochs": 1, "patience": 1, "batch": 1, "rank": 1, "dimensions": 2, "seed": 0}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < bound:
+                raise ValueError(f"{name} is {value}; expected a whole number, at least {bound}")
         for name in ("weight_decay", "warmup", "near_duplicates", "length_matched", "style_swapped"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
@@ -103,6 +105,7 @@ class _Example:
     weight: float
     vote: int
     prompt: str
+    voter: str | None
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class _Trained:
     member: checkpoint.Member
     epoch: int
     held: np.ndarray  # votes that were held out
-    predicted: np.ndarray  # their log-odds
+    history: list[np.ndarray]  # their log-odds after each epoch
 
 
 class FitTask:
@@ -161,7 +164,7 @@ class FitTask:
                     self._places[row] = len(self.rows)
                     self.rows.append(row)
                 places.append(self._places[row])
-            self.examples.append(_Example(tuple(places), target, weight / len(orders), number, vote.prompt))
+            self.examples.append(_Example(tuple(places), target, weight / len(orders), number, vote.prompt, vote.voter))
 
     def _trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained in place: the head, or all; a LoRA's own are apart."""
@@ -198,8 +201,7 @@ class FitTask:
         yield from by_length(places, self.lengths.__getitem__, self.oracle.token_budget)
 
     def _weight(self, example: _Example) -> float:
-        voter = self.votes[example.vote].voter if example.vote >= 0 else None
-        return example.weight * self.voter_weights.get(voter or "", 1.0)
+        return example.weight * self.voter_weights.get(example.voter or "", 1.0)
 
     def weigh(self, weights: dict[str, float]) -> None:
         self.voter_weights = weights
@@ -218,7 +220,8 @@ class FitTask:
         if not len(usable):
             raise ValueError("every vote that could be trained on has weight 0")
         steps = math.ceil(len(usable) / settings.batch) * settings.epochs
-        best: tuple[float, int, checkpoint.Member, np.ndarray] | None = None
+        best: tuple[float, int, checkpoint.Member] | None = None
+        history: list[np.ndarray] = []
         with (
             self._tuned() as (parameters, member),
             tqdm(
@@ -241,18 +244,22 @@ class FitTask:
                 bar.update()
                 if not held:
                     continue
-                predicted = self._predict(held)
-                loss = self._loss(held, predicted)
+                history.append(self._predict(held))
+                loss = self._loss(held, history[-1])
+                if not math.isfinite(loss):
+                    raise ValueError(
+                        f"the held-out log-loss is {loss} after epoch {epoch}: the base's weights are damaged, the "
+                        f"learning rate of {self.rate:g} is too high, or a vote counts too much (n is at most "
+                        f"{max(vote.n for vote in self.votes):g})"
+                    )
                 bar.set_postfix(log_loss=f"{loss:.4f}")
                 if best is None or loss < best[0]:
-                    best = (loss, epoch, {key: value.clone() for key, value in member().items()}, predicted)
+                    best = (loss, epoch, {key: value.clone() for key, value in member().items()})
                 elif epoch - best[1] >= settings.patience:
                     break
             if best is None:
-                return _Trained(
-                    {k: v.clone() for k, v in member().items()}, epochs or settings.epochs, np.array([]), np.array([])
-                )
-        return _Trained(best[2], best[1], np.array(held), best[3])
+                best = (math.nan, epochs or settings.epochs, {k: v.clone() for k, v in member().items()})
+        return _Trained(best[2], best[1], np.array(held, dtype=int), history)
 
     def _step(
         self, batch: list[int], mean: float, optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor]
@@ -336,18 +343,28 @@ class FitTask:
         return results
 
     def held_out(self, results: Sequence[_Trained]) -> np.ndarray:
-        """The held-out log-odds of all votes, ``[votes]``."""
+        """The held-out log-odds of all votes, ``[votes]``.
+
+        A fold's are those of the epoch that was the best, in the median, for the other folds: what a fold's own best
+        epoch predicts is better than it would be on new prompts, as the epoch was chosen on them.
+        """
         predicted = np.zeros(len(self.votes))
-        for result in results:
-            predicted[result.held] = result.predicted
+        for k, result in enumerate(results):
+            others = round(float(np.median([other.epoch for i, other in enumerate(results) if i != k])))
+            predicted[result.held] = result.history[min(others, len(result.history)) - 1]
         return predicted
 
-    def voters(self, results: Sequence[_Trained]) -> dict[str, Reliability]:
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Wins and comparisons of each vote, as much as they weigh, ``[votes]``."""
+        weight = np.array([vote.weight for vote in self.votes])
         wins, n = (np.array([getattr(vote, name) for vote in self.votes]) for name in ("wins", "n"))
-        return reliabilities([vote.voter for vote in self.votes], self.held_out(results), wins, n)
+        return weight * wins, weight * n
+
+    def voters(self, results: Sequence[_Trained]) -> dict[str, Reliability]:
+        return reliabilities([vote.voter for vote in self.votes], self.held_out(results), *self.counts())
 
     def summary(self, results: Sequence[_Trained]) -> dict[str, Any]:
-        wins, n = (np.array([getattr(vote, name) for vote in self.votes]) for name in ("wins", "n"))
+        wins, n = self.counts()
         predicted = self.held_out(results)
         each = _cross_entropy(predicted, wins, n)
         mean = float(each.sum() / n.sum())
@@ -381,7 +398,8 @@ class FitTask:
 
 def _cross_entropy(logits: np.ndarray, wins: np.ndarray, n: np.ndarray) -> np.ndarray:
     """- wins log sigmoid(logit) - (n - wins) log sigmoid(-logit), nats, ``[votes]``."""
-    return wins * np.logaddexp(0.0, -logits) + (n - wins) * np.logaddexp(0.0, logits)
+    with np.errstate(invalid="ignore", over="ignore"):  # a fit that diverged is told by who asks
+        return wins * np.logaddexp(0.0, -logits) + (n - wins) * np.logaddexp(0.0, logits)
 
 
 def _schedule(step: int, steps: int, warmup: float) -> float:

@@ -19,7 +19,7 @@ from torch.nn.functional import linear, normalize
 from transformers import AutoConfig, AutoModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from .chat import Chat, check_vocabulary, first_line
+from .chat import Chat, check_vocabulary, first_line, longest
 from .checkpoint import (
     Member,
     load_state,
@@ -36,7 +36,6 @@ from .network import Key, NetworkOracle, Row, freeze, target_device
 VALUE_HEAD, PROMPT_HEAD = "value_head.weight", "prompt_head.weight"
 EXPECTED = f"a GPM, a causal language model with {VALUE_HEAD} in place of its head"
 TEMPERATURE = 0.1  # of the published training and inference
-MAX_LENGTH = 4096
 _UNUSED = ("lm_head.", "embed_out.")  # the head of the language model that it was
 
 
@@ -132,7 +131,8 @@ class GPM(NetworkOracle):
         model: base model and heads, in evaluation mode, on its device.
         tokenizer: its fast tokenizer, with a chat template and an EOS token.
         name, token_budget, members: see ``NetworkOracle``.
-        max_length: tokens of a row.
+        max_length: tokens of a row. None: the least of what the tokenizer says, what the network has positions for and
+            4096, that of the published inference.
 
     Example:
         >>> oracle = GPM.from_pretrained("general-preference/GPM-Gemma-2B")  # doctest: +SKIP
@@ -148,12 +148,13 @@ class GPM(NetworkOracle):
         *,
         name: str = "GPM",
         token_budget: int | None = None,
-        max_length: int = MAX_LENGTH,
+        max_length: int | None = None,
         members: Sequence[Member] = (),
     ) -> None:
-        _check_tokenizer(tokenizer, name)
+        check_tokenizer(tokenizer, name)
         super().__init__(model, tokenizer, name=name, token_budget=token_budget, members=members)
-        self._chat = Chat(tokenizer, name=name, max_length=max_length)
+        self.max_length = longest(model.backbone, tokenizer) if max_length is None else max_length
+        self._chat = Chat(tokenizer, name=name, max_length=self.max_length)
 
     @classmethod
     def from_pretrained(
@@ -165,7 +166,7 @@ class GPM(NetworkOracle):
         token_budget: int | None = None,
         temperature: float | None = None,
         normalise: bool | None = None,
-        max_length: int = MAX_LENGTH,
+        max_length: int | None = None,
         ensemble: bool = True,
     ) -> GPM:
         """Load a checkpoint from the model hub or from a folder, one file or shards.
@@ -227,7 +228,7 @@ class GPM(NetworkOracle):
     @property
     def settings(self) -> dict[str, Any]:
         own = {"temperature": self.model.temperature, "normalise": self.model.normalise}
-        return {"max_length": self._chat.max_length, **own}
+        return {"max_length": self.max_length, **own}
 
     def encode(self, prompt: str, candidates: Sequence[str]) -> tuple[Encoded, int]:
         """The tokens, and how many of the prompt and the rows of the responses were cut."""
@@ -262,11 +263,12 @@ def _parts(folder: Path, name: str) -> tuple[Any, Any]:
     except Exception as error:  # what a broken configuration raises depends on the key
         raise ValueError(f"{folder / 'config.json'} cannot be read: {first_line(error)}") from None
     tokenizer = read_tokenizer(folder, name)
-    _check_tokenizer(tokenizer, name)
+    check_tokenizer(tokenizer, name)
     return config, tokenizer
 
 
-def _check_tokenizer(tokenizer: Any, name: str) -> None:
+def check_tokenizer(tokenizer: Any, name: str) -> None:
+    """A ValueError says what a GPM lacks in it."""
     if not tokenizer.chat_template:
         raise ValueError(f"the tokenizer of {name} has no chat template; a GPM reads its conversations through one")
     if tokenizer.eos_token_id is None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..prompts import FILE_TYPES
+from .chat import first_line
 from .checkpoint import is_id, read_config, resolve, tensor_names
 from .gpm import GPM
 from .pairrm import PairRM
@@ -18,8 +21,9 @@ from .reward_model import RewardModel
 from .scalar import RewardFunction
 from .vote_table import VoteTable
 
+VOTES = tuple(kind for kind in FILE_TYPES if kind != ".txt")
 ACCEPTED = (
-    "the folder or hub id of a PairRM, a GPM or a reward model, a .jsonl file of votes, module:name, a "
+    f"the folder or hub id of a PairRM, a GPM or a reward model, a file of votes ({', '.join(VOTES)}), module:name, a "
     "PreferenceOracle, an object with judge(prompts, pairs), or reward functions (prompts, completions) -> numbers"
 )
 
@@ -29,13 +33,13 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
 
     Args:
         source: a ``PreferenceOracle``, as it is; a folder or hub id of a checkpoint, told by its configuration (PairRM,
-            GPM, reward model); a ``.jsonl`` file of votes; ``"module:name"``, an object in Python or a class that is
-            made without arguments; an object with ``judge(prompts, pairs)``; a reward function
-            ``(prompts, completions) -> numbers`` as TRL's trainers take it, or a list of them.
+            GPM, reward model); a file of votes, see ``read_votes``; ``"module:name"``, something in Python; an object
+            with ``judge(prompts, pairs)``; a reward function ``(prompts, completions) -> numbers`` as TRL's trainers
+            take it, or a list of them; a class of any of these that is made without arguments.
         device: for checkpoints; None: "cuda" where there is one, else "cpu".
 
     Raises:
-        ValueError: if it is none of these.
+        ValueError: if it is none of these, or a module or a class of one's own raises an error.
         OSError: if a file or checkpoint cannot be found.
     """
     if isinstance(source, str | Path):
@@ -45,8 +49,8 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
         if kind is None:
             return as_oracle(_named(str(source)), device=device)
         return kind.from_pretrained(source, device=device)
-    if isinstance(source, type) and issubclass(source, PreferenceOracle):
-        return source()
+    if isinstance(source, type):
+        return as_oracle(_made(source), device=device)
     if isinstance(source, PreferenceOracle):
         return source
     if callable(getattr(source, "judge", None)):
@@ -57,26 +61,30 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
     raise ValueError(f"{source!r:.80} is no oracle; expected {ACCEPTED}")
 
 
-def check_source(source: Any) -> None:
-    """What can be found wrong with it before a weight is read."""
-    if not isinstance(source, str | Path):
-        as_oracle(source)
-        return
-    kind = _kind(source)
-    if kind is None:
-        as_oracle(_named(str(source)))
-    elif kind is not VoteTable:
-        kind.check(source)
+def check_source(source: Any) -> Any:
+    """What can be found wrong with it before a weight is read: votes are read, and objects of one's own are made.
+
+    Returns:
+        What ``as_oracle`` then takes in place of the source, so that nothing is read or made twice: the oracle, or of a
+        checkpoint its folder or id.
+    """
+    if isinstance(source, str | Path):
+        kind = _kind(source)
+        if kind is not None and kind is not VoteTable:
+            kind.check(source)
+            return source
+    return as_oracle(source)
 
 
 def _kind(source: str | Path) -> Any:
     """The class that reads it; None for a name in Python."""
     path = Path(source).expanduser()
-    if path.name.removesuffix(".gz").endswith(".jsonl"):
+    if path.name.removesuffix(".gz").endswith(VOTES) and not path.is_dir():
         if not path.is_file():
             raise FileNotFoundError(f"there is no file of votes {source}")
         return VoteTable
-    if not path.is_dir() and ":" in str(source) and not isinstance(source, Path):
+    drive = re.match(r"[A-Za-z]:[\\/]", str(source))  # of a path of Windows
+    if not path.is_dir() and ":" in str(source) and not isinstance(source, Path) and not drive:
         return None
     if not path.is_dir() and not is_id(source):
         raise FileNotFoundError(f"no oracle {source}: there is no such folder, and a hub id reads owner/name")
@@ -93,13 +101,26 @@ def _kind(source: str | Path) -> Any:
 def _named(source: str) -> Any:
     """The object of ``module:name``."""
     module, _, name = source.partition(":")
+    expected = "expected module:name, the module in the working directory or installed"
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"{source} is no name in Python ({error}); expected module:name, the module in the working directory or "
-            "installed"
-        ) from None
+        raise ValueError(f"{source} is no name in Python ({first_line(error)}); {expected}") from error
+    except (Exception, SystemExit) as error:  # whatever a module of one's own does when it is imported
+        raise ValueError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}") from error
     return found
+
+
+def _made(kind: type) -> Any:
+    """An object of a class that needs nothing."""
+    try:
+        return kind()
+    except Exception as error:  # whatever a class of one's own does
+        raise ValueError(
+            f"{kind.__name__} cannot be made without arguments: {first_line(error)}; make one in a module of your own "
+            "and name that, or give the object"
+        ) from error

@@ -49,6 +49,15 @@ class _Question:
     pairs: list[tuple[int, int]]  # those, and behind them the other order of each if the oracle needs it
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """The logits of one question's pairs ``[members, pairs]``, how many were cached, how many texts are cut."""
+
+    logits: np.ndarray
+    cached: int
+    truncated: int
+
+
 def preference_matrices(
     oracle: PreferenceOracle,
     prompts: Sequence[str],
@@ -94,25 +103,26 @@ def preference_matrices(
             f"aggregation {aggregation!r} gives each candidate one score among the candidates, which is not defined "
             "against opponents; use 'calibrated'"
         )
-    _check_texts(prompts, candidates, "candidates")
+    check_texts(prompts, candidates, "candidates")
     if opponents is not None:
-        _check_texts(prompts, opponents, "opponents")
+        check_texts(prompts, opponents, "opponents")
     questions = [
         _question(candidates[n], None if opponents is None else opponents[n], oracle.symmetric)
         for n in range(len(prompts))
     ]
-    answers, cached = _ask(oracle, prompts, questions, cache)
+    answers = _ask(oracle, prompts, questions, cache)
     results = []
-    for n, question in enumerate(questions):
-        logits = answers[n]
-        meta = {
-            "order_gap": _order_gap(logits.mean(0), oracle.symmetric),
-            "calls": len(question.pairs) - cached[n],
-            "cached": cached[n],
-            "missing": int(np.isnan(logits.mean(0)).sum()),
-            "truncated": oracle.truncated(prompts[n], question.texts),
-        }
-        results.append(_result(question, logits, meta, opponents is None, aggregation, oracle))
+    with np.errstate(invalid="ignore"):  # inf - inf, of members that are sure of opposite things, is missing
+        for question, answer in zip(questions, answers, strict=True):
+            mean = answer.logits.mean(0)
+            meta = {
+                "order_gap": _order_gap(mean, oracle.symmetric),
+                "calls": len(question.pairs) - answer.cached,
+                "cached": answer.cached,
+                "missing": int(np.isnan(mean).sum()),
+                "truncated": answer.truncated,
+            }
+            results.append(_result(question, answer.logits, meta, opponents is None, aggregation, oracle))
     return results
 
 
@@ -139,14 +149,17 @@ def _question(candidates: Sequence[str], opponents: Sequence[str] | None, symmet
     rows = np.array([index[text] for text in candidates])
     columns = rows if opponents is None else np.array([index[text] for text in opponents])
     one_way = sorted({(min(i, j), max(i, j)) for i in rows.tolist() for j in columns.tolist() if i != j})
+    if symmetric:  # one order is enough, and the cache holds the same one whichever text comes first
+        one_way = [(i, j) if texts[i] < texts[j] else (j, i) for i, j in one_way]
     return _Question(texts, rows, columns, one_way, one_way if symmetric else one_way + [(j, i) for i, j in one_way])
 
 
 def _ask(
     oracle: PreferenceOracle, prompts: Sequence[str], questions: Sequence[_Question], cache: Cache | str | Path | None
-) -> tuple[list[np.ndarray], list[int]]:
-    """For each prompt its logits ``[members, pairs]``, from the cache and then the oracle; how many were cached."""
-    if cache is not None and oracle.fingerprint is None:
+) -> list[_Answer]:
+    """The answer to each prompt's question, from the cache and then the oracle."""
+    identity = oracle.cache_key()
+    if cache is not None and identity is None:
         raise ValueError(
             f"the judgements of {oracle.name} cannot be cached: it has no fingerprint. Set one on its class, a text "
             "that changes whenever its answers may, or judge without a cache"
@@ -154,15 +167,16 @@ def _ask(
     held: Any = nullcontext(cache) if cache is None or isinstance(cache, Cache) else Cache(cache)
     found: list[dict[int, np.ndarray]] = [{} for _ in questions]
     with held as store:
+        # the keys of a question's pairs, and last that of how many of its texts are cut
         keys: list[list[bytes]] = []
-        if store is not None:
-            keys = [
-                store.keys(oracle.fingerprint, prompt, question.texts, question.pairs)
-                for prompt, question in zip(prompts, questions, strict=True)
-            ]
+        known: dict[bytes, np.ndarray] = {}
+        if store is not None and identity is not None:
+            for prompt, question in zip(prompts, questions, strict=True):
+                cut = Cache.keys(f"truncated {identity}", prompt, ["\0".join(sorted(question.texts))], [(0, 0)])
+                keys.append([*Cache.keys(identity, prompt, question.texts, question.pairs), *cut])
             known = store.get([key for own in keys for key in own])
             for own, row in zip(keys, found, strict=True):
-                row.update({k: known[key] for k, key in enumerate(own) if key in known})
+                row.update({k: known[key] for k, key in enumerate(own[:-1]) if key in known})
         cached = [len(row) for row in found]
         places = [[k for k in range(len(q.pairs)) if k not in row] for q, row in zip(questions, found, strict=True)]
         asked = [n for n, left in enumerate(places) if left]
@@ -182,6 +196,17 @@ def _ask(
                         fresh[keys[n][place]] = values
                 if store is not None:
                     store.put(fresh)
+        cuts: list[int] = []
+        counted: dict[bytes, np.ndarray] = {}
+        for n, (prompt, question) in enumerate(zip(prompts, questions, strict=True)):
+            if store is not None and keys[n][-1] in known:
+                cuts.append(int(known[keys[n][-1]][0]))
+                continue
+            cuts.append(oracle.truncated(prompt, question.texts))
+            if store is not None:
+                counted[keys[n][-1]] = np.array([float(cuts[n])])
+        if store is not None:
+            store.put(counted)
     for n, (question, row) in enumerate(zip(questions, found, strict=True)):
         if len(row) != len(question.pairs):
             lost = len(question.pairs) - len(row)
@@ -191,8 +216,8 @@ def _ask(
                 f"{oracle.name} answered prompt {n} with a changing number of members: an ensemble that changed needs "
                 "another fingerprint"
             )
-    empty = np.zeros((1, 0))
-    return [np.stack([row[k] for k in range(len(row))], 1) if row else empty for row in found], cached
+    tables = [np.stack([row[k] for k in range(len(row))], 1) if row else np.zeros((1, 0)) for row in found]
+    return [_Answer(*answer) for answer in zip(tables, cached, cuts, strict=True)]
 
 
 def _result(
@@ -221,7 +246,9 @@ def _tables(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The members' mean raw logits ``[size, size]`` and each member's average of the two orders, a skew table."""
     L, A = np.zeros((size, size)), np.zeros((len(logits), size, size))
-    if one_way:
+    if not one_way:
+        return L, A
+    with np.errstate(invalid="ignore"):  # inf - inf among members that are sure of opposite things: missing
         i, j = np.array(one_way).T
         forward, backward = (logits, -logits) if symmetric else np.split(logits, 2, axis=1)
         L[i, j], L[j, i] = forward.mean(0), backward.mean(0)
@@ -240,12 +267,25 @@ def _win_probability(A: np.ndarray, same: np.ndarray, aggregation: Aggregation, 
                 f"aggregation {aggregation!r} averages logits, but {name} is sure of some (infinite logits); use "
                 "'calibrated'"
             )
-        score = A.mean(axis=1) * (2.0 if aggregation == "sppo-official" else 1.0)
-        A = score[:, None] - score
+        A = np.where(np.isnan(A), np.nan, (2.0 if aggregation == "sppo-official" else 1.0) * _gradient(A))
     # the larger of the two is computed and the other is its complement in floating point: 1 - p is exact for
     # p in [1/2, 1], so P + P.T == 1 holds exactly and a permutation of the candidates only permutes P
     larger = 1.0 / (1.0 + np.exp(-np.abs(A)))
     return np.where(same, 0.5, np.where(A >= 0, larger, 1.0 - larger))
+
+
+def _gradient(A: np.ndarray) -> np.ndarray:
+    """s_i - s_j with the scores s that explain A ``[K, K]`` best: least squares over the pairs that were judged.
+
+    Where all were, s_i is the mean of A_ij over j.
+    """
+    judged = ~np.isnan(A)
+    if judged.all():
+        score = A.mean(axis=1)
+    else:
+        laplacian = np.diag(judged.sum(1)) - judged.astype(float)
+        score = np.linalg.pinv(laplacian) @ np.nan_to_num(A).sum(axis=1)
+    return score[:, None] - score
 
 
 def _order_gap(logits: np.ndarray, symmetric: bool) -> float:
@@ -259,7 +299,7 @@ def _order_gap(logits: np.ndarray, symmetric: bool) -> float:
     return float(gaps[~np.isnan(gaps)].mean()) if not np.isnan(gaps).all() else float("nan")
 
 
-def _check_texts(prompts: Sequence[str], responses: Sequence[Sequence[str]], what: str) -> None:
+def check_texts(prompts: Sequence[str], responses: Sequence[Sequence[str]], what: str) -> None:
     if isinstance(prompts, str) or isinstance(responses, str):
         raise ValueError(f"prompts and {what} have to be lists, one entry a prompt; a single string was given")
     if len(prompts) != len(responses):

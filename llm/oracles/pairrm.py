@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
+from .chat import first_line, sound
 from .checkpoint import (
     SAFE,
     Member,
@@ -38,7 +39,6 @@ SOURCE, CANDIDATE_1, CANDIDATE_2, CANDIDATE = MARKERS
 # where PairRM-hf's config.json has their ids
 PREFIX_KEYS = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id", "cand_prefix_id")
 PROMPT_FORMATS = ("raw", "conversation")
-EMBEDDINGS = "pretrained_model.embeddings.word_embeddings.weight"
 EXPECTED = 'a PairRM (its config.json has ranker_type "pairranker" or source_prefix_id)'
 # of the published model; a checkpoint's own config.json has precedence
 SOURCE_MAXLENGTH, CANDIDATE_MAXLENGTH = 1224, 412
@@ -167,12 +167,12 @@ class PairRM(NetworkOracle):
                     f"{folder}: config.json has {key} {settings[key]} but its tokenizer gives {marker} the id {found}; "
                     "they are not of one checkpoint"
                 )
-        state = read_weights(folder)
-        if EMBEDDINGS not in state:
+        state, embeddings = read_weights(folder), f"pretrained_model.{_embeddings(config, folder)}"
+        if embeddings not in state:
             raise ValueError(
-                f"the weights in {folder} lack {EMBEDDINGS}; found {names(state)}: they are not a PairRM's"
+                f"the weights in {folder} lack {embeddings}; found {names(state)}: they are not a PairRM's"
             )
-        rows = state[EMBEDDINGS]
+        rows = state[embeddings]
         if len(rows) < len(tokenizer):
             raise ValueError(
                 f"{id_or_folder} embeds {len(rows)} tokens but its tokenizer from {base} has {len(tokenizer)}, markers "
@@ -258,7 +258,7 @@ class PairRM(NetworkOracle):
 
     def _neutralise(self, text: str) -> str:
         """The text without [SEP], as in llm-blender, and without the markers, which make llm-blender fail."""
-        return neutralise(text, self.tokenizer.sep_token)
+        return neutralise(sound(text), self.tokenizer.sep_token)
 
 
 def neutralise(text: str, separator: str) -> str:
@@ -268,12 +268,17 @@ def neutralise(text: str, separator: str) -> str:
     return text
 
 
+def is_pairrm(settings: dict[str, Any]) -> bool:
+    """Whether a config.json is a PairRM's, in either layout."""
+    return settings.get("ranker_type") == "pairranker" or PREFIX_KEYS[0] in settings
+
+
 def _settings(folder: Path) -> dict[str, Any]:
     """config.json of a PairRM in either layout; a ValueError says what the folder holds instead."""
     settings = read_config(folder, EXPECTED)
     if settings.get("ranker_type") == "pairranker" and settings.get("model_name"):
         return settings
-    if "source_prefix_id" in settings:
+    if PREFIX_KEYS[0] in settings:
         settings.pop("model_name", None)
         return settings
     found = ", ".join(settings.get("architectures") or [settings.get("model_type") or "no model"])
@@ -282,6 +287,17 @@ def _settings(folder: Path) -> dict[str, Any]:
             f"{folder} is a causal language model ({found}), not a PairRM: --policy and --oracle may be swapped"
         )
     raise ValueError(f"{folder} is {found}; expected {EXPECTED}")
+
+
+def _embeddings(config: Any, folder: Path) -> str:
+    """The name of an encoder's table of token embeddings, which differs from one architecture to the next."""
+    try:
+        with torch.device("meta"):
+            encoder = AutoModel.from_config(config)
+    except Exception as error:  # what a broken configuration raises depends on the key
+        raise ValueError(f"{folder / 'config.json'} cannot be read as an encoder's: {first_line(error)}") from None
+    table = encoder.get_input_embeddings().weight
+    return next(name for name, parameter in encoder.named_parameters() if parameter is table)
 
 
 def _base(folder: Path, settings: dict[str, Any], name: str) -> tuple[Any, Any, str]:

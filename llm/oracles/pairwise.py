@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from .protocol import Pairs, PreferenceOracle
+from .protocol import Pairs, PreferenceOracle, one_each, plain
 
 
 class Function(PreferenceOracle):
@@ -46,7 +46,10 @@ class Function(PreferenceOracle):
     ) -> list[np.ndarray]:
         answers = []
         for prompt, texts, asked in zip(prompts, candidates, pairs, strict=True):
-            given = [self.function(prompt, texts[i], texts[j]) for i, j in asked]
+            given = [plain(self.function(prompt, texts[i], texts[j])) for i, j in asked]
+            for p in given:
+                if not isinstance(p, Real | None):
+                    raise ValueError(f"{self.name} gave {p!r:.60}; expected a probability in [0, 1], or None")
             answers.append(log_odds([float("nan") if p is None else float(p) for p in given], self.name))
         return answers
 
@@ -55,8 +58,9 @@ class Judge(PreferenceOracle):
     """An object with ``judge(prompts, pairs)``, as TRL's pairwise judges had it, as an oracle.
 
     ``pairs`` are lists of two texts. An answer that is an integer (or a bool) is the index of the winner: 0, the first,
-    or 1; -1 or anything else means that there is no verdict, and the judgement is missing. A float is P(first beats
-    second). Both orders are asked here: a ``shuffle_order`` that the method has is switched off.
+    or 1; -1 or another number means that there is no verdict, as None does, and the judgement is missing. A float is
+    P(first beats second). Tensors and arrays are read by their type in the same way. Both orders are asked here: a
+    ``shuffle_order`` that the method has is switched off.
 
     Args:
         judge: the object.
@@ -81,20 +85,25 @@ class Judge(PreferenceOracle):
             for prompt, texts, own in zip(prompts, candidates, pairs, strict=True)
             for i, j in own
         ]
-        given = list(self.wrapped.judge([prompt for prompt, _ in asked], [pair for _, pair in asked], **self._settings))
-        if len(given) != len(asked):
-            raise ValueError(f"{self.name} gave {len(given)} verdicts on {len(asked)} pairs; expected one each")
-        logits = log_odds([_verdict(answer) for answer in given], self.name)
+        verdicts = self.wrapped.judge([prompt for prompt, _ in asked], [pair for _, pair in asked], **self._settings)
+        given = one_each(verdicts, len(asked), f"{self.name} gave verdicts", "pairs")
+        logits = log_odds([_verdict(answer, self.name) for answer in given], self.name)
         return np.split(logits, np.cumsum([len(own) for own in pairs])[:-1])
 
 
-def _verdict(answer: Any) -> float:
+def _verdict(answer: Any, name: str) -> float:
     """P(first beats second) of one answer of a judge; NaN where it gave none."""
+    answer = plain(answer)
     if answer is None:
         return float("nan")
-    if isinstance(answer, Integral | bool | np.bool_):
+    if isinstance(answer, Integral):
         return {0: 1.0, 1: 0.0}.get(int(answer), float("nan"))
-    return float(answer)
+    if isinstance(answer, Real):
+        return float(answer)
+    raise ValueError(
+        f"{name} gave the verdict {answer!r:.60}; expected 0 or 1, which of the two texts wins, or a float, the "
+        "probability that the first does, or None"
+    )
 
 
 def log_odds(probabilities: Sequence[float], name: str) -> np.ndarray:

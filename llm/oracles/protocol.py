@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,6 +30,10 @@ class PreferenceOracle(ABC):
     transitive: bool = False
     aggregation: Aggregation = "calibrated"
     pairs_a_call: int = 1024
+
+    def cache_key(self) -> str | None:
+        """What judgements are kept under: ``fingerprint``, and what a base class knows to change them."""
+        return self.fingerprint
 
     @abstractmethod
     def raw_logits(
@@ -65,22 +69,50 @@ class PreferenceOracle(ABC):
                 count += len(pairs[stop])
                 stop += 1
             part = slice(start, stop)
-            answers = self.raw_logits(prompts[part], candidates[part], pairs[part])
-            if len(answers) != stop - start:
-                raise ValueError(f"{self.name} returned logits for {len(answers)} prompts; expected {stop - start}")
+            given = self.raw_logits(prompts[part], candidates[part], pairs[part])
+            answers = one_each(given, stop - start, f"{self.name} returned logits", "prompts")
             for n, answer in zip(range(start, stop), answers, strict=True):
                 yield [(n, k) for k in range(len(pairs[n]))], self._checked(answer, len(pairs[n]), n)
             start = stop
 
     def _checked(self, answer: object, count: int, n: int) -> np.ndarray:
-        try:
-            logits = np.asarray(answer, dtype=np.float64)
-            found = f"of shape {logits.shape}"
-        except (TypeError, ValueError):
-            logits, found = np.empty(()), f"of type {type(answer).__name__} that are no numbers"
+        logits, found = numbers(answer)
         if logits.ndim not in (1, 2) or logits.shape[-1] != count or logits.shape[0] == 0:
             raise ValueError(
                 f"{self.name} returned logits {found} for prompt {n}; expected ({count},), one logit a pair "
                 f"(from an ensemble (members, {count}))"
             )
         return logits
+
+
+def numbers(answer: Any) -> tuple[np.ndarray, str]:
+    """What somebody's code returned, as float64, NaN where it is None; and what it was, for an error.
+
+    Of tensors the values are taken, wherever they lie and whatever gradient they have. What are no numbers becomes a
+    single NaN, of shape ().
+    """
+    nothing = np.full((), np.nan)
+    try:
+        values = [plain(value) for value in answer] if isinstance(answer, list | tuple) else plain(answer)
+        found = nothing if values is None else np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return nothing, f"of type {type(answer).__name__} that are no numbers"
+    return found, "None" if values is None else f"of shape {found.shape}"
+
+
+def plain(value: Any) -> Any:
+    """Python's own numbers in place of a tensor, on whatever device and with whatever gradient, or of an array."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def one_each(answers: Any, count: int, what: str, of: str) -> list[Any]:
+    """What somebody's code returned, as a list; a ValueError unless there are as many as were asked for."""
+    try:
+        listed = list(answers)
+    except TypeError:
+        raise ValueError(
+            f"{what} of type {type(answers).__name__}; expected a list, one for each of {count} {of}"
+        ) from None
+    if len(listed) != count:
+        raise ValueError(f"{what} for {len(listed)} {of}; expected {count}")
+    return listed

@@ -16,12 +16,11 @@ from transformers import AutoConfig, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from ..model import keep_gradients
-from .chat import Chat, check_vocabulary, first_line
+from .chat import Chat, check_vocabulary, first_line, longest
 from .checkpoint import Member, names, read_config, read_members, read_tokenizer, read_weights, resolve, tensor_names
 from .network import Key, NetworkOracle, Row, freeze, target_device
 
 EXPECTED = "a reward model, a sequence classifier with one label (architectures: ...ForSequenceClassification)"
-MAX_LENGTH = 4096  # where neither the tokenizer nor the configuration says less
 
 
 class RewardNetwork(nn.Module):
@@ -116,7 +115,7 @@ class RewardModel(NetworkOracle):
         members: Sequence[Member] = (),
     ) -> None:
         super().__init__(model, tokenizer, name=name, token_budget=token_budget, members=members)
-        self.max_length = _longest(model.network, tokenizer) if max_length is None else max_length
+        self.max_length = longest(model.network, tokenizer) if max_length is None else max_length
         self._chat = Chat(tokenizer, name=name, max_length=self.max_length)
 
     @classmethod
@@ -239,15 +238,6 @@ def _in_batches(config: Any) -> Iterator[None]:
         yield
     finally:
         config.pad_token_id = kept
-
-
-def _longest(network: Any, tokenizer: Any) -> int:
-    """The tokens that a row may have."""
-    positions = getattr(network.config.get_text_config(), "max_position_embeddings", None) or 0
-    for name, module in network.named_modules():
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            positions -= module.padding_idx + 1  # RoBERTa and its kin count from behind the pad token
-    return min(limit for limit in (tokenizer.model_max_length, positions, MAX_LENGTH) if limit > 0)
 
 
 def _parts(folder: Path, name: str) -> tuple[Any, Any, str]:

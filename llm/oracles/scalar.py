@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from .protocol import Pairs, PreferenceOracle
+from .protocol import Pairs, PreferenceOracle, numbers, one_each
 
 RewardFunc = Callable[..., Sequence[float | None]]
+TEXTS = ("prompts", "completions")  # the keywords that a reward function is called with
 
 
 class ScalarOracle(PreferenceOracle):
@@ -28,6 +30,9 @@ class ScalarOracle(PreferenceOracle):
     transitive = True
     temperature: float = 1.0
 
+    def cache_key(self) -> str | None:
+        return self.fingerprint and f"{self.fingerprint}, temperature {float(self.temperature)!r}"
+
     @abstractmethod
     def rewards(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """For each prompt the rewards ``[K]`` of its candidates; NaN where there is none (``[members, K]``: ensembles).
@@ -40,19 +45,18 @@ class ScalarOracle(PreferenceOracle):
     ) -> list[np.ndarray]:
         used = [sorted({k for pair in asked for k in pair}) for asked in pairs]
         texts = [[own[k] for k in places] for own, places in zip(candidates, used, strict=True)]
-        answers = self.rewards(prompts, texts)
-        if len(answers) != len(prompts):
-            raise ValueError(f"{self.name} returned rewards for {len(answers)} prompts; expected {len(prompts)}")
+        answers = one_each(self.rewards(prompts, texts), len(prompts), f"{self.name} returned rewards", "prompts")
         logits = []
         for n, (answer, places, asked) in enumerate(zip(answers, used, pairs, strict=True)):
-            rewards = np.asarray(answer, dtype=np.float64)
+            rewards, found = numbers(answer)
             if rewards.ndim not in (1, 2) or rewards.shape[-1] != len(places):
                 raise ValueError(
-                    f"{self.name} returned rewards of shape {rewards.shape} for prompt {n}; expected "
-                    f"({len(places)},), one reward a candidate"
+                    f"{self.name} returned rewards {found} for prompt {n}; expected ({len(places)},), "
+                    "one reward a candidate"
                 )
             at = np.searchsorted(places, np.array(asked, dtype=int).reshape(-1, 2))
-            logits.append((rewards[..., at[:, 0]] - rewards[..., at[:, 1]]) / self.temperature)
+            with np.errstate(invalid="ignore"):  # the difference of two infinite rewards is missing
+                logits.append((rewards[..., at[:, 0]] - rewards[..., at[:, 1]]) / self.temperature)
         return logits
 
 
@@ -79,17 +83,20 @@ class RewardFunction(ScalarOracle):
 
     A function is called as TRL's trainers call it, with the keywords ``prompts`` and ``completions``, two lists of
     texts of one length (those of them that it has, all where it takes ``**kwargs``), and returns a number for each, or
-    None where it has none to give: that judgement is then missing.
+    None where it has none to give: that judgement is then missing. What else it needs has to be bound to it before, as
+    by ``functools.partial``.
 
     Args:
         functions: one, or several.
         weights: one a function; None: 1 each.
         name: None: the functions' names.
-        fingerprint: what the rewards depend on; None: they are not cached.
+        fingerprint: what the functions' rewards depend on; weights and temperature are added to it. None: they are not
+            cached.
         temperature: see ``ScalarOracle``.
 
     Raises:
-        ValueError: if there are not as many weights as functions, or a function takes no ``completions``.
+        ValueError: if there are not as many weights as functions, or a function takes no ``completions``, needs other
+            parameters, or is a network.
     """
 
     def __init__(
@@ -111,6 +118,10 @@ class RewardFunction(ScalarOracle):
         self.name = name or " + ".join(_name(function) for function in self.functions)
         self.fingerprint, self.temperature = fingerprint, temperature
 
+    def cache_key(self) -> str | None:
+        key = super().cache_key()
+        return key and f"{key}, weights {self.weights}"
+
     def rewards(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         flat = {
             "prompts": [prompt for prompt, texts in zip(prompts, candidates, strict=True) for _ in texts],
@@ -118,26 +129,41 @@ class RewardFunction(ScalarOracle):
         }
         total = np.zeros(len(flat["completions"]))
         for function, weight, keywords in zip(self.functions, self.weights, self._keywords, strict=True):
-            given = function(**{key: flat[key] for key in keywords})
-            values = [float("nan") if value is None else float(value) for value in given]
-            if len(values) != len(total):
+            values, found = numbers(function(**{key: flat[key] for key in keywords}))
+            if values.shape != total.shape:
                 raise ValueError(
-                    f"{_name(function)} returned {len(values)} rewards for {len(total)} completions; expected one each"
+                    f"{_name(function)} returned rewards {found} for {len(total)} completions; expected a list of "
+                    "numbers, one each"
                 )
-            total += weight * np.array(values)
+            with np.errstate(invalid="ignore"):  # the sum of opposite infinities is missing
+                total += weight * values
         return np.split(total, np.cumsum([len(texts) for texts in candidates])[:-1])
 
 
 def _keywords(function: Any) -> tuple[str, ...]:
-    parameters = inspect.signature(function).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return ("prompts", "completions")
-    if "completions" not in parameters:
+    """Which of ``TEXTS`` it is called with."""
+    name, expected = _name(function), "expected a reward function (prompts, completions) -> list of numbers"
+    if isinstance(function, nn.Module):
+        raise ValueError(f"{name} is a network, which reads no texts; {expected}, or the folder or hub id of a network")
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} does not say which parameters it has; {expected}") from None
+    any_keyword = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not any_keyword and "completions" not in parameters:
         raise ValueError(
-            f"{_name(function)}({', '.join(parameters)}) takes no completions; expected a reward function "
-            "(prompts, completions) -> list of numbers. For a function of (prompt, first, second) use Function"
+            f"{name}({', '.join(parameters)}) takes no completions; {expected}. For a function of (prompt, first, "
+            "second) use Function"
         )
-    return tuple(name for name in ("prompts", "completions") if name in parameters)
+    for parameter in parameters.values():
+        by_position = parameter.kind is parameter.POSITIONAL_ONLY
+        needed = parameter.default is parameter.empty and "VAR" not in parameter.kind.name
+        if needed and (by_position or parameter.name not in TEXTS):
+            raise ValueError(
+                f"{name} needs {parameter.name}{' by position' if by_position else ''}, which it is not given; "
+                f"{expected}. Bind what else it needs with functools.partial"
+            )
+    return TEXTS if any_keyword else tuple(key for key in TEXTS if key in parameters)
 
 
 def _name(function: Any) -> str:

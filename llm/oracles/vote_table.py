@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.optimize import minimize
@@ -49,13 +49,13 @@ class VoteTable(PreferenceOracle):
       the texts fits the votes as well, and turns the pair's sign around.)
 
     Args:
-        votes: see ``read_votes``.
+        votes: ``Vote``s, or rows as ``read_votes`` takes them; none is a table that knows nothing.
         prior: at least 0; the two fits need it above 0.
         fill: see above.
         name: what reports call it.
 
     Raises:
-        ValueError: if the prior is out of its range or the fill is unknown.
+        ValueError: if the prior is out of its range, the fill is unknown, or a row is wrong.
 
     Example:
         >>> from nashward.llm.oracles import preference_matrices
@@ -66,7 +66,7 @@ class VoteTable(PreferenceOracle):
 
     symmetric = True
 
-    def __init__(self, votes: Iterable[Vote], prior: float = 0.5, fill: Fill = "missing", name: str = "votes") -> None:
+    def __init__(self, votes: Iterable[Any], prior: float = 0.5, fill: Fill = "missing", name: str = "votes") -> None:
         if fill not in get_args(Fill):
             raise ValueError(f"fill is {fill!r}; expected one of {', '.join(get_args(Fill))}")
         fitted = fill in ("bradley-terry", "low-rank")
@@ -74,7 +74,8 @@ class VoteTable(PreferenceOracle):
             raise ValueError(f"prior is {prior!r}; expected a number {'above' if fitted else 'of at least'} 0")
         self.prior, self.fill, self.name = float(prior), fill, name
         counts: dict[str, dict[tuple[str, str], list[Vote]]] = {}
-        for vote in votes:
+        rows = list(votes)
+        for vote in read_votes(rows) if rows else ():
             if vote.a != vote.b and vote.weight > 0:  # of equal texts every oracle says 1/2
                 pair = (vote.a, vote.b) if vote.a < vote.b else (vote.b, vote.a)
                 counts.setdefault(vote.prompt, {}).setdefault(pair, []).append(vote)

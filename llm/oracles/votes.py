@@ -64,7 +64,7 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
 
     Args:
         source: a file (.jsonl, .json, .csv, .parquet; each also gzipped, but for Parquet), the id of a dataset on the
-            hub (``ID`` or ``ID:SPLIT``), or an iterable of rows.
+            hub (``ID`` or ``ID:SPLIT``), or an iterable of rows; a ``Vote`` among them stays as it is.
 
     Raises:
         FileNotFoundError: no such file and no such dataset.
@@ -90,6 +90,8 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
 
 
 def _vote(row: Any) -> Vote:
+    if isinstance(row, Vote):
+        return row
     if not isinstance(row, Mapping):
         raise ValueError(f"is {type(row).__name__}, expected an object with a prompt and two responses")
     kinds = [kind for kind in _KINDS if row.get(kind) is not None]

@@ -10,7 +10,7 @@ from typing import Any
 
 from nashward import __version__
 
-from . import options, oracle_commands
+from . import options, oracle_commands, plan_command
 
 BAD_INPUT = 2
 
@@ -87,6 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
         else:
             options.add_run(stage)
 
+    planned = add(
+        "plan", plan_command.run, "will it fit: the peak memory of each phase on a card, before anything is loaded",
+        "nashward plan --policy mistralai/Mistral-7B-Instruct-v0.2 --memory 6GiB",
+    )  # fmt: skip
+    plan_command.add_plan(planned)
     fit = add(
         "fit-oracle", oracle_commands.fit_oracle,
         "a preference oracle of your own, from people's or a judge's verdicts on pairs",

@@ -90,6 +90,7 @@ def add_leaderboard(parser: argparse.ArgumentParser) -> None:
 
 
 def leaderboard(given: argparse.Namespace) -> int:
+    import numpy as np
     from tqdm import tqdm
 
     from nashward import games
@@ -108,20 +109,24 @@ def leaderboard(given: argparse.Namespace) -> int:
     game = result.game
     P = game.P.numpy()
     equilibrium = games.nash(game)
-    others = (P.sum(1) - 0.5) / (len(P) - 1)
     width = max(map(len, game.labels))
     print(f"{len(P)} models, {len(prompts)} prompts, judged by {oracle.name}")
     silent = {name: sum(text is None for text in texts) for name, texts in answers.items()}
     if any(silent.values()):
         print("without an answer: " + ", ".join(f"{name} to {count}" for name, count in silent.items() if count))
-    print(f"{'':<{width}}  win rate   Nash")
-    for i in sorted(range(len(P)), key=lambda i: -others[i]):
+    judged = int(result.judged[~np.eye(len(P), dtype=bool)].min())
+    if judged < len(prompts):
+        print(f"each pair was judged on at least {judged} of {len(prompts)} prompts")
+    print(f"{'':<{width}}  win rate           Nash")
+    for i in np.argsort(-result.win_rate, kind="stable"):
         share = float(equilibrium.policy[i])
-        print(f"{game.labels[i]:<{width}}  {others[i]:8.3f}  {share:5.3f}" if share > 0 else
-              f"{game.labels[i]:<{width}}  {others[i]:8.3f}      -")  # fmt: skip
+        error = result.win_rate_error[i]
+        rate = f"{result.win_rate[i]:8.3f} ± " + (f"{error:.3f}" if np.isfinite(error) else "?    ")
+        print(f"{game.labels[i]:<{width}}  {rate}  " + (f"{share:5.3f}" if share > 0 else "    -"))
     winners = [label for label, row in zip(game.labels, P, strict=True) if (row > 0.5).sum() == len(P) - 1]
     print(f"beats every other: {winners[0] if winners else 'nobody'}; duality gap {float(equilibrium.gap):.1e}")
-    print(f"share of the logits that no score explains: {result.curl:.3f}")
+    if not np.isnan(result.curl):
+        print(f"share of the logits that no score explains: {result.curl:.3f}")
     if given.save is not None:
         given.save.parent.mkdir(parents=True, exist_ok=True)
         with given.save.open("w", newline="", encoding="utf-8") as file:

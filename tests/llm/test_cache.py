@@ -5,11 +5,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from nashward.llm.oracles import Cache, Function, PairRM, preference_matrices
+from nashward.llm.oracles import Cache, Function, Length, PairRM, preference_matrices
 from nashward.llm.pocket import PAIRRM
 
 PROMPTS = [f"prompt {n}" for n in range(40)]
@@ -42,6 +44,67 @@ def test_a_second_judging_asks_nothing_and_finds_the_same(tmp_path):
     for one, two in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.P, two.P)
         np.testing.assert_array_equal(one.logits, two.logits)
+
+
+def test_what_is_cached_needs_no_tokenizer(tmp_path, monkeypatch):
+    oracle = PairRM.from_pretrained(PAIRRM, device="cpu")
+    candidates = [[f"{'long ' * (300 * k)}answer {n} {k}" for k in range(3)] for n in range(4)]
+    first = preference_matrices(oracle, PROMPTS[:4], candidates, cache=tmp_path / "c")
+    assert first[0].meta["truncated"] == 2
+    monkeypatch.setattr(oracle, "encode", lambda prompt, texts: 1 / 0)
+    second = preference_matrices(oracle, PROMPTS[:4], candidates, cache=tmp_path / "c")
+    assert [r.meta["truncated"] for r in second] == [r.meta["truncated"] for r in first]
+
+
+def test_a_symmetric_oracle_is_asked_once_whichever_text_comes_first(tmp_path):
+    oracle = Length()
+    one = preference_matrices(oracle, ["p"], [["a", "bb"]], cache=tmp_path / "c")[0]
+    two = preference_matrices(oracle, ["p"], [["bb", "a"]], cache=tmp_path / "c")[0]
+    assert (one.meta["calls"], two.meta["calls"]) == (1, 0)
+    np.testing.assert_array_equal(two.P, one.P[::-1, ::-1])
+
+
+def test_settings_of_an_oracle_are_part_of_the_key(tmp_path):
+    sharp, soft, contrary = Length(), Length(), Length(-1.0)
+    soft.temperature = 2.0
+    found = [preference_matrices(o, ["p"], [["a", "bb"]], cache=tmp_path / "c")[0] for o in (sharp, soft, contrary)]
+    assert [result.meta["calls"] for result in found] == [1, 1, 1]
+    assert len({float(result.P[0, 1]) for result in found}) == 3
+
+
+JUDGE = """
+import os, sys
+from nashward.llm.oracles import Function, preference_matrices
+log = open(sys.argv[2], "a")
+def answer(prompt, a, b):
+    print(prompt, a, b, sep="|", file=log, flush=True)
+    os.fsync(log.fileno())
+    return 0.25
+texts = [[f"answer {k}" for k in range(4)]] * 3000
+oracle = Function(answer, name="slow", fingerprint="slow 1")
+preference_matrices(oracle, [f"p{n}" for n in range(int(sys.argv[3]))], texts[: int(sys.argv[3])], cache=sys.argv[1])
+"""
+
+
+def test_a_judging_that_is_killed_and_started_again_repeats_no_finished_pair(tmp_path):
+    log = tmp_path / "asked.txt"
+    command = [sys.executable, "-c", JUDGE, str(tmp_path / "c.sqlite"), str(log)]
+    kills = 0
+    for wait in (300, 900):  # killed when so many pairs have been asked
+        process = subprocess.Popen([*command, "3000"])
+        while process.poll() is None and (not log.exists() or log.read_text().count("\n") < wait):
+            time.sleep(0.002)
+        kills += process.poll() is None
+        process.kill()
+        process.wait(30)
+    assert kills == 2
+    prompts = max(int(line[1:].split("|")[0]) for line in log.read_text().splitlines() if line.count("|") == 2) + 1
+    assert subprocess.run([*command, str(prompts)], check=False).returncode == 0
+    asked = Counter(line for line in log.read_text().splitlines() if line.count("|") == 2)
+    assert len(asked) == 12 * prompts
+    # a prompt's 12 pairs are one answer: no more than the one that was on its way at each kill is asked twice
+    assert sum(count - 1 for count in asked.values()) <= 12 * kills
+    assert max(asked.values()) <= 1 + kills
 
 
 def test_what_was_answered_before_a_failure_is_not_asked_again(tmp_path):
@@ -183,6 +246,14 @@ def test_a_file_that_is_something_else_and_an_oracle_without_a_fingerprint(tmp_p
     (tmp_path / "notes.txt").write_text("no database " * 100)
     with pytest.raises(ValueError, match=r"notes\.txt is no cache of judgements .*name another file"):
         Cache(tmp_path / "notes.txt")
+    for path, error, message in (
+        (tmp_path, ValueError, "is a folder; name a file in it"),
+        (tmp_path / "notes.txt" / "c.sqlite", OSError, "judgements cannot be kept in .*no folder can be made there"),
+        (tmp_path / ("long" * 100), (OSError, ValueError), "long"),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            Cache(path)
+        assert "\n" not in str(caught.value)
     other = sqlite3.connect(tmp_path / "other.sqlite")
     other.execute("CREATE TABLE judgement (x)")
     other.close()

@@ -27,7 +27,7 @@ from ..conftest import ROOT
 
 def logit(prompt: str, a: str, b: str) -> float:
     """In [-1, 1), of the texts alone, skew in no way."""
-    return zlib.crc32("\0".join((prompt, a, b)).encode()) / 2**31 - 1
+    return zlib.crc32("\0".join((prompt, a, b)).encode(errors="surrogatepass")) / 2**31 - 1
 
 
 class Plain(PreferenceOracle):

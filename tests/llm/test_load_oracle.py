@@ -1,5 +1,6 @@
 """Whatever can be an oracle is one: checkpoints by their configuration, votes, names in Python, functions, judges."""
 
+import gzip
 import json
 import pickle
 import shutil
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as arrow
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,6 +21,7 @@ from nashward.llm.oracles import (
     Judge,
     Length,
     PairRM,
+    PreferenceOracle,
     RewardFunction,
     RewardModel,
     VoteTable,
@@ -52,6 +56,13 @@ class ShuffledJudge:
         return [-1 if "?" in (a + b) else int(len(b) > len(a)) for a, b in completions]
 
 
+class Judging(ShuffledJudge):
+    made = 0
+
+    def __init__(self):
+        type(self).made += 1
+
+
 class Shouting(Length):
     name = "shouting"
 
@@ -69,6 +80,10 @@ def checkpoints(tmp_path_factory):
         fit_oracle(votes, words, kind, home / kind, settings, device="cpu", progress=False)
     rows = [{"prompt": "p", "a": "x", "b": "y", "wins": 3, "n": 4}]
     (home / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (home / "votes.jsonl.gz").write_bytes(gzip.compress((home / "votes.jsonl").read_bytes()))
+    (home / "votes.json").write_text(json.dumps(rows))
+    (home / "votes.csv").write_text("prompt,a,b,wins,n\np,x,y,3,4\n")
+    parquet.write_table(arrow.Table.from_pylist(rows), home / "votes.parquet")
     return home
 
 
@@ -81,6 +96,42 @@ def test_checkpoints_are_told_by_what_they_hold(checkpoints):
     ):
         check_source(source)
         assert type(as_oracle(source, device="cpu")) is kind
+
+
+@pytest.mark.parametrize("name", ["votes.jsonl", "votes.jsonl.gz", "votes.json", "votes.csv", "votes.parquet"])
+def test_votes_are_read_from_every_format(checkpoints, name):
+    for oracle in (check_source(checkpoints / name), as_oracle(str(checkpoints / name))):
+        assert type(oracle) is VoteTable
+        assert preference_matrices(oracle, ["p"], [["x", "y"]])[0].P[0, 1] == pytest.approx(3.5 / 5, abs=1e-15)
+
+
+def test_a_broken_file_of_votes_is_found_before_it_is_needed(tmp_path):
+    (tmp_path / "votes.jsonl").write_text('{"prompt": "p", "a": "x", "b": "y", "wins": 3, "n": 2}\n')
+    with pytest.raises(ValueError, match=r"votes\.jsonl: row 1 has wins"):
+        check_source(tmp_path / "votes.jsonl")
+    (tmp_path / "cut.jsonl").write_text('{"prompt": "p", "a"')
+    with pytest.raises(ValueError, match=r"cut\.jsonl is not valid JSONL"):
+        check_source(tmp_path / "cut.jsonl")
+
+
+@pytest.mark.parametrize("source", [Judging, f"{__name__}:Judging"])
+def test_a_class_is_made_once_where_what_was_checked_is_taken(source):
+    before = Judging.made
+    oracle = as_oracle(check_source(source))
+    assert isinstance(oracle, Judge)
+    assert type(oracle.wrapped) is Judging
+    assert Judging.made == before + 1
+    assert check_source(oracle) is oracle
+    assert check_source(PAIRRM) is PAIRRM  # no weight is read
+
+
+@pytest.mark.parametrize("kind", ["pairrm", "gpm", "bt"])
+def test_half_a_surrogate_pair_is_read_as_a_question_mark(checkpoints, kind):
+    oracle = as_oracle(PAIRRM if kind == "pairrm" else checkpoints / kind, device="cpu")
+    broken, whole = (oracle.raw_logits([f"ok {c}"], [[f"{c} dry", f"w1 {c}"]], [[(0, 1)]]) for c in ("\ud83d", "?"))
+    np.testing.assert_array_equal(broken, whole)
+    assert np.isfinite(broken).all()
+    assert oracle.truncated("ok \ud83d", ["\udc00"]) == 0
 
 
 def test_an_oracle_is_itself_and_a_class_is_made():
@@ -174,6 +225,33 @@ def test_hodge_is_the_closest_table_without_a_cycle():
     assert PairRM.from_pretrained(PAIRRM, device="cpu", aggregation="hodge").aggregation == "hodge"
 
 
+def test_hodge_with_missing_judgements_fits_those_that_are_there():
+    """Scores of a path of judgements are read off it; what was not judged stays missing."""
+    logits = {("0", "1"): 1.0, ("1", "2"): 0.5}
+    logits |= {(b, a): -value for (a, b), value in logits.items()}
+
+    def answer(prompt, a, b):
+        return 1 / (1 + np.exp(-logits[a, b])) if (a, b) in logits else None
+
+    result = preference_matrices(Function(answer, name="path"), ["p"], [list("0123")], aggregation="hodge")[0]
+    judged = [(0, 1), (1, 2), (1, 0), (2, 1)]
+    for i in range(4):
+        for j in range(4):
+            assert np.isnan(result.P[i, j]) == (i != j and (i, j) not in judged)
+    np.testing.assert_allclose([result.P[0, 1], result.P[1, 2]], 1 / (1 + np.exp([-1.0, -0.5])), atol=1e-12)
+
+
+def test_members_that_are_sure_of_opposite_things_leave_it_missing():
+    class Split(Function):
+        def raw_logits(self, prompts, candidates, pairs):
+            return [np.stack([np.full(len(own), np.inf), np.full(len(own), -np.inf)]) for own in pairs]
+
+    split = Split(lambda prompt, a, b: 0.5, name="split", symmetric=True)
+    result = preference_matrices(split, ["p"], [["a", "b"]])[0]
+    assert np.isnan(result.P[0, 1])
+    assert result.meta["missing"] == 1
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
@@ -185,9 +263,32 @@ def test_hodge_is_the_closest_table_without_a_cycle():
         ("nashward.llm.oracles:Nothing", ValueError, "is no name in Python"),
         (lambda prompt, first, second: 0.5, ValueError, "takes no completions; .*use Function"),
         (POLICY, ValueError, "is a causal language model .*--policy and --oracle may be swapped"),
+        (
+            "./mymod.py:polite",
+            ValueError,
+            r"'\./mymod\.py' is no name of a module; expected module:name, .*without a path",
+        ),
+        (".mymod:polite", ValueError, r"'\.mymod' is no name of a module"),
+        (":polite", ValueError, "'' is no name of a module"),
+        ("nashward.llm.oracles:", ValueError, "is no name in Python"),
+        ("broken_raises:polite", ValueError, "broken_raises cannot be imported: RuntimeError: no such weather"),
+        (
+            "broken_syntax:polite",
+            ValueError,
+            r"broken_syntax cannot be imported: SyntaxError: .*broken_syntax\.py, line 1",
+        ),
+        ("broken_exits:polite", ValueError, "broken_exits cannot be imported: SystemExit: 3"),
+        ("nashward.llm.oracles:PairRM", ValueError, "PairRM cannot be made without arguments: .*missing 2 required"),
+        (PreferenceOracle, ValueError, "PreferenceOracle cannot be made without arguments: .*abstract"),
+        ("C:\\models\\pairrm", FileNotFoundError, r"no oracle C:\\models\\pairrm: there is no such folder"),
+        ("missing.csv", FileNotFoundError, r"there is no file of votes missing\.csv"),
     ],
 )
-def test_what_is_no_oracle_is_told_in_one_line(source, error, message):
+def test_what_is_no_oracle_is_told_in_one_line(tmp_path, monkeypatch, source, error, message):
+    (tmp_path / "broken_raises.py").write_text("raise RuntimeError('no such weather\\nthan today')")
+    (tmp_path / "broken_syntax.py").write_text("def polite(:")
+    (tmp_path / "broken_exits.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
     for function in (check_source, as_oracle):
         with pytest.raises(error, match=message) as caught:
             function(source)
@@ -242,7 +343,7 @@ def test_damaged_checkpoints_are_told_in_one_line(tmp_path, checkpoints, capsys,
 
 
 @pytest.mark.parametrize("kind", ["pairrm", "gpm", "bt"])
-def test_nan_in_the_weights_is_told_and_nothing_finished_is_lost(tmp_path, checkpoints, kind):
+def test_nan_in_the_weights_is_told(tmp_path, checkpoints, kind):
     source = PAIRRM if kind == "pairrm" else checkpoints / kind
     folder = Path(shutil.copytree(source, tmp_path / "copy"))
     state = load_file(folder / "model.safetensors")

@@ -222,8 +222,9 @@ def test_an_index_of_positions_in_an_old_checkpoint_is_ignored(tmp_path, oracle)
 
 @pytest.mark.network
 @pytest.mark.slow
-def test_published_logits_of_the_real_model():
-    oracle = PairRM.from_pretrained("llm-blender/PairRM", device="cpu")
+@pytest.mark.parametrize("published", ["llm-blender/PairRM", "llm-blender/PairRM-hf"])
+def test_published_logits_of_the_real_model(published):
+    oracle = PairRM.from_pretrained(published, device="cpu")
     cases = [("hello!", "hi!", "f**k off!", 1.9003), ("I love you!", "I hate you!", "I love you, too!", -1.2547)]
     for prompt, first, second, expected in cases:
         logit = oracle.raw_logits([prompt], [[first, second]], [[(0, 1)]])[0]

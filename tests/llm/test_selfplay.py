@@ -431,3 +431,46 @@ def test_an_optimiser_step_takes_as_many_prompts_as_asked(tiny_folder: Path, tmp
         _play(tiny_folder, tmp_path / str(tokens), iterations=1, fit=fit).run()
         lines = (tmp_path / str(tokens) / "iteration-01" / "metrics.jsonl").read_text().splitlines()
         assert len(lines) == 5 + 1  # ten prompts, two a step, and the summary
+
+
+def test_an_oracle_that_changed_is_another_run(tiny_folder: Path, tmp_path: Path) -> None:
+    def play(oracle: Any, folder: str) -> Any:
+        return llm.SelfPlay(
+            policy=tiny_folder, oracle=oracle, solver=games.MWU(1.0), prompts=["a", "b"], folder=tmp_path / folder,
+            iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=4), lora=llm.Lora(rank=2),
+        )  # fmt: skip
+
+    play(lambda completions, **more: [float(len(text)) for text in completions], "one").run()
+    play(lambda completions, **more: [float(len(text)) for text in completions], "one").run()  # the same code
+    with pytest.raises(ValueError, match=r"holds another run .*oracle_content"):
+        play(lambda completions, **more: [-float(len(text)) for text in completions], "one").run()
+
+    votes = tmp_path / "votes.jsonl"
+    votes.write_text('{"prompt": "a", "a": "x", "b": "y", "wins": 1, "n": 1}\n')
+    play(llm.oracles.VoteTable.from_file(votes, fill="half"), "two").run()
+    with pytest.raises(ValueError, match="oracle_content"):
+        play(llm.oracles.VoteTable.from_file(votes, fill="half", prior=2.0), "two").run()
+
+    folder = Path(shutil.copytree(llm.pocket.PAIRRM, tmp_path / "pairrm"))
+    play(folder, "three").run()
+    play(folder, "three").run()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "candidate_maxlength": 64}))
+    with pytest.raises(ValueError, match="oracle_content"):
+        play(folder, "three").run()
+
+
+def test_functions_and_judges_are_oracles_as_they_are(tiny_folder: Path, tmp_path: Path) -> None:
+    def short(prompts: list[str], completions: list[str]) -> list[float]:
+        return [-float(sum(text.encode(errors="replace"))) / 100 for text in completions]
+
+    class Later:
+        def judge(self, prompts: list[str], pairs: list[list[str]], shuffle_order: bool = True) -> list[int]:
+            return [int(b > a) for a, b in pairs]
+
+    for number, oracle in enumerate((short, [short, short], Later())):
+        run = llm.SelfPlay(
+            policy=tiny_folder, oracle=oracle, solver=games.MWU(1.0), prompts=["a", "b"], iterations=1, responses=3,
+            folder=tmp_path / str(number), sampling=llm.Sampling(max_new_tokens=4), lora=llm.Lora(rank=2),
+        ).run()  # fmt: skip
+        assert run.metrics[0]["train"]["target_rms"] > 0

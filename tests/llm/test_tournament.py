@@ -36,6 +36,9 @@ def test_the_table_is_the_mean_over_prompts_and_has_its_standard_error():
     P = np.array([r.P for r in preference_matrices(oracle, prompts, [list("012")] * 70)])
     np.testing.assert_allclose(result.game.P, P.mean(0), atol=1e-12)
     np.testing.assert_allclose(result.standard_error, P.std(0, ddof=1) / np.sqrt(70), atol=1e-12)
+    rates = (P.sum(2) - 0.5) / 2  # of each player on each prompt, over the two others
+    np.testing.assert_allclose(result.win_rate, rates.mean(0), atol=1e-12)
+    np.testing.assert_allclose(result.win_rate_error, rates.std(0, ddof=1) / np.sqrt(70), atol=1e-12)
     assert (np.asarray(result.game.P) + np.asarray(result.game.P).T == 1.0).all()
     assert sum(seen) == 70
 
@@ -46,6 +49,40 @@ def test_an_answer_that_is_not_there_is_nobodys_win():
     np.testing.assert_array_equal(result.judged, [[2, 2, 1], [2, 3, 1], [1, 1, 1]])
     first = 1 / (1 + np.exp(np.log(2) - np.log(3)))
     np.testing.assert_allclose(result.game.P[0], [0.5, (first + 0.5) / 2, first], atol=1e-12)
+
+
+def test_one_prompt_has_no_standard_error():
+    answers: dict[str, list[str | None]] = {"a": ["xx", "x"], "b": ["x", "xx"], "c": ["xxx", None]}
+    result = tournament(Length(), ["p", "q"], answers)
+    assert np.isnan(result.standard_error[2]).all()
+    assert np.isnan(result.standard_error[:, 2]).all()
+    p = 1 / (1 + np.exp(np.log(2) - np.log(3)))
+    assert result.standard_error[0, 1] == pytest.approx(np.std([p, 1 - p], ddof=1) / np.sqrt(2), abs=1e-12)
+    assert np.isnan(result.win_rate_error).all()  # each plays against c, on one prompt alone
+    alone = tournament(Length(), ["p"], {name: texts[:1] for name, texts in answers.items()})
+    assert np.isnan(alone.standard_error).all()
+
+
+def test_the_error_of_a_win_rate_covers_its_spread():
+    """Over tournaments drawn again, with answers that are missing: the figures spread as they say they do."""
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(200):
+        oracle = Function(lambda prompt, a, b: float(rng.random() < 0.6), name="noise", symmetric=True)
+        answers = {name: [name if rng.random() < 0.8 else None for _ in range(60)] for name in "abc"}
+        result = tournament(oracle, ["p"] * 60, answers)
+        found.append((result.win_rate, result.win_rate_error))
+    rates, errors = np.array(found).transpose(1, 0, 2)
+    np.testing.assert_allclose(errors.mean(0), rates.std(0, ddof=1), rtol=0.2)
+
+
+def test_two_different_answers_have_no_cycle_to_count():
+    cycle = {("a", "b"), ("b", "c"), ("c", "a")}
+    oracle = Function(lambda prompt, a, b: 0.9 if (a, b) in cycle else 0.1, name="cycle", symmetric=True)
+    answers: dict[str, list[str | None]] = {"x": ["a", "a", "a"], "y": ["b", "b", "b"], "z": ["c", "b", None]}
+    assert tournament(oracle, ["1", "2", "3"], answers).curl == pytest.approx(1.0)
+    two = {name: texts[:2] for name, texts in answers.items() if name != "z"}
+    assert np.isnan(tournament(oracle, ["1", "2"], two).curl)
 
 
 def test_what_is_wrong_is_told(tmp_path):
@@ -60,6 +97,10 @@ def test_what_is_wrong_is_told(tmp_path):
         read_answers(tmp_path)
     (tmp_path / "a.json").write_text(json.dumps([{"output": 3}]))
     with pytest.raises(ValueError, match=r"a\.json: row 1 has no answer"):
+        read_answers(tmp_path)
+    (tmp_path / "a.json").write_text('["x"]')
+    (tmp_path / "a.jsonl").write_text('"x"')
+    with pytest.raises(ValueError, match=r"holds a\.json and a\.jsonl: two files for a; expected one a player"):
         read_answers(tmp_path)
 
 

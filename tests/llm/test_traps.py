@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -107,7 +108,8 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_folder: Path, tmp_path:
     for checkpointing in (False, True):
         model = _fresh(tiny_folder, tmp_path, gradient_checkpointing=checkpointing)
         with model.training(tmp_path / "adapter") as weights:
-            assert model.network.base_model.model.model.gradient_checkpointing is checkpointing
+            base: Any = model.network.get_base_model()
+            assert base.model.layers[0].gradient_checkpointing is checkpointing
             responses = [[40, 41, 42, 6], [50, 51]]
             sequence_logprobs(model.network, [model.encode(_ask("a"))] * 2, responses, model.pad_id).sum().backward()
         gradients = [weight.grad for weight in weights]

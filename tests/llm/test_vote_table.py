@@ -48,6 +48,15 @@ def test_the_mean_of_the_posterior(prior: float) -> None:
     assert result.meta["calls"] == 1
 
 
+def test_rows_are_votes_as_in_a_file() -> None:
+    rows = [{"prompt": "p", "a": "a", "b": "b", "wins": 3, "n": 4}, Vote("p", "b", "a", 2, 2)]
+    votes = [Vote("p", "a", "b", 3, 4), Vote("p", "b", "a", 2, 2)]
+    assert VoteTable(rows).fingerprint == VoteTable(iter(rows)).fingerprint == VoteTable(votes).fingerprint
+    assert np.isnan(_logits(VoteTable([]), ["a", "b"])[0, 1])
+    with pytest.raises(ValueError, match="row 2 has no result; expected one of wins, p, winner, chosen"):
+        VoteTable([*votes[:1], {"prompt": "p", "a": "x", "b": "y"}])
+
+
 def test_without_a_prior_shares_are_raw_and_may_be_sure() -> None:
     table = VoteTable([Vote("p", "a", "b", 3, 3), Vote("p", "a", "c", 1, 4)], prior=0)
     (result,) = preference_matrices(table, ["p"], [["a", "b", "c"]])

@@ -134,6 +134,10 @@ def test_bad_rows_are_named(row: Any, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_votes_among_the_rows_stay_as_they_are() -> None:
+    assert read_votes([VOTES[0], GOOD, VOTES[1]]) == [VOTES[0], Vote("p", "x", "y", 1.0, 2.0), VOTES[1]]
+
+
 def test_a_vote_made_by_hand_is_checked_too() -> None:
     with pytest.raises(ValueError, match=r"has wins 2\.0"):
         replace(VOTES[2], wins=2.0, n=1.0)

@@ -64,14 +64,14 @@ def reward_model(folder: Path, kind: str, *, seed: int = 0, labels: int = 1, pad
         config, network = DECODERS[kind]
         extra: dict[str, Any] = {"num_key_value_heads": 1, "max_position_embeddings": 512}
     else:
-        words = _encoder_tokenizer(kind)
+        words = encoder_tokenizer(kind)
         config, network = ENCODERS[kind]
         extra = {"max_position_embeddings": 130, **(_DEBERTA if kind == "deberta" else {})}
     settings = config(vocab_size=len(words), num_labels=labels, pad_token_id=words.pad_token_id, **_SHAPE, **extra)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = network(settings)
-        _enlarge(model)
+        enlarge(model)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
@@ -86,7 +86,7 @@ def gpm(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(settings)
-        _enlarge(model)
+        enlarge(model)
         state = {key: value.clone() for key, value in model.state_dict().items()}
         if head:
             state["value_head.weight"] = torch.randn(dimensions, settings.hidden_size)
@@ -102,7 +102,7 @@ def gpm(
     return folder
 
 
-def _encoder_tokenizer(kind: str) -> Any:
+def encoder_tokenizer(kind: str) -> Any:
     if kind == "deberta":
         return tiny_pairrm.tokenizer()
     if kind == "bert":
@@ -113,7 +113,7 @@ def _encoder_tokenizer(kind: str) -> Any:
     return RobertaTokenizer(vocab={piece: k for k, piece in enumerate(pieces)}, merges=[])
 
 
-def _enlarge(model: torch.nn.Module) -> None:
+def enlarge(model: torch.nn.Module) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

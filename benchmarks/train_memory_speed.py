@@ -1,0 +1,391 @@
+"""Memory and time of a training step on a pair: nashward, TRL's DPOTrainer and plain logits, on the same random model.
+
+    python benchmarks/train_memory_speed.py [--vocabulary N] [--length 256] [--shape tiny|mistral-7b|llama-3-8b]
+        [--device cpu|cuda]
+
+All compute the loss that TRL calls sppo_hard, (l_w - 1/(2 beta))^2 + (l_l + 1/(2 beta))^2 with l the log-ratio to the
+reference, on the same token ids and from the same adapter. It ends with an error where the first loss or the gradients
+differ: the cost of something else would be no cost. TRL is optional: pip install trl==1.16.0. On CUDA the base is NF4
+with bfloat16 compute, the peak the allocator's and the seconds those of the clock: written, but never run so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.util
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, PreTrainedTokenizerFast
+
+from nashward.llm import regression
+from nashward.llm.live_storage import LiveStorage
+from nashward.llm.logprobs import sequence_logprobs
+from nashward.llm.model import keep_gradients
+
+SHAPES: dict[str, dict[str, int]] = {
+    "tiny": {"vocab_size": 128_256, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4}
+    | {"num_attention_heads": 4, "num_key_value_heads": 2},
+    "mistral-7b": {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32}
+    | {"num_attention_heads": 32, "num_key_value_heads": 8},
+    "llama-3-8b": {"vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32}
+    | {"num_attention_heads": 32, "num_key_value_heads": 8},
+}
+LORA = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+PAD, BOS, EOS = 0, 1, 2
+WORDS = range(3, 1000)  # the ids of the texts
+BETA = 0.001
+LOSS = 2 * (0.5 / BETA) ** 2  # of a policy that equals its reference
+LEARNING_RATE, MAX_GRAD_NORM = 1e-4, 1.0
+STEPS = 3  # that are timed; the first is left out
+GRADIENTS = {"cpu": 1e-4, "cuda": 5e-2}  # relative difference allowed, in float32 and in bfloat16
+VARIANTS = {
+    "ours": "nashward, reference stored",
+    "ours-inline": "nashward, reference inline",
+    "plain": "plain logits, reference inline",
+    "trl-stored": "TRL, reference stored",
+    "trl": "TRL, reference inline",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One prompt and its two responses, the better one first."""
+
+    prompt: list[int]
+    responses: list[list[int]]
+
+    @classmethod
+    def random(cls, length: int) -> Pair:
+        """Texts of ``length`` tokens, a quarter of them the prompt's; they end with EOS."""
+        generator = torch.Generator().manual_seed(1)
+        ids = torch.randint(WORDS.start, WORDS.stop, (2, length), generator=generator)
+        ids[1, : length // 4] = ids[0, : length // 4]
+        ids[:, -1] = EOS
+        return cls(ids[0, : length // 4].tolist(), ids[:, length // 4 :].tolist())
+
+    @property
+    def ids(self) -> Tensor:
+        return torch.tensor([self.prompt + response for response in self.responses])
+
+
+class Meter:
+    """Measures what a child was started for: the memory of the first step's passes, or the time of every step."""
+
+    def __init__(self, given: argparse.Namespace):
+        self.tracked, self.cuda = given.measure == "memory", given.device == "cuda"
+        self.file = Path(given.folder) / f"{given.variant}.safetensors"
+        self.found: dict[str, Any] = {"seconds": []}
+        self.began = 0.0
+
+    def passes(self, network: Any, run: Callable[[], Any]) -> Any:
+        """Run the forward and backward passes of a step, which give its loss."""
+        if "loss" in self.found or not self.tracked:
+            return run()
+        gc.collect()
+        resident = _peak_resident()
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            static = torch.cuda.memory_allocated()
+            loss = run()
+            peak = torch.cuda.max_memory_allocated() - static
+        else:
+            with LiveStorage() as memory:
+                loss = run()
+            peak = memory.peak
+        self.found |= {"loss": float(loss), "peak": peak, "resident": _peak_resident() - resident}
+        save_file({k: p.grad.float().cpu() for k, p in network.named_parameters() if p.grad is not None}, self.file)
+        return loss
+
+    def begin(self) -> None:
+        gc.collect()
+        self.began = self._now()
+
+    def end(self) -> None:
+        self.found["seconds"].append(self._now() - self.began)
+
+    def _now(self) -> float:
+        if not self.cuda:
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def _peak_resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def save_base(given: argparse.Namespace) -> None:
+    """Write random bfloat16 weights, from which the 4-bit ones are made."""
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(_config(given), dtype=torch.bfloat16)
+    network.save_pretrained(Path(given.folder) / "base")
+
+
+def base(given: argparse.Namespace) -> Any:
+    """The frozen model: float32 on a CPU, NF4 with double quantisation on CUDA."""
+    if given.device == "cpu":
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(_config(given), dtype=torch.float32)
+    quantisation = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    network = AutoModelForCausalLM.from_pretrained(
+        Path(given.folder) / "base",
+        dtype=torch.bfloat16,
+        quantization_config=quantisation,
+        device_map={"": given.device},
+    )
+    keep_gradients(network)
+    return network
+
+
+def _config(given: argparse.Namespace) -> LlamaConfig:
+    shape = SHAPES[given.shape] | ({"vocab_size": given.vocabulary} if given.vocabulary else {})
+    return LlamaConfig(**shape, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, tie_word_embeddings=False)
+
+
+def fill(network: Any) -> list[Tensor]:
+    """Give the adapter the same start in every variant, A random and B zero; returns its weights."""
+    generator = torch.Generator().manual_seed(2)
+    weights = [(name, weight) for name, weight in network.named_parameters() if "lora_" in name]
+    for name, weight in weights:
+        if "lora_A" in name:
+            start = torch.randn(weight.shape, generator=generator) / weight.shape[1] ** 0.5
+            weight.data.copy_(start)
+    return [weight for _, weight in weights]
+
+
+def train(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
+    """Steps of nashward, or of the plain variant."""
+    network = get_peft_model(base(given), LORA)
+    weights = fill(network)
+    network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    network.enable_input_require_grads()
+    network.train()
+    optimiser = torch.optim.RMSprop(weights, lr=LEARNING_RATE)
+    one = torch.ones(1, 2, device=given.device)
+    gains = torch.tensor([[1.0, 0.0]], device=given.device)
+    target = regression.targets(gains, 1 / BETA, one, "constant")
+
+    def score(k: int) -> Tensor:
+        return sequence_logprobs(network, [pair.prompt], [pair.responses[k]], PAD)
+
+    def score_plainly() -> Tensor:
+        ids, start = pair.ids.to(given.device), len(pair.prompt)
+        logits = network(input_ids=ids, use_cache=False).logits[:, start - 1 : -1].float()
+        return logits.log_softmax(-1).gather(2, ids[:, start:, None]).sum((1, 2))
+
+    def reference(how: Callable[..., Tensor], *args: int) -> Tensor:
+        with torch.no_grad(), network.disable_adapter():
+            return how(*args)
+
+    stored = [reference(score, k) for k in range(2)] if given.variant == "ours" else None
+
+    def one_at_a_time() -> float:
+        total = 0.0
+        for k in range(2):
+            anchor = stored[k] if stored else reference(score, k)
+            part = slice(k, k + 1)
+            loss = regression.loss((score(k) - anchor)[None], target[:, part], one[:, part], "constant")
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def together() -> float:
+        anchor = reference(score_plainly)
+        loss = regression.loss((score_plainly() - anchor)[None], target, one, "constant")
+        loss.backward()
+        return float(loss.detach())
+
+    for _ in range(1 if meter.tracked else STEPS):
+        meter.begin()
+        meter.passes(network, together if given.variant == "plain" else one_at_a_time)
+        torch.nn.utils.clip_grad_norm_(weights, MAX_GRAD_NORM)
+        optimiser.step()
+        optimiser.zero_grad()
+        meter.end()
+
+
+def train_trl(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
+    """Steps of TRL's DPOTrainer, on the same ids through a tokenizer of one word an id."""
+    import trl
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {"<pad>": PAD, "<s>": BOS, "</s>": EOS, **{f"w{i}": i for i in WORDS}}
+    raw = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    names = {i: word for word, i in words.items()}
+    texts = [" ".join(names[i] for i in ids) for ids in (pair.prompt, *pair.responses)]
+    steps = 1 if meter.tracked else STEPS
+    rows = [{"prompt": texts[0], "chosen": " " + texts[1], "rejected": " " + texts[2]}] * steps
+    settings = trl.DPOConfig(
+        output_dir=str(Path(given.folder) / "trl"),
+        loss_type=["sppo_hard"],
+        beta=BETA,
+        per_device_train_batch_size=1,
+        max_steps=steps,
+        max_length=given.length,
+        learning_rate=LEARNING_RATE,
+        max_grad_norm=MAX_GRAD_NORM,
+        use_cpu=given.device == "cpu",
+        bf16=given.device == "cuda",
+        gradient_checkpointing=True,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        precompute_ref_log_probs=given.variant == "trl-stored",
+        lr_scheduler_type="constant",
+        report_to="none",
+        save_strategy="no",
+        logging_steps=100,
+        disable_tqdm=True,
+    )
+
+    class Clock(transformers.TrainerCallback):
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            meter.begin()
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            meter.end()
+
+    class Trainer(trl.DPOTrainer):
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
+            if not torch.equal(inputs["input_ids"].cpu(), pair.ids):
+                raise ValueError("TRL trains on other token ids than the other variants")
+            return meter.passes(model, lambda: super(Trainer, self).training_step(model, inputs, *args, **kwargs))
+
+    trainer = Trainer(
+        base(given),
+        args=settings,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=LORA,
+        callbacks=[Clock()],
+    )
+    fill(trainer.model)
+    trainer.train()
+    meter.found["version"] = f"{trl.__version__} ({Path(trl.__file__).parent})"
+
+
+def child(given: argparse.Namespace) -> None:
+    """Run one variant in this process and write what was found."""
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    if given.variant == "base":
+        save_base(given)
+        return
+    meter, pair = Meter(given), Pair.random(given.length)
+    (train_trl if given.variant.startswith("trl") else train)(given, pair, meter)
+    (Path(given.folder) / "found.json").write_text(json.dumps(meter.found))
+
+
+def start(given: argparse.Namespace, folder: Path, variant: str, measure: str) -> dict[str, Any]:
+    """Run a variant in a process of its own, so that neither peaks nor caches mix."""
+    options = {"shape": given.shape, "length": given.length, "device": given.device}
+    options |= {"variant": variant, "measure": measure, "folder": folder, "vocabulary": given.vocabulary}
+    command = [sys.executable, __file__, *(f"--{k}={v}" for k, v in options.items() if v is not None)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    if given.device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+        return {"failed": last}
+    file = folder / "found.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def difference(folder: Path, variant: str) -> float:
+    """How far the gradient of a variant is from the plain one's, relative to that."""
+    own, plain = load_file(folder / f"{variant}.safetensors"), load_file(folder / "plain.safetensors")
+    if own.keys() != plain.keys():
+        raise ValueError(f"{variant} has gradients of other weights than the plain variant")
+    off = sum(float((own[k].double() - plain[k].double()).square().sum()) for k in plain)
+    return (off / sum(float(g.double().square().sum()) for g in plain.values())) ** 0.5
+
+
+def compare(given: argparse.Namespace, folder: Path) -> list[str]:
+    """Run all variants and print the table; returns what is wrong."""
+    found: dict[str, dict[str, Any]] = {}
+    wrong: list[str] = []
+    if given.device == "cuda":
+        made = start(given, folder, "base", "memory")
+        if made:
+            return [f"the base cannot be made: {made['failed']}"]
+    installed = importlib.util.find_spec("trl") is not None
+    for variant in VARIANTS:
+        if variant.startswith("trl") and not installed:
+            continue
+        memory, speed = (start(given, folder, variant, measure) for measure in ("memory", "time"))
+        failed = memory.get("failed") or speed.get("failed")
+        found[variant] = {"failed": failed} if failed else {**memory, "step": min(speed["seconds"][1:])}
+    shown = {name: one for name, one in found.items() if "failed" not in one}
+    trl = shown.get("trl")
+    config = _config(given)
+    where = "cpu, float32, one thread, CPU seconds" if given.device == "cpu" else "cuda, NF4 and bfloat16, clock"
+    print(f"{given.shape}: vocabulary {config.vocab_size}, LoRA rank {LORA.r}, a pair of {given.length} tokens each")
+    print(f"{where}; torch {torch.__version__}, transformers {transformers.__version__}")
+    print(f"trl {trl['version']}" if trl else "TRL: see below")
+    print(f"{'':32}{'peak MiB':>10}{'less':>8}{'maxrss MiB':>12}{'s/step':>9}{'tokens/s':>10}{'faster':>8}{'loss':>12}"
+          f"{'gradient':>10}")  # fmt: skip
+    for variant, label in VARIANTS.items():
+        one = found.get(variant, {"failed": "not installed: pip install trl==1.16.0"})
+        if "failed" in one:
+            print(f"{label:32}  {one['failed']}")
+            wrong += [f"{label}: {one['failed']}"] if variant in found else []
+            continue
+        less, faster = (f"{trl[key] / one[key]:.1f}x" if trl else "-" for key in ("peak", "step"))
+        inline = "inline" in label  # the pass that stores the reference has raised the maxrss before the step
+        resident = f"{one['resident'] / 2**20:.0f}" if given.device == "cpu" and inline else "-"
+        off = difference(folder, variant) if "plain" in shown else float("nan")
+        print(f"{label:32}{one['peak'] / 2**20:10.1f}{less:>8}{resident:>12}{one['step']:9.3f}"
+              f"{2 * given.length / one['step']:10.0f}{faster:>8}{one['loss']:12.3f}{off:10.1e}")  # fmt: skip
+        if abs(one["loss"] - LOSS) > 1e-6 * LOSS:
+            wrong.append(f"{label}: the first loss is {one['loss']!r}, expected {LOSS!r}")
+        if "plain" in shown and not off <= GRADIENTS[given.device]:
+            wrong.append(f"{label}: the gradient is {off:.1e} from the plain one's, expected {GRADIENTS[given.device]}")
+    return wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="tiny")
+    parser.add_argument("--vocabulary", type=int, help="words (default: the shape's; tiny has 128256)")
+    parser.add_argument("--length", type=int, default=256, help="tokens of a prompt with a response")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.variant:
+        child(given)
+        return
+    if given.length < 8 or (given.vocabulary or WORDS.stop) < WORDS.stop:
+        parser.error(f"expected a length of at least 8 tokens and a vocabulary of at least {WORDS.stop} words")
+    with tempfile.TemporaryDirectory() as folder:
+        wrong = compare(given, Path(folder))
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

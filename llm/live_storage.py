@@ -1,0 +1,83 @@
+"""The bytes of tensors that are alive at once, counted operation by operation: on a CPU, a GPU or the meta device."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveStorage(TorchDispatchMode):
+    """Counts the storages that operations make while it is active, until each is freed.
+
+    A storage that is first seen as an input was there before (weights, data) and counts 0; see ``resident_bytes``.
+    Views and in-place operations add nothing. The allocator's rounding is not seen, nor is the memory that one
+    operation takes and gives back inside itself, but for those in ``workspaces``.
+
+    Args:
+        workspaces: for an operation (``torch.ops.aten.mm.default``), its bytes inside itself from its arguments.
+
+    Attributes:
+        live, peak: bytes now and at most, since entry.
+
+    Example:
+        >>> with LiveStorage() as storage:
+        ...     kept = torch.ones(256) + torch.ones(256)
+        >>> storage.live, storage.peak
+        (1024, 3072)
+    """
+
+    def __init__(self, workspaces: Mapping[Any, Callable[..., int]] | None = None) -> None:
+        super().__init__()
+        self.workspaces = workspaces or {}
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, function: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        for storage in _storages((args, kwargs)):
+            self._count(storage, 0)
+        result = function(*args, **kwargs)
+        for storage in _storages(result):
+            self._count(storage, storage.nbytes())
+        inside = self.workspaces[function](*args, **kwargs) if function in self.workspaces else 0
+        self.peak = max(self.peak, self.live + inside)
+        return result
+
+    def _count(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
+        if key not in self._known:
+            self._known.add(key)
+            self.live += size
+            weakref.finalize(storage, self._free, key, size).atexit = False
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def unique_bytes(tensors: Sequence[Tensor]) -> int:
+    """The bytes of the storages of some tensors, each storage once."""
+    return sum({(storage := t.untyped_storage())._cdata: storage.nbytes() for t in tensors}.values())
+
+
+def resident_bytes(network: torch.nn.Module) -> int:
+    """The bytes of a network's parameters and buffers, with the scales of its 4-bit weights."""
+    tensors = [*network.parameters(), *network.buffers()]
+    for weight in network.parameters():
+        state = getattr(weight, "quant_state", None)
+        while state is not None:
+            tensors += [part for part in (state.absmax, state.code, state.offset) if part is not None]
+            state = state.state2
+    return unique_bytes(tensors)

@@ -1,0 +1,54 @@
+"""What tells one oracle from another when a run is continued, without reading a large file."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from .checkpoint import is_id
+from .protocol import PreferenceOracle
+from .scalar import RewardFunction
+
+
+def identity(source: str | Path | PreferenceOracle) -> str | None:
+    """A short text that changes where the oracle does, as far as that can be seen; None for a hub id.
+
+    Of an oracle: what the cache knows it by (where that is nothing, its name and the code of its functions) and its
+    aggregation. Of a file: its content. Of a checkpoint's folder: its configuration and the names and sizes of its
+    weights.
+    """
+    digest = blake2b(digest_size=8)
+    if isinstance(source, PreferenceOracle):
+        key = source.cache_key()
+        digest.update(f"{key or source.name} {source.aggregation}".encode())
+        if key is None:
+            functions = source.functions if isinstance(source, RewardFunction) else [getattr(source, "function", None)]
+            for function in functions:
+                _code(digest, getattr(function, "__code__", None))
+        return digest.hexdigest()
+    path = Path(source).expanduser()
+    if path.is_file():
+        return blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.suffix == ".json":
+                digest.update(file.name.encode() + file.read_bytes())
+            elif file.is_file():
+                digest.update(f"{file.name} {file.stat().st_size}".encode())
+        return digest.hexdigest()
+    assert is_id(source), f"{source} is checked before"
+    return None
+
+
+def _code(digest: Any, code: CodeType | None) -> None:
+    """The instructions and constants of a function and of those inside it."""
+    if code is None:
+        return
+    digest.update(code.co_code)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _code(digest, constant)
+        else:
+            digest.update(repr(constant).encode(errors="backslashreplace"))

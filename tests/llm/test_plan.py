@@ -1,0 +1,96 @@
+"""The plan of a run: peaks by shape alone, the largest batches that fit, and a refusal with advice."""
+
+from typing import Any
+
+import pytest
+from transformers import LlamaConfig, MistralConfig
+
+from nashward.cli import main
+from nashward.llm import plan as module
+from nashward.llm.dry_run import policy, sampling, training
+from nashward.llm.fit import OPTIMISERS
+from nashward.llm.offload import Placement
+from nashward.llm.plan import GIB, plan, read_size
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+}
+MISTRAL = MistralConfig(vocab_size=32_000, **SHAPE, num_key_value_heads=8, sliding_window=None)
+SMALL = LlamaConfig(
+    vocab_size=2048, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
+    num_key_value_heads=2,
+)  # fmt: skip
+
+
+def test_mistral_fits_on_a_card_of_six_gib_and_not_on_one_of_four():
+    found = plan(MISTRAL, 6 * GIB, prompt_tokens=512, new_tokens=512)
+    assert found.fits
+    assert found.sampling_batch >= 5
+    assert found.tokens >= 1024
+    for phase in found.phases.values():
+        assert phase.total <= 6 * GIB - found.reserved
+    small = plan(MISTRAL, 4 * GIB, prompt_tokens=512, new_tokens=512)
+    assert not small.fits
+    assert small.placement.mlp_tokens == module.TILE  # it was tried
+    assert "an 8-bit optimiser saves about 0.23 GiB" in small.advice[-1]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("length", [64, 500])
+@pytest.mark.parametrize("rank", [4, 16])
+@pytest.mark.parametrize("vocabulary", [2048, 128_256])
+def test_the_plan_is_the_dry_run_of_what_was_chosen(rows, length, rank, vocabulary):
+    config = LlamaConfig(**{**SMALL.to_dict(), "vocab_size": vocabulary})
+    found = plan(
+        config, 80 * GIB, rank=rank, prompt_tokens=length, new_tokens=length, sampling_batch=rows,
+        tokens=2 * rows * length,
+    )  # fmt: skip
+    assert (found.sampling_batch, found.tokens) == (rows, 2 * rows * length)
+    network = policy(LlamaConfig(**{**SMALL.to_dict(), "vocab_size": vocabulary}), rank, Placement())
+    again = training(network, [length] * rows, [length] * rows, lambda weights: OPTIMISERS["adamw"](weights, 1e-4))
+    assert found.phases["training"] == again
+    assert found.phases["sampling"] == sampling(network, length, length, rows)
+
+
+def test_the_largest_batch_is_the_largest():
+    room = plan(SMALL, 80 * GIB, sampling_batch=40, tokens=40 * 1024)
+    most = room.phases["sampling"].total
+    card = int((most * 0.6 + module.CONTEXT * GIB) / (1 - module.FRAGMENTS))
+    found = plan(SMALL, card, sampling_batch=40, tokens=40 * 1024)
+    assert 1 < found.sampling_batch < 40
+    network = policy(LlamaConfig(**SMALL.to_dict()), 16, found.placement)
+    for batch, fits in ((found.sampling_batch, True), (found.sampling_batch + 1, False)):
+        assert (sampling(network, 512, 512, batch).total <= card - found.reserved) is fits
+
+
+def test_windows_keeps_a_distance():
+    one, two = (plan(SMALL, 8 * GIB, windows=windows) for windows in (False, True))
+    assert two.reserved - one.reserved == GIB
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("6GiB", 6 * 2**30), ("6 gb", 6 * 10**9), ("1500MiB", 1500 * 2**20), ("1000", 1000), ("0.5T", 5 * 10**11)],
+)
+def test_sizes_are_read(text, size):
+    assert read_size(text) == size
+
+
+def test_the_command_prints_the_plan_and_refuses_what_does_not_fit(capsys, tmp_path):
+    SMALL.save_pretrained(tmp_path / "small")
+    command = ["plan", "--policy", str(tmp_path / "small"), "--memory"]
+    assert main([*command, "8GiB", "--prompts-per-iteration", "10"]) == 0
+    out = capsys.readouterr().out
+    assert "it fits with --sampling-batch 64 --tokens 4096" in out
+    assert "hours at 20 TFLOP/s" in out
+    assert main([*command, "520MiB"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("nashward: it does not fit: training one response of 1024 tokens takes")
+    assert main([*command, "much"]) == 2
+    assert "'much' is no size; expected for example 6GiB" in capsys.readouterr().err
+    assert main([*command, "8GiB", "--optimiser", "sgd"]) == 2
+    assert "optimiser is 'sgd'; expected one of" in capsys.readouterr().err
+    assert main(["plan", "--policy", str(tmp_path / "none"), "--memory", "8GiB"]) == 2
