@@ -307,12 +307,12 @@ class Adapters:
             tqdm(total=total, desc=f"{stage.name}: training", unit="prompt", disable=None) as bar,
             model.training(heaviest.value.folder) as parameters,
         ):
-            before = [parameter.detach().clone() for parameter in parameters]
+            before = [parameter.detach().cpu().clone() for parameter in parameters]
             seed = seed_of(self.settings.seed, stage.name, "fit")
             records = fit(
                 model.network, parameters, training, step.size, settings, model.pad_id, seed, bar.update, model.tell
             )
-            moved = sum(int((a != b).sum()) for a, b in zip(before, parameters, strict=True))
+            moved = sum(int((a != b.detach().cpu()).sum()) for a, b in zip(before, parameters, strict=True))
             start = heaviest.value.label
 
             def measured(batches: Sequence[MicroBatch]) -> dict[str, float]:

@@ -67,6 +67,8 @@ def policy(config: PretrainedConfig, rank: int, placement: Placement, dtype: tor
     for weight in base.parameters():
         weight.requires_grad_(False)
     head = base.get_output_embeddings()
+    # bitsandbytes keeps one table for the whole process where it is first needed: that must be a real device
+    bitsandbytes.functional.quantize_blockwise(torch.zeros(1))
     for name, layer in list(base.named_modules()):
         if isinstance(layer, torch.nn.Linear) and layer is not head:
             base.set_submodule(name, _four_bits(layer))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import bitsandbytes
 import torch
 from transformers import get_scheduler
 
@@ -16,11 +17,16 @@ from .batches import MicroBatch, on
 from .memory import Tell, quiet
 from .regression import Baseline, Selection
 
-Optimiser = Literal["adamw", "rmsprop", "lbfgs"]
+Optimiser = Literal["adamw", "rmsprop", "adamw8bit", "rmsprop8bit", "paged-adamw", "paged-adamw8bit", "lbfgs"]
 Schedule = Literal["linear", "cosine", "constant"]
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": lambda weights, lr: torch.optim.AdamW(weights, lr=lr, weight_decay=0.0),
     "rmsprop": lambda weights, lr: torch.optim.RMSprop(weights, lr=lr),
+    # bitsandbytes' own: states in 8 bits (of weights under 4096 entries in 32), or paged to host memory on a GPU
+    "adamw8bit": lambda weights, lr: bitsandbytes.optim.AdamW8bit(weights, lr=lr, weight_decay=0.0),
+    "rmsprop8bit": lambda weights, lr: bitsandbytes.optim.RMSprop8bit(weights, lr=lr),
+    "paged-adamw": lambda weights, lr: bitsandbytes.optim.PagedAdamW(weights, lr=lr, weight_decay=0.0),
+    "paged-adamw8bit": lambda weights, lr: bitsandbytes.optim.PagedAdamW8bit(weights, lr=lr, weight_decay=0.0),
     "lbfgs": lambda weights, lr: torch.optim.LBFGS(
         weights, lr=lr, max_iter=60, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
     ),

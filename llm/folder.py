@@ -93,7 +93,11 @@ class RunFolder:
     a folder that holds something else.
     """
 
-    FREE = ("iterations", "sampling.batch", "fit.tokens")  # more iterations continue a run; the others are memory
+    # more iterations continue a run; the others are memory
+    FREE = (
+        "iterations", "sampling.batch", "fit.tokens", "placement", "placement.checkpoints", "placement.embeddings",
+        "placement.adapters", "placement.mlp_tokens",
+    )  # fmt: skip
     OMITTED = ("policy", "oracle", "oracle_content", "prompts")  # what a stage that does not need it may leave out
 
     def __init__(self, path: str | Path):

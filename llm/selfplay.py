@@ -23,6 +23,7 @@ from .fit import Fit
 from .folder import RunFolder, read_lines, write_json, write_lines
 from .mixture import Mixture
 from .model import LanguageModel, Lora, adapter_config, check_policy, prompt_length
+from .offload import Placement
 from .oracles import PreferenceOracle, as_oracle, check_source
 from .oracles.checkpoint import is_id
 from .oracles.identity import identity
@@ -80,6 +81,7 @@ class SelfPlay:
         column: the field that holds the prompt, where it is not one of the usual ones.
         chat_template: a Jinja template in place of the tokenizer's.
         quantise: keep the base in 4 bits.
+        placement: what of the policy lives on the device; None: what costs little time, see ``Placement.default``.
         seed: of everything.
         cache: the file of judgements; None: ``judgements.sqlite`` in the run folder. Only an oracle that has a
             fingerprint is cached.
@@ -113,6 +115,7 @@ class SelfPlay:
     column: str | None = None
     chat_template: str | None = None
     quantise: bool = True
+    placement: Placement | None = None
     seed: int = 0
     cache: str | Path | None = None
     label: Callable[[str], str | None] | None = None
@@ -243,6 +246,7 @@ class SelfPlay:
             "column": self.column,
             "chat_template": self.chat_template,
             "quantise": self.quantise,
+            "placement": None if self.placement is None else dataclasses.asdict(self.placement),
         }
 
     def _oracle_content(self) -> str | None:
@@ -273,6 +277,7 @@ class SelfPlay:
             lora=self.lora,
             quantise=self.quantise,
             chat_template=self.chat_template,
+            placement=self.placement,
             seed=self.seed,
         )
 

@@ -450,3 +450,15 @@ def test_align_under_votes_and_under_a_rule_in_python(
     assert main(["align", *policy, "--oracle", str(votes), "--out", str(tmp_path / "third"), *run]) == 2
     # the votes know none of these responses
     assert "no prompt has responses that the oracle tells apart" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_settings_of_memory_reach_the_run_and_may_change(prompts: Path, tmp_path: Path) -> None:
+    run = ["align", *POCKET, "--prompts", str(prompts), "--out", str(tmp_path / "run"), *SMALL]
+    saving = ["--optimiser", "adamw8bit", "--checkpoints", "host", "--embeddings", "host", "--mlp-tokens", "16"]
+    assert main([*run, "--iterations", "1", *saving]) == 0
+    config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
+    placed = {"checkpoints": "host", "embeddings": "host", "adapters": "input", "mlp_tokens": 16}
+    assert config["placement"] == placed
+    assert config["fit"]["optimiser"] == "adamw8bit"
+    assert 0 < metrics(tmp_path / "run")[0]["train"]["share"]
+    assert main([*run, "--iterations", "2", "--optimiser", "adamw8bit", "--mlp-tokens", "32"]) == 0  # memory only

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nashward.games import Solver
     from nashward.llm import SelfPlay
 
+OPTIMISERS = ("adamw", "rmsprop", "adamw8bit", "rmsprop8bit", "paged-adamw", "paged-adamw8bit", "lbfgs")
 DEFAULT_SOLVER, DEFAULT_STEP = "OptimisticMWU", 2.5
 
 
@@ -42,7 +43,7 @@ RUN: dict[str, Option] = {
     "selection": Option(("fit", "selection"), str, "responses that are fitted (default: all)", ("all", "best-worst")),
     "baseline": Option(("fit", "baseline"), str, "default: plug-in", ("plug-in", "centred", "constant")),
     "self-comparison": Option(("self_comparison",), bool, "compare a response with itself too (1/2), as SPPO does"),
-    "optimiser": Option(("fit", "optimiser"), str, "default: adamw", ("adamw", "rmsprop", "lbfgs")),
+    "optimiser": Option(("fit", "optimiser"), str, "default: adamw; 8-bit and paged ones take less", OPTIMISERS),
     "learning-rate": Option(("fit", "learning_rate"), float, "default: 2e-4"),
     "schedule": Option(("fit", "schedule"), str, "of the rate (default: linear)", ("linear", "cosine", "constant")),
     "warmup": Option(("fit", "warmup"), float, "share of the optimiser steps (default: 0.1)"),
@@ -55,8 +56,14 @@ RUN: dict[str, Option] = {
     "alpha": Option(("lora", "alpha"), float, "of a fresh adapter (default: twice the rank)"),
     "chat-template": Option(("chat_template",), Path, "a Jinja file in place of the tokenizer's chat template"),
     "quantise": Option(("quantise",), bool, "keep the base in 4 bits (default), or in 16 (on a CPU 32)"),
+    "checkpoints": Option(("placement", "checkpoints"), str, "each layer's input, for the backward pass (default: host "
+                          "on a GPU)", ("none", "device", "host")),
+    "embeddings": Option(("placement", "embeddings"), str, "the input embeddings (default: host on a GPU)",
+                         ("device", "host")),
+    "mlp-tokens": Option(("placement", "mlp_tokens"), int, "of an MLP at once (default: all): less memory, slower"),
     "seed": Option(("seed",), int, "of everything (default: 0)"),
 }  # fmt: skip
+PLACEMENT = tuple(name for name, option in RUN.items() if option.path[0] == "placement")
 SOLVER = {
     "solver": Option(("solver", "name"), str, f"a mirror-step solver (default: {DEFAULT_SOLVER} for language models)"),
     "step": Option(("solver", "step"), float, f"the solver's step size (default: {DEFAULT_STEP} for language models)"),
@@ -152,6 +159,7 @@ def self_play(chosen: dict[str, Any], folder: Path) -> SelfPlay:
     """A run from what was asked for; what was not is taken from the folder's run, if it holds one."""
     from nashward.llm import Fit, Lora, Sampling, SelfPlay
     from nashward.llm.folder import RunFolder
+    from nashward.llm.offload import Placement
 
     held = RunFolder(folder).read().get("config", {})
     asked = dict(chosen)
@@ -186,6 +194,7 @@ def self_play(chosen: dict[str, Any], folder: Path) -> SelfPlay:
         fit=part(Fit, "fit"),
         lora=part(Lora, "lora"),
         cache=chosen.get("cache"),
+        placement=part(Placement, "placement") if any(name in chosen for name in PLACEMENT) else None,
         **flat,
     )
 

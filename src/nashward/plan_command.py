@@ -6,6 +6,8 @@ import argparse
 import platform
 from typing import Any
 
+from .options import OPTIMISERS
+
 TFLOPS = 20.0  # what a small card may reach in 16 bits; an assumption, stated where it is used
 
 
@@ -13,7 +15,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", required=True, metavar="ID_OR_FOLDER", help="only its configuration is read")
     parser.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB (default: what is free on this one)")
     parser.add_argument("--rank", type=int, default=16, help="of the LoRA (default: 16)")
-    parser.add_argument("--optimiser", default="adamw", help="default: adamw")
+    parser.add_argument("--optimiser", default="adamw", choices=OPTIMISERS, help="default: adamw")
     parser.add_argument("--responses", type=int, default=5, help="K, responses a prompt (default: 5)")
     parser.add_argument("--prompts-per-iteration", type=int, default=1000, help="default: 1000")
     parser.add_argument("--iterations", type=int, default=3, help="default: 3")
@@ -70,7 +72,8 @@ def run(given: argparse.Namespace) -> int:
     print(f"placement: {', '.join(kept)}. The oracle is not counted: it judges in a phase of its own")
     if not found.fits:
         raise ValueError("it does not fit: " + "; ".join(found.advice))
-    print(f"it fits with --sampling-batch {found.sampling_batch} --tokens {found.tokens}")
+    tiles = f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
+    print(f"it fits with --sampling-batch {found.sampling_batch} --tokens {found.tokens}{tiles}")
     hours = found.flops * given.iterations / (given.tflops * 1e12) / 3600
     print(
         f"{given.iterations} iterations are {found.flops * given.iterations:.1e} floating-point operations: "

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig, MistralConfig
 
+from nashward import options
 from nashward.cli import main
 from nashward.llm import plan as module
 from nashward.llm.dry_run import policy, sampling, training
@@ -91,6 +92,19 @@ def test_the_command_prints_the_plan_and_refuses_what_does_not_fit(capsys, tmp_p
     assert told.startswith("nashward: it does not fit: training one response of 1024 tokens takes")
     assert main([*command, "much"]) == 2
     assert "'much' is no size; expected for example 6GiB" in capsys.readouterr().err
-    assert main([*command, "8GiB", "--optimiser", "sgd"]) == 2
-    assert "optimiser is 'sgd'; expected one of" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="optimiser is 'sgd'; expected one of adamw, rmsprop"):
+        plan(SMALL, 8 * GIB, optimiser="sgd")
+    with pytest.raises(ValueError, match="responses is 0; expected at least 1"):
+        plan(SMALL, 8 * GIB, responses=0)
     assert main(["plan", "--policy", str(tmp_path / "none"), "--memory", "8GiB"]) == 2
+
+
+def test_the_commands_know_every_optimiser():
+    assert tuple(OPTIMISERS) == options.OPTIMISERS
+
+
+@pytest.mark.parametrize("optimiser", ["adamw8bit", "rmsprop8bit"])
+def test_eight_bit_states_are_counted(optimiser):
+    plain, small = (plan(SMALL, 80 * GIB, optimiser=o).phases["training"] for o in ("adamw", optimiser))
+    assert small.optimiser < 0.6 * plain.optimiser
+    assert small.weights == plain.weights
