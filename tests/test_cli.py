@@ -460,5 +460,5 @@ def test_settings_of_memory_reach_the_run_and_may_change(prompts: Path, tmp_path
     placed = {"checkpoints": "host", "embeddings": "host", "adapters": "input", "mlp_tokens": 16}
     assert config["placement"] == placed
     assert config["fit"]["optimiser"] == "adamw8bit"
-    assert 0 < metrics(tmp_path / "run")[0]["train"]["share"]
+    assert metrics(tmp_path / "run")[0]["train"]["share"] > 0
     assert main([*run, "--iterations", "2", "--optimiser", "adamw8bit", "--mlp-tokens", "32"]) == 0  # memory only
