@@ -58,6 +58,8 @@ def main() -> None:
     print(f"write  {written / count * 1e6:6.2f} microseconds a pair")
     print(f"hit    {hit * 1e6:6.2f} microseconds a pair, {hit / least:.1f} times a dictionary in memory")
     print(f"size   {size / count:6.1f} bytes a pair")
+    if hit > 20e-6 or size > 200 * count:
+        raise SystemExit("a hit is to take 20 microseconds at most, and a pair 200 bytes")
 
 
 if __name__ == "__main__":
