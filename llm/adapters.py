@@ -20,6 +20,7 @@ from . import regression
 from .batches import Group, MicroBatch, micro_batches
 from .fit import Fit, drift, fit, measure, outlook, warning
 from .folder import RunFolder, read_shard, write_lines, write_shard
+from .memory import quiet
 from .model import WEIGHTS, LanguageModel
 from .oracles import PreferenceOracle, preference_matrices
 from .oracles.network import NetworkOracle
@@ -101,6 +102,7 @@ class Adapters:
         self.reference = Adapter("start", folder / "start" / "adapter")
         self.stopped: str | None = None  # set after the training that was asked for
         self.phase = "start"
+        self._listened: list[LanguageModel | NetworkOracle] = []
         self.done = 0  # iterates made
         self.half = 0  # half steps since
         self.drawn: dict[tuple[str, tuple[int, ...]], Path] = {}  # where a policy's responses to some prompts are
@@ -135,12 +137,21 @@ class Adapters:
 
     def _heard(self, part: Heard) -> Heard:
         """The model or the oracle, where it runs out of memory telling the journal."""
-        if isinstance(part, LanguageModel | NetworkOracle):
+        if isinstance(part, LanguageModel | NetworkOracle) and not any(part is own for own in self._listened):
             part.tell = self._tell
+            self._listened.append(part)
         return part
 
+    def leave(self) -> None:
+        """Stop listening: model and oracle may be used for something else now."""
+        for part in self._listened:
+            part.tell = quiet
+
     def _tell(self, event: dict[str, Any]) -> None:
-        self.folder.journal({"at": self.phase, **event})
+        try:
+            self.folder.journal({"at": self.phase, **event})
+        except OSError as error:  # the run is worth more than the line
+            tqdm.write(f"the journal cannot be written: {error}")
         tqdm.write(f"{self.phase}: out of memory with {event['at_once']} at once; the half is tried")
 
     def _portion(self, iteration: int) -> tuple[int, ...]:

@@ -124,7 +124,8 @@ class MicroBatch:
 
     def halve(self, part: int, tell: Tell) -> None:
         """Make two passes of one that does not fit."""
-        longest = max(len(group.prompt) + max(map(len, group.responses)) for group in self.groups)
+        lengths = [len(group.prompt) + len(response) for group in self.groups for response in group.responses]
+        longest = max(lengths[k] for k in self.parts[part])
         first, second = halves(self.parts[part], f"response of up to {longest} tokens")
         tell({"out_of_memory": "response", "at_once": len(self.parts[part])})
         self.parts[part : part + 1] = [list(first), list(second)]

@@ -126,12 +126,11 @@ def sampling(network: Any, prompt: int, response: int, rows: int) -> Footprint:
 
 
 def _filled(cache: DynamicCache, causal: Any, rows: int, tokens: int) -> DynamicCache:
-    shape, dtype = causal.config, causal.get_output_embeddings().weight.dtype
+    shape, dtype = causal.config.get_text_config(), causal.get_output_embeddings().weight.dtype
     size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     for layer in range(shape.num_hidden_layers if tokens else 0):
-        key, value = (
-            torch.empty(rows, shape.num_key_value_heads, tokens, size, dtype=dtype, device=META) for _ in range(2)
-        )
+        key, value = (torch.empty(rows, heads, tokens, size, dtype=dtype, device=META) for _ in range(2))
         cache.update(key, value, layer)
     return cache
 

@@ -152,7 +152,7 @@ def fit(
         tell: is told where memory ran out.
     """
     shuffle = random.Random(seed)
-    steps = [step for _ in range(settings.epochs) for step in _epoch(batches, settings.batch, shuffle)]
+    steps = [s for epoch in range(settings.epochs) for s in _epoch(batches, settings.batch, shuffle, epoch == 0)]
     optimiser = OPTIMISERS[settings.optimiser](weights, settings.learning_rate)
     scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
     records = []
@@ -165,10 +165,11 @@ def fit(
                 optimiser.zero_grad(set_to_none=True)
                 try:
                     total = sum(b.descend(network, pad_id, size, settings.baseline, 1 / prompts, tell) for b in step)
+                    norm = float(torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm))
                     break
                 except torch.OutOfMemoryError:
                     continue  # the pass that did not fit is halved; the gradient so far is of no use
-            seen.append((total, float(torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm))))
+            seen.append((total, norm))
             return total
 
         rate = scheduler.get_last_lr()[0]
@@ -206,10 +207,18 @@ def measure(
     return {**found, "kl": moved / mass if mass else float("nan")}
 
 
-def _epoch(batches: Sequence[MicroBatch], size: int, shuffle: random.Random) -> Iterator[list[MicroBatch]]:
-    """Micro-batches in a new order, gathered into optimiser steps of about ``size`` prompts."""
+def _epoch(
+    batches: Sequence[MicroBatch], size: int, shuffle: random.Random, heaviest_first: bool
+) -> Iterator[list[MicroBatch]]:
+    """Micro-batches in a new order, gathered into optimiser steps of about ``size`` prompts.
+
+    In the first epoch the heaviest, which is the first that is given, comes first: memory runs out at once or not.
+    """
     order = list(batches)
     shuffle.shuffle(order)
+    if heaviest_first:
+        place = next(k for k, batch in enumerate(order) if batch is batches[0])
+        order.insert(0, order.pop(place))
     step: list[MicroBatch] = []
     for batch in order:
         step.append(batch)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 TOKENS, WORDS = 512, 8192  # the tile of logits that is held: 16 MiB in float32
 
@@ -25,8 +27,11 @@ def sequence_logprobs(
         prompts, responses: token ids as they were sampled. They are never decoded and encoded again.
         pad_id: filler on the right; masked by length, so it may equal a stop token.
     """
+    if not prompts:
+        return torch.zeros(0)
+    if not all(prompts) or len(prompts) != len(responses):
+        raise ValueError(f"{len(prompts)} prompts and {len(responses)} responses; expected one each, no prompt empty")
     causal = network.get_base_model() if hasattr(network, "get_base_model") else network
-    head = Head.of(causal)
     device = next(network.parameters()).device
     starts = torch.tensor([len(prompt) for prompt in prompts])[:, None]
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
@@ -37,11 +42,45 @@ def sequence_logprobs(
     mask = positions < torch.tensor(lengths)[:, None]
     rows, places = (mask & (positions >= starts)).nonzero().to(device).unbind(1)
     ids = ids.to(device)
-    backbone = getattr(causal, causal.base_model_prefix)
-    states = backbone(input_ids=ids, attention_mask=mask.to(device), use_cache=False).last_hidden_state
+    inputs = {"input_ids": ids, "attention_mask": mask.to(device), "use_cache": False}
     # the state at position h - 1 predicts token h
-    scored = token_logprobs(states[rows, places - 1], head, ids[rows, places])
+    if tiles_agree(causal):
+        states = getattr(causal, causal.base_model_prefix)(**inputs).last_hidden_state
+        scored = token_logprobs(states[rows, places - 1], Head.of(causal), ids[rows, places])
+    else:
+        logits = causal(**inputs).logits[rows, places - 1]
+        scored = logits.to(_precise(logits)).log_softmax(-1).gather(1, ids[rows, places][:, None])[:, 0]
     return scored.new_zeros(len(prompts)).index_add(0, rows, scored)
+
+
+_AGREE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def tiles_agree(causal: Any) -> bool:
+    """Whether a model's logits are those that ``Head`` computes, tried once on a short text.
+
+    Where they are not (a head with more layers, one in 4 bits, a scale of another name) the logits are held: what is
+    trained has to be what is sampled from. On the meta device, where nothing can be compared, they are taken to be.
+    """
+    if causal not in _AGREE:
+        _AGREE[causal] = causal.device.type == "meta" or _agrees(causal)
+    return _AGREE[causal]
+
+
+@torch.no_grad()
+def _agrees(causal: Any) -> bool:
+    try:
+        head = Head.of(causal)
+        ids = torch.arange(1, 5, device=causal.device)[None] % len(head.weight)
+        states = getattr(causal, causal.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state[0]
+        ours = head.logits(states, slice(0, len(head.weight)))
+        own = causal(input_ids=ids, use_cache=False).logits[0]
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # no such base model, a weight that is packed
+        return False
+    rounding = max(1e-4, 4 * torch.finfo(own.dtype).eps)
+    return ours.shape == own.shape and bool((ours - own).abs().max() <= rounding * own.abs().max())
 
 
 @dataclass(frozen=True)
@@ -106,33 +145,40 @@ class _Tiled(torch.autograd.Function):
         grown = torch.empty_like(states) if differentiate else None
         for tokens in _tiles(len(states), TOKENS):
             own, wanted = states[tokens], targets[tokens]
-            top, mass = torch.full_like(total[tokens], -torch.inf), torch.zeros_like(total[tokens])
-            mean = torch.zeros_like(own, dtype=total.dtype)  # of slope_v W_v under the softmax, times the mass
+            top = torch.full_like(total[tokens], torch.finfo(total.dtype).min)
+            others = torch.zeros_like(top)  # the mass of all words but the target, over exp(top)
+            mean = torch.zeros_like(own, dtype=total.dtype)  # of slope_v W_v over them, times that mass
             for words in _tiles(len(head.weight), WORDS):
                 logits = head.logits(own, words)
                 inside = (wanted >= words.start) & (wanted < words.stop)
-                place = (wanted - words.start).clamp(0, words.stop - words.start - 1)
-                found = logits.gather(1, place[:, None])[:, 0]
+                place = (wanted - words.start).clamp(0, words.stop - words.start - 1)[:, None]
+                found = logits.gather(1, place)[:, 0]
                 chosen[tokens] = torch.where(inside, found, chosen[tokens])
                 slope = head.slope(logits) if differentiate else 1.0
                 higher = torch.maximum(top, logits.amax(-1))
                 shrink = (top - higher).exp_()
                 share = logits.sub_(higher[:, None]).exp_()
-                mass = mass * shrink + share.sum(-1)
+                share.scatter_(1, place, share.gather(1, place).masked_fill(inside[:, None], 0.0))
+                others = others * shrink + share.sum(-1)
                 top = higher
                 if grown is not None:
                     share = share if isinstance(slope, float) and slope == 1.0 else share * slope
                     mean.mul_(shrink[:, None]).add_(share.to(own.dtype) @ head.weight[words])
+            mass = others + (chosen[tokens] - top).exp()
             total[tokens] = top + mass.log()
             if grown is not None:
+                # (1 - p_target) slope W_target - sum of the others': the target's own share never enters, so that a
+                # gradient near 0, of a likely word, is as exact as any
                 at_target = head.slope(chosen[tokens])
                 at_target = at_target[:, None] if isinstance(at_target, Tensor) else at_target
-                grown[tokens] = (at_target * head.weight[wanted] - mean / mass[:, None]).to(grown.dtype)
+                own_part = others[:, None] * at_target * head.weight[wanted]
+                grown[tokens] = ((own_part - mean) / mass[:, None]).to(grown.dtype)
         if grown is not None:
             ctx.save_for_backward(grown)
         return chosen - total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
         (grown,) = ctx.saved_tensors
         return (gradients[0][:, None] * grown).to(grown.dtype), None, None, None

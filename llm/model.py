@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,7 +84,7 @@ class LanguageModel:
         device: str | None = None,
         dtype: torch.dtype | None = None,
         chat_template: str | None = None,
-        placement: Placement | None = None,
+        placement: Placement | Mapping[str, Any] | None = None,
         gradient_checkpointing: bool | None = None,
         seed: int = 0,
     ) -> LanguageModel:
@@ -97,7 +97,8 @@ class LanguageModel:
             device: "cuda" or "cpu"; CUDA where there is one.
             dtype: of the computation; bfloat16 on CUDA, float32 on a CPU. Adapters are float32 in any case.
             chat_template: a Jinja template to use in place of the tokenizer's.
-            placement: what stays on the device; ``Placement.default`` for the device and the dtype.
+            placement: what stays on the device; ``Placement.default`` for the device and the dtype, or that but for
+                the attributes of a mapping.
             gradient_checkpointing: in place of the placement's checkpoints: on the device, or none.
             seed: of the fresh adapter.
 
@@ -142,7 +143,8 @@ class LanguageModel:
         for module in network.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # the log-ratio to the anchor must be that of one fixed function
-        placement = placement or Placement.default(base, device, dtype)
+        if not isinstance(placement, Placement):
+            placement = replace(Placement.default(base, device, dtype), **(placement or {}))
         if gradient_checkpointing is not None:
             placement = replace(placement, checkpoints="device" if gradient_checkpointing else "none")
         place(network, placement)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,11 @@ def plan(
     for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; expected at least 1")
-    config = source if isinstance(source, PretrainedConfig) else AutoConfig.from_pretrained(source)
+    if epochs < 1 or optimiser == "lbfgs":
+        raise ValueError(
+            f"epochs is {epochs} and the optimiser {optimiser}; expected at least 1, and another than lbfgs"
+        )
+    config = source if isinstance(source, PretrainedConfig) else _config(source)
     reserved = int((CONTEXT + (SPILLING if windows else 0.0)) * GIB + FRAGMENTS * memory)
     room = memory - reserved
     length = prompt_tokens + new_tokens
@@ -103,16 +108,28 @@ def plan(
         state = OPTIMISERS[optimiser]
         return training(network, [prompt_tokens] * rows, [new_tokens] * rows, lambda weights: state(weights, 1e-4))
 
+    def run(dry: Callable[[], Any]) -> Any:
+        try:
+            return dry()
+        except (RuntimeError, AttributeError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+            kind = type(config).__name__.removesuffix("Config")
+            line = (str(error).splitlines() or [""])[0]
+            raise ValueError(
+                f"a {kind} cannot be run by shape alone here ({type(error).__name__}: {line:.100})"
+            ) from None
+
     tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
     placement = Placement(embeddings="device" if tied else "host")
-    network = policy(copy.deepcopy(config), rank, placement)
+    network = run(partial(policy, copy.deepcopy(config), rank, placement))
     most = max(1, tokens // length)
-    rows, peak = _largest(lambda n: trained(network, n), most, room)
+    rows, peak = _largest(lambda n: run(lambda: trained(network, n)), most, room)
     if not rows:
         placement = replace(placement, mlp_tokens=TILE)
-        network = policy(copy.deepcopy(config), rank, placement)
-        rows, peak = _largest(lambda n: trained(network, n), most, room)
-    batch, drawn = _largest(lambda n: sampling(network, prompt_tokens, new_tokens, n), sampling_batch, room)
+        network = run(partial(policy, copy.deepcopy(config), rank, placement))
+        rows, peak = _largest(lambda n: run(lambda: trained(network, n)), most, room)
+    batch, drawn = _largest(
+        lambda n: run(lambda: sampling(network, prompt_tokens, new_tokens, n)), sampling_batch, room
+    )
     advice = []
     if not rows:
         advice.append(f"training one response of {length} tokens takes {peak.total / GIB:.2f} GiB")
@@ -151,6 +168,28 @@ def _largest(footprint: Any, most: int, room: int) -> tuple[int, Footprint]:
     return rows, found
 
 
+def _config(source: str | Path) -> PretrainedConfig:
+    """The configuration of a causal language model, which will be loaded in 4 bits.
+
+    Raises:
+        ValueError: it cannot be read, is of another kind, or is stored in another quantisation.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"the configuration of {source} cannot be read ({str(error).splitlines()[0]:.100}); expected a folder or "
+            "hub id of a causal language model"
+        ) from None
+    heads = config.architectures or []
+    if heads and not any("CausalLM" in head or "LMHead" in head for head in heads):
+        raise ValueError(f"{source} is a {heads[0]}, not a causal language model")
+    stored = getattr(config, "quantization_config", None)
+    if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):
+        raise ValueError(f"{source} is stored in a quantisation of its own, which is not planned; take the 16-bit one")
+    return config
+
+
 def _unpacked(network: Any, counted: int) -> int:
     """Parameters of the base, with two in each byte of a 4-bit layer."""
     packed = sum(weight.numel() for weight in network.parameters() if weight.dtype == torch.uint8)
@@ -175,8 +214,8 @@ def read_size(text: str) -> int:
     Raises:
         ValueError: if it reads otherwise.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*(?:([KMGT])(i?))?B?\s*", text, re.IGNORECASE)
     if found is None:
         raise ValueError(f"{text!r} is no size; expected for example 6GiB, 8GB or 12000MiB")
     unit = 1024 if found[3] else 1000
-    return int(float(found[1]) * unit ** " KMGT".index(found[2].upper() or " "))
+    return int(float(found[1]) * unit ** " KMGT".index((found[2] or " ").upper()))

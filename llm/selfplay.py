@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +81,8 @@ class SelfPlay:
         column: the field that holds the prompt, where it is not one of the usual ones.
         chat_template: a Jinja template in place of the tokenizer's.
         quantise: keep the base in 4 bits.
-        placement: what of the policy lives on the device; None: what costs little time, see ``Placement.default``.
+        placement: what of the policy lives on the device; None: what costs little time, see ``Placement.default``; a
+            mapping: that, but for these of its attributes.
         seed: of everything.
         cache: the file of judgements; None: ``judgements.sqlite`` in the run folder. Only an oracle that has a
             fingerprint is cached.
@@ -115,7 +116,7 @@ class SelfPlay:
     column: str | None = None
     chat_template: str | None = None
     quantise: bool = True
-    placement: Placement | None = None
+    placement: Placement | Mapping[str, Any] | None = None
     seed: int = 0
     cache: str | Path | None = None
     label: Callable[[str], str | None] | None = None
@@ -144,6 +145,8 @@ class SelfPlay:
             drive(self.solver, start, start, executor.execute, record, self.iterations)
         except StageDone as stage:
             stopped = str(stage)
+        finally:
+            executor.leave()
         stopped = stopped or executor.stopped
         average = sum(played[1:], played[0]) / len(played) if played else Blend({start: 1.0})
         mixture = Mixture(tuple((policy.value.folder, weight) for policy, weight in average))
@@ -171,6 +174,8 @@ class SelfPlay:
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         assert self.settings  # its own checks
+        if isinstance(self.placement, Mapping):
+            dataclasses.replace(Placement(), **self.placement)  # its own checks
         home = RunFolder(self.folder)
         prompts = self.read()
         home.check(self.config(prompts))
@@ -246,14 +251,16 @@ class SelfPlay:
             "column": self.column,
             "chat_template": self.chat_template,
             "quantise": self.quantise,
-            "placement": None if self.placement is None else dataclasses.asdict(self.placement),
+            "placement": dataclasses.asdict(self.placement)
+            if isinstance(self.placement, Placement)
+            else self.placement and dict(self.placement),
         }
 
     def _oracle_content(self) -> str | None:
         """What tells the oracle from another of its name, without a weight being read."""
         if self.oracle is None:
             return None
-        stored = isinstance(self.oracle, str | Path) and (Path(self.oracle).exists() or is_id(self.oracle))
+        stored = isinstance(self.oracle, str | Path) and (Path(self.oracle).expanduser().exists() or is_id(self.oracle))
         return identity(self.oracle if stored else self.judge)
 
     def write(self, home: RunFolder, prompts: Prompts) -> None:

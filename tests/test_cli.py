@@ -457,7 +457,7 @@ def test_settings_of_memory_reach_the_run_and_may_change(prompts: Path, tmp_path
     saving = ["--optimiser", "adamw8bit", "--checkpoints", "host", "--embeddings", "host", "--mlp-tokens", "16"]
     assert main([*run, "--iterations", "1", *saving]) == 0
     config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
-    placed = {"checkpoints": "host", "embeddings": "host", "adapters": "input", "mlp_tokens": 16}
+    placed = {"checkpoints": "host", "embeddings": "host", "mlp_tokens": 16}
     assert config["placement"] == placed
     assert config["fit"]["optimiser"] == "adamw8bit"
     assert metrics(tmp_path / "run")[0]["train"]["share"] > 0

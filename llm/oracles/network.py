@@ -150,7 +150,12 @@ class NetworkOracle(PreferenceOracle):
                         ready.append(pair)
             if not ready:
                 continue
-            logits = self._compare([[torch.stack([store[row] for row in waiting[p]]) for p in ready] for store in held])
+
+            def compared(part: Sequence[tuple[int, int]]) -> list[Any]:
+                rows = [[torch.stack([store[row] for row in waiting[p]]) for p in part] for store in held]
+                return list(np.moveaxis(self._compare(rows), -1, 0))
+
+            logits = np.stack(in_parts(compared, ready, "pair to judge", self.tell), -1)
             if np.isnan(logits).any():
                 raise ValueError(
                     f"{self.name} gave NaN for {int(np.isnan(logits).any(0).sum())} of {len(ready)} pairs, as of "

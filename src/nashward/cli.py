@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"nashward: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError" or given.traceback:
+            raise
+        print(f"nashward: out of memory ({str(error).splitlines()[0]}); see nashward plan --help", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("\nnashward: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130

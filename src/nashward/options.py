@@ -159,7 +159,6 @@ def self_play(chosen: dict[str, Any], folder: Path) -> SelfPlay:
     """A run from what was asked for; what was not is taken from the folder's run, if it holds one."""
     from nashward.llm import Fit, Lora, Sampling, SelfPlay
     from nashward.llm.folder import RunFolder
-    from nashward.llm.offload import Placement
 
     held = RunFolder(folder).read().get("config", {})
     asked = dict(chosen)
@@ -194,7 +193,7 @@ def self_play(chosen: dict[str, Any], folder: Path) -> SelfPlay:
         fit=part(Fit, "fit"),
         lora=part(Lora, "lora"),
         cache=chosen.get("cache"),
-        placement=part(Placement, "placement") if any(name in chosen for name in PLACEMENT) else None,
+        placement={ALL[name].path[1]: chosen[name] for name in PLACEMENT if name in chosen} or None,
         **flat,
     )
 

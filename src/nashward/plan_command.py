@@ -36,6 +36,8 @@ def run(given: argparse.Namespace) -> int:
         memory = torch.cuda.mem_get_info()[0]
     else:
         raise ValueError("there is no GPU here to ask for its memory; say --memory, for example --memory 6GiB")
+    if given.iterations < 1:
+        raise ValueError(f"--iterations is {given.iterations}; expected at least 1")
     if not given.tflops > 0:
         raise ValueError(f"--tflops is {given.tflops}; expected a positive number")
     found = plan(

@@ -17,6 +17,8 @@ from transformers import (
     LlamaForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
 )
 
 from nashward.llm import logprobs
@@ -113,6 +115,7 @@ def test_padding_batch_and_order_change_nothing(name):
 def test_no_tile_is_larger_than_it_says(monkeypatch):
     torch.manual_seed(0)
     model = MODELS["llama"]().eval()
+    assert logprobs.tiles_agree(model)  # which tries it once on a short text
     seen = []
     whole = Head.logits
 
@@ -126,3 +129,53 @@ def test_no_tile_is_larger_than_it_says(monkeypatch):
     assert max(n for n, _ in seen) == 3
     assert max(v for _, v in seen) == 20
     assert len(seen) == 3 * 5  # 7 tokens in 3 tiles, 97 words in 5, once for the value and its gradient
+
+
+def test_the_gradient_of_a_likely_word_is_exact_in_bfloat16_too():
+    """Where p is near 1 the gradient is near 0: a difference of two rounded numbers would be noise."""
+    generator = torch.Generator().manual_seed(2)
+    weight = (torch.randn(60, 16, generator=generator)).bfloat16()
+    targets = torch.arange(20)
+    states = (weight[targets].float() * 0.7).bfloat16().requires_grad_(True)  # each state points to its target
+    (ours,) = torch.autograd.grad(token_logprobs(states, Head(weight), targets).sum(), states)
+    exact = states.detach().double().requires_grad_(True)
+    # the logits as the network has them, rounded to bfloat16; the rest in float64
+    logits = exact @ weight.double().T
+    logits = logits + ((states.detach() @ weight.T).double() - logits).detach()
+    chosen = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    (theirs,) = torch.autograd.grad(chosen.sum(), exact)
+    assert float(chosen.detach().exp().median()) > 0.95
+    error = (ours.double() - theirs).norm(dim=1) / theirs.norm(dim=1)
+    assert float(error.max()) < 2e-2
+
+
+def test_words_that_are_ruled_out_do_no_harm():
+    weight = torch.zeros(97, 4)
+    bias = torch.full((97,), -torch.inf)
+    bias[40:] = torch.linspace(-1, 1, 57)
+    states = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    targets = torch.tensor([41, 50, 60, 70, 96])
+    found = token_logprobs(states, Head(weight, bias), targets)
+    torch.testing.assert_close(found, bias.log_softmax(-1)[targets])
+    (gradient,) = torch.autograd.grad(found.sum(), states)
+    assert torch.isfinite(gradient).all()
+
+
+def test_a_head_that_tiles_do_not_know_is_used_as_it_is():
+    """A dense layer before the decoder, a scale of another name: the network's own logits are held instead."""
+    torch.manual_seed(0)
+    shape = {**SHAPE, "num_key_value_heads": 1}
+    config = RecurrentGemmaConfig(**shape, logits_soft_cap=2.0, block_types=["attention"], lru_width=32)
+    for model in (RecurrentGemmaForCausalLM(config).eval(), MODELS["llama"]().eval()):
+        tiled = logprobs.tiles_agree(model)
+        assert tiled is (type(model) is LlamaForCausalLM)
+        with torch.no_grad():
+            found = sequence_logprobs(model, PROMPTS[:1], RESPONSES[:1], 0)[0]
+            torch.testing.assert_close(found.double(), plain(model, PROMPTS[0], RESPONSES[0]), rtol=1e-5, atol=1e-5)
+
+
+def test_no_texts_and_an_empty_prompt():
+    model = MODELS["llama"]().eval()
+    assert sequence_logprobs(model, [], [], 0).shape == (0,)
+    with pytest.raises(ValueError, match="1 prompts and 1 responses; expected one each, no prompt empty"):
+        sequence_logprobs(model, [[]], [[3]], 0)

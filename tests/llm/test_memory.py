@@ -1,6 +1,7 @@
 """Out of memory is survived in every phase, told in the journal, and changes nothing but the order of sums."""
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from nashward import games, llm
 from nashward.llm import batches, sampling
 from nashward.llm.batches import Group, MicroBatch, micro_batches
 from nashward.llm.fit import Fit, fit
-from nashward.llm.memory import in_parts
+from nashward.llm.memory import in_parts, quiet
 from nashward.llm.model import WEIGHTS
 from nashward.llm.oracles.pairrm import PairRMModel
 
@@ -144,3 +145,26 @@ def test_a_single_response_that_does_not_fit_is_told(monkeypatch):
     weight = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(MemoryError, match="out of memory with a single response of up to 5 tokens"):
         fit(None, [weight], [batch], 1.0, Fit(epochs=1, warmup=0.0), 0, 0)
+
+
+def test_nobody_listens_after_the_run(tmp_path):
+    model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY, device="cpu")
+    llm.SelfPlay(
+        policy=model, oracle=llm.oracles.Length(), solver=games.MWU(2.0), prompts=["a", "b"], folder=tmp_path / "run",
+        iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=8), fit=Fit(epochs=1),
+    ).run()  # fmt: skip
+    assert model.tell is quiet
+
+
+def test_the_heaviest_step_is_the_first(monkeypatch):
+    from nashward.llm.fit import _epoch
+
+    groups = [
+        Group(str(k), [1], [[2] * (k + 1), [3]], ["start"] * 2, torch.zeros(2), torch.ones(2) / 2) for k in range(12)
+    ]
+    made = micro_batches(groups, 1, 1)
+    for seed in range(5):
+        steps = list(_epoch(made, 4, random.Random(seed), heaviest_first=True))
+        assert steps[0][0] is made[0]
+        assert made[0].groups[0].name == "11"
+        assert sorted(batch.groups[0].name for step in steps for batch in step) == sorted(g.name for g in groups)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from transformers import LlamaConfig, MistralConfig
+from transformers import FalconConfig, LlamaConfig, MistralConfig
 
 from nashward import options
 from nashward.cli import main
@@ -97,6 +97,27 @@ def test_the_command_prints_the_plan_and_refuses_what_does_not_fit(capsys, tmp_p
     with pytest.raises(ValueError, match="responses is 0; expected at least 1"):
         plan(SMALL, 8 * GIB, responses=0)
     assert main(["plan", "--policy", str(tmp_path / "none"), "--memory", "8GiB"]) == 2
+
+
+def test_what_cannot_be_planned_is_told_in_one_line(tmp_path, capsys):
+    def refused(config, *more):
+        config.save_pretrained(tmp_path / "model")
+        assert main(["plan", "--policy", str(tmp_path / "model"), "--memory", "8GiB", *more]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    small = SMALL.to_dict()
+    assert "is a LlamaForSequenceClassification, not a causal" in refused(
+        LlamaConfig(**{**small, "architectures": ["LlamaForSequenceClassification"]})
+    )
+    stored = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    assert "a quantisation of its own" in refused(LlamaConfig(**{**small, "quantization_config": stored}))
+    assert "expected at least 1, and another than lbfgs" in refused(SMALL, "--optimiser", "lbfgs")
+    assert "epochs is -3" in refused(SMALL, "--epochs", "-3")
+    assert "--iterations is 0" in refused(SMALL, "--iterations", "0")
+    assert "is no size" in refused(SMALL, "--memory", "6iB")
+    assert "is no size" in refused(SMALL, "--memory", "9" * 400)
+    assert "cannot be" in refused(FalconConfig(vocab_size=100, hidden_size=64, num_hidden_layers=1))
 
 
 def test_the_commands_know_every_optimiser():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from nashward.llm import report
 from nashward.llm.evaluation import win_rate
 from nashward.llm.folder import RunFolder, read_shard, whole_file, whole_folder
 from nashward.llm.model import WEIGHTS
+from nashward.llm.oracles.identity import identity
 from nashward.llm.selfplay import metrics
 
 from . import tiny
@@ -474,3 +478,27 @@ def test_functions_and_judges_are_oracles_as_they_are(tiny_folder: Path, tmp_pat
             folder=tmp_path / str(number), sampling=llm.Sampling(max_new_tokens=4), lora=llm.Lora(rank=2),
         ).run()  # fmt: skip
         assert run.metrics[0]["train"]["target_rms"] > 0
+
+
+def test_a_function_is_the_same_in_another_process_and_another_name_in_it_is_another(tmp_path: Path) -> None:
+    program = (
+        "from nashward.llm.oracles import as_oracle\nfrom nashward.llm.oracles.identity import identity\n"
+        "print(identity(as_oracle(lambda completions, **k: [float(c in {'a', 'the', 'of'}) for c in completions])))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in "12"
+    }  # fmt: skip
+    assert len(found) == 1
+
+    def words(completions: list[str]) -> list[float]:
+        return [float(len(text.split())) for text in completions]
+
+    def lines(completions: list[str]) -> list[float]:
+        return [float(len(text.splitlines())) for text in completions]
+
+    lines.__name__ = "words"
+    assert identity(llm.oracles.as_oracle(words)) != identity(llm.oracles.as_oracle(lines))
