@@ -85,7 +85,6 @@ class LanguageModel:
         dtype: torch.dtype | None = None,
         chat_template: str | None = None,
         placement: Placement | Mapping[str, Any] | None = None,
-        gradient_checkpointing: bool | None = None,
         seed: int = 0,
     ) -> LanguageModel:
         """Load a base and put fresh adapters on it.
@@ -99,7 +98,6 @@ class LanguageModel:
             chat_template: a Jinja template to use in place of the tokenizer's.
             placement: what stays on the device; ``Placement.default`` for the device and the dtype, or that but for
                 the attributes of a mapping.
-            gradient_checkpointing: in place of the placement's checkpoints: on the device, or none.
             seed: of the fresh adapter.
 
         Raises:
@@ -145,8 +143,6 @@ class LanguageModel:
                 module.p = 0.0  # the log-ratio to the anchor must be that of one fixed function
         if not isinstance(placement, Placement):
             placement = replace(Placement.default(base, device, dtype), **(placement or {}))
-        if gradient_checkpointing is not None:
-            placement = replace(placement, checkpoints="device" if gradient_checkpointing else "none")
         place(network, placement)
         return cls(network, tokenizer, str(source))
 

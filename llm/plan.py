@@ -34,7 +34,6 @@ class Plan:
         phases: the peak of "sampling" and "training", with the batches that were chosen.
         sampling_batch, tokens: the largest that fit, up to what was asked for.
         placement: what lives on the card.
-        sampled, trained: tokens of an iteration.
         flops: of an iteration, 2 for each parameter and token that passes forward and as many again for each of the
             two parts of a backward pass with checkpoints (recomputation and gradient).
         advice: what to do where it does not fit; empty where it does.
@@ -46,8 +45,6 @@ class Plan:
     sampling_batch: int
     tokens: int
     placement: Placement
-    sampled: int
-    trained: int
     flops: float
     advice: list[str] = field(default_factory=list)
 
@@ -117,7 +114,7 @@ def plan(
             line = (str(error).splitlines() or [""])[0]
             raise ValueError(
                 f"a {kind} cannot be run by shape alone here ({type(error).__name__}: {line:.100})"
-            ) from None
+            ) from error
 
     tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
     placement = Placement(embeddings="device" if tied else "host")
@@ -139,14 +136,14 @@ def plan(
     if advice:
         over = max(peak.total, drawn.total) - room
         advice.append(f"{over / GIB:.2f} GiB too much: {_less(peak, optimiser, rank)}")
-    parameters = sum(weight.numel() for name, weight in network.named_parameters() if "lora_" not in name)
-    parameters = _unpacked(network, parameters)
+    base = [weight for name, weight in network.named_parameters() if "lora_" not in name]
+    parameters = sum(weight.numel() * (2 if weight.dtype == torch.uint8 else 1) for weight in base)  # two in a byte
     sampled = prompts * responses * new_tokens
     fitted = prompts * responses * length * epochs
     # sampling forward; anchor and reference forward once; training forward, again, and the gradient to the inputs
     flops = 2.0 * parameters * (sampled + prompts * prompt_tokens + 2 * prompts * responses * length + 3 * fitted)
     phases = {"sampling": drawn, "training": peak}
-    return Plan(memory, reserved, phases, batch, rows * length, placement, sampled, fitted, flops, advice)
+    return Plan(memory, reserved, phases, batch, rows * length, placement, flops, advice)
 
 
 def _largest(footprint: Any, most: int, room: int) -> tuple[int, Footprint]:
@@ -189,12 +186,6 @@ def _config(source: str | Path) -> PretrainedConfig:
     if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):
         raise ValueError(f"{source} is stored in a quantisation of its own, which is not planned; take the 16-bit one")
     return config
-
-
-def _unpacked(network: Any, counted: int) -> int:
-    """Parameters of the base, with two in each byte of a 4-bit layer."""
-    packed = sum(weight.numel() for weight in network.parameters() if weight.dtype == torch.uint8)
-    return counted + packed
 
 
 def _less(peak: Footprint, optimiser: str, rank: int) -> str:

@@ -173,7 +173,7 @@ class SelfPlay:
         """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on."""
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
-        assert self.settings  # its own checks
+        _ = self.settings  # its own checks
         if isinstance(self.placement, Mapping):
             dataclasses.replace(Placement(), **self.placement)  # its own checks
         home = RunFolder(self.folder)
@@ -196,7 +196,7 @@ class SelfPlay:
         if self.adapter is not None and until != "judge":
             adapter_config(self.adapter)
         if self.oracle is not None and until in (None, "judge"):
-            assert self._source is not None  # its own checks
+            _ = self._source  # its own checks
         if home.started and (home / PROMPTS).exists():
             return read_prompts(home / PROMPTS)
         if prompts is None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .protocol import Pairs, PreferenceOracle, numbers, one_each
+from .protocol import Pairs, PreferenceOracle, distinct, numbers, one_each
 
 
 class EmbeddingOracle(PreferenceOracle):
@@ -31,18 +31,15 @@ class EmbeddingOracle(PreferenceOracle):
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
-        used = [sorted({k for pair in asked for k in pair}) for asked in pairs]
-        texts = [[own[k] for k in places] for own, places in zip(candidates, used, strict=True)]
+        texts, places = distinct(candidates, pairs)
         answers = one_each(self.embed(prompts, texts), len(prompts), f"{self.name} returned embeddings", "prompts")
         logits = []
-        for n, (answer, places, asked) in enumerate(zip(answers, used, pairs, strict=True)):
+        for n, (answer, own, at) in enumerate(zip(answers, texts, places, strict=True)):
             v, found = numbers(answer)
-            if v.ndim not in (2, 3) or v.shape[-2] != len(places) or v.shape[-1] % 2:
+            if v.ndim not in (2, 3) or v.shape[-2] != len(own) or v.shape[-1] % 2:
                 raise ValueError(
-                    f"{self.name} returned embeddings {found} for prompt {n}; expected "
-                    f"({len(places)}, d) with an even d"
+                    f"{self.name} returned embeddings {found} for prompt {n}; expected ({len(own)}, d) with an even d"
                 )
-            at = np.searchsorted(places, np.array(asked, dtype=int).reshape(-1, 2))
             with np.errstate(invalid="ignore"):  # what infinite embeddings leave undefined is missing
                 logits.append(skew_product(v[..., at[:, 0], :], v[..., at[:, 1], :]) / self.temperature)
         return logits

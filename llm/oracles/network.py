@@ -115,8 +115,8 @@ class NetworkOracle(PreferenceOracle):
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
         """For each prompt one logit a pair (i, j), i shown first: ``sigmoid(logit)`` = P(i beats j)."""
-        shape = (len(self.members), 0) if self.members else (0,)
-        found: list[np.ndarray] = [np.empty((*shape[:-1], len(asked))) for asked in pairs]
+        members = (len(self.members),) if self.members else ()
+        found: list[np.ndarray] = [np.empty((*members, len(asked))) for asked in pairs]
         for where, logits in self.judge(prompts, candidates, pairs):
             for (n, k), values in zip(where, np.moveaxis(logits, -1, 0), strict=True):
                 found[n][..., k] = values

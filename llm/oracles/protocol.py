@@ -85,6 +85,14 @@ class PreferenceOracle(ABC):
         return logits
 
 
+def distinct(candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]) -> tuple[list[list[str]], list[np.ndarray]]:
+    """Of each prompt the candidates that some pair needs, and its pairs ``[pairs, 2]`` by their places among these."""
+    used = [sorted({k for pair in asked for k in pair}) for asked in pairs]
+    texts = [[own[k] for k in places] for own, places in zip(candidates, used, strict=True)]
+    asked_at = [np.array(asked, dtype=int).reshape(-1, 2) for asked in pairs]
+    return texts, [np.searchsorted(places, at) for places, at in zip(used, asked_at, strict=True)]
+
+
 def numbers(answer: Any) -> tuple[np.ndarray, str]:
     """What somebody's code returned, as float64, NaN where it is None; and what it was, for an error.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from .protocol import Pairs, PreferenceOracle, numbers, one_each
+from .protocol import Pairs, PreferenceOracle, distinct, numbers, one_each
 
 RewardFunc = Callable[..., Sequence[float | None]]
 TEXTS = ("prompts", "completions")  # the keywords that a reward function is called with
@@ -43,18 +43,16 @@ class ScalarOracle(PreferenceOracle):
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
-        used = [sorted({k for pair in asked for k in pair}) for asked in pairs]
-        texts = [[own[k] for k in places] for own, places in zip(candidates, used, strict=True)]
+        texts, places = distinct(candidates, pairs)
         answers = one_each(self.rewards(prompts, texts), len(prompts), f"{self.name} returned rewards", "prompts")
         logits = []
-        for n, (answer, places, asked) in enumerate(zip(answers, used, pairs, strict=True)):
+        for n, (answer, own, at) in enumerate(zip(answers, texts, places, strict=True)):
             rewards, found = numbers(answer)
-            if rewards.ndim not in (1, 2) or rewards.shape[-1] != len(places):
+            if rewards.ndim not in (1, 2) or rewards.shape[-1] != len(own):
                 raise ValueError(
-                    f"{self.name} returned rewards {found} for prompt {n}; expected ({len(places)},), "
+                    f"{self.name} returned rewards {found} for prompt {n}; expected ({len(own)},), "
                     "one reward a candidate"
                 )
-            at = np.searchsorted(places, np.array(asked, dtype=int).reshape(-1, 2))
             with np.errstate(invalid="ignore"):  # the difference of two infinite rewards is missing
                 logits.append((rewards[..., at[:, 0]] - rewards[..., at[:, 1]]) / self.temperature)
         return logits

@@ -25,8 +25,8 @@ def _ask(text: str) -> Prompt:
     return Prompt(({"role": "user", "content": text},))
 
 
-def _fresh(folder: Path, tmp_path: Path, **options: bool) -> LanguageModel:
-    model = LanguageModel.from_pretrained(folder, lora=Lora(rank=4), device="cpu", **options)  # type: ignore[arg-type]
+def _fresh(folder: Path, tmp_path: Path, placement: dict[str, str] | None = None) -> LanguageModel:
+    model = LanguageModel.from_pretrained(folder, lora=Lora(rank=4), device="cpu", placement=placement)
     generator = torch.Generator().manual_seed(3)
     for name, weight in model.network.named_parameters():
         if "lora_" in name:
@@ -106,7 +106,7 @@ def test_what_is_sampled_from_is_what_is_trained(tiny_folder: Path, tmp_path: Pa
 def test_gradient_checkpointing_changes_no_gradient(tiny_folder: Path, tmp_path: Path) -> None:
     found = []
     for checkpointing in (False, True):
-        model = _fresh(tiny_folder, tmp_path, gradient_checkpointing=checkpointing)
+        model = _fresh(tiny_folder, tmp_path, {"checkpoints": "device" if checkpointing else "none"})
         with model.training(tmp_path / "adapter") as weights:
             base: Any = model.network.get_base_model()
             assert base.model.layers[0].gradient_checkpointing is checkpointing
