@@ -235,7 +235,7 @@ class Adapters:
                 [prompt.text for prompt in prompts],
                 [[answer.text for answer in first[i]] for i in part],
                 None if a == b else [[answer.text for answer in second[i]] for i in part],
-                cache=None if oracle.fingerprint is None else self.cache,
+                cache=None if oracle.cache_key() is None else self.cache,
             )
             write_shard(
                 file,
