@@ -78,7 +78,7 @@ def policy(config: PretrainedConfig, rank: int, placement: Placement, dtype: tor
         # peft asks transformers for a name that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         network = get_peft_model(base, lora, low_cpu_mem_usage=True)
-    place(network, placement)
+    place(network, placement, META)
     return network
 
 

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from .folder import whole_folder
 from .memory import Tell, quiet
 from .offload import Placement, place
 from .prompts import Prompt
+from .streaming import LayerStream
 
 SLOTS = ("trained", "frozen")  # the adapters on the device; all others are folders on disk
 WEIGHTS = "adapter_model.safetensors"
@@ -59,8 +60,8 @@ class LanguageModel:
     folder into one of them.
     """
 
-    def __init__(self, network: PeftModel, tokenizer: Any, name: str):
-        self.network, self.tokenizer, self.name = network, tokenizer, name
+    def __init__(self, network: PeftModel, tokenizer: Any, name: str, stream: LayerStream | None = None):
+        self.network, self.tokenizer, self.name, self.stream = network, tokenizer, name, stream
         stops = network.generation_config.eos_token_id
         found = {*(stops if isinstance(stops, list | tuple) else [stops]), tokenizer.eos_token_id} - {None}
         self.stop_ids = sorted(found)
@@ -70,6 +71,7 @@ class LanguageModel:
         base.generation_config = GenerationConfig(eos_token_id=self.stop_ids, pad_token_id=self.pad_id)
         self.tell: Tell = quiet  # is told where memory ran out
         self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
+        self._device = next(network.parameters()).device
         fresh = get_peft_model_state_dict(network, adapter_name=SLOTS[0])
         self._fresh = {name: weight.detach().cpu().clone() for name, weight in fresh.items()}
 
@@ -107,7 +109,9 @@ class LanguageModel:
         config = adapter_config(adapter) if adapter is not None else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
-        options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
+        given = placement if isinstance(placement, Placement) else Placement().but(placement or {})
+        # what the device cannot hold is quantised in host memory
+        options: dict[str, Any] = {"dtype": dtype, "device_map": {"": "cpu" if given.layers == "host" else device}}
         if quantise and getattr(AutoConfig.from_pretrained(source), "quantization_config", None) is None:
             options["quantization_config"] = BitsAndBytesConfig(
                 load_in_4bit=True,
@@ -142,13 +146,25 @@ class LanguageModel:
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # the log-ratio to the anchor must be that of one fixed function
         if not isinstance(placement, Placement):
-            placement = replace(Placement.default(base, device, dtype), **(placement or {}))
-        place(network, placement)
-        return cls(network, tokenizer, str(source))
+            placement = Placement.default(base, device, dtype).but(placement or {})
+        stream = place(network, placement, torch.device(device))
+        return cls(network, tokenizer, str(source), stream)
 
     @property
     def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        """Where it computes."""
+        return self._device
+
+    def rest(self) -> None:
+        """Give the device's memory back: the weights wait in host memory until the policy acts or is trained."""
+        if self.stream is not None:
+            self.stream.rest()
+        self.network.to("cpu")
+
+    def _wake(self) -> None:
+        self.network.to(self.device)
+        if self.stream is not None:
+            self.stream.wake()
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's token ids through the chat template, ready for the response: one BOS at most, no padding."""
@@ -174,6 +190,7 @@ class LanguageModel:
 
     def _activate(self, slot: str) -> None:
         """Switch to a slot; the weights of the other one wait in host memory."""
+        self._wake()
         device = self.device
         for name, parameter in self.network.named_parameters():
             if "lora_" in name:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -13,9 +13,12 @@ from torch import Tensor
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from .streaming import LayerStream, stream_layers
+
 Checkpoints = Literal["none", "device", "host"]
 Embeddings = Literal["device", "host"]
 Adapters = Literal["float32", "input"]
+Layers = Literal["device", "host"]
 
 
 @dataclass(frozen=True)
@@ -30,19 +33,28 @@ class Placement:
             that of the input, as under autocast. Their weights and gradients are float32 in either case.
         mlp_tokens: each layer's MLP takes this many tokens at once and makes each tile again in the backward pass;
             None: all tokens. It costs up to one more pass through the MLPs.
+        layers: the frozen matrices of the decoder layers; in host memory two layers at a time pass through the device
+            (see ``streaming``). It needs checkpoints, and time: each pass moves the whole model.
     """
 
     checkpoints: Checkpoints = "host"
     embeddings: Embeddings = "host"
     adapters: Adapters = "input"
     mlp_tokens: int | None = None
+    layers: Layers = "device"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("checkpoints", Checkpoints), ("embeddings", Embeddings), ("adapters", Adapters)):
+        kinds = {"checkpoints": Checkpoints, "embeddings": Embeddings, "adapters": Adapters, "layers": Layers}
+        for name, allowed in kinds.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
         if self.mlp_tokens is not None and self.mlp_tokens < 1:
             raise ValueError(f"mlp_tokens must be at least 1 (or None), got {self.mlp_tokens}")
+        if self.layers == "host" and self.checkpoints == "none":
+            raise ValueError(
+                "layers = 'host' needs checkpoints: a backward pass without them holds every layer; take checkpoints = "
+                "'host' or 'device'"
+            )
 
     @staticmethod
     def default(network: Any, device: str, dtype: torch.dtype) -> Placement:
@@ -57,12 +69,23 @@ class Placement:
             adapters="float32" if dtype == torch.float16 else "input",
         )
 
+    def but(self, given: Mapping[str, Any]) -> Placement:
+        """This placement but for some attributes; streamed layers bring the checkpoints that they need."""
+        if given.get("layers") == "host" and self.checkpoints == "none":
+            given = {"checkpoints": "host", **given}
+        return replace(self, **given)
 
-def place(network: Any, placement: Placement) -> None:
-    """Put a PEFT model of a causal language model as told. On the meta device nothing is counted as host memory.
+
+def place(network: Any, placement: Placement, device: torch.device) -> LayerStream | None:
+    """Put a PEFT model of a causal language model on the device as told, wherever it is.
+
+    On the meta device nothing is counted as host memory.
+
+    Returns:
+        the stream of its layers, if they are streamed.
 
     Raises:
-        ValueError: what ``embeddings_to_host``, ``checkpoint_layers`` and ``tile_mlps`` find.
+        ValueError: what ``embeddings_to_host``, ``checkpoint_layers``, ``tile_mlps`` and ``stream_layers`` find.
     """
     base = network.get_base_model()
     if placement.embeddings == "host":
@@ -75,6 +98,9 @@ def place(network: Any, placement: Placement) -> None:
         checkpoint_layers(base, offloaded_checkpoint)
     elif placement.checkpoints == "device":
         checkpoint_layers(base, partial(checkpoint, use_reentrant=False))
+    stream = stream_layers(base, device) if placement.layers == "host" else None
+    network.to(device)
+    return stream
 
 
 def offloaded_checkpoint(function: Callable[..., Any], *inputs: Tensor) -> Any:

@@ -175,7 +175,7 @@ class SelfPlay:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         _ = self.settings  # its own checks
         if isinstance(self.placement, Mapping):
-            dataclasses.replace(Placement(), **self.placement)  # its own checks
+            Placement().but(self.placement)  # its own checks
         home = RunFolder(self.folder)
         prompts = self.read()
         home.check(self.config(prompts))

@@ -65,6 +65,15 @@ class NetworkOracle(PreferenceOracle):
         self.tell: Tell = quiet  # is told where memory ran out
         self.members = [{key: value.to(self.device) for key, value in member.items()} for member in members]
 
+    def rest(self) -> None:
+        """Give the device's memory back: the weights wait in host memory until something is to be judged."""
+        self._move(torch.device("cpu"))
+
+    def _move(self, device: torch.device) -> None:
+        if next(self.model.parameters()).device != device:
+            self.model.to(device)
+            self.members = [{key: value.to(device) for key, value in member.items()} for member in self.members]
+
     # What each kind of network says of itself.
 
     @property
@@ -126,6 +135,7 @@ class NetworkOracle(PreferenceOracle):
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> Iterator[tuple[list[tuple[int, int]], np.ndarray]]:
         """All logits, those of a forward pass at a time; see ``PreferenceOracle.judge``."""
+        self._move(self.device)
         encoded = [self.encode(prompt, texts)[0] for prompt, texts in zip(prompts, candidates, strict=True)]
         needs: dict[tuple[int, Key], list[tuple[int, int]]] = {}  # row: the pairs that wait for it
         waiting: dict[tuple[int, int], tuple[tuple[int, Key], ...]] = {}  # pair: its rows
