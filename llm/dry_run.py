@@ -29,6 +29,7 @@ from transformers import (
 from .live_storage import LiveStorage, resident_bytes, unique_bytes
 from .logprobs import sequence_logprobs
 from .offload import Placement, place
+from .oracles.network import Shape
 
 META = torch.device("meta")
 ATTENTION = "nashward_dry_run"
@@ -123,6 +124,27 @@ def sampling(network: Any, prompt: int, response: int, rows: int) -> Footprint:
             kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
         phases.append(Footprint(weights, storage.peak - kept, cache=kept))
     return max(phases, key=lambda phase: phase.total)
+
+
+def scoring(network: Any, prompts: list[int], responses: list[int]) -> Footprint:
+    """The log-probabilities of a micro-batch without a gradient, from lengths."""
+    network.eval()
+    assumed = shapes.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
+    with torch.no_grad(), assumed, LiveStorage(WORKSPACES) as storage:
+        sequence_logprobs(network, [[0] * n for n in prompts], [[0] * n for n in responses], 0)
+    return Footprint(resident_bytes(network), storage.peak)
+
+
+def judging(oracle: Shape, rows: int, tokens: int) -> Footprint:
+    """One forward pass of an oracle's encoder over ``rows`` rows of ``tokens`` tokens."""
+    network = oracle.network.eval()
+    for module in network.modules():
+        if getattr(module, "config", None) is not None and getattr(module.config, "_attn_implementation", "") == "sdpa":
+            module.config._attn_implementation = ATTENTION
+    ids = torch.zeros(rows, tokens, dtype=torch.long, device=META)
+    with torch.no_grad(), LiveStorage(WORKSPACES) as storage:
+        network.states(ids, torch.ones_like(ids), torch.zeros(rows, 1, dtype=torch.long, device=META))
+    return Footprint(resident_bytes(network), storage.peak)
 
 
 def _filled(cache: DynamicCache, causal: Any, rows: int, tokens: int) -> DynamicCache:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,54 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PretrainedConfig
 
-from .dry_run import Footprint, policy, sampling, training
+from .dry_run import Footprint, judging, policy, sampling, scoring, training
 from .fit import OPTIMISERS
 from .offload import Placement
+from .oracles.network import Shape
 
 GIB = 2**30
 CONTEXT = 0.5  # GiB of a CUDA context with its workspaces, as commonly seen; not measured here
 FRAGMENTS = 0.05  # the share of the peak that an allocator leaves unused
 SPILLING = 1.0  # GiB: where drivers move what does not fit to host memory without a word (Windows), keep away from it
 TILE = 512  # tokens of an MLP at once, where memory is short
+# what is tried in turn, where a single response does not fit
+LADDER: tuple[dict[str, Any], ...] = (
+    {}, {"mlp_tokens": TILE}, {"layers": "host"}, {"layers": "host", "mlp_tokens": TILE},
+)  # fmt: skip
+JUDGED = 8192  # tokens of an oracle's forward pass, where there is room
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is asked of a run, where it bears on memory and time; the names are those of ``SelfPlay`` and its parts.
+
+    Attributes:
+        rank, optimiser, epochs: of the fit.
+        responses: K, a prompt.
+        prompts: of an iteration.
+        iterations: how many.
+        prompt_tokens, new_tokens: of the longest texts.
+        sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
+    """
+
+    rank: int = 16
+    optimiser: str = "adamw"
+    epochs: int = 2
+    responses: int = 5
+    prompts: int = 1000
+    iterations: int = 3
+    prompt_tokens: int = 512
+    new_tokens: int = 512
+    sampling_batch: int = 64
+    tokens: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS or self.optimiser == "lbfgs":
+            known = ", ".join(name for name in OPTIMISERS if name != "lbfgs")
+            raise ValueError(f"optimiser is {self.optimiser!r}; expected one of {known}")
+        for name, value in vars(self).items():
+            if name != "optimiser" and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")
 
 
 @dataclass(frozen=True)
@@ -29,23 +68,28 @@ class Plan:
     """What a run takes and what was chosen for it.
 
     Attributes:
+        demand: what was asked.
         memory: bytes of the card.
         reserved: bytes of it that are left alone: context, fragments and, on Windows, a distance to spilling.
-        phases: the peak of "sampling" and "training", with the batches that were chosen.
+        phases: the peaks of "sampling", "judging" (where an oracle was given), "scoring" and "training", with the
+            batches that were chosen. Policy and oracle are on the card by turns.
         sampling_batch, tokens: the largest that fit, up to what was asked for.
+        judging_tokens: of a forward pass of the oracle; None without one.
         placement: what lives on the card.
-        flops: of an iteration, 2 for each parameter and token that passes forward and as many again for each of the
-            two parts of a backward pass with checkpoints (recomputation and gradient).
+        parameters: of the policy's base, and of the oracle (0 without one).
         advice: what to do where it does not fit; empty where it does.
     """
 
+    demand: Demand
     memory: int
     reserved: int
     phases: dict[str, Footprint]
     sampling_batch: int
     tokens: int
+    judging_tokens: int | None
     placement: Placement
-    flops: float
+    parameters: tuple[int, int]
+    judged: tuple[int, int] = (0, 0)  # rows a prompt, and tokens of one
     advice: list[str] = field(default_factory=list)
 
     @property
@@ -56,97 +100,112 @@ class Plan:
 def plan(
     source: str | Path | PretrainedConfig,
     memory: int,
+    demand: Demand | None = None,
     *,
-    rank: int = 16,
-    optimiser: str = "adamw",
-    responses: int = 5,
-    prompts: int = 1000,
-    prompt_tokens: int = 512,
-    new_tokens: int = 512,
-    epochs: int = 2,
-    sampling_batch: int = 64,
-    tokens: int = 4096,
+    oracle: Shape | None = None,
     windows: bool = False,
 ) -> Plan:
     """Plan a run of a policy in 4 bits on a card.
 
     Each phase is run on the meta device with the longest texts: the real modelling code, by shape alone (see
-    ``dry_run``). No weight is read. The largest batches up to those asked for are looked for; where a single response
-    does not fit, the MLPs are tiled.
+    ``dry_run``). No weight is read. The largest batches up to those asked for are looked for. Where a single response
+    does not fit, the MLPs are tiled, then the layers streamed from host memory, then both.
 
     Args:
         source: a folder, a hub id, or a configuration of a causal language model.
         memory: bytes of the card that are free.
-        rank, optimiser, responses, epochs: as of the run; ``responses`` is K.
-        prompts: of an iteration.
-        prompt_tokens, new_tokens: of the longest texts.
-        sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
+        demand: what is asked; None: the defaults.
+        oracle: of a checkpoint, from ``oracles.oracle_shape``.
         windows: keep a distance to where drivers spill into host memory.
 
     Raises:
-        ValueError: a setting that makes no sense, or no causal language model.
+        ValueError: no causal language model, one that cannot be run by shape, or no memory.
     """
-    if optimiser not in OPTIMISERS:
-        raise ValueError(f"optimiser is {optimiser!r}; expected one of {', '.join(OPTIMISERS)}")
-    sizes = {"rank": rank, "responses": responses, "prompts": prompts, "prompt_tokens": prompt_tokens}
-    sizes |= {"new_tokens": new_tokens, "sampling_batch": sampling_batch, "tokens": tokens, "memory": memory}
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; expected at least 1")
-    if epochs < 1 or optimiser == "lbfgs":
-        raise ValueError(
-            f"epochs is {epochs} and the optimiser {optimiser}; expected at least 1, and another than lbfgs"
-        )
+    demand = demand or Demand()
+    if memory < 1:
+        raise ValueError(f"memory is {memory}; expected at least 1")
     config = source if isinstance(source, PretrainedConfig) else _config(source)
     reserved = int((CONTEXT + (SPILLING if windows else 0.0)) * GIB + FRAGMENTS * memory)
     room = memory - reserved
-    length = prompt_tokens + new_tokens
-
-    def trained(network: Any, rows: int) -> Footprint:
-        state = OPTIMISERS[optimiser]
-        return training(network, [prompt_tokens] * rows, [new_tokens] * rows, lambda weights: state(weights, 1e-4))
-
-    def run(dry: Callable[[], Any]) -> Any:
-        try:
-            return dry()
-        except (RuntimeError, AttributeError, KeyError, TypeError, IndexError, NotImplementedError) as error:
-            kind = type(config).__name__.removesuffix("Config")
-            line = (str(error).splitlines() or [""])[0]
-            raise ValueError(
-                f"a {kind} cannot be run by shape alone here ({type(error).__name__}: {line:.100})"
-            ) from error
-
+    length = demand.prompt_tokens + demand.new_tokens
+    most = max(1, demand.tokens // length)
     tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
-    placement = Placement(embeddings="device" if tied else "host")
-    network = run(partial(policy, copy.deepcopy(config), rank, placement))
-    most = max(1, tokens // length)
-    rows, peak = _largest(lambda n: run(lambda: trained(network, n)), most, room)
+    usual = Placement(embeddings="device" if tied else "host")
+    state = OPTIMISERS[demand.optimiser]
+
+    def attempt(placement: Placement) -> tuple[Any, int, Footprint, int, Footprint]:
+        network = policy(copy.deepcopy(config), demand.rank, placement)
+
+        def trained(rows: int) -> Footprint:
+            texts = [demand.prompt_tokens] * rows, [demand.new_tokens] * rows
+            return training(network, *texts, lambda weights: state(weights, 1e-4))
+
+        def drawn(rows: int) -> Footprint:
+            return sampling(network, demand.prompt_tokens, demand.new_tokens, rows)
+
+        return network, *_largest(trained, most, room), *_largest(drawn, demand.sampling_batch, room)
+
+    for less in LADDER:
+        placement = usual.but(less)
+        network, rows, trained, batch, drawn = _by_shape(config, partial(attempt, placement))
+        if rows and batch:
+            break
+    texts = [demand.prompt_tokens] * max(1, rows), [demand.new_tokens] * max(1, rows)
+    phases = {"sampling": drawn}
+    advice, over = [], 0
+    judged, row, passes = None, 0, 0
+    if oracle is not None:
+        row, passes = oracle.row(demand.prompt_tokens, demand.new_tokens), oracle.rows(demand.responses)
+        judged, phases["judging"] = _largest(lambda n: judging(oracle, n, row), max(1, JUDGED // row), room)
+        if not judged:
+            advice.append(f"judging one row of {row} tokens takes {phases['judging'].total / GIB:.2f} GiB")
+    phases |= {"scoring": scoring(network, *texts), "training": trained}
     if not rows:
-        placement = replace(placement, mlp_tokens=TILE)
-        network = run(partial(policy, copy.deepcopy(config), rank, placement))
-        rows, peak = _largest(lambda n: run(lambda: trained(network, n)), most, room)
-    batch, drawn = _largest(
-        lambda n: run(lambda: sampling(network, prompt_tokens, new_tokens, n)), sampling_batch, room
-    )
-    advice = []
-    if not rows:
-        advice.append(f"training one response of {length} tokens takes {peak.total / GIB:.2f} GiB")
+        advice.append(f"training one response of {length} tokens takes {trained.total / GIB:.2f} GiB")
     if not batch:
-        advice.append(f"sampling one response of {new_tokens} tokens takes {drawn.total / GIB:.2f} GiB")
+        advice.append(f"sampling one response of {demand.new_tokens} tokens takes {drawn.total / GIB:.2f} GiB")
     if advice:
-        over = max(peak.total, drawn.total) - room
-        advice.append(f"{over / GIB:.2f} GiB too much: {_less(peak, optimiser, rank)}")
-    base = [weight for name, weight in network.named_parameters() if "lora_" not in name]
-    parameters = sum(weight.numel() * (2 if weight.dtype == torch.uint8 else 1) for weight in base)  # two in a byte
-    sampled = prompts * responses * new_tokens
-    fitted = prompts * responses * length * epochs
-    # sampling forward; anchor and reference forward once; training forward, again, and the gradient to the inputs
-    flops = 2.0 * parameters * (sampled + prompts * prompt_tokens + 2 * prompts * responses * length + 3 * fitted)
-    phases = {"sampling": drawn, "training": peak}
-    return Plan(memory, reserved, phases, batch, rows * length, placement, flops, advice)
+        over = max(phase.total for phase in phases.values()) - room
+        advice.append(f"{over / GIB:.2f} GiB too much: {_less(trained, demand, judged == 0)}")
+    return Plan(
+        demand,
+        memory,
+        reserved,
+        phases,
+        batch,
+        rows * length,
+        None if judged is None else judged * row,
+        placement,
+        (_parameters(network), 0 if oracle is None else sum(p.numel() for p in oracle.network.parameters())),
+        (passes, row),
+        advice,
+    )
 
 
-def _largest(footprint: Any, most: int, room: int) -> tuple[int, Footprint]:
+def free_memory() -> int | None:
+    """Bytes that are free on the GPU; None without one."""
+    return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else None
+
+
+def _by_shape(config: PretrainedConfig, dry: Callable[[], Any]) -> Any:
+    try:
+        return dry()
+    except (RuntimeError, AttributeError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+        kind = type(config).__name__.removesuffix("Config")
+        line = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"a {kind} cannot be run by shape alone here ({type(error).__name__}: {line:.100})") from error
+
+
+def _parameters(network: Any) -> int:
+    """Of the base; streamed matrices are empty until they are needed, so they are counted by their layers' shapes."""
+    return sum(
+        module.in_features * module.out_features
+        for name, module in network.named_modules()
+        if isinstance(module, torch.nn.Linear) and "lora_" not in name
+    )
+
+
+def _largest(footprint: Callable[[int], Footprint], most: int, room: int) -> tuple[int, Footprint]:
     """The largest number of rows that fits, 0 if none does, and its footprint (of one row, if none does).
 
     Peaks grow with the rows, nearly in proportion: two of them tell where to look.
@@ -188,15 +247,17 @@ def _config(source: str | Path) -> PretrainedConfig:
     return config
 
 
-def _less(peak: Footprint, optimiser: str, rank: int) -> str:
+def _less(peak: Footprint, demand: Demand, oracle: bool) -> str:
     hints = []
-    if "8bit" not in optimiser and "paged" not in optimiser:
+    if "8bit" not in demand.optimiser and "paged" not in demand.optimiser:
         hints.append(f"an 8-bit optimiser saves about {0.75 * peak.optimiser / GIB:.2f} GiB")
-    if rank > 4:
-        saved = (peak.gradients + peak.optimiser) * (1 - 4 / rank)
-        hints.append(f"--rank 4 in place of {rank} about {saved / GIB:.2f}")
+    if demand.rank > 4:
+        saved = (peak.gradients + peak.optimiser) * (1 - 4 / demand.rank)
+        hints.append(f"--rank 4 in place of {demand.rank} about {saved / GIB:.2f}")
     hints.append("shorter texts (--max-prompt-tokens, --max-new-tokens) save activations and keys")
     hints.append("a smaller model saves the rest")
+    if oracle:
+        hints.append("an oracle in half precision (dtype=torch.bfloat16) saves half of what judging takes")
     return "; ".join(hints)
 
 

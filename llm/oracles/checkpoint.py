@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -29,6 +31,7 @@ _VOCABULARIES = (
     "tokenizer.json", "tokenizer.model", "spm.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt",
     "vocab.json", "tekken.json",
 )  # fmt: skip
+_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}  # as safetensors names them; others count as float32
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -142,6 +145,20 @@ def tensor_names(folder: Path) -> set[str]:
             return set(file.keys())
     except SafetensorError:
         return set()
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """That of most of a checkpoint's weights, from the headers of its safetensors; float32 where there are none."""
+    sizes: Counter[torch.dtype] = Counter()
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    tensor = file.get_slice(name)
+                    sizes[_DTYPES.get(tensor.get_dtype(), torch.float32)] += math.prod(tensor.get_shape())
+        except SafetensorError as error:
+            raise ValueError(f"{path} cannot be read: {error}") from None
+    return sizes.most_common(1)[0][0] if sizes else torch.float32
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:

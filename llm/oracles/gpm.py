@@ -28,10 +28,11 @@ from .checkpoint import (
     read_tokenizer,
     read_weights,
     resolve,
+    stored_dtype,
     tensor_names,
 )
 from .embedding import skew_product
-from .network import Key, NetworkOracle, Row, freeze, target_device
+from .network import Key, NetworkOracle, Row, Shape, freeze, target_device
 
 VALUE_HEAD, PROMPT_HEAD = "value_head.weight", "prompt_head.weight"
 EXPECTED = f"a GPM, a causal language model with {VALUE_HEAD} in place of its head"
@@ -212,6 +213,17 @@ class GPM(NetworkOracle):
     def check(id_or_folder: str | Path) -> None:
         """Whether it is there and is a GPM, before any weight is read; raises what ``from_pretrained`` would."""
         _parts(resolve(id_or_folder), str(id_or_folder))
+
+    @staticmethod
+    def shape(id_or_folder: str | Path) -> Shape:
+        """What a plan needs to know of it, but for its small heads; reads no weight, and raises as ``check`` does."""
+        folder = resolve(id_or_folder)
+        config, tokenizer = _parts(folder, str(id_or_folder))
+        dtype = stored_dtype(folder)
+        with torch.device("meta"):
+            network = GPMModel(AutoModel.from_config(config, dtype=dtype), 2)
+        most = longest(network.backbone, tokenizer)
+        return Shape(network, dtype, lambda prompt, response: min(most, prompt + response), lambda count: count)
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> None:
         """Write the model in the published format, temperature and normalisation in config.json; without members."""

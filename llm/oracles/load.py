@@ -14,6 +14,7 @@ from ..prompts import FILE_TYPES
 from .chat import first_line
 from .checkpoint import is_id, read_config, resolve, tensor_names
 from .gpm import GPM
+from .network import Shape
 from .pairrm import PairRM
 from .pairwise import Judge
 from .protocol import PreferenceOracle
@@ -74,6 +75,12 @@ def check_source(source: Any) -> Any:
             kind.check(source)
             return source
     return as_oracle(source)
+
+
+def oracle_shape(source: Any) -> Shape | None:
+    """What a plan needs to know of an oracle that is a checkpoint; None for anything else, and for what is loaded."""
+    kind = _kind(source) if isinstance(source, str | Path) else None
+    return None if kind is None or kind is VoteTable else kind.shape(source)
 
 
 def _kind(source: str | Path) -> Any:

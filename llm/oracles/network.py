@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -34,6 +35,23 @@ class Network(Protocol):
 
     def compare(self, states: Tensor) -> Tensor:
         """Log-odds ``[B]`` that the first response shown is better, from the states ``[B, rows a pair, S, H]``."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a plan needs to know of an oracle's network: no weight is read for it.
+
+    Attributes:
+        network: a ``Network`` that is an ``nn.Module``, on the meta device.
+        dtype: of its weights on a GPU.
+        row: how many tokens a row of a prompt and responses of so many tokens has at most.
+        rows: how many rows the table of K responses takes.
+    """
+
+    network: Any
+    dtype: torch.dtype
+    row: Callable[[int, int], int]
+    rows: Callable[[int], int]
 
 
 class NetworkOracle(PreferenceOracle):

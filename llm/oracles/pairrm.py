@@ -30,8 +30,9 @@ from .checkpoint import (
     read_tokenizer,
     read_weights,
     resolve,
+    stored_dtype,
 )
-from .network import Key, NetworkOracle, freeze, target_device
+from .network import Key, NetworkOracle, Shape, freeze, target_device
 from .protocol import Aggregation
 
 MARKERS = ("<|source|>", "<|candidate1|>", "<|candidate2|>", "<|candidate|>")
@@ -202,6 +203,25 @@ class PairRM(NetworkOracle):
         """Whether it is there and is a PairRM, before any weight is read; raises what ``from_pretrained`` would."""
         folder = resolve(id_or_folder)
         _base(folder, _settings(folder), str(id_or_folder))
+
+    @staticmethod
+    def shape(id_or_folder: str | Path) -> Shape:
+        """What a plan needs to know of it; reads no weight, and raises as ``check`` does."""
+        folder = resolve(id_or_folder)
+        settings = _settings(folder)
+        config, tokenizer, _ = _base(folder, settings, str(id_or_folder))
+        config.vocab_size = max(config.vocab_size, len(tokenizer) + len(MARKERS))
+        dtype = stored_dtype(folder)
+        with torch.device("meta"):
+            network = PairRMModel(AutoModel.from_config(config, dtype=dtype), config.hidden_size).to(dtype)
+        source = settings.get("source_maxlength") or SOURCE_MAXLENGTH
+        candidate = settings.get("candidate_maxlength") or CANDIDATE_MAXLENGTH
+
+        def row(prompt: int, response: int) -> int:
+            room = candidate + (source - min(source, prompt)) // 2
+            return min(source, prompt) + 2 * min(room, response)
+
+        return Shape(network, dtype, row, lambda count: count * (count - 1))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model in PairRM-hf's layout: safetensors, configuration and tokenizer, markers included."""

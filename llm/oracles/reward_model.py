@@ -17,8 +17,18 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from ..model import keep_gradients
 from .chat import Chat, check_vocabulary, first_line, longest
-from .checkpoint import Member, names, read_config, read_members, read_tokenizer, read_weights, resolve, tensor_names
-from .network import Key, NetworkOracle, Row, freeze, target_device
+from .checkpoint import (
+    Member,
+    names,
+    read_config,
+    read_members,
+    read_tokenizer,
+    read_weights,
+    resolve,
+    stored_dtype,
+    tensor_names,
+)
+from .network import Key, NetworkOracle, Row, Shape, freeze, target_device
 
 EXPECTED = "a reward model, a sequence classifier with one label (architectures: ...ForSequenceClassification)"
 
@@ -171,6 +181,17 @@ class RewardModel(NetworkOracle):
         """Whether it is there and is a reward model, before any weight is read; raises as ``from_pretrained``."""
         _parts(resolve(id_or_folder), str(id_or_folder))
 
+    @staticmethod
+    def shape(id_or_folder: str | Path) -> Shape:
+        """What a plan needs to know of it; reads no weight, and raises as ``check`` does."""
+        folder = resolve(id_or_folder)
+        config, tokenizer, _ = _parts(folder, str(id_or_folder))
+        dtype = stored_dtype(folder)
+        with torch.device("meta"):
+            network = RewardNetwork(_classifier(config)(config).to(dtype))
+        most = longest(network.network, tokenizer)
+        return Shape(network, dtype, lambda prompt, response: min(most, prompt + response), lambda count: count)
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model and tokenizer as transformers does, in safetensors; without members and temperature."""
         self.model.network.save_pretrained(folder)
@@ -255,7 +276,7 @@ def _parts(folder: Path, name: str) -> tuple[Any, Any, str]:
     try:
         config = AutoConfig.from_pretrained(str(folder))
         with torch.device("meta"):
-            head = head_name(getattr(transformers, known)(config))
+            head = head_name(_classifier(config)(config))
     except Exception as error:  # what a broken configuration raises depends on the key
         raise ValueError(f"{name} cannot be built from its config.json: {first_line(error)}") from None
     held = tensor_names(folder)
@@ -264,9 +285,14 @@ def _parts(folder: Path, name: str) -> tuple[Any, Any, str]:
     return config, read_tokenizer(folder, name), head
 
 
+def _classifier(config: Any) -> Any:
+    """transformers' class of a configuration that ``_parts`` found right."""
+    return getattr(transformers, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config.model_type])
+
+
 def _network(config: Any, state: dict[str, Tensor], name: str, options: dict[str, Any]) -> Any:
     """The classifier with these tensors; refused where transformers would make up one that is not there."""
-    classifier = getattr(transformers, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config.model_type])
+    classifier = _classifier(config)
     network, found = classifier.from_pretrained(
         None, config=config, state_dict=state, output_loading_info=True, ignore_mismatched_sizes=True, **options
     )

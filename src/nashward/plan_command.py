@@ -8,77 +8,109 @@ from typing import Any
 
 from .options import OPTIMISERS
 
-TFLOPS = 20.0  # what a small card may reach in 16 bits; an assumption, stated where it is used
-
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", required=True, metavar="ID_OR_FOLDER", help="only its configuration is read")
+    parser.add_argument(
+        "--oracle", metavar="ID_OR_FOLDER", help="of a checkpoint likewise; anything else takes nothing"
+    )
     parser.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB (default: what is free on this one)")
-    parser.add_argument("--rank", type=int, default=16, help="of the LoRA (default: 16)")
-    parser.add_argument("--optimiser", default="adamw", choices=OPTIMISERS, help="default: adamw")
-    parser.add_argument("--responses", type=int, default=5, help="K, responses a prompt (default: 5)")
-    parser.add_argument("--prompts-per-iteration", type=int, default=1000, help="default: 1000")
-    parser.add_argument("--iterations", type=int, default=3, help="default: 3")
-    parser.add_argument("--max-prompt-tokens", type=int, default=512, help="default: 512")
-    parser.add_argument("--max-new-tokens", type=int, default=512, help="default: 512")
-    parser.add_argument("--epochs", type=int, default=2, help="default: 2")
-    parser.add_argument("--tflops", type=float, default=TFLOPS, help=f"reached by the card (default: {TFLOPS:g})")
+    parser.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
+                        "iterations until it fits; says what is lost")  # fmt: skip
+    for name, text in (
+        ("rank", "of the LoRA"), ("responses", "K, responses a prompt"), ("prompts-per-iteration", "of an iteration"),
+        ("iterations", "of the run"), ("max-prompt-tokens", "of a prompt"), ("max-new-tokens", "of a response"),
+        ("epochs", "of the fit"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (default: {_default(name)})")
+    parser.add_argument("--optimiser", choices=OPTIMISERS, help="default: adamw")
+    for name, text in (
+        ("tflops", "10^12 operations a second that the card reaches in 16 bits"),
+        ("bandwidth", "GB a second of its memory"),
+        ("transfer", "GB a second from host memory"),
+    ):
+        parser.add_argument(f"--{name}", type=float, metavar="X", help=f"{text} (default: {_RATES[name]:g}, assumed)")
+
+
+# Names of the command line for those of ``Demand``; and its defaults and those of ``Rates``, which a test compares:
+# importing them here would load torch to print a help text.
+DEMAND = {"prompts-per-iteration": "prompts", "max-prompt-tokens": "prompt_tokens", "max-new-tokens": "new_tokens"}
+_DEFAULTS = {"rank": 16, "epochs": 2, "responses": 5, "prompts": 1000, "iterations": 3, "prompt_tokens": 512,
+             "new_tokens": 512}  # fmt: skip
+_RATES = {"tflops": 20.0, "bandwidth": 250.0, "transfer": 10.0}
+
+
+def _default(name: str) -> int:
+    return _DEFAULTS[DEMAND.get(name, name)]
 
 
 def run(given: argparse.Namespace) -> int:
-    import torch
+    from nashward.llm import budget
+    from nashward.llm.oracles.load import oracle_shape
+    from nashward.llm.plan import Demand, Plan, free_memory, plan, read_size
 
-    from nashward.llm.plan import GIB, plan, read_size
-
-    if given.memory is not None:
-        memory = read_size(given.memory)
-    elif torch.cuda.is_available():
-        memory = torch.cuda.mem_get_info()[0]
-    else:
+    names = ("rank", "optimiser", "epochs", "responses", "prompts-per-iteration", "iterations", "max-prompt-tokens",
+             "max-new-tokens")  # fmt: skip
+    asked = {DEMAND.get(name, name): getattr(given, name.replace("-", "_")) for name in names}
+    demand = Demand(**{name: value for name, value in asked.items() if value is not None})
+    rates = budget.Rates(**{name: value for name in _RATES if (value := getattr(given, name)) is not None})
+    memory, limit = budget.read_budget(given.budget) if given.budget is not None else (None, None)
+    if memory is not None and given.memory is not None:
+        raise ValueError("the memory is given twice, in --memory and in --budget; give it once")
+    memory = memory or (read_size(given.memory) if given.memory is not None else free_memory())
+    if memory is None:
         raise ValueError("there is no GPU here to ask for its memory; say --memory, for example --memory 6GiB")
-    if given.iterations < 1:
-        raise ValueError(f"--iterations is {given.iterations}; expected at least 1")
-    if not given.tflops > 0:
-        raise ValueError(f"--tflops is {given.tflops}; expected a positive number")
-    found = plan(
-        given.policy,
-        memory,
-        rank=given.rank,
-        optimiser=given.optimiser,
-        responses=given.responses,
-        prompts=given.prompts_per_iteration,
-        prompt_tokens=given.max_prompt_tokens,
-        new_tokens=given.max_new_tokens,
-        epochs=given.epochs,
-        windows=platform.system() == "Windows",
+    oracle = oracle_shape(given.oracle) if given.oracle is not None else None
+    size, windows = memory, platform.system() == "Windows"
+
+    def make(wanted: Demand) -> Plan:
+        return plan(given.policy, size, wanted, oracle=oracle, windows=windows)
+
+    found, lost = (make(demand), []) if limit is None else budget.within(limit, make, demand, rates)
+    print(f"{given.policy}: base in 4 bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")
+    _print(found)
+    if not found.fits:
+        raise ValueError("it does not fit: " + "; ".join(found.advice))
+    place = found.placement
+    options = f"--sampling-batch {found.sampling_batch} --tokens {found.tokens}"
+    options += f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
+    options += " --layers host" if place.layers == "host" else ""
+    print(f"it fits with {options}")
+    if limit is not None:
+        chosen = found.demand
+        print(
+            f"within {limit:g} hours: --prompts-per-iteration {chosen.prompts} --responses {chosen.responses} "
+            f"--max-new-tokens {chosen.new_tokens} --iterations {chosen.iterations}"
+        )
+        for line in lost or ["nothing of what was asked is lost"]:
+            print(f"  {line}")
+    phases = budget.seconds(found, rates)
+    each = ", ".join(f"{name} {value / 3600:.1f}" for name, value in phases.items())
+    print(
+        f"about {budget.hours(found, rates):.1f} hours for {found.demand.iterations} iterations ({each} an iteration"
+        f"{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they may be and the card "
+        f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s (from host memory {rates.transfer:g}) and "
+        f"{rates.step:g} s a token in a batch"
     )
+    return 0
 
-    def gib(size: Any) -> str:
-        return f"{size / GIB:.2f}"
 
-    print(f"{given.policy}: base in 4 bits, LoRA of rank {given.rank} in float32, {given.optimiser}")
-    print(f"card: {gib(memory)} GiB, of which {gib(found.reserved)} are left to the CUDA context and to fragments")
+def _print(found: Any) -> None:
+    def gib(size: int) -> str:
+        return f"{size / 2**30:.2f}"
+
+    print(
+        f"card: {gib(found.memory)} GiB, of which {gib(found.reserved)} are left to the CUDA context and to fragments"
+    )
     print("GiB        weights  activations  gradients  optimiser  keys+values   peak")
     for name, phase in found.phases.items():
         row = (phase.weights, phase.activations, phase.gradients, phase.optimiser, phase.cache)
-        widths = (9, 13, 11, 11, 13)
-        print(
-            f"{name:<9}"
-            + "".join(f"{gib(x):>{w}}" for x, w in zip(row, widths, strict=True))
-            + f"{gib(phase.total):>7}"
-        )
+        cells = "".join(f"{gib(x):>{w}}" for x, w in zip(row, (9, 13, 11, 11, 13), strict=True))
+        print(f"{name:<9}{cells}{gib(phase.total):>7}")
     place = found.placement
-    kept = ["checkpoints of the layers in host memory"]
+    kept = ["layers streamed from host memory, two at a time"] if place.layers == "host" else []
+    kept += ["checkpoints of the layers in host memory"]
     kept += ["embeddings in host memory"] if place.embeddings == "host" else []
     kept += [f"MLPs {place.mlp_tokens} tokens at once"] if place.mlp_tokens else []
-    print(f"placement: {', '.join(kept)}. The oracle is not counted: it judges in a phase of its own")
-    if not found.fits:
-        raise ValueError("it does not fit: " + "; ".join(found.advice))
-    tiles = f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
-    print(f"it fits with --sampling-batch {found.sampling_batch} --tokens {found.tokens}{tiles}")
-    hours = found.flops * given.iterations / (given.tflops * 1e12) / 3600
-    print(
-        f"{given.iterations} iterations are {found.flops * given.iterations:.1e} floating-point operations: "
-        f"{hours:.1f} hours at {given.tflops:g} TFLOP/s if sampling reached that (it is slower); judging is extra"
-    )
-    return 0
+    judge = f"; the oracle judges {found.judging_tokens} tokens at once" if found.judging_tokens else ""
+    print(f"placement: {', '.join(kept)}{judge}. Policy and oracle are on the card by turns")
