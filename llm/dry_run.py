@@ -57,7 +57,14 @@ class Footprint:
         return self.weights + self.activations + self.gradients + self.optimiser + self.cache
 
 
-def policy(config: PretrainedConfig, rank: int, placement: Placement, dtype: torch.dtype = torch.bfloat16) -> Any:
+def policy(
+    config: PretrainedConfig,
+    rank: int,
+    placement: Placement,
+    *,
+    quantise_head: bool = False,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Any:
     """A model of this shape in NF4 with double quantisation under one float32 adapter, all on the meta device.
 
     ``config`` gets the attention of the dry run.
@@ -71,7 +78,7 @@ def policy(config: PretrainedConfig, rank: int, placement: Placement, dtype: tor
     # bitsandbytes keeps one table for the whole process where it is first needed: that must be a real device
     bitsandbytes.functional.quantize_blockwise(torch.zeros(1))
     for name, layer in list(base.named_modules()):
-        if isinstance(layer, torch.nn.Linear) and layer is not head:
+        if isinstance(layer, torch.nn.Linear) and (quantise_head or layer is not head):
             base.set_submodule(name, _four_bits(layer))
     base.is_loaded_in_4bit = True  # what PEFT asks to choose its layers
     lora = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -148,7 +155,8 @@ def judging(oracle: Shape, rows: int, tokens: int) -> Footprint:
 
 
 def _filled(cache: DynamicCache, causal: Any, rows: int, tokens: int) -> DynamicCache:
-    shape, dtype = causal.config.get_text_config(), causal.get_output_embeddings().weight.dtype
+    shape, head = causal.config.get_text_config(), causal.get_output_embeddings()
+    dtype = head.weight.dtype if head.weight.dtype.is_floating_point else head.compute_dtype
     size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
     heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     for layer in range(shape.num_hidden_layers if tokens else 0):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -59,7 +61,7 @@ _AGREE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 def tiles_agree(causal: Any) -> bool:
     """Whether a model's logits are those that ``Head`` computes, tried once on a short text.
 
-    Where they are not (a head with more layers, one in 4 bits, a scale of another name) the logits are held: what is
+    Where they are not (a head with more layers, a scale of another name) the logits are held: what is
     trained has to be what is sampled from. On the meta device, where nothing can be compared, they are taken to be.
     """
     if causal not in _AGREE:
@@ -71,10 +73,14 @@ def tiles_agree(causal: Any) -> bool:
 def _agrees(causal: Any) -> bool:
     try:
         head = Head.of(causal)
-        ids = torch.arange(1, 5, device=causal.device)[None] % len(head.weight)
+        ids = torch.arange(1, 5, device=head.weight.device)[None] % head.size
         states = getattr(causal, causal.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state[0]
-        ours = head.logits(states, slice(0, len(head.weight)))
+        first, *_, last = [*_tiles(head.size, WORDS)] * 2
+        ours = torch.cat([head.logits(states, head.matrix(words, states.dtype), words) for words in (first, last)], -1)
         own = causal(input_ids=ids, use_cache=False).logits[0]
+        if own.shape[-1] != head.size:
+            return False
+        own = torch.cat([own[:, first], own[:, last]], -1)
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, RuntimeError, TypeError, ValueError):  # no such base model, a weight that is packed
@@ -88,7 +94,7 @@ class Head:
     """What a causal language model does with its last states: logits = cap * tanh(scale * (W h + b) / cap).
 
     Attributes:
-        weight: W, ``[V, H]``.
+        weight: W, ``[V, H]``, or the packed weight of a 4-bit layer of bitsandbytes.
         bias: b, ``[V]``; None: none.
         scale: of the logits (Cohere, Granite).
         cap: of the logits (Gemma 2); None: none.
@@ -107,10 +113,21 @@ class Head:
         cap = getattr(config, "final_logit_softcapping", None)
         return Head(layer.weight, getattr(layer, "bias", None), scale, cap)
 
-    def logits(self, states: Tensor, words: slice) -> Tensor:
-        """``[N, words]``, rounded as the network's own are, then in float32 or better."""
+    @property
+    def size(self) -> int:
+        """V, the number of words."""
+        state = getattr(self.weight, "quant_state", None)
+        return len(self.weight) if state is None else state.shape[0]
+
+    def matrix(self, words: slice, dtype: torch.dtype) -> Tensor:
+        """The rows of W of a tile of words, ``[words, H]``; of a 4-bit head they are unpacked for the moment."""
+        state = getattr(self.weight, "quant_state", None)
+        return (self.weight[words] if state is None else _unpacked(self.weight, state, words)).to(dtype)
+
+    def logits(self, states: Tensor, matrix: Tensor, words: slice) -> Tensor:
+        """``[N, words]`` from those words' rows, rounded as the network's own are, then in float32 or better."""
         bias = None if self.bias is None else self.bias[words]
-        raw = torch.nn.functional.linear(states, self.weight[words], bias).to(_precise(states))
+        raw = torch.nn.functional.linear(states, matrix, bias).to(_precise(states))
         if self.scale != 1.0:
             raw = raw * self.scale
         return raw if self.cap is None else self.cap * torch.tanh(raw / self.cap)
@@ -148,8 +165,10 @@ class _Tiled(torch.autograd.Function):
             top = torch.full_like(total[tokens], torch.finfo(total.dtype).min)
             others = torch.zeros_like(top)  # the mass of all words but the target, over exp(top)
             mean = torch.zeros_like(own, dtype=total.dtype)  # of slope_v W_v over them, times that mass
-            for words in _tiles(len(head.weight), WORDS):
-                logits = head.logits(own, words)
+            rows = torch.zeros_like(own) if grown is not None else None  # of W, the target's
+            for words in _tiles(head.size, WORDS):
+                matrix = head.matrix(words, own.dtype)
+                logits = head.logits(own, matrix, words)
                 inside = (wanted >= words.start) & (wanted < words.stop)
                 place = (wanted - words.start).clamp(0, words.stop - words.start - 1)[:, None]
                 found = logits.gather(1, place)[:, 0]
@@ -161,17 +180,18 @@ class _Tiled(torch.autograd.Function):
                 share.scatter_(1, place, share.gather(1, place).masked_fill(inside[:, None], 0.0))
                 others = others * shrink + share.sum(-1)
                 top = higher
-                if grown is not None:
+                if rows is not None:
+                    rows = torch.where(inside[:, None], matrix[place[:, 0]], rows)
                     share = share if isinstance(slope, float) and slope == 1.0 else share * slope
-                    mean.mul_(shrink[:, None]).add_(share.to(own.dtype) @ head.weight[words])
+                    mean.mul_(shrink[:, None]).add_(share.to(own.dtype) @ matrix)
             mass = others + (chosen[tokens] - top).exp()
             total[tokens] = top + mass.log()
-            if grown is not None:
+            if grown is not None and rows is not None:
                 # (1 - p_target) slope W_target - sum of the others': the target's own share never enters, so that a
                 # gradient near 0, of a likely word, is as exact as any
                 at_target = head.slope(chosen[tokens])
                 at_target = at_target[:, None] if isinstance(at_target, Tensor) else at_target
-                own_part = others[:, None] * at_target * head.weight[wanted]
+                own_part = others[:, None] * at_target * rows
                 grown[tokens] = ((own_part - mean) / mass[:, None]).to(grown.dtype)
         if grown is not None:
             ctx.save_for_backward(grown)
@@ -182,6 +202,24 @@ class _Tiled(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
         (grown,) = ctx.saved_tensors
         return (gradients[0][:, None] * grown).to(grown.dtype), None, None, None
+
+
+def _unpacked(weight: Tensor, state: Any, words: slice) -> Tensor:
+    """Some rows of a 4-bit matrix ``[V, H]``: its numbers lie row by row, two in a byte, with a scale for each block of
+    them; where the scales are in 8 bits, with one more for each block of scales. What is unpacked begins with a block.
+    """
+    width = state.shape[1]
+    block = state.blocksize * (state.state2.blocksize if state.nested else 1)
+    first, last = words.start * width, words.stop * width
+    start = first // block * block
+    part = copy.copy(state)
+    part.shape = torch.Size((1, last - start))
+    part.absmax = state.absmax[start // state.blocksize : -(-last // state.blocksize)]
+    if state.nested:
+        part.state2 = copy.copy(state.state2)
+        part.state2.absmax = state.state2.absmax[start // block : -(-last // block)]
+    packed = weight.data.view(torch.uint8).view(-1, 1)[start // 2 : -(-last // 2)]
+    return dequantize_4bit(packed, part).view(-1)[first - start :].view(-1, width)
 
 
 def _precise(states: Tensor) -> torch.dtype:

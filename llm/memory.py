@@ -25,9 +25,7 @@ def halves(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Sequence[I
     Raises:
         MemoryError: if there is nothing to halve.
     """
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    give_back()
     if len(items) < 2:
         raise MemoryError(
             f"out of memory with a single {what}: take shorter texts (--max-new-tokens, --max-prompt-tokens), a "
@@ -35,6 +33,13 @@ def halves(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Sequence[I
         )
     middle = len(items) // 2
     return items[:middle], items[middle:]
+
+
+def give_back() -> None:
+    """Free what nobody holds, and what the allocator keeps of it. Call it after the ``except`` block."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def in_parts(

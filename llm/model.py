@@ -25,7 +25,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from .folder import whole_folder
-from .memory import Tell, quiet
+from .memory import Tell, give_back, quiet
 from .offload import Placement, place
 from .prompts import Prompt
 from .streaming import LayerStream
@@ -83,6 +83,7 @@ class LanguageModel:
         *,
         lora: Lora | None = None,
         quantise: bool = True,
+        quantise_head: bool = False,
         device: str | None = None,
         dtype: torch.dtype | None = None,
         chat_template: str | None = None,
@@ -94,7 +95,9 @@ class LanguageModel:
         Args:
             source: a folder or a hub id.
             adapter: a LoRA folder whose shape the slots take (and which ``start`` copies); else ``lora``'s.
-            quantise: 4-bit NormalFloat with double quantisation, on CUDA and on a CPU.
+            quantise: 4-bit NormalFloat with double quantisation, on CUDA and on a CPU; all linear layers but the head.
+            quantise_head: the head too. It is another policy then (the same in sampling, scoring and training), in less
+                memory: 0.73 GiB less for Llama 3's vocabulary.
             device: "cuda" or "cpu"; CUDA where there is one.
             dtype: of the computation; bfloat16 on CUDA, float32 on a CPU. Adapters are float32 in any case.
             chat_template: a Jinja template to use in place of the tokenizer's.
@@ -118,11 +121,13 @@ class LanguageModel:
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=dtype,
+                llm_int8_skip_modules=[] if quantise_head else None,
             )
-        try:
-            base: Any = AutoModelForCausalLM.from_pretrained(source, **options)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"the weights of {source} cannot be read: {_line(error)}") from None
+        elif quantise_head:
+            raise ValueError("quantise_head needs quantise, and a base that is not quantised already; leave it out")
+        base = _read(source, options)
+        if quantise_head and getattr(base.get_output_embeddings().weight, "quant_state", None) is None:
+            raise ValueError(f"the head of {source} is its table of embeddings (tied); leave quantise_head out")
         keep_gradients(base)
         if config is None:
             shape = lora or Lora()
@@ -256,6 +261,19 @@ def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
         raise ValueError(f"the chat template is not valid Jinja: {error}") from None
     except TemplateError:  # a template may refuse a system turn, or two turns of one role
         return None
+
+
+def _read(source: str | Path, options: dict[str, Any]) -> Any:
+    """The base; where the device has no room for the 16-bit weights on the way, by way of host memory."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(source, **options)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"the weights of {source} cannot be read: {_line(error)}") from None
+    except torch.OutOfMemoryError:
+        if options["device_map"] == {"": "cpu"}:
+            raise
+    give_back()
+    return _read(source, {**options, "device_map": {"": "cpu"}})
 
 
 def keep_gradients(network: Any) -> None:

@@ -41,6 +41,7 @@ class Demand:
         iterations: how many.
         prompt_tokens, new_tokens: of the longest texts.
         sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
+        quantise_head: whether the head is in 4 bits too.
     """
 
     rank: int = 16
@@ -53,13 +54,14 @@ class Demand:
     new_tokens: int = 512
     sampling_batch: int = 64
     tokens: int = 4096
+    quantise_head: bool = False
 
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS or self.optimiser == "lbfgs":
             known = ", ".join(name for name in OPTIMISERS if name != "lbfgs")
             raise ValueError(f"optimiser is {self.optimiser!r}; expected one of {known}")
         for name, value in vars(self).items():
-            if name != "optimiser" and value < 1:
+            if name not in ("optimiser", "quantise_head") and value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1")
 
 
@@ -134,7 +136,7 @@ def plan(
     state = OPTIMISERS[demand.optimiser]
 
     def attempt(placement: Placement) -> tuple[Any, int, Footprint, int, Footprint]:
-        network = policy(copy.deepcopy(config), demand.rank, placement)
+        network = policy(copy.deepcopy(config), demand.rank, placement, quantise_head=demand.quantise_head)
 
         def trained(rows: int) -> Footprint:
             texts = [demand.prompt_tokens] * rows, [demand.new_tokens] * rows
@@ -254,6 +256,8 @@ def _less(peak: Footprint, demand: Demand, oracle: bool) -> str:
     if demand.rank > 4:
         saved = (peak.gradients + peak.optimiser) * (1 - 4 / demand.rank)
         hints.append(f"--rank 4 in place of {demand.rank} about {saved / GIB:.2f}")
+    if not demand.quantise_head:
+        hints.append("--quantise-head takes the head in 4 bits")
     hints.append("shorter texts (--max-prompt-tokens, --max-new-tokens) save activations and keys")
     hints.append("a smaller model saves the rest")
     if oracle:

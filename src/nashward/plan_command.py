@@ -23,6 +23,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         ("epochs", "of the fit"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (default: {_default(name)})")
+    parser.add_argument("--quantise-head", action="store_true", default=None, help="the head in 4 bits too")
     parser.add_argument("--optimiser", choices=OPTIMISERS, help="default: adamw")
     for name, text in (
         ("tflops", "10^12 operations a second that the card reaches in 16 bits"),
@@ -50,7 +51,7 @@ def run(given: argparse.Namespace) -> int:
     from nashward.llm.plan import Demand, Plan, free_memory, plan, read_size
 
     names = ("rank", "optimiser", "epochs", "responses", "prompts-per-iteration", "iterations", "max-prompt-tokens",
-             "max-new-tokens")  # fmt: skip
+             "max-new-tokens", "quantise-head")  # fmt: skip
     asked = {DEMAND.get(name, name): getattr(given, name.replace("-", "_")) for name in names}
     demand = Demand(**{name: value for name, value in asked.items() if value is not None})
     rates = budget.Rates(**{name: value for name in _RATES if (value := getattr(given, name)) is not None})
@@ -74,6 +75,7 @@ def run(given: argparse.Namespace) -> int:
     place = found.placement
     options = f"--sampling-batch {found.sampling_batch} --tokens {found.tokens}"
     options += f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
+    options += " --quantise-head" if demand.quantise_head else ""
     options += " --layers host" if place.layers == "host" else ""
     print(f"it fits with {options}")
     if limit is not None:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import bitsandbytes
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -119,8 +121,8 @@ def test_no_tile_is_larger_than_it_says(monkeypatch):
     seen = []
     whole = Head.logits
 
-    def spy(self, states, words):
-        made = whole(self, states, words)
+    def spy(self, states, matrix, words):
+        made = whole(self, states, matrix, words)
         seen.append(tuple(made.shape))
         return made
 
@@ -172,6 +174,30 @@ def test_a_head_that_tiles_do_not_know_is_used_as_it_is():
         with torch.no_grad():
             found = sequence_logprobs(model, PROMPTS[:1], RESPONSES[:1], 0)[0]
             torch.testing.assert_close(found.double(), plain(model, PROMPTS[0], RESPONSES[0]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("words", [97, 20_000])
+def test_a_head_in_four_bits_is_its_unpacked_matrix(words, nested):
+    """Tile by tile, the last one not full; value and gradient are those of a plain head of the same numbers."""
+    generator = torch.Generator().manual_seed(0)
+    dense = torch.randn(words, 64, generator=generator)
+    layer = bitsandbytes.nn.Linear4bit(64, words, bias=False, quant_type="nf4", compress_statistics=nested)
+    layer.weight = bitsandbytes.nn.Params4bit(dense, quant_type="nf4", compress_statistics=nested)
+    packed: Any = layer.to("cpu").weight
+    head, plain_head = Head(packed), Head(dequantize_4bit(packed.data, packed.quant_state))
+    assert head.size == words
+    assert (plain_head.weight - dense).abs().mean() > 0.01
+    states = torch.randn(9, 64, generator=generator, requires_grad=True)
+    targets = torch.randint(0, words, (9,), generator=generator)
+    for own in (slice(0, words), slice(0, 8), slice(3, 90), slice(words - 5, words), slice(words // 2, words)):
+        torch.testing.assert_close(head.matrix(own, torch.float32), plain_head.weight[own], rtol=0, atol=0)
+    found = [token_logprobs(states, one, targets) for one in (head, plain_head)]
+    assert torch.equal(*found)
+    gradients = [torch.autograd.grad(value.sum(), states)[0] for value in found]
+    assert torch.equal(*gradients)
+    logits = states.double() @ plain_head.weight.double().T
+    torch.testing.assert_close(found[0].double(), logits.log_softmax(-1)[range(9), targets], rtol=1e-6, atol=1e-5)
 
 
 def test_no_texts_and_an_empty_prompt():

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, DebertaV2Config
+from transformers import AutoModelForCausalLM, DebertaV2Config, LlamaConfig, LlamaForCausalLM
 
 from nashward.llm import LanguageModel, Lora, Sampling, pocket
-from nashward.llm.logprobs import sequence_logprobs
+from nashward.llm.logprobs import sequence_logprobs, tiles_agree
 from nashward.llm.model import WEIGHTS, check_policy
 from nashward.llm.prompts import Prompt
 from nashward.llm.sampling import sample
@@ -236,3 +237,52 @@ def test_a_model_without_a_pad_token_takes_a_stop_token_as_filler(tmp_path: Path
 def test_sampling_settings_are_checked(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         Sampling(**setting)  # type: ignore[arg-type]
+
+
+def test_a_head_in_four_bits_is_one_policy_in_sampling_scoring_and_training(tiny_folder: Path, tmp_path: Path) -> None:
+    plain = LanguageModel.from_pretrained(tiny_folder)
+    model = LanguageModel.from_pretrained(tiny_folder, quantise_head=True)
+    base: Any = model.network.get_base_model()
+    assert base.get_output_embeddings().weight.dtype == torch.uint8
+    assert tiles_agree(base)
+    prompt, texts = [0, 50, 60, 70], [[40, 41, 42, 6], [50, 51, 52, 53]]
+    model.start(tmp_path / "start", None)
+    with model.acting(tmp_path / "start") as network:
+        logits = network(torch.tensor([prompt + texts[0]])).logits[0, len(prompt) - 1 : -1].double()
+        scored = sequence_logprobs(network, [prompt], [texts[0]], model.pad_id)
+    by_hand = logits.log_softmax(-1)[range(4), texts[0]].sum()
+    assert float(scored) == pytest.approx(float(by_hand), abs=1e-4)
+    with model.training(tmp_path / "start"):
+        again = sequence_logprobs(model.network, [prompt], [texts[0]], model.pad_id)
+        again.sum().backward()
+    assert torch.equal(again.detach(), scored)
+    other = sequence_logprobs(plain.network.eval(), [prompt], [texts[0]], plain.pad_id)
+    assert float((other.detach() - scored).abs()) > 1e-3  # another policy than the one with a plain head
+
+
+def test_a_head_that_cannot_be_in_four_bits_says_why(tmp_path: Path) -> None:
+    tiny.policy(tmp_path)
+    with pytest.raises(ValueError, match="quantise_head needs quantise"):
+        LanguageModel.from_pretrained(tmp_path, quantise=False, quantise_head=True)
+    config = LlamaConfig.from_pretrained(tmp_path, tie_word_embeddings=True)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"is its table of embeddings \(tied\); leave quantise_head out"):
+        LanguageModel.from_pretrained(tmp_path, quantise_head=True)
+
+
+def test_a_device_that_is_too_small_to_load_on_is_loaded_by_way_of_the_host(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt fails as a small card's would: the second one reads into host memory."""
+    real, asked = AutoModelForCausalLM.from_pretrained, []
+
+    def small(source: Any, **options: Any) -> Any:
+        asked.append(options["device_map"])
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(source, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", small)
+    model = LanguageModel.from_pretrained(tiny_folder, device="cpu:0")
+    assert asked == [{"": "cpu:0"}, {"": "cpu"}]
+    assert model.device.type == "cpu"
