@@ -72,6 +72,7 @@ class LanguageModel:
         self.tell: Tell = quiet  # is told where memory ran out
         self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
         self._device = next(network.parameters()).device
+        self.dtype = next(p.dtype for n, p in network.named_parameters() if "norm" in n and "lora_" not in n)
         fresh = get_peft_model_state_dict(network, adapter_name=SLOTS[0])
         self._fresh = {name: weight.detach().cpu().clone() for name, weight in fresh.items()}
 
@@ -99,7 +100,8 @@ class LanguageModel:
             quantise_head: the head too. It is another policy then (the same in sampling, scoring and training), in less
                 memory: 0.73 GiB less for Llama 3's vocabulary.
             device: "cuda" or "cpu"; CUDA where there is one.
-            dtype: of the computation; bfloat16 on CUDA, float32 on a CPU. Adapters are float32 in any case.
+            dtype: of the computation; bfloat16 on CUDA, float16 on a card that has none, float32 on a CPU. Adapters are
+                float32 in any case.
             chat_template: a Jinja template to use in place of the tokenizer's.
             placement: what stays on the device; ``Placement.default`` for the device and the dtype, or that but for
                 the attributes of a mapping.
@@ -111,7 +113,7 @@ class LanguageModel:
         tokenizer = check_policy(source, chat_template)
         config = adapter_config(adapter) if adapter is not None else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+        dtype = dtype or _computed_in(device)
         given = placement if isinstance(placement, Placement) else Placement().but(placement or {})
         # what the device cannot hold is quantised in host memory
         options: dict[str, Any] = {"dtype": dtype, "device_map": {"": "cpu" if given.layers == "host" else device}}
@@ -261,6 +263,12 @@ def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
         raise ValueError(f"the chat template is not valid Jinja: {error}") from None
     except TemplateError:  # a template may refuse a system turn, or two turns of one role
         return None
+
+
+def _computed_in(device: str) -> torch.dtype:
+    if not device.startswith("cuda"):
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def _read(source: str | Path, options: dict[str, Any]) -> Any:
