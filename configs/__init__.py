@@ -1,1 +1,1 @@
-"""Recipes: one TOML file each, whose keys are the options of ``nashward align``."""
+"""Recipes for ``--preset``: TOML files in the format that ``--config`` takes."""

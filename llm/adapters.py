@@ -94,7 +94,9 @@ class Adapters:
         oracle: Callable[[], PreferenceOracle],
         until: Stage | None = None,
         cache: str | Path | None = None,
+        progress: bool = True,
     ):
+        self.silent = None if progress else True  # tqdm's word for: where there is a terminal
         self.folder, self.prompts, self.settings = folder, list(prompts), settings
         self.until = until
         self.model, self.oracle = lambda: self._heard(model()), lambda: self._heard(oracle())
@@ -178,7 +180,7 @@ class Adapters:
         if not missing:
             return
         self.phase = f"{stage.name}: {what}"
-        with tqdm(total=len(chosen), desc=f"{stage.name}: {what}", unit="prompt", disable=None) as bar:
+        with tqdm(total=len(chosen), desc=f"{stage.name}: {what}", unit="prompt", disable=self.silent) as bar:
             bar.update(len(chosen) - sum(len(part) for _, part in missing))
             for file, part in missing:
                 yield file, part
@@ -306,16 +308,17 @@ class Adapters:
         self.phase = f"{stage.name}: training"
         heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0]
         known = outlook(training, step.size, settings)
-        tqdm.write(
-            f"{stage.name}: target {known['target_rms']:.3g} nats rms; loss before training {known['loss']:.6g} nats^2"
-            f" ({known['loss_paper']:.3g} in the paper's units)"
-        )
+        if not self.silent:
+            tqdm.write(
+                f"{stage.name}: loss before training {known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the "
+                "paper's units)"
+            )
         told = warning(known["target_rms"], step.size)
         if told:
             tqdm.write(f"{stage.name}: {told}")
         total = settings.epochs * sum(len(batch.groups) for batch in training)
         with (
-            tqdm(total=total, desc=f"{stage.name}: training", unit="prompt", disable=None) as bar,
+            tqdm(total=total, desc=f"{stage.name}: training", unit="prompt", disable=self.silent) as bar,
             model.training(heaviest.value.folder) as parameters,
         ):
             before = [parameter.detach().cpu().clone() for parameter in parameters]
@@ -374,7 +377,8 @@ class Adapters:
         anchor = {member.value: weight for member, weight in step.anchor.members().items()}
         start, reference = max(anchor, key=lambda member: anchor[member]), self.reference
         needed = dict.fromkeys([*anchor, *samplers, reference])
-        with tqdm(total=len(needed) * len(batches), desc=f"{stage.name}: scoring", unit="batch", disable=None) as bar:
+        total = len(needed) * len(batches)
+        with tqdm(total=total, desc=f"{stage.name}: scoring", unit="batch", disable=self.silent) as bar:
             for batch in batches:
                 batch.anchor = torch.zeros_like(batch.weights)
                 batch.sampler = torch.full_like(batch.weights, -torch.inf)

@@ -121,13 +121,16 @@ class SelfPlay:
     cache: str | Path | None = None
     label: Callable[[str], str | None] | None = None
 
-    def run(self, until: Stage | None = None) -> Run:
-        """Play. With ``until`` stop after that stage of the first unfinished Step: "sample", "judge" or "train"."""
+    def run(self, until: Stage | None = None, progress: bool = True) -> Run:
+        """Play. With ``until`` stop after that stage of the first unfinished Step: "sample", "judge" or "train".
+
+        Without ``progress`` there are no bars, and only warnings are said.
+        """
         home = RunFolder(self.folder)
         prompts = self.check(until)
         self.write(home, prompts)
         executor = Adapters(
-            home, prompts.kept, self.settings, lambda: self.model, lambda: self.judge, until, self.cache
+            home, prompts.kept, self.settings, lambda: self.model, lambda: self.judge, until, self.cache, progress
         )
         start = executor.start(self.adapter)
         played: list[Blend] = []
@@ -169,13 +172,17 @@ class SelfPlay:
             self.label,
         )
 
-    def check(self, until: Stage | None = None) -> Prompts:
-        """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on."""
+    def check_settings(self) -> None:
+        """What can be found wrong with the settings alone."""
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         _ = self.settings  # its own checks
         if isinstance(self.placement, Mapping):
             Placement().but(self.placement)  # its own checks
+
+    def check(self, until: Stage | None = None) -> Prompts:
+        """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on."""
+        self.check_settings()
         home = RunFolder(self.folder)
         prompts = self.read()
         home.check(self.config(prompts))

@@ -216,7 +216,7 @@ def test_an_id_that_is_not_in_the_cache_says_how_to_fetch_it(
 def test_every_command_has_help_with_a_worked_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
-    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    commands = re.findall(r"^    ([\w-]+) ", capsys.readouterr().out, re.MULTILINE)
     assert {"demo", "solve", "align", "sample", "judge", "train", "report"} <= set(commands)
     for command in commands:
         with pytest.raises(SystemExit):

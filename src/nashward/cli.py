@@ -3,52 +3,110 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import dis
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nashward import __version__
 
-from . import options, oracle_commands, plan_command
+from . import config_command, configuration, options, oracle_commands, plan_command
 
-BAD_INPUT = 2
+INTERNAL, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, in place of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ").replace("COMMAND: invalid choice", "no command")
+        raise ValueError(f"{message}; see {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for bad input (one line on stderr), 130 when interrupted."""
-    parser = build_parser()
-    given = parser.parse_args(arguments)
+    """Run one command; returns the exit code: 0, 2 for bad input (one line on stderr), 130 when interrupted.
+
+    An error of nashward itself is raised, which ends a process with its traceback and the exit code 1.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     if "" not in sys.path:
         sys.path.append("")  # an oracle that is given as module:name may lie in the working directory
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal's encoding lacks
     try:
-        return given.command(given)
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        if given.traceback:
-            raise
-        print(f"nashward: {' '.join(str(error).split())}", file=sys.stderr)
-        return BAD_INPUT
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError" or given.traceback:
-            raise
-        print(f"nashward: out of memory ({str(error).splitlines()[0]}); see nashward plan --help", file=sys.stderr)
-        return BAD_INPUT
+        given = _parse(arguments)
+        if given.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        code = given.command(given)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERNAL
     except KeyboardInterrupt:
         print("\nnashward: interrupted; the same command continues where it stopped", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+    except (ValueError, ImportError, OSError, MemoryError, RuntimeError) as error:
+        told = _told(error)
+        if told is None or "--traceback" in arguments:
+            raise
+        line = " ".join(told.split())
+        print("nashward: " + "".join(sign if sign.isprintable() else "?" for sign in line), file=sys.stderr)
+        return BAD_INPUT
+
+
+def _told(error: Exception) -> str | None:
+    """What an error says to the user; None where it is one of nashward itself.
+
+    The package raises ValueError and ImportError for bad input, and for nothing else. So does everything below it for
+    reasons of its own: only those count that a ``raise`` in the package made, so that a failed ``zip(strict=True)``,
+    or a ValueError out of a library that nobody foresaw, is not passed off as the user's mistake. What the machine
+    lacks (a file, a permission, space, memory) arrives as OSError or an error of memory, whoever raises it.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory ({(str(error) or 'on the host').splitlines()[0]}); see nashward plan --help"
+    if isinstance(error, OSError):
+        return str(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not isinstance(error, ValueError | ImportError):
+        return None
+    made = trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == __package__
+    raised = dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+    return str(error) if made and raised else None
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments; of one that is not known the error names the nearest."""
+    given, unknown = build_parser().parse_known_args(arguments)
+    if unknown:
+        parser: argparse.ArgumentParser = given.parser
+        flag = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
+        near = difflib.get_close_matches(flag, [name for name in parser._option_string_actions if len(name) > 2], 1)
+        parser.error(f"there is no argument {flag}" + (f"; the nearest is {near[0]}" if near else ""))
+    return given
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="nashward",
         description="From reward to Nash: the policy that no other policy beats, for a table and for a language model.",
+        allow_abbrev=False,  # a prefix that is clear today means something else once there is another option
     )
     parser.add_argument("--version", action="version", version=f"nashward {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, function: Any, summary: str, example: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=summary, description=summary, epilog=f"example: {example}")
-        command.set_defaults(command=function)
+        command = commands.add_parser(
+            name, help=summary, description=summary, epilog=f"example: {example}", allow_abbrev=False
+        )
+        command.set_defaults(command=function, parser=command)
+        command.add_argument("--quiet", action="store_true", help="only the result and warnings, no progress")
         command.add_argument("--traceback", action="store_true", help="show where an error came from")
         return command
 
@@ -67,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     solve.add_argument(
         "--total", type=float, help="read an n x m game whose payoffs sum to this, not a preference game"
     )
-    options.add_solver(solve)
+    options.add(solve, options.SOLVER)
     solve.add_argument("--iterations", type=int, default=1000, help="of the solver (default: 1000)")
     solve.add_argument(
         "--plot", type=Path, nargs="?", const=Path("nash.png"), help="write a picture (default: nash.png)"
@@ -85,13 +143,13 @@ def build_parser() -> argparse.ArgumentParser:
          "nashward train --out runs/first"),
     ):  # fmt: skip
         stage = add(name, _stage(until), summary, example)
-        options.add_models(stage, models, required=until is None)
-        if until == "judge":
-            stage.add_argument("--out", required=True, metavar="FOLDER", help="the run folder that `sample` wrote")
-            options.add_cache(stage)
-        else:
-            options.add_run(stage)
+        options.add_run(stage, models, ("cache",) if until == "judge" else None)
 
+    config = add(
+        "config", config_command.run, "the settings of align as a TOML file, each with where it is from; runs nothing",
+        "nashward config --preset sppo-paper --config mine.toml --step 3",
+    )  # fmt: skip
+    options.add_run(config, ("policy", "oracle"))
     planned = add(
         "plan", plan_command.run, "will it fit: the peak memory of each phase on a card, before anything is loaded",
         "nashward plan --policy mistralai/Mistral-7B-Instruct-v0.2 --memory 6GiB",
@@ -130,12 +188,12 @@ def _solve(given: argparse.Namespace) -> int:
     game = games.zoo.get(given.table) if known else games.load(path, given.total)
     if game.batch_shape:
         raise ValueError(f"{given.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
-    chosen = options.values(given)
-    if not given.solver and {"step", "tau"} & chosen.keys():
-        raise ValueError("--step and --tau are settings of a solver: give --solver as well")
+    chosen = configuration.flags(given, options.SOLVER)
+    if chosen and "solver" not in chosen:
+        raise ValueError(f"--{next(iter(chosen))} is a setting of a solver: give --solver as well")
     if given.plot is not None and given.plot.is_dir():
         raise ValueError(f"{given.plot} is a folder; --plot names a picture, for example {given.plot / 'nash.png'}")
-    solver = options.solver(chosen) if given.solver else None
+    solver = configuration.solver(chosen) if chosen else None
     equilibrium = games.nash(game)
     preference = isinstance(game, games.PreferenceGame)
     sides = (
@@ -176,13 +234,14 @@ def _solve(given: argparse.Namespace) -> int:
 
 def _stage(until: Any) -> Any:
     def run(given: argparse.Namespace) -> int:
-        play = options.self_play(options.values(given), Path(given.out))
-        prompts = play.check(until)
-        print(f"prompts: {prompts}")
-        result = play.run(until)
         from nashward.llm import report
 
-        for row in result.metrics:
+        play = configuration.self_play(configuration.settings(given))
+        prompts = play.check(until)
+        if not given.quiet:
+            print(f"prompts: {prompts}")
+        result = play.run(until, progress=not given.quiet)
+        for row in [] if given.quiet else result.metrics:
             fit, held = row["train"], row["held_out"].get("r2")
             achieved = [
                 f"target {fit['target_rms']:.3g} nats rms",
@@ -193,7 +252,7 @@ def _stage(until: Any) -> Any:
                 achieved.append(f"R2 on held-out prompts {held:.2f}")
             print(f"{row['iteration']}: {', '.join(achieved)}")
         if result.stopped:
-            print(f"{result.stopped}. Next: nashward {_NEXT[until]} --out {given.out}")
+            print(f"{result.stopped}. Next: nashward {_NEXT[until]} --out {result.folder}")
         else:
             print(f"adapter: {result.last}")
             print(f"mixture of the iterates: {result.folder / 'mixture.json'}")

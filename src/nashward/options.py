@@ -1,39 +1,102 @@
-"""The options of a run: declared once, read from the command line, a preset and the run folder, in that order."""
+"""The settings of a run: each declared once, as a flag and as a key of a TOML file, beside the fields that it sets."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import importlib.resources
-import tomllib
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args, get_type_hints
 
-if TYPE_CHECKING:
-    from nashward.games import Solver
-    from nashward.llm import SelfPlay
+from nashward.games import SOLVERS
 
 OPTIMISERS = ("adamw", "rmsprop", "adamw8bit", "rmsprop8bit", "paged-adamw", "paged-adamw8bit", "lbfgs")
 DEFAULT_SOLVER, DEFAULT_STEP = "OptimisticMWU", 2.5
+LARGEST = 2**63 - 1  # what torch takes as a seed or a size, and TOML as an integer
+
+EXPECTED = {str: "a string", Path: "a path", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One setting of a run: where ``run.json`` keeps it, its type on the command line, its help."""
+    """One setting: where it stands, its type, its help.
+
+    Attributes:
+        path: its place in ``SelfPlay``'s tree, and so in a TOML file and in ``run.json``: ("fit", "epochs") is the key
+            ``epochs`` of the section ``[fit]``.
+        kind: str, int, float, bool, or Path for a file or a folder that need not exist.
+        text: what ``--help`` says.
+        choices: the only values, where there are few.
+        none: the word that stands for None, where the setting is a limit.
+    """
 
     path: tuple[str, ...]
-    kind: Any
+    kind: type
     text: str
     choices: tuple[str, ...] | None = None
+    none: str | None = None
+
+    @property
+    def key(self) -> str:
+        return ".".join(self.path)
+
+    def read(self, value: Any) -> Any:
+        """A value from TOML or JSON as the setting's own; ValueError where it is of another type."""
+        expected = f"one of {', '.join(self.choices)}" if self.choices else EXPECTED[self.kind]
+        if self.none is not None:
+            if value == self.none:
+                return None
+            expected += f' or "{self.none}"'
+        kinds = {int: (int,), float: (int, float), bool: (bool,)}.get(self.kind, (str,))
+        wrong = (
+            not isinstance(value, kinds)
+            or (isinstance(value, bool) and self.kind is not bool)
+            or (isinstance(value, str) and (not value.strip() or "\0" in value))
+            or (isinstance(value, int) and abs(value) > LARGEST)
+            or (isinstance(value, float) and math.isnan(value))
+            or (self.choices is not None and value not in self.choices)
+        )
+        if wrong:
+            raise ValueError(f"expected {expected}, got {_described(value)}")
+        return self.kind(value)
+
+    def parse(self, text: str) -> Any:
+        """A value as it was typed."""
+        value: Any = text
+        if self.kind in (int, float) and text != self.none:
+            try:
+                value = self.kind(text)
+            except ValueError:  # no number: the words below say so
+                value = text
+        try:
+            return self.read(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
 
-RUN: dict[str, Option] = {
+def _described(value: Any) -> str:
+    """A value as an error shows it: with its type where that may be what is wrong, and not at length."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | dict):
+        return "an array" if isinstance(value, list) else "a table"
+    kind = {int: "integer", float: "float", str: "string"}.get(type(value), type(value).__name__)
+    return f"the {kind} {value!r:.60}"
+
+
+MODELS = {
+    "policy": Option(("policy",), str, "folder or hub id of a chat model"),
+    "oracle": Option(("oracle",), str, "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name"),
+}
+RUN = {
     "adapter": Option(("adapter",), str, "LoRA folder or id to start from and to regress against"),
     "prompts": Option(("prompts",), str, "JSONL, JSON, CSV, Parquet or text file, or a dataset id (ID or ID:SPLIT)"),
     "prompt-field": Option(("column",), str, "the field with the prompt (default: prompt, messages, ...)"),
     "iterations": Option(("iterations",), int, "iterates to make (default: 3)"),
-    "prompts-per-iteration": Option(("prompts_per_iteration",), int, "prompts of an iteration (default: all of them)"),
+    "prompts-per-iteration": Option(("prompts_per_iteration",), int, "prompts of an iteration (default: all)",
+                                    none="all"),
     "responses": Option(("responses",), int, "K, responses a prompt (default: 5)"),
     "temperature": Option(("sampling", "temperature"), float, "of the sampler (default: 1)"),
     "top-p": Option(("sampling", "top_p"), float, "of the sampler (default: 1)"),
@@ -54,149 +117,75 @@ RUN: dict[str, Option] = {
     "held-out": Option(("fit", "held_out"), float, "share of prompts kept to measure the fit (default: 0.1)"),
     "rank": Option(("lora", "rank"), int, "of a fresh adapter (default: 16)"),
     "alpha": Option(("lora", "alpha"), float, "of a fresh adapter (default: twice the rank)"),
-    "chat-template": Option(("chat_template",), Path, "a Jinja file in place of the tokenizer's chat template"),
+    "chat-template": Option(("chat_template",), str, "a Jinja file (or the template itself) in place of the "
+                            "tokenizer's chat template"),
     "quantise": Option(("quantise",), bool, "keep the base in 4 bits (default), or in 16 (on a CPU 32)"),
     "checkpoints": Option(("placement", "checkpoints"), str, "each layer's input, for the backward pass (default: host "
                           "on a GPU)", ("none", "device", "host")),
     "embeddings": Option(("placement", "embeddings"), str, "the input embeddings (default: host on a GPU)",
                          ("device", "host")),
-    "mlp-tokens": Option(("placement", "mlp_tokens"), int, "of an MLP at once (default: all): less memory, slower"),
+    "adapters": Option(("placement", "adapters"), str, "what adapters are multiplied in (default: the input's dtype on "
+                       "a GPU with bfloat16, else float32)", ("float32", "input")),
+    "mlp-tokens": Option(("placement", "mlp_tokens"), int, "of an MLP at once (default: all): less memory, slower",
+                         none="all"),
     "seed": Option(("seed",), int, "of everything (default: 0)"),
+    "cache": Option(("cache",), Path, "keep judgements in this file (default: judgements.sqlite in the run folder)"),
 }  # fmt: skip
-PLACEMENT = tuple(name for name, option in RUN.items() if option.path[0] == "placement")
-SOLVER = {
-    "solver": Option(("solver", "name"), str, f"a mirror-step solver (default: {DEFAULT_SOLVER} for language models)"),
-    "step": Option(("solver", "step"), float, f"the solver's step size (default: {DEFAULT_STEP} for language models)"),
-    "tau": Option(("solver", "tau"), float, "the solver's pull to the reference, where it has one"),
-}
-MODELS = {
-    "policy": Option(("policy",), str, "folder or hub id of a chat model"),
-    "oracle": Option(("oracle",), str, "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name"),
-}
-CACHE = {
-    "cache": Option(("cache",), Path, "keep judgements in this file (default: judgements.sqlite in the run folder)")
-}
-ALL = {**MODELS, **RUN, **SOLVER, **CACHE}
+OUT = {"out": Option(("folder",), Path, "the run folder; the same command continues it")}
 
 
-def _add(parser: argparse.ArgumentParser, options: dict[str, Option], required: bool = False) -> None:
+def _of_solvers() -> dict[str, Option]:
+    """One option for each field of a solver that a number or a word can set."""
+    names = ", ".join(kind.__name__ for kind in SOLVERS)
+    found = {
+        "solver": Option(
+            ("solver", "name"), str, f"a mirror-step solver (default: {DEFAULT_SOLVER} for language models): {names}"
+        )
+    }
+    texts = {
+        "step": f"the solver's step size (default: {DEFAULT_STEP} for language models)",
+        "tau": "the solver's pull to the reference, where it has one",
+    }
+    owners: dict[str, list[str]] = {}
+    for kind in SOLVERS:
+        hints = get_type_hints(kind)
+        for name in (field.name for field in dataclasses.fields(kind)):
+            hint = hints[name]
+            scalar = next((t for t in (bool, int, float, str) if t in {hint, *get_args(hint)}), None)
+            if scalar is None:  # nothing that can be typed
+                continue
+            owners.setdefault(name, []).append(kind.__name__)
+            flag = name.replace("_", "-")
+            flag = f"solver-{flag}" if flag in {**MODELS, **RUN, **OUT} else flag
+            found[flag] = Option(("solver", name), scalar, texts.get(name, f"of {', '.join(owners[name])}"))
+    return found
+
+
+SOLVER = _of_solvers()
+ALL = {**OUT, **MODELS, **SOLVER, **RUN}
+
+
+def add(parser: argparse.ArgumentParser, options: dict[str, Option], required: bool = False) -> None:
+    """Declare options; what is not given stays out of the namespace."""
     for name, option in options.items():
+        settings: dict[str, Any] = {"help": option.text, "required": required, "default": argparse.SUPPRESS}
         if option.kind is bool:
-            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=option.text)
+            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, **settings)
         else:
-            metavar = None if option.choices else name.upper().replace("-", "_")
-            parser.add_argument(
-                f"--{name}",
-                type=option.kind,
-                choices=option.choices,
-                metavar=metavar,
-                required=required,
-                help=option.text,
-            )
+            words = "{" + ",".join(option.choices) + "}" if option.choices else name.upper().replace("-", "_")
+            parser.add_argument(f"--{name}", type=option.parse, metavar=words, **settings)
 
 
-def add_solver(parser: argparse.ArgumentParser) -> None:
-    from nashward.games import SOLVERS
-
-    names = ", ".join(solver.__name__ for solver in SOLVERS)
-    described = dataclasses.replace(SOLVER["solver"], text=f"{SOLVER['solver'].text}: {names}")
-    _add(parser, {**SOLVER, "solver": described})
-
-
-def add_models(parser: argparse.ArgumentParser, names: Sequence[str], *, required: bool) -> None:
-    _add(parser, {name: MODELS[name] for name in names}, required)
+def add_run(parser: argparse.ArgumentParser, models: Sequence[str], names: Sequence[str] | None = None) -> None:
+    """The options of a run: these models, and of the other settings the named ones, or all."""
+    add(parser, {**OUT, **{name: MODELS[name] for name in models}})
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML; flags win over them")
+    parser.add_argument("--preset", choices=sorted(presets()), help="settings as published; a file and flags win")
+    settings = {**SOLVER, **RUN}
+    add(parser, settings if names is None else {name: settings[name] for name in names})
 
 
-def add_cache(parser: argparse.ArgumentParser) -> None:
-    _add(parser, CACHE)
-
-
-def add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="the run folder; the same command continues it")
-    presets = sorted(file.name.removesuffix(".toml") for file in _presets() if file.name.endswith(".toml"))
-    parser.add_argument("--preset", choices=presets, help="settings as published; options given beside it win")
-    add_solver(parser)
-    _add(parser, RUN)
-    _add(parser, CACHE)
-
-
-def values(given: argparse.Namespace) -> dict[str, Any]:
-    """What was asked for: the preset, and over it the options given."""
-    chosen: dict[str, Any] = {}
-    if getattr(given, "preset", None):
-        file = next(file for file in _presets() if file.name == f"{given.preset}.toml")
-        chosen.update(tomllib.loads(file.read_text(encoding="utf-8")))
-        unknown = sorted(set(chosen) - set(ALL))
-        if unknown:
-            raise ValueError(f"preset {given.preset} has unknown settings: {', '.join(unknown)}")
-    for name in ALL:
-        value = getattr(given, name.replace("-", "_"), None)
-        if value is not None:
-            chosen[name] = value
-    return chosen
-
-
-def solver(chosen: dict[str, Any]) -> Solver:
-    """The solver of that name with the settings given; a setting that it does not have is refused."""
-    from nashward.games import SOLVERS
-
-    def plain(name: str) -> str:
-        return name.replace("-", "").replace("_", "").lower()
-
-    wanted = chosen["solver"]
-    found = [kind for kind in SOLVERS if plain(kind.__name__) == plain(wanted)]
-    if not found:
-        raise ValueError(f"no solver {wanted!r}; there are {', '.join(kind.__name__ for kind in SOLVERS)}")
-    has = [field.name for field in dataclasses.fields(found[0])]
-    settings = {name: chosen[name] for name in ("step", "tau") if chosen.get(name) is not None}
-    foreign = [name for name in settings if name not in has]
-    if foreign:
-        raise ValueError(f"{found[0].__name__} has no {foreign[0]}; it has {', '.join(has)}")
-    return found[0](**settings)
-
-
-def self_play(chosen: dict[str, Any], folder: Path) -> SelfPlay:
-    """A run from what was asked for; what was not is taken from the folder's run, if it holds one."""
-    from nashward.llm import Fit, Lora, Sampling, SelfPlay
-    from nashward.llm.folder import RunFolder
-
-    held = RunFolder(folder).read().get("config", {})
-    asked = dict(chosen)
-    for name, option in ALL.items():
-        value: Any = held
-        for key in option.path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if name != "prompts" and value is not None and (name not in SOLVER or "solver" not in asked):
-            chosen.setdefault(name, value)
-    if "chat-template" in asked:
-        file = asked["chat-template"]
-        if not file.is_file():
-            raise FileNotFoundError(f"there is no chat template {file}")
-        chosen["chat-template"] = file.read_text(encoding="utf-8")
-    chosen = {"solver": DEFAULT_SOLVER, "step": DEFAULT_STEP, **chosen}
-
-    def part(kind: Any, section: str) -> Any:
-        names = {
-            o.path[1]: chosen[n] for n, o in RUN.items() if len(o.path) == 2 and o.path[0] == section and n in chosen
-        }
-        return kind(**names)
-
-    flat = {option.path[0]: chosen[name] for name, option in RUN.items() if len(option.path) == 1 and name in chosen}
-    prompts = flat.pop("prompts", None)
-    return SelfPlay(
-        policy=chosen.get("policy"),
-        oracle=chosen.get("oracle"),
-        solver=solver(chosen),
-        prompts=prompts,
-        folder=folder,
-        sampling=part(Sampling, "sampling"),
-        fit=part(Fit, "fit"),
-        lora=part(Lora, "lora"),
-        cache=chosen.get("cache"),
-        placement={ALL[name].path[1]: chosen[name] for name in PLACEMENT if name in chosen} or None,
-        **flat,
-    )
-
-
-def _presets() -> list[Any]:
-    return list(importlib.resources.files("nashward.configs").iterdir())
+def presets() -> dict[str, Any]:
+    """The shipped recipes by name: TOML files as a user writes them."""
+    files = importlib.resources.files("nashward.configs").iterdir()
+    return {file.name.removesuffix(".toml"): file for file in files if file.name.endswith(".toml")}

@@ -5,31 +5,39 @@ from __future__ import annotations
 import argparse
 import csv
 from pathlib import Path
-from typing import Any
+
+from . import options
+from .options import Option
 
 KINDS = {
     "pairrm": "reads both responses together, on an encoder",
     "gpm": "embeds each response, so that cycles can be held; on a causal language model",
     "bt": "gives each response a reward; on a model for sequence classification",
 }
-# the settings of a fit: type, help, choices
-SETTINGS: dict[str, tuple[Any, str, tuple[str, ...] | None]] = {
-    "train": (str, "what is trained (default: head)", ("head", "lora", "all")),
-    "folds": (int, "of the cross-validation by prompt (default: 5)", None),
-    "epochs": (int, "at most (default: 20)", None),
-    "patience": (int, "epochs without a better held-out loss before training stops (default: 3)", None),
-    "learning-rate": (float, "default: 1e-3 for a head, 2e-4 for a LoRA, 2e-5 for all", None),
-    "weight-decay": (float, "default: 0.01", None),
-    "batch": (int, "pairs in an optimiser step (default: 32)", None),
-    "near-duplicates": (float, "added ties of a response with its near copy, as a share (default: 0.1)", None),
-    "length-matched": (float, "labelled pairs of like length once more, as a share (default: 0.1)", None),
-    "style-swapped": (float, "winners in plain text, losers in lists and bold, as a share (default: 0.05)", None),
-    "weigh-voters": (bool, "fit again with each voter weighed by his reliability", None),
-    "rank": (int, "of the LoRA (default: 16)", None),
-    "dimensions": (int, "of a new preference embedding (default: 8)", None),
-    "ensemble": (bool, "keep the folds' models for a standard error (default)", None),
-    "half": (bool, "store the weights in float16", None),
-    "seed": (int, "of everything (default: 0)", None),
+SETTINGS: dict[str, Option] = {
+    "train": Option(("train",), str, "what is trained (default: head)", ("head", "lora", "all")),
+    "folds": Option(("folds",), int, "of the cross-validation by prompt (default: 5)"),
+    "epochs": Option(("epochs",), int, "at most (default: 20)"),
+    "patience": Option(("patience",), int, "epochs without a better held-out loss before training stops (default: 3)"),
+    "learning-rate": Option(("learning_rate",), float, "default: 1e-3 for a head, 2e-4 for a LoRA, 2e-5 for all"),
+    "weight-decay": Option(("weight_decay",), float, "default: 0.01"),
+    "warmup": Option(("warmup",), float, "share of the optimiser steps (default: 0.05)"),
+    "batch": Option(("batch",), int, "pairs in an optimiser step (default: 32)"),
+    "near-duplicates": Option(
+        ("near_duplicates",), float, "added ties of a response with its near copy, as a share (default: 0.1)"
+    ),
+    "length-matched": Option(
+        ("length_matched",), float, "labelled pairs of like length once more, as a share (default: 0.1)"
+    ),
+    "style-swapped": Option(
+        ("style_swapped",), float, "winners in plain text, losers in lists and bold, as a share (default: 0.05)"
+    ),
+    "weigh-voters": Option(("weigh_voters",), bool, "fit again with each voter weighed by his reliability"),
+    "rank": Option(("rank",), int, "of the LoRA (default: 16)"),
+    "dimensions": Option(("dimensions",), int, "of a new preference embedding (default: 8)"),
+    "ensemble": Option(("ensemble",), bool, "keep the folds' models for a standard error (default)"),
+    "half": Option(("half",), bool, "store the weights in float16"),
+    "seed": Option(("seed",), int, "of everything (default: 0)"),
 }
 
 
@@ -40,22 +48,18 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", required=True, choices=tuple(KINDS), help=kinds)
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="a new folder for the oracle")
     parser.add_argument("--device", help="default: cuda where there is one")
-    for name, (kind, text, choices) in SETTINGS.items():
-        if kind is bool:
-            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
-        else:
-            metavar = None if choices else name.upper().replace("-", "_")
-            parser.add_argument(f"--{name}", type=kind, choices=choices, metavar=metavar, help=text)
+    options.add(parser, SETTINGS)
 
 
 def fit_oracle(given: argparse.Namespace) -> int:
     from nashward.llm import oracles
 
-    keys = (name.replace("-", "_") for name in SETTINGS)
-    chosen = {key: value for key in keys if (value := getattr(given, key)) is not None}
-    settings = oracles.FitSettings(**chosen)
+    typed = vars(given)
+    settings = oracles.FitSettings(**{key: typed[key] for option in SETTINGS.values() if (key := option.key) in typed})
     votes = oracles.read_votes(given.pairs)
-    fit = oracles.fit_oracle(votes, given.base, given.kind, given.out, settings, device=given.device)
+    fit = oracles.fit_oracle(
+        votes, given.base, given.kind, given.out, settings, device=given.device, progress=not given.quiet
+    )
     voters = {vote.voter for vote in votes if vote.voter}
     print(
         f"{len(votes)} votes on {len({vote.prompt for vote in votes})} prompts"
@@ -104,7 +108,9 @@ def leaderboard(given: argparse.Namespace) -> int:
     prompts = read_texts(given.prompts)[: given.limit]
     answers = {name: texts[: given.limit] for name, texts in read_answers(given.answers).items()}
     oracle = oracles.as_oracle(given.oracle)
-    with tqdm(total=len(prompts), desc=f"judging {len(answers)} models", unit="prompt", disable=None) as bar:
+    with tqdm(
+        total=len(prompts), desc=f"judging {len(answers)} models", unit="prompt", disable=given.quiet or None
+    ) as bar:
         result = tournament(oracle, prompts, answers, cache=given.cache, progress=bar.update)
     game = result.game
     P = game.P.numpy()
