@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from .game import ConstantSumGame, Game, PreferenceGame
 
@@ -42,20 +44,24 @@ def load(path: str | Path, total: float | None = None) -> Game:
         raise ValueError(f"{file} is of an unknown type {file.suffix!r}; expected .csv, .npz or .parquet")
     table, rows, columns = readers[file.suffix.lower()](file)
     try:
-        if total is not None:
-            return ConstantSumGame(table, total, rows, columns)
-        if table.ndim == 2 and table.shape[0] != table.shape[1]:
-            raise ValueError(
-                f"a preference game needs a square table, got {table.shape[0]} x {table.shape[1]}; "
-                "for a game of two different players give the total of the payoffs"
-            )
-        game = PreferenceGame(table, rows)
-        if rows is not None and columns is not None and rows != columns:
-            wrong = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
-            raise ValueError(f"row and column labels must be the same in the same order, got {wrong[0]} and {wrong[1]}")
-        return game
+        return _game(table, total, rows, columns)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
+
+
+def _game(table: np.ndarray, total: float | None, rows: list[str] | None, columns: list[str] | None) -> Game:
+    if total is not None:
+        return ConstantSumGame(table, total, rows, columns)
+    if table.ndim == 2 and table.shape[0] != table.shape[1]:
+        raise ValueError(
+            f"a preference game needs a square table, got {table.shape[0]} x {table.shape[1]}; "
+            "for a game of two different players give the total of the payoffs"
+        )
+    game = PreferenceGame(table, rows)
+    if rows is not None and columns is not None and rows != columns:
+        wrong = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
+        raise ValueError(f"row and column labels must be the same in the same order, got {wrong[0]} and {wrong[1]}")
+    return game
 
 
 _Read = tuple[np.ndarray, list[str] | None, list[str] | None]
@@ -92,26 +98,40 @@ def _csv(file: Path) -> _Read:
 
 def _npz(file: Path) -> _Read:
     try:
-        archive = np.load(file, allow_pickle=False)
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ValueError(f"{file} is no .npz archive of plain arrays: {error}") from None
-    with archive as arrays:
-        names = [name for name in arrays.files if name != "labels"]
-        key = "P" if "P" in names else names[0] if len(names) == 1 else None
-        if key is None:
-            raise ValueError(f"{file} must hold an array P (and optionally labels), it holds {', '.join(arrays.files)}")
-        labels = [str(label) for label in arrays["labels"]] if "labels" in arrays.files else None
-        return np.asarray(arrays[key], dtype=np.float64), labels, labels
+        with file.open("rb") as handle:
+            archive = np.load(handle, allow_pickle=False)
+            content = {name: archive[name] for name in archive.files} if isinstance(archive, NpzFile) else None
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError):  # numpy's own words speak of pickles
+        content = None
+    if content is None:
+        raise ValueError(f"{file} is no .npz archive of plain arrays; numpy.savez writes one")
+    names = [name for name in content if name != "labels"]
+    key = "P" if "P" in names else names[0] if len(names) == 1 else None
+    if key is None:
+        raise ValueError(f"{file} must hold an array P (and optionally labels), it holds {', '.join(content)}")
+    if content[key].dtype.kind not in "biuf":
+        raise ValueError(f"{file}: the array {key} holds {content[key].dtype}, expected numbers")
+    labels = [str(label) for label in content["labels"].ravel()] if "labels" in content else None
+    return content[key].astype(np.float64), labels, labels
 
 
 def _parquet(file: Path) -> _Read:
     try:
+        import pyarrow
         import pyarrow.parquet as parquet
     except ImportError:
         raise ValueError(f'{file}: reading parquet needs pyarrow: pip install "nashward[llm]"') from None
-    table = parquet.read_table(file)
-    rows = [str(label) for label in table.column(0).to_pylist()]
+    try:
+        table = parquet.read_table(file)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{file} is no Parquet file: {error}") from None
     columns = list(table.column_names[1:])
+    if not columns:
+        raise ValueError(f"{file} has {table.num_columns} columns; expected one of labels, then one an action")
+    for name in columns:
+        if not (pyarrow.types.is_floating(kind := table.schema.field(name).type) or pyarrow.types.is_integer(kind)):
+            raise ValueError(f"{file}: the column {name} holds {kind}, expected numbers")
+    rows = [str(label) for label in table.column(0).to_pylist()]
     return np.stack([table.column(c).to_numpy().astype(np.float64) for c in columns], axis=1), rows, columns
 
 

@@ -73,6 +73,8 @@ class Fit:
         for name in ("learning_rate", "epochs", "batch", "tokens", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not math.isfinite(self.learning_rate):
+            raise ValueError(f"learning_rate must be a finite number, got {self.learning_rate}")
         if self.optimiser == "lbfgs" and math.isfinite(self.max_grad_norm):
             raise ValueError("lbfgs searches along lines and needs the gradient as it is: set max_grad_norm to inf")
         if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
@@ -150,12 +152,15 @@ def fit(
         size: the Step's size.
         progress: is told the number of prompts done.
         tell: is told where memory ran out.
+
+    Raises:
+        ValueError: the loss is not finite any more.
     """
     shuffle = random.Random(seed)
     steps = [s for epoch in range(settings.epochs) for s in _epoch(batches, settings.batch, shuffle, epoch == 0)]
     optimiser = OPTIMISERS[settings.optimiser](weights, settings.learning_rate)
     scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
-    records = []
+    records: list[dict[str, float]] = []
     for step in steps:
         prompts = sum(len(batch.groups) for batch in step)
         evaluated: list[tuple[float, float]] = []
@@ -175,6 +180,12 @@ def fit(
         rate = scheduler.get_last_lr()[0]
         optimiser.step(closure)
         scheduler.step()
+        if not math.isfinite(evaluated[0][0]):
+            raise ValueError(
+                f"the fit diverged: the loss of optimiser step {len(records) + 1} of {len(steps)} is "
+                f"{evaluated[0][0]}; take a learning_rate below {settings.learning_rate:g}, or a solver's step that is "
+                "smaller"
+            )
         records.append({"loss": evaluated[0][0], "gradient_norm": evaluated[0][1], "learning_rate": rate})
         progress(prompts)
     return records

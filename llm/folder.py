@@ -113,7 +113,7 @@ class RunFolder:
             return {}
         try:
             held = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} is not valid JSON: {error}") from None
         if not isinstance(held, dict) or not isinstance(held.get("config"), dict) or "solver" not in held["config"]:
             raise ValueError(f"{file} is not that of a nashward run; choose another folder")

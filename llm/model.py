@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from .broken import Reading, first_line
 from .folder import whole_folder
 from .memory import Tell, give_back, quiet
 from .offload import Placement, place
@@ -49,8 +50,8 @@ class Lora:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"the LoRA rank must be at least 1, got {self.rank}")
-        if self.alpha is not None and not self.alpha > 0:
-            raise ValueError(f"the LoRA alpha must be positive, got {self.alpha}")
+        if self.alpha is not None and not 0 < self.alpha < float("inf"):
+            raise ValueError(f"the LoRA alpha must be a positive number, got {self.alpha}")
 
 
 class LanguageModel:
@@ -263,6 +264,8 @@ def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
         raise ValueError(f"the chat template is not valid Jinja: {error}") from None
     except TemplateError:  # a template may refuse a system turn, or two turns of one role
         return None
+    except (ArithmeticError, LookupError, TypeError, AttributeError, ValueError) as error:  # of the template's own code
+        raise ValueError(f"the chat template cannot be applied: {type(error).__name__}: {_line(error)}") from None
 
 
 def _computed_in(device: str) -> torch.dtype:
@@ -312,10 +315,8 @@ def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
     heads = config.get("architectures") or []
     if heads and not any("CausalLM" in head or "LMHead" in head or "ConditionalGeneration" in head for head in heads):
         raise ValueError(f"{source} is a {heads[0]}, not a causal language model")
-    try:
+    with Reading(lambda error: ValueError(f"{source} has no tokenizer that can be read: {first_line(error)}")):
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # a broken tokenizer file raises whatever its parser does
-        raise ValueError(f"{source} has no tokenizer that can be read: {_line(error)}") from None
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     if not tokenizer.chat_template:
@@ -384,7 +385,7 @@ def _config(source: str | Path) -> dict[str, Any]:
             )
         try:
             config = json.loads(file.read_text())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} is not valid JSON: {error}") from None
         if not isinstance(config, dict):
             raise ValueError(f"{file} holds {type(config).__name__}, expected the settings of a model")

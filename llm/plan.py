@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PretrainedConfig
 
+from .broken import Reading, first_line
 from .dry_run import Footprint, judging, policy, sampling, scoring, training
 from .fit import OPTIMISERS
 from .offload import Placement
@@ -233,13 +234,9 @@ def _config(source: str | Path) -> PretrainedConfig:
     Raises:
         ValueError: it cannot be read, is of another kind, or is stored in another quantisation.
     """
-    try:
+    told, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
+    with Reading(lambda error: ValueError(f"{told} ({first_line(error):.100}); expected {expected}")):
         config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"the configuration of {source} cannot be read ({str(error).splitlines()[0]:.100}); expected a folder or "
-            "hub id of a causal language model"
-        ) from None
     heads = config.architectures or []
     if heads and not any("CausalLM" in head or "LMHead" in head for head in heads):
         raise ValueError(f"{source} is a {heads[0]}, not a causal language model")

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ Message: TypeAlias = Mapping[str, str]
 TEXT_FIELDS = ("prompt", "instruction", "question")  # where a row keeps its prompt, the first that it has
 PROMPT_FIELDS = (*TEXT_FIELDS, "messages")
 FILE_TYPES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
+_HALF = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, as broken JSON has it: no tokenizer takes it
 _ROLES = ("system", "user", "assistant")
 
 
@@ -98,15 +100,15 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
             raise ValueError(f"{name}: row {number} {error}") from None
         if not prompt.messages or not prompt.messages[-1]["content"].strip():
             result.dropped["empty"] += 1
+        elif _HALF.search(prompt.text):
+            result.dropped["not Unicode"] += 1
         elif prompt.id in kept:
             result.dropped["repeated"] += 1
         else:
             kept[prompt.id] = prompt
     result.kept = list(kept.values())
     if not result.kept:
-        raise ValueError(
-            f"{name} holds no prompts ({result.read} rows read, {result.dropped.total()} empty or repeated)"
-        )
+        raise ValueError(f"{name} holds no prompts: {result}")
     return result
 
 
@@ -178,7 +180,7 @@ def _file(path: Path, what: str) -> Iterator[Any]:
                 yield from csv.DictReader(handle)
             else:
                 yield from (line.rstrip("\n") for line in handle)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid {kind[1:].upper()}: {error}") from None
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as text: {error}") from None

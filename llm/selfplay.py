@@ -24,7 +24,7 @@ from .folder import RunFolder, read_lines, write_json, write_lines
 from .mixture import Mixture
 from .model import LanguageModel, Lora, adapter_config, check_policy, prompt_length
 from .offload import Placement
-from .oracles import PreferenceOracle, as_oracle, check_source
+from .oracles import Cache, PreferenceOracle, as_oracle, check_source
 from .oracles.checkpoint import is_id
 from .oracles.identity import identity
 from .oracles.load import ACCEPTED
@@ -204,6 +204,8 @@ class SelfPlay:
             adapter_config(self.adapter)
         if self.oracle is not None and until in (None, "judge"):
             _ = self._source  # its own checks
+            if self.cache is not None:
+                Cache.check(self.cache)
         if home.started and (home / PROMPTS).exists():
             return read_prompts(home / PROMPTS)
         if prompts is None:

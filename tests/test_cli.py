@@ -132,7 +132,7 @@ def test_judging_needs_an_oracle_and_training_needs_judgements(
     prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parts = tmp_path / "parts"
-    assert "holds no prompts yet" in _refused(capsys, "judge", *POCKET[2:], "--out", parts)
+    assert "holds no run; nashward sample starts one" in _refused(capsys, "judge", *POCKET[2:], "--out", parts)
     assert main(["sample", *POCKET[:2], "--prompts", str(prompts), "--out", str(parts), *SMALL]) == 0
     assert "not judged yet, which needs an oracle" in _refused(capsys, "train", "--out", parts)
     assert "needs an oracle" in _refused(capsys, "judge", "--out", parts)

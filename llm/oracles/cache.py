@@ -9,6 +9,7 @@ from types import TracebackType
 import numpy as np
 
 _WAIT = 60.0  # seconds that a process waits for another one's write
+_MAGIC = b"SQLite format 3\0"  # how its files begin
 _ASKED = 500  # keys in one query
 
 
@@ -32,9 +33,7 @@ class Cache:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
-        if self.path.is_dir():
-            raise ValueError(f"{self.path} is a folder; name a file in it to keep judgements in")
+        self.path = self.check(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -54,6 +53,23 @@ class Cache:
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise ValueError(f"{self.path} is no cache of judgements ({error}); name another file") from None
+
+    @staticmethod
+    def check(path: str | Path) -> Path:
+        """The file, of which nothing is made yet; ValueError or OSError where a cache cannot be there."""
+        file = Path(path).expanduser()
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder; name a file in it to keep judgements in")
+        for parent in file.parents:
+            if parent.exists() and not parent.is_dir():
+                raise NotADirectoryError(
+                    f"judgements cannot be kept in {file}: no folder can be made there ({parent} is a file)"
+                )
+        if file.exists():
+            with file.open("rb") as handle:
+                if handle.read(len(_MAGIC)) not in (b"", _MAGIC):
+                    raise ValueError(f"{file} is no cache of judgements (it is no database); name another file")
+        return file
 
     def __enter__(self) -> "Cache":
         return self

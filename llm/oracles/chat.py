@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 
+from ..broken import first_line
 from .network import NetworkOracle
 
 MAX_LENGTH = 4096  # tokens of a row, where neither the tokenizer nor the configuration says less
@@ -123,8 +124,3 @@ def check_vocabulary(oracle: NetworkOracle, rows: int) -> None:
             f"{oracle.name} embeds {rows} tokens but its tokenizer has {len(beyond)} beyond them, as {beyond[0]!r}: "
             "checkpoint and tokenizer do not belong together"
         )
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first, or its type where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer
+
+from ..broken import Reading
 
 SAFE, BINARY = "model.safetensors", "pytorch_model.bin"
 MEMBERS = "members"
@@ -60,7 +62,7 @@ def resolve(id_or_folder: str | Path) -> Path:
         folder = Path(snapshot_download(name, allow_patterns=[*_SMALL, "*.safetensors"]))
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, allow_patterns=[*_SMALL, "pytorch_model*.bin"]))
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise OSError(
             f"{name} is neither a folder nor in the local cache, and the hub did not give it. {fetch_hint(name)}"
         ) from error
@@ -75,7 +77,7 @@ def read_config(folder: Path, expected: str) -> dict[str, Any]:
         raise ValueError(f"{folder} has no config.json; expected {expected}")
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{folder / 'config.json'} is not valid JSON: {error}") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{folder / 'config.json'} holds {type(settings).__name__}; expected {expected}")
@@ -92,13 +94,9 @@ def read_tokenizer(source: str | Path, name: str) -> Any:
     if folder.is_dir() and not any((folder / file).exists() for file in _VOCABULARIES):
         # transformers would make one up, of special tokens alone
         raise OSError(f"{name} has no tokenizer in {folder}; expected tokenizer.json beside its weights")
-    try:
+    told, expected = f"{name} has no tokenizer that can be read in {source}", "tokenizer.json and tokenizer_config.json"
+    with Reading(lambda error: OSError(f"{told} ({type(error).__name__}); expected {expected} beside its weights")):
         return AutoTokenizer.from_pretrained(str(source))
-    except Exception as error:  # a broken file raises whatever its parser does
-        raise OSError(
-            f"{name} has no tokenizer that can be read in {source} ({type(error).__name__}); expected tokenizer.json "
-            "and tokenizer_config.json beside its weights"
-        ) from error
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -118,7 +116,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
             files = sorted(
                 {folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
             )
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ValueError(f"{index} is no index of shards ({type(error).__name__})") from None
     elif (folder / BINARY).exists():
         files = [folder / BINARY]
@@ -136,7 +134,7 @@ def tensor_names(folder: Path) -> set[str]:
     for index in folder.glob("*.index.json"):
         try:
             return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return set()  # whoever reads the weights says what is wrong
     if not (folder / SAFE).exists():
         return set()

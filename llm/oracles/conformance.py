@@ -92,7 +92,7 @@ def check(
             note = run(case)
         except _Failed as failure:
             failed.append(f"{name}: {failure}")
-        except Exception as error:  # whatever somebody's oracle raises is what this check found
+        except Exception as error:  # noqa: BLE001 - whatever somebody's oracle raises is what this check found
             failed.append(f"{name}: {_first_line(error)}")
         else:
             passed.append(f"{name} ({note})" if note else name)
@@ -312,7 +312,7 @@ def _odd_texts(case: _Case) -> str | None:
     for name, text in ODD_TEXTS.items():
         try:
             answers = case.ask([prompt, text], [[first, text], [first, second]])
-        except Exception as error:  # each text is told, whatever somebody's oracle raises
+        except Exception as error:  # noqa: BLE001 - each text is told, whatever somebody's oracle raises
             found.append(f"{name}: {_first_line(error)}")
             continue
         if any(np.isinf(logits).any() for logits in answers) and not sure:

@@ -11,7 +11,8 @@ from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPIN
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from .chat import first_line, longest
+from ..broken import Reading, first_line
+from .chat import longest
 from .checkpoint import names, read_config, read_tokenizer, read_weights, resolve, tensor_names
 from .gpm import GPM, VALUE_HEAD, GPMModel, check_tokenizer
 from .network import NetworkOracle, freeze, target_device
@@ -148,18 +149,20 @@ def _loaded(classes: Any, base: str | Path, folder: Path, **options: Any) -> Any
     state = read_weights(folder)
     told = logging.get_verbosity()
     logging.set_verbosity_error()  # transformers reports the head that is left away and the one that is new
+    cannot = f"{base} cannot be loaded as a base model"
     try:
-        config = AutoConfig.from_pretrained(str(folder), **options)
-        if type(config) not in classes:
-            raise ValueError(f"transformers has no such model for {config.model_type}")
-        network, found = classes[type(config)].from_pretrained(
-            None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )  # fmt: skip
-    except Exception as error:  # what a broken configuration raises depends on the key
-        raise ValueError(f"{base} cannot be loaded as a base model: {first_line(error)}") from None
+        with Reading(lambda error: ValueError(f"{cannot}: {first_line(error)}")):
+            config = AutoConfig.from_pretrained(str(folder), **options)
+            kind = classes[type(config)] if type(config) in classes else None
+            if kind is not None:
+                network, found = kind.from_pretrained(
+                    None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                )  # fmt: skip
     finally:
         logging.set_verbosity(told)
+    if kind is None:
+        raise ValueError(f"{cannot}: transformers has no such model for {config.model_type}")
     inside = "" if network.base_model is network else f"{network.base_model_prefix}."
     problems = {"missing": found["missing_keys"], "of another shape": {key for key, *_ in found["mismatched_keys"]}}
     wrong = {

@@ -19,7 +19,8 @@ from torch.nn.functional import linear, normalize
 from transformers import AutoConfig, AutoModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from .chat import Chat, check_vocabulary, first_line, longest
+from ..broken import Reading, first_line
+from .chat import Chat, check_vocabulary, longest
 from .checkpoint import (
     Member,
     load_state,
@@ -270,10 +271,8 @@ def _parts(folder: Path, name: str) -> tuple[Any, Any]:
         raise ValueError(
             f"{name} is {found} without {VALUE_HEAD}; expected {EXPECTED}: --policy and --oracle may be swapped"
         )
-    try:
+    with Reading(lambda error: ValueError(f"{folder / 'config.json'} cannot be read: {first_line(error)}")):
         config = AutoConfig.from_pretrained(str(folder))
-    except Exception as error:  # what a broken configuration raises depends on the key
-        raise ValueError(f"{folder / 'config.json'} cannot be read: {first_line(error)}") from None
     tokenizer = read_tokenizer(folder, name)
     check_tokenizer(tokenizer, name)
     return config, tokenizer

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from ..broken import first_line
 from ..prompts import FILE_TYPES
-from .chat import first_line
 from .checkpoint import is_id, read_config, resolve, tensor_names
 from .gpm import GPM
 from .network import Shape

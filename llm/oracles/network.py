@@ -247,8 +247,14 @@ def by_length(items: Sequence[Item], length: Callable[[Item], int], budget: int)
 
 
 def target_device(device: str | torch.device | None) -> torch.device:
-    """The one that was asked for; else "cuda" where there is one, else "cpu"."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The one that was asked for; else "cuda" where there is one, else "cpu". ValueError where there is none such."""
+    try:
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise ValueError(f"there is no device {device!r}; expected for example cpu, cuda or cuda:1") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no device {device} here: torch sees {torch.cuda.device_count()} CUDA devices")
+    return found
 
 
 def freeze(model: Module) -> Module:

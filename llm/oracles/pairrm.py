@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from .chat import first_line, sound
+from ..broken import Reading, first_line
+from .chat import sound
 from .checkpoint import (
     SAFE,
     Member,
@@ -311,11 +312,12 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _embeddings(config: Any, folder: Path) -> str:
     """The name of an encoder's table of token embeddings, which differs from one architecture to the next."""
-    try:
-        with torch.device("meta"):
-            encoder = AutoModel.from_config(config)
-    except Exception as error:  # what a broken configuration raises depends on the key
-        raise ValueError(f"{folder / 'config.json'} cannot be read as an encoder's: {first_line(error)}") from None
+    file = folder / "config.json"
+    with (
+        Reading(lambda error: ValueError(f"{file} cannot be read as an encoder's: {first_line(error)}")),
+        torch.device("meta"),
+    ):
+        encoder = AutoModel.from_config(config)
     table = encoder.get_input_embeddings().weight
     return next(name for name, parameter in encoder.named_parameters() if parameter is table)
 
@@ -326,11 +328,7 @@ def _base(folder: Path, settings: dict[str, Any], name: str) -> tuple[Any, Any, 
     if "model_name" in settings:  # a RankerConfig names its base: a folder inside, or a hub id
         local = folder / settings["model_name"]
         base = str(local) if local.is_dir() else settings["model_name"]
-    try:
+    told = f"{name} takes architecture and tokenizer from {base}, where they could not be read"
+    with Reading(lambda error: OSError(f"{told} ({type(error).__name__}). {fetch_hint(base)}")):
         config = AutoConfig.from_pretrained(base)
-    except Exception as error:  # a broken file raises whatever its parser does
-        raise OSError(
-            f"{name} takes architecture and tokenizer from {base}, where they could not be read "
-            f"({type(error).__name__}). {fetch_hint(base)}"
-        ) from error
     return config, read_tokenizer(base, name), base

@@ -15,8 +15,9 @@ from torch.nn.functional import linear
 from transformers import AutoConfig, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from ..broken import Reading, first_line
 from ..model import keep_gradients
-from .chat import Chat, check_vocabulary, first_line, longest
+from .chat import Chat, check_vocabulary, longest
 from .checkpoint import (
     Member,
     names,
@@ -273,12 +274,10 @@ def _parts(folder: Path, name: str) -> tuple[Any, Any, str]:
         elif "auto_map" in settings:
             found += ", which needs code from its repository; that is never run"
         raise ValueError(f"{name} is {found}; expected {EXPECTED}")
-    try:
+    with Reading(lambda error: ValueError(f"{name} cannot be built from its config.json: {first_line(error)}")):
         config = AutoConfig.from_pretrained(str(folder))
         with torch.device("meta"):
             head = head_name(_classifier(config)(config))
-    except Exception as error:  # what a broken configuration raises depends on the key
-        raise ValueError(f"{name} cannot be built from its config.json: {first_line(error)}") from None
     held = tensor_names(folder)
     if held and f"{head}.weight" not in held:
         raise ValueError(f"the weights of {name} lack {head}.weight, the reward head; expected {EXPECTED}")

@@ -23,7 +23,10 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line, in place of a page of usage."""
 
     def error(self, message: str) -> NoReturn:
-        message = message.removeprefix("argument ").replace("COMMAND: invalid choice", "no command")
+        if "required: COMMAND" in message:
+            message = "a command is needed"
+        message = message.removeprefix("argument ").replace("COMMAND: invalid choice:", "there is no command")
+        message = message.replace("expected one argument", "expected a value (one that begins with - is joined by =)")
         raise ValueError(f"{message}; see {self.prog} --help")
 
 
@@ -38,12 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal's encoding lacks
     try:
-        given = _parse(arguments)
-        if given.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
-            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        code = given.command(given)
-        sys.stdout.flush()
-        return code
+        return _run(arguments)
     except BrokenPipeError:  # whoever read the output has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERNAL
@@ -59,6 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
 
 
+def _run(arguments: Sequence[str]) -> int:
+    given = _parse(arguments)
+    if given.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    code = given.command(given)
+    sys.stdout.flush()
+    return code
+
+
 def _told(error: Exception) -> str | None:
     """What an error says to the user; None where it is one of nashward itself.
 
@@ -70,7 +77,7 @@ def _told(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory ({(str(error) or 'on the host').splitlines()[0]}); see nashward plan --help"
     if isinstance(error, OSError):
-        return str(error)
+        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -111,9 +118,9 @@ def build_parser() -> argparse.ArgumentParser:
         return command
 
     demo = add("demo", _demo, "solve a small zoo, then align a pocket model; writes report.html", "nashward demo")
-    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder to write (default: demo)")
-    demo.add_argument("--iterations", type=int, default=6, help="iterations of self-play (default: 6)")
-    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--out", type=options.path, default=Path("demo"), help="folder to write (default: demo)")
+    demo.add_argument("--iterations", type=options.whole, default=6, help="iterations of self-play (default: 6)")
+    demo.add_argument("--seed", type=options.whole, default=0)
 
     solve = add(
         "solve",
@@ -123,12 +130,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     solve.add_argument("table", help="a .csv, .npz or .parquet file, or the name of a game in the zoo")
     solve.add_argument(
-        "--total", type=float, help="read an n x m game whose payoffs sum to this, not a preference game"
+        "--total", type=options.number, help="read an n x m game whose payoffs sum to this, not a preference game"
     )
     options.add(solve, options.SOLVER)
-    solve.add_argument("--iterations", type=int, default=1000, help="of the solver (default: 1000)")
+    solve.add_argument("--iterations", type=options.whole, default=1000, help="of the solver (default: 1000)")
     solve.add_argument(
-        "--plot", type=Path, nargs="?", const=Path("nash.png"), help="write a picture (default: nash.png)"
+        "--plot", type=options.path, nargs="?", const=Path("nash.png"), help="write a picture (default: nash.png)"
     )
 
     fetch = "--policy mistralai/Mistral-7B-Instruct-v0.2"
@@ -169,14 +176,14 @@ def build_parser() -> argparse.ArgumentParser:
     oracle_commands.add_leaderboard(leaderboard)
 
     report = add("report", _report, "write report.html of a run, finished or not", "nashward report runs/first")
-    report.add_argument("folder", type=Path)
+    report.add_argument("folder", type=options.path)
     return parser
 
 
 def _demo(given: argparse.Namespace) -> int:
     from .demo import demo
 
-    demo(given.out, iterations=given.iterations, seed=given.seed)
+    demo(given.out, given.iterations, given.seed, progress=not given.quiet)
     return 0
 
 
@@ -191,8 +198,8 @@ def _solve(given: argparse.Namespace) -> int:
     chosen = configuration.flags(given, options.SOLVER)
     if chosen and "solver" not in chosen:
         raise ValueError(f"--{next(iter(chosen))} is a setting of a solver: give --solver as well")
-    if given.plot is not None and given.plot.is_dir():
-        raise ValueError(f"{given.plot} is a folder; --plot names a picture, for example {given.plot / 'nash.png'}")
+    if given.plot is not None:
+        _check_picture(given.plot)
     solver = configuration.solver(chosen) if chosen else None
     equilibrium = games.nash(game)
     preference = isinstance(game, games.PreferenceGame)
@@ -232,11 +239,27 @@ def _solve(given: argparse.Namespace) -> int:
     return 0
 
 
+def _check_picture(path: Path) -> None:
+    """Refuse, before anything is computed, a picture that could not be written."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; --plot names a picture, for example {path / 'nash.png'}")
+    if path.suffix[1:].lower() not in known:
+        raise ValueError(f"{path} is of an unknown type {path.suffix!r}; a picture is one of {', '.join(known)}")
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise ValueError(f"{path} cannot be written: {parent} is a file")
+
+
 def _stage(until: Any) -> Any:
     def run(given: argparse.Namespace) -> int:
         from nashward.llm import report
 
         play = configuration.self_play(configuration.settings(given))
+        if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
+            raise FileNotFoundError(f"{play.folder} holds no run; nashward sample starts one")
         prompts = play.check(until)
         if not given.quiet:
             print(f"prompts: {prompts}")
@@ -244,9 +267,9 @@ def _stage(until: Any) -> Any:
         for row in [] if given.quiet else result.metrics:
             fit, held = row["train"], row["held_out"].get("r2")
             achieved = [
-                f"target {fit['target_rms']:.3g} nats rms",
-                f"log-ratio {fit['log_ratio_rms']:.3g}",
-                "share of the target " + ("undefined" if fit["share"] is None else f"{fit['share']:.2g}"),
+                f"target {_figure(fit['target_rms'])} nats rms",
+                f"log-ratio {_figure(fit['log_ratio_rms'])}",
+                f"share of the target {_figure(fit['share'], 2)}",
             ]
             if held is not None:
                 achieved.append(f"R2 on held-out prompts {held:.2f}")
@@ -260,6 +283,10 @@ def _stage(until: Any) -> Any:
         return 0
 
     return run
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "undefined" if value is None else f"{value:.{digits}g}"
 
 
 _NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}

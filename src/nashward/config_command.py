@@ -7,20 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .configuration import PLACES, SECTIONS, Setting, Settings, self_play, settings
+from .configuration import PLACES, SECTIONS, Setting, Settings, run_folder, self_play, settings
 from .options import ALL
 
 NEEDED = ("out", "policy", "oracle", "prompts")
 
 
 def run(given: argparse.Namespace) -> int:
-    from nashward.llm.folder import RunFolder
-
     chosen = settings(given)
     here = {**chosen, "out": chosen.get("out", Setting(Path(), "default"))}  # where none is given none is looked at
     play = self_play(here)
     play.check_settings()
-    held = ("prompts",) if RunFolder(play.folder).started else ()
+    held = ("prompts",) if run_folder(play.folder).started else ()
     missing = [name for name in NEEDED if name not in chosen and name not in held]
     if not missing:
         play.check()

@@ -19,6 +19,7 @@ from .options import ALL
 if TYPE_CHECKING:
     from nashward.games import Solver
     from nashward.llm import SelfPlay
+    from nashward.llm.folder import RunFolder
 
 PLACES = {option.path: name for name, option in ALL.items()}
 SECTIONS = list(dict.fromkeys(path[0] for path in PLACES if len(path) > 1))
@@ -75,8 +76,8 @@ def merged(layers: list[Settings]) -> Settings:
 
 
 def read_text(path: Path, what: str) -> str:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no {what} {path}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is a folder, not a {what}" if path.is_dir() else f"there is no {what} {path}")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -101,11 +102,15 @@ def from_toml(text: str, name: str, source: str) -> Settings:
     return found
 
 
+def run_folder(path: str | Path) -> RunFolder:
+    from nashward.llm.folder import RunFolder
+
+    return RunFolder(path)
+
+
 def from_folder(folder: Path) -> Settings:
     """What a run folder's ``run.json`` holds; nothing where there is no run yet. Its prompts are in a file beside."""
-    from nashward.llm.folder import RUN, RunFolder
-
-    held = RunFolder(folder).read().get("config", {})
+    held = run_folder(folder).read().get("config", {})
     found: Settings = {}
     for name, option in ALL.items():
         value: Any = held
@@ -114,7 +119,7 @@ def from_folder(folder: Path) -> Settings:
         if value is None and name == "max-grad-norm" and held:
             value = float("inf")  # JSON has no infinity
         if name not in ("prompts", "out") and value is not None:
-            found[name] = Setting(_read(name, value, str(folder / RUN)), "folder")
+            found[name] = Setting(_read(name, value, str(folder / "run.json")), "folder")
     return found
 
 

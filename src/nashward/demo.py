@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ SOLVERS = (
 ZOO = ("comal_cycle", "biased_rock_paper_scissors", "mujoco_soccer")
 START = (0.665, 0.245, 0.090)  # softmax of (1, 0, -1): away from the centre
 STEP = 3.0
+Say = Callable[[str], None]
 PROMPTS, LONGEST = 100, 90  # characters
 
 
-def demo(out: Path, iterations: int = 6, seed: int = 0) -> Path:
-    """Write ``report.html`` into ``out`` and say where it is.
+def demo(out: Path, iterations: int = 6, seed: int = 0, progress: bool = True) -> Path:
+    """Write ``report.html`` into ``out`` and say where it is; with ``progress`` say all that is found on the way.
 
     Raises:
         ValueError: the folder holds something else; iterations < 1.
@@ -38,23 +40,31 @@ def demo(out: Path, iterations: int = 6, seed: int = 0) -> Path:
     torch.set_num_threads(1)  # the pocket models are too small to share among threads
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
+    if out.is_file():
+        raise ValueError(f"{out} is a file; --out names a folder for the demo")
     if out.exists() and not (out / "run" / "run.json").exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty and holds no demo; choose another folder with --out")
     play = self_play(out / "run", iterations, seed)
     play.check()
-    print("1. Tables: each solver from the same start, and the theorem's bound")
-    sections = tables()
-    print("\n2. A language model: the same solver on pocket models (made by this project; no network, no GPU)")
-    run, more = language_model(play, out, seed)
+    say: Say = print if progress else _nothing
+    say("1. Tables: each solver from the same start, and the theorem's bound")
+    sections = tables(say)
+    say("\n2. A language model: the same solver on pocket models (made by this project; no network, no GPU)")
+    run, more = language_model(play, out, seed, say)
     file = report.write(run.folder, [*sections, *more], "nashward: from reward to Nash", out / "report.html")
-    print(f"\n{time.monotonic() - began:.0f} seconds. The report: {file}")
-    print("Next:")
-    print("  nashward solve rock_paper_scissors --solver mwu --step 0.1 --plot nash.png")
-    print("  nashward align --policy ID_OR_FOLDER --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first")
+    say(f"\n{time.monotonic() - began:.0f} seconds")
+    print(f"report: {file}")
+    say("Next:")
+    say("  nashward solve rock_paper_scissors --solver mwu --step 0.1 --plot nash.png")
+    say("  nashward align --policy ID_OR_FOLDER --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first")
     return file
 
 
-def tables() -> list[tuple[str, str]]:
+def _nothing(text: str) -> None:
+    pass
+
+
+def tables(say: Say) -> list[tuple[str, str]]:
     """Sections on tables: gap curves over the bound, trajectories on the simplex."""
     from nashward.llm import report
 
@@ -72,7 +82,7 @@ def tables() -> list[tuple[str, str]]:
             last, average = (float(solution.gaps[which][-1]) for which in ("last", "average"))
             limit = f"{bound:.4f}" if solver == "MWU" else ""
             rows.append((name, solver, f"{last:.2e}", f"{average:.2e}", limit))
-            print(
+            say(
                 f"  {name:<28} {solver:<22} gap: last {last:.1e}, average {average:.1e}"
                 + (f" (bound {limit})" if limit else "")
             )
@@ -116,7 +126,7 @@ def self_play(out: Path, iterations: int, seed: int) -> Any:
     )
 
 
-def language_model(play: Any, out: Path, seed: int) -> tuple[Any, list[tuple[str, str]]]:
+def language_model(play: Any, out: Path, seed: int, say: Say) -> tuple[Any, list[tuple[str, str]]]:
     """Self-play on the pocket models, and what it did to the style of the responses."""
     from nashward.llm import report
     from nashward.llm.folder import write_json
@@ -124,19 +134,19 @@ def language_model(play: Any, out: Path, seed: int) -> tuple[Any, list[tuple[str
 
     from . import style_game
 
-    run = play.run()
-    print("  evaluating the last iterate, the mixture and the tournament")
+    run = play.run(progress=say is print)
+    say("  evaluating the last iterate, the mixture and the tournament")
     style = style_game.measure(play, run, seed)
     write_json(out / "demo.json", style.numbers())
     last = style.names[-2]
-    print(f"  win rate against the base: last iterate {style.wins[last]}, mixture {style.wins['mixture']}")
+    say(f"  win rate against the base: last iterate {style.wins[last]}, mixture {style.wins['mixture']}")
     planted = games.PreferenceGame(PLANTED, labels=STYLES)
     theirs, exact = games.nash(planted), games.nash(style.game)
     for title, equilibrium in (("planted", theirs), ("learned by the oracle", exact)):
         mix = ", ".join(f"{name} {float(p):.2f}" for name, p in zip(STYLES, equilibrium.policy, strict=True))
-        print(f"  Nash of the style table {title}: {mix}")
+        say(f"  Nash of the style table {title}: {mix}")
     gaps, errors = style.gaps, style.errors
-    print(
+    say(
         f"  gap of the style mixture: base {gaps['last'][0]:.2f}, last iterate {gaps['last'][-1]:.2f} ± "
         f"{errors['last'][-1]:.2f}, mixture {gaps['average'][-1]:.2f} ± {errors['average'][-1]:.2f}"
     )

@@ -8,7 +8,8 @@ import importlib.resources
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from nashward.games import SOLVERS
 
@@ -68,12 +69,15 @@ class Option:
         if self.kind in (int, float) and text != self.none:
             try:
                 value = self.kind(text)
-            except ValueError:  # no number: the words below say so
-                value = text
+            except ValueError:
+                value = text  # refused below, with the words for it
         try:
             return self.read(value)
-        except ValueError as error:
+        except ValueError as error:  # of which argparse would keep nothing
             raise argparse.ArgumentTypeError(str(error)) from None
+
+
+whole, number, path = (Option((), kind, "").parse for kind in (int, float, Path))  # types of other arguments
 
 
 def _described(value: Any) -> str:
@@ -82,6 +86,8 @@ def _described(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list | dict):
         return "an array" if isinstance(value, list) else "a table"
+    if value == "":
+        return "nothing"
     kind = {int: "integer", float: "float", str: "string"}.get(type(value), type(value).__name__)
     return f"the {kind} {value!r:.60}"
 
@@ -151,7 +157,8 @@ def _of_solvers() -> dict[str, Option]:
         hints = get_type_hints(kind)
         for name in (field.name for field in dataclasses.fields(kind)):
             hint = hints[name]
-            scalar = next((t for t in (bool, int, float, str) if t in {hint, *get_args(hint)}), None)
+            kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+            scalar = next((t for t in (bool, int, float, str) if t in kinds), None)
             if scalar is None:  # nothing that can be typed
                 continue
             owners.setdefault(name, []).append(kind.__name__)
@@ -179,7 +186,7 @@ def add(parser: argparse.ArgumentParser, options: dict[str, Option], required: b
 def add_run(parser: argparse.ArgumentParser, models: Sequence[str], names: Sequence[str] | None = None) -> None:
     """The options of a run: these models, and of the other settings the named ones, or all."""
     add(parser, {**OUT, **{name: MODELS[name] for name in models}})
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML; flags win over them")
+    parser.add_argument("--config", type=path, metavar="FILE", help="settings in TOML; flags win over them")
     parser.add_argument("--preset", choices=sorted(presets()), help="settings as published; a file and flags win")
     settings = {**SOLVER, **RUN}
     add(parser, settings if names is None else {name: settings[name] for name in names})

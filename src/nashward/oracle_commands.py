@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-from pathlib import Path
 
 from . import options
 from .options import Option
@@ -46,7 +45,7 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", required=True, metavar="ID_OR_FOLDER", help="the model under the head")
     kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
     parser.add_argument("--kind", required=True, choices=tuple(KINDS), help=kinds)
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="a new folder for the oracle")
+    parser.add_argument("--out", required=True, type=options.path, metavar="FOLDER", help="a new folder for the oracle")
     parser.add_argument("--device", help="default: cuda where there is one")
     options.add(parser, SETTINGS)
 
@@ -83,14 +82,18 @@ def fit_oracle(given: argparse.Namespace) -> int:
 
 
 def add_leaderboard(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("answers", type=Path, help="a folder with one .json or .jsonl file of answers a model (or .gz)")
+    parser.add_argument(
+        "answers", type=options.path, help="a folder with one .json or .jsonl file of answers a model (or .gz)"
+    )
     parser.add_argument("--prompts", required=True, help="the prompts, in the order of the answers")
     parser.add_argument(
         "--oracle", required=True, help="folder or hub id of an oracle, a file of votes, or module:name"
     )
-    parser.add_argument("--limit", type=int, help="use the first prompts only")
-    parser.add_argument("--cache", type=Path, help="keep judgements in this file, and look them up")
-    parser.add_argument("--save", type=Path, metavar="TABLE", help="write the table of win probabilities as CSV")
+    parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
+    parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
+    parser.add_argument(
+        "--save", type=options.path, metavar="TABLE", help="write the table of win probabilities as CSV"
+    )
 
 
 def leaderboard(given: argparse.Namespace) -> int:

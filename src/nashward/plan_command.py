@@ -6,7 +6,7 @@ import argparse
 import platform
 from typing import Any
 
-from .options import OPTIMISERS
+from . import options
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
@@ -22,15 +22,15 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         ("iterations", "of the run"), ("max-prompt-tokens", "of a prompt"), ("max-new-tokens", "of a response"),
         ("epochs", "of the fit"),
     ):  # fmt: skip
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{text} (default: {_default(name)})")
+        parser.add_argument(f"--{name}", type=options.whole, metavar="N", help=f"{text} (default: {_default(name)})")
     parser.add_argument("--quantise-head", action="store_true", default=None, help="the head in 4 bits too")
-    parser.add_argument("--optimiser", choices=OPTIMISERS, help="default: adamw")
+    parser.add_argument("--optimiser", choices=options.OPTIMISERS, help="default: adamw")
     for name, text in (
         ("tflops", "10^12 operations a second that the card reaches in 16 bits"),
         ("bandwidth", "GB a second of its memory"),
         ("transfer", "GB a second from host memory"),
     ):
-        parser.add_argument(f"--{name}", type=float, metavar="X", help=f"{text} (default: {_RATES[name]:g}, assumed)")
+        parser.add_argument(f"--{name}", type=options.number, metavar="X", help=f"{text} (default: {_RATES[name]:g}, assumed)")
 
 
 # Names of the command line for those of ``Demand``; and its defaults and those of ``Rates``, which a test compares:
