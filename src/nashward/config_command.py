@@ -17,7 +17,6 @@ def run(given: argparse.Namespace) -> int:
     chosen = settings(given)
     here = {**chosen, "out": chosen.get("out", Setting(Path(), "default"))}  # where none is given none is looked at
     play = self_play(here)
-    play.check_settings()
     held = ("prompts",) if run_folder(play.folder).started else ()
     missing = [name for name in NEEDED if name not in chosen and name not in held]
     if not missing:

@@ -210,7 +210,7 @@ def self_play(chosen: Settings) -> SelfPlay:
         top["chat_template"] = template(top["chat_template"])
     if "folder" not in top:
         raise ValueError('a run folder is needed: --out FOLDER, or folder = "FOLDER" in the file of --config')
-    return SelfPlay(
+    play = SelfPlay(
         **top,
         solver=solver(chosen),
         sampling=part("sampling", Sampling),
@@ -218,6 +218,8 @@ def self_play(chosen: Settings) -> SelfPlay:
         lora=part("lora", Lora),
         placement=tree["placement"] or None,
     )
+    play.check_settings()
+    return play
 
 
 def template(given: str) -> str:
