@@ -23,7 +23,8 @@ POCKET = ["--policy", str(pocket.POLICY), "--oracle", str(pocket.PAIRRM)]
 TOML = [
     ("a = = 3", f"mine.toml is not valid TOML: {ANY}"),
     ("a = " + "[" * 5000, f"mine.toml is not valid TOML: {ANY}"),
-    ("[fit]\nlearning_rat = 1", "mine.toml: there is no setting 'fit.learning_rat'; the nearest is learning_rate in [fit]"),
+    ("[fit]\nlearning_rat = 1",
+     "mine.toml: there is no setting 'fit.learning_rat'; the nearest is learning_rate in [fit]"),
     ("learning-rate = 1", "mine.toml: there is no setting 'learning-rate'; the nearest is learning_rate in [fit]"),
     ("[fit]\nrank = 1", "mine.toml: there is no setting 'fit.rank'; the nearest is rank in [lora]"),
     ("out = 'runs'", "mine.toml: there is no setting 'out'; the nearest is folder, above the first section"),
@@ -115,7 +116,8 @@ def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
     }  # fmt: skip
     out = _told(capsys, "config", "--responses", "6", "--config", "mine.toml", "--preset", "sppo-paper")
     for line in (
-        "responses = 6  # flag", "top_p = 0.5  # file mine.toml", "epochs = 1  # preset sppo-paper", "rank = 16  # default"
+        "responses = 6  # flag", "top_p = 0.5  # file mine.toml", "epochs = 1  # preset sppo-paper",
+        "rank = 16  # default",
     ):  # fmt: skip
         assert line in out.splitlines()
 
@@ -212,16 +214,14 @@ def test_quiet_says_the_result_alone(capsys: pytest.CaptureFixture[str]) -> None
     run = ["align", *POCKET, "--prompts", "prompts.txt", "--iterations", "1", "--responses", "2", "--held-out", "0.25"]
     run += ["--max-new-tokens", "24", "--epochs", "1"]
     loud = _told(capsys, *run, "--out", "loud")
-    for once in ("prompts: ", "loss before training", "target "):
+    for once in ("prompts: ", "loss before training", "nats rms"):
         assert loud.count(once) == 1
     quiet = _told(capsys, *run, "--out", "quiet", "--quiet")
     assert quiet == (
         "adapter: quiet/iteration-01/adapter\nmixture of the iterates: quiet/mixture.json\nreport: quiet/report.html\n"
     )
     assert quiet.replace("quiet", "loud") in loud
-    warned = _told(
-        capsys, *run, "--out", "warned", "--quiet", "--preset", "sppo-paper", "--prompts-per-iteration", "all"
-    )
+    warned = _told(capsys, *run, "--out", "warned", "--quiet", "--preset", "sppo-paper")
     assert "this is policy gradient" in warned.splitlines()[0]
 
 
@@ -267,12 +267,12 @@ def test_an_option_is_what_its_field_is(place: tuple[str, ...]) -> None:
     if get_origin(hint) is Literal:
         assert option.choices == get_args(hint)
     else:
-        assert option.kind in kinds
+        assert option.kind in kinds or hint is Any
         assert option.choices is None
     if option.none is not None:
         assert type(None) in kinds
     said = re.search(r"default: ([\w.-]+)", option.text)
-    if said is not None and isinstance(default, int | float | str) and not isinstance(default, bool):
+    if said is not None and place[0] != "placement" and not isinstance(default, bool | None):
         assert option.parse(said[1]) == default
 
 

@@ -153,7 +153,7 @@ def _loaded(classes: Any, base: str | Path, folder: Path, **options: Any) -> Any
     try:
         with Reading(lambda error: ValueError(f"{cannot}: {first_line(error)}")):
             config = AutoConfig.from_pretrained(str(folder), **options)
-            kind = classes[type(config)] if type(config) in classes else None
+            kind = classes.get(type(config), None)
             if kind is not None:
                 network, found = kind.from_pretrained(
                     None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
