@@ -1,4 +1,4 @@
-"""The command line as a user types it: what is printed and written, and one line with exit code 2 for bad input."""
+"""The command line as a user types it: what is printed and written. What is refused: test_messages.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import peft
@@ -24,7 +23,6 @@ from nashward.llm.selfplay import metrics
 from nashward.llm.tournament import tournament
 
 from .conftest import ROOT
-from .llm import tiny
 
 POCKET = ["--policy", str(pocket.POLICY), "--oracle", str(pocket.PAIRRM)]
 SMALL = shlex.split(
@@ -37,16 +35,6 @@ def prompts(tmp_path: Path) -> Path:
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"Tell me about bread {i}."}) + "\n" for i in range(6)))
     return file
-
-
-def _refused(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    """The one line on stderr of a command that exits with 2 and leaves stdout without a traceback."""
-    capsys.readouterr()
-    assert main([str(argument) for argument in arguments]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("nashward: ")
-    return lines[0]
 
 
 def test_solve_prints_the_equilibrium_with_labels_and_draws_it(
@@ -79,22 +67,6 @@ def test_solve_of_two_different_players(capsys: pytest.CaptureFixture[str], tmp_
     assert "column left   0.333" in out
 
 
-def test_bad_tables_get_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    file = tmp_path / "bad.csv"
-    for text, words in (
-        (",a,b\na,0.5,0.9\nb,0.2,0.5\n", "P[a, b] = 0.9 and P[b, a] = 0.2 sum to 1.1"),
-        (",a,b\na,0.5,nan\nb,0.2,0.5\n", "not a finite number"),
-        (",a,a\na,0.5,0.9\na,0.1,0.5\n", "repeated: a"),
-    ):
-        file.write_text(text)
-        assert words in _refused(capsys, "solve", file, "--plot", tmp_path / "p.png")
-    assert "does not exist" in _refused(capsys, "solve", tmp_path / "none.csv")
-    assert "no solver 'sgd'" in _refused(capsys, "solve", "comal_cycle", "--solver", "sgd")
-    assert "MWU has no tau; it has step" in _refused(capsys, "solve", "comal_cycle", "--solver", "mwu", "--tau", "1")
-    assert "positive number" in _refused(capsys, "solve", "comal_cycle", "--solver", "mwu", "--step", "-1")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["bad.csv"]
-
-
 def test_align_leaves_an_adapter_that_plain_peft_loads(
     capsys: pytest.CaptureFixture[str], prompts: Path, tmp_path: Path
 ) -> None:
@@ -114,6 +86,25 @@ def test_align_leaves_an_adapter_that_plain_peft_loads(
     assert (out / "iteration-02" / "adapter" / "adapter_model.safetensors").read_bytes() == before
 
 
+def test_names_are_names_wherever_they_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids of prompts, folders and adapters that look like paths, patterns or commands lead nowhere."""
+    home = tmp_path / "a" / "b"
+    home.mkdir(parents=True)
+    monkeypatch.chdir(home)
+    rows = [{"prompt": f"../../x{i}", "id": "../../evil", "policy": "/evil", "label": "../evil"} for i in range(6)]
+    Path("p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = ["align", *POCKET, "--prompts", "p.jsonl", *SMALL, "--iterations", "1"]
+    adapter = Path("iteration-01", "adapter")
+    strange = Path("r[u]n *?; $(touch evil)")
+    assert main([*run, "--out", "plain"]) == 0
+    assert main([*run, "--out", str(strange)]) == 0
+    weights = [folder / adapter / "adapter_model.safetensors" for folder in (Path("plain"), strange)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert main([*run, "--adapter", str(strange / adapter), "--out", "again"]) == 0
+    assert {entry.name for entry in home.iterdir()} == {"p.jsonl", "plain", str(strange), "again"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
 def test_stages_alone_make_what_align_makes(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ["--iterations", "1", "--solver", "mwu", "--step", "2", *SMALL]
     assert main(["align", *POCKET, "--prompts", str(prompts), "--out", str(tmp_path / "whole"), *settings]) == 0
@@ -128,16 +119,6 @@ def test_stages_alone_make_what_align_makes(prompts: Path, tmp_path: Path, capsy
     assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_judging_needs_an_oracle_and_training_needs_judgements(
-    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    parts = tmp_path / "parts"
-    assert "holds no run; nashward sample starts one" in _refused(capsys, "judge", *POCKET[2:], "--out", parts)
-    assert main(["sample", *POCKET[:2], "--prompts", str(prompts), "--out", str(parts), *SMALL]) == 0
-    assert "not judged yet, which needs an oracle" in _refused(capsys, "train", "--out", parts)
-    assert "needs an oracle" in _refused(capsys, "judge", "--out", parts)
-
-
 def test_the_papers_preset_is_the_paper(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     command = ["sample", *POCKET[:2], "--prompts", str(prompts), "--out", str(out), "--preset", "sppo-paper"]
@@ -150,67 +131,6 @@ def test_the_papers_preset_is_the_paper(prompts: Path, tmp_path: Path, capsys: p
     assert (fit["learning_rate"], fit["batch"]) == (5e-7, 64)
     assert config["self_comparison"] is True
     assert config["sampling"]["max_new_tokens"] == 40  # an option given beside the preset wins
-
-
-def test_bad_runs_get_one_line_and_write_nothing(
-    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_chat: Path
-) -> None:
-    def align(policy: Any = pocket.POLICY, oracle: Any = pocket.PAIRRM, source: Any = prompts, *more: Any) -> str:
-        run = ["--policy", policy, "--oracle", oracle, "--prompts", source, "--out", tmp_path / "run"]
-        return _refused(capsys, "align", *run, *more)
-
-    assert "swapped" in align(pocket.PAIRRM, pocket.POLICY)
-    assert "swapped" in align(tiny_chat, tiny_chat)
-    (tmp_path / "empty").mkdir()
-    assert "no config.json" in align(tmp_path / "empty")
-    assert "no config.json" in align(pocket.POLICY, tmp_path / "empty")
-    assert "no model folder" in align(tmp_path / "none")
-    assert "no chat template" in align(tiny.policy(tmp_path / "plain", chat=False))
-    assert "neither an end-of-text token nor a pad token" in align(
-        tiny.policy(tmp_path / "endless", pad=False, eos=False)
-    )
-    nothing = tmp_path / "nothing.jsonl"
-    nothing.write_text("\n")
-    assert "holds no prompts" in align(source=nothing)
-    assert "no prompts file" in align(source=tmp_path / "none.jsonl")
-    assert "at least 2 responses" in align(pocket.POLICY, pocket.PAIRRM, prompts, "--responses", 1)
-    assert "no adapter" in align(pocket.POLICY, pocket.PAIRRM, prompts, "--adapter", tmp_path / "empty")
-    assert "no chat template" in align(pocket.POLICY, pocket.PAIRRM, prompts, "--chat-template", tmp_path / "none")
-    assert "needs all responses" in align(pocket.POLICY, pocket.PAIRRM, prompts, "--selection", "best-worst")
-    assert not (tmp_path / "run").exists()
-    assert "holds no run" in _refused(capsys, "report", tmp_path / "empty")
-
-
-@pytest.fixture
-def tiny_chat(tmp_path: Path) -> Path:
-    return tiny.policy(tmp_path / "chat")
-
-
-def test_an_output_folder_with_another_run_is_refused(
-    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "run"
-    command = ["sample", *POCKET[:2], "--prompts", str(prompts), "--out", str(out), *SMALL]
-    assert main(command) == 0
-    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
-    assert "holds another run (seed 0 there, 3 now)" in _refused(capsys, *command, "--seed", 3)
-    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
-    (tmp_path / "file").write_text("x")
-    assert "is a file" in _refused(capsys, "sample", *POCKET[:2], "--prompts", prompts, "--out", tmp_path / "file")
-
-
-def test_an_id_that_is_not_in_the_cache_says_how_to_fetch_it(
-    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    run = ["--prompts", str(prompts), "--out", str(tmp_path / "run")]
-    message = _refused(capsys, "align", "--policy", "nobody/no-such-model", *POCKET[2:], *run)
-    assert "hf download nobody/no-such-model" in message
-    message = _refused(capsys, "align", *POCKET[:2], "--oracle", "nobody/no-such-oracle", *run)
-    assert "hf download nobody/no-such-oracle" in message
-    run[1] = "nobody/no-such-prompts"
-    assert "hf download --repo-type dataset nobody/no-such-prompts" in _refused(capsys, "align", *POCKET, *run)
-    assert not (tmp_path / "run").exists()
 
 
 def test_every_command_has_help_with_a_worked_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,13 +208,6 @@ def test_the_demo_keeps_to_the_table(seed: int, tmp_path: Path, capsys: pytest.C
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in re.sub(r'src="[^"]*"', "", page)  # self-contained
-
-
-def test_the_demo_refuses_a_folder_with_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "thesis.tex").write_text("x")
-    assert "holds no demo" in _refused(capsys, "demo", "--out", tmp_path)
-    assert "iterations must be at least 1" in _refused(capsys, "demo", "--out", tmp_path / "demo", "--iterations", 0)
-    assert not (tmp_path / "demo").exists()
 
 
 def test_the_papers_preset_is_told_to_be_out_of_reach(
@@ -410,24 +323,6 @@ def test_a_leaderboard_says_how_sure_it_is(capsys: pytest.CaptureFixture[str], t
     out = capsys.readouterr().out
     assert "judged on at least" not in out
     assert re.search(r"^m3 +0\.\d+ ± \? +1\.000$", out, re.MULTILINE)  # one prompt has no spread
-    (tmp_path / "answers" / "m3.jsonl").write_text('"x"\n' * 3)
-    assert "two files for m3" in _refused(capsys, *board)
-
-
-def test_wrong_input_to_the_commands_of_oracles(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    votes, base = _votes(tmp_path / "votes.jsonl", 4), str(pocket.PAIRRM)
-    fit = ["fit-oracle", "--kind", "pairrm", "--out", tmp_path / "x"]
-    assert "no votes file" in _refused(capsys, *fit, "--pairs", tmp_path / "none.jsonl", "--base", base)
-    assert "folds is 1" in _refused(capsys, *fit, "--pairs", votes, "--base", base, "--folds", "1")
-    message = _refused(capsys, *fit, "--pairs", votes, "--base", tmp_path / "nowhere")
-    assert "no folder" in message
-    (tmp_path / "bad.jsonl").write_text('{"prompt": "p", "a": "x", "b": "y", "wins": 3, "n": 2}\n')
-    message = _refused(capsys, *fit, "--pairs", tmp_path / "bad.jsonl", "--base", base)
-    assert "row 1" in message
-    board = ["leaderboard", tmp_path, "--prompts", votes, "--oracle", base]
-    assert "--limit is 0" in _refused(capsys, *board, "--limit", "0")
-    assert "name a .csv file" in _refused(capsys, *board, "--save", tmp_path / "t.txt")
-    assert not (tmp_path / "x").exists()
 
 
 def test_align_under_votes_and_under_a_rule_in_python(

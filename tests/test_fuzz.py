@@ -92,7 +92,10 @@ def _toml(value: Any) -> str:
 def _tokens() -> st.SearchStrategy[list[str]]:
     """A command, and flags of it or of others with values; what starts a long computation is not among them."""
     commands = ["solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard"]
-    others = ["--no-quantise", "--total", "--plot", "--save", "--memory", "--pairs", "--base", "--kind", "--folds", "--device", "--limit", "--quiet", "--config"]  # fmt: skip
+    others = [
+        "--no-quantise", "--total", "--plot", "--save", "--memory", "--pairs", "--base", "--kind", "--folds",
+        "--device", "--limit", "--quiet", "--config",
+    ]  # fmt: skip
     flags = [*others, *(f"--{name}" for name in sorted(options.ALL))]
     plain = st.sampled_from([*REAL, *TRICKS, "mwu", "pairrm", "6GiB", "-1", "0", "1", "3", "0.5", "x.toml"])
     pair = st.tuples(st.sampled_from(flags), plain).map(list)

@@ -212,6 +212,7 @@ OTHERS = [
     ([*FIT, "--pairs", "none.jsonl"], "there is no votes file none.jsonl"),
     ([*FIT, "--pairs", "prompts.jsonl"],
      "prompts.jsonl: row 1 has no result; expected one of wins, p, winner, chosen; it has prompt"),
+    ([*FIT, "--pairs", "wins.jsonl"], f"wins.jsonl: row 1 {ANY}"),
     ([*FIT, "--base", "none"], "no folder none; expected the folder of a model or a hub id as llm-blender/PairRM"),
     ([*FIT, "--base", "deep"], f"deep/config.json is not valid JSON: {ANY}"),
     ([*FIT, "--out", "answers"], "answers holds something already; name a new folder for the oracle"),
@@ -223,6 +224,7 @@ OTHERS = [
     ([*BOARD, "--save", "t.txt"], "--save t.txt: the table is written as CSV; name a .csv file"),
     ([*BOARD, "--oracle", "none"], "no oracle none: there is no such folder, and a hub id reads owner/name"),
     (["leaderboard", "none", *BOARD[2:]], "none holds no answers; expected one .json or .jsonl file a player (or .gz)"),
+    (["leaderboard", "twins", *BOARD[2:]], f"{ANY}two files for a{ANY}"),
     ([*BOARD, "--prompts", "none.txt"], "there is no prompts file none.txt"),
 ]  # fmt: skip
 
@@ -249,6 +251,9 @@ def _fill(here: Path) -> None:
         "wide.csv": ",a,b\na,.5,.4\n",
         "answers/a.json": json.dumps(["x"] * 6),
         "answers/b.json": json.dumps(["yy"] * 6),
+        "twins/a.json": '["x"]',
+        "twins/a.jsonl": '"x"\n',
+        "wins.jsonl": '{"prompt": "p", "a": "x", "b": "y", "wins": 3, "n": 2}\n',
         "broken/config.json": '{"model_type": "llama", "hidden_size": "x"}',
         "deep/config.json": "[" * 100_000,
         "deep/run.json": "[" * 100_000,
