@@ -228,7 +228,6 @@ def test_quiet_says_the_result_alone(capsys: pytest.CaptureFixture[str]) -> None
 # a field that has no option, and why
 WITHOUT = {
     ("label",): "a function",
-    ("sampling", "enumerates"): "not a setting",
 }
 PARTS = {"fit": Fit, "sampling": Sampling, "lora": Lora, "placement": Placement}
 

@@ -201,8 +201,10 @@ def _solve(given: argparse.Namespace) -> int:
     if given.plot is not None:
         _check_picture(given.plot)
     solver = configuration.solver(chosen) if chosen else None
-    equilibrium = games.nash(game)
     preference = isinstance(game, games.PreferenceGame)
+    if given.plot is not None and solver is None and not preference:
+        raise ValueError("the picture of an n x m game shows a solver's gaps: give --solver as well")
+    equilibrium = games.nash(game)
     sides = (
         [("", game.labels, equilibrium.policy)]
         if isinstance(game, games.PreferenceGame)
@@ -231,8 +233,6 @@ def _solve(given: argparse.Namespace) -> int:
             figure = games.plots.gap_curves({type(solver).__name__: solution}, title=path.name)
         elif isinstance(game, games.PreferenceGame):
             figure = games.plots.payoff_table(game, equilibrium)
-        else:
-            raise ValueError("the picture of an n x m game shows a solver's gaps: give --solver as well")
         given.plot.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(given.plot, dpi=150)
         print(f"picture: {given.plot}")
