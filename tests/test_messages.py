@@ -203,7 +203,7 @@ OTHERS = [
     ([*PLAN, "--memory", "-6GiB"], "--memory: expected a value (one that begins with - is joined by =)<help>"),
     ([*PLAN, "--memory", "1MiB"], f"it does not fit: training one response of 1024 tokens takes {ANY}"),
     ([*PLAN, "--rank", "0"], "rank is 0; expected at least 1"),
-    ([*PLAN, "--iterations", "0"], "--iterations is 0; expected at least 1"),
+    ([*PLAN, "--iterations", "0"], "iterations is 0; expected at least 1"),
     ([*PLAN, "--tflops", "0"], "--tflops is 0.0; expected a positive number"),
     ([*PLAN, "--policy", "broken"],
      f"the configuration of broken cannot be read ({ANY}); expected a folder or hub id of a causal language model"),

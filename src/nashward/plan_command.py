@@ -30,11 +30,13 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         ("bandwidth", "GB a second of its memory"),
         ("transfer", "GB a second from host memory"),
     ):
-        parser.add_argument(f"--{name}", type=options.number, metavar="X", help=f"{text} (default: {_RATES[name]:g}, assumed)")
+        parser.add_argument(
+            f"--{name}", type=options.number, metavar="X", help=f"{text} (default: {_RATES[name]:g}, assumed)"
+        )
 
 
 # Names of the command line for those of ``Demand``; and its defaults and those of ``Rates``, which a test compares:
-# importing them here would load torch to print a help text.
+# importing them here would load transformers to print a help text.
 DEMAND = {"prompts-per-iteration": "prompts", "max-prompt-tokens": "prompt_tokens", "max-new-tokens": "new_tokens"}
 _DEFAULTS = {"rank": 16, "epochs": 2, "responses": 5, "prompts": 1000, "iterations": 3, "prompt_tokens": 512,
              "new_tokens": 512}  # fmt: skip
@@ -73,11 +75,11 @@ def run(given: argparse.Namespace) -> int:
     if not found.fits:
         raise ValueError("it does not fit: " + "; ".join(found.advice))
     place = found.placement
-    options = f"--sampling-batch {found.sampling_batch} --tokens {found.tokens}"
-    options += f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
-    options += " --quantise-head" if demand.quantise_head else ""
-    options += " --layers host" if place.layers == "host" else ""
-    print(f"it fits with {options}")
+    fitting = f"--sampling-batch {found.sampling_batch} --tokens {found.tokens}"
+    fitting += f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
+    fitting += " --quantise-head" if demand.quantise_head else ""
+    fitting += " --layers host" if place.layers == "host" else ""
+    print(f"it fits with {fitting}")
     if limit is not None:
         chosen = found.demand
         print(
