@@ -142,7 +142,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--cache", "prompts.jsonl/c"],
      "judgements cannot be kept in prompts.jsonl/c: no folder can be made there (prompts.jsonl is a file)"),
     (["--out", "prompts.jsonl"], "prompts.jsonl is a file; --out names a folder for the run"),
-    (["--out", "prompts.jsonl/x"], "prompts.jsonl/x: Not a directory"),
+    (["--out", "prompts.jsonl/x"], "prompts.jsonl/x cannot be written: prompts.jsonl is a file"),
     (["--out", "answers"], "answers is not empty and holds no run (a.json, ...); choose another folder"),
     (["--out", ""], "--out: expected a path, got nothing<help>"),
     (["--out", "run", "--seed", "3", "--solver", "mwu"],

@@ -248,9 +248,7 @@ def _check_picture(path: Path) -> None:
         raise ValueError(f"{path} is a folder; --plot names a picture, for example {path / 'nash.png'}")
     if path.suffix[1:].lower() not in known:
         raise ValueError(f"{path} is of an unknown type {path.suffix!r}; a picture is one of {', '.join(known)}")
-    for parent in path.parents:
-        if parent.exists() and not parent.is_dir():
-            raise ValueError(f"{path} cannot be written: {parent} is a file")
+    configuration.check_place(path)
 
 
 def _stage(until: Any) -> Any:

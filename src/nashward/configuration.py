@@ -102,9 +102,20 @@ def from_toml(text: str, name: str, source: str) -> Settings:
     return found
 
 
+def check_place(path: Path) -> None:
+    """ValueError where nothing can be written at that path because a file stands where a folder should."""
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise ValueError(f"{path} cannot be written: {parent} is a file")
+
+
 def run_folder(path: str | Path) -> RunFolder:
     from nashward.llm.folder import RunFolder
 
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; --out names a folder for the run")
+    check_place(path)
     return RunFolder(path)
 
 
