@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from .policy import Policy
 from .step import Solver, Step
+
+
+def check_solver(solver: Any) -> None:
+    """Refuse what yields no Steps; an executor may ask before it has done any work.
+
+    Raises:
+        ValueError: a solver of tables only; names the nearest mirror step.
+        TypeError: no solver at all.
+    """
+    if callable(getattr(solver, "play", None)):
+        return
+    name = type(solver).__name__
+    if hasattr(solver, "nearest"):
+        raise ValueError(
+            f"{name} makes no mirror steps, so that only games.solve can play it, on a table; "
+            f"for a language model the nearest mirror step is {solver.nearest.__name__}"
+        )
+    raise TypeError(f"a solver needs a method play(start, reference) that yields Steps; got {solver!r}")
 
 
 def drive(
@@ -24,9 +43,11 @@ def drive(
         execute: carries out one Step and returns a handle on the policy that it made.
         record: is told every Step and its policy; returns True to stop.
         iterations: how many Steps with ``last`` to make; half steps do not count.
+
+    Raises:
+        ValueError, TypeError: from ``check_solver``.
     """
-    if not callable(getattr(solver, "play", None)):
-        raise TypeError(f"a solver needs a method play(start, reference) that yields Steps; got {solver!r}")
+    check_solver(solver)
     play = solver.play(start, reference)
     policy, done = start, 0
     step = next(play)

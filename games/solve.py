@@ -10,12 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .averaging import uniform
 from .driver import drive
+from .feedback import Feedback, blended, exact
 from .game import Game, Players, Profile
 from .measures import duality_gap
 from .policy import Policy
 from .step import Solver, Step
-from .tables import Feedback, Tables, blended, exact
+from .table_solver import TableSolver, playable
+from .tables import Tables
+from .thresholds import warn_of_step
 
 
 class Status(enum.Enum):
@@ -59,16 +63,6 @@ class Solution:
     policies: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def uniform(t: int) -> float:
-    """Every played policy weighs the same in the average."""
-    return 1.0
-
-
-def linear(t: int) -> float:
-    """The t-th played policy weighs t."""
-    return float(t)
-
-
 def recorded(iterations: int) -> list[int]:
     """The default records: every iteration up to 200, then each one 2% later than the one before, and the last."""
     points, t = [], 1
@@ -80,14 +74,14 @@ def recorded(iterations: int) -> list[int]:
 
 def solve(
     game: Game,
-    solver: Solver,
+    solver: Solver | TableSolver,
     iterations: int = 1000,
     start: Any = None,
     reference: Any = None,
     tolerance: float | None = None,
     feedback: Feedback = exact,
     *,
-    averaging: Callable[[int], float] = uniform,
+    averaging: Callable[[int], float] | None = None,
     record: Sequence[int] | None = None,
     keep_policies: bool = False,
     throw: bool = False,
@@ -96,19 +90,25 @@ def solve(
 
     Args:
         game: a game or a batch of games, which are solved together.
-        solver: a mirror-step solver, for example ``games.MWU(step=0.1)``.
+        solver: for example ``games.MWU(step=0.1)``; ``games.SOLVERS`` lists all.
         iterations: how many steps to make from pi_1 = start.
         start: pi_1, [..., n] probabilities (uniform when None); a pair for an ``n x m`` game.
         reference: the policy that regularised solvers are drawn to (the start when None).
         tolerance: stop at the first record where the gap of the last or of the average iterate is this small.
-        feedback: what a step sees of the payoff; ``games.exact`` is the whole of it.
-        averaging: the weight of the t-th played policy, ``games.uniform`` or ``games.linear``.
+        feedback: what a step sees of the payoff: ``games.exact``, ``games.Samples(k)`` or ``games.Duels()``.
+        averaging: the weight of the t-th played policy, ``games.uniform``, ``games.linear`` or a step schedule; None:
+            the solver's own, which is uniform for those that do not say.
         record: the step counts at which to record (see ``recorded``); the last is always recorded.
         keep_policies: keep the policies at every record, for trajectories.
         throw: raise a ``SolverError`` unless the status is ok.
 
     Raises:
-        ValueError: iterations < 1, a start of another shape, settings that the solver refuses.
+        ValueError: iterations < 1, a start or reference that is no distribution over the actions, a reference that
+            excludes what the start plays, settings that the solver refuses.
+        TypeError: no solver.
+
+    Warns:
+        StepWarning: a constant step beyond a proven or exact threshold of the solver.
 
     Example:
         >>> from nashward import games
@@ -121,8 +121,12 @@ def solve(
     tables = Tables(game, feedback)
     first = tables.policy(start)
     pull = first if reference is None else tables.policy(reference, "reference")
-    recorder = _Recorder(tables, iterations, tolerance, averaging, record, keep_policies)
-    last = drive(solver, first, pull, tables.execute, recorder, iterations)
+    if any(((q == 0) & (p > 0)).any() for p, q in zip(*map(tables.probabilities, (first, pull)), strict=True)):
+        raise ValueError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
+    warn_of_step(game, solver)
+    weigh = averaging or getattr(solver, "averaging", uniform)
+    recorder = _Recorder(tables, iterations, tolerance, weigh, record, keep_policies)
+    last = drive(playable(solver, tables), first, pull, tables.execute, recorder, iterations)
     solution = recorder.solution(last)
     if throw and not solution.status.ok:
         raise SolverError(solution.status.value)

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from .feedback import Feedback, Opponent, blended, exact
 from .game import Game, Players
 from .policy import Blend, Policy
 from .step import Step
 
-Feedback: TypeAlias = Callable[[Game, Sequence[tuple[float, Players]]], Players]
 
-
-def exact(game: Game, opponent: Sequence[tuple[float, Players]]) -> Players:
-    """The exact payoff of every action against a linear blend: pairs (weight, probabilities of each player)."""
-    return game.payoffs(blended([weight for weight, _ in opponent], [players for _, players in opponent]))
-
-
-def blended(weights: Sequence[float], policies: Sequence[Players]) -> Players:
-    """``sum_k w_k policies[k]``, player by player."""
-    sides = zip(*policies, strict=True)
-    return tuple(sum(w * side for w, side in zip(weights, members, strict=True)) for members in sides)
-
-
-@dataclass(frozen=True)
 class Tables:
     """Carries Steps out on a game, in log space, [..., n].
 
     A handle's ``value`` is a tuple of normalised log-probabilities, one tensor a player.
+
+    Args:
+        game: a game or a batch of games.
+        feedback: what a step sees of the payoff; it is told the number of the round, from 0 on.
     """
 
-    game: Game
-    feedback: Feedback = exact
+    def __init__(self, game: Game, feedback: Feedback = exact):
+        self.game, self.feedback, self.rounds = game, feedback, 0
 
     def policy(self, probabilities: Any = None, name: str = "start") -> Policy:
         """A handle on given probabilities (None: uniform), spread over the batch of games."""
@@ -44,31 +33,50 @@ class Tables:
             one = tuple(torch.full((n,), 1.0 / n, dtype=torch.float64, device=self.game.device) for n in sizes)
         else:
             one = self.game.players(probabilities)
+        return self.handle(one, name)
+
+    def handle(self, players: Players, name: str = "iterate") -> Policy:
+        """A handle on probabilities that are known to be some, [..., n] of each player."""
         shapes = [(*self.game.batch_shape, n) for n in self.game.sizes]
-        return Policy(tuple(p.log().expand(shape) for p, shape in zip(one, shapes, strict=True)), name)
+        return Policy(tuple(p.log().expand(shape) for p, shape in zip(players, shapes, strict=True)), name)
 
     def probabilities(self, policy: Policy | Blend) -> Players:
         """The linear blend of the members' probabilities."""
         members = policy.members()
         return blended(list(members.values()), [_probabilities(member) for member in members])
 
+    def payoffs(self, players: Players) -> Players:
+        """What the feedback says of every action's payoff against the players."""
+        return self._seen([(1.0, players)])
+
     def execute(self, step: Step) -> Policy:
         logits = _geometric(step.anchor.members())
         if step.opponent is not None:
-            opponent = [(weight, _probabilities(member)) for member, weight in step.opponent.members().items()]
-            gains = self.feedback(self.game, opponent)
+            gains = self._seen([(weight, _probabilities(m)) for m, weight in step.opponent.members().items()])
             logits = tuple(x + step.size * gain for x, gain in zip(logits, gains, strict=True))
         return Policy(tuple(x.log_softmax(-1) for x in logits), "iterate")
 
+    def _seen(self, opponent: Opponent) -> Players:
+        self.rounds += 1
+        return self.feedback(self.game, opponent, self.rounds - 1)
+
+
+def _logs(policy: Policy) -> Players:
+    if not isinstance(policy.value, tuple):
+        raise ValueError(
+            f"{policy!r} is no policy of this game: a Step is made of the start, the reference and iterates"
+        )
+    return policy.value
+
 
 def _probabilities(policy: Policy) -> Players:
-    return tuple(x.exp() for x in policy.value)
+    return tuple(x.exp() for x in _logs(policy))
 
 
 def _geometric(members: dict[Policy, float]) -> Players:
     """``sum_k w_k log pi_k``; an action that any member excludes stays excluded, whatever the sign of its weight."""
     logits: list[Tensor] = []
-    for side in zip(*(member.value for member in members), strict=True):
+    for side in zip(*map(_logs, members), strict=True):
         excluded = torch.stack([x.isneginf() for x in side]).any(0)
         total = sum(w * x.masked_fill(excluded, 0.0) for w, x in zip(members.values(), side, strict=True))
         logits.append(torch.as_tensor(total).masked_fill(excluded, -torch.inf))

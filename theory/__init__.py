@@ -6,3 +6,5 @@ if __name__ == "theory":
 
 from .mwu_average import MWUAverage as MWUAverage
 from .mwu_average import complexity as complexity
+from .stability import local_factor as local_factor
+from .stability import stable_below as stable_below

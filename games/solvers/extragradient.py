@@ -8,7 +8,9 @@ from itertools import count
 
 from ..policy import Policy
 from ..step import Step
-from .schedule import Schedule, at, check
+from .limit import Limit
+from .pull import check_pulled, pulled
+from .schedule import Schedule, at
 
 
 @dataclass(frozen=True)
@@ -19,15 +21,17 @@ class ExtraGradient:
         a &= (1 - step \\cdot \\tau) \\log \\pi_t + step \\cdot \\tau \\log ref \\\\
         half &\\propto \\exp(a + step \\cdot P \\pi_t), \\qquad \\pi_{t+1} \\propto \\exp(a + step \\cdot P\\,half)
 
-    With tau = 0 the last iterate converges to an interior Nash of P for a constant step below 1/lam; with tau > 0
-    linearly to the Nash of the KL-regularised game, which is *not* a Nash of P. The half points are what was
+    With tau = 0 the last iterate converges to an interior Nash of P for a constant step below ``1 / lam`` (lam:
+    ``games.frequency`` of the Nash), and above it leaves it. With tau > 0 it is EGPO: KL to the Nash of the
+    KL-regularised game, which is *not* a Nash of P, falls by ``1 - step tau`` an iteration for steps up to
+    ``1 / (L + tau) = 2 / (1 + 2 tau)``, where L = 1/2 bounds the centred payoff. The half points are what was
     played: they form the average.
 
     Args:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
         tau: the pull to the reference.
 
-    Source: Nemirovski 2004; arXiv 2503.08942 (EGPO) for tau > 0.
+    Source: Nemirovski 2004; arXiv 2503.08942 (EGPO), and arXiv 2505.19731 (Nash mirror prox) for the step.
 
     Example:
         >>> from nashward import games
@@ -40,14 +44,18 @@ class ExtraGradient:
     tau: float = 0.0
 
     def __post_init__(self) -> None:
-        check(self.step, tau=self.tau)
+        check_pulled(self.step, self.tau)
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
             size = at(self.step, t)
-            pull = size * self.tau
-            if pull > 1:
-                raise ValueError(f"step * tau must be at most 1, got {size:g} * {self.tau:g} in iteration {t}")
-            anchor = (1 - pull) * x + pull * reference
+            anchor = pulled(x, reference, size, self.tau)
             half = yield Step(anchor, opponent=x, size=size, last=False, counts=None)
             x = yield Step(anchor, opponent=half, size=size)
+
+    def limit(self, L: float, lam: float) -> Limit:
+        if self.tau > 0:
+            return Limit(
+                1 / (L + self.tau), "1 / (L + tau)", "up to it each step is proven to shrink KL by 1 - step tau"
+            )
+        return Limit(1 / lam, "1 / lam", "beyond it the last iterate leaves the Nash")

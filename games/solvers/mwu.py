@@ -19,10 +19,12 @@ class MWU:
 
     The *average* of pi_1 .. pi_T has a duality gap of at most ``step / 4 + 2 C / (step T)`` with
     C = max_y -log pi_1(y); see :class:`nashward.theory.MWUAverage`. The *last* iterate circles an interior Nash
-    and moves away from it.
+    and moves away from it, by a factor of ``sqrt(1 + step^2 lam^2)`` an iteration: no step makes it stable.
+
+    SPPO, SPO, DNO and REBEL (with the win rate as its reward) are this update; they differ in how they fit it.
 
     Args:
-        step: the step size (SPPO's eta = 1/beta), or a function of t = 1, 2, ...
+        step: the step size (SPPO's eta = 1/beta), or a function of t = 1, 2, ... (``games.schedule``).
 
     Source: Freund & Schapire 1999; arXiv 2405.00675, equation 4.1.
 

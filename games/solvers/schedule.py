@@ -1,4 +1,9 @@
-"""Step sizes: a number, or a function of the iteration t = 1, 2, ..."""
+"""Step sizes: a number, or a function of the iteration t = 1, 2, ...; and those functions that theorems ask for.
+
+A solver's policies are opaque to it, so a step depends on t alone: what it plays is the same when it is played again.
+Where steps fall, the theorem for multiplicative weights speaks of the average *weighted by the step*:
+``solve(game, MWU(schedule), averaging=schedule)``.
+"""
 
 from __future__ import annotations
 
@@ -24,3 +29,38 @@ def check(step: Schedule, **not_negative: float) -> None:
     for name, value in not_negative.items():
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a number >= 0, got {value}")
+
+
+def whole(name: str, value: int) -> None:
+    """Refuse what is not a whole number of at least 1."""
+    if value != int(value) or value < 1:
+        raise ValueError(f"{name} must be a whole number >= 1, got {value}")
+
+
+def horizon(iterations: int, C: float) -> float:
+    """The constant step ``sqrt(8 C / T)`` of multiplicative weights for T iterations, C = max_y -log pi_1(y).
+
+    It makes the bound of :class:`nashward.theory.MWUAverage` smallest, ``sqrt(2 C / T)``.
+    """
+    return at(math.sqrt(8 * C / iterations), 1)
+
+
+def doubling(C: float) -> Callable[[int], float]:
+    """``horizon`` for a number of iterations that nobody told: over t = 2^k .. 2^(k+1) - 1 the step for T = 2^k.
+
+    It adapts to any horizon at the price of a constant factor (the doubling trick).
+    """
+    return lambda t: horizon(2 ** (t.bit_length() - 1), C)
+
+
+def inverse_sqrt(scale: float) -> Callable[[int], float]:
+    """``scale / sqrt(t)``."""
+    return lambda t: scale / math.sqrt(t)
+
+
+def harmonic(tau: float) -> Callable[[int], float]:
+    """``2 / (tau (t + 2))``, the theorem's schedule for Nash-MD (8 / (tau^2 (T + 1)) in KL) and for INPO.
+
+    Source: arXiv 2312.00886, theorem 1; arXiv 2407.00617, theorem 4 (there eta_t = tau (t + 2) / 2 is its inverse).
+    """
+    return lambda t: 2 / (tau * (t + 2))

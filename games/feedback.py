@@ -1,0 +1,139 @@
+"""What a step sees of the payoff: all of it, K samples of the opponent, or single duels.
+
+A feedback is a function of the game, the opponent and the number of the round; the draws of a round depend on the seed
+and the round alone, so that a run can be repeated or replayed. It belongs to the table executor: no solver sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .game import ConstantSumGame, Game, Players
+
+Opponent: TypeAlias = Sequence[tuple[float, Players]]  # a linear blend: (weight, probabilities of each player)
+Feedback: TypeAlias = Callable[[Game, Opponent, int], Players]
+
+
+def blended(weights: Sequence[float], policies: Sequence[Players]) -> Players:
+    """``sum_k w_k policies[k]``, player by player."""
+    sides = zip(*policies, strict=True)
+    return tuple(sum(w * side for w, side in zip(weights, members, strict=True)) for members in sides)
+
+
+def exact(game: Game, opponent: Opponent, round: int = 0) -> Players:
+    """The exact payoff of every action against a linear blend."""
+    return game.payoffs(blended([weight for weight, _ in opponent], [players for _, players in opponent]))
+
+
+def _generator(seed: int, round: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, round]))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Payoffs against ``k`` actions drawn from each member of the opponent.
+
+    .. math::  G_y = \\sum_j c_j \\frac{1}{K} \\sum_{i=1}^{K} P(y \\succ y_{ji}), \\qquad y_{ji} \\sim \\rho_j
+
+    which is unbiased. With ``self_comparison`` one of the K is the action itself, as in SPPO's code: its 1/2 shrinks
+    ``E G - 1/2`` by exactly (K - 1) / K, a smaller step under another name.
+
+    Args:
+        k: samples of each member of the opponent.
+        seed: of the draws.
+        self_comparison: compare each action with itself and k - 1 samples.
+
+    Raises:
+        ValueError: k < 1 (< 2 with self_comparison); self_comparison in an ``n x m`` game.
+
+    Example:
+        >>> from nashward import games
+        >>> game, feedback = games.zoo.comal_cycle(), games.Samples(k=5, seed=1)
+        >>> games.solve(game, games.MWU(0.1), iterations=1000, feedback=feedback).gaps["average"][-1] < 0.05
+        tensor(True)
+    """
+
+    k: int
+    seed: int = 0
+    self_comparison: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1 + self.self_comparison:
+            raise ValueError(f"k must be at least {1 + self.self_comparison}, got {self.k}")
+
+    def __call__(self, game: Game, opponent: Opponent, round: int) -> Players:
+        if self.self_comparison and isinstance(game, ConstantSumGame):
+            raise ValueError("an action is compared with itself in a preference game only; set self_comparison=False")
+        random, count = _generator(self.seed, round), self.k - self.self_comparison
+
+        def drawn(p: Tensor) -> Tensor:
+            shares = random.multinomial(count, (p / p.sum(-1, keepdim=True)).cpu().numpy()) / count
+            return torch.as_tensor(shares, dtype=p.dtype, device=p.device)
+
+        gains = exact(game, [(weight, tuple(map(drawn, players))) for weight, players in opponent])
+        share = count / self.k
+        return tuple(share * gain + (1 - share) / 2 for gain in gains) if self.self_comparison else gains
+
+
+@dataclass(frozen=True)
+class Duels:
+    """Payoffs from who won single duels, one a round unless told otherwise.
+
+    Both sides are drawn from the opponent's distribution rho, mixed with the uniform one,
+
+    .. math::
+        i, j \\sim q = (1 - \\gamma) \\frac{|\\rho|}{\\| \\rho \\|_1} + \\frac{\\gamma}{n}, \\qquad
+        \\hat A = \\frac{w - 1/2}{2 q_i q_j} (e_i e_j^\\top - e_j e_i^\\top), \\qquad G = \\frac12 + \\hat A \\rho
+
+    with w = 1 if i won and 0 if j did: E G = P rho, whatever q is. The noise is of the size of 1 / min q.
+
+    Args:
+        seed: of the draws.
+        duels: a round.
+        explore: gamma in (0, 1], the share of uniform draws.
+
+    Raises:
+        ValueError: duels < 1, explore not in (0, 1], an ``n x m`` game.
+
+    Example:
+        >>> from nashward import games
+        >>> game = games.zoo.comal_cycle()
+        >>> solution = games.solve(game, games.MWU(0.01), iterations=5000, feedback=games.Duels(seed=1))
+        >>> bool(solution.gaps["average"][-1] < 0.1)
+        True
+    """
+
+    seed: int = 0
+    duels: int = 1
+    explore: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.duels < 1:
+            raise ValueError(f"duels must be at least 1, got {self.duels}")
+        if not 0 < self.explore <= 1:
+            raise ValueError(
+                f"explore must be in (0, 1], so that every action has some probability, got {self.explore}"
+            )
+
+    def __call__(self, game: Game, opponent: Opponent, round: int) -> Players:
+        if isinstance(game, ConstantSumGame):
+            raise ValueError("duels are won and lost in a preference game; take games.Samples for an n x m game")
+        (rho,) = blended([weight for weight, _ in opponent], [players for _, players in opponent])
+        q = (1 - self.explore) * rho.abs() / rho.abs().sum(-1, keepdim=True) + self.explore / rho.shape[-1]
+        shape = (3, *rho.shape[:-1], self.duels)
+        uniform = torch.as_tensor(_generator(self.seed, round).random(shape), device=rho.device)
+        edges = q.cumsum(-1)
+        i, j = (torch.searchsorted(edges, u * edges[..., -1:], right=True) for u in uniform[:2])
+        wins = (
+            game.P.gather(-2, i.unsqueeze(-1).expand(*i.shape, rho.shape[-1])).gather(-1, j.unsqueeze(-1)).squeeze(-1)
+        )
+        value = ((uniform[2] < wins).to(rho.dtype) - 0.5) / (2 * q.gather(-1, i) * q.gather(-1, j) * self.duels)
+        gain = torch.full_like(rho, 0.5)
+        gain = gain.scatter_add(-1, i, value * rho.gather(-1, j)).scatter_add(-1, j, -value * rho.gather(-1, i))
+        return (gain,)

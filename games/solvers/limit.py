@@ -1,0 +1,19 @@
+"""The largest step that a theorem or an exact analysis allows, for those solvers that have one."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+
+class Limit(NamedTuple):
+    """A threshold of the step size: its value, its formula, and what it parts."""
+
+    step: float
+    formula: str
+    means: str
+
+
+def contraction(tau: float, L: float) -> float:
+    """``tau / L^2``, the largest step of magnetic mirror descent; none (infinite) without regularisation."""
+    return tau / L**2 if tau > 0 else math.inf
