@@ -124,7 +124,7 @@ def solve(
     if any(((q == 0) & (p > 0)).any() for p, q in zip(*map(tables.probabilities, (first, pull)), strict=True)):
         raise ValueError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
     warn_of_step(game, solver)
-    weigh = averaging or getattr(solver, "averaging", uniform)
+    weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
     recorder = _Recorder(tables, iterations, tolerance, weigh, record, keep_policies)
     last = drive(playable(solver, tables), first, pull, tables.execute, recorder, iterations)
     solution = recorder.solution(last)

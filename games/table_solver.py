@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from .game import Players
 from .policy import Policy
@@ -14,6 +14,7 @@ from .tables import Tables
 Payoffs: TypeAlias = Callable[[Players], Players]
 
 
+@runtime_checkable
 class TableSolver(Protocol):
     """A method that is no mirror step, because it adds up payoffs and not their exponentials: for tables only.
 
@@ -21,7 +22,7 @@ class TableSolver(Protocol):
         nearest: the mirror-step solver to take for a language model.
     """
 
-    nearest: Any
+    nearest: ClassVar[Any]
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
         """The iterates after x, one [..., n] tensor a player; ``payoffs(x)`` is what each action earns against x."""
@@ -42,4 +43,4 @@ class OnTables:
 
 def playable(solver: Solver | TableSolver, tables: Tables) -> Solver:
     """The solver as the driver plays it on tables."""
-    return OnTables(solver, tables) if hasattr(solver, "iterate") else solver
+    return OnTables(solver, tables) if isinstance(solver, TableSolver) else solver

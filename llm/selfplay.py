@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ..games import Blend, Policy, Solver, Step, drive
+from ..games import Blend, Policy, Solver, Step, check_solver, drive
 from .adapters import Adapters, Settings, Stage, StageDone
 from .fit import Fit
 from .folder import RunFolder, read_lines, write_json, write_lines
@@ -174,6 +174,7 @@ class SelfPlay:
 
     def check_settings(self) -> None:
         """What can be found wrong with the settings alone."""
+        check_solver(self.solver)
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         _ = self.settings  # its own checks

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from nashward.games import Policy, Solver, Step, drive
 
 
-def local_factor(solver: Solver, lam: float, iterations: int = 300) -> float:
+def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
     """The factor by which a small deviation from the equilibrium grows (> 1) or shrinks (< 1) an iteration.
 
     Around a fixed point at which all policies meet, geometric and linear blends are the same, and payoffs act on
@@ -49,7 +49,7 @@ def local_factor(solver: Solver, lam: float, iterations: int = 300) -> float:
     return (sizes[-1] / early) ** (1 / (len(sizes) - half))
 
 
-def stable_below(make: Callable[[float], Solver], lam: float, iterations: int = 300, first: float = 1e-2) -> float:
+def stable_below(make: Callable[[float], Solver], lam: float, iterations: int = 200, first: float = 1e-2) -> float:
     """The step up to which ``make(step)`` is locally stable, by bisection upwards from ``first``.
 
     0: not even at ``first``; inf: up to 1e6. A solver may be stable again at larger steps.
@@ -67,11 +67,11 @@ def stable_below(make: Callable[[float], Solver], lam: float, iterations: int = 
     if not stable(step):
         return 0.0
     while stable(step):
-        step *= 1.1
+        step *= 1.25
         if step > 1e6:
             return math.inf
-    low, high = step / 1.1, step
-    while high - low > 1e-12 * high:
+    low, high = step / 1.25, step
+    while high - low > 1e-10 * high:
         middle = (low + high) / 2
         low, high = (middle, high) if stable(middle) else (low, middle)
     return low

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from ..game import Players
 from ..table_solver import Payoffs
@@ -38,5 +39,11 @@ class FictitiousPlay:
         totals = tuple(torch.zeros_like(p) for p in x)
         while True:
             totals = tuple(total + gain for total, gain in zip(totals, payoffs(x), strict=True))
-            x = tuple(torch.zeros_like(t).scatter(-1, t.argmax(-1, keepdim=True), 1.0) for t in totals)
+            x = tuple(_first_best(total) for total in totals)
             yield x
+
+
+def _first_best(values: Tensor) -> Tensor:
+    """All probability on the largest value; on the first of those that differ by rounding only."""
+    ties = values >= values.amax(-1, keepdim=True) - 1e-9 * values.abs().amax(-1, keepdim=True)
+    return torch.zeros_like(values).scatter(-1, ties.int().argmax(-1, keepdim=True), 1.0)

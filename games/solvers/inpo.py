@@ -41,7 +41,7 @@ class INPO:
         True
     """
 
-    step: Schedule = 0.4
+    step: Schedule = 0.3
     tau: float = 0.1
 
     def __post_init__(self) -> None:

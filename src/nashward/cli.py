@@ -8,6 +8,7 @@ import dis
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -224,7 +225,10 @@ def _solve(given: argparse.Namespace) -> int:
                 print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}")
     solution = None
     if solver is not None:
-        solution = games.solve(game, solver, iterations=given.iterations)
+        with warnings.catch_warnings(record=True) as told:
+            solution = games.solve(game, solver, iterations=given.iterations)
+        for warning in told:
+            print(f"warning: {warning.message}", file=sys.stderr)
         print(f"{solver!r}, {given.iterations} iterations from uniform:")
         for which in ("last", "average"):
             print(f"  gap of the {which:<7}  {float(solution.gaps[which][-1]):.3e}")

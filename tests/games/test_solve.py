@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,52 +11,6 @@ from nashward import games, theory
 from nashward.games import MWU, ExtraGradient, MagneticMirrorDescent, OptimisticMWU
 
 COMAL_START = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).softmax(0)
-ALL = [MWU(0.3), OptimisticMWU(0.5), ExtraGradient(1.0), ExtraGradient(0.7, tau=0.1), MagneticMirrorDescent(0.4, 0.1)]
-
-
-def _by_hand(name: str, P: np.ndarray, x: np.ndarray, T: int) -> np.ndarray:
-    """The updates as the papers write them, on probabilities."""
-
-    def norm(v: np.ndarray) -> np.ndarray:
-        return v / v.sum()
-
-    ref, previous = x, x
-    for _ in range(T):
-        if name == "MWU":
-            x = norm(x * np.exp(0.3 * P @ x))
-        elif name == "OptimisticMWU":
-            x, previous = norm(x * np.exp(0.5 * (2 * P @ x - P @ previous))), x
-        elif name == "ExtraGradient":
-            x = norm(x * np.exp(P @ norm(x * np.exp(P @ x))))
-        elif name == "EGPO":
-            anchor = x**0.93 * ref**0.07
-            x = norm(anchor * np.exp(0.7 * P @ norm(anchor * np.exp(0.7 * P @ x))))
-        else:
-            x = norm((x * ref**0.04 * np.exp(0.4 * P @ x)) ** (1 / 1.04))
-    return x
-
-
-@pytest.mark.parametrize(
-    ("name", "solver"), list(zip(["MWU", "OptimisticMWU", "ExtraGradient", "EGPO", "MMD"], ALL, strict=True))
-)
-def test_iterates_are_those_of_the_update_written_out(name: str, solver: games.Solver) -> None:
-    game = games.zoo.random_preferences(6, seed=4)
-    start = np.random.default_rng(0).dirichlet(np.ones(6))
-    solution = games.solve(game, solver, iterations=25, start=start)
-    np.testing.assert_allclose(solution.last.numpy(), _by_hand(name, game.P.numpy(), start, 25), atol=1e-13)
-
-
-@pytest.mark.parametrize("solver", ALL, ids=lambda s: type(s).__name__)
-def test_a_game_in_a_batch_is_solved_as_alone_and_order_does_not_matter(solver: games.Solver) -> None:
-    tables = [games.zoo.random_preferences(5, seed).P for seed in range(3)]
-    batch = games.solve(games.PreferenceGame(torch.stack(tables)), solver, iterations=30)
-    order = torch.tensor([4, 2, 0, 1, 3])
-    for i, table in enumerate(tables):
-        alone = games.solve(games.PreferenceGame(table), solver, iterations=30)
-        torch.testing.assert_close(batch.last[i], alone.last, atol=1e-14, rtol=0)
-        torch.testing.assert_close(batch.gaps["average"][:, i], alone.gaps["average"], atol=1e-14, rtol=0)
-        turned = games.solve(games.PreferenceGame(table[order][:, order]), solver, iterations=30)
-        torch.testing.assert_close(turned.last, alone.last[order], atol=1e-14, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -91,30 +44,6 @@ def test_mwu_moves_away_from_an_interior_nash() -> None:
     assert distance[-1] > 1.2 * distance[0]
 
 
-def test_figures_of_the_prototypes_on_comal() -> None:
-    game = games.zoo.comal_cycle()
-
-    def last(solver: games.Solver, T: int) -> float:
-        return float(games.solve(game, solver, iterations=T, start=COMAL_START).gaps["last"][-1])
-
-    assert last(OptimisticMWU(0.5), 2000) == pytest.approx(8.5e-6, rel=0.02)
-    assert last(ExtraGradient(2.0), 1000) < 1e-12
-    assert last(MagneticMirrorDescent(0.4, 0.1), 3000) == pytest.approx(0.1501, abs=1e-3)
-    assert last(ExtraGradient(0.5, tau=0.1), 3000) == pytest.approx(0.1501, abs=1e-3)
-
-
-@pytest.mark.parametrize(("step", "converges"), [(0.97, True), (1.03, False)])
-def test_optimistic_mwu_is_stable_exactly_below_its_threshold(step: float, converges: bool) -> None:
-    game = games.zoo.comal_cycle()
-    nash = games.nash(game).policy
-    radius = torch.linalg.eigvals(nash[:, None] * (game.P - 0.5)).abs().max()
-    assert float(radius) == pytest.approx(math.sqrt(5.28) / 11, abs=1e-12)
-    start = (nash.log() + 1e-3 * torch.tensor([1.0, -0.5, 0.2])).softmax(0)
-    solution = games.solve(game, OptimisticMWU(step / (math.sqrt(3) * float(radius))), iterations=20_000, start=start)
-    distance = float(games.kl_divergence(nash, solution.last)) / float(games.kl_divergence(nash, start))
-    assert distance < 1e-6 if converges else distance > 50
-
-
 def test_the_average_of_optimistic_mwu_falls_as_one_over_t_and_that_of_mwu_does_not() -> None:
     game = games.zoo.biased_rock_paper_scissors()
     horizons = torch.tensor([500, 5000])
@@ -125,16 +54,6 @@ def test_the_average_of_optimistic_mwu_falls_as_one_over_t_and_that_of_mwu_does_
     fast, slow = product(OptimisticMWU(0.5)), product(MWU(0.5))
     assert fast[1] < 1.5 * fast[0]
     assert slow[1] > 2 * slow[0]
-
-
-def test_mmd_shrinks_the_distance_to_the_regularised_nash_as_the_theorem_says() -> None:
-    tau, step = 0.1, 0.4
-    game = games.zoo.comal_cycle()
-    solver = MagneticMirrorDescent(step, tau)
-    limit = games.solve(game, solver, iterations=5000, start=COMAL_START).last
-    path = games.solve(game, solver, iterations=60, start=COMAL_START, keep_policies=True).policies["last"]
-    distance = games.kl_divergence(limit, path)
-    assert (distance[1:] <= distance[:-1] / (1 + step * tau) * (1 + 1e-6)).all()
 
 
 def test_n_by_m_games_are_solved_by_the_same_solvers() -> None:

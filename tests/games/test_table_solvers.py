@@ -1,0 +1,135 @@
+"""Solvers of tables only: bounds, rates, invariants, and what they answer when a language model asks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nashward import games
+from nashward.games import (
+    FictitiousPlay,
+    PredictiveRegretMatchingPlus,
+    RegretMatching,
+    RegretMatchingPlus,
+    Replicator,
+)
+
+COMAL = games.zoo.comal_cycle()
+START = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).softmax(0)
+
+
+def test_regret_matching_by_hand() -> None:
+    P = np.array([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])
+    x, totals, clipped = START.numpy(), np.zeros(3), np.zeros(3)
+    found = {kind: games.solve(COMAL, kind(), 3, start=START, record=[1, 2, 3], keep_policies=True) for kind in
+             (RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus)}  # fmt: skip
+    for t in range(3):
+        totals += P @ x - x @ P @ x
+        x = np.maximum(totals, 0) / np.maximum(totals, 0).sum()
+        np.testing.assert_allclose(found[RegretMatching].policies["last"][t], x, atol=1e-14)
+    for kind, ahead in ((RegretMatchingPlus, 0.0), (PredictiveRegretMatchingPlus, 1.0)):
+        x, clipped = START.numpy(), np.zeros(3)
+        for t in range(3):
+            new = P @ x - x @ P @ x
+            clipped = np.maximum(clipped + new, 0)
+            guess = np.maximum(clipped + ahead * new, 0)
+            x = guess / guess.sum() if guess.sum() > 0 else np.full(3, 1 / 3)
+            np.testing.assert_allclose(found[kind].policies["last"][t], x, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", [RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus])
+def test_the_average_obeys_the_bound_of_regret_matching(kind: type) -> None:
+    for n in (2, 5, 20):
+        tables = [games.zoo.random_preferences(n, seed).P for seed in range(4)]
+        tables += [games.zoo.random_tournament(n, seed).P for seed in range(4)] + [games.zoo.condorcet_winner(n).P]
+        game = games.PreferenceGame(torch.stack(tables))
+        solution = games.solve(game, kind(), 400, averaging=games.uniform)
+        bound = 2 * ((n - 1) / solution.iterations.double()).sqrt()
+        assert (solution.gaps["average"] <= bound[:, None]).all()
+
+
+def test_rates_of_the_regret_matching_family() -> None:
+    def average(kind: type, T: int, game: games.PreferenceGame = COMAL) -> float:
+        return float(games.solve(game, kind(), T, record=[T]).gaps["average"][-1])
+
+    assert average(RegretMatching, 10_000) == pytest.approx(4.5e-3, abs=1e-4)
+    assert average(PredictiveRegretMatchingPlus, 10_000) == pytest.approx(9.5e-5, abs=1e-6)
+    large = games.zoo.random_preferences(50)
+    found = [average(k, 3000, large) for k in (RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus)]
+    assert found[0] > 2 * found[1] > 100 * found[2]
+
+
+def test_averages_are_linear_where_the_method_says_so() -> None:
+    for kind, weights in ((RegretMatching, [1, 1, 1]), (RegretMatchingPlus, [1, 2, 3])):
+        solution = games.solve(COMAL, kind(), 3, start=START, keep_policies=True)
+        played = torch.stack([START, *solution.policies["last"][:2]])
+        expected = torch.tensor(weights).double() @ played / sum(weights)
+        torch.testing.assert_close(solution.average, expected, atol=1e-15, rtol=0)
+    uniform = games.solve(COMAL, RegretMatchingPlus(), 3, start=START, averaging=games.uniform)
+    assert games.total_variation(uniform.average, solution.average) > 0.01
+
+
+def test_the_rate_of_fictitious_play() -> None:
+    found = games.solve(games.zoo.rock_paper_scissors(), FictitiousPlay(), 10_000, [1.0, 0, 0], record=[100, 10_000])
+    scaled = found.gaps["average"] * found.iterations.sqrt()
+    np.testing.assert_allclose(scaled.numpy(), (0.70, 0.67), atol=0.01)
+    assert set(found.last.tolist()) == {0.0, 1.0}
+    found = games.solve(COMAL, FictitiousPlay(), 10_000, [1.0, 0, 0], record=[100, 10_000])
+    scaled = found.gaps["average"] * found.iterations.sqrt()
+    assert ((scaled > 0.35) & (scaled < 0.5)).all()
+
+
+def test_fictitious_play_breaks_ties_by_order_whatever_the_rounding() -> None:
+    tied = games.PreferenceGame([[0.5, 0.3, 0.1 + 0.2], [0.7, 0.5, 0.5], [0.7, 0.5, 0.5]])  # 0.1 + 0.2 > 0.3
+    assert games.solve(tied, FictitiousPlay(), 1, start=[1.0, 0.0, 0.0]).last.tolist() == [0.0, 1.0, 0.0]
+
+
+def test_the_replicators_invariant_holds_for_long() -> None:
+    nash = games.nash(COMAL).policy
+    path = games.solve(COMAL, Replicator(0.05), 4000, start=START, record=range(1, 4001, 50), keep_policies=True)
+    invariant = path.policies["last"].log() @ nash
+    assert (invariant - nash @ START.log()).abs().max() < 1e-10
+    torch.testing.assert_close(path.policies["last"].sum(-1), torch.ones(81).double(), atol=1e-14, rtol=0)
+    assert games.total_variation(path.policies["last"][0], path.policies["last"][20]) > 0.05  # it turns
+
+
+def test_the_replicator_is_multiplicative_weights_with_small_steps() -> None:
+    T = 2.0
+    limit = games.solve(COMAL, Replicator(0.01), round(T / 0.01), start=START).last
+
+    def error(solver: games.Solver | games.TableSolver, h: float) -> float:
+        return float(games.total_variation(games.solve(COMAL, solver, round(T / h), start=START).last, limit))
+
+    assert error(games.MWU(0.04), 0.04) / error(games.MWU(0.02), 0.02) == pytest.approx(2, rel=0.05)
+    assert math.log2(error(Replicator(0.5), 0.5) / error(Replicator(0.25), 0.25)) == pytest.approx(4, abs=0.5)
+
+
+@pytest.mark.parametrize("kind", games.TABLES_ONLY)
+def test_n_by_m_games_and_batches(kind: type) -> None:
+    game = games.ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+    start = ([0.9, 0.1], [0.2, 0.8])
+    solution = games.solve(game, kind(), 3000, start=start)
+    assert float(solution.gaps["average"][-1]) < 0.12
+    tables = [games.zoo.random_preferences(5, seed).P for seed in range(3)]
+    batch = games.solve(games.PreferenceGame(torch.stack(tables)), kind(), 30)
+    for i, table in enumerate(tables):
+        alone = games.solve(games.PreferenceGame(table), kind(), 30)
+        torch.testing.assert_close(batch.average[i], alone.average, atol=1e-13, rtol=0)
+
+
+@pytest.mark.parametrize("kind", games.TABLES_ONLY)
+def test_who_asks_for_steps_hears_of_the_nearest_mirror_step(kind: type) -> None:
+    nearest = kind.nearest.__name__  # type: ignore[attr-defined]
+    assert kind.nearest in games.MIRROR_STEPS  # type: ignore[attr-defined]
+    with pytest.raises(
+        ValueError, match=f"{kind.__name__} makes no mirror steps.* nearest mirror step is {nearest}$"
+    ) as no:
+        games.check_solver(kind())
+    assert "\n" not in str(no.value)
+    games.check_solver(kind.nearest())  # type: ignore[attr-defined]
+    policy = games.Policy(None)
+    with pytest.raises(ValueError, match=nearest):
+        games.drive(kind(), policy, policy, lambda step: policy, lambda step, made: True, 1)
