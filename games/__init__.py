@@ -13,6 +13,9 @@ from .averaging import linear as linear
 from .averaging import uniform as uniform
 from .driver import check_solver as check_solver
 from .driver import drive as drive
+from .duels import challengers as challengers
+from .duels import uniform_pairs as uniform_pairs
+from .duels import winner_from_duels as winner_from_duels
 from .equilibrium import Equilibrium as Equilibrium
 from .equilibrium import nash as nash
 from .feedback import Duels as Duels

@@ -119,9 +119,10 @@ def build_parser() -> argparse.ArgumentParser:
         return command
 
     demo = add("demo", _demo, "solve a small zoo, then align a pocket model; writes report.html", "nashward demo")
-    demo.add_argument("--out", type=options.path, default=Path("demo"), help="folder to write (default: demo)")
-    demo.add_argument("--iterations", type=options.whole, default=6, help="iterations of self-play (default: 6)")
+    demo.add_argument("--out", type=options.path, help="folder to write (default: demo; with --proof: proof)")
+    demo.add_argument("--iterations", type=options.whole, help="of self-play (default: 6; with --proof: 40)")
     demo.add_argument("--seed", type=options.whole, default=0)
+    demo.add_argument("--proof", action="store_true", help="show instead that language model and table go the same way")
 
     solve = add(
         "solve",
@@ -182,9 +183,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _demo(given: argparse.Namespace) -> int:
-    from .demo import demo
+    chosen = {name: getattr(given, name) for name in ("out", "iterations") if getattr(given, name) is not None}
+    if given.proof:
+        from .proof import proof
 
-    demo(given.out, given.iterations, given.seed, progress=not given.quiet)
+        proof(**chosen)
+    else:
+        from .demo import demo
+
+        demo(**chosen, seed=given.seed, progress=not given.quiet)
     return 0
 
 

@@ -192,7 +192,7 @@ def solver(chosen: Settings) -> Solver:
     given = {ALL[name].path[1]: chosen[name].value for name in options.SOLVER if name in chosen and name != "solver"}
     foreign = [name for name in given if name not in _fields(kind)]
     if foreign:
-        raise ValueError(f"{kind.__name__} has no {foreign[0]}; it has {', '.join(_fields(kind))}")
+        raise ValueError(f"{kind.__name__} has no {foreign[0]}; it has {', '.join(_fields(kind)) or 'no settings'}")
     return kind(**given)
 
 

@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 PROMPTS, LONGEST = 100, 90  # characters
 
 
-def demo(out: Path, iterations: int = 6, seed: int = 0, progress: bool = True) -> Path:
+def demo(out: Path = Path("demo"), iterations: int = 6, seed: int = 0, progress: bool = True) -> Path:
     """Write ``report.html`` into ``out`` and say where it is; with ``progress`` say all that is found on the way.
 
     Raises:

@@ -100,13 +100,44 @@ GAMES = {
     "biased": games.zoo.biased_rock_paper_scissors(),
     "random": games.zoo.random_preferences(6, seed=2),
 }
-SOLVERS = [games.MWU(0.7), games.OptimisticMWU(0.7), games.ExtraGradient(0.7), games.MagneticMirrorDescent(0.7, 0.2)]
+QUICK = [games.MWU(0.7), games.OptimisticMWU(0.7), games.NashMD(0.7, 0.2)]
+SLOW = [
+    games.OptimisticMWU(0.7, two_sequences=True),
+    games.ExtraGradient(0.7),
+    games.ExtraGradient(0.7, tau=0.2),
+    games.MagneticMirrorDescent(0.7, 0.2),
+    games.INPO(0.6, 0.2),
+    games.NashEMA(0.6, 0.2, decay=0.5),
+    games.Momentum(0.5, 0.3),
+    games.Momentum(0.5, 0.3, nesterov=True),
+    games.ProximalPoint(0.6, 0.2, inner=3),
+    games.MagnetReset(0.7, 0.2, every=3),
+    games.HistoryMixture(0.6, 0.2, weights=(0.5, 0.3, 0.2)),
+]
+CASES = [pytest.param("comal", solver, id=f"comal-{solver!r}") for solver in QUICK] + [
+    pytest.param(game, solver, id=f"{game}-{solver!r}", marks=pytest.mark.slow)
+    for game in GAMES
+    for solver in (SLOW if game == "comal" else QUICK + SLOW)
+]
 
 
-@pytest.mark.parametrize("game", GAMES)
-@pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(("game", "solver"), CASES)
 def test_a_language_model_follows_the_table(game: str, solver: Any, steep: Path, tmp_path: Path) -> None:
     assert _distance(GAMES[game], solver, steep, tmp_path / "run") < 1e-3
+
+
+def test_every_mirror_step_is_among_the_cases() -> None:
+    assert {type(solver) for solver in QUICK + SLOW} == set(games.MIRROR_STEPS)
+
+
+@pytest.mark.parametrize("kind", games.TABLES_ONLY)
+def test_what_is_no_mirror_step_is_refused_before_anything_is_written(kind: Any, tmp_path: Path) -> None:
+    play = llm.SelfPlay(policy=tmp_path / "nowhere", oracle=None, solver=kind(), prompts=["?"], folder=tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=f"{kind.__name__} makes no .* nearest mirror step is {kind.nearest.__name__}$"
+    ):
+        play.run()
+    assert not (tmp_path / "run").exists()
 
 
 def test_with_the_centred_loss_too(steep: Path, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""How many duels it takes to know the von Neumann winner of a table: challengers of the current policy, or any pairs.
+
+A run has arrived at the first round from which on the gap of its policy stays at or below the target until the horizon.
+
+    python benchmarks/duels_to_winner.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import takewhile
+from statistics import median
+
+import numpy as np
+
+from nashward import games
+from nashward.games.duels import Choice
+
+
+def arrival(game: games.PreferenceGame, choose: Choice, seed: int, target: float, horizon: int) -> int:
+    """The duels after which the gap stays at or below the target; the horizon where it does not."""
+    P, outcomes = game.P.numpy(), np.random.default_rng([seed, 1])
+    learn = games.winner_from_duels(lambda ij: outcomes.random(len(ij)) < P[ij[:, 0], ij[:, 1]], len(P), seed, choose)
+    made = [(n, float(games.duality_gap(game, x))) for n, x in takewhile(lambda step: step[0] <= horizon, learn)]
+    late = [n for n, gap in made if gap > target]
+    return min([n for n, _ in made if not late or n > late[-1]], default=horizon)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--game", default="mujoco_soccer", help="of the zoo (default: mujoco_soccer)")
+    parser.add_argument("--target", type=float, default=0.05, help="duality gap (default: 0.05)")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--horizon", type=int, default=16_000, help="duels of a run (default: 16000)")
+    given = parser.parse_args()
+    game, found = games.zoo.get(given.game), {}
+    for choose in (games.uniform_pairs, games.challengers):
+        runs = [arrival(game, choose, seed, given.target, given.horizon) for seed in range(given.seeds)]
+        found[choose.__name__] = median(runs)
+        quarter, _, three_quarters = np.quantile(runs, [0.25, 0.5, 0.75])
+        print(
+            f"{choose.__name__:<14} median {median(runs):>7.0f} duels (quartiles {quarter:.0f}, {three_quarters:.0f})"
+        )
+    print(f"ratio          {found['uniform_pairs'] / found['challengers']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""``nashward demo --proof``: one algebra. A language model's iterates lie on the table's, solver by solver."""
+
+from __future__ import annotations
+
+import io
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nashward import games
+from nashward.games import plots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SOLVERS = {
+    "MWU": games.MWU(step=1.0),
+    "optimistic MWU": games.OptimisticMWU(step=2.0),
+    "extragradient": games.ExtraGradient(step=2.0),
+    "magnetic mirror descent": games.MagneticMirrorDescent(step=0.8, tau=0.2),
+}
+LOGITS = (1.0, 0.0, -1.0)
+PROMPT, RESPONSES = "?", ("ad", "ae", "bd")  # two tokens each; two of them share the first
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one solver did: iterates pi_1 .. pi_{T+1} of the language model and of the table, [T + 1, n]."""
+
+    model: Tensor
+    table: Tensor
+
+    @property
+    def distance(self) -> float:
+        """The largest total variation between the two."""
+        return float(games.total_variation(self.model, self.table).max())
+
+
+def proof(out: Path = Path("proof"), iterations: int = 40) -> Path:
+    """Play each solver on COMAL's cycle from logits (1, 0, -1), by the table and by a language model; draw both.
+
+    The language model is a random transformer of one layer with LoRA adapters; its responses can be enumerated, so that
+    expectations are exact, and ``SelfPlay`` samples, judges and fits as it always does, by L-BFGS.
+
+    Args:
+        out: the folder for ``proof.png``.
+        iterations: steps of each solver.
+
+    Raises:
+        ValueError: iterations < 1.
+        ImportError: the ``llm`` extra is missing.
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    began = time.monotonic()
+    torch.set_num_threads(1)  # the model is too small to share among threads
+    game, curves = games.zoo.comal_cycle(), {}
+    print(f"COMAL's cycle from logits {LOGITS}, {iterations} iterations; the language model against the table:")
+    with TemporaryDirectory() as folder:
+        with redirect_stderr(io.StringIO()):  # bars
+            policy = _policy(Path(folder) / "policy")
+        for name, solver in SOLVERS.items():
+            curves[name] = _played(game, solver, policy, Path(folder) / name, iterations)
+            gap = float(games.duality_gap(game, curves[name].model[-1]))
+            print(f"  {name:<24} total variation at most {curves[name].distance:.1e}; gap of the last {gap:.2e}")
+    out.mkdir(parents=True, exist_ok=True)
+    picture = out / "proof.png"
+    figure(game, curves).savefig(picture, dpi=150)
+    print(f"{time.monotonic() - began:.0f} seconds. The picture: {picture}")
+    return picture
+
+
+def figure(game: games.PreferenceGame, curves: dict[str, Curve]) -> Figure:
+    """The iterates on the simplex and their gaps: lines are the table's, marks the language model's."""
+    paths = {name: curve.table for name, curve in curves.items()}
+    drawn = plots.simplex(paths, games.nash(game).policy, game.labels, title="lines: table; marks: language model")
+    drawn.set_size_inches(11, 4.6)
+    (triangle,) = drawn.axes
+    gaps = drawn.add_subplot(1, 2, 2)
+    triangle.set_subplotspec(gaps.get_subplotspec().get_gridspec()[0, 0])
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
+    for (name, curve), colour in zip(curves.items(), plots.COLOURS, strict=False):
+        at = np.arange(len(curve.table))
+        triangle.plot(*(curve.model.numpy() @ corners).T, "o", color=colour, markersize=3, fillstyle="none")
+        gaps.plot(at, games.duality_gap(game, curve.table), "-", color=colour, label=name, linewidth=1.4)
+        gaps.plot(at, games.duality_gap(game, curve.model), "o", color=colour, markersize=4, fillstyle="none")
+    gaps.set(yscale="log", xlabel="iterations", ylabel="duality gap of the iterate", title=f"logits {LOGITS}")
+    gaps.grid(alpha=0.25)
+    gaps.legend(fontsize=8)
+    return drawn
+
+
+def _played(game: games.PreferenceGame, solver: games.Solver, policy: Path, folder: Path, iterations: int) -> Curve:
+    from nashward import llm
+
+    def wins(prompt: str, first: str, second: str) -> float:
+        return float(game.P[RESPONSES.index(first), RESPONSES.index(second)])
+
+    play = llm.SelfPlay(
+        policy=policy,
+        oracle=llm.oracles.Function(wins, symmetric=True, name="table"),
+        solver=solver,
+        prompts=[PROMPT],
+        folder=folder,
+        iterations=iterations,
+        sampling=llm.Enumerated(tuple(map(tuple, _ids(policy)[1]))),
+        fit=llm.Fit(
+            optimiser="lbfgs", learning_rate=1.0, schedule="constant", warmup=0.0, epochs=2, batch=1, held_out=0.0,
+            max_grad_norm=float("inf"),
+        ),
+        lora=llm.Lora(rank=4),
+        quantise=False,
+    )  # fmt: skip
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # a line and bars for each of many fits
+        play.run()
+    stages = [folder / "start", *(folder / f"iteration-{t:02d}" for t in range(1, iterations + 1))]
+    mixes = []
+    for stage in stages:
+        with play.model.acting(stage / "adapter"):
+            (answers,) = play.sampling.draw(play.model, [_ids(policy)[0]], [])
+        mixes.append([answer.weight for answer in answers])
+    start = torch.tensor(LOGITS, dtype=torch.float64).softmax(0)
+    every = range(1, iterations + 1)
+    table = games.solve(game, solver, iterations, start, record=every, keep_policies=True).policies["last"]
+    return Curve(torch.tensor(mixes, dtype=torch.float64), torch.cat([start[None], table]))
+
+
+def _ids(policy: Path) -> tuple[list[int], list[list[int]]]:
+    """The token ids of the prompt and of the responses."""
+    from transformers import AutoTokenizer
+
+    from nashward.llm import Prompt
+    from nashward.llm.model import encode
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(policy)
+    prompt = encode(tokenizer, Prompt(({"role": "user", "content": PROMPT},)))
+    return prompt, [tokenizer(text, add_special_tokens=False)["input_ids"] for text in RESPONSES]
+
+
+def _policy(folder: Path) -> Path:
+    """A random Llama of one layer whose head is moved as little as gives the responses the wanted start."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from nashward.llm import pocket
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(pocket.POLICY)
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=tokenizer.eos_token_id,
+        initializer_range=0.3,  # a head this steep can represent large log-ratios
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network: Any = LlamaForCausalLM(config)
+    prompt, responses = _ids(folder)
+    head = network.lm_head.weight
+    for _ in range(10):  # Gauss-Newton on the responses' centred log-probabilities
+        scores = torch.stack([_score(network, prompt, ids) for ids in responses])
+        missing = torch.tensor(LOGITS) - scores
+        rows = [torch.autograd.grad(score, head, retain_graph=True)[0].flatten() for score in scores]
+        slopes = torch.stack(rows) - torch.stack(rows).mean(0)
+        with torch.no_grad():
+            head += (torch.linalg.pinv(slopes) @ (missing - missing.mean())).view_as(head)
+    network.save_pretrained(folder)
+    return folder
+
+
+def _score(network: Any, prompt: list[int], response: list[int]) -> Tensor:
+    logits = network(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+    return logits.log_softmax(-1).gather(-1, torch.tensor(response)[:, None]).sum()
