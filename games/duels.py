@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ def challengers(tally: Tally, policy: Array, count: int, random: np.random.Gener
 
 
 def winner_from_duels(
-    duel: Callable[[Pairs], Array],
+    duel: Callable[[Pairs], NDArray[Any]],
     n: int,
     seed: int,
     choose: Choice = challengers,
@@ -87,8 +87,8 @@ def winner_from_duels(
         >>> from itertools import islice
         >>> P, outcomes = np.array([[0.5, 0.9], [0.1, 0.5]]), np.random.default_rng(0)
         >>> learn = winner_from_duels(lambda ij: outcomes.random(len(ij)) < P[ij[:, 0], ij[:, 1]], n=2, seed=1)
-        >>> [(duels, policy.round(2).tolist()) for duels, policy in islice(learn, 2)]
-        [(0, [1.0, 0.0]), (40, [1.0, 0.0])]
+        >>> [(duels, policy.round(2).tolist()) for duels, policy in islice(learn, 1, 3)]
+        [(40, [1.0, 0.0]), (80, [1.0, 0.0])]
     """
     random, wins, made = np.random.default_rng(seed), np.zeros((n, n)), 0
     while True:

@@ -233,6 +233,7 @@ def _solve(given: argparse.Namespace) -> int:
     solution = None
     if solver is not None:
         with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             solution = games.solve(game, solver, iterations=given.iterations)
         for warning in told:
             print(f"warning: {warning.message}", file=sys.stderr)

@@ -20,7 +20,7 @@ from nashward.games import plots
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SOLVERS = {
+SOLVERS: dict[str, games.Solver] = {
     "MWU": games.MWU(step=1.0),
     "optimistic MWU": games.OptimisticMWU(step=2.0),
     "extragradient": games.ExtraGradient(step=2.0),
@@ -82,19 +82,31 @@ def figure(game: games.PreferenceGame, curves: dict[str, Curve]) -> Figure:
     paths = {name: curve.table for name, curve in curves.items()}
     drawn = plots.simplex(paths, games.nash(game).policy, game.labels, title="lines: table; marks: language model")
     drawn.set_size_inches(11, 4.6)
+    grid = drawn.add_gridspec(1, 2)
     (triangle,) = drawn.axes
-    gaps = drawn.add_subplot(1, 2, 2)
-    triangle.set_subplotspec(gaps.get_subplotspec().get_gridspec()[0, 0])
+    triangle.set_subplotspec(grid[0, 0])
+    gaps = drawn.add_subplot(grid[0, 1])
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
     for (name, curve), colour in zip(curves.items(), plots.COLOURS, strict=False):
         at = np.arange(len(curve.table))
         triangle.plot(*(curve.model.numpy() @ corners).T, "o", color=colour, markersize=3, fillstyle="none")
         gaps.plot(at, games.duality_gap(game, curve.table), "-", color=colour, label=name, linewidth=1.4)
         gaps.plot(at, games.duality_gap(game, curve.model), "o", color=colour, markersize=4, fillstyle="none")
+        if isinstance(SOLVERS[name], games.MWU):  # whose average converges, not its iterates
+            mean, theirs = (_average(iterates) for iterates in (curve.table, curve.model))
+            gaps.plot(
+                at[1:], games.duality_gap(game, mean), "--", color=colour, label=f"{name}, average", linewidth=1.4
+            )
+            gaps.plot(at[1:], games.duality_gap(game, theirs), "s", color=colour, markersize=3, fillstyle="none")
     gaps.set(yscale="log", xlabel="iterations", ylabel="duality gap of the iterate", title=f"logits {LOGITS}")
     gaps.grid(alpha=0.25)
     gaps.legend(fontsize=8)
     return drawn
+
+
+def _average(iterates: Tensor) -> Tensor:
+    """The averages of what was played, pi_1 .. pi_t for t = 1 .. T, [T, n]."""
+    return iterates[:-1].cumsum(0) / torch.arange(1, len(iterates))[:, None]
 
 
 def _played(game: games.PreferenceGame, solver: games.Solver, policy: Path, folder: Path, iterations: int) -> Curve:

@@ -79,7 +79,7 @@ def test_every_solver_takes_any_feedback(solver: Any) -> None:
     ("feedback", "horizons"),
     [
         (games.Samples(1, seed=5), (10, 100, 1000, 10_000)),
-        pytest.param(games.Duels(seed=5, explore=0.5), (1000, 10_000, 100_000, 1_000_000), marks=pytest.mark.slow),
+        pytest.param(games.Duels(seed=5, explore=0.5), (300, 3000, 30_000, 300_000), marks=pytest.mark.slow),
     ],
     ids=["samples", "duels"],
 )
