@@ -12,6 +12,8 @@ from torch import Tensor
 from .equilibrium import nash
 from .game import ConstantSumGame, Game
 
+TINY = 1e-100  # in place of 0 where a game does not turn, or pays all the same
+
 
 class StepWarning(UserWarning):
     """A step beyond a threshold: proven (nothing is known beyond it) or exact (beyond it the iterates leave)."""
@@ -56,8 +58,8 @@ def _root(p: Tensor) -> Tensor:
 def warn_of_step(game: Game, solver: Any) -> None:
     """Warn of a constant step beyond the solver's ``limit`` on this game.
 
-    A limit that depends on lam is first taken for the largest lam that a game of this size of payoffs can have, so that
-    the equilibrium is only solved for where a step is large; in a batch it is not solved for.
+    An exact limit is first taken at the largest frequency that payoffs of this size allow: the equilibrium is solved
+    for only where a step is above that, and not in a batch.
 
     Warns:
         StepWarning: one line that names the threshold.
@@ -65,23 +67,28 @@ def warn_of_step(game: Game, solver: Any) -> None:
     step = getattr(solver, "step", None)
     if not (hasattr(solver, "limit") and isinstance(step, int | float)):
         return
-    symmetric = not isinstance(game, ConstantSumGame)
-    L = 0.5 if symmetric else float((game.payoff.amax() - game.payoff.amin()) / 2)  # type: ignore[union-attr]
-    lam = L / math.sqrt(2) if symmetric else L
-    limit = solver.limit(L, max(lam, 1e-300))
-    if step <= limit.step * (1 + 1e-9):
-        return
-    if "lam" in limit.formula:
-        if game.batch_shape:
+    if isinstance(game, ConstantSumGame):
+        L = max(float(game.payoff.amax() - game.payoff.amin()) / 2, TINY)
+        limit = solver.limit(L, lam=L)
+    else:
+        L = 0.5
+        limit = solver.limit(L, lam=L / math.sqrt(2))
+    if limit.exact and step > limit.step:
+        lam = _frequency_at_nash(game)
+        if lam is None:
             return
-        equilibrium = nash(game)
-        if not bool(equilibrium.unique):
-            return
-        limit = solver.limit(L, max(float(frequency(game, equilibrium.policy)), 1e-300))
-        if step <= limit.step * (1 + 1e-9):
-            return
-    warnings.warn(
-        f"the step {step:g} of {type(solver).__name__} is above {limit.step:.6g} = {limit.formula}: {limit.means}",
-        StepWarning,
-        stacklevel=3,
-    )
+        limit = solver.limit(L, lam)
+    if step > limit.step * (1 + 1e-9):
+        warnings.warn(
+            f"the step {step:g} of {type(solver).__name__} is above {limit.step:.6g} = {limit.formula}: {limit.means}",
+            StepWarning,
+            stacklevel=3,
+        )
+
+
+def _frequency_at_nash(game: Game) -> float | None:
+    """lam at the equilibrium; None for a batch and where there are several equilibria."""
+    if game.batch_shape:
+        return None
+    equilibrium = nash(game)
+    return max(float(frequency(game, equilibrium.policy)), TINY) if bool(equilibrium.unique) else None

@@ -58,4 +58,4 @@ class ExtraGradient:
             return Limit(
                 1 / (L + self.tau), "1 / (L + tau)", "up to it each step is proven to shrink KL by 1 - step tau"
             )
-        return Limit(1 / lam, "1 / lam", "beyond it the last iterate leaves the Nash")
+        return Limit(1 / lam, "1 / lam", "beyond it the last iterate leaves the Nash", exact=True)

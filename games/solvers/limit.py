@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 
 class Limit(NamedTuple):
-    """A threshold of the step size: its value, its formula, and what it parts."""
+    """A threshold of the step size: its value, its formula, and what it parts.
+
+    ``exact``: it depends on lam, the frequency at the Nash (``games.frequency``), and the iterates leave beyond it;
+    else it is what is proven, from L, the largest centred payoff.
+    """
 
     step: float
     formula: str
     means: str
+    exact: bool = False
 
 
 def contraction(tau: float, L: float) -> float:

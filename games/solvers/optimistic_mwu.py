@@ -71,4 +71,6 @@ class OptimisticMWU:
             x = yield Step(anchor=base, opponent=x, size=size, counts=None)
 
     def limit(self, L: float, lam: float) -> Limit:
-        return Limit(1 / (math.sqrt(3) * lam), "1 / (sqrt(3) lam)", "beyond it the last iterate leaves the Nash")
+        return Limit(
+            1 / (math.sqrt(3) * lam), "1 / (sqrt(3) lam)", "beyond it the last iterate leaves the Nash", exact=True
+        )

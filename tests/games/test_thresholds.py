@@ -145,6 +145,8 @@ def test_nothing_is_told_below_or_where_nothing_is_known() -> None:
             games.solve(GAMES["comal"], solver, iterations=1)
         games.solve(games.zoo.condorcet_winner(), games.OptimisticMWU(50.0), iterations=1)  # a pure Nash: nothing turns
         games.solve(games.PreferenceGame(torch.full((3, 3), 0.5)), games.ExtraGradient(50.0), 1)  # no unique Nash
+        flat = games.ConstantSumGame([[1.0, 1.0], [1.0, 1.0]])
+        games.solve(flat, games.MagneticMirrorDescent(50.0, 0.1), 1)  # nothing to win: any step will do
 
 
 def test_in_an_n_by_m_game_the_payoffs_scale_counts() -> None:
