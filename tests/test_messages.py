@@ -204,7 +204,7 @@ OTHERS = [
     ([*PLAN, "--memory", "1MiB"], f"it does not fit: training one response of 1024 tokens takes {ANY}"),
     ([*PLAN, "--rank", "0"], "rank is 0; expected at least 1"),
     ([*PLAN, "--iterations", "0"], "iterations is 0; expected at least 1"),
-    ([*PLAN, "--tflops", "0"], "--tflops is 0.0; expected a positive number"),
+    ([*PLAN, "--tflops", "0"], "tflops is 0.0; expected a positive number"),
     ([*PLAN, "--policy", "broken"],
      f"the configuration of broken cannot be read ({ANY}); expected a folder or hub id of a causal language model"),
     (["fit-oracle"], "the following arguments are required: --pairs, --base, --kind, --out<help>"),

@@ -175,7 +175,7 @@ def _plain(name: str) -> str:
     return name.replace("-", "").replace("_", "").lower()
 
 
-def _solver(name: str) -> type[Solver]:
+def _solver(name: str) -> type[Any]:
     found = [kind for kind in SOLVERS if _plain(kind.__name__) == _plain(name)]
     if not found:
         raise ValueError(f"no solver {name!r}; there are {', '.join(kind.__name__ for kind in SOLVERS)}")
