@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import bitsandbytes
@@ -14,6 +15,7 @@ from transformers import get_scheduler
 
 from . import regression
 from .batches import MicroBatch, on
+from .checkpoints import Checkpoints, State
 from .memory import Tell, quiet
 from .regression import Baseline, Selection
 
@@ -49,6 +51,7 @@ class Fit:
         tokens: padded tokens in one forward pass; a single longer response passes alone.
         max_grad_norm: the gradient is scaled down to this norm.
         held_out: the share of prompts kept from training, on which the fit is measured.
+        checkpoint_seconds: a training that is killed loses at most so much; 0: one optimiser step.
     """
 
     selection: Selection = "all"
@@ -62,6 +65,7 @@ class Fit:
     tokens: int = 4096
     max_grad_norm: float = 1.0
     held_out: float = 0.1
+    checkpoint_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         regression.check("selection", self.selection, Selection)
@@ -75,6 +79,8 @@ class Fit:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.optimiser == "lbfgs" and math.isfinite(self.max_grad_norm):
             raise ValueError("lbfgs searches along lines and needs the gradient as it is: set max_grad_norm to inf")
+        if not self.checkpoint_seconds >= 0:
+            raise ValueError(f"checkpoint_seconds must be at least 0, got {self.checkpoint_seconds}")
         if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
             raise ValueError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
 
@@ -139,8 +145,10 @@ def fit(
     settings: Fit,
     pad_id: int,
     seed: int,
-    progress: Callable[[int], Any] = lambda done: None,
+    progress: Callable[[int, bool], Any] = lambda done, before: None,
     tell: Tell = quiet,
+    checkpoints: Checkpoints | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, float]]:
     """Train ``weights`` so that the log-ratio to the anchor meets its target; returns a record of every step.
 
@@ -148,15 +156,29 @@ def fit(
         network: in the mode in which it is trained, with the adapter active.
         batches: with their ``anchor`` log-probabilities filled in.
         size: the Step's size.
-        progress: is told the number of prompts done.
+        progress: is told a number of prompts done, and whether they were done before a restart.
         tell: is told where memory ran out.
+        checkpoints: where to go on from, and where to keep what it takes to go on.
+        stop: asked after each optimiser step; where it says so the fit stops there, with fewer records than steps.
     """
     shuffle = random.Random(seed)
     steps = [s for epoch in range(settings.epochs) for s in _epoch(batches, settings.batch, shuffle, epoch == 0)]
     optimiser = OPTIMISERS[settings.optimiser](weights, settings.learning_rate)
     scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
-    records = []
-    for step in steps:
+    records: list[dict[str, float]] = []
+    name = _name(batches, size, settings, seed)
+    held = checkpoints.load(name) if checkpoints is not None else None
+    if held is not None:
+        with torch.no_grad():
+            for weight, value in zip(weights, held.weights, strict=True):
+                weight.copy_(value)
+        optimiser.load_state_dict(held.optimiser)
+        scheduler.load_state_dict(held.scheduler)
+        records = held.records
+        for batch, own in zip(batches, held.parts, strict=True):
+            batch.parts = own
+        progress(sum(len(batch.groups) for step in steps[: len(records)] for batch in step), True)
+    for step in steps[len(records) :]:
         prompts = sum(len(batch.groups) for batch in step)
         evaluated: list[tuple[float, float]] = []
 
@@ -176,8 +198,24 @@ def fit(
         optimiser.step(closure)
         scheduler.step()
         records.append({"loss": evaluated[0][0], "gradient_norm": evaluated[0][1], "learning_rate": rate})
-        progress(prompts)
+        progress(prompts, False)
+        stopping = stop()
+        # the last one, so that what is measured afterwards can be measured again
+        if checkpoints is not None and (stopping or checkpoints.due or len(records) == len(steps)):
+            parts = [batch.parts for batch in batches]
+            state = State(list(weights), optimiser.state_dict(), scheduler.state_dict(), parts, records)
+            checkpoints.save(name, state, len(steps))
+        if stopping:
+            break
     return records
+
+
+def _name(batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int) -> str:
+    """Names a fit: another one's checkpoint is of no use to it."""
+    targets = [batch.targets(size, settings.baseline).tolist() for batch in batches]
+    groups = [[group.name for group in batch.groups] for batch in batches]
+    plain = replace(settings, checkpoint_seconds=0.0)
+    return hashlib.sha256(repr((groups, targets, size, plain, seed)).encode()).hexdigest()
 
 
 def measure(
@@ -188,6 +226,7 @@ def measure(
     pad_id: int,
     start: str,
     tell: Tell = quiet,
+    progress: Callable[[int], Any] = lambda done: None,
 ) -> dict[str, float]:
     """What the fit achieved on some micro-batches: see ``regression.achieved``; and ``kl``, an estimate in nats of
     KL(start || new) from the responses that ``start`` sampled, the policy that the fit started from."""
@@ -195,6 +234,7 @@ def measure(
     moved, mass = 0.0, 0.0
     for batch in batches:
         now = batch.logprobs(network, pad_id, tell)
+        progress(len(batch.groups))
         own = batch.weights * batch.sampled_by(start)
         moved += float((own * (on(batch.start, own) - now)).sum())
         mass += float(own.sum())

@@ -8,6 +8,7 @@ import importlib.metadata
 import platform
 import shutil
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ from typing import Any
 import torch
 
 from ..games import Blend, Policy, Solver, Step, drive
-from .adapters import Adapters, Settings, Stage, StageDone
+from .adapters import Adapters
 from .fit import Fit
-from .folder import RunFolder, read_lines, write_json, write_lines
+from .folder import lines, read_lines, whole_file, write_json
+from .journal import PROMPTS, RunFolder, Stage, order
 from .mixture import Mixture
 from .model import LanguageModel, Lora, adapter_config, check_policy, prompt_length
 from .offload import Placement
@@ -28,10 +30,10 @@ from .oracles import PreferenceOracle, as_oracle, check_source
 from .oracles.checkpoint import is_id
 from .oracles.identity import identity
 from .oracles.load import ACCEPTED
+from .policies import Settings
+from .progress import Interrupted, Progress, Stopped
 from .prompts import Prompts, read_prompts
 from .sampling import Sampling, Source
-
-PROMPTS = "prompts.jsonl"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Run:
         metrics: one summary an iterate or half step, as in its ``metrics.jsonl``.
         prompts: what was read, kept and dropped; None where a later stage read them from the folder.
         stopped: what the run stopped after, where it was asked to.
+        interrupted: whether it was asked while it played.
     """
 
     folder: Path
@@ -53,6 +56,7 @@ class Run:
     metrics: list[dict[str, Any]]
     prompts: Prompts | None = None
     stopped: str | None = None
+    interrupted: bool = False
 
 
 @dataclass
@@ -120,15 +124,35 @@ class SelfPlay:
     seed: int = 0
     cache: str | Path | None = None
     label: Callable[[str], str | None] | None = None
+    _tokens: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def run(self, until: Stage | None = None) -> Run:
-        """Play. With ``until`` stop after that stage of the first unfinished Step: "sample", "judge" or "train"."""
+    def run(self, until: Stage | None = None, redo: Stage | None = None, stop: threading.Event | None = None) -> Run:
+        """Play.
+
+        Args:
+            until: the stage of the first unfinished Step after which to stop: "sample", "judge" or "train".
+            redo: make the newest Step again from this stage on; what it has is set aside, earlier ones stay.
+            stop: when it is set, from another thread or by a signal, the run stops as soon as it can go on from there:
+                after a shard, or in training after an optimiser step.
+
+        Raises:
+            ValueError: what ``check`` finds, or another process is playing in the folder.
+            OSError: the folder cannot be written, or the disk is full; what is there already can be continued.
+        """
         home = RunFolder(self.folder)
         prompts = self.check(until)
-        self.write(home, prompts)
+        with home.held():
+            self.write(home, prompts)
+            if redo is not None:
+                home.redo(redo)
+            return self._play(home, prompts, until, stop)
+
+    def _play(self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None) -> Run:
         executor = Adapters(
-            home, prompts.kept, self.settings, lambda: self.model, lambda: self.judge, until, self.cache
-        )
+            home, prompts.kept, [self._tokens.get(prompt.id, len(prompt.text)) for prompt in prompts.kept],
+            self.settings, lambda: self.model, lambda: self.judge, Progress(home, self.iterations, stop), until,
+            self.cache,
+        )  # fmt: skip
         start = executor.start(self.adapter)
         played: list[Blend] = []
         made: list[Policy] = [start]
@@ -140,11 +164,11 @@ class SelfPlay:
                 made.append(policy)
             return executor.stopped is not None
 
-        stopped = None
+        stopped, interrupted = None, False
         try:
             drive(self.solver, start, start, executor.execute, record, self.iterations)
-        except StageDone as stage:
-            stopped = str(stage)
+        except Stopped as stage:
+            stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
             executor.leave()
         stopped = stopped or executor.stopped
@@ -155,7 +179,7 @@ class SelfPlay:
             home / "last.json",
             {"adapter": str(made[-1].value.folder.relative_to(home.path)), "iterates": len(made) - 1},
         )
-        return Run(home.path, made[-1].value.folder, mixture, metrics(home.path), prompts, stopped)
+        return Run(home.path, made[-1].value.folder, mixture, metrics(home.path), prompts, stopped, interrupted)
 
     @property
     def settings(self) -> Settings:
@@ -197,7 +221,9 @@ class SelfPlay:
             adapter_config(self.adapter)
         if self.oracle is not None and until in (None, "judge"):
             _ = self._source  # its own checks
-        if home.started and (home / PROMPTS).exists():
+        if home.started and self._whole(home):
+            for row in read_lines(home / PROMPTS):
+                self._tokens[row["id"]] = row["tokens"]
             return read_prompts(home / PROMPTS)
         if prompts is None:
             raise ValueError(f"{home.path} holds no prompts yet; give a file or a dataset id")
@@ -205,6 +231,7 @@ class SelfPlay:
             lengths = [prompt_length(tokenizer, prompt) for prompt in prompts.kept]
             prompts.drop([length is not None for length in lengths], "refused by the chat template")
             kept = [length for length in lengths if length is not None]
+            self._tokens = {prompt.id: length for prompt, length in zip(prompts.kept, kept, strict=True)}
             prompts.drop([n <= self.max_prompt_tokens for n in kept], f"longer than {self.max_prompt_tokens} tokens")
         if not prompts.kept:
             raise ValueError(f"no prompt is left: {prompts}")
@@ -264,12 +291,35 @@ class SelfPlay:
         return identity(self.oracle if stored else self.judge)
 
     def write(self, home: RunFolder, prompts: Prompts) -> None:
+        """Pin the run: ``run.json``, and the prompts as they are played, of which it has the fingerprint."""
         given = str(self.prompts) if isinstance(self.prompts, str | Path) else "rows"
-        home.write(home.check(self.config(self.read())), {"prompts": given, **environment()})
-        if not home.started:
-            write_lines(
-                home / PROMPTS, [{"messages": list(prompt.messages), "id": prompt.id} for prompt in prompts.kept]
+        rows = [
+            {
+                "messages": list(prompt.messages),
+                "id": prompt.id,
+                "tokens": self._tokens.get(prompt.id, len(prompt.text)),
+            }
+            for prompt in prompts.kept
+        ]
+        content, whole = lines(rows), home.started and self._whole(home)
+        data = {"prompts": len(rows), "sha256": hashlib.sha256(content).hexdigest()}
+        if home.started and not whole and home.read()["data"] != data:
+            raise ValueError(
+                f"{home / PROMPTS} is damaged and the prompts given now make others; restore it, or give the prompts "
+                "that the run began with"
             )
+        home.write(home.check(self.config(self.read())), {"prompts": given, "data": data, **environment()})
+        if whole:
+            return
+        if home.started and (home / PROMPTS).exists():
+            home.set_aside(home / PROMPTS, f"{home / PROMPTS} was altered or cut")
+        with whole_file(home / PROMPTS) as unfinished:
+            unfinished.write_bytes(content)
+
+    def _whole(self, home: RunFolder) -> bool:
+        """Whether the folder's prompts are those that ``run.json`` pins."""
+        file, pinned = home / PROMPTS, home.read().get("data", {})
+        return file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == pinned.get("sha256")
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -314,10 +364,7 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
-    files = sorted(
-        Path(folder).glob("iteration-*/metrics.jsonl"),
-        key=lambda file: (file.parent.name[:12], "half" not in file.parent.name),
-    )
+    files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: order(file.parent))
     return [row for file in files for row in read_lines(file) if "iteration" in row]
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from nashward import __version__
 
-from . import options, oracle_commands, plan_command
+from . import options, oracle_commands, plan_command, status_command
 
 BAD_INPUT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for bad input (one line on stderr), 130 when interrupted."""
+    """Run one command; returns the exit code: 0, 2 for bad input (one line on stderr), 130 or 143 after a signal."""
     parser = build_parser()
     given = parser.parse_args(arguments)
     if "" not in sys.path:
@@ -92,6 +92,15 @@ def build_parser() -> argparse.ArgumentParser:
         else:
             options.add_run(stage)
 
+        if until is None:
+            stage.add_argument(
+                "--from", dest="redo", choices=("sample", "judge", "train"), metavar="STAGE",
+                help="make the newest step again from this stage on (sample, judge or train); what it has is set aside",
+            )  # fmt: skip
+
+    status_command.add_status(add(
+        "status", status_command.run, "where a run stands and what is left", "nashward status runs/first"
+    ))  # fmt: skip
     planned = add(
         "plan", plan_command.run, "will it fit: the peak memory of each phase on a card, before anything is loaded",
         "nashward plan --policy mistralai/Mistral-7B-Instruct-v0.2 --memory 6GiB",
@@ -179,8 +188,14 @@ def _stage(until: Any) -> Any:
         play = options.self_play(options.values(given), Path(given.out))
         prompts = play.check(until)
         print(f"prompts: {prompts}")
-        result = play.run(until)
         from nashward.llm import report
+        from nashward.llm.interrupt import signals
+
+        with signals() as asked:
+            result = play.run(until, getattr(given, "redo", None), asked.event)
+        if result.interrupted:
+            print(f"nashward: {result.stopped}; the same command continues", file=sys.stderr)
+            return asked.code
 
         for row in result.metrics:
             fit, held = row["train"], row["held_out"].get("r2")

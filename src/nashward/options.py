@@ -158,7 +158,7 @@ def solver(chosen: dict[str, Any]) -> Solver:
 def self_play(chosen: dict[str, Any], folder: Path) -> SelfPlay:
     """A run from what was asked for; what was not is taken from the folder's run, if it holds one."""
     from nashward.llm import Fit, Lora, Sampling, SelfPlay
-    from nashward.llm.folder import RunFolder
+    from nashward.llm.journal import RunFolder
 
     held = RunFolder(folder).read().get("config", {})
     asked = dict(chosen)
