@@ -218,7 +218,7 @@ class Adapters:
                         cache.write()
                     rows += [
                         {"prompt": self.prompts[i].id, "rows": a.label, "columns": b.label, "P": result.P.tolist(),
-                         "logits": result.logits.tolist(), **{k: float(v) for k, v in result.meta.items()}}
+                         "logits": result.logits.tolist(), **_meta(result.meta)}
                         for i, result in zip(part, results, strict=True)
                     ]  # fmt: skip
                 write_shard(stage / "judgements", name, number, rows)
@@ -261,6 +261,11 @@ class _Whole(Cache):
     def write(self) -> None:
         super().put(self._found)
         self._found = {}
+
+
+def _meta(meta: Mapping[str, Any]) -> dict[str, float]:
+    """What is told of a table, but for how much of it was cached: a run that was killed had more."""
+    return {key: float(value) for key, value in meta.items() if key not in ("calls", "cached")}
 
 
 def _together(shard: list[int], oracle: PreferenceOracle) -> list[list[int]]:

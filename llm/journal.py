@@ -162,6 +162,10 @@ class RunFolder:
 
     def set_aside(self, path: Path, why: str) -> None:
         """Move something of the run out of the way, and say so in one line."""
+        tqdm.write(f"{why}; it is set aside in {self._aside(path)}")
+        self.journal({"set_aside": str(path.relative_to(self.path)), "why": why})
+
+    def _aside(self, path: Path) -> Path:
         place = self.path / ASIDE / path.relative_to(self.path)
         number = 1
         while place.exists():
@@ -169,8 +173,7 @@ class RunFolder:
             place = place.with_name(f"{path.name}.{number}")
         place.parent.mkdir(parents=True, exist_ok=True)
         path.rename(place)
-        tqdm.write(f"{why}; it is set aside in {place}")
-        self.journal({"set_aside": str(path.relative_to(self.path)), "why": why})
+        return place
 
     def shard(self, folder: Path, name: str, number: int) -> Path | None:
         """The shard of that number, None where it is not there or (it is then set aside) damaged."""
@@ -197,10 +200,13 @@ class RunFolder:
         if not self.steps():
             return None
         step = self.steps()[-1]
-        kinds = list(WRITES)
+        kinds, moved = list(WRITES), []
         for name in (name for later in kinds[kinds.index(stage) :] for name in WRITES[later]):
             if (step / name).exists():
-                self.set_aside(step / name, f"{step.name}: {name} is to be made again")
+                moved.append(self._aside(step / name))
+        if moved:
+            what = ", ".join(place.name for place in moved)
+            tqdm.write(f"{step.name} is made again from {stage} on: {what} set aside in {moved[0].parent}")
         for name in ("last.json", "mixture.json"):  # written again at the end
             (self.path / name).unlink(missing_ok=True)
         if stage == "sample":
