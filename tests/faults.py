@@ -247,8 +247,8 @@ class Harness:
     def cached(self, texts: dict[tuple[str, str], list[str]], by_id: dict[str, str]) -> set[str]:
         files = list(self.folder.glob("judgements.sqlite*"))
         own: dict[str, set[str]] = {}
-        for (_, prompt), answers in texts.items():
-            own.setdefault(prompt, set()).update(answers)
+        for (_, prompt), drawn in texts.items():
+            own.setdefault(prompt, set()).update(drawn)
         with tempfile.TemporaryDirectory() as copy:
             for file in files:
                 shutil.copy(file, copy)
