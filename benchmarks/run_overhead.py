@@ -128,8 +128,8 @@ def main() -> None:
         + answers * (LENGTH + 60) / given.trained * (1 + 2 / 3)  # scored and measured without a backward pass
     )
     print(
-        f"engines of {given.sampled:g} tokens, {given.judged:g} pairs and {given.trained:g} trained tokens a second take "
-        f"{engines / 3600:.1f} h: all the rest is {100 * total / (engines + total):.2f}% of such a run"
+        f"engines of {given.sampled:g} tokens, {given.judged:g} pairs and {given.trained:g} trained tokens a second "
+        f"take {engines / 3600:.1f} h: all the rest is {100 * total / (engines + total):.2f}% of such a run"
     )
     if given.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(18)

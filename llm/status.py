@@ -116,7 +116,7 @@ def clock(seconds: float) -> str:
 
     Example:
         >>> clock(59), clock(3700), clock(200000)
-        ('59 s', '1 h 2 min', '2 d 8 h')
+        ('59 s', '1 h 1 min', '2 d 7 h')
     """
     whole = round(seconds)
     for big, small, size, inside in (("d", "h", 86400, 3600), ("h", "min", 3600, 60), ("min", "s", 60, 1)):
