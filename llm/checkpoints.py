@@ -13,7 +13,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from .folder import seal, whole_folder
+from .folder import read_lines, seal, whole_folder
 from .journal import RunFolder
 
 ABOUT, WEIGHTS, REST = "about.json", "weights.safetensors", "rest.pt"
@@ -102,5 +102,5 @@ class Checkpoints:
 
 def progress(folder: Path) -> tuple[int, int] | None:
     """The optimiser steps done and to do, as the newest checkpoint has them; only reads."""
-    found = [json.loads(file.read_text()) for file in folder.glob(f"[01]/{ABOUT}")]
-    return max(((about["done"], about["steps"]) for about in found), default=None)
+    found = [about for file in folder.glob(f"[01]/{ABOUT}") for about in read_lines(file)]
+    return max(((about["done"], about["steps"]) for about in found if {"done", "steps"} <= about.keys()), default=None)

@@ -86,7 +86,7 @@ def tidy(folder: Path, name: str | None = None) -> None:
 
 def seal(folder: Path) -> None:
     """Write the checksums of a folder's files into it."""
-    lines = [f"{_hash(file.read_bytes())}  {file.name}\n" for file in sorted(folder.iterdir()) if file.name != SUMS]
+    lines = [f"{_hash_file(file)}  {file.name}\n" for file in sorted(folder.iterdir()) if file.name != SUMS]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
@@ -96,7 +96,7 @@ def check_seal(folder: Path) -> None:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
         for line in lines:
             expected, name = line.split("  ", 1)
-            if _hash((folder / name).read_bytes()) != expected:
+            if _hash_file(folder / name) != expected:
                 raise Damaged(f"{folder / name} was altered or cut")
     except (FileNotFoundError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, Damaged):
@@ -201,6 +201,11 @@ def finite(value: Any) -> Any:
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _hash_file(file: Path) -> str:
+    with file.open("rb") as handle:  # an adapter may be larger than the memory that is left
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _beside(path: Path, ending: str) -> Path:

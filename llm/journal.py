@@ -27,9 +27,15 @@ WRITES: dict[Stage, tuple[str, ...]] = {
 }
 
 
-def order(stage: Path) -> tuple[str, bool, str]:
+def iteration(step: str) -> int:
+    """The number in the name of a step: iteration-07-half-1 is of the seventh iteration."""
+    return int(step.split("-")[1])
+
+
+def order(step: Path) -> tuple[int, bool, int]:
     """Sorts the folders of steps as they were played: the half steps of an iteration before it."""
-    return stage.name[:12], "half" not in stage.name, stage.name
+    *_, last = step.name.split("-")
+    return iteration(step.name), "half" not in step.name, int(last)
 
 
 class RunFolder:
@@ -55,7 +61,7 @@ class RunFolder:
 
     def steps(self) -> list[Path]:
         """The folders of the steps, finished or begun, as they were played."""
-        return sorted((path for path in self.path.glob("iteration-*") if path.is_dir()), key=order)
+        return sorted((path for path in self.path.glob("iteration-[0-9]*") if path.is_dir()), key=order)
 
     def read(self) -> dict[str, Any]:
         """``run.json``, or its copy where it is damaged; empty where there is no run yet.

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from .folder import append_line, read_lines
+from .folder import append_line
 from .journal import TIMINGS, RunFolder
-from .status import clock, left
+from .status import clock, left, recorded
 
 EVERY = 60.0  # seconds between lines where there is no terminal
 
@@ -43,7 +43,7 @@ class Progress:
     def __init__(self, run: RunFolder, iterations: int, stop: threading.Event | None = None):
         self.run, self.iterations, self.stop = run, iterations, stop or threading.Event()
         self.phase = "start"
-        self._timings = read_lines(run / TIMINGS)
+        self._timings = recorded(run)
 
     @contextmanager
     def over(

@@ -131,7 +131,8 @@ class SelfPlay:
 
         Args:
             until: the stage of the first unfinished Step after which to stop: "sample", "judge" or "train".
-            redo: make the newest Step again from this stage on; what it has is set aside, earlier ones stay.
+            redo: make the newest Step again from this stage on; what it has is set aside, earlier ones stay. Judgements
+                that are cached are not asked for again.
             stop: when it is set, from another thread or by a signal, the run stops as soon as it can go on from there:
                 after a shard, or in training after an optimiser step.
 

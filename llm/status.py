@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from .checkpoints import progress
 from .folder import read_lines, shards
-from .journal import EVENTS, LOCK, PLAN, TIMINGS, RunFolder
+from .journal import EVENTS, LOCK, PLAN, TIMINGS, RunFolder, iteration
 
 PHASES = ("sampling", "judging", "scoring", "training", "measuring")
 FOLDERS = {"sampling": "responses", "judging": "judgements"}
@@ -71,7 +71,7 @@ def status(folder: str | Path) -> Status:
     if not held:
         raise FileNotFoundError(f"{run.path} holds no run (it has no run.json)")
     iterations = int(held["config"]["iterations"])
-    timings = read_lines(run / TIMINGS)
+    timings = recorded(run)
     steps = tuple((step.name, (step / "adapter").is_dir()) for step in run.steps())
     parts = [part for name, done in steps if not done for part in _parts(run / name, timings)]
     finished = sum(done for name, done in steps if "half" not in name)
@@ -85,6 +85,12 @@ def status(folder: str | Path) -> Status:
     return Status(run.path, iterations, steps, tuple(parts), seconds, events, _playing(run / LOCK))
 
 
+def recorded(run: RunFolder) -> list[dict[str, Any]]:
+    """The timings of a run, as ``Progress`` kept them; a line that is damaged is left out."""
+    keys = {"step", "phase", "what", "done", "of", "seconds"}
+    return [row for row in read_lines(run / TIMINGS) if row.keys() >= keys]
+
+
 def left(timings: Sequence[dict[str, Any]], iterations: int) -> float | None:
     """Seconds until the end: what one iteration takes, at the newest rates, less what the newest has done.
 
@@ -94,7 +100,7 @@ def left(timings: Sequence[dict[str, Any]], iterations: int) -> float | None:
     made: Counter[tuple[int, str]] = Counter()
     rates: dict[str, tuple[str, float, float]] = {}  # phase: the newest step that timed it, how much, how long
     for row in timings:
-        number, phase = int(row["step"][10:12]), row["phase"]
+        number, phase = iteration(row["step"]), row["phase"]
         amounts.setdefault(number, {}).setdefault(phase, {})[row["step"] + row["what"]] = row["of"]
         made[number, phase] += row["done"]
         step, count, seconds = rates.get(phase, ("", 0.0, 0.0))

@@ -177,6 +177,13 @@ def test_redo_sets_the_newest_step_aside_from_a_stage_on(
     assert (home / "set-aside" / "iteration-02" / "adapter.3" / WEIGHTS).exists()
 
 
+def test_steps_are_in_the_order_in_which_they_were_played(tmp_path: Path) -> None:
+    names = ["iteration-02-half-1", "iteration-02-half-2", "iteration-02-half-10", "iteration-02", "iteration-100"]
+    for name in reversed(names):
+        (tmp_path / name).mkdir()
+    assert [step.name for step in RunFolder(tmp_path).steps()] == names
+
+
 def _asked() -> threading.Event:
     event = threading.Event()
     event.set()
