@@ -72,7 +72,7 @@ class RunFolder:
         for file in (self.path / RUN, self.path / COPY):
             try:
                 return _pinned(file)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             except Damaged as error:
                 told = error

@@ -36,6 +36,7 @@ from nashward.llm.progress import Progress
 from .llm import tiny
 
 PROMPTS = [f"Say {i} things{'!' * (i % 7)}" for i in range(150)]
+CALL = "call"  # begins: what the one before it found is kept by then
 STEPS = ("iteration-01", "iteration-02")
 PHASES = ("sampling", "judging", "scoring", "training", "measuring")
 LOGS = ("timings.jsonl", "events.jsonl")
@@ -73,7 +74,7 @@ class Counting(oracles.PreferenceOracle):
             for prompt, texts, asked in zip(prompts, candidates, pairs, strict=True)
             for i, j in asked
         ]
-        note(self.log, *keys)
+        note(self.log, CALL, *keys)
         time.sleep(0.002)
         scores = [[4.0 * sum(c > "m" for c in t) / max(len(t), 1) for t in texts] for texts in candidates]
         return [np.array([own[i] - own[j] for i, j in asked]) for own, asked in zip(scores, pairs, strict=True)]
@@ -104,6 +105,7 @@ class Harness:
         self.model = llm.LanguageModel.from_pretrained(self.policy, lora=llm.Lora(rank=2), quantise=False)
         self.folder = self.home / "run"
         self.problems: list[str] = []
+        self.kept: set[str] = set()  # pairs of calls that were over when a process died
         self.kills = self.renames = self.damages = self.repeated = 0
         self.durations: dict[tuple[str, str], float] = {}
 
@@ -197,6 +199,7 @@ class Harness:
 
     def fresh(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.kept = set()
         self.log = self.home / "log"
         shutil.rmtree(self.log, ignore_errors=True)
         self.log.mkdir()
@@ -218,10 +221,12 @@ class Harness:
         if not killed and status:
             self.problems.append(f"a process failed:\n{(self.log / 'output').read_text()[-2000:]}")
         for name, done in finished.items():
-            again = set(noted(self.log / name)[before[name] :]) & done
+            again = set(noted(self.log / name)[before[name] :]) & (done | (self.kept if name == "pairs" else set()))
             self.repeated += len(again)
             if again:
                 self.problems.append(f"{len(again)} {name} that were finished were made again")
+        *over, last = " ".join(noted(self.log / "pairs")[before["pairs"] :]).split(CALL)
+        self.kept |= set(" ".join(over if killed else [*over, last]).split())
         self.whole()
         return killed
 
@@ -319,6 +324,8 @@ class Harness:
             place = self.random.randrange(len(content))
             newest.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
         self.damages += 1
+        if newest.name.startswith("judgements.sqlite"):
+            self.kept = set()  # what was kept is not any more
         return f"{newest.relative_to(self.folder)} {how}"
 
     def finish(self) -> None:
