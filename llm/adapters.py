@@ -2,67 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import math
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby, zip_longest
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-import torch
-from tqdm import tqdm
+import numpy as np
 
 from ..games import Policy, Step
-from . import regression
-from .batches import Group, MicroBatch, micro_batches
-from .fit import Fit, drift, fit, measure, outlook, warning
-from .folder import RunFolder, read_shard, write_lines, write_shard
+from .division import SHARD, Division, divided
+from .folder import write_shard
+from .journal import RunFolder, Stage
 from .memory import quiet
-from .model import WEIGHTS, LanguageModel
-from .oracles import PreferenceOracle, preference_matrices
+from .model import LanguageModel
+from .oracles import Cache, PreferenceOracle, preference_matrices
 from .oracles.network import NetworkOracle
+from .policies import Adapter, Settings
+from .progress import Progress, Stopped
 from .prompts import Prompt
-from .sampling import Response, Sampling, Source, seed_of
+from .sampling import Sampling, seed_of
+from .stored import Chosen, Stored, versus
+from .training import Training, settle, write_adapter
 
-Stage = Literal["sample", "judge", "train"]
 Heard = TypeVar("Heard")
-SHARD = 64  # prompts in one file
-
-
-class StageDone(Exception):
-    """Raised when the executor was asked to go no further than a stage, and that stage is finished."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the executor needs besides the models; see ``SelfPlay`` for the meaning."""
-
-    responses: int = 5
-    sampling: Source = field(default_factory=Sampling)
-    fit: Fit = field(default_factory=Fit)
-    self_comparison: bool = False
-    prompts_per_iteration: int | None = None
-    seed: int = 0
-    label: Callable[[str], str | None] | None = None
-
-    def __post_init__(self) -> None:
-        if self.responses < 2:
-            raise ValueError(
-                f"each prompt needs at least 2 responses to be compared with each other, got {self.responses}"
-            )
-        if self.prompts_per_iteration is not None and self.prompts_per_iteration < 1:
-            raise ValueError(f"prompts_per_iteration must be at least 1, got {self.prompts_per_iteration}")
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """What a policy handle holds here: a name, unique in the run, and the folder of the adapter."""
-
-    label: str
-    folder: Path
+Shards = list[tuple[int, list[list[int]]]]  # their numbers and batches
+JUDGED = 16  # prompts whose pairs a network judges together
 
 
 class Adapters:
@@ -79,8 +48,10 @@ class Adapters:
     Args:
         folder: the run folder.
         prompts: all prompts of the run.
+        lengths: how long each is, in tokens: like lengths are sampled together.
         settings: sizes and seeds.
         model, oracle: called when the model or the oracle is first needed, so that a stage loads only its own.
+        progress: shows how far the run is, and knows whether it is to stop.
         until: the stage of the first unfinished Step after which to stop (None: go on).
         cache: the file of judgements; None: one in the run folder.
     """
@@ -89,49 +60,53 @@ class Adapters:
         self,
         folder: RunFolder,
         prompts: Sequence[Prompt],
+        lengths: Sequence[int],
         settings: Settings,
         model: Callable[[], LanguageModel],
         oracle: Callable[[], PreferenceOracle],
+        progress: Progress,
         until: Stage | None = None,
         cache: str | Path | None = None,
-        progress: bool = True,
     ):
-        self.silent = None if progress else True  # tqdm's word for: where there is a terminal
-        self.folder, self.prompts, self.settings = folder, list(prompts), settings
-        self.until = until
+        self.folder, self.prompts, self.lengths, self.settings = folder, list(prompts), lengths, settings
+        self.progress, self.until = progress, until
         self.model, self.oracle = lambda: self._heard(model()), lambda: self._heard(oracle())
         self.cache = folder / "judgements.sqlite" if cache is None else Path(cache)
         self.reference = Adapter("start", folder / "start" / "adapter")
+        self.stored = Stored(prompts)
         self.stopped: str | None = None  # set after the training that was asked for
-        self.phase = "start"
         self._listened: list[LanguageModel | NetworkOracle] = []
         self.done = 0  # iterates made
         self.half = 0  # half steps since
-        self.drawn: dict[tuple[str, tuple[int, ...]], Path] = {}  # where a policy's responses to some prompts are
-        self.judged: dict[tuple[str, str, tuple[int, ...]], Path] = {}
 
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
-        if not self.reference.folder.is_dir():
-            self.model().start(self.reference.folder, adapter)
+        if not self.folder.sealed(self.reference.folder):
+            write_adapter(self.reference.folder, lambda folder: self.model().start(folder, adapter))
         return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:
         name = f"iteration-{self.done + 1:02d}" + ("" if step.last else f"-half-{self.half + 1}")
         stage = self.folder / name
         chosen = self._portion(self.done)
-        finished = (stage / "adapter" / WEIGHTS).exists()
+        finished = self.folder.sealed(stage / "adapter")
         opponents = [member.value for member in (step.opponent or step.anchor).members()]
         for opponent in opponents:
             self._draw(stage, opponent, chosen, skip=finished)
         if self.until == "sample" and not finished:
-            raise StageDone(f"{name}: the responses are sampled")
+            raise Stopped(f"{name}: the responses are sampled")
         for a, b in itertools.combinations_with_replacement(opponents, 2):
             self._judge(stage, a, b, chosen, skip=finished)
         if self.until == "judge" and not finished:
-            raise StageDone(f"{name}: the responses are judged")
-        if not finished:
-            self._train(stage, step, opponents, chosen)
+            raise Stopped(f"{name}: the responses are judged")
+        if finished:
+            settle(stage)
+        else:
+            self._alone(self.model())
+            Training(
+                self.folder, self.prompts, self.settings, self.progress, self.stored, self.model(), stage, step,
+                opponents, chosen, self.reference,
+            ).run()  # fmt: skip
         self.done, self.half = (self.done + 1, 0) if step.last else (self.done, self.half + 1)
         if self.until == "train" and not finished:
             self.stopped = f"{name}: the adapter is trained"
@@ -140,23 +115,22 @@ class Adapters:
     def _heard(self, part: Heard) -> Heard:
         """The model or the oracle, where it runs out of memory telling the journal."""
         if isinstance(part, LanguageModel | NetworkOracle) and not any(part is own for own in self._listened):
-            part.tell = self._tell
+            part.tell = self.progress.tell
             self._listened.append(part)
         return part
+
+    def _alone(self, part: Any) -> None:
+        """Policy and oracle are on the device by turns, where both are networks."""
+        for other in self._listened if part in self._listened else []:
+            if other is not part:
+                other.rest()
 
     def leave(self) -> None:
         """Stop listening: model and oracle may be used for something else now."""
         for part in self._listened:
             part.tell = quiet
 
-    def _tell(self, event: dict[str, Any]) -> None:
-        try:
-            self.folder.journal({"at": self.phase, **event})
-        except OSError as error:  # the run is worth more than the line
-            tqdm.write(f"the journal cannot be written: {error}")
-        tqdm.write(f"{self.phase}: out of memory with {event['at_once']} at once; the half is tried")
-
-    def _portion(self, iteration: int) -> tuple[int, ...]:
+    def _portion(self, iteration: int) -> Chosen:
         """The prompts of an iteration: all, or the next ones of an order that is shuffled for each pass."""
         n, size = len(self.prompts), self.settings.prompts_per_iteration
         if size is None or size >= n:
@@ -170,245 +144,152 @@ class Adapters:
             chosen += order[offset : offset + size - len(chosen)]
         return tuple(sorted(set(chosen)))
 
-    def _shards(
-        self, stage: Path, kind: str, name: str, chosen: tuple[int, ...], what: str
-    ) -> Iterator[tuple[Path, range]]:
-        """The files that are still to be written, each with the places of its prompts; under a progress bar."""
-        parts = [range(i, min(i + SHARD, len(chosen))) for i in range(0, len(chosen), SHARD)]
-        files = [(stage / kind / f"{name}.{i:05d}.parquet", part) for i, part in enumerate(parts)]
-        missing = [(file, part) for file, part in files if not file.exists()]
-        if not missing:
-            return
-        self.phase = f"{stage.name}: {what}"
-        with tqdm(total=len(chosen), desc=f"{stage.name}: {what}", unit="prompt", disable=self.silent) as bar:
-            bar.update(len(chosen) - sum(len(part) for _, part in missing))
-            for file, part in missing:
-                yield file, part
-                bar.update(len(part))
+    def _division(self, stage: Path, chosen: Chosen) -> Division:
+        source, count = self.settings.sampling, self.settings.responses
+        at_once = max(1, source.batch // count) if isinstance(source, Sampling) else SHARD
+        return divided(self.folder, stage, chosen, self.lengths, at_once)
 
-    def _draw(self, stage: Path, policy: Adapter, chosen: tuple[int, ...], skip: bool) -> None:
-        if (policy.label, chosen) in self.drawn:
-            return
-        self.drawn[policy.label, chosen] = stage / "responses" / policy.label
+    def _missing(self, division: Division, folder: Path, name: str) -> Shards:
+        """The shards that are still to be written."""
+        return [(k, shard) for k, shard in enumerate(division) if self.folder.shard(folder, name, k) is None]
+
+    def _over(
+        self, stage: Path, phase: str, name: str, division: Division, missing: Shards
+    ) -> Iterator[tuple[int, list[list[int]]]]:
+        """The missing shards, one after another under a progress bar; the run may stop before each."""
+        total = sum(len(batch) for shard in division for batch in shard)
+        done = total - sum(len(batch) for _, shard in missing for batch in shard)
+        with self.progress.over(stage.name, phase, name, total, done) as tick:
+            for number, shard in missing:
+                self.progress.check()
+                yield number, shard
+                tick(sum(map(len, shard)))
+
+    def _draw(self, stage: Path, policy: Adapter, chosen: Chosen, skip: bool) -> None:
+        """Have a policy's responses to the chosen prompts: drawn for the first step that needs them."""
+        stage = self.stored.drawn.setdefault((policy.label, chosen), stage)
         if skip:
             return
-        count, seed = self.settings.responses, self.settings.seed
-        for file, part in self._shards(stage, "responses", policy.label, chosen, f"sampling {policy.label}"):
-            model = self.model()
-            prompts = [self.prompts[chosen[i]] for i in part]
-            ids = [model.encode(prompt) for prompt in prompts]
-            seeds = [[seed_of(seed, stage.name, policy.label, p.id, k) for k in range(count)] for p in prompts]
-            with model.acting(policy.folder):
-                answers = self.settings.sampling.draw(model, ids, seeds)
-            write_shard(
-                file,
-                [
+        division = self._division(stage, chosen)
+        missing = self._missing(division, stage / "responses", policy.label)
+        if not missing:
+            return
+        source, model = self.settings.sampling, self.model()
+        self._alone(model)
+        if isinstance(source, Sampling):  # the division says which prompts make a batch
+            source = dataclasses.replace(source, batch=self.settings.responses * SHARD)
+        for number, shard in self._over(stage, "sampling", policy.label, division, missing):
+            rows: list[dict[str, Any]] = []
+            for batch in shard:
+                prompts = [self.prompts[i] for i in batch]
+                ids = [model.encode(prompt) for prompt in prompts]
+                key = (self.settings.seed, stage.name, policy.label)
+                seeds = [[seed_of(*key, p.id, k) for k in range(self.settings.responses)] for p in prompts]
+                with model.acting(policy.folder):
+                    answers = source.draw(model, ids, seeds)
+                rows += [
                     {"prompt": prompt.id, "policy": policy.label, "response": k, "seed": s,
                      "weight": answer.weight, "prompt_ids": prompt_ids, "ids": answer.ids,
                      "finished": answer.finished, "text": answer.text}
                     for prompt, prompt_ids, row, own in zip(prompts, ids, answers, seeds, strict=True)
                     for k, (answer, s) in enumerate(zip_longest(row, own[: len(row)]))
-                ],
-            )  # fmt: skip
+                ]  # fmt: skip
+            write_shard(stage / "responses", policy.label, number, rows)
 
-    def responses(self, policy: Adapter, chosen: tuple[int, ...]) -> tuple[list[list[int]], list[list[Response]]]:
-        """The stored prompt ids and responses of a policy, for each chosen prompt."""
-        base = self.drawn[policy.label, chosen]
-        rows = [row for file in sorted(base.parent.glob(f"{base.name}.*.parquet")) for row in read_shard(file)]
-        grouped = [list(group) for _, group in groupby(rows, key=lambda row: row["prompt"])]
-        answers = [[Response(r["ids"], r["finished"], r["text"], r["weight"]) for r in group] for group in grouped]
-        return [group[0]["prompt_ids"] for group in grouped], answers
-
-    def _judge(self, stage: Path, a: Adapter, b: Adapter, chosen: tuple[int, ...], skip: bool) -> None:
-        if (a.label, b.label, chosen) in self.judged or (b.label, a.label, chosen) in self.judged:
-            return
-        name = a.label if a == b else f"{a.label}~{b.label}"
-        self.judged[a.label, b.label, chosen] = stage / "judgements" / name
+    def _judge(self, stage: Path, a: Adapter, b: Adapter, chosen: Chosen, skip: bool) -> None:
+        """Have the tables of a's responses against b's: judged for the first step that needs them."""
+        known = (b.label, a.label, chosen) in self.stored.judged
+        a, b = (b, a) if known else (a, b)
+        stage = self.stored.judged.setdefault((a.label, b.label, chosen), stage)
         if skip:
             return
-        first: list[list[Response]] = []
-        for file, part in self._shards(stage, "judgements", name, chosen, f"judging {name}"):
-            if not first:
-                first = self.responses(a, chosen)[1]
-                second = first if a == b else self.responses(b, chosen)[1]
-            prompts, oracle = [self.prompts[chosen[i]] for i in part], self.oracle()
-            results = preference_matrices(
-                oracle,
-                [prompt.text for prompt in prompts],
-                [[answer.text for answer in first[i]] for i in part],
-                None if a == b else [[answer.text for answer in second[i]] for i in part],
-                cache=None if oracle.cache_key() is None else self.cache,
-            )
-            write_shard(
-                file,
-                [
-                    {"prompt": prompt.id, "rows": a.label, "columns": b.label, "P": result.P.tolist(),
-                     "logits": result.logits.tolist(), **{k: float(v) for k, v in result.meta.items()}}
-                    for prompt, result in zip(prompts, results, strict=True)
-                ],
-            )  # fmt: skip
-
-    def tables(self, a: Adapter, b: Adapter, chosen: tuple[int, ...]) -> torch.Tensor:
-        """The stored win probabilities of a's responses against b's, [prompts, K, K]."""
-        swap = (a.label, b.label, chosen) not in self.judged
-        base = self.judged[(b.label, a.label, chosen) if swap else (a.label, b.label, chosen)]
-        files = sorted(base.parent.glob(f"{base.name}.*.parquet"))
-        P = torch.tensor([row["P"] for file in files for row in read_shard(file)], dtype=torch.float64)
-        return 1 - P.mT if swap else P
-
-    def _gains(
-        self, step: Step, sets: dict[Adapter, list[list[Response]]], chosen: tuple[int, ...]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """sum_j c_j P(y beats rho_j) for the responses of all sets, and their weights in the union, [prompts, R]."""
-        weights = {
-            p: torch.tensor([[a.weight for a in row] for row in answers]).double() for p, answers in sets.items()
-        }
-        total: list[torch.Tensor] = []
-        for row in sets:
-            gain = torch.zeros_like(weights[row])
-            for member, weight in step.opponent.members().items() if step.opponent is not None else ():
-                itself = None
-                if not (self.settings.self_comparison or self.settings.sampling.enumerates):
-                    count = gain.shape[1]
-                    itself = torch.arange(count) if member.value == row else torch.full((count,), -1)
-                P = self.tables(row, member.value, chosen)
-                gain += weight * regression.win_rates(P, weights[member.value], itself)
-            total.append(gain)
-        return torch.cat(total, 1), torch.cat(list(weights.values()), 1) / len(sets)
-
-    def _train(self, stage: Path, step: Step, opponents: Sequence[Adapter], chosen: tuple[int, ...]) -> None:
-        model, settings = self.model(), self.settings.fit
-        stored = {opponent: self.responses(opponent, chosen) for opponent in opponents}
-        sets = {opponent: answers for opponent, (_, answers) in stored.items()}
-        prompt_ids = stored[opponents[0]][0]
-        gains, weights = self._gains(step, sets, chosen)
-        weights = regression.select(gains, weights, settings.selection)
-        groups = []
-        for i, number in enumerate(chosen):
-            union = [(answer.ids, policy.label) for policy, answers in sets.items() for answer in answers[i]]
-            # Only the pair passes through the network where only the pair is fitted; else all, in one shape.
-            kept = list(range(len(union))) if settings.selection == "all" else weights[i].nonzero().flatten().tolist()
-            if weights[i].sum() > 0:
-                ids, samplers = [union[k][0] for k in kept], [union[k][1] for k in kept]
-                groups.append(
-                    (
-                        number,
-                        Group(self.prompts[number].id, prompt_ids[i], ids, samplers, gains[i][kept], weights[i][kept]),
+        name = versus(a.label, b.label)
+        division = self._division(self.stored.drawn[a.label, chosen], chosen)
+        missing = self._missing(division, stage / "judgements", name)
+        if not missing:
+            return
+        oracle = self.oracle()
+        self._alone(oracle)
+        with self._cache(oracle) as cache:
+            for number, shard in self._over(stage, "judging", name, division, missing):
+                first = self.stored.texts(a.label, chosen, number)
+                second = first if a == b else self.stored.texts(b.label, chosen, number)
+                rows = []
+                for part in _together(list(itertools.chain(*shard)), oracle):
+                    results = preference_matrices(
+                        oracle,
+                        [self.prompts[i].text for i in part],
+                        [first[i] for i in part],
+                        None if a == b else [second[i] for i in part],
+                        cache=cache,
                     )
-                )
-        if not groups:
-            raise ValueError(
-                f"{stage.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
-            )
-        held = set(self._held_out([number for number, _ in groups], settings.held_out))
-        training = micro_batches([g for number, g in groups if number not in held], settings.tokens, settings.batch)
-        testing = micro_batches([g for number, g in groups if number in held], settings.tokens, settings.batch)
-        self.phase = f"{stage.name}: scoring"
-        self._score(stage, step, opponents, training + testing)
-        self.phase = f"{stage.name}: training"
-        heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0]
-        known = outlook(training, step.size, settings)
-        if not self.silent:
-            tqdm.write(
-                f"{stage.name}: loss before training {known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the "
-                "paper's units)"
-            )
-        told = warning(known["target_rms"], step.size)
-        if told:
-            tqdm.write(f"{stage.name}: {told}")
-        total = settings.epochs * sum(len(batch.groups) for batch in training)
-        with (
-            tqdm(total=total, desc=f"{stage.name}: training", unit="prompt", disable=self.silent) as bar,
-            model.training(heaviest.value.folder) as parameters,
-        ):
-            before = [parameter.detach().cpu().clone() for parameter in parameters]
-            seed = seed_of(self.settings.seed, stage.name, "fit")
-            records = fit(
-                model.network, parameters, training, step.size, settings, model.pad_id, seed, bar.update, model.tell
-            )
-            moved = sum(int((a != b.detach().cpu()).sum()) for a, b in zip(before, parameters, strict=True))
-            start = heaviest.value.label
+                    if isinstance(cache, _Whole):
+                        cache.write()
+                    rows += [
+                        {"prompt": self.prompts[i].id, "rows": a.label, "columns": b.label, "P": result.P.tolist(),
+                         "logits": result.logits.tolist(), **_meta(result.meta)}
+                        for i, result in zip(part, results, strict=True)
+                    ]  # fmt: skip
+                write_shard(stage / "judgements", name, number, rows)
 
-            def measured(batches: Sequence[MicroBatch]) -> dict[str, float]:
-                return measure(model.network, batches, step.size, settings, model.pad_id, start, model.tell)
-
-            summary = {
-                "iteration": stage.name,
-                "size": step.size,
-                "anchor": {member.name: weight for member, weight in step.anchor.members().items()},
-                "opponent": {m.name: w for m, w in step.opponent.members().items()} if step.opponent else {},
-                "prompts": len(chosen),
-                "prompts_without_pair": len(chosen) - len(groups),
-                "at_start": known,
-                "warning": told,
-                "kl_to_reference": drift(training, start),
-                "train": measured(training),
-                "held_out": measured(testing),
-                "moved": moved / sum(parameter.numel() for parameter in parameters),
-                "response_tokens": _mean([len(a.ids) for answers in sets.values() for row in answers for a in row]),
-                "labels": self._labels(sets[opponents[0]]),
-                "finished": _mean([a.finished for answers in sets.values() for row in answers for a in row]),
-            }
-        write_lines(stage / "metrics.jsonl", [*({"step": i, **r} for i, r in enumerate(records, 1)), summary])
-        model.save(stage / "adapter")
-
-    def _labels(self, answers: list[list[Response]]) -> dict[str, float] | None:
-        """The share of each label among the responses, "none" for those that have none."""
-        if self.settings.label is None:
-            return None
-        found = Counter(self.settings.label(answer.text) or "none" for row in answers for answer in row)
-        return {name: count / found.total() for name, count in sorted(found.items())}
-
-    def _held_out(self, numbers: Sequence[int], share: float) -> list[int]:
-        order = sorted(numbers, key=lambda i: seed_of(self.settings.seed, "held out", self.prompts[i].id))
-        return order[: min(round(share * len(order)), len(order) - 1)]
-
-    def _score(self, stage: Path, step: Step, samplers: Sequence[Adapter], batches: Sequence[MicroBatch]) -> None:
-        """The anchor's and the samplers' log-probabilities, each micro-batch in the composition of the fit."""
-        model, baseline = self.model(), self.settings.fit.baseline
-        file = stage / "targets" / "anchor.parquet"
-        if file.exists():
-            rows = read_shard(file)
-            if [[group.name for group in batch.groups] for batch in batches] == [row["prompts"] for row in rows]:
-                for batch, row in zip(batches, rows, strict=True):
-                    for name in ("anchor", "sampler", "start", "reference"):
-                        setattr(batch, name, torch.tensor(row[name], dtype=torch.float32))
-                return
-        anchor = {member.value: weight for member, weight in step.anchor.members().items()}
-        start, reference = max(anchor, key=lambda member: anchor[member]), self.reference
-        needed = dict.fromkeys([*anchor, *samplers, reference])
-        total = len(needed) * len(batches)
-        with tqdm(total=total, desc=f"{stage.name}: scoring", unit="batch", disable=self.silent) as bar:
-            for batch in batches:
-                batch.anchor = torch.zeros_like(batch.weights)
-                batch.sampler = torch.full_like(batch.weights, -torch.inf)
-            for policy in needed:
-                with model.acting(policy.folder) as network:
-                    for batch in batches:
-                        scored = batch.logprobs(network, model.pad_id, model.tell)
-                        batch.anchor = scored * anchor.get(policy, 0.0) + batch.anchor  # type: ignore[operator]
-                        if policy in samplers:
-                            # The mean density of all samplers: far steadier than each response's own.
-                            share = scored - math.log(len(samplers))
-                            batch.sampler = torch.logaddexp(share, batch.sampler)  # type: ignore[arg-type]
-                        batch.start = scored if policy == start else batch.start
-                        batch.reference = scored if policy == reference else batch.reference
-                        bar.update(1)
-        write_shard(
-            file,
-            [
-                {"prompts": [group.name for group in batch.groups], "anchor": _rows(batch.anchor),
-                 "sampler": _rows(batch.sampler), "start": _rows(batch.start),
-                 "reference": _rows(batch.reference), "gains": _rows(batch.gains), "weights": _rows(batch.weights),
-                 "targets": _rows(batch.targets(step.size, baseline))}
-                for batch in batches
-            ],
-        )  # fmt: skip
+    @contextmanager
+    def _cache(self, oracle: PreferenceOracle) -> Iterator[Cache | None]:
+        """Where judgements are kept; one of the run's own that is damaged is set aside."""
+        if oracle.cache_key() is None:
+            yield None
+            return
+        own = self.cache.parent == self.folder.path and self.cache.exists()
+        kind = _Whole if isinstance(oracle, NetworkOracle) else Cache
+        try:
+            if own and not _readable(self.cache):
+                for file in sorted(self.cache.parent.glob(f"{self.cache.name}*")):  # its write-ahead log too
+                    self.folder.set_aside(file, f"{file} is damaged: what it held is judged again where it is needed")
+            with kind(self.cache) as cache:
+                yield cache
+        except sqlite3.Error as error:
+            raise OSError(
+                f"judgements cannot be kept in {self.cache} ({error}); make room there or repair it, and the same "
+                "command continues"
+            ) from error
 
 
-def _rows(tensor: torch.Tensor | None) -> list[list[float]]:
-    return [] if tensor is None else tensor.tolist()
+class _Whole(Cache):
+    """A cache that keeps what a call found all together or not at all.
+
+    What a network says depends in its last bits on what else is in the batch: were a part of a call's pairs kept, the
+    others would make other batches after a kill.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self._found: dict[bytes, np.ndarray] = {}
+
+    def put(self, logits: Mapping[bytes, np.ndarray]) -> None:
+        self._found.update(logits)
+
+    def write(self) -> None:
+        super().put(self._found)
+        self._found = {}
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / max(len(values), 1)
+def _meta(meta: Mapping[str, Any]) -> dict[str, float]:
+    """What is told of a table, but for how much of it was cached: a run that was killed had more."""
+    return {key: float(value) for key, value in meta.items() if key not in ("calls", "cached")}
+
+
+def _together(shard: list[int], oracle: PreferenceOracle) -> list[list[int]]:
+    """The prompts that are judged in one call: few for a network, whose calls are kept whole."""
+    size = JUDGED if isinstance(oracle, NetworkOracle) else len(shard)
+    return [shard[k : k + size] for k in range(0, len(shard), size)]
+
+
+def _readable(file: Path) -> bool:
+    """Whether an SQLite file is whole."""
+    try:
+        connection = sqlite3.connect(file)
+        try:
+            return connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError:
+        return False

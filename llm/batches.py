@@ -21,7 +21,7 @@ class Group:
 
     name: str
     prompt: Sequence[int]
-    responses: list[list[int]]
+    responses: Sequence[Sequence[int]]
     samplers: list[str]
     gains: Tensor
     weights: Tensor

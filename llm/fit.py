@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import bitsandbytes
@@ -14,6 +15,7 @@ from transformers import get_scheduler
 
 from . import regression
 from .batches import MicroBatch, on
+from .checkpoints import Checkpoints, State
 from .memory import Tell, quiet
 from .regression import Baseline, Selection
 
@@ -49,6 +51,7 @@ class Fit:
         tokens: padded tokens in one forward pass; a single longer response passes alone.
         max_grad_norm: the gradient is scaled down to this norm.
         held_out: the share of prompts kept from training, on which the fit is measured.
+        checkpoint_seconds: a training that is killed loses at most so much; 0: one optimiser step.
     """
 
     selection: Selection = "all"
@@ -62,6 +65,7 @@ class Fit:
     tokens: int = 4096
     max_grad_norm: float = 1.0
     held_out: float = 0.1
+    checkpoint_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         regression.check("selection", self.selection, Selection)
@@ -77,10 +81,13 @@ class Fit:
             raise ValueError(f"learning_rate must be a finite number, got {self.learning_rate}")
         if self.optimiser == "lbfgs" and math.isfinite(self.max_grad_norm):
             raise ValueError("lbfgs searches along lines and needs the gradient as it is: set max_grad_norm to inf")
+        if not self.checkpoint_seconds >= 0:
+            raise ValueError(f"checkpoint_seconds must be at least 0, got {self.checkpoint_seconds}")
         if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
             raise ValueError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
 
 
+HALF_SCALE = 2.0**16  # of the loss in float16
 FAR = 20.0  # nats rms: a target this far away is not met by any fit
 
 
@@ -141,8 +148,11 @@ def fit(
     settings: Fit,
     pad_id: int,
     seed: int,
-    progress: Callable[[int], Any] = lambda done: None,
+    progress: Callable[[int, bool], Any] = lambda done, before: None,
     tell: Tell = quiet,
+    checkpoints: Checkpoints | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    half: bool = False,
 ) -> list[dict[str, float]]:
     """Train ``weights`` so that the log-ratio to the anchor meets its target; returns a record of every step.
 
@@ -150,8 +160,12 @@ def fit(
         network: in the mode in which it is trained, with the adapter active.
         batches: with their ``anchor`` log-probabilities filled in.
         size: the Step's size.
-        progress: is told the number of prompts done.
+        progress: is told a number of prompts done, and whether they were done before a restart.
         tell: is told where memory ran out.
+        checkpoints: where to go on from, and where to keep what it takes to go on.
+        stop: asked after each optimiser step; where it says so the fit stops there, with fewer records than steps.
+        half: the network computes in float16, whose smallest number is 6e-8: the loss is scaled up for the backward
+            pass, and less where that overflows; a step is then taken again, never left out.
 
     Raises:
         ValueError: the loss is not finite any more.
@@ -161,19 +175,38 @@ def fit(
     optimiser = OPTIMISERS[settings.optimiser](weights, settings.learning_rate)
     scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
     records: list[dict[str, float]] = []
-    for step in steps:
+    name = _name(batches, size, settings, seed)
+    held = checkpoints.load(name) if checkpoints is not None else None
+    if held is not None:
+        with torch.no_grad():
+            for weight, value in zip(weights, held.weights, strict=True):
+                weight.copy_(value)
+        optimiser.load_state_dict(held.optimiser)
+        scheduler.load_state_dict(held.scheduler)
+        records = held.records
+        for batch, own in zip(batches, held.parts, strict=True):
+            batch.parts = own
+        progress(sum(len(batch.groups) for step in steps[: len(records)] for batch in step), True)
+    scale = (records[-1]["loss_scale"] if records else HALF_SCALE) if half else 1.0
+    for step in steps[len(records) :]:
         prompts = sum(len(batch.groups) for batch in step)
         evaluated: list[tuple[float, float]] = []
 
         def closure(step: list[MicroBatch] = step, prompts: int = prompts, seen: list[Any] = evaluated) -> float:
+            nonlocal scale
             while True:
                 optimiser.zero_grad(set_to_none=True)
                 try:
-                    total = sum(b.descend(network, pad_id, size, settings.baseline, 1 / prompts, tell) for b in step)
-                    norm = float(torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm))
-                    break
+                    each = scale / prompts
+                    total = sum(b.descend(network, pad_id, size, settings.baseline, each, tell) for b in step) / scale
                 except torch.OutOfMemoryError:
                     continue  # the pass that did not fit is halved; the gradient so far is of no use
+                for weight in weights if scale != 1.0 else ():
+                    weight.grad = None if weight.grad is None else weight.grad.div_(scale)
+                norm = float(torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm))
+                if math.isfinite(norm) or scale == 1.0 or not math.isfinite(total):
+                    break
+                scale = max(1.0, scale / 4)  # the gradient overflowed on its way through float16
             seen.append((total, norm))
             return total
 
@@ -186,9 +219,26 @@ def fit(
                 f"{evaluated[0][0]}; take a learning_rate below {settings.learning_rate:g}, or a solver's step that is "
                 "smaller"
             )
-        records.append({"loss": evaluated[0][0], "gradient_norm": evaluated[0][1], "learning_rate": rate})
-        progress(prompts)
+        record = {"loss": evaluated[0][0], "gradient_norm": evaluated[0][1], "learning_rate": rate}
+        records.append({**record, "loss_scale": scale} if half else record)
+        progress(prompts, False)
+        stopping = stop()
+        # the last one, so that what is measured afterwards can be measured again
+        if checkpoints is not None and (stopping or checkpoints.due or len(records) == len(steps)):
+            parts = [batch.parts for batch in batches]
+            state = State(list(weights), optimiser.state_dict(), scheduler.state_dict(), parts, records)
+            checkpoints.save(name, state, len(steps))
+        if stopping:
+            break
     return records
+
+
+def _name(batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int) -> str:
+    """Names a fit: another one's checkpoint is of no use to it."""
+    targets = [batch.targets(size, settings.baseline).tolist() for batch in batches]
+    groups = [[group.name for group in batch.groups] for batch in batches]
+    plain = replace(settings, checkpoint_seconds=0.0)
+    return hashlib.sha256(repr((groups, targets, size, plain, seed)).encode()).hexdigest()
 
 
 def measure(
@@ -199,6 +249,7 @@ def measure(
     pad_id: int,
     start: str,
     tell: Tell = quiet,
+    progress: Callable[[int], Any] = lambda done: None,
 ) -> dict[str, float]:
     """What the fit achieved on some micro-batches: see ``regression.achieved``; and ``kl``, an estimate in nats of
     KL(start || new) from the responses that ``start`` sampled, the policy that the fit started from."""
@@ -206,6 +257,7 @@ def measure(
     moved, mass = 0.0, 0.0
     for batch in batches:
         now = batch.logprobs(network, pad_id, tell)
+        progress(len(batch.groups))
         own = batch.weights * batch.sampled_by(start)
         moved += float((own * (on(batch.start, own) - now)).sum())
         mass += float(own.sum())

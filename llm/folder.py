@@ -1,47 +1,149 @@
-"""The run folder: everything on disk appears whole or not at all."""
+"""Files and folders that appear whole or not at all, and that tell when they were damaged."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-RUN, EVENTS = "run.json", "events.jsonl"
+SUMS = "SHA256SUMS"  # of a sealed folder, as `sha256sum --check` reads it
+UNFINISHED, REPLACED = ".unfinished", ".replaced"
+LEFT = re.compile(rf"\.(.+)\.\d+(\{UNFINISHED}|\{REPLACED})")  # what a process that died may have left
+
+
+class Damaged(ValueError):
+    """What lies on disk is not what was written there."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``path`` only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        yield unfinished
-        with unfinished.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """A path to write to, which takes the place of ``path`` only when the block ends without an error.
+
+    Raises:
+        OSError: the disk is full or cannot be written; what was at ``path`` is still there.
+    """
+    with room(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = _beside(path, UNFINISHED)
+        try:
+            yield unfinished
+            _sync(unfinished)
+            unfinished.replace(path)
+            _sync(path.parent)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the place of ``path`` only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+    """A folder to write into, which takes the place of ``path`` only when the block ends without an error.
+
+    No system call swaps two folders everywhere: the old one is moved away first, and ``tidy`` moves it back if the
+    process died before the new one had its place.
+    """
+    with room(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tidy(path.parent, path.name)
+        unfinished, replaced = _beside(path, UNFINISHED), _beside(path, REPLACED)
+        unfinished.mkdir()
+        try:
+            yield unfinished
+            for inside in (*unfinished.rglob("*"), unfinished):
+                _sync(inside)
+            if path.exists():
+                path.rename(replaced)
+            unfinished.rename(path)
+            _sync(path.parent)
+        finally:
+            tidy(path.parent, path.name)
+
+
+def tidy(folder: Path, name: str | None = None) -> None:
+    """Undo what dead processes left half done in a folder: no unfinished files, and what was to be replaced is back.
+
+    Nobody may be writing there now. With ``name`` only what was to become that.
+    """
+    for ending in (REPLACED, UNFINISHED):  # in this order: what comes back may itself be unfinished
+        for entry in list(folder.iterdir()):
+            found = LEFT.fullmatch(entry.name)
+            if found is None or found[2] != ending or (name is not None and found[1] != name):
+                continue
+            if ending == REPLACED and not (folder / found[1]).exists():
+                entry.rename(folder / found[1])
+            elif entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums of a folder's files into it."""
+    lines = [f"{_hash_file(file)}  {file.name}\n" for file in sorted(folder.iterdir()) if file.name != SUMS]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def check_seal(folder: Path) -> None:
+    """Raises ``Damaged`` where a sealed folder's files are not those that were sealed."""
     try:
-        yield unfinished
-        if path.exists():
-            shutil.rmtree(path)
-        unfinished.rename(path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            expected, name = line.split("  ", 1)
+            if _hash_file(folder / name) != expected:
+                raise Damaged(f"{folder / name} was altered or cut")
+    except (FileNotFoundError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, Damaged):
+            raise
+        raise Damaged(f"{folder} is not whole ({error})") from None
+    if not lines:
+        raise Damaged(f"{folder / SUMS} is empty")
+
+
+def write_shard(folder: Path, name: str, number: int, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write rows as Parquet; the file's name has the checksum of its content before the suffix."""
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    stream = arrow.BufferOutputStream()
+    parquet.write_table(arrow.Table.from_pylist(list(rows)), stream)
+    content = stream.getvalue().to_pybytes()
+    file = folder / f"{name}.{number:05d}.{_hash(content)[:16]}.parquet"
+    with whole_file(file) as unfinished:
+        unfinished.write_bytes(content)
+    return file
+
+
+def read_shard(file: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The rows of a shard.
+
+    Raises:
+        Damaged: the content is not what the file's name says.
+    """
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    content = check_shard(file)
+    return parquet.read_table(arrow.BufferReader(content), columns=columns and list(columns)).to_pylist()
+
+
+def check_shard(file: Path) -> bytes:
+    """The content of a shard, held against the checksum in its name."""
+    content = file.read_bytes()
+    if _hash(content)[:16] != file.stem.rsplit(".", 1)[-1]:
+        raise Damaged(f"{file} was altered or cut: its content has not the checksum in its name")
+    return content
+
+
+def shards(folder: Path, name: str, number: int | None = None) -> list[Path]:
+    """The shards of that name in a folder, in order ("*" is any name); of a number: that one."""
+    return sorted(folder.glob(f"{name}.{'?????' if number is None else f'{number:05d}'}.*.parquet"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -53,10 +155,39 @@ def write_json(path: Path, value: Any) -> None:
         )
 
 
+def lines(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Rows as JSONL holds them."""
+    text = "".join(json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    return text.encode(errors="backslashreplace")
+
+
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with whole_file(path) as unfinished:
-        lines = [json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
-        unfinished.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+        unfinished.write_bytes(lines(rows))
+
+
+def append_line(path: Path, row: dict[str, Any]) -> None:
+    """Add a line to a journal; half a line, which a full disk or a kill may leave, is ended first."""
+    with room(path), path.open("ab+") as handle:
+        end = handle.seek(0, os.SEEK_END)
+        handle.seek(max(end - 1, 0))
+        torn = end > 0 and handle.read(1) != b"\n"
+        handle.write(b"\n" * torn + lines([row]))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file that this module wrote; half a line is left out. Empty where there is no file."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):  # not at U+2028
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
 
 
 def finite(value: Any) -> Any:
@@ -68,104 +199,43 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def write_shard(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
-
-    with whole_file(path) as unfinished:
-        parquet.write_table(arrow.Table.from_pylist(list(rows)), unfinished)
+def _hash_file(file: Path) -> str:
+    with file.open("rb") as handle:  # an adapter may be larger than the memory that is left
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def read_shard(path: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet as parquet
-
-    return parquet.read_table(path).to_pylist()
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{ending}")
 
 
-class RunFolder:
-    """One run on disk: ``run.json``, the folder of the start, one folder an iteration.
-
-    ``run.json`` pins the configuration. The same configuration continues the run; another one is refused, and so is
-    a folder that holds something else.
-    """
-
-    # more iterations continue a run; the others are memory
-    FREE = (
-        "iterations", "sampling.batch", "fit.tokens", "placement", "placement.checkpoints", "placement.embeddings",
-        "placement.adapters", "placement.mlp_tokens",
-    )  # fmt: skip
-    OMITTED = ("policy", "oracle", "oracle_content", "prompts")  # what a stage that does not need it may leave out
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-
-    def __truediv__(self, name: str) -> Path:
-        return self.path / name
-
-    def read(self) -> dict[str, Any]:
-        """``run.json``; empty where there is no run yet."""
-        file = self.path / RUN
-        if not file.exists():
-            return {}
-        try:
-            held = json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file} is not valid JSON: {error}") from None
-        if not isinstance(held, dict) or not isinstance(held.get("config"), dict) or "solver" not in held["config"]:
-            raise ValueError(f"{file} is not that of a nashward run; choose another folder")
-        return held
-
-    @property
-    def started(self) -> bool:
-        """Whether anything is there that a change of the configuration would make wrong."""
-        return (self.path / "start").exists() or any(self.path.glob("iteration-*"))
-
-    def check(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The configuration merged with what the folder holds; nothing is written.
-
-        Raises:
-            ValueError: the folder holds another run (the differing settings are named) or something else.
-        """
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file; --out names a folder for the run")
-        held = self.read()
-        if not held:
-            others = [entry.name for entry in self.path.iterdir()] if self.path.exists() else []
-            if others:
-                raise ValueError(f"{self.path} is not empty and holds no run ({others[0]}, ...); choose another folder")
-            return config
-        if not self.started:
-            return config
-        merged = dict(held["config"])
-        before, now = _flat(merged), _flat(json.loads(json.dumps(finite(config))))
-        differing = []
-        for key in [*now, *(key for key in before if key not in now)]:
-            if key in self.FREE or (key in self.OMITTED and None in (before.get(key), now.get(key))):
-                continue
-            if before.get(key) != now.get(key):
-                differing.append(f"{key} {before.get(key)!r} there, {now.get(key)!r} now")
-        if differing:
-            raise ValueError(f"{self.path} holds another run ({'; '.join(differing)}); choose another folder")
-        merged.update({key: value for key, value in config.items() if value is not None or key not in self.OMITTED})
-        return merged
-
-    def journal(self, event: dict[str, Any]) -> None:
-        """Add one line to ``events.jsonl``: what happened on the way that the results do not show."""
-        with (self.path / EVENTS).open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(finite(event), ensure_ascii=False, allow_nan=False) + "\n")
-
-    def write(self, config: dict[str, Any], record: dict[str, Any]) -> None:
-        """Pin the configuration; ``record`` (versions, hardware) is that of the first start."""
-        held = self.read()
-        write_json(self.path / RUN, {**record, **held, "config": config})
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before going on: a rename may else outrun its content."""
+    if path.is_dir() and os.name == "nt":
+        return  # a folder cannot be opened there
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
+@contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Says of a full or read-only disk what to do."""
+    advice = {
+        errno.ENOSPC: "the disk is full: make room, and the same command continues",
+        errno.EDQUOT: "the quota is used up: make room, and the same command continues",
+        errno.EROFS: "the disk is read-only: make it writable, and the same command continues",
+        errno.EACCES: "it may not be written: change its permissions, and the same command continues",
+    }
+    try:
+        yield
+    except OSError as error:
+        elsewhere = error.filename is not None and not str(error.filename).startswith(str(path.parent))
+        if error.errno not in advice or elsewhere or str(path.parent) in (error.strerror or ""):
+            raise
+        raise type(error)(error.errno, f"{path} cannot be written, {advice[error.errno]}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -106,6 +106,7 @@ def plan(
     demand: Demand | None = None,
     *,
     oracle: Shape | None = None,
+    placement: Placement | Mapping[str, Any] | None = None,
     windows: bool = False,
 ) -> Plan:
     """Plan a run of a policy in 4 bits on a card.
@@ -119,6 +120,7 @@ def plan(
         memory: bytes of the card that are free.
         demand: what is asked; None: the defaults.
         oracle: of a checkpoint, from ``oracles.oracle_shape``.
+        placement: the only one to try, or what of it is fixed; None: the usual one, and those that take less.
         windows: keep a distance to where drivers spill into host memory.
 
     Raises:
@@ -134,6 +136,9 @@ def plan(
     most = max(1, demand.tokens // length)
     tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
     usual = Placement(embeddings="device" if tied else "host")
+    fixed = vars(placement) if isinstance(placement, Placement) else dict(placement or {})
+    usual = usual.but(fixed)
+    free = [less for less in LADDER if not less.keys() & fixed.keys()]
     state = OPTIMISERS[demand.optimiser]
 
     def attempt(placement: Placement) -> tuple[Any, int, Footprint, int, Footprint]:
@@ -148,9 +153,9 @@ def plan(
 
         return network, *_largest(trained, most, room), *_largest(drawn, demand.sampling_batch, room)
 
-    for less in LADDER:
-        placement = usual.but(less)
-        network, rows, trained, batch, drawn = _by_shape(config, partial(attempt, placement))
+    for less in free:
+        chosen = usual.but(less)
+        network, rows, trained, batch, drawn = _by_shape(config, partial(attempt, chosen))
         if rows and batch:
             break
     texts = [demand.prompt_tokens] * max(1, rows), [demand.new_tokens] * max(1, rows)
@@ -178,7 +183,7 @@ def plan(
         batch,
         rows * length,
         None if judged is None else judged * row,
-        placement,
+        chosen,
         (_parameters(network), 0 if oracle is None else sum(p.numel() for p in oracle.network.parameters())),
         (passes, row),
         advice,

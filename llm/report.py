@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .folder import RunFolder, read_lines, read_shard, whole_file
+from .folder import read_lines, read_shard, shards, whole_file
+from .journal import PROMPTS, RunFolder
 from .prompts import Prompt
-from .selfplay import PROMPTS, metrics
+from .selfplay import metrics
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
@@ -139,8 +140,8 @@ def samples(folder: Path, count: int = 8) -> str:
     prompts = {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(Path(folder) / PROMPTS)}
     answers = []
     for stage in dict.fromkeys((stages[0], stages[-1])):
-        label = max({file.name.split(".")[0] for file in stage.glob("*.parquet")} - {"start"}, default="start")
-        stored = [row for file in sorted(stage.glob(f"{label}.*.parquet")) for row in read_shard(file)]
+        label = max({file.name.split(".")[0] for file in shards(stage, "*")} - {"start"}, default="start")
+        stored = [row for file in shards(stage, label) for row in read_shard(file)]
         answers.append({row["prompt"]: row["text"] for row in stored if row["response"] == 0})
     if len(answers) == 1:
         only = [(_short(prompts[name]), _short(text)) for name, text in list(answers[0].items())[:count]]

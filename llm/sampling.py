@@ -30,7 +30,7 @@ class Sampling:
     Attributes:
         temperature, top_p: of the sampler.
         max_new_tokens: a response that is longer is cut, and marked as not finished.
-        batch: rows (responses) in one batch.
+        batch: rows (responses) in one batch. A step of a run that has begun keeps the size that it began with.
     """
 
     temperature: float = 1.0
@@ -80,7 +80,7 @@ class Source(Protocol):
     def draw(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
     ) -> list[list[Response]]:
-        """The responses of the active adapter to each prompt's token ids."""
+        """The responses of the active adapter to each prompt's token ids; a run asks for one batch of prompts."""
         ...
 
 

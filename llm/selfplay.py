@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,22 +18,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from ..games import Blend, Policy, Solver, Step, check_solver, drive
-from .adapters import Adapters, Settings, Stage, StageDone
+from .adapters import Adapters
 from .fit import Fit
-from .folder import RunFolder, read_lines, write_json, write_lines
+from .folder import lines, read_lines, whole_file, write_json
+from .journal import PROMPTS, RunFolder, Stage, order
 from .mixture import Mixture
 from .model import LanguageModel, Lora, adapter_config, check_policy, prompt_length
 from .offload import Placement
 from .oracles import Cache, PreferenceOracle, as_oracle, check_source
 from .oracles.checkpoint import is_id
 from .oracles.identity import identity
-from .oracles.load import ACCEPTED
+from .oracles.load import ACCEPTED, oracle_shape
+from .oracles.network import NetworkOracle
+from .plan import Demand, Plan, free_memory, plan
+from .policies import Settings
+from .progress import Interrupted, Progress, Stopped
 from .prompts import Prompts, read_prompts
 from .sampling import Sampling, Source
-
-PROMPTS = "prompts.jsonl"
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Run:
         metrics: one summary an iterate or half step, as in its ``metrics.jsonl``.
         prompts: what was read, kept and dropped; None where a later stage read them from the folder.
         stopped: what the run stopped after, where it was asked to.
+        interrupted: whether it was asked while it played.
     """
 
     folder: Path
@@ -53,6 +60,7 @@ class Run:
     metrics: list[dict[str, Any]]
     prompts: Prompts | None = None
     stopped: str | None = None
+    interrupted: bool = False
 
 
 @dataclass
@@ -81,6 +89,9 @@ class SelfPlay:
         column: the field that holds the prompt, where it is not one of the usual ones.
         chat_template: a Jinja template in place of the tokenizer's.
         quantise: keep the base in 4 bits.
+        quantise_head: its head too, see ``LanguageModel.from_pretrained``.
+        plan: on a GPU find out first, from the configurations alone, which batches and which placement fit, and take
+            these where less was not asked for; refuse what does not fit. See ``nashward.llm.plan``.
         placement: what of the policy lives on the device; None: what costs little time, see ``Placement.default``; a
             mapping: that, but for these of its attributes.
         seed: of everything.
@@ -116,22 +127,51 @@ class SelfPlay:
     column: str | None = None
     chat_template: str | None = None
     quantise: bool = True
+    quantise_head: bool = False
+    plan: bool = True
     placement: Placement | Mapping[str, Any] | None = None
     seed: int = 0
     cache: str | Path | None = None
     label: Callable[[str], str | None] | None = None
+    _tokens: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def run(self, until: Stage | None = None, progress: bool = True) -> Run:
-        """Play. With ``until`` stop after that stage of the first unfinished Step: "sample", "judge" or "train".
+    def run(
+        self,
+        until: Stage | None = None,
+        redo: Stage | None = None,
+        stop: threading.Event | None = None,
+        progress: bool = True,
+    ) -> Run:
+        """Play.
 
-        Without ``progress`` there are no bars, and only warnings are said.
+        Args:
+            until: the stage of the first unfinished Step after which to stop: "sample", "judge" or "train".
+            redo: make the newest Step again from this stage on; what it has is set aside, earlier ones stay. Judgements
+                that are cached are not asked for again.
+            stop: when it is set, from another thread or by a signal, the run stops as soon as it can go on from there:
+                after a shard, or in training after an optimiser step.
+            progress: False: no bars, and nothing is said but warnings.
+
+        Raises:
+            ValueError: what ``check`` finds, or another process is playing in the folder.
+            OSError: the folder cannot be written, or the disk is full; what is there already can be continued.
         """
         home = RunFolder(self.folder)
         prompts = self.check(until)
-        self.write(home, prompts)
+        with home.held():
+            self.write(home, prompts)
+            if redo is not None:
+                home.redo(redo)
+            return self._play(home, prompts, until, stop, progress)
+
+    def _play(
+        self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
+    ) -> Run:
         executor = Adapters(
-            home, prompts.kept, self.settings, lambda: self.model, lambda: self.judge, until, self.cache, progress
-        )
+            home, prompts.kept, [self._tokens.get(prompt.id, len(prompt.text)) for prompt in prompts.kept],
+            self.settings, lambda: self.model, lambda: self.judge, Progress(home, self.iterations, stop), until,
+            self.cache,
+        )  # fmt: skip
         start = executor.start(self.adapter)
         played: list[Blend] = []
         made: list[Policy] = [start]
@@ -143,11 +183,11 @@ class SelfPlay:
                 made.append(policy)
             return executor.stopped is not None
 
-        stopped = None
+        stopped, interrupted = None, False
         try:
             drive(self.solver, start, start, executor.execute, record, self.iterations)
-        except StageDone as stage:
-            stopped = str(stage)
+        except Stopped as stage:
+            stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
             executor.leave()
         stopped = stopped or executor.stopped
@@ -158,14 +198,18 @@ class SelfPlay:
             home / "last.json",
             {"adapter": str(made[-1].value.folder.relative_to(home.path)), "iterates": len(made) - 1},
         )
-        return Run(home.path, made[-1].value.folder, mixture, metrics(home.path), prompts, stopped)
+        return Run(home.path, made[-1].value.folder, mixture, metrics(home.path), prompts, stopped, interrupted)
 
     @property
     def settings(self) -> Settings:
+        sampling, fit, found = self.sampling, self.fit, self.planned
+        if found is not None and isinstance(sampling, Sampling):
+            sampling = dataclasses.replace(sampling, batch=found.sampling_batch)
+            fit = dataclasses.replace(fit, tokens=found.tokens)
         return Settings(
             self.responses,
-            self.sampling,
-            self.fit,
+            sampling,
+            fit,
             self.self_comparison,
             self.prompts_per_iteration,
             self.seed,
@@ -177,7 +221,7 @@ class SelfPlay:
         check_solver(self.solver)
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
-        _ = self.settings  # its own checks
+        _ = Settings(self.responses, prompts_per_iteration=self.prompts_per_iteration)  # its own checks
         if isinstance(self.placement, Mapping):
             Placement().but(self.placement)  # its own checks
 
@@ -207,7 +251,11 @@ class SelfPlay:
             _ = self._source  # its own checks
             if self.cache is not None:
                 Cache.check(self.cache)
-        if home.started and (home / PROMPTS).exists():
+        if until != "judge":
+            _ = self.planned
+        if home.started and self._whole(home):
+            for row in read_lines(home / PROMPTS):
+                self._tokens[row["id"]] = row["tokens"]
             return read_prompts(home / PROMPTS)
         if prompts is None:
             raise ValueError(f"{home.path} holds no prompts yet; give a file or a dataset id")
@@ -215,6 +263,7 @@ class SelfPlay:
             lengths = [prompt_length(tokenizer, prompt) for prompt in prompts.kept]
             prompts.drop([length is not None for length in lengths], "refused by the chat template")
             kept = [length for length in lengths if length is not None]
+            self._tokens = {prompt.id: length for prompt, length in zip(prompts.kept, kept, strict=True)}
             prompts.drop([n <= self.max_prompt_tokens for n in kept], f"longer than {self.max_prompt_tokens} tokens")
         if not prompts.kept:
             raise ValueError(f"no prompt is left: {prompts}")
@@ -261,6 +310,7 @@ class SelfPlay:
             "column": self.column,
             "chat_template": self.chat_template,
             "quantise": self.quantise,
+            "quantise_head": self.quantise_head,
             "placement": dataclasses.asdict(self.placement)
             if isinstance(self.placement, Placement)
             else self.placement and dict(self.placement),
@@ -274,12 +324,35 @@ class SelfPlay:
         return identity(self.oracle if stored else self.judge)
 
     def write(self, home: RunFolder, prompts: Prompts) -> None:
+        """Pin the run: ``run.json``, and the prompts as they are played, of which it has the fingerprint."""
         given = str(self.prompts) if isinstance(self.prompts, str | Path) else "rows"
-        home.write(home.check(self.config(self.read())), {"prompts": given, **environment()})
-        if not home.started:
-            write_lines(
-                home / PROMPTS, [{"messages": list(prompt.messages), "id": prompt.id} for prompt in prompts.kept]
+        rows = [
+            {
+                "messages": list(prompt.messages),
+                "id": prompt.id,
+                "tokens": self._tokens.get(prompt.id, len(prompt.text)),
+            }
+            for prompt in prompts.kept
+        ]
+        content, whole = lines(rows), home.started and self._whole(home)
+        data = {"prompts": len(rows), "sha256": hashlib.sha256(content).hexdigest()}
+        if home.started and not whole and home.read()["data"] != data:
+            raise ValueError(
+                f"{home / PROMPTS} is damaged and the prompts given now make others; restore it, or give the prompts "
+                "that the run began with"
             )
+        home.write(home.check(self.config(self.read())), {"prompts": given, "data": data, **environment()})
+        if whole:
+            return
+        if home.started and (home / PROMPTS).exists():
+            home.set_aside(home / PROMPTS, f"{home / PROMPTS} was altered or cut")
+        with whole_file(home / PROMPTS) as unfinished:
+            unfinished.write_bytes(content)
+
+    def _whole(self, home: RunFolder) -> bool:
+        """Whether the folder's prompts are those that ``run.json`` pins."""
+        file, pinned = home / PROMPTS, home.read().get("data", {})
+        return file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == pinned.get("sha256")
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -293,8 +366,9 @@ class SelfPlay:
             self.adapter,
             lora=self.lora,
             quantise=self.quantise,
+            quantise_head=self.quantise_head,
             chat_template=self.chat_template,
-            placement=self.placement,
+            placement=self.placement if self.planned is None else self.planned.placement,
             seed=self.seed,
         )
 
@@ -303,7 +377,44 @@ class SelfPlay:
         """The oracle, loaded when it is first needed."""
         if self.oracle is None:
             raise ValueError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
-        return as_oracle(self._source)
+        oracle = as_oracle(self._source)
+        if self.planned is not None and self.planned.judging_tokens and isinstance(oracle, NetworkOracle):
+            oracle.token_budget = min(oracle.token_budget, self.planned.judging_tokens)
+        return oracle
+
+    @cached_property
+    def planned(self) -> Plan | None:
+        """What fits on the GPU; None without one, and where nothing can be planned.
+
+        Raises:
+            ValueError: nothing fits.
+        """
+        memory = free_memory()
+        known = isinstance(self.policy, str | Path) and self.quantise and self.fit.optimiser != "lbfgs"
+        if not self.plan or memory is None or not known or not isinstance(self.sampling, Sampling):
+            return None
+        demand = Demand(
+            rank=self.lora.rank if self.adapter is None else adapter_config(self.adapter).r,
+            optimiser=self.fit.optimiser,
+            epochs=self.fit.epochs,
+            responses=self.responses,
+            iterations=self.iterations,
+            prompt_tokens=self.max_prompt_tokens,
+            new_tokens=self.sampling.max_new_tokens,
+            sampling_batch=self.sampling.batch,
+            tokens=self.fit.tokens,
+            quantise_head=self.quantise_head,
+        )
+        try:
+            shape = oracle_shape(self.oracle)
+            windows = os.name == "nt"
+            found = plan(str(self.policy), memory, demand, oracle=shape, placement=self.placement, windows=windows)
+        except ValueError as error:
+            tqdm.write(f"without a plan of the memory: {error}")
+            return None
+        if not found.fits:
+            raise ValueError(f"it does not fit: {'; '.join(found.advice)}; --no-plan tries it all the same")
+        return found
 
     @cached_property
     def _source(self) -> Any:
@@ -324,10 +435,7 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
-    files = sorted(
-        Path(folder).glob("iteration-*/metrics.jsonl"),
-        key=lambda file: (file.parent.name[:12], "half" not in file.parent.name),
-    )
+    files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: order(file.parent))
     return [row for file in files for row in read_lines(file) if "iteration" in row]
 
 

@@ -52,6 +52,10 @@ class Cache:
             self._connection.execute("SELECT key, logit FROM judgement LIMIT 1")
         except sqlite3.DatabaseError as error:
             self._connection.close()
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
+                raise OSError(
+                    f"judgements cannot be kept in {self.path} ({error}); make room, and the same command continues"
+                ) from None
             raise ValueError(f"{self.path} is no cache of judgements ({error}); name another file") from None
 
     @staticmethod

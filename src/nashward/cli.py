@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from nashward import __version__
 
-from . import config_command, configuration, options, oracle_commands, plan_command
+from . import config_command, configuration, options, oracle_commands, plan_command, status_command
 
 INTERNAL, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for bad input (one line on stderr), 130 when interrupted.
+    """Run one command; returns the exit code: 0, 2 for bad input (one line on stderr), 130 or 143 after a signal.
 
     An error of nashward itself is raised, which ends a process with its traceback and the exit code 1.
     """
@@ -153,12 +153,20 @@ def build_parser() -> argparse.ArgumentParser:
     ):  # fmt: skip
         stage = add(name, _stage(until), summary, example)
         options.add_run(stage, models, ("cache",) if until == "judge" else None)
+        if until is None:
+            stage.add_argument(
+                "--from", dest="redo", choices=("sample", "judge", "train"), metavar="STAGE",
+                help="make the newest step again from this stage on (sample, judge or train); what it has is set aside",
+            )  # fmt: skip
 
     config = add(
         "config", config_command.run, "the settings of align as a TOML file, each with where it is from; runs nothing",
         "nashward config --preset sppo-paper --config mine.toml --step 3",
     )  # fmt: skip
     options.add_run(config, ("policy", "oracle"))
+    status_command.add_status(add(
+        "status", status_command.run, "where a run stands and what is left", "nashward status runs/first"
+    ))  # fmt: skip
     planned = add(
         "plan", plan_command.run, "will it fit: the peak memory of each phase on a card, before anything is loaded",
         "nashward plan --policy mistralai/Mistral-7B-Instruct-v0.2 --memory 6GiB",
@@ -266,6 +274,7 @@ def _check_picture(path: Path) -> None:
 def _stage(until: Any) -> Any:
     def run(given: argparse.Namespace) -> int:
         from nashward.llm import report
+        from nashward.llm.interrupt import signals
 
         play = configuration.self_play(configuration.settings(given))
         if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
@@ -273,7 +282,11 @@ def _stage(until: Any) -> Any:
         prompts = play.check(until)
         if not given.quiet:
             print(f"prompts: {prompts}")
-        result = play.run(until, progress=not given.quiet)
+        with signals() as asked:
+            result = play.run(until, getattr(given, "redo", None), asked.event, progress=not given.quiet)
+        if result.interrupted:
+            print(f"nashward: {result.stopped}; the same command continues", file=sys.stderr)
+            return asked.code
         for row in [] if given.quiet else result.metrics:
             fit, held = row["train"], row["held_out"].get("r2")
             achieved = [

@@ -19,7 +19,7 @@ from .options import ALL
 if TYPE_CHECKING:
     from nashward.games import Solver
     from nashward.llm import SelfPlay
-    from nashward.llm.folder import RunFolder
+    from nashward.llm.journal import RunFolder
 
 PLACES = {option.path: name for name, option in ALL.items()}
 SECTIONS = list(dict.fromkeys(path[0] for path in PLACES if len(path) > 1))
@@ -110,7 +110,7 @@ def check_place(path: Path) -> None:
 
 
 def run_folder(path: str | Path) -> RunFolder:
-    from nashward.llm.folder import RunFolder
+    from nashward.llm.journal import RunFolder
 
     path = Path(path)
     if path.exists() and not path.is_dir():

@@ -121,11 +121,17 @@ RUN = {
     "tokens": Option(("fit", "tokens"), int, "padded tokens in a forward pass of training (default: 4096)"),
     "max-grad-norm": Option(("fit", "max_grad_norm"), float, "default: 1"),
     "held-out": Option(("fit", "held_out"), float, "share of prompts kept to measure the fit (default: 0.1)"),
+    "checkpoint-seconds": Option(("fit", "checkpoint_seconds"), float, "between checkpoints of training; 0: after each "
+                                 "step (default: 300)"),
     "rank": Option(("lora", "rank"), int, "of a fresh adapter (default: 16)"),
     "alpha": Option(("lora", "alpha"), float, "of a fresh adapter (default: twice the rank)"),
     "chat-template": Option(("chat_template",), str, "a Jinja file (or the template itself) in place of the "
                             "tokenizer's chat template"),
     "quantise": Option(("quantise",), bool, "keep the base in 4 bits (default), or in 16 (on a CPU 32)"),
+    "quantise-head": Option(("quantise_head",), bool, "the head in 4 bits too: another policy, in less memory"),
+    "plan": Option(("plan",), bool, "on a GPU find batches and a placement that fit; refuse what does not (default)"),
+    "layers": Option(("placement", "layers"), str, "the layers' frozen matrices; host: streamed, two at a time "
+                     "(default: device)", ("device", "host")),
     "checkpoints": Option(("placement", "checkpoints"), str, "each layer's input, for the backward pass (default: host "
                           "on a GPU)", ("none", "device", "host")),
     "embeddings": Option(("placement", "embeddings"), str, "the input embeddings (default: host on a GPU)",

@@ -13,7 +13,7 @@ from nashward import games
 from nashward.games import plots
 from nashward.llm import Mixture
 from nashward.llm.evaluation import WinRate, win_rate
-from nashward.llm.folder import read_shard
+from nashward.llm.folder import read_shard, shards
 from nashward.llm.pocket.styles import PLANTED, STYLES, style_of
 from nashward.llm.selfplay import Run, SelfPlay
 
@@ -177,7 +177,9 @@ def _style_table(folder: Path) -> np.ndarray:
             if "~" in file.name:
                 continue
             texts: dict[str, list[str]] = {}
-            for row in read_shard(stage / "responses" / file.name):
+            policy, number, *_ = file.name.split(".")
+            (drawn,) = shards(stage / "responses", policy, int(number))
+            for row in read_shard(drawn):
                 texts.setdefault(row["prompt"], []).append(row["text"])
             for row in read_shard(file):
                 found = [style_of(text) for text in texts[row["prompt"]]]

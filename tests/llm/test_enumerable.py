@@ -17,6 +17,7 @@ from nashward import games, llm
 from nashward.games import Step
 from nashward.llm.adapters import Adapters
 from nashward.llm.folder import read_shard
+from nashward.llm.training import Training
 
 from . import tiny
 
@@ -190,15 +191,15 @@ def test_training_from_the_wrong_adapter_is_seen(steep: Path, tmp_path: Path, mo
     def acting(self: llm.LanguageModel, folder: Path) -> Any:
         return real(self, folder.parents[1] / "start" / "adapter" if scoring[0] else folder)
 
-    score = Adapters._score
+    score = Training.score
 
-    def wrong(self: Adapters, *arguments: Any) -> None:
+    def wrong(self: Training, *arguments: Any) -> None:
         scoring[0] = True
         score(self, *arguments)
         scoring[0] = False
 
     monkeypatch.setattr(llm.LanguageModel, "acting", acting)
-    monkeypatch.setattr(Adapters, "_score", wrong)
+    monkeypatch.setattr(Training, "score", wrong)
     assert _distance(GAMES["comal"], games.MWU(0.7), steep, tmp_path / "run", 3) > 1e-2
 
 

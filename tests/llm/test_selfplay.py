@@ -23,7 +23,8 @@ from nashward import games, llm
 from nashward.games import Step
 from nashward.llm import report
 from nashward.llm.evaluation import win_rate
-from nashward.llm.folder import RunFolder, read_shard, whole_file, whole_folder
+from nashward.llm.folder import read_shard, shards, whole_file, whole_folder
+from nashward.llm.journal import RunFolder
 from nashward.llm.model import WEIGHTS
 from nashward.llm.oracles.identity import identity
 from nashward.llm.selfplay import metrics
@@ -56,7 +57,9 @@ def _play(source: Path, folder: Path, solver: Any = None, **settings: Any) -> ll
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {
-        str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file() and f.name != "run.json"
+        str(f.relative_to(folder)): f.read_bytes()
+        for f in folder.rglob("*")
+        if f.is_file() and f.name not in ("run.json", ".run.json", "timings.jsonl")
     }
 
 
@@ -130,7 +133,7 @@ def test_targets_are_those_of_the_step(tiny_folder: Path, tmp_path: Path) -> Non
     stage = tmp_path / "run" / "iteration-02"
 
     def table(name: str, stage: Path = stage) -> np.ndarray:
-        return np.array([row["P"] for row in read_shard(stage / "judgements" / f"{name}.00000.parquet")])
+        return np.array([row["P"] for file in shards(stage / "judgements", name) for row in read_shard(file)])
 
     now, cross = table("iteration-01"), table("iteration-01~start")
     before = table("start", tmp_path / "run" / "iteration-01")
@@ -142,7 +145,8 @@ def test_targets_are_those_of_the_step(tiny_folder: Path, tmp_path: Path) -> Non
                 against_now = P[k].mean() if flip else P[k, own].mean()
                 against_before = Q[k, own].mean() if flip else Q[k].mean()
                 expected.append(2 * against_now - against_before)
-    rows = read_shard(stage / "targets" / "anchor.parquet")
+    (file,) = shards(stage / "targets", "anchor")
+    rows = read_shard(file)
     stored = [gain for row in rows for group in row["gains"] for gain in group]
     np.testing.assert_allclose(sorted(stored), sorted(expected), atol=1e-6)
 
@@ -210,7 +214,8 @@ def test_best_and_worst_with_the_constant(tiny_folder: Path, tmp_path: Path) -> 
         selection="best-worst", baseline="constant", optimiser="rmsprop", learning_rate=1e-4, epochs=1, held_out=0
     )
     run = _play(tiny_folder, tmp_path / "run", games.MWU(1000.0), iterations=1, fit=fit, self_comparison=True).run()
-    rows = read_shard(run.folder / "iteration-01" / "targets" / "anchor.parquet")
+    (file,) = shards(run.folder / "iteration-01" / "targets", "anchor")
+    rows = read_shard(file)
     for row in rows:
         for gains, targets in zip(row["gains"], row["targets"], strict=True):
             assert len(gains) == 2
@@ -307,7 +312,8 @@ def test_report_of_an_unfinished_and_of_a_finished_run(tiny_folder: Path, tmp_pa
 def test_labels_of_responses_enter_the_metrics(tiny_folder: Path, tmp_path: Path) -> None:
     label = lambda text: "long" if len(text) > 4 else "short" if text else None  # noqa: E731
     (row,) = _play(tiny_folder, tmp_path / "run", iterations=1, label=label).run().metrics
-    stored = read_shard(tmp_path / "run" / "iteration-01" / "responses" / "start.00000.parquet")
+    (file,) = shards(tmp_path / "run" / "iteration-01" / "responses", "start")
+    stored = read_shard(file)
     assert row["labels"]["long"] == pytest.approx(np.mean([len(r["text"]) > 4 for r in stored]))
     assert sum(row["labels"].values()) == pytest.approx(1)
     assert "no label" in report.write(tmp_path / "run").read_text()

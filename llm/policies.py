@@ -1,0 +1,39 @@
+"""What the executor works with: its settings, and a policy as an adapter on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .fit import Fit
+from .sampling import Sampling, Source
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the executor needs besides the models; see ``SelfPlay`` for the meaning."""
+
+    responses: int = 5
+    sampling: Source = field(default_factory=Sampling)
+    fit: Fit = field(default_factory=Fit)
+    self_comparison: bool = False
+    prompts_per_iteration: int | None = None
+    seed: int = 0
+    label: Callable[[str], str | None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.responses < 2:
+            raise ValueError(
+                f"each prompt needs at least 2 responses to be compared with each other, got {self.responses}"
+            )
+        if self.prompts_per_iteration is not None and self.prompts_per_iteration < 1:
+            raise ValueError(f"prompts_per_iteration must be at least 1, got {self.prompts_per_iteration}")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a policy handle holds here: a name, unique in the run, and the folder of the adapter."""
+
+    label: str
+    folder: Path

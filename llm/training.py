@@ -1,0 +1,268 @@
+"""The training of one Step: what is fitted, the anchor's log-probabilities, the fit, and what it achieved."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from tqdm import tqdm
+
+from ..games import Step
+from . import regression
+from .batches import Group, MicroBatch, micro_batches
+from .checkpoints import Checkpoints
+from .fit import drift, fit, measure, outlook, warning
+from .folder import lines, read_shard, seal, whole_file, whole_folder, write_shard
+from .journal import RunFolder
+from .model import LanguageModel
+from .policies import Adapter, Settings
+from .progress import Progress
+from .prompts import Prompt
+from .sampling import seed_of
+from .stored import Answers, Chosen, Stored
+
+SCORED = 256  # prompts in a shard of log-probabilities: each costs a switch of adapters
+METRICS = "metrics.jsonl"
+
+
+@dataclass
+class Training:
+    """One Step's; ``run`` makes its adapter, from where an earlier process left it.
+
+    Args:
+        model: of the policy.
+        stage: the step's folder.
+        opponents: whose responses are fitted; the first one's are described in the metrics.
+        reference: the policy that the run started from.
+    """
+
+    folder: RunFolder
+    prompts: Sequence[Prompt]
+    settings: Settings
+    progress: Progress
+    stored: Stored
+    model: LanguageModel
+    stage: Path
+    step: Step
+    opponents: Sequence[Adapter]
+    chosen: Chosen
+    reference: Adapter
+
+    def run(self) -> None:
+        settings, stage, step, model = self.settings.fit, self.stage, self.step, self.model
+        sets = {p: self.stored.answers(p.label, self.chosen, self.settings.label) for p in self.opponents}
+        groups = self._groups(sets)
+        held = set(self._held_out([number for number, _ in groups], settings.held_out))
+        tokens = self._tokens()
+        training = micro_batches([g for number, g in groups if number not in held], tokens, settings.batch)
+        testing = micro_batches([g for number, g in groups if number in held], tokens, settings.batch)
+        self.score([*training, *testing])
+        heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0].value
+        known = outlook(training, step.size, settings)
+        self.progress.say(
+            f"{stage.name}: loss before training {known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the paper's "
+            "units)"
+        )
+        told = warning(known["target_rms"], step.size)
+        if told:
+            tqdm.write(f"{stage.name}: {told}")
+        total = settings.epochs * sum(len(batch.groups) for batch in training)
+        checkpoints = Checkpoints(self.folder, stage / "training", settings.checkpoint_seconds)
+        with model.training(heaviest.folder) as parameters:
+            before = [parameter.detach().cpu().clone() for parameter in parameters]
+            with self.progress.over(stage.name, "training", "", total) as tick:
+                records = fit(
+                    model.network, parameters, training, step.size, replace(settings, tokens=tokens), model.pad_id,
+                    seed_of(self.settings.seed, stage.name, "fit"), tick, model.tell, checkpoints,
+                    self.progress.stop.is_set, model.dtype == torch.float16,
+                )  # fmt: skip
+                self.progress.check()
+            moved = sum(int((a != b.detach().cpu()).sum()) for a, b in zip(before, parameters, strict=True))
+            count = sum(len(batch.groups) for batch in (*training, *testing))
+            with self.progress.over(stage.name, "measuring", "", count) as tick:
+
+                def on_the_way(prompts: int) -> None:
+                    tick(prompts)
+                    self.progress.check()
+
+                def measured(batches: Sequence[MicroBatch]) -> dict[str, float]:
+                    network, start = model.network, heaviest.label
+                    return measure(network, batches, step.size, settings, model.pad_id, start, model.tell, on_the_way)
+
+                achieved = {"train": measured(training), "held_out": measured(testing)}
+            lengths = [length for answers in sets.values() for length in answers.lengths]
+            summary = {
+                "iteration": stage.name,
+                "size": step.size,
+                "anchor": {member.name: weight for member, weight in step.anchor.members().items()},
+                "opponent": {m.name: w for m, w in step.opponent.members().items()} if step.opponent else {},
+                "prompts": len(self.chosen),
+                "prompts_without_pair": len(self.chosen) - len(groups),
+                "at_start": known,
+                "warning": told,
+                "kl_to_reference": drift(training, heaviest.label),
+                **achieved,
+                "moved": moved / sum(parameter.numel() for parameter in parameters),
+                "response_tokens": sum(lengths) / len(lengths),
+                "labels": self._labels(sets[self.opponents[0]]),
+                "finished": sum(answers.finished for answers in sets.values()) / len(lengths),
+            }
+        metrics = lines([*({"step": i, **r} for i, r in enumerate(records, 1)), summary])
+        write_adapter(stage / "adapter", model.save, metrics)
+        settle(stage)
+
+    def _tokens(self) -> int:
+        """Padded tokens in a pass: what the step's plan says, which is what the first of its processes was told."""
+        tokens = self.folder.plans().get(self.stage.name, {}).get("tokens")
+        if tokens is None:
+            tokens = self.settings.fit.tokens
+            self.folder.plan(self.stage.name, {"tokens": tokens})
+        return tokens
+
+    def _groups(self, sets: dict[Adapter, Answers]) -> list[tuple[int, Group]]:
+        """What is fitted together, by the number of its prompt; a prompt without a pair to learn from has nothing."""
+        gains, weights = self._gains(sets)
+        weights = regression.select(gains, weights, self.settings.fit.selection)
+        prompts = sets[self.opponents[0]].prompts
+        groups = []
+        for i, number in enumerate(self.chosen):
+            union = [(ids, policy.label) for policy, answers in sets.items() for ids in answers.ids[i]]
+            # Only the pair passes through the network where only the pair is fitted; else all, in one shape.
+            everything = self.settings.fit.selection == "all"
+            kept = list(range(len(union))) if everything else weights[i].nonzero().flatten().tolist()
+            if weights[i].sum() > 0:
+                ids, samplers = [union[k][0] for k in kept], [union[k][1] for k in kept]
+                name = self.prompts[number].id
+                groups.append((number, Group(name, prompts[i], ids, samplers, gains[i][kept], weights[i][kept])))
+        if not groups:
+            raise ValueError(
+                f"{self.stage.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
+            )
+        return groups
+
+    def _gains(self, sets: dict[Adapter, Answers]) -> tuple[torch.Tensor, torch.Tensor]:
+        """sum_j c_j P(y beats rho_j) for the responses of all sets, and their weights in the union, [prompts, R]."""
+        total: list[torch.Tensor] = []
+        for row, answers in sets.items():
+            gain = torch.zeros_like(answers.weights)
+            for member, weight in self.step.opponent.members().items() if self.step.opponent is not None else ():
+                itself = None
+                if not (self.settings.self_comparison or self.settings.sampling.enumerates):
+                    count = gain.shape[1]
+                    itself = torch.arange(count) if member.value == row else torch.full((count,), -1)
+                P = self.stored.tables(row.label, member.value.label, self.chosen)
+                gain += weight * regression.win_rates(P, sets[member.value].weights, itself)
+            total.append(gain)
+        return torch.cat(total, 1), torch.cat([answers.weights for answers in sets.values()], 1) / len(sets)
+
+    def _labels(self, answers: Answers) -> dict[str, float] | None:
+        """The share of each label among the responses, "none" for those that have none."""
+        if self.settings.label is None:
+            return None
+        total = sum(answers.labels.values())
+        return {name: count / total for name, count in sorted(answers.labels.items())}
+
+    def _held_out(self, numbers: Sequence[int], share: float) -> list[int]:
+        order = sorted(numbers, key=lambda i: seed_of(self.settings.seed, "held out", self.prompts[i].id))
+        return order[: min(round(share * len(order)), len(order) - 1)]
+
+    def score(self, batches: Sequence[MicroBatch]) -> None:
+        """The anchor's and the samplers' log-probabilities, each micro-batch in the composition of the fit."""
+        targets, parts = self.stage / "targets", _parts(batches)
+        missing = [(number, part) for number, part in enumerate(parts) if not self._scored(targets, number, part)]
+        if not missing:
+            return
+        done = len(batches) - sum(len(part) for _, part in missing)
+        with self.progress.over(self.stage.name, "scoring", "", len(batches), done, "batches") as tick:
+            for number, part in missing:
+                self.progress.check()
+                self._score(part)
+                rows = [
+                    {"prompts": [group.name for group in batch.groups], "parts": batch.parts,
+                     **{name: _rows(getattr(batch, name)) for name in SCORES},
+                     "gains": _rows(batch.gains), "weights": _rows(batch.weights),
+                     "targets": _rows(batch.targets(self.step.size, self.settings.fit.baseline))}
+                    for batch in part
+                ]  # fmt: skip
+                write_shard(targets, "anchor", number, rows)
+                tick(len(part))
+
+    def _scored(self, folder: Path, number: int, batches: Sequence[MicroBatch]) -> bool:
+        """Whether a shard has the scores of these micro-batches, which then have them too."""
+        file = self.folder.shard(folder, "anchor", number)
+        rows = [] if file is None else read_shard(file)
+        if file is not None and [[group.name for group in batch.groups] for batch in batches] != [
+            row["prompts"] for row in rows
+        ]:
+            self.folder.set_aside(file, f"{file} is of other micro-batches")
+            return False
+        for batch, row in zip(batches, rows, strict=False):
+            batch.parts = row["parts"]
+            for name in SCORES:
+                setattr(batch, name, torch.tensor(row[name], dtype=torch.float32))
+        return file is not None
+
+    def _score(self, batches: Sequence[MicroBatch]) -> None:
+        model, samplers = self.model, self.opponents
+        anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
+        start = max(anchor, key=lambda member: anchor[member])
+        for batch in batches:
+            batch.anchor = torch.zeros_like(batch.weights)
+            batch.sampler = torch.full_like(batch.weights, -torch.inf)
+        for policy in dict.fromkeys([*anchor, *samplers, self.reference]):
+            with model.acting(policy.folder) as network:
+                for batch in batches:
+                    scored = batch.logprobs(network, model.pad_id, model.tell)
+                    batch.anchor = scored * anchor.get(policy, 0.0) + batch.anchor  # type: ignore[operator]
+                    if policy in samplers:
+                        # The mean density of all samplers: far steadier than each response's own.
+                        share = scored - math.log(len(samplers))
+                        batch.sampler = torch.logaddexp(share, batch.sampler)  # type: ignore[arg-type]
+                    batch.start = scored if policy == start else batch.start
+                    batch.reference = scored if policy == self.reference else batch.reference
+
+
+SCORES = ("anchor", "sampler", "start", "reference")
+
+
+def write_adapter(folder: Path, save: Callable[[Path], None], metrics: bytes | None = None) -> None:
+    """Write an adapter whole and sealed, with the metrics of its training."""
+    with whole_folder(folder) as unfinished:
+        try:
+            save(unfinished)
+        except SafetensorError as error:  # a full disk is not an OSError there
+            raise OSError(f"{folder} cannot be written ({error}); make room, and the same command continues") from None
+        if metrics is not None:
+            (unfinished / METRICS).write_bytes(metrics)
+        seal(unfinished)
+
+
+def settle(stage: Path) -> None:
+    """What follows from a finished adapter: its metrics lie beside it too, and its checkpoints are gone."""
+    metrics, beside = stage / "adapter" / METRICS, stage / METRICS
+    if not beside.exists() or beside.read_bytes() != metrics.read_bytes():
+        with whole_file(beside) as unfinished:
+            unfinished.write_bytes(metrics.read_bytes())
+    if (stage / "training").exists():
+        shutil.rmtree(stage / "training")
+
+
+def _parts(batches: Sequence[MicroBatch]) -> list[Sequence[MicroBatch]]:
+    """Micro-batches in shards of about ``SCORED`` prompts."""
+    cuts, prompts = [0], 0
+    for k, batch in enumerate(batches, 1):
+        prompts += len(batch.groups)
+        if prompts >= SCORED or k == len(batches):
+            cuts.append(k)
+            prompts = 0
+    return [batches[a:b] for a, b in pairwise(cuts)]
+
+
+def _rows(tensor: torch.Tensor | None) -> list[list[float]]:
+    return [] if tensor is None else tensor.tolist()
