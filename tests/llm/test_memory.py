@@ -1,6 +1,7 @@
 """Out of memory is survived in every phase, told in the journal, and changes nothing but the order of sums."""
 
 import json
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,8 @@ from nashward.llm.fit import Fit, fit
 from nashward.llm.memory import in_parts, quiet
 from nashward.llm.model import WEIGHTS
 from nashward.llm.oracles.pairrm import PairRMModel
+
+from . import tiny
 
 FIRST = 30  # calls of every phase that fail once
 
@@ -168,3 +171,34 @@ def test_the_heaviest_step_is_the_first(monkeypatch):
         assert steps[0][0] is made[0]
         assert made[0].groups[0].name == "11"
         assert sorted(batch.groups[0].name for step in steps for batch in step) == sorted(g.name for g in groups)
+
+
+def test_float16_is_trained_with_a_scaled_loss(tmp_path):
+    """A gradient of 1e-9 is nothing in float16; scaled it is that of float32. Where the scale overflows it falls."""
+    folder = tiny.policy(tmp_path / "policy")
+    moved = {}
+    for kind in ("float32", "float16", "unscaled", "overflowing"):
+        dtype = torch.float32 if kind == "float32" else torch.float16
+        model = llm.LanguageModel.from_pretrained(folder, lora=llm.Lora(rank=2), quantise=False, dtype=dtype)
+        model.start(tmp_path / kind, None)
+        # targets that differ by 2e-8 nats: gradients far below the smallest number of float16
+        far = 1e3 if kind == "overflowing" else 1e-8
+        gains, weights = torch.tensor([[far, -far]]), torch.full((1, 2), 0.5)
+        batch = MicroBatch([Group("a", [0, 50, 60], [[40, 41, 6], [50, 51, 6]], ["s", "s"], gains[0], weights[0])],
+                           gains, weights)  # fmt: skip
+        with model.training(tmp_path / kind) as parameters:
+            batch.anchor = batch.sampler = batch.start = batch.logprobs(model.network, model.pad_id)
+            before = [p.detach().clone() for p in parameters]
+            settings = Fit(epochs=1, optimiser="rmsprop", learning_rate=1e-3, schedule="constant", warmup=0.0,
+                           baseline="centred", max_grad_norm=math.inf)  # fmt: skip
+            records = fit(model.network, parameters, [batch], 1.0, settings, model.pad_id, 0,
+                          half=kind in ("float16", "overflowing"))  # fmt: skip
+            moved[kind] = torch.cat([(p.detach() - b).flatten() for p, b in zip(parameters, before, strict=True)])
+        if kind == "overflowing":
+            assert records[0]["loss_scale"] < 2.0**16
+            assert math.isfinite(records[0]["gradient_norm"])
+    assert model.dtype == torch.float16
+    assert float(moved["unscaled"].abs().max()) == 0.0
+    assert float(moved["overflowing"].abs().max()) > 0.0
+    signs = moved["float32"].abs() > 0.5 * moved["float32"].abs().max()
+    assert (moved["float16"][signs].sign() == moved["float32"][signs].sign()).float().mean() > 0.95
