@@ -343,7 +343,7 @@ class Harness:
         targets = [(step, phase) for step in STEPS for phase in PHASES]
         hit: dict[tuple[str, str] | str, int] = {**dict.fromkeys(targets, 0), "rename": 0}
         renames = kills // 5
-        while self.kills < kills or self.damages < damages:
+        while self.kills < kills or self.damages < damages or hit["rename"] < renames:
             self.fresh()
             while hit["rename"] < renames and self.random.random() < 0.7:
                 if not self.go(rename=self.random.randrange(1, self.count // 3), after=hit["rename"] % 2 == 1):
