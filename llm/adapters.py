@@ -117,6 +117,8 @@ class Adapters:
         if isinstance(part, LanguageModel | NetworkOracle) and not any(part is own for own in self._listened):
             part.tell = self.progress.tell
             self._listened.append(part)
+            if isinstance(part, LanguageModel):
+                part.forget()
         return part
 
     def _alone(self, part: Any) -> None:

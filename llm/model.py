@@ -181,6 +181,10 @@ class LanguageModel:
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
+    def forget(self) -> None:
+        """Read every adapter anew when it is next needed: a folder of the same name may hold other weights by now."""
+        self._loaded = dict.fromkeys(SLOTS)
+
     def load(self, slot: str, folder: Path) -> None:
         """Put the adapter of a folder into a slot (nothing is done if it is there already)."""
         if self._loaded[slot] == folder:
@@ -241,7 +245,7 @@ class LanguageModel:
 
     def start(self, folder: Path, adapter: str | Path | None) -> None:
         """Write the adapter that a run starts from: a copy of the given one, or one that changes nothing."""
-        self._loaded = dict.fromkeys(SLOTS)  # a folder of the same name may hold other weights by now
+        self.forget()
         if adapter is not None:
             self.load("trained", local_adapter(adapter))
             self._loaded["trained"] = None
