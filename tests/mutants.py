@@ -8,13 +8,17 @@ Each change is made in a temporary copy, where the tests of the table side run u
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pytest
+import scipy.optimize  # noqa: F401  loaded once, for all forks
+import torch  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 S = "games/solvers"
@@ -138,15 +142,28 @@ def killer(file: str, old: str, new: str) -> str | None:
         if old not in text:
             raise ValueError(f"{file} holds no {old!r}: the table of mutants is out of date")
         (copy / file).write_text(text.replace(old, new), encoding="utf-8")
-        tests = TESTS.get(file, STEPS)
-        result = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests],
-            cwd=copy, env={**os.environ, "PYTHONPATH": str(copy / "src")}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    if result.returncode == 0:
+        report = copy / "report.txt"
+        run = multiprocessing.get_context("fork").Process(target=_test, args=(copy, TESTS.get(file, STEPS), report))
+        run.start()
+        run.join()
+        said = report.read_text(encoding="utf-8")
+    if run.exitcode == 0:
         return None
-    found = re.search(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
-    return found.group(1) if found else result.stdout[-200:]
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    return found.group(1) if found else said[-200:]
+
+
+def _test(copy: Path, tests: list[str], report: Path) -> None:
+    """In a fork, which need not load torch and pytest again: the tests of the copy, with the copy's code."""
+    os.chdir(copy)
+    sys.path[:0] = [str(copy / "src"), str(copy)]
+    for name in [name for name in sys.modules if name.split(".")[0] in ("nashward", "tests")]:
+        del sys.modules[name]
+    with report.open("w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        code = pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests])
+    os._exit(int(code))
 
 
 def main() -> int:
