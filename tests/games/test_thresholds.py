@@ -144,7 +144,9 @@ def test_nothing_is_told_below_or_where_nothing_is_known() -> None:
         ):  # fmt: skip
             games.solve(GAMES["comal"], solver, iterations=1)
         games.solve(games.zoo.condorcet_winner(), games.OptimisticMWU(50.0), iterations=1)  # a pure Nash: nothing turns
-        games.solve(games.PreferenceGame(torch.full((3, 3), 0.5)), games.ExtraGradient(50.0), 1)  # no unique Nash
+        games.solve(games.PreferenceGame(torch.full((3, 3), 0.5)), games.ExtraGradient(50.0), 1)
+        twice = torch.tensor([0, 0, 1, 2])  # rock twice: of its many equilibria nobody knows which will be reached
+        games.solve(games.PreferenceGame(GAMES["rps"].P[twice][:, twice]), games.ExtraGradient(50.0), 1)
         flat = games.ConstantSumGame([[1.0, 1.0], [1.0, 1.0]])
         games.solve(flat, games.MagneticMirrorDescent(50.0, 0.1), 1)  # nothing to win: any step will do
 
