@@ -9,13 +9,25 @@ if __name__ == "games":
 
 from . import plots as plots
 from . import zoo as zoo
+from .contextual import ContextualGame as ContextualGame
 from .driver import drive as drive
+from .embedding import split as split
+from .embedding import symmetrised as symmetrised
+from .equilibria import Face as Face
+from .equilibria import centre as centre
+from .equilibria import maximum_entropy as maximum_entropy
+from .equilibria import vertex as vertex
 from .equilibrium import Equilibrium as Equilibrium
+from .equilibrium import face as face
 from .equilibrium import nash as nash
+from .equilibrium import nash_fractions as nash_fractions
 from .game import ConstantSumGame as ConstantSumGame
+from .game import Game as Game
 from .game import PreferenceGame as PreferenceGame
 from .game import Profile as Profile
+from .implicit import ImplicitGame as ImplicitGame
 from .load import load as load
+from .low_rank import LowRankGame as LowRankGame
 from .measures import duality_gap as duality_gap
 from .measures import kl_divergence as kl_divergence
 from .measures import total_variation as total_variation

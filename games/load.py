@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .game import ConstantSumGame, Game, PreferenceGame
+from .game import ConstantSumGame, PreferenceGame
 
 
-def load(path: str | Path, total: float | None = None) -> Game:
+def load(path: str | Path, total: float | None = None) -> PreferenceGame | ConstantSumGame:
     """Read a payoff table.
 
     - ``.csv``: labels in the first row and column (or none at all, where every cell is a number);
