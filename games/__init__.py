@@ -9,6 +9,7 @@ if __name__ == "games":
 
 from . import plots as plots
 from . import zoo as zoo
+from .accelerator import ACCELERATED as ACCELERATED
 from .contextual import ContextualGame as ContextualGame
 from .driver import drive as drive
 from .embedding import split as split
@@ -21,6 +22,7 @@ from .equilibrium import Equilibrium as Equilibrium
 from .equilibrium import face as face
 from .equilibrium import nash as nash
 from .equilibrium import nash_fractions as nash_fractions
+from .fictitious_play import fictitious_play as fictitious_play
 from .game import ConstantSumGame as ConstantSumGame
 from .game import Game as Game
 from .game import PreferenceGame as PreferenceGame
@@ -33,6 +35,11 @@ from .measures import kl_divergence as kl_divergence
 from .measures import total_variation as total_variation
 from .policy import Blend as Blend
 from .policy import Policy as Policy
+from .regularised import RegularisedEquilibrium as RegularisedEquilibrium
+from .regularised import regularised_best_response as regularised_best_response
+from .regularised import regularised_gap as regularised_gap
+from .regularised import regularised_nash as regularised_nash
+from .regularised import regularised_path as regularised_path
 from .solve import Solution as Solution
 from .solve import SolverError as SolverError
 from .solve import Status as Status
@@ -48,3 +55,4 @@ from .step import Solver as Solver
 from .step import Step as Step
 from .tables import Tables as Tables
 from .tables import exact as exact
+from .traced import solve_traced as solve_traced

@@ -15,6 +15,7 @@ from . import equilibria
 from .contextual import ContextualGame
 from .embedding import split, symmetrised
 from .equilibria import GAP, STRICT, Face
+from .equilibria.polish import DUST
 from .equilibria.rational import Rational, certified, fractions
 from .equilibria.selection import GOOD, solved
 from .game import ConstantSumGame, PreferenceGame, Profile
@@ -96,6 +97,8 @@ def nash(
     x, least = equilibria.solve(tables, 0.5, sizes)
     if point is not None:
         x = _chosen(tables, x, least, point, sizes)
+    x = torch.where(x > DUST, x, 0.0)
+    x = x / x.sum(-1, keepdim=True)
     gap = 2 * (_product(tables, x) - 0.5).amax(-1)
     _promise(gap, 1.0)
     policy = x.reshape(*shape, -1)

@@ -181,7 +181,10 @@ class ConstantSumGame:
 
 
 def _apply(table: Tensor, policy: Tensor) -> Tensor:
-    return (table @ policy.to(table.dtype).unsqueeze(-1)).squeeze(-1)
+    policy = policy.to(table.dtype)
+    if table.ndim == 2:  # one product for all policies against one table
+        return policy @ table.mT
+    return (table @ policy.unsqueeze(-1)).squeeze(-1)
 
 
 def _shape(table: Tensor) -> str:

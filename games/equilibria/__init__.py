@@ -3,7 +3,6 @@
 Everything here takes margins, the skew matrix ``A = P - 1/2``; x is an equilibrium where ``max(A x) <= 0``.
 """
 
-from .accelerator import AVAILABLE as ACCELERATED
 from .double_oracle import double_oracle as double_oracle
 from .face import Face as Face
 from .face import centre as centre
@@ -16,5 +15,5 @@ from .selection import GAP as GAP
 from .selection import STRICT as STRICT
 from .selection import solve as solve
 
-__all__ = ["ACCELERATED", "GAP", "STRICT", "Face", "Rational", "centre", "double_oracle", "face", "linear_program",
+__all__ = ["GAP", "STRICT", "Face", "Rational", "centre", "double_oracle", "face", "linear_program",
            "maximum_entropy", "solve", "vertex"]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .accelerator import compiled
+from ..accelerator import compiled
 from .pivoting import COVERED, INFEASIBLE, PIVOT
 
 Array = NDArray[np.float64]
@@ -64,9 +64,7 @@ def complementary_loop(K: Array, q: Array, d: Array, basic: Flags, pairs: int, p
 
 
 @compiled
-def pivoted_loop(
-    A: Array, sizes: NDArray[np.int64], cover: Array, pivots: NDArray[np.int64], x: Array, least: Array
-) -> None:
+def pivoted_loop(A: Array, sizes: NDArray[np.int64], cover: Array, pivots: int, x: Array, least: Array) -> None:
     """``pivoted`` for games of any scale in the upper left corners of ``A`` [games, n, n]; fills ``x``, ``least``."""
     for game in range(A.shape[0]):
         n = sizes[game]
@@ -88,7 +86,7 @@ def pivoted_loop(
         exchange(K, q, d, basic, np.empty_like(q), np.empty_like(q), first, n)
         d[:n], d[n] = cover[:n], 0.0
         x[game] = 0.0
-        least[game] = complementary_loop(K, q, d, basic, n, pivots[n], x[game])
+        least[game] = complementary_loop(K, q, d, basic, n, pivots, x[game])
         total = x[game, :n].sum()
         if total > 0:
             x[game] /= total

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .accelerator import AVAILABLE
+from ..accelerator import ACCELERATED
 from .compiled_pivoting import complementary_loop
 from .pivoting import complementary, cover, limit
 
@@ -38,7 +38,7 @@ def crossed_over(A: Array, x: Array, s: Array) -> tuple[Array, float] | None:
             weakest = np.flatnonzero(played)[np.argmin(certainty[played])]
             played[weakest], doubt[weakest] = False, True
         B, U = np.flatnonzero(played), np.flatnonzero(doubt)
-        if len(U) > n // 2 + 16:
+        if len(U) > max(n // 2, 64):
             return None
         system = np.ones((len(B) + 1, len(B) + 1))
         system[:-1, :-1], system[:-1, -1], system[-1, -1] = -A[np.ix_(B, B)], -1.0, 0.0
@@ -51,7 +51,7 @@ def crossed_over(A: Array, x: Array, s: Array) -> tuple[Array, float] | None:
         across = np.c_[-A[np.ix_(U, B)], -np.ones(len(U))]
         reduced = -A[np.ix_(U, U)] - across @ W[:, :-1]
         z, least = _complementary((reduced - reduced.T) / 2, -across @ W[:, -1])
-        if not np.isfinite(least):
+        if np.isnan(least):
             return None
         basic = -(W[:, :-1] @ z + W[:, -1])
         y = np.zeros(n)
@@ -70,11 +70,10 @@ def _complementary(K: Array, q: Array) -> tuple[Array, float]:
     K, q = np.ascontiguousarray(K), np.ascontiguousarray(q)
     if not m:
         return np.zeros(0), np.inf
-    like = torch.from_numpy(q)
-    if AVAILABLE:
+    if ACCELERATED:
         z = np.zeros(m)
         flags = np.zeros(m, dtype=np.bool_)
-        return z, complementary_loop(K, q.copy(), cover(m, like).numpy(), flags, m, limit(m), z)
+        return z, complementary_loop(K, q, cover(m).copy(), flags, m, limit(m), z)
     state = torch.zeros(1, m, dtype=torch.bool)
-    found, least = complementary(torch.from_numpy(K)[None].clone(), like[None], state, m, limit(m))
+    found, least = complementary(torch.from_numpy(K)[None], torch.from_numpy(q)[None], state, m, limit(m))
     return found[0].numpy(), float(least)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 INFEASIBLE, COVERED, PIVOT = 1e-13, 1e-12, 1e-11  # absolute: the margins are scaled to 1/2 first
 
 
-def limit(n: Any) -> Any:
+def limit(n: int) -> int:
     """How many pivots are made before a game is given up; random games and tournaments take about 3 n."""
     return 20 * n + 50
 
 
-def cover(n: int, like: Tensor) -> Tensor:
-    """A positive covering vector without ties, the same on every machine."""
-    return 1 + 0.37 * torch.frac(
-        torch.sqrt(torch.arange(2.0, n + 2.0, dtype=like.dtype, device=like.device)) * torch.pi
-    )
+@cache
+def cover(n: int) -> NDArray[np.float64]:
+    """A positive covering vector without ties, the same on every machine; not to be written to."""
+    return 1 + 0.37 * np.modf(np.sqrt(np.arange(2.0, n + 2.0)) * np.pi)[0]
 
 
 def pivoted(A: Tensor, pivots: int) -> tuple[Tensor, Tensor]:
@@ -68,7 +69,7 @@ def complementary(K: Tensor, q: Tensor, basic: Tensor, pairs: int, pivots: int) 
     """
     found, least = torch.zeros_like(q), torch.full_like(q[:, 0], torch.nan)
     which, open_ = torch.arange(len(q), device=q.device), torch.ones(len(q), dtype=torch.bool, device=q.device)
-    d = torch.nn.functional.pad(cover(pairs, q), (0, q.shape[-1] - pairs)).expand_as(q)
+    d = torch.nn.functional.pad(torch.from_numpy(cover(pairs)).to(q), (0, q.shape[-1] - pairs)).expand_as(q)
     v = torch.stack([q, d], -1)
     for _ in range(pivots + 1):
         q, d = v.unbind(-1)

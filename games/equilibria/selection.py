@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .accelerator import AVAILABLE
+from ..accelerator import ACCELERATED
 from .closed_form import closed_form
 from .compiled_pivoting import pivoted_loop
 from .crossover import crossed_over, in_doubt
@@ -31,8 +31,8 @@ GOOD = 1e-13  # what a route must reach, so that a rounding elsewhere does not b
 STRICT = 1e-11  # a least basic variable above this is no rounding
 TINY = 1e-300
 
-PIVOTING = 250 if AVAILABLE else 24  # a single game of at most so many actions is solved by pivoting first
-ORACLE = 250 if AVAILABLE else 150  # and one of more than so many by double oracle
+PIVOTING = 250 if ACCELERATED else 24  # a single game of at most so many actions is solved by pivoting first
+ORACLE = 250 if ACCELERATED else 150  # and one of more than so many by double oracle
 BATCHED = 64  # without the accelerator, batches of games of at most so many actions are pivoted together
 
 
@@ -53,16 +53,15 @@ def solve(P: Tensor, half: float = 0.5, sizes: Tensor | None = None) -> tuple[Te
         y, known = one(P[0].cpu().numpy(), half)
         x[0], least[0] = torch.from_numpy(y), known
         return x, least
-    if AVAILABLE and n <= PIVOTING and P.device.type == "cpu":
+    if ACCELERATED and n <= PIVOTING and P.device.type == "cpu":
         A = (P.to(torch.float64) - half).contiguous().numpy()
         each = np.full(games, n) if sizes is None else sizes.numpy()
-        covers, limits = cover(n, torch.empty(0, dtype=torch.float64)).numpy(), limit(np.arange(n + 1))
-        pivoted_loop(A, each, covers, limits, x.numpy(), least.numpy())
-        wrong = ~((2 * np.einsum("bij,bj->bi", A, x.numpy()).max(-1) <= GOOD) & (least.numpy() == least.numpy()))
+        y, low = x.numpy(), least.numpy()
+        pivoted_loop(A, each, cover(n), limit(n), y, low)
+        wrong = ~((2 * (A @ y[..., None]).max((-2, -1)) <= GOOD) & (low == low))
         for game in np.flatnonzero(wrong):
             m = int(each[game])
-            y, known = one(A[game, :m, :m], 0.0)
-            x[game, :m], least[game] = torch.from_numpy(y), known
+            y[game, :m], low[game] = one(A[game, :m, :m], 0.0)
         return x, least
     many = torch.full((games,), n) if sizes is None else sizes.cpu()
     for m in many.unique().tolist():
@@ -120,11 +119,10 @@ def routes(n: int) -> tuple[Route, ...]:
 
 def by_pivoting(A: Array) -> Vertex | None:
     """A vertex by principal pivoting, or None on a ray or at the pivot limit."""
-    if AVAILABLE:
+    if ACCELERATED:
         n = len(A)
         x, least = np.zeros((1, n)), np.zeros(1)
-        covers, limits = cover(n, torch.empty(0, dtype=torch.float64)).numpy(), limit(np.arange(n + 1))
-        pivoted_loop(np.ascontiguousarray(A[None]), np.array([n]), covers, limits, x, least)
+        pivoted_loop(np.ascontiguousarray(A[None]), np.array([n]), cover(n), limit(n), x, least)
         return None if np.isnan(least[0]) else (x[0], float(least[0]))
     y, low = pivoted(torch.from_numpy(A)[None], limit(len(A)))
     return None if bool(low.isnan()) else (y[0].numpy(), float(low))
@@ -155,11 +153,11 @@ def by_interior_point(A: Array) -> Vertex | None:
         for x, s in central_path(torch.from_numpy(A)[None], single=single):
             y, slack = x[0].numpy(), s[0].numpy()
             before, bound = bound, float(y @ slack)
-            if bound < 1e-2 and in_doubt(y, slack) <= n // 8 + 8:
+            if bound < 5e-2 and in_doubt(y, slack) <= n // 8 + 8:
                 vertex = crossed_over(A, y, slack)
                 if vertex is not None and gap(A, cleaned(vertex[0])) <= GOOD:
                     return vertex
-            if bound > before * 0.9 or bound < 1e-15:  # float32 stalls near 1e-7
+            if bound < 1e-15 or (bound < 1e-4 and bound > before * 0.9):  # float32 stalls near 1e-7
                 break
     return polished(A, y, y > slack), np.nan
 

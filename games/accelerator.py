@@ -6,12 +6,12 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-AVAILABLE = importlib.util.find_spec("numba") is not None
+ACCELERATED = importlib.util.find_spec("numba") is not None
 
 
 def compiled(function: Callable) -> Callable[..., Any]:
-    """``function`` as machine code. Without numba it stays as it is: whoever calls it asks for ``AVAILABLE`` first."""
-    if not AVAILABLE:
+    """``function`` as machine code; without numba it stays as it is, and callers ask for ``ACCELERATED`` first."""
+    if not ACCELERATED:
         return function
     import numba
 
