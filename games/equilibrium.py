@@ -15,7 +15,6 @@ from . import equilibria
 from .contextual import ContextualGame
 from .embedding import split, symmetrised
 from .equilibria import GAP, STRICT, Face
-from .equilibria.polish import DUST
 from .equilibria.rational import Rational, certified, fractions
 from .equilibria.selection import GOOD, solved
 from .game import ConstantSumGame, PreferenceGame, Profile
@@ -94,12 +93,10 @@ def nash(
     sizes = game.responses if isinstance(game, ContextualGame) else None
     P, shape = (game.game if isinstance(game, ContextualGame) else game).P.detach(), game.batch_shape
     tables = P.reshape(-1, *P.shape[-2:])
-    x, least = equilibria.solve(tables, 0.5, sizes)
+    x, least, gap = equilibria.solve(tables, 0.5, sizes)
     if point is not None:
         x = _chosen(tables, x, least, point, sizes)
-    x = torch.where(x > DUST, x, 0.0)
-    x = x / x.sum(-1, keepdim=True)
-    gap = 2 * (_product(tables, x) - 0.5).amax(-1)
+        gap = 2 * ((tables.to(torch.float64) @ x[..., None])[..., 0] - 0.5).amax(-1)
     _promise(gap, 1.0)
     policy = x.reshape(*shape, -1)
     value = torch.full(shape, 0.5, dtype=torch.float64, device=P.device)
@@ -203,10 +200,6 @@ def _chosen(tables: Tensor, x: Tensor, least: Tensor, point: Point, sizes: Tenso
 
 def _margins(table: Tensor) -> np.ndarray:
     return table.detach().cpu().numpy().astype(np.float64) - 0.5
-
-
-def _product(tables: Tensor, x: Tensor) -> Tensor:
-    return (tables.to(torch.float64) @ x[..., None])[..., 0]
 
 
 def _promise(gap: Tensor, unit: float) -> None:

@@ -1,4 +1,4 @@
-"""The pivoting of ``pivoting.py`` as one compiled loop over games of one or of many sizes (needs the accelerator)."""
+"""The pivoting of ``pivoting.py`` compiled, for one game or for many of any sizes (needs the accelerator)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ..accelerator import compiled
 from .pivoting import COVERED, INFEASIBLE, PIVOT
+from .polish import DUST
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -64,29 +65,51 @@ def complementary_loop(K: Array, q: Array, d: Array, basic: Flags, pairs: int, p
 
 
 @compiled
-def pivoted_loop(A: Array, sizes: NDArray[np.int64], cover: Array, pivots: int, x: Array, least: Array) -> None:
-    """``pivoted`` for games of any scale in the upper left corners of ``A`` [games, n, n]; fills ``x``, ``least``."""
-    for game in range(A.shape[0]):
+def pivoted_game(P: Array, half: float, pivots: int, x: Array) -> tuple[float, float]:
+    """``pivoted`` for one game of any scale, P - half skew: fills ``x``; the least basic variable, and the gap."""
+    n = len(x)
+    K, q, d, basic = np.empty((n + 1, n + 1)), np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1, dtype=np.bool_)
+    scale, best, first = 0.0, -np.inf, 0
+    for k in range(n):
+        total = 0.0
+        for h in range(n):
+            total += P[k, h] - half
+            scale = max(scale, abs(P[k, h] - half))
+        if total > best:
+            best, first = total, k
+    scale = -0.5 / scale if scale > 0 else 0.0
+    for k in range(n):
+        for h in range(n):
+            K[k, h] = scale * (P[k, h] - half)
+        K[k, n], K[n, k] = -1.0, 1.0
+    K[n, n], q[n] = 0.0, -1.0
+    exchange(K, q, d, basic, np.empty_like(q), np.empty_like(q), first, n)
+    for k in range(n):
+        d[k] = 1 + 0.37 * (np.sqrt(k + 2.0) * np.pi % 1.0)  # as cover
+    d[n] = 0.0
+    x[:] = 0.0
+    least = complementary_loop(K, q, d, basic, n, pivots, x)
+    largest, total, gap = np.max(x), 0.0, -np.inf
+    for k in range(n):
+        if x[k] <= DUST * largest:
+            x[k] = 0.0
+        total += x[k]
+    if total > 0:
+        for k in range(n):
+            x[k] /= total
+    for k in range(n):
+        payoff = 0.0
+        for h in range(n):
+            payoff += (P[k, h] - half) * x[h]
+        gap = max(gap, payoff)
+    return least, 2 * gap
+
+
+@compiled
+def pivoted_games(
+    P: Array, half: float, sizes: NDArray[np.int64], pivots: int, x: Array, least: Array, gap: Array
+) -> None:
+    """``pivoted_game`` for the upper left corners of ``P`` [games, n, n]."""
+    for game in range(len(P)):
         n = sizes[game]
-        K, q, d, basic = np.empty((n + 1, n + 1)), np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1, dtype=np.bool_)
-        scale, best, first = 0.0, -np.inf, 0
-        for k in range(n):
-            total = 0.0
-            for h in range(n):
-                total += A[game, k, h]
-                scale = max(scale, abs(A[game, k, h]))
-            if total > best:
-                best, first = total, k
-        scale = -0.5 / scale if scale > 0 else 0.0
-        for k in range(n):
-            for h in range(n):
-                K[k, h] = scale * A[game, k, h]
-            K[k, n], K[n, k] = -1.0, 1.0
-        K[n, n], q[n] = 0.0, -1.0
-        exchange(K, q, d, basic, np.empty_like(q), np.empty_like(q), first, n)
-        d[:n], d[n] = cover[:n], 0.0
-        x[game] = 0.0
-        least[game] = complementary_loop(K, q, d, basic, n, pivots, x[game])
-        total = x[game, :n].sum()
-        if total > 0:
-            x[game] /= total
+        least[game], gap[game] = pivoted_game(P[game], half, pivots, x[game, :n])

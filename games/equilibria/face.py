@@ -23,7 +23,7 @@ class Face:
     """The set of all equilibria of one symmetric game, a polytope.
 
     .. math::
-        \\{x \\ge 0 : \\; 1^\\top x = 1, \\quad (A x)_i = 0 \\ (i \\in S), \\quad x_i = 0, \\ (A x)_i \\le 0 \\ (i \\notin S)\\}
+        1^\\top x = 1, \\quad x_i \\ge 0, (A x)_i = 0 \\ (i \\in S), \\quad x_i = 0, (A x)_i \\le 0 \\ (i \\notin S)
 
     where S holds the actions that some equilibrium plays: each of them pays exactly the value against every
     equilibrium, and every other action pays less against some.

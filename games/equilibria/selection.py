@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..accelerator import ACCELERATED
 from .closed_form import closed_form
-from .compiled_pivoting import pivoted_loop
+from .compiled_pivoting import pivoted_game, pivoted_games
 from .crossover import crossed_over, in_doubt
 from .double_oracle import double_oracle
 from .interior_point import central_path
 from .linear_program import linear_program
-from .pivoting import cover, limit, pivoted
-from .polish import cleaned, gap, polished
+from .pivoting import limit, pivoted
+from .polish import DUST, cleaned, gap, polished
 
 Array = NDArray[np.float64]
 Vertex: TypeAlias = tuple[
@@ -31,12 +31,12 @@ GOOD = 1e-13  # what a route must reach, so that a rounding elsewhere does not b
 STRICT = 1e-11  # a least basic variable above this is no rounding
 TINY = 1e-300
 
-PIVOTING = 250 if ACCELERATED else 24  # a single game of at most so many actions is solved by pivoting first
+PIVOTING = 250 if ACCELERATED else 32  # a single game of at most so many actions is solved by pivoting first
 ORACLE = 250 if ACCELERATED else 150  # and one of more than so many by double oracle
 BATCHED = 64  # without the accelerator, batches of games of at most so many actions are pivoted together
 
 
-def solve(P: Tensor, half: float = 0.5, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def solve(P: Tensor, half: float = 0.5, sizes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """An equilibrium of each symmetric game of a batch.
 
     Args:
@@ -44,34 +44,43 @@ def solve(P: Tensor, half: float = 0.5, sizes: Tensor | None = None) -> tuple[Te
         sizes: [games], how many actions each game has, in the upper left corner of its table; n when not given.
 
     Returns:
-        ``x`` [games, n] in float64, and [games] the least basic variable (NaN: not known), both on P's device.
+        ``x`` [games, n]; [games] the least basic variable (NaN: not known); [games] the duality gap of ``x``. All in
+        float64, on P's device.
     """
     games, n = P.shape[:2]
+    if ACCELERATED and n <= PIVOTING and P.device.type == "cpu":
+        return _compiled(P, half, sizes)
     x = torch.zeros(games, n, dtype=torch.float64, device=P.device)
     least = torch.full((games,), torch.nan, dtype=torch.float64, device=P.device)
-    if games == 1 and sizes is None and n > PIVOTING:
-        y, known = one(P[0].cpu().numpy(), half)
-        x[0], least[0] = torch.from_numpy(y), known
-        return x, least
-    if ACCELERATED and n <= PIVOTING and P.device.type == "cpu":
-        A = (P.to(torch.float64) - half).contiguous().numpy()
-        each = np.full(games, n) if sizes is None else sizes.numpy()
-        y, low = x.numpy(), least.numpy()
-        pivoted_loop(A, each, cover(n), limit(n), y, low)
-        wrong = ~((2 * (A @ y[..., None]).max((-2, -1)) <= GOOD) & (low == low))
-        for game in np.flatnonzero(wrong):
-            m = int(each[game])
-            y[game, :m], low[game] = one(A[game, :m, :m], 0.0)
-        return x, least
-    many = torch.full((games,), n) if sizes is None else sizes.cpu()
-    for m in many.unique().tolist():
-        members = (many == m).nonzero()[:, 0].to(P.device)
-        x[members, :m], least[members] = _alike(P[members, :m, :m].to(torch.float64) - half)
-    return x, least
+    if games == 1 and n > PIVOTING:
+        m = n if sizes is None else int(sizes[0])
+        y, low = one(P[0, :m, :m].cpu().numpy(), half)
+        x[0, :m], least[0] = torch.from_numpy(y), low
+    else:
+        many = torch.full((games,), n) if sizes is None else sizes.cpu()
+        for m in many.unique().tolist():
+            members = (many == m).nonzero()[:, 0].to(P.device)
+            x[members, :m], least[members] = _alike(P[members, :m, :m].to(torch.float64) - half)
+    x = torch.where(x > DUST * x.amax(-1, keepdim=True), x, 0.0)
+    x = x / x.sum(-1, keepdim=True)
+    return x, least, 2 * ((P.to(torch.float64) @ x[..., None])[..., 0] - half).amax(-1)
+
+
+def _compiled(P: Tensor, half: float, sizes: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    tables = P.numpy().astype(np.float64, copy=False)
+    games, n = tables.shape[:2]
+    x, least, gaps = np.zeros((games, n)), np.empty(games), np.empty(games)
+    each = np.full(games, n) if sizes is None else sizes.numpy()
+    pivoted_games(np.ascontiguousarray(tables), half, each, limit(n), x, least, gaps)
+    for game in np.flatnonzero(~(gaps <= GOOD) | np.isnan(least)):
+        m = int(each[game])
+        x[game, :m], least[game] = one(tables[game, :m, :m], half)
+        gaps[game] = 2 * float((tables[game] @ x[game]).max() - half)
+    return torch.from_numpy(x), torch.from_numpy(least), torch.from_numpy(gaps)
 
 
 def _alike(A: Tensor) -> tuple[Tensor, Tensor]:
-    """``solve`` for games of one size, without the accelerator or on a GPU."""
+    """``x`` and the least basic variables of games of one size, without the accelerator or on a GPU."""
     games, n = A.shape[:2]
     x, least = torch.zeros_like(A[..., 0]), A.new_full((games,), torch.nan)
     if n <= 3:
@@ -80,13 +89,18 @@ def _alike(A: Tensor) -> tuple[Tensor, Tensor]:
         x, least = pivoted(A / (2 * A.abs().amax((-2, -1), keepdim=True)).clamp_min(TINY), limit(n))
     wrong = ~((2 * (A @ x[..., None]).amax((-2, -1)) <= GOOD) & least.isfinite())
     for game in wrong.nonzero()[:, 0].tolist():
-        y, known = one(A[game].cpu().numpy(), 0.0)
-        x[game], least[game] = torch.from_numpy(y).to(x), known
+        y, low = one(A[game].cpu().numpy(), 0.0)
+        x[game], least[game] = torch.from_numpy(y).to(x), low
     return x, least
 
 
 def one(P: Array, half: float) -> Vertex:
-    """An equilibrium of one game, by the methods of ``routes``."""
+    """An equilibrium of one game with ``P - half`` skew, by the methods of ``routes``."""
+    if ACCELERATED and len(P) <= PIVOTING and P.dtype == np.float64:
+        x = np.zeros(len(P))
+        least, reached = pivoted_game(P, half, limit(len(P)), x)
+        if reached <= GOOD and least == least:
+            return x, least
     if len(P) > ORACLE:
         vertex = by_double_oracle(P, half)
         if vertex is not None and 2 * float((P @ vertex[0]).max() - half) <= GOOD:
@@ -120,10 +134,9 @@ def routes(n: int) -> tuple[Route, ...]:
 def by_pivoting(A: Array) -> Vertex | None:
     """A vertex by principal pivoting, or None on a ray or at the pivot limit."""
     if ACCELERATED:
-        n = len(A)
-        x, least = np.zeros((1, n)), np.zeros(1)
-        pivoted_loop(np.ascontiguousarray(A[None]), np.array([n]), cover(n), limit(n), x, least)
-        return None if np.isnan(least[0]) else (x[0], float(least[0]))
+        x = np.zeros(len(A))
+        least, _ = pivoted_game(np.ascontiguousarray(A), 0.0, limit(len(A)), x)
+        return None if np.isnan(least) else (x, least)
     y, low = pivoted(torch.from_numpy(A)[None], limit(len(A)))
     return None if bool(low.isnan()) else (y[0].numpy(), float(low))
 
@@ -153,7 +166,7 @@ def by_interior_point(A: Array) -> Vertex | None:
         for x, s in central_path(torch.from_numpy(A)[None], single=single):
             y, slack = x[0].numpy(), s[0].numpy()
             before, bound = bound, float(y @ slack)
-            if bound < 5e-2 and in_doubt(y, slack) <= n // 8 + 8:
+            if bound < 1e-2 and in_doubt(y, slack) <= n // 8 + 8:
                 vertex = crossed_over(A, y, slack)
                 if vertex is not None and gap(A, cleaned(vertex[0])) <= GOOD:
                     return vertex

@@ -13,7 +13,7 @@ from nashward import games
 from nashward.games import accelerator
 from nashward.games.equilibria import linear_program, selection
 from nashward.games.equilibria.closed_form import closed_form
-from nashward.games.equilibria.crossover import crossed_over
+from nashward.games.equilibria.crossover import crossed_over, in_doubt
 from nashward.games.equilibria.double_oracle import double_oracle
 from nashward.games.equilibria.interior_point import central_path
 from nashward.games.equilibria.pivoting import limit, pivoted
@@ -142,16 +142,18 @@ def test_the_central_path_ends_in_the_middle_and_tells_who_is_played() -> None:
     assert 1 / 8 < float(x[0, :6].min()) < float(x[0, :6].max()) < 1 / 4
 
 
-def test_crossover_repairs_wrong_guesses() -> None:
-    A = mixed.uniform(np.random.default_rng(3), 60)
+def test_crossover_settles_the_actions_in_doubt() -> None:
+    A = mixed.uniform(np.random.default_rng(3), 120)
     exact = selection.solved(A)[0]
-    x = np.where(exact > 0, exact, 1e-9)
-    s = np.where(exact > 0, 1e-9, 1e-2)
-    wrong = np.flatnonzero(exact > 0)[:2]
-    x[wrong], s[wrong] = 1e-9, 1e-2  # two played actions are taken for idle
-    repaired = crossed_over(A, x, s)
-    assert repaired is not None
-    np.testing.assert_allclose(repaired[0] / repaired[0].sum(), exact, atol=1e-12)
+    settled = []
+    for x, s in central_path(torch.from_numpy(A)[None]):
+        y, slack = x[0].numpy(), s[0].numpy()
+        vertex = crossed_over(A, y, slack) if y @ slack < 1e-2 else None
+        if vertex is not None and gap(A, vertex[0] / vertex[0].sum()) <= 1e-12:
+            np.testing.assert_allclose(vertex[0] / vertex[0].sum(), exact, atol=1e-12)
+            settled.append(in_doubt(y, slack))
+    assert max(settled) > 10  # far from the end of the path
+    assert min(settled) == 0
 
 
 def test_the_double_oracle_looks_at_few_rows() -> None:
