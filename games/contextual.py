@@ -93,7 +93,10 @@ class ContextualGame:
             rows = [torch.as_tensor(row, dtype=torch.float64) for row in policy]
             policy = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             policy = torch.nn.functional.pad(policy, (0, self.sizes[0] - policy.shape[-1]))
-        return self.game.players(policy)
+        players = self.game.players(policy)
+        if (players[0].expand(*players[0].shape[:-2], *self.real.shape)[..., ~self.real] > 0).any():
+            raise ValueError("the policy gives mass to padding: a prompt's responses come first, zeros behind them")
+        return players
 
     def profile(self, players: Players) -> Tensor:
         return players[0]

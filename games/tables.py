@@ -45,7 +45,8 @@ class Tables:
         else:
             one = self.game.players(probabilities)
         shapes = [(*self.game.batch_shape, n) for n in self.game.sizes]
-        return Policy(tuple(p.log().expand(shape) for p, shape in zip(one, shapes, strict=True)), name)
+        logs = (p.log().expand(torch.broadcast_shapes(p.shape, shape)) for p, shape in zip(one, shapes, strict=True))
+        return Policy(tuple(logs), name)
 
     def probabilities(self, policy: Policy | Blend) -> Players:
         """The linear blend of the members' probabilities."""

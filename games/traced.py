@@ -119,9 +119,11 @@ def _run(
 
     steps = _steps(recurrence, int(points[-1]))
     weights = np.ones(steps) if averaging is uniform else np.array([averaging(t) for t in range(1, steps + 1)])
-    edges = np.cumsum([0, *game.sizes])
+    edges = np.tile(np.cumsum([0, *game.sizes]), (games, 1))
+    if isinstance(game, ContextualGame) and n < _BLAS:  # without the padding
+        edges[:, 1] = game.responses.numpy()
     records = len(points)
-    last, average = np.empty((games, many, n)), np.empty((games, many, n))
+    last, average = np.zeros((games, many, n)), np.zeros((games, many, n))
     gaps = np.empty((2, records, games, many))
     kept = np.empty((2, records, games, many, n) if keep else (2, 0, games, many, n))
     tables = A.reshape(games, n, n).contiguous().numpy()
@@ -177,55 +179,66 @@ def run(
 ) -> None:  # fmt: skip
     """All Steps for every game; logs and probabilities of the newest ``depth`` policies lie in a ring.
 
+    ``edges`` [games, players + 1]: where each player's actions begin; what lies behind them is padding.
     ``summed``: what is counted is always the opponent, so that the average's payoff is the average of the payoffs.
     """
-    games, many, n = first.shape
-    rounds = len(size) - lead
-    logs, probabilities = np.empty((depth + 2, many, n)), np.empty((depth + 2, many, n))
-    blend, gain, total = np.empty((many, n)), np.zeros((many, n)), np.empty((many, n))
-    total_gain, average_gain = np.empty((many, n)), np.empty((many, n))
+    games, many, width = first.shape
+    logs, probabilities = np.zeros((depth + 2, many, width)), np.zeros((depth + 2, many, width))
+    blend, gain, total = np.zeros((many, width)), np.zeros((many, width)), np.zeros((many, width))
+    total_gain, average_gain = np.zeros((many, width)), np.zeros((many, width))
     for game in range(games):
-        table = A[game]
+        table, edge = A[game], edges[game]
+        n = edge[-1]
         logs[depth], logs[depth + 1] = first[game], pull[game]
         probabilities[depth], probabilities[depth + 1] = np.exp(first[game]), np.exp(pull[game])
         total[:], total_gain[:] = 0.0, 0.0
-        weight, played, done, point, newest = 0.0, 0, 0, 0, -1
+        weight, played, done, point, newest, line = 0.0, 0, 0, 0, -1, -1
         fresh = False  # whether gain is that of the newest policy
-        for t in range(steps):
-            line = t if t < lead else lead + (t - lead) % rounds
-            slot = (newest + 1) % depth
-            if size[line] != 0.0 and not (fresh and opponent[line, 0] == 0 and opponent_weight[line, 0] == 1.0):
-                mix(probabilities, opponent[line], opponent_weight[line], newest, depth, blend)
-                multiply(table, blend, gain, loop)
-            step_to(
-                logs, probabilities, anchor[line], anchor_weight[line], newest, depth, size[line], gain, edges, slot
-            )
+        for _ in range(steps):
+            line = line + 1 if line + 1 < len(size) else lead
+            slot = newest + 1 if newest + 1 < depth else 0
+            if size[line] != 0.0:
+                one = opponent_weight[line, 0] == 1.0
+                if not (fresh and one and opponent[line, 0] == 0):
+                    if one:  # weights sum to 1, so there is no other member
+                        multiply(table, probabilities[place(opponent[line, 0], newest, depth)], gain, n, loop)
+                    else:
+                        mix(probabilities, opponent[line], opponent_weight[line], newest, depth, blend, n)
+                        multiply(table, blend, gain, n, loop)
+            step_to(logs, probabilities, anchor[line], anchor_weight[line], newest, depth, size[line], gain, edge, slot)
             if counts[line, 0] != NOTHING:
                 w = weights[played]
                 played += 1
                 weight += w
-                mix(probabilities, counts[line], count_weight[line], newest, depth, blend)
-                for r in range(many):
-                    for i in range(n):
-                        total[r, i] += w * blend[r, i]
-                        total_gain[r, i] += w * gain[r, i]
+                for k in range(counts.shape[1]):
+                    if counts[line, k] == NOTHING:
+                        break
+                    source, share = probabilities[place(counts[line, k], newest, depth)], w * count_weight[line, k]
+                    for r in range(many):
+                        for i in range(n):
+                            total[r, i] += share * source[r, i]
+                if summed:
+                    for r in range(many):
+                        for i in range(n):
+                            total_gain[r, i] += w * gain[r, i]
             newest, fresh = slot, False
             done += is_last[line]
             if is_last[line] and done == points[point]:
                 if not fresh:
-                    multiply(table, probabilities[newest], gain, loop)
+                    multiply(table, probabilities[newest], gain, n, loop)
                     fresh = True
-                last[game] = probabilities[newest]
+                last[game, :, :n] = probabilities[newest, :, :n]
                 if weight == 0.0:
-                    average[game], average_gain[:] = last[game], gain
-                elif summed:
-                    average[game], average_gain[:] = total / weight, total_gain / weight
+                    average[game, :, :n], average_gain[:] = last[game, :, :n], gain
                 else:
-                    average[game] = total / weight
-                    multiply(table, average[game], average_gain, loop)
+                    average[game, :, :n] = total[:, :n] / weight
+                    if summed:
+                        average_gain[:] = total_gain / weight
+                    else:
+                        multiply(table, average[game], average_gain, n, loop)
                 for r in range(many):
-                    gaps[0, point, game, r] = gap(gain[r], edges)
-                    gaps[1, point, game, r] = gap(average_gain[r], edges)
+                    gaps[0, point, game, r] = gap(gain[r], edge)
+                    gaps[1, point, game, r] = gap(average_gain[r], edge)
                 if kept.shape[1]:
                     kept[0, point, game], kept[1, point, game] = last[game], average[game]
                 point += 1
@@ -237,29 +250,26 @@ def place(age: int, newest: int, depth: int) -> int:
         return depth
     if age == REFERENCE:
         return depth + 1
-    return (newest - age) % depth
+    slot = newest - age
+    return slot if slot >= 0 else slot + depth
 
 
 @compiled
-def mix(values: Array, ages: Indices, weights: Array, newest: int, depth: int, out: Array) -> None:
-    many, n = out.shape
+def mix(values: Array, ages: Indices, weights: Array, newest: int, depth: int, out: Array, n: int) -> None:
+    """The linear blend of some policies."""
     for k in range(len(ages)):
         if ages[k] == NOTHING:
             break
         w, source = weights[k], values[place(ages[k], newest, depth)]
-        for r in range(many):
-            if k == 0:
-                for i in range(n):
-                    out[r, i] = w * source[r, i]
-            else:
-                for i in range(n):
-                    out[r, i] += w * source[r, i]
+        for r in range(len(out)):
+            for i in range(n):
+                out[r, i] = w * source[r, i] + (out[r, i] if k > 0 else 0.0)
 
 
 @compiled
-def multiply(table: Array, x: Array, out: Array, loop: bool) -> None:
+def multiply(table: Array, x: Array, out: Array, n: int, loop: bool) -> None:
     """``out[r] = A x[r]``."""
-    many, n = x.shape
+    many = len(x)
     if loop:
         for r in range(many):
             for i in range(n):
@@ -279,41 +289,38 @@ def multiply(table: Array, x: Array, out: Array, loop: bool) -> None:
 @compiled
 def step_to(
     logs: Array, probabilities: Array, ages: Indices, weights: Array, newest: int, depth: int, size: float, gain: Array,
-    edges: Indices, slot: int,
+    edge: Indices, slot: int,
 ) -> None:  # fmt: skip
     """``softmax(sum_k w_k logs_k + size gain)`` of each player into ``slot``; what a member excludes stays excluded."""
-    many, n = gain.shape
-    for r in range(many):
-        new = logs[slot, r]
-        for i in range(n):
-            new[i] = size * gain[r, i] if size != 0.0 else 0.0
+    n = edge[-1]
+    for r in range(len(gain)):
+        new, chance = logs[slot, r], probabilities[slot, r]
         for k in range(len(ages)):
             if ages[k] == NOTHING:
                 break
             w, member = weights[k], logs[place(ages[k], newest, depth), r]
             for i in range(n):
-                out = member[i] == -np.inf or new[i] == -np.inf
-                new[i] = -np.inf if out else new[i] + w * member[i]
-        for player in range(len(edges) - 1):
-            low, high = edges[player], edges[player + 1]
+                before = new[i] if k > 0 else (size * gain[r, i] if size != 0.0 else 0.0)
+                new[i] = -np.inf if member[i] == -np.inf or before == -np.inf else before + w * member[i]
+        for player in range(len(edge) - 1):
+            low, high = edge[player], edge[player + 1]
             top = -np.inf
             for i in range(low, high):
-                top = max(top, logs[slot, r, i])
+                top = max(top, new[i])
             mass = 0.0
             for i in range(low, high):
-                e = np.exp(logs[slot, r, i] - top)
-                probabilities[slot, r, i] = e
-                mass += e
-            log_mass = top + np.log(mass)
+                chance[i] = np.exp(new[i] - top)
+                mass += chance[i]
+            log_mass, share = top + np.log(mass), 1 / mass
             for i in range(low, high):
-                probabilities[slot, r, i] /= mass
-                logs[slot, r, i] -= log_mass
+                chance[i] *= share
+                new[i] -= log_mass
 
 
 @compiled
-def gap(gain: Array, edges: Indices) -> float:
+def gap(gain: Array, edge: Indices) -> float:
     """The duality gap from the margins of all actions: twice the best one of a symmetric game, else both players'."""
     total = 0.0
-    for player in range(len(edges) - 1):
-        total += np.max(gain[edges[player] : edges[player + 1]])
-    return 2 * total if len(edges) == 2 else total
+    for player in range(len(edge) - 1):
+        total += np.max(gain[edge[player] : edge[player + 1]])
+    return 2 * total if len(edge) == 2 else total
