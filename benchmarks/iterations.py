@@ -43,7 +43,6 @@ def peers(A: np.ndarray, iterations: int) -> dict:
 
     found["numpy loop, MWU"] = numpy_mwu
     if importlib.util.find_spec("pyspiel"):
-        import pyspiel
         from open_spiel.python.algorithms import regret_matching
         from open_spiel.python.egt import dynamics
 
@@ -57,11 +56,9 @@ def peers(A: np.ndarray, iterations: int) -> dict:
             return total / iterations
 
         found["OpenSpiel replicator, Euler loop"] = replicator
-        if n <= 300:
-            game = pyspiel.create_matrix_game(A.tolist(), (-A).tolist())
-            found["OpenSpiel regret matching"] = lambda: np.asarray(
-                regret_matching.regret_matching(game, iterations=iterations)[0]
-            )
+        found["OpenSpiel regret matching"] = lambda: np.asarray(
+            regret_matching.regret_matching([A, -A], iterations=iterations)[0]
+        )
     if importlib.util.find_spec("nashpy"):
         import nashpy
 
@@ -88,7 +85,7 @@ def main() -> None:
     for n in given.sizes:
         game = games.zoo.random_preferences(n, seed=1)
         A, x = game.P.numpy() - 0.5, np.full(n, 1 / n)
-        many = {3: 20_000, 30: 10_000, 300: 2000}.get(n, 100)
+        many = {3: 20_000, 30: 10_000, 300: 2000}.get(n, 300)
         few = {3: 1000, 30: 1000, 300: 500}.get(n, 20)
         calls, counts, averages = {"floor: one product": lambda A=A, x=x: A @ x}, {"floor: one product": 1}, {}
         for name, solver in SOLVERS.items():
@@ -98,8 +95,8 @@ def main() -> None:
                     counts[what] = many
             calls[f"solve {name}"] = lambda g=game, s=solver, t=few: games.solve(g, s, t, record=[t])
             counts[f"solve {name}"] = few
-        calls["incremental fictitious play"] = lambda g=game, t=many: games.fictitious_play(g, t, record=[t])
-        counts["incremental fictitious play"] = many
+        calls["incremental fictitious play"] = lambda g=game: games.fictitious_play(g, 20_000, record=[20_000])
+        counts["incremental fictitious play"] = 20_000
         for name, call in peers(A, few).items():
             calls[name], counts[name] = call, few
         once = {}
@@ -125,7 +122,7 @@ def starts(n: int = 100, many: int = 64, iterations: int = 500) -> list[dict]:
     game = games.zoo.random_preferences(n, seed=1)
     points = np.random.default_rng(0).dirichlet(np.ones(n), size=many)
     runs = {"solve": games.solve} | ({"traced": games.solve_traced} if accelerator.ACCELERATED else {})
-    calls = {}
+    calls, solver = {}, games.MWU(step=0.1)
     for name, run in runs.items():
         for count in (1, many):
             start = points[0] if count == 1 else points

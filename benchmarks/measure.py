@@ -33,7 +33,8 @@ def in_turns(
 ) -> dict[str, float]:
     """The median CPU seconds of each call. They take turns, so that what else the machine does meets all of them.
 
-    ``once`` holds the seconds of a first call of each, which may have compiled. A call that takes long is measured in fewer rounds: as many as fit ``limit`` / 2 seconds, one at least.
+    ``once`` holds the seconds of a first call of each, which may have compiled. A call that takes long is measured in
+    fewer rounds: as many as fit ``limit`` / 2 seconds, one at least.
     """
     torch.set_num_threads(1)  # importing QuantEcon sets it to the number of cores
     once = {name: cpu(call) if once[name] < limit / 2 else once[name] for name, call in calls.items()}

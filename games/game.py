@@ -183,7 +183,7 @@ class ConstantSumGame:
 def _apply(table: Tensor, policy: Tensor) -> Tensor:
     policy = policy.to(table.dtype)
     if table.ndim == 2:  # one product for all policies against one table
-        return policy @ table.mT
+        return table @ policy if policy.ndim == 1 else policy @ table.mT
     return (table @ policy.unsqueeze(-1)).squeeze(-1)
 
 

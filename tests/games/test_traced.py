@@ -57,16 +57,12 @@ def test_traced_runs_equal_interpreted_ones(solver: games.Solver) -> None:
 
 @needs_numba
 def test_tolerance_and_status() -> None:
-    solver = games.OptimisticMWU(step=0.5)
-    slow, fast = (
-        run(games.zoo.comal_cycle(), solver, 5000, tolerance=1e-6) for run in (games.solve, games.solve_traced)
-    )
+    game, solver = games.zoo.comal_cycle(), games.OptimisticMWU(step=0.5)
+    slow, fast = (run(game, solver, 5000, tolerance=1e-6) for run in (games.solve, games.solve_traced))
     assert fast.status is slow.status is games.Status.CONVERGED
     assert torch.equal(slow.iterations, fast.iterations)
     torch.testing.assert_close(slow.last, fast.last, atol=1e-12, rtol=0)
-    assert (
-        games.solve_traced(games.zoo.comal_cycle(), games.MWU(), 9, tolerance=1e-9).status is games.Status.NOT_CONVERGED
-    )
+    assert games.solve_traced(game, games.MWU(), 9, tolerance=1e-9).status is games.Status.NOT_CONVERGED
 
 
 @needs_numba
