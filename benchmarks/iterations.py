@@ -126,9 +126,7 @@ def starts(n: int = 100, many: int = 64, iterations: int = 500) -> list[dict]:
     for name, run in runs.items():
         for count in (1, many):
             start = points[0] if count == 1 else points
-            calls[f"{name}, {count}"] = lambda r=run, s=start: r(
-                game, games.MWU(0.1), iterations, s, record=[iterations]
-            )
+            calls[f"{name}, {count}"] = lambda r=run, s=start: r(game, solver, iterations, s, record=[iterations])
     times = in_turns(calls, {name: cpu(call) for name, call in calls.items()})
     print(f"\ntrajectories at n = {n}, an iteration of all of them")
     for name, seconds in times.items():
