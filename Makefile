@@ -44,7 +44,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 		|| $(BIN)/pip install --quiet "$(TORCH)+cpu" 2>/dev/null \
 		|| { $(BIN)/pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --torch-backend=cpu "$(TORCH)"; } \
 		|| $(BIN)/pip install --quiet "$(TORCH)"
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[llm,dev]"
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[llm,accelerator,dev]"
 	touch $@
 
 clean:

@@ -1,22 +1,27 @@
-"""``nash``: an exact equilibrium of a table, by linear programming and a polish of its support."""
+"""``nash``: an exact equilibrium of any form of game, with its gap recomputed from the answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import linprog
 from torch import Tensor
 
-from .game import Game, PreferenceGame, Profile
-from .measures import duality_gap
+from . import equilibria
+from .contextual import ContextualGame
+from .embedding import split, symmetrised
+from .equilibria import GAP, STRICT, Face
+from .equilibria.rational import Rational, certified, fractions
+from .equilibria.selection import GOOD, solved
+from .game import ConstantSumGame, PreferenceGame, Profile
+from .implicit import ImplicitGame
+from .low_rank import LowRankGame
 
-Array = NDArray[np.float64]
-GAP = 1e-12  # what nash promises
-_HIGHS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+Point = Callable[[Face], np.ndarray]  # games.vertex, games.centre, games.maximum_entropy
 
 
 @dataclass(frozen=True)
@@ -28,31 +33,52 @@ class Equilibrium:
         value: [...], the row player's payoff at equilibrium; 1/2 in a preference game.
         gap: [...], the duality gap, recomputed from ``policy``.
         support: bool, shaped as ``policy``: the actions that are played.
-        unique: bool [...], whether there is no other equilibrium.
     """
 
     policy: Any
     value: Tensor
     gap: Tensor
     support: Any
-    unique: Tensor
+    _least: Tensor = field(repr=False)  # above 0 where it proves that there is no other equilibrium; NaN: not known
+    _table: Tensor | None = field(repr=False)  # [..., n, n] of the symmetric game; None where there is no table
+
+    @cached_property
+    def unique(self) -> Tensor:
+        """bool [...], whether there is no other equilibrium.
+
+        Where the vertex that was found does not show it, the face of all equilibria is computed, which takes an
+        interior point. A game without a table is called unique only where the vertex shows it.
+        """
+        unique = self._least > STRICT
+        if self._table is not None:
+            flat, tables = unique.reshape(-1).clone(), self._table.reshape(-1, *self._table.shape[-2:])
+            for game in (~flat).nonzero()[:, 0].tolist():
+                flat[game] = equilibria.face(_margins(tables[game])).dimension == 0
+            unique = flat.reshape(unique.shape)
+        return unique
 
 
-def nash(game: Game) -> Equilibrium:
-    """An equilibrium with a duality gap of at most 1e-12.
+def nash(
+    game: PreferenceGame | ConstantSumGame | LowRankGame | ImplicitGame | ContextualGame, point: Point | None = None
+) -> Equilibrium:
+    """An equilibrium with a duality gap of at most 1e-12, in units of the largest payoff where that is above 1.
 
-    .. math::  \\max_{v, x} v \\quad \\text{s.t.} \\quad x^\\top U \\ge v, \\; \\sum_i x_i = 1, \\; x \\ge 0
+    .. math::  x \\ge 0, \\quad 1^\\top x = 1, \\quad (P - 1/2) x \\le 0
 
-    solved for each player by HiGHS; then the equalities that hold on the support are solved in float64, and where
-    ties spoil that, the linear program is solved again for the scaled residual.
+    The method goes by the form and the size of the game (``games/equilibria/selection.py``): a closed form, principal
+    pivoting, a double oracle, an interior point, and HiGHS where those give up. An ``n x m`` game is solved as a
+    symmetric one (``games.symmetrised``).
 
     Args:
-        game: a game, or a batch of games (solved one after another).
+        game: a game, or a batch of games. A float32 table is taken as exact, and solved in float64.
+        point: which equilibrium, where there are several: ``games.vertex``, ``games.centre`` or
+            ``games.maximum_entropy``. None takes the first one found. Needs a table.
 
     Raises:
-        ArithmeticError: the gap stayed above 1e-12; the message gives it.
+        ArithmeticError: no method reached the gap; the message gives what was reached.
+        ValueError: a point asked for of a game that has no table.
 
-    Source: von Neumann's minimax theorem; refinement as in Gleixner, Steffy & Wolter 2016.
+    Source: von Neumann's minimax theorem; the files of ``games/equilibria`` name theirs.
 
     Example:
         >>> from nashward import games
@@ -60,111 +86,123 @@ def nash(game: Game) -> Equilibrium:
         >>> equilibrium.policy * 11, equilibrium.unique
         (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
     """
-    symmetric = isinstance(game, PreferenceGame)
-    table = game.P - 0.5 if isinstance(game, PreferenceGame) else game.payoff
-    flat = table.detach().cpu().numpy().reshape(-1, *table.shape[-2:])
-    sides: list[tuple[list[Array], list[bool]]] = []
-    for payoffs in (flat, -flat.swapaxes(-1, -2)) if not symmetric else (flat,):
-        solved = [_maximin(payoff) for payoff in payoffs]
-        sides.append(([x for x, _ in solved], [unique for _, unique in solved]))
-    players = [torch.from_numpy(np.stack(xs)).reshape(*game.batch_shape, -1).to(game.device) for xs, _ in sides]
-    profile: Any = players[0] if symmetric else Profile(*players)
-    gap = duality_gap(game, profile)
-    if (gap > GAP).any():
-        raise ArithmeticError(f"nash reached a duality gap of {gap.max():.2e} only, {GAP:.0e} was asked for")
-    unique = torch.tensor(np.all([flags for _, flags in sides], axis=0)).reshape(game.batch_shape)
-    value = (game.players(profile)[0] * game.payoffs(game.players(profile) if not symmetric else (profile,))[0]).sum(-1)
-    support = players[0] > 0 if symmetric else Profile(*(p > 0 for p in players))
-    return Equilibrium(profile, value, gap, support, unique)
+    if isinstance(game, LowRankGame | ImplicitGame):
+        return _implicit(game, point)
+    if isinstance(game, ConstantSumGame):
+        return _two_players(game, point)
+    sizes = game.responses if isinstance(game, ContextualGame) else None
+    P, shape = (game.game if isinstance(game, ContextualGame) else game).P.detach(), game.batch_shape
+    tables = P.reshape(-1, *P.shape[-2:])
+    x, least, gap = equilibria.solve(tables, 0.5, sizes)
+    if point is not None:
+        x = _chosen(tables, x, least, point, sizes)
+        gap = 2 * ((tables.to(torch.float64) @ x[..., None])[..., 0] - 0.5).amax(-1)
+    _promise(gap, 1.0)
+    policy = x.reshape(*shape, -1)
+    value = torch.full(shape, 0.5, dtype=torch.float64, device=P.device)
+    return Equilibrium(policy, value, gap.reshape(shape), policy > 0, least.reshape(shape), P)
 
 
-def _maximin(U: Array) -> tuple[Array, bool]:
-    """A policy of the row player that maximises the worst payoff, and whether it is the only one."""
-    scale = max(float(np.abs(U).max()), 1e-300)
-    A = U / scale
-    x, v = _linear_program(A)
-    best = _cleaned(x)
-    for threshold in (1e-9, 1e-7, 1e-5):
-        best = max(best, _polished(A, x, v, threshold), key=lambda y: _worst(A, y))
-    if _upper(A, v) - _worst(A, best) > GAP / 8:
-        best = max(best, _refined(A, best), key=lambda y: _worst(A, y))
-    return best, _only(A, best)
+def face(game: PreferenceGame | ConstantSumGame) -> Face:
+    """All equilibria of one game at once: who is played in some of them, and how far they reach.
+
+    Args:
+        game: a single game; of an ``n x m`` one the face is that of ``symmetrised(game)``.
+
+    Raises:
+        ValueError: a batch of games.
+
+    Example:
+        >>> from nashward import games
+        >>> twice = np.kron(games.zoo.rock_paper_scissors().P, np.ones((2, 2)))  # every action has a twin
+        >>> games.face(games.PreferenceGame(twice)).dimension
+        3
+    """
+    table = symmetrised(game) if isinstance(game, ConstantSumGame) else game
+    if table.batch_shape:
+        raise ValueError(f"the face is of one game, got a batch of shape {tuple(table.batch_shape)}")
+    return equilibria.face(_margins(table.P))
 
 
-def _worst(A: Array, x: Array) -> float:
-    return float((x @ A).min())
+def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
+    """The equilibrium of a small game whose probabilities are fractions, in fractions, with a gap of exactly 0.
+
+    The vertex that ``nash`` finds is solved again without rounding, and checked against every action.
+
+    Args:
+        game: a single preference game.
+        denominator: the largest denominator that the payoffs may have.
+
+    Raises:
+        ValueError: a batch of games, or a payoff that is no such fraction (the entry is named).
+        ArithmeticError: the vertex in fractions is no equilibrium.
+
+    Example:
+        >>> from nashward import games
+        >>> [str(p) for p in games.nash_fractions(games.zoo.comal_cycle()).policy]
+        ['4/11', '3/11', '4/11']
+    """
+    if game.batch_shape:
+        raise ValueError(f"fractions are of one game, got a batch of shape {tuple(game.batch_shape)}")
+    P = game.P.detach().cpu().numpy().astype(np.float64)
+    table = fractions(P, denominator)
+    clean = np.array([[float(p) for p in row] for row in table]) - 0.5
+    return certified(table, solved((clean - clean.T) / 2)[0])
 
 
-def _upper(A: Array, v: float) -> float:
-    """An upper bound of the value: 0 where A is skew, else the linear program's own."""
-    return 0.0 if A.shape[0] == A.shape[1] and np.array_equal(A, -A.T) else v
+def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
+    symmetric = nash(symmetrised(game), point)
+    pair = split(game, symmetric.policy)
+    U = game.payoff.detach().to(torch.float64)
+    row = (U @ pair.column[..., None])[..., 0]
+    column = (pair.row[..., None, :] @ U)[..., 0, :]
+    gap = row.amax(-1) - column.amin(-1)
+    _promise(gap, max(1.0, float(U.abs().max())))
+    value = (pair.row * row).sum(-1)
+    support = Profile(pair.row > 0, pair.column > 0)
+    return Equilibrium(pair, value, gap, support, symmetric._least, symmetric._table)
 
 
-def _cleaned(x: Array) -> Array:
-    y = np.clip(x, 0.0, None)
-    return y / y.sum()
+def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibrium:
+    if game.batch_shape:
+        raise ValueError(f"a game without a table is solved alone, got a batch of shape {tuple(game.batch_shape)}")
+    if point is not None:
+        raise ValueError(f"{game!r} has no table, so its equilibria cannot be surveyed: leave point out")
+    device, n = game.device, game.sizes[0]
+    tolerance = max(GOOD / 4, game.precision)
 
+    def there(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(device)
 
-def _linear_program(A: Array) -> tuple[Array, float]:
-    n, m = A.shape
-    result = linprog(
-        c=np.r_[np.zeros(n), -1.0],
-        A_ub=np.c_[-A.T, np.ones(m)],
-        b_ub=np.zeros(m),
-        A_eq=np.r_[np.ones(n), 0.0][None],
-        b_eq=[1.0],
-        bounds=[(0, None)] * n + [(None, None)],
-        method="highs",
-        options=_HIGHS,
+    found = equilibria.double_oracle(
+        margins=lambda actions, weights: game.margins(there(actions), there(weights)).cpu().numpy(),
+        rows=lambda actions, columns: game.rows(there(actions), there(columns)).cpu().numpy(),
+        solve=solved,
+        tolerance=tolerance,
+        most=n,
     )
-    if result.x is None:
-        raise ArithmeticError(f"HiGHS found no equilibrium: {result.message}")
-    return result.x[:n], float(result.x[n])
+    policy = torch.zeros(n, dtype=torch.float64, device=device)
+    policy[there(found.actions)] = there(found.weights)
+    gap = torch.tensor(2 * float(found.margins.max()), dtype=torch.float64, device=device)
+    _promise(gap, max(1.0, 4 * tolerance / GAP))
+    half = torch.tensor(0.5, dtype=torch.float64, device=device)
+    return Equilibrium(policy, half, gap, policy > 0, torch.tensor(found.least, device=device), None)
 
 
-def _polished(A: Array, x: Array, v: float, threshold: float) -> Array:
-    """The policy on x's support under which every tight column pays the same: a linear system, solved directly."""
-    played = np.flatnonzero(x > threshold)
-    tight = np.flatnonzero(x @ A - v < threshold)
-    system = np.block([[A[np.ix_(played, tight)].T, -np.ones((len(tight), 1))], [np.ones((1, len(played))), 0.0]])
-    solution = np.linalg.lstsq(system, np.r_[np.zeros(len(tight)), 1.0], rcond=None)[0][:-1]
-    y = np.zeros_like(x)
-    y[played] = solution
-    return _cleaned(y) if solution.min(initial=0.0) > -threshold and solution.sum() > 0.5 else _cleaned(x)
+def _chosen(tables: Tensor, x: Tensor, least: Tensor, point: Point, sizes: Tensor | None) -> Tensor:
+    x = x.clone()
+    for game in (~(least > STRICT)).nonzero()[:, 0].tolist():
+        n = tables.shape[-1] if sizes is None else int(sizes[game])
+        chosen = point(equilibria.face(_margins(tables[game, :n, :n])))
+        x[game, :n] = torch.from_numpy(chosen).to(x)
+    return x
 
 
-def _refined(A: Array, x: Array, scale: float = 1e-7) -> Array:
-    """x plus ``scale`` times the solution of the linear program for the residual, seen through a magnifying glass."""
-    n, m = A.shape
-    slack = (x @ A - _worst(A, x)) / scale
-    result = linprog(
-        c=np.r_[np.zeros(n), -1.0],
-        A_ub=np.c_[-A.T, np.ones(m)],
-        b_ub=slack,
-        A_eq=np.r_[np.ones(n), 0.0][None],
-        b_eq=[0.0],
-        bounds=[(-p / scale, None) for p in x] + [(None, None)],
-        method="highs",
-        options=_HIGHS,
-    )
-    return x if result.x is None else _cleaned(x + scale * result.x[:n])
+def _margins(table: Tensor) -> np.ndarray:
+    return table.detach().cpu().numpy().astype(np.float64) - 0.5
 
 
-def _only(A: Array, x: Array, extent: float = 1e-6) -> bool:
-    """Whether the face of optimal policies is a point: its extent along a generic direction is nil."""
-    n = len(x)
-    direction = np.modf(np.sqrt(np.arange(2.0, 2.0 + n)) * np.pi)[0] - 0.5  # generic, and the same on every machine
-    ends = []
-    for sign in (1.0, -1.0):
-        result = linprog(
-            c=sign * direction,
-            A_ub=-A.T,
-            b_ub=np.full(A.shape[1], -_worst(A, x)),
-            A_eq=np.ones((1, n)),
-            b_eq=[1.0],
-            bounds=[(0, None)] * n,
-            method="highs",
-            options=_HIGHS,
-        )
-        ends.append(direction @ x if result.x is None else direction @ result.x)
-    return bool(ends[1] - ends[0] < extent)
+def _promise(gap: Tensor, unit: float) -> None:
+    worst = float(gap.max())
+    if not worst <= GAP * unit:
+        raise ArithmeticError(f"nash reached a duality gap of {worst:.2e} only, {GAP * unit:.0e} was asked for")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .game import ConstantSumGame, Game, Players
+from .game import ConstantSumGame, Game, Players, PreferenceGame
 
 Opponent: TypeAlias = Sequence[tuple[float, Players]]  # a linear blend: (weight, probabilities of each player)
 Feedback: TypeAlias = Callable[[Game, Opponent, int], Players]
@@ -122,8 +122,8 @@ class Duels:
             )
 
     def __call__(self, game: Game, opponent: Opponent, round: int) -> Players:
-        if isinstance(game, ConstantSumGame):
-            raise ValueError("duels are won and lost in a preference game; take games.Samples for an n x m game")
+        if not isinstance(game, PreferenceGame):
+            raise ValueError("duels are won and lost in a table of win probabilities; take games.Samples for others")
         (rho,) = blended([weight for weight, _ in opponent], [players for _, players in opponent])
         q = (1 - self.explore) * rho.abs() / rho.abs().sum(-1, keepdim=True) + self.explore / rho.shape[-1]
         shape = (3, *rho.shape[:-1], self.duels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -21,14 +21,31 @@ class Profile(NamedTuple):
 Players: TypeAlias = tuple[Tensor, ...]  # one tensor a player whose policy is sought: (pi,) or (row, column)
 
 
+class Game(Protocol):
+    """What solvers and measures need of a game; [...] is the batch."""
+
+    total: float
+
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+    @property
+    def batch_shape(self) -> tuple[int, ...]: ...
+    @property
+    def device(self) -> torch.device: ...
+    def payoffs(self, opponents: Players) -> Players: ...
+    def players(self, policy: Any) -> Players: ...
+    def profile(self, players: Players) -> Any: ...
+
+
 class PreferenceGame:
     """A symmetric constant-sum game over ``n`` actions, or a batch of them.
 
     .. math::  P_{ij} = \\Pr(i \\succ j), \\qquad P + P^\\top = 1, \\qquad \\text{value } 1/2
 
     Args:
-        P: [..., n, n] probabilities that the row action beats the column action; numpy or torch, held as float64
-            on the device it came from. Rounding in P + P^T below ``tolerance`` is removed.
+        P: [..., n, n] probabilities that the row action beats the column action; numpy or torch, held on the device
+            it came from, in float64, or in float32 where it came in float32 (see ``precision``). Rounding in P + P^T
+            below ``tolerance`` is removed, so that P - 1/2 is skew to the last bit.
         labels: ``n`` distinct names of the actions (default "0", "1", ...).
         tolerance: how far P + P^T may be from 1.
 
@@ -60,7 +77,8 @@ class PreferenceGame:
                 f"P[{self.labels[j]}, {self.labels[i]}] = {table[(*batch, j, i)]:g} sum to "
                 f"{1 + off[(*batch, i, j)]:g} (the diagonal is 1/2)"
             )
-        self.P = 0.5 + (table - table.mT) / 2
+        fair = 0.5 + (table - table.mT) / 2
+        self.P = torch.where(fair < 0.5, 1 - fair.mT, fair)  # 1 - p is exact for p >= 1/2
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -75,9 +93,14 @@ class PreferenceGame:
     def device(self) -> torch.device:
         return self.P.device
 
+    @property
+    def precision(self) -> float:
+        """The duality gap below which the payoffs of this dtype hold rounding only; ``nash`` computes in float64."""
+        return 4 * torch.finfo(self.P.dtype).eps
+
     def win_rate(self, policy: Any) -> Tensor:
         """P(y beats mu) for every action y: ``P mu``, [..., n]."""
-        return _apply(self.P, torch.as_tensor(policy, dtype=torch.float64, device=self.device))
+        return _apply(self.P, torch.as_tensor(policy, device=self.device))
 
     def payoffs(self, opponents: Players) -> Players:
         """The payoff of each action against the opponents' policies, for each player: ``(P mu,)``."""
@@ -90,7 +113,8 @@ class PreferenceGame:
         return players[0]
 
     def __repr__(self) -> str:
-        return f"PreferenceGame({_shape(self.P)})"
+        said = "" if self.P.dtype == torch.float64 else f", float32: gaps below {self.precision:.0e} are rounding"
+        return f"PreferenceGame({_shape(self.P)}{said})"
 
 
 class ConstantSumGame:
@@ -156,11 +180,11 @@ class ConstantSumGame:
         return f"ConstantSumGame({_shape(self.payoff)}, total={self.total:g})"
 
 
-Game: TypeAlias = PreferenceGame | ConstantSumGame
-
-
 def _apply(table: Tensor, policy: Tensor) -> Tensor:
-    return (table @ policy.to(torch.float64).unsqueeze(-1)).squeeze(-1)
+    policy = policy.to(table.dtype)
+    if table.ndim == 2:  # one product for all policies against one table
+        return table @ policy if policy.ndim == 1 else policy @ table.mT
+    return (table @ policy.unsqueeze(-1)).squeeze(-1)
 
 
 def _shape(table: Tensor) -> str:
@@ -172,7 +196,7 @@ def _table(values: Any) -> Tensor:
     table = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
     if table.is_complex() or table.dtype == torch.bool:
         raise ValueError(f"a payoff table holds real numbers, got {table.dtype}")
-    table = table.to(torch.float64)
+    table = table if table.dtype == torch.float32 else table.to(torch.float64)
     if table.ndim < 2 or 0 in table.shape:
         raise ValueError(f"a payoff table has shape [..., n, m] with n, m >= 1, got shape {_shape(table)}")
     _refuse(~table.isfinite(), table, "is not a finite number", None, None)

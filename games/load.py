@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from .game import ConstantSumGame, Game, PreferenceGame
+from .game import ConstantSumGame, PreferenceGame
 
 
-def load(path: str | Path, total: float | None = None) -> Game:
+def load(path: str | Path, total: float | None = None) -> PreferenceGame | ConstantSumGame:
     """Read a payoff table.
 
     - ``.csv``: labels in the first row and column (or none at all, where every cell is a number);
@@ -49,7 +49,9 @@ def load(path: str | Path, total: float | None = None) -> Game:
         raise ValueError(f"{file}: {error}") from None
 
 
-def _game(table: np.ndarray, total: float | None, rows: list[str] | None, columns: list[str] | None) -> Game:
+def _game(
+    table: np.ndarray, total: float | None, rows: list[str] | None, columns: list[str] | None
+) -> PreferenceGame | ConstantSumGame:
     if total is not None:
         return ConstantSumGame(table, total, rows, columns)
     if table.ndim == 2 and table.shape[0] != table.shape[1]:

@@ -38,7 +38,10 @@ class Tables:
     def handle(self, players: Players, name: str = "iterate") -> Policy:
         """A handle on probabilities that are known to be some, [..., n] of each player."""
         shapes = [(*self.game.batch_shape, n) for n in self.game.sizes]
-        return Policy(tuple(p.log().expand(shape) for p, shape in zip(players, shapes, strict=True)), name)
+        logs = (
+            p.log().expand(torch.broadcast_shapes(p.shape, shape)) for p, shape in zip(players, shapes, strict=True)
+        )
+        return Policy(tuple(logs), name)
 
     def probabilities(self, policy: Policy | Blend) -> Players:
         """The linear blend of the members' probabilities."""

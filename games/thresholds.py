@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .equilibrium import nash
-from .game import ConstantSumGame, Game
+from .game import ConstantSumGame, Game, PreferenceGame
 
 TINY = 1e-100  # in place of 0 where a game does not turn, or pays all the same
 
@@ -88,7 +88,7 @@ def warn_of_step(game: Game, solver: Any) -> None:
 
 def _frequency_at_nash(game: Game) -> float | None:
     """lam at the equilibrium; None for a batch and where there are several equilibria."""
-    if game.batch_shape:
+    if game.batch_shape or not isinstance(game, PreferenceGame | ConstantSumGame):
         return None
     equilibrium = nash(game)
     return max(float(frequency(game, equilibrium.policy)), TINY) if bool(equilibrium.unique) else None

@@ -46,6 +46,11 @@ class ExtraGradient:
     def __post_init__(self) -> None:
         check_pulled(self.step, self.tau)
 
+    @property
+    def period(self) -> int | None:
+        """After how many Steps they repeat, counted back from the newest policy (see ``games/recurrence.py``)."""
+        return None if callable(self.step) else 2
+
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
             size = at(self.step, t)

@@ -46,6 +46,11 @@ class MagneticMirrorDescent:
     def __post_init__(self) -> None:
         check(self.step, tau=self.tau)
 
+    @property
+    def period(self) -> int | None:
+        """After how many Steps they repeat, counted back from the newest policy (see ``games/recurrence.py``)."""
+        return None if callable(self.step) else 1
+
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
             size = implicit(at(self.step, t), self.tau)

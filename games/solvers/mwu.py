@@ -40,6 +40,11 @@ class MWU:
     def __post_init__(self) -> None:
         check(self.step)
 
+    @property
+    def period(self) -> int | None:
+        """After how many Steps they repeat, counted back from the newest policy (see ``games/recurrence.py``)."""
+        return None if callable(self.step) else 1
+
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
             x = yield Step(anchor=x, opponent=x, size=at(self.step, t))

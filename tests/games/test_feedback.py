@@ -101,7 +101,7 @@ def test_the_averages_gap_falls_as_one_over_the_root_of_t(feedback: Any, horizon
         (lambda: games.Samples(1, self_comparison=True), "k must be at least 2, got 1"),
         (lambda: games.Duels(explore=0.0), "explore must be in \\(0, 1\\], so that every action"),
         (lambda: games.Duels(duels=0), "duels must be at least 1"),
-        (lambda: _play(games.Duels()), "duels are won and lost in a preference game"),
+        (lambda: _play(games.Duels()), "duels are won and lost in a table of win probabilities"),
         (lambda: _play(games.Samples(2, self_comparison=True)), "compared with itself in a preference game only"),
     ],
 )

@@ -11,13 +11,26 @@ from nashward import games
 RPS = [[0.5, 0.0, 1.0], [1.0, 0.5, 0.0], [0.0, 1.0, 0.5]]
 
 
-def test_numpy_and_torch_and_lists_give_the_same_float64_table() -> None:
+def test_numpy_and_torch_and_lists_give_the_same_table() -> None:
     cycle = [[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]]
     assert float(games.PreferenceGame(cycle).P[1, 0]) == 0.9  # not what float32 would make of it
-    for table in (RPS, np.array(RPS), np.array(RPS, dtype=np.float32), torch.tensor(RPS)):
+    for table in (RPS, np.array(RPS), torch.tensor(RPS, dtype=torch.float64)):
         game = games.PreferenceGame(table)
         assert game.P.dtype == torch.float64
         assert torch.equal(game.P, torch.tensor(RPS, dtype=torch.float64))
+
+
+def test_float32_is_kept_and_says_what_it_can_reach() -> None:
+    for table in (np.array(RPS, dtype=np.float32), torch.tensor(RPS)):
+        game = games.PreferenceGame(table)
+        assert game.P.dtype == torch.float32
+        assert repr(game) == "PreferenceGame([3, 3], float32: gaps below 5e-07 are rounding)"
+    rough = games.PreferenceGame(games.zoo.random_preferences(40, seed=1).P.to(torch.float32))
+    assert torch.equal(rough.P.double() - 0.5, -(rough.P.double() - 0.5).T)  # skew to the last bit all the same
+    solution = games.solve(rough, games.OptimisticMWU(step=2.0), iterations=20, start=np.full(40, 1 / 40))
+    assert solution.last.dtype == torch.float64
+    assert games.nash(rough).gap <= 1e-12  # computed in float64 on the table as given
+    assert float(games.duality_gap(rough, games.nash(rough).policy)) <= rough.precision
 
 
 def test_rounding_is_removed_so_that_the_table_is_exactly_complementary() -> None:

@@ -1,0 +1,139 @@
+"""One iteration of self-play: nashward's traced and interpreted runs, other packages, and the floor.
+
+    python benchmarks/iterations.py [--sizes 3 30 300 3000]
+
+The floor is one product of the table with a vector, by the same library. Gaps of the average policy after the run stand
+beside the times, for the packages' updates and averages differ.
+"""
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from measure import cpu, in_turns, text, written  # sets the number of threads, so it comes first
+
+# isort: split
+import numpy as np
+import torch
+
+from nashward import games
+from nashward.games import accelerator
+
+PACKAGES = ("numpy", "scipy", "torch", "numba", "quantecon", "nashpy", "open_spiel")
+SOLVERS = {
+    "MWU": games.MWU(step=0.1),
+    "OptimisticMWU": games.OptimisticMWU(step=0.1),
+    "ExtraGradient": games.ExtraGradient(step=0.1),
+    "MagneticMirrorDescent": games.MagneticMirrorDescent(step=0.1, tau=0.1),
+}
+
+
+def peers(A: np.ndarray, iterations: int) -> dict:
+    n = len(A)
+    found = {}
+
+    def numpy_mwu() -> np.ndarray:
+        logits, total = np.zeros(n), np.zeros(n)
+        for _ in range(iterations):
+            x = np.exp(logits - logits.max())
+            x /= x.sum()
+            total += x
+            logits += 0.1 * (A @ x)
+        return total / iterations
+
+    found["numpy loop, MWU"] = numpy_mwu
+    if importlib.util.find_spec("pyspiel"):
+        from open_spiel.python.algorithms import regret_matching
+        from open_spiel.python.egt import dynamics
+
+        field = dynamics.SinglePopulationDynamics(np.stack([A, -A]), dynamics.replicator)
+
+        def replicator() -> np.ndarray:
+            x, total = np.full(n, 1 / n), np.zeros(n)
+            for _ in range(iterations):
+                total += x
+                x = x + 0.1 * field(x)
+            return total / iterations
+
+        found["OpenSpiel replicator, Euler loop"] = replicator
+        found["OpenSpiel regret matching"] = lambda: np.asarray(
+            regret_matching.regret_matching([A, -A], iterations=iterations)[0]
+        )
+    if importlib.util.find_spec("nashpy"):
+        import nashpy
+
+        def fictitious() -> np.ndarray:
+            *_, (counts, _) = nashpy.Game(A).fictitious_play(iterations=iterations)
+            return counts / counts.sum()
+
+        found["nashpy fictitious play"] = fictitious
+    if importlib.util.find_spec("quantecon"):
+        from quantecon.game_theory import FictitiousPlay, NormalFormGame, Player
+
+        play = FictitiousPlay(NormalFormGame((Player(A), Player(-A.T))))
+        found["QuantEcon fictitious play"] = lambda: play.play(num_reps=iterations)[0]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[3, 30, 300, 3000])
+    parser.add_argument("--json", type=Path, default=Path("build/benchmarks/iterations.json"))
+    given = parser.parse_args()
+    print(f"accelerator: {'numba' if accelerator.ACCELERATED else 'none'}")
+    rows = []
+    for n in given.sizes:
+        game = games.zoo.random_preferences(n, seed=1)
+        A, x = game.P.numpy() - 0.5, np.full(n, 1 / n)
+        many = {3: 20_000, 30: 10_000, 300: 2000}.get(n, 300)
+        few = {3: 1000, 30: 1000, 300: 500}.get(n, 20)
+        calls, counts, averages = {"floor: one product": lambda A=A, x=x: A @ x}, {"floor: one product": 1}, {}
+        for name, solver in SOLVERS.items():
+            if accelerator.ACCELERATED:
+                for what, record in ((f"traced {name}", [many]), (f"traced {name}, with records", None)):
+                    calls[what] = lambda g=game, s=solver, r=record, t=many: games.solve_traced(g, s, t, record=r)
+                    counts[what] = many
+            calls[f"solve {name}"] = lambda g=game, s=solver, t=few: games.solve(g, s, t, record=[t])
+            counts[f"solve {name}"] = few
+        calls["incremental fictitious play"] = lambda g=game: games.fictitious_play(g, 20_000, record=[20_000])
+        counts["incremental fictitious play"] = 20_000
+        for name, call in peers(A, few).items():
+            calls[name], counts[name] = call, few
+        once = {}
+        torch.set_num_threads(1)
+        for name, call in calls.items():
+            answers: list = []
+            once[name] = cpu(lambda call=call, answers=answers: answers.append(call()))
+            answer = answers[0].average.numpy() if isinstance(answers[0], games.Solution) else answers[0]
+            averages[name] = 2 * float((A @ answer).max())
+        times = {name: seconds / counts[name] for name, seconds in in_turns(calls, once, rounds=3).items()}
+        floor = times["floor: one product"]
+        print(f"\nn = {n}, an iteration")
+        for name, seconds in times.items():
+            reached = "" if name.startswith("floor") else f"gap {averages[name]:.1e} after {counts[name]}"
+            print(f"  {name:42s} {text(seconds):>9s}   {seconds / floor:10.2f} times the floor   {reached}")
+            rows.append({"n": n, "what": name, "seconds": seconds, "iterations": counts[name], "gap": averages[name]})
+    rows += starts()
+    written(given.json, rows, PACKAGES)
+
+
+def starts(n: int = 100, many: int = 64, iterations: int = 500) -> list[dict]:
+    """Many trajectories at once against one."""
+    game = games.zoo.random_preferences(n, seed=1)
+    points = np.random.default_rng(0).dirichlet(np.ones(n), size=many)
+    runs = {"solve": games.solve} | ({"traced": games.solve_traced} if accelerator.ACCELERATED else {})
+    calls, solver = {}, games.MWU(step=0.1)
+    for name, run in runs.items():
+        for count in (1, many):
+            start = points[0] if count == 1 else points
+            calls[f"{name}, {count}"] = lambda r=run, s=start: r(game, solver, iterations, s, record=[iterations])
+    times = in_turns(calls, {name: cpu(call) for name, call in calls.items()})
+    print(f"\ntrajectories at n = {n}, an iteration of all of them")
+    for name, seconds in times.items():
+        one = times["solve, 1"]
+        print(f"  {name:12s} {text(seconds / iterations):>9s}   {seconds / one:8.2f} times one by solve")
+    return [{"what": f"trajectories: {name}", "seconds": s / iterations} for name, s in times.items()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""numba where it is installed (the ``accelerator`` extra): loops compiled at their first call and kept on disk."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+ACCELERATED = importlib.util.find_spec("numba") is not None
+
+
+def compiled(function: Callable) -> Callable[..., Any]:
+    """``function`` as machine code; without numba it stays as it is, and callers ask for ``ACCELERATED`` first."""
+    if not ACCELERATED:
+        return function
+    import numba
+
+    # Sums may be reassociated, so that they are vectorised; NaN and infinity keep their meaning.
+    return numba.njit(cache=True, fastmath={"reassoc", "contract", "arcp", "nsz"}, error_model="numpy")(function)

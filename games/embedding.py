@@ -1,0 +1,54 @@
+"""A game of two different players as a symmetric one, and back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .game import ConstantSumGame, PreferenceGame, Profile
+
+_BORDER = 3 / 8  # the payoffs are scaled to [1/4, 1/2]: then a third of the policy falls on each block, about
+
+
+def symmetrised(game: ConstantSumGame) -> PreferenceGame:
+    """The symmetric game on n + m + 1 actions whose equilibria are the pairs of equilibrium policies of ``game``.
+
+    .. math::
+        P - 1/2 = \\begin{pmatrix} 0 & V & -c 1 \\\\ -V^\\top & 0 & c 1 \\\\ c 1^\\top & -c 1^\\top & 0 \\end{pmatrix},
+        \\quad V = \\text{the payoffs, shifted and scaled to } [1/4, 1/2]
+
+    Its equilibria ``(p, q, l)`` have equal positive masses p and q, and p and q over their masses are equilibrium
+    policies of the row and of the column player; ``split`` takes them.
+
+    Source: Gale, Kuhn & Tucker 1950, "On symmetric games".
+
+    Example:
+        >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+        >>> symmetrised(game).sizes
+        (5,)
+    """
+    U = game.payoff.to(torch.float64)
+    n, m = game.sizes
+    low, high = U.amin((-2, -1), keepdim=True), U.amax((-2, -1), keepdim=True)
+    V = (1 + (U - low) / torch.where(high > low, high - low, 1.0)) / 4
+    A = U.new_zeros(*game.batch_shape, n + m + 1, n + m + 1)
+    A[..., :n, n:-1], A[..., :n, -1], A[..., n:-1, -1] = V, -_BORDER, _BORDER
+    labels = (
+        [f"row {name}" for name in game.row_labels] + [f"column {name}" for name in game.column_labels] + ["border"]
+    )
+    return PreferenceGame(0.5 + A - A.mT, labels)
+
+
+def split(game: ConstantSumGame, policy: Tensor) -> Profile:
+    """The policies of the two players from one [..., n + m + 1] of ``symmetrised(game)``.
+
+    Raises:
+        ValueError: the policy has another size, or gives a player no mass (no equilibrium does).
+    """
+    n, m = game.sizes
+    if policy.shape[-1] != n + m + 1:
+        raise ValueError(f"expected a policy of shape [..., {n + m + 1}], got {[*policy.shape]}")
+    row, column = policy[..., :n], policy[..., n:-1]
+    if (row.sum(-1) <= 0).any() or (column.sum(-1) <= 0).any():
+        raise ValueError("the policy gives one of the players no mass, so it is no equilibrium of the symmetric game")
+    return Profile(row / row.sum(-1, keepdim=True), column / column.sum(-1, keepdim=True))

@@ -1,0 +1,79 @@
+"""From the middle to a vertex: pivot on the few actions that an interior point leaves in doubt."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..accelerator import ACCELERATED
+from .compiled_pivoting import complementary_loop
+from .pivoting import complementary, cover, limit
+
+Array = NDArray[np.float64]
+DOUBT, ROUNDS, WRONG = 100.0, 4, -1e-12
+
+
+def in_doubt(x: Array, s: Array) -> int:
+    """How many actions are neither clearly played (x >> s) nor clearly not (s >> x)."""
+    return int(np.count_nonzero(np.abs(np.log(x / s)) < np.log(DOUBT)))
+
+
+def crossed_over(A: Array, x: Array, s: Array) -> tuple[Array, float] | None:
+    """A vertex near an interior point (x, s) of a skew game, or None where there is none that near.
+
+    The actions that are clearly played are made basic by one elimination, which leaves a skew complementarity problem
+    of the actions in doubt; what turns out wrong with the others puts them in doubt too.
+
+    Returns:
+        ``x`` [n], not normalised, and the least basic variable: above 0 where there is no other equilibrium.
+    """
+    n = len(x)
+    certainty = x / s
+    played, doubt = certainty > DOUBT, np.abs(np.log(certainty)) < np.log(DOUBT)
+    for _ in range(ROUNDS):
+        if played.sum() % 2 == 0:  # a skew system with a border is regular for an odd number of actions only
+            if not played.any():
+                return None
+            weakest = np.flatnonzero(played)[np.argmin(certainty[played])]
+            played[weakest], doubt[weakest] = False, True
+        B, U = np.flatnonzero(played), np.flatnonzero(doubt)
+        if len(U) > max(n // 2, 64):
+            return None
+        system = np.ones((len(B) + 1, len(B) + 1))
+        system[:-1, :-1], system[:-1, -1], system[-1, -1] = -A[np.ix_(B, B)], -1.0, 0.0
+        sides = np.zeros((len(B) + 1, len(U) + 1))
+        sides[:-1, :-1], sides[-1, :-1], sides[-1, -1] = -A[np.ix_(B, U)], 1.0, -1.0
+        solved, singular = torch.linalg.solve_ex(torch.from_numpy(system), torch.from_numpy(sides))
+        if int(singular):
+            return None
+        W = solved.numpy()
+        across = np.c_[-A[np.ix_(U, B)], -np.ones(len(U))]
+        reduced = -A[np.ix_(U, U)] - across @ W[:, :-1]
+        z, least = _complementary((reduced - reduced.T) / 2, -across @ W[:, -1])
+        if np.isnan(least):
+            return None
+        basic = -(W[:, :-1] @ z + W[:, -1])
+        y = np.zeros(n)
+        y[B], y[U] = basic[:-1], z
+        slack = -A @ y - basic[-1]
+        wrong = np.where(played, y, np.where(doubt, 0.0, slack)) < WRONG
+        if not wrong.any():
+            idle = slack[~played & ~doubt].min(initial=np.inf)
+            return y.clip(0), min(least, float(y[B].min()), float(idle))
+        played, doubt = played & ~wrong, doubt | wrong
+    return None
+
+
+def _complementary(K: Array, q: Array) -> tuple[Array, float]:
+    m = len(q)
+    K, q = np.ascontiguousarray(K), np.ascontiguousarray(q)
+    if not m:
+        return np.zeros(0), np.inf
+    if ACCELERATED:
+        z = np.zeros(m)
+        flags = np.zeros(m, dtype=np.bool_)
+        return z, complementary_loop(K, q, cover(m).copy(), flags, m, limit(m), z)
+    state = torch.zeros(1, m, dtype=torch.bool)
+    found, least = complementary(torch.from_numpy(K)[None], torch.from_numpy(q)[None], state, m, limit(m))
+    return found[0].numpy(), float(least)

@@ -1,0 +1,147 @@
+"""All equilibria of a symmetric game at once, and points chosen among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+
+from .interior_point import central_path
+from .linear_program import extent
+from .polish import cleaned, gap, polished
+from .selection import GAP, solved
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Face:
+    """The set of all equilibria of one symmetric game, a polytope.
+
+    .. math::
+        1^\\top x = 1, \\quad x_i \\ge 0, (A x)_i = 0 \\ (i \\in S), \\quad x_i = 0, (A x)_i \\le 0 \\ (i \\notin S)
+
+    where S holds the actions that some equilibrium plays: each of them pays exactly the value against every
+    equilibrium, and every other action pays less against some.
+
+    Attributes:
+        support: [n] bool, S.
+        dimension: 0 where the equilibrium is unique.
+        interior: [n], an equilibrium that plays all of S and against which all other actions lose.
+        directions: [n, dimension], an orthonormal basis of the directions in which the face extends.
+        margins: [n, n], A.
+
+    Source: Gale, Kuhn & Tucker 1950; Goldman & Tucker 1956 (strict complementarity).
+    """
+
+    support: Flags
+    interior: Array
+    directions: Array = field(repr=False)
+    margins: Array = field(repr=False)
+
+    @property
+    def dimension(self) -> int:
+        return self.directions.shape[1]
+
+
+def face(A: Array) -> Face:
+    """The face of a skew game, from a strictly complementary equilibrium found by an interior point.
+
+    Raises:
+        ArithmeticError: neither the interior point nor linear programs could tell which actions are played.
+    """
+    n = len(A)
+    largest = np.abs(A).max()
+    A = A / (2 * largest) if largest > 0 else A
+    for x, s in central_path(torch.from_numpy(A)[None]):
+        if float((x * s).sum()) < 1e-15:
+            break
+    y, support = x[0].numpy(), (x > s)[0].numpy()
+    interior = polished(A, y, support)
+    S = np.flatnonzero(support)
+    values, vectors = np.linalg.svd(np.r_[A[np.ix_(S, S)], np.ones((1, len(S)))])[1:]
+    rank = int((values > 1e-11 * values[0]).sum())
+    directions = np.zeros((n, len(S) - rank))
+    directions[S] = vectors[rank:].T
+    if gap(A, interior) <= GAP and (interior[S] > 0).all():
+        return Face(support, interior, directions, A)
+    x_vertex, _ = solved(A)
+    if gap(A, x_vertex) > GAP or extent(A, x_vertex) > 1e-6:
+        raise ArithmeticError(f"the equilibria of this {n} x {n} game are too badly conditioned to be told apart")
+    return Face(x_vertex > 0, x_vertex, np.zeros((n, 0)), A)
+
+
+def vertex(face: Face) -> Array:
+    """A corner of the face: the extreme point in a fixed generic direction, with as few actions as its ties allow.
+
+    Raises:
+        ArithmeticError: HiGHS found none; its message is given.
+    """
+    if not face.dimension:
+        return face.interior
+    generic = np.modf(np.sqrt(np.arange(2.0, 2.0 + len(face.interior))) * np.pi)[0] - 0.5
+    room, moves = _room(face)
+    result = linprog(generic @ face.directions, A_ub=-moves, b_ub=room, bounds=(None, None), method="highs-ds")
+    if result.x is None:
+        raise ArithmeticError(f"HiGHS found no vertex of the equilibria: {result.message}")
+    x = face.interior + face.directions @ result.x
+    return cleaned(np.where(x > 1e-11, x, 0.0))
+
+
+def centre(face: Face) -> Array:
+    """The analytic centre: the largest product of the played probabilities and of what the other actions lose by."""
+    return _least(face, barriers=(1.0,), entropy=False)
+
+
+def maximum_entropy(face: Face) -> Array:
+    """The equilibrium with the largest entropy, to about 1e-10: alike actions are played alike."""
+    return _least(face, barriers=tuple(10.0**-k for k in range(13)), entropy=True)
+
+
+def _room(face: Face) -> tuple[Array, Array]:
+    """What must stay >= 0 on the face, at its interior point and along its directions: x on S, -(A x) off S."""
+    S, A = face.support, face.margins
+    moves = np.r_[face.directions[S], -A[~S] @ face.directions]
+    return np.r_[face.interior[S], -A[~S] @ face.interior], moves
+
+
+def _least(face: Face, barriers: tuple[float, ...], *, entropy: bool) -> Array:
+    """The point of the face with the least ``[sum x log x] - barrier * sum log room``, for falling barriers (Newton).
+
+    With entropy the room of x itself needs no barrier: x log x keeps it above 0.
+    """
+    Z, k = face.directions, int(face.support.sum())
+    start, moves = _room(face)
+    weight = np.r_[np.zeros(k) if entropy else np.ones(k), np.ones(len(start) - k)]
+
+    def value(y: Array, barrier: float) -> float:
+        room = start + moves @ y
+        if room.min() <= 0:
+            return np.inf
+        x = room[:k]
+        return float((x * np.log(x)).sum() * entropy - barrier * (weight * np.log(room)).sum())
+
+    y = np.zeros(face.dimension)
+    for barrier in barriers if face.dimension else ():
+        for _ in range(50):
+            room = start + moves @ y
+            x = room[:k]
+            slope = -barrier * weight / room
+            bend = barrier * weight / room**2
+            if entropy:
+                slope[:k] += np.log(x) + 1
+                bend[:k] += 1 / x
+            gradient = moves.T @ slope
+            move = np.linalg.lstsq(moves.T @ (bend[:, None] * moves), -gradient, rcond=None)[0]
+            decrease, step, now = float(-gradient @ move), 1.0, value(y, barrier)
+            while step > 1e-10 and value(y + step * move, barrier) > now - 0.1 * step * decrease + 1e-15:
+                step /= 2
+            if decrease < 1e-22 or step <= 1e-10:
+                break
+            y = y + step * move
+    x = np.where(face.support, face.interior + Z @ y, 0.0).clip(0)
+    return x / x.sum()

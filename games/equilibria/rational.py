@@ -1,0 +1,78 @@
+"""The equilibrium of a small game in fractions, checked without rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Rational(NamedTuple):
+    """An equilibrium in fractions, with its value, and its duality gap: exactly 0."""
+
+    policy: tuple[Fraction, ...]
+    value: Fraction
+    gap: Fraction
+
+
+def fractions(P: NDArray[np.float64], denominator: int) -> list[list[Fraction]]:
+    """A table of probabilities as fractions of at most this denominator, with P + P^T = 1 exactly.
+
+    Raises:
+        ValueError: an entry is not such a fraction within rounding.
+    """
+    n = len(P)
+    table = [[Fraction(1, 2)] * n for _ in range(n)]
+    for i in range(n):
+        for j in range(i + 1, n):
+            p = Fraction(float(P[i, j])).limit_denominator(denominator)
+            if abs(float(p) - P[i, j]) > 2**-52:
+                raise ValueError(
+                    f"P[{i}, {j}] = {P[i, j]!r} is no fraction with a denominator of at most {denominator}"
+                )
+            table[i][j], table[j][i] = p, 1 - p
+    return table
+
+
+def certified(table: Sequence[Sequence[Fraction]], x: NDArray[np.float64]) -> Rational:
+    """The vertex that ``x`` rounds, in fractions: the actions that it plays are those for which the rest tie.
+
+    Raises:
+        ArithmeticError: ``x`` is near no vertex, or what is there is no equilibrium.
+    """
+    n = len(table)
+    A = [[p - Fraction(1, 2) for p in row] for row in table]
+    S = [int(i) for i in np.flatnonzero(x > 0)]
+    margins = np.array([[float(a) for a in row] for row in A]) @ x
+    tight = [i for i in range(n) if margins[i] > -1e-9]
+    rows = [[A[i][j] for j in S] + [Fraction(0)] for i in tight] + [[Fraction(1)] * (len(S) + 1)]
+    policy = [Fraction(0)] * n
+    for i, weight in zip(S, _solution(rows), strict=True):
+        policy[i] = weight
+    gap = 2 * max(sum((a * p for a, p in zip(row, policy, strict=True)), Fraction(0)) for row in A)
+    if gap != 0 or min(policy) < 0:
+        raise ArithmeticError(f"the fractions near this policy are no equilibrium (gap {float(gap):.1e})")
+    return Rational(tuple(policy), Fraction(1, 2), gap)
+
+
+def _solution(rows: list[list[Fraction]]) -> list[Fraction]:
+    """The one solution of linear equations [coefficients..., right-hand side], by Gauss-Jordan elimination."""
+    unknowns = len(rows[0]) - 1
+    rows = [row[:] for row in rows]
+    for column in range(unknowns):
+        pivot = next((k for k in range(column, len(rows)) if rows[k][column]), None)
+        if pivot is None:
+            raise ArithmeticError("the policy is no vertex of the equilibria: its support does not determine it")
+        rows[column], rows[pivot] = rows[pivot], rows[column]
+        lead = [entry / rows[column][column] for entry in rows[column]]
+        rows[column] = lead
+        for k, row in enumerate(rows):
+            if k != column and row[column]:
+                factor = row[column]
+                rows[k] = [entry - factor * top for entry, top in zip(row, lead, strict=True)]
+    if any(row[unknowns] for row in rows[unknowns:]):
+        raise ArithmeticError("the ties of the policy contradict each other in fractions")
+    return [row[unknowns] for row in rows[:unknowns]]

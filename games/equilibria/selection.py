@@ -1,0 +1,180 @@
+"""Which method solves which game, in what order, and what happens when one gives up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..accelerator import ACCELERATED
+from .closed_form import closed_form
+from .compiled_pivoting import pivoted_game, pivoted_games
+from .crossover import crossed_over, in_doubt
+from .double_oracle import double_oracle
+from .interior_point import central_path
+from .linear_program import linear_program
+from .pivoting import limit, pivoted
+from .polish import DUST, cleaned, gap, polished
+
+Array = NDArray[np.float64]
+Vertex: TypeAlias = tuple[
+    Array, float
+]  # an equilibrium, and the least basic variable: NaN where nothing is known of it
+Route: TypeAlias = Callable[[Array], Vertex | None]
+
+GAP = 1e-12  # what is promised, in units of the largest payoff
+GOOD = 1e-13  # what a route must reach, so that a rounding elsewhere does not break the promise
+STRICT = 1e-11  # a least basic variable above this is no rounding
+TINY = 1e-300
+
+PIVOTING = 250 if ACCELERATED else 32  # a single game of at most so many actions is solved by pivoting first
+ORACLE = 250 if ACCELERATED else 150  # and one of more than so many by double oracle
+BATCHED = 64  # without the accelerator, batches of games of at most so many actions are pivoted together
+
+
+def solve(P: Tensor, half: float = 0.5, sizes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """An equilibrium of each symmetric game of a batch.
+
+    Args:
+        P: [games, n, n] with ``P - half`` skew.
+        sizes: [games], how many actions each game has, in the upper left corner of its table; n when not given.
+
+    Returns:
+        ``x`` [games, n]; [games] the least basic variable (NaN: not known); [games] the duality gap of ``x``. All in
+        float64, on P's device.
+    """
+    games, n = P.shape[:2]
+    if ACCELERATED and n <= PIVOTING and P.device.type == "cpu":
+        return _compiled(P, half, sizes)
+    x = torch.zeros(games, n, dtype=torch.float64, device=P.device)
+    least = torch.full((games,), torch.nan, dtype=torch.float64, device=P.device)
+    if games == 1 and n > PIVOTING:
+        m = n if sizes is None else int(sizes[0])
+        y, low = one(P[0, :m, :m].cpu().numpy(), half)
+        x[0, :m], least[0] = torch.from_numpy(y), low
+    else:
+        many = torch.full((games,), n) if sizes is None else sizes.cpu()
+        for m in many.unique().tolist():
+            members = (many == m).nonzero()[:, 0].to(P.device)
+            x[members, :m], least[members] = _alike(P[members, :m, :m].to(torch.float64) - half)
+    x = torch.where(x > DUST * x.amax(-1, keepdim=True), x, 0.0)
+    x = x / x.sum(-1, keepdim=True)
+    return x, least, 2 * ((P.to(torch.float64) @ x[..., None])[..., 0] - half).amax(-1)
+
+
+def _compiled(P: Tensor, half: float, sizes: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    tables = P.numpy().astype(np.float64, copy=False)
+    games, n = tables.shape[:2]
+    x, least, gaps = np.zeros((games, n)), np.empty(games), np.empty(games)
+    each = np.full(games, n) if sizes is None else sizes.numpy()
+    pivoted_games(np.ascontiguousarray(tables), half, each, limit(n), x, least, gaps)
+    for game in np.flatnonzero(~(gaps <= GOOD) | np.isnan(least)):
+        m = int(each[game])
+        x[game, :m], least[game] = one(tables[game, :m, :m], half)
+        gaps[game] = 2 * float((tables[game] @ x[game]).max() - half)
+    return torch.from_numpy(x), torch.from_numpy(least), torch.from_numpy(gaps)
+
+
+def _alike(A: Tensor) -> tuple[Tensor, Tensor]:
+    """``x`` and the least basic variables of games of one size, without the accelerator or on a GPU."""
+    games, n = A.shape[:2]
+    x, least = torch.zeros_like(A[..., 0]), A.new_full((games,), torch.nan)
+    if n <= 3:
+        x, least = closed_form(A)
+    elif n <= PIVOTING or (games > 1 and n <= BATCHED):
+        x, least = pivoted(A / (2 * A.abs().amax((-2, -1), keepdim=True)).clamp_min(TINY), limit(n))
+    wrong = ~((2 * (A @ x[..., None]).amax((-2, -1)) <= GOOD) & least.isfinite())
+    for game in wrong.nonzero()[:, 0].tolist():
+        y, low = one(A[game].cpu().numpy(), 0.0)
+        x[game], least[game] = torch.from_numpy(y).to(x), low
+    return x, least
+
+
+def one(P: Array, half: float) -> Vertex:
+    """An equilibrium of one game with ``P - half`` skew, by the methods of ``routes``."""
+    if ACCELERATED and len(P) <= PIVOTING and P.dtype == np.float64:
+        x = np.zeros(len(P))
+        least, reached = pivoted_game(P, half, limit(len(P)), x)
+        if reached <= GOOD and least == least:
+            return x, least
+    if len(P) > ORACLE:
+        vertex = by_double_oracle(P, half)
+        if vertex is not None and 2 * float((P @ vertex[0]).max() - half) <= GOOD:
+            return vertex
+    return solved(P.astype(np.float64) - half)
+
+
+def solved(A: Array) -> Vertex:
+    """The answer of the first route that reaches the gap, else the best one of all."""
+    largest = np.abs(A).max()
+    A = A / (2 * largest) if largest > TINY else A
+    best: Vertex = (np.full(len(A), 1 / len(A)), np.nan)
+    for route in routes(len(A)):
+        vertex = route(A)
+        if vertex is not None:
+            x, least = cleaned(vertex[0]), vertex[1]
+            if gap(A, x) > GOOD:
+                x = polished(A, x, x > 0)
+            if gap(A, x) <= GOOD:
+                return x, least
+            best = min(best, (x, np.nan), key=lambda each: gap(A, each[0]))
+    return best
+
+
+def routes(n: int) -> tuple[Route, ...]:
+    """The methods for one game of n actions whose margins are at hand, in the order in which they are tried."""
+    first: tuple[Route, ...] = (by_pivoting,) if n <= PIVOTING else ()
+    return (*first, by_interior_point, by_linear_program)
+
+
+def by_pivoting(A: Array) -> Vertex | None:
+    """A vertex by principal pivoting, or None on a ray or at the pivot limit."""
+    if ACCELERATED:
+        x = np.zeros(len(A))
+        least, _ = pivoted_game(np.ascontiguousarray(A), 0.0, limit(len(A)), x)
+        return None if np.isnan(least) else (x, least)
+    y, low = pivoted(torch.from_numpy(A)[None], limit(len(A)))
+    return None if bool(low.isnan()) else (y[0].numpy(), float(low))
+
+
+def by_double_oracle(P: Array, half: float = 0.5) -> Vertex | None:
+    """A vertex with a small support, or None where the support turns out large. Reads few rows of the table."""
+    found = double_oracle(
+        margins=lambda actions, weights: -(weights @ (P[actions] - half)),
+        rows=lambda actions, columns: P[np.ix_(actions, columns)] - half,
+        solve=solved,
+        tolerance=GOOD / 4,
+        most=max(len(P) // 4, 96),
+        dense=True,
+    )
+    if not found.settled:
+        return None
+    x = np.zeros(len(P))
+    x[found.actions] = found.weights
+    return x, found.least
+
+
+def by_interior_point(A: Array) -> Vertex | None:
+    """A vertex by an interior point in float32 and pivots, else the centre by one in float64."""
+    n = len(A)
+    for single in (True, False):
+        bound = np.inf
+        for x, s in central_path(torch.from_numpy(A)[None], single=single):
+            y, slack = x[0].numpy(), s[0].numpy()
+            before, bound = bound, float(y @ slack)
+            if bound < 1e-2 and in_doubt(y, slack) <= n // 8 + 8:
+                vertex = crossed_over(A, y, slack)
+                if vertex is not None and gap(A, cleaned(vertex[0])) <= GOOD:
+                    return vertex
+            if bound < 1e-15 or (bound < 1e-4 and bound > before * 0.9):  # float32 stalls near 1e-7
+                break
+    return polished(A, y, y > slack), np.nan
+
+
+def by_linear_program(A: Array) -> Vertex | None:
+    """HiGHS."""
+    return linear_program(A), np.nan

@@ -1,0 +1,152 @@
+"""Traced solvers and incremental fictitious play against the interpreted run and against counting by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from nashward import games
+from nashward.games import accelerator
+from nashward.games.recurrence import START, Untraceable, trace
+
+from . import mixed
+
+SOLVERS = [
+    games.MWU(step=0.3),
+    games.OptimisticMWU(step=0.5),
+    games.ExtraGradient(step=1.0, tau=0.1),
+    games.MagneticMirrorDescent(step=0.4, tau=0.1),
+    games.MWU(step=lambda t: t**-0.5),
+]
+needs_numba = pytest.mark.skipif(not accelerator.ACCELERATED, reason="needs numba")
+
+
+def _games() -> list[games.PreferenceGame | games.ConstantSumGame | games.ContextualGame]:
+    tables = [games.zoo.random_preferences(n, seed=n).P for n in (5, 3, 4)]
+    return [
+        games.zoo.comal_cycle(),
+        games.PreferenceGame(torch.stack([games.zoo.random_preferences(5, seed).P for seed in range(4)])),
+        games.ConstantSumGame(np.random.default_rng(0).normal(size=(2, 3, 4)), total=0.0),
+        games.zoo.random_preferences(60, seed=1),
+        games.ContextualGame(tables),
+    ]
+
+
+def _flat(policy: torch.Tensor | games.Profile) -> torch.Tensor:
+    return torch.cat(list(policy), -1) if isinstance(policy, tuple) else policy
+
+
+@needs_numba
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
+def test_traced_runs_equal_interpreted_ones(solver: games.Solver) -> None:
+    for game in _games():
+        start = game.uniform() if isinstance(game, games.ContextualGame) else None
+        slow = games.solve(game, solver, 300, start, averaging=games.linear, keep_policies=True)
+        fast = games.solve_traced(game, solver, 300, start, averaging=games.linear, keep_policies=True)
+        assert torch.equal(slow.iterations, fast.iterations)
+        for a, b in [(slow.last, fast.last), (slow.average, fast.average)]:
+            torch.testing.assert_close(_flat(a), _flat(b), atol=1e-12, rtol=0)
+        for name in ("last", "average"):
+            torch.testing.assert_close(slow.gaps[name], fast.gaps[name], atol=1e-12, rtol=0)
+            torch.testing.assert_close(_flat(slow.policies[name]), _flat(fast.policies[name]), atol=1e-12, rtol=0)
+
+
+@needs_numba
+def test_tolerance_and_status() -> None:
+    game, solver = games.zoo.comal_cycle(), games.OptimisticMWU(step=0.5)
+    slow, fast = (run(game, solver, 5000, tolerance=1e-6) for run in (games.solve, games.solve_traced))
+    assert fast.status is slow.status is games.Status.CONVERGED
+    assert torch.equal(slow.iterations, fast.iterations)
+    torch.testing.assert_close(slow.last, fast.last, atol=1e-12, rtol=0)
+    assert games.solve_traced(game, games.MWU(), 9, tolerance=1e-9).status is games.Status.NOT_CONVERGED
+
+
+@needs_numba
+def test_many_starts_equal_runs_alone_and_excluded_actions_stay_excluded() -> None:
+    starts = np.random.default_rng(0).dirichlet(np.ones(60), size=8)
+    starts[3, :5] = 0
+    starts /= starts.sum(-1, keepdims=True)
+    game = games.zoo.random_preferences(60, seed=1)
+    together = games.solve_traced(game, games.OptimisticMWU(), 100, start=starts)
+    assert together.gaps["last"].shape == (100, 8)
+    assert together.last[3, :5].sum() == 0
+    for k in (0, 3, 7):
+        alone = games.solve(game, games.OptimisticMWU(), 100, start=starts[k])
+        torch.testing.assert_close(together.last[k], alone.last, atol=1e-12, rtol=0)
+    slow = games.solve(game, games.OptimisticMWU(), 100, start=starts)
+    torch.testing.assert_close(slow.last, together.last, atol=1e-12, rtol=0)
+
+
+@pytest.mark.skipif(accelerator.ACCELERATED, reason="is about the plain path")
+def test_without_numba_the_error_says_what_to_install() -> None:
+    with pytest.raises(ValueError, match=r'need numba: pip install "nashward\[accelerator\]", or use solve'):
+        games.solve_traced(games.zoo.comal_cycle(), games.MWU(), 10)
+
+
+def test_a_promised_period_is_traced_once_and_checked() -> None:
+    assert trace(games.MWU(), 10**6).anchor[0].shape[0] == 9  # eight Steps of a lead, and one that repeats
+    assert trace(games.ExtraGradient(tau=0.5), 10**6).anchor[0].max() == 1
+    assert (trace(games.ExtraGradient(tau=0.5), 10**6).anchor[0][:, 0] <= START).any()  # the reference
+    assert trace(games.MWU(step=lambda t: 1 / t), 50).size[49] == 1 / 50
+
+    @dataclass(frozen=True)
+    class Switch:
+        period = 1
+
+        def play(self, x: games.Policy, reference: games.Policy) -> Generator[games.Step, games.Policy, None]:
+            size = 0.1
+            while True:
+                size = 0.3 - size
+                x = yield games.Step(x, x, size)
+
+    with pytest.raises(ValueError, match="promises Steps that repeat after 1, and they do not"):
+        trace(Switch(), 1000)
+
+
+def test_solvers_that_look_or_reach_far_back_stay_interpreted() -> None:
+    @dataclass(frozen=True)
+    class Looks:
+        def play(self, x: games.Policy, reference: games.Policy) -> Generator[games.Step, games.Policy, None]:
+            while True:
+                x = yield games.Step(x, x, 0.1 if x.value.mean() < 0 else 0.2)
+
+    @dataclass(frozen=True)
+    class Remembers:
+        def play(self, x: games.Policy, reference: games.Policy) -> Generator[games.Step, games.Policy, None]:
+            first = x = yield games.Step(x, x, 0.1)
+            while True:
+                x = yield games.Step(x, (x + first) / 2, 0.1)
+
+    with pytest.raises(Untraceable, match="looks into its policies"):
+        trace(Looks(), 10)
+    with pytest.raises(Untraceable, match="more than 64 Steps ago"):
+        trace(Remembers(), 100)
+
+
+def test_fictitious_play_is_the_counting_by_hand() -> None:
+    A = mixed.uniform(np.random.default_rng(0), 7)
+    counts = np.eye(7)[2]
+    for _ in range(500):
+        counts = counts + np.eye(7)[np.argmax(A @ counts)]
+    solution = games.fictitious_play(games.PreferenceGame(0.5 + A), 500, start=2)
+    np.testing.assert_allclose(solution.average.numpy(), counts / 501, atol=1e-15)
+    gap = games.duality_gap(games.PreferenceGame(0.5 + A), solution.average)
+    assert float(solution.gaps["average"][-1]) == pytest.approx(float(gap), abs=1e-13)
+    assert float(solution.last.max()) == 1
+
+
+def test_fictitious_play_of_two_players_and_of_batches() -> None:
+    pair = games.fictitious_play(games.ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0), 20_000).average
+    np.testing.assert_allclose(pair.row.numpy(), [1 / 3, 2 / 3], atol=0.01)
+    np.testing.assert_allclose(pair.column.numpy(), [1 / 3, 2 / 3], atol=0.01)
+    batch = games.PreferenceGame(torch.stack([games.zoo.random_preferences(6, seed).P for seed in range(3)]))
+    together = games.fictitious_play(batch, 200)
+    alone = games.fictitious_play(games.zoo.random_preferences(6, 1), 200)
+    torch.testing.assert_close(together.average[1], alone.average)
+    assert together.gaps["average"].shape == (200, 3)
+    with pytest.raises(ValueError, match="start must be an action from 0 to 5, got 6"):
+        games.fictitious_play(batch, 10, start=6)
