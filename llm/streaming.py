@@ -197,27 +197,29 @@ class LayerStream(torch.nn.Module):
 
 
 def _linear(linear: Any, forward: Callable[[Tensor], Tensor], need: Callable[[], None], states: Tensor) -> Tensor:
-    """The layer's own pass, with its weights there.
-
-    In the backward pass a plain weight is found as all that a checkpoint makes again is. The 4-bit product of
-    bitsandbytes keeps its weight beside autograd's, where by then another layer's may lie: it asks anew.
-    """
+    """The layer's own pass, with its weights there; the backward pass asks for them again, and keeps none."""
     need()
-    if getattr(linear.weight, "quant_state", None) is None:
-        return forward(states)
-    return _FourBits.apply(states, linear, forward, need)
+    return _Product.apply(states, linear, forward, need)
 
 
-class _FourBits(torch.autograd.Function):
+class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, linear: Any, forward: Callable[[Tensor], Tensor], need: Any) -> Tensor:
         ctx.linear, ctx.need, ctx.dtype = linear, need, states.dtype
+        ctx.folded = states.ndim != 3 or states.is_contiguous()  # torch then takes one product, else one a text
         return forward(states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         ctx.need()
-        gradient = gradients[0].to(ctx.linear.compute_dtype or gradients[0].dtype)
-        weight = dequantize_4bit(ctx.linear.weight.data, ctx.linear.weight.quant_state)
-        return (gradient @ weight.to(gradient.dtype)).to(ctx.dtype), None, None, None
+        (gradient,) = gradients
+        weight, state = ctx.linear.weight, getattr(ctx.linear.weight, "quant_state", None)
+        if state is not None:  # as the product of bitsandbytes does it
+            gradient = gradient.to(ctx.linear.compute_dtype or gradient.dtype)
+            back = gradient @ dequantize_4bit(weight.data, state).to(gradient.dtype)
+        elif ctx.folded:
+            back = (gradient.reshape(-1, gradient.shape[-1]) @ weight).view(*gradient.shape[:-1], -1)
+        else:
+            back = gradient.bmm(weight.expand(len(gradient), *weight.shape))
+        return back.to(ctx.dtype), None, None, None

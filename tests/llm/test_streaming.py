@@ -81,6 +81,19 @@ def test_streamed_steps_are_resident_steps_bit_for_bit(deep: Path, quantise: boo
     assert written == drawn
 
 
+@pytest.mark.parametrize("quantise", [True, False])
+def test_gradients_are_right_where_no_layer_is_checkpointed(deep: Path, quantise: bool) -> None:
+    """transformers checkpoints in training mode only: here the backward pass comes long after the weights are gone."""
+    found = []
+    for layers in ("device", "host"):
+        model = _load(deep, RESIDENT.but({"layers": layers}), quantise=quantise)
+        model.network.eval()
+        sequence_logprobs(model.network, PROMPTS, RESPONSES, model.pad_id).sum().backward()
+        found.append({name: p.grad for name, p in model.network.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_never_more_than_two_layers_are_on_the_device(deep: Path) -> None:
     resident, streamed = _load(deep, RESIDENT), _load(deep, RESIDENT.but({"layers": "host"}))
     stream = streamed.stream
