@@ -43,10 +43,10 @@ def frequency(game: Game, policy: Any) -> Tensor:
     # Column k of A S^(1/2) is the payoff of column k of S^(1/2): a difference of policies, centred by itself.
     if len(players) == 1:
         (root,) = roots
-        turn = root @ torch.stack([game.payoffs((c,))[0] for c in root.unbind(-1)], -1)
+        turn = root @ torch.stack([game.payoffs((c,))[0] for c in root.unbind(-1)], -1).to(root)
         return torch.linalg.svdvals(turn)[..., 0]
     assert isinstance(game, ConstantSumGame)
-    return torch.linalg.svdvals(roots[0] @ game.payoff @ roots[1])[..., 0]
+    return torch.linalg.svdvals(roots[0] @ game.payoff.to(roots[0]) @ roots[1])[..., 0]
 
 
 def _root(p: Tensor) -> Tensor:

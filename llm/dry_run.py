@@ -1,8 +1,9 @@
 """A policy of any size on the meta device: the real code runs by shape alone and its live bytes are counted.
 
 The modelling code is that of transformers, 4-bit layers, adapters and optimisers are those of bitsandbytes and PEFT,
-and log-probabilities are taken by the tiles of ``logprobs``. Attention is the operation that a GPU takes for a text
-without padding, flash attention; the bytes that it and the 4-bit product take inside themselves are added by shape.
+and log-probabilities are taken by the tiles of ``logprobs``. Attention is the operation that a GPU takes: for a single
+text flash attention, for several, of which all but the longest are padded, the one that takes a mask. The bytes that it
+and the 4-bit product take inside themselves are added by shape.
 Not in the figures: the CUDA context, the workspaces of matrix products, and the allocator's rounding.
 """
 
@@ -30,6 +31,7 @@ from .live_storage import LiveStorage, resident_bytes, unique_bytes
 from .logprobs import sequence_logprobs
 from .offload import Placement, place
 from .oracles.network import Shape
+from .sampling import Draw
 
 META = torch.device("meta")
 ATTENTION = "nashward_dry_run"
@@ -98,8 +100,8 @@ def training(
 ) -> Footprint:
     """One micro-batch forward and backward, from lengths, with the gradients in place and the optimiser's state made.
 
-    As from the second micro-batch on: the gradients of the first are there already. The optimiser's step, when the
-    activations are gone, is not in it: it makes at most about two copies of the gradients.
+    As from the second micro-batch on: the gradients of the first are there already. With short texts and large ranks
+    the peak is that of the optimiser's step (the clip included), when the activations are gone.
     """
     network.train()
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -112,21 +114,29 @@ def training(
     with assumed, LiveStorage(WORKSPACES) as storage:
         values = sequence_logprobs(network, [[0] * n for n in prompts], [[0] * n for n in responses], 0)
         values.sum().backward()
+        del values
+    with LiveStorage() as stepping:
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        stepper.step()
     gradients = sum(weight.nbytes for weight in weights)
-    return Footprint(resident_bytes(network), storage.peak, gradients, unique_bytes(state))
+    peak = max(storage.peak, stepping.peak)
+    return Footprint(resident_bytes(network), peak, gradients, unique_bytes(state))
 
 
 def sampling(network: Any, prompt: int, response: int, rows: int) -> Footprint:
     """The prefill of ``rows`` copies of a prompt, and the decoding of the last token with the whole cache."""
     network.eval()
     causal = network.get_base_model()
+    uniforms = torch.empty(rows, 1, dtype=torch.float64, device=META)
     weights, phases = resident_bytes(network), []
     for past, new in ((0, prompt), (prompt + response - 1, 1)):
         with torch.no_grad(), LiveStorage(WORKSPACES) as storage:
             cache = _filled(DynamicCache(), causal, rows, past)
             ids = torch.empty(rows, new, dtype=torch.long, device=META)
             found = causal(input_ids=ids, past_key_values=cache, attention_mask=torch.ones_like(ids), logits_to_keep=1)
-            found.logits[:, -1].double().softmax(-1).cumsum(-1)  # as the sampler draws
+            scores = found.logits[:, -1].to(torch.float32, copy=True)  # as `generate` does
+            Draw(uniforms, new)(ids, scores)
+            del scores
             layers: Any = cache.layers
             kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
         phases.append(Footprint(weights, storage.peak - kept, cache=kept))
@@ -180,14 +190,26 @@ def _four_bits(layer: torch.nn.Linear) -> torch.nn.Module:
 
 
 def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float, **unused: Any
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **unused: Any
 ) -> tuple[Tensor, None]:
-    found = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, True, scale=scaling)
+    """Flash attention; with a mask that which takes one, for which transformers repeats grouped keys and values."""
+    if mask is None:
+        states = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, True, scale=scaling)[0]
+        return states.transpose(1, 2).contiguous(), None
+    if key.shape[1] != query.shape[1]:
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    bias = torch.zeros_like(mask, dtype=query.dtype).expand(-1, query.shape[1], -1, -1)
+    found = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, bias, query.requires_grad, scale=scaling
+    )
     return found[0].transpose(1, 2).contiguous(), None
 
 
-def _no_mask(*arguments: Any, **named: Any) -> None:
-    return None
+def _mask(batch_size: int, q_length: int, kv_length: int, **named: Any) -> Tensor | None:
+    """Texts of one batch are of different lengths; a single one needs none."""
+    if batch_size == 1:
+        return None
+    return torch.empty(batch_size, 1, q_length, kv_length, dtype=torch.bool, device=META)
 
 
 def _product_inside(states: Tensor, packed: Tensor, shape: Any, *rest: Any, **named: Any) -> int:
@@ -204,6 +226,7 @@ def _attention_inside(upstream: Tensor, query: Tensor, key: Tensor, *rest: Any, 
 WORKSPACES: dict[Any, Callable[..., int]] = {
     torch.ops.bitsandbytes.gemm_4bit.default: _product_inside,
     torch.ops.aten._scaled_dot_product_flash_attention_backward.default: _attention_inside,
+    torch.ops.aten._scaled_dot_product_efficient_attention_backward.default: _attention_inside,
 }
 AttentionInterface.register(ATTENTION, _attention)
-AttentionMaskInterface.register(ATTENTION, _no_mask)
+AttentionMaskInterface.register(ATTENTION, _mask)

@@ -169,11 +169,6 @@ class LanguageModel:
             self.stream.rest()
         self.network.to("cpu")
 
-    def _wake(self) -> None:
-        self.network.to(self.device)
-        if self.stream is not None:
-            self.stream.wake()
-
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's token ids through the chat template, ready for the response: one BOS at most, no padding."""
         return encode(self.tokenizer, prompt)
@@ -201,12 +196,16 @@ class LanguageModel:
             raise RuntimeError(f"it has no place for {result.unexpected_keys[0]}")
 
     def _activate(self, slot: str) -> None:
-        """Switch to a slot; the weights of the other one wait in host memory."""
-        self._wake()
-        device = self.device
-        for name, parameter in self.network.named_parameters():
-            if "lora_" in name:
-                parameter.data = parameter.data.to(device if f".{slot}." in name else "cpu")
+        """Switch to a slot, on the device; the weights of the other one wait in host memory."""
+        other = [p for name, p in self.network.named_parameters() if "lora_" in name and f".{slot}." not in name]
+        waiting = [parameter.data.to("cpu") for parameter in other]
+        for parameter in other:
+            parameter.data = parameter.data.new_empty(0)
+        self.network.to(self.device)
+        for parameter, data in zip(other, waiting, strict=True):
+            parameter.data = data
+        if self.stream is not None:
+            self.stream.wake()
         self.network.set_adapter(slot)
 
     @contextmanager
@@ -229,8 +228,12 @@ class LanguageModel:
         weights = [p for name, p in self.network.named_parameters() if "lora_" in name and ".trained." in name]
         for weight in weights:
             weight.requires_grad_(True)
-        yield weights
-        self.network.eval()
+        try:
+            yield weights
+        finally:
+            for weight in weights:
+                weight.grad = None  # which would stay on the device
+            self.network.eval()
 
     def save(self, folder: Path, slot: str = "trained") -> None:
         """Write a slot's adapter as a PEFT folder that ``PeftModel.from_pretrained(base, folder)`` reads as it lies."""
@@ -279,12 +282,16 @@ def _computed_in(device: str) -> torch.dtype:
 
 
 def _read(source: str | Path, options: dict[str, Any]) -> Any:
-    """The base; where the device has no room for the 16-bit weights on the way, by way of host memory."""
+    """The base; where the device has no room for the 16-bit weights on the way, by way of host memory.
+
+    transformers tells of memory that ran out while a tensor was quantised as of any trouble with it, so each is tried
+    again on the host, where it would come back.
+    """
     try:
         return AutoModelForCausalLM.from_pretrained(source, **options)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"the weights of {source} cannot be read: {_line(error)}") from None
-    except torch.OutOfMemoryError:
+    except RuntimeError:
         if options["device_map"] == {"": "cpu"}:
             raise
     give_back()

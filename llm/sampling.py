@@ -164,7 +164,7 @@ def _batch(model: LanguageModel, prompts: list[Sequence[int]], seeds: list[int],
         processors.append(TemperatureLogitsWarper(settings.temperature))
     if settings.top_p < 1:
         processors.append(TopPLogitsWarper(settings.top_p))
-    processors.append(_Draw(uniforms.to(model.device), width))
+    processors.append(Draw(uniforms.to(model.device), width))
     output = model.network.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
@@ -187,7 +187,7 @@ def _response(model: LanguageModel, ids: list[int]) -> Response:
     return Response(ids[: end + 1], True, model.decode(ids[:end]))
 
 
-class _Draw(LogitsProcessor):
+class Draw(LogitsProcessor):
     """Draws each row's next token by inverting its distribution function at that row's own uniform number."""
 
     def __init__(self, uniforms: Tensor, start: int):

@@ -169,8 +169,8 @@ class SelfPlay:
     ) -> Run:
         executor = Adapters(
             home, prompts.kept, [self._tokens.get(prompt.id, len(prompt.text)) for prompt in prompts.kept],
-            self.settings, lambda: self.model, lambda: self.judge, Progress(home, self.iterations, stop), until,
-            self.cache,
+            self.settings, lambda: self.model, lambda: self.judge,
+            Progress(home, self.iterations, stop, quiet=not progress), until, self.cache,
         )  # fmt: skip
         start = executor.start(self.adapter)
         played: list[Blend] = []

@@ -111,7 +111,7 @@ def test_policy_and_oracle_are_on_the_device_by_turns(
         monkeypatch.setattr(kind, name, spied)
 
     spy(LanguageModel, "rest", "policy rests")
-    spy(LanguageModel, "_wake", "policy")
+    spy(LanguageModel, "_activate", "policy")
     spy(PairRM, "rest", "oracle rests")
     spy(PairRM, "judge", "oracle")
     _play(tmp_path, policy, placement={"layers": "host"}).run()
