@@ -86,6 +86,7 @@ DEMO = [
 ]
 FLAGS = [  # of align, and of the stages that have them
     (["--lerning-rate", "1"], "there is no argument --lerning-rate; the nearest is --learning-rate<help>"),
+    (["--learning-rate=--"], "--learning-rate: expected a value, got --; see nashward --help"),
     (["--learning-rate", "nan"], "--learning-rate: expected a number, got the float nan<help>"),
     (["--learning-rate", "inf"], "fit: learning_rate must be a finite number, got inf"),
     (["--learning-rate=-1"], "fit: learning_rate must be positive, got -1.0"),

@@ -91,9 +91,13 @@ def _told(error: Exception) -> str | None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The arguments; of one that is not known the error names the nearest."""
-    given, unknown = build_parser().parse_known_args(arguments)
+    parser = build_parser()
+    for word in arguments:
+        if word.startswith("--") and word.endswith("=--"):  # Python 3.11's argparse makes an empty list of that value
+            parser.error(f"{word[:-3]}: expected a value, got --")
+    given, unknown = parser.parse_known_args(arguments)
     if unknown:
-        parser: argparse.ArgumentParser = given.parser
+        parser = given.parser
         flag = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
         near = difflib.get_close_matches(flag, [name for name in parser._option_string_actions if len(name) > 2], 1)
         parser.error(f"there is no argument {flag}" + (f"; the nearest is {near[0]}" if near else ""))
