@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .plan import Demand, Plan, read_size
+from .plan import MOST, Demand, Plan, read_size
 
 FEWEST = 200  # prompts of an iteration: with fewer, K is lowered rather
 LESS: dict[str, tuple[int, ...]] = {
@@ -59,9 +59,9 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     read = (parameters * 0.516 + sampled.cache / 2) / (rates.bandwidth * 1e9)
     token = max(rates.step, read, streamed / (rates.transfer * 1e9)) + 2 * parameters * plan.sampling_batch / speed
     found = {"sampling": batches * demand.new_tokens * token + 2 * parameters * rows * demand.prompt_tokens / speed}
-    if judge:
-        passes, row = plan.judged
-        found["judging"] = 2 * judge * demand.prompts * passes * row / speed
+    if plan.oracle is not None:
+        tokens = plan.oracle.rows(demand.responses) * plan.oracle.row(demand.prompt_tokens, demand.new_tokens)
+        found["judging"] = 2 * judge * demand.prompts * tokens / speed
     micro_batches = math.ceil(rows * length / max(1, plan.tokens))
     moved = micro_batches * streamed / (rates.transfer * 1e9)
     once = 2 * parameters * rows * length / speed
@@ -83,7 +83,7 @@ def within(
 
     First there are fewer prompts, down to 200; then K falls to 3, then the length of the responses, then the number of
     iterations, each followed by as many prompts as there is time for. Where the card's memory is what is short, the
-    length falls first.
+    length alone falls before all that.
 
     Args:
         limit: hours.
@@ -97,19 +97,23 @@ def within(
         ValueError: no such run fits.
     """
     asked = demand or Demand()
-    options = [asked]
+    known: dict[int, Plan] = {}
+
+    def planned(option: Demand) -> Plan:
+        if option.new_tokens not in known:  # memory depends on no other of what may be lowered
+            known[option.new_tokens] = make(option)
+        return replace(known[option.new_tokens], demand=option)
+
+    shorter = [replace(asked, new_tokens=value) for value in LESS["new_tokens"] if value < asked.new_tokens]
+    first = next((option for option in (asked, *shorter) if planned(option).fits), None)
+    if first is None:
+        raise ValueError("it does not fit: " + "; ".join(planned((asked, *shorter)[-1]).advice))
+    options = [first]
     for name, values in LESS.items():
         smaller = [value for value in values if value < getattr(options[-1], name)]
         options += [replace(options[-1], **{name: value}) for value in smaller]  # type: ignore[arg-type]
-    known: dict[tuple[int, int], Plan] = {}
-    found = None
     for option in options:
-        shape = (option.new_tokens, option.responses)
-        if shape not in known:
-            known[shape] = make(option)
-        found = replace(known[shape], demand=option)
-        if not found.fits:
-            continue
+        found = planned(option)
 
         def takes(prompts: int, found: Plan = found, option: Demand = option) -> float:
             return hours(replace(found, demand=replace(option, prompts=prompts)), rates)
@@ -120,9 +124,6 @@ def within(
         if prompts >= min(FEWEST, asked.prompts) or (option == options[-1] and prompts >= 1):
             chosen = replace(found, demand=replace(option, prompts=prompts))
             return chosen, lost(asked, chosen.demand)
-    assert found is not None
-    if not found.fits:
-        raise ValueError("it does not fit: " + "; ".join(found.advice))
     raise ValueError(f"{limit:g} hours are too few for one prompt; raise the budget or take a smaller model")
 
 
@@ -160,6 +161,6 @@ def read_budget(text: str) -> tuple[int | None, float]:
     """
     parts = [part.strip() for part in text.split(",")]
     time = re.fullmatch(r"(\d+(?:\.\d+)?)\s*h(?:ours?)?", parts[-1])
-    if time is None or len(parts) > 2 or not float(time[1]) > 0:
+    if time is None or len(parts) > 2 or not 0 < float(time[1]) <= MOST:
         raise ValueError(f"{text!r} is no budget; expected for example '8GiB, 10h' or '10h'")
     return (read_size(parts[0]) if len(parts) == 2 else None), float(time[1])

@@ -87,6 +87,7 @@ def policy(
     with warnings.catch_warnings():
         # peft asks transformers for a name that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set", category=UserWarning)  # GPT-2's own layers
         network = get_peft_model(base, lora, low_cpu_mem_usage=True)
     place(network, placement, META)
     return network
@@ -161,7 +162,7 @@ def judging(oracle: Shape, rows: int, tokens: int) -> Footprint:
     ids = torch.zeros(rows, tokens, dtype=torch.long, device=META)
     with torch.no_grad(), LiveStorage(WORKSPACES) as storage:
         network.states(ids, torch.ones_like(ids), torch.zeros(rows, 1, dtype=torch.long, device=META))
-    return Footprint(resident_bytes(network), storage.peak)
+    return Footprint(resident_bytes(network) + oracle.members, storage.peak)
 
 
 def _filled(cache: DynamicCache, causal: Any, rows: int, tokens: int) -> DynamicCache:

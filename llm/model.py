@@ -114,7 +114,7 @@ class LanguageModel:
         tokenizer = check_policy(source, chat_template)
         config = adapter_config(adapter) if adapter is not None else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = dtype or _computed_in(device)
+        dtype = dtype or computed_in(device)
         given = placement if isinstance(placement, Placement) else Placement().but(placement or {})
         # what the device cannot hold is quantised in host memory
         options: dict[str, Any] = {"dtype": dtype, "device_map": {"": "cpu" if given.layers == "host" else device}}
@@ -275,7 +275,8 @@ def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
         raise ValueError(f"the chat template cannot be applied: {type(error).__name__}: {_line(error)}") from None
 
 
-def _computed_in(device: str) -> torch.dtype:
+def computed_in(device: str) -> torch.dtype:
+    """The dtype that suits a device."""
     if not device.startswith("cuda"):
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from .streaming import LayerStream, stream_layers
+from .streaming import LayerStream, Unsuited, stream_layers
 
 Checkpoints = Literal["none", "device", "host"]
 Embeddings = Literal["device", "host"]
@@ -138,7 +138,7 @@ def checkpoint_layers(network: torch.nn.Module, function: Callable[..., Any]) ->
     """
     layers: list[Any] = [module for module in network.modules() if hasattr(module, "gradient_checkpointing")]
     if not layers:
-        raise ValueError(f"{type(network).__name__} has no layers to checkpoint; take checkpoints = 'none'")
+        raise Unsuited(f"{type(network).__name__} has no layers to checkpoint; take checkpoints = 'none'")
     for layer in layers:
         layer._gradient_checkpointing_func = function
         layer.gradient_checkpointing = True
@@ -219,7 +219,7 @@ def tile_mlps(network: torch.nn.Module, tokens: int) -> None:
     """
     mlps: list[Any] = [m.mlp for m in network.modules() if isinstance(getattr(m, "mlp", None), torch.nn.Module)]
     if not mlps:
-        raise ValueError(f"the layers of {type(network).__name__} have no mlp to tile; take mlp_tokens = None")
+        raise Unsuited(f"the layers of {type(network).__name__} have no mlp to tile; take mlp_tokens = None")
     for mlp in mlps:
         mlp.forward = partial(_tiles, mlp.forward, tokens)
 

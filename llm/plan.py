@@ -18,6 +18,7 @@ from .dry_run import Footprint, judging, policy, sampling, scoring, training
 from .fit import OPTIMISERS
 from .offload import Placement
 from .oracles.network import Shape
+from .streaming import Unsuited
 
 GIB = 2**30
 CONTEXT = 0.5  # GiB of a CUDA context with its workspaces, as commonly seen; not measured here
@@ -29,6 +30,10 @@ LADDER: tuple[dict[str, Any], ...] = (
     {}, {"mlp_tokens": TILE}, {"layers": "host"}, {"layers": "host", "mlp_tokens": TILE},
 )  # fmt: skip
 JUDGED = 8192  # tokens of an oracle's forward pass, where there is room
+
+
+MOST = 10**9
+LIMITS = {"responses": (2, MOST), "prompt_tokens": (1, 2**20), "new_tokens": (1, 2**20)}
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,9 @@ class Demand:
             known = ", ".join(name for name in OPTIMISERS if name != "lbfgs")
             raise ValueError(f"optimiser is {self.optimiser!r}; expected one of {known}")
         for name, value in vars(self).items():
-            if name not in ("optimiser", "quantise_head") and value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
+            least, most = LIMITS.get(name, (1, MOST))
+            if name not in ("optimiser", "quantise_head") and not least <= value <= most:
+                raise ValueError(f"{name} is {value:g}; expected {least} to {most}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Plan:
         judging_tokens: of a forward pass of the oracle; None without one.
         placement: what lives on the card.
         parameters: of the policy's base, and of the oracle (0 without one).
+        oracle: what judges.
         advice: what to do where it does not fit; empty where it does.
     """
 
@@ -92,7 +99,7 @@ class Plan:
     judging_tokens: int | None
     placement: Placement
     parameters: tuple[int, int]
-    judged: tuple[int, int] = (0, 0)  # rows a prompt, and tokens of one
+    oracle: Shape | None = None
     advice: list[str] = field(default_factory=list)
 
     @property
@@ -135,6 +142,8 @@ def plan(
     length = demand.prompt_tokens + demand.new_tokens
     most = max(1, demand.tokens // length)
     tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
+    if tied and demand.quantise_head:
+        raise ValueError("the head is the table of embeddings (tied), which stays in 16 bits; leave quantise_head out")
     usual = Placement(embeddings="device" if tied else "host")
     fixed = vars(placement) if isinstance(placement, Placement) else dict(placement or {})
     usual = usual.but(fixed)
@@ -155,16 +164,24 @@ def plan(
 
     for less in free:
         chosen = usual.but(less)
-        network, rows, trained, batch, drawn = _by_shape(config, partial(attempt, chosen))
+        try:
+            network, rows, trained, batch, drawn = _by_shape(config, partial(attempt, chosen))
+        except Unsuited:
+            if less:  # a model without such layers: what was found before stands
+                continue
+            raise
+        placed = chosen
         if rows and batch:
             break
     texts = [demand.prompt_tokens] * max(1, rows), [demand.new_tokens] * max(1, rows)
     phases = {"sampling": drawn}
     advice, over = [], 0
-    judged, row, passes = None, 0, 0
+    judged, row = None, 0
     if oracle is not None:
-        row, passes = oracle.row(demand.prompt_tokens, demand.new_tokens), oracle.rows(demand.responses)
-        judged, phases["judging"] = _largest(lambda n: judging(oracle, n, row), max(1, JUDGED // row), room)
+        row = oracle.row(demand.prompt_tokens, demand.new_tokens)
+        judged, phases["judging"] = _by_shape(
+            oracle.network, lambda: _largest(lambda n: judging(oracle, n, row), max(1, JUDGED // row), room)
+        )
         if not judged:
             advice.append(f"judging one row of {row} tokens takes {phases['judging'].total / GIB:.2f} GiB")
     phases |= {"scoring": scoring(network, *texts), "training": trained}
@@ -174,7 +191,7 @@ def plan(
         advice.append(f"sampling one response of {demand.new_tokens} tokens takes {drawn.total / GIB:.2f} GiB")
     if advice:
         over = max(phase.total for phase in phases.values()) - room
-        advice.append(f"{over / GIB:.2f} GiB too much: {_less(trained, demand, judged == 0)}")
+        advice.append(f"{over / GIB:.2f} GiB too much: {_less(trained, demand, tied, judged == 0)}")
     return Plan(
         demand,
         memory,
@@ -183,9 +200,9 @@ def plan(
         batch,
         rows * length,
         None if judged is None else judged * row,
-        chosen,
+        placed,
         (_parameters(network), 0 if oracle is None else sum(p.numel() for p in oracle.network.parameters())),
-        (passes, row),
+        oracle,
         advice,
     )
 
@@ -195,9 +212,11 @@ def free_memory() -> int | None:
     return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else None
 
 
-def _by_shape(config: PretrainedConfig, dry: Callable[[], Any]) -> Any:
+def _by_shape(config: Any, dry: Callable[[], Any]) -> Any:
     try:
         return dry()
+    except Unsuited:
+        raise
     except (RuntimeError, AttributeError, KeyError, TypeError, IndexError, NotImplementedError) as error:
         kind = type(config).__name__.removesuffix("Config")
         line = (str(error).splitlines() or [""])[0]
@@ -251,14 +270,14 @@ def _config(source: str | Path) -> PretrainedConfig:
     return config
 
 
-def _less(peak: Footprint, demand: Demand, oracle: bool) -> str:
+def _less(peak: Footprint, demand: Demand, tied: bool, oracle: bool) -> str:
     hints = []
     if "8bit" not in demand.optimiser and "paged" not in demand.optimiser:
         hints.append(f"an 8-bit optimiser saves about {0.75 * peak.optimiser / GIB:.2f} GiB")
     if demand.rank > 4:
         saved = (peak.gradients + peak.optimiser) * (1 - 4 / demand.rank)
         hints.append(f"--rank 4 in place of {demand.rank} about {saved / GIB:.2f}")
-    if not demand.quantise_head:
+    if not demand.quantise_head and not tied:
         hints.append("--quantise-head takes the head in 4 bits")
     hints.append("shorter texts (--max-prompt-tokens, --max-new-tokens) save activations and keys")
     hints.append("a smaller model saves the rest")

@@ -26,7 +26,7 @@ from .fit import Fit
 from .folder import lines, read_lines, whole_file, write_json
 from .journal import PROMPTS, RunFolder, Stage, order
 from .mixture import Mixture
-from .model import LanguageModel, Lora, adapter_config, check_policy, prompt_length
+from .model import LanguageModel, Lora, adapter_config, check_policy, computed_in, prompt_length
 from .offload import Placement
 from .oracles import Cache, PreferenceOracle, as_oracle, check_source
 from .oracles.checkpoint import is_id
@@ -407,8 +407,10 @@ class SelfPlay:
         )
         try:
             shape = oracle_shape(self.oracle)
-            windows = os.name == "nt"
-            found = plan(str(self.policy), memory, demand, oracle=shape, placement=self.placement, windows=windows)
+            placement, windows = self.placement, os.name == "nt"
+            if not isinstance(placement, Placement) and computed_in("cuda") == torch.float16:
+                placement = {"adapters": "float32", **(placement or {})}  # as ``Placement.default`` has it
+            found = plan(str(self.policy), memory, demand, oracle=shape, placement=placement, windows=windows)
         except ValueError as error:
             tqdm.write(f"without a plan of the memory: {error}")
             return None

@@ -16,6 +16,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 ALIGNED = 256  # bytes at which a tensor begins in its layer's block, as CUDA allocates
 
 
+class Unsuited(ValueError):
+    """A network that lacks what a placement is about."""
+
+
 def stream_layers(network: torch.nn.Module, device: torch.device) -> LayerStream:
     """Take the frozen matrices of every decoder layer off the device; each is there only while its layer computes.
 
@@ -34,7 +38,7 @@ def stream_layers(network: torch.nn.Module, device: torch.device) -> LayerStream
     layers = [_Layer.of(layer) for layer in decoder_layers(network)]
     layers = [layer for layer in layers if layer.parts]
     if not layers:
-        raise ValueError(f"{type(network).__name__} has no decoder layers to stream; take layers = 'device'")
+        raise Unsuited(f"{type(network).__name__} has no decoder layers to stream; take layers = 'device'")
     stream = LayerStream(layers, device)
     network.layer_stream = (
         stream  # a module of the network, so that whoever counts the network's bytes sees the buffers

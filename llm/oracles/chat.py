@@ -97,6 +97,14 @@ def sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def frame(tokenizer: Any, name: str, most: int) -> int:
+    """Tokens that a row has besides those of its prompt and response, at most."""
+    chat = Chat(tokenizer, name=name, max_length=most)
+    if tokenizer.chat_template:
+        return len(chat.tokens([chat.text("a", "a")], add_special_tokens=True)[0].ids)
+    return len(chat.tokens(["a"], ["a"], add_special_tokens=True)[0].ids)
+
+
 def longest(network: Any, tokenizer: Any) -> int:
     """The tokens that a row may have: the least of what the tokenizer says, the network's positions and 4096."""
     positions = getattr(network.config.get_text_config(), "max_position_embeddings", None) or 0

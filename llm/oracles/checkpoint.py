@@ -200,6 +200,11 @@ def read_members(folder: Path, model: nn.Module) -> list[Member]:
     return members
 
 
+def members_size(folder: Path) -> int:
+    """Bytes of the members of an ensemble."""
+    return sum(file.stat().st_size for file in (folder / MEMBERS).glob("*.safetensors"))
+
+
 def load_state(model: nn.Module, state: dict[str, torch.Tensor], name: str, what: str) -> None:
     """``load_state_dict`` that names what does not fit in one line."""
     own = model.state_dict()

@@ -20,10 +20,11 @@ from transformers import AutoConfig, AutoModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..broken import Reading, first_line
-from .chat import Chat, check_vocabulary, longest
+from .chat import Chat, check_vocabulary, frame, longest
 from .checkpoint import (
     Member,
     load_state,
+    members_size,
     read_config,
     read_members,
     read_tokenizer,
@@ -224,7 +225,12 @@ class GPM(NetworkOracle):
         with torch.device("meta"):
             network = GPMModel(AutoModel.from_config(config, dtype=dtype), 2)
         most = longest(network.backbone, tokenizer)
-        return Shape(network, dtype, lambda prompt, response: min(most, prompt + response), lambda count: count)
+        own = frame(tokenizer, str(id_or_folder), most)
+
+        def row(prompt: int, response: int) -> int:
+            return min(most, prompt + response + own)
+
+        return Shape(network, row, lambda count: count, members_size(folder))
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> None:
         """Write the model in the published format, temperature and normalisation in config.json; without members."""

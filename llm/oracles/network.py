@@ -42,16 +42,16 @@ class Shape:
     """What a plan needs to know of an oracle's network: no weight is read for it.
 
     Attributes:
-        network: a ``Network`` that is an ``nn.Module``, on the meta device.
-        dtype: of its weights on a GPU.
+        network: a ``Network`` that is an ``nn.Module``, on the meta device, in the dtype that it has on a GPU.
         row: how many tokens a row of a prompt and responses of so many tokens has at most.
         rows: how many rows the table of K responses takes.
+        members: bytes of the other members of an ensemble, which are on the device too.
     """
 
     network: Any
-    dtype: torch.dtype
     row: Callable[[int, int], int]
     rows: Callable[[int], int]
+    members: int = 0
 
 
 class NetworkOracle(PreferenceOracle):

@@ -25,6 +25,7 @@ from .checkpoint import (
     Member,
     fetch_hint,
     load_state,
+    members_size,
     names,
     read_config,
     read_members,
@@ -222,7 +223,7 @@ class PairRM(NetworkOracle):
             room = candidate + (source - min(source, prompt)) // 2
             return min(source, prompt) + 2 * min(room, response)
 
-        return Shape(network, dtype, row, lambda count: count * (count - 1))
+        return Shape(network, row, lambda count: count * (count - 1), members_size(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model in PairRM-hf's layout: safetensors, configuration and tokenizer, markers included."""

@@ -17,9 +17,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from ..broken import Reading, first_line
 from ..model import keep_gradients
-from .chat import Chat, check_vocabulary, longest
+from .chat import Chat, check_vocabulary, frame, longest
 from .checkpoint import (
     Member,
+    members_size,
     names,
     read_config,
     read_members,
@@ -191,7 +192,12 @@ class RewardModel(NetworkOracle):
         with torch.device("meta"):
             network = RewardNetwork(_classifier(config)(config).to(dtype))
         most = longest(network.network, tokenizer)
-        return Shape(network, dtype, lambda prompt, response: min(most, prompt + response), lambda count: count)
+        own = frame(tokenizer, str(id_or_folder), most)
+
+        def row(prompt: int, response: int) -> int:
+            return min(most, prompt + response + own)
+
+        return Shape(network, row, lambda count: count, members_size(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model and tokenizer as transformers does, in safetensors; without members and temperature."""

@@ -24,6 +24,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=options.whole, metavar="N", help=f"{text} (default: {_default(name)})")
     parser.add_argument("--quantise-head", action="store_true", default=None, help="the head in 4 bits too")
+    parser.add_argument("--float16", action="store_true", help="the card has no bfloat16 (T4, V100)")
     parser.add_argument("--optimiser", choices=options.OPTIMISERS, help="default: adamw")
     for name, text in (
         ("tflops", "10^12 operations a second that the card reaches in 16 bits"),
@@ -54,20 +55,22 @@ def run(given: argparse.Namespace) -> int:
 
     names = ("rank", "optimiser", "epochs", "responses", "prompts-per-iteration", "iterations", "max-prompt-tokens",
              "max-new-tokens", "quantise-head")  # fmt: skip
-    asked = {DEMAND.get(name, name): getattr(given, name.replace("-", "_")) for name in names}
+    asked = {DEMAND.get(name, name.replace("-", "_")): getattr(given, name.replace("-", "_")) for name in names}
     demand = Demand(**{name: value for name, value in asked.items() if value is not None})
     rates = budget.Rates(**{name: value for name in _RATES if (value := getattr(given, name)) is not None})
     memory, limit = budget.read_budget(given.budget) if given.budget is not None else (None, None)
     if memory is not None and given.memory is not None:
         raise ValueError("the memory is given twice, in --memory and in --budget; give it once")
-    memory = memory or (read_size(given.memory) if given.memory is not None else free_memory())
+    if memory is None:
+        memory = read_size(given.memory) if given.memory is not None else free_memory()
     if memory is None:
         raise ValueError("there is no GPU here to ask for its memory; say --memory, for example --memory 6GiB")
     oracle = oracle_shape(given.oracle) if given.oracle is not None else None
     size, windows = memory, platform.system() == "Windows"
+    placement = {"adapters": "float32"} if given.float16 else None
 
     def make(wanted: Demand) -> Plan:
-        return plan(given.policy, size, wanted, oracle=oracle, windows=windows)
+        return plan(given.policy, size, wanted, oracle=oracle, placement=placement, windows=windows)
 
     found, lost = (make(demand), []) if limit is None else budget.within(limit, make, demand, rates)
     print(f"{given.policy}: base in 4 bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")

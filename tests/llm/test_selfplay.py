@@ -322,7 +322,7 @@ def test_labels_of_responses_enter_the_metrics(tiny_folder: Path, tmp_path: Path
 def test_run_json_tells_what_ran(tiny_folder: Path, tmp_path: Path) -> None:
     _play(tiny_folder, tmp_path / "run", iterations=1).run()
     held = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert held["config"]["solver"] == {"name": "OptimisticMWU", "step": 2.0}
+    assert held["config"]["solver"] == {"name": "OptimisticMWU", "step": 2.0, "two_sequences": False}
     assert held["config"]["seed"] == 0
     assert {"torch", "transformers", "peft", "bitsandbytes"} <= held["versions"].keys()
     assert RunFolder(tmp_path / "run").read() == held
