@@ -198,6 +198,9 @@ RUNS = [
     ),
     (["config", "--learning-rate", "inf"], "fit: learning_rate must be a finite number, got inf"),
     (["config", "--responses", "1"], "each prompt needs at least 2 responses to be compared with each other, got 1"),
+    (["status", "none"], f"none holds no run{ANY}"),
+    (["status", "altered"], f"altered/run.json is not as it was written{ANY}"),
+    (["align", *OUT, "--from", "end"], f"--from: invalid choice: 'end' (choose from {ANY})<help>"),
     (["report", "none"], "none holds no run (it has no run.json)"),
     (["report"], "the following arguments are required: folder<help>"),
 ]
