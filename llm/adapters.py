@@ -178,8 +178,8 @@ class Adapters:
             return
         source, model = self.settings.sampling, self.model()
         self._alone(model)
-        if isinstance(source, Sampling):  # the division says which prompts make a batch
-            source = dataclasses.replace(source, batch=self.settings.responses * SHARD)
+        if isinstance(source, Sampling) and source.batch >= self.settings.responses:
+            source = dataclasses.replace(source, batch=self.settings.responses * SHARD)  # the division says which
         for number, shard in self._over(stage, "sampling", policy.label, division, missing):
             rows: list[dict[str, Any]] = []
             for batch in shard:

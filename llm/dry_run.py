@@ -27,6 +27,7 @@ from transformers import (
     PretrainedConfig,
 )
 
+from .kv_cache import KVCache, rounded_cache
 from .live_storage import LiveStorage, resident_bytes, unique_bytes
 from .logprobs import sequence_logprobs
 from .offload import Placement, place
@@ -124,22 +125,31 @@ def training(
     return Footprint(resident_bytes(network), peak, gradients, unique_bytes(state))
 
 
-def sampling(network: Any, prompt: int, response: int, rows: int) -> Footprint:
-    """The prefill of ``rows`` copies of a prompt, and the decoding of the last token with the whole cache."""
+def sampling(
+    network: Any, prompt: int, response: int, rows: int, *, padded: bool = True, kv_cache: KVCache = "full"
+) -> Footprint:
+    """The prefill of ``rows`` prompts, and the decoding of the last token with the whole cache.
+
+    Args:
+        padded: the prompts are of different lengths; those of one prompt's responses are not.
+        kv_cache: see ``Sampling``.
+    """
     network.eval()
     causal = network.get_base_model()
     uniforms = torch.empty(rows, 1, dtype=torch.float64, device=META)
     weights, phases = resident_bytes(network), []
     for past, new in ((0, prompt), (prompt + response - 1, 1)):
         with torch.no_grad(), LiveStorage(WORKSPACES) as storage:
-            cache = _filled(DynamicCache(), causal, rows, past)
+            cache = _filled(DynamicCache() if kv_cache == "full" else rounded_cache(), causal, rows, past)
+            start = storage.live  # what filling it took on the way is not decoding's
+            storage.peak = start
             ids = torch.empty(rows, new, dtype=torch.long, device=META)
-            found = causal(input_ids=ids, past_key_values=cache, attention_mask=torch.ones_like(ids), logits_to_keep=1)
+            mask = torch.ones_like(ids) if padded else None
+            found = causal(input_ids=ids, past_key_values=cache, attention_mask=mask, logits_to_keep=1)
             scores = found.logits[:, -1].to(torch.float32, copy=True)  # as `generate` does
             Draw(uniforms, new)(ids, scores)
             del scores
-            layers: Any = cache.layers
-            kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+            kept = sum(t.nbytes for layer in cache.layers for t in vars(layer).values() if isinstance(t, Tensor))
         phases.append(Footprint(weights, storage.peak - kept, cache=kept))
     return max(phases, key=lambda phase: phase.total)
 
@@ -165,7 +175,7 @@ def judging(oracle: Shape, rows: int, tokens: int) -> Footprint:
     return Footprint(resident_bytes(network) + oracle.members, storage.peak)
 
 
-def _filled(cache: DynamicCache, causal: Any, rows: int, tokens: int) -> DynamicCache:
+def _filled(cache: Any, causal: Any, rows: int, tokens: int) -> Any:
     shape, head = causal.config.get_text_config(), causal.get_output_embeddings()
     dtype = head.weight.dtype if head.weight.dtype.is_floating_point else head.compute_dtype
     size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
@@ -206,9 +216,11 @@ def _attention(
     return found[0].transpose(1, 2).contiguous(), None
 
 
-def _mask(batch_size: int, q_length: int, kv_length: int, **named: Any) -> Tensor | None:
-    """Texts of one batch are of different lengths; a single one needs none."""
-    if batch_size == 1:
+def _mask(
+    batch_size: int, q_length: int, kv_length: int, *given: Any, attention_mask: Tensor | None = None, **named: Any
+) -> Tensor | None:
+    """Texts of one batch are of different lengths, where a mask says so; a single one needs none."""
+    if batch_size == 1 or attention_mask is None:
         return None
     return torch.empty(batch_size, 1, q_length, kv_length, dtype=torch.bool, device=META)
 

@@ -16,6 +16,7 @@ from transformers import AutoConfig, PretrainedConfig
 from .broken import Reading, first_line
 from .dry_run import Footprint, judging, policy, sampling, scoring, training
 from .fit import OPTIMISERS
+from .kv_cache import KVCache, check_kv_cache
 from .offload import Placement
 from .oracles.network import Shape
 from .streaming import Unsuited
@@ -48,6 +49,7 @@ class Demand:
         prompt_tokens, new_tokens: of the longest texts.
         sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
         quantise_head: whether the head is in 4 bits too.
+        kv_cache: of the sampler.
     """
 
     rank: int = 16
@@ -61,14 +63,16 @@ class Demand:
     sampling_batch: int = 64
     tokens: int = 4096
     quantise_head: bool = False
+    kv_cache: KVCache = "full"
 
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS or self.optimiser == "lbfgs":
             known = ", ".join(name for name in OPTIMISERS if name != "lbfgs")
             raise ValueError(f"optimiser is {self.optimiser!r}; expected one of {known}")
+        check_kv_cache(self.kv_cache)
         for name, value in vars(self).items():
             least, most = LIMITS.get(name, (1, MOST))
-            if name not in ("optimiser", "quantise_head") and not least <= value <= most:
+            if name not in ("optimiser", "quantise_head", "kv_cache") and not least <= value <= most:
                 raise ValueError(f"{name} is {value:g}; expected {least} to {most}")
 
 
@@ -158,7 +162,10 @@ def plan(
             return training(network, *texts, lambda weights: state(weights, 1e-4))
 
         def drawn(rows: int) -> Footprint:
-            return sampling(network, demand.prompt_tokens, demand.new_tokens, rows)
+            padded = rows > demand.responses  # else they are one prompt's
+            return sampling(
+                network, demand.prompt_tokens, demand.new_tokens, rows, padded=padded, kv_cache=demand.kv_cache
+            )
 
         return network, *_largest(trained, most, room), *_largest(drawn, demand.sampling_batch, room)
 
@@ -279,6 +286,8 @@ def _less(peak: Footprint, demand: Demand, tied: bool, oracle: bool) -> str:
         hints.append(f"--rank 4 in place of {demand.rank} about {saved / GIB:.2f}")
     if not demand.quantise_head and not tied:
         hints.append("--quantise-head takes the head in 4 bits")
+    if demand.kv_cache == "full":
+        hints.append("--kv-cache int8 halves keys and values")
     hints.append("shorter texts (--max-prompt-tokens, --max-new-tokens) save activations and keys")
     hints.append("a smaller model saves the rest")
     if oracle:

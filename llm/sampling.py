@@ -18,6 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from .kv_cache import KVCache, check_kv_cache, rounded_cache
 from .logprobs import sequence_logprobs
 from .memory import in_parts
 from .model import LanguageModel
@@ -37,6 +38,7 @@ class Sampling:
     top_p: float = 1.0
     max_new_tokens: int = 512
     batch: int = 64
+    kv_cache: KVCache = "full"
     enumerates = False
 
     def draw(
@@ -51,6 +53,7 @@ class Sampling:
             raise ValueError(f"the temperature must be a positive number, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+        check_kv_cache(self.kv_cache)
         if self.max_new_tokens < 1 or self.batch < 1:
             raise ValueError(f"max_new_tokens and batch must be at least 1, got {self.max_new_tokens} and {self.batch}")
 
@@ -143,8 +146,10 @@ def sample(
         def draw(part: Sequence[tuple[int, int]]) -> list[Response]:
             return _batch(model, [prompts[i] for i, _ in part], [seed for _, seed in part], settings)
 
-        for (i, _), response in zip(rows, in_parts(draw, rows, "response", model.tell), strict=True):
-            results[i].append(response)
+        for start in range(0, len(rows), settings.batch):  # one prompt's responses may be too many at once
+            part = rows[start : start + settings.batch]
+            for (i, _), response in zip(part, in_parts(draw, part, "response", model.tell), strict=True):
+                results[i].append(response)
         progress(len(chosen))
     return results
 
@@ -176,6 +181,7 @@ def _batch(model: LanguageModel, prompts: list[Sequence[int]], seeds: list[int],
             use_cache=True,
         ),
         logits_processor=processors,
+        **({"past_key_values": rounded_cache()} if settings.kv_cache == "int8" else {}),
     )
     return [_response(model, row) for row in output[:, width:].tolist()]
 

@@ -404,6 +404,7 @@ class SelfPlay:
             sampling_batch=self.sampling.batch,
             tokens=self.fit.tokens,
             quantise_head=self.quantise_head,
+            kv_cache=self.sampling.kv_cache,
         )
         try:
             shape = oracle_shape(self.oracle)

@@ -108,6 +108,8 @@ RUN = {
     "top-p": Option(("sampling", "top_p"), float, "of the sampler (default: 1)"),
     "max-new-tokens": Option(("sampling", "max_new_tokens"), int, "longer responses are cut (default: 512)"),
     "sampling-batch": Option(("sampling", "batch"), int, "responses sampled at once (default: 64)"),
+    "kv-cache": Option(("sampling", "kv_cache"), str, "the sampler's keys and values; int8: half of the memory, of a "
+                       "policy that is nearly the one (default: full)", ("full", "int8")),
     "max-prompt-tokens": Option(("max_prompt_tokens",), int, "longer prompts are dropped (default: 512)"),
     "selection": Option(("fit", "selection"), str, "responses that are fitted (default: all)", ("all", "best-worst")),
     "baseline": Option(("fit", "baseline"), str, "default: plug-in", ("plug-in", "centred", "constant")),

@@ -24,6 +24,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=options.whole, metavar="N", help=f"{text} (default: {_default(name)})")
     parser.add_argument("--quantise-head", action="store_true", default=None, help="the head in 4 bits too")
+    parser.add_argument("--kv-cache", choices=("full", "int8"), help="of the sampler (default: full)")
     parser.add_argument("--float16", action="store_true", help="the card has no bfloat16 (T4, V100)")
     parser.add_argument("--optimiser", choices=options.OPTIMISERS, help="default: adamw")
     for name, text in (
@@ -54,7 +55,7 @@ def run(given: argparse.Namespace) -> int:
     from nashward.llm.plan import Demand, Plan, free_memory, plan, read_size
 
     names = ("rank", "optimiser", "epochs", "responses", "prompts-per-iteration", "iterations", "max-prompt-tokens",
-             "max-new-tokens", "quantise-head")  # fmt: skip
+             "max-new-tokens", "quantise-head", "kv-cache")  # fmt: skip
     asked = {DEMAND.get(name, name.replace("-", "_")): getattr(given, name.replace("-", "_")) for name in names}
     demand = Demand(**{name: value for name, value in asked.items() if value is not None})
     rates = budget.Rates(**{name: value for name in _RATES if (value := getattr(given, name)) is not None})
@@ -81,6 +82,7 @@ def run(given: argparse.Namespace) -> int:
     fitting = f"--sampling-batch {found.sampling_batch} --tokens {found.tokens}"
     fitting += f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
     fitting += " --quantise-head" if demand.quantise_head else ""
+    fitting += " --kv-cache int8" if demand.kv_cache == "int8" else ""
     fitting += " --layers host" if place.layers == "host" else ""
     print(f"it fits with {fitting}")
     if limit is not None:

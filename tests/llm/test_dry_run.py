@@ -141,22 +141,26 @@ def test_what_each_part_of_the_placement_saves() -> None:
     assert placed - total(Placement(mlp_tokens=512)) > 0.19 * GIB
 
 
-# The aim for five responses is 4.7 and 5.4 GiB. Their cache alone is 1.56 GiB in bfloat16, so all five at once take
-# 0.73 and 0.76 GiB more; two at a time (2 + 2 + 1) stay below it. With streamed layers three at a time stay below 2.0
-# and 2.5.
+# The aim for five responses is 4.7 and 5.4 GiB. In 16 bits their keys and values alone are 1.56 GiB, so that all five at
+# once take 0.73 and 0.76 GiB more; two at a time (2 + 2 + 1) stay below it, and so do five at once in 8 bits. With
+# streamed layers three at a time stay below 2.0 and 2.5.
 @pytest.mark.parametrize(
-    ("size", "rows", "layers", "at_most"),
+    ("size", "rows", "layers", "kv_cache", "at_most"),
     [
-        ("7B", 5, "device", 5.45),
-        ("8B", 5, "device", 6.19),
-        ("7B", 2, "device", 4.50),
-        ("8B", 2, "device", 5.23),
-        ("7B", 3, "host", 1.67),
-        ("8B", 3, "host", 2.41),
+        ("7B", 5, "device", "full", 5.44),
+        ("8B", 5, "device", "full", 6.17),
+        ("7B", 2, "device", "full", 4.50),
+        ("8B", 2, "device", "full", 5.23),
+        ("7B", 5, "device", "int8", 4.67),
+        ("8B", 5, "device", "int8", 5.40),
+        ("7B", 3, "host", "full", 1.67),
+        ("8B", 3, "host", "full", 2.40),
     ],
 )
-def test_sampling_2048_tokens_after_512(size: str, rows: int, layers: Any, at_most: float) -> None:
-    footprint = dry_run.sampling(dry_run.policy(_config(size), 16, Placement(layers=layers)), 512, 2048, rows)
-    print(size, rows, footprint, f"total {footprint.total / GIB:.4f} GiB")
-    assert footprint.cache == rows * 2560 * 131_072
+def test_sampling_2048_tokens_after_512(size: str, rows: int, layers: Any, kv_cache: Any, at_most: float) -> None:
+    network = dry_run.policy(_config(size), 16, Placement(layers=layers))
+    footprint = dry_run.sampling(network, 512, 2048, rows, padded=False, kv_cache=kv_cache)
+    print(size, rows, kv_cache, footprint, f"total {footprint.total / GIB:.4f} GiB")
+    numbers = rows * 2560 * 65_536
+    assert footprint.cache == (2 * numbers if kv_cache == "full" else numbers + 2 * numbers // 128)
     assert at_most - 0.02 < footprint.total / GIB <= at_most
