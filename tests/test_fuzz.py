@@ -101,7 +101,8 @@ def _tokens() -> st.SearchStrategy[list[str]]:
     pair = st.tuples(st.sampled_from(flags), plain).map(list)
     joined = st.tuples(st.sampled_from(flags), plain).map(lambda words: ["=".join(words)])
     return st.tuples(
-        st.sampled_from([*commands, "report", "none"]), st.lists(pair | joined | plain.map(lambda x: [x]), max_size=5)
+        st.sampled_from([*commands, "report", "status", "none"]),
+        st.lists(pair | joined | plain.map(lambda x: [x]), max_size=5),
     ).map(lambda drawn: [drawn[0], *(word for words in drawn[1] for word in words)])
 
 
@@ -198,7 +199,7 @@ def test_arguments(effort: settings, inside: Path, monkeypatch: pytest.MonkeyPat
         if arguments[0] == "leaderboard":
             arguments = [word for word in arguments if not word.startswith("--save")]  # a table, likewise
         # the last --out wins: what is written is written there
-        out = [] if arguments[0] in ("solve", "plan", "leaderboard", "report", "none") else ["--out", "run"]
+        out = [] if arguments[0] in ("solve", "plan", "leaderboard", "report", "status", "none") else ["--out", "run"]
         _ends_well([*arguments, *out], inside)
 
     fuzz()
@@ -257,5 +258,6 @@ def test_names_of_players_and_of_actions(effort: settings, inside: Path) -> None
 def test_the_commands_are_all_fuzzed() -> None:
     action = next(a for a in build_parser()._actions if a.metavar == "COMMAND")
     assert set(action.choices or ()) <= {
-        "solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard", "report"
+        "solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard", "report",
+        "status",
     }  # fmt: skip

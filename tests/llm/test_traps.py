@@ -112,7 +112,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_folder: Path, tmp_path:
             assert base.model.layers[0].gradient_checkpointing is checkpointing
             responses = [[40, 41, 42, 6], [50, 51]]
             sequence_logprobs(model.network, [model.encode(_ask("a"))] * 2, responses, model.pad_id).sum().backward()
-        gradients = [weight.grad for weight in weights]
+            gradients = [weight.grad for weight in weights]
         assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
         found.append(torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]))
         with model.acting(tmp_path / "adapter"):  # the cache works again afterwards
