@@ -149,7 +149,7 @@ class Adapters:
     def _division(self, stage: Path, chosen: Chosen) -> Division:
         source, count = self.settings.sampling, self.settings.responses
         at_once = max(1, source.batch // count) if isinstance(source, Sampling) else SHARD
-        return divided(self.folder, stage, chosen, self.lengths, at_once)
+        return divided(self.folder, stage, chosen, self.lengths, at_once, self.settings.fit.tokens)
 
     def _missing(self, division: Division, folder: Path, name: str) -> Shards:
         """The shards that are still to be written."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,11 +92,6 @@ class Checkpoints:
             torch.cuda.set_rng_state(rest["random"]["cuda"])
         weights = [content[str(k)] for k in range(len(content))]
         return State(weights, rest["optimiser"], rest["scheduler"], rest["parts"], rest["records"])
-
-    def clear(self) -> None:
-        """The fit is over and its adapter written."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
 
 
 def progress(folder: Path) -> tuple[int, int] | None:

@@ -81,8 +81,8 @@ class Fit:
             raise ValueError(f"learning_rate must be a finite number, got {self.learning_rate}")
         if self.optimiser == "lbfgs" and math.isfinite(self.max_grad_norm):
             raise ValueError("lbfgs searches along lines and needs the gradient as it is: set max_grad_norm to inf")
-        if not self.checkpoint_seconds >= 0:
-            raise ValueError(f"checkpoint_seconds must be at least 0, got {self.checkpoint_seconds}")
+        if not 0 <= self.checkpoint_seconds < math.inf:
+            raise ValueError(f"checkpoint_seconds must be 0 or a finite number above it, got {self.checkpoint_seconds}")
         if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
             raise ValueError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
 

@@ -161,11 +161,6 @@ def lines(rows: Sequence[dict[str, Any]]) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with whole_file(path) as unfinished:
-        unfinished.write_bytes(lines(rows))
-
-
 def append_line(path: Path, row: dict[str, Any]) -> None:
     """Add a line to a journal; half a line, which a full disk or a kill may leave, is ended first."""
     with room(path), path.open("ab+") as handle:
@@ -177,10 +172,12 @@ def append_line(path: Path, row: dict[str, Any]) -> None:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file that this module wrote; half a line is left out. Empty where there is no file."""
-    if not path.exists():
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):  # not at U+2028
+    for line in text.split("\n"):  # not at U+2028
         try:
             row = json.loads(line)
         except ValueError:
@@ -235,7 +232,8 @@ def room(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        elsewhere = error.filename is not None and not str(error.filename).startswith(str(path.parent))
+        home = os.path.abspath(path.parent)
+        elsewhere = error.filename is not None and not os.path.abspath(error.filename).startswith(home)
         if error.errno not in advice or elsewhere or str(path.parent) in (error.strerror or ""):
             raise
         raise type(error)(error.errno, f"{path} cannot be written, {advice[error.errno]}") from None

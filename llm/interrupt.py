@@ -50,7 +50,8 @@ def signals() -> Iterator[Asked]:
         os.write(2, f"\n{asked.signal.name}: stopping after this shard; once more stops at once\n".encode())
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, hear)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as of nohup, and of jobs in the background
+            before[number] = signal.signal(number, hear)
     try:
         yield asked
     finally:

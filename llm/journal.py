@@ -12,7 +12,21 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from .folder import LEFT, Damaged, append_line, check_seal, check_shard, finite, room, shards, tidy, write_json
+from .folder import (
+    LEFT,
+    Damaged,
+    append_line,
+    check_seal,
+    check_shard,
+    finite,
+    lines,
+    read_lines,
+    room,
+    shards,
+    tidy,
+    whole_file,
+    write_json,
+)
 
 RUN, COPY, PROMPTS, PLAN = "run.json", ".run.json", "prompts.jsonl", "plan.json"
 EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
@@ -24,6 +38,14 @@ WRITES: dict[Stage, tuple[str, ...]] = {
     "sample": (PLAN, "responses"),
     "judge": ("judgements",),
     "train": ("targets", "training", "adapter", "metrics.jsonl"),
+}
+
+
+# the phases that ``Progress`` times in each
+PHASES_OF: dict[Stage, tuple[str, ...]] = {
+    "sample": ("sampling",),
+    "judge": ("judging",),
+    "train": ("scoring", "training", "measuring"),
 }
 
 
@@ -50,6 +72,7 @@ class RunFolder:
     FREE = (
         "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "placement.checkpoints",
         "placement.embeddings", "placement.adapters", "placement.mlp_tokens", "placement.layers",
+        "cache", "plan",
     )  # fmt: skip
     OMITTED = ("policy", "oracle", "oracle_content", "prompts")  # what a stage that does not need it may leave out
 
@@ -69,6 +92,7 @@ class RunFolder:
         Raises:
             ValueError: it is that of something else, or it and the copy are damaged.
         """
+        told: Damaged | None = None
         for file in (self.path / RUN, self.path / COPY):
             try:
                 return _pinned(file)
@@ -77,7 +101,7 @@ class RunFolder:
             except Damaged as error:
                 told = error
                 continue
-        if (self.path / RUN).exists():
+        if told is not None:
             raise ValueError(f"{told}; choose another folder")
         if self.started:
             raise ValueError(f"{self.path} holds a run without {RUN}; restore the file, or choose another folder")
@@ -99,7 +123,7 @@ class RunFolder:
         held = self.read()
         if not held:
             entries = self.path.iterdir() if self.path.exists() else ()
-            own = (RUN, COPY, PROMPTS, LOCK, TIMINGS, ASIDE)
+            own = (RUN, COPY, LOCK)  # what is there before run.json, or without it
             others = [entry.name for entry in entries if entry.name not in own and not LEFT.fullmatch(entry.name)]
             if others:
                 raise ValueError(f"{self.path} is not empty and holds no run ({others[0]}, ...); choose another folder")
@@ -210,19 +234,25 @@ class RunFolder:
         if not self.steps():
             return None
         step = self.steps()[-1]
-        kinds, moved = list(WRITES), []
-        for name in (name for later in kinds[kinds.index(stage) :] for name in WRITES[later]):
-            if (step / name).exists():
-                moved.append(self._aside(step / name))
+        kinds = list(WRITES)[list(WRITES).index(stage) :]
+        if stage == "sample":
+            self.plan(step.name, {})
+        elif self.plans().get(step.name):
+            self.plan(step.name, {"tokens": None})
+        # the adapter, which ends a step, first: killed in between, the step is one that has still to be finished
+        names = [name for kind in reversed(kinds) for name in sorted(WRITES[kind], key=lambda name: name != "adapter")]
+        moved = [self._aside(step / name) for name in names if (step / name).exists()]
+        phases = {phase for kind in kinds for phase in PHASES_OF[kind]}
+        timings = [row for row in read_lines(self / TIMINGS) if (row.get("step"), row.get("phase")) not in
+                   {(step.name, phase) for phase in phases}]  # fmt: skip
+        with whole_file(self / TIMINGS) as unfinished:
+            unfinished.write_bytes(lines(timings))
+        self.journal({"redo": stage, "at": step.name})
         if moved:
             what = ", ".join(place.name for place in moved)
             tqdm.write(f"{step.name} is made again from {stage} on: {what} set aside in {moved[0].parent}")
         for name in ("last.json", "mixture.json"):  # written again at the end
             (self.path / name).unlink(missing_ok=True)
-        if stage == "sample":
-            self.plan(step.name, {})
-        elif self.plans().get(step.name):
-            self.plan(step.name, {"tokens": None})
         return step
 
     def journal(self, event: dict[str, Any]) -> None:

@@ -245,6 +245,11 @@ class LanguageModel:
             config.inference_mode = True
             config.save_pretrained(str(unfinished))
             config.inference_mode = inference
+            file = unfinished / "adapter_config.json"
+            written = json.loads(file.read_text(encoding="utf-8"))
+            # PEFT holds names in sets, whose order is another one in each process
+            ordered = {k: sorted(v) if isinstance(getattr(config, k, None), set) else v for k, v in written.items()}
+            file.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def start(self, folder: Path, adapter: str | Path | None) -> None:
         """Write the adapter that a run starts from: a copy of the given one, or one that changes nothing."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .folder import read_lines, read_shard, shards, whole_file
-from .journal import PROMPTS, RunFolder
+from .folder import Damaged, read_lines, read_shard, shards, whole_file
+from .journal import PROMPTS, RunFolder, order
 from .prompts import Prompt
 from .selfplay import metrics
 
@@ -134,14 +134,18 @@ def fits(folder: Path) -> str:
 
 def samples(folder: Path, count: int = 8) -> str:
     """The first responses of the first and of the last policy that were sampled, to the same prompts."""
-    stages = sorted(path for path in Path(folder).glob("iteration-*/responses") if any(path.glob("*.parquet")))
+    found = (path for path in Path(folder).glob("iteration-*/responses") if any(path.glob("*.parquet")))
+    stages = sorted(found, key=lambda path: order(path.parent))
     if not stages:
         return "<p>Nothing is sampled yet.</p>"
     prompts = {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(Path(folder) / PROMPTS)}
     answers = []
     for stage in dict.fromkeys((stages[0], stages[-1])):
         label = max({file.name.split(".")[0] for file in shards(stage, "*")} - {"start"}, default="start")
-        stored = [row for file in shards(stage, label) for row in read_shard(file)]
+        try:
+            stored = [row for file in shards(stage, label)[:1] for row in read_shard(file)]
+        except Damaged as error:
+            return f"<p>{html.escape(str(error))}.</p>"
         answers.append({row["prompt"]: row["text"] for row in stored if row["response"] == 0})
     if len(answers) == 1:
         only = [(_short(prompts[name]), _short(text)) for name, text in list(answers[0].items())[:count]]

@@ -160,8 +160,8 @@ class SelfPlay:
         prompts = self.check(until)
         with home.held():
             self.write(home, prompts)
-            if redo is not None:
-                home.redo(redo)
+            if redo is not None and home.redo(redo) is None:
+                raise ValueError(f"{home.path} holds no step yet that could be made again; leave --from out")
             return self._play(home, prompts, until, stop, progress)
 
     def _play(
@@ -311,6 +311,8 @@ class SelfPlay:
             "chat_template": self.chat_template,
             "quantise": self.quantise,
             "quantise_head": self.quantise_head,
+            "plan": self.plan,
+            "cache": None if self.cache is None else str(Path(self.cache).absolute()),
             "placement": dataclasses.asdict(self.placement)
             if isinstance(self.placement, Placement)
             else self.placement and dict(self.placement),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,8 +88,17 @@ def status(folder: str | Path) -> Status:
 
 def recorded(run: RunFolder) -> list[dict[str, Any]]:
     """The timings of a run, as ``Progress`` kept them; a line that is damaged is left out."""
-    keys = {"step", "phase", "what", "done", "of", "seconds"}
-    return [row for row in read_lines(run / TIMINGS) if row.keys() >= keys]
+
+    def whole(row: dict[str, Any]) -> bool:
+        words, numbers = (row.get("step"), row.get("phase"), row.get("what")), (row.get("done"), row.get("of"))
+        return (
+            all(isinstance(word, str) for word in words)
+            and re.match(r"iteration-\d+", row["step"]) is not None
+            and all(isinstance(number, int) for number in numbers)
+            and isinstance(row.get("seconds"), int | float)
+        )
+
+    return [row for row in read_lines(run / TIMINGS) if whole(row)]
 
 
 def left(timings: Sequence[dict[str, Any]], iterations: int) -> float | None:

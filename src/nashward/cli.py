@@ -78,7 +78,9 @@ def _told(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory ({(str(error) or 'on the host').splitlines()[0]}); see nashward plan --help"
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        return (
+            f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)
+        )
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -277,8 +279,13 @@ def _check_picture(path: Path) -> None:
 
 def _stage(until: Any) -> Any:
     def run(given: argparse.Namespace) -> int:
-        from nashward.llm import report
         from nashward.llm.interrupt import signals
+
+        with signals() as asked:
+            return heard(given, asked)
+
+    def heard(given: argparse.Namespace, asked: Any) -> int:
+        from nashward.llm import report
 
         play = configuration.self_play(configuration.settings(given))
         if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
@@ -286,10 +293,11 @@ def _stage(until: Any) -> Any:
         prompts = play.check(until)
         if not given.quiet:
             print(f"prompts: {prompts}")
-        with signals() as asked:
-            result = play.run(until, getattr(given, "redo", None), asked.event, progress=not given.quiet)
+        redo = getattr(given, "redo", None)
+        result = play.run(until, redo, asked.event, progress=not given.quiet)
         if result.interrupted:
-            print(f"nashward: {result.stopped}; the same command continues", file=sys.stderr)
+            again = "the same command" if redo is None else "the command without --from"
+            print(f"nashward: {result.stopped}; {again} continues", file=sys.stderr)
             return asked.code
         for row in [] if given.quiet else result.metrics:
             fit, held = row["train"], row["held_out"].get("r2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -260,3 +261,75 @@ def test_a_judging_that_dies_leaves_the_batches_of_a_network_as_they_were(
         pairs = len(cache) - 40  # and for each prompt how many of its texts are cut
     assert 0 < cut < pairs
     assert rows - pairs < 16 * 6  # at most the pairs of the call that died
+
+
+def test_an_adapter_is_the_same_bytes_in_every_process(tiny_folder: Path, tmp_path: Path) -> None:
+    """PEFT holds the names of its layers in a set: each process has another order of it."""
+    write = (
+        "import sys; from pathlib import Path; from nashward.llm import LanguageModel\n"
+        "LanguageModel.from_pretrained(sys.argv[1]).start(Path(sys.argv[2]), None)"
+    )
+    found = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        subprocess.run([sys.executable, "-c", write, tiny_folder, folder], check=True, capture_output=True,
+                       env={**os.environ, "PYTHONHASHSEED": seed})  # fmt: skip
+        found.append({file.name: file.read_bytes() for file in folder.iterdir()})
+    assert found[0] == found[1]
+    assert {"adapter_config.json", WEIGHTS} <= found[0].keys()
+
+
+def test_a_users_own_prompts_file_is_no_run_of_ours(tiny_folder: Path, tmp_path: Path) -> None:
+    home = tmp_path / "mine"
+    home.mkdir()
+    own = home / "prompts.jsonl"
+    own.write_text('{"prompt": "tea", "note": "keep me"}\n')
+    with pytest.raises(ValueError, match=r"is not empty and holds no run \(prompts.jsonl, ...\)"):
+        _play(tiny_folder, home, prompts=own).run()
+    assert own.read_text() == '{"prompt": "tea", "note": "keep me"}\n'
+
+
+def test_a_redo_that_is_killed_leaves_a_step_to_finish(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever move is the last: the step is not taken for finished, and what is left is timed as not yet done."""
+    _play(tiny_folder, tmp_path / "whole", iterations=1).run()
+    expected = (tmp_path / "whole" / "iteration-01" / "adapter" / WEIGHTS).read_bytes()
+    rename = Path.rename
+    for last in (1, 2, 3):
+        home = tmp_path / f"run{last}"
+        shutil.copytree(tmp_path / "whole", home)
+        moves: list[Path] = []
+
+        def dies(self: Path, target: Path, moves: list[Path] = moves, last: int = last) -> Path:
+            if "set-aside" in str(target):
+                moves.append(self)
+                if len(moves) > last:
+                    raise Killed
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", dies)
+        with pytest.raises(Killed):
+            _play(tiny_folder, home, iterations=1).run(redo="sample")
+        monkeypatch.setattr(Path, "rename", rename)
+        assert moves[0].name == "adapter"
+        assert status(home).finished == 0
+        _play(tiny_folder, home, iterations=1).run()
+        assert (home / "iteration-01" / "adapter" / WEIGHTS).read_bytes() == expected
+
+
+def test_there_must_be_a_step_to_make_again(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no step yet that could be made again; leave --from out"):
+        _play(tiny_folder, tmp_path / "run").run(redo="train")
+
+
+def test_a_step_keeps_the_tokens_it_began_with(tiny_folder: Path, tmp_path: Path) -> None:
+    """Sampled under one setting and trained under another: the passes are those of the first."""
+    found = []
+    for tokens in (4096, 60):
+        home = tmp_path / str(tokens)
+        _play(tiny_folder, home, iterations=1).run("sample")
+        fit = llm.Fit(learning_rate=2e-3, epochs=1, batch=4, held_out=0.2, tokens=tokens)
+        _play(tiny_folder, home, iterations=1, fit=fit).run()
+        found.append((home / "iteration-01" / "adapter" / WEIGHTS).read_bytes())
+    assert found[0] == found[1]
