@@ -4,7 +4,37 @@ against what a solver did. Imports ``nashward.games`` only."""
 if __name__ == "theory":
     raise ImportError("import nashward.theory, not theory: this folder is a part of the package (pip install -e .)")
 
+from .check import Check as Check
+from .check import Theorem as Theorem
+from .estimators import KSamples as KSamples
+from .estimators import OracleError as OracleError
+from .estimators import ScoresLoseCycles as ScoresLoseCycles
+from .likelihood import LogPartition as LogPartition
+from .likelihood import MeanWinRate as MeanWinRate
+from .likelihood import OrderedLogPartition as OrderedLogPartition
+from .likelihood import PairLoss as PairLoss
 from .mwu_average import MWUAverage as MWUAverage
+from .mwu_average import MWULeaves as MWULeaves
+from .mwu_average import SPPOTheorem as SPPOTheorem
 from .mwu_average import complexity as complexity
+from .mwu_average import of_run as of_run
+from .numbered import CHECKS as CHECKS
+from .numbered import Row as Row
+from .numbered import table as table
+from .optimistic import OptimisticAverage as OptimisticAverage
+from .optimistic import PublishedRootFails as PublishedRootFails
+from .regularised import Contraction as Contraction
+from .regularised import ExactProximalPoint as ExactProximalPoint
+from .regularised import FixedMagnet as FixedMagnet
+from .regularised import MagneticIsINPO as MagneticIsINPO
+from .regularised import MovingMagnet as MovingMagnet
+from .regularised import NashMDBias as NashMDBias
+from .regularised import NashMDRate as NashMDRate
+from .regularised import ProximalMonotone as ProximalMonotone
+from .regularised import RegularisedGap as RegularisedGap
 from .stability import local_factor as local_factor
 from .stability import stable_below as stable_below
+from .tables_only import FictitiousPlayRate as FictitiousPlayRate
+from .tables_only import RegretMatchingAverage as RegretMatchingAverage
+from .tables_only import ReplicatorInvariant as ReplicatorInvariant
+from .threshold import LocalThreshold as LocalThreshold

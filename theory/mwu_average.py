@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+
+from .check import Check, distances, played
 
 
 @dataclass(frozen=True)
@@ -35,25 +37,159 @@ class MWUAverage:
         (0.0429, 0.0215)
     """
 
+    statement: ClassVar[str] = "MWU, average: gap <= step / 4 + 2 C / (step T)"
+    source: ClassVar[str] = "Freund & Schapire 1999, with Hoeffding's lemma"
+
     step: float
     C: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.step) and self.step > 0):
-            raise ValueError(f"step must be a positive number, got {self.step}")
-        if not (math.isfinite(self.C) and self.C >= 0):
-            raise ValueError(f"C = max_y -log pi_1(y) must be finite (pi_1 > 0 everywhere), got {self.C}")
+        _check(self.step, self.C)
 
     @classmethod
     def best(cls, iterations: int, C: float) -> MWUAverage:
         """The theorem at the step that makes its bound smallest after ``iterations``: sqrt(8 C / T)."""
         return cls(math.sqrt(8 * C / iterations), C)
 
-    def bound(self, iterations: Any) -> Any:
+    def value(self, iterations: Any) -> Any:
         """The bound after T iterations; T may be an array."""
         return self.step / 4 + 2 * self.C / (self.step * np.asarray(iterations, dtype=np.float64))
+
+    bound = value  # as pictures call it
+
+    def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
+        """Play the solver from a start whose complexity is C, and hold its average's gap against the bound."""
+        solution = played(game, solver, iterations, start)
+        return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
+
+
+@dataclass(frozen=True)
+class SPPOTheorem:
+    """Theorem 4.1 of SPPO with its constants written out, and where it says nothing.
+
+    .. math::  gap(\\bar\\pi_T) \\le \\frac{step}{2} + \\frac{2 C}{step \\cdot T}, \\qquad step = 2 \\sqrt{C / T}
+
+    The paper states O(1 / sqrt T) for a step of the order of 1 / sqrt T; its proof (Freund & Schapire's theorem 1, with
+    step / (1 - exp(-step)) <= 1 + step / 2 + ...) gives these constants, which :class:`MWUAverage` halves in the first
+    term. No duality gap is above 1: at the paper's own step of 1e3 and T = 3 the bound is at least 500, and the
+    theorem says nothing about such a run.
+
+    Args:
+        step: the constant step size (the paper's eta).
+        C: max over responses of -log pi_1(y), in nats: for a language model that of a whole text, hundreds of nats.
+
+    Source: arXiv 2405.00675, theorem 4.1 and appendix B.
+
+    Example:
+        >>> SPPOTheorem(step=1e3, C=300.0).says_nothing(iterations=3)
+        True
+        >>> SPPOTheorem.best(iterations=10_000, C=math.log(3)).says_nothing(10_000)
+        False
+    """
+
+    statement: ClassVar[str] = "SPPO theorem 4.1: gap of the average <= step / 2 + 2 C / (step T)"
+    source: ClassVar[str] = "arXiv 2405.00675, theorem 4.1, appendix B"
+
+    step: float
+    C: float
+
+    def __post_init__(self) -> None:
+        _check(self.step, self.C)
+
+    @classmethod
+    def best(cls, iterations: int, C: float) -> SPPOTheorem:
+        """The theorem at its best step, 2 sqrt(C / T)."""
+        return cls(2 * math.sqrt(C / iterations), C)
+
+    def value(self, iterations: Any) -> Any:
+        """The bound after T iterations; T may be an array."""
+        return self.step / 2 + 2 * self.C / (self.step * np.asarray(iterations, dtype=np.float64))
+
+    def says_nothing(self, iterations: int) -> bool:
+        """Whether the bound is above 1, which no gap exceeds."""
+        return bool(self.value(iterations) >= 1)
+
+    def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
+        """As :class:`MWUAverage`'s."""
+        solution = played(game, solver, iterations, start)
+        return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
+
+
+@dataclass(frozen=True)
+class MWULeaves:
+    """The last iterate of multiplicative weights never comes nearer to a Nash that plays every action.
+
+    .. math::  KL(\\pi^* \\| \\pi_t) \\le KL(\\pi^* \\| \\pi_{t+1})
+
+    Why: with an interior Nash the payoff term of the KL's change vanishes, since A pi* = 0, and what is left is the
+    log-partition function, convex with slope 0. It holds for a step of either sign, and for every size.
+
+    Args:
+        nash: [..., n], an interior equilibrium.
+
+    Source: Bailey & Piliouras 2018, theorem 3.1, for a symmetric game.
+    """
+
+    statement: ClassVar[str] = "MWU, last iterate: KL(nash || pi_t) never falls (interior Nash)"
+    source: ClassVar[str] = "Bailey & Piliouras 2018"
+
+    nash: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if not (torch.as_tensor(self.nash) > 0).all():
+            raise ValueError("the last iterate is only known to leave a Nash that plays every action")
+
+    def value(self, distance: Any) -> Any:
+        """The least KL after a step from a policy at this KL: the same."""
+        return distance
+
+    def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
+        """KL before each step (measured) against KL after it (bound)."""
+        kl = distances(game, solver, self.nash, iterations, start)
+        return Check.of(range(1, iterations + 1), self.value(kl[1:]), kl[:-1])
+
+
+def _check(step: float, C: float) -> None:
+    if not (math.isfinite(step) and step > 0):
+        raise ValueError(f"step must be a positive number, got {step}")
+    if not (math.isfinite(C) and C >= 0):
+        raise ValueError(f"C = max_y -log pi_1(y) must be finite (pi_1 > 0 everywhere), got {C}")
 
 
 def complexity(start: Any) -> float:
     """C = max_y -log pi_1(y) of a start, in nats."""
     return float(-torch.as_tensor(start, dtype=torch.float64).log().min())
+
+
+def of_run(step: float, iterations: int, C: float, kl: float | None = None) -> list[str]:
+    """What the theorem says of a finished self-play run of a language model, and what it does not, a line each.
+
+    Args:
+        step: of the run, constant.
+        iterations: T.
+        C: -log pi_1 of the least likely response that matters, in nats.
+        kl: KL(last || first) that was measured, in nats, where it was.
+
+    Example:
+        >>> for line in of_run(step=1e3, iterations=3, C=300.0, kl=2.0): print(line)
+        the bound on the gap of the mixture of the 3 played policies is 250, above 1: nothing is said
+        the smallest bound after 3 iterations, 14.1, would need the step 28.3
+        of the last iterate it says nothing
+        a win rate differs by at most 0.5, so a step of 1e+03 asks for up to 500 nats; the run moved by 2 nats of KL
+        it takes each step as made exactly: what sampling, the oracle and the fit miss comes on top
+    """
+    theorem, best = MWUAverage(step, C), MWUAverage.best(iterations, C)
+    bound = float(theorem.value(iterations))
+    said = "above 1: nothing is said" if bound >= 1 else "for the oracle's own game"
+    lines = [
+        f"the bound on the gap of the mixture of the {iterations} played policies is {bound:.3g}, {said}",
+        f"the smallest bound after {iterations} iterations, {float(best.value(iterations)):.3g}, would need the step "
+        f"{best.step:.3g}",
+        "of the last iterate it says nothing",
+    ]
+    if kl is not None:
+        lines.append(
+            f"a win rate differs by at most 0.5, so a step of {step:.3g} asks for up to {step / 2:.3g} nats; the run "
+            f"moved by {kl:.3g} nats of KL"
+        )
+    return [*lines, "it takes each step as made exactly: what sampling, the oracle and the fit miss comes on top"]

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from nashward import __version__
 
-from . import config_command, configuration, options, oracle_commands, plan_command, status_command
+from . import config_command, configuration, options, oracle_commands, plan_command, status_command, theory_command
 
 INTERNAL, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -191,6 +191,10 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     oracle_commands.add_leaderboard(leaderboard)
 
+    theory_command.add_theory(add(
+        "theory", theory_command.run, "the theorems held against the solvers: bound, measured, ratio, verdict",
+        "nashward theory --quick",
+    ))  # fmt: skip
     report = add("report", _report, "write report.html of a run, finished or not", "nashward report runs/first")
     report.add_argument("folder", type=options.path)
     return parser

@@ -1,0 +1,119 @@
+"""What comes of holding a theorem against a run: for every T its bound, what was measured, and the ratio."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nashward import games
+
+Array = NDArray[np.float64]
+
+
+class Theorem(Protocol):
+    """A statement that can be looked up and held against a run; its constants are the fields of the dataclass.
+
+    Each theorem also has ``value(...)``, what its formula gives, and ``check(game, solver, ...)``.
+    """
+
+    statement: ClassVar[str]
+    source: ClassVar[str]
+    check: Callable[..., Check]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A theorem beside what a run did.
+
+    Attributes:
+        iterations: [records], the T of each row (or what else the statement runs over).
+        bound: [records, ...], what the theorem says.
+        measured: as ``bound``, what was found.
+        equal: the statement is an equation, measured = bound; else measured <= bound.
+        tolerance: relative to the bound.
+        rounding: absolute; a number, or as ``bound``.
+    """
+
+    iterations: Array
+    bound: Array
+    measured: Array
+    equal: bool = False
+    tolerance: float = 1e-9
+    rounding: Any = 1e-12
+
+    @classmethod
+    def of(
+        cls, at: Any, bound: Any, measured: Any, *, equal: bool = False, tolerance: float = 1e-9, rounding: Any = 1e-12
+    ) -> Check:
+        """A check of anything that numpy reads, the bound spread over the games of a batch.
+
+        Raises:
+            ValueError: nothing was recorded, so that the check could not fail.
+        """
+        T, found = np.atleast_1d(_array(at)), np.atleast_1d(_array(measured))
+        limit = np.atleast_1d(_array(bound))
+        if not found.size:
+            raise ValueError("nothing was measured; raise iterations")
+        limit = limit.reshape(*limit.shape, *(1,) * (found.ndim - limit.ndim))
+        return cls(T, np.broadcast_to(limit, found.shape), found, equal, tolerance, rounding)
+
+    @property
+    def ratio(self) -> Array:
+        """measured / bound: at most 1 (in an equation: 1) where the theorem holds. 0 / 0 is 1."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.measured == self.bound, 1.0, self.measured / self.bound)
+
+    @property
+    def excess(self) -> Array:
+        """By how much the statement is missed beyond rounding; at most 0 where it holds."""
+        with np.errstate(invalid="ignore"):
+            off = self.measured - self.bound
+        return (np.abs(off) if self.equal else off) - self.tolerance * np.abs(self.bound) - self.rounding
+
+    @property
+    def holds(self) -> bool:
+        """Whether every row satisfies the statement; a value that is not finite does not."""
+        return bool((self.excess <= 0).all() and np.isfinite(self.measured).all())
+
+    @property
+    def worst(self) -> tuple[float, float, float, float]:
+        """T, bound, measured and ratio of the row nearest to failing, or that fails most."""
+        shown = np.isfinite(self.ratio) & (self.measured > self.rounding)  # rounding over rounding is no ratio
+        score = self.excess if self.equal or not self.holds else np.where(shown, self.ratio, -np.inf)
+        where = np.unravel_index(int(np.argmax(np.nan_to_num(score, nan=np.inf, neginf=-1e300))), self.measured.shape)
+        T = self.iterations[where[0]]
+        return float(T), float(self.bound[where]), float(self.measured[where]), float(self.ratio[where])
+
+    def reversed(self) -> Check:
+        """The opposite statement: bound <= measured, or of an equation measured = -bound."""
+        if self.equal:
+            return replace(self, bound=-self.bound)
+        return replace(self, bound=self.measured, measured=self.bound)
+
+
+def _array(values: Any) -> Array:
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
+
+
+def played(game: Any, solver: Any, iterations: int, start: Any = None, **settings: Any) -> games.Solution:
+    """``games.solve`` without its warning of steps beyond a threshold: the check itself says what they do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", games.StepWarning)
+        return games.solve(game, solver, iterations, start, **settings)
+
+
+def distances(
+    game: Any, solver: Any, target: torch.Tensor, iterations: int, start: Any = None, reference: Any = None
+) -> torch.Tensor:
+    """KL(target || pi_t) for t = 1 .. T + 1, [T + 1, ...]."""
+    every = range(1, iterations + 1)
+    path = played(game, solver, iterations, start, reference=reference, record=every, keep_policies=True)
+    first = torch.full_like(target, 1 / target.shape[-1]) if start is None else torch.as_tensor(start).to(target)
+    return torch.cat([games.kl_divergence(target, first.expand_as(target))[None],
+                      games.kl_divergence(target, path.policies["last"])])  # fmt: skip

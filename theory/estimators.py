@@ -1,0 +1,145 @@
+"""What K samples, an oracle's errors and a score in place of a table do to the game."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from nashward import games
+
+from .check import Check
+
+
+@dataclass(frozen=True)
+class KSamples:
+    """Mean and variance of the win rate estimated from K samples, with the self-comparison among them or without.
+
+    .. math::
+        E \\hat G_y - \\tfrac12 = \\frac{m}{K} (P(y \\succ \\pi) - \\tfrac12), \\qquad
+        Var \\hat G_y = \\frac{m}{K^2} Var_{y' \\sim \\pi} P(y \\succ y')
+
+    with m = K samples without the comparison of y with itself, and m = K - 1 with it: that is a smaller step under
+    another name, by exactly (K - 1) / K, and not a smaller error.
+
+    Args:
+        k: K.
+        self_comparison: as in ``games.Samples``, SPPO's code.
+
+    Source: derived; the estimator is equation 4.5 of arXiv 2405.00675.
+
+    Example:
+        >>> KSamples(5, self_comparison=True).share
+        0.8
+    """
+
+    statement: ClassVar[str] = "K samples: E G - 1/2 = (m / K)(P pi - 1/2), Var G = m Var P / K^2"
+    source: ClassVar[str] = "derived; arXiv 2405.00675, equation 4.5"
+
+    k: int
+    self_comparison: bool = False
+
+    @property
+    def samples(self) -> int:
+        """m, how many are drawn."""
+        return self.k - self.self_comparison
+
+    @property
+    def share(self) -> float:
+        """m / K, of the step that is left."""
+        return self.samples / self.k
+
+    def value(self, game: games.PreferenceGame, policy: Any) -> tuple[Any, Any]:
+        """The mean and the variance of the estimate of every action, [n] each."""
+        pi = torch.as_tensor(policy).double()
+        r = game.win_rate(pi)
+        spread = (game.P**2) @ pi - r**2
+        return 0.5 + self.share * (r - 0.5), self.samples * spread / self.k**2
+
+    def draws(self, game: games.PreferenceGame, feedback: Any, policy: Any, rounds: int) -> Any:
+        """``rounds`` estimates of every action, [rounds, n]."""
+        players = (torch.as_tensor(policy).double(),)
+        return torch.stack([feedback(game, [(1.0, players)], t)[0] for t in range(rounds)])
+
+    def check(self, game: games.PreferenceGame, feedback: Any, policy: Any, rounds: int = 4000) -> Check:
+        """Mean and variance over the draws, within five standard errors."""
+        drawn = self.draws(game, feedback, policy, rounds)
+        mean, variance = self.value(game, policy)
+        centred = (drawn - drawn.mean(0)) ** 2
+        errors = torch.cat([drawn.std(0), centred.std(0)]) / rounds**0.5
+        found = torch.cat([drawn.mean(0) - 0.5, drawn.var(0)])
+        said = torch.cat([mean - 0.5, variance])
+        return Check.of(range(len(said)), said, found, equal=True, tolerance=0.0, rounding=5 * errors.numpy() + 1e-12)
+
+    def check_share(self, game: games.PreferenceGame, policy: Any, rounds: int = 50, seed: int = 0) -> Check:
+        """The same m draws with and without the self-comparison: one is the other times the share, draw by draw."""
+        own = self.draws(game, games.Samples(self.k, seed, self.self_comparison), policy, rounds)
+        plain = self.draws(game, games.Samples(self.samples, seed), policy, rounds)
+        return Check.of(range(rounds), self.share * (plain - 0.5), own - 0.5, equal=True, tolerance=0.0)
+
+
+@dataclass(frozen=True)
+class OracleError:
+    """The Nash of an oracle's game in the game that it stands for.
+
+    .. math::  |P' - P| \\le \\epsilon \\;\\Rightarrow\\; gap_P(nash(P')) \\le 2 \\epsilon
+
+    and with the gap of what was played in place of 0, gap_P(pi) <= gap_{P'}(pi) + 2 eps.
+
+    Args:
+        error: epsilon, the largest error of a win probability.
+
+    Source: derived: gap(pi) = 2 max (A pi), and (A - A') pi is at most epsilon.
+    """
+
+    statement: ClassVar[str] = "oracle error: gap_P(pi) <= gap_P'(pi) + 2 max |P - P'|"
+    source: ClassVar[str] = "derived"
+
+    error: float
+
+    def value(self, gap: Any = 0.0) -> Any:
+        """The bound on the gap in the true game of a policy with this gap in the oracle's."""
+        return gap + 2 * self.error
+
+    @classmethod
+    def between(cls, game: games.PreferenceGame, judged: games.PreferenceGame) -> OracleError:
+        """The theorem for an oracle's table beside the true one."""
+        return cls(float((game.P - judged.P).abs().max()))
+
+    def check(self, game: games.PreferenceGame, judged: games.PreferenceGame, policy: Any = None) -> Check:
+        """The gap in ``game`` of ``policy`` (None: the Nash of ``judged``) against the bound."""
+        pi = games.nash(judged).policy if policy is None else policy
+        return Check.of([1], self.value(games.duality_gap(judged, pi)), games.duality_gap(game, pi))
+
+
+@dataclass(frozen=True)
+class ScoresLoseCycles:
+    """A table rebuilt from mean scores has no cycle left, so its Nash is pure, whatever the oracle's table held.
+
+    .. math::  P^{BT}_{ij} = \\sigma(s_i - s_j), \\quad s_i = \\frac1n \\sum_j L_{ij}
+
+    Args:
+        temperature: the scores' factor (2 in SPPO's code, for the sum of the two orders).
+
+    Source: transitivity of sigma(s_i - s_j); ``llm.oracles.preference_matrices(aggregation="sppo-official")``.
+    """
+
+    statement: ClassVar[str] = "a table from mean scores: Nash is the best score alone (ties: none wins)"
+    source: ClassVar[str] = "transitivity of a Bradley-Terry table"
+
+    temperature: float = 1.0
+
+    def value(self, logits: Any) -> Any:
+        """The margins of the table that the scores make, P - 1/2 [n, n]."""
+        score = torch.as_tensor(logits).double().mean(-1)
+        return torch.sigmoid(self.temperature * (score[:, None] - score)) - 0.5
+
+    def check(self, logits: Any, expected: Any) -> Check:
+        """The Nash of the score table against ``expected`` [n]; the uniform policy where all scores are equal."""
+        A = self.value(logits)
+        tied = A.abs().max() < 1e-12  # no action is better: all are played alike
+        found = torch.full((len(A),), 1 / len(A), dtype=torch.float64)
+        if not tied:
+            found = games.nash(games.PreferenceGame(A + 0.5)).policy
+        return Check.of(range(len(A)), expected, found, equal=True, tolerance=0.0, rounding=1e-9)

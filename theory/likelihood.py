@@ -1,0 +1,153 @@
+"""What a fit by likelihood ratios rests on: the mean win rate, the log-partition function, the pair loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from nashward import games
+
+from .check import Check, played
+
+
+@dataclass(frozen=True)
+class MeanWinRate:
+    """A policy's mean win rate against itself is one half, for every preference.
+
+    .. math::  E_{y \\sim \\pi} P(y \\succ \\pi) = \\pi^\\top P \\pi = 1/2
+
+    So 1/2 is the right baseline in self-play, and in self-play only.
+
+    Source: P + P^T = 1.
+    """
+
+    statement: ClassVar[str] = "E P(y > pi) = 1/2 over y from pi"
+    source: ClassVar[str] = "P + P^T = 1"
+
+    def value(self) -> float:
+        return 0.5
+
+    def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 50, start: Any = None) -> Check:
+        """The mean along the solver's iterates."""
+        path = played(game, solver, iterations, start, keep_policies=True)
+        x = path.policies["last"]
+        return Check.of(path.iterations, self.value(), (x * game.win_rate(x)).sum(-1), equal=True, tolerance=0.0)
+
+
+@dataclass(frozen=True)
+class LogPartition:
+    """The normaliser of a multiplicative-weights step is step / 2 to first order, which SPPO puts in its place.
+
+    .. math::
+        \\Big| \\log E_{y \\sim \\pi} e^{s P(y \\succ \\pi)} - \\frac{s}{2} - \\frac{s^2}{2} Var_\\pi P(y \\succ \\pi)
+        \\Big| \\le \\frac{s^3}{36 \\sqrt 3}
+
+    Why: log Z is the cumulant generating function of a variable in [0, 1] with mean 1/2, and no third central moment
+    on [0, 1], of the tilted variable either, exceeds 1 / (6 sqrt 3).
+
+    Args:
+        step: s.
+
+    Source: derived; arXiv 2405.00675, equation 4.6 for step / 2.
+    """
+
+    statement: ClassVar[str] = "|log Z - s/2 - s^2 Var / 2| <= s^3 / (36 sqrt 3)"
+    source: ClassVar[str] = "derived; arXiv 2405.00675, equation 4.6"
+
+    step: float
+
+    def value(self, game: games.PreferenceGame, policy: Any) -> Any:
+        """s / 2 + s^2 Var / 2, [...]."""
+        r, pi = game.win_rate(policy), torch.as_tensor(policy)
+        return self.step / 2 + self.step**2 * ((r - 0.5) ** 2 * pi).sum(-1) / 2
+
+    def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 20, start: Any = None) -> Check:
+        """log Z along the solver's iterates against the expansion, within the remainder."""
+        path = played(game, solver, iterations, start, record=range(1, iterations + 1), keep_policies=True)
+        x = path.policies["last"]
+        found = (x.log() + self.step * game.win_rate(x)).logsumexp(-1)
+        remainder = self.step**3 / (36 * math.sqrt(3)) + 1e-15
+        return Check.of(path.iterations, self.value(game, x), found, equal=True, tolerance=0.0, rounding=remainder)
+
+
+@dataclass(frozen=True)
+class OrderedLogPartition:
+    """Where the responses are totally ordered, log Z / step goes from 1/2 to 1 as the step grows.
+
+    .. math::  \\log Z / s = \\log((e^s - 1) / s) / s, \\qquad n \\to \\infty
+
+    because the win rates of a uniform policy are then uniform on [0, 1]: 1/2 is no good constant at SPPO's step of 1e3.
+
+    Args:
+        step: s.
+
+    Source: arXiv 2405.00675, appendix A.
+
+    Example:
+        >>> [round(OrderedLogPartition(s).value(), 3) for s in (1.0, 10.0, 100.0, 1000.0)]
+        [0.541, 0.77, 0.954, 0.993]
+    """
+
+    statement: ClassVar[str] = "totally ordered: log Z / s = log((e^s - 1) / s) / s"
+    source: ClassVar[str] = "arXiv 2405.00675, appendix A"
+
+    step: float
+
+    def value(self) -> float:
+        return (self.step + math.log(-math.expm1(-self.step)) - math.log(self.step)) / self.step
+
+    def check(self, game: games.PreferenceGame | games.ImplicitGame, policy: Any = None) -> Check:
+        """log Z / s of a large ordered game at the uniform policy (or ``policy``)."""
+        n = game.sizes[0]
+        pi = torch.full((n,), 1 / n, dtype=torch.float64) if policy is None else torch.as_tensor(policy)
+        found = (pi.log() + self.step * game.win_rate(pi)).logsumexp(-1) / self.step
+        return Check.of([n], self.value(), found, equal=True, tolerance=0.0, rounding=5e-4)
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """The least-squares loss on labelled pairs has the exact multiplicative-weights step as its minimiser.
+
+    .. math::
+        E_{y, y' \\sim \\pi, w \\succ l} \\Big( \\log \\frac{\\theta(w)}{\\pi(w)} - \\log \\frac{\\theta(l)}{\\pi(l)}
+        - \\frac{s}{2} \\Big)^2 \\quad\\text{is least at}\\quad \\theta \\propto \\pi \\exp(s P \\pi)
+
+    for independent pairs of the policy with binary labels. Mind the 1/2: a label is worth s / 2, not s.
+
+    Args:
+        step: s.
+
+    Source: arXiv 2407.00617 (INPO), proposition 6, with tau = 0.
+    """
+
+    statement: ClassVar[str] = "pairs with binary labels: the loss's minimiser is the MWU step"
+    source: ClassVar[str] = "arXiv 2407.00617, proposition 6"
+
+    step: float
+
+    def value(self, game: games.PreferenceGame, policy: Any) -> Any:
+        """The minimiser, [n], from the loss's normal equations."""
+        pi, P, n = torch.as_tensor(policy).double(), game.P, game.sizes[0]
+        i, j = (index.reshape(-1) for index in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij"))
+        weight = (pi[i] * pi[j] * P[i, j]).sqrt()  # a row of the regression for each pair with i the winner
+        rows = torch.zeros(n * n, n).double()
+        rows[torch.arange(n * n), i] += 1
+        rows[torch.arange(n * n), j] -= 1
+        target = torch.where(i == j, 0.0, self.step / 2)
+        log_ratio = torch.linalg.lstsq(weight[:, None] * rows, (weight * target)[:, None], driver="gelsd").solution
+        return (pi.log() + log_ratio[:, 0]).softmax(-1)
+
+    def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 1, start: Any = None) -> Check:
+        """log(pi_2 / pi_1) of the solver against that of the minimiser, of every action."""
+        first = (
+            torch.full(game.sizes, 1 / game.sizes[0], dtype=torch.float64)
+            if start is None
+            else torch.as_tensor(start).double()
+        )
+        last = played(game, solver, 1, first).last
+        fitted = self.value(game, first)
+        found, said = (x.log() - first.log() for x in (last, fitted))
+        return Check.of(range(len(first)), said, found, equal=True, tolerance=0.0, rounding=1e-9)

@@ -1,0 +1,71 @@
+"""Optimistic multiplicative weights: the average's gap falls as 1 / T, and a published constant that fails."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .check import Check, played
+
+
+@dataclass(frozen=True)
+class OptimisticAverage:
+    """The average of ``games.OptimisticMWU(0.5, two_sequences=True)`` from the uniform policy.
+
+    .. math::  gap(\\bar\\pi_T) \\le \\frac{4 \\log n}{T} \\qquad (step = 1/2)
+
+    Why: optimism pays only for how much the payoffs change, and at step 1/2 that is what the method's own movement
+    pays for (the RVU inequality), which leaves C / step a player, C = log n.
+
+    Args:
+        n: the number of actions.
+
+    Source: Syrgkanis et al. 2015; arXiv 2502.16852 (ONPO), theorem 2, with log n in place of its root.
+
+    Example:
+        >>> float(OptimisticAverage(n=10).value(100).round(4))
+        0.0921
+    """
+
+    statement: ClassVar[str] = "optimistic MWU, average, step 1/2: gap <= 4 log n / T"
+    source: ClassVar[str] = "Syrgkanis et al. 2015; arXiv 2502.16852, theorem 2"
+
+    n: int
+
+    def value(self, iterations: Any) -> Any:
+        """The bound after T iterations; T may be an array."""
+        return 4 * math.log(self.n) / np.asarray(iterations, dtype=np.float64)
+
+    def check(self, game: Any, solver: Any, iterations: int = 400, start: Any = None) -> Check:
+        """Play the solver (two sequences, step 1/2) and hold its average's gap against the bound."""
+        solution = played(game, solver, iterations, start)
+        return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
+
+
+@dataclass(frozen=True)
+class PublishedRootFails:
+    """``4 sqrt(log n) / T``, as ONPO's theorem 2 reads in print, is exceeded on ``games.zoo.condorcet_winner``.
+
+    .. math::  \\exists \\text{ game}: \\quad 4 \\sqrt{\\log n} / T < gap(\\bar\\pi_T)
+
+    Source: arXiv 2502.16852, theorem 2, against a computed counterexample.
+    """
+
+    statement: ClassVar[str] = (
+        "optimistic MWU: 4 sqrt(log n) / T < gap on the Condorcet game (ONPO's theorem 2 as printed)"
+    )
+    source: ClassVar[str] = "arXiv 2502.16852, theorem 2; counterexample"
+
+    n: int
+
+    def value(self, iterations: Any) -> Any:
+        """The published bound after T iterations."""
+        return 4 * math.sqrt(math.log(self.n)) / np.asarray(iterations, dtype=np.float64)
+
+    def check(self, game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
+        """The published value (measured) below the gap that is reached (bound), at T = iterations."""
+        gap = played(game, solver, iterations, start, record=[iterations]).gaps["average"]
+        return Check.of([iterations], gap, self.value([iterations]))

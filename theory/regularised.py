@@ -1,0 +1,310 @@
+"""Last iterates in the KL-regularised game: contraction, Nash-MD's rate and bias, magnets, the gap that is left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from nashward import games
+from nashward.games.game import Players
+from nashward.games.table_solver import Payoffs
+
+from .check import Check, distances, played
+
+HALF = 0.5  # L, the largest centred payoff of a preference game
+ROUNDING = 1e-11  # KL below this is rounding
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Each step shrinks KL to the Nash of the regularised game by one factor.
+
+    .. math::  KL(\\pi^*_\\tau \\| \\pi_{t+1}) \\le factor \\cdot KL(\\pi^*_\\tau \\| \\pi_t)
+
+    for ``games.MagneticMirrorDescent`` with factor 1 / (1 + s tau) and s <= tau / L^2, for ``games.INPO`` with
+    factor 1 - s tau and s <= tau / (L^2 + tau^2) (the same method), and for ``games.ExtraGradient`` (EGPO) with factor
+    1 - s tau and s <= 1 / (L + tau), L = 1/2. The classmethods build them. Beyond ``largest`` nothing is claimed.
+
+    Source: Sokota et al. 2023 (arXiv 2206.05825), theorem 3.4; arXiv 2503.08942 (EGPO); arXiv 2505.19731.
+
+    Example:
+        >>> theorem = Contraction.magnetic(step=0.4, tau=0.1)
+        >>> round(theorem.factor, 4), theorem.applies, Contraction.magnetic(1.6, 0.1).applies
+        (0.9615, True, False)
+    """
+
+    statement: ClassVar[str] = "regularised, last iterate: KL(nash_tau || pi) shrinks by the factor each step"
+    source: ClassVar[str] = "arXiv 2206.05825, theorem 3.4; arXiv 2503.08942"
+
+    step: float
+    tau: float
+    factor: float
+    largest: float
+
+    @classmethod
+    def magnetic(cls, step: float, tau: float) -> Contraction:
+        return cls(step, tau, 1 / (1 + step * tau), tau / HALF**2)
+
+    @classmethod
+    def inpo(cls, step: float, tau: float) -> Contraction:
+        return cls(step, tau, 1 - step * tau, tau / (HALF**2 + tau**2))
+
+    @classmethod
+    def extragradient(cls, step: float, tau: float) -> Contraction:
+        return cls(step, tau, 1 - step * tau, 1 / (HALF + tau))
+
+    @property
+    def applies(self) -> bool:
+        """Whether the theorem allows this step."""
+        return self.step <= self.largest * (1 + 1e-12)
+
+    def value(self, iterations: Any) -> Any:
+        """The share of the first KL that is left at most after T steps."""
+        return self.factor ** np.asarray(iterations, dtype=np.float64)
+
+    def check(
+        self, game: games.PreferenceGame, solver: Any, iterations: int = 60, start: Any = None, reference: Any = None
+    ) -> Check:
+        """KL after each step against the factor times KL before it; rows where KL is rounding are left at its level."""
+        pull = start if reference is None else reference
+        target = games.regularised_nash(game, self.tau, pull).policy
+        kl = distances(game, solver, target, iterations, start, pull)
+        bound = self.factor * kl[:-1]
+        return Check.of(range(1, iterations + 1), bound, kl[1:], tolerance=1e-6, rounding=ROUNDING)
+
+
+@dataclass(frozen=True)
+class MagneticIsINPO:
+    """Magnetic mirror descent with step s is INPO (online mirror descent) with step s / (1 + s tau).
+
+    Why: dividing the exponent by 1 + s tau makes the shares of pi_t and of the reference sum to 1.
+
+    Source: derived; the iterates of both are compared.
+    """
+
+    statement: ClassVar[str] = "MMD(s) = INPO(s / (1 + s tau)): log-ratios of the last iterate are equal"
+    source: ClassVar[str] = "derived from arXiv 2206.05825 and arXiv 2407.00617"
+
+    tau: float
+
+    def value(self, step: float) -> float:
+        """INPO's step."""
+        return step / (1 + step * self.tau)
+
+    def check(self, game: Any, solver: games.MagneticMirrorDescent, iterations: int = 200, start: Any = None) -> Check:
+        """log(pi_T / pi_1) of the solver (measured) and of INPO (bound), of every action."""
+        inpo = games.INPO(self.value(float(solver.step)), self.tau)  # type: ignore[arg-type]
+        first = (
+            torch.full(game.sizes, 1 / game.sizes[0], dtype=torch.float64)
+            if start is None
+            else torch.as_tensor(start).double()
+        )
+        found, other = (played(game, s, iterations, start).last.log() - first.log() for s in (solver, inpo))
+        return Check.of(range(len(first)), other, found, equal=True)
+
+
+@dataclass(frozen=True)
+class NashMDRate:
+    """Nash-MD with the schedule 2 / (tau (t + 2)), last iterate.
+
+    .. math::
+        KL(\\pi^*_\\tau \\| \\pi_{T+1}) \\le \\frac{8}{\\tau^2 (T + 1)}, \\qquad
+        KL_{t+1} \\le (1 - s_t \\tau) KL_t + 2 s_t^2
+
+    Args:
+        tau: the pull to the reference.
+
+    Source: arXiv 2312.00886, theorem 1 and lemma 2.
+    """
+
+    statement: ClassVar[str] = "Nash-MD, last iterate: KL(nash_tau || pi_(T+1)) <= 8 / (tau^2 (T + 1))"
+    source: ClassVar[str] = "arXiv 2312.00886, theorem 1"
+
+    tau: float
+
+    def value(self, iterations: Any) -> Any:
+        """The bound after T iterations; T may be an array."""
+        return 8 / (self.tau**2 * (np.asarray(iterations, dtype=np.float64) + 1))
+
+    def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
+        """KL after each iteration against the rate."""
+        T = np.arange(1, iterations + 1)
+        kl = distances(game, solver, games.regularised_nash(game, self.tau, start).policy, iterations, start, start)
+        return Check.of(T, self.value(T), kl[1:])
+
+    def check_recursion(
+        self, game: games.PreferenceGame, solver: games.NashMD, iterations: int = 1000, start: Any = None
+    ) -> Check:
+        """KL after each step against what the lemma makes of KL before it."""
+        kl = distances(game, solver, games.regularised_nash(game, self.tau, start).policy, iterations, start, start)
+        steps = np.array([games.schedule.at(solver.step, t) for t in range(1, iterations + 1)])
+        s = torch.as_tensor(steps).reshape(-1, *[1] * (kl.ndim - 1))
+        return Check.of(range(1, iterations + 1), (1 - s * self.tau) * kl[:-1] + 2 * s**2, kl[1:])
+
+
+@dataclass(frozen=True)
+class NashMDBias:
+    """With a constant step s Nash-MD comes to rest beside the regularised Nash, by O(s) in logits and O(s^2) in KL.
+
+    .. math::
+        KL(\\pi^*_\\tau \\| \\pi_\\infty) = \\tfrac12 u^\\top S u + O(s^3), \\quad
+        u = s (\\tau - A S)^{-1} A S A \\pi^*_\\tau, \\quad S = diag(\\pi^*_\\tau) - \\pi^*_\\tau \\pi^{*\\top}_\\tau
+
+    Why: the opponent is the mixture with the reference, not the iterate; to first order in s the two differ by
+    s S A pi*, and the fixed-point equation is solved for the deviation of the logits.
+
+    Args:
+        tau: the pull to the reference.
+
+    Source: derived; arXiv 2312.00886 states no bias.
+    """
+
+    statement: ClassVar[str] = "Nash-MD, constant step: KL(nash_tau || limit) = u'Su / 2, of the order step^2"
+    source: ClassVar[str] = "derived"
+
+    tau: float
+
+    def value(self, game: games.PreferenceGame, step: float, reference: Any = None) -> float:
+        """The KL from the regularised Nash at which it comes to rest, to leading order in the step."""
+        pi = games.regularised_nash(game, self.tau, reference).policy
+        A, S = game.P - 0.5, torch.diag(pi) - torch.outer(pi, pi)
+        u = step * torch.linalg.solve(self.tau * torch.eye(len(pi)).double() - A @ S, A @ S @ A @ pi)
+        return float(u @ S @ u) / 2
+
+    def check(
+        self, game: games.PreferenceGame, solver: games.NashMD, iterations: int = 0, reference: Any = None
+    ) -> Check:
+        """KL at rest, after ``iterations`` from the regularised Nash (0: as many as the pull needs)."""
+        target = games.regularised_nash(game, self.tau, reference).policy
+        step = games.schedule.at(solver.step, 1)
+        T = iterations or math.ceil(12 / (step * self.tau))
+        last = played(game, solver, T, target, reference=reference, record=[T]).last
+        kl = games.kl_divergence(target, last)
+        return Check.of([T], self.value(game, step, reference), kl, equal=True, tolerance=0.05)
+
+
+@dataclass(frozen=True)
+class ExactProximalPoint:
+    """The proximal point method with every inner game solved to 1e-12: what ``games.ProximalPoint`` approximates."""
+
+    game: games.PreferenceGame
+    tau: float
+    nearest: ClassVar[Any] = games.ProximalPoint
+
+    def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
+        while True:
+            x = (games.regularised_nash(self.game, self.tau, x[0]).policy,)
+            yield x
+
+
+@dataclass(frozen=True)
+class ProximalMonotone:
+    """The proximal point method never moves away from a Nash, for any pull.
+
+    .. math::  KL(\\pi^* \\| \\pi_{t+1}) \\le KL(\\pi^* \\| \\pi_t)
+
+    Why: the optimality of the regularised Nash against pi* and the three-point identity of KL.
+
+    Source: Rockafellar 1976; arXiv 2410.23223 (COMAL), theorem 1.
+    """
+
+    statement: ClassVar[str] = "proximal point, last iterate: KL(nash || pi_t) never grows"
+    source: ClassVar[str] = "Rockafellar 1976; arXiv 2410.23223"
+
+    nash: torch.Tensor
+
+    def value(self, distance: Any) -> Any:
+        """The largest KL after an iteration from a policy at this KL: the same."""
+        return distance
+
+    def check(self, game: Any, solver: Any, iterations: int = 20, start: Any = None) -> Check:
+        """KL after each iteration against KL before it."""
+        kl = distances(game, solver, self.nash, iterations, start)
+        return Check.of(range(1, iterations + 1), self.value(kl[:-1]), kl[1:])
+
+
+@dataclass(frozen=True)
+class RegularisedGap:
+    """The Nash of the regularised game is no Nash of the game, but its gap is bounded.
+
+    .. math::  gap(\\pi^*_\\tau) \\le 2 \\tau (\\max_y -\\log ref(y) - KL(\\pi^*_\\tau \\| ref))
+
+    Why: no p has J_tau(p, pi*_tau) = P(p beats pi*_tau) - tau KL(p || ref) + tau KL(pi*_tau || ref) above 1/2; take p
+    pure.
+
+    Args:
+        tau: the pull to the reference.
+
+    Source: derived; ``2 tau log n`` for a uniform reference is in Sokota et al. 2023.
+    """
+
+    statement: ClassVar[str] = "gap(nash_tau) <= 2 tau (max -log ref - KL(nash_tau || ref))"
+    source: ClassVar[str] = "derived from the definition of the regularised game"
+
+    tau: float
+
+    def value(self, policy: Any, reference: Any) -> Any:
+        """The bound for the regularised Nash ``policy``, [...]."""
+        pull = torch.as_tensor(reference).to(torch.as_tensor(policy))
+        return 2 * self.tau * (-pull.log().amin(-1) - games.kl_divergence(policy, pull))
+
+    def check(self, game: Any, solver: Any, iterations: int = 4000, start: Any = None) -> Check:
+        """The gap at which the solver, drawn to its start, comes to rest, against the bound."""
+        last = played(game, solver, iterations, start, record=[iterations]).last
+        pull = torch.full_like(last, 1 / last.shape[-1]) if start is None else torch.as_tensor(start).double()
+        bound = self.value(last, pull)
+        return Check.of([iterations], bound[None], games.duality_gap(game, last)[None])
+
+
+@dataclass(frozen=True)
+class FixedMagnet:
+    """With a magnet that stays, the last iterate's gap tends to that of the regularised Nash; moved, to 0.
+
+    Args:
+        tau: the pull to the reference.
+
+    Source: arXiv 2410.16714 (MPO), which moves it.
+    """
+
+    statement: ClassVar[str] = "a fixed magnet: gap of the last iterate = gap(nash_tau)"
+    source: ClassVar[str] = "arXiv 2206.05825; arXiv 2410.16714"
+
+    tau: float
+
+    def value(self, game: Any, reference: Any) -> Any:
+        """The gap of the regularised Nash."""
+        return games.regularised_nash(game, self.tau, reference).gap
+
+    def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
+        """The gap after T iterations from ``start``, which is the reference, against that of the regularised Nash."""
+        gap = played(game, solver, iterations, start, record=[iterations]).gaps["last"]
+        return Check.of([iterations], self.value(game, start), gap, equal=True, tolerance=1e-3)
+
+
+@dataclass(frozen=True)
+class MovingMagnet:
+    """Where the magnet moves to the iterate in time, the last iterate reaches a Nash of the game.
+
+    The limit has no rate in the paper; ``gap`` is what has to be reached after T.
+
+    Source: arXiv 2410.16714 (MPO).
+    """
+
+    statement: ClassVar[str] = "a magnet that moves: the last iterate's gap falls below the level"
+    source: ClassVar[str] = "arXiv 2410.16714"
+
+    gap: float = 1e-8
+
+    def value(self, iterations: Any) -> Any:
+        """The level, whatever T."""
+        return np.full(np.shape(iterations), self.gap)
+
+    def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
+        """The gap after T iterations against the level."""
+        gap = played(game, solver, iterations, start, record=[iterations]).gaps["last"]
+        return Check.of([iterations], self.value([iterations]), gap)
