@@ -7,11 +7,17 @@ yields Steps, ``solve`` plays one on the other, ``nash`` finds the equilibrium e
 if __name__ == "games":
     raise ImportError("import nashward.games, not games: this folder is a part of the package (pip install -e .)")
 
+from . import generators as generators
 from . import plots as plots
+from . import ratings as ratings
+from . import social_choice as social_choice
 from . import zoo as zoo
 from .accelerator import ACCELERATED as ACCELERATED
 from .averaging import linear as linear
 from .averaging import uniform as uniform
+from .battles import Battles as Battles
+from .battles import from_battles as from_battles
+from .battles import read_battles as read_battles
 from .contextual import ContextualGame as ContextualGame
 from .driver import check_solver as check_solver
 from .driver import drive as drive

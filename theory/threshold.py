@@ -21,7 +21,8 @@ class LocalThreshold:
 
     .. math::
         s < \\frac{1}{\\sqrt3 \\lambda} \\text{ (optimistic MWU)}, \\quad
-        s < \\frac{1}{\\lambda} \\text{ (extragradient)}, \\quad s < \\frac{2 \\tau}{\\lambda^2 - \\tau^2} \\text{ (MMD, reference at the Nash)}
+        s < \\frac{1}{\\lambda} \\text{ (extragradient)}, \\quad
+        s < \\frac{2 \\tau}{\\lambda^2 - \\tau^2} \\text{ (MMD, reference at the Nash)}
 
     with lam = ``games.frequency`` of the Nash. No other solver needs a formula: ``stable_below`` finds its threshold.
 

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from ...games.social_choice import curl_fraction
 from .cache import Cache
 from .protocol import Aggregation, PreferenceOracle
 
@@ -129,18 +130,12 @@ def preference_matrices(
 def curl(logits: np.ndarray) -> float:
     """1 - |grad|^2 / |A|^2 with A = (L - L.T) / 2 ``[K, K]``: the cyclic share of the averaged logits.
 
-    grad is the closest table of score differences, grad_ij = s_i - s_j with s the row means of A (Jiang, Lim, Yao and
-    Ye 2011). 0 where all logits are 0; NaN where a judgement is missing or a win is sure (an infinite logit).
+    grad is the closest table of score differences (``games.social_choice.hodge``). 0 where all logits are 0; NaN where
+    a judgement is missing or a win is sure (an infinite logit).
     """
     if not np.isfinite(logits).all():
         return float("nan")
-    A = (logits - logits.T) / 2
-    energy = float(np.sum(A**2))
-    if energy == 0.0:
-        return 0.0
-    score = A.mean(axis=1)
-    # rounding must not make it negative
-    return float(np.maximum(0.0, 1.0 - np.sum((score[:, None] - score) ** 2) / energy))
+    return float(curl_fraction((logits - logits.T) / 2))
 
 
 def _question(candidates: Sequence[str], opponents: Sequence[str] | None, symmetric: bool) -> _Question:
