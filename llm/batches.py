@@ -17,12 +17,11 @@ from .regression import Baseline
 
 @dataclass
 class Group:
-    """The responses to one prompt that are fitted together, each with the name of its sampler. Tensors are [R]."""
+    """The responses to one prompt that are fitted together. Tensors are [R]."""
 
     name: str
     prompt: Sequence[int]
     responses: Sequence[Sequence[int]]
-    samplers: list[str]
     gains: Tensor
     weights: Tensor
 
@@ -133,9 +132,6 @@ class MicroBatch:
     def targets(self, size: float, baseline: Baseline) -> Tensor:
         drift = None if self.anchor is None or self.sampler is None else self.anchor - self.sampler
         return regression.targets(self.gains, size, self.weights, baseline, drift)
-
-    def sampled_by(self, name: str) -> Tensor:
-        return torch.tensor([[sampler == name for sampler in group.samplers] for group in self.groups])
 
 
 def micro_batches(groups: Sequence[Group], tokens: int, most: int) -> list[MicroBatch]:

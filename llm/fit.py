@@ -14,7 +14,7 @@ import torch
 from transformers import get_scheduler
 
 from . import regression
-from .batches import MicroBatch, on
+from .batches import MicroBatch
 from .checkpoints import Checkpoints, State
 from .memory import Tell, quiet
 from .regression import Baseline, Selection
@@ -52,6 +52,11 @@ class Fit:
         max_grad_norm: the gradient is scaled down to this norm.
         held_out: the share of prompts kept from training, on which the fit is measured.
         checkpoint_seconds: a training that is killed loses at most so much; 0: one optimiser step.
+        target_kl: the most that a step may move the policy, KL(before || after) in nats a response, as measured on the
+            responses that were fitted. An adapter that went further is drawn back on the straight line to where it
+            started until it is within: to first order the same mirror step with a smaller size. None: no limit.
+        refits: how often a fit that left the loss on held-out prompts (the others, where none is held out) above what
+            it was before is made again from the start, each time at half the learning rate.
     """
 
     selection: Selection = "all"
@@ -66,6 +71,8 @@ class Fit:
     max_grad_norm: float = 1.0
     held_out: float = 0.1
     checkpoint_seconds: float = 300.0
+    target_kl: float | None = None
+    refits: int = 0
 
     def __post_init__(self) -> None:
         regression.check("selection", self.selection, Selection)
@@ -83,61 +90,25 @@ class Fit:
             raise ValueError("lbfgs searches along lines and needs the gradient as it is: set max_grad_norm to inf")
         if not 0 <= self.checkpoint_seconds < math.inf:
             raise ValueError(f"checkpoint_seconds must be 0 or a finite number above it, got {self.checkpoint_seconds}")
+        if self.target_kl is not None and not self.target_kl > 0:
+            raise ValueError(f"target_kl must be positive, got {self.target_kl}")
+        if self.refits < 0:
+            raise ValueError(f"refits must be at least 0, got {self.refits}")
         if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
             raise ValueError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
 
 
 HALF_SCALE = 2.0**16  # of the loss in float16
-FAR = 20.0  # nats rms: a target this far away is not met by any fit
 
 
-def outlook(batches: Sequence[MicroBatch], size: float, settings: Fit) -> dict[str, float]:
-    """What is known before training: the exact loss at the start, and the rms of the log-ratio and of its target.
-
-    ``loss`` is in nats^2; ``loss_paper`` is it divided by size^2, the unit in which SPPO's code reports (with its
-    beta = 1 / size): the mean squared distance of a win probability from its baseline.
-    """
-    found = [
-        (
-            on(batch.start, batch.weights) - on(batch.anchor, batch.weights),
-            batch.targets(size, settings.baseline),
-            batch.weights,
-        )
-        for batch in batches
-    ]
-    ratio, target, weights = (torch.cat([row[i] for row in found]) for i in range(3))
-    loss = float(regression.loss(ratio, target, weights, settings.baseline)) / len(weights)
-    known = regression.achieved(ratio, target, weights, settings.baseline)
-    return {
-        "loss": loss,
-        "loss_paper": loss / size**2 if size else float("nan"),
-        "log_ratio_rms": known["log_ratio_rms"],
-        "target_rms": known["target_rms"],
-    }
+class Diverged(ValueError):
+    """The loss is not finite any more."""
 
 
-def warning(target_rms: float, size: float) -> str | None:
-    """A plain sentence where the target is out of reach; None where it is not."""
-    if target_rms < FAR:
-        return None
-    return (
-        f"The target is {target_rms:.0f} nats away (rms), which no fit reaches: this is policy gradient, in which the "
-        f"step of {size:g} cancels, not a mirror step. For a mirror step take a step of 1 to 30 (--step) and a "
-        "learning rate at which adapters move (--learning-rate)."
-    )
-
-
-def drift(batches: Sequence[MicroBatch], policy: str) -> float | None:
-    """KL(policy || reference) in nats of the policy that the fit starts from, estimated from its own responses.
-
-    None where it was not sampled for this step.
-    """
-    total, mass = 0.0, 0.0
-    for batch in batches:
-        own = batch.weights * batch.sampled_by(policy)
-        total += float((own * (on(batch.start, own) - on(batch.reference, own))).sum())
-        mass += float(own.sum())
-    return total / mass if mass else None
+def order(batches: Sequence[MicroBatch], settings: Fit, seed: int) -> list[list[MicroBatch]]:
+    """The micro-batches of each optimiser step of a fit."""
+    shuffle = random.Random(seed)
+    return [s for epoch in range(settings.epochs) for s in _epoch(batches, settings.batch, shuffle, epoch == 0)]
 
 
 def fit(
@@ -168,10 +139,9 @@ def fit(
             pass, and less where that overflows; a step is then taken again, never left out.
 
     Raises:
-        ValueError: the loss is not finite any more.
+        Diverged: the loss is not finite any more.
     """
-    shuffle = random.Random(seed)
-    steps = [s for epoch in range(settings.epochs) for s in _epoch(batches, settings.batch, shuffle, epoch == 0)]
+    steps = order(batches, settings, seed)
     optimiser = OPTIMISERS[settings.optimiser](weights, settings.learning_rate)
     scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
     records: list[dict[str, float]] = []
@@ -214,7 +184,7 @@ def fit(
         optimiser.step(closure)
         scheduler.step()
         if not math.isfinite(evaluated[0][0]):
-            raise ValueError(
+            raise Diverged(
                 f"the fit diverged: the loss of optimiser step {len(records) + 1} of {len(steps)} is "
                 f"{evaluated[0][0]}; take a learning_rate below {settings.learning_rate:g}, or a solver's step that is "
                 "smaller"
@@ -239,35 +209,6 @@ def _name(batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int) 
     groups = [[group.name for group in batch.groups] for batch in batches]
     plain = replace(settings, checkpoint_seconds=0.0)
     return hashlib.sha256(repr((groups, targets, size, plain, seed)).encode()).hexdigest()
-
-
-def measure(
-    network: Any,
-    batches: Sequence[MicroBatch],
-    size: float,
-    settings: Fit,
-    pad_id: int,
-    start: str,
-    tell: Tell = quiet,
-    progress: Callable[[int], Any] = lambda done: None,
-) -> dict[str, float]:
-    """What the fit achieved on some micro-batches: see ``regression.achieved``; and ``kl``, an estimate in nats of
-    KL(start || new) from the responses that ``start`` sampled, the policy that the fit started from."""
-    ratios, targets, weights = [], [], []
-    moved, mass = 0.0, 0.0
-    for batch in batches:
-        now = batch.logprobs(network, pad_id, tell)
-        progress(len(batch.groups))
-        own = batch.weights * batch.sampled_by(start)
-        moved += float((own * (on(batch.start, own) - now)).sum())
-        mass += float(own.sum())
-        ratios += list((now - on(batch.anchor, now)).unbind())
-        targets += list(batch.targets(size, settings.baseline).unbind())
-        weights += list(batch.weights.unbind())
-    if not ratios:
-        return {}
-    found = regression.achieved(torch.stack(ratios), torch.stack(targets), torch.stack(weights), settings.baseline)
-    return {**found, "kl": moved / mass if mass else float("nan")}
 
 
 def _epoch(

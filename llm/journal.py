@@ -238,7 +238,7 @@ class RunFolder:
         if stage == "sample":
             self.plan(step.name, {})
         elif self.plans().get(step.name):
-            self.plan(step.name, {"tokens": None})
+            self.plan(step.name, {"tokens": None, "refits": None})
         # the adapter, which ends a step, first: killed in between, the step is one that has still to be finished
         names = [name for kind in reversed(kinds) for name in sorted(WRITES[kind], key=lambda name: name != "adapter")]
         moved = [self._aside(step / name) for name in names if (step / name).exists()]

@@ -95,7 +95,8 @@ def fits(folder: Path) -> str:
             m["train"]["r2"],
             m["held_out"].get("r2"),
             m["train"]["kl"],
-            m["kl_to_reference"],
+            m["after"]["kl_to_reference"],
+            m["after"]["entropy_per_token"],
             f"{100 * m['moved']:.0f}%",
             m["response_tokens"],
             f"{100 * m['finished']:.0f}%",
@@ -115,6 +116,7 @@ def fits(folder: Path) -> str:
         "R² held out",
         "KL of the step",
         "KL to the start",
+        "entropy a token",
         "moved",
         "tokens",
         "finished",
@@ -122,9 +124,9 @@ def fits(folder: Path) -> str:
     )
     note = (
         "<p>A step asks the log-ratio of the new policy to its anchor to meet a target (rms in nats). The share is how "
-        "much of the target was met, R² how well; both are 1 for the exact mirror step. KL divergences are "
-        "estimates in nats: of the step, and of the policy before it to the start. Moved is the share of the adapter's "
-        "entries that changed.</p>"
+        "much of the target was met, R² how well; both are 1 for the exact mirror step. KL divergences are in "
+        "nats a response, estimated: of the step, and of the new policy to the start; its entropy is a token's. Moved "
+        "is the share of the adapter's entries that changed.</p>"
     )
     warnings = "".join(
         f"<p><b>{m['iteration']}:</b> {html.escape(m['warning'])}</p>" for m in metrics(folder) if m["warning"]

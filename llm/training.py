@@ -16,11 +16,11 @@ from tqdm import tqdm
 from ..games import Step
 from . import regression
 from .batches import Group, MicroBatch, micro_batches
-from .checkpoints import Checkpoints
-from .fit import drift, fit, measure, outlook, warning
+from .fitting import Fitting
 from .folder import lines, read_shard, seal, whole_file, whole_folder, write_shard
 from .journal import RunFolder
 from .model import LanguageModel
+from .outcome import achieved, clipped, described, moved, outlook, unreachable
 from .policies import Adapter, Settings
 from .progress import Progress
 from .prompts import Prompt
@@ -64,38 +64,26 @@ class Training:
         testing = micro_batches([g for number, g in groups if number in held], tokens, settings.batch)
         self.score([*training, *testing])
         heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0].value
-        known = outlook(training, step.size, settings)
+        fitting = Fitting(
+            self.folder, self.progress, model, stage, step.size, replace(settings, tokens=tokens),
+            seed_of(self.settings.seed, stage.name, "fit"), training, testing,
+        )  # fmt: skip
+        at_start = fitting.scored()
+        known = outlook(at_start.train, step.size, settings.baseline)
         self.progress.say(
             f"{stage.name}: loss before training {known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the paper's "
             "units)"
         )
-        told = warning(known["target_rms"], step.size)
+        told = unreachable(known["target_rms"], step.size)
         if told:
             tqdm.write(f"{stage.name}: {told}")
-        total = settings.epochs * sum(len(batch.groups) for batch in training)
-        checkpoints = Checkpoints(self.folder, stage / "training", settings.checkpoint_seconds)
         with model.training(heaviest.folder) as parameters:
             before = [parameter.detach().cpu().clone() for parameter in parameters]
-            with self.progress.over(stage.name, "training", "", total) as tick:
-                records = fit(
-                    model.network, parameters, training, step.size, replace(settings, tokens=tokens), model.pad_id,
-                    seed_of(self.settings.seed, stage.name, "fit"), tick, model.tell, checkpoints,
-                    self.progress.stop.is_set, model.dtype == torch.float16,
-                )  # fmt: skip
-                self.progress.check()
-            moved = sum(int((a != b.detach().cpu()).sum()) for a, b in zip(before, parameters, strict=True))
-            count = sum(len(batch.groups) for batch in (*training, *testing))
-            with self.progress.over(stage.name, "measuring", "", count) as tick:
-
-                def on_the_way(prompts: int) -> None:
-                    tick(prompts)
-                    self.progress.check()
-
-                def measured(batches: Sequence[MicroBatch]) -> dict[str, float]:
-                    network, start = model.network, heaviest.label
-                    return measure(network, batches, step.size, settings, model.pad_id, start, model.tell, on_the_way)
-
-                achieved = {"train": measured(training), "held_out": measured(testing)}
+            made = fitting.run(parameters, before)
+            said = made.said(at_start.loss, settings.target_kl)
+            for line in said:
+                tqdm.write(f"{stage.name}: {line}")
+            train, held_out, baseline = made.scores.train, made.scores.held_out, settings.baseline
             lengths = [length for answers in sets.values() for length in answers.lengths]
             summary = {
                 "iteration": stage.name,
@@ -105,15 +93,21 @@ class Training:
                 "prompts": len(self.chosen),
                 "prompts_without_pair": len(self.chosen) - len(groups),
                 "at_start": known,
-                "warning": told,
-                "kl_to_reference": drift(training, heaviest.label),
-                **achieved,
-                "moved": moved / sum(parameter.numel() for parameter in parameters),
+                "first_loss": {"found": made.records[0]["loss"], "expected": made.expected},
+                "warning": " ".join(filter(None, [told, *said])) or None,
+                "train": achieved(train, baseline),
+                "held_out": {} if held_out is None else achieved(held_out, baseline),
+                "before": described(train.start, train),
+                "after": described(train.now, train),
+                "kept": made.kept,
+                "refits": made.refits,
+                "clipped": clipped([record["gradient_norm"] for record in made.records], settings.max_grad_norm),
+                "moved": moved(before, [parameter.detach().cpu() for parameter in parameters]),
                 "response_tokens": sum(lengths) / len(lengths),
                 "labels": self._labels(sets[self.opponents[0]]),
                 "finished": sum(answers.finished for answers in sets.values()) / len(lengths),
             }
-        metrics = lines([*({"step": i, **r} for i, r in enumerate(records, 1)), summary])
+        metrics = lines([*({"step": i, **r} for i, r in enumerate(made.records, 1)), summary])
         write_adapter(stage / "adapter", model.save, metrics)
         settle(stage)
 
@@ -132,14 +126,13 @@ class Training:
         prompts = sets[self.opponents[0]].prompts
         groups = []
         for i, number in enumerate(self.chosen):
-            union = [(ids, policy.label) for policy, answers in sets.items() for ids in answers.ids[i]]
+            union = [ids for answers in sets.values() for ids in answers.ids[i]]
             # Only the pair passes through the network where only the pair is fitted; else all, in one shape.
             everything = self.settings.fit.selection == "all"
             kept = list(range(len(union))) if everything else weights[i].nonzero().flatten().tolist()
             if weights[i].sum() > 0:
-                ids, samplers = [union[k][0] for k in kept], [union[k][1] for k in kept]
-                name = self.prompts[number].id
-                groups.append((number, Group(name, prompts[i], ids, samplers, gains[i][kept], weights[i][kept])))
+                name, ids = self.prompts[number].id, [union[k] for k in kept]
+                groups.append((number, Group(name, prompts[i], ids, gains[i][kept], weights[i][kept])))
         if not groups:
             raise ValueError(
                 f"{self.stage.name}: no prompt has responses that the oracle tells apart; nothing to learn from"

@@ -125,6 +125,9 @@ RUN = {
     "held-out": Option(("fit", "held_out"), float, "share of prompts kept to measure the fit (default: 0.1)"),
     "checkpoint-seconds": Option(("fit", "checkpoint_seconds"), float, "between checkpoints of training; 0: after each "
                                  "step (default: 300)"),
+    "target-kl": Option(("fit", "target_kl"), float, "the most nats a response that a step may move (default: none)",
+                        none="none"),
+    "refits": Option(("fit", "refits"), int, "fits again at half the rate where the held-out loss rose (default: 0)"),
     "rank": Option(("lora", "rank"), int, "of a fresh adapter (default: 16)"),
     "alpha": Option(("lora", "alpha"), float, "of a fresh adapter (default: twice the rank)"),
     "chat-template": Option(("chat_template",), str, "a Jinja file (or the template itself) in place of the "

@@ -106,7 +106,7 @@ def test_one_response_at_a_time_gives_the_gradient_of_all(baseline):
     def group(k: int) -> Group:
         responses = [torch.randint(300, 700, (n,), generator=generator).tolist() for n in (3 + k, 9, 5, 2)]
         gains = torch.rand(4, generator=generator).double()
-        return Group(str(k), [1, 5 + k, 9], responses, ["start"] * 4, gains, torch.tensor([0.25] * 4).double())
+        return Group(str(k), [1, 5 + k, 9], responses, gains, torch.tensor([0.25] * 4).double())
 
     groups = [group(k) for k in range(5)]
     found = []
@@ -141,7 +141,7 @@ def test_a_single_response_that_does_not_fit_is_told(monkeypatch):
 
     monkeypatch.setattr(batches, "sequence_logprobs", never)
     batch = MicroBatch(
-        [Group("0", [1, 2], [[3, 4, 5], [6]], ["start"] * 2, torch.zeros(2), torch.ones(2) / 2)],
+        [Group("0", [1, 2], [[3, 4, 5], [6]], torch.zeros(2), torch.ones(2) / 2)],
         torch.zeros(1, 2), torch.ones(1, 2) / 2,
     )  # fmt: skip
     batch.anchor = batch.sampler = torch.zeros(1, 2)
@@ -162,9 +162,7 @@ def test_nobody_listens_after_the_run(tmp_path):
 def test_the_heaviest_step_is_the_first(monkeypatch):
     from nashward.llm.fit import _epoch
 
-    groups = [
-        Group(str(k), [1], [[2] * (k + 1), [3]], ["start"] * 2, torch.zeros(2), torch.ones(2) / 2) for k in range(12)
-    ]
+    groups = [Group(str(k), [1], [[2] * (k + 1), [3]], torch.zeros(2), torch.ones(2) / 2) for k in range(12)]
     made = micro_batches(groups, 1, 1)
     for seed in range(5):
         steps = list(_epoch(made, 4, random.Random(seed), heaviest_first=True))
@@ -184,7 +182,7 @@ def test_float16_is_trained_with_a_scaled_loss(tmp_path):
         # targets that differ by 2e-8 nats: gradients far below the smallest number of float16
         far = 1e3 if kind == "overflowing" else 1e-8
         gains, weights = torch.tensor([[far, -far]]), torch.full((1, 2), 0.5)
-        batch = MicroBatch([Group("a", [0, 50, 60], [[40, 41, 6], [50, 51, 6]], ["s", "s"], gains[0], weights[0])],
+        batch = MicroBatch([Group("a", [0, 50, 60], [[40, 41, 6], [50, 51, 6]], gains[0], weights[0])],
                            gains, weights)  # fmt: skip
         with model.training(tmp_path / kind) as parameters:
             batch.anchor = batch.sampler = batch.start = batch.logprobs(model.network, model.pad_id)
