@@ -47,7 +47,7 @@ class Table(llm.oracles.PreferenceOracle):
         return found
 
 
-def _model(folder: Path, spread: float) -> Path:
+def random_policy(folder: Path, spread: float) -> Path:
     """A random model whose head is steep enough to represent the targets."""
     words = tiny.tokenizer()
     config = LlamaConfig(
@@ -63,7 +63,7 @@ def _model(folder: Path, spread: float) -> Path:
 
 @pytest.fixture(scope="module")
 def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _model(tmp_path_factory.mktemp("steep"), spread=0.3)
+    return random_policy(tmp_path_factory.mktemp("steep"), spread=0.3)
 
 
 def _source(n: int) -> tuple[llm.Enumerated, list[str]]:
@@ -160,7 +160,7 @@ def _no_anchor(step: Step, reference: Any) -> Step:
 
 def test_in_bfloat16_within_its_precision(tmp_path: Path) -> None:
     """Line searches stumble over the steps of bfloat16, so AdamW; smaller logits, so finer steps."""
-    folder = _model(tmp_path / "model", spread=0.15)
+    folder = random_policy(tmp_path / "model", spread=0.15)
     model = llm.LanguageModel.from_pretrained(folder, lora=llm.Lora(rank=4), dtype=torch.bfloat16)
     fit = dataclasses.replace(EXACT, optimiser="adamw", learning_rate=1e-2, schedule="linear", epochs=80)
     distance = _distance(GAMES["comal"], games.OptimisticMWU(0.7), folder, tmp_path / "run", policy=model, fit=fit)
@@ -210,7 +210,7 @@ def test_with_samples_the_deviation_falls_as_one_over_the_root_of_k(steep: Path,
     for K in (4, 16, 64):
         play = llm.SelfPlay(
             policy=steep, oracle=Table(game.P, texts), solver=games.MWU(0.7), prompts=[f"{i}?" for i in range(120)],
-            folder=tmp_path / str(K), iterations=1, responses=K, sampling=_Restricted(responses), fit=EXACT,
+            folder=tmp_path / str(K), iterations=1, responses=K, sampling=Restricted(responses), fit=EXACT,
         )  # fmt: skip
         play.run("judge")
         stage = tmp_path / str(K) / "iteration-01"
@@ -235,7 +235,7 @@ def test_with_samples_the_deviation_falls_as_one_over_the_root_of_k(steep: Path,
 
 
 @dataclasses.dataclass(frozen=True)
-class _Restricted:
+class Restricted:
     """Samples of the enumerated set, in the policy's own proportions."""
 
     inner: llm.Enumerated

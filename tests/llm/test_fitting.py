@@ -67,7 +67,7 @@ def test_a_fit_that_made_things_worse_is_made_again_at_half_the_rate(tiny_folder
 
 
 def test_a_good_fit_is_made_once(tiny_folder: Path, tmp_path: Path) -> None:
-    (row,) = _run(tiny_folder, tmp_path / "run", held_out=0.0, refits=3).metrics
+    (row,) = _run(tiny_folder, tmp_path / "run", learning_rate=1e-3, held_out=0.0, refits=3).metrics
     assert row["refits"] == []
     assert row["held_out"] == {}
     assert row["warning"] is None
