@@ -1,8 +1,10 @@
-"""Pictures. Each function returns a matplotlib figure; nothing is shown or saved."""
+"""Pictures that a paper would print. Each function draws on the ``axes`` given, or on a figure of its own, and returns
+the figure; nothing is shown or saved. Lines differ in style or mark as well as in colour, so that grey will do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, safe for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
 FLOOR = 1e-16  # gaps below this are drawn here
 
 
@@ -28,10 +31,19 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
+def _drawn_on(axes: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
+    """The axes given and their figure, or new ones of that size."""
+    if axes is None:
+        figure, (axes,) = _figure(width, height)
+        return figure, axes
+    return axes.get_figure(root=True), axes  # type: ignore[return-value]
+
+
 def gap_curves(
     solutions: Mapping[str, Solution],
     bounds: Mapping[str, Callable[[Any], Any]] | None = None,
     title: str = "",
+    axes: Axes | None = None,
 ) -> Figure:
     """Duality gap against iterations, log-log: the last iterate solid, the average dashed, bounds dotted.
 
@@ -39,7 +51,7 @@ def gap_curves(
         solutions: by name, each of a single game.
         bounds: by name, functions of the iterations, for example ``theory.MWUAverage(...).bound``.
     """
-    figure, (axes,) = _figure(6.4, 4.2)
+    figure, axes = _drawn_on(axes, 6.4, 4.2)
     for (name, solution), colour in zip(solutions.items(), _cycle(len(solutions)), strict=True):
         for which, style in (("last", "-"), ("average", "--")):
             gaps = solution.gaps[which]
@@ -64,6 +76,7 @@ def simplex(
     equilibrium: Any = None,
     labels: tuple[str, ...] = ("0", "1", "2"),
     title: str = "",
+    axes: Axes | None = None,
 ) -> Figure:
     """Trajectories on the simplex of three actions.
 
@@ -71,26 +84,215 @@ def simplex(
         policies: by name, [records, 3] probabilities, as in ``Solution.policies["last"]``.
         equilibrium: [3], drawn as a star.
     """
-    figure, (axes,) = _figure(4.8, 4.4)
+    figure, axes = _drawn_on(axes, 4.8, 4.4)
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
     axes.fill(*corners.T, facecolor="none", edgecolor="black", linewidth=1)
     offsets = np.array([[-0.04, -0.05], [0.04, -0.05], [0.0, 0.03]])
     for corner, offset, label in zip(corners, offsets, labels, strict=True):
-        axes.text(*(corner + offset), label, ha="center", va="center")
-    for (name, path), colour in zip(policies.items(), _cycle(len(policies)), strict=True):
+        x, y = corner + offset
+        axes.text(x, y, label, ha="center", va="center")
+    for k, (name, path) in enumerate(policies.items()):
+        colour, mark = COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
         points = np.asarray(path, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 3:
             raise ValueError(f"a trajectory on the simplex has shape [records, 3], {name} has {points.shape}")
         line = points @ corners
         axes.plot(*line.T, "-", color=colour, linewidth=1.2, label=name)
-        axes.plot(*line[0], "o", color=colour, markersize=4)
-        axes.plot(*line[-1], "s", color=colour, markersize=5)
+        axes.plot(*line[0], mark, color=colour, markersize=4, fillstyle="none")
+        axes.plot(*line[-1], mark, color=colour, markersize=6)
     if equilibrium is not None:
         axes.plot(*(np.asarray(equilibrium) @ corners), "*", color="black", markersize=14, label="Nash")
     axes.set(title=title, aspect="equal")
     axes.axis("off")
     axes.legend(fontsize=8, loc="upper right")
     return figure
+
+
+def tetrahedron(
+    policies: Mapping[str, Any],
+    equilibrium: Any = None,
+    labels: tuple[str, ...] = ("0", "1", "2", "3"),
+    title: str = "",
+    axes: Axes | None = None,
+) -> Figure:
+    """Trajectories among four actions, in three dimensions; begun hollow, ended filled, the Nash a star.
+
+    Args:
+        policies: by name, [records, 4] probabilities.
+        equilibrium: [4].
+        axes: with ``projection="3d"``.
+    """
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0.5, 3**0.5 / 2, 0], [0.5, 3**0.5 / 6, (2 / 3) ** 0.5]])
+    if axes is None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.2, 4.8), layout="constrained")
+        space: Any = figure.add_subplot(projection="3d")
+    else:
+        figure, space = _drawn_on(axes, 0, 0)[0], axes
+    for i in range(4):
+        for j in range(i):
+            space.plot(*corners[[i, j]].T, color="black", linewidth=0.8)
+        space.text(*(corners[i] * 1.12 - 0.12 * corners.mean(0)), labels[i], ha="center", va="center")
+    for k, (name, path) in enumerate(policies.items()):
+        points = np.asarray(path, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != 4:
+            raise ValueError(f"a trajectory in the tetrahedron has shape [records, 4], {name} has {points.shape}")
+        line, colour, mark = points @ corners, COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
+        space.plot(*line.T, "-", color=colour, linewidth=1.2, label=name)
+        space.plot(*line[:1].T, mark, color=colour, markersize=4, fillstyle="none")
+        space.plot(*line[-1:].T, mark, color=colour, markersize=6)
+    if equilibrium is not None:
+        star = np.asarray(equilibrium) @ corners
+        space.plot(*star[:, None], "*", color="black", markersize=14, label="Nash")
+    space.set(title=title, box_aspect=(1, 1, 1))
+    space.set_axis_off()
+    space.legend(fontsize=8, loc="upper right")
+    return figure
+
+
+def cycle_graph(game: PreferenceGame, title: str = "", axes: Axes | None = None, least: float = 0.0) -> Figure:
+    """Who beats whom: an arrow from each winner to the loser, the wider the surer; ties have none.
+
+    Actions stand in a ring in the order of their mean win rate, the best on top, clockwise. Arrows against that order
+    (upsets, without which there is no ring) are in the second colour and dashed.
+
+    Args:
+        least: arrows for margins above this only.
+    """
+    if game.batch_shape:
+        raise ValueError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
+    figure, axes = _drawn_on(axes, 5.2, 5.0)
+    P, n = game.P.cpu(), game.sizes[0]
+    order = P.mean(-1).argsort(descending=True, stable=True).tolist()
+    angle = np.pi / 2 - 2 * np.pi * np.arange(n) / n
+    place = {action: np.array([np.cos(t), np.sin(t)]) for action, t in zip(order, angle, strict=True)}
+    for rank, i in enumerate(order):
+        for other, j in enumerate(order):
+            margin = float(P[i, j]) - 0.5
+            if margin > least:
+                upset = rank > other
+                style = {"color": COLOURS[1] if upset else COLOURS[0], "linestyle": "--" if upset else "-"}
+                arrow = {"arrowstyle": "-|>", "linewidth": 0.5 + 4 * margin, "shrinkA": 14, "shrinkB": 14, **style}
+                axes.annotate("", xy=tuple(place[j]), xytext=tuple(place[i]), arrowprops=arrow)
+        x, y = place[i]
+        axes.text(x, y, game.labels[i], ha="center", va="center", fontsize=9,
+                  bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "black"})  # fmt: skip
+    axes.set(title=title, aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.25, 1.25))
+    axes.axis("off")
+    return figure
+
+
+def race(solutions: Mapping[str, Solution], which: str = "last", title: str = "", axes: Axes | None = None) -> Figure:
+    """The iterations that each solver needs until its gap stays below a level, for all levels from 1 to 1e-12.
+
+    Further left is faster; a line ends where the solver got no further.
+
+    Args:
+        which: "last" or "average".
+    """
+    figure, axes = _drawn_on(axes, 6.4, 4.2)
+    levels = np.geomspace(1, 1e-12, 121)
+    for k, (name, solution) in enumerate(solutions.items()):
+        gaps = _one(solution.gaps[which], name)
+        stays = np.maximum.accumulate(gaps[::-1])[::-1]  # the worst gap from here on
+        reached = [int(np.argmax(stays <= level)) for level in levels if stays[-1] <= level]
+        axes.plot(
+            solution.iterations.cpu().numpy()[reached], levels[: len(reached)], "-", color=COLOURS[k % len(COLOURS)],
+            marker=MARKS[k % len(MARKS)], markevery=10, markersize=4, label=name, linewidth=1.6,
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate stays below")
+    axes.set(title=title)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def quantiles(
+    solutions: Mapping[str, Solution], which: str = "last", title: str = "", axes: Axes | None = None
+) -> Figure:
+    """The median gap over a batch of games, with the middle half and the middle nine tenths shaded.
+
+    Args:
+        solutions: by name, each of a batch.
+        which: "last" or "average".
+    """
+    figure, axes = _drawn_on(axes, 6.4, 4.2)
+    for k, (name, solution) in enumerate(solutions.items()):
+        gaps = solution.gaps[which].cpu()
+        if gaps.ndim < 2:
+            raise ValueError(f"quantiles are drawn over a batch of games, {name} holds a single game")
+        colour, T = COLOURS[k % len(COLOURS)], solution.iterations.cpu().numpy()
+        q = np.quantile(gaps.flatten(1).clamp_min(FLOOR).numpy(), (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
+        axes.fill_between(T, q[0], q[4], color=colour, alpha=0.12, linewidth=0)
+        axes.fill_between(T, q[1], q[3], color=colour, alpha=0.25, linewidth=0)
+        axes.plot(T, q[2], "-", color=colour, marker=MARKS[k % len(MARKS)], markevery=0.15, markersize=4, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate", title=title)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def stability_map(
+    frequencies: Sequence[float],
+    steps: Sequence[float],
+    factors: Any,
+    threshold: Callable[[Any], Any] | None = None,
+    title: str = "",
+    axes: Axes | None = None,
+) -> Figure:
+    """Where small deviations from the Nash shrink (blue) and grow (red): step against the game's frequency.
+
+    Args:
+        frequencies: [columns], lam of ``games.frequency``.
+        steps: [rows].
+        factors: [rows, columns], by which a deviation grows an iteration, as of ``theory.local_factor``.
+        threshold: the exact threshold as a function of lam, a solid curve; where the factors say 1 is dotted.
+    """
+    figure, axes = _drawn_on(axes, 5.6, 4.2)
+    table = np.asarray(factors, dtype=np.float64)
+    if table.shape != (len(steps), len(frequencies)):
+        raise ValueError(f"factors must be [{len(steps)}, {len(frequencies)}], steps by frequencies, got {table.shape}")
+    shown = np.log10(table.clip(1e-12, 1e12))
+    width = max(float(np.quantile(np.abs(shown), 0.6)), 1e-12)  # the side of 0 is what matters, so the rest saturates
+    mesh = axes.pcolormesh(frequencies, steps, shown, cmap="RdBu_r", vmin=-width, vmax=width, shading="nearest")
+    axes.contour(frequencies, steps, shown, levels=[0.0], colors="black", linestyles=":")
+    if threshold is not None:
+        grid = np.linspace(min(frequencies), max(frequencies), 200)
+        axes.plot(grid, [threshold(lam) for lam in grid], "-", color="black", linewidth=1.8, label="exact threshold")
+        axes.legend(fontsize=8)
+    axes.set(xlabel="frequency of the game", ylabel="step", title=title, ylim=(min(steps), max(steps)))
+    figure.colorbar(mesh, ax=axes, label="log10 of the factor an iteration", extend="both")
+    return figure
+
+
+def _one(gaps: torch.Tensor, name: str) -> np.ndarray:
+    if gaps.ndim != 1:
+        raise ValueError(f"this picture is of one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}")
+    return gaps.cpu().clamp_min(FLOOR).numpy()
+
+
+def ranked_table(game: PreferenceGame, title: str = "", axes: Axes | None = None) -> Figure:
+    """The table as a heat map in the order of mean win rate: what is blue below the diagonal is an upset."""
+    if game.batch_shape:
+        raise ValueError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
+    n = game.sizes[0]
+    figure, axes = _drawn_on(axes, min(3.0 + 0.4 * n, 10), min(2.4 + 0.36 * n, 9))
+    _heat(axes, game, game.P.cpu().mean(-1).argsort(descending=True, stable=True), figure)
+    axes.set_title(title or "P(row beats column), best rank first")
+    return figure
+
+
+def _heat(axes: Axes, game: PreferenceGame, order: torch.Tensor, figure: Figure) -> None:
+    table, n = game.P.cpu()[order][:, order].numpy(), game.sizes[0]
+    image = axes.imshow(table, cmap="RdBu", vmin=0, vmax=1)
+    _ticks(axes, [game.labels[i] for i in order])
+    if n <= 12:
+        for i in range(n):
+            for j in range(n):
+                dark = abs(table[i, j] - 0.5) > 0.33
+                axes.text(j, i, f"{table[i, j]:.2f}", ha="center", va="center", fontsize=7, color="w" if dark else "k")
+    figure.colorbar(image, ax=axes, shrink=0.7)
 
 
 def payoff_table(game: PreferenceGame, equilibrium: Equilibrium, title: str = "") -> Figure:
@@ -101,16 +303,8 @@ def payoff_table(game: PreferenceGame, equilibrium: Equilibrium, title: str = ""
     order = torch.argsort(equilibrium.policy.cpu(), descending=True, stable=True)
     names = [game.labels[i] for i in order]
     figure, (left, right) = _figure(min(4.0 + 0.7 * n, 12), min(2.0 + 0.32 * n, 9), 2)
-    table = game.P.cpu()[order][:, order].numpy()
-    image = left.imshow(table, cmap="RdBu", vmin=0, vmax=1)
-    _ticks(left, names)
-    if n <= 12:
-        for i in range(n):
-            for j in range(n):
-                dark = abs(table[i, j] - 0.5) > 0.33
-                left.text(j, i, f"{table[i, j]:.2f}", ha="center", va="center", fontsize=7, color="w" if dark else "k")
+    _heat(left, game, order, figure)
     left.set_title(title or "P(row beats column)")
-    figure.colorbar(image, ax=left, shrink=0.7)
     right.barh(range(n), equilibrium.policy.cpu()[order].numpy(), color=COLOURS[0])
     right.set(yticks=range(n), yticklabels=names, xlabel="probability", title=f"Nash, gap {float(equilibrium.gap):.0e}")
     right.invert_yaxis()

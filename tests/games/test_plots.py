@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from nashward import games, theory
 
@@ -38,3 +42,105 @@ def test_payoff_table_puts_the_most_played_first() -> None:
     batch = games.PreferenceGame(game.P.expand(2, 10, 10))
     with pytest.raises(ValueError, match="one game"):
         games.plots.payoff_table(batch, games.nash(batch))
+
+
+def _solutions(game: games.PreferenceGame, T: int = 200) -> dict[str, games.Solution]:
+    solvers: dict[str, games.Solver] = {"eg": games.ExtraGradient(2.0), "omwu": games.OptimisticMWU(0.5)}
+    return {name: games.solve(game, s, T, keep_policies=True) for name, s in solvers.items()}
+
+
+def _saved(figure: Figure) -> None:
+    figure.savefig(io.BytesIO(), format="png")
+
+
+def test_every_picture_draws_on_the_axes_that_it_is_given() -> None:
+    game = games.zoo.comal_cycle()
+    solutions = _solutions(game)
+    batch = _solutions(games.PreferenceGame(torch.stack([game.P, games.zoo.biased_rock_paper_scissors().P])))
+    paths = {name: s.policies["last"] for name, s in solutions.items()}
+    figure = Figure()
+    axes = figure.subplots(1, 7)
+    pictures = (
+        lambda axis: games.plots.gap_curves(solutions, axes=axis),
+        lambda axis: games.plots.simplex(paths, axes=axis),
+        lambda axis: games.plots.ranked_table(game, axes=axis),
+        lambda axis: games.plots.cycle_graph(game, axes=axis),
+        lambda axis: games.plots.race(solutions, axes=axis),
+        lambda axis: games.plots.quantiles(batch, axes=axis),
+        lambda axis: games.plots.stability_map([0.1, 0.2], [1.0, 2.0], np.eye(2) + 0.5, axes=axis),
+    )
+    for axis, picture in zip(axes, pictures, strict=True):
+        assert picture(axis) is figure
+        assert axis.has_data() or axis.texts
+    _saved(figure)
+
+
+def test_the_race_ends_where_the_gap_last_was_above_the_level() -> None:
+    game = games.zoo.comal_cycle()
+    solution = games.solve(game, games.OptimisticMWU(0.5), 4000, start=[0.665, 0.245, 0.090])
+    line = games.plots.race({"omwu": solution}).axes[0].lines[0]
+    T, level = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    gaps, at = solution.gaps["last"].numpy(), solution.iterations.numpy()
+    for t, low in list(zip(T, level, strict=True))[::9]:
+        assert (gaps[at >= t] <= low).all()
+        assert t == at[0] or gaps[at < t][-1] > low
+    with pytest.raises(ValueError, match="of one game, omwu holds a batch"):
+        games.plots.race({"omwu": games.solve(games.PreferenceGame(game.P.expand(2, 3, 3)), games.MWU(), 2)})
+
+
+def test_quantiles_shade_the_middle_of_a_batch() -> None:
+    game = games.PreferenceGame(torch.stack([games.zoo.random_preferences(5, seed).P for seed in range(9)]))
+    solutions = _solutions(game, 50)
+    axes = games.plots.quantiles(solutions).axes[0]
+    median = solutions["eg"].gaps["last"].quantile(0.5, dim=1).clamp_min(games.plots.FLOOR)
+    np.testing.assert_allclose(np.asarray(axes.lines[0].get_ydata()), median.numpy())
+    assert len(axes.collections) == 4
+    assert [line.get_label() for line in axes.lines] == ["eg", "omwu"]
+    with pytest.raises(ValueError, match="over a batch of games, one holds a single game"):
+        games.plots.quantiles({"one": _solutions(games.zoo.comal_cycle())["eg"]})
+
+
+def test_the_cycle_graph_points_from_winner_to_loser_and_marks_upsets() -> None:
+    axes = games.plots.cycle_graph(games.zoo.comal_cycle()).axes[0]  # c, b, a by rank; a beats c
+    place = {text.get_text(): text.get_position() for text in axes.texts if text.get_text()}
+    at = {position: name for name, position in place.items()}
+    drawn = [(text, text.arrow_patch) for text in axes.texts if isinstance(text, Annotation)]
+    arrows = {(at[text.xyann], at[text.xy]): arrow.get_linestyle() for text, arrow in drawn if arrow is not None}
+    assert arrows == {("b", "a"): "-", ("c", "b"): "-", ("a", "c"): "--"}
+    assert place["c"][1] == pytest.approx(1.0)
+    tied = games.plots.cycle_graph(games.zoo.indifference()).axes[0]
+    assert not [a for a in tied.texts if isinstance(a, Annotation)]
+
+
+def test_the_ranked_table_is_in_the_order_of_win_rates() -> None:
+    axes = games.plots.ranked_table(games.zoo.bradley_terry()).axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["3", "2", "1", "0"]
+    shown = np.asarray(axes.images[0].get_array())
+    assert (shown[np.triu_indices(4, 1)] > 0.5).all()
+    assert axes.images[0].get_clim() == (0, 1)
+
+
+def test_the_stability_map_holds_the_factors_and_the_threshold() -> None:
+    lam, steps = [0.1, 0.2, 0.3], [1.0, 2.0, 4.0, 8.0]
+    factors = [[theory.local_factor(games.ExtraGradient(s), x, 20) for x in lam] for s in steps]
+    theorem = theory.LocalThreshold.extragradient()
+    axes = games.plots.stability_map(lam, steps, factors, theorem.value).axes[0]
+    shown = np.asarray(axes.collections[0].get_array()).reshape(4, 3)
+    below = np.array(steps)[:, None] < [theorem.value(x) for x in lam]
+    np.testing.assert_array_equal(shown < 0, below)
+    curve = next(line for line in axes.lines if line.get_label() == "exact threshold")
+    np.testing.assert_allclose(np.asarray(curve.get_ydata()), 1 / np.asarray(curve.get_xdata()))
+    assert axes.get_ylim() == (1.0, 8.0)
+    with pytest.raises(ValueError, match=r"factors must be \[4, 3\], steps by frequencies, got \(3, 4\)"):
+        games.plots.stability_map(lam, steps, np.ones((3, 4)))
+
+
+def test_tetrahedron_corners_are_pure_policies() -> None:
+    figure = games.plots.tetrahedron({"corners": np.eye(4)}, equilibrium=[0.25] * 4)
+    lines: dict[Any, Any] = {line.get_label(): line for line in figure.axes[0].lines}
+    path = np.stack(lines["corners"].get_data_3d(), 1)
+    np.testing.assert_allclose(np.linalg.norm(np.diff(path, axis=0), axis=1), 1.0)
+    np.testing.assert_allclose(np.stack(lines["Nash"].get_data_3d(), 1)[0], path.mean(0))
+    with pytest.raises(ValueError, match=r"\[records, 4\]"):
+        games.plots.tetrahedron({"wrong": np.eye(3)})
+    _saved(figure)
