@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
-import os
-import platform
-import shutil
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -17,23 +12,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
 from ..games import Blend, Policy, Solver, Step, check_solver, drive
 from .adapters import Adapters
+from .environment import environment
 from .fit import Fit
 from .folder import lines, read_lines, whole_file, write_json
 from .journal import PROMPTS, RunFolder, Stage, order
 from .mixture import Mixture
-from .model import LanguageModel, Lora, adapter_config, check_policy, computed_in, prompt_length
+from .model import LanguageModel, Lora, adapter_config, check_policy, prompt_length
 from .offload import Placement
 from .oracles import Cache, PreferenceOracle, as_oracle, check_source
 from .oracles.checkpoint import is_id
 from .oracles.identity import identity
-from .oracles.load import ACCEPTED, oracle_shape
+from .oracles.load import ACCEPTED
 from .oracles.network import NetworkOracle
-from .plan import Demand, Plan, free_memory, plan
+from .plan import Plan
+from .planned import planned
 from .policies import Settings
 from .progress import Interrupted, Progress, Stopped
 from .prompts import Prompts, read_prompts
@@ -386,40 +380,8 @@ class SelfPlay:
 
     @cached_property
     def planned(self) -> Plan | None:
-        """What fits on the GPU; None without one, and where nothing can be planned.
-
-        Raises:
-            ValueError: nothing fits.
-        """
-        memory = free_memory()
-        known = isinstance(self.policy, str | Path) and self.quantise and self.fit.optimiser != "lbfgs"
-        if not self.plan or memory is None or not known or not isinstance(self.sampling, Sampling):
-            return None
-        demand = Demand(
-            rank=self.lora.rank if self.adapter is None else adapter_config(self.adapter).r,
-            optimiser=self.fit.optimiser,
-            epochs=self.fit.epochs,
-            responses=self.responses,
-            iterations=self.iterations,
-            prompt_tokens=self.max_prompt_tokens,
-            new_tokens=self.sampling.max_new_tokens,
-            sampling_batch=self.sampling.batch,
-            tokens=self.fit.tokens,
-            quantise_head=self.quantise_head,
-            kv_cache=self.sampling.kv_cache,
-        )
-        try:
-            shape = oracle_shape(self.oracle)
-            placement, windows = self.placement, os.name == "nt"
-            if not isinstance(placement, Placement) and computed_in("cuda") == torch.float16:
-                placement = {"adapters": "float32", **(placement or {})}  # as ``Placement.default`` has it
-            found = plan(str(self.policy), memory, demand, oracle=shape, placement=placement, windows=windows)
-        except ValueError as error:
-            tqdm.write(f"without a plan of the memory: {error}")
-            return None
-        if not found.fits:
-            raise ValueError(f"it does not fit: {'; '.join(found.advice)}; --no-plan tries it all the same")
-        return found
+        """What fits on the GPU; None without one, and where nothing can be planned. See ``planned.planned``."""
+        return planned(self)
 
     @cached_property
     def _source(self) -> Any:
@@ -442,27 +404,3 @@ def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
     files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: order(file.parent))
     return [row for file in files for row in read_lines(file) if "iteration" in row]
-
-
-def environment() -> dict[str, Any]:
-    """Versions, hardware and commit, for the record."""
-    packages = ("nashward", "torch", "transformers", "peft", "bitsandbytes")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    commit = None
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / ".git").exists() and shutil.which("git"):
-        asked = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-        commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or None
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "hardware": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else platform.processor() or platform.machine(),
-        "commit": commit,
-    }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nashward import games, llm
-from nashward.llm import LanguageModel, selfplay
+from nashward.llm import LanguageModel, planned
 from nashward.llm.oracles import PairRM
 from nashward.llm.plan import GIB
 
@@ -29,7 +29,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _card(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(selfplay, "free_memory", lambda: size)
+    monkeypatch.setattr(planned, "free_memory", lambda: size)
 
 
 def test_without_a_card_nothing_is_planned(policy: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_cannot_be_planned_is_said_and_tried(
     def unknown(*given: Any, **named: Any) -> Any:
         raise ValueError("a Squid cannot be run by shape alone here")
 
-    monkeypatch.setattr(selfplay, "plan", unknown)
+    monkeypatch.setattr(planned, "plan", unknown)
     assert _play(tmp_path, policy).planned is None
     assert "without a plan of the memory: a Squid cannot be run by shape alone here" in capsys.readouterr().out
 
