@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import json
+import math
 import re
 import zlib
 from collections import Counter
@@ -29,9 +30,11 @@ class Prompt:
 
     Attributes:
         messages: the turns, each with ``role`` and ``content``, for the policy's chat template.
+        weight: how often the prompt counts in the loss of a fit.
     """
 
     messages: tuple[Message, ...]
+    weight: float = 1.0
 
     @property
     def text(self) -> str:
@@ -75,12 +78,14 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
         source: a file (.jsonl, .json, .csv, .parquet, .txt with one prompt a line; each also gzipped, but for
             Parquet), the id of a dataset on the hub (``ID`` or ``ID:SPLIT``), or an iterable of rows. A row is a
             string or has a ``prompt`` (or ``instruction``, ``question``) that is a string or a list of chat messages,
-            or ``messages``; an answer at the end of the messages is left away.
+            or ``messages``; an answer at the end of the messages is left away. Its ``weight``, where it has one, says
+            how often the prompt counts in the loss (1).
         column: the name of the field that holds the prompt, instead of those.
 
     Raises:
         FileNotFoundError: no such file and no such dataset.
-        ValueError: a file of another type, a row without a prompt (it is numbered), or no prompt at all.
+        ValueError: a file of another type, a row without a prompt (it is numbered) or with a weight that is no
+            positive number, or no prompt at all.
 
     Example:
         >>> print(read_prompts(["Name a river.", "Name a river.", " "]))
@@ -95,7 +100,7 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
     for number, row in enumerate(found, 1):
         result.read += 1
         try:
-            prompt = Prompt(messages(row, column))
+            prompt = Prompt(messages(row, column), _weight(row))
         except ValueError as error:
             raise ValueError(f"{name}: row {number} {error}") from None
         if not prompt.messages or not prompt.messages[-1]["content"].strip():
@@ -128,6 +133,20 @@ def messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
     while own and own[-1]["role"] == "assistant":
         own.pop()
     return tuple(own)
+
+
+def _weight(row: Any) -> float:
+    """A row's weight, which CSV has as text; 1 where it has none."""
+    given = row.get("weight") if isinstance(row, Mapping) else None
+    if given is None or given == "":
+        return 1.0
+    try:
+        found = float(given)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise ValueError(f"has a weight of {given!r}, expected a positive number")
+    return found
 
 
 def turns(value: Any, field: str) -> list[Message]:

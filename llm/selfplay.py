@@ -30,7 +30,7 @@ from .plan import Plan
 from .planned import planned
 from .policies import Settings
 from .progress import Interrupted, Progress, Stopped
-from .prompts import Prompts, read_prompts
+from .prompts import Prompt, Prompts, read_prompts
 from .sampling import Sampling, Source
 
 
@@ -281,7 +281,7 @@ class SelfPlay:
             return str(model.name)
 
         solver: Any = self.solver
-        source = "\n".join(prompt.id for prompt in prompts.kept) if prompts is not None else None
+        source = "\n".join(map(_named, prompts.kept)) if prompts is not None else None
         return {
             "policy": name(self.policy),
             "adapter": name(self.adapter),
@@ -327,6 +327,7 @@ class SelfPlay:
                 "messages": list(prompt.messages),
                 "id": prompt.id,
                 "tokens": self._tokens.get(prompt.id, len(prompt.text)),
+                **({} if prompt.weight == 1 else {"weight": prompt.weight}),
             }
             for prompt in prompts.kept
         ]
@@ -387,6 +388,11 @@ class SelfPlay:
     def _source(self) -> Any:
         """What the oracle is made from, checked: votes are read and objects made once."""
         return check_source(self.oracle)
+
+
+def _named(prompt: Prompt) -> str:
+    """What tells a prompt of a run from another: its content, and its weight where it has one."""
+    return prompt.id if prompt.weight == 1 else f"{prompt.id} {prompt.weight!r}"
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

@@ -131,8 +131,9 @@ class Training:
             everything = self.settings.fit.selection == "all"
             kept = list(range(len(union))) if everything else weights[i].nonzero().flatten().tolist()
             if weights[i].sum() > 0:
-                name, ids = self.prompts[number].id, [union[k] for k in kept]
-                groups.append((number, Group(name, prompts[i], ids, gains[i][kept], weights[i][kept])))
+                prompt, ids = self.prompts[number], [union[k] for k in kept]
+                own = prompt.weight * weights[i][kept]
+                groups.append((number, Group(prompt.id, prompts[i], ids, gains[i][kept], own)))
         if not groups:
             raise ValueError(
                 f"{self.stage.name}: no prompt has responses that the oracle tells apart; nothing to learn from"

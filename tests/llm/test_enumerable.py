@@ -146,6 +146,35 @@ def test_with_the_centred_loss_too(steep: Path, tmp_path: Path) -> None:
     assert _distance(GAMES["comal"], games.OptimisticMWU(0.7), steep, tmp_path / "run", 4, fit=fit) < 1e-3
 
 
+def test_prompts_count_in_the_loss_by_their_weights(steep: Path, tmp_path: Path) -> None:
+    """Two prompts with one distribution and opposite tables, 3 to 1: half of the step that the first would make."""
+    P = games.zoo.comal_cycle().P
+    responses, texts = _source(3)
+
+    class Opposite(Table):
+        def raw_logits(self, prompts: Sequence[str], *given: Any) -> list[np.ndarray]:
+            found = super().raw_logits(prompts, *given)
+            return [own if prompt == "this" else -own for prompt, own in zip(prompts, found, strict=True)]
+
+    def after(name: str, step: float, *prompts: Any) -> torch.Tensor:
+        play = llm.SelfPlay(
+            policy=steep, oracle=Opposite(P, texts), solver=games.MWU(step), prompts=prompts, folder=tmp_path / name,
+            iterations=1, sampling=responses, fit=dataclasses.replace(EXACT, baseline="centred"), lora=llm.Lora(rank=4),
+            chat_template="{{ bos_token }}?",
+        )  # fmt: skip
+        run = play.run()
+        ids = play.model.encode(run.prompts.kept[0])  # type: ignore[union-attr]
+        with play.model.acting(run.last):
+            return torch.tensor([answer.weight for answer in responses.draw(play.model, [ids], [])[0]]).double()
+
+    half = after("half", 1.0, "this")
+    weighted = after("weighted", 2.0, {"prompt": "this", "weight": 3}, "that")
+    assert float(games.total_variation(weighted, half)) < 1e-3
+    assert float(games.total_variation(after("even", 2.0, "this", "that"), half)) > 0.02
+    with pytest.raises(ValueError, match="holds another run"):
+        after("weighted", 2.0, {"prompt": "this", "weight": 2}, "that")
+
+
 def _flipped(step: Step, reference: Any) -> Step:
     return dataclasses.replace(step, size=-step.size)
 
