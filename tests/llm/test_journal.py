@@ -119,7 +119,7 @@ def test_metrics_follow_the_adapter_and_come_back_from_it(
     assert (home / "iteration-01" / "adapter").is_dir()
     assert (home / "iteration-01" / "training").is_dir()
     assert not (home / "iteration-01" / "metrics.jsonl").exists()
-    monkeypatch.setattr("nashward.llm.training.fit", lambda *given: pytest.fail("it was trained again"))
+    monkeypatch.setattr("nashward.llm.fitting.fit", lambda *given: pytest.fail("it was trained again"))
     (row,) = _play(tiny_folder, home, iterations=1).run().metrics
     assert row["iteration"] == "iteration-01"
     assert not (home / "iteration-01" / "training").exists()
