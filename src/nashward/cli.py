@@ -242,7 +242,9 @@ def _solve(given: argparse.Namespace) -> int:
     size = " x ".join(str(n) for n in game.sizes)
     uniqueness = "unique" if bool(equilibrium.unique) else "one of several"
     print(f"{given.table}: {size} actions{'' if preference else f', payoffs sum to {game.total:g}'}")
-    print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {float(equilibrium.gap):.1e}")
+    gap = float(equilibrium.gap)
+    told = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
+    print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {told}")
     for side, labels, policy in sides:
         width = max(map(len, labels))
         for i in policy.argsort(descending=True, stable=True).tolist():
