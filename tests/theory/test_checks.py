@@ -92,7 +92,7 @@ FLIPPED = {
 
 @pytest.mark.parametrize("name", FLIPPED)
 def test_a_solver_with_the_wrong_sign_is_seen(name: str) -> None:
-    """Not among them: what holds for either sign (2, 13, 20: both signs turn around an interior Nash), or plays none."""
+    """Not among them: what holds for either sign (2, 13, 20: both turn around an interior Nash), or plays none."""
     assert not FLIPPED[name]().holds
 
 
