@@ -44,7 +44,7 @@ def test_solve_prints_the_equilibrium_with_labels_and_draws_it(
     assert main(["solve", str(table), "--plot", str(tmp_path / "deep" / "nash.png")]) == 0
     out = capsys.readouterr().out
     assert re.findall(r"(agent\d) +(\d\.\d+)", out) == [("agent1", "0.522"), ("agent8", "0.331"), ("agent9", "0.147")]
-    assert float(re.search(r"gap (\S+)", out)[1]) <= 1e-12  # type: ignore[index]
+    assert "gap below 1e-12" in out
     assert (tmp_path / "deep" / "nash.png").read_bytes()[:4] == b"\x89PNG"
 
 
