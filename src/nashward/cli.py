@@ -243,8 +243,8 @@ def _solve(given: argparse.Namespace) -> int:
     uniqueness = "unique" if bool(equilibrium.unique) else "one of several"
     print(f"{given.table}: {size} actions{'' if preference else f', payoffs sum to {game.total:g}'}")
     gap = float(equilibrium.gap)
-    told = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
-    print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {told}")
+    size_of_gap = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
+    print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {size_of_gap}")
     for side, labels, policy in sides:
         width = max(map(len, labels))
         for i in policy.argsort(descending=True, stable=True).tolist():
