@@ -16,6 +16,7 @@ from .recurrence import NOTHING, REFERENCE, START, Recurrence, trace
 from .regularised import skew
 from .solve import Solution, Status, recorded, uniform
 from .step import Solver
+from .thresholds import warn_of_step
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -60,6 +61,7 @@ def solve_traced(
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     recurrence = trace(solver, iterations)
+    warn_of_step(game, solver)
     first = _logs(game, start)
     pull = first if reference is None else _logs(game, reference)
     points = np.array(sorted({*(record if record is not None else recorded(iterations)), iterations}), dtype=np.int64)
