@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class Harness:
         self.problems: list[str] = []
         self.kept: set[str] = set()  # pairs of calls that were over when a process died
         self.kills = self.renames = self.damages = self.repeated = 0
+        self.hit: Counter[str] = Counter()  # damages of each kind of file
         self.durations: dict[tuple[str, str], float] = {}
 
     def play(self, folder: Path, log: Path) -> llm.SelfPlay:
@@ -304,7 +306,7 @@ class Harness:
                 self.problems.append(f"after a kill: {error}")
 
     def damage(self) -> str:
-        """Cut, delete or alter the newest file."""
+        """Cut, delete or alter the newest file of the kind that was damaged the least."""
         files = [
             file
             for file in self.folder.rglob("*")
@@ -313,7 +315,15 @@ class Harness:
             and not any(LEFT.fullmatch(part) for part in file.relative_to(self.folder).parts)
             and "set-aside" not in file.parts
         ]
-        newest = max(files, key=lambda file: file.stat().st_mtime_ns)
+        steps = sorted(self.folder.glob("iteration-*"))
+        # a finished step needs its shards no more: what the newest one wrote, and what lies outside of the steps
+        recent = [f for f in files if not any(step in f.parents for step in steps[:-1])]
+        kinds: dict[str, Path] = {}
+        for file in sorted(recent, key=lambda file: file.stat().st_mtime_ns):
+            kinds[file.suffix if file.suffix in (".parquet", ".jsonl") else file.name] = file
+        kind = min(kinds, key=lambda kind: (self.hit[kind], self.random.random()))
+        self.hit[kind] += 1
+        newest = kinds[kind]
         how = ("cut", "deleted", "altered")[self.damages % 3]
         content = newest.read_bytes()
         if how == "cut":
