@@ -6,6 +6,7 @@ import argparse
 import difflib
 import dis
 import io
+import logging
 import os
 import sys
 import warnings
@@ -62,6 +63,8 @@ def _run(arguments: Sequence[str]) -> int:
     given = _parse(arguments)
     if given.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # a kernel that another package would bring, and that `keep_gradients` keeps away from: nothing to act on
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     code = given.command(given)
     sys.stdout.flush()
     return code
