@@ -128,6 +128,9 @@ def main() -> None:
     parser.add_argument(
         "--limit", type=float, default=30.0, help="seconds after which a peer is left out (default: 30)"
     )
+    parser.add_argument(
+        "--low-rank", type=int, nargs="*", default=[100_000, 1_000_000], metavar="N", help="actions of games of rank 10"
+    )
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/nash_exact.json"))
     given = parser.parse_args()
     print(
@@ -173,6 +176,14 @@ def main() -> None:
             if best:
                 arrays, whole = (peers[best] / times[name] for name in ("nashward on arrays", "nashward nash()"))
                 print(f"  {'fastest peer':22s} {best}: nash() is {whole:.2f} times as fast, on arrays {arrays:.2f}")
+    for n in given.low_rank:
+        left, right = np.random.default_rng(n).normal(size=(2, n, 5)) / 10
+        game = games.LowRankGame(left, right)
+        answers = []
+        seconds = cpu(lambda game=game, answers=answers: answers.append(games.nash(game)))
+        gap = float(answers[0].gap)
+        print(f"\nrank 10, never a table, n = {n}\n  {'nashward nash()':22s} {text(seconds):>9s}   gap {gap:8.1e}")
+        rows.append({"kind": "low rank", "n": n, "solver": "nashward nash()", "seconds": seconds, "gap": gap})
     written(given.json, rows, PACKAGES)
 
 

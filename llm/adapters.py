@@ -90,6 +90,7 @@ class Adapters:
         stage = self.folder / name
         chosen = self._portion(self.done)
         finished = self.folder.sealed(stage / "adapter")
+        settings = self.settings if finished else self._pinned(name)
         opponents = [member.value for member in (step.opponent or step.anchor).members()]
         for opponent in opponents:
             self._draw(stage, opponent, chosen, skip=finished)
@@ -104,7 +105,7 @@ class Adapters:
         else:
             self._alone(self.model())
             Training(
-                self.folder, self.prompts, self.settings, self.progress, self.stored, self.model(), stage, step,
+                self.folder, self.prompts, settings, self.progress, self.stored, self.model(), stage, step,
                 opponents, chosen, self.reference,
             ).run()  # fmt: skip
         self.done, self.half = (self.done + 1, 0) if step.last else (self.done, self.half + 1)
@@ -146,10 +147,18 @@ class Adapters:
             chosen += order[offset : offset + size - len(chosen)]
         return tuple(sorted(set(chosen)))
 
+    def _pinned(self, step: str) -> Settings:
+        """The settings with the padded tokens of a pass that the step began with: other passes give other last bits."""
+        tokens = self.folder.plans().get(step, {}).get("tokens")
+        if tokens is None:
+            tokens = self.settings.fit.tokens
+            self.folder.plan(step, {"tokens": tokens})
+        return dataclasses.replace(self.settings, fit=dataclasses.replace(self.settings.fit, tokens=tokens))
+
     def _division(self, stage: Path, chosen: Chosen) -> Division:
         source, count = self.settings.sampling, self.settings.responses
         at_once = max(1, source.batch // count) if isinstance(source, Sampling) else SHARD
-        return divided(self.folder, stage, chosen, self.lengths, at_once, self.settings.fit.tokens)
+        return divided(self.folder, stage, chosen, self.lengths, at_once)
 
     def _missing(self, division: Division, folder: Path, name: str) -> Shards:
         """The shards that are still to be written."""

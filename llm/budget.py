@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from .plan import MOST, Demand, Plan, read_size
 
+FOUR_BITS = 0.516  # bytes of a number in 4 bits, with its share of the scales
 FEWEST = 200  # prompts of an iteration: with fewer, K is lowered rather
 LESS: dict[str, tuple[int, ...]] = {
     "responses": (5, 4, 3),
@@ -52,11 +53,11 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     rows = demand.prompts * demand.responses
     length = demand.prompt_tokens + demand.new_tokens
     speed = rates.tflops * 1e12
-    streamed = parameters * 0.516 if plan.placement.layers == "host" else 0.0  # 4 bits, and the scales
+    streamed = parameters * FOUR_BITS if plan.placement.layers == "host" else 0.0
 
     batches = math.ceil(rows / max(1, plan.sampling_batch))
     sampled = plan.phases["sampling"]
-    read = (parameters * 0.516 + sampled.cache / 2) / (rates.bandwidth * 1e9)
+    read = (parameters * FOUR_BITS + sampled.cache / 2) / (rates.bandwidth * 1e9)
     token = max(rates.step, read, streamed / (rates.transfer * 1e9)) + 2 * parameters * plan.sampling_batch / speed
     found = {"sampling": batches * demand.new_tokens * token + 2 * parameters * rows * demand.prompt_tokens / speed}
     if plan.oracle is not None:

@@ -31,13 +31,11 @@ def divide(chosen: Sequence[int], lengths: Sequence[int], at_once: int) -> Divis
     return [[shard[k : k + at_once] for k in range(0, len(shard), at_once)] for shard in shards]
 
 
-def divided(
-    run: RunFolder, step: Path, chosen: Sequence[int], lengths: Sequence[int], at_once: int, tokens: int
-) -> Division:
+def divided(run: RunFolder, step: Path, chosen: Sequence[int], lengths: Sequence[int], at_once: int) -> Division:
     """The division of a step, which ``run.json`` pins; made and pinned where there is none yet.
 
     Args:
-        at_once, tokens: prompts in a batch, and padded tokens in a pass of the fit, of a step that has no division yet.
+        at_once: prompts in a batch, of a step that has no division yet.
 
     Raises:
         ValueError: it is lost, and what would take its place differs from it.
@@ -55,7 +53,7 @@ def divided(
         raise ValueError(f"{file} is lost and cannot be made again as it was; redo the step with --from sample")
     with whole_file(file) as unfinished:
         unfinished.write_bytes(content)
-    run.plan(step.name, {"division": _hash(content), "at_once": at_once, "tokens": pinned.get("tokens", tokens)})
+    run.plan(step.name, {"division": _hash(content), "at_once": at_once})
     return made
 
 

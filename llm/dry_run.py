@@ -141,8 +141,7 @@ def sampling(
     for past, new in ((0, prompt), (prompt + response - 1, 1)):
         with torch.no_grad(), LiveStorage(WORKSPACES) as storage:
             cache = _filled(DynamicCache() if kv_cache == "full" else rounded_cache(), causal, rows, past)
-            start = storage.live  # what filling it took on the way is not decoding's
-            storage.peak = start
+            storage.peak = storage.live  # what filling it took on the way is not decoding's
             ids = torch.empty(rows, new, dtype=torch.long, device=META)
             mask = torch.ones_like(ids) if padded else None
             found = causal(input_ids=ids, past_key_values=cache, attention_mask=mask, logits_to_keep=1)

@@ -73,7 +73,8 @@ class LanguageModel:
         self.tell: Tell = quiet  # is told where memory ran out
         self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
         self._device = next(network.parameters()).device
-        self.dtype = next(p.dtype for n, p in network.named_parameters() if "norm" in n and "lora_" not in n)
+        floating = (p for name, p in network.named_parameters() if p.is_floating_point() and "lora_" not in name)
+        self.dtype = next(floating).dtype  # in which it computes
         fresh = get_peft_model_state_dict(network, adapter_name=SLOTS[0])
         self._fresh = {name: weight.detach().cpu().clone() for name, weight in fresh.items()}
 

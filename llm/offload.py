@@ -64,9 +64,13 @@ class Placement:
         """
         if device == "cpu":
             return Placement("none", "device", "float32")
+        return Placement.on_gpu(tied(network), dtype)
+
+    @staticmethod
+    def on_gpu(tied: bool, dtype: torch.dtype) -> Placement:
+        """The usual one of a model whose head is its table of embeddings, or is not."""
         return Placement(
-            embeddings="device" if tied(network) else "host",
-            adapters="float32" if dtype == torch.float16 else "input",
+            embeddings="device" if tied else "host", adapters="float32" if dtype == torch.float16 else "input"
         )
 
     def but(self, given: Mapping[str, Any]) -> Placement:

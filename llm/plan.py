@@ -118,6 +118,7 @@ def plan(
     *,
     oracle: Shape | None = None,
     placement: Placement | Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.bfloat16,
     windows: bool = False,
 ) -> Plan:
     """Plan a run of a policy in 4 bits on a card.
@@ -132,6 +133,7 @@ def plan(
         demand: what is asked; None: the defaults.
         oracle: of a checkpoint, from ``oracles.oracle_shape``.
         placement: the only one to try, or what of it is fixed; None: the usual one, and those that take less.
+        dtype: of the computation: float16 on a card without bfloat16.
         windows: keep a distance to where drivers spill into host memory.
 
     Raises:
@@ -148,14 +150,13 @@ def plan(
     tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
     if tied and demand.quantise_head:
         raise ValueError("the head is the table of embeddings (tied), which stays in 16 bits; leave quantise_head out")
-    usual = Placement(embeddings="device" if tied else "host")
     fixed = vars(placement) if isinstance(placement, Placement) else dict(placement or {})
-    usual = usual.but(fixed)
+    usual = Placement.on_gpu(tied, dtype).but(fixed)
     free = [less for less in LADDER if not less.keys() & fixed.keys()]
     state = OPTIMISERS[demand.optimiser]
 
     def attempt(placement: Placement) -> tuple[Any, int, Footprint, int, Footprint]:
-        network = policy(copy.deepcopy(config), demand.rank, placement, quantise_head=demand.quantise_head)
+        network = policy(copy.deepcopy(config), demand.rank, placement, quantise_head=demand.quantise_head, dtype=dtype)
 
         def trained(rows: int) -> Footprint:
             texts = [demand.prompt_tokens] * rows, [demand.new_tokens] * rows
@@ -182,7 +183,7 @@ def plan(
             break
     texts = [demand.prompt_tokens] * max(1, rows), [demand.new_tokens] * max(1, rows)
     phases = {"sampling": drawn}
-    advice, over = [], 0
+    advice = []
     judged, row = None, 0
     if oracle is not None:
         row = oracle.row(demand.prompt_tokens, demand.new_tokens)
@@ -222,8 +223,6 @@ def free_memory() -> int | None:
 def _by_shape(config: Any, dry: Callable[[], Any]) -> Any:
     try:
         return dry()
-    except Unsuited:
-        raise
     except (RuntimeError, AttributeError, KeyError, TypeError, IndexError, NotImplementedError) as error:
         kind = type(config).__name__.removesuffix("Config")
         line = (str(error).splitlines() or [""])[0]

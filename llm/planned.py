@@ -6,11 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from tqdm import tqdm
 
 from .model import adapter_config, computed_in
-from .offload import Placement
 from .oracles.load import oracle_shape
 from .plan import Demand, Plan, free_memory, plan
 from .sampling import Sampling
@@ -44,10 +42,10 @@ def planned(play: SelfPlay) -> Plan | None:
     )
     try:
         shape = oracle_shape(play.oracle)
-        placement, windows = play.placement, os.name == "nt"
-        if not isinstance(placement, Placement) and computed_in("cuda") == torch.float16:
-            placement = {"adapters": "float32", **(placement or {})}  # as ``Placement.default`` has it
-        found = plan(str(play.policy), memory, demand, oracle=shape, placement=placement, windows=windows)
+        found = plan(
+            str(play.policy), memory, demand, oracle=shape, placement=play.placement, dtype=computed_in("cuda"),
+            windows=os.name == "nt",
+        )  # fmt: skip
     except ValueError as error:
         tqdm.write(f"without a plan of the memory: {error}")
         return None

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 
 from .checkpoints import progress
 from .folder import read_lines, shards
-from .journal import EVENTS, LOCK, PLAN, TIMINGS, RunFolder, iteration
+from .journal import EVENTS, LOCK, PHASES_OF, PLAN, TIMINGS, RunFolder, iteration
 
-PHASES = ("sampling", "judging", "scoring", "training", "measuring")
+PHASES = tuple(phase for own in PHASES_OF.values() for phase in own)
 FOLDERS = {"sampling": "responses", "judging": "judgements"}
 
 

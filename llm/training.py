@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,13 +59,12 @@ class Training:
         sets = {p: self.stored.answers(p.label, self.chosen, self.settings.label) for p in self.opponents}
         groups = self._groups(sets)
         held = set(self._held_out([number for number, _ in groups], settings.held_out))
-        tokens = self._tokens()
-        training = micro_batches([g for number, g in groups if number not in held], tokens, settings.batch)
-        testing = micro_batches([g for number, g in groups if number in held], tokens, settings.batch)
+        training = micro_batches([g for number, g in groups if number not in held], settings.tokens, settings.batch)
+        testing = micro_batches([g for number, g in groups if number in held], settings.tokens, settings.batch)
         self.score([*training, *testing])
         heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0].value
         fitting = Fitting(
-            self.folder, self.progress, model, stage, step.size, replace(settings, tokens=tokens),
+            self.folder, self.progress, model, stage, step.size, settings,
             seed_of(self.settings.seed, stage.name, "fit"), training, testing,
         )  # fmt: skip
         at_start = fitting.scored()
@@ -110,14 +109,6 @@ class Training:
         metrics = lines([*({"step": i, **r} for i, r in enumerate(made.records, 1)), summary])
         write_adapter(stage / "adapter", model.save, metrics)
         settle(stage)
-
-    def _tokens(self) -> int:
-        """Padded tokens in a pass: what the step's plan says, which is what the first of its processes was told."""
-        tokens = self.folder.plans().get(self.stage.name, {}).get("tokens")
-        if tokens is None:
-            tokens = self.settings.fit.tokens
-            self.folder.plan(self.stage.name, {"tokens": tokens})
-        return tokens
 
     def _groups(self, sets: dict[Adapter, Answers]) -> list[tuple[int, Group]]:
         """What is fitted together, by the number of its prompt; a prompt without a pair to learn from has nothing."""

@@ -50,6 +50,8 @@ def _default(name: str) -> int:
 
 
 def run(given: argparse.Namespace) -> int:
+    import torch
+
     from nashward.llm import budget
     from nashward.llm.oracles.load import oracle_shape
     from nashward.llm.plan import Demand, Plan, free_memory, plan, read_size
@@ -68,10 +70,10 @@ def run(given: argparse.Namespace) -> int:
         raise ValueError("there is no GPU here to ask for its memory; say --memory, for example --memory 6GiB")
     oracle = oracle_shape(given.oracle) if given.oracle is not None else None
     size, windows = memory, platform.system() == "Windows"
-    placement = {"adapters": "float32"} if given.float16 else None
+    dtype = torch.float16 if given.float16 else torch.bfloat16
 
     def make(wanted: Demand) -> Plan:
-        return plan(given.policy, size, wanted, oracle=oracle, placement=placement, windows=windows)
+        return plan(given.policy, size, wanted, oracle=oracle, dtype=dtype, windows=windows)
 
     found, lost = (make(demand), []) if limit is None else budget.within(limit, make, demand, rates)
     print(f"{given.policy}: base in 4 bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")

@@ -11,7 +11,14 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, DebertaV2Config, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    DebertaV2Config,
+    GPTJConfig,
+    GPTJForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from nashward.llm import LanguageModel, Lora, Sampling, pocket
 from nashward.llm.logprobs import sequence_logprobs, tiles_agree
@@ -299,3 +306,14 @@ def test_a_training_leaves_no_gradient_behind(tiny_folder: Path, tmp_path: Path)
         sequence_logprobs(model.network, [[0, 50]], [[40, 6]], model.pad_id).sum().backward()
         assert any(weight.grad is not None for weight in weights)
     assert all(parameter.grad is None for parameter in model.network.parameters())
+
+
+def test_a_model_whose_norms_have_another_name_loads(tmp_path: Path) -> None:
+    """GPT-J's are called ln_1 and ln_f."""
+    words = tiny.tokenizer()
+    config = GPTJConfig(vocab_size=len(words), n_embd=64, n_layer=1, n_head=4, rotary_dim=8, n_positions=64)
+    config.bos_token_id, config.eos_token_id = 0, 1
+    GPTJForCausalLM(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert LanguageModel.from_pretrained(tmp_path, dtype=dtype).dtype == dtype

@@ -1,13 +1,10 @@
-"""Self-play from end to end on the tiny model and on the pocket models: the folder, resuming, the fit, the adapter."""
+"""Self-play from end to end on the tiny model and on the pocket models: resuming, the fit, the adapter."""
 
 from __future__ import annotations
 
 import html
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,43 +21,10 @@ from nashward.games import Step
 from nashward.llm import report
 from nashward.llm.evaluation import win_rate
 from nashward.llm.folder import read_shard, shards, whole_file, whole_folder
-from nashward.llm.journal import RunFolder
 from nashward.llm.model import WEIGHTS
-from nashward.llm.oracles.identity import identity
-from nashward.llm.selfplay import metrics
 
 from . import tiny
-
-PROMPTS = [f"Say {i} things{'!' * (i % 4)}" for i in range(10)]
-QUICK: dict[str, Any] = {
-    "sampling": llm.Sampling(max_new_tokens=6),
-    "fit": llm.Fit(learning_rate=2e-3, epochs=3, batch=4, tokens=800, held_out=0.2),
-    "lora": llm.Lora(rank=2),
-    "responses": 3,
-}
-
-
-def _play(source: Path, folder: Path, solver: Any = None, **settings: Any) -> llm.SelfPlay:
-    return llm.SelfPlay(
-        folder=folder,
-        **{
-            "policy": source,
-            "solver": solver or games.OptimisticMWU(step=2.0),
-            "prompts": PROMPTS,
-            "oracle": tiny.high_bytes(),
-            "iterations": 2,
-            **QUICK,
-            **settings,
-        },
-    )
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {
-        str(f.relative_to(folder)): f.read_bytes()
-        for f in folder.rglob("*")
-        if f.is_file() and f.name not in ("run.json", ".run.json", "timings.jsonl")
-    }
+from .tiny_run import PROMPTS, files, short_run
 
 
 @pytest.mark.parametrize(
@@ -75,7 +39,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     ids=repr,
 )
 def test_every_mirror_step_solver_plays(solver: Any, tiny_folder: Path, tmp_path: Path) -> None:
-    run = _play(tiny_folder, tmp_path / "run", solver).run()
+    run = short_run(tiny_folder, tmp_path / "run", solver).run()
     halves = isinstance(solver, games.ExtraGradient)
     assert len(run.metrics) == (4 if halves else 2)
     assert run.last == tmp_path / "run" / "iteration-02" / "adapter"
@@ -117,7 +81,7 @@ def test_the_fit_learns_the_step_and_the_policy_wins(tiny_folder: Path, tmp_path
 
 
 def test_the_adapter_loads_with_plain_peft_and_differs_from_the_start(tiny_folder: Path, tmp_path: Path) -> None:
-    run = _play(tiny_folder, tmp_path / "run", iterations=1).run()
+    run = short_run(tiny_folder, tmp_path / "run", iterations=1).run()
     base = AutoModelForCausalLM.from_pretrained(tiny_folder)
     plain = peft.PeftModel.from_pretrained(base, str(run.last))
     ids = torch.tensor([[0, 4, 50, 5]])
@@ -129,7 +93,7 @@ def test_the_adapter_loads_with_plain_peft_and_differs_from_the_start(tiny_folde
 
 def test_targets_are_those_of_the_step(tiny_folder: Path, tmp_path: Path) -> None:
     """The stored gains against the stored judgements by a plain loop, for the second optimistic step."""
-    _play(tiny_folder, tmp_path / "run").run()
+    short_run(tiny_folder, tmp_path / "run").run()
     stage = tmp_path / "run" / "iteration-02"
 
     def table(name: str, stage: Path = stage) -> np.ndarray:
@@ -153,53 +117,37 @@ def test_targets_are_those_of_the_step(tiny_folder: Path, tmp_path: Path) -> Non
 
 def test_a_second_start_changes_nothing_and_a_cut_run_ends_the_same(tiny_folder: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
-    _play(tiny_folder, whole).run()
-    before = _files(whole)
-    _play(tiny_folder, whole).run()
-    assert _files(whole) == before
+    short_run(tiny_folder, whole).run()
+    before = files(whole)
+    short_run(tiny_folder, whole).run()
+    assert files(whole) == before
     cut = tmp_path / "cut"
     for until in ("sample", "judge", "train", "sample", None):
-        stopped = _play(tiny_folder, cut).run(until).stopped
+        stopped = short_run(tiny_folder, cut).run(until).stopped
         assert (stopped is None) == (until is None)
-    after = _files(cut)
+    after = files(cut)
     assert after.keys() == before.keys()
     assert [name for name in before if after[name] != before[name]] == []
 
 
 def test_more_iterations_continue_a_run(tiny_folder: Path, tmp_path: Path) -> None:
-    _play(tiny_folder, tmp_path / "a", iterations=1).run()
+    short_run(tiny_folder, tmp_path / "a", iterations=1).run()
     first = (tmp_path / "a" / "iteration-01" / "adapter" / WEIGHTS).read_bytes()
-    run = _play(tiny_folder, tmp_path / "a", iterations=2).run()
+    run = short_run(tiny_folder, tmp_path / "a", iterations=2).run()
     assert run.last.parent.name == "iteration-02"
     assert (tmp_path / "a" / "iteration-01" / "adapter" / WEIGHTS).read_bytes() == first
 
 
-def test_a_folder_with_another_run_is_refused_and_left_alone(tiny_folder: Path, tmp_path: Path) -> None:
-    _play(tiny_folder, tmp_path / "run", iterations=1).run()
-    before = _files(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"holds another run \(solver.step 2.0 there, 1.0 now; responses 3 there, 4 now\)"
-    ):
-        _play(tiny_folder, tmp_path / "run", games.OptimisticMWU(1.0), responses=4).run()
-    with pytest.raises(ValueError, match=r"solver\.name 'OptimisticMWU' there, 'MWU' now"):
-        _play(tiny_folder, tmp_path / "run", games.MWU(2.0)).run()
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").write_text("x")
-    with pytest.raises(ValueError, match=r"is not empty and holds no run \(thesis.tex"):
-        _play(tiny_folder, tmp_path / "mine").run()
-    assert {name: data for name, data in _files(tmp_path).items() if name != "mine/thesis.tex"} == before
-
-
 def test_prompts_that_are_too_long_are_dropped_and_counted(tiny_folder: Path, tmp_path: Path) -> None:
-    play = _play(tiny_folder, tmp_path / "run", max_prompt_tokens=16)
+    play = short_run(tiny_folder, tmp_path / "run", max_prompt_tokens=16)
     assert str(play.check()) == "10 prompts read, 3 kept, 7 dropped (7 longer than 16 tokens)"
     with pytest.raises(ValueError, match="no prompt is left"):
-        _play(tiny_folder, tmp_path / "run", max_prompt_tokens=3).check()
+        short_run(tiny_folder, tmp_path / "run", max_prompt_tokens=3).check()
     assert not (tmp_path / "run").exists()
 
 
 def test_an_iteration_takes_the_next_prompts_of_a_shuffled_order(tiny_folder: Path, tmp_path: Path) -> None:
-    run = _play(tiny_folder, tmp_path / "run", games.MWU(1.0), iterations=3, prompts_per_iteration=5).run()
+    run = short_run(tiny_folder, tmp_path / "run", games.MWU(1.0), iterations=3, prompts_per_iteration=5).run()
     seen = [
         {row["prompt"] for file in (run.folder / f"iteration-0{i}" / "responses").glob("*") for row in read_shard(file)}
         for i in (1, 2, 3)
@@ -213,7 +161,7 @@ def test_best_and_worst_with_the_constant(tiny_folder: Path, tmp_path: Path) -> 
     fit = llm.Fit(
         selection="best-worst", baseline="constant", optimiser="rmsprop", learning_rate=1e-4, epochs=1, held_out=0
     )
-    run = _play(tiny_folder, tmp_path / "run", games.MWU(1000.0), iterations=1, fit=fit, self_comparison=True).run()
+    run = short_run(tiny_folder, tmp_path / "run", games.MWU(1000.0), iterations=1, fit=fit, self_comparison=True).run()
     (file,) = shards(run.folder / "iteration-01" / "targets", "anchor")
     rows = read_shard(file)
     for row in rows:
@@ -237,15 +185,15 @@ def test_a_step_without_opponent_is_fitted_as_a_geometric_mixture(tiny_folder: P
                 x = yield Step(0.5 * x + 0.5 * reference)
 
     fit = llm.Fit(learning_rate=2e-3, epochs=20, batch=4, held_out=0)
-    run = _play(tiny_folder, tmp_path / "run", Halfway(), fit=fit, responses=6).run()
+    run = short_run(tiny_folder, tmp_path / "run", Halfway(), fit=fit, responses=6).run()
     assert run.metrics[1]["opponent"] == {}
     # The drift between the new policy and the blend of its members is what the fit had to remove.
     assert run.metrics[1]["train"]["log_ratio_rms"] < 0.5 * run.metrics[1]["at_start"]["log_ratio_rms"] + 0.2
 
 
 def test_a_users_adapter_is_the_start_and_the_anchor(tiny_folder: Path, tmp_path: Path) -> None:
-    first = _play(tiny_folder, tmp_path / "first", iterations=1).run()
-    play = _play(tiny_folder, tmp_path / "second", iterations=1, adapter=first.last)
+    first = short_run(tiny_folder, tmp_path / "first", iterations=1).run()
+    play = short_run(tiny_folder, tmp_path / "second", iterations=1, adapter=first.last)
     run = play.run()
     mine, start = (load_file(f / WEIGHTS) for f in (first.last, tmp_path / "second" / "start" / "adapter"))
     assert all(torch.equal(mine[name], start[name]) for name in mine)
@@ -262,7 +210,7 @@ def test_a_users_adapter_is_the_start_and_the_anchor(tiny_folder: Path, tmp_path
 )
 def test_bad_settings_write_nothing(settings: dict[str, Any], message: str, tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        _play(tiny_folder, tmp_path / "run", **settings).run()
+        short_run(tiny_folder, tmp_path / "run", **settings).run()
     assert not (tmp_path / "run").exists()
 
 
@@ -285,7 +233,7 @@ def test_files_and_folders_appear_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_mixture_draws_its_members_in_their_weights_and_can_be_moved(tiny_folder: Path, tmp_path: Path) -> None:
-    run = _play(tiny_folder, tmp_path / "run").run()
+    run = short_run(tiny_folder, tmp_path / "run").run()
     loaded = llm.Mixture.load(run.folder / "mixture.json")
     assert [(f.resolve(), w) for f, w in run.average.members] == list(loaded.members)
     moved = (tmp_path / "run").rename(tmp_path / "elsewhere")
@@ -298,9 +246,9 @@ def test_report_of_an_unfinished_and_of_a_finished_run(tiny_folder: Path, tmp_pa
     (tmp_path / "run").mkdir()
     assert "has not started" in report.write(tmp_path / "run").read_text()
     (tmp_path / "run" / "report.html").unlink()
-    _play(tiny_folder, tmp_path / "run").run("judge")
+    short_run(tiny_folder, tmp_path / "run").run("judge")
     assert "No step is finished yet" in report.write(tmp_path / "run").read_text()
-    _play(tiny_folder, tmp_path / "run").run()
+    short_run(tiny_folder, tmp_path / "run").run()
     page = report.write(tmp_path / "run").read_text()
     assert "iteration-02" in page
     first, last = (read_shard(file) for file in sorted((tmp_path / "run").glob("iteration-0*/responses/*.parquet")))
@@ -311,7 +259,7 @@ def test_report_of_an_unfinished_and_of_a_finished_run(tiny_folder: Path, tmp_pa
 
 def test_labels_of_responses_enter_the_metrics(tiny_folder: Path, tmp_path: Path) -> None:
     label = lambda text: "long" if len(text) > 4 else "short" if text else None  # noqa: E731
-    (row,) = _play(tiny_folder, tmp_path / "run", iterations=1, label=label).run().metrics
+    (row,) = short_run(tiny_folder, tmp_path / "run", iterations=1, label=label).run().metrics
     (file,) = shards(tmp_path / "run" / "iteration-01" / "responses", "start")
     stored = read_shard(file)
     assert row["labels"]["long"] == pytest.approx(np.mean([len(r["text"]) > 4 for r in stored]))
@@ -319,60 +267,8 @@ def test_labels_of_responses_enter_the_metrics(tiny_folder: Path, tmp_path: Path
     assert "no label" in report.write(tmp_path / "run").read_text()
 
 
-def test_run_json_tells_what_ran(tiny_folder: Path, tmp_path: Path) -> None:
-    _play(tiny_folder, tmp_path / "run", iterations=1).run()
-    held = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert held["config"]["solver"] == {"name": "OptimisticMWU", "step": 2.0, "two_sequences": False}
-    assert held["config"]["seed"] == 0
-    assert {"torch", "transformers", "peft", "bitsandbytes"} <= held["versions"].keys()
-    assert RunFolder(tmp_path / "run").read() == held
-    assert [row["iteration"] for row in metrics(tmp_path / "run")] == ["iteration-01"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"lora": llm.Lora(rank=2, alpha=400.0)}, "lora.alpha None there, 400.0 now"),
-        ({"prompts_per_iteration": 3}, "prompts_per_iteration None there, 3 now"),
-        ({"chat_template": tiny.TEMPLATE}, "chat_template None there"),
-        ({"prompts": ["other"]}, "prompts '"),
-        ({"max_prompt_tokens": 100}, "max_prompt_tokens 512 there, 100 now"),
-        ({"solver": games.OptimisticMWU(lambda t: 2.0)}, r"solver.step 2.0 there, \[2.0"),
-    ],
-)
-def test_every_setting_is_pinned_also_against_none(
-    settings: dict[str, Any], words: str, tiny_folder: Path, tmp_path: Path
-) -> None:
-    _play(tiny_folder, tmp_path / "run", iterations=1).run("sample")
-    with pytest.raises(ValueError, match=words):
-        _play(tiny_folder, tmp_path / "run", iterations=2, **settings).check()
-
-
-def test_memory_settings_may_change_and_a_schedule_resumes(tiny_folder: Path, tmp_path: Path) -> None:
-    solver = games.MWU(lambda t: 2.0 / t)
-    _play(tiny_folder, tmp_path / "run", solver, iterations=1).run("judge")
-    fit = llm.Fit(learning_rate=2e-3, epochs=3, batch=4, tokens=300, held_out=0.2)
-    sampling = llm.Sampling(max_new_tokens=6, batch=4)
-    again = games.MWU(lambda t: 2.0 / t)
-    run = _play(tiny_folder, tmp_path / "run", again, iterations=2, fit=fit, sampling=sampling).run()
-    assert [row["size"] for row in run.metrics] == [2.0, 1.0]
-
-
-def test_a_setup_that_failed_before_it_did_anything_may_be_corrected(tiny_folder: Path, tmp_path: Path) -> None:
-    play = _play(tiny_folder, tmp_path / "run", iterations=1, seed=1)
-    play.write(RunFolder(tmp_path / "run"), play.check())  # as far as a model that cannot be loaded gets
-    run = _play(tiny_folder, tmp_path / "run", iterations=1, seed=2).run()
-    assert RunFolder(run.folder).read()["config"]["seed"] == 2
-
-
-def test_fewer_iterations_than_there_are_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    _play(tiny_folder, tmp_path / "run", iterations=2).run()
-    with pytest.raises(ValueError, match="holds 2 iterations already, 1 were asked for"):
-        _play(tiny_folder, tmp_path / "run", iterations=1).run()
-
-
 def test_after_the_training_stage_the_last_iterate_is_the_new_one(tiny_folder: Path, tmp_path: Path) -> None:
-    run = _play(tiny_folder, tmp_path / "run").run("train")
+    run = short_run(tiny_folder, tmp_path / "run").run("train")
     assert run.last == tmp_path / "run" / "iteration-01" / "adapter"
     assert run.stopped == "iteration-01: the adapter is trained"
     assert json.loads((tmp_path / "run" / "last.json").read_text())["iterates"] == 1
@@ -381,7 +277,7 @@ def test_after_the_training_stage_the_last_iterate_is_the_new_one(tiny_folder: P
 def test_a_loaded_model_starts_every_run_from_its_base(tiny_folder: Path, tmp_path: Path) -> None:
     model = llm.LanguageModel.from_pretrained(tiny_folder, lora=llm.Lora(rank=2))
     for name in ("first", "second"):
-        _play(tiny_folder, tmp_path / name, policy=model, iterations=1).run()
+        short_run(tiny_folder, tmp_path / name, policy=model, iterations=1).run()
     first, second = ((tmp_path / name / "start" / "adapter" / WEIGHTS).read_bytes() for name in ("first", "second"))
     assert first == second
     state = load_file(tmp_path / "second" / "start" / "adapter" / WEIGHTS)
@@ -390,10 +286,11 @@ def test_a_loaded_model_starts_every_run_from_its_base(tiny_folder: Path, tmp_pa
 
 def test_a_stage_needs_only_its_own_model(tiny_folder: Path, tmp_path: Path) -> None:
     policy = shutil.copytree(tiny_folder, tmp_path / "policy")
-    _play(policy, tmp_path / "run", iterations=1).run("sample")
+    short_run(policy, tmp_path / "run", iterations=1).run("sample")
     shutil.rmtree(policy)
     assert (
-        _play(policy, tmp_path / "run", iterations=1).run("judge").stopped == "iteration-01: the responses are judged"
+        short_run(policy, tmp_path / "run", iterations=1).run("judge").stopped
+        == "iteration-01: the responses are judged"
     )
 
 
@@ -402,72 +299,31 @@ def test_prompts_that_the_chat_template_refuses_are_dropped_and_counted(tiny_fol
         "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}" + tiny.TEMPLATE
     )
     rows = [[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}], "Hello"]
-    play = _play(tiny_folder, tmp_path / "run", prompts=[{"messages": rows[0]}, rows[1]], chat_template=template)
+    play = short_run(tiny_folder, tmp_path / "run", prompts=[{"messages": rows[0]}, rows[1]], chat_template=template)
     assert str(play.check()) == "2 prompts read, 1 kept, 1 dropped (1 refused by the chat template)"
     with pytest.raises(ValueError, match="not valid Jinja"):
-        _play(tiny_folder, tmp_path / "run", chat_template="{% if %}").check()
-
-
-def test_a_run_starts_where_there_is_no_git(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    _play(tiny_folder, tmp_path / "run", iterations=1).run("sample")
-    assert RunFolder(tmp_path / "run").read()["commit"] is None
-
-
-@pytest.mark.parametrize("content", ["{", "[1]", '{"x": 1}', '{"config": {}}'])
-def test_a_run_json_of_something_else_is_refused(content: str, tiny_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text(content)
-    with pytest.raises(ValueError, match=r"run\.json is not"):
-        _play(tiny_folder, tmp_path / "run").check()
+        short_run(tiny_folder, tmp_path / "run", chat_template="{% if %}").check()
 
 
 def test_adapters_that_do_not_fit_are_refused_before_anything_is_written(tiny_folder: Path, tmp_path: Path) -> None:
-    good = _play(tiny_folder, tmp_path / "first", iterations=1).run().last
+    good = short_run(tiny_folder, tmp_path / "first", iterations=1).run().last
     bad = shutil.copytree(good, tmp_path / "bad")
     config = json.loads((bad / "adapter_config.json").read_text())
     (bad / "adapter_config.json").write_text(json.dumps({**config, "r": 7}))
     with pytest.raises(ValueError, match=r"says rank 7 and holds weights of rank \[2\]"):
-        _play(tiny_folder, tmp_path / "run", adapter=bad).run()
+        short_run(tiny_folder, tmp_path / "run", adapter=bad).run()
     (bad / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1")
     with pytest.raises(ValueError, match="holds no weights that can be read"):
-        _play(tiny_folder, tmp_path / "run", adapter=bad).run()
+        short_run(tiny_folder, tmp_path / "run", adapter=bad).run()
     assert not (tmp_path / "run").exists()
 
 
 def test_an_optimiser_step_takes_as_many_prompts_as_asked(tiny_folder: Path, tmp_path: Path) -> None:
     for tokens in (200, 100_000):
         fit = llm.Fit(epochs=1, batch=2, tokens=tokens, held_out=0)
-        _play(tiny_folder, tmp_path / str(tokens), iterations=1, fit=fit).run()
+        short_run(tiny_folder, tmp_path / str(tokens), iterations=1, fit=fit).run()
         lines = (tmp_path / str(tokens) / "iteration-01" / "metrics.jsonl").read_text().splitlines()
         assert len(lines) == 5 + 1  # ten prompts, two a step, and the summary
-
-
-def test_an_oracle_that_changed_is_another_run(tiny_folder: Path, tmp_path: Path) -> None:
-    def play(oracle: Any, folder: str) -> Any:
-        return llm.SelfPlay(
-            policy=tiny_folder, oracle=oracle, solver=games.MWU(1.0), prompts=["a", "b"], folder=tmp_path / folder,
-            iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=4), lora=llm.Lora(rank=2),
-        )  # fmt: skip
-
-    play(lambda completions, **more: [float(len(text)) for text in completions], "one").run()
-    play(lambda completions, **more: [float(len(text)) for text in completions], "one").run()  # the same code
-    with pytest.raises(ValueError, match=r"holds another run .*oracle_content"):
-        play(lambda completions, **more: [-float(len(text)) for text in completions], "one").run()
-
-    votes = tmp_path / "votes.jsonl"
-    votes.write_text('{"prompt": "a", "a": "x", "b": "y", "wins": 1, "n": 1}\n')
-    play(llm.oracles.VoteTable.from_file(votes, fill="half"), "two").run()
-    with pytest.raises(ValueError, match="oracle_content"):
-        play(llm.oracles.VoteTable.from_file(votes, fill="half", prior=2.0), "two").run()
-
-    folder = Path(shutil.copytree(llm.pocket.PAIRRM, tmp_path / "pairrm"))
-    play(folder, "three").run()
-    play(folder, "three").run()
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "candidate_maxlength": 64}))
-    with pytest.raises(ValueError, match="oracle_content"):
-        play(folder, "three").run()
 
 
 def test_functions_and_judges_are_oracles_as_they_are(tiny_folder: Path, tmp_path: Path) -> None:
@@ -484,27 +340,3 @@ def test_functions_and_judges_are_oracles_as_they_are(tiny_folder: Path, tmp_pat
             folder=tmp_path / str(number), sampling=llm.Sampling(max_new_tokens=4), lora=llm.Lora(rank=2),
         ).run()  # fmt: skip
         assert run.metrics[0]["train"]["target_rms"] > 0
-
-
-def test_a_function_is_the_same_in_another_process_and_another_name_in_it_is_another(tmp_path: Path) -> None:
-    program = (
-        "from nashward.llm.oracles import as_oracle\nfrom nashward.llm.oracles.identity import identity\n"
-        "print(identity(as_oracle(lambda completions, **k: [float(c in {'a', 'the', 'of'}) for c in completions])))"
-    )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in "12"
-    }  # fmt: skip
-    assert len(found) == 1
-
-    def words(completions: list[str]) -> list[float]:
-        return [float(len(text.split())) for text in completions]
-
-    def lines(completions: list[str]) -> list[float]:
-        return [float(len(text.splitlines())) for text in completions]
-
-    lines.__name__ = "words"
-    assert identity(llm.oracles.as_oracle(words)) != identity(llm.oracles.as_oracle(lines))
