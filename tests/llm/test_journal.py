@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nashward import games, llm
+from nashward import llm
 from nashward.llm import adapters, pocket
 from nashward.llm.division import divide
 from nashward.llm.folder import (
@@ -25,22 +25,11 @@ from nashward.llm.oracles.pairrm import PairRMModel
 from nashward.llm.sampling import Sampling
 from nashward.llm.status import status
 
-from . import tiny
-
-PROMPTS = [f"Say {i} things{'!' * (i % 4)}" for i in range(10)]
+from .tiny_run import quick_run
 
 
 class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
-
-
-def _play(source: Any, home: Path, **settings: Any) -> llm.SelfPlay:
-    given: dict[str, Any] = {
-        "policy": source, "oracle": tiny.high_bytes(), "solver": games.OptimisticMWU(2.0), "prompts": PROMPTS,
-        "iterations": 2, "responses": 3, "sampling": Sampling(max_new_tokens=6), "lora": llm.Lora(rank=2),
-        "fit": llm.Fit(learning_rate=2e-3, epochs=1, batch=4, held_out=0.2),
-    }  # fmt: skip
-    return llm.SelfPlay(folder=home, **{**given, **settings})
 
 
 def _result(home: Path) -> dict[str, bytes]:
@@ -48,7 +37,7 @@ def _result(home: Path) -> dict[str, bytes]:
 
 
 def test_a_damaged_run_json_comes_back_from_its_copy(tiny_folder: Path, tmp_path: Path) -> None:
-    _play(tiny_folder, tmp_path / "run", iterations=1).run("judge")
+    quick_run(tiny_folder, tmp_path / "run", iterations=1).run("judge")
     whole, file = RunFolder(tmp_path / "run").read(), tmp_path / "run" / "run.json"
     assert {"config", "versions", "data", "plans", "checksum"} <= whole.keys()
     for content in (None, "{", file.read_text().replace('"seed": 0', '"seed": 1')):
@@ -57,18 +46,18 @@ def test_a_damaged_run_json_comes_back_from_its_copy(tiny_folder: Path, tmp_path
         else:
             file.write_text(content)
         assert RunFolder(tmp_path / "run").read() == whole
-        _play(tiny_folder, tmp_path / "run", iterations=1).run("judge")
+        quick_run(tiny_folder, tmp_path / "run", iterations=1).run("judge")
         assert json.loads(file.read_text()) == whole
     file.write_text("{")
     (tmp_path / "run" / ".run.json").write_text("")
     with pytest.raises(ValueError, match=r"run\.json is not valid JSON .*choose another folder"):
-        _play(tiny_folder, tmp_path / "run").run()
+        quick_run(tiny_folder, tmp_path / "run").run()
 
 
 def test_damaged_prompts_are_made_again_from_the_same_source_alone(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _play(tiny_folder, tmp_path / "run", iterations=1).run("sample")
+    quick_run(tiny_folder, tmp_path / "run", iterations=1).run("sample")
     file = tmp_path / "run" / "prompts.jsonl"
     content = file.read_bytes()
     for damage in (content[:50], None):
@@ -77,13 +66,13 @@ def test_damaged_prompts_are_made_again_from_the_same_source_alone(
         else:
             file.write_bytes(damage)
         with pytest.raises(ValueError, match=r"another run .*prompts"):
-            _play(tiny_folder, tmp_path / "run", iterations=1, prompts=["another"]).run()
-        _play(tiny_folder, tmp_path / "run", iterations=1).run("sample")
+            quick_run(tiny_folder, tmp_path / "run", iterations=1, prompts=["another"]).run()
+        quick_run(tiny_folder, tmp_path / "run", iterations=1).run("sample")
         assert file.read_bytes() == content
     assert "prompts.jsonl was altered or cut; it is set aside in" in capsys.readouterr().out
     file.unlink()
     with pytest.raises(ValueError, match="give a file or a dataset id"):
-        _play(tiny_folder, tmp_path / "run", iterations=1, prompts=None).run()
+        quick_run(tiny_folder, tmp_path / "run", iterations=1, prompts=None).run()
 
 
 def test_old_files_that_a_later_step_needs_are_made_again(
@@ -91,7 +80,7 @@ def test_old_files_that_a_later_step_needs_are_made_again(
 ) -> None:
     """Optimism plays the start's responses again in the second step: they, and the adapters, are as they were."""
     home = tmp_path / "run"
-    _play(tiny_folder, home).run()
+    quick_run(tiny_folder, home).run()
     before = _result(home)
     for pattern in ("iteration-02/adapter", "iteration-01/responses/*", "iteration-01/adapter/*.safetensors"):
         (found,) = home.glob(pattern)
@@ -100,7 +89,7 @@ def test_old_files_that_a_later_step_needs_are_made_again(
         else:
             found.write_bytes(found.read_bytes()[:-1])
     capsys.readouterr()
-    _play(tiny_folder, home).run()
+    quick_run(tiny_folder, home).run()
     assert _result(home) == before
     told = [line for line in capsys.readouterr().out.splitlines() if "set aside" in line]
     assert len(told) == 2
@@ -115,23 +104,23 @@ def test_metrics_follow_the_adapter_and_come_back_from_it(
     with monkeypatch.context() as patch:
         patch.setattr("nashward.llm.training.settle", lambda stage: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
-            _play(tiny_folder, home, iterations=1).run()
+            quick_run(tiny_folder, home, iterations=1).run()
     assert (home / "iteration-01" / "adapter").is_dir()
     assert (home / "iteration-01" / "training").is_dir()
     assert not (home / "iteration-01" / "metrics.jsonl").exists()
     monkeypatch.setattr("nashward.llm.fitting.fit", lambda *given: pytest.fail("it was trained again"))
-    (row,) = _play(tiny_folder, home, iterations=1).run().metrics
+    (row,) = quick_run(tiny_folder, home, iterations=1).run().metrics
     assert row["iteration"] == "iteration-01"
     assert not (home / "iteration-01" / "training").exists()
     metrics = (home / "iteration-01" / "metrics.jsonl").read_bytes()
     (home / "iteration-01" / "metrics.jsonl").write_bytes(metrics[:20])
-    _play(tiny_folder, home, iterations=1).run()
+    quick_run(tiny_folder, home, iterations=1).run()
     assert (home / "iteration-01" / "metrics.jsonl").read_bytes() == metrics
 
 
 def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tiny_folder: Path, tmp_path: Path) -> None:
     home = RunFolder(tmp_path / "run")
-    _play(tiny_folder, home.path, iterations=1).run("sample")
+    quick_run(tiny_folder, home.path, iterations=1).run("sample")
     hold = (
         "import sys, time; from nashward.llm.journal import RunFolder\n"
         "with RunFolder(sys.argv[1]).held(): print('held', flush=True); time.sleep(60)"
@@ -141,12 +130,12 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tiny_folde
         assert other.stdout.readline() == "held\n"
         (home / ".last.json.1.unfinished").write_text("of the other")
         with pytest.raises(ValueError, match=r"another process is playing in .*: wait for it or stop it"):
-            _play(tiny_folder, home.path, iterations=1).run()
+            quick_run(tiny_folder, home.path, iterations=1).run()
         assert (home / ".last.json.1.unfinished").exists()
         assert status(home.path).playing
         other.kill()
     assert not status(home.path).playing
-    _play(tiny_folder, home.path, iterations=1).run("judge")
+    quick_run(tiny_folder, home.path, iterations=1).run("judge")
     assert not (home / ".last.json.1.unfinished").exists()
 
 
@@ -154,7 +143,7 @@ def test_redo_sets_the_newest_step_aside_from_a_stage_on(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = tmp_path / "run"
-    _play(tiny_folder, home).run()
+    quick_run(tiny_folder, home).run()
     before = _result(home)
     kept: dict[Stage, set[str]] = {
         "train": {"responses", "judgements"},
@@ -164,7 +153,7 @@ def test_redo_sets_the_newest_step_aside_from_a_stage_on(
     stages: tuple[Stage, ...] = ("train", "judge", "sample")
     for stage in stages:
         capsys.readouterr()
-        _play(tiny_folder, home).run(redo=stage, stop=_asked())
+        quick_run(tiny_folder, home).run(redo=stage, stop=_asked())
         there = {path.name for path in (home / "iteration-02").iterdir()}
         assert there - {"plan.json"} == kept[stage]
         assert {name: data for name, data in _result(home).items() if name.startswith("iteration-01")} == {
@@ -173,7 +162,7 @@ def test_redo_sets_the_newest_step_aside_from_a_stage_on(
         told = [line for line in capsys.readouterr().out.splitlines() if "iteration-02 is made again from" in line]
         assert len(told) == 1
         assert f"from {stage} on" in told[0]
-        _play(tiny_folder, home).run()
+        quick_run(tiny_folder, home).run()
         assert _result(home) == before
     assert (home / "set-aside" / "iteration-02" / "adapter.3" / WEIGHTS).exists()
 
@@ -202,14 +191,14 @@ def test_like_lengths_make_a_batch_and_the_longest_come_first() -> None:
 
 
 def test_a_step_keeps_its_batches_and_the_next_one_takes_the_new_size(tiny_folder: Path, tmp_path: Path) -> None:
-    _play(tiny_folder, tmp_path / "whole").run()
-    _play(tiny_folder, tmp_path / "cut").run("sample")
+    quick_run(tiny_folder, tmp_path / "whole").run()
+    quick_run(tiny_folder, tmp_path / "cut").run("sample")
     (tmp_path / "cut" / "iteration-01" / "plan.json").unlink()  # it is made again, as it is pinned
     other = {"sampling": Sampling(max_new_tokens=6, batch=6)}
-    _play(tiny_folder, tmp_path / "cut", **other).run("train")
+    quick_run(tiny_folder, tmp_path / "cut", **other).run("train")
     name = f"iteration-01/adapter/{WEIGHTS}"
     assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    run = _play(tiny_folder, tmp_path / "cut", **other).run("sample")
+    run = quick_run(tiny_folder, tmp_path / "cut", **other).run("sample")
     plans = [json.loads((run.folder / f"iteration-0{k}" / "plan.json").read_text()) for k in (1, 2)]
     assert [[len(batch) for shard in plan for batch in shard] for plan in plans] == [[10], [2] * 5]
     assert RunFolder(run.folder).plans()["iteration-02"]["at_once"] == 2
@@ -220,7 +209,7 @@ def test_shards_are_the_same_whoever_makes_them_in_whatever_order(
 ) -> None:
     """What processes that take whole batches would do: here each shard has a model of its own, the last comes first."""
     many = {"prompts": [f"Say {i} things{'!' * (i % 9)}" for i in range(150)], "iterations": 1}
-    _play(tiny_folder, tmp_path / "one", **many).run("sample")
+    quick_run(tiny_folder, tmp_path / "one", **many).run("sample")
     real = adapters.Adapters._missing
 
     def last(self: Any, *given: Any) -> Any:
@@ -229,7 +218,7 @@ def test_shards_are_the_same_whoever_makes_them_in_whatever_order(
     with monkeypatch.context() as patch:
         patch.setattr(adapters.Adapters, "_missing", last)
         for _ in range(3):
-            _play(tiny_folder, tmp_path / "many", **many).run("sample")
+            quick_run(tiny_folder, tmp_path / "many", **many).run("sample")
     assert _result(tmp_path / "many") == _result(tmp_path / "one")
     assert len(shards(tmp_path / "many" / "iteration-01" / "responses", "start")) == 3
 
@@ -239,7 +228,7 @@ def test_a_judging_that_dies_leaves_the_batches_of_a_network_as_they_were(
 ) -> None:
     """Padding moves logits: pairs are judged beside the same others, and none of a finished call again."""
     settings = {"oracle": pocket.PAIRRM, "prompts": [f"Say {i} things{'!' * i}" for i in range(40)], "iterations": 1}
-    _play(tiny_folder, tmp_path / "whole", **settings).run("judge")
+    quick_run(tiny_folder, tmp_path / "whole", **settings).run("judge")
     rows, calls, real = 0, 0, PairRMModel.states
 
     def states(self: Any, **named: Any) -> Any:
@@ -253,9 +242,9 @@ def test_a_judging_that_dies_leaves_the_batches_of_a_network_as_they_were(
     with monkeypatch.context() as patch:
         patch.setattr(PairRMModel, "states", states)
         with pytest.raises(Killed):
-            _play(tiny_folder, tmp_path / "cut", **settings).run("judge")
+            quick_run(tiny_folder, tmp_path / "cut", **settings).run("judge")
         cut = rows
-        _play(tiny_folder, tmp_path / "cut", **settings).run("judge")
+        quick_run(tiny_folder, tmp_path / "cut", **settings).run("judge")
     assert _result(tmp_path / "cut") == _result(tmp_path / "whole")
     with llm.oracles.Cache(tmp_path / "cut" / "judgements.sqlite") as cache:
         pairs = len(cache) - 40  # and for each prompt how many of its texts are cut
@@ -285,7 +274,7 @@ def test_a_users_own_prompts_file_is_no_run_of_ours(tiny_folder: Path, tmp_path:
     own = home / "prompts.jsonl"
     own.write_text('{"prompt": "tea", "note": "keep me"}\n')
     with pytest.raises(ValueError, match=r"is not empty and holds no run \(prompts.jsonl, ...\)"):
-        _play(tiny_folder, home, prompts=own).run()
+        quick_run(tiny_folder, home, prompts=own).run()
     assert own.read_text() == '{"prompt": "tea", "note": "keep me"}\n'
 
 
@@ -293,7 +282,7 @@ def test_a_redo_that_is_killed_leaves_a_step_to_finish(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever move is the last: the step is not taken for finished, and what is left is timed as not yet done."""
-    _play(tiny_folder, tmp_path / "whole", iterations=1).run()
+    quick_run(tiny_folder, tmp_path / "whole", iterations=1).run()
     expected = (tmp_path / "whole" / "iteration-01" / "adapter" / WEIGHTS).read_bytes()
     rename = Path.rename
     for last in (1, 2, 3):
@@ -310,17 +299,17 @@ def test_a_redo_that_is_killed_leaves_a_step_to_finish(
 
         monkeypatch.setattr(Path, "rename", dies)
         with pytest.raises(Killed):
-            _play(tiny_folder, home, iterations=1).run(redo="sample")
+            quick_run(tiny_folder, home, iterations=1).run(redo="sample")
         monkeypatch.setattr(Path, "rename", rename)
         assert moves[0].name == "adapter"
         assert status(home).finished == 0
-        _play(tiny_folder, home, iterations=1).run()
+        quick_run(tiny_folder, home, iterations=1).run()
         assert (home / "iteration-01" / "adapter" / WEIGHTS).read_bytes() == expected
 
 
 def test_there_must_be_a_step_to_make_again(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no step yet that could be made again; leave --from out"):
-        _play(tiny_folder, tmp_path / "run").run(redo="train")
+        quick_run(tiny_folder, tmp_path / "run").run(redo="train")
 
 
 def test_a_step_keeps_the_tokens_it_began_with(tiny_folder: Path, tmp_path: Path) -> None:
@@ -328,8 +317,8 @@ def test_a_step_keeps_the_tokens_it_began_with(tiny_folder: Path, tmp_path: Path
     found = []
     for tokens in (4096, 60):
         home = tmp_path / str(tokens)
-        _play(tiny_folder, home, iterations=1).run("sample")
+        quick_run(tiny_folder, home, iterations=1).run("sample")
         fit = llm.Fit(learning_rate=2e-3, epochs=1, batch=4, held_out=0.2, tokens=tokens)
-        _play(tiny_folder, home, iterations=1, fit=fit).run()
+        quick_run(tiny_folder, home, iterations=1, fit=fit).run()
         found.append((home / "iteration-01" / "adapter" / WEIGHTS).read_bytes())
     assert found[0] == found[1]

@@ -12,26 +12,18 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from nashward.llm import LanguageModel, Lora, Sampling, offload
+from nashward.llm import LanguageModel, Sampling, offload
 from nashward.llm.live_storage import LiveStorage
 from nashward.llm.logprobs import sequence_logprobs
 from nashward.llm.offload import HostEmbedding, Placement, embeddings_to_host, tied
 from nashward.llm.sampling import sample
 
+from . import tiny
+
 PROMPTS = [[0, 50, 60, 70], [0, 51]]
 RESPONSES = [[40, 41, 42, 6], [50, 51]]
 STATES = 2 * 8 * 64 * 4  # bytes of one layer's input: two texts of eight tokens, float32
 PLAIN = Placement("none", "device", "float32")
-
-
-def _load(folder: Path, placement: Placement, **options: Any) -> LanguageModel:
-    """The tiny model, its adapters with weights that change something."""
-    model = LanguageModel.from_pretrained(folder, lora=Lora(rank=4), placement=placement, **options)
-    generator = torch.Generator().manual_seed(1)
-    for name, weight in model.network.named_parameters():
-        if "lora_" in name:
-            weight.data = (0.1 * torch.randn(weight.shape, generator=generator)).to(weight.device)
-    return model
 
 
 def _gradients(model: LanguageModel) -> dict[str, torch.Tensor]:
@@ -61,9 +53,9 @@ def test_checkpoints_in_host_memory_change_no_bit_of_a_gradient(
 ) -> None:
     away = Away()
     monkeypatch.setattr(offload, "host_memory", away.hooks)
-    plain = _gradients(_load(tiny_folder, PLAIN, quantise=quantise))
-    kept = _gradients(_load(tiny_folder, Placement("device", "device", "float32"), quantise=quantise))
-    moved = _gradients(_load(tiny_folder, Placement("host", "device", "float32"), quantise=quantise))
+    plain = _gradients(tiny.stirred(tiny_folder, PLAIN, quantise=quantise))
+    kept = _gradients(tiny.stirred(tiny_folder, Placement("device", "device", "float32"), quantise=quantise))
+    moved = _gradients(tiny.stirred(tiny_folder, Placement("host", "device", "float32"), quantise=quantise))
     assert len(plain) == 2 * 2 * 7  # A and B of seven linear layers in two decoder layers
     assert all(gradient.abs().max() > 0 for gradient in plain.values())
     for found in (kept, moved):
@@ -76,7 +68,7 @@ def test_no_layer_input_stays_on_the_device(tiny_folder: Path, monkeypatch: pyte
     monkeypatch.setattr(offload, "host_memory", Away().hooks)
     live = {}
     for where in ("none", "device", "host"):
-        model = _load(tiny_folder, Placement(where, "device", "float32"))
+        model = tiny.stirred(tiny_folder, Placement(where, "device", "float32"))
         model.network.train()
         with LiveStorage() as storage:
             values = sequence_logprobs(model.network, PROMPTS, RESPONSES, model.pad_id)
@@ -89,7 +81,7 @@ def test_no_layer_input_stays_on_the_device(tiny_folder: Path, monkeypatch: pyte
 def test_checkpoints_work_in_generate_and_after_it(tiny_folder: Path) -> None:
     drawn = []
     for placement in (PLAIN, Placement(mlp_tokens=2)):
-        model = _load(tiny_folder, placement)
+        model = tiny.stirred(tiny_folder, placement)
         before = _gradients(model)
         model.network.eval()
         drawn.append(sample(model, PROMPTS, [[1, 2], [3, 4]], Sampling(max_new_tokens=6)))
@@ -99,7 +91,7 @@ def test_checkpoints_work_in_generate_and_after_it(tiny_folder: Path) -> None:
 
 
 def test_embeddings_in_host_memory_are_the_same_function(tiny_folder: Path) -> None:
-    plain, moved = (_load(tiny_folder, Placement("none", where, "float32")) for where in ("device", "host"))
+    plain, moved = (tiny.stirred(tiny_folder, Placement("none", where, "float32")) for where in ("device", "host"))
     base: Any = moved.network.get_base_model()
     table = base.get_input_embeddings()
     assert isinstance(table, HostEmbedding)
@@ -148,13 +140,13 @@ def test_a_network_without_layers_to_checkpoint_or_tile_is_refused() -> None:
 
 def test_adapters_in_the_inputs_dtype(tiny_folder: Path) -> None:
     """Exact where the input is float32; in bfloat16 rounded, with float32 weights and gradients and less memory."""
-    plain, own = (_load(tiny_folder, Placement("none", "device", kind)) for kind in ("float32", "input"))
+    plain, own = (tiny.stirred(tiny_folder, Placement("none", "device", kind)) for kind in ("float32", "input"))
     before, after = _gradients(plain), _gradients(own)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     exact, peaks, errors = _flat(before), [], []
     for kind in ("float32", "input"):
-        model = _load(tiny_folder, Placement("none", "device", kind), dtype=torch.bfloat16)
+        model = tiny.stirred(tiny_folder, Placement("none", "device", kind), dtype=torch.bfloat16)
         with LiveStorage() as storage:
             gradients = _gradients(model)
         assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
@@ -169,7 +161,10 @@ def _flat(gradients: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def test_tiled_mlps(tiny_folder: Path) -> None:
-    plain, tiles = _load(tiny_folder, PLAIN), _load(tiny_folder, Placement("none", "device", "float32", mlp_tokens=3))
+    plain, tiles = (
+        tiny.stirred(tiny_folder, PLAIN),
+        tiny.stirred(tiny_folder, Placement("none", "device", "float32", mlp_tokens=3)),
+    )
     before, after = _gradients(plain), _gradients(tiles)
     for name in before:
         torch.testing.assert_close(after[name], before[name], rtol=1e-5, atol=1e-5 * float(before[name].abs().max()))
@@ -180,7 +175,7 @@ def test_tiled_mlps(tiny_folder: Path) -> None:
 
 def test_all_placements_save_the_same_adapter(tiny_folder: Path, tmp_path: Path) -> None:
     for name, placement in (("plain", PLAIN), ("placed", Placement(mlp_tokens=2))):
-        _load(tiny_folder, placement).save(tmp_path / name)
+        tiny.stirred(tiny_folder, placement).save(tmp_path / name)
     files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("plain", "placed")]
     assert files[0] == files[1]
 
@@ -191,7 +186,7 @@ def test_on_a_gpu_the_table_the_checkpoints_and_the_resting_adapter_are_in_host_
 ) -> None:
     found = []
     for placement in (Placement("none", "device"), Placement()):
-        model = _load(tiny_folder, placement, device="cuda", dtype=torch.float32)
+        model = tiny.stirred(tiny_folder, placement, device="cuda", dtype=torch.float32)
         model.save(tmp_path / "adapter")
         found.append(_gradients(model))
     torch.testing.assert_close(_flat(found[1]), _flat(found[0]), rtol=1e-3, atol=1e-3)

@@ -7,23 +7,10 @@ from typing import Any
 
 import pytest
 
-from nashward import games, llm
 from nashward.cli import main
-from nashward.llm.sampling import Sampling
 from nashward.llm.status import clock, left, status
 
-from . import tiny
-
-PROMPTS = [f"Say {i} things{'!' * (i % 4)}" for i in range(10)]
-
-
-def _play(source: Any, home: Path, **settings: Any) -> llm.SelfPlay:
-    given: dict[str, Any] = {
-        "policy": source, "oracle": tiny.high_bytes(), "solver": games.OptimisticMWU(2.0), "prompts": PROMPTS,
-        "iterations": 2, "responses": 3, "sampling": Sampling(max_new_tokens=6), "lora": llm.Lora(rank=2),
-        "fit": llm.Fit(learning_rate=2e-3, epochs=1, batch=4, held_out=0.2),
-    }  # fmt: skip
-    return llm.SelfPlay(folder=home, **{**given, **settings})
+from .tiny_run import quick_run
 
 
 def test_status_of_runs_at_every_stage(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,7 +23,7 @@ def test_status_of_runs_at_every_stage(tiny_folder: Path, tmp_path: Path, capsys
         ("train", ["iteration-01: finished", "left: about"]),
         (None, ["2 of 2 iterations finished", "iteration-01: finished", "iteration-02: finished"]),
     ):
-        _play(tiny_folder, home).run(until)  # type: ignore[arg-type]
+        quick_run(tiny_folder, home).run(until)  # type: ignore[arg-type]
         before = {file: file.stat().st_mtime_ns for file in home.rglob("*") if file.name != ".lock"}
         capsys.readouterr()
         assert main(["status", str(home)]) == 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from nashward.llm import LanguageModel, Lora, Sampling
+from nashward.llm import LanguageModel, Sampling
 from nashward.llm.live_storage import LiveStorage, resident_bytes
 from nashward.llm.logprobs import sequence_logprobs
 from nashward.llm.offload import Placement
@@ -38,15 +38,6 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _load(folder: Path, placement: Placement, **options: Any) -> LanguageModel:
-    model = LanguageModel.from_pretrained(folder, lora=Lora(rank=4), placement=placement, **options)
-    generator = torch.Generator().manual_seed(1)
-    for name, weight in model.network.named_parameters():
-        if "lora_" in name:
-            weight.data = (0.1 * torch.randn(weight.shape, generator=generator)).to(weight.device)
-    return model
-
-
 def _step(model: LanguageModel, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     model.network.train()
     optimiser.zero_grad()
@@ -64,7 +55,7 @@ def test_streamed_steps_are_resident_steps_bit_for_bit(deep: Path, quantise: boo
     """Three optimiser steps, with a text sampled between them, in every combination that moves something else."""
     found = []
     for layers in ("device", "host"):
-        model = _load(deep, RESIDENT.but({**but, "layers": layers}), quantise=quantise)
+        model = tiny.stirred(deep, RESIDENT.but({**but, "layers": layers}), quantise=quantise)
         weights = [p for name, p in model.network.named_parameters() if ".trained." in name]
         optimiser = torch.optim.AdamW([w.requires_grad_() for w in weights], lr=1e-2)
         steps, texts = [], []
@@ -86,7 +77,7 @@ def test_gradients_are_right_where_no_layer_is_checkpointed(deep: Path, quantise
     """transformers checkpoints in training mode only: here the backward pass comes long after the weights are gone."""
     found = []
     for layers in ("device", "host"):
-        model = _load(deep, RESIDENT.but({"layers": layers}), quantise=quantise)
+        model = tiny.stirred(deep, RESIDENT.but({"layers": layers}), quantise=quantise)
         model.network.eval()
         sequence_logprobs(model.network, PROMPTS, RESPONSES, model.pad_id).sum().backward()
         found.append({name: p.grad for name, p in model.network.named_parameters() if p.grad is not None})
@@ -95,7 +86,7 @@ def test_gradients_are_right_where_no_layer_is_checkpointed(deep: Path, quantise
 
 
 def test_never_more_than_two_layers_are_on_the_device(deep: Path) -> None:
-    resident, streamed = _load(deep, RESIDENT), _load(deep, RESIDENT.but({"layers": "host"}))
+    resident, streamed = tiny.stirred(deep, RESIDENT), tiny.stirred(deep, RESIDENT.but({"layers": "host"}))
     stream = streamed.stream
     assert stream is not None
     size = max(layer.size for layer in stream.layers)
@@ -115,7 +106,7 @@ def test_never_more_than_two_layers_are_on_the_device(deep: Path) -> None:
 
 
 def test_each_layer_is_fetched_once_upwards_and_once_downwards(deep: Path) -> None:
-    model = _load(deep, RESIDENT.but({"layers": "host"}))
+    model = tiny.stirred(deep, RESIDENT.but({"layers": "host"}))
     stream = model.stream
     assert stream is not None
     model.network.train()
@@ -133,7 +124,7 @@ def test_each_layer_is_fetched_once_upwards_and_once_downwards(deep: Path) -> No
 
 
 def test_a_weight_that_nobody_asked_for_is_an_error_not_a_number(deep: Path) -> None:
-    model = _load(deep, RESIDENT.but({"layers": "host"}))
+    model = tiny.stirred(deep, RESIDENT.but({"layers": "host"}))
     base: Any = model.network.get_base_model()
     weight = base.model.layers[3].mlp.up_proj.base_layer.weight
     assert weight.numel() == 0
@@ -142,7 +133,7 @@ def test_a_weight_that_nobody_asked_for_is_an_error_not_a_number(deep: Path) -> 
 
 
 def test_rest_gives_the_buffers_back_and_changes_no_number(deep: Path) -> None:
-    model = _load(deep, RESIDENT.but({"layers": "host"}))
+    model = tiny.stirred(deep, RESIDENT.but({"layers": "host"}))
     model.start(deep / "start", None)
     with model.acting(deep / "start") as network:
         before = sequence_logprobs(network, PROMPTS, RESPONSES, model.pad_id)
@@ -171,7 +162,7 @@ def test_on_a_gpu_streamed_is_resident_and_takes_less(deep: Path) -> None:
     found, peaks = [], []
     for layers in ("device", "host"):
         # not in 4 bits: what is streamed is quantised in host memory, which may round a weight the other way
-        model = _load(deep, Placement().but({"layers": layers}), device="cuda", quantise=False)
+        model = tiny.stirred(deep, Placement().but({"layers": layers}), device="cuda", quantise=False)
         weights = [p for name, p in model.network.named_parameters() if ".trained." in name]
         optimiser = torch.optim.AdamW([w.requires_grad_() for w in weights], lr=1e-2)
         torch.cuda.reset_peak_memory_stats()

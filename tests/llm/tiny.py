@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from nashward.llm import LanguageModel, Lora
+from nashward.llm.offload import Placement
 from nashward.llm.oracles import PreferenceOracle
 
 TEMPLATE = (
@@ -61,6 +64,16 @@ def policy(folder: Path, seed: int = 0, **options: bool) -> Path:
     network.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+def stirred(folder: Path, placement: Placement, **options: Any) -> LanguageModel:
+    """The model in a placement, its adapters with weights that change something."""
+    model = LanguageModel.from_pretrained(folder, lora=Lora(rank=4), placement=placement, **options)
+    generator = torch.Generator().manual_seed(1)
+    for name, weight in model.network.named_parameters():
+        if "lora_" in name:
+            weight.data = (0.1 * torch.randn(weight.shape, generator=generator)).to(weight.device)
+    return model
 
 
 class ScoreOracle(PreferenceOracle):

@@ -18,7 +18,7 @@ QUICK: dict[str, Any] = {
 }
 
 
-def short_run(source: Path, folder: Path, solver: Any = None, **settings: Any) -> llm.SelfPlay:
+def short_run(source: Any, folder: Path, solver: Any = None, **settings: Any) -> llm.SelfPlay:
     return llm.SelfPlay(
         folder=folder,
         **{
@@ -39,3 +39,9 @@ def files(folder: Path) -> dict[str, bytes]:
         for f in folder.rglob("*")
         if f.is_file() and f.name not in ("run.json", ".run.json", "timings.jsonl")
     }
+
+
+def quick_run(source: Any, folder: Path, **settings: Any) -> llm.SelfPlay:
+    """A short run that passes over its responses once."""
+    fit = llm.Fit(learning_rate=2e-3, epochs=1, batch=4, held_out=0.2)
+    return short_run(source, folder, **{"fit": fit, **settings})
