@@ -16,13 +16,15 @@ def run(given: argparse.Namespace) -> int:
     from nashward import theory
 
     failed = 0
-    if not given.quiet:
-        print(f"{'':<6}  {'T':>6}  {'bound':>10}  {'measured':>10}  {'ratio':>8}  verdict")
+    head = f"{'':<6}  {'T':>6}  {'bound':>10}  {'measured':>10}  {'ratio':>8}  verdict"
     last = ""
     for row in theory.table(given.quick, tuple(given.numbers)):
         failed += not row.check.holds
         if given.quiet and row.check.holds:
             continue
+        if head and not given.quiet:
+            print(head)
+            head = ""
         if row.number + row.statement != last:
             print(f"{row.number:<6}  {row.statement}")
         last = row.number + row.statement
