@@ -1,4 +1,4 @@
-"""What a library says of a file that it cannot read, as one error of ours."""
+"""What code that is not ours says of what it cannot do, as one error of ours."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from types import TracebackType
 
 from huggingface_hub.errors import StrictDataclassError
 
-# what the parsers of transformers and of huggingface_hub raise depends on the key that is wrong
-PARSERS = (
+# what code that is not ours raises where it is wrong or was given something wrong
+FAULTS = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, ImportError,
-    RuntimeError, StrictDataclassError,
+    NameError, RuntimeError, SyntaxError, EOFError, BufferError,
 )  # fmt: skip
 
 
@@ -20,10 +20,11 @@ def first_line(error: BaseException) -> str:
 
 
 class Reading:
-    """A block in which a library reads files that anybody may have written.
+    """A block in which a library reads files that anybody may have written, or somebody's own module is imported.
 
     Args:
-        told: the error to raise for one of the library's.
+        told: the error to raise for one of theirs. An exception of a kind that is neither a ``FAULTS`` nor the plain
+            ``Exception`` goes on as it is.
 
     Example:
         >>> with Reading(lambda error: ValueError(f"no number: {first_line(error)}")):
@@ -41,6 +42,7 @@ class Reading:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # tokenizers raises Exception itself, which no handler can name without naming every other
-        if isinstance(error, PARSERS) or type(error) is Exception:
+        # what a parser raises depends on the key that is wrong; tokenizers raises Exception itself, which no handler
+        # can name without naming every other
+        if isinstance(error, (*FAULTS, StrictDataclassError)) or type(error) is Exception:
             raise self._told(error) from error

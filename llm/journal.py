@@ -74,7 +74,10 @@ class RunFolder:
         "placement.embeddings", "placement.adapters", "placement.mlp_tokens", "placement.layers",
         "cache", "plan",
     )  # fmt: skip
-    OMITTED = ("policy", "oracle", "oracle_content", "prompts")  # what a stage that does not need it may leave out
+    # where these lie is free while their content (policy_content, ...) is the same, as on another machine
+    MOVABLE = ("policy", "adapter", "oracle")
+    CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
+    OMITTED = ("policy", "oracle", "prompts", *CONTENTS)  # what a stage that does not need it may leave out
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -139,7 +142,9 @@ class RunFolder:
                 continue
             if key in self.FREE or (key in self.OMITTED and None in (before.get(key), now.get(key))):
                 continue
-            if before.get(key) != now.get(key):
+            content = f"{key}_content"
+            moved = key in self.MOVABLE and before.get(content) == now.get(content) is not None
+            if before.get(key) != now.get(key) and not moved:
                 differing.append(f"{key} {before.get(key)!r} there, {now.get(key)!r} now")
         if differing:
             raise ValueError(f"{self.path} holds another run ({'; '.join(differing)}); choose another folder")

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..games import Blend, Policy, Solver, Step, check_solver, drive
 from .adapters import Adapters
+from .content import fingerprint
 from .environment import environment
 from .fit import Fit
 from .folder import lines, read_lines, whole_file, write_json
@@ -286,7 +287,7 @@ class SelfPlay:
             "policy": name(self.policy),
             "adapter": name(self.adapter),
             "oracle": name(self.oracle if self.oracle is None or isinstance(self.oracle, str | Path) else self.judge),
-            "oracle_content": self._oracle_content(),
+            **self._contents,
             "prompts": hashlib.sha256(source.encode()).hexdigest()[:16] if source is not None else None,
             "solver": {
                 "name": type(solver).__name__,
@@ -312,12 +313,22 @@ class SelfPlay:
             else self.placement and dict(self.placement),
         }
 
-    def _oracle_content(self) -> str | None:
-        """What tells the oracle from another of its name, without a weight being read."""
-        if self.oracle is None:
-            return None
-        stored = isinstance(self.oracle, str | Path) and (Path(self.oracle).expanduser().exists() or is_id(self.oracle))
-        return identity(self.oracle if stored else self.judge)
+    @cached_property
+    def _contents(self) -> dict[str, str | None]:
+        """What tells policy, adapter and oracle from others at the same place, and finds them again at another."""
+
+        def stored(model: Any) -> bool:
+            return isinstance(model, str | Path) and Path(model).expanduser().exists()
+
+        oracle = None
+        if self.oracle is not None:
+            known = stored(self.oracle) or (isinstance(self.oracle, str) and is_id(self.oracle))
+            oracle = identity(self.oracle if known else self.judge)
+        models = {"policy": self.policy, "adapter": self.adapter}
+        found = {
+            name: fingerprint(Path(model).expanduser()) if stored(model) else None for name, model in models.items()
+        }
+        return {f"{name}_content": content for name, content in (*found.items(), ("oracle", oracle))}
 
     def write(self, home: RunFolder, prompts: Prompts) -> None:
         """Pin the run: ``run.json``, and the prompts as they are played, of which it has the fingerprint."""

@@ -7,19 +7,17 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from .. import content
 from .checkpoint import is_id
 from .protocol import PreferenceOracle
 from .scalar import RewardFunction
-
-_PARTS = (".safetensors", ".bin", ".model", ".txt", ".jinja")
 
 
 def identity(source: str | Path | PreferenceOracle) -> str | None:
     """A short text that changes where the oracle does, as far as that can be seen; None for a hub id.
 
     Of an oracle: what the cache knows it by (where that is nothing, its name and the code of its functions) and its
-    aggregation. Of a file: its content. Of a checkpoint's folder: its configuration and the names and sizes of its
-    weights.
+    aggregation. Of a file: its content. Of a checkpoint's folder: ``content.fingerprint``.
     """
     digest = blake2b(digest_size=8)
     if isinstance(source, PreferenceOracle):
@@ -41,12 +39,7 @@ def identity(source: str | Path | PreferenceOracle) -> str | None:
     if path.is_file():
         return blake2b(path.read_bytes(), digest_size=8).hexdigest()
     if path.is_dir():
-        for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            if file.suffix == ".json":
-                digest.update(file.name.encode() + file.read_bytes())
-            elif file.suffix in _PARTS:
-                digest.update(f"{file.name} {file.stat().st_size}".encode())
-        return digest.hexdigest()
+        return content.fingerprint(path)
     assert is_id(source), f"{source} is checked before"
     return None
 

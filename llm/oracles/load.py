@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..broken import first_line
+from ..broken import Reading, first_line
 from ..prompts import FILE_TYPES
 from .checkpoint import is_id, read_config, resolve, tensor_names
 from .gpm import GPM
@@ -111,23 +111,28 @@ def _named(source: str) -> Any:
     expected = "expected module:name, the module in the working directory or installed"
     if not all(part.isidentifier() for part in module.split(".")):
         raise ValueError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")
+
+    def unread(error: BaseException) -> ValueError:
+        if isinstance(error, ImportError | AttributeError):
+            return ValueError(f"{source} is no name in Python ({first_line(error)}); {expected}")
+        return ValueError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}")
+
     try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{source} is no name in Python ({first_line(error)}); {expected}") from error
-    except (Exception, SystemExit) as error:  # whatever a module of one's own does when it is imported
-        raise ValueError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}") from error
+        with Reading(unread):
+            found: Any = importlib.import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+    except SystemExit as error:  # a script that ends itself
+        raise unread(error) from error
     return found
 
 
 def _made(kind: type) -> Any:
     """An object of a class that needs nothing."""
-    try:
-        return kind()
-    except Exception as error:  # whatever a class of one's own does
-        raise ValueError(
+    with Reading(
+        lambda error: ValueError(
             f"{kind.__name__} cannot be made without arguments: {first_line(error)}; make one in a module of your own "
             "and name that, or give the object"
-        ) from error
+        )
+    ):
+        return kind()

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from nashward import games, llm
+from nashward.llm.content import fingerprint
 from nashward.llm.journal import RunFolder
 from nashward.llm.oracles.identity import identity
 from nashward.llm.selfplay import metrics
@@ -152,3 +155,47 @@ def test_a_function_is_the_same_in_another_process_and_another_name_in_it_is_ano
 
     lines.__name__ = "words"
     assert identity(llm.oracles.as_oracle(words)) != identity(llm.oracles.as_oracle(lines))
+
+
+def test_a_model_that_changed_in_place_is_another_run_and_a_copy_elsewhere_the_same(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    policy = Path(shutil.copytree(tiny_folder, tmp_path / "policy"))
+    short_run(policy, tmp_path / "run", iterations=1).run()
+    moved = policy.rename(tmp_path / "moved")
+    made = short_run(moved, tmp_path / "run", iterations=2).run()
+    assert len(made.metrics) == 2
+    assert RunFolder(tmp_path / "run").read()["config"]["policy"] == str(moved)
+
+    weights = moved / "model.safetensors"
+    tensors = load_file(weights)
+    name = max(tensors, key=lambda name: tensors[name].numel())
+    save_file({**tensors, name: tensors[name] + 1}, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"holds another run \(policy_content"):
+        short_run(moved, tmp_path / "run", iterations=2).run()
+
+
+def test_a_fingerprint_sees_every_tensor_of_a_large_file_and_no_other_file(tmp_path: Path) -> None:
+    tensors = {f"layer.{k}": torch.full((300, 300), float(k)) for k in range(8)}  # 2.9 MB: too large to be read whole
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+
+    def saved(changed: dict[str, torch.Tensor], binary: bool = False) -> str:
+        for file in model.glob("model.*"):
+            file.unlink()
+        if binary:
+            torch.save({**tensors, **changed}, model / "model.bin")
+        else:
+            save_file({**tensors, **changed}, model / "model.safetensors")
+        return fingerprint(model)
+
+    for binary in (False, True):
+        first = saved({}, binary)
+        (model / "notes.md").write_text("read me")
+        assert saved({}, binary) == first
+        assert fingerprint(shutil.copytree(model, tmp_path / f"copy-{binary}")) == first
+        changed = {name: tensor + 1 for name, tensor in tensors.items()}
+        others = {saved({name: changed[name]}, binary) for name in changed}
+        assert first not in others
+        assert len(others) == len(tensors)
