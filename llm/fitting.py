@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from .batches import MicroBatch
 from .checkpoints import Checkpoints
@@ -18,6 +17,7 @@ from .model import LanguageModel
 from .outcome import Scored, divergence, loss, off_band, worse
 from .progress import Progress
 from .regression import Baseline
+from .say import warn
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Fitting:
             refits.append({"learning_rate": settings.learning_rate, "loss": after})
             self.folder.plan(self.stage.name, {"refits": refits})
             self.folder.journal({"at": f"{self.stage.name}: training", "refit": refits[-1]})
-            tqdm.write(
+            warn(
                 f"{self.stage.name}: the loss rose from {before:.4g} to {after:.4g} nats^2 at a learning rate of "
                 f"{settings.learning_rate:g}; the fit is made again at half of it"
             )

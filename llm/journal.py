@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from .folder import (
     LEFT,
@@ -27,6 +26,7 @@ from .folder import (
     whole_file,
     write_json,
 )
+from .say import warn
 
 RUN, COPY, PROMPTS, PLAN = "run.json", ".run.json", "prompts.jsonl", "plan.json"
 EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
@@ -200,7 +200,7 @@ class RunFolder:
 
     def set_aside(self, path: Path, why: str) -> None:
         """Move something of the run out of the way, and say so in one line."""
-        tqdm.write(f"{why}; it is set aside in {self._aside(path)}")
+        warn(f"{why}; it is set aside in {self._aside(path)}")
         self.journal({"set_aside": str(path.relative_to(self.path)), "why": why})
 
     def _aside(self, path: Path) -> Path:
@@ -235,10 +235,17 @@ class RunFolder:
         return folder.exists()
 
     def redo(self, stage: Stage) -> Path | None:
-        """Set aside what the newest step has of a stage and of those after it; returns the step's folder."""
+        """Set aside what the newest step has of a stage and of those after it; returns the step's folder.
+
+        A step that is being made again from that stage and is not finished stays as it is: it is continued.
+        """
         if not self.steps():
             return None
         step = self.steps()[-1]
+        asked = {"stage": stage, "step": step.name}
+        if self.read().get("redo") == asked and not (step / "adapter").exists():
+            return step
+        self._pin({**self.read(), "redo": None})
         kinds = list(WRITES)[list(WRITES).index(stage) :]
         if stage == "sample":
             self.plan(step.name, {})
@@ -255,9 +262,10 @@ class RunFolder:
         self.journal({"redo": stage, "at": step.name})
         if moved:
             what = ", ".join(place.name for place in moved)
-            tqdm.write(f"{step.name} is made again from {stage} on: {what} set aside in {moved[0].parent}")
+            warn(f"{step.name} is made again from {stage} on: {what} set aside in {moved[0].parent}")
         for name in ("last.json", "mixture.json"):  # written again at the end
             (self.path / name).unlink(missing_ok=True)
+        self._pin({**self.read(), "redo": asked})  # last: what is killed before is set aside by the same command
         return step
 
     def journal(self, event: dict[str, Any]) -> None:

@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from .model import adapter_config, computed_in
 from .oracles.load import oracle_shape
 from .plan import Demand, Plan, free_memory, plan
 from .sampling import Sampling
+from .say import warn
 
 if TYPE_CHECKING:
     from .selfplay import SelfPlay
@@ -47,7 +46,7 @@ def planned(play: SelfPlay) -> Plan | None:
             windows=os.name == "nt",
         )  # fmt: skip
     except ValueError as error:
-        tqdm.write(f"without a plan of the memory: {error}")
+        warn(f"without a plan of the memory: {error}")
         return None
     if not found.fits:
         raise ValueError(f"it does not fit: {'; '.join(found.advice)}; --no-plan tries it all the same")

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .folder import append_line
 from .journal import TIMINGS, RunFolder
+from .say import warn
 from .status import clock, left, recorded
 
 EVERY = 60.0  # seconds between lines where there is no terminal
@@ -109,5 +110,5 @@ class Progress:
         try:
             self.run.journal({"at": self.phase, **event})
         except OSError as error:  # the run is worth more than the line
-            tqdm.write(f"the journal cannot be written: {error}")
-        tqdm.write(f"{self.phase}: out of memory with {event['at_once']} at once; the half is tried")
+            warn(f"the journal cannot be written: {error}")
+        warn(f"{self.phase}: out of memory with {event['at_once']} at once; the half is tried")

@@ -317,18 +317,20 @@ class SelfPlay:
     def _contents(self) -> dict[str, str | None]:
         """What tells policy, adapter and oracle from others at the same place, and finds them again at another."""
 
-        def stored(model: Any) -> bool:
-            return isinstance(model, str | Path) and Path(model).expanduser().exists()
+        def content(model: Any) -> str | None:
+            path = Path(model).expanduser() if isinstance(model, str | Path) else None
+            return fingerprint(path) if path is not None and path.is_dir() else None
 
         oracle = None
         if self.oracle is not None:
-            known = stored(self.oracle) or (isinstance(self.oracle, str) and is_id(self.oracle))
+            named = isinstance(self.oracle, str | Path)
+            known = named and (Path(self.oracle).expanduser().exists() or is_id(self.oracle))
             oracle = identity(self.oracle if known else self.judge)
-        models = {"policy": self.policy, "adapter": self.adapter}
-        found = {
-            name: fingerprint(Path(model).expanduser()) if stored(model) else None for name, model in models.items()
+        return {
+            "policy_content": content(self.policy),
+            "adapter_content": content(self.adapter),
+            "oracle_content": oracle,
         }
-        return {f"{name}_content": content for name, content in (*found.items(), ("oracle", oracle))}
 
     def write(self, home: RunFolder, prompts: Prompts) -> None:
         """Pin the run: ``run.json``, and the prompts as they are played, of which it has the fingerprint."""

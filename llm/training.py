@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from tqdm import tqdm
 
 from ..games import Step
 from . import regression
@@ -25,6 +24,7 @@ from .policies import Adapter, Settings
 from .progress import Progress
 from .prompts import Prompt
 from .sampling import seed_of
+from .say import warn
 from .stored import Answers, Chosen, Stored
 
 SCORED = 256  # prompts in a shard of log-probabilities: each costs a switch of adapters
@@ -75,13 +75,13 @@ class Training:
         )
         told = unreachable(known["target_rms"], step.size)
         if told:
-            tqdm.write(f"{stage.name}: {told}")
+            warn(f"{stage.name}: {told}")
         with model.training(heaviest.folder) as parameters:
             before = [parameter.detach().cpu().clone() for parameter in parameters]
             made = fitting.run(parameters, before)
             said = made.said(at_start.loss, settings.target_kl)
             for line in said:
-                tqdm.write(f"{stage.name}: {line}")
+                warn(f"{stage.name}: {line}")
             train, held_out, baseline = made.scores.train, made.scores.held_out, settings.baseline
             lengths = [length for answers in sets.values() for length in answers.lengths]
             summary = {

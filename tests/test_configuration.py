@@ -192,6 +192,18 @@ def test_a_file_may_name_everything_and_its_paths_are_those_of_the_working_direc
     assert json.loads(Path("runs/first/run.json").read_text())["config"]["sampling"]["max_new_tokens"] == 4
 
 
+def test_home_in_a_file_is_that_of_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "mine.toml").write_text("folder = '~/runs/first'\npolicy = '~/model'\ncolumn = '~'\n")
+    found = configuration.from_toml((tmp_path / "mine.toml").read_text(), "mine.toml", "file")
+    assert {name: setting.value for name, setting in found.items()} == {
+        "out": tmp_path / "runs" / "first",
+        "policy": str(tmp_path / "model"),
+        "prompt-field": "~",
+    }
+
+
 def test_what_is_not_said_again_is_kept_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
     """Placement, which may change from one start to the next, and a number that JSON cannot hold."""
     saving = ["--checkpoints", "host", "--embeddings", "host", "--adapters", "float32", "--mlp-tokens", "16"]
@@ -223,8 +235,8 @@ def test_quiet_says_the_result_alone(capsys: pytest.CaptureFixture[str]) -> None
         "adapter: quiet/iteration-01/adapter\nmixture of the iterates: quiet/mixture.json\nreport: quiet/report.html\n"
     )
     assert quiet.replace("quiet", "loud") in loud
-    warned = _told(capsys, *run, "--out", "warned", "--quiet", "--preset", "sppo-paper")
-    assert "this is policy gradient" in warned.splitlines()[0]
+    assert main([*run, "--out", "warned", "--quiet", "--preset", "sppo-paper"]) == 0
+    assert "this is policy gradient" in capsys.readouterr().err
 
 
 # a field that has no option, and why

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nashward import games
+from nashward.__main__ import main as begin
 from nashward.cli import main
 from nashward.llm import pocket
 
@@ -129,3 +130,18 @@ def test_what_a_process_leaves_behind(here: Path) -> None:
     assert "KeyError" in bug.stderr.splitlines()[-1]
     left = _shell(here, '"$PYTHON" -m nashward solve good.csv | true')  # whose reader has gone before a line is written
     assert (left.returncode, left.stderr) == (0, "")
+
+
+def test_an_interrupt_before_anything_is_imported_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Impatient:
+        def find_spec(self, name: str, *more: Any) -> None:
+            if name == "nashward.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "nashward.cli")
+    monkeypatch.delattr("nashward.cli")
+    monkeypatch.setattr(sys, "meta_path", [Impatient(), *sys.meta_path])
+    assert begin() == 130
+    assert capsys.readouterr().err == "\nnashward: interrupted before anything was begun\n"

@@ -83,6 +83,7 @@ DEMO = [
     (["--out", ""], "--out: expected a path, got nothing<help>"),
     ([*OUT, "--iterations", "0"], "iterations must be at least 1, got 0"),
     ([*OUT, "--seed", "x"], "--seed: expected a whole number, got the string 'x'<help>"),
+    (["--proof", "--seed", "1"], "--proof draws nothing at random: leave --seed out"),
 ]
 FLAGS = [  # of align, and of the stages that have them
     (["--lerning-rate", "1"], "there is no argument --lerning-rate; the nearest is --learning-rate<help>"),
@@ -202,7 +203,10 @@ RUNS = [
     (["status", "altered"], f"altered/run.json is not as it was written{ANY}"),
     (["align", *OUT, "--from", "end"], f"--from: invalid choice: 'end' (choose from {ANY})<help>"),
     (["report", "none"], "none holds no run (it has no run.json)"),
-    (["report"], "the following arguments are required: folder<help>"),
+    (["report"], "the following arguments are required: FOLDER<help>"),
+    (["report", "none", "answers"], "none holds no run (it has no run.json)"),
+    (["report", "none", "./none"], "a comparison is of two or more run folders, each once"),
+    (["report", "none", "--out", "answers"], f"answers is a folder; --out names a page, for example {ANY}"),
 ]
 OTHERS = [
     (["plan"], "the following arguments are required: --policy<help>"),

@@ -19,6 +19,8 @@ def test_the_language_model_lies_on_the_table_and_a_picture_says_so(
     assert len(distances) == len(proof.SOLVERS)
     assert max(map(float, distances)) < 1e-5
     assert (tmp_path / "proof.png").stat().st_size > 10_000
+    assert main(["demo", "--proof", "--quiet", "--out", str(tmp_path), "--iterations", "1"]) == 0
+    assert capsys.readouterr().out == f"picture: {tmp_path / 'proof.png'}\n"
 
 
 def test_the_proof_refuses_no_iterations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,17 @@
+"""Where the command begins: torch takes a second to import, in which Ctrl-C may come already."""
+
 import sys
 
-from .cli import main
 
-sys.exit(main())
+def main() -> int:
+    """``nashward``; see ``cli.main``."""
+    try:
+        from nashward import cli
+    except KeyboardInterrupt:
+        print("\nnashward: interrupted before anything was begun", file=sys.stderr)
+        return 130
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

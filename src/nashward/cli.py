@@ -130,7 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo = add("demo", _demo, "solve a small zoo, then align a pocket model; writes report.html", "nashward demo")
     demo.add_argument("--out", type=options.path, help="folder to write (default: demo; with --proof: proof)")
     demo.add_argument("--iterations", type=options.whole, help="of self-play (default: 6; with --proof: 40)")
-    demo.add_argument("--seed", type=options.whole, default=0)
+    demo.add_argument("--seed", type=options.whole, help="default: 0; the proof draws nothing at random")
     demo.add_argument("--proof", action="store_true", help="show instead that language model and table go the same way")
 
     solve = add(
@@ -198,21 +198,32 @@ def build_parser() -> argparse.ArgumentParser:
         "theory", theory_command.run, "the theorems held against the solvers: bound, measured, ratio, verdict",
         "nashward theory --quick",
     ))  # fmt: skip
-    report = add("report", _report, "write report.html of a run, finished or not", "nashward report runs/first")
-    report.add_argument("folder", type=options.path)
+    report = add(
+        "report", _report, "write report.html of a run, finished or not; of several runs, one page that compares them",
+        "nashward report runs/first runs/second --out both.html",
+    )  # fmt: skip
+    report.add_argument("folders", type=options.path, nargs="+", metavar="FOLDER", help="of a run")
+    report.add_argument(
+        "--out",
+        type=options.path,
+        help="the page (default: report.html in the folder; of several runs comparison.html)",
+    )
     return parser
 
 
 def _demo(given: argparse.Namespace) -> int:
-    chosen = {name: getattr(given, name) for name in ("out", "iterations") if getattr(given, name) is not None}
+    named = ("out", "iterations", "seed")
+    chosen = {name: getattr(given, name) for name in named if getattr(given, name) is not None}
     if given.proof:
         from .proof import proof
 
-        proof(**chosen)
+        if "seed" in chosen:
+            raise ValueError("--proof draws nothing at random: leave --seed out")
+        proof(**chosen, progress=not given.quiet)
     else:
         from .demo import demo
 
-        demo(**chosen, seed=given.seed, progress=not given.quiet)
+        demo(**chosen, progress=not given.quiet)
     return 0
 
 
@@ -305,8 +316,7 @@ def _stage(until: Any) -> Any:
         redo = getattr(given, "redo", None)
         result = play.run(until, redo, asked.event, progress=not given.quiet)
         if result.interrupted:
-            again = "the same command" if redo is None else "the command without --from"
-            print(f"nashward: {result.stopped}; {again} continues", file=sys.stderr)
+            print(f"nashward: {result.stopped}; the same command continues", file=sys.stderr)
             return asked.code
         for row in [] if given.quiet else result.metrics:
             fit, held = row["train"], row["held_out"].get("r2")
@@ -319,7 +329,10 @@ def _stage(until: Any) -> Any:
                 achieved.append(f"R2 on held-out prompts {held:.2f}")
             print(f"{row['iteration']}: {', '.join(achieved)}")
         if result.stopped:
-            print(f"{result.stopped}. Next: nashward {_NEXT[until]} --out {result.folder}")
+            made = sum("half" not in row["iteration"] for row in result.metrics)
+            over = until == "train" and made == play.iterations
+            following = "" if over else f" Next: nashward {_NEXT[until]} --out {result.folder}"
+            print(f"{result.stopped}.{following}")
         else:
             print(f"adapter: {result.last}")
             print(f"mixture of the iterates: {result.folder / 'mixture.json'}")
@@ -339,9 +352,16 @@ _NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sa
 def _report(given: argparse.Namespace) -> int:
     from nashward.llm import report
 
-    if not (given.folder / "run.json").exists():
-        raise FileNotFoundError(f"{given.folder} holds no run (it has no run.json)")
-    print(f"report: {report.write(given.folder)}")
+    first, *others = given.folders
+    if given.out is not None and given.out.is_dir():
+        raise ValueError(f"{given.out} is a folder; --out names a page, for example {given.out / 'report.html'}")
+    if others:
+        page = report.compare(given.folders, given.out or Path("comparison.html"))
+    elif not (first / "run.json").exists():
+        raise FileNotFoundError(f"{first} holds no run (it has no run.json)")
+    else:
+        page = report.write(first, file=given.out)
+    print(f"report: {page}")
     return 0
 
 

@@ -61,6 +61,8 @@ class Option:
         )
         if wrong:
             raise ValueError(f"expected {expected}, got {_described(value)}")
+        if isinstance(value, str) and value.startswith("~/"):  # which the shell replaces, and a file's reader does not
+            value = str(Path(value).expanduser())
         return self.kind(value)
 
     def parse(self, text: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Curve:
         return float(games.total_variation(self.model, self.table).max())
 
 
-def proof(out: Path = Path("proof"), iterations: int = 40) -> Path:
+def proof(out: Path = Path("proof"), iterations: int = 40, progress: bool = True) -> Path:
     """Play each solver on COMAL's cycle from logits (1, 0, -1), by the table and by a language model; draw both.
 
     The language model is a random transformer of one layer with LoRA adapters; its responses can be enumerated, so that
@@ -52,6 +53,7 @@ def proof(out: Path = Path("proof"), iterations: int = 40) -> Path:
     Args:
         out: the folder for ``proof.png``.
         iterations: steps of each solver.
+        progress: False: only the picture's place is said.
 
     Raises:
         ValueError: iterations < 1.
@@ -62,18 +64,20 @@ def proof(out: Path = Path("proof"), iterations: int = 40) -> Path:
     began = time.monotonic()
     torch.set_num_threads(1)  # the model is too small to share among threads
     game, curves = games.zoo.comal_cycle(), {}
-    print(f"COMAL's cycle from logits {LOGITS}, {iterations} iterations; the language model against the table:")
+    say: Callable[[str], object] = print if progress else lambda line: None
+    say(f"COMAL's cycle from logits {LOGITS}, {iterations} iterations; the language model against the table:")
     with TemporaryDirectory() as folder:
         with redirect_stderr(io.StringIO()):  # bars
             policy = _policy(Path(folder) / "policy")
         for name, solver in SOLVERS.items():
             curves[name] = _played(game, solver, policy, Path(folder) / name, iterations)
             gap = float(games.duality_gap(game, curves[name].model[-1]))
-            print(f"  {name:<24} total variation at most {curves[name].distance:.1e}; gap of the last {gap:.2e}")
+            say(f"  {name:<24} total variation at most {curves[name].distance:.1e}; gap of the last {gap:.2e}")
     out.mkdir(parents=True, exist_ok=True)
     picture = out / "proof.png"
     figure(game, curves).savefig(picture, dpi=150)
-    print(f"{time.monotonic() - began:.0f} seconds. The picture: {picture}")
+    say(f"{time.monotonic() - began:.0f} seconds")
+    print(f"picture: {picture}")
     return picture
 
 

@@ -69,7 +69,7 @@ def test_damaged_prompts_are_made_again_from_the_same_source_alone(
             quick_run(tiny_folder, tmp_path / "run", iterations=1, prompts=["another"]).run()
         quick_run(tiny_folder, tmp_path / "run", iterations=1).run("sample")
         assert file.read_bytes() == content
-    assert "prompts.jsonl was altered or cut; it is set aside in" in capsys.readouterr().out
+    assert "prompts.jsonl was altered or cut; it is set aside in" in capsys.readouterr().err
     file.unlink()
     with pytest.raises(ValueError, match="give a file or a dataset id"):
         quick_run(tiny_folder, tmp_path / "run", iterations=1, prompts=None).run()
@@ -91,7 +91,7 @@ def test_old_files_that_a_later_step_needs_are_made_again(
     capsys.readouterr()
     quick_run(tiny_folder, home).run()
     assert _result(home) == before
-    told = [line for line in capsys.readouterr().out.splitlines() if "set aside" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "set aside" in line]
     assert len(told) == 2
     assert status(home).events == {"set aside": 2}
 
@@ -159,10 +159,11 @@ def test_redo_sets_the_newest_step_aside_from_a_stage_on(
         assert {name: data for name, data in _result(home).items() if name.startswith("iteration-01")} == {
             name: data for name, data in before.items() if name.startswith("iteration-01")
         }
-        told = [line for line in capsys.readouterr().out.splitlines() if "iteration-02 is made again from" in line]
+        told = [line for line in capsys.readouterr().err.splitlines() if "iteration-02 is made again from" in line]
         assert len(told) == 1
         assert f"from {stage} on" in told[0]
-        quick_run(tiny_folder, home).run()
+        quick_run(tiny_folder, home).run(redo=stage)  # the same command continues, and sets nothing aside
+        assert "is made again" not in capsys.readouterr().err
         assert _result(home) == before
     assert (home / "set-aside" / "iteration-02" / "adapter.3" / WEIGHTS).exists()
 
@@ -303,8 +304,9 @@ def test_a_redo_that_is_killed_leaves_a_step_to_finish(
         monkeypatch.setattr(Path, "rename", rename)
         assert moves[0].name == "adapter"
         assert status(home).finished == 0
-        quick_run(tiny_folder, home, iterations=1).run()
+        quick_run(tiny_folder, home, iterations=1).run(redo="sample")
         assert (home / "iteration-01" / "adapter" / WEIGHTS).read_bytes() == expected
+        assert len(list((home / "set-aside" / "iteration-01").glob("responses*"))) == 1
 
 
 def test_there_must_be_a_step_to_make_again(tiny_folder: Path, tmp_path: Path) -> None:

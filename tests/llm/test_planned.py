@@ -92,7 +92,7 @@ def test_what_cannot_be_planned_is_said_and_tried(
 
     monkeypatch.setattr(planned, "plan", unknown)
     assert _play(tmp_path, policy).planned is None
-    assert "without a plan of the memory: a Squid cannot be run by shape alone here" in capsys.readouterr().out
+    assert "without a plan of the memory: a Squid cannot be run by shape alone here" in capsys.readouterr().err
 
 
 def test_policy_and_oracle_are_on_the_device_by_turns(

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,21 @@ import pytest
 
 from nashward.cli import main
 from nashward.llm import adapters, folder, interrupt
-from nashward.llm.folder import (
-    shards,
-)
+from nashward.llm.folder import shards
 
 PROMPTS = [f"Say {i} things{'!' * (i % 4)}" for i in range(10)]
 
 
 def _result(home: Path) -> dict[str, bytes]:
     return {str(file.relative_to(home)): file.read_bytes() for file in home.glob("iteration-*/**/*") if file.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def foreground() -> Iterator[None]:
+    """SIGINT is heard, which a process that a shell started in the background ignores, and so its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,31 @@
+"""The report of a run, and of several beside each other: one page that needs nothing beside itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..folder import whole_file
+from .compare import compare
+from .page import page, picture, table
+from .panels import PANELS
+
+__all__ = ["PANELS", "compare", "page", "picture", "table", "write"]
+
+
+def write(
+    folder: str | Path,
+    extra: Sequence[tuple[str, str]] = (),
+    title: str = "Self-play",
+    file: str | Path | None = None,
+) -> Path:
+    """Write the report of a run, ``report.html`` in its folder unless told.
+
+    Warnings come first, then the ``extra`` sections, then what there is of the run; it need not be finished.
+    """
+    folder = Path(folder)
+    (first, *others) = [(head, panel(folder)) for head, panel in PANELS]
+    file = Path(file) if file is not None else folder / "report.html"
+    with whole_file(file) as unfinished:
+        unfinished.write_text(page(title, [first, *extra, *others]), encoding="utf-8")
+    return file

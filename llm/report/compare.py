@@ -1,0 +1,90 @@
+"""Runs beside each other: where their settings differ, how each went, what each answers to the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..folder import Damaged, read_lines, whole_file
+from ..journal import PROMPTS, RunFolder, order
+from ..prompts import Prompt
+from .page import page, picture, table, warning
+from .panels import MEASURES, course, flat, judged, steps, warnings
+
+
+def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> Path:
+    """Write a page that holds runs, finished or not, beside each other.
+
+    Args:
+        folders: of the runs; at least two.
+        file: the page.
+        count: prompts whose responses are shown, of those that all runs have.
+
+    Raises:
+        ValueError: fewer than two folders, or one twice.
+        FileNotFoundError: a folder holds no run.
+    """
+    paths = [Path(folder) for folder in folders]
+    if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError("a comparison is of two or more run folders, each once")
+    for path in paths:
+        if not RunFolder(path).read():
+            raise FileNotFoundError(f"{path} holds no run (it has no run.json)")
+    names = _names(paths)
+    runs = dict(zip(names, paths, strict=True))
+    told = "".join(f"<h3>{name}</h3>{text}" for name, path in runs.items() if (text := warnings(path)))
+    sections = [
+        ("Warnings", told),
+        ("Where the settings differ", _differing(runs)),
+        ("The newest iterates", _newest(runs)),
+        ("Their course", picture(course(runs), "A line a run.") if all(steps(path) for path in paths) else ""),
+        ("Responses", _responses(runs, count)),
+    ]
+    with whole_file(Path(file)) as unfinished:
+        unfinished.write_text(page(" against ".join(names), sections), encoding="utf-8")
+    return Path(file)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Short names that differ: the folders' own, or the whole paths."""
+    short = [path.resolve().name for path in paths]
+    return short if len(set(short)) == len(short) else [str(path) for path in paths]
+
+
+def _differing(runs: dict[str, Path]) -> str:
+    configs = [flat(RunFolder(path).read()["config"]) for path in runs.values()]
+    keys = sorted({key for config in configs for key in config})
+    rows = [(key, *(str(config.get(key)) for config in configs)) for key in keys]
+    rows = [row for row in rows if len(set(row[1:])) > 1]
+    return table(("setting", *runs), rows, text=True) if rows else "<p>Their settings are the same.</p>"
+
+
+def _newest(runs: dict[str, Path]) -> str:
+    newest = {name: rows[-1] for name, path in runs.items() if (rows := steps(path))}
+    if not newest:
+        return "<p>No step is finished yet.</p>"
+    made = ("iterate", *(row["iteration"] for row in newest.values()))
+    measured = [(title, *(measure(row) for row in newest.values())) for title, measure in MEASURES.items()]
+    return table(("", *newest), [made, *measured])
+
+
+def _responses(runs: dict[str, Path], count: int) -> str:
+    """What the newest sampled policy of each run answers to the prompts that all have."""
+    answers: dict[str, dict[str, str]] = {}
+    for name, path in runs.items():
+        stages = [stage.parent for stage in path.glob("iteration-*/responses") if any(stage.glob("*.parquet"))]
+        if not stages:
+            return f"<p>{name} has not sampled yet.</p>"
+        stage = max(stages, key=order)
+        prompts = {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(path / PROMPTS)}
+        try:
+            answers[f"{name} ({stage.name})"] = {one.prompt: one.texts[0] for one in judged(stage, prompts, 10 * count)}
+        except Damaged as error:
+            return warning(f"{error}.")
+    first, *others = answers.values()
+    shared = [prompt for prompt in first if all(prompt in own for own in others)][:count]
+    if not shared:
+        return "<p>The runs have sampled no prompt in common.</p>"
+    return table(
+        ("prompt", *answers), [(prompt, *(own[prompt] for own in answers.values())) for prompt in shared], True
+    )
