@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .game import PreferenceGame
+from .solvers.schedule import whole
 
 
 def from_scores(scores: ArrayLike) -> PreferenceGame:
@@ -45,6 +46,7 @@ def circulant(margins: Sequence[float]) -> PreferenceGame:
 
 def tournament(n: int, seed: int) -> PreferenceGame:
     """Every pair has a sure winner, drawn by a fair coin: a unique Nash with an odd support (Fisher & Ryan 1992)."""
+    whole("n", n)
     upper = np.triu(np.random.default_rng(seed).integers(0, 2, size=(n, n)) - 0.5, 1)
     return PreferenceGame(0.5 + upper - upper.T)
 
@@ -62,6 +64,7 @@ def scores_and_cycles(n: int = 8, cycles: float = 0.5, seed: int = 0) -> Prefere
     """
     if not 0 <= cycles <= 1:
         raise ValueError(f"cycles must be in [0, 1], got {cycles}")
+    whole("n", n)
     random = np.random.default_rng(seed)
     r, noise = random.normal(size=n), random.normal(size=(n, n))
     skew = noise - noise.T
@@ -91,6 +94,7 @@ def low_rank(n: int = 12, rank: int = 2, seed: int = 0) -> PreferenceGame:
 
     Source: general preference embeddings, arXiv 2410.02197.
     """
+    whole("n", n)
     if rank < 2 or rank % 2:
         raise ValueError(f"the rank of a skew table is even, from 2 on; got {rank}")
     left, right = np.random.default_rng(seed).normal(size=(2, n, rank // 2))
@@ -104,6 +108,7 @@ def disc(n: int = 7, seed: int | None = None) -> PreferenceGame:
 
     Source: Balduzzi et al. 2019, "Open-ended learning in symmetric zero-sum games".
     """
+    whole("n", n)
     angle, radius = 2 * np.pi * np.arange(n) / n, np.ones(n)
     if seed is not None:
         random = np.random.default_rng(seed)
@@ -117,6 +122,8 @@ def blotto(troops: int = 5, fields: int = 3) -> PreferenceGame:
 
     Layouts that differ in order only are different actions. Source: Borel 1921.
     """
+    whole("troops", troops)
+    whole("fields", fields)
     bars = combinations(range(troops + fields - 1), fields - 1)
     layouts = [tuple(b - a - 1 for a, b in zip((-1, *cut), (*cut, troops + fields - 1), strict=True)) for cut in bars]
     x = np.array(layouts)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, safe for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
+STYLES = ("-", "--", ":")  # one more round of colours and marks
 FLOOR = 1e-16  # gaps below this are drawn here
 
 
@@ -198,8 +199,8 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
         stays = np.maximum.accumulate(gaps[::-1])[::-1]  # the worst gap from here on
         reached = [int(np.argmax(stays <= level)) for level in levels if stays[-1] <= level]
         axes.plot(
-            solution.iterations.cpu().numpy()[reached], levels[: len(reached)], "-", color=COLOURS[k % len(COLOURS)],
-            marker=MARKS[k % len(MARKS)], markevery=10, markersize=4, label=name, linewidth=1.6,
+            solution.iterations.cpu().numpy()[reached], levels[: len(reached)],
+            STYLES[k // len(COLOURS) % len(STYLES)], color=COLOURS[k % len(COLOURS)], marker=MARKS[k % len(MARKS)], markevery=10, markersize=4, label=name, linewidth=1.6,
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate stays below")
     axes.set(title=title)

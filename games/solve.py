@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +49,8 @@ class Solution:
     Attributes:
         last: pi_{T+1}, [..., n] probabilities (a ``Profile`` for an ``n x m`` game).
         average: the average of what was played, pi_1 .. pi_T.
-        gaps: ``{"last": [records, ...], "average": [records, ...]}``, duality gaps after ``iterations`` steps.
+        gaps: ``{"last": [records, ...], "average": [records, ...]}``, duality gaps after ``iterations`` steps, and those
+            of further averages by their names.
         iterations: [records], the step counts at which ``gaps`` were taken.
         status: what happened; its value says what to do.
         policies: with ``keep_policies=True`` ``{"last": ..., "average": ...}``, each [records, ..., n]; else empty.
@@ -82,6 +83,7 @@ def solve(
     feedback: Feedback = exact,
     *,
     averaging: Callable[[int], float] | None = None,
+    averages: Mapping[str, Callable[[int], float]] | None = None,
     record: Sequence[int] | None = None,
     keep_policies: bool = False,
     throw: bool = False,
@@ -98,12 +100,13 @@ def solve(
         feedback: what a step sees of the payoff: ``games.exact``, ``games.Samples(k)`` or ``games.Duels()``.
         averaging: the weight of the t-th played policy, ``games.uniform``, ``games.linear`` or a step schedule; None:
             the solver's own, which is uniform for those that do not say.
+        averages: further averages to record by name, for example ``{"linear": games.linear}``.
         record: the step counts at which to record (see ``recorded``); the last is always recorded.
         keep_policies: keep the policies at every record, for trajectories.
         throw: raise a ``SolverError`` unless the status is ok.
 
     Raises:
-        ValueError: iterations < 1, a start or reference that is no distribution over the actions, a reference that
+        ValueError: iterations < 1, a further average of the name "last" or "average", a start or reference that is no distribution over the actions, a reference that
             excludes what the start plays, settings that the solver refuses.
         TypeError: no solver.
 
@@ -123,9 +126,11 @@ def solve(
     pull = first if reference is None else tables.policy(reference, "reference")
     if any(((q == 0) & (p > 0)).any() for p, q in zip(*map(tables.probabilities, (first, pull)), strict=True)):
         raise ValueError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
+    if taken := {"last", "average"}.intersection(averages or ()):
+        raise ValueError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
     warn_of_step(game, solver)
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
-    recorder = _Recorder(tables, iterations, tolerance, weigh, record, keep_policies)
+    recorder = _Recorder(tables, iterations, tolerance, {"average": weigh, **(averages or {})}, record, keep_policies)
     last = drive(playable(solver, tables), first, pull, tables.execute, recorder, iterations)
     solution = recorder.solution(last)
     if throw and not solution.status.ok:
@@ -139,26 +144,29 @@ class _Recorder:
         tables: Tables,
         iterations: int,
         tolerance: float | None,
-        averaging: Callable[[int], float],
+        averages: Mapping[str, Callable[[int], float]],
         record: Sequence[int] | None,
         keep: bool,
     ):
-        self.tables, self.tolerance, self.averaging, self.keep = tables, tolerance, averaging, keep
+        self.tables, self.tolerance, self.averages, self.keep = tables, tolerance, averages, keep
         self.points = {*(record if record is not None else recorded(iterations)), iterations}
-        self.done, self.played, self.weight = 0, 0, 0.0
-        self.sum: Players | None = None
+        self.done, self.played = 0, 0
+        self.weights = dict.fromkeys(averages, 0.0)
+        self.sums: dict[str, Players] = {}
         self.status = Status.DONE
         self.at: list[int] = []
-        self.gaps: dict[str, list[Tensor]] = {"last": [], "average": []}
-        self.policies: dict[str, list[Players]] = {"last": [], "average": []}
+        self.gaps: dict[str, list[Tensor]] = {name: [] for name in ("last", *averages)}
+        self.policies: dict[str, list[Players]] = {name: [] for name in ("last", *averages)}
 
     def __call__(self, step: Step, policy: Policy) -> bool:
         if step.counts is not None:
             self.played += 1
-            weight = self.averaging(self.played)
-            self.weight += weight
             new = self.tables.probabilities(step.counts)
-            self.sum = blended([weight], [new]) if self.sum is None else blended([1, weight], [self.sum, new])
+            for name, weigh in self.averages.items():
+                weight = weigh(self.played)
+                self.weights[name] += weight
+                so_far = self.sums.get(name)
+                self.sums[name] = blended([weight], [new]) if so_far is None else blended([1, weight], [so_far, new])
         self.done += step.last
         if not (step.last and self.done in self.points):
             return False
@@ -175,20 +183,20 @@ class _Recorder:
 
     def _record(self, now: Players) -> None:
         self.at.append(self.done)
-        for name, players in (("last", now), ("average", self.average(now))):
+        for name, players in (("last", now), *((name, self.average(name, now)) for name in self.averages)):
             profile = self.tables.game.profile(players)
             self.gaps[name].append(duality_gap(self.tables.game, profile))
             if self.keep:
                 self.policies[name].append(players)
 
-    def average(self, otherwise: Players) -> Players:
-        return otherwise if self.sum is None else blended([1 / self.weight], [self.sum])
+    def average(self, name: str, otherwise: Players) -> Players:
+        return blended([1 / self.weights[name]], [self.sums[name]]) if name in self.sums else otherwise
 
     def solution(self, last: Policy) -> Solution:
         profile, now = self.tables.game.profile, self.tables.probabilities(last)
         return Solution(
             last=profile(now),
-            average=profile(self.average(now)),
+            average=profile(self.average("average", now)),
             gaps={
                 k: torch.stack(v) if v else torch.empty(0, *self.tables.game.batch_shape) for k, v in self.gaps.items()
             },

@@ -31,6 +31,7 @@ from .generators import (
     tournament,
 )
 from .load import load
+from .solvers.schedule import whole
 
 Property = Literal[
     "cyclic",  # some actions beat each other in a ring
@@ -215,6 +216,7 @@ def ring_of_six() -> PreferenceGame:
 )
 def condorcet_winner(n: int = 5) -> PreferenceGame:
     """Action 0 beats every other one surely, the rest tie: Nash pure. Tight for optimistic MWU's bound."""
+    whole("n", n)
     table = np.full((n, n), 0.5)
     table[0, 1:], table[1:, 0] = 1.0, 0.0
     return PreferenceGame(table)
@@ -252,6 +254,7 @@ def higher_wins() -> PreferenceGame:
 @_named("arXiv 2503.08942 (EGPO), tie", "transitive", "degenerate", "several equilibria", "low rank", nash=(1, 1, 1, 1))
 def indifference(n: int = 4) -> PreferenceGame:
     """All pairs tie: every policy is a Nash."""
+    whole("n", n)
     return PreferenceGame(np.full((n, n), 0.5))
 
 
@@ -381,6 +384,7 @@ def embedded_slow() -> PreferenceGame:
 @_named("random", "cyclic", "slow")
 def random_preferences(n: int = 10, seed: int = 0) -> PreferenceGame:
     """P_ij uniform on (0, 1) above the diagonal; about half of the actions are in the Nash's support."""
+    whole("n", n)
     upper = np.triu(np.random.default_rng(seed).uniform(size=(n, n)) - 0.5, 1)
     return PreferenceGame(0.5 + upper - upper.T)
 

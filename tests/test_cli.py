@@ -50,10 +50,60 @@ def test_solve_plays_a_solver_on_a_game_of_the_zoo(capsys: pytest.CaptureFixture
     command = ["solve", "comal_cycle", "--solver", "optimistic-mwu", "--step", "0.5", "--iterations", "50"]
     assert main([*command, "--plot", str(tmp_path / "gaps.png")]) == 0
     out = capsys.readouterr().out
-    expected = games.solve(games.zoo.comal_cycle(), games.OptimisticMWU(0.5), iterations=50)
-    for which in ("last", "average"):
-        assert f"gap of the {which:<7}  {float(expected.gaps[which][-1]):.3e}" in out
+    assert "comal_cycle: 3 actions; cyclic\nsource: arXiv 2410.23223 (COMAL)\n" in out
+    assert "  a  0.364  4/11\n" in out
+    solver, linear = games.OptimisticMWU(0.5), {"linear": games.linear}
+    gaps = games.solve(games.zoo.comal_cycle(), solver, iterations=50, averages=linear).gaps
+    row = "  ".join(f"{float(gaps[which][-1]):.3e}" for which in ("last", "average", "linear"))
+    assert f"  OptimisticMWU(step=0.5)          50  {row}\n" in out
     assert (tmp_path / "gaps.png").exists()
+
+
+def test_solve_races_several_solvers_and_writes_json(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[str]] = []
+    race = games.plots.race
+    monkeypatch.setattr(games.plots, "race", lambda found, *rest: drawn.append(list(found)) or race(found, *rest))
+    solvers = ["--solver", "mwu,optimistic-mwu:step=2", "--solver", "momentum:nesterov=true", "--step", "0.1"]
+    settings = ["--start", "0.6,0.3,0.1", "--iterations", "30", "--tolerance", "0.25"]
+    files = ["--plot", str(tmp_path / "race.png"), "--json", str(tmp_path / "deep" / "all.json")]
+    assert main(["solve", "zoo:comal_cycle", *solvers, *settings, *files]) == 0
+    told = capsys.readouterr()
+    assert "source" in told.out
+    labels = ["MWU(step=0.1)", "OptimisticMWU(step=2.0)", "Momentum(step=0.1, nesterov=True)"]
+    assert drawn == [labels, labels]
+    content = json.loads((tmp_path / "deep" / "all.json").read_text())
+    game, start = games.zoo.comal_cycle(), [0.6, 0.3, 0.1]
+    assert content["game"]["labels"] == ["a", "b", "c"]
+    assert content["nash"]["fractions"] == ["4/11", "3/11", "4/11"]
+    assert content["nash"]["policy"] == games.nash(game).policy.tolist()
+    for one, solver in zip(
+        content["solvers"], (games.MWU(0.1), games.OptimisticMWU(2.0), games.Momentum(0.1, nesterov=True)), strict=True
+    ):
+        expected = games.solve(game, solver, 30, start, tolerance=0.25, averages={"linear": games.linear})
+        assert one["solver"] == type(solver).__name__
+        assert one["iterations"] == expected.iterations.tolist()
+        assert one["gaps"] == {which: gaps.tolist() for which, gaps in expected.gaps.items()}
+        assert one["last"] == expected.last.tolist()
+        assert one["status"] == expected.status.name
+        assert f"{int(expected.iterations[-1])}  {float(expected.gaps['last'][-1]):.3e}" in told.out
+    assert (tmp_path / "race.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_solve_reads_generators_settings_and_feedback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for text, game in (
+        ("generator:scores_and_cycles:n=5:cycles=0.5:seed=3", games.generators.scores_and_cycles(5, 0.5, 3)),
+        ("zoo:random_preferences:n=4:seed=2", games.zoo.random_preferences(4, 2)),
+    ):
+        sampled = ["--solver", "mwu", "--iterations", "20", "--feedback", "samples:k=3", "--seed", "7"]
+        assert main(["solve", text, *sampled, "--json", str(tmp_path / "all.json")]) == 0
+        content = json.loads((tmp_path / "all.json").read_text())
+        assert content["game"]["P"] == game.P.tolist()
+        expected = games.solve(game, games.MWU(), 20, feedback=games.Samples(3, seed=7))
+        assert content["solvers"][0]["last"] == expected.last.tolist()
+    assert main(["solve", "comal_cycle", "--solver", "mwu", "--feedback", "duels", "--iterations", "5"]) == 0
+    capsys.readouterr()
 
 
 def test_solve_of_two_different_players(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def _tokens() -> st.SearchStrategy[list[str]]:
     commands = ["solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard"]
     others = [
         "--no-quantise", "--total", "--plot", "--save", "--memory", "--pairs", "--base", "--kind", "--folds",
-        "--device", "--limit", "--quiet", "--config",
+        "--device", "--limit", "--quiet", "--config", "--start", "--feedback", "--tolerance",
     ]  # fmt: skip
     flags = [*others, *(f"--{name}" for name in sorted(options.ALL))]
     plain = st.sampled_from([*REAL, *TRICKS, "mwu", "pairrm", "6GiB", "-1", "0", "1", "3", "0.5", "x.toml"])
@@ -192,6 +192,7 @@ def test_bytes_as_settings(effort: settings, inside: Path) -> None:
 def test_arguments(effort: settings, inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(games.plots, "payoff_table", _loaded)  # pictures, which may go anywhere
     monkeypatch.setattr(games.plots, "gap_curves", _loaded)
+    monkeypatch.setattr(games.plots, "race", _loaded)
 
     @effort
     @given(_tokens())

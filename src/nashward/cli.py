@@ -9,14 +9,21 @@ import io
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from nashward import __version__
 
-from . import config_command, configuration, options, oracle_commands, plan_command, status_command, theory_command
+from . import (
+    config_command,
+    configuration,
+    options,
+    oracle_commands,
+    plan_command,
+    solve_command,
+    status_command,
+    theory_command,
+)
 
 INTERNAL, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -133,21 +140,10 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=options.whole, help="default: 0; the proof draws nothing at random")
     demo.add_argument("--proof", action="store_true", help="show instead that language model and table go the same way")
 
-    solve = add(
-        "solve",
-        _solve,
-        "the Nash equilibrium of a payoff table, and how a solver gets there",
-        "nashward solve table.csv --solver optimistic-mwu --step 0.5 --plot table.png",
-    )
-    solve.add_argument("table", help="a .csv, .npz or .parquet file, or the name of a game in the zoo")
-    solve.add_argument(
-        "--total", type=options.number, help="read an n x m game whose payoffs sum to this, not a preference game"
-    )
-    options.add(solve, options.SOLVER)
-    solve.add_argument("--iterations", type=options.whole, default=1000, help="of the solver (default: 1000)")
-    solve.add_argument(
-        "--plot", type=options.path, nargs="?", const=Path("nash.png"), help="write a picture (default: nash.png)"
-    )
+    solve_command.add_solve(add(
+        "solve", solve_command.run, "the Nash equilibrium of a game, and how solvers get there",
+        "nashward solve zoo:comal_cycle --solver mwu,optimistic-mwu:step=1,extra-gradient --plot race.png",
+    ))  # fmt: skip
 
     fetch = "--policy mistralai/Mistral-7B-Instruct-v0.2"
     for name, until, models, summary, example in (
@@ -225,76 +221,6 @@ def _demo(given: argparse.Namespace) -> int:
 
         demo(**chosen, progress=not given.quiet)
     return 0
-
-
-def _solve(given: argparse.Namespace) -> int:
-    from nashward import games
-
-    path = Path(given.table)
-    known = given.table in games.zoo.names() and not path.exists()
-    game = games.zoo.get(given.table) if known else games.load(path, given.total)
-    if game.batch_shape:
-        raise ValueError(f"{given.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
-    chosen = configuration.flags(given, options.SOLVER)
-    if chosen and "solver" not in chosen:
-        raise ValueError(f"--{next(iter(chosen))} is a setting of a solver: give --solver as well")
-    if given.plot is not None:
-        _check_picture(given.plot)
-    solver = configuration.solver(chosen) if chosen else None
-    preference = isinstance(game, games.PreferenceGame)
-    if given.plot is not None and solver is None and not preference:
-        raise ValueError("the picture of an n x m game shows a solver's gaps: give --solver as well")
-    equilibrium = games.nash(game)
-    sides = (
-        [("", game.labels, equilibrium.policy)]
-        if isinstance(game, games.PreferenceGame)
-        else [
-            ("row ", game.row_labels, equilibrium.policy.row),
-            ("column ", game.column_labels, equilibrium.policy.column),
-        ]
-    )
-    size = " x ".join(str(n) for n in game.sizes)
-    uniqueness = "unique" if bool(equilibrium.unique) else "one of several"
-    print(f"{given.table}: {size} actions{'' if preference else f', payoffs sum to {game.total:g}'}")
-    gap = float(equilibrium.gap)
-    size_of_gap = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
-    print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {size_of_gap}")
-    for side, labels, policy in sides:
-        width = max(map(len, labels))
-        for i in policy.argsort(descending=True, stable=True).tolist():
-            if policy[i] > 0:
-                print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}")
-    solution = None
-    if solver is not None:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            solution = games.solve(game, solver, iterations=given.iterations)
-        for warning in told:
-            print(f"warning: {warning.message}", file=sys.stderr)
-        print(f"{solver!r}, {given.iterations} iterations from uniform:")
-        for which in ("last", "average"):
-            print(f"  gap of the {which:<7}  {float(solution.gaps[which][-1]):.3e}")
-    if given.plot is not None:
-        if solution is not None:
-            figure = games.plots.gap_curves({type(solver).__name__: solution}, title=path.name)
-        elif isinstance(game, games.PreferenceGame):
-            figure = games.plots.payoff_table(game, equilibrium)
-        given.plot.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(given.plot, dpi=150)
-        print(f"picture: {given.plot}")
-    return 0
-
-
-def _check_picture(path: Path) -> None:
-    """Refuse, before anything is computed, a picture that could not be written."""
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = sorted(FigureCanvasBase.get_supported_filetypes())
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; --plot names a picture, for example {path / 'nash.png'}")
-    if path.suffix[1:].lower() not in known:
-        raise ValueError(f"{path} is of an unknown type {path.suffix!r}; a picture is one of {', '.join(known)}")
-    configuration.check_place(path)
 
 
 def _stage(until: Any) -> Any:

@@ -73,6 +73,8 @@ class Option:
                 value = self.kind(text)
             except ValueError:
                 value = text  # refused below, with the words for it
+        elif self.kind is bool:
+            value = {"true": True, "false": False}.get(text, text)
         try:
             return self.read(value)
         except ValueError as error:  # of which argparse would keep nothing

@@ -74,6 +74,10 @@ def test_average_is_over_what_was_played_from_the_start_on() -> None:
     linear = games.solve(game, MWU(0.3), iterations=3, start=start, averaging=games.linear)
     weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     torch.testing.assert_close(linear.average, weights @ played / 6, atol=1e-15, rtol=0)
+    both = games.solve(game, MWU(0.3), 3, start=start, averages={"linear": games.linear}, keep_policies=True)
+    torch.testing.assert_close(both.average, solution.average, atol=0, rtol=0)
+    torch.testing.assert_close(both.gaps["linear"], linear.gaps["average"], atol=0, rtol=0)
+    torch.testing.assert_close(both.policies["linear"][-1], linear.average, atol=0, rtol=0)
 
 
 def test_extragradient_averages_its_half_points() -> None:
@@ -107,6 +111,10 @@ def test_status_says_what_happened() -> None:
         (lambda: MWU(float("inf")), "positive number"),
         (lambda: MagneticMirrorDescent(0.4, -1.0), "tau must be a number >= 0"),
         (lambda: games.solve(games.zoo.comal_cycle(), MWU(), iterations=0), "iterations must be at least 1"),
+        (
+            lambda: games.solve(games.zoo.comal_cycle(), MWU(), averages={"last": games.linear}),
+            "a name of its own, got 'last'",
+        ),
         (lambda: games.solve(games.zoo.comal_cycle(), ExtraGradient(2.0, tau=1.0)), "step \\* tau must be at most 1"),
         (lambda: games.solve(games.zoo.comal_cycle(), MWU(lambda t: 2.0 - t)), "iteration 2"),
         (lambda: games.solve(games.zoo.comal_cycle(), MWU(), start=[0.5, 0.5]), r"shape \[..., 3\]"),
