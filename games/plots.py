@@ -198,9 +198,10 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
         gaps = _one(solution.gaps[which], name)
         stays = np.maximum.accumulate(gaps[::-1])[::-1]  # the worst gap from here on
         reached = [int(np.argmax(stays <= level)) for level in levels if stays[-1] <= level]
+        style = STYLES[k // len(COLOURS) % len(STYLES)]
         axes.plot(
-            solution.iterations.cpu().numpy()[reached], levels[: len(reached)],
-            STYLES[k // len(COLOURS) % len(STYLES)], color=COLOURS[k % len(COLOURS)], marker=MARKS[k % len(MARKS)], markevery=10, markersize=4, label=name, linewidth=1.6,
+            solution.iterations.cpu().numpy()[reached], levels[: len(reached)], style, color=COLOURS[k % len(COLOURS)],
+            marker=MARKS[k % len(MARKS)], markevery=10, markersize=4, label=name, linewidth=1.6,
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate stays below")
     axes.set(title=title)

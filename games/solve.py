@@ -49,8 +49,8 @@ class Solution:
     Attributes:
         last: pi_{T+1}, [..., n] probabilities (a ``Profile`` for an ``n x m`` game).
         average: the average of what was played, pi_1 .. pi_T.
-        gaps: ``{"last": [records, ...], "average": [records, ...]}``, duality gaps after ``iterations`` steps, and those
-            of further averages by their names.
+        gaps: ``{"last": [records, ...], "average": [records, ...]}``, duality gaps after ``iterations`` steps; further
+            averages have theirs by name.
         iterations: [records], the step counts at which ``gaps`` were taken.
         status: what happened; its value says what to do.
         policies: with ``keep_policies=True`` ``{"last": ..., "average": ...}``, each [records, ..., n]; else empty.
@@ -106,8 +106,9 @@ def solve(
         throw: raise a ``SolverError`` unless the status is ok.
 
     Raises:
-        ValueError: iterations < 1, a further average of the name "last" or "average", a start or reference that is no distribution over the actions, a reference that
-            excludes what the start plays, settings that the solver refuses.
+        ValueError: iterations < 1, a further average called "last" or "average", a start or reference that is no
+            distribution over the actions, a reference that excludes what the start plays, settings that the solver
+            refuses.
         TypeError: no solver.
 
     Warns:

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
@@ -64,7 +65,12 @@ def test_solve_races_several_solvers_and_writes_json(
 ) -> None:
     drawn: list[list[str]] = []
     race = games.plots.race
-    monkeypatch.setattr(games.plots, "race", lambda found, *rest: drawn.append(list(found)) or race(found, *rest))
+
+    def seen(found: dict[str, games.Solution], *rest: Any) -> Any:
+        drawn.append(list(found))
+        return race(found, *rest)
+
+    monkeypatch.setattr(games.plots, "race", seen)
     solvers = ["--solver", "mwu,optimistic-mwu:step=2", "--solver", "momentum:nesterov=true", "--step", "0.1"]
     settings = ["--start", "0.6,0.3,0.1", "--iterations", "30", "--tolerance", "0.25"]
     files = ["--plot", str(tmp_path / "race.png"), "--json", str(tmp_path / "deep" / "all.json")]
@@ -78,9 +84,8 @@ def test_solve_races_several_solvers_and_writes_json(
     assert content["game"]["labels"] == ["a", "b", "c"]
     assert content["nash"]["fractions"] == ["4/11", "3/11", "4/11"]
     assert content["nash"]["policy"] == games.nash(game).policy.tolist()
-    for one, solver in zip(
-        content["solvers"], (games.MWU(0.1), games.OptimisticMWU(2.0), games.Momentum(0.1, nesterov=True)), strict=True
-    ):
+    asked: list[games.Solver] = [games.MWU(0.1), games.OptimisticMWU(2.0), games.Momentum(0.1, nesterov=True)]
+    for one, solver in zip(content["solvers"], asked, strict=True):
         expected = games.solve(game, solver, 30, start, tolerance=0.25, averages={"linear": games.linear})
         assert one["solver"] == type(solver).__name__
         assert one["iterations"] == expected.iterations.tolist()
