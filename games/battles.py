@@ -16,24 +16,29 @@ from torch import Tensor
 
 from .equilibrium import nash
 from .game import PreferenceGame
-from .ratings import Ratings, bradley_terry
+from .ratings import ELO, Ratings, bradley_terry, scores
 
+JEFFREYS = 0.5  # a of the prior Beta(a, a) that says least
 TIES = ("tie", "draw", "both", "tie (bothbad)")
 
 
 @dataclass(frozen=True)
 class Bands:
-    """The maximal lottery with what the battles leave open.
+    """The maximal lottery and Elo's ratings, with what the battles leave open.
 
     Attributes:
         lottery: [n], of the smoothed table.
-        low, high: [n], the quantiles over the bootstrap.
+        low, high: [n], the quantiles of the lottery over the bootstrap.
+        elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles.
         share: of the draws that lie between them, for each model.
     """
 
     lottery: Tensor
     low: Tensor
     high: Tensor
+    elo: Tensor
+    elo_low: Tensor
+    elo_high: Tensor
     share: float
 
 
@@ -44,12 +49,13 @@ class Battles:
     Attributes:
         labels: of the models, sorted.
         wins: [prompts, n, n], how often i beat j, a tie as half a win of each; one table where no prompts were told.
-        smoothing: a of the prior Beta(a, a) on each win probability.
+        smoothing: a of the prior Beta(a, a) on each win probability. With 0 the table is as it was counted; what
+            needs a prior (ratings, draws without prompts) then takes Jeffreys' 1/2.
     """
 
     labels: tuple[str, ...]
     wins: np.ndarray
-    smoothing: float = 0.5
+    smoothing: float = JEFFREYS
 
     @cached_property
     def total(self) -> np.ndarray:
@@ -75,10 +81,10 @@ class Battles:
     @cached_property
     def ratings(self) -> Ratings:
         """Bradley-Terry beside it, each pair smoothed by the same prior; its ``cycle_p_value`` tests for cycles."""
-        return bradley_terry(self.total, 2 * self.smoothing)
+        return bradley_terry(self.total, 2 * (self.smoothing or JEFFREYS))
 
     def bands(self, share: float = 0.9, draws: int = 400, seed: int = 0) -> Bands:
-        """The maximal lottery, with bands from drawing the battles again.
+        """The maximal lottery and Elo's ratings, with bands from drawing the battles again.
 
         With several prompts these are drawn with replacement, so that what a prompt does to all its battles stays
         together. Without, each pair's probability is drawn from its Beta posterior (the Bayesian bootstrap).
@@ -90,29 +96,37 @@ class Battles:
             raise ValueError(f"share must be between 0 and 1, got {share}")
         if draws < 2:
             raise ValueError(f"draws must be at least 2, got {draws}")
-        random = np.random.default_rng(seed)
+        wins = self._drawn(draws, np.random.default_rng(seed))
+        lotteries = nash(PreferenceGame(_table(wins, self.smoothing if len(self.wins) > 1 else 0.0))).policy
+        prior = (self.smoothing or JEFFREYS) if len(self.wins) > 1 else 0.0  # without prompts the draws have it
+        others = 1 - np.eye(len(self.labels))
+        elo = 1500 + ELO * scores(torch.from_numpy(wins + prior * others))
+        at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
+        edges, elo_edges = torch.quantile(lotteries, at, dim=0), torch.quantile(elo, at, dim=0)
+        return Bands(nash(self.game).policy, *edges, self.ratings.elo, *elo_edges, share)
+
+    def _drawn(self, draws: int, random: np.random.Generator) -> np.ndarray:
+        """[draws, n, n], wins as they might have been."""
         if len(self.wins) > 1:
             counts = random.multinomial(len(self.wins), np.full(len(self.wins), 1 / len(self.wins)), size=draws)
-            tables = _table(np.einsum("dp,pij->dij", counts, self.wins), self.smoothing)
-        else:
-            upper = np.triu_indices(len(self.labels), 1)
-            tables = np.full((draws, len(self.labels), len(self.labels)), 0.5)
-            a, b = self.total[upper] + self.smoothing, self.total.T[upper] + self.smoothing
-            tables[:, upper[0], upper[1]] = random.beta(a, b, size=(draws, len(a)))
-            tables[:, upper[1], upper[0]] = 1 - tables[:, upper[0], upper[1]]
-        drawn = nash(PreferenceGame(tables)).policy
-        edges = torch.quantile(drawn, torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=drawn.dtype), dim=0)
-        return Bands(nash(self.game).policy, edges[0], edges[1], share)
+            return np.einsum("dp,pij->dij", counts, self.wins)
+        upper, prior = np.triu_indices(len(self.labels), 1), self.smoothing or JEFFREYS
+        won, lost = self.total[upper] + prior, self.total.T[upper] + prior
+        wins = np.zeros((draws, len(self.labels), len(self.labels)))
+        wins[:, upper[0], upper[1]] = (won + lost) * random.beta(won, lost, size=(draws, len(won)))
+        wins[:, upper[1], upper[0]] = won + lost - wins[:, upper[0], upper[1]]
+        return wins
 
 
 def _table(wins: np.ndarray, smoothing: float) -> np.ndarray:
+    met = wins + wins.swapaxes(-1, -2) + 2 * smoothing
+    P = np.where(met > 0, (wins + smoothing) / np.where(met > 0, met, 1.0), 0.5)
     lower = np.tril_indices(wins.shape[-1], -1)
-    P = (wins + smoothing) / (wins + wins.swapaxes(-1, -2) + 2 * smoothing)
     P[..., lower[0], lower[1]] = 1 - P[..., lower[1], lower[0]]  # so that P + P^T = 1 holds after rounding
     return P
 
 
-def from_battles(rows: Any, smoothing: float = 0.5) -> Battles:
+def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
     """Count battles.
 
     Args:
@@ -182,7 +196,7 @@ def _battle(row: Any) -> tuple[str, str, np.ndarray]:
     return a, b, np.array([won + ties / 2, lost + ties / 2])
 
 
-def read_battles(path: str | Path, smoothing: float = 0.5) -> Battles:
+def read_battles(path: str | Path, smoothing: float = JEFFREYS) -> Battles:
     """``from_battles`` of a ``.csv``, ``.json`` or ``.jsonl`` file.
 
     Raises:

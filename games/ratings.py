@@ -76,23 +76,28 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
         raise ValueError(
             "these wins have no Bradley-Terry scores: some players never lost to the others; give smoothing > 0"
         )
-    met = w + w.T
-    r = torch.zeros(n, dtype=torch.float64)
-    for _ in range(iterations):
-        p = torch.sigmoid(r[:, None] - r)
-        slope = (w - met * p).sum(-1)
-        if slope.abs().max() <= FLOOR * met.sum():
-            break
-        weight = met * p * (1 - p)
-        step = torch.linalg.solve(torch.diag(weight.sum(-1)) - weight + 1.0 / n, slope)
-        r = r + step / max(1.0, float(step.abs().max()))
-    r = r - r.mean()
+    met, r = w + w.T, scores(w, iterations)
     p = torch.sigmoid(r[:, None] - r)
     share = w / torch.where(met > 0, met, 1.0)
     residual = torch.where(met > 0, share - p, 0.0)
     deviance = 2 * float((torch.special.xlogy(w, share) - torch.special.xlogy(w, p)).sum())
     spare = int((met > 0).sum()) // 2 - (n - 1)
     return Ratings(r, p, residual, deviance, float(chi2.sf(deviance, spare)) if spare > 0 else math.nan)
+
+
+def scores(wins: Tensor, iterations: int = 200) -> Tensor:
+    """Bradley-Terry scores [..., n] with mean 0 of tables of wins [..., n, n] that are known to have some."""
+    n, met = wins.shape[-1], wins + wins.mT
+    r = torch.zeros(wins.shape[:-1], dtype=torch.float64)
+    for _ in range(iterations):
+        p = torch.sigmoid(r.unsqueeze(-1) - r.unsqueeze(-2))
+        slope = (wins - met * p).sum(-1)
+        if (slope.abs().amax(-1) <= FLOOR * met.sum((-2, -1))).all():
+            break
+        weight = met * p * (1 - p)
+        step = torch.linalg.solve(torch.diag_embed(weight.sum(-1)) - weight + 1.0 / n, slope)
+        r = r + step / step.abs().amax(-1, keepdim=True).clamp_min(1.0)
+    return r - r.mean(-1, keepdim=True)
 
 
 def _strongly_connected(edges: Tensor) -> bool:

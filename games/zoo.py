@@ -395,13 +395,26 @@ def random_tournament(n: int = 9, seed: int = 0) -> PreferenceGame:
     return tournament(n, seed)
 
 
+def _table(file: str) -> PreferenceGame:
+    game = load(Path(__file__).parent / "tables" / file)
+    assert isinstance(game, PreferenceGame)
+    return game
+
+
 @_named("OpenSpiel, soccer.txt (Apache-2.0, see NOTICE)", "cyclic", "slow")
 def mujoco_soccer() -> PreferenceGame:
     """Win rates of ten MuJoCo soccer agents against each other, no Condorcet winner: Nash .522 agent1, .331 agent8,
     .147 agent9. Source: OpenSpiel, ``data/paper_data/response_graph_ucb/soccer.txt`` (Apache-2.0; see NOTICE)."""
-    game = load(Path(__file__).parent / "tables" / "mujoco_soccer_10.csv")
-    assert isinstance(game, PreferenceGame)
-    return game
+    return _table("mujoco_soccer_10.csv")
+
+
+@_named("arXiv 2405.00675 (SPPO), Figure 3", "transitive", "Condorcet winner", nash=(1, *[0] * 10))
+def sppo_pairrm() -> PreferenceGame:
+    """The SPPO paper's eleven models under PairRM, near to Bradley and Terry: IPO's third iterate beats every other.
+
+    Source: arXiv 2405.00675, Figure 3, the figures as printed.
+    """
+    return _table("sppo_pairrm_11.csv")
 
 
 EXACT: dict[str, tuple[Fraction, ...]] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..games import PreferenceGame
+from ..games import Battles, PreferenceGame
 from .oracles import Cache, PreferenceOracle, preference_matrices
 from .prompts import Prompt, messages, rows
 
@@ -28,6 +28,7 @@ class Tournament:
         judged: how many prompts each entry rests on, ``[n, n]``.
         curl: the mean of the share of the logits that no score explains, over the prompts with three different answers
             at least, all judged (two have no cycle); NaN where there are none.
+        battles: the judgements as battles, prompt by prompt, whose table is ``game``'s: bands and ratings.
     """
 
     game: PreferenceGame
@@ -36,6 +37,7 @@ class Tournament:
     win_rate_error: np.ndarray
     judged: np.ndarray
     curl: float
+    battles: Battles
 
 
 def tournament(
@@ -104,6 +106,7 @@ def tournament(
         rate_error,
         judged,
         float(np.mean(curls)) if curls else np.nan,
+        Battles(tuple(players), np.where(others, np.nan_to_num(P), 0.0), smoothing=0.0),
     )
 
 

@@ -32,8 +32,9 @@ class OptimisticMWU:
     P pi_0 were 0); for a language model two sequences cost two fits.
 
     With a constant step below ``1 / (sqrt(3) lam)``, where lam is ``games.frequency`` of the Nash, the last iterate
-    converges to a unique interior Nash, and above it leaves it. The average's gap falls as 1/T: 4 C / T at step 1/2
-    (the published ``4 sqrt(C) / T`` fails on ``games.zoo.condorcet_winner``).
+    converges to a unique interior Nash, and above it leaves it. The average's gap falls as 1/T: at step 1/2
+    it is at most 4 C / T in two sequences, and (4 C + 1.125) / T in one, which begins like two from a step further
+    back (the published ``4 sqrt(C) / T`` fails on ``games.zoo.condorcet_winner``).
 
     Args:
         step: the step size, or a function of t = 1, 2, ...

@@ -17,6 +17,7 @@ from nashward import __version__
 from . import (
     config_command,
     configuration,
+    leaderboard_command,
     options,
     oracle_commands,
     plan_command,
@@ -142,7 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     solve_command.add_solve(add(
         "solve", solve_command.run, "the Nash equilibrium of a game, and how solvers get there",
-        "nashward solve zoo:comal_cycle --solver mwu,optimistic-mwu:step=1,extra-gradient --plot race.png",
+        "nashward solve zoo:comal_cycle --solver MWU,OptimisticMWU:step=1,ExtraGradient --plot race.png",
     ))  # fmt: skip
 
     fetch = "--policy mistralai/Mistral-7B-Instruct-v0.2"
@@ -184,11 +185,11 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     oracle_commands.add_fit(fit)
     leaderboard = add(
-        "leaderboard", oracle_commands.leaderboard,
-        "models that answered the same prompts, pairwise: win rates and the Nash equilibrium among them",
+        "leaderboard", leaderboard_command.run,
+        "models that answered the same prompts, or fought battles: the Nash among them, and every other ranking",
         "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
     )  # fmt: skip
-    oracle_commands.add_leaderboard(leaderboard)
+    leaderboard_command.add_leaderboard(leaderboard)
 
     theory_command.add_theory(add(
         "theory", theory_command.run, "the theorems held against the solvers: bound, measured, ratio, verdict",

@@ -1,11 +1,8 @@
-"""The commands about oracles themselves: ``fit-oracle`` and ``leaderboard``."""
+"""``nashward fit-oracle``: an oracle of one's own."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-
-from nashward.games import PreferenceGame
 
 from . import options
 from .options import Option
@@ -81,110 +78,3 @@ def fit_oracle(given: argparse.Namespace) -> int:
         print(told)
     print(f"oracle: {fit.folder}")
     return 0
-
-
-def add_leaderboard(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "answers",
-        type=options.path,
-        help="a folder with one .json or .jsonl file of answers a model (or .gz), to be judged; or a .csv, .json or "
-        ".jsonl file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt",
-    )
-    parser.add_argument("--prompts", help="of a folder: the prompts, in the order of the answers")
-    parser.add_argument("--oracle", help="of a folder: folder or hub id of an oracle, a file of votes, or module:name")
-    parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
-    parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
-    parser.add_argument(
-        "--save", type=options.path, metavar="TABLE", help="write the table of win probabilities as CSV"
-    )
-
-
-def leaderboard(given: argparse.Namespace) -> int:
-    if given.save is not None and given.save.suffix != ".csv":
-        raise ValueError(f"--save {given.save}: the table is written as CSV; name a .csv file")
-    needs = ("prompts", "oracle")
-    if given.answers.is_file():
-        if told := [f"--{name}" for name in (*needs, "limit", "cache") if getattr(given, name) is not None]:
-            raise ValueError(f"{given.answers} is a file of battles, which are judged already: leave out {told[0]}")
-        game = _battles(given)
-    else:
-        if lacking := [f"--{name}" for name in needs if getattr(given, name) is None]:
-            raise ValueError(f"a folder of answers has to be judged: give {' and '.join(lacking)} as well")
-        game = _judged(given)
-    if given.save is not None:
-        given.save.parent.mkdir(parents=True, exist_ok=True)
-        with given.save.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(["", *game.labels])
-            rows.writerows([label, *map(repr, row)] for label, row in zip(game.labels, game.P.tolist(), strict=True))
-        print(f"table: {given.save} (nashward solve {given.save})")
-    return 0
-
-
-def _battles(given: argparse.Namespace) -> PreferenceGame:
-    from nashward import games
-
-    battles = games.read_battles(given.answers)
-    bands, ratings, game = battles.bands(), battles.ratings, battles.game
-    width = max(map(len, game.labels))
-    print(f"{len(game.labels)} models, {battles.met.sum() / 2:g} battles" + _prompts(len(battles.wins)))
-    if battles.missing:
-        shown = ", ".join(f"{a} and {b}" for a, b in battles.missing[:5])
-        print(f"{len(battles.missing)} pairs never met (taken as 1/2): {shown}" + ", ..." * (len(battles.missing) > 5))
-    print(f"{'':<{width}}   Nash   {bands.share:.0%} of draws   Bradley-Terry (Elo)")
-    order = sorted(range(len(game.labels)), key=lambda i: (-float(bands.lottery[i]), -float(ratings.scores[i])))
-    for i in order:
-        low, high = float(bands.low[i]), float(bands.high[i])
-        nash = f"{float(bands.lottery[i]):6.3f}   {low:.3f} to {high:.3f}   {float(ratings.elo[i]):7.0f}"
-        print(f"{game.labels[i]:<{width}}  {nash}")
-    winner = int(games.social_choice.condorcet_winner(game.P))
-    print(f"beats every other: {game.labels[winner] if winner >= 0 else 'nobody'}")
-    if ratings.cycle_p_value == ratings.cycle_p_value:  # not NaN: there are pairs beyond those that scores need
-        told = "scores explain the battles" if ratings.cycle_p_value > 0.05 else "scores do not explain the battles"
-        print(f"{told} (p = {ratings.cycle_p_value:.2g} without any cycle)")
-    return game
-
-
-def _prompts(count: int) -> str:
-    return f" on {count} prompts" if count > 1 else ""
-
-
-def _judged(given: argparse.Namespace) -> PreferenceGame:
-    import numpy as np
-    from tqdm import tqdm
-
-    from nashward import games
-    from nashward.llm import oracles
-    from nashward.llm.tournament import read_answers, read_texts, tournament
-
-    if given.limit is not None and given.limit < 1:
-        raise ValueError(f"--limit is {given.limit}; expected at least 1")
-    prompts = read_texts(given.prompts)[: given.limit]
-    answers = {name: texts[: given.limit] for name, texts in read_answers(given.answers).items()}
-    oracle = oracles.as_oracle(given.oracle)
-    with tqdm(
-        total=len(prompts), desc=f"judging {len(answers)} models", unit="prompt", disable=given.quiet or None
-    ) as bar:
-        result = tournament(oracle, prompts, answers, cache=given.cache, progress=bar.update)
-    game = result.game
-    P = game.P.numpy()
-    equilibrium = games.nash(game)
-    width = max(map(len, game.labels))
-    print(f"{len(P)} models, {len(prompts)} prompts, judged by {oracle.name}")
-    silent = {name: sum(text is None for text in texts) for name, texts in answers.items()}
-    if any(silent.values()):
-        print("without an answer: " + ", ".join(f"{name} to {count}" for name, count in silent.items() if count))
-    judged = int(result.judged[~np.eye(len(P), dtype=bool)].min())
-    if judged < len(prompts):
-        print(f"each pair was judged on at least {judged} of {len(prompts)} prompts")
-    print(f"{'':<{width}}  win rate           Nash")
-    for i in np.argsort(-result.win_rate, kind="stable"):
-        share = float(equilibrium.policy[i])
-        error = result.win_rate_error[i]
-        rate = f"{result.win_rate[i]:8.3f} ± " + (f"{error:.3f}" if np.isfinite(error) else "?    ")
-        print(f"{game.labels[i]:<{width}}  {rate}  " + (f"{share:5.3f}" if share > 0 else "    -"))
-    winners = [label for label, row in zip(game.labels, P, strict=True) if (row > 0.5).sum() == len(P) - 1]
-    print(f"beats every other: {winners[0] if winners else 'nobody'}; duality gap {float(equilibrium.gap):.1e}")
-    if not np.isnan(result.curl):
-        print(f"share of the logits that no score explains: {result.curl:.3f}")
-    return game

@@ -50,7 +50,7 @@ def add_solve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--solver", action="append", default=[], type=options.SOLVER["solver"].parse, metavar="SOLVER",
         help="a solver, or several by commas or by giving this again, each with its own settings if need be, as "
-        f"mwu,optimistic-mwu:step=0.5 (there are {', '.join(kind.__name__ for kind in games.SOLVERS)})",
+        f"MWU,OptimisticMWU:step=0.5 (there are {', '.join(kind.__name__ for kind in games.SOLVERS)})",
     )  # fmt: skip
     options.add(parser, SETTINGS)
     parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")

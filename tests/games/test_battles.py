@@ -38,6 +38,42 @@ def test_the_bands_of_other_games(name: str) -> None:
     assert _coverage(name, 400, 200) == pytest.approx(0.9, abs=0.05)
 
 
+def test_the_true_ratings_lie_in_the_bands_as_often_as_they_say() -> None:
+    game, rng, inside = games.zoo.bradley_terry(), np.random.default_rng(0), []
+    strengths = torch.tensor([-1.0, 0.0, 0.5, 1.5]).double()
+    truth = 1500 + games.ratings.ELO * (strengths - strengths.mean())
+    for seed in range(200):
+        bands = _fought(game, 100, rng).bands(draws=200, seed=seed)
+        inside.append(((bands.elo_low <= truth) & (truth <= bands.elo_high)).double().mean())
+    assert float(torch.stack(inside).mean()) == pytest.approx(0.9, abs=0.05)
+
+
+def test_bands_of_ratings_are_quantiles_of_fits_one_by_one() -> None:
+    rng, upper = np.random.default_rng(0), np.triu_indices(3, 1)
+    battles = games.Battles(("a", "b", "c"), rng.integers(0, 2, size=(40, 3, 3)).astype(float) * (1 - np.eye(3)))
+    counts = np.random.default_rng(5).multinomial(40, np.full(40, 1 / 40), size=30)
+    fits = [games.ratings.bradley_terry(np.einsum("p,pij->ij", row, battles.wins), 1.0).elo for row in counts]
+    low, high = np.quantile(np.stack(fits), (0.05, 0.95), axis=0)
+    bands = battles.bands(draws=30, seed=5)
+    np.testing.assert_allclose(bands.elo_low, low, atol=1e-6)
+    np.testing.assert_allclose(bands.elo_high, high, atol=1e-6)
+    assert (battles.met[upper] > 0).all()
+
+
+def test_without_a_prior_the_table_is_as_counted() -> None:
+    """Ratings and draws still have one: a player who never lost has a rating, and a pair that a draw left out 1/2."""
+    wins = np.zeros((2, 2, 2))
+    wins[0, 0, 1] = 1.0
+    battles = games.Battles(("a", "b"), wins, smoothing=0.0)
+    assert battles.game.P.tolist() == [[0.5, 1.0], [0.0, 0.5]]
+    assert float(battles.ratings.P[0, 1]) == pytest.approx(0.75)
+    bands = battles.bands(draws=100, seed=0)
+    assert float(bands.elo_low[0]) == 1500  # of draws without the prompt on which they fought
+    assert float(bands.elo_high[0]) > 1600
+    alone = games.Battles(("a", "b"), wins[:1], smoothing=0.0).bands()
+    assert 1500 < float(alone.elo[0]) < float(alone.elo_high[0]) < 2500
+
+
 def test_prompts_are_drawn_whole() -> None:
     """Each prompt decides all its battles: counted one by one the bands would be too narrow by about sqrt(10)."""
     rng = np.random.default_rng(1)
@@ -128,7 +164,8 @@ def test_the_leaderboard_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "battles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = []
     for name in ("battles.csv", "battles.jsonl"):
-        assert main(["leaderboard", str(tmp_path / name), "--save", str(tmp_path / "table.csv")]) == 0
+        files = ["--save", str(tmp_path / "table.csv"), "--json", str(tmp_path / "deep" / "all.json")]
+        assert main(["leaderboard", str(tmp_path / name), *files, "--seed", "3"]) == 0
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
     assert "4 models, 603 battles\n2 pairs never met (taken as 1/2): b and d, c and d\n" in said[0]
@@ -136,3 +173,24 @@ def test_the_leaderboard_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     table = games.load(tmp_path / "table.csv")
     assert isinstance(table, games.PreferenceGame)
     torch.testing.assert_close(table.P, games.read_battles(tmp_path / "battles.csv").game.P, atol=0, rtol=0)
+    content, known = json.loads((tmp_path / "deep" / "all.json").read_text()), games.read_battles(tmp_path / name)
+    bands, P = known.bands(seed=3), known.game.P
+    assert [row["model"] for row in content["models"]] == sorted("abcd", key=lambda x: -bands.lottery["abcd".index(x)])
+    for row in content["models"]:
+        i = known.labels.index(row["model"])
+        assert row["nash_band"] == [float(bands.low[i]), float(bands.high[i])]
+        assert row["elo"] == float(known.ratings.elo[i])
+        assert row["elo_band"] == [float(bands.elo_low[i]), float(bands.elo_high[i])]
+        assert row["copeland"] == int(games.social_choice.copeland(P)[i])
+        assert row["smith"] == bool(games.social_choice.smith_set(P)[i])
+        line = next(line for line in said[0].splitlines() if line.startswith(f"{row['model']} "))
+        assert line.split()[-1] == f"{row['copeland']:+d}"
+        assert f"  {row['elo']:4.0f}  {row['elo_band'][0]:4.0f} to {row['elo_band'][1]:4.0f} " in line
+    assert content["condorcet_winner"] is None
+    assert content["curl"] == pytest.approx(float(games.social_choice.curl_fraction(P - 0.5)))
+    assert content["P"] == P.tolist()
+    smith = [
+        label for label, member in zip(known.labels, games.social_choice.smith_set(P).tolist(), strict=True) if member
+    ]
+    assert f"beats every other: nobody; Smith set: {', '.join(smith)}\n" in said[0]
+    assert f"(Hodge): {content['curl']:.3f}" in said[0]

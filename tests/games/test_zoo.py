@@ -87,6 +87,30 @@ def _fours(A: torch.Tensor) -> tuple[int, ...]:
     return tuple(sorted((beats.T @ beats).int().flatten().tolist()))
 
 
+def test_the_sppo_papers_table_is_near_to_bradley_terry() -> None:
+    game, choice = zoo.sppo_pairrm(), games.social_choice
+    at = {name: k for k, name in enumerate(game.labels)}
+    for winner, loser, rate in (
+        ("SPPO Iter3", "Mistral-7B-Instruct-v0.2", 0.781),
+        ("SPPO Iter3", "SPPO Iter2", 0.577),
+        ("SPPO Iter3", "SPPO Iter1", 0.676),
+        ("IPO Iter3", "SPPO Iter3", 0.552),
+    ):
+        assert float(game.P[at[winner], at[loser]]) == pytest.approx(rate, abs=1e-12)
+    assert game.labels[int(choice.condorcet_winner(game.P))] == "IPO Iter3"
+    assert game.labels[int(choice.condorcet_loser(game.P))] == "Mistral-7B-Instruct-v0.2"
+    equilibrium = games.nash(game)
+    assert equilibrium.policy.tolist() == [float(name == "IPO Iter3") for name in game.labels]
+    assert bool(equilibrium.unique)
+    logits = (game.P / (1 - game.P)).log()
+    assert int(choice.cyclic_triples(game.P)) == 0
+    assert 0 < float(choice.curl_fraction(logits)) < 0.0025
+    assert 0 < float(choice.curl_fraction(game.P - 0.5)) < 0.005
+    scores = choice.hodge(logits)[0]
+    assert float((scores.sigmoid() - game.P).abs().max()) == pytest.approx(0.016, abs=5e-4)
+    assert float(games.ratings.bradley_terry(game.P).residual.abs().max()) < 0.02
+
+
 def test_generators_by_their_definitions() -> None:
     P = generators.blotto(2, 2).P  # layouts 0-2, 1-1, 2-0: everything ties
     assert P.tolist() == [[0.5] * 3] * 3

@@ -49,6 +49,8 @@ def test_an_answer_that_is_not_there_is_nobodys_win():
     np.testing.assert_array_equal(result.judged, [[2, 2, 1], [2, 3, 1], [1, 1, 1]])
     first = 1 / (1 + np.exp(np.log(2) - np.log(3)))
     np.testing.assert_allclose(result.game.P[0], [0.5, (first + 0.5) / 2, first], atol=1e-12)
+    np.testing.assert_allclose(result.battles.game.P, result.game.P, atol=1e-15)
+    assert result.battles.met.tolist() == [[0, 2, 1], [2, 0, 1], [1, 1, 0]]
 
 
 def test_one_prompt_has_no_standard_error():

@@ -1,0 +1,168 @@
+"""Every solver on every game of the zoo: the gaps of the last, the average and the linear-average iterate.
+
+Each is held against its bound: a theorem's where there is one, else ``TARGET``. What is beyond it stands in
+``every_pair.txt``, a row a game and a column a solver, with three signs for the three iterates; ``REASONS`` says why.
+``python -m tests.games.test_every_pair`` prints the table anew.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nashward import games, theory
+from nashward.games import zoo
+
+TABLE = Path(__file__).parent / "every_pair.txt"
+ITERATES = ("last", "average", "linear")
+SHORT, LONG = 500, 5000
+TARGET = 0.05  # where no theorem gives a number; over the last quarter of the iterations
+TAU, EGPO = 0.1, 1 / (0.5 + 0.1)  # the pull, and EGPO's largest proven step under it
+
+# the signs: within the bound in the short run and in the long one
+SIGNS = {(True, True): ".", (False, True): "s", (True, False): "l", (False, False): "n"}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The games of one size, all from the policy with logits from 1 to -1, which is nobody's Nash but by chance."""
+
+    names: list[str]
+    game: games.PreferenceGame
+
+    @property
+    def start(self) -> Tensor:
+        return torch.linspace(1, -1, self.game.sizes[0]).double().softmax(0)
+
+    @property
+    def C(self) -> float:
+        return theory.complexity(self.start)
+
+    @property
+    def left(self) -> Tensor:
+        """The gap that the pull to the uniform policy leaves, from the exact Nash of the regularised game."""
+        uniform = torch.full_like(self.start, 1 / len(self.start))
+        return games.duality_gap(self.game, games.regularised_nash(self.game, TAU, uniform).policy)
+
+
+Bound = Callable[[Batch, Tensor], Tensor]  # of the batch and T [records, 1]: [records, games] or [records, 1]
+
+
+def target(batch: Batch, T: Tensor) -> Tensor:
+    return torch.full_like(T, TARGET)
+
+
+def regularised(batch: Batch, T: Tensor) -> Tensor:
+    """``target`` beside the gap that the pull leaves."""
+    return batch.left + target(batch, T)
+
+
+def contracting(theorem: theory.Contraction, iterate: str = "last") -> Bound:
+    """The gap that the pull leaves, and what is left of the way there.
+
+    KL(nash || pi_t) <= C factor^t, gaps of two policies differ by no more than their l1 distance, at most
+    sqrt(2 KL), and the gap is convex, so that that of an average is at most the average gap.
+    """
+    root = math.sqrt(theorem.factor)
+
+    def bound(batch: Batch, T: Tensor) -> Tensor:
+        way = math.sqrt(2 * batch.C)
+        rest = {
+            "last": way * root**T,
+            "average": way / (1 - root) / T,
+            "linear": way / (1 - root) ** 2 * 2 / (T * (T + 1)),
+        }
+        return batch.left + rest[iterate]
+
+    return bound
+
+
+@dataclass(frozen=True)
+class Row:
+    """A solver as it is played here; what bounds each of its iterates; its iterations as a share of the usual."""
+
+    name: str
+    solver: Any
+    last: Bound = target
+    average: Bound = target
+    linear: Bound = target
+    share: float = 1.0
+
+
+def _contracting(name: str, solver: Any, theorem: theory.Contraction) -> Row:
+    return Row(name, solver, *(contracting(theorem, iterate) for iterate in ITERATES))
+
+
+def _regret(batch: Batch, T: Tensor) -> Tensor:
+    return 2 * ((batch.game.sizes[0] - 1) / T).sqrt()
+
+
+ROWS = (
+    Row("MWU", games.MWU(0.1), average=lambda b, T: 0.1 / 4 + 2 * b.C / (0.1 * T)),
+    # one sequence is two whose second begins one step back, at C + step / 2 + step^2 / 8 at most
+    Row("optimistic", games.OptimisticMWU(0.5), average=lambda b, T: (4 * b.C + 1.125) / T),
+    Row("onpo", games.OptimisticMWU(0.5, two_sequences=True), average=lambda b, T: 4 * b.C / T),
+    Row("mirror-prox", games.ExtraGradient(2.0), average=lambda b, T: 2 * b.C / (2.0 * T)),
+    Row("egpo", games.ExtraGradient(EGPO, TAU), contracting(theory.Contraction.extragradient(EGPO, TAU)),
+        regularised, regularised),  # the average is over half points, of which the theorem does not speak
+    _contracting("mmd", games.MagneticMirrorDescent(4 * TAU, TAU), theory.Contraction.magnetic(4 * TAU, TAU)),
+    _contracting("inpo", games.INPO(0.3, TAU), theory.Contraction.inpo(0.3, TAU)),
+    Row("nash-md", games.NashMD(0.1, TAU), regularised, regularised, regularised),
+    Row("nash-ema", games.NashEMA(0.1, TAU), regularised, regularised, regularised),
+    Row("history", games.HistoryMixture(0.1, TAU), regularised, regularised, regularised),
+    Row("momentum", games.Momentum(0.1, 0.3)),
+    Row("apo", games.Momentum(0.1, 0.3, nesterov=True)),
+    Row("comal", games.ProximalPoint(), share=0.04),
+    Row("mpo", games.MagnetReset()),
+    Row("RM", games.RegretMatching(), average=_regret),
+    # the regrets since any round are at most those that are kept: those of the linear average are twice as large
+    Row("RM+", games.RegretMatchingPlus(), average=_regret, linear=lambda b, T: 2 * _regret(b, T)),
+    Row("PRM+", games.PredictiveRegretMatchingPlus()),
+    Row("fictitious", games.FictitiousPlay()),
+    # in continuous time 2 C / t; a sum of points a step h apart is within h / 4 of the integral
+    Row("replicator", games.Replicator(0.1), average=lambda b, T: 2 * b.C / (0.1 * T) + 0.1 / 4),
+)  # fmt: skip
+
+
+def batches() -> list[Batch]:
+    names = defaultdict(list)
+    for name in zoo.names():
+        names[zoo.get(name).sizes[0]].append(name)
+    return [Batch(some, games.PreferenceGame(torch.stack([zoo.get(n).P for n in some]))) for some in names.values()]
+
+
+def within(row: Row, batch: Batch, iterations: int) -> dict[str, tuple[bool, ...]]:
+    """For each game whether the last, the average and the linear-average iterate are within their bounds.
+
+    What is bounded for every T is looked at throughout, what is to settle over the last quarter.
+    """
+    T = max(round(iterations * row.share), 20)
+    uniform = torch.full_like(batch.start, 1 / len(batch.start))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", games.StepWarning)
+        found = games.solve(
+            batch.game,
+            row.solver,
+            T,
+            batch.start,
+            uniform,
+            averaging=games.uniform,
+            averages={"linear": games.linear},
+            record=range(max(1, T // 100), T + 1, max(1, T // 100)),
+        )
+    held = []
+    for iterate, bound in zip(ITERATES, (row.last, row.average, row.linear), strict=True):
+        at = found.iterations.double()[:, None]
+        fine = found.gaps[iterate] <= bound(batch, at) * (1 + 1e-9) + 1e-12
+        held.append((fine if bound not in (target, regularised) else fine[3 * len(fine) // 4 :]).all(0).tolist())
+    return dict(zip(batch.names, zip(*held, strict=True), strict=True))
