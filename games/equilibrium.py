@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,23 +23,35 @@ from .low_rank import LowRankGame
 Point = Callable[[Face], np.ndarray]  # games.vertex, games.centre, games.maximum_entropy
 
 
-@dataclass(frozen=True)
 class Equilibrium:
     """A Nash equilibrium (of a symmetric game: the maximal lottery, or von Neumann winner).
 
     Attributes:
         policy: [..., n] probabilities; a ``Profile`` (row, column) for an ``n x m`` game.
         value: [...], the row player's payoff at equilibrium; 1/2 in a preference game.
-        gap: [...], the duality gap, recomputed from ``policy``.
+        gap: [...], the duality gap, recomputed from the policy.
         support: bool, shaped as ``policy``: the actions that are played.
     """
 
-    policy: Any
-    value: Tensor
-    gap: Tensor
-    support: Any
-    _least: Tensor = field(repr=False)  # above 0 where it proves that there is no other equilibrium; NaN: not known
-    _table: Tensor | None = field(repr=False)  # [..., n, n] of the symmetric game; None where there is no table
+    def __init__(self, policy: Any, value: Any, gap: Any, least: Any, table: Tensor | None):
+        self.policy = policy
+        self._value, self._gap = value, gap  # numbers become tensors when they are asked for
+        self._least = least  # above 0 where it proves that there is no other equilibrium; NaN: not known
+        self._table = table  # [..., n, n] of the symmetric game; None where there is no table
+
+    @property
+    def value(self) -> Tensor:
+        return _tensor(self._value)
+
+    @property
+    def gap(self) -> Tensor:
+        return _tensor(self._gap)
+
+    @property
+    def support(self) -> Any:
+        if isinstance(self.policy, Profile):
+            return Profile(self.policy.row > 0, self.policy.column > 0)
+        return self.policy > 0
 
     @cached_property
     def unique(self) -> Tensor:
@@ -49,13 +60,16 @@ class Equilibrium:
         Where the vertex that was found does not show it, the face of all equilibria is computed, which takes an
         interior point. A game without a table is called unique only where the vertex shows it.
         """
-        unique = self._least > STRICT
+        unique = _tensor(self._least) > STRICT
         if self._table is not None:
             flat, tables = unique.reshape(-1).clone(), self._table.reshape(-1, *self._table.shape[-2:])
             for game in (~flat).nonzero()[:, 0].tolist():
                 flat[game] = equilibria.face(_margins(tables[game])).dimension == 0
             unique = flat.reshape(unique.shape)
         return unique
+
+    def __repr__(self) -> str:
+        return f"Equilibrium(policy={self.policy}, value={self.value}, gap={self.gap}, support={self.support})"
 
 
 def nash(
@@ -86,6 +100,10 @@ def nash(
         >>> equilibrium.policy * 11, equilibrium.unique
         (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
     """
+    if isinstance(game, PreferenceGame) and point is None and game.alone is not None:
+        lottery, low, reached = equilibria.one(game.alone, 0.5)
+        _promise(reached, 1.0)
+        return Equilibrium(torch.from_numpy(lottery), 0.5, reached, low, game.P)
     if isinstance(game, LowRankGame | ImplicitGame):
         return _implicit(game, point)
     if isinstance(game, ConstantSumGame):
@@ -97,10 +115,9 @@ def nash(
     if point is not None:
         x = _chosen(tables, x, least, point, sizes)
         gap = 2 * ((tables.to(torch.float64) @ x[..., None])[..., 0] - 0.5).amax(-1)
-    _promise(gap, 1.0)
-    policy = x.reshape(*shape, -1)
+    _promise(float(gap.max()), 1.0)
     value = torch.full(shape, 0.5, dtype=torch.float64, device=P.device)
-    return Equilibrium(policy, value, gap.reshape(shape), policy > 0, least.reshape(shape), P)
+    return Equilibrium(x.reshape(*shape, -1), value, gap.reshape(shape), least.reshape(shape), P)
 
 
 def face(game: PreferenceGame | ConstantSumGame) -> Face:
@@ -157,10 +174,8 @@ def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
     row = (U @ pair.column[..., None])[..., 0]
     column = (pair.row[..., None, :] @ U)[..., 0, :]
     gap = row.amax(-1) - column.amin(-1)
-    _promise(gap, max(1.0, float(U.abs().max())))
-    value = (pair.row * row).sum(-1)
-    support = Profile(pair.row > 0, pair.column > 0)
-    return Equilibrium(pair, value, gap, support, symmetric._least, symmetric._table)
+    _promise(float(gap.max()), max(1.0, float(U.abs().max())))
+    return Equilibrium(pair, (pair.row * row).sum(-1), gap, symmetric._least, symmetric._table)
 
 
 def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibrium:
@@ -183,10 +198,10 @@ def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibr
     )
     policy = torch.zeros(n, dtype=torch.float64, device=device)
     policy[there(found.actions)] = there(found.weights)
-    gap = torch.tensor(2 * float(found.margins.max()), dtype=torch.float64, device=device)
+    gap = 2 * float(found.margins.max())
     _promise(gap, max(1.0, 4 * tolerance / GAP))
-    half = torch.tensor(0.5, dtype=torch.float64, device=device)
-    return Equilibrium(policy, half, gap, policy > 0, torch.tensor(found.least, device=device), None)
+    half, gap_, least = torch.tensor([0.5, gap, found.least], dtype=torch.float64, device=device)
+    return Equilibrium(policy, half, gap_, least, None)
 
 
 def _chosen(tables: Tensor, x: Tensor, least: Tensor, point: Point, sizes: Tensor | None) -> Tensor:
@@ -202,7 +217,10 @@ def _margins(table: Tensor) -> np.ndarray:
     return table.detach().cpu().numpy().astype(np.float64) - 0.5
 
 
-def _promise(gap: Tensor, unit: float) -> None:
-    worst = float(gap.max())
+def _tensor(values: Any) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float64)
+
+
+def _promise(worst: float, unit: float) -> None:
     if not worst <= GAP * unit:
         raise ArithmeticError(f"nash reached a duality gap of {worst:.2e} only, {GAP * unit:.0e} was asked for")

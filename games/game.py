@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -92,6 +94,13 @@ class PreferenceGame:
     @property
     def device(self) -> torch.device:
         return self.P.device
+
+    @cached_property
+    def alone(self) -> NDArray[np.float64] | None:
+        """The table of a single game on the CPU in float64, P's own memory where it is that; None of any other."""
+        if self.P.ndim > 2 or self.P.device.type != "cpu":
+            return None
+        return np.ascontiguousarray(self.P.detach().numpy(), dtype=np.float64)
 
     @property
     def precision(self) -> float:

@@ -13,7 +13,8 @@ from .linear_program import linear_program as linear_program
 from .rational import Rational as Rational
 from .selection import GAP as GAP
 from .selection import STRICT as STRICT
+from .selection import one as one
 from .selection import solve as solve
 
 __all__ = ["GAP", "STRICT", "Face", "Rational", "centre", "double_oracle", "face", "linear_program",
-           "maximum_entropy", "solve", "vertex"]  # fmt: skip
+           "maximum_entropy", "one", "solve", "vertex"]  # fmt: skip

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from ..accelerator import compiled
 
 
 def closed_form(A: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,3 +34,22 @@ def closed_form(A: Tensor) -> tuple[Tensor, Tensor]:
         y = e / torch.where(cycle, e.sum(-1), 1.0)[:, None]
         x, least = torch.where(cycle[:, None], y, x), torch.where(cycle, y.amin(-1), least)
     return x, least
+
+
+@compiled
+def closed_form_of_one(P: NDArray[np.float64], half: float, x: NDArray[np.float64]) -> float:
+    """``closed_form`` of one game with P - half skew: fills ``x``, which comes as zeros, and returns the least."""
+    n = len(x)
+    for i in range(n):
+        least = 1.0
+        for j in range(n):
+            if j != i:
+                least = min(least, P[i, j] - half)
+        if least >= 0.0:
+            x[i] = 1.0
+            return least
+    x[0], x[1], x[2] = P[1, 2] - half, P[2, 0] - half, P[0, 1] - half
+    total = x[0] + x[1] + x[2]
+    for i in range(n):
+        x[i] /= total
+    return min(x[0], x[1], x[2])

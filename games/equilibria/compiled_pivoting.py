@@ -1,4 +1,4 @@
-"""The pivoting of ``pivoting.py`` compiled, for one game or for many of any sizes (needs the accelerator)."""
+"""Small games, one or many of any sizes, by pivoting as in ``pivoting.py``, compiled (needs the accelerator)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..accelerator import compiled
+from .closed_form import closed_form_of_one
 from .pivoting import COVERED, INFEASIBLE, PIVOT
 from .polish import DUST
 
@@ -14,9 +15,9 @@ Flags = NDArray[np.bool_]
 
 
 @compiled
-def exchange(K: Array, q: Array, d: Array, basic: Flags, a: Array, b: Array, i: int, j: int) -> None:
-    """Exchange the pairs i and j; ``a`` and ``b`` are room for two columns."""
-    m = len(q)
+def exchange(K: Array, q: Array, d: Array, basic: Flags, columns: Array, i: int, j: int) -> None:
+    """Exchange the pairs i and j; ``columns`` is room for two of them."""
+    m, a, b = len(q), columns[0], columns[1]
     p = K[i, j]
     for k in range(m):
         a[k], b[k] = -K[i, k], -K[j, k]
@@ -38,9 +39,10 @@ def exchange(K: Array, q: Array, d: Array, basic: Flags, a: Array, b: Array, i: 
 
 
 @compiled
-def complementary_loop(K: Array, q: Array, d: Array, basic: Flags, pairs: int, pivots: int, z: Array) -> float:
+def complementary_loop(
+    K: Array, q: Array, d: Array, basic: Flags, columns: Array, pairs: int, pivots: int, z: Array
+) -> float:
     """``complementary`` for one problem with the cover ``d``; fills ``z``, returns the least basic variable or NaN."""
-    a, b = np.empty_like(q), np.empty_like(q)
     for _ in range(pivots + 1):
         lam, i = -1.0, -1
         for k in range(pairs):
@@ -60,15 +62,16 @@ def complementary_loop(K: Array, q: Array, d: Array, basic: Flags, pairs: int, p
                     theta, j = ratio, k
         if j < 0:
             break
-        exchange(K, q, d, basic, a, b, i, j)
+        exchange(K, q, d, basic, columns, i, j)
     return np.nan
 
 
 @compiled
-def pivoted_game(P: Array, half: float, pivots: int, x: Array) -> tuple[float, float]:
-    """``pivoted`` for one game of any scale, P - half skew: fills ``x``; the least basic variable, and the gap."""
+def vertex_of_one(P: Array, half: float, pivots: int, x: Array) -> float:
+    """``pivoted`` for one game of any scale, P - half skew: fills ``x`` up to its scale, returns the least or NaN."""
     n = len(x)
-    K, q, d, basic = np.empty((n + 1, n + 1)), np.zeros(n + 1), np.zeros(n + 1), np.zeros(n + 1, dtype=np.bool_)
+    room, basic = np.empty((n + 5, n + 1)), np.zeros(n + 1, dtype=np.bool_)
+    K, q, d, columns = room[: n + 1], room[n + 1], room[n + 2], room[n + 3 :]
     scale, best, first = 0.0, -np.inf, 0
     for k in range(n):
         total = 0.0
@@ -82,13 +85,21 @@ def pivoted_game(P: Array, half: float, pivots: int, x: Array) -> tuple[float, f
         for h in range(n):
             K[k, h] = scale * (P[k, h] - half)
         K[k, n], K[n, k] = -1.0, 1.0
-    K[n, n], q[n] = 0.0, -1.0
-    exchange(K, q, d, basic, np.empty_like(q), np.empty_like(q), first, n)
+        q[k] = d[k] = 0.0
+    K[n, n], q[n], d[n] = 0.0, -1.0, 0.0
+    exchange(K, q, d, basic, columns, first, n)
     for k in range(n):
         d[k] = 1 + 0.37 * (np.sqrt(k + 2.0) * np.pi % 1.0)  # as cover
     d[n] = 0.0
+    return complementary_loop(K, q, d, basic, columns, n, pivots, x)
+
+
+@compiled
+def solved_game(P: Array, half: float, pivots: int, x: Array) -> tuple[float, float]:
+    """One game with P - half skew, in closed form or by pivoting: fills ``x``; returns the least and the gap."""
+    n = len(x)
     x[:] = 0.0
-    least = complementary_loop(K, q, d, basic, n, pivots, x)
+    least = closed_form_of_one(P, half, x) if n <= 3 else vertex_of_one(P, half, pivots, x)
     largest, total, gap = np.max(x), 0.0, -np.inf
     for k in range(n):
         if x[k] <= DUST * largest:
@@ -106,10 +117,10 @@ def pivoted_game(P: Array, half: float, pivots: int, x: Array) -> tuple[float, f
 
 
 @compiled
-def pivoted_games(
+def solved_games(
     P: Array, half: float, sizes: NDArray[np.int64], pivots: int, x: Array, least: Array, gap: Array
 ) -> None:
-    """``pivoted_game`` for the upper left corners of ``P`` [games, n, n]."""
+    """``solved_game`` for the upper left corners of ``P`` [games, n, n]."""
     for game in range(len(P)):
         n = sizes[game]
-        least[game], gap[game] = pivoted_game(P[game], half, pivots, x[game, :n])
+        least[game], gap[game] = solved_game(P[game], half, pivots, x[game, :n])

@@ -73,7 +73,7 @@ def _complementary(K: Array, q: Array) -> tuple[Array, float]:
     if ACCELERATED:
         z = np.zeros(m)
         flags = np.zeros(m, dtype=np.bool_)
-        return z, complementary_loop(K, q, cover(m).copy(), flags, m, limit(m), z)
+        return z, complementary_loop(K, q, cover(m).copy(), flags, np.empty((2, m)), m, limit(m), z)
     state = torch.zeros(1, m, dtype=torch.bool)
     found, least = complementary(torch.from_numpy(K)[None], torch.from_numpy(q)[None], state, m, limit(m))
     return found[0].numpy(), float(least)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..accelerator import ACCELERATED
 from .closed_form import closed_form
-from .compiled_pivoting import pivoted_game, pivoted_games
+from .compiled_pivoting import solved_game, solved_games, vertex_of_one
 from .crossover import crossed_over, in_doubt
 from .double_oracle import double_oracle
 from .interior_point import central_path
@@ -54,7 +54,7 @@ def solve(P: Tensor, half: float = 0.5, sizes: Tensor | None = None) -> tuple[Te
     least = torch.full((games,), torch.nan, dtype=torch.float64, device=P.device)
     if games == 1 and n > PIVOTING:
         m = n if sizes is None else int(sizes[0])
-        y, low = one(P[0, :m, :m].cpu().numpy(), half)
+        y, low, _ = one(P[0, :m, :m].to(torch.float64).contiguous().cpu().numpy(), half)
         x[0, :m], least[0] = torch.from_numpy(y), low
     else:
         many = torch.full((games,), n) if sizes is None else sizes.cpu()
@@ -71,11 +71,10 @@ def _compiled(P: Tensor, half: float, sizes: Tensor | None) -> tuple[Tensor, Ten
     games, n = tables.shape[:2]
     x, least, gaps = np.zeros((games, n)), np.empty(games), np.empty(games)
     each = np.full(games, n) if sizes is None else sizes.numpy()
-    pivoted_games(np.ascontiguousarray(tables), half, each, limit(n), x, least, gaps)
+    solved_games(np.ascontiguousarray(tables), half, each, limit(n), x, least, gaps)
     for game in np.flatnonzero(~(gaps <= GOOD) | np.isnan(least)):
         m = int(each[game])
-        x[game, :m], least[game] = one(tables[game, :m, :m], half)
-        gaps[game] = 2 * float((tables[game] @ x[game]).max() - half)
+        x[game, :m], least[game], gaps[game] = one(np.ascontiguousarray(tables[game, :m, :m]), half)
     return torch.from_numpy(x), torch.from_numpy(least), torch.from_numpy(gaps)
 
 
@@ -89,23 +88,27 @@ def _alike(A: Tensor) -> tuple[Tensor, Tensor]:
         x, least = pivoted(A / (2 * A.abs().amax((-2, -1), keepdim=True)).clamp_min(TINY), limit(n))
     wrong = ~((2 * (A @ x[..., None]).amax((-2, -1)) <= GOOD) & least.isfinite())
     for game in wrong.nonzero()[:, 0].tolist():
-        y, low = one(A[game].cpu().numpy(), 0.0)
+        y, low, _ = one(A[game].cpu().numpy(), 0.0)
         x[game], least[game] = torch.from_numpy(y).to(x), low
     return x, least
 
 
-def one(P: Array, half: float) -> Vertex:
-    """An equilibrium of one game with ``P - half`` skew, by the methods of ``routes``."""
-    if ACCELERATED and len(P) <= PIVOTING and P.dtype == np.float64:
-        x = np.zeros(len(P))
-        least, reached = pivoted_game(P, half, limit(len(P)), x)
+def one(P: Array, half: float) -> tuple[Array, float, float]:
+    """An equilibrium of one game with ``P - half`` skew, its least basic variable, and its duality gap."""
+    n = len(P)
+    if ACCELERATED and n <= PIVOTING:
+        x = np.empty(n)
+        least, reached = solved_game(P, half, limit(n), x)
         if reached <= GOOD and least == least:
-            return x, least
-    if len(P) > ORACLE:
-        vertex = by_double_oracle(P, half)
-        if vertex is not None and 2 * float((P @ vertex[0]).max() - half) <= GOOD:
-            return vertex
-    return solved(P.astype(np.float64) - half)
+            return x, least, reached
+    vertex = by_double_oracle(P, half) if n > ORACLE else None
+    if vertex is None or _gap(P, half, vertex[0]) > GOOD:
+        vertex = solved(P - half)
+    return *vertex, _gap(P, half, vertex[0])
+
+
+def _gap(P: Array, half: float, x: Array) -> float:
+    return 2 * float((P @ x).max() - half)
 
 
 def solved(A: Array) -> Vertex:
@@ -127,15 +130,21 @@ def solved(A: Array) -> Vertex:
 
 def routes(n: int) -> tuple[Route, ...]:
     """The methods for one game of n actions whose margins are at hand, in the order in which they are tried."""
-    first: tuple[Route, ...] = (by_pivoting,) if n <= PIVOTING else ()
+    first: tuple[Route, ...] = (by_closed_form,) if n <= 3 else (by_pivoting,) if n <= PIVOTING else ()
     return (*first, by_interior_point, by_linear_program)
+
+
+def by_closed_form(A: Array) -> Vertex:
+    """The closed form of at most three actions."""
+    x, least = closed_form(torch.from_numpy(A)[None])
+    return x[0].numpy(), float(least)
 
 
 def by_pivoting(A: Array) -> Vertex | None:
     """A vertex by principal pivoting, or None on a ray or at the pivot limit."""
     if ACCELERATED:
         x = np.zeros(len(A))
-        least, _ = pivoted_game(np.ascontiguousarray(A), 0.0, limit(len(A)), x)
+        least = vertex_of_one(np.ascontiguousarray(A), 0.0, limit(len(A)), x)
         return None if np.isnan(least) else (x, least)
     y, low = pivoted(torch.from_numpy(A)[None], limit(len(A)))
     return None if bool(low.isnan()) else (y[0].numpy(), float(low))

@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 from nashward import games
 from nashward.games import accelerator
 from nashward.games.equilibria import linear_program, selection
-from nashward.games.equilibria.closed_form import closed_form
+from nashward.games.equilibria.closed_form import closed_form, closed_form_of_one
 from nashward.games.equilibria.crossover import crossed_over, in_doubt
 from nashward.games.equilibria.double_oracle import double_oracle
 from nashward.games.equilibria.interior_point import central_path
@@ -48,6 +48,18 @@ def _checked(seed: int) -> None:
     assert x.min() >= 0
     assert x.sum() == pytest.approx(1, abs=1e-12)
     assert np.array_equal(equilibrium.support.numpy(), x > 0)
+
+
+def test_the_closed_form_of_one_game_is_that_of_a_batch() -> None:
+    for seed in range(400):
+        n = 1 + seed % 3
+        kind = mixed.KINDS[seed % len(mixed.KINDS)]
+        A = kind(np.random.default_rng(seed), n)
+        x = np.zeros(n)
+        least = closed_form_of_one(0.5 + A, 0.5, x)
+        many, leasts = closed_form(torch.from_numpy(A)[None])
+        np.testing.assert_allclose(x, many[0], atol=1e-9)
+        assert least == pytest.approx(float(leasts[0]), abs=1e-9)
 
 
 def test_mixed_games() -> None:

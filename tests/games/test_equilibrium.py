@@ -8,6 +8,8 @@ import torch
 
 from nashward import games
 
+from . import mixed
+
 
 @pytest.mark.parametrize("name", sorted(games.zoo.EXACT))
 def test_equilibria_known_as_fractions(name: str) -> None:
@@ -82,6 +84,33 @@ def test_batches_keep_their_shape() -> None:
     assert equilibrium.gap.shape == equilibrium.unique.shape == equilibrium.value.shape == (2, 3)
     alone = games.nash(games.PreferenceGame(tables[1, 2]))
     torch.testing.assert_close(equilibrium.policy[1, 2], alone.policy)
+
+
+def test_one_game_gives_what_a_batch_of_one_gives() -> None:
+    for seed in range(110):
+        P = torch.from_numpy(0.5 + mixed.margins(seed))
+        alone, batch = games.nash(games.PreferenceGame(P)), games.nash(games.PreferenceGame(P[None]))
+        assert alone.gap <= 1e-12
+        assert batch.gap.max() <= 1e-12
+        assert bool(alone.unique) == bool(batch.unique[0])
+        if bool(alone.unique):
+            torch.testing.assert_close(alone.policy, batch.policy[0], atol=1e-7, rtol=0)
+
+
+def test_what_an_equilibrium_holds_and_how_it_prints() -> None:
+    equilibrium = games.nash(games.zoo.rock_paper_scissors())
+    for number in (equilibrium.value, equilibrium.gap):
+        assert number.shape == ()
+        assert number.dtype == torch.float64
+    assert repr(equilibrium).startswith("Equilibrium(policy=tensor([0.3333, 0.3333, 0.3333], dtype=torch.float64), ")
+
+
+def test_a_game_in_float32_is_taken_as_exact() -> None:
+    game = games.PreferenceGame(np.float32(0.5 + mixed.margins(4)))
+    assert game.P.dtype == torch.float32
+    equilibrium = games.nash(game)
+    assert equilibrium.policy.dtype == torch.float64
+    assert 2 * float((game.P.to(torch.float64) @ equilibrium.policy).max() - 0.5) <= 1e-12
 
 
 def test_n_by_m_games_against_a_known_answer_and_against_the_symmetric_route() -> None:
