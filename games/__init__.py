@@ -18,6 +18,8 @@ from .averaging import uniform as uniform
 from .battles import Battles as Battles
 from .battles import from_battles as from_battles
 from .battles import read_battles as read_battles
+from .cast import member as member
+from .cast import resolved as resolved
 from .contextual import ContextualGame as ContextualGame
 from .driver import check_solver as check_solver
 from .driver import drive as drive
@@ -65,6 +67,7 @@ from .solvers import MIRROR_STEPS as MIRROR_STEPS
 from .solvers import MWU as MWU
 from .solvers import SOLVERS as SOLVERS
 from .solvers import TABLES_ONLY as TABLES_ONLY
+from .solvers import AgainstCast as AgainstCast
 from .solvers import ExtraGradient as ExtraGradient
 from .solvers import FictitiousPlay as FictitiousPlay
 from .solvers import HistoryMixture as HistoryMixture

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from .cast import resolved
 from .policy import Policy
 from .step import Solver, Step
 
@@ -34,6 +35,7 @@ def drive(
     execute: Callable[[Step], Policy],
     record: Callable[[Step, Policy], bool],
     iterations: int,
+    cast: Mapping[str, Policy] | None = None,
 ) -> Policy:
     """Play ``solver`` for ``iterations`` iterates and return the last one.
 
@@ -43,15 +45,17 @@ def drive(
         execute: carries out one Step and returns a handle on the policy that it made.
         record: is told every Step and its policy; returns True to stop.
         iterations: how many Steps with ``last`` to make; half steps do not count.
+        cast: the executor's handles on the fixed opponents that the solver may name.
 
     Raises:
-        ValueError, TypeError: from ``check_solver``.
+        ValueError, TypeError: from ``check_solver``; a Step that names nobody of the cast.
     """
     check_solver(solver)
     play = solver.play(start, reference)
     policy, done = start, 0
     step = next(play)
     while done < iterations:
+        step = resolved(step, cast or {})
         policy = execute(step)
         done += step.last
         if record(step, policy) or done == iterations:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .cast import Named
 from .policy import Blend, Policy
 from .step import Solver, Step
 
@@ -88,6 +89,8 @@ def _lines(solver: Solver) -> Iterator[tuple[Step, _Line]]:
 
         def aged(blend: Policy | Blend | None, now: int = len(made)) -> _Members:
             members = [] if blend is None else list(blend.members().items())
+            if any(isinstance(policy.value, Named) for policy, _ in members):
+                raise Untraceable("the solver plays against members of a cast: it stays interpreted")
             fixed = {start: START, reference: REFERENCE}
             found = tuple((fixed.get(p, now - 1 - made.get(p, 0)), weight) for p, weight in members)
             if any(age >= DEEPEST for age, _ in found):

@@ -82,6 +82,7 @@ def solve(
     tolerance: float | None = None,
     feedback: Feedback = exact,
     *,
+    cast: Mapping[str, Any] | None = None,
     averaging: Callable[[int], float] | None = None,
     averages: Mapping[str, Callable[[int], float]] | None = None,
     record: Sequence[int] | None = None,
@@ -98,6 +99,7 @@ def solve(
         reference: the policy that regularised solvers are drawn to (the start when None).
         tolerance: stop at the first record where the gap of the last or of the average iterate is this small.
         feedback: what a step sees of the payoff: ``games.exact``, ``games.Samples(k)`` or ``games.Duels()``.
+        cast: fixed policies that the solver plays against by name (``games.AgainstCast``), as ``start`` is given.
         averaging: the weight of the t-th played policy, ``games.uniform``, ``games.linear`` or a step schedule; None:
             the solver's own, which is uniform for those that do not say.
         averages: further averages to record by name, for example ``{"linear": games.linear}``.
@@ -106,9 +108,9 @@ def solve(
         throw: raise a ``SolverError`` unless the status is ok.
 
     Raises:
-        ValueError: iterations < 1, a further average called "last" or "average", a start or reference that is no
-            distribution over the actions, a reference that excludes what the start plays, settings that the solver
-            refuses.
+        ValueError: iterations < 1, a further average called "last" or "average", a start, reference or member of the
+            cast that is no distribution over the actions, a reference that excludes what the start plays, settings that
+            the solver refuses, an unknown member of the cast.
         TypeError: no solver.
 
     Warns:
@@ -129,10 +131,11 @@ def solve(
         raise ValueError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
     if taken := {"last", "average"}.intersection(averages or ()):
         raise ValueError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
+    players = {name: tables.policy(policy, name) for name, policy in (cast or {}).items()}
     warn_of_step(game, solver)
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
     recorder = _Recorder(tables, iterations, tolerance, {"average": weigh, **(averages or {})}, record, keep_policies)
-    last = drive(playable(solver, tables), first, pull, tables.execute, recorder, iterations)
+    last = drive(playable(solver, tables), first, pull, tables.execute, recorder, iterations, players)
     solution = recorder.solution(last)
     if throw and not solution.status.ok:
         raise SolverError(solution.status.value)

@@ -1,6 +1,7 @@
 """Solvers: frozen dataclasses. ``play`` yields mirror Steps; those with ``iterate`` are for tables only."""
 
 from . import schedule as schedule
+from .against_cast import AgainstCast as AgainstCast
 from .extragradient import ExtraGradient as ExtraGradient
 from .fictitious_play import FictitiousPlay as FictitiousPlay
 from .history_mixture import HistoryMixture as HistoryMixture
