@@ -22,7 +22,7 @@ from .memory import quiet
 from .model import LanguageModel
 from .oracles import Cache, PreferenceOracle, preference_matrices
 from .oracles.network import NetworkOracle
-from .policies import Adapter, Settings
+from .policies import Adapter, Responses, Settings
 from .progress import Progress, Stopped
 from .prompts import Prompt
 from .sampling import Sampling, seed_of
@@ -42,8 +42,10 @@ class Adapters:
 
         log pi_theta(y) - sum_k w_k log pi_k(y)  =  size * sum_j c_j P(y beats rho_j) + constant
 
-    on the union of the response sets. Each part is written to the run folder in shards that appear whole or not at
-    all, and is read from there if it is already complete: the same Steps on the same folder continue a run.
+    on the union of the response sets that were sampled. A member of the cast is no policy: win probabilities over its
+    stored responses are, but it is neither sampled nor fitted. Each part is written to the run folder in shards that
+    appear whole or not at all, and is read from there if it is already complete: the same Steps on the same folder
+    continue a run.
 
     Args:
         folder: the run folder.
@@ -91,12 +93,16 @@ class Adapters:
         chosen = self._portion(self.done)
         finished = self.folder.sealed(stage / "adapter")
         settings = self.settings if finished else self._pinned(name)
-        opponents = [member.value for member in (step.opponent or step.anchor).members()]
-        for opponent in opponents:
-            self._draw(stage, opponent, chosen, skip=finished)
+        samplers, others = _roles(step)
+        for policy in samplers:
+            self._draw(stage, policy, chosen, skip=finished)
         if self.until == "sample" and not finished:
             raise Stopped(f"{name}: the responses are sampled")
-        for a, b in itertools.combinations_with_replacement(opponents, 2):
+        pairs: list[tuple[Adapter, Adapter | Responses]] = [
+            *itertools.combinations_with_replacement(samplers, 2),
+            *itertools.product(samplers, others),
+        ]
+        for a, b in pairs:
             self._judge(stage, a, b, chosen, skip=finished)
         if self.until == "judge" and not finished:
             raise Stopped(f"{name}: the responses are judged")
@@ -106,7 +112,7 @@ class Adapters:
             self._alone(self.model())
             Training(
                 self.folder, self.prompts, settings, self.progress, self.stored, self.model(), stage, step,
-                opponents, chosen, self.reference,
+                samplers, chosen, self.reference,
             ).run()  # fmt: skip
         self.done, self.half = (self.done + 1, 0) if step.last else (self.done, self.half + 1)
         if self.until == "train" and not finished:
@@ -207,10 +213,10 @@ class Adapters:
                 ]  # fmt: skip
             write_shard(stage / "responses", policy.label, number, rows)
 
-    def _judge(self, stage: Path, a: Adapter, b: Adapter, chosen: Chosen, skip: bool) -> None:
+    def _judge(self, stage: Path, a: Adapter, b: Adapter | Responses, chosen: Chosen, skip: bool) -> None:
         """Have the tables of a's responses against b's: judged for the first step that needs them."""
-        known = (b.label, a.label, chosen) in self.stored.judged
-        a, b = (b, a) if known else (a, b)
+        if isinstance(b, Adapter) and (b.label, a.label, chosen) in self.stored.judged:
+            a, b = b, a
         stage = self.stored.judged.setdefault((a.label, b.label, chosen), stage)
         if skip:
             return
@@ -223,10 +229,14 @@ class Adapters:
         self._alone(oracle)
         with self._cache(oracle) as cache:
             for number, shard in self._over(stage, "judging", name, division, missing):
+                numbers = list(itertools.chain(*shard))
                 first = self.stored.texts(a.label, chosen, number)
-                second = first if a == b else self.stored.texts(b.label, chosen, number)
+                if isinstance(b, Responses):
+                    second = {i: list(b.texts[self.prompts[i].id]) for i in numbers}
+                else:
+                    second = first if a == b else self.stored.texts(b.label, chosen, number)
                 rows = []
-                for part in _together(list(itertools.chain(*shard)), oracle):
+                for part in _together(numbers, oracle):
                     results = preference_matrices(
                         oracle,
                         [self.prompts[i].text for i in part],
@@ -281,6 +291,24 @@ class _Whole(Cache):
     def write(self) -> None:
         super().put(self._found)
         self._found = {}
+
+
+def _roles(step: Step) -> tuple[list[Adapter], list[Responses]]:
+    """Whose responses are sampled and fitted, and the members of the cast that are played against as well.
+
+    Where the opponent is the cast alone, the anchor's policies are sampled.
+
+    Raises:
+        ValueError: a member of the cast as an anchor, or counted in the average: it has no probabilities.
+    """
+    for what, blend in (("anchored at", step.anchor), ("averaged", step.counts)):
+        for member in blend.members() if blend is not None else ():
+            if isinstance(member.value, Responses):
+                raise ValueError(f"{member.name} has responses and no probabilities: it can be an opponent, not {what}")
+    anchors = [member.value for member in step.anchor.members()]
+    opponents = [member.value for member in (step.opponent or step.anchor).members()]
+    samplers = [policy for policy in opponents if isinstance(policy, Adapter)] or anchors
+    return samplers, [policy for policy in opponents if isinstance(policy, Responses)]
 
 
 def _meta(meta: Mapping[str, Any]) -> dict[str, float]:

@@ -77,7 +77,7 @@ class RunFolder:
     # where these lie is free while their content (policy_content, ...) is the same, as on another machine
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
-    OMITTED = ("policy", "oracle", "prompts", *CONTENTS)  # what a stage that does not need it may leave out
+    OMITTED = ("policy", "oracle", "prompts", "cast", *CONTENTS)  # what a stage that does not need it may leave out
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

@@ -1,8 +1,8 @@
-"""What the executor works with: its settings, and a policy as an adapter on disk."""
+"""What the executor works with: its settings, and what its policy handles hold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,3 +37,16 @@ class Adapter:
 
     label: str
     folder: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """What the handle on a member of the cast holds: what another model answered. It can be played against, no more.
+
+    Attributes:
+        label: a name, unique in the run, that file names can hold.
+        texts: its responses, at least one, by the prompt's id.
+    """
+
+    label: str
+    texts: Mapping[str, Sequence[str]]

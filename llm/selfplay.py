@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..games import Blend, Policy, Solver, Step, check_solver, drive
+from ..games import Blend, Policy, Solver, Step, check_solver, drive, resolved
 from .adapters import Adapters
+from .cast import Cast
 from .content import fingerprint
 from .environment import environment
 from .fit import Fit
@@ -29,7 +30,7 @@ from .oracles.load import ACCEPTED
 from .oracles.network import NetworkOracle
 from .plan import Plan
 from .planned import planned
-from .policies import Settings
+from .policies import Adapter, Settings
 from .progress import Interrupted, Progress, Stopped
 from .prompts import Prompt, Prompts, read_prompts
 from .sampling import Sampling, Source
@@ -73,6 +74,9 @@ class SelfPlay:
         solver: an object with ``play(start, reference)`` that yields Steps.
         prompts: a file, a dataset id, or rows; see ``read_prompts``. None: those that the folder holds.
         folder: the run folder.
+        cast: the stored responses of other models, by the names that the solver plays against (``games.AgainstCast``
+            plays any solver against some); each a file, a dataset id or rows, see ``cast.Cast``. None in place of
+            one: what the folder holds.
         adapter: a LoRA folder or id to start from and to regress against.
         iterations: how many iterates to make.
         responses: K, the responses a prompt from each policy; at least 2.
@@ -110,6 +114,7 @@ class SelfPlay:
     solver: Solver
     prompts: str | Path | Iterable[Any] | None
     folder: str | Path
+    cast: Mapping[str, Any] = field(default_factory=dict)
     adapter: str | Path | None = None
     iterations: int = 3
     responses: int = 5
@@ -180,7 +185,8 @@ class SelfPlay:
 
         stopped, interrupted = None, False
         try:
-            drive(self.solver, start, start, executor.execute, record, self.iterations)
+            cast = {name: Policy(member, name) for name, member in self._cast.members(home, prompts.kept).items()}
+            drive(self.solver, start, start, executor.execute, record, self.iterations, cast)
         except Stopped as stage:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
@@ -214,6 +220,8 @@ class SelfPlay:
     def check_settings(self) -> None:
         """What can be found wrong with the settings alone."""
         check_solver(self.solver)
+        start = Policy(Adapter("start", RunFolder(self.folder) / "start" / "adapter"), "start")
+        resolved(next(self.solver.play(start, start)), {name: Policy(None, name) for name in self.cast})
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         _ = Settings(self.responses, prompts_per_iteration=self.prompts_per_iteration)  # its own checks
@@ -222,6 +230,11 @@ class SelfPlay:
 
     def check(self, until: Stage | None = None) -> Prompts:
         """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on."""
+        prompts = self._checked(until)
+        self._cast.members(RunFolder(self.folder), prompts.kept)
+        return prompts
+
+    def _checked(self, until: Stage | None) -> Prompts:
         self.check_settings()
         home = RunFolder(self.folder)
         prompts = self.read()
@@ -273,6 +286,10 @@ class SelfPlay:
     def _given(self) -> Prompts | None:
         return None if self.prompts is None else read_prompts(self.prompts, self.column)
 
+    @cached_property
+    def _cast(self) -> Cast:
+        return Cast(self.cast, self.column)
+
     def config(self, prompts: Prompts | None) -> dict[str, Any]:
         """What pins the run: a run folder that was written with other values is refused."""
 
@@ -281,7 +298,6 @@ class SelfPlay:
                 return None if model is None else str(Path(model).resolve()) if Path(model).exists() else str(model)
             return str(model.name)
 
-        solver: Any = self.solver
         source = "\n".join(map(_named, prompts.kept)) if prompts is not None else None
         return {
             "policy": name(self.policy),
@@ -289,17 +305,15 @@ class SelfPlay:
             "oracle": name(self.oracle if self.oracle is None or isinstance(self.oracle, str | Path) else self.judge),
             **self._contents,
             "prompts": hashlib.sha256(source.encode()).hexdigest()[:16] if source is not None else None,
-            "solver": {
-                "name": type(solver).__name__,
-                **_plain(vars(solver)),
-            },
+            "cast": self._cast.fingerprint,
+            "solver": _plain(self.solver),
             "iterations": self.iterations,
             "responses": self.responses,
             "self_comparison": self.self_comparison,
             "prompts_per_iteration": self.prompts_per_iteration,
             "seed": self.seed,
             "fit": dataclasses.asdict(self.fit),
-            "sampling": {"source": type(self.sampling).__name__, **_plain(vars(self.sampling))},
+            "sampling": {"source": type(self.sampling).__name__, **_plain_fields(self.sampling)},
             "lora": dataclasses.asdict(self.lora),
             "max_prompt_tokens": self.max_prompt_tokens,
             "column": self.column,
@@ -352,6 +366,7 @@ class SelfPlay:
                 "that the run began with"
             )
         home.write(home.check(self.config(self.read())), {"prompts": given, "data": data, **environment()})
+        self._cast.keep(home)
         if whole:
             return
         if home.started and (home / PROMPTS).exists():
@@ -408,15 +423,20 @@ def _named(prompt: Prompt) -> str:
     return prompt.id if prompt.weight == 1 else f"{prompt.id} {prompt.weight!r}"
 
 
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as JSON holds them: a schedule by its first values, anything else that JSON lacks by its repr."""
+def _plain(value: Any) -> Any:
+    """A setting as JSON holds it: a solver by its name and its settings, a schedule by its first values, anything else
+    that JSON lacks by its repr."""
+    if callable(getattr(value, "play", None)):
+        return {"name": type(value).__name__, **_plain_fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(held) for key, held in value.items()}
+    if callable(value):
+        return [float(value(t)) for t in range(1, 9)]
+    return value if isinstance(value, str | int | float | None) else repr(value)
 
-    def plain(value: Any) -> Any:
-        if callable(value):
-            return [float(value(t)) for t in range(1, 9)]
-        return value if isinstance(value, str | int | float | None) else repr(value)
 
-    return {key: plain(value) for key, value in settings.items() if not key.startswith("_")}
+def _plain_fields(settings: Any) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in vars(settings).items() if not key.startswith("_")}
 
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:

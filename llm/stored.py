@@ -71,14 +71,15 @@ class Stored:
         return found
 
     def tables(self, a: str, b: str, chosen: Chosen) -> torch.Tensor:
-        """The win probabilities of a's responses against b's, [N, K, K]."""
+        """The win probabilities of a's responses against b's, [N, K, M]; NaN where b has fewer than M."""
         swap = (a, b, chosen) not in self.judged
         first, second = (b, a) if swap else (a, b)
         folder = self.judged[first, second, chosen] / "judgements"
         tables: dict[int, Any] = {}
         for number, group in self._by_prompt(folder, versus(first, second), ["prompt", "P"]):
             tables[number] = torch.tensor(group[0]["P"], dtype=torch.float64)
-        P = torch.stack([tables[number] for number in chosen])
+        columns = [tables[number].mT for number in chosen]
+        P = torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=torch.nan).mT
         return 1 - P.mT if swap else P
 
     def _by_prompt(self, folder: Path, name: str, columns: Sequence[str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:

@@ -129,8 +129,17 @@ def read_answers(folder: str | Path) -> dict[str, list[str | None]]:
         if _player(file) in answers:
             both = " and ".join(other.name for other in files if _player(other) == _player(file))
             raise ValueError(f"{folder} holds {both}: two files for {_player(file)}; expected one a player")
-        answers[_player(file)] = [_answer(row, file, k) for k, row in enumerate(rows(file), 1)]
+        answers[_player(file)] = [_numbered(row, file, k) for k, row in enumerate(rows(file), 1)]
     return answers
+
+
+def answer(row: Any) -> str | None:
+    """The answer of one row of a file, see ``read_answers``; a ValueError says what the row lacks."""
+    if isinstance(row, dict):
+        row = next((row[key] for key in ("output", "response", "text") if key in row), row)
+    if not isinstance(row, str | None):
+        raise ValueError("has no answer; expected a text, or one as output, response or text")
+    return row
 
 
 def read_texts(source: str | Path) -> list[str]:
@@ -148,9 +157,8 @@ def _player(file: Path) -> str:
     return file.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
 
 
-def _answer(row: Any, file: Path, number: int) -> str | None:
-    if isinstance(row, dict):
-        row = next((row[key] for key in ("output", "response", "text") if key in row), row)
-    if not isinstance(row, str | None):
-        raise ValueError(f"{file}: row {number} has no answer; expected a text, or one as output, response or text")
-    return row
+def _numbered(row: Any, file: Path, number: int) -> str | None:
+    try:
+        return answer(row)
+    except ValueError as error:
+        raise ValueError(f"{file}: row {number} {error}") from None

@@ -20,7 +20,7 @@ from .folder import lines, read_shard, seal, whole_file, whole_folder, write_sha
 from .journal import RunFolder
 from .model import LanguageModel
 from .outcome import achieved, clipped, described, moved, outlook, unreachable
-from .policies import Adapter, Settings
+from .policies import Adapter, Responses, Settings
 from .progress import Progress
 from .prompts import Prompt
 from .sampling import seed_of
@@ -38,7 +38,7 @@ class Training:
     Args:
         model: of the policy.
         stage: the step's folder.
-        opponents: whose responses are fitted; the first one's are described in the metrics.
+        samplers: whose responses are fitted; the first one's are described in the metrics.
         reference: the policy that the run started from.
     """
 
@@ -50,13 +50,13 @@ class Training:
     model: LanguageModel
     stage: Path
     step: Step
-    opponents: Sequence[Adapter]
+    samplers: Sequence[Adapter]
     chosen: Chosen
     reference: Adapter
 
     def run(self) -> None:
         settings, stage, step, model = self.settings.fit, self.stage, self.step, self.model
-        sets = {p: self.stored.answers(p.label, self.chosen, self.settings.label) for p in self.opponents}
+        sets = {p: self.stored.answers(p.label, self.chosen, self.settings.label) for p in self.samplers}
         groups = self._groups(sets)
         held = set(self._held_out([number for number, _ in groups], settings.held_out))
         training = micro_batches([g for number, g in groups if number not in held], settings.tokens, settings.batch)
@@ -89,6 +89,7 @@ class Training:
                 "size": step.size,
                 "anchor": {member.name: weight for member, weight in step.anchor.members().items()},
                 "opponent": {m.name: w for m, w in step.opponent.members().items()} if step.opponent else {},
+                "wins": self._wins(sets[self.samplers[0]]),
                 "prompts": len(self.chosen),
                 "prompts_without_pair": len(self.chosen) - len(groups),
                 "at_start": known,
@@ -103,7 +104,7 @@ class Training:
                 "clipped": clipped([record["gradient_norm"] for record in made.records], settings.max_grad_norm),
                 "moved": moved(before, [parameter.detach().cpu() for parameter in parameters]),
                 "response_tokens": sum(lengths) / len(lengths),
-                "labels": self._labels(sets[self.opponents[0]]),
+                "labels": self._labels(sets[self.samplers[0]]),
                 "finished": sum(answers.finished for answers in sets.values()) / len(lengths),
             }
         metrics = lines([*({"step": i, **r} for i, r in enumerate(made.records, 1)), summary])
@@ -114,7 +115,7 @@ class Training:
         """What is fitted together, by the number of its prompt; a prompt without a pair to learn from has nothing."""
         gains, weights = self._gains(sets)
         weights = regression.select(gains, weights, self.settings.fit.selection)
-        prompts = sets[self.opponents[0]].prompts
+        prompts = sets[self.samplers[0]].prompts
         groups = []
         for i, number in enumerate(self.chosen):
             union = [ids for answers in sets.values() for ids in answers.ids[i]]
@@ -142,9 +143,21 @@ class Training:
                     count = gain.shape[1]
                     itself = torch.arange(count) if member.value == row else torch.full((count,), -1)
                 P = self.stored.tables(row.label, member.value.label, self.chosen)
-                gain += weight * regression.win_rates(P, sets[member.value].weights, itself)
+                own = sets.get(member.value)  # None: of the cast, whose responses all weigh the same
+                columns = P.new_ones(len(P), P.shape[-1]) if own is None else own.weights
+                gain += weight * regression.win_rates(P, columns, itself)
             total.append(gain)
         return torch.cat(total, 1), torch.cat([answers.weights for answers in sets.values()], 1) / len(sets)
+
+    def _wins(self, answers: Answers) -> dict[str, float]:
+        """How often the first sampler beats each member of the cast, over the prompts that were judged."""
+        found = {}
+        for member in self.step.opponent.members() if self.step.opponent is not None else ():
+            if isinstance(member.value, Responses):
+                P = self.stored.tables(self.samplers[0].label, member.value.label, self.chosen)
+                rates = regression.win_rates(P, P.new_ones(len(P), P.shape[-1]))
+                found[member.name] = float((rates * answers.weights).sum(-1).nanmean())
+        return found
 
     def _labels(self, answers: Answers) -> dict[str, float] | None:
         """The share of each label among the responses, "none" for those that have none."""
@@ -194,7 +207,7 @@ class Training:
         return file is not None
 
     def _score(self, batches: Sequence[MicroBatch]) -> None:
-        model, samplers = self.model, self.opponents
+        model, samplers = self.model, self.samplers
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
         start = max(anchor, key=lambda member: anchor[member])
         for batch in batches:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -16,6 +17,7 @@ from nashward import configuration, games, options
 from nashward.cli import build_parser, main
 from nashward.llm import Fit, Lora, Sampling, SelfPlay, oracles, pocket
 from nashward.llm.offload import Placement
+from nashward.opponents import Opponents
 from nashward.oracle_commands import SETTINGS
 
 ANY = "<any>"  # words of another library, at the end of a line
@@ -31,7 +33,7 @@ TOML = [
     ("[lora]\nzzz = 1", "mine.toml: there is no setting 'lora.zzz'; there are rank, alpha"),
     ("[fitt]\nepochs = 1", "mine.toml: there is no section '[fitt]'; the nearest is [fit]"),
     ("[zzz]\nepochs = 1",
-     "mine.toml: there is no section '[zzz]'; there are [solver], [sampling], [fit], [lora], [placement]"),
+     "mine.toml: there is no section '[zzz]'; there are [solver], [opponents], [sampling], [fit], [lora], [placement]"),
     ("fit = 3", "mine.toml: fit is a section: write [fit] and its settings under it"),
     ("[[fit]]\nepochs = 1", "mine.toml: fit is a section: write [fit] and its settings under it"),
     ("[policy]\nname = 'x'", "mine.toml: policy: expected a string, got a table"),
@@ -239,11 +241,34 @@ def test_quiet_says_the_result_alone(capsys: pytest.CaptureFixture[str]) -> None
     assert "this is policy gradient" in capsys.readouterr().err
 
 
+def test_opponents_are_played_against_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("answers").mkdir()
+    for name in ("gpt-4.1", "claude"):
+        rows = [{"instruction": f"Tell me about bread {i}.", "output": f"{name} {i}"} for i in range(4)]
+        Path(f"answers/{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    here = ["--out", "run", "--quiet"]
+    sample = ["sample", *POCKET[:2], "--prompts", "prompts.txt", "--responses", "2", "--max-new-tokens", "4"]
+    assert main([*sample, "--solver", "mwu", "--opponents", "answers", *here]) == 0
+    chosen = _settings("--out", "run")
+    assert chosen["opponent-shares"] == configuration.Setting("claude=0.125,gpt-4.1=0.125", "folder")
+    play = configuration.self_play(chosen)
+    assert play.solver == games.AgainstCast(games.MWU(2.5), {"claude": 0.125, "gpt-4.1": 0.125})
+    assert play.cast == {"claude": None, "gpt-4.1": None}
+    shutil.rmtree("answers")  # the run folder has them
+    _told(capsys, "judge", *POCKET[2:], *here)
+    judged = {file.name.split(".")[0] for file in Path("run/iteration-01/judgements").glob("*")}
+    assert judged == {"start", "start~opponent-1", "start~opponent-2"}
+    _told(capsys, "train", "--opponent-shares", "gpt-4.1=0.125,claude=0.125", *here)
+    assert main(["train", "--opponent-shares", "gpt-4.1=0.25,claude=0.125", *here]) == 2
+    assert "solver.cast.gpt-4.1 0.125 there, 0.25 now" in capsys.readouterr().err
+
+
 # a field that has no option, and why
 WITHOUT = {
     ("label",): "a function",
+    ("cast",): "set by [opponents]",
 }
-PARTS = {"fit": Fit, "sampling": Sampling, "lora": Lora, "placement": Placement}
+PARTS = {"opponents": Opponents, "fit": Fit, "sampling": Sampling, "lora": Lora, "placement": Placement}
 
 
 def _fields() -> dict[tuple[str, ...], tuple[Any, Any]]:

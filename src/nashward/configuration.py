@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nashward.games import SOLVERS
 
 from . import options
+from .opponents import Opponents, unwrapped
 from .options import ALL
 
 if TYPE_CHECKING:
@@ -121,13 +122,16 @@ def run_folder(path: str | Path) -> RunFolder:
 
 def from_folder(folder: Path) -> Settings:
     """What a run folder's ``run.json`` holds; nothing where there is no run yet. Its prompts are in a file beside."""
-    held = run_folder(folder).read().get("config", {})
+    config = run_folder(folder).read().get("config", {})
+    if config:
+        own, shares = unwrapped(config["solver"])
+        config = {**config, "solver": own, "opponents": {"shares": shares}}
     found: Settings = {}
     for name, option in ALL.items():
-        value: Any = held
+        value: Any = config
         for key in option.path:
             value = value.get(key) if isinstance(value, dict) else None
-        if value is None and name == "max-grad-norm" and held:
+        if value is None and name == "max-grad-norm" and config:
             value = float("inf")  # JSON has no infinity
         if name not in ("prompts", "out") and value is not None:
             found[name] = Setting(_read(name, value, str(folder / "run.json")), "folder")
@@ -221,9 +225,11 @@ def self_play(chosen: Settings) -> SelfPlay:
         top["chat_template"] = template(top["chat_template"])
     if "folder" not in top:
         raise ValueError('a run folder is needed: --out FOLDER, or folder = "FOLDER" in the file of --config')
+    played, cast = Opponents(**tree["opponents"]).joined(solver(chosen))
     play = SelfPlay(
         **top,
-        solver=solver(chosen),
+        solver=played,
+        cast=cast,
         sampling=part("sampling", Sampling),
         fit=part("fit", Fit),
         lora=part("lora", Lora),

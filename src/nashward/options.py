@@ -104,6 +104,10 @@ RUN = {
     "adapter": Option(("adapter",), str, "LoRA folder or id to start from and to regress against"),
     "prompts": Option(("prompts",), str, "JSONL, JSON, CSV, Parquet or text file, or a dataset id (ID or ID:SPLIT)"),
     "prompt-field": Option(("column",), str, "the field with the prompt (default: prompt, messages, ...)"),
+    "opponents": Option(("opponents", "answers"), str, "another model's responses to the prompts, or a folder of one "
+                        "file a model: opponents beside the policy's own"),
+    "opponent-shares": Option(("opponents", "shares"), str, "of the opponents in what a step is played against: all "
+                              "together, or NAME=SHARE,... (default with --opponents: 0.25)"),
     "iterations": Option(("iterations",), int, "iterates to make (default: 3)"),
     "prompts-per-iteration": Option(("prompts_per_iteration",), int, "prompts of an iteration (default: all)",
                                     none="all"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -70,9 +71,8 @@ def test_members_of_batches_and_of_games_of_two_players() -> None:
     ],
 )
 def test_what_is_refused(shares: dict[str, float], cast: Any, line: str) -> None:
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError, match=f"^[^\n]*{re.escape(line)}[^\n]*$"):
         games.solve(GAME, games.AgainstCast(games.MWU(0.5), shares), 5, cast=cast)
-    assert line in str(told.value) and "\n" not in str(told.value)
 
 
 def test_solvers_of_tables_only_are_refused() -> None:
@@ -90,7 +90,8 @@ def test_the_executor_puts_its_own_handles_in_place() -> None:
     x, rival = Policy(None, "x"), Policy(None, "rival")
     step = Step(anchor=x, opponent=0.5 * x + 0.5 * member("rival"), size=0.3)
     found = games.resolved(step, {"rival": rival})
-    assert found.opponent is not None and found.opponent.members() == {x: 0.5, rival: 0.5}
+    assert found.opponent is not None
+    assert found.opponent.members() == {x: 0.5, rival: 0.5}
     assert (found.size, found.anchor.members()) == (0.3, {x: 1.0})
     plain = Step(anchor=x, opponent=x, size=0.3)
     assert games.resolved(plain, {}) is plain

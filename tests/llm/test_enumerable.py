@@ -73,14 +73,30 @@ def _source(n: int) -> tuple[llm.Enumerated, list[str]]:
     return llm.Enumerated(tuple(tuple(words(text)["input_ids"]) for text in texts)), texts
 
 
+RIVALS = {"one": ["ad", "ae", "ae", "bd"], "two": ["bd"]}  # what they answer, as often as they do
+
+
+def _told(name: str) -> list[dict[str, Any]]:
+    """Stored responses: several in a row, and one; and one to a prompt that the run has not."""
+    first, *others = RIVALS[name]
+    return [{"prompt": "?", "responses": others}, {"prompt": "?", "output": first}, {"prompt": "!", "text": "b"}]
+
+
 def _distance(
-    game: games.PreferenceGame, solver: Any, source: Path, folder: Path, steps: int = STEPS, **more: Any
+    game: games.PreferenceGame,
+    solver: Any,
+    source: Path,
+    folder: Path,
+    steps: int = STEPS,
+    rivals: Sequence[str] = (),
+    **more: Any,
 ) -> float:
     """The largest total variation between the language model's iterates and the table's, from the same start."""
     responses, texts = _source(game.sizes[0])
     play = llm.SelfPlay(
         oracle=Table(game.P, texts), solver=solver, prompts=["?"], folder=folder, iterations=steps,
-        sampling=responses, **{"policy": source, "fit": EXACT, "lora": llm.Lora(rank=4), **more},
+        sampling=responses, cast={name: _told(name) for name in rivals},
+        **{"policy": source, "fit": EXACT, "lora": llm.Lora(rank=4), **more},
     )  # fmt: skip
     run = play.run()
     ids = [play.model.encode(prompt) for prompt in run.prompts.kept]  # type: ignore[union-attr]
@@ -90,7 +106,10 @@ def _distance(
             return torch.tensor([answer.weight for answer in responses.draw(play.model, ids, [])[0]]).double()
 
     start = mix(folder / "start" / "adapter")
-    table = games.solve(game, solver, iterations=steps, start=start, keep_policies=True, record=range(1, steps + 1))
+    cast = {name: [RIVALS[name].count(text) / len(RIVALS[name]) for text in texts] for name in rivals}
+    table = games.solve(
+        game, solver, iterations=steps, start=start, cast=cast, keep_policies=True, record=range(1, steps + 1)
+    )
     assert games.total_variation(table.last, start) > 0.02  # the iterates go somewhere
     found = torch.stack([mix(folder / f"iteration-{t:02d}" / "adapter") for t in range(1, steps + 1)])
     return float(games.total_variation(found, table.policies["last"]).max())
@@ -125,6 +144,22 @@ CASES = [pytest.param("comal", solver, id=f"comal-{solver!r}") for solver in QUI
 @pytest.mark.parametrize(("game", "solver"), CASES)
 def test_a_language_model_follows_the_table(game: str, solver: Any, steep: Path, tmp_path: Path) -> None:
     assert _distance(GAMES[game], solver, steep, tmp_path / "run") < 1e-3
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        games.AgainstCast(games.OptimisticMWU(0.7), {"one": 0.2, "two": 0.15}),
+        games.AgainstCast(games.MWU(0.7), {"one": 0.6, "two": 0.4}),  # the cast alone: the anchor is sampled
+        pytest.param(games.AgainstCast(games.NashMD(0.7, 0.2), {"two": 0.3}), marks=pytest.mark.slow),
+        pytest.param(games.AgainstCast(games.ExtraGradient(0.7), {"one": 0.3}), marks=pytest.mark.slow),
+    ],
+    ids=repr,
+)
+def test_stored_responses_are_played_against_as_a_table_s_fixed_policies(
+    solver: games.AgainstCast, steep: Path, tmp_path: Path
+) -> None:
+    assert _distance(GAMES["comal"], solver, steep, tmp_path / "run", 5, list(solver.cast)) < 1e-3
 
 
 def test_every_mirror_step_is_among_the_cases() -> None:

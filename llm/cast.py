@@ -1,0 +1,131 @@
+"""The cast of a run: stored responses of other models, which a step is played against and never fitted on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from .folder import lines, read_lines, whole_file
+from .journal import RunFolder
+from .policies import Responses
+from .prompts import Prompt, messages, rows
+from .tournament import answer
+
+FILE = "cast.jsonl"  # in the run folder
+Told: TypeAlias = dict[str, dict[str, list[str]]]  # the responses to each prompt, by its id, of each member
+
+
+@dataclass
+class Cast:
+    """The cast of a run, as it was given and as the run folder keeps it.
+
+    Attributes:
+        given: for each member a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or rows.
+            A row has a prompt as those of ``read_prompts`` do, and the response as ``output``, ``response`` or
+            ``text``, or several as ``responses``; rows of one prompt add up, and a response that is null is none. None:
+            what the folder holds.
+        column: the field that holds the prompt where there is one of this name, in place of the usual ones.
+    """
+
+    given: Mapping[str, str | Path | Iterable[Any] | None]
+    column: str | None = None
+
+    @cached_property
+    def told(self) -> Told | None:
+        """What was given, read; None where there is no cast, or the folder's is to be taken.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a row without a prompt or a response, or with an empty one (it is numbered); no row at all.
+        """
+        sources = {name: source for name, source in self.given.items() if source is not None}
+        if not sources or len(sources) < len(self.given):
+            return None
+        return {name: _read(source, name, self.column) for name, source in sources.items()}
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Tells one cast from another; None where nothing was given."""
+        return None if self.told is None else _sum(_content(self.told))
+
+    def members(self, home: RunFolder, prompts: Sequence[Prompt]) -> dict[str, Responses]:
+        """Who is played against on these prompts.
+
+        Raises:
+            ValueError: a prompt that a member has no response to; a member that was not given nor is in the folder.
+        """
+        told = self.told if self.told is not None else _kept(home)
+        found = {}
+        for k, name in enumerate(self.given, 1):
+            if name not in told:
+                raise ValueError(f"{home.path} does not hold the responses of {name}; give the file that has them")
+            lacking = [prompt for prompt in prompts if not told[name].get(prompt.id)]
+            if lacking:
+                raise ValueError(
+                    f"{name} has no response to {len(lacking)} of {len(prompts)} prompts, the first of them "
+                    f"{lacking[0].text!r:.60}; give one to each, or leave these prompts out"
+                )
+            found[name] = Responses(f"opponent-{k}", told[name])
+        return found
+
+    def keep(self, home: RunFolder) -> None:
+        """Write what was given into the run folder, whose ``run.json`` has its fingerprint, if it is not there."""
+        if self.told is None or _kept(home):
+            return
+        if (home / FILE).exists():
+            home.set_aside(home / FILE, f"{home / FILE} was altered or cut")
+        with whole_file(home / FILE) as unfinished:
+            unfinished.write_bytes(_content(self.told))
+
+
+def _content(told: Told) -> bytes:
+    return lines([{"member": k, "prompt": p, "responses": r} for k, own in told.items() for p, r in own.items()])
+
+
+def _kept(home: RunFolder) -> Told:
+    """The cast in a run folder; nobody where there is none, or another one than its ``run.json`` has pinned."""
+    file = home / FILE
+    if not file.exists() or _sum(file.read_bytes()) != home.read().get("config", {}).get("cast"):
+        return {}
+    told: Told = {}
+    for row in read_lines(file):
+        told.setdefault(row["member"], {})[row["prompt"]] = row["responses"]
+    return told
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _read(source: str | Path | Iterable[Any], name: str, column: str | None) -> dict[str, list[str]]:
+    where, found = (str(source), rows(source, "responses")) if isinstance(source, str | Path) else (name, source)
+    told: dict[str, list[str]] = {}
+    for number, row in enumerate(found, 1):
+        try:
+            texts = _responses(row)
+            prompt = Prompt(messages(row, column if column in row else None))
+            told.setdefault(prompt.id, []).extend(texts)
+        except ValueError as error:
+            raise ValueError(f"{where}: row {number} {error}") from None
+    if not any(told.values()):
+        raise ValueError(f"{where} holds no responses")
+    return told
+
+
+def _responses(row: Any) -> list[str]:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"is {type(row).__name__}, expected an object with a prompt and a response")
+    several = row.get("responses")
+    if not isinstance(several, list | tuple | None):
+        raise ValueError(f"has responses that are {type(several).__name__}, expected a list of texts")
+    found = [text for text in ([answer(dict(row))] if several is None else map(answer, several)) if text is not None]
+    for text in found:
+        if not text.strip():
+            raise ValueError("has an empty response; leave it out, or give null in its place")
+        if any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise ValueError("has a response that is not Unicode: half of a surrogate pair")
+    return found
