@@ -11,19 +11,22 @@ from torch import Tensor
 
 from . import regression
 from .logprobs import sequence_logprobs
+from .losses import LOSSES, MIRROR, Judged, Objective
 from .memory import Tell, halves, quiet
 from .regression import Baseline
 
 
 @dataclass
 class Group:
-    """The responses to one prompt that are fitted together. Tensors are [R]."""
+    """The responses to one prompt that are fitted together. Tensors are [R], ``table`` [R, R]: their win probabilities
+    against each other, where the loss needs them."""
 
     name: str
     prompt: Sequence[int]
     responses: Sequence[Sequence[int]]
     gains: Tensor
     weights: Tensor
+    table: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -43,6 +46,7 @@ class MicroBatch:
         sampler: log of the mean density of the policies that y may have been sampled from.
         start: under the policy that the fit starts from.
         reference: under the policy that the run started from.
+        objective: the loss.
     """
 
     groups: list[Group]
@@ -53,6 +57,7 @@ class MicroBatch:
     sampler: Tensor | None = None
     start: Tensor | None = None
     reference: Tensor | None = None
+    objective: Objective = MIRROR
 
     def __post_init__(self) -> None:
         self.parts = self.parts or [list(range(self.weights.numel()))]
@@ -75,19 +80,18 @@ class MicroBatch:
     def descend(self, network: Any, pad_id: int, size: float, baseline: Baseline, scale: float, tell: Tell) -> float:
         """Add the gradient of ``scale`` times the loss to the network's weights; returns it.
 
-        A pass after another: the loss is a sum over responses, so that its gradient is exact however they are cut. With
-        the centred baseline each residual holds the prompt's mean log-ratio; where its responses are cut, a pass
-        without gradient finds it first.
+        A pass after another: where the loss is a sum over responses its gradient is exact however they are cut. Other
+        losses (centred, of pairs) depend on the log-probabilities alone; where the responses are cut, a pass without
+        gradient finds them and the loss's slope by each, and the gradient is the slopes' sum of the responses' own.
 
         Raises:
             torch.OutOfMemoryError: if a pass does not fit; it is then halved already, and the gradient is incomplete.
         """
-        target = self.targets(size, baseline)
         slope, total = None, 0.0
-        if baseline == "centred" and len(self.parts) > 1:
-            ratio = (self.logprobs(network, pad_id, tell) - on(self.anchor, self.weights)).requires_grad_()
-            value = scale * regression.loss(ratio, target, self.weights, baseline)
-            (slope,) = torch.autograd.grad(value, ratio)
+        if len(self.parts) > 1 and not self.objective.apart(baseline):
+            now = self.logprobs(network, pad_id, tell).requires_grad_()
+            value = scale * self.loss(now, size, baseline)
+            (slope,) = torch.autograd.grad(value, now)
             total = float(value.detach())
 
         def gradient(part: Sequence[int]) -> float:
@@ -95,7 +99,7 @@ class MicroBatch:
             if slope is not None:
                 (slope.flatten()[part].to(found) * found).sum().backward()
                 return 0.0
-            value = scale * self._loss(found, part, target, baseline)
+            value = scale * self._partial(found, part, size, baseline)
             value.backward()
             return float(value.detach())
 
@@ -113,13 +117,33 @@ class MicroBatch:
         texts = [(group.prompt, response) for group in self.groups for response in group.responses]
         return sequence_logprobs(network, [texts[k][0] for k in part], [texts[k][1] for k in part], pad_id)
 
-    def _loss(self, found: Tensor, part: Sequence[int], target: Tensor, baseline: Baseline) -> Tensor:
+    def _partial(self, found: Tensor, part: Sequence[int], size: float, baseline: Baseline) -> Tensor:
         """The loss of one pass's responses; the others' weights are 0 in it."""
         places = torch.tensor(part, device=found.device)
         whole = found.new_zeros(self.weights.numel()).index_copy(0, places, found).reshape(self.weights.shape)
         inside = torch.zeros(self.weights.numel(), dtype=torch.bool).index_fill(0, places.cpu(), True)
-        weights = on(self.weights * inside.reshape(self.weights.shape), found)
-        return regression.loss(whole - on(self.anchor, found), on(target, found), weights, baseline)
+        return self.loss(whole, size, baseline, self.weights * inside.reshape(self.weights.shape))
+
+    def loss(self, now: Tensor, size: float, baseline: Baseline, weights: Tensor | None = None) -> Tensor:
+        """The sum over prompts of the loss, from the log-probabilities ``now``; ``weights``: others in their place."""
+        tables = [group.table for group in self.groups if group.table is not None]
+        lengths = [[len(response) for response in group.responses] for group in self.groups]
+        judged = Judged(
+            now,
+            on(self.anchor, now),
+            on(self.sampler, now),
+            on(self.gains.nan_to_num(), now),
+            on(self.weights if weights is None else weights, now),
+            torch.tensor(lengths, dtype=now.dtype, device=now.device),
+            on(self.targets(size, baseline), now),
+            baseline,
+            size,
+            on(torch.stack(tables).to(now.dtype), now) if tables else None,
+            self.objective.hard,
+            self.objective.whole,
+            self.objective.margin,
+        )
+        return LOSSES[self.objective.loss].of(judged)
 
     def halve(self, part: int, tell: Tell) -> None:
         """Make two passes of one that does not fit."""
@@ -134,7 +158,7 @@ class MicroBatch:
         return regression.targets(self.gains, size, self.weights, baseline, drift)
 
 
-def micro_batches(groups: Sequence[Group], tokens: int, most: int) -> list[MicroBatch]:
+def micro_batches(groups: Sequence[Group], tokens: int, most: int, objective: Objective = MIRROR) -> list[MicroBatch]:
     """Groups of like length, packed up to a number of padded tokens and of groups; the longest first, so that memory
     runs out at once. A group that is larger stands alone, and its responses pass in parts, the longest first."""
     packs: list[list[Group]] = []
@@ -152,6 +176,7 @@ def micro_batches(groups: Sequence[Group], tokens: int, most: int) -> list[Micro
             torch.stack([g.gains for g in pack]).float(),
             torch.stack([g.weights for g in pack]).float(),
             _parts(pack, tokens),
+            objective=objective,
         )
         for pack in packs
     ]

@@ -16,6 +16,7 @@ from transformers import get_scheduler
 from . import regression
 from .batches import MicroBatch
 from .checkpoints import Checkpoints, State
+from .losses import LOSSES, Loss, Objective
 from .memory import Tell, quiet
 from .regression import Baseline, Selection
 
@@ -40,6 +41,9 @@ class Fit:
     """How a step is fitted.
 
     Attributes:
+        loss: the mirror step's regression, or one of the field's on the same log-probabilities, see ``losses``; the
+            Step's anchor is its reference, its size 1 / beta. What a fit achieved is then told of the mirror step too.
+        margin: gamma / beta of simpo, in nats a token.
         selection: all responses of a prompt, or the best and the worst of them (as SPPO's code does, which moves the
             fixed point away from the Nash).
         baseline: the constant of the regression, see ``regression.targets``; plug-in needs all responses.
@@ -59,6 +63,8 @@ class Fit:
             it was before is made again from the start, each time at half the learning rate.
     """
 
+    loss: Loss = "mirror"
+    margin: float = 0.5
     selection: Selection = "all"
     baseline: Baseline = "plug-in"
     optimiser: Optimiser = "adamw"
@@ -75,15 +81,20 @@ class Fit:
     refits: int = 0
 
     def __post_init__(self) -> None:
+        regression.check("loss", self.loss, Loss)
         regression.check("selection", self.selection, Selection)
         regression.check("baseline", self.baseline, Baseline)
         regression.check("optimiser", self.optimiser, Optimiser)
         regression.check("schedule", self.schedule, Schedule)
-        if self.selection == "best-worst" and self.baseline == "plug-in":
+        if self.selection == "best-worst" and self.loss == "online-ipo":
+            raise ValueError("online-ipo compares two responses with a third: take selection all")
+        if self.selection == "best-worst" and self.baseline == "plug-in" and self.loss == "mirror":
             raise ValueError("the plug-in baseline needs all responses; with best-worst take centred or constant")
         for name in ("learning_rate", "epochs", "batch", "tokens", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not math.isfinite(self.margin):
+            raise ValueError(f"margin must be a finite number, got {self.margin}")
         if not math.isfinite(self.learning_rate):
             raise ValueError(f"learning_rate must be a finite number, got {self.learning_rate}")
         if self.optimiser == "lbfgs" and math.isfinite(self.max_grad_norm):
@@ -96,6 +107,10 @@ class Fit:
             raise ValueError(f"refits must be at least 0, got {self.refits}")
         if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
             raise ValueError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
+
+    def objective(self, whole: bool) -> Objective:
+        """What the fit lowers; ``whole``: the responses are all that there are."""
+        return Objective(self.loss, self.selection == "best-worst", whole, self.margin)
 
 
 HALF_SCALE = 2.0**16  # of the loss in float16
@@ -234,3 +249,4 @@ def _epoch(
 
 
 assert set(OPTIMISERS) == set(get_args(Optimiser))
+assert set(LOSSES) == set(get_args(Loss))

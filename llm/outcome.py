@@ -31,6 +31,7 @@ class Scored:
         target: of the log-ratio ``now - anchor``, see ``regression.targets``.
         weights: each response's in the loss.
         lengths: tokens.
+        other: the mean over prompts of what the fit lowers, where that is not the mirror step's regression.
     """
 
     now: Tensor
@@ -41,6 +42,7 @@ class Scored:
     target: Tensor
     weights: Tensor
     lengths: Tensor
+    other: float | None = None
 
     @classmethod
     def of(
@@ -53,8 +55,13 @@ class Scored:
 
         lengths = [[len(response) for response in group.responses] for batch in batches for group in batch.groups]
         start = joined("start")
+        now = [on(batch.start, batch.weights) for batch in batches] if now is None else [t.to(start) for t in now]
+        other = None
+        if any(batch.objective.loss != "mirror" for batch in batches):
+            lost = [batch.loss(own, size, baseline) for batch, own in zip(batches, now, strict=True)]
+            other = float(torch.stack(lost).sum()) / len(start)
         return cls(
-            start if now is None else torch.cat([tensor.to(start) for tensor in now]),
+            torch.cat(list(now)),
             start,
             joined("anchor"),
             joined("sampler"),
@@ -62,11 +69,14 @@ class Scored:
             torch.cat([batch.targets(size, baseline) for batch in batches]),
             joined("weights"),
             torch.tensor(lengths, dtype=torch.float64),
+            other,
         )
 
 
 def loss(scored: Scored, baseline: Baseline) -> float:
-    """The mean over prompts of the weighted squared residual, nats^2: what the fit lowers."""
+    """What the fit lowers: the mean over prompts of the weighted squared residual, nats^2, or of another loss."""
+    if scored.other is not None:
+        return scored.other
     ratio = scored.now - scored.anchor
     return float(regression.loss(ratio, scored.target, scored.weights, baseline)) / len(scored.weights)
 

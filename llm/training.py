@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from .batches import Group, MicroBatch, micro_batches
 from .fitting import Fitting
 from .folder import lines, read_shard, seal, whole_file, whole_folder, write_shard
 from .journal import RunFolder
+from .losses import LOSSES
 from .model import LanguageModel
 from .outcome import achieved, clipped, described, moved, outlook, unreachable
 from .policies import Adapter, Responses, Settings
@@ -59,8 +60,11 @@ class Training:
         sets = {p: self.stored.answers(p.label, self.chosen, self.settings.label) for p in self.samplers}
         groups = self._groups(sets)
         held = set(self._held_out([number for number, _ in groups], settings.held_out))
-        training = micro_batches([g for number, g in groups if number not in held], settings.tokens, settings.batch)
-        testing = micro_batches([g for number, g in groups if number in held], settings.tokens, settings.batch)
+        if step.opponent is None:  # a geometric mixture: nothing is chosen over anything
+            settings = replace(settings, loss="mirror")
+        sizes = settings.tokens, settings.batch, settings.objective(self.settings.sampling.enumerates)
+        training = micro_batches([g for number, g in groups if number not in held], *sizes)
+        testing = micro_batches([g for number, g in groups if number in held], *sizes)
         self.score([*training, *testing])
         heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0].value
         fitting = Fitting(
@@ -69,10 +73,9 @@ class Training:
         )  # fmt: skip
         at_start = fitting.scored()
         known = outlook(at_start.train, step.size, settings.baseline)
-        self.progress.say(
-            f"{stage.name}: loss before training {known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the paper's "
-            "units)"
-        )
+        mirror = f"{known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the paper's units)"
+        stated = mirror if settings.loss == "mirror" else f"{known['loss']:.6g} ({settings.loss})"
+        self.progress.say(f"{stage.name}: loss before training {stated}")
         told = unreachable(known["target_rms"], step.size)
         if told:
             warn(f"{stage.name}: {told}")
@@ -116,6 +119,7 @@ class Training:
         gains, weights = self._gains(sets)
         weights = regression.select(gains, weights, self.settings.fit.selection)
         prompts = sets[self.samplers[0]].prompts
+        tables = self._tables(sets) if LOSSES[self.settings.fit.loss].pairs else None
         groups = []
         for i, number in enumerate(self.chosen):
             union = [ids for answers in sets.values() for ids in answers.ids[i]]
@@ -125,7 +129,8 @@ class Training:
             if weights[i].sum() > 0:
                 prompt, ids = self.prompts[number], [union[k] for k in kept]
                 own = prompt.weight * weights[i][kept]
-                groups.append((number, Group(prompt.id, prompts[i], ids, gains[i][kept], own)))
+                table = None if tables is None else tables[i][kept][:, kept]
+                groups.append((number, Group(prompt.id, prompts[i], ids, gains[i][kept], own, table)))
         if not groups:
             raise ValueError(
                 f"{self.stage.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
@@ -135,6 +140,7 @@ class Training:
     def _gains(self, sets: dict[Adapter, Answers]) -> tuple[torch.Tensor, torch.Tensor]:
         """sum_j c_j P(y beats rho_j) for the responses of all sets, and their weights in the union, [prompts, R]."""
         total: list[torch.Tensor] = []
+        payoff = LOSSES[self.settings.fit.loss].payoff
         for row, answers in sets.items():
             gain = torch.zeros_like(answers.weights)
             for member, weight in self.step.opponent.members().items() if self.step.opponent is not None else ():
@@ -142,12 +148,17 @@ class Training:
                 if not (self.settings.self_comparison or self.settings.sampling.enumerates):
                     count = gain.shape[1]
                     itself = torch.arange(count) if member.value == row else torch.full((count,), -1)
-                P = self.stored.tables(row.label, member.value.label, self.chosen)
+                P = payoff(self.stored.tables(row.label, member.value.label, self.chosen))
                 own = sets.get(member.value)  # None: of the cast, whose responses all weigh the same
                 columns = P.new_ones(len(P), P.shape[-1]) if own is None else own.weights
                 gain += weight * regression.win_rates(P, columns, itself)
             total.append(gain)
         return torch.cat(total, 1), torch.cat([answers.weights for answers in sets.values()], 1) / len(sets)
+
+    def _tables(self, sets: dict[Adapter, Answers]) -> torch.Tensor:
+        """The win probabilities of the responses of all sets against each other, [prompts, R, R]."""
+        rows = [[self.stored.tables(a.label, b.label, self.chosen) for b in sets] for a in sets]
+        return torch.cat([torch.cat(row, 2) for row in rows], 1)
 
     def _wins(self, answers: Answers) -> dict[str, float]:
         """How often the first sampler beats each member of the cast, over the prompts that were judged."""

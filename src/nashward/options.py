@@ -14,6 +14,20 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from nashward.games import SOLVERS
 
 OPTIMISERS = ("adamw", "rmsprop", "adamw8bit", "rmsprop8bit", "paged-adamw", "paged-adamw8bit", "lbfgs")
+LOSSES = (
+    "mirror",
+    "sppo",
+    "sppo-single",
+    "sppo-hard",
+    "dpo",
+    "ipo",
+    "kto",
+    "simpo",
+    "rebel",
+    "online-ipo",
+    "dno",
+    "gpo",
+)
 DEFAULT_SOLVER, DEFAULT_STEP = "OptimisticMWU", 2.5
 LARGEST = 2**63 - 1  # what torch takes as a seed or a size, and TOML as an integer
 
@@ -119,6 +133,8 @@ RUN = {
     "kv-cache": Option(("sampling", "kv_cache"), str, "the sampler's keys and values; int8: half of the memory, of a "
                        "policy that is nearly the one (default: full)", ("full", "int8")),
     "max-prompt-tokens": Option(("max_prompt_tokens",), int, "longer prompts are dropped (default: 512)"),
+    "loss": Option(("fit", "loss"), str, "what a fit lowers, with beta = 1 / step (default: mirror)", LOSSES),
+    "margin": Option(("fit", "margin"), float, "gamma / beta of simpo, nats a token (default: 0.5)"),
     "selection": Option(("fit", "selection"), str, "responses that are fitted (default: all)", ("all", "best-worst")),
     "baseline": Option(("fit", "baseline"), str, "default: plug-in", ("plug-in", "centred", "constant")),
     "self-comparison": Option(("self_comparison",), bool, "compare a response with itself too (1/2), as SPPO does"),

@@ -1,0 +1,312 @@
+"""The field's losses as pure functions of sequence log-probabilities, each beside its equation.
+
+A log-ratio is l(y) = log pi_theta(y | x) - log pi_anchor(y | x), log-probabilities summed over tokens. ``size`` is the
+Step's, in nats: SPPO's eta, 1 / beta of DPO, KTO and SimPO, 1 / tau of IPO. In a fit the anchor and the opponent are
+the Step's, so that the solver says whether a reference moves: MWU moves it, ``INPO(1 / tau, tau)`` holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from . import regression
+from .regression import Baseline
+
+Loss = Literal[
+    "mirror", "sppo", "sppo-single", "sppo-hard", "dpo", "ipo", "kto", "simpo", "rebel", "online-ipo", "dno", "gpo"
+]
+CERTAIN = 1e-4  # win probabilities nearer to 0 or 1 have no larger score
+
+
+def sppo(ratio: Tensor, wins: Tensor, size: float) -> Tensor:
+    """SPPO's, of one response: wins = P(y beats pi).  (l - size (P - 1/2))^2
+
+    Source: arXiv 2405.00675, equation 4.7. Over the best and the worst response it is the official code's mean of two.
+    """
+    return (ratio - size * (wins - 0.5)).square()
+
+
+def sppo_pair(chosen: Tensor, rejected: Tensor, wins: Tensor | float, size: float) -> Tensor:
+    """SPPO's of a pair: wins = P(chosen beats rejected), 1 for the hard form.
+
+    1/2 (l_w - size (P - 1/2))^2 + 1/2 (l_l + size (P - 1/2))^2
+
+    Source: arXiv 2405.00675, section 4 with K = 1; TRL's ``sppo_hard`` is twice the hard form.
+    """
+    target = size * (wins - 0.5)
+    return ((chosen - target).square() + (rejected + target).square()) / 2
+
+
+def dpo(chosen: Tensor, rejected: Tensor, size: float) -> Tensor:
+    """DPO's.  -log sigmoid((l_w - l_l) / size), size = 1 / beta
+
+    Source: arXiv 2305.18290, equation 7.
+    """
+    return -logsigmoid((chosen - rejected) / size)
+
+
+def ipo(chosen: Tensor, rejected: Tensor, size: float) -> Tensor:
+    """IPO's.  (l_w - l_l - size / 2)^2, size = 1 / tau
+
+    Of sums over tokens, as the derivation has it: TRL's ``ipo`` takes means, which is another game.
+
+    Source: arXiv 2310.12036, equation 17.
+    """
+    return (chosen - rejected - size / 2).square()
+
+
+def kto(ratio: Tensor, desirable: Tensor, divergence: Tensor, size: float) -> Tensor:
+    """KTO's, of one response: desirable in [0, 1], divergence = KL(pi_theta || anchor), through which no gradient goes.
+
+    desirable (1 - sigmoid((l - KL) / size)) + (1 - desirable) (1 - sigmoid((KL - l) / size)), size = 1 / beta
+
+    Source: arXiv 2402.01306, equation 7, with both weights 1.
+    """
+    margin = (ratio - divergence.detach()) / size
+    return desirable * (-margin).sigmoid() + (1 - desirable) * margin.sigmoid()
+
+
+def simpo(chosen: Tensor, rejected: Tensor, size: float, margin: float) -> Tensor:
+    """SimPO's, of mean log-probabilities a token without an anchor.  -log sigmoid((m_w - m_l - margin) / size)
+
+    size = 1 / beta, margin = gamma / beta.
+
+    Source: arXiv 2405.14734, equation 6.
+    """
+    return -logsigmoid((chosen - rejected - margin) / size)
+
+
+def rebel(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float) -> Tensor:
+    """REBEL's of two responses and their rewards.  (l - l' - size (g - g'))^2
+
+    With g = P(y beats y'') and g' = P(y' beats y'') of a third response it is online IPO's.
+
+    Source: arXiv 2404.16767, equation 1; arXiv 2403.08635 for online IPO.
+    """
+    return (first - second - size * (gain - other)).square()
+
+
+def dno(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float) -> Tensor:
+    """DNO's cross-entropy of two responses and their win rates.
+
+    -[s log sigmoid(h) + (1 - s) log sigmoid(-h)],  s = sigmoid(g - g'),  h = (l - l') / size
+
+    Source: arXiv 2404.03715, algorithm 1.
+    """
+    share, h = (gain - other).sigmoid(), (first - second) / size
+    return -(share * logsigmoid(h) + (1 - share) * logsigmoid(-h))
+
+
+def gpo(ratio: Tensor, score: Tensor, size: float) -> Tensor:
+    """GPO's, of one response: score = mean of s(y, y_k), skew, so that no 1/2 is taken off.  (l - size s)^2
+
+    Source: arXiv 2410.02197, section 5.
+    """
+    return (ratio - size * score).square()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a loss of a fit sees. Tensors are [prompts, R] unless said.
+
+    Attributes:
+        now: log pi_theta, which the gradient goes to.
+        anchor, sampler: log-probabilities, see ``MicroBatch``.
+        gains: sum_j c_j P(y beats rho_j), or of scores for ``gpo``; see ``Kind.payoff``.
+        weights: of the responses; those of a prompt sum to the prompt's.
+        lengths: tokens.
+        target: what the mirror step asks of the log-ratio, see ``regression.targets``.
+        baseline: of the mirror step.
+        size: of the Step.
+        table: P[i, j] among the responses, [prompts, R, R]; None where no loss needs it.
+        hard: of two responses the one that gains more is the chosen one; False: each is, with the oracle's probability.
+        whole: the responses are all that there are, so that each is compared with itself too.
+        margin: gamma / beta of SimPO.
+    """
+
+    now: Tensor
+    anchor: Tensor
+    sampler: Tensor
+    gains: Tensor
+    weights: Tensor
+    lengths: Tensor
+    target: Tensor
+    baseline: Baseline
+    size: float
+    table: Tensor | None = None
+    hard: bool = False
+    whole: bool = False
+    margin: float = 0.5
+
+    @cached_property
+    def ratio(self) -> Tensor:
+        return self.now - self.anchor
+
+    @property
+    def P(self) -> Tensor:
+        if self.table is None:
+            raise ValueError("this loss compares responses with each other: it needs the table of their judgements")
+        return self.table
+
+    @property
+    def chosen(self) -> Tensor:
+        """The probability that the first is the chosen one of a pair, [prompts, R, R]; NaN where not judged."""
+        if not self.hard:
+            return self.P
+        first, second = pair(self.gains)
+        return (first > second).to(self.gains) + 0.5 * (first == second)
+
+    def responses(self, each: Tensor) -> Tensor:
+        """The weighted sum over responses."""
+        return (self.weights * each).sum()
+
+    def pairs(self, each: Tensor, chance: Tensor) -> Tensor:
+        """The mean over a prompt's pairs of ``each`` [prompts, R, R], an ordered pair counting by its ``chance``; the
+        sum of the prompts' means.
+
+        Pairs weigh the product of their responses; what was not judged (NaN) and pairs of one with itself do not count.
+        """
+        first, second = pair(self.weights)
+        known = ~chance.isnan() & ~torch.eye(chance.shape[-1], dtype=torch.bool, device=chance.device)
+        weight = (first * second).masked_fill(~known, 0.0)
+        total = weight.sum((-2, -1)) / 2  # of unordered pairs
+        found = (weight * chance.nan_to_num() * each).sum((-2, -1)) / total.clamp_min(1e-30)
+        return (found * self.weights.sum(-1)).sum()
+
+
+def pair(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The first's and the second's of every ordered pair, each [..., R, R]."""
+    return torch.broadcast_tensors(values.unsqueeze(-1), values.unsqueeze(-2))
+
+
+def _mirror(judged: Judged) -> Tensor:
+    return regression.loss(judged.ratio, judged.target, judged.weights, judged.baseline)
+
+
+def _sppo(judged: Judged) -> Tensor:
+    return judged.responses(sppo(judged.ratio, judged.gains, judged.size))
+
+
+def _gpo(judged: Judged) -> Tensor:
+    return judged.responses(gpo(judged.ratio, judged.gains, judged.size))
+
+
+def _sppo_single(judged: Judged) -> Tensor:
+    each = sppo_pair(*pair(judged.ratio), judged.P.nan_to_num(), judged.size)
+    return judged.pairs(each, judged.chosen.masked_fill(judged.P.isnan(), torch.nan))
+
+
+def _sppo_hard(judged: Judged) -> Tensor:
+    return judged.pairs(sppo_pair(*pair(judged.ratio), 1.0, judged.size), judged.chosen)
+
+
+def _dpo(judged: Judged) -> Tensor:
+    return judged.pairs(dpo(*pair(judged.ratio), judged.size), judged.chosen)
+
+
+def _ipo(judged: Judged) -> Tensor:
+    return judged.pairs(ipo(*pair(judged.ratio), judged.size), judged.chosen)
+
+
+def _simpo(judged: Judged) -> Tensor:
+    means = judged.now / judged.lengths.to(judged.now).clamp_min(1)
+    return judged.pairs(simpo(*pair(means), judged.size, judged.margin), judged.chosen)
+
+
+def _kto(judged: Judged) -> Tensor:
+    """A response is desirable with the probability that it wins; the divergence is the prompt's own, by importance
+    weights on its responses, in place of the batch's mismatched ones: not negative, and exact where they are all."""
+    best = judged.gains.amax(-1, keepdim=True)
+    desirable = (judged.gains == best).to(judged.gains) if judged.hard else judged.gains
+    known = judged.weights.log() + (judged.now - judged.sampler).detach()  # -inf where the weight is 0
+    ratio = judged.ratio.detach()
+    divergence = (known.softmax(-1) * (ratio + (-ratio).expm1())).sum(-1, keepdim=True)
+    return judged.responses(kto(judged.ratio, desirable, divergence, judged.size))
+
+
+def _rebel(judged: Judged) -> Tensor:
+    return judged.pairs(rebel(*pair(judged.ratio), *pair(judged.gains), judged.size), _even(judged))
+
+
+def _dno(judged: Judged) -> Tensor:
+    return judged.pairs(dno(*pair(judged.ratio), *pair(judged.gains), judged.size), _even(judged))
+
+
+def _online_ipo(judged: Judged) -> Tensor:
+    """The third response of a pair is each of the prompt's in turn but the two; where they are all there are, any."""
+    P, ratio = judged.P, judged.ratio
+    count = ratio.shape[-1]
+    first, second = P[:, :, None, :], P[:, None, :, :]  # [prompts, first, second, third]
+    own = torch.eye(count, dtype=torch.bool, device=P.device)
+    aside = torch.zeros_like(own)[None] if judged.whole else own[:, None, :] | own[None, :, :]
+    third = judged.weights[:, None, None, :].masked_fill(first.isnan() | second.isnan() | aside, 0.0)
+    each = rebel(ratio[:, :, None, None], ratio[:, None, :, None], first.nan_to_num(), second.nan_to_num(), judged.size)
+    mean = (third * each).sum(-1) / third.sum(-1).clamp_min(1e-30)
+    return judged.pairs(mean, _even(judged))
+
+
+def _even(judged: Judged) -> Tensor:
+    """Both orders of a pair alike, for losses that are the same in either."""
+    return torch.full_like(pair(judged.weights)[0], 0.5)
+
+
+def _score(P: Tensor) -> Tensor:
+    """s(y, y') with P = sigmoid(s): what a general preference model gives, in units of its temperature."""
+    return P.logit(eps=CERTAIN)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A loss as a fit takes it.
+
+    Attributes:
+        of: its value, a sum over prompts, so that micro-batches add up.
+        pairs: it needs the table of the responses against each other.
+        payoff: what a win probability counts in ``Judged.gains``.
+        apart: it is a sum over responses, each of which may pass alone (mirror: but for the centred baseline).
+    """
+
+    of: Callable[[Judged], Tensor]
+    pairs: bool = False
+    payoff: Callable[[Tensor], Tensor] = lambda P: P
+    apart: bool = False
+
+
+LOSSES: dict[Loss, Kind] = {
+    "mirror": Kind(_mirror, apart=True),
+    "sppo": Kind(_sppo, apart=True),
+    "sppo-single": Kind(_sppo_single, pairs=True),
+    "sppo-hard": Kind(_sppo_hard, pairs=True),
+    "dpo": Kind(_dpo, pairs=True),
+    "ipo": Kind(_ipo, pairs=True),
+    "kto": Kind(_kto),
+    "simpo": Kind(_simpo, pairs=True),
+    "rebel": Kind(_rebel),
+    "online-ipo": Kind(_online_ipo, pairs=True),
+    "dno": Kind(_dno),
+    "gpo": Kind(_gpo, payoff=_score, apart=True),
+}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a fit lowers: a loss, and how it reads its responses; see ``Judged`` for the attributes."""
+
+    loss: Loss = "mirror"
+    hard: bool = False
+    whole: bool = False
+    margin: float = 0.5
+
+    def apart(self, baseline: Baseline) -> bool:
+        """Whether the responses of a prompt may pass through the network one after another."""
+        return LOSSES[self.loss].apart and not (self.loss == "mirror" and baseline == "centred")
+
+
+MIRROR = Objective()
