@@ -26,13 +26,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from .broken import Reading, first_line
 from .folder import whole_folder
+from .lora import WEIGHTS as WEIGHTS
+from .lora import Shape, scale_of, shaped
 from .memory import Tell, give_back, quiet
 from .offload import Placement, place
 from .prompts import Prompt
 from .streaming import LayerStream
 
 SLOTS = ("trained", "frozen")  # the adapters on the device; all others are folders on disk
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -182,12 +183,19 @@ class LanguageModel:
         self._loaded = dict.fromkeys(SLOTS)
 
     def load(self, slot: str, folder: Path) -> None:
-        """Put the adapter of a folder into a slot (nothing is done if it is there already)."""
+        """Put the adapter of a folder into a slot (nothing is done if it is there already).
+
+        It may have another scale and a smaller rank than the slot, and leave layers alone.
+        """
         if self._loaded[slot] == folder:
             return
+        config: Any = self.network.peft_config[slot]
         try:
-            self._put(slot, load_file(folder / WEIGHTS, device=str(self.device)))
-        except (SafetensorError, RuntimeError, OSError) as error:
+            state = load_file(folder / WEIGHTS, device=str(self.device))
+            state = shaped(state, Shape.of(folder), Shape(config.r, scale_of(config)))
+            left = {name: torch.zeros_like(weight) for name, weight in self._fresh.items() if name not in state}
+            self._put(slot, {**left, **state})
+        except (SafetensorError, RuntimeError, OSError, ValueError) as error:
             raise ValueError(f"{folder} holds no weights that fit this adapter: {_line(error)}") from None
         self._loaded[slot] = folder
 

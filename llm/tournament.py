@@ -143,11 +143,16 @@ def answer(row: Any) -> str | None:
 
 
 def read_texts(source: str | Path) -> list[str]:
+    """The texts of ``read_asked``."""
+    return [prompt.text for prompt in read_asked(source)]
+
+
+def read_asked(source: str | Path) -> list[Prompt]:
     """The prompts of a file in their order; unlike those of a run none is dropped, as answers go with them."""
     found = []
     for number, row in enumerate(rows(source), 1):
         try:
-            found.append(Prompt(messages(row)).text)
+            found.append(Prompt(messages(row)))
         except ValueError as error:
             raise ValueError(f"{source}: row {number} {error}") from None
     return found

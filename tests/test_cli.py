@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from nashward import games
 from nashward.cli import build_parser, main
-from nashward.llm import oracles, pocket
+from nashward.demo import self_play
+from nashward.llm import Mixture, oracles, pocket
 from nashward.llm.folder import read_shard
 from nashward.llm.pocket import styles
 from nashward.llm.selfplay import metrics
@@ -263,6 +264,14 @@ def test_the_demo_keeps_to_the_table(seed: int, tmp_path: Path, capsys: pytest.C
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3
     assert "http" not in re.sub(r'src="[^"]*"', "", page)  # self-contained
+    # the mixture that lies in the run is uniform, and the one that was judged: drawn again it is the same responses
+    mix, play = Mixture.load(out / "run" / "mixture.json"), self_play(out / "run", 6, seed)
+    assert [weight for _, weight in mix.members] == pytest.approx([1 / 6] * 6)
+    prompts = [play.model.encode(prompt) for prompt in play.check().kept]
+    drawn = mix.sample(play.model, prompts, play.responses, play.sampling, seed + 1)
+    found = [styles.style_of(answer.text) for row in drawn for answer in row]
+    shares = [sum(style == which for style in found) / len(found) for which in (0, 1, 2, 3, None)]
+    assert shares == pytest.approx(numbers["shares"][-1])
 
 
 def test_the_papers_preset_is_told_to_be_out_of_reach(

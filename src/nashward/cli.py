@@ -18,6 +18,7 @@ from . import (
     config_command,
     configuration,
     leaderboard_command,
+    mixture_command,
     options,
     oracle_commands,
     plan_command,
@@ -191,6 +192,14 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     leaderboard_command.add_leaderboard(leaderboard)
 
+    mixture_command.add_mix(add(
+        "mix", mixture_command.mix, "a mixture of adapters of one base, or one adapter with their averaged weights",
+        "nashward mix runs/first runs/second/iteration-02/adapter --weights linear --out mixture.json",
+    ))  # fmt: skip
+    mixture_command.add_answer(add(
+        "answer", mixture_command.answer, "answer prompts with a policy: a base, an adapter or a mixture of them",
+        f"nashward answer {fetch} --adapter runs/first/mixture.json --prompts prompts.jsonl --out answers/it.jsonl",
+    ))  # fmt: skip
     theory_command.add_theory(add(
         "theory", theory_command.run, "the theorems held against the solvers: bound, measured, ratio, verdict",
         "nashward theory --quick",

@@ -185,8 +185,6 @@ TRL = {
 
 def _trl_dpo(kind: str) -> float:
     """The loss that TRL's DPOTrainer computes, with a model that returns these log-probabilities."""
-    from trl import DPOTrainer
-
     rows = torch.tensor([*CHOSEN, *REJECTED])
     tokens = (rows / TOKENS)[:, None].expand(-1, TOKENS)
     mask = torch.ones(len(rows), TOKENS + 1, dtype=torch.long)
@@ -205,22 +203,18 @@ def _trl_dpo(kind: str) -> float:
     output = model.return_value
     output.log_probs = output.entropy = output.mean_logits = tokens
     output.is_top1 = torch.ones_like(tokens, dtype=torch.bool)
-    return float(DPOTrainer._compute_loss(trainer, model, inputs, False))
+    return float(pytest.importorskip("trl").DPOTrainer._compute_loss(trainer, model, inputs, False))
 
 
 def _trl_simpo() -> float:
-    from trl.experimental.cpo import CPOTrainer
-
     trainer = MagicMock(alpha=0.0, loss_type="simpo", simpo_gamma=BETA * MARGIN, beta=BETA, label_smoothing=0.0)
     trainer.accelerator.device = torch.device("cpu")
     means = (torch.tensor(row) / TOKENS for row in (CHOSEN, REJECTED))
-    return float(CPOTrainer.cpo_loss(trainer, *means)[0].mean())
+    return float(pytest.importorskip("trl.experimental.cpo").CPOTrainer.cpo_loss(trainer, *means)[0].mean())
 
 
 def _trl_kto() -> float:
     """The chosen are desirable, the rejected not; the divergence is that of the same texts."""
-    from trl import KTOTrainer
-
     rows, reference = torch.tensor([*CHOSEN, *REJECTED]), torch.tensor([*REFERENCE[0], *REFERENCE[1]])
     mask = torch.ones(len(rows), TOKENS + 1, dtype=torch.long)
     mask[:, 0] = 0
@@ -238,7 +232,7 @@ def _trl_kto() -> float:
     model = MagicMock(training=False)
     output = model.return_value
     output.log_probs = output.entropy = output.mean_logits = (rows / TOKENS)[:, None].expand(-1, TOKENS)
-    return float(KTOTrainer._compute_loss(trainer, model, batch, False))
+    return float(pytest.importorskip("trl").KTOTrainer._compute_loss(trainer, model, batch, False))
 
 
 def _ours() -> dict[str, Tensor]:
@@ -294,7 +288,7 @@ def _minimised(name: Loss, P: Tensor, pi: Tensor, size: float, gains: Tensor | N
         value.backward()
         return value
 
-    optimiser.step(closure)  # type: ignore[arg-type]
+    optimiser.step(closure)
     return theta.detach().softmax(-1)[0]
 
 
