@@ -1,4 +1,4 @@
-"""Is it better, than what, says who: win rates with standard errors."""
+"""The win rate of one policy against another under an oracle, with its standard error over prompts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .oracles import PreferenceOracle, preference_matrices
+from ..oracles import PreferenceOracle, preference_matrices
 
 
 @dataclass(frozen=True)
