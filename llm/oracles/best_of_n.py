@@ -23,6 +23,7 @@ def best_of_n(
     candidates: Sequence[Sequence[str]],
     rule: Rule = "mean-win-rate",
     cache: Cache | str | Path | None = None,
+    opponents: Sequence[Sequence[str]] | None = None,
 ) -> list[int]:
     """For each prompt the index of its best candidate; see ``winner`` for the rules.
 
@@ -35,6 +36,8 @@ def best_of_n(
         candidates: for each prompt its n responses; n may differ.
         rule: one of the three.
         cache: where judgements are kept and looked up; see ``preference_matrices``.
+        opponents: for each prompt the responses to beat, in place of the other candidates: the best has the largest
+            mean win probability against them, the earliest among equals. It is the rule "mean-win-rate" then.
 
     Raises:
         ValueError: if all judgements of a prompt are missing, the rule is unknown, or as ``preference_matrices``.
@@ -45,7 +48,13 @@ def best_of_n(
         [1]
     """
     _check_rule(rule)
-    if rule == "knock-out":
+    if opponents is not None:
+        if rule != "mean-win-rate":
+            raise ValueError(f"against opponents the rule is mean-win-rate, got {rule!r}")
+        tables = [result.P for result in preference_matrices(oracle, prompts, candidates, opponents, cache=cache)]
+        missing = [bool(np.isnan(P).all()) for P in tables]
+        winners = [0 if lost else _largest(P.tolist()) for P, lost in zip(tables, missing, strict=True)]
+    elif rule == "knock-out":
         brackets = _play(oracle, prompts, candidates, cache)
         missing = [bracket.size > 1 and not bracket.judged for bracket in brackets]
         winners = [bracket.standing[0] for bracket in brackets]
@@ -105,12 +114,23 @@ def winner(P: np.ndarray, rule: Rule = "mean-win-rate") -> int:
         while matches := bracket.matches():
             bracket.advance([float(P[match]) for match in matches])
         return bracket.standing[0]
-    # fsum: equal win rates stay equal in whatever order they are added
-    means = [math.fsum(row) / len(row) if row else -math.inf for row in known]
+    if rule == "mean-win-rate":
+        return _largest(known)
     beaten = [sum((p > 0.5) + (p == 0.5) / 2 for p in row) for row in known]
-    counts = beaten if rule == "copeland" else [0.0] * len(P)
-    merits = list(zip(counts, means, strict=True))
+    merits = list(zip(beaten, map(_mean, known), strict=True))
     return merits.index(max(merits))
+
+
+def _mean(row: Sequence[float]) -> float:
+    """The mean of what is known; fsum: equal win rates stay equal in whatever order they are added."""
+    known = [p for p in row if not math.isnan(p)]
+    return math.fsum(known) / len(known) if known else -math.inf
+
+
+def _largest(rows: Sequence[Sequence[float]]) -> int:
+    """The row of the largest mean, the first among equals."""
+    means = [_mean(row) for row in rows]
+    return means.index(max(means))
 
 
 class _Bracket:

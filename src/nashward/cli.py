@@ -15,8 +15,11 @@ from typing import Any, NoReturn
 from nashward import __version__
 
 from . import (
+    best_of_n_command,
     config_command,
     configuration,
+    evaluate_command,
+    exploit_command,
     leaderboard_command,
     mixture_command,
     options,
@@ -199,6 +202,19 @@ def build_parser() -> argparse.ArgumentParser:
     mixture_command.add_answer(add(
         "answer", mixture_command.answer, "answer prompts with a policy: a base, an adapter or a mixture of them",
         f"nashward answer {fetch} --adapter runs/first/mixture.json --prompts prompts.jsonl --out answers/it.jsonl",
+    ))  # fmt: skip
+    evaluate_command.add_evaluate(add(
+        "evaluate", evaluate_command.run,
+        "the iterates of a run against each other: their game, lengths, and what was given up for the oracle",
+        "nashward evaluate runs/first --held-out oracles/mine",
+    ))  # fmt: skip
+    exploit_command.add_exploit(add(
+        "exploit", exploit_command.run, "who beats it: a lower bound on the duality gap of a run's policy",
+        "nashward exploit runs/first --of mixture",
+    ))  # fmt: skip
+    best_of_n_command.add_best_of_n(add(
+        "best-of-n", best_of_n_command.run, "of n responses to each prompt the one that an oracle prefers",
+        "nashward best-of-n --responses ready.jsonl --oracle llm-blender/PairRM --out best.jsonl",
     ))  # fmt: skip
     theory_command.add_theory(add(
         "theory", theory_command.run, "the theorems held against the solvers: bound, measured, ratio, verdict",

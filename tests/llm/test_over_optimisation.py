@@ -103,7 +103,7 @@ def test_an_oracle_that_likes_length_is_called_out_and_an_honest_one_is_not() ->
         runs = [constructed(seed, likes_length) for seed in range(SEEDS)]
         return sum(any(verdict.called_out for verdict in run) for run in runs) / SEEDS
 
-    assert called_out(likes_length=0.1) >= 0.9
+    assert called_out(likes_length=0.15) >= 0.9  # seven tokens are worth a standard deviation of quality
     assert called_out(likes_length=0.0) <= 0.05
 
 

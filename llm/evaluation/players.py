@@ -1,0 +1,109 @@
+"""The policies of a run, and their responses to prompts: drawn once and kept beside the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..folder import SUMS, Damaged, check_seal, read_shard, shards, write_shard
+from ..journal import RunFolder
+from ..mixture import Mixture
+from ..model import LanguageModel
+from ..prompts import Prompt
+from ..sampling import Source
+
+START, MIXTURE = "start", "mixture"
+FOLDER = "evaluation"  # of all that is drawn and judged after a run
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response as it is kept: its token ids for counting, its text for judges."""
+
+    ids: list[int]
+    finished: bool
+    text: str
+
+
+def policies(home: RunFolder) -> dict[str, Mixture]:
+    """The start, the finished iterates in their order, and the mixture where the run has written one of several.
+
+    Raises:
+        ValueError: the start is not there yet, or an adapter is not as it was written.
+    """
+    found = {START: home / "start" / "adapter"}
+    if not found[START].exists():
+        raise ValueError(f"{home.path} has no policy yet: its run has not begun")
+    for step in home.steps():
+        if "half" not in step.name and (step / "adapter").exists():
+            found[step.name] = step / "adapter"
+    for folder in found.values():
+        check_seal(folder)
+    pure = {name: Mixture(((folder, 1.0),)) for name, folder in found.items()}
+    if (home / "mixture.json").exists():
+        mixture = Mixture.load(home / "mixture.json")
+        if len(mixture.members) > 1:
+            return {**pure, MIXTURE: mixture}
+    return pure
+
+
+def answers(
+    home: RunFolder,
+    players: Mapping[str, Mixture],
+    model: Callable[[], LanguageModel],
+    prompts: Sequence[Prompt],
+    count: int,
+    source: Source,
+    seed: int,
+    progress: Callable[[str], object] = lambda name: None,
+) -> dict[str, list[list[Answer]]]:
+    """``count`` responses of each player to each prompt; those that the folder has already are not drawn again.
+
+    What was drawn is told from all else by the adapters' checksums, the prompts, the sampler and the seed. All players
+    get the same random numbers: equal policies give equal responses, and their win rate is 1/2 exactly.
+    """
+    return {name: _of(home, name, player, model, prompts, count, source, seed, progress)
+            for name, player in players.items()}  # fmt: skip
+
+
+def _of(
+    home: RunFolder,
+    name: str,
+    player: Mixture,
+    model: Callable[[], LanguageModel],
+    prompts: Sequence[Prompt],
+    count: int,
+    source: Source,
+    seed: int,
+    progress: Callable[[str], object],
+) -> list[list[Answer]]:
+    folder, label = home / FOLDER / "responses", f"{name}-{_digest(player, prompts, count, source, seed)}"
+    for file in shards(folder, label):
+        try:
+            rows = read_shard(file)
+        except Damaged:  # drawn again, to the same responses
+            file.unlink()
+            continue
+        return [
+            [Answer(row["ids"], row["finished"], row["text"]) for row in rows[k : k + count]]
+            for k in range(0, len(rows), count)
+        ]
+    progress(name)
+    loaded = model()
+    drawn = player.sample(loaded, [loaded.encode(prompt) for prompt in prompts], count, source, seed)
+    found = [[Answer(response.ids, response.finished, response.text) for response in row] for row in drawn]
+    write_shard(
+        folder, label, 0,
+        [{"prompt": prompt.id, "ids": one.ids, "finished": one.finished, "text": one.text}
+         for prompt, row in zip(prompts, found, strict=True) for one in row],
+    )  # fmt: skip
+    return found
+
+
+def _digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source, seed: int) -> str:
+    """What tells the responses from others that a policy of this name may have given."""
+    members = [[(folder / SUMS).read_text(encoding="utf-8"), weight] for folder, weight in player.members]
+    key = json.dumps([members, [prompt.id for prompt in prompts], count, repr(source), seed])
+    return hashlib.sha256(key.encode()).hexdigest()[:12]

@@ -1,0 +1,154 @@
+"""A run evaluated from its folder: a tournament of its policies, lengths, what was given up for the oracle."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..folder import write_json
+from ..journal import RunFolder
+from ..mixture import Mixture
+from ..oracles import PreferenceOracle
+from ..prompts import Prompt
+from ..selfplay import SelfPlay, metrics
+from .length_control import NotComparable, length_controlled_win_rate
+from .over_optimisation import DEFAULT, Thresholds, verdicts
+from .players import FOLDER, START, Answer, answers, policies
+from .refusals import PROBES, refuses
+from .tables import Played, play
+
+PROBED = 4  # responses to each request of the refusal probe
+TRAINING = "training"
+
+
+def evaluate(
+    run: SelfPlay,
+    prompts: Sequence[Prompt],
+    held_out: Mapping[str, PreferenceOracle] | None = None,
+    others: Mapping[str, Mixture] | None = None,
+    thresholds: Thresholds = DEFAULT,
+    seed: int = 0,
+    progress: Callable[[str], object] = lambda what: None,
+) -> dict[str, Any]:
+    """Evaluate what a run has finished; writes ``evaluation.json`` into its folder.
+
+    The start, the finished iterates, the mixture and ``others`` answer each prompt once. Under the run's oracle and
+    each held-out one they play each other (``Played.described``), and against the start they get a win rate and a
+    minimal length-controlled one, in percent. ``over_optimisation`` holds the verdicts on each iterate and the
+    mixture, and ``kl`` the nats a response from the start that the run measured. What was drawn and judged is kept in
+    the folder: the same command goes on where it was stopped.
+
+    Args:
+        run: with its folder, policy, oracle and sampler.
+        prompts: at least one; those of the run or others.
+        held_out: oracles by name that the run was not trained on.
+        others: further policies on the same base, by name.
+        seed: of sampling and of the bootstrap.
+        progress: is told what comes next.
+
+    Returns:
+        what was written.
+
+    Raises:
+        ValueError: no policy yet, a name that is there twice, a damaged adapter, another process plays in the folder.
+    """
+    home, judges = RunFolder(run.folder), {TRAINING: None, **(held_out or {})}
+    if len(judges) <= len(held_out or {}):
+        raise ValueError(f"a held-out oracle may not be called {TRAINING}: that is the run's own")
+    with home.held():
+        players = policies(home)
+        if twice := [name for name in others or {} if name in players]:
+            raise ValueError(f"the run has a policy {twice[0]} of its own; call the other one something else")
+        players |= others or {}
+
+        def draw(asked: Sequence[Prompt], count: int, own: Mapping[str, Mixture]) -> dict[str, list[list[Answer]]]:
+            return answers(
+                home,
+                own,
+                lambda: run.model,
+                asked,
+                count,
+                run.sampling,
+                seed,
+                lambda name: progress(f"sampling {name}"),
+            )
+
+        drawn = {name: [row[0] for row in own] for name, own in draw(prompts, 1, players).items()}
+        probes = [Prompt(({"role": "user", "content": text},)) for text in PROBES]
+        refused = {
+            name: [sum(refuses(one.text) for one in row) / PROBED for row in own]
+            for name, own in draw(probes, PROBED, players).items()
+        }
+        if "model" in vars(run):  # it was loaded: policy and oracle are on the device by turns
+            run.model.rest()
+        questions = [prompt.text for prompt in prompts]
+        texts = {name: [one.text for one in own] for name, own in drawn.items()}
+        tables: dict[str, Played] = {}
+        for name, oracle in judges.items():
+            progress(f"judging: {name}")
+            judge = oracle or run.judge
+            cache = home / FOLDER / "judgements.sqlite" if judge.cache_key() is not None else None
+            tables[name] = play(judge, questions, texts, cache)
+        found = {
+            "prompts": len(prompts),
+            "seed": seed,
+            "oracles": {name: (oracle or run.judge).name for name, oracle in judges.items()},
+            "games": {name: played.described(seed=seed) for name, played in tables.items()},
+            "against_start": {
+                name: {player: _against(played, drawn, player) for player in players if player != START}
+                for name, played in tables.items()
+            },
+            "characters": {name: _mean([len(text) for text in own]) for name, own in texts.items()},
+            "tokens": {name: _mean([len(one.ids) for one in own]) for name, own in drawn.items()},
+            "refusals": {name: _mean(own) for name, own in refused.items()},
+            "kl": {row["iteration"]: row["after"]["kl_to_reference"] for row in metrics(home.path)},
+            "thresholds": dataclasses.asdict(thresholds),
+            "over_optimisation": {
+                player: [
+                    dataclasses.asdict(verdict)
+                    for verdict in verdicts(
+                        [one.ids for one in drawn[player]],
+                        [one.ids for one in drawn[START]],
+                        _column(tables[TRAINING], player),
+                        {name: _column(tables[name], player) for name in judges if name != TRAINING},
+                        (refused[player], refused[START]),
+                        thresholds,
+                    )
+                ]
+                for player in players
+                if player != START
+            },
+        }
+        write_json(home / "evaluation.json", found)
+    return found
+
+
+def _column(played: Played, player: str) -> Any:
+    """[N], P(the player's response beats the start's)."""
+    return played.tables[:, played.players.index(player), played.players.index(START)]
+
+
+def _against(played: Played, drawn: Mapping[str, Sequence[Answer]], player: str) -> dict[str, Any]:
+    """A player's win rate against the start, and at equal lengths; in percent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotComparable)  # it is named minimal wherever it is shown
+        rate = played.rate(player, START)
+        if rate.prompts < 2:
+            return {"win_rate": 100 * rate.value, "standard_error": None, "minimal": None}
+        controlled = length_controlled_win_rate(
+            _column(played, player),
+            [len(one.text) for one in drawn[player]],
+            [len(one.text) for one in drawn[START]],
+        )
+    return {
+        "win_rate": controlled.win_rate,
+        "standard_error": controlled.win_rate_error,
+        "discrete_win_rate": controlled.discrete_win_rate,
+        "minimal": controlled.value,
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
