@@ -8,7 +8,6 @@ Each is held against its bound: a theorem's where there is one, else ``TARGET``.
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
