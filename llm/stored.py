@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,19 +12,17 @@ import torch
 
 from .folder import read_shard, shards
 from .prompts import Prompt
+from .tokens import Stretch, Tokens
 
 Chosen = tuple[int, ...]  # the prompts of an iteration, by their numbers
 
 
 @dataclass
 class Answers:
-    """A policy's responses to the chosen prompts, in their order: what a fit needs of them. ``weights`` is [N, K].
+    """A policy's responses to the chosen prompts, in their order: what a fit needs of them. ``weights`` is [N, K]."""
 
-    Token ids are arrays: a list of Python's numbers takes ten times the memory.
-    """
-
-    prompts: list[array[int]]
-    ids: list[list[array[int]]]
+    prompts: list[Sequence[int]]
+    ids: list[list[Stretch]]
     weights: torch.Tensor
     finished: int = 0
     labels: dict[str, int] = field(default_factory=dict)
@@ -56,13 +53,13 @@ class Stored:
         """The responses of a policy; ``kind`` counts them by what it says of their texts."""
         columns = ["prompt", "prompt_ids", "ids", "finished", "weight", *(["text"] if kind is not None else [])]
         place = {number: k for k, number in enumerate(chosen)}
-        empty: array[int] = array("i")
-        found = Answers([empty] * len(chosen), [[] for _ in chosen], torch.zeros(0))
+        folder = self.drawn[label, chosen] / "responses"
+        tokens, found = Tokens(folder), Answers([()] * len(chosen), [[] for _ in chosen], torch.zeros(0))
         weights: list[list[float]] = [[] for _ in chosen]
-        for number, group in self._by_prompt(self.drawn[label, chosen] / "responses", label, columns):
+        for number, group in self._by_prompt(folder, label, columns):
             own = place[number]
-            found.prompts[own] = array("i", group[0]["prompt_ids"])
-            found.ids[own] = [array("i", row["ids"]) for row in group]
+            found.prompts[own] = tokens.add(group[0]["prompt_ids"])
+            found.ids[own] = [tokens.add(row["ids"]) for row in group]
             weights[own] = [row["weight"] for row in group]
             found.finished += sum(row["finished"] for row in group)
             for name in ((kind(row["text"]) or "none") for row in group) if kind is not None else ():
