@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import random
@@ -10,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from ..games import Policy, Step
+from ..games import Blend, Policy, Step
 from .division import SHARD, Division, divided
 from .folder import write_shard
 from .journal import RunFolder, Stage
@@ -22,14 +23,16 @@ from .memory import quiet
 from .model import LanguageModel
 from .oracles import Cache, PreferenceOracle, preference_matrices
 from .oracles.network import NetworkOracle
-from .policies import Adapter, Responses, Settings
+from .policies import Adapter, Responses, Settings, TokenMixture
 from .progress import Progress, Stopped
 from .prompts import Prompt
 from .sampling import Sampling, seed_of
 from .stored import Chosen, Stored, versus
+from .token_mixture import acting
 from .training import Training, settle, write_adapter
 
 Heard = TypeVar("Heard")
+Sampled: TypeAlias = Adapter | TokenMixture
 Shards = list[tuple[int, list[list[int]]]]  # their numbers and batches
 JUDGED = 16  # prompts whose pairs a network judges together
 
@@ -89,6 +92,10 @@ class Adapters:
 
     def execute(self, step: Step) -> Policy:
         name = f"iteration-{self.done + 1:02d}" + ("" if step.last else f"-half-{self.half + 1}")
+        if self.settings.mixtures == "token-level" and step.opponent is None and not step.last:
+            self.half += 1
+            return _token_mixture(name, step.anchor)
+        step = _spread(step)
         stage = self.folder / name
         chosen = self._portion(self.done)
         finished = self.folder.sealed(stage / "adapter")
@@ -98,7 +105,7 @@ class Adapters:
             self._draw(stage, policy, chosen, skip=finished)
         if self.until == "sample" and not finished:
             raise Stopped(f"{name}: the responses are sampled")
-        pairs: list[tuple[Adapter, Adapter | Responses]] = [
+        pairs: list[tuple[Sampled, Sampled | Responses]] = [
             *itertools.combinations_with_replacement(samplers, 2),
             *itertools.product(samplers, others),
         ]
@@ -182,7 +189,7 @@ class Adapters:
                 yield number, shard
                 tick(sum(map(len, shard)))
 
-    def _draw(self, stage: Path, policy: Adapter, chosen: Chosen, skip: bool) -> None:
+    def _draw(self, stage: Path, policy: Sampled, chosen: Chosen, skip: bool) -> None:
         """Have a policy's responses to the chosen prompts: drawn for the first step that needs them."""
         stage = self.stored.drawn.setdefault((policy.label, chosen), stage)
         if skip:
@@ -202,8 +209,10 @@ class Adapters:
                 ids = [model.encode(prompt) for prompt in prompts]
                 key = (self.settings.seed, stage.name, policy.label)
                 seeds = [[seed_of(*key, p.id, k) for k in range(self.settings.responses)] for p in prompts]
-                with model.acting(policy.folder):
-                    answers = source.draw(model, ids, seeds)
+                with acting(model, policy) as network:
+                    playing = copy.copy(model)
+                    playing.network = network
+                    answers = source.draw(playing, ids, seeds)
                 rows += [
                     {"prompt": prompt.id, "policy": policy.label, "response": k, "seed": s,
                      "weight": answer.weight, "prompt_ids": prompt_ids, "ids": answer.ids,
@@ -213,9 +222,9 @@ class Adapters:
                 ]  # fmt: skip
             write_shard(stage / "responses", policy.label, number, rows)
 
-    def _judge(self, stage: Path, a: Adapter, b: Adapter | Responses, chosen: Chosen, skip: bool) -> None:
+    def _judge(self, stage: Path, a: Sampled, b: Sampled | Responses, chosen: Chosen, skip: bool) -> None:
         """Have the tables of a's responses against b's: judged for the first step that needs them."""
-        if isinstance(b, Adapter) and (b.label, a.label, chosen) in self.stored.judged:
+        if not isinstance(b, Responses) and (b.label, a.label, chosen) in self.stored.judged:
             a, b = b, a
         stage = self.stored.judged.setdefault((a.label, b.label, chosen), stage)
         if skip:
@@ -293,21 +302,43 @@ class _Whole(Cache):
         self._found = {}
 
 
-def _roles(step: Step) -> tuple[list[Adapter], list[Responses]]:
+def _token_mixture(name: str, anchor: Policy | Blend) -> Policy:
+    """A handle on the geometric blend of some adapters that needs no fit."""
+    blend = _spread(Step(anchor)).anchor
+    members = list(blend.members())
+    if len(members) == 1:
+        return members[0]
+    if len(members) > 2:
+        raise ValueError(
+            f"{name} blends {len(members)} policies, and two adapters can be on the device: take mixtures = 'fitted'"
+        )
+    return Policy(TokenMixture(name, Blend(blend.members())), name)
+
+
+def _spread(step: Step) -> Step:
+    """The Step with the members of token-level mixtures in its anchor in their place, which are known exactly."""
+    members = step.anchor.members().items()
+    if not any(isinstance(member.value, TokenMixture) for member, _ in members):
+        return step
+    parts = [(member.value.blend if isinstance(member.value, TokenMixture) else member, w) for member, w in members]
+    return dataclasses.replace(step, anchor=sum((weight * part for part, weight in parts), Blend({})))
+
+
+def _roles(step: Step) -> tuple[list[Sampled], list[Responses]]:
     """Whose responses are sampled and fitted, and the members of the cast that are played against as well.
 
     Where the opponent is the cast alone, the anchor's policies are sampled.
 
     Raises:
-        ValueError: a member of the cast as an anchor, or counted in the average: it has no probabilities.
+        ValueError: an anchor without an adapter, or a policy without one that counts in the average.
     """
     for what, blend in (("anchored at", step.anchor), ("averaged", step.counts)):
         for member in blend.members() if blend is not None else ():
-            if isinstance(member.value, Responses):
-                raise ValueError(f"{member.name} has responses and no probabilities: it can be an opponent, not {what}")
+            if not isinstance(member.value, Adapter):
+                raise ValueError(f"{member.name} has no adapter: it can be played against, not {what}")
     anchors = [member.value for member in step.anchor.members()]
     opponents = [member.value for member in (step.opponent or step.anchor).members()]
-    samplers = [policy for policy in opponents if isinstance(policy, Adapter)] or anchors
+    samplers = [policy for policy in opponents if not isinstance(policy, Responses)] or anchors
     return samplers, [policy for policy in opponents if isinstance(policy, Responses)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,6 +225,21 @@ class LanguageModel:
         self.network.eval()
         with torch.no_grad():
             yield self.network
+
+    @contextmanager
+    def together(self, folders: Sequence[Path]) -> Iterator[tuple[str, ...]]:
+        """The adapters of at most two folders on the device at once, in eval mode and without gradients; their slots.
+
+        PEFT tells by a row's slot which of them acts on it.
+        """
+        slots = SLOTS[: len(folders)]
+        for slot, folder in zip(slots, folders, strict=True):
+            self.load(slot, folder)
+        self._activate(slots[0])
+        self.network.to(self.device)
+        self.network.eval()
+        with torch.no_grad():
+            yield slots
 
     @contextmanager
     def training(self, folder: Path) -> Iterator[list[torch.nn.Parameter]]:

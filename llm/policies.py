@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from ..games import Blend
 from .fit import Fit
+from .regression import check
 from .sampling import Sampling, Source
+
+Mixtures = Literal["fitted", "token-level"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,10 @@ class Settings:
     prompts_per_iteration: int | None = None
     seed: int = 0
     label: Callable[[str], str | None] | None = None
+    mixtures: Mixtures = "fitted"
 
     def __post_init__(self) -> None:
+        check("mixtures", self.mixtures, Mixtures)
         if self.responses < 2:
             raise ValueError(
                 f"each prompt needs at least 2 responses to be compared with each other, got {self.responses}"
@@ -50,3 +57,16 @@ class Responses:
 
     label: str
     texts: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenMixture:
+    """What the handle on a geometric mixture holds that is blended token by token while it is sampled from.
+
+    Attributes:
+        label: a name, unique in the run.
+        blend: of two policies with adapters. As a part of an anchor it stands for itself, with no approximation.
+    """
+
+    label: str
+    blend: Blend

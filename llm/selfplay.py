@@ -30,7 +30,7 @@ from .oracles.load import ACCEPTED
 from .oracles.network import NetworkOracle
 from .plan import Plan
 from .planned import planned
-from .policies import Adapter, Settings
+from .policies import Adapter, Mixtures, Settings
 from .progress import Interrupted, Progress, Stopped
 from .prompts import Prompt, Prompts, read_prompts
 from .sampling import Sampling, Source
@@ -83,6 +83,8 @@ class SelfPlay:
         sampling: where responses come from: ``Sampling``, or any ``Source``.
         fit, lora: settings of the parts.
         self_comparison: whether a response is compared with itself (1/2) in its win rate.
+        mixtures: how a geometric mixture is made that a Step samples from: "fitted" to an adapter of its own, or
+            "token-level", blended while it is drawn, which costs no fit and is an approximation (``MixedNetwork``).
         prompts_per_iteration: each iteration takes the next so many prompts (None: all of them each time).
         max_prompt_tokens: longer prompts are dropped, and counted.
         column: the field that holds the prompt, where it is not one of the usual ones.
@@ -122,6 +124,7 @@ class SelfPlay:
     fit: Fit = field(default_factory=Fit)
     lora: Lora = field(default_factory=Lora)
     self_comparison: bool = False
+    mixtures: Mixtures = "fitted"
     prompts_per_iteration: int | None = None
     max_prompt_tokens: int = 512
     column: str | None = None
@@ -215,6 +218,7 @@ class SelfPlay:
             self.prompts_per_iteration,
             self.seed,
             self.label,
+            self.mixtures,
         )
 
     def check_settings(self) -> None:
@@ -224,7 +228,7 @@ class SelfPlay:
         resolved(next(self.solver.play(start, start)), {name: Policy(None, name) for name in self.cast})
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
-        _ = Settings(self.responses, prompts_per_iteration=self.prompts_per_iteration)  # its own checks
+        _ = Settings(self.responses, prompts_per_iteration=self.prompts_per_iteration, mixtures=self.mixtures)
         if isinstance(self.placement, Mapping):
             Placement().but(self.placement)  # its own checks
 
@@ -310,6 +314,7 @@ class SelfPlay:
             "iterations": self.iterations,
             "responses": self.responses,
             "self_comparison": self.self_comparison,
+            "mixtures": self.mixtures,
             "prompts_per_iteration": self.prompts_per_iteration,
             "seed": self.seed,
             "fit": dataclasses.asdict(self.fit),

@@ -21,12 +21,13 @@ from .journal import RunFolder
 from .losses import LOSSES
 from .model import LanguageModel
 from .outcome import achieved, clipped, described, moved, outlook, unreachable
-from .policies import Adapter, Responses, Settings
+from .policies import Adapter, Responses, Settings, TokenMixture
 from .progress import Progress
 from .prompts import Prompt
 from .sampling import seed_of
 from .say import warn
 from .stored import Answers, Chosen, Stored
+from .token_mixture import acting
 
 SCORED = 256  # prompts in a shard of log-probabilities: each costs a switch of adapters
 METRICS = "metrics.jsonl"
@@ -51,7 +52,7 @@ class Training:
     model: LanguageModel
     stage: Path
     step: Step
-    samplers: Sequence[Adapter]
+    samplers: Sequence[Adapter | TokenMixture]
     chosen: Chosen
     reference: Adapter
 
@@ -114,7 +115,7 @@ class Training:
         write_adapter(stage / "adapter", model.save, metrics)
         settle(stage)
 
-    def _groups(self, sets: dict[Adapter, Answers]) -> list[tuple[int, Group]]:
+    def _groups(self, sets: dict[Adapter | TokenMixture, Answers]) -> list[tuple[int, Group]]:
         """What is fitted together, by the number of its prompt; a prompt without a pair to learn from has nothing."""
         gains, weights = self._gains(sets)
         weights = regression.select(gains, weights, self.settings.fit.selection)
@@ -137,7 +138,7 @@ class Training:
             )
         return groups
 
-    def _gains(self, sets: dict[Adapter, Answers]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gains(self, sets: dict[Adapter | TokenMixture, Answers]) -> tuple[torch.Tensor, torch.Tensor]:
         """sum_j c_j P(y beats rho_j) for the responses of all sets, and their weights in the union, [prompts, R]."""
         total: list[torch.Tensor] = []
         payoff = LOSSES[self.settings.fit.loss].payoff
@@ -225,7 +226,7 @@ class Training:
             batch.anchor = torch.zeros_like(batch.weights)
             batch.sampler = torch.full_like(batch.weights, -torch.inf)
         for policy in dict.fromkeys([*anchor, *samplers, self.reference]):
-            with model.acting(policy.folder) as network:
+            with acting(model, policy) as network:
                 for batch in batches:
                     scored = batch.logprobs(network, model.pad_id, model.tell)
                     batch.anchor = scored * anchor.get(policy, 0.0) + batch.anchor  # type: ignore[operator]

@@ -114,7 +114,7 @@ def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
                 "policy": str(pocket.POLICY.resolve()), "sampling-batch": 64, "kv-cache": "full", "tokens": 4096,
                 "max-grad-norm": 1.0,
                 "rank": 3, "quantise": True, "quantise-head": False, "checkpoint-seconds": 300.0, "seed": 0,
-                "plan": True, "refits": 0, "loss": "mirror", "margin": 0.5,
+                "plan": True, "refits": 0, "loss": "mirror", "margin": 0.5, "mixtures": "fitted",
             }.items()
         },
     }  # fmt: skip

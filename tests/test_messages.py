@@ -165,6 +165,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--prompts", "deep.jsonl"], f"deep.jsonl is not valid JSONL: {ANY}"),
     (["--prompts", "number.json"], "number.json: row 2 is int, expected a string or an object with a prompt"),
     (["--prompts", "object.json"], "object.json must hold a list of prompts, it holds dict"),
+    (["--mixtures", "both"], "--mixtures: expected one of fitted, token-level, got the string 'both'<help>"),
     (["--opponents", "none.jsonl"], "there is no file or folder of responses none.jsonl"),
     (["--opponents", "twins"], "twins holds a.json and a.jsonl: two files for a"),
     (["--opponents", "answers"], "answers/a.json: row 1 is str, expected an object with a prompt and a response"),

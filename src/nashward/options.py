@@ -138,6 +138,8 @@ RUN = {
     "selection": Option(("fit", "selection"), str, "responses that are fitted (default: all)", ("all", "best-worst")),
     "baseline": Option(("fit", "baseline"), str, "default: plug-in", ("plug-in", "centred", "constant")),
     "self-comparison": Option(("self_comparison",), bool, "compare a response with itself too (1/2), as SPPO does"),
+    "mixtures": Option(("mixtures",), str, "how NashMD's geometric mixture is made; token-level: no fit, an "
+                       "approximation (default: fitted)", ("fitted", "token-level")),
     "optimiser": Option(("fit", "optimiser"), str, "default: adamw; 8-bit and paged ones take less", OPTIMISERS),
     "learning-rate": Option(("fit", "learning_rate"), float, "default: 2e-4"),
     "schedule": Option(("fit", "schedule"), str, "of the rate (default: linear)", ("linear", "cosine", "constant")),

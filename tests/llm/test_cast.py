@@ -101,7 +101,7 @@ class Counted:
 
 @pytest.mark.parametrize(("solver", "what"), [(Anchored(), "anchored at"), (Counted(), "averaged")])
 def test_a_member_has_no_probabilities(solver: Solver, what: str, tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"^rival has responses and no probabilities: .* not {what}$"):
+    with pytest.raises(ValueError, match=f"^rival has no adapter: .* not {what}$"):
         _run(tiny_folder, tmp_path / "run", solver=solver).run()
 
 
