@@ -23,6 +23,7 @@ from .fit import Fit as Fit
 from .mixture import Mixture as Mixture
 from .model import LanguageModel as LanguageModel
 from .model import Lora as Lora
+from .phases import Phase as Phase
 from .prompts import Prompt as Prompt
 from .prompts import read_prompts as read_prompts
 from .sampling import Enumerated as Enumerated

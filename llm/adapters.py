@@ -23,6 +23,7 @@ from .memory import quiet
 from .model import LanguageModel
 from .oracles import Cache, PreferenceOracle, preference_matrices
 from .oracles.network import NetworkOracle
+from .phases import phase_of
 from .policies import Adapter, Responses, Settings, TokenMixture
 from .progress import Progress, Stopped
 from .prompts import Prompt
@@ -161,12 +162,15 @@ class Adapters:
         return tuple(sorted(set(chosen)))
 
     def _pinned(self, step: str) -> Settings:
-        """The settings with the padded tokens of a pass that the step began with: other passes give other last bits."""
+        """The settings of a step: the learning rate of its phase, and the padded tokens of a pass that it began with:
+        other passes give other last bits."""
+        fit, phase = self.settings.fit, phase_of(self.settings.phases, self.done + 1)
         tokens = self.folder.plans().get(step, {}).get("tokens")
         if tokens is None:
-            tokens = self.settings.fit.tokens
+            tokens = fit.tokens
             self.folder.plan(step, {"tokens": tokens})
-        return dataclasses.replace(self.settings, fit=dataclasses.replace(self.settings.fit, tokens=tokens))
+        rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
+        return dataclasses.replace(self.settings, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
 
     def _division(self, stage: Path, chosen: Chosen) -> Division:
         source, count = self.settings.sampling, self.settings.responses

@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..games import Blend
 from .fit import Fit
+from .phases import Phase
 from .regression import check
 from .sampling import Sampling, Source
 
@@ -27,6 +28,7 @@ class Settings:
     seed: int = 0
     label: Callable[[str], str | None] | None = None
     mixtures: Mixtures = "fitted"
+    phases: Sequence[Phase] = ()
 
     def __post_init__(self) -> None:
         check("mixtures", self.mixtures, Mixtures)

@@ -28,6 +28,7 @@ from .oracles.checkpoint import is_id
 from .oracles.identity import identity
 from .oracles.load import ACCEPTED
 from .oracles.network import NetworkOracle
+from .phases import Phase, stepped
 from .plan import Plan
 from .planned import planned
 from .policies import Adapter, Mixtures, Settings
@@ -85,6 +86,7 @@ class SelfPlay:
         self_comparison: whether a response is compared with itself (1/2) in its win rate.
         mixtures: how a geometric mixture is made that a Step samples from: "fitted" to an adapter of its own, or
             "token-level", blended while it is drawn, which costs no fit and is an approximation (``MixedNetwork``).
+        phases: iterations with a step and a learning rate of their own.
         prompts_per_iteration: each iteration takes the next so many prompts (None: all of them each time).
         max_prompt_tokens: longer prompts are dropped, and counted.
         column: the field that holds the prompt, where it is not one of the usual ones.
@@ -125,6 +127,7 @@ class SelfPlay:
     lora: Lora = field(default_factory=Lora)
     self_comparison: bool = False
     mixtures: Mixtures = "fitted"
+    phases: list[Phase] = field(default_factory=list)
     prompts_per_iteration: int | None = None
     max_prompt_tokens: int = 512
     column: str | None = None
@@ -189,7 +192,7 @@ class SelfPlay:
         stopped, interrupted = None, False
         try:
             cast = {name: Policy(member, name) for name, member in self._cast.members(home, prompts.kept).items()}
-            drive(self.solver, start, start, executor.execute, record, self.iterations, cast)
+            drive(stepped(self.solver, self.phases), start, start, executor.execute, record, self.iterations, cast)
         except Stopped as stage:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
@@ -219,13 +222,16 @@ class SelfPlay:
             self.seed,
             self.label,
             self.mixtures,
+            self.phases,
         )
 
     def check_settings(self) -> None:
         """What can be found wrong with the settings alone."""
         check_solver(self.solver)
         start = Policy(Adapter("start", RunFolder(self.folder) / "start" / "adapter"), "start")
-        resolved(next(self.solver.play(start, start)), {name: Policy(None, name) for name in self.cast})
+        resolved(
+            next(stepped(self.solver, self.phases).play(start, start)), {name: Policy(None, name) for name in self.cast}
+        )
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         _ = Settings(self.responses, prompts_per_iteration=self.prompts_per_iteration, mixtures=self.mixtures)
@@ -315,6 +321,7 @@ class SelfPlay:
             "responses": self.responses,
             "self_comparison": self.self_comparison,
             "mixtures": self.mixtures,
+            "phases": [dataclasses.asdict(phase) for phase in self.phases] or None,
             "prompts_per_iteration": self.prompts_per_iteration,
             "seed": self.seed,
             "fit": dataclasses.asdict(self.fit),

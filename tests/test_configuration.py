@@ -15,7 +15,7 @@ import pytest
 
 from nashward import configuration, games, options
 from nashward.cli import build_parser, main
-from nashward.llm import Fit, Lora, Sampling, SelfPlay, oracles, pocket
+from nashward.llm import Fit, Lora, Phase, Sampling, SelfPlay, oracles, pocket
 from nashward.llm.offload import Placement
 from nashward.opponents import Opponents
 from nashward.oracle_commands import SETTINGS
@@ -37,6 +37,9 @@ TOML = [
     ("fit = 3", "mine.toml: fit is a section: write [fit] and its settings under it"),
     ("[[fit]]\nepochs = 1", "mine.toml: fit is a section: write [fit] and its settings under it"),
     ("[policy]\nname = 'x'", "mine.toml: policy: expected a string, got a table"),
+    ("phases = 3", "mine.toml: phases: expected an array of tables, got the integer 3"),
+    ("[[phases]]\nstep = 1.0",
+     "a phase has iterations, and may have a step and a learning_rate; this one has step"),
     ("policy = ['x']", "mine.toml: policy: expected a string, got an array"),
     ("policy = ''", "mine.toml: policy: expected a string, got nothing"),
     ('policy = "a\\u0000b"', "mine.toml: policy: expected a string, got the string 'a\\x00b'"),
@@ -263,6 +266,27 @@ def test_opponents_are_played_against_and_kept(capsys: pytest.CaptureFixture[str
     assert "solver.cast.gpt-4.1 0.125 there, 0.25 now" in capsys.readouterr().err
 
 
+def test_phases_are_read_kept_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.toml").write_text(
+        "responses = 2\n[[phases]]\niterations = 2\nstep = 2.0\n[[phases]]\niterations = 1\nlearning_rate = 1e-4\n"
+    )
+    as_flag = "[{iterations = 2, step = 2.0}, {iterations = 1, learning_rate = 1e-4}]"
+    here = ["--out", "run", "--quiet", "--max-new-tokens", "4", "--solver", "mwu"]
+    assert main(["sample", *POCKET[:2], "--prompts", "prompts.txt", "--config", "mine.toml", *here]) == 0
+    expected = [Phase(2, step=2.0), Phase(1, learning_rate=1e-4)]
+    for arguments in (
+        ["--config", "mine.toml", "--out", "new"],
+        ["--phases", as_flag, "--out", "new"],
+        ["--out", "run"],
+    ):
+        assert configuration.self_play(_settings(*arguments)).phases == expected
+    printed = _told(capsys, "config", "--out", "run")
+    line = "phases = [{ iterations = 2, step = 2.0 }, { iterations = 1, learning_rate = 0.0001 }]  # folder"
+    assert line in printed.splitlines()
+    assert main(["train", "--phases", "[{iterations = 1}]", *here[:3]]) == 2
+    assert "run holds another run (phases" in capsys.readouterr().err
+
+
 # a field that has no option, and why
 WITHOUT = {
     ("label",): "a function",
@@ -305,7 +329,7 @@ def test_an_option_is_what_its_field_is(place: tuple[str, ...]) -> None:
     if get_origin(hint) is Literal:
         assert option.choices == get_args(hint)
     else:
-        assert option.kind in kinds or hint is Any
+        assert option.kind in {*kinds, get_origin(hint)} or hint is Any
         assert option.choices is None
     if option.none is not None:
         assert type(None) in kinds

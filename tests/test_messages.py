@@ -165,6 +165,8 @@ FLAGS = [  # of align, and of the stages that have them
     (["--prompts", "deep.jsonl"], f"deep.jsonl is not valid JSONL: {ANY}"),
     (["--prompts", "number.json"], "number.json: row 2 is int, expected a string or an object with a prompt"),
     (["--prompts", "object.json"], "object.json must hold a list of prompts, it holds dict"),
+    (["--phases", "2:1"], "--phases: expected an array of tables, got the string '2:1'<help>"),
+    (["--phases", "[{iterations = 0}]"], "a phase has a whole number of iterations, at least 1, got 0"),
     (["--mixtures", "both"], "--mixtures: expected one of fitted, token-level, got the string 'both'<help>"),
     (["--opponents", "none.jsonl"], "there is no file or folder of responses none.jsonl"),
     (["--opponents", "twins"], "twins holds a.json and a.jsonl: two files for a"),

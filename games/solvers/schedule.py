@@ -8,7 +8,9 @@ Where steps fall, the theorem for multiplicative weights speaks of the average *
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TypeAlias
 
 Schedule: TypeAlias = float | Callable[[int], float]
@@ -64,3 +66,15 @@ def harmonic(tau: float) -> Callable[[int], float]:
     Source: arXiv 2312.00886, theorem 1; arXiv 2407.00617, theorem 4 (there eta_t = tau (t + 2) / 2 is its inverse).
     """
     return lambda t: 2 / (tau * (t + 2))
+
+
+def phased(phases: Sequence[tuple[int, float]]) -> Callable[[int], float]:
+    """The steps of phases, each (iterations, step), one after another; the last one goes on.
+
+    Example:
+        >>> step = phased([(2, 1.0), (1, 0.5)])
+        >>> [step(t) for t in range(1, 6)]
+        [1.0, 1.0, 0.5, 0.5, 0.5]
+    """
+    ends = list(accumulate(count for count, _ in phases))
+    return lambda t: phases[min(bisect_left(ends, t), len(phases) - 1)][1]

@@ -32,7 +32,7 @@ def defaults(play: Any) -> Settings:
         value = play
         for key in path:
             value = getattr(value, key, None)
-        found[name] = Setting(value, "default")
+        found[name] = Setting(None if value == [] else value, "default")
     return found
 
 
@@ -68,6 +68,9 @@ def _written(value: Any) -> str:
         except UnicodeEncodeError:
             raise ValueError(f"{str(value)!r} is not Unicode, which TOML cannot hold; rename it") from None
         return text
+    if isinstance(value, list):
+        tables = [", ".join(f"{k} = {_written(v)}" for k, v in row.items() if v is not None) for row in value]
+        return "[" + ", ".join(f"{{ {table} }}" for table in tables) + "]"
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 

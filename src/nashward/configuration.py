@@ -207,7 +207,7 @@ def self_play(chosen: Settings) -> SelfPlay:
         ValueError: a value that a part refuses, no run folder.
         FileNotFoundError: no such chat template.
     """
-    from nashward.llm import Fit, Lora, Sampling, SelfPlay
+    from nashward.llm import Fit, Lora, Phase, Sampling, SelfPlay
 
     tree: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
     for name, setting in chosen.items():
@@ -220,6 +220,7 @@ def self_play(chosen: Settings) -> SelfPlay:
         except ValueError as error:
             raise ValueError(f"{section}: {error}") from None
 
+    phases = [Phase.read(row) for row in tree[""].pop("phases", [])]
     top = {"policy": None, "oracle": None, "prompts": None, **tree[""]}
     if top.get("chat_template") is not None:
         top["chat_template"] = template(top["chat_template"])
@@ -230,6 +231,7 @@ def self_play(chosen: Settings) -> SelfPlay:
         **top,
         solver=played,
         cast=cast,
+        phases=phases,
         sampling=part("sampling", Sampling),
         fit=part("fit", Fit),
         lora=part("lora", Lora),

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import importlib.resources
 import math
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
@@ -31,7 +32,14 @@ LOSSES = (
 DEFAULT_SOLVER, DEFAULT_STEP = "OptimisticMWU", 2.5
 LARGEST = 2**63 - 1  # what torch takes as a seed or a size, and TOML as an integer
 
-EXPECTED = {str: "a string", Path: "a path", int: "a whole number", float: "a number", bool: "true or false"}
+EXPECTED = {
+    str: "a string",
+    Path: "a path",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "an array of tables",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Option:
             if value == self.none:
                 return None
             expected += f' or "{self.none}"'
-        kinds = {int: (int,), float: (int, float), bool: (bool,)}.get(self.kind, (str,))
+        kinds = {int: (int,), float: (int, float), bool: (bool,), list: (list,)}.get(self.kind, (str,))
         wrong = (
             not isinstance(value, kinds)
             or (isinstance(value, bool) and self.kind is not bool)
@@ -82,6 +90,11 @@ class Option:
     def parse(self, text: str) -> Any:
         """A value as it was typed."""
         value: Any = text
+        if self.kind is list:
+            try:
+                value = tomllib.loads(f"value = {text}")["value"]
+            except tomllib.TOMLDecodeError:
+                value = text  # refused below
         if self.kind in (int, float) and text != self.none:
             try:
                 value = self.kind(text)
@@ -138,6 +151,8 @@ RUN = {
     "selection": Option(("fit", "selection"), str, "responses that are fitted (default: all)", ("all", "best-worst")),
     "baseline": Option(("fit", "baseline"), str, "default: plug-in", ("plug-in", "centred", "constant")),
     "self-comparison": Option(("self_comparison",), bool, "compare a response with itself too (1/2), as SPPO does"),
+    "phases": Option(("phases",), list, "iterations with a step and a learning rate of their own, as in TOML: "
+                     "[{iterations = 2, step = 2.5}, {iterations = 2, learning_rate = 1e-4}]"),
     "mixtures": Option(("mixtures",), str, "how NashMD's geometric mixture is made; token-level: no fit, an "
                        "approximation (default: fitted)", ("fitted", "token-level")),
     "optimiser": Option(("fit", "optimiser"), str, "default: adamw; 8-bit and paged ones take less", OPTIMISERS),
