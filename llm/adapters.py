@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from .model import LanguageModel
 from .oracles import Cache, PreferenceOracle, preference_matrices
 from .oracles.network import NetworkOracle
 from .phases import phase_of
-from .policies import Adapter, Responses, Settings, TokenMixture
+from .policies import Adapter, Responses, Sampled, Settings, TokenMixture
 from .progress import Progress, Stopped
 from .prompts import Prompt
 from .sampling import Sampling, seed_of
@@ -33,7 +33,6 @@ from .token_mixture import acting
 from .training import Training, settle, write_adapter
 
 Heard = TypeVar("Heard")
-Sampled: TypeAlias = Adapter | TokenMixture
 Shards = list[tuple[int, list[list[int]]]]  # their numbers and batches
 JUDGED = 16  # prompts whose pairs a network judges together
 

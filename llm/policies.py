@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ..games import Blend
 from .fit import Fit
@@ -72,3 +72,6 @@ class TokenMixture:
 
     label: str
     blend: Blend
+
+
+Sampled: TypeAlias = Adapter | TokenMixture

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from .model import LanguageModel
-from .policies import Adapter, TokenMixture
+from .policies import Adapter, Sampled
 
 
 class MixedNetwork:
@@ -89,7 +89,7 @@ class _Together(LogitsProcessor):
 
 
 @contextmanager
-def acting(model: LanguageModel, policy: Adapter | TokenMixture) -> Iterator[Any]:
+def acting(model: LanguageModel, policy: Sampled) -> Iterator[Any]:
     """The network under a policy, in eval mode and without gradients."""
     if isinstance(policy, Adapter):
         with model.acting(policy.folder) as network:

@@ -21,7 +21,7 @@ from .journal import RunFolder
 from .losses import LOSSES
 from .model import LanguageModel
 from .outcome import achieved, clipped, described, moved, outlook, unreachable
-from .policies import Adapter, Responses, Settings, TokenMixture
+from .policies import Adapter, Responses, Sampled, Settings
 from .progress import Progress
 from .prompts import Prompt
 from .sampling import seed_of
@@ -52,7 +52,7 @@ class Training:
     model: LanguageModel
     stage: Path
     step: Step
-    samplers: Sequence[Adapter | TokenMixture]
+    samplers: Sequence[Sampled]
     chosen: Chosen
     reference: Adapter
 
@@ -115,7 +115,7 @@ class Training:
         write_adapter(stage / "adapter", model.save, metrics)
         settle(stage)
 
-    def _groups(self, sets: dict[Adapter | TokenMixture, Answers]) -> list[tuple[int, Group]]:
+    def _groups(self, sets: dict[Sampled, Answers]) -> list[tuple[int, Group]]:
         """What is fitted together, by the number of its prompt; a prompt without a pair to learn from has nothing."""
         gains, weights = self._gains(sets)
         weights = regression.select(gains, weights, self.settings.fit.selection)
@@ -138,7 +138,7 @@ class Training:
             )
         return groups
 
-    def _gains(self, sets: dict[Adapter | TokenMixture, Answers]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gains(self, sets: dict[Sampled, Answers]) -> tuple[torch.Tensor, torch.Tensor]:
         """sum_j c_j P(y beats rho_j) for the responses of all sets, and their weights in the union, [prompts, R]."""
         total: list[torch.Tensor] = []
         payoff = LOSSES[self.settings.fit.loss].payoff
@@ -156,7 +156,7 @@ class Training:
             total.append(gain)
         return torch.cat(total, 1), torch.cat([answers.weights for answers in sets.values()], 1) / len(sets)
 
-    def _tables(self, sets: dict[Adapter, Answers]) -> torch.Tensor:
+    def _tables(self, sets: dict[Sampled, Answers]) -> torch.Tensor:
         """The win probabilities of the responses of all sets against each other, [prompts, R, R]."""
         rows = [[self.stored.tables(a.label, b.label, self.chosen) for b in sets] for a in sets]
         return torch.cat([torch.cat(row, 2) for row in rows], 1)
