@@ -95,6 +95,7 @@ MUTANTS = [
     (f"{S}/history_mixture.py", "opponent=mix, size=size", "opponent=mix, size=-size"),
     (f"{S}/history_mixture.py", "pulled(mix, reference", "pulled(latest[0], reference"),
     (f"{S}/history_mixture.py", "[x, *latest[:-1]]", "[*latest[1:], x]"),
+    (f"{S}/schedule.py", "bisect_left(ends, t)", "bisect_left(ends, t + 1)"),
     (f"{S}/against_cast.py", "own * step.opponent + others", "step.opponent"),
     (f"{S}/against_cast.py", "share * member(name)", "sum(self.cast.values()) / len(self.cast) * member(name)"),
     (f"{S}/against_cast.py", "opponent=own * step.opponent + others", "opponent=others / (1 - own)"),

@@ -39,7 +39,7 @@ class AgainstCast:
     Example:
         >>> from nashward import games
         >>> solver = games.AgainstCast(games.OptimisticMWU(0.5), {"rock": 0.2})
-        >>> games.solve(games.zoo.rock_paper_scissors(), solver, 2000, cast={"rock": [1, 0, 0]}).last * 12
+        >>> games.solve(games.zoo.rock_paper_scissors(), solver, 4000, cast={"rock": [1, 0, 0]}).last * 12
         tensor([2.0000, 5.0000, 5.0000], dtype=torch.float64)
     """
 

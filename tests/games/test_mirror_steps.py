@@ -368,6 +368,14 @@ def test_the_schedules_of_the_theorems() -> None:
     assert [schedule.doubling(2.0)(t) for t in (1, 2, 3, 4, 7, 8)] == [4.0, 8**0.5, 8**0.5, 2.0, 2.0, 2**0.5]
     assert [schedule.inverse_sqrt(0.5)(t) for t in (1, 4)] == [0.5, 0.25]
     assert schedule.harmonic(0.1)(2) == pytest.approx(5.0)
+    assert [schedule.phased([(2, 1.0), (1, 0.5), (3, 0.2)])(t) for t in (1, 2, 3, 4, 6, 7)] == [
+        1,
+        1,
+        0.5,
+        0.2,
+        0.2,
+        0.2,
+    ]
 
 
 @pytest.mark.parametrize("step", [schedule.inverse_sqrt(1.0), schedule.doubling(float(np.log(3)))])
