@@ -19,7 +19,7 @@ class AgainstCast:
     .. math::  \\rho_t \\to (1 - c) \\, \\rho_t + \\sum_k c_k \\, q_k, \\qquad c = \\sum_k c_k
 
     where rho_t is the solver's own opponent and q_k the member of that name. In self-play that is the same solver on
-    the symmetric game in which one's lead over the cast counts as well,
+    the symmetric game in which one's margin over the cast counts as well,
 
     .. math::  A'(y, y') = (1 - c) A(y, y') + \\sum_k c_k (P(y \\succ q_k) - P(y' \\succ q_k)), \\quad A = P - 1/2,
 

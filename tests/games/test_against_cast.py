@@ -1,4 +1,4 @@
-"""Solvers against fixed opponents: the same as the solver alone on the game that counts one's lead over them."""
+"""Solvers against fixed opponents: the same as the solver alone on the game that counts one's margin over them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ RIVALS = {"one": torch.tensor([0.1, 0.5, 0.2, 0.1, 0.1], dtype=torch.float64), "
 SHARES = {"one": 0.25, "two": 0.15}
 
 
-def _with_the_lead(game: games.PreferenceGame, shares: dict[str, float]) -> games.ConstantSumGame:
+def _with_the_margin(game: games.PreferenceGame, shares: dict[str, float]) -> games.ConstantSumGame:
     """(1 - c) A + sum_k c_k (P q_k) 1' - 1 (P q_k)', whose two players are one."""
-    lead = sum((share * game.win_rate(RIVALS[name]) for name, share in shares.items()), torch.zeros(5).double())
-    payoff = (1 - sum(shares.values())) * (game.P - 0.5) + lead[:, None] - lead[None, :]
+    margin = sum((share * game.win_rate(RIVALS[name]) for name, share in shares.items()), torch.zeros(5).double())
+    payoff = (1 - sum(shares.values())) * (game.P - 0.5) + margin[:, None] - margin[None, :]
     return games.ConstantSumGame(payoff, total=0.0)
 
 
@@ -28,11 +28,11 @@ def _with_the_lead(game: games.PreferenceGame, shares: dict[str, float]) -> game
     [games.MWU(0.5), games.OptimisticMWU(0.8), games.ExtraGradient(0.7, 0.1), games.NashMD(0.3, 0.2)],
     ids=repr,
 )
-def test_it_is_the_solver_on_the_game_that_counts_the_lead(solver: Any) -> None:
+def test_it_is_the_solver_on_the_game_that_counts_the_margin(solver: Any) -> None:
     start = torch.tensor([0.3, 0.1, 0.2, 0.25, 0.15], dtype=torch.float64)
     found = games.solve(GAME, games.AgainstCast(solver, SHARES), 40, start=start, cast=RIVALS)
-    with_the_lead = _with_the_lead(GAME, SHARES)
-    expected = games.solve(with_the_lead, solver, 40, start=(start, start))
+    with_the_margin = _with_the_margin(GAME, SHARES)
+    expected = games.solve(with_the_margin, solver, 40, start=(start, start))
     assert games.total_variation(found.last, expected.last.row) < 1e-12
     assert games.total_variation(found.average, expected.average.row) < 1e-12  # what it played itself
     assert games.total_variation(found.last, games.solve(GAME, solver, 40, start=start).last) > 0.05
