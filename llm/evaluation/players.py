@@ -57,7 +57,7 @@ def answers(
     count: int,
     source: Source,
     seed: int,
-    progress: Callable[[str], object] = lambda name: None,
+    progress: Callable[[str], object] = lambda what: None,
 ) -> dict[str, list[list[Answer]]]:
     """``count`` responses of each player to each prompt; those that the folder has already are not drawn again.
 
@@ -90,7 +90,7 @@ def _of(
             [Answer(row["ids"], row["finished"], row["text"]) for row in rows[k : k + count]]
             for k in range(0, len(rows), count)
         ]
-    progress(name)
+    progress(f"sampling {name}: {len(prompts)} x {count}")
     loaded = model()
     drawn = player.sample(loaded, [loaded.encode(prompt) for prompt in prompts], count, source, seed)
     found = [[Answer(response.ids, response.finished, response.text) for response in row] for row in drawn]

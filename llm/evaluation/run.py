@@ -59,6 +59,8 @@ def evaluate(
         raise ValueError(f"a held-out oracle may not be called {TRAINING}: that is the run's own")
     with home.held():
         players = policies(home)
+        if len(players) < 2:
+            raise ValueError(f"{home.path} has finished no iterate yet: there is nothing to hold against its start")
         if twice := [name for name in others or {} if name in players]:
             raise ValueError(f"the run has a policy {twice[0]} of its own; call the other one something else")
         players |= others or {}
@@ -72,7 +74,7 @@ def evaluate(
                 count,
                 run.sampling,
                 seed,
-                lambda name: progress(f"sampling {name}"),
+                progress,
             )
 
         drawn = {name: [row[0] for row in own] for name, own in draw(prompts, 1, players).items()}

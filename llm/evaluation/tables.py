@@ -16,6 +16,7 @@ from ..oracles import Cache, PreferenceOracle, preference_matrices
 from .win_rate import WinRate
 
 CHUNK = 64  # prompts judged at once
+FINITE = 1e-9  # wins added to each pair, so that a score stays finite where somebody always won
 FLAT = 1e-6  # of the log-odds: a probability of 0 or 1 has none
 
 
@@ -49,7 +50,7 @@ class Played:
         three that the bootstrap confirms.
         """
         wins = np.nan_to_num(self.tables)
-        battles = Battles(self.players, wins)
+        battles = Battles(self.players, wins, FINITE)
         bands, ratings, mean = battles.bands(share, seed=seed), battles.ratings, self.mean
         winner = int(condorcet_winner(mean))
         odds = np.log(np.clip(mean, FLAT, 1 - FLAT)) - np.log(np.clip(1 - mean, FLAT, 1 - FLAT))
