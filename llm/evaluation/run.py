@@ -10,7 +10,8 @@ from typing import Any
 from ..folder import write_json
 from ..journal import RunFolder
 from ..mixture import Mixture
-from ..oracles import PreferenceOracle
+from ..oracles import as_oracle
+from ..oracles.network import NetworkOracle
 from ..prompts import Prompt
 from ..selfplay import SelfPlay, metrics
 from .length_control import NotComparable, length_controlled_win_rate
@@ -26,7 +27,7 @@ TRAINING = "training"
 def evaluate(
     run: SelfPlay,
     prompts: Sequence[Prompt],
-    held_out: Mapping[str, PreferenceOracle] | None = None,
+    held_out: Mapping[str, Any] | None = None,
     others: Mapping[str, Mixture] | None = None,
     thresholds: Thresholds = DEFAULT,
     seed: int = 0,
@@ -43,7 +44,8 @@ def evaluate(
     Args:
         run: with its folder, policy, oracle and sampler.
         prompts: at least one; those of the run or others.
-        held_out: oracles by name that the run was not trained on.
+        held_out: oracles by name that the run was not trained on, each whatever ``oracles.as_oracle`` takes; they are
+            loaded one after another, when the responses are there.
         others: further policies on the same base, by name.
         seed: of sampling and of the bootstrap.
         progress: is told what comes next.
@@ -54,16 +56,16 @@ def evaluate(
     Raises:
         ValueError: no policy yet, a name that is there twice, a damaged adapter, another process plays in the folder.
     """
-    home, judges = RunFolder(run.folder), {TRAINING: None, **(held_out or {})}
-    if len(judges) <= len(held_out or {}):
+    home, held_out, others = RunFolder(run.folder), held_out or {}, others or {}
+    if TRAINING in held_out:
         raise ValueError(f"a held-out oracle may not be called {TRAINING}: that is the run's own")
     with home.held():
         players = policies(home)
         if len(players) < 2:
             raise ValueError(f"{home.path} has finished no iterate yet: there is nothing to hold against its start")
-        if twice := [name for name in others or {} if name in players]:
+        if twice := [name for name in others if name in players]:
             raise ValueError(f"the run has a policy {twice[0]} of its own; call the other one something else")
-        players |= others or {}
+        players |= others
 
         def draw(asked: Sequence[Prompt], count: int, own: Mapping[str, Mixture]) -> dict[str, list[list[Answer]]]:
             return answers(
@@ -88,15 +90,18 @@ def evaluate(
         questions = [prompt.text for prompt in prompts]
         texts = {name: [one.text for one in own] for name, own in drawn.items()}
         tables: dict[str, Played] = {}
-        for name, oracle in judges.items():
+        names: dict[str, str] = {}
+        for name in (TRAINING, *held_out):
             progress(f"judging: {name}")
-            judge = oracle or run.judge
+            judge = run.judge if name == TRAINING else as_oracle(held_out[name])
             cache = home / FOLDER / "judgements.sqlite" if judge.cache_key() is not None else None
-            tables[name] = play(judge, questions, texts, cache)
+            tables[name], names[name] = play(judge, questions, texts, cache), judge.name
+            if isinstance(judge, NetworkOracle):
+                judge.rest()
         found = {
             "prompts": len(prompts),
             "seed": seed,
-            "oracles": {name: (oracle or run.judge).name for name, oracle in judges.items()},
+            "oracles": names,
             "games": {name: played.described(seed=seed) for name, played in tables.items()},
             "against_start": {
                 name: {player: _against(played, drawn, player) for player in players if player != START}
@@ -114,7 +119,7 @@ def evaluate(
                         [one.ids for one in drawn[player]],
                         [one.ids for one in drawn[START]],
                         _column(tables[TRAINING], player),
-                        {name: _column(tables[name], player) for name in judges if name != TRAINING},
+                        {name: _column(tables[name], player) for name in held_out},
                         (refused[player], refused[START]),
                         thresholds,
                     )

@@ -41,6 +41,8 @@ def of_run(given: argparse.Namespace) -> tuple[Any, list[Any]]:
 
     if given.limit < 1:
         raise ValueError(f"--limit is {given.limit}; expected at least 1")
+    if given.folder.is_file():
+        raise ValueError(f"{given.folder} is a file; expected a run folder")
     home = configuration.run_folder(given.folder)
     if not home.read():
         raise FileNotFoundError(f"{given.folder} holds no run (it has no run.json)")
@@ -62,9 +64,8 @@ def run(given: argparse.Namespace) -> int:
     for folder in given.adapter:
         adapter_config(folder)
     others = {_name(folder): Mixture(((folder, 1.0),)) for folder in given.adapter}
-    judges = {name: oracles.as_oracle(source) for name, source in sources.items()}
     say: Any = (lambda what: None) if given.quiet else print
-    found = evaluate(play, prompts, judges, others, seed=given.seed, progress=say)
+    found = evaluate(play, prompts, sources, others, seed=given.seed, progress=say)
     print(f"{given.folder}: {found['prompts']} prompts, one response each")
     for name in found["games"]:
         _show(name, found)

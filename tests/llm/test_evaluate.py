@@ -29,6 +29,7 @@ RING = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.7], [0.7, 0.3, 0.5]])
 
 def test_the_published_table_has_a_winner_whom_gpt4_does_not_prefer(data: Path) -> None:
     game = games.load(data / "games" / "sppo_paper_fig3_pairrm_11.csv")
+    assert isinstance(game, games.PreferenceGame)
     found = Played(tuple(game.labels), game.P.numpy()[None]).described()
     best = [name for name in found["players"] if "IPO" in name and "3" in name]
     assert [found["condorcet_winner"]] == best
