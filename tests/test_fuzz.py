@@ -92,10 +92,11 @@ def _toml(value: Any) -> str:
 def _tokens() -> st.SearchStrategy[list[str]]:
     """A command, and flags of it or of others with values; what starts a long computation is not among them."""
     commands = ["solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard"]
-    commands += ["mix", "answer"]
+    commands += ["mix", "answer", "evaluate", "exploit", "best-of-n"]
     others = [
         "--no-quantise", "--total", "--plot", "--save", "--memory", "--pairs", "--base", "--kind", "--folds",
-        "--device", "--limit", "--quiet", "--config", "--start", "--feedback", "--tolerance",
+        "--device", "--limit", "--quiet", "--config", "--start", "--feedback", "--tolerance", "--held-out", "--of",
+        "--train", "--n", "--responses", "--opponents",
     ]  # fmt: skip
     flags = [*others, *(f"--{name}" for name in sorted(options.ALL))]
     plain = st.sampled_from([*REAL, *TRICKS, "mwu", "pairrm", "6GiB", "-1", "0", "1", "3", "0.5", "x.toml"])
@@ -201,7 +202,9 @@ def test_arguments(effort: settings, inside: Path, monkeypatch: pytest.MonkeyPat
         if arguments[0] == "leaderboard":
             arguments = [word for word in arguments if not word.startswith("--save")]  # a table, likewise
         # the last --out wins: what is written is written there
-        out = [] if arguments[0] in ("solve", "plan", "leaderboard", "report", "status", "none") else ["--out", "run"]
+        reads = ("solve", "plan", "leaderboard", "report", "status", "evaluate", "exploit", "none")
+        place = "run/best.jsonl" if arguments[0] == "best-of-n" else "run"
+        out = [] if arguments[0] in reads else ["--out", place]
         _ends_well([*arguments, *out], inside)
 
     fuzz()
@@ -261,5 +264,5 @@ def test_the_commands_are_all_fuzzed() -> None:
     action = next(a for a in build_parser()._actions if a.metavar == "COMMAND")
     assert set(action.choices or ()) <= {
         "solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard", "report",
-        "status", "theory", "mix", "answer",
+        "status", "theory", "mix", "answer", "evaluate", "exploit", "best-of-n",
     }  # fmt: skip

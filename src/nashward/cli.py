@@ -215,7 +215,7 @@ def build_parser() -> argparse.ArgumentParser:
     ))  # fmt: skip
     best_of_n_command.add_best_of_n(add(
         "best-of-n", best_of_n_command.run, "of n responses to each prompt the one that an oracle prefers",
-        "nashward best-of-n --responses ready.jsonl --oracle llm-blender/PairRM --out best.jsonl",
+        "nashward best-of-n --responses ready.jsonl --oracle oracles/mine --out best.jsonl",
     ))  # fmt: skip
     theory_command.add_theory(add(
         "theory", theory_command.run, "the theorems held against the solvers: bound, measured, ratio, verdict",

@@ -196,6 +196,20 @@ def test_a_knock_out_needs_no_table_of_its_own():
     assert best_of_n(oracle, ["p"], [names(4)], "knock-out") == [2]
 
 
+def test_against_opponents_the_largest_mean_win_rate_is_the_best():
+    P = random_table(6, 1)
+    oracle = Tables({"p": P})
+    for against in ([3], [2, 4, 5], [0, 0, 1]):
+        (found,) = best_of_n(oracle, ["p"], [names(6)], opponents=[[str(j) for j in against]])
+        assert found == int(np.argmax(P[:, against].mean(1)))
+    assert best_of_n(Tables({"p": np.full((3, 3), 0.5)}), ["p"], [names(3)], opponents=[["1"]]) == [0]
+    with pytest.raises(ValueError, match="against opponents the rule is mean-win-rate, got 'copeland'"):
+        best_of_n(oracle, ["p"], [names(6)], "copeland", opponents=[["1"]])
+    silent = Function(lambda prompt, a, b: None, name="silent")
+    with pytest.raises(ValueError, match="silent gave no judgement for prompt 0"):
+        best_of_n(silent, ["p"], [["x", "y"]], opponents=[["z"]])
+
+
 def test_errors_name_what_was_given():
     with pytest.raises(ValueError, match="rule is 'best'; expected one of mean-win-rate, copeland, knock-out"):
         winner(PLANTED, "best")  # type: ignore[arg-type]
