@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from .. import mixture
 from ..folder import SUMS, Damaged, check_seal, read_shard, shards, write_shard
 from ..journal import RunFolder
 from ..mixture import Mixture
@@ -33,19 +34,16 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
     Raises:
         ValueError: the start is not there yet, or an adapter is not as it was written.
     """
-    found = {START: home / "start" / "adapter"}
-    if not found[START].exists():
+    if not (home / START / "adapter").exists():
         raise ValueError(f"{home.path} has no policy yet: its run has not begun")
-    for step in home.steps():
-        if "half" not in step.name and (step / "adapter").exists():
-            found[step.name] = step / "adapter"
+    found = {folder.parent.name: folder for folder in mixture.policies([home.path])}
     for folder in found.values():
         check_seal(folder)
     pure = {name: Mixture(((folder, 1.0),)) for name, folder in found.items()}
     if (home / "mixture.json").exists():
-        mixture = Mixture.load(home / "mixture.json")
-        if len(mixture.members) > 1:
-            return {**pure, MIXTURE: mixture}
+        several = Mixture.load(home / "mixture.json")
+        if len(several.members) > 1:
+            return {**pure, MIXTURE: several}
     return pure
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from ...games.battles import Battles
+from ...games.equilibrium import nash
 from ...games.social_choice import condorcet_winner, curl_fraction
 from ...games.sure_cycles import sure_cycles
-from ..oracles import Cache, PreferenceOracle, preference_matrices
+from ..oracles import Cache, PreferenceOracle
+from ..tournament import tournament
 from .win_rate import WinRate
 
-CHUNK = 64  # prompts judged at once
 FINITE = 1e-9  # wins added to each pair, so that a score stays finite where somebody always won
 FLAT = 1e-6  # of the log-odds: a probability of 0 or 1 has none
 
@@ -44,30 +45,29 @@ class Played:
     def described(self, share: float = 0.9, seed: int = 0) -> dict[str, Any]:
         """The game of the mean table, as JSON holds it.
 
-        ``lottery`` is the maximal lottery with its band over ``share`` of the prompts drawn again; ``exploitability``
-        of each player is max_j P(j beats it) - 1/2, half its duality gap; ``bradley_terry`` the scores in nats and the
-        largest win rate that they miss; ``curl`` the share of the log-odds that goes round; ``cycles`` the rings of
-        three that the bootstrap confirms.
+        ``lottery`` is the maximal lottery, with its band over ``share`` of the draws of the prompts where there are
+        several; ``exploitability`` of each player is max_j P(j beats it) - 1/2, half its duality gap;
+        ``bradley_terry`` the scores in nats and the largest win rate that they miss; ``curl`` the share of the log-odds
+        that goes round; ``cycles`` the rings of three that the bootstrap confirms.
         """
         wins = np.nan_to_num(self.tables)
         battles = Battles(self.players, wins, FINITE)
-        bands, ratings, mean = battles.bands(share, seed=seed), battles.ratings, self.mean
+        ratings, mean = battles.ratings, self.mean
+        bands = battles.bands(share, seed=seed) if len(self.tables) > 1 else None
         winner = int(condorcet_winner(mean))
         odds = np.log(np.clip(mean, FLAT, 1 - FLAT)) - np.log(np.clip(1 - mean, FLAT, 1 - FLAT))
         return {
             "players": list(self.players),
             "prompts": len(self.tables),
             "P": mean.tolist(),
-            "lottery": dict(zip(self.players, bands.lottery.tolist(), strict=True)),
-            "lottery_band": {
-                "share": share,
-                **{name: [low, high] for name, low, high in
-                   zip(self.players, bands.low.tolist(), bands.high.tolist(), strict=True)},
-            },
+            "lottery": self._by_player(nash(battles.game).policy),
+            "lottery_band": None
+            if bands is None
+            else {"share": share, "low": self._by_player(bands.low), "high": self._by_player(bands.high)},
             "condorcet_winner": self.players[winner] if winner >= 0 else None,
-            "exploitability": dict(zip(self.players, (mean.max(0) - 0.5).tolist(), strict=True)),
+            "exploitability": self._by_player(mean.max(0) - 0.5),
             "bradley_terry": {
-                "scores": dict(zip(self.players, ratings.scores.tolist(), strict=True)),
+                "scores": self._by_player(ratings.scores),
                 "largest_residual": float(ratings.residual.abs().max()),
             },
             "curl": float(curl_fraction(odds)),
@@ -77,6 +77,9 @@ class Played:
             ],
         }  # fmt: skip
 
+    def _by_player(self, values: Any) -> dict[str, float]:
+        return dict(zip(self.players, values.tolist(), strict=True))
+
 
 def play(
     oracle: PreferenceOracle,
@@ -84,26 +87,12 @@ def play(
     texts: Mapping[str, Sequence[str]],
     cache: Cache | str | Path | None = None,
 ) -> Played:
-    """Every player's response to each prompt against every other's.
-
-    Raises:
-        ValueError: fewer than two players, or a pair that was never judged.
-    """
-    players = tuple(texts)
-    if len(players) < 2:
-        raise ValueError(f"{len(players)} players; a tournament needs at least 2")
-    tables = []
-    for start in range(0, len(prompts), CHUNK):
-        part = slice(start, start + CHUNK)
-        candidates = [list(own) for own in zip(*(texts[name][part] for name in players), strict=True)]
-        results = preference_matrices(oracle, prompts[part], candidates, cache=cache)
-        tables += [result.P for result in results]
-    found = Played(players, np.stack(tables))
-    silent = np.argwhere(np.isnan(found.tables).all(0))
-    if len(silent):
-        a, b = silent[0]
-        raise ValueError(f"{oracle.name} judged no response of {players[a]} against one of {players[b]}")
-    return found
+    """Every player's response to each prompt against every other's; see ``tournament``."""
+    wins = tournament(oracle, prompts, texts, cache=cache).battles.wins
+    tables = np.where(wins + wins.swapaxes(1, 2) > 0, wins, np.nan)  # nobody won: not judged
+    own = np.arange(len(texts))
+    tables[:, own, own] = 0.5
+    return Played(tuple(texts), tables)
 
 
 def _rate(values: np.ndarray) -> WinRate:

@@ -89,9 +89,9 @@ def _show(oracle: str, found: dict[str, Any]) -> None:
         rate = rates.get(name)
         against = "" if rate is None else f"{rate['win_rate']:5.1f}% ± {_number(rate['standard_error'], 1)}"
         minimal = "" if rate is None else _number(rate["minimal"], 1)
-        low, high = game["lottery_band"][name]
+        low, high = _band(game, name)
         print(
-            f"{name:<{width}}  {against:>17}  {minimal:>7}  {game['lottery'][name]:5.3f}  {low:5.3f} to {high:5.3f}  "
+            f"{name:<{width}}  {against:>17}  {minimal:>7}  {game['lottery'][name]:5.3f}  {low} to {high}  "
             f"{game['exploitability'][name]:14.3f}  {found['tokens'][name]:6.1f}"
         )
     print(f"beats every other: {game['condorcet_winner'] or 'nobody'}")
@@ -117,6 +117,11 @@ def _over_optimisation(found: dict[str, Any]) -> None:
         print(
             "  KL from the start, nats a response: " + ", ".join(f"{k} {_number(v, 2)}" for k, v in found["kl"].items())
         )
+
+
+def _band(game: dict[str, Any], name: str) -> tuple[str, str]:
+    band = game["lottery_band"]
+    return ("  ?  ", "  ?  ") if band is None else (f"{band['low'][name]:5.3f}", f"{band['high'][name]:5.3f}")
 
 
 def _number(value: float | None, digits: int) -> str:
