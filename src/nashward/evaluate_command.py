@@ -44,7 +44,7 @@ def of_run(given: argparse.Namespace) -> tuple[Any, list[Any]]:
     if given.folder.is_file():
         raise ValueError(f"{given.folder} is a file; expected a run folder")
     home = configuration.run_folder(given.folder)
-    if not home.read():
+    if not given.folder.is_dir() or not home.read():
         raise FileNotFoundError(f"{given.folder} holds no run (it has no run.json)")
     chosen = configuration.merged([configuration.flags(given, options.MODELS), configuration.from_folder(given.folder)])
     play = configuration.self_play({**chosen, "out": configuration.Setting(given.folder, "flag")})
