@@ -143,6 +143,8 @@ REFUSED: list[tuple[list[str], str]] = [
     ([*BEST, *OUT], "responses are needed: give --responses, or a policy to draw them (--policy and --prompts)"),
     ([*BEST, *OUT, "--responses", "ready.jsonl", "--top-p", "0.9"], "--top-p is for sampling, and --responses are"),
     ([*BEST, "--out", "new.txt", "--responses", "ready.jsonl"], "--out new.txt: the responses are written as"),
+    ([*BEST, *OUT, "--responses", "nowhere"], "there is no file of responses nowhere"),
+    (["evaluate", "\ud800"], "? holds no run"),
     ([*BEST, *OUT, "--responses", "none.jsonl"], "none.jsonl: row 1 has no responses; expected a list of texts"),
     ([*BEST, *OUT, "--responses", "twice.jsonl"], "twice.jsonl: row 2 repeats the prompt"),
     ([*BEST, *OUT, "--responses", "prompts.jsonl"], "prompts.jsonl: row 1 has no responses"),

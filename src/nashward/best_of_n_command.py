@@ -107,6 +107,8 @@ def _read(file: str) -> dict[str, list[str]]:
     """The responses of a file by their prompt."""
     from nashward.llm.prompts import Prompt, messages, rows
 
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"there is no file of responses {file}")
     found: dict[str, list[str]] = {}
     for number, row in enumerate(rows(file, "responses"), 1):
         try:
