@@ -14,6 +14,7 @@ from ..prompts import Prompt
 from ..selfplay import metrics
 from ..status import status
 from ..stored import versus
+from .evaluated import called_out, evaluated
 from .page import download, picture, table, warning
 
 Panel = Callable[[Path], str]
@@ -39,7 +40,7 @@ def warnings(folder: Path) -> str:
                 "oracle judged was cut"
             )
     told += [f"On the way: {count} x {event}." for event, count in sorted(found.events.items())]
-    return "".join(map(warning, told))
+    return "".join(map(warning, told)) + called_out(folder)
 
 
 def settings(folder: Path) -> str:
@@ -281,6 +282,7 @@ PANELS: tuple[tuple[str, Panel], ...] = (
     ("Warnings", warnings),
     ("The run", settings),
     ("Its course", curves),
+    ("Evaluation", evaluated),
     ("What the fits achieved", fits),
     ("Responses", samples),
 )

@@ -55,7 +55,7 @@ def of_run(given: argparse.Namespace) -> tuple[Any, list[Any]]:
 
 
 def run(given: argparse.Namespace) -> int:
-    from nashward.llm import Mixture, oracles
+    from nashward.llm import Mixture, oracles, report
     from nashward.llm.evaluation.run import evaluate
     from nashward.llm.model import adapter_config
 
@@ -71,6 +71,7 @@ def run(given: argparse.Namespace) -> int:
         _show(name, found)
     _over_optimisation(found)
     print(f"numbers: {given.folder / 'evaluation.json'}")
+    print(f"report: {report.write(given.folder)}")
     return 0
 
 

@@ -1,0 +1,94 @@
+"""What ``nashward evaluate`` and ``nashward exploit`` found of a run, as a panel of its report."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+from .page import download, picture, table, warning
+
+
+def called_out(folder: Path) -> str:
+    """The verdicts that are beyond their thresholds, as warnings."""
+    found = _read(folder / "evaluation.json")
+    return "".join(
+        warning(
+            f"{player}: {one['measure']} {one['value']:.3f} ± {one['standard_error']:.3f} is beyond its threshold "
+            f"{one['threshold']:g}: the oracle may be gamed"
+        )
+        for player, own in found.get("over_optimisation", {}).items()
+        for one in own
+        if one["called_out"]
+    )
+
+
+def evaluated(folder: Path) -> str:
+    """The tournament under each oracle, what was given up for it, and who beats the run's policies."""
+    found = _read(folder / "evaluation.json")
+    parts = [_tournament(name, found) for name in found.get("games", {})]
+    if found:
+        parts += [_given_up(found), f"<p>{download(found, 'evaluation', 'evaluation.json')}</p>"]
+    parts += [_exploited(_read(file)) for file in sorted((folder / "evaluation").glob("exploit-*.json"))]
+    return "".join(parts)
+
+
+def _tournament(oracle: str, found: dict[str, Any]) -> str:
+    from ...games import PreferenceGame, nash
+    from ...games.plots import payoff_table
+
+    game, rates = found["games"][oracle], found["against_start"][oracle]
+    rows = []
+    for name in game["players"]:
+        rate = rates.get(name, {})
+        rows.append((name, _error(rate.get("win_rate"), rate.get("standard_error")), rate.get("minimal"),
+                     game["lottery"][name], game["exploitability"][name], found["tokens"][name],
+                     f"{100 * found['refusals'][name]:.0f}%"))  # fmt: skip
+    head = ("policy", "wins over the start, %", "the same at equal lengths (minimal), %", "in the Nash",
+            "exploitability", "tokens", "refuses the probe")  # fmt: skip
+    rings = [" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]]
+    said = (
+        f"Beats every other: {game['condorcet_winner'] or 'nobody'}. Scores (Bradley-Terry) miss a win rate by up to "
+        f"{game['bradley_terry']['largest_residual']:.3f}; {100 * game['curl']:.1f}% of the log-odds go round. Cycles "
+        f"beyond noise: {'; '.join(rings) or 'none'}."
+    )
+    kind = "the oracle it was trained on" if oracle == "training" else "held out"
+    text = f"<h3>{html.escape(found['oracles'][oracle])} ({kind})</h3>" + table(head, rows)
+    drawn = PreferenceGame(game["P"], labels=game["players"])
+    return text + f"<p>{html.escape(said)}</p>" + picture(payoff_table(drawn, nash(drawn)), "P(row beats column).")
+
+
+def _given_up(found: dict[str, Any]) -> str:
+    rows = [
+        (player, one["measure"], _error(one["value"], one["standard_error"], 3), one["threshold"],
+         "beyond" if one["called_out"] else "within")
+        for player, own in found["over_optimisation"].items()
+        for one in own
+    ]  # fmt: skip
+    head = ("policy", "measure", "value", "threshold", "verdict")
+    return "<h3>What was given up for the oracle</h3>" + table(head, rows) if rows else ""
+
+
+def _exploited(found: dict[str, Any]) -> str:
+    if not found:
+        return ""
+    rows = [
+        (one["name"], _error(one["wins"]["value"], one["wins"]["standard_error"], 3), one["gap"], one["lower_bound"])
+        for one in found["adversaries"]
+    ]
+    head = ("adversary", "beats it", "duality gap at least", "95% sure of")
+    said = " ".join(found["theorem"])
+    return f"<h3>Who beats {html.escape(found['of'])}</h3>" + table(head, rows) + f"<p>{html.escape(said)}</p>"
+
+
+def _error(value: float | None, error: float | None, digits: int = 1) -> str | None:
+    if value is None:
+        return None
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The numbers of a command; none where it was not run."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
