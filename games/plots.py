@@ -53,7 +53,8 @@ def gap_curves(
         bounds: by name, functions of the iterations, for example ``theory.MWUAverage(...).bound``.
     """
     figure, axes = _drawn_on(axes, 6.4, 4.2)
-    for (name, solution), colour in zip(solutions.items(), _cycle(len(solutions)), strict=True):
+    for k, (name, solution) in enumerate(solutions.items()):
+        colour, mark = COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
         for which, style in (("last", "-"), ("average", "--")):
             gaps = solution.gaps[which]
             if gaps.ndim != 1:
@@ -61,7 +62,10 @@ def gap_curves(
                     f"gap curves are drawn for one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}"
                 )
             values = gaps.cpu().clamp_min(FLOOR)
-            axes.plot(solution.iterations, values, style, color=colour, label=f"{name}, {which}", linewidth=1.6)
+            axes.plot(
+                solution.iterations, values, style, color=colour, label=f"{name}, {which}", linewidth=1.6,
+                marker=mark, markevery=0.15, markersize=4,
+            )  # fmt: skip
     longest = max(int(s.iterations[-1]) for s in solutions.values())
     grid = np.unique(np.geomspace(1, longest, 200).round())
     for name, bound in (bounds or {}).items():
@@ -317,7 +321,3 @@ def _ticks(axes: Axes, names: list[str]) -> None:
     axes.set(xticks=range(len(names)), yticks=range(len(names)))
     axes.set_xticklabels(names, rotation=60, ha="right", fontsize=8)
     axes.set_yticklabels(names, fontsize=8)
-
-
-def _cycle(n: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(n)]

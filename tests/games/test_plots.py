@@ -27,6 +27,15 @@ def test_gap_curves_draw_each_solver_and_the_bound() -> None:
     figure.savefig(io.BytesIO(), format="png")
 
 
+def test_lines_are_told_apart_without_colour() -> None:
+    found = _solutions(games.zoo.comal_cycle()) | {
+        str(step): games.solve(games.zoo.comal_cycle(), games.MWU(step), 20) for step in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    }
+    for figure in (games.plots.gap_curves(dict(list(found.items())[:7])), games.plots.race(found)):
+        lines = figure.axes[0].lines
+        assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == len(lines)
+
+
 def test_simplex_corners_are_pure_policies() -> None:
     figure = games.plots.simplex({"corners": np.eye(3)}, equilibrium=[1 / 3, 1 / 3, 1 / 3])
     path = figure.axes[0].lines[0].get_xydata()
