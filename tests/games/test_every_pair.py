@@ -193,6 +193,7 @@ REASONS: dict[str, dict[str, str]] = {
         "MWU momentum apo replicator": CIRCLES,
         "RM RM+ PRM+": "regret matching has no guarantee for the last iterate (arXiv 2311.00676)",
         "fictitious": "a best response is one action",
+        "history": "no theorem; it settles more slowly than INPO, which it mixes with the past",
         "optimistic onpo mirror-prox comal mpo": RATE,
     },
     "average": {
