@@ -52,7 +52,7 @@ class Entry:
 
     Attributes:
         make: builds it with its default settings.
-        source: where it is from.
+        source: where it is from; "made here" is nobody's, and "not checked" says what is told but was not looked up.
         nash: an exact equilibrium, where one is known in fractions.
         properties: those of ``PROPERTIES`` that it has, and no others.
     """
@@ -135,13 +135,13 @@ def comal_cycle() -> PreferenceGame:
     return PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]], labels=["a", "b", "c"])
 
 
-@_named("one small edge of the general three-cycle", "cyclic", "near-boundary", "slow", nash=(50, 50, 1))
+@_named("made here", "cyclic", "near-boundary", "slow", nash=(50, 50, 1))
 def near_boundary_cycle() -> PreferenceGame:
     """A ring with one edge of .51: Nash (50, 50, 1) / 101, where optimistic MWU is slow."""
     return three_cycle(0.51, 1.0, 1.0)
 
 
-@_named("Kass & Bryla 1998", "cyclic", "degenerate", nash=(1, 1, 1, 1, 1))
+@_named("Sam Kass and Karen Bryla", "cyclic", "degenerate", nash=(1, 1, 1, 1, 1))
 def rock_paper_scissors_lizard_spock() -> PreferenceGame:
     """Five actions, each beating two others: Nash uniform."""
     return beating(
@@ -150,7 +150,7 @@ def rock_paper_scissors_lizard_spock() -> PreferenceGame:
     )  # fmt: skip
 
 
-@_named("folklore (France, Germany)", "cyclic", "degenerate", nash=(0, 1, 1, 1))
+@_named("folklore", "cyclic", "degenerate", nash=(0, 1, 1, 1))
 def rock_paper_scissors_well() -> PreferenceGame:
     """The well swallows rock and scissors and loses to paper: rock is no use, Nash (0, 1, 1, 1) / 3."""
     return beating(
@@ -158,20 +158,13 @@ def rock_paper_scissors_well() -> PreferenceGame:
     )
 
 
-@_named(
-    "a copy of an action: Tideman 1987 on clones",
-    "cyclic",
-    "degenerate",
-    "several equilibria",
-    "low rank",
-    nash=(1, 0, 1, 1),
-)
+@_named("made here", "cyclic", "degenerate", "several equilibria", "low rank", nash=(1, 0, 1, 1))
 def cloned_rock() -> PreferenceGame:
     """Rock-paper-scissors with rock twice: its third is shared out at will."""
     return beating({"rock": ("scissors",), "stone": ("scissors",), "paper": ("rock", "stone"), "scissors": ("paper",)})
 
 
-@_named("Smith 1973: a top cycle", "cyclic", nash=(1, 1, 1, 0, 0, 0))
+@_named("made here: a top cycle, the Smith set", "cyclic", nash=(1, 1, 1, 0, 0, 0))
 def two_tiers() -> PreferenceGame:
     """Two rings of three; every member of the first beats every member of the second with 3/4."""
     ring = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]]) / 2
@@ -179,21 +172,21 @@ def two_tiers() -> PreferenceGame:
     return PreferenceGame(0.5 + np.block([[ring, tier], [-tier, ring]]))
 
 
-@_named("two games side by side: arXiv 2505.20627", "cyclic", "several equilibria", nash=(1, 1, 1, 0, 0, 0))
+@_named("made here", "cyclic", "several equilibria", nash=(1, 1, 1, 0, 0, 0))
 def two_rings() -> PreferenceGame:
     """Two rings of three that tie with each other: any mixture of the two uniform policies is a Nash."""
     ring = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]]) / 2
     return PreferenceGame(0.5 + np.kron(np.eye(2), ring))
 
 
-@_named("composition of tournaments: Laffond, Laine & Laslier 1996", "cyclic", nash=(1,) * 9)
+@_named("made here: a composition, as in Laffond, Laine & Laslier 1996", "cyclic", nash=(1,) * 9)
 def ring_of_rings() -> PreferenceGame:
     """A ring of three rings: sure wins within a ring, 3/4 between them. Nash uniform on nine."""
     ring = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]]) / 2
     return PreferenceGame(0.5 + np.kron(ring, np.full((3, 3), 0.5)) + np.kron(np.eye(3), ring))
 
 
-@_named("Paley 1933: quadratic residues modulo 7", "cyclic", "degenerate", nash=(1,) * 7)
+@_named("the Paley tournament: quadratic residues modulo 7", "cyclic", "degenerate", nash=(1,) * 7)
 def paley_seven() -> PreferenceGame:
     """i beats i + 1, i + 2, i + 4 (mod 7): for any two actions there is one that beats both."""
     return circulant((0.5, 0.5, -0.5))
@@ -205,24 +198,22 @@ def circular_seven() -> PreferenceGame:
     return circulant((0.5, 0.5, 0.5))
 
 
-@_named("an even ring", "cyclic", "several equilibria", nash=(1,) * 6)
+@_named("made here", "cyclic", "several equilibria", nash=(1,) * 6)
 def ring_of_six() -> PreferenceGame:
     """Each beats the next of six surely and ties with the rest: also (1, 0, 1, 0, 1, 0) / 3 is a Nash."""
     return beating({str(i): (str((i + 1) % 6),) for i in range(6)})
 
 
-@_named(
-    "arXiv 2502.16852 (ONPO), tight for its bound", "transitive", "Condorcet winner", "low rank", nash=(1, 0, 0, 0, 0)
-)
+@_named("made here, a check of ONPO's bound", "transitive", "Condorcet winner", "low rank", nash=(1, 0, 0, 0, 0))
 def condorcet_winner(n: int = 5) -> PreferenceGame:
-    """Action 0 beats every other one surely, the rest tie: Nash pure. Tight for optimistic MWU's bound."""
+    """Action 0 beats every other one surely, the rest tie: Nash pure. Nearly tight for optimistic MWU's bound."""
     whole("n", n)
     table = np.full((n, n), 0.5)
     table[0, 1:], table[1:, 0] = 1.0, 0.0
     return PreferenceGame(table)
 
 
-@_named("a Condorcet winner by a hair over a ring", "cyclic", "Condorcet winner", nash=(1, 0, 0, 0))
+@_named("made here", "cyclic", "Condorcet winner", nash=(1, 0, 0, 0))
 def narrow_winner() -> PreferenceGame:
     """Action 0 beats each of a sure ring of three with .505."""
     table = np.full((4, 4), 0.5)
@@ -237,7 +228,7 @@ def bradley_terry(strengths: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.5)) -> Prefe
     return from_scores(strengths)
 
 
-@_named("linear scores: Coombs 1964", "transitive", "Condorcet winner", "low rank", nash=(0, 0, 0, 0, 1))
+@_named("made here", "transitive", "Condorcet winner", "low rank", nash=(0, 0, 0, 0, 1))
 def linear_scores() -> PreferenceGame:
     """Margins that are differences of scores 0, 1, 2, 4, 8: transitive and of rank 2."""
     r = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
@@ -258,29 +249,40 @@ def indifference(n: int = 4) -> PreferenceGame:
     return PreferenceGame(np.full((n, n), 0.5))
 
 
-@_named("Mendelsohn 1946", "cyclic", "degenerate", "slow", nash=(1, 5, 4, 5, 1))
+@_named(
+    "'A psychological game' (pleacher.com), by repute Mendelsohn's (not checked)",
+    "cyclic",
+    "degenerate",
+    "slow",
+    nash=(1, 5, 4, 5, 1),
+)
 def mendelsohn() -> PreferenceGame:
-    """Name a number from 1 to 5: the higher wins 1, but whoever is one higher loses 2. Nash (1, 5, 4, 5, 1) / 16."""
+    """Name a number from 1 to 5: the higher wins 1, but whoever is one higher loses 2. Nash (1, 5, 4, 5, 1) / 16.
+
+    It is told the other way round as well: the lower wins 1, but to one higher it loses 2.
+    """
     i = np.arange(5)
     d = i[:, None] - i
     return from_margins(np.where(np.abs(d) == 1, -2 * d, np.sign(d)), ["1", "2", "3", "4", "5"])
 
 
-@_named("Condorcet 1785, 60 voters", "cyclic", "slow", nash=(12, 5, 3))
+@_named("Condorcet's example of 60 voters, by repute (not checked)", "cyclic", "slow", nash=(12, 5, 3))
 def condorcet_sixty() -> PreferenceGame:
-    """Condorcet's own paradox: A beats B 33 to 27, B beats C 42 to 18, C beats A 35 to 25."""
+    """A beats B 33 to 27, B beats C 42 to 18, C beats A 35 to 25."""
     return from_rankings({"ABC": 23, "BCA": 17, "BAC": 2, "CAB": 10, "CBA": 8})
 
 
-@_named("Condorcet 1785 against Borda", "transitive", "Condorcet winner", nash=(1, 0, 0))
+@_named("made here", "transitive", "Condorcet winner", nash=(1, 0, 0))
 def borda_disagrees() -> PreferenceGame:
     """Three voters ABC and two BCA: A beats both others, and Borda's count elects B."""
     return from_rankings({"ABC": 3, "BCA": 2})
 
 
-@_named("the capital of Tennessee", "transitive", "degenerate", "Condorcet winner", nash=(0, 0, 0, 1))
+@_named(
+    "the textbook vote on the capital of Tennessee", "transitive", "degenerate", "Condorcet winner", nash=(0, 0, 0, 1)
+)
 def tennessee() -> PreferenceGame:
-    """The textbook vote on a capital: Nashville (N) beats Memphis (M), Chattanooga (C) and Knoxville (K)."""
+    """Nashville (N) beats Memphis (M), Chattanooga (C) and Knoxville (K)."""
     return from_rankings({"MNCK": 42, "NCKM": 26, "CKNM": 15, "KCNM": 17})
 
 
@@ -292,13 +294,20 @@ def schulze_vote() -> PreferenceGame:
     )
 
 
-@_named("Efron, in Gardner 1970", "cyclic", "slow", "several equilibria", "low rank", nash=(3, 1, 3, 0))
+@_named(
+    "Bradley Efron, in Gardner, Scientific American 1970",
+    "cyclic",
+    "slow",
+    "several equilibria",
+    "low rank",
+    nash=(3, 1, 3, 0),
+)
 def intransitive_dice() -> PreferenceGame:
     """Efron's four dice: each beats the next with 2/3, and the last the first. Ties count one half."""
     return dice({"A": (4, 4, 4, 4, 0, 0), "B": (3,) * 6, "C": (6, 6, 2, 2, 2, 2), "D": (5, 5, 5, 1, 1, 1)})
 
 
-@_named("Grime 2010", "cyclic", "slow", nash=(15, 23, 15, 6, 6))
+@_named("James Grime", "cyclic", "slow", nash=(15, 23, 15, 6, 6))
 def grime_dice() -> PreferenceGame:
     """Grime's five dice, which beat each other in two rings."""
     return dice(
@@ -313,69 +322,61 @@ def colonel_blotto() -> PreferenceGame:
     return blotto(troops=5, fields=3)
 
 
-@_named("Balduzzi et al. 2019", "cyclic", "several equilibria", "low rank")
+@_named("arXiv 1901.08106 (Balduzzi et al.)", "cyclic", "several equilibria", "low rank")
 def disc_rim() -> PreferenceGame:
     """Seven points evenly round a disc: rank 2, and triangles round the centre are Nash."""
     return disc(7)
 
 
-@_named("Balduzzi et al. 2019", "cyclic", "slow", "several equilibria", "low rank")
+@_named("arXiv 1901.08106 (Balduzzi et al.)", "cyclic", "slow", "several equilibria", "low rank")
 def disc_drawn() -> PreferenceGame:
     """Eleven points drawn in a disc."""
     return disc(11, seed=0)
 
 
-@_named("arXiv 2410.02197 (GPM)", "cyclic", "slow", "several equilibria", "low rank")
+@_named("made here, of the form of arXiv 2410.02197 (GPM)", "cyclic", "slow", "several equilibria", "low rank")
 def low_rank_preferences() -> PreferenceGame:
     """Twelve preference embeddings of four dimensions."""
     return low_rank(12, rank=4, seed=0)
 
 
-@_named("Jiang, Lim, Yao & Ye 2011", "cyclic", "slow")
+@_named("made here, by the parts of Jiang, Lim, Yao & Ye 2011", "cyclic", "slow")
 def scores_with_cycles() -> PreferenceGame:
     """Eight scores of Bradley and Terry with as much that goes round."""
     return scores_and_cycles(8, cycles=0.5, seed=0)
 
 
-@_named("Jiang, Lim, Yao & Ye 2011", "cyclic", "slow")
+@_named("made here, by the parts of Jiang, Lim, Yao & Ye 2011", "cyclic", "slow")
 def pure_cycles() -> PreferenceGame:
     """Log-odds on six actions that no score explains at all."""
     return scores_and_cycles(6, cycles=1.0, seed=1)
 
 
-@_named("arXiv 2410.23223: a mixture of Bradley-Terry judges", "cyclic", "slow")
+@_named("made here: a mixture of judges, as in arXiv 2410.23223", "cyclic", "slow")
 def three_judges() -> PreferenceGame:
     """Three judges who each have a favourite, and none of whom is cyclic."""
     return mixture_of_judges([[4.0, 2.0, 0.0, 1.0], [0.0, 4.0, 2.0, 1.0], [2.0, 0.0, 4.0, 1.5]], (0.4, 0.35, 0.25))
 
 
-@_named("von Neumann 1928; embedding of Gale, Kuhn & Tucker 1950", "cyclic", "degenerate", "slow", nash=(1, 1, 1, 1, 4))
+@_named("folklore; embedded after Gale, Kuhn & Tucker 1950", "cyclic", "degenerate", "slow", nash=(1, 1, 1, 1, 4))
 def embedded_pennies() -> PreferenceGame:
     """Matching pennies as a symmetric game on five actions."""
     return embedded([[1, -1], [-1, 1]], shift=2.0)
 
 
 @_named(
-    "arXiv 2311.00676: where the last iterate of RM+ fails",
-    "cyclic",
-    "degenerate",
-    "near-boundary",
-    "slow",
+    "arXiv 2311.00676: where the last iterate of RM+ fails", "cyclic", "degenerate", "near-boundary", "slow",
     nash=(1, 1, 10, 4, 5, 3, 63),
-)
+)  # fmt: skip
 def embedded_regret() -> PreferenceGame:
     """The 3 x 3 game [[3, 0, -3], [0, 3, -4], [0, 0, 1]] as a symmetric one."""
     return embedded([[3, 0, -3], [0, 3, -4], [0, 0, 1]], shift=5.0)
 
 
 @_named(
-    "arXiv 2406.10631: where optimistic MWU forgets too slowly",
-    "cyclic",
-    "degenerate",
-    "near-boundary",
-    "slow",
+    "arXiv 2406.10631: where optimistic MWU forgets too slowly", "cyclic", "degenerate", "near-boundary", "slow",
     nash=(400, 4, 200, 204, 305),
-)
+)  # fmt: skip
 def embedded_slow() -> PreferenceGame:
     """The 2 x 2 game [[1/2 + d, 1/2], [0, 1]] with d = 0.01 as a symmetric one."""
     return embedded([[0.51, 0.5], [0.0, 1.0]], shift=0.25)
@@ -389,7 +390,7 @@ def random_preferences(n: int = 10, seed: int = 0) -> PreferenceGame:
     return PreferenceGame(0.5 + upper - upper.T)
 
 
-@_named("random; Fisher & Ryan 1992", "cyclic", "degenerate", "slow", nash=(3, 3, 0, 1, 0, 0, 1, 1, 0))
+@_named("random; on such games Fisher & Ryan 1992", "cyclic", "degenerate", "slow", nash=(3, 3, 0, 1, 0, 0, 1, 1, 0))
 def random_tournament(n: int = 9, seed: int = 0) -> PreferenceGame:
     """Every pair has a sure winner, drawn by a fair coin: a unique Nash with an odd support."""
     return tournament(n, seed)

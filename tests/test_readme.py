@@ -42,6 +42,19 @@ def test_the_output_of_solve(
     assert capsys.readouterr().out in _blocks("text")
 
 
+def test_the_race_of_the_docs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = re.search(
+        r"```text\n\$ nashward (solve [^\n]*)\n(.*?)```", (ROOT / "docs" / "solvers.md").read_text(), re.DOTALL
+    )
+    assert shown is not None
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(shown[1])) == 0
+    assert capsys.readouterr().out == shown[2]
+    assert (tmp_path / "race.png").read_bytes()[:4] == b"\x89PNG"
+
+
 def test_commands_are_taken_by_the_parser() -> None:
     lines = [line for block in _blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
     commands = [
