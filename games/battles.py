@@ -102,8 +102,9 @@ class Battles:
         others = 1 - np.eye(len(self.labels))
         elo = 1500 + ELO * scores(torch.from_numpy(wins + prior * others))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
-        edges, elo_edges = torch.quantile(lotteries, at, dim=0), torch.quantile(elo, at, dim=0)
-        return Bands(nash(self.game).policy, *edges, self.ratings.elo, *elo_edges, share)
+        low, high = torch.quantile(lotteries, at, dim=0)
+        elo_low, elo_high = torch.quantile(elo, at, dim=0)
+        return Bands(nash(self.game).policy, low, high, self.ratings.elo, elo_low, elo_high, share)
 
     def _drawn(self, draws: int, random: np.random.Generator) -> np.ndarray:
         """[draws, n, n], wins as they might have been."""

@@ -102,7 +102,8 @@ class Row:
 
 
 def _contracting(name: str, solver: Any, theorem: theory.Contraction) -> Row:
-    return Row(name, solver, *(contracting(theorem, iterate) for iterate in ITERATES))
+    last, average, linear = (contracting(theorem, iterate) for iterate in ITERATES)
+    return Row(name, solver, last, average, linear)
 
 
 def _regret(batch: Batch, T: Tensor) -> Tensor:
@@ -171,7 +172,7 @@ def within(row: Row, batch: Batch, iterations: int) -> dict[str, tuple[bool, ...
 
 def signs(row: Row) -> dict[str, str]:
     """The three signs of every game."""
-    found = {}
+    found: dict[str, str] = {}
     for batch in batches():
         short, long = within(row, batch, SHORT), within(row, batch, LONG)
         found |= {name: "".join(SIGNS[pair] for pair in zip(short[name], long[name], strict=True)) for name in short}
