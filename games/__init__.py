@@ -49,6 +49,7 @@ from .implicit import ImplicitGame as ImplicitGame
 from .load import load as load
 from .low_rank import LowRankGame as LowRankGame
 from .measures import duality_gap as duality_gap
+from .measures import exploitability as exploitability
 from .measures import kl_divergence as kl_divergence
 from .measures import total_variation as total_variation
 from .policy import Blend as Blend

@@ -43,6 +43,14 @@ def duality_gap(game: Game, policy: Any) -> Tensor:
     return best[0] + best[1] - game.total
 
 
+def exploitability(game: Game, policy: Any) -> Tensor:
+    """Half the duality gap, [...]: what one player gains on average by a best response to the other's policy.
+
+    It is NashConv, as OpenSpiel calls the gap, over the number of players.
+    """
+    return duality_gap(game, policy) / 2
+
+
 def total_variation(p: Tensor, q: Tensor) -> Tensor:
     """Half the sum of absolute differences of two distributions, [...] in [0, 1]."""
     return (torch.as_tensor(p) - torch.as_tensor(q)).abs().sum(-1) / 2

@@ -76,6 +76,7 @@ def test_duality_gap_by_hand_and_against_both_players() -> None:
     pi = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
     wins = game.P @ pi
     assert games.duality_gap(game, pi) == pytest.approx(float(wins.max() - (1 - wins).min()))
+    assert games.exploitability(game, pi) == pytest.approx(float(wins.max() - 0.5))  # a best response instead of pi
     as_pair = games.ConstantSumGame(game.P, total=1.0)
     assert games.duality_gap(as_pair, (pi, pi)) == pytest.approx(float(games.duality_gap(game, pi)), abs=1e-15)
 
