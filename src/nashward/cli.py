@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +33,13 @@ from . import (
 )
 
 INTERNAL, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class Help(argparse.HelpFormatter):
+    """Breaks no line within a word, so that the worked line can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):
@@ -133,7 +141,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     def add(name: str, function: Any, summary: str, example: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            name, help=summary, description=summary, epilog=f"example: {example}", allow_abbrev=False
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example: {example}",
+            allow_abbrev=False,
+            formatter_class=Help,
         )
         command.set_defaults(command=function, parser=command)
         command.add_argument("--quiet", action="store_true", help="only the result and warnings, no progress")
