@@ -17,10 +17,12 @@ from matplotlib.figure import Figure
 from nashward import llm
 from nashward.cli import main
 from nashward.llm import report
-from nashward.llm.folder import read_shard
+from nashward.llm.evaluation.over_optimisation import Thresholds
+from nashward.llm.evaluation.run import evaluate
+from nashward.llm.folder import read_shard, write_json
 from nashward.llm.report.page import shown
 
-from .tiny_run import short_run
+from .tiny_run import PROMPTS, short_run
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,29 @@ def test_warnings_come_first_and_an_unfinished_run_says_so(runs: dict[str, Path]
     assert "The run is not finished" not in pages["whole"]
     assert "What the oracle prefers" in pages["whole"]
     assert "What the oracle prefers" not in pages["sampled"]
+
+
+def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: Path, tmp_path: Path) -> None:
+    home = shutil.copytree(runs["half"], tmp_path / "run")
+    asked = [llm.Prompt(({"role": "user", "content": text},)) for text in PROMPTS[:4]]
+    found = evaluate(short_run(tiny_folder, home, iterations=2), asked, thresholds=Thresholds(refusals=-1.0))
+    page = report.write(home).read_text()
+    warned = page[page.index("<h2>Warnings</h2>") : page.index("<h2>The run</h2>")]
+    assert warned.count("beyond its threshold") == sum(
+        one["called_out"] for own in found["over_optimisation"].values() for one in own
+    )
+    links = [json.loads(base64.b64decode(link)) for link in re.findall(r'json;base64,([^"]+)"', page)]
+    assert json.loads((home / "evaluation.json").read_text()) in links
+    assert "(the oracle it was trained on)" in page
+    assert "Who beats start" not in page
+    write_json(home / "evaluation" / "exploit-start.json", {
+        "of": "start", "theorem": ["no theorem bounds it"],
+        "adversaries": [{"name": "best of 2", "wins": {"value": 0.75, "standard_error": 0.125}, "gap": 0.5,
+                         "lower_bound": 0.25}],
+    })  # fmt: skip
+    page = report.write(home).read_text()
+    assert "Who beats start" in page
+    assert "0.750 ± 0.125" in page
 
 
 def test_a_comparison_names_what_differs_and_shows_the_same_prompts(
