@@ -13,6 +13,11 @@ from .likelihood import LogPartition as LogPartition
 from .likelihood import MeanWinRate as MeanWinRate
 from .likelihood import OrderedLogPartition as OrderedLogPartition
 from .likelihood import PairLoss as PairLoss
+from .likelihood import TablesRaiseTheChosen as TablesRaiseTheChosen
+from .likelihood import dpo_forces as dpo_forces
+from .likelihood import ipo_forces as ipo_forces
+from .likelihood import likelihood_change as likelihood_change
+from .likelihood import sppo_forces as sppo_forces
 from .mwu_average import MWUAverage as MWUAverage
 from .mwu_average import MWULeaves as MWULeaves
 from .mwu_average import SPPOTheorem as SPPOTheorem

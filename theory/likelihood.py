@@ -1,9 +1,11 @@
-"""What a fit by likelihood ratios rests on: the mean win rate, the log-partition function, the pair loss."""
+"""What a fit by likelihood ratios rests on: the mean win rate, the log-partition function, the pair loss; and what a
+step on a pair's loss does to the likelihoods of its two responses."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, ClassVar
 
 import torch
@@ -151,3 +153,110 @@ class PairLoss:
         fitted = self.value(game, first)
         found, said = (x.log() - first.log() for x in (last, fitted))
         return Check.of(range(len(first)), said, found, equal=True, tolerance=0.0, rounding=1e-9)
+
+
+def sppo_forces(ratios: Any, wins: Any, size: float) -> Any:
+    """How SPPO's loss of a pair pulls at its two log-ratios, -dL / d(l_w, l_l): at each apart.
+
+    .. math::  f_w = s (P_w - 1/2) - l_w, \\qquad f_l = s (P_l - 1/2) - l_l
+
+    Args:
+        ratios: l_w and l_l, [..., 2].
+        wins: P_w and P_l, the win rates of the two, [..., 2].
+        size: s.
+
+    Source: derived from arXiv 2405.00675, equation 4.7.
+    """
+    return size * (torch.as_tensor(wins) - 0.5) - torch.as_tensor(ratios)
+
+
+def dpo_forces(ratios: Any, size: float) -> Any:
+    """How DPO's loss pulls: as strongly at one as it pushes at the other, and ever less.
+
+    .. math::  f_w = -f_l = \\sigma(-(l_w - l_l) / s) / s
+
+    Source: derived from arXiv 2305.18290, equation 7.
+    """
+    return _opposite((-_margin(ratios) / size).sigmoid() / size)
+
+
+def ipo_forces(ratios: Any, size: float) -> Any:
+    """How IPO's loss pulls: as strongly at one as it pushes at the other, to a margin of s / 2.
+
+    .. math::  f_w = -f_l = 2 (s / 2 - (l_w - l_l))
+
+    Source: derived from arXiv 2310.12036, equation 17.
+    """
+    return _opposite(2 * (size / 2 - _margin(ratios)))
+
+
+def likelihood_change(gram: Any, forces: Any) -> Any:
+    """What a small step of gradient descent does to a pair's log-probabilities, for each unit of the learning rate.
+
+    .. math::
+        \\dot l_a = \\sum_b K_{ab} f_b, \\qquad K_{ab} = \\langle \\nabla \\log \\pi(a), \\nabla \\log \\pi(b) \\rangle
+
+    With opposite forces f, -f the chosen one changes by f (K_ww - K_wl) and the sum of both by f (K_ww - K_ll): a loss
+    of the margin alone lowers its chosen response exactly where the two share more than the chosen has, K_wl > K_ww,
+    and leaves the level to the network. SPPO's forces hold each log-ratio to a target of its own; at the start, with
+    win rates that are as far above one half as below, they are opposite too, and all three losses go the same way.
+
+    Args:
+        gram: K, [..., 2, 2], chosen first.
+        forces: [..., 2].
+
+    Returns:
+        [..., 2].
+
+    Example:
+        >>> likelihood_change([[2.0, 3.0], [3.0, 8.0]], [1.0, -1.0]).tolist()  # both fall
+        [-1.0, -5.0]
+    """
+    return (torch.as_tensor(gram) @ torch.as_tensor(forces)[..., None])[..., 0]
+
+
+@dataclass(frozen=True)
+class TablesRaiseTheChosen:
+    """In a table no loss of the margin lowers its chosen response: it takes a network, whose responses share weights.
+
+    .. math::
+        K_{ab} = [a = b] - \\pi_a - \\pi_b + \\textstyle\\sum_y \\pi_y^2, \\qquad
+        K_{ww} - K_{wl} = 1 - \\pi_w + \\pi_l > 0
+
+    for a softmax over logits of its own.
+
+    Source: derived.
+    """
+
+    statement: ClassVar[str] = "softmax table: K_ww - K_wl = 1 - pi_w + pi_l > 0"
+    source: ClassVar[str] = "derived"
+
+    def gram(self, policy: Any) -> Any:
+        """K of all actions, [..., n, n]."""
+        pi = torch.as_tensor(policy)
+        shared = pi.square().sum(-1)[..., None, None] - pi[..., :, None] - pi[..., None, :]
+        return shared + torch.eye(pi.shape[-1], dtype=pi.dtype)
+
+    def value(self, policy: Any, chosen: int, rejected: int) -> Any:
+        """K_ww - K_wl, [...]."""
+        pi = torch.as_tensor(policy)
+        return 1 - pi[..., chosen] + pi[..., rejected]
+
+    def check(self, policy: Any) -> Check:
+        """K_ww - K_wl of every pair against that of the score functions."""
+        logits = torch.as_tensor(policy).double().log()
+        scores = torch.autograd.functional.jacobian(lambda theta: theta.log_softmax(-1), logits)
+        found = scores @ scores.mT
+        pairs = list(permutations(range(len(logits)), 2))
+        said = torch.stack([self.value(logits.exp(), a, b) for a, b in pairs])
+        gaps = torch.stack([found[a, a] - found[a, b] for a, b in pairs])
+        return Check.of(range(len(pairs)), said, gaps, equal=True, tolerance=0.0, rounding=1e-12)
+
+
+def _margin(ratios: Any) -> Any:
+    ratios = torch.as_tensor(ratios)
+    return ratios[..., 0] - ratios[..., 1]
+
+
+def _opposite(force: Any) -> Any:
+    return torch.stack([force, -force], -1)

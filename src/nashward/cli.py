@@ -23,6 +23,7 @@ from . import (
     evaluate_command,
     exploit_command,
     leaderboard_command,
+    likelihood_command,
     mixture_command,
     options,
     oracle_commands,
@@ -229,6 +230,11 @@ def build_parser() -> argparse.ArgumentParser:
     best_of_n_command.add_best_of_n(add(
         "best-of-n", best_of_n_command.run, "of n responses to each prompt the one that an oracle prefers",
         "nashward best-of-n --responses ready.jsonl --oracle oracles/mine --out best.jsonl",
+    ))  # fmt: skip
+    likelihood_command.add_study(add(
+        "likelihood-study", likelihood_command.run,
+        "what SPPO, DPO and IPO do to the likelihoods of chosen and rejected responses; on pocket models by default",
+        "nashward likelihood-study --out likelihoods --seeds 5 --temperatures 0.5,1,2",
     ))  # fmt: skip
     theory_command.add_theory(add(
         "theory", theory_command.run, "the theorems held against the solvers: bound, measured, ratio, verdict",

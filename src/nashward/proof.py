@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,22 +21,26 @@ from nashward.games import plots
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from nashward.llm.losses import Loss
+
 SOLVERS: dict[str, games.Solver] = {
     "MWU": games.MWU(step=1.0),
     "optimistic MWU": games.OptimisticMWU(step=2.0),
     "extragradient": games.ExtraGradient(step=2.0),
     "magnetic mirror descent": games.MagneticMirrorDescent(step=0.8, tau=0.2),
 }
-LOGITS = (1.0, 0.0, -1.0)
+LOGITS: Sequence[float] = (1.0, 0.0, -1.0)
 PROMPT, RESPONSES = "?", ("ad", "ae", "bd")  # two tokens each; two of them share the first
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What one solver did: iterates pi_1 .. pi_{T+1} of the language model and of the table, [T + 1, n]."""
+    """What one solver did: iterates pi_1 .. pi_{T+1} of the language model and of the table, [T + 1, n], and the
+    mixture of what the language model played, [n]."""
 
     model: Tensor
     table: Tensor
+    mixture: Tensor
 
     @property
     def distance(self) -> float:
@@ -68,9 +72,9 @@ def proof(out: Path = Path("proof"), iterations: int = 40, progress: bool = True
     say(f"COMAL's cycle from logits {LOGITS}, {iterations} iterations; the language model against the table:")
     with TemporaryDirectory() as folder:
         with redirect_stderr(io.StringIO()):  # bars
-            policy = _policy(Path(folder) / "policy")
+            policy = enumerable(Path(folder) / "policy")
         for name, solver in SOLVERS.items():
-            curves[name] = _played(game, solver, policy, Path(folder) / name, iterations)
+            curves[name] = played(game, solver, policy, Path(folder) / name, iterations)
             gap = float(games.duality_gap(game, curves[name].model[-1]))
             say(f"  {name:<24} total variation at most {curves[name].distance:.1e}; gap of the last {gap:.2e}")
     out.mkdir(parents=True, exist_ok=True)
@@ -113,7 +117,16 @@ def _average(iterates: Tensor) -> Tensor:
     return iterates[:-1].cumsum(0) / torch.arange(1, len(iterates))[:, None]
 
 
-def _played(game: games.PreferenceGame, solver: games.Solver, policy: Path, folder: Path, iterations: int) -> Curve:
+def played(
+    game: games.PreferenceGame,
+    solver: games.Solver,
+    policy: Path,
+    folder: Path,
+    iterations: int,
+    logits: Sequence[float] = LOGITS,
+    loss: Loss = "mirror",
+) -> Curve:
+    """A run of ``SelfPlay`` on the ``enumerable`` policy of these logits, beside the table's of the same solver."""
     from nashward import llm
 
     def wins(prompt: str, first: str, second: str) -> float:
@@ -129,23 +142,26 @@ def _played(game: games.PreferenceGame, solver: games.Solver, policy: Path, fold
         sampling=llm.Enumerated(tuple(map(tuple, _ids(policy)[1]))),
         fit=llm.Fit(
             optimiser="lbfgs", learning_rate=1.0, schedule="constant", warmup=0.0, epochs=2, batch=1, held_out=0.0,
-            max_grad_norm=float("inf"),
+            max_grad_norm=float("inf"), loss=loss,
         ),
         lora=llm.Lora(rank=4),
         quantise=False,
     )  # fmt: skip
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # a line and bars for each of many fits
-        play.run()
-    stages = [folder / "start", *(folder / f"iteration-{t:02d}" for t in range(1, iterations + 1))]
-    mixes = []
-    for stage in stages:
-        with play.model.acting(stage / "adapter"):
+        run = play.run()
+
+    def mix(adapter: Path) -> Tensor:
+        with play.model.acting(adapter):
             (answers,) = play.sampling.draw(play.model, [_ids(policy)[0]], [])
-        mixes.append([answer.weight for answer in answers])
-    start = torch.tensor(LOGITS, dtype=torch.float64).softmax(0)
+        return torch.tensor([answer.weight for answer in answers], dtype=torch.float64)
+
+    stages = [folder / "start", *(folder / f"iteration-{t:02d}" for t in range(1, iterations + 1))]
+    mixes = torch.stack([mix(stage / "adapter") for stage in stages])
+    mixture = torch.stack([weight * mix(adapter) for adapter, weight in run.average.members]).sum(0)
+    start = torch.tensor(logits, dtype=torch.float64).softmax(0)
     every = range(1, iterations + 1)
     table = games.solve(game, solver, iterations, start, record=every, keep_policies=True).policies["last"]
-    return Curve(torch.tensor(mixes, dtype=torch.float64), torch.cat([start[None], table]))
+    return Curve(mixes, torch.cat([start[None], table]), mixture)
 
 
 def _ids(policy: Path) -> tuple[list[int], list[list[int]]]:
@@ -160,7 +176,7 @@ def _ids(policy: Path) -> tuple[list[int], list[list[int]]]:
     return prompt, [tokenizer(text, add_special_tokens=False)["input_ids"] for text in RESPONSES]
 
 
-def _policy(folder: Path) -> Path:
+def enumerable(folder: Path, logits: Sequence[float] = LOGITS) -> Path:
     """A random Llama of one layer whose head is moved as little as gives the responses the wanted start."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -180,7 +196,7 @@ def _policy(folder: Path) -> Path:
     head = network.lm_head.weight
     for _ in range(10):  # Gauss-Newton on the responses' centred log-probabilities
         scores = torch.stack([_score(network, prompt, ids) for ids in responses])
-        missing = torch.tensor(LOGITS) - scores
+        missing = torch.tensor(logits) - scores
         rows = [torch.autograd.grad(score, head, retain_graph=True)[0].flatten() for score in scores]
         slopes = torch.stack(rows) - torch.stack(rows).mean(0)
         with torch.no_grad():

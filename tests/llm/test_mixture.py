@@ -106,7 +106,7 @@ def test_interpolation_adds_the_updates_exactly(
     network = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder), str(small), "small")
     network.load_adapter(str(large), "large")
     both = [(name, weight) for name, weight in zip(("small", "large"), weights, strict=True) if weight]
-    network.add_weighted_adapter([name for name, _ in both], [weight for _, weight in both], "sum", "cat")  # type: ignore[operator]
+    network.add_weighted_adapter([name for name, _ in both], [weight for _, weight in both], "sum", "cat")
     network.set_adapter("sum")
     with torch.no_grad():
         torch.testing.assert_close(found, network(IDS).logits, atol=1e-5, rtol=1e-5)

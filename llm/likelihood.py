@@ -1,0 +1,287 @@
+"""What losses do to the likelihoods of the pairs that they are trained on: one start, the same judged responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from . import regression
+from .batches import Group, MicroBatch, micro_batches
+from .evaluation import win_rate
+from .fit import Fit, fit, order
+from .logprobs import sequence_logprobs
+from .losses import Loss
+from .model import LanguageModel
+from .oracles import PreferenceOracle, preference_matrices
+from .prompts import Prompt
+from .sampling import Response, Sampling, seed_of
+
+
+@dataclass(frozen=True)
+class Course:
+    """One training; lists are over the points at which it was measured, the first before it.
+
+    Attributes:
+        steps: optimiser steps done.
+        chosen, rejected: mean log-probability of the prompts' chosen and rejected responses, in nats.
+        wins: of one response a prompt against one of the start, by the oracle at temperature 1.
+        tokens: their mean length.
+    """
+
+    loss: Loss
+    temperature: float
+    seed: int
+    steps: list[int]
+    chosen: list[float]
+    rejected: list[float]
+    wins: list[float]
+    tokens: list[float]
+
+    @property
+    def margin(self) -> list[float]:
+        return [a - b for a, b in zip(self.chosen, self.rejected, strict=True)]
+
+    def change(self, name: str) -> float:
+        """Of a measure, from the start to the end."""
+        values = getattr(self, name)
+        return values[-1] - values[0]
+
+
+@dataclass(frozen=True)
+class Study:
+    """How the trainings are made.
+
+    Attributes:
+        sizes: the losses, and each one's size (1 / beta, 1 / tau, eta).
+        temperatures: of the oracle: its logits are divided by them before anything is computed from them.
+        responses: K, of which the best and the worst by mean win rate are a prompt's pair.
+        points: how often a training is measured, the start included.
+    """
+
+    sizes: Mapping[Loss, float]
+    temperatures: Sequence[float] = (0.5, 1.0, 2.0)
+    responses: int = 5
+    points: int = 4
+    sampling: Sampling = field(default_factory=Sampling)
+    fit: Fit = field(default_factory=Fit)
+
+    def __post_init__(self) -> None:
+        if self.points < 2 or self.responses < 2:
+            raise ValueError(f"points and responses must be at least 2, got {self.points} and {self.responses}")
+        if not self.temperatures or not min(self.temperatures) > 0:
+            raise ValueError(f"the oracle's temperatures must be positive, got {list(self.temperatures)}")
+
+    def run(
+        self,
+        model: LanguageModel,
+        oracle: PreferenceOracle,
+        prompts: Sequence[Prompt],
+        seed: int,
+        told: Callable[[Course], None] = lambda course: None,
+    ) -> list[Course]:
+        """Every loss at every temperature from the same start, on the same responses, of which ``seed`` is the seed.
+
+        Raises:
+            ValueError: the oracle tells no prompt's responses apart.
+        """
+        with TemporaryDirectory() as folder:
+            start = Path(folder) / "start"
+            model.start(start, None)
+            ids, groups = self._groups(model, oracle, prompts, start, seed)
+            with model.acting(start):
+                base = self.draw(model, ids, 1, ("study", seed, "base"))
+            found = []
+            for temperature in self.temperatures:
+                own = groups(temperature)
+                for loss, size in self.sizes.items():
+                    measure = _Measure(self, model, oracle, prompts, ids, base, seed)
+                    course = self._train(model, start, own, loss, size, temperature, seed, measure)
+                    found.append(course)
+                    told(course)
+        return found
+
+    def _groups(
+        self, model: LanguageModel, oracle: PreferenceOracle, prompts: Sequence[Prompt], start: Path, seed: int
+    ) -> tuple[list[list[int]], Callable[[float], list[Group]]]:
+        """The prompts' token ids, and the pairs of their sampled responses by the temperature of the oracle."""
+        ids = [model.encode(prompt) for prompt in prompts]
+        with model.acting(start):
+            drawn = self.draw(model, ids, self.responses, ("study", seed))
+        texts = [[answer.text for answer in row] for row in drawn]
+        judged = preference_matrices(oracle, [prompt.text for prompt in prompts], texts)
+        logits = torch.stack([torch.as_tensor(result.P) for result in judged]).logit()
+        return ids, lambda temperature: paired(prompts, ids, drawn, (logits / temperature).sigmoid())
+
+    def draw(
+        self, model: LanguageModel, ids: Sequence[Sequence[int]], count: int, key: tuple[str | int, ...]
+    ) -> list[list[Response]]:
+        """``count`` responses of the active adapter to each prompt."""
+        seeds = [[seed_of(*key, i, k) for k in range(count)] for i in range(len(ids))]
+        return self.sampling.draw(model, ids, seeds)
+
+    def gram(self, model: LanguageModel, oracle: PreferenceOracle, prompts: Sequence[Prompt], seed: int) -> Tensor:
+        """Inner products of the score functions of each prompt's pair at the start, [prompts, 2, 2], chosen first.
+
+        The entries are sums over the adapter's weights of d log pi(a) d log pi(b): what a small step of gradient
+        descent on the one does to the other, see ``theory.likelihood_change``.
+        """
+        with TemporaryDirectory() as folder:
+            start = Path(folder) / "start"
+            model.start(start, None)
+            groups = self._groups(model, oracle, prompts, start, seed)[1](1.0)
+            found = []
+            with model.training(start) as parameters:
+                for group in groups:
+                    scores = []
+                    for response in group.responses:
+                        value = sequence_logprobs(model.network, [group.prompt], [response], model.pad_id).sum()
+                        slopes = torch.autograd.grad(value, parameters)
+                        scores.append(torch.cat([slope.flatten() for slope in slopes]).double())
+                    both = torch.stack(scores)
+                    found.append(both @ both.mT)
+        return torch.stack(found).cpu()
+
+    def _train(
+        self,
+        model: LanguageModel,
+        start: Path,
+        groups: Sequence[Group],
+        loss: Loss,
+        size: float,
+        temperature: float,
+        seed: int,
+        measure: _Measure,
+    ) -> Course:
+        settings = replace(self.fit, loss=loss, selection="best-worst")
+        batches = micro_batches(groups, settings.tokens, settings.batch, settings.objective(whole=False))
+        with model.acting(start) as network:
+            for batch in batches:
+                batch.start = batch.anchor = batch.sampler = batch.logprobs(network, model.pad_id)
+        total = len(order(batches, settings, seed))
+        due = {round(k * total / (self.points - 1)) for k in range(self.points)}
+        course = Course(loss, temperature, seed, [], [], [], [], [])
+        done = 0
+
+        def after(prompts: int, before: bool) -> None:
+            nonlocal done
+            done += 1
+            if done in due:
+                measure(course, done, batches)
+
+        with model.training(start) as parameters:
+            measure(course, 0, batches)
+            fit(model.network, parameters, batches, size, settings, model.pad_id, seed, after)
+        return course
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Adds a point to a course, with the adapter as it is."""
+
+    study: Study
+    model: LanguageModel
+    oracle: PreferenceOracle
+    prompts: Sequence[Prompt]
+    ids: Sequence[Sequence[int]]
+    base: Sequence[Sequence[Response]]
+    seed: int
+
+    def __call__(self, course: Course, done: int, batches: Sequence[MicroBatch]) -> None:
+        model = self.model
+        model.network.eval()
+        with torch.no_grad():
+            scored = torch.cat([batch.logprobs(model.network, model.pad_id) for batch in batches])
+            answers = self.study.draw(model, self.ids, 1, ("study", self.seed, "point"))
+        model.network.train()
+        rate = win_rate(
+            self.oracle,
+            [prompt.text for prompt in self.prompts],
+            [[row[0].text] for row in answers],
+            [[row[0].text] for row in self.base],
+        )
+        chosen, rejected = scored.double().mean(0).tolist()
+        course.steps.append(done)
+        course.chosen.append(chosen)
+        course.rejected.append(rejected)
+        course.wins.append(rate.value)
+        course.tokens.append(float(np.mean([len(row[0].ids) for row in answers])))
+
+
+def paired(
+    prompts: Sequence[Prompt], ids: Sequence[Sequence[int]], drawn: Sequence[Sequence[Response]], P: Tensor
+) -> list[Group]:
+    """The best and the worst response of each prompt by mean win rate over the others, in this order.
+
+    Prompts whose responses the oracle does not tell apart have no pair.
+
+    Args:
+        P: [prompts, K, K].
+
+    Raises:
+        ValueError: no prompt has a pair.
+    """
+    count = P.shape[-1]
+    gains = regression.win_rates(P, torch.ones(len(P), count, dtype=P.dtype), torch.arange(count))
+    weights = regression.select(gains, torch.full_like(gains, 1 / count), "best-worst")
+    groups = []
+    for prompt, own, row, gain, weight, table in zip(prompts, ids, drawn, gains, weights, P, strict=True):
+        if weight.sum() > 0:
+            two = sorted(weight.nonzero().flatten().tolist(), key=lambda k: -float(gain[k]))
+            responses = [row[k].ids for k in two]
+            groups.append(Group(prompt.id, own, responses, gain[two], weight[two], table[two][:, two]))
+    if not groups:
+        raise ValueError("no prompt has responses that the oracle tells apart; nothing to learn from")
+    return groups
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement on the sign of a change, and the sign test on it.
+
+    Attributes:
+        loss, measure: of what.
+        up: whether it is claimed to rise.
+        agree, seeds: in how many seeds it did as claimed, of how many.
+        mean: change, over the seeds.
+    """
+
+    loss: Loss
+    measure: str
+    up: bool
+    agree: int
+    seeds: int
+    mean: float
+
+    @property
+    def p(self) -> float:
+        """The chance of so many or more agreements where both signs are equally likely."""
+        return float(binomtest(self.agree, self.seeds, 0.5, alternative="greater").pvalue)
+
+    @property
+    def verdict(self) -> str:
+        against = float(binomtest(self.seeds - self.agree, self.seeds, 0.5, alternative="greater").pvalue)
+        return "reproduced" if self.p <= 0.05 else "contradicted" if against <= 0.05 else "undecided"
+
+
+# What the abstract of arXiv 2405.00675 says: SPPO raises the chosen and lowers the rejected, DPO and IPO do not
+CLAIMS: tuple[tuple[Loss, str, bool], ...] = (
+    ("sppo", "chosen", True), ("sppo", "rejected", False), ("dpo", "chosen", False), ("ipo", "chosen", False),
+)  # fmt: skip
+
+
+def claims(courses: Sequence[Course]) -> list[Claim]:
+    """Every claim on these courses, of one temperature, that has one of its loss."""
+    found = []
+    for loss, measure, up in CLAIMS:
+        changes = [course.change(measure) for course in courses if course.loss == loss]
+        if changes:
+            agree = sum((change > 0) == up for change in changes)
+            found.append(Claim(loss, measure, up, agree, len(changes), float(np.mean(changes))))
+    return found
