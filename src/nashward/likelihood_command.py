@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from nashward.llm import LanguageModel, Prompt
     from nashward.llm.likelihood import Course, Study
+    from nashward.llm.losses import Loss
 
 COURSES, PICTURE = "courses.jsonl", "likelihoods.png"
-LOSSES = ("sppo", "dpo", "ipo")
+LOSSES: tuple[Loss, ...] = ("sppo", "dpo", "ipo")
 FIT = ("learning-rate", "epochs", "batch", "tokens", "optimiser")
 OTHER = ("responses", "max-new-tokens", "rank", "quantise")
 LONGEST = 90  # characters of a default prompt
