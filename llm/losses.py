@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from ..games import Policy, Solver
 from . import regression
-from .regression import Baseline
+from .regression import Baseline, Selection
 
 Loss = Literal[
     "mirror", "sppo", "sppo-single", "sppo-hard", "dpo", "ipo", "kto", "simpo", "rebel", "online-ipo", "dno", "gpo"
 ]
+STEPS = 4  # of a solver that are looked at
 CERTAIN = 1e-4  # win probabilities nearer to 0 or 1 have no larger score
 
 
@@ -310,3 +312,27 @@ class Objective:
 
 
 MIRROR = Objective()
+
+
+def check_solver(loss: Loss, selection: Selection, solver: Solver) -> None:
+    """Refuse a loss whose labels are of one policy's responses where the solver's opponent is a blend.
+
+    A label says which of two responses beats the other, so that the opponent is whoever they were sampled from:
+    2 x - previous is nobody. With best-worst the labels are win rates against any opponent.
+
+    Raises:
+        ValueError: one of the solver's first Steps has such an opponent.
+    """
+    if not LOSSES[loss].pairs or selection == "best-worst":
+        return
+    start = Policy(None, "start")
+    play = solver.play(start, start)
+    step = next(play)
+    for number in range(STEPS):
+        if step.opponent is not None and len(step.opponent.members()) > 1:
+            able = ", ".join(name for name, kind in LOSSES.items() if not kind.pairs)
+            raise ValueError(
+                f"the loss {loss} compares responses of one policy, and {type(solver).__name__} plays against blends "
+                f"of several; take another solver (--solver mwu), or a loss of win rates: {able}"
+            )
+        step = play.send(Policy(None, str(number)))

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 from unittest.mock import MagicMock
 
@@ -14,9 +15,14 @@ import torch
 from torch import Tensor
 
 from nashward import games, llm
+from nashward.cli import main
 from nashward.llm import losses, regression
 from nashward.llm.batches import Group, MicroBatch
 from nashward.llm.losses import LOSSES, Judged, Loss, Objective
+from nashward.llm.selfplay import metrics
+
+from .test_enumerable import EXACT, GAMES, _distance, random_policy
+from .tiny_run import short_run
 
 SIZE, MARGIN = 2.5, 0.3
 COMPARED = [name for name in get_args(Loss) if name != "mirror"]
@@ -161,7 +167,7 @@ def test_two_responses_are_the_official_pair() -> None:
     judged = replace(judged, gains=torch.tensor([[0.8, 0.3]], dtype=torch.float64), table=P)
     (chosen, rejected) = (judged.now - judged.anchor)[0]
     h = chosen - rejected
-    expected = {
+    expected: dict[Loss, Tensor] = {
         "sppo": ((chosen - SIZE * 0.3) ** 2 + (rejected + SIZE * 0.2) ** 2) / 2,
         "sppo-single": ((chosen - SIZE * 0.2) ** 2 + (rejected + SIZE * 0.2) ** 2) / 2,
         "sppo-hard": ((chosen - SIZE / 2) ** 2 + (rejected + SIZE / 2) ** 2) / 2,
@@ -170,7 +176,7 @@ def test_two_responses_are_the_official_pair() -> None:
         "rebel": (h - SIZE * 0.5) ** 2,
     }
     for name, value in expected.items():
-        assert float(LOSSES[name].of(judged)) == pytest.approx(float(value), rel=1e-12)  # type: ignore[index]
+        assert float(LOSSES[name].of(judged)) == pytest.approx(float(value), rel=1e-12)
 
 
 # What TRL 1.16.0 makes of these log-probabilities, with beta = 0.4 and texts of 4 tokens
@@ -381,3 +387,56 @@ def test_a_loss_of_pairs_without_its_table_says_so() -> None:
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         llm.Fit(**settings)
+
+
+@pytest.mark.parametrize(
+    "name", ["ipo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rebel", "online-ipo", "dno"))]
+)
+def test_a_language_model_under_it_follows_the_table(name: Loss, tmp_path: Path) -> None:
+    """Those whose minimiser is the mirror step, through ``SelfPlay`` as it is."""
+    folder = random_policy(tmp_path / "policy", spread=0.3)
+    fit = replace(EXACT, loss=name)
+    assert _distance(GAMES["comal"], games.MWU(0.7), folder, tmp_path / "run", 4, fit=fit) < 1e-3
+
+
+def test_dpo_does_not(tmp_path: Path) -> None:
+    folder = random_policy(tmp_path / "policy", spread=0.3)
+    fit = replace(EXACT, loss="dpo")
+    assert _distance(GAMES["comal"], games.MWU(0.7), folder, tmp_path / "run", 2, fit=fit) > 0.02
+
+
+def test_a_blend_of_opponents_is_refused_by_losses_of_labels(tiny_folder: Path, tmp_path: Path) -> None:
+    for name in COMPARED:
+        for selection in ("all", "best-worst"):
+            if (name, selection) == ("online-ipo", "best-worst"):
+                continue
+            fit = llm.Fit(loss=name, selection=selection, baseline="centred")
+            play = short_run(tiny_folder, tmp_path / "run", games.OptimisticMWU(2.0), fit=fit)
+            if LOSSES[name].pairs and selection == "all":
+                with pytest.raises(
+                    ValueError, match=r"OptimisticMWU plays against blends of several; .* rebel, dno, gpo"
+                ):
+                    play.check()
+            else:
+                play.check()
+            short_run(tiny_folder, tmp_path / "run", games.ExtraGradient(2.0), fit=fit).check()
+
+
+def test_a_run_takes_a_loss_and_tells_its_value(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DPO on the best and the worst of 3 from the start: log 2 before, less after, by the mirror step's figures too."""
+    out = tmp_path / "run"
+    (tmp_path / "prompts.txt").write_text("".join(f"Say {i}\n" for i in range(8)))
+    command = ["align", "--policy", str(tiny_folder), "--oracle", "nashward.llm.oracles:Length", "--prompts",
+               str(tmp_path / "prompts.txt"), "--out", str(out), "--loss", "dpo", "--selection", "best-worst",
+               "--solver", "mwu", "--step", "5", "--iterations", "1", "--responses", "3", "--max-new-tokens", "6",
+               "--learning-rate", "5e-3", "--epochs", "4", "--batch", "2", "--rank", "2"]  # fmt: skip
+    assert main(command) == 0
+    assert "0.693147 (dpo)" in capsys.readouterr().out
+    (row,) = metrics(out)
+    assert row["at_start"]["loss"] == pytest.approx(math.log(2), rel=1e-5)
+    assert row["train"]["loss"] < math.log(2)
+    assert row["train"]["share"] > 0
+    assert main([*command, "--loss", "ipo"]) == 2
+    assert "holds another run (fit.loss 'dpo' there, 'ipo' now)" in capsys.readouterr().err
