@@ -30,7 +30,10 @@ CERTAIN = 1e-4  # win probabilities nearer to 0 or 1 have no larger score
 def sppo(ratio: Tensor, wins: Tensor, size: float) -> Tensor:
     """SPPO's, of one response: wins = P(y beats pi).  (l - size (P - 1/2))^2
 
-    Source: arXiv 2405.00675, equation 4.7. Over the best and the worst response it is the official code's mean of two.
+    It is the mirror step's regression with the constant baseline. Over the best and the worst response it is the
+    official code's mean of two.
+
+    Source: arXiv 2405.00675, equation 4.7.
     """
     return (ratio - size * (wins - 0.5)).square()
 
@@ -40,7 +43,7 @@ def sppo_pair(chosen: Tensor, rejected: Tensor, wins: Tensor | float, size: floa
 
     1/2 (l_w - size (P - 1/2))^2 + 1/2 (l_l + size (P - 1/2))^2
 
-    Source: arXiv 2405.00675, section 4 with K = 1; TRL's ``sppo_hard`` is twice the hard form.
+    Source: arXiv 2405.00675, its code's ``sppo_single``; TRL's ``sppo_hard`` is twice the hard form.
     """
     target = size * (wins - 0.5)
     return ((chosen - target).square() + (rejected + target).square()) / 2
@@ -80,7 +83,7 @@ def simpo(chosen: Tensor, rejected: Tensor, size: float, margin: float) -> Tenso
 
     size = 1 / beta, margin = gamma / beta.
 
-    Source: arXiv 2405.14734, equation 6.
+    Source: arXiv 2405.14734.
     """
     return -logsigmoid((chosen - rejected - margin) / size)
 
@@ -90,7 +93,7 @@ def rebel(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: floa
 
     With g = P(y beats y'') and g' = P(y' beats y'') of a third response it is online IPO's.
 
-    Source: arXiv 2404.16767, equation 1; arXiv 2403.08635 for online IPO.
+    Source: arXiv 2404.16767; arXiv 2403.08635 for online IPO.
     """
     return (first - second - size * (gain - other)).square()
 
@@ -100,7 +103,7 @@ def dno(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float)
 
     -[s log sigmoid(h) + (1 - s) log sigmoid(-h)],  s = sigmoid(g - g'),  h = (l - l') / size
 
-    Source: arXiv 2404.03715, algorithm 1.
+    Source: arXiv 2404.03715.
     """
     share, h = (gain - other).sigmoid(), (first - second) / size
     return -(share * logsigmoid(h) + (1 - share) * logsigmoid(-h))
@@ -109,7 +112,7 @@ def dno(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float)
 def gpo(ratio: Tensor, score: Tensor, size: float) -> Tensor:
     """GPO's, of one response: score = mean of s(y, y_k), skew, so that no 1/2 is taken off.  (l - size s)^2
 
-    Source: arXiv 2410.02197, section 5.
+    Source: arXiv 2410.02197.
     """
     return (ratio - size * score).square()
 
@@ -226,7 +229,7 @@ def _kto(judged: Judged) -> Tensor:
     """A response is desirable with the probability that it wins; the divergence is the prompt's own, by importance
     weights on its responses, in place of the batch's mismatched ones: not negative, and exact where they are all."""
     best = judged.gains.amax(-1, keepdim=True)
-    desirable = (judged.gains == best).to(judged.gains) if judged.hard else judged.gains
+    desirable = (judged.gains == best).to(judged.gains) if judged.hard else judged.gains.clamp(0, 1)
     known = judged.weights.log() + (judged.now - judged.sampler).detach()  # -inf where the weight is 0
     ratio = judged.ratio.detach()
     divergence = (known.softmax(-1) * (ratio + (-ratio).expm1())).sum(-1, keepdim=True)
@@ -314,15 +317,18 @@ class Objective:
 MIRROR = Objective()
 
 
-def check_solver(loss: Loss, selection: Selection, solver: Solver) -> None:
-    """Refuse a loss whose labels are of one policy's responses where the solver's opponent is a blend.
+def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> None:
+    """Refuse a loss that cannot do what the solver or the number of responses asks of it.
 
     A label says which of two responses beats the other, so that the opponent is whoever they were sampled from:
     2 x - previous is nobody. With best-worst the labels are win rates against any opponent.
 
     Raises:
-        ValueError: one of the solver's first Steps has such an opponent.
+        ValueError: a loss of labels, and one of the solver's first Steps has a blend for its opponent; too few
+            responses for a third one.
     """
+    if loss == "online-ipo" and responses < 3:
+        raise ValueError(f"online-ipo compares two responses with a third: it needs at least 3, got {responses}")
     if not LOSSES[loss].pairs or selection == "best-worst":
         return
     start = Policy(None, "start")

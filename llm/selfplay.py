@@ -233,7 +233,7 @@ class SelfPlay:
         resolved(
             next(stepped(self.solver, self.phases).play(start, start)), {name: Policy(None, name) for name in self.cast}
         )
-        losses.check_solver(self.fit.loss, self.fit.selection, self.solver)
+        losses.check(self.fit.loss, self.fit.selection, self.solver, self.responses)
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         _ = Settings(self.responses, prompts_per_iteration=self.prompts_per_iteration, mixtures=self.mixtures)

@@ -28,7 +28,7 @@ OTHER = ("responses", "max-new-tokens", "rank", "quantise")
 LONGEST = 90  # characters of a default prompt
 TEMPERATURES = "0.5,1,2"
 SETTINGS = {name: options.RUN[name] for name in (*FIT, *OTHER)}
-SMALL = {"learning-rate": 1e-3, "epochs": 3, "batch": 4, "tokens": 1500, "max-new-tokens": 48, "rank": 8,
+SMALL = {"learning-rate": 3e-3, "epochs": 3, "batch": 4, "tokens": 1500, "max-new-tokens": 48, "rank": 8,
          "quantise": False}  # fmt: skip
 MEASURES = (
     ("log-probability, change (nats)", ("chosen", "rejected")),
@@ -46,7 +46,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         "prompts": Option(("prompts",), str, "as for align (default: prompts made for the pocket models)"),
     }
     options.add(parser, {**models, **SETTINGS})
-    parser.add_argument("--limit", type=options.whole, default=48, help="prompts (default: 48)")
+    parser.add_argument("--limit", type=options.whole, default=20, help="prompts (default: 20)")
     parser.add_argument("--seeds", type=options.whole, default=5, help="trainings of each kind (default: 5)")
     parser.add_argument("--temperatures", default=TEMPERATURES, help=f"of the oracle (default: {TEMPERATURES})")
     parser.add_argument("--size", type=options.number, default=10.0, help="eta, 1 / beta, 1 / tau (default: 10)")
@@ -87,12 +87,12 @@ def text(courses: Sequence[Course]) -> str:
     """The claims and the sign tests, a line each."""
     from nashward.llm.likelihood import claims
 
-    lines = [f"{'T':>4}  {'claim':<24}{'change, mean':>14}{'as claimed':>12}{'p':>9}  verdict"]
+    lines = [f"{'T':>4}  {'claim':<36}{'mean, nats':>12}{'so in':>9}{'p':>8}  verdict"]
     for temperature in sorted({course.temperature for course in courses}):
         for claim in claims([course for course in courses if course.temperature == temperature]):
-            name = f"{claim.loss}: {claim.measure} {'rises' if claim.up else 'falls'}"
             agree = f"{claim.agree} of {claim.seeds}"
-            lines.append(f"{temperature:>4g}  {name:<24}{claim.mean:>14.2f}{agree:>12}{claim.p:>9.3f}  {claim.verdict}")
+            figures = f"{claim.mean:>12.2f}{agree:>9}{claim.p:>8.3f}"
+            lines.append(f"{temperature:>4g}  {claim.says:<36}{figures}  {claim.verdict}")
     return "\n".join(lines)
 
 

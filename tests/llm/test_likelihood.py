@@ -76,10 +76,16 @@ def test_the_gram_is_of_the_score_functions(model: llm.LanguageModel) -> None:
 )
 def test_the_sign_test_by_hand(ups: int, verdict: str, p: float) -> None:
     courses = [_course("sppo", 0.5 if k < ups else -0.5, -1.0, k) for k in range(5)]
-    chosen, rejected = claims(courses)
+    courses += [_course(loss, change, -2.0, 4 - k) for k in range(5) for loss, change in (("dpo", 0.1), ("ipo", -0.9))]
+    chosen, rejected, dpo, over_dpo, ipo, over_ipo = claims(courses)
     assert (chosen.agree, chosen.seeds, chosen.verdict) == (ups, 5, verdict)
     assert chosen.p == pytest.approx(p)
-    assert (rejected.measure, rejected.up, rejected.agree, rejected.mean) == ("rejected", False, 5, -1.0)
+    assert (rejected.says, rejected.agree, rejected.mean) == ("sppo: rejected falls", 5, -1.0)
+    assert (dpo.says, dpo.agree, dpo.verdict) == ("dpo: chosen does not rise", 0, "contradicted")
+    assert (ipo.agree, ipo.verdict, over_ipo.agree) == (5, "reproduced", 5)
+    assert over_dpo.agree == ups
+    with pytest.raises(ValueError, match="5 seeds of sppo and 4 of dpo; expected the same"):
+        claims([course for course in courses if (course.loss, course.seed) != ("dpo", 2)])
 
 
 def test_bad_settings_are_refused() -> None:

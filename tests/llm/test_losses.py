@@ -422,6 +422,19 @@ def test_a_blend_of_opponents_is_refused_by_losses_of_labels(tiny_folder: Path, 
             short_run(tiny_folder, tmp_path / "run", games.ExtraGradient(2.0), fit=fit).check()
 
 
+def test_online_ipo_needs_a_third_response(tiny_folder: Path, tmp_path: Path) -> None:
+    play = short_run(tiny_folder, tmp_path / "run", games.MWU(2.0), fit=llm.Fit(loss="online-ipo"), responses=2)
+    with pytest.raises(ValueError, match="needs at least 3, got 2"):
+        play.check()
+
+
+def test_sppo_is_the_mirror_steps_regression_with_the_constant_baseline() -> None:
+    judged = _judged(5)
+    target = regression.targets(judged.gains, SIZE, judged.weights, "constant")
+    mirror = LOSSES["mirror"].of(replace(judged, target=target, baseline="constant"))
+    assert float(LOSSES["sppo"].of(judged)) == pytest.approx(float(mirror), rel=1e-12)
+
+
 def test_a_run_takes_a_loss_and_tells_its_value(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
