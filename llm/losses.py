@@ -176,10 +176,12 @@ class Judged:
         """The mean over a prompt's pairs of ``each`` [prompts, R, R], an ordered pair counting by its ``chance``; the
         sum of the prompts' means.
 
-        Pairs weigh the product of their responses; what was not judged (NaN) and pairs of one with itself do not count.
+        Pairs weigh the product of their responses. What was not judged (NaN) does not count, nor does a response with
+        itself, unless the responses are all that there are: two draws may then be of one.
         """
         first, second = pair(self.weights)
-        known = ~chance.isnan() & ~torch.eye(chance.shape[-1], dtype=torch.bool, device=chance.device)
+        itself = torch.eye(chance.shape[-1], dtype=torch.bool, device=chance.device) & (not self.whole)
+        known = ~chance.isnan() & ~itself
         weight = (first * second).masked_fill(~known, 0.0)
         total = weight.sum((-2, -1)) / 2  # of unordered pairs
         found = (weight * chance.nan_to_num() * each).sum((-2, -1)) / total.clamp_min(1e-30)

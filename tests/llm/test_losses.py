@@ -307,7 +307,7 @@ def test_the_minimiser_is_the_mirror_step(name: Loss) -> None:
     assert float(games.total_variation(_minimised(name, game.P, pi, 0.8), expected)) < 1e-6
 
 
-def test_spposs_constant_is_exact_to_the_second_order() -> None:
+def test_sppos_constant_is_exact_to_the_second_order() -> None:
     game, pi = games.zoo.comal_cycle(), torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     missed = [
         float(
@@ -319,6 +319,13 @@ def test_spposs_constant_is_exact_to_the_second_order() -> None:
     ]
     assert 0 < missed[0] < 0.03
     assert missed[0] / missed[1] > 3.5
+
+
+@pytest.mark.parametrize("name", ["sppo-single", "sppo-hard"])
+def test_sppos_pairs_have_the_minimiser_of_its_win_rates(name: Loss) -> None:
+    """In the mean over labels and opponents a pair's target is the response's own."""
+    P, pi = games.zoo.comal_cycle().P, torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    assert float(games.total_variation(_minimised(name, P, pi, 1.0), _minimised("sppo", P, pi, 1.0))) < 1e-6
 
 
 def test_dpo_sees_the_bradley_terry_part_of_a_game_alone() -> None:
