@@ -2,7 +2,7 @@
 
 A log-ratio is l(y) = log pi_theta(y | x) - log pi_anchor(y | x), log-probabilities summed over tokens. ``size`` is the
 Step's, in nats: SPPO's eta, 1 / beta of DPO, KTO and SimPO, 1 / tau of IPO. In a fit the anchor and the opponent are
-the Step's, so that the solver says whether a reference moves: MWU moves it, ``INPO(1 / tau, tau)`` holds it.
+the Step's: whether the reference moves is the solver's business.
 """
 
 from __future__ import annotations
