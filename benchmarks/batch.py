@@ -2,7 +2,8 @@
 
     python benchmarks/batch.py [--games 10000]
 
-Peers loop over the games, in Python and compiled. Gaps are recomputed from the answers.
+Peers loop over the games, in Python and compiled; what takes milliseconds a game is measured on a few of them, scaled,
+and marked so. Gaps are recomputed from the answers.
 """
 
 import argparse
@@ -14,12 +15,14 @@ from measure import cpu, in_turns, text, written  # sets the number of threads, 
 # isort: split
 import numpy as np
 import torch
+from iterations import peers
 
 from nashward import games
 from nashward.games import accelerator
 
-PACKAGES = ("numpy", "scipy", "torch", "numba", "quantecon", "nashpy")
+PACKAGES = ("numpy", "scipy", "torch", "numba", "quantecon", "nashpy", "open_spiel")
 ITERATIONS = 1000
+LOOPED = 40  # games that the peers' learning loops are measured on
 
 
 def cycles(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -77,43 +80,15 @@ def main() -> None:
     if worst > 1e-12:
         raise SystemExit("a gap above 1e-12")
 
-    start = batch.uniform()
-    solver = games.MWU(step=0.1)
-    calls, scales = {}, {}
-    if accelerator.ACCELERATED:
-        calls["nashward solve_traced()"] = lambda: games.solve_traced(batch, solver, ITERATIONS, record=[ITERATIONS])
-    calls["nashward solve()"] = lambda: games.solve(batch, solver, ITERATIONS, start=start, record=[ITERATIONS])
-
-    def numpy_loop() -> None:  # no peer that can be installed here has it for tables, so the least that one could do
-        for A in few:
-            n = len(A)
-            logits, total = np.zeros(n), np.zeros(n)
-            for _ in range(ITERATIONS):
-                x = np.exp(logits - logits.max())
-                x /= x.sum()
-                total += x
-                logits += 0.1 * (A @ x)
-
-    calls["numpy, Python loop"] = numpy_loop
-    scales["numpy, Python loop"] = len(few) / given.games
-    if importlib.util.find_spec("pyspiel"):
-        import pyspiel
-        from open_spiel.python.egt import dynamics
-
-        one = few[:2]
-        payoffs = [np.array(A) for A in one]
-
-        def replicator() -> None:  # OpenSpiel's replicator dynamics, Euler steps in a Python loop as its users write
-            for A in payoffs:
-                field = dynamics.SinglePopulationDynamics(np.stack([A, -A]), dynamics.replicator)
-                x = np.full(len(A), 1 / len(A))
-                for _ in range(ITERATIONS):
-                    x = x + 0.1 * field(x)
-
-        assert pyspiel.__name__ == "pyspiel"
-        calls["OpenSpiel replicator, Python loop"] = replicator
-        scales["OpenSpiel replicator, Python loop"] = len(one) / given.games
-    rows += report(f"{ITERATIONS} iterations of multiplicative weights", calls, scales)
+    # No package that was installed has multiplicative weights for tables: these are the learning loops that they have.
+    solver, calls = games.MWU(step=0.1), {}
+    for way, traced in [("nashward, traced", True)] * accelerator.ACCELERATED + [("nashward, interpreted", False)]:
+        calls[way] = lambda how=traced: games.solve(batch, solver, ITERATIONS, record=[ITERATIONS], traced=how)
+    prepared = [peers(A, ITERATIONS) for A in tables[:LOOPED]]
+    loops = {name: (lambda name=name: [each[name]() for each in prepared]) for name in prepared[0]}
+    scales = dict.fromkeys(loops, len(prepared) / given.games)
+    calls |= loops
+    rows += report(f"{ITERATIONS} iterations: multiplicative weights, and the loops of other packages", calls, scales)
     written(given.json, rows, PACKAGES)
 
 

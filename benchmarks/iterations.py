@@ -29,6 +29,7 @@ SOLVERS = {
 
 
 def peers(A: np.ndarray, iterations: int) -> dict:
+    """Calls that make so many iterations and return the average policy, or what a package gives in its place."""
     n = len(A)
     found = {}
 
@@ -43,7 +44,7 @@ def peers(A: np.ndarray, iterations: int) -> dict:
 
     found["numpy loop, MWU"] = numpy_mwu
     if importlib.util.find_spec("pyspiel"):
-        from open_spiel.python.algorithms import regret_matching
+        from open_spiel.python.algorithms import projected_replicator_dynamics, regret_matching
         from open_spiel.python.egt import dynamics
 
         field = dynamics.SinglePopulationDynamics(np.stack([A, -A]), dynamics.replicator)
@@ -56,6 +57,9 @@ def peers(A: np.ndarray, iterations: int) -> dict:
             return total / iterations
 
         found["OpenSpiel replicator, Euler loop"] = replicator
+        found["OpenSpiel projected replicator"] = lambda: np.asarray(
+            projected_replicator_dynamics.projected_replicator_dynamics([A, -A], prd_iterations=iterations)[0]
+        )
         found["OpenSpiel regret matching"] = lambda: np.asarray(
             regret_matching.regret_matching([A, -A], iterations=iterations)[0]
         )
@@ -67,6 +71,9 @@ def peers(A: np.ndarray, iterations: int) -> dict:
             return counts / counts.sum()
 
         found["nashpy fictitious play"] = fictitious
+        found["nashpy regret minimization"] = lambda: np.asarray(
+            next(nashpy.Game(A).regret_minimization(iterations=iterations))[0]
+        )
     if importlib.util.find_spec("quantecon"):
         from quantecon.game_theory import FictitiousPlay, NormalFormGame, Player
 
@@ -89,12 +96,14 @@ def main() -> None:
         few = {3: 1000, 30: 1000, 300: 500}.get(n, 20)
         calls, counts, averages = {"floor: one product": lambda A=A, x=x: A @ x}, {"floor: one product": 1}, {}
         for name, solver in SOLVERS.items():
-            if accelerator.ACCELERATED:
-                for what, record in ((f"traced {name}", [many]), (f"traced {name}, with records", None)):
-                    calls[what] = lambda g=game, s=solver, r=record, t=many: games.solve_traced(g, s, t, record=r)
-                    counts[what] = many
-            calls[f"solve {name}"] = lambda g=game, s=solver, t=few: games.solve(g, s, t, record=[t])
-            counts[f"solve {name}"] = few
+            for way, traced, count in [("traced", True, many)] * accelerator.ACCELERATED + [
+                ("interpreted", False, few)
+            ]:
+                for what, record in ((f"{way} {name}", [count]), (f"{way} {name}, with records", None)):
+                    calls[what] = lambda g=game, s=solver, r=record, t=count, how=traced: games.solve(
+                        g, s, t, record=r, traced=how
+                    )
+                    counts[what] = count
         calls["incremental fictitious play"] = lambda g=game: games.fictitious_play(g, 20_000, record=[20_000])
         counts["incremental fictitious play"] = 20_000
         for name, call in peers(A, few).items():
@@ -111,6 +120,8 @@ def main() -> None:
         print(f"\nn = {n}, an iteration")
         for name, seconds in times.items():
             reached = "" if name.startswith("floor") else f"gap {averages[name]:.1e} after {counts[name]}"
+            bare = times.get(name.removesuffix(", with records"), seconds)
+            reached += f"; records cost {seconds / bare - 1:+.1%}" if "with records" in name else ""
             print(f"  {name:42s} {text(seconds):>9s}   {seconds / floor:10.2f} times the floor   {reached}")
             rows.append({"n": n, "what": name, "seconds": seconds, "iterations": counts[name], "gap": averages[name]})
     rows += starts()
@@ -118,20 +129,24 @@ def main() -> None:
 
 
 def starts(n: int = 100, many: int = 64, iterations: int = 500) -> list[dict]:
-    """Many trajectories at once against one."""
+    """Many trajectories at once against one, in the same way, and the two products that they are made of."""
     game = games.zoo.random_preferences(n, seed=1)
-    points = np.random.default_rng(0).dirichlet(np.ones(n), size=many)
-    runs = {"solve": games.solve} | ({"traced": games.solve_traced} if accelerator.ACCELERATED else {})
+    A, points = game.P.numpy() - 0.5, np.random.default_rng(0).dirichlet(np.ones(n), size=many)
     calls, solver = {}, games.MWU(step=0.1)
-    for name, run in runs.items():
+    for way, traced in [("traced", True)] * accelerator.ACCELERATED + [("interpreted", False)]:
         for count in (1, many):
             start = points[0] if count == 1 else points
-            calls[f"{name}, {count}"] = lambda r=run, s=start: r(game, solver, iterations, s, record=[iterations])
+            calls[f"{way}, {count}"] = lambda s=start, how=traced: games.solve(
+                game, solver, iterations, s, record=[iterations], traced=how
+            )
+    for count in (1, many):
+        columns = points[:count].T.copy()
+        calls[f"product, {count}"] = lambda x=columns: [A @ x for _ in range(iterations)]
     times = in_turns(calls, {name: cpu(call) for name, call in calls.items()})
     print(f"\ntrajectories at n = {n}, an iteration of all of them")
     for name, seconds in times.items():
-        one = times["solve, 1"]
-        print(f"  {name:12s} {text(seconds / iterations):>9s}   {seconds / one:8.2f} times one by solve")
+        one = times[name.split(",")[0] + ", 1"]
+        print(f"  {name:16s} {text(seconds / iterations):>9s}   {seconds / one:8.2f} times one in the same way")
     return [{"what": f"trajectories: {name}", "seconds": s / iterations} for name, s in times.items()]
 
 

@@ -59,9 +59,9 @@ from .regularised import regularised_best_response as regularised_best_response
 from .regularised import regularised_gap as regularised_gap
 from .regularised import regularised_nash as regularised_nash
 from .regularised import regularised_path as regularised_path
-from .solve import Solution as Solution
-from .solve import SolverError as SolverError
-from .solve import Status as Status
+from .solution import Solution as Solution
+from .solution import SolverError as SolverError
+from .solution import Status as Status
 from .solve import solve as solve
 from .solvers import INPO as INPO
 from .solvers import MIRROR_STEPS as MIRROR_STEPS
@@ -90,4 +90,3 @@ from .table_solver import TableSolver as TableSolver
 from .tables import Tables as Tables
 from .thresholds import StepWarning as StepWarning
 from .thresholds import frequency as frequency
-from .traced import solve_traced as solve_traced

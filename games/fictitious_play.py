@@ -13,7 +13,7 @@ from .accelerator import compiled
 from .contextual import ContextualGame
 from .game import ConstantSumGame, PreferenceGame
 from .regularised import skew
-from .solve import Solution, Status, recorded
+from .solution import Solution, Status, recorded
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .game import Game
+from .game import Game, Players
 
 
 def duality_gap(game: Game, policy: Any) -> Tensor:
@@ -36,7 +36,11 @@ def duality_gap(game: Game, policy: Any) -> Tensor:
         >>> games.duality_gap(games.zoo.rock_paper_scissors(), [1.0, 0.0, 0.0])
         tensor(1., dtype=torch.float64)
     """
-    players = game.players(policy)
+    return gap_of(game, game.players(policy))
+
+
+def gap_of(game: Game, players: Players) -> Tensor:
+    """``duality_gap`` of policies that are known to be some."""
     if len(players) == 1:  # the two players of a symmetric game are alike; centred, so that rounding stays near 1e-17
         return 2 * (game.payoffs(players)[0] - game.total / 2).amax(-1)
     best = [payoff.amax(-1) for payoff in game.payoffs(players)]

@@ -12,7 +12,7 @@ import torch
 
 from .equilibrium import Equilibrium
 from .game import PreferenceGame
-from .solve import Solution
+from .solution import Solution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

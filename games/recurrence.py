@@ -42,7 +42,7 @@ class Recurrence:
     size: NDArray[np.float64]
     last: NDArray[np.bool_]
     lead: int
-    summed: bool  # what is counted is always the opponent
+    summed: bool  # what is counted is played against in the same Step
 
     @property
     def depth(self) -> int:
@@ -115,5 +115,5 @@ def _packed(lines: list[_Line], lead: int) -> Recurrence:
         return ages, weights
 
     size, last = np.array([line[3] for line in lines]), np.array([line[4] for line in lines])
-    summed = all(line[1] == line[2] for line in lines if line[2])
+    summed = all({age for age, _ in line[2]} <= {age for age, _ in line[1]} for line in lines)
     return Recurrence(table(0), table(1), table(2), size, last, lead, summed)

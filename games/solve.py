@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,63 +12,14 @@ from .averaging import uniform
 from .driver import drive
 from .feedback import Feedback, blended, exact
 from .game import Game, Players, Profile
-from .measures import duality_gap
+from .measures import gap_of
 from .policy import Policy
+from .solution import Solution, SolverError, Status, recorded
 from .step import Solver, Step
 from .table_solver import TableSolver, playable
 from .tables import Tables
 from .thresholds import warn_of_step
-
-
-class Status(enum.Enum):
-    """What happened, and what to do about it."""
-
-    DONE = "All iterations were made."
-    CONVERGED = "The duality gap of the last or of the average iterate fell to the tolerance in every game."
-    NOT_CONVERGED = (
-        "All iterations were made and the duality gap is still above the tolerance: raise iterations, lower the step, "
-        "or take a solver whose last iterate converges (OptimisticMWU, ExtraGradient)."
-    )
-    NOT_FINITE = "The policy is not finite any more: the step is too large for this solver; lower it."
-
-    @property
-    def ok(self) -> bool:
-        return self in (Status.DONE, Status.CONVERGED)
-
-
-class SolverError(RuntimeError):
-    """Raised by ``solve(..., throw=True)`` with the status as its message."""
-
-
-@dataclass(frozen=True)
-class Solution:
-    """What a solver found.
-
-    Attributes:
-        last: pi_{T+1}, [..., n] probabilities (a ``Profile`` for an ``n x m`` game).
-        average: the average of what was played, pi_1 .. pi_T.
-        gaps: ``{"last": [records, ...], "average": [records, ...]}``, duality gaps after ``iterations`` steps; further
-            averages have theirs by name.
-        iterations: [records], the step counts at which ``gaps`` were taken.
-        status: what happened; its value says what to do.
-        policies: with ``keep_policies=True`` ``{"last": ..., "average": ...}``, each [records, ..., n]; else empty.
-    """
-
-    last: Any
-    average: Any
-    gaps: dict[str, Tensor]
-    iterations: Tensor
-    status: Status
-    policies: dict[str, Any] = field(default_factory=dict, repr=False)
-
-
-def recorded(iterations: int) -> list[int]:
-    """The default records: every iteration up to 200, then each one 2% later than the one before, and the last."""
-    points, t = [], 1
-    while t < iterations:
-        points.append(t)
-        t = max(t + 1, int(t * 1.02)) if t >= 200 else t + 1
-    return [*points, iterations]
+from .traced import obstacle, run_traced
 
 
 def solve(
@@ -88,14 +37,19 @@ def solve(
     record: Sequence[int] | None = None,
     keep_policies: bool = False,
     throw: bool = False,
+    traced: bool | None = None,
 ) -> Solution:
     """Play ``solver`` on ``game``.
+
+    Where numba is installed, the payoffs are exact and the solver promises a ``period``, its Steps are laid down first
+    and run as a compiled loop; the result is the same to 1e-12.
 
     Args:
         game: a game or a batch of games, which are solved together.
         solver: for example ``games.MWU(step=0.1)``; ``games.SOLVERS`` lists all.
         iterations: how many steps to make from pi_1 = start.
-        start: pi_1, [..., n] probabilities (uniform when None); a pair for an ``n x m`` game.
+        start: pi_1, [..., n] probabilities (uniform when None), or [starts, ..., n] for many trajectories at once; a
+            pair for an ``n x m`` game.
         reference: the policy that regularised solvers are drawn to (the start when None).
         tolerance: stop at the first record where the gap of the last or of the average iterate is this small.
         feedback: what a step sees of the payoff: ``games.exact``, ``games.Samples(k)`` or ``games.Duels()``.
@@ -106,11 +60,13 @@ def solve(
         record: the step counts at which to record (see ``recorded``); the last is always recorded.
         keep_policies: keep the policies at every record, for trajectories.
         throw: raise a ``SolverError`` unless the status is ok.
+        traced: False never compiles the loop; True always does, for solvers without a period too (such as a step that
+            is a function of t), which are then played beforehand; None decides as said above.
 
     Raises:
         ValueError: iterations < 1, a further average called "last" or "average", a start, reference or member of the
             cast that is no distribution over the actions, a reference that excludes what the start plays, settings that
-            the solver refuses, an unknown member of the cast.
+            the solver refuses, an unknown member of the cast, ``traced=True`` where that cannot be.
         TypeError: no solver.
 
     Warns:
@@ -134,9 +90,17 @@ def solve(
     players = {name: tables.policy(policy, name) for name, policy in (cast or {}).items()}
     warn_of_step(game, solver)
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
-    recorder = _Recorder(tables, iterations, tolerance, {"average": weigh, **(averages or {})}, record, keep_policies)
-    last = drive(playable(solver, tables), first, pull, tables.execute, recorder, iterations, players)
-    solution = recorder.solution(last)
+    asked = record if record is not None else recorded(iterations)
+    points = sorted({iterations, *(t for t in asked if 0 < t < iterations)})
+    player = playable(solver, tables)
+    why_not = "it keeps one average alone" if averages else obstacle(game, solver, feedback)
+    if traced and why_not is not None:
+        raise ValueError(f"the run cannot be traced: {why_not}; leave traced out")
+    if traced or (traced is None and why_not is None and getattr(solver, "period", None) is not None):
+        solution = run_traced(game, player, first.value, pull.value, tolerance, weigh, points, keep_policies)
+    else:
+        recorder = _Recorder(tables, tolerance, {"average": weigh, **(averages or {})}, points, keep_policies)
+        solution = recorder.solution(drive(player, first, pull, tables.execute, recorder, iterations, players))
     if throw and not solution.status.ok:
         raise SolverError(solution.status.value)
     return solution
@@ -146,14 +110,13 @@ class _Recorder:
     def __init__(
         self,
         tables: Tables,
-        iterations: int,
         tolerance: float | None,
         averages: Mapping[str, Callable[[int], float]],
-        record: Sequence[int] | None,
+        points: Sequence[int],
         keep: bool,
     ):
         self.tables, self.tolerance, self.averages, self.keep = tables, tolerance, averages, keep
-        self.points = {*(record if record is not None else recorded(iterations)), iterations}
+        self.points = set(points)
         self.done, self.played = 0, 0
         self.weights = dict.fromkeys(averages, 0.0)
         self.sums: dict[str, Players] = {}
@@ -188,8 +151,7 @@ class _Recorder:
     def _record(self, now: Players) -> None:
         self.at.append(self.done)
         for name, players in (("last", now), *((name, self.average(name, now)) for name in self.averages)):
-            profile = self.tables.game.profile(players)
-            self.gaps[name].append(duality_gap(self.tables.game, profile))
+            self.gaps[name].append(gap_of(self.tables.game, players))
             if self.keep:
                 self.policies[name].append(players)
 
@@ -202,7 +164,8 @@ class _Recorder:
             last=profile(now),
             average=profile(self.average("average", now)),
             gaps={
-                k: torch.stack(v) if v else torch.empty(0, *self.tables.game.batch_shape) for k, v in self.gaps.items()
+                k: torch.stack(v) if v else torch.empty(0, *self.tables.game.batch_shape, dtype=torch.float64)
+                for k, v in self.gaps.items()
             },
             iterations=torch.tensor(self.at, dtype=torch.int64),
             status=self.status,

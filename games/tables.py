@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .contextual import ContextualGame
 from .feedback import Feedback, Opponent, blended, exact
 from .game import Game, Players
 from .policy import Blend, Policy
@@ -27,8 +28,10 @@ class Tables:
         self.game, self.feedback, self.rounds = game, feedback, 0
 
     def policy(self, probabilities: Any = None, name: str = "start") -> Policy:
-        """A handle on given probabilities (None: uniform), spread over the batch of games."""
-        if probabilities is None:
+        """A handle on given probabilities (None: uniform, without padding), spread over the batch of games."""
+        if probabilities is None and isinstance(self.game, ContextualGame):
+            one: Players = (self.game.uniform(),)
+        elif probabilities is None:
             sizes = self.game.sizes
             one = tuple(torch.full((n,), 1.0 / n, dtype=torch.float64, device=self.game.device) for n in sizes)
         else:

@@ -58,7 +58,7 @@ class OptimisticMWU:
     @property
     def period(self) -> int | None:
         """After how many Steps they repeat, counted back from the newest policy (see ``games/recurrence.py``)."""
-        return None if callable(self.step) else 1
+        return None if callable(self.step) else 2 if self.two_sequences else 1
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         return self._two(x) if self.two_sequences else self._one(x)

@@ -83,7 +83,7 @@ def test_solvers_of_tables_only_are_refused() -> None:
 @pytest.mark.skipif(not games.ACCELERATED, reason="needs numba")
 def test_a_traced_run_says_that_it_cannot() -> None:
     with pytest.raises(ValueError, match="plays against members of a cast: it stays interpreted"):
-        games.solve_traced(GAME, games.AgainstCast(games.MWU(0.5), {"one": 0.5}), 5)
+        games.solve(GAME, games.AgainstCast(games.MWU(0.5), {"one": 0.5}), 5, traced=True)
 
 
 def test_the_executor_puts_its_own_handles_in_place() -> None:

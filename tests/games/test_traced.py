@@ -18,6 +18,7 @@ from . import mixed
 SOLVERS = [
     games.MWU(step=0.3),
     games.OptimisticMWU(step=0.5),
+    games.OptimisticMWU(step=0.5, two_sequences=True),
     games.ExtraGradient(step=1.0, tau=0.1),
     games.MagneticMirrorDescent(step=0.4, tau=0.1),
     games.MWU(step=lambda t: t**-0.5),
@@ -46,8 +47,8 @@ def _flat(policy: torch.Tensor | games.Profile) -> torch.Tensor:
 def test_traced_runs_equal_interpreted_ones(solver: games.Solver) -> None:
     for game in _games():
         start = game.uniform() if isinstance(game, games.ContextualGame) else None
-        slow = games.solve(game, solver, 300, start, averaging=games.linear, keep_policies=True)
-        fast = games.solve_traced(game, solver, 300, start, averaging=games.linear, keep_policies=True)
+        slow = games.solve(game, solver, 300, start, averaging=games.linear, keep_policies=True, traced=False)
+        fast = games.solve(game, solver, 300, start, averaging=games.linear, keep_policies=True, traced=True)
         assert torch.equal(slow.iterations, fast.iterations)
         for a, b in [(slow.last, fast.last), (slow.average, fast.average)]:
             torch.testing.assert_close(_flat(a), _flat(b), atol=1e-12, rtol=0)
@@ -57,13 +58,63 @@ def test_traced_runs_equal_interpreted_ones(solver: games.Solver) -> None:
 
 
 @needs_numba
-def test_tolerance_and_status() -> None:
-    game, solver = games.zoo.comal_cycle(), games.OptimisticMWU(step=0.5)
-    slow, fast = (run(game, solver, 5000, tolerance=1e-6) for run in (games.solve, games.solve_traced))
-    assert fast.status is slow.status is games.Status.CONVERGED
+def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: games.Tables, step: games.Step) -> games.Policy:
+        raise AssertionError("a Step was interpreted")
+
+    monkeypatch.setattr(games.Tables, "execute", refuse)
+    game, solver = games.zoo.comal_cycle(), games.MWU(step=0.1)
+    games.solve(game, solver, 10)
+    games.solve(game, games.MWU(step=lambda t: 0.1), 10, traced=True)
+    float32 = games.PreferenceGame(game.P.to(torch.float32))
+    for interpreted in (
+        lambda: games.solve(game, solver, 10, traced=False),
+        lambda: games.solve(game, games.MWU(step=lambda t: 0.1), 10),
+        lambda: games.solve(game, games.Momentum(), 10),
+        lambda: games.solve(game, solver, 10, feedback=games.Samples(3)),
+        lambda: games.solve(float32, solver, 10),
+        lambda: games.solve(games.LowRankGame(np.ones((3, 1)), np.eye(3)[:, :1]), solver, 10),
+    ):
+        with pytest.raises(AssertionError, match="a Step was interpreted"):
+            interpreted()
+
+
+@needs_numba
+def test_what_cannot_be_traced_says_why() -> None:
+    game = games.zoo.comal_cycle()
+    with pytest.raises(ValueError, match="cannot be traced: only exact payoffs are known beforehand; leave traced out"):
+        games.solve(game, games.MWU(), 10, feedback=games.Samples(3), traced=True)
+    with pytest.raises(ValueError, match="cannot be traced: RegretMatching makes no mirror steps"):
+        games.solve(game, games.RegretMatching(), 10, traced=True)
+    with pytest.raises(ValueError, match=r"the table is torch.float32 on cpu, not float64"):
+        games.solve(games.PreferenceGame(game.P.to(torch.float32)), games.MWU(), 10, traced=True)
+
+
+@needs_numba
+@pytest.mark.parametrize("at", [[5, 200], None], ids=["few", "default"])
+def test_tolerance_and_status(at: list[int] | None) -> None:
+    batch = torch.stack([games.zoo.comal_cycle().P, games.zoo.biased_rock_paper_scissors().P])
+    for game in (games.zoo.comal_cycle(), games.PreferenceGame(batch)):
+        solver = games.OptimisticMWU(step=0.5)
+        slow, fast = (games.solve(game, solver, 9000, None, None, 1e-4, record=at, traced=t) for t in (False, True))
+        assert fast.status is slow.status is games.Status.CONVERGED
+        assert torch.equal(slow.iterations, fast.iterations)
+        torch.testing.assert_close(slow.last, fast.last, atol=1e-12, rtol=0)
+        torch.testing.assert_close(slow.average, fast.average, atol=1e-12, rtol=0)
+        assert games.solve(game, games.MWU(), 9, tolerance=1e-9).status is games.Status.NOT_CONVERGED
+
+
+@needs_numba
+@pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_a_run_that_is_not_finite_any_more_stops_there(batch: tuple[int, ...]) -> None:
+    payoff = np.zeros((*batch, 2, 2)) + np.array([[30.0, -10.0], [-10.0, 10.0]])
+    game, solver = games.ConstantSumGame(payoff, total=0.0), games.MagneticMirrorDescent(step=1e308, tau=0.0)
+    slow, fast = (games.solve(game, solver, 50, start=([0.9, 0.1], [0.5, 0.5]), traced=t) for t in (False, True))
+    assert fast.status is slow.status is games.Status.NOT_FINITE
     assert torch.equal(slow.iterations, fast.iterations)
-    torch.testing.assert_close(slow.last, fast.last, atol=1e-12, rtol=0)
-    assert games.solve_traced(game, games.MWU(), 9, tolerance=1e-9).status is games.Status.NOT_CONVERGED
+    for name in ("last", "average"):
+        torch.testing.assert_close(slow.gaps[name], fast.gaps[name])
 
 
 @needs_numba
@@ -72,20 +123,29 @@ def test_many_starts_equal_runs_alone_and_excluded_actions_stay_excluded() -> No
     starts[3, :5] = 0
     starts /= starts.sum(-1, keepdims=True)
     game = games.zoo.random_preferences(60, seed=1)
-    together = games.solve_traced(game, games.OptimisticMWU(), 100, start=starts)
+    together = games.solve(game, games.OptimisticMWU(), 100, start=starts)
     assert together.gaps["last"].shape == (100, 8)
     assert together.last[3, :5].sum() == 0
     for k in (0, 3, 7):
         alone = games.solve(game, games.OptimisticMWU(), 100, start=starts[k])
         torch.testing.assert_close(together.last[k], alone.last, atol=1e-12, rtol=0)
-    slow = games.solve(game, games.OptimisticMWU(), 100, start=starts)
+    slow = games.solve(game, games.OptimisticMWU(), 100, start=starts, traced=False)
     torch.testing.assert_close(slow.last, together.last, atol=1e-12, rtol=0)
+    torch.testing.assert_close(slow.gaps["average"], together.gaps["average"], atol=1e-12, rtol=0)
 
 
 @pytest.mark.skipif(accelerator.ACCELERATED, reason="is about the plain path")
 def test_without_numba_the_error_says_what_to_install() -> None:
-    with pytest.raises(ValueError, match=r'need numba: pip install "nashward\[accelerator\]", or use solve'):
-        games.solve_traced(games.zoo.comal_cycle(), games.MWU(), 10)
+    with pytest.raises(
+        ValueError, match=r'numba is missing \(pip install "nashward\[accelerator\]"\); leave traced out'
+    ):
+        games.solve(games.zoo.comal_cycle(), games.MWU(), 10, traced=True)
+
+
+def test_a_contextual_game_starts_without_padding() -> None:
+    game = games.ContextualGame([games.zoo.random_preferences(n, seed=n).P for n in (5, 3)])
+    given = games.solve(game, games.MWU(), 20, start=game.uniform(), traced=False)
+    torch.testing.assert_close(games.solve(game, games.MWU(), 20, traced=False).average, given.average)
 
 
 def test_a_promised_period_is_traced_once_and_checked() -> None:

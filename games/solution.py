@@ -1,0 +1,60 @@
+"""What a solver found, at which iterations, and what happened."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+class Status(enum.Enum):
+    """What happened, and what to do about it."""
+
+    DONE = "All iterations were made."
+    CONVERGED = "The duality gap of the last or of the average iterate fell to the tolerance in every game."
+    NOT_CONVERGED = (
+        "All iterations were made and the duality gap is still above the tolerance: raise iterations, lower the step, "
+        "or take a solver whose last iterate converges (OptimisticMWU, ExtraGradient)."
+    )
+    NOT_FINITE = "The policy is not finite any more: the step is too large for this solver; lower it."
+
+    @property
+    def ok(self) -> bool:
+        return self in (Status.DONE, Status.CONVERGED)
+
+
+class SolverError(RuntimeError):
+    """Raised by ``solve(..., throw=True)`` with the status as its message."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver found.
+
+    Attributes:
+        last: pi_{T+1}, [..., n] probabilities (a ``Profile`` for an ``n x m`` game).
+        average: the average of what was played, pi_1 .. pi_T.
+        gaps: ``{"last": [records, ...], "average": [records, ...]}``, duality gaps after ``iterations`` steps; further
+            averages have theirs by name.
+        iterations: [records], the step counts at which ``gaps`` were taken.
+        status: what happened; its value says what to do.
+        policies: with ``keep_policies=True`` ``{"last": ..., "average": ...}``, each [records, ..., n]; else empty.
+    """
+
+    last: Any
+    average: Any
+    gaps: dict[str, Tensor]
+    iterations: Tensor
+    status: Status
+    policies: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def recorded(iterations: int) -> list[int]:
+    """The default records: every iteration up to 200, then each one 2% later than the one before, and the last."""
+    points, t = [], 1
+    while t < iterations:
+        points.append(t)
+        t = max(t + 1, int(t * 1.02)) if t >= 200 else t + 1
+    return [*points, iterations]
