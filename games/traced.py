@@ -66,7 +66,7 @@ def run_traced(
         ValueError: a solver that cannot be traced (``recurrence.Untraceable``), or whose period is wrong.
     """
     recurrence = trace(solver, points[-1])
-    first, pull = (torch.cat(side, -1).numpy() for side in (start, reference))
+    first, pull = _side_by_side(start), _side_by_side(reference)
     A, _ = skew(game)
     n, batch = A.shape[-1], tuple(game.batch_shape)
     shape = np.broadcast_shapes(first.shape, pull.shape)
@@ -76,9 +76,7 @@ def run_traced(
     def flat(values: Array) -> Array:  # [starts..., games..., n] as [games, starts, n]
         return np.ascontiguousarray(np.broadcast_to(values, shape).reshape(many, games, n).swapaxes(0, 1))
 
-    def back(
-        values: Array, *lead: int
-    ) -> Array:  # [lead..., games, starts, ...] as [lead..., starts..., games..., ...]
+    def back(values: Array, *lead: int) -> Array:  # [lead, games, starts, ...] as [lead, starts..., games..., ...]
         values = values.swapaxes(len(lead), len(lead) + 1)
         return values.reshape(*lead, *starts, *batch, *values.shape[len(lead) + 2 :])
 
@@ -90,14 +88,14 @@ def run_traced(
     last, average = np.zeros((2, games, many, n))
     gaps, kept = np.empty((2, records, games, many)), np.zeros((2, records if keep else 0, games, many, n))
     r, at, within = recurrence, np.array(points), -1.0 if tolerance is None else tolerance
-    tables, chunk = A.reshape(games, n, n).contiguous().numpy(), 1 if tolerance is not None or games == 1 else records
-    while True:
+    tables = A.reshape(games, n, n).contiguous().numpy()
+    # Game by game, unless they have to stop together; once more where one was not finite.
+    for chunk in (1,) if tolerance is not None or games == 1 else (records, 1):
         made = run(tables, edges, flat(first), flat(pull), *r.anchor, *r.opponent, *r.counts, r.size, r.last, r.lead,
                    r.depth + 1, weights, at, within, r.summed, n < _BLAS, chunk,
                    last, average, gaps, kept)  # fmt: skip
-        if made == records or chunk == 1:
+        if made == records:
             break
-        chunk = 1  # the games have run beyond the record at which all should have stopped
     status = Status.DONE
     if tolerance is not None:
         small = (gaps[:, made - 1].min(0) <= tolerance).all()
@@ -127,6 +125,11 @@ def _steps(recurrence: Recurrence, iterations: int) -> int:
     if not rest:
         rounds, rest = rounds - 1, int(each.sum())
     return recurrence.lead + rounds * len(each) + int(np.flatnonzero(np.cumsum(each) >= rest)[0]) + 1
+
+
+def _side_by_side(players: Players) -> Array:
+    lead = torch.broadcast_shapes(*(p.shape[:-1] for p in players))
+    return torch.cat([p.expand(*lead, p.shape[-1]) for p in players], -1).numpy()
 
 
 def _profile(game: Any, values: Array) -> Any:

@@ -134,6 +134,18 @@ def test_many_starts_equal_runs_alone_and_excluded_actions_stay_excluded() -> No
     torch.testing.assert_close(slow.gaps["average"], together.gaps["average"], atol=1e-12, rtol=0)
 
 
+@needs_numba
+def test_starts_of_one_player_and_starts_of_batches() -> None:
+    rng = np.random.default_rng(1)
+    pair = games.ConstantSumGame(rng.normal(size=(3, 4)), total=0.0)
+    batch = games.PreferenceGame(torch.stack([games.zoo.random_preferences(5, seed).P for seed in range(3)]))
+    rows, column, several = rng.dirichlet(np.ones(3), 6), np.full(4, 0.25), rng.dirichlet(np.ones(5), (2, 3))
+    for game, start in ((pair, (rows, column)), (batch, several), (batch, several[:, :1])):
+        slow, fast = (games.solve(game, games.MWU(0.2), 30, start=start, traced=t) for t in (False, True))
+        torch.testing.assert_close(_flat(slow.last), _flat(fast.last), atol=1e-12, rtol=0)
+        torch.testing.assert_close(slow.gaps["average"], fast.gaps["average"], atol=1e-12, rtol=0)
+
+
 @pytest.mark.skipif(accelerator.ACCELERATED, reason="is about the plain path")
 def test_without_numba_the_error_says_what_to_install() -> None:
     with pytest.raises(
