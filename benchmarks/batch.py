@@ -22,7 +22,7 @@ from nashward.games import accelerator
 
 PACKAGES = ("numpy", "scipy", "torch", "numba", "quantecon", "nashpy", "open_spiel")
 ITERATIONS = 1000
-LOOPED = 40  # games that the peers' learning loops are measured on
+LOOPED = 20  # games that the peers' learning loops are measured on
 
 
 def cycles(rng: np.random.Generator, n: int) -> np.ndarray:

@@ -31,7 +31,7 @@ GOOD = 1e-13  # what a route must reach, so that a rounding elsewhere does not b
 STRICT = 1e-11  # a least basic variable above this is no rounding
 TINY = 1e-300
 
-PIVOTING = 300 if ACCELERATED else 32  # a single game of at most so many actions is solved by pivoting first
+PIVOTING = 300 if ACCELERATED else 24  # a single game of at most so many actions is solved by pivoting first
 ORACLE = 300 if ACCELERATED else 150  # and one of more than so many by double oracle
 BATCHED = 64  # without the accelerator, batches of games of at most so many actions are pivoted together
 
