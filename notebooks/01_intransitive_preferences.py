@@ -1,23 +1,22 @@
 # %% [markdown]
 # # Which answer is best, if A beats B, B beats C and C beats A?
 #
-# None of them. Whichever you pick, another one beats it. But there is a *mixture* of the three that no answer and no
-# other mixture beats: the Nash equilibrium of the preference game. The picture below shows such a table on the left
-# and its Nash on the right. The rest of this notebook says why a reward cannot replace the table, and how
-# multiplicative weights (from which SPPO is derived) and optimistic multiplicative weights get to the Nash.
+# None of them: whichever you pick, another one beats it. But there is a *mixture* of the three that no answer and no
+# other mixture beats, the Nash equilibrium of the preference game. The picture shows such a table on the left and its
+# Nash on the right. This notebook says why a reward cannot replace the table, what that costs, and what can.
 #
-# Nothing here is drawn at random: every run gives the same pictures. It takes about two minutes on one core,
-# most of it in the last section, which needs the `llm` extra.
+# Nothing here is drawn at random: every run gives the same pictures, in a few seconds.
 
 # %%
 # %matplotlib inline
 from fractions import Fraction
+from itertools import permutations
 
 import matplotlib as mpl
 import numpy as np
-from scipy.optimize import minimize
+from scipy.linalg import schur
 
-from nashward import games, theory
+from nashward import games
 
 mpl.rcParams["figure.dpi"] = 80  # small pictures
 
@@ -27,13 +26,11 @@ games.plots.payoff_table(game, nash, title="P(row beats column)")
 
 # %% [markdown]
 # Read the table by rows: `P[i, j]` is the probability that answer `i` is preferred to answer `j`, and
-# `P[i, j] + P[j, i] = 1`. No answer beats all others, so there is no *Condorcet winner*.
+# `P[i, j] + P[j, i] = 1`. In the graph an arrow goes from each winner to the loser, the wider the surer. Whoever is
+# put first, an arrow comes back (dashed).
 
 # %%
-for i, winner in enumerate(game.labels):
-    for j, loser in enumerate(game.labels):
-        if game.P[i, j] > 0.5:
-            print(f"{winner} beats {loser} with probability {game.P[i, j]:.1f}")
+games.plots.cycle_graph(game, title="who beats whom")
 
 # %% [markdown]
 # ## Why no reward can hold this table
@@ -42,130 +39,118 @@ for i, winner in enumerate(game.labels):
 #
 # $$P(i \succ j) = \frac{1}{1 + e^{-(r_i - r_j)}},$$
 #
-# so the answer with the larger reward wins. Rewards are ordered along a line, and a cycle is not: whatever the rewards
-# are, at least one pair of a cycle has its winner wrong.
-#
-# The best that a reward can do is the fit of maximum likelihood. Its gradient is the difference of the row sums of the
-# fitted and of the true table: the fit keeps how often each answer wins *on average*, and loses whom it beats.
-
+# so the answer with the larger reward wins. Rewards are ordered along a line and a cycle is not. There are six orders
+# of three rewards, and each has the winner of at least one pair wrong:
 
 # %%
-def bradley_terry(P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rewards of maximum likelihood, with mean 0, and the table that they give."""
+P, names = game.P.numpy(), game.labels
+for order in permutations(range(3)):  # from the largest reward to the smallest
+    wrong = [(i, j) for k, i in enumerate(order) for j in order[k + 1 :] if P[i, j] < 0.5]
+    assert wrong
+    said = ", ".join(f"{names[i]} beats {names[j]}: no, {P[i, j]:.1f}" for i, j in wrong)
+    print(" > ".join(names[i] for i in order), "   wrong:", said)
 
-    def table(r: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(r[None, :] - r[:, None]))
+# %% [markdown]
+# The best that a reward can do is the fit of maximum likelihood. It keeps how often each answer wins *on average*
+# (the row sums of the two tables are equal) and loses whom it beats.
 
-    fit = minimize(
-        lambda r: -(P * np.log(table(r))).sum(),
-        np.zeros(len(P)),
-        jac=lambda r: (table(r) - P).sum(1),
-    )
-    r = fit.x - fit.x.mean()
-    return r, table(r)
-
-
-P = game.P.numpy()
-reward, fitted = bradley_terry(P)
-print("rewards:", ", ".join(f"{name} {r:+.3f}" for name, r in zip(game.labels, reward, strict=True)))
+# %%
+fit = games.ratings.bradley_terry(P)
+fitted = fit.P.numpy()
+np.testing.assert_allclose(fitted.sum(1), P.sum(1), atol=1e-9)
+print("rewards:", ", ".join(f"{name} {r:+.3f}" for name, r in zip(names, fit.scores, strict=True)))
 print("\npair           true  fitted  fitted - true")
 for i, j in ((1, 0), (2, 1), (0, 2)):
     numbers = f"{P[i, j]:.3f}   {fitted[i, j]:.3f}         {fitted[i, j] - P[i, j]:+.3f}"
-    print(f"{game.labels[i]} beats {game.labels[j]}   {numbers}", "  the wrong winner" if fitted[i, j] < 0.5 else "")
-best = int(reward.argmax())
-print(f"\nthe answer with the largest reward is {game.labels[best]};", end=" ")
-print(f"{game.labels[int(P[:, best].argmax())]} beats it with probability {P[:, best].max():.1f}")
+    print(f"{names[i]} beats {names[j]}   {numbers}", "  the wrong winner" if fitted[i, j] < 0.5 else "")
+best = int(fit.scores.argmax())
+print(f"\nthe answer with the largest reward is {names[best]};", end=" ")
+print(f"{names[int(P[:, best].argmax())]} beats it with probability {P[:, best].max():.1f}")
 
 # %% [markdown]
 # ## What "best" means instead
 #
-# Let two players each choose an answer, or a mixture of answers, and ask how much they could gain by a better choice:
+# Let two players each choose an answer, or a mixture of answers, and ask how much one could gain by a better choice:
 #
 # $$\mathrm{gap}(\pi) = 2 \left( \max_y P(y \succ \pi) - \tfrac{1}{2} \right).$$
 #
-# This *duality gap* is 0 exactly for a mixture that nothing beats, the Nash equilibrium. `games.nash` finds it exactly
-# (by linear programming); in this table it is unique.
+# This *duality gap* is 0 exactly for a mixture that nothing beats, the Nash equilibrium. `games.nash` finds it exactly;
+# in this table it is unique.
 
 # %%
 exact = [Fraction(float(p)).limit_denominator(100) for p in nash.policy]
-print("Nash:", ", ".join(f"{name} {p}" for name, p in zip(game.labels, exact, strict=True)), f"(unique: {nash.unique})")
+print("Nash:", ", ".join(f"{name} {p}" for name, p in zip(names, exact, strict=True)), f"(unique: {bool(nash.unique)})")
 print("P(answer beats Nash):", ", ".join(f"{p:.3f}" for p in game.win_rate(nash.policy)))
+assert nash.gap < 1e-12
 print()
-candidates = {f"{name} alone": np.eye(3)[i] for i, name in enumerate(game.labels)}
+candidates = {f"{name} alone": np.eye(3)[i] for i, name in enumerate(names)}
 candidates |= {"each with 1/3": np.full(3, 1 / 3), "Nash": nash.policy}
 for name, policy in candidates.items():
     print(f"duality gap of {name:<13}  {float(games.duality_gap(game, policy)):.3f}")
 
 # %% [markdown]
-# ## Multiplicative weights: the average converges, the last iterate circles
+# ## What the reward costs a policy
 #
-# Linear programming needs the whole table. A learner raises what wins against its present self:
-#
-# $$\pi_{t+1}(y) \propto \pi_t(y) \, e^{\text{step} \cdot P(y \succ \pi_t)}.$$
-#
-# `theory.MWUAverage` is the theorem: the *average* of $\pi_1, \dots, \pi_T$ has a duality gap of at most
-# $\text{step} / 4 + 2 C / (\text{step} \cdot T)$, with $C = \max_y -\log \pi_1(y)$. It says nothing of the last
-# iterate. We take the step that makes the bound smallest after all iterations.
+# A policy is trained to win without leaving its reference far behind; $\tau$ is the price of a nat of KL divergence.
+# With a reward the best policy is $\pi \propto \mathrm{ref} \cdot e^{r / \tau}$. With the table it is the Nash of the
+# game with that price, `games.regularised_nash`. Let $\tau$ fall from 1 to 0.003, from a reference that likes the first
+# answer: the reward ends at one answer, which is beaten; the table's policy ends at the Nash. On its way the reward's
+# policy passes by the Nash, and nothing in the reward tells it to stop there.
 
 # %%
-T = 2000
-start = np.array([0.665, 0.245, 0.090])
-theorem = theory.MWUAverage.best(T, theory.complexity(start))
-mwu = games.solve(
-    game, games.MWU(step=theorem.step), iterations=T, start=start, record=range(1, T + 1), keep_policies=True
-)
-print(f"step {theorem.step:.4f}, duality gap after {T} iterations:")
-print(f"  last iterate  {mwu.gaps['last'][-1]:.4f}   (the start has {games.duality_gap(game, start):.4f})")
-print(f"  average       {mwu.gaps['average'][-1]:.4f}   bound {theorem.bound(T):.4f}")
-share = float((mwu.gaps["average"].numpy() / theorem.bound(mwu.iterations)).max())
-print(f"largest gap of the average, as a share of its bound, over all iterations: {share:.2f}")
-first, last = (float(games.kl_divergence(nash.policy, policy)) for policy in (start, mwu.last))
-print(f"KL(Nash || iterate): start {first:.3f}, last iterate {last:.3f}")
-games.plots.gap_curves({"MWU": mwu}, {"bound for the average": theorem.bound}, title="multiplicative weights")
-
-# %% [markdown]
-# On the simplex of mixtures each corner is one answer alone. Circles mark the first point of a path, squares the last.
-# The last iterate goes around the Nash and slowly away from it (the divergence above);
-# the average goes in.
-
-# %%
-games.plots.simplex(
-    {"last iterate": mwu.policies["last"], "average": mwu.policies["average"]},
-    nash.policy,
-    game.labels,
-    title=f"multiplicative weights, {T} iterations",
-)
-
-# %% [markdown]
-# ## Optimism: the last iterate converges
-#
-# Multiplicative weights answer the opponent of this step, who has moved on by the next. Optimistic multiplicative
-# weights expect the next payoff to change as the last one did and use $2 P \pi_t - P \pi_{t-1}$ for $P \pi_t$. With a
-# constant step that is not too large the last iterate then converges to a unique Nash that plays every answer. That is
-# what one wants of a language model: one set of weights, not a mixture of all that were trained. Here are both methods
-# with the same step.
-
-# %%
-STEP = 1.0
-solvers = {"MWU": games.MWU(STEP), "optimistic MWU": games.OptimisticMWU(STEP)}
-cycle = {
-    name: games.solve(game, solver, iterations=T, start=start, record=range(1, T + 1), keep_policies=True)
-    for name, solver in solvers.items()
+reference = np.array([0.665, 0.245, 0.090])
+prices = np.geomspace(1, 0.003, 60)
+weights = reference * np.exp((fit.scores.numpy() - float(fit.scores.max())) / prices[:, None])
+paths = {
+    "trained on the reward": weights / weights.sum(1, keepdims=True),
+    "trained on the table": np.stack(
+        [solved.policy.numpy() for solved in games.regularised_path(game, prices, reference)]
+    ),
 }
-print(f"step {STEP}, duality gap of the last iterate:")
-for name, solution in cycle.items():
-    gaps = {t: float(solution.gaps["last"][t - 1]) for t in (100, 500, T)}
-    print(f"  {name:<15}", "   ".join(f"t = {t}: {gap:.1e}" for t, gap in gaps.items()))
-print("last iterate of optimistic MWU, times 11:", ", ".join(f"{11 * p:.6f}" for p in cycle["optimistic MWU"].last))
-games.plots.gap_curves(cycle, title=f"both with step {STEP}")
+for name, path in paths.items():
+    gaps = [float(games.duality_gap(game, policy)) for policy in path]
+    print(f"{name:<22} gap {gaps[0]:.3f} at tau 1, {gaps[-1]:.3f} at tau {prices[-1]:g}, smallest {min(gaps):.3f}")
+games.plots.simplex(paths, nash.policy, names, title="tau from 1 (hollow) to 0.003 (filled)")
+
+# %% [markdown]
+# ## What can hold a cycle
+#
+# Every table of margins $A = P - \tfrac12$ is the sum of a part that scores explain, $s_i - s_j$, and a part that goes
+# round (the *Hodge* parts; they are orthogonal). Here the second is almost all of it.
 
 # %%
-games.plots.simplex(
-    {name: solution.policies["last"][:200] for name, solution in cycle.items()},
-    nash.policy,
-    game.labels,
-    title=f"last iterates, step {STEP}, first 200 iterations",
-)
+margins = game.P - 0.5
+parts = dict(zip(("P - 1/2", "scores", "cycle"), (margins, *games.social_choice.hodge(margins)), strict=True))
+share = float(games.social_choice.curl_fraction(margins))
+assert share > 0.9
+print(f"share that no score explains: {share:.3f}")
+
+from matplotlib.figure import Figure
+
+figure = Figure(figsize=(7.5, 2.5), layout="constrained")
+for axes, (title, part) in zip(figure.subplots(1, 3), parts.items(), strict=True):
+    axes.imshow(part, cmap="RdBu", vmin=-0.5, vmax=0.5)
+    for i, j in np.ndindex(3, 3):
+        axes.text(j, i, f"{part[i, j] + 0.0:+.2f}", ha="center", va="center", fontsize=9)
+    axes.set(title=title, xticks=range(3), yticks=range(3), xticklabels=names, yticklabels=names)
+figure
+
+# %% [markdown]
+# One number an answer is too few, two are enough: a skew table of three answers is
+# $A_{ij} = u_i v_j - v_i u_j$ for some $u$ and $v$. That is what a preference *embedding* holds (`llm.oracles.GPM`),
+# and what a judge that reads both answers at once, as PairRM does, holds without being told.
+
+# %%
+turns, vectors = schur(margins.numpy())
+order = np.argmax(np.abs(turns), axis=0)[np.abs(turns).max(0) > 1e-9]  # the two directions that turn into each other
+size = turns[order[1], order[0]]
+left, right = size * vectors[:, order[1]], vectors[:, order[0]]
+embedded = games.LowRankGame(left[:, None], right[:, None])
+error = float(abs(embedded.win_rate(np.eye(3)).T - game.P).max())
+assert error < 1e-12
+for name, u, v in zip(names, left, right, strict=True):
+    print(f"{name}: u {u:+.3f}, v {v:+.3f}")
+print("largest error of the table that these numbers give: below 1e-12")
 
 # %% [markdown]
 # ## The same on real data
@@ -187,158 +172,20 @@ print(f"\nNash (unique: {bool(nash.unique)}):", ", ".join(f"{names[i]} {nash.pol
 for i, j in zip(played, played[1:] + played[:1], strict=True):
     print(f"  {names[i]} beats {names[j]} with probability {P[i, j]:.3f}")
 
-reward, fitted = bradley_terry(P)
-best = int(reward.argmax())
+fit = games.ratings.bradley_terry(P)
+best = int(fit.scores.argmax())
 pairs = np.triu_indices(len(P), 1)
-wrong = int(((P[pairs] - 0.5) * (fitted[pairs] - 0.5) < 0).sum())
-print(
-    f"\nBradley-Terry: {wrong} of {len(pairs[0])} pairs with the wrong winner, off by up to {abs(P - fitted).max():.3f}"
-)
+wrong = int(((P[pairs] - 0.5) * (fit.P.numpy()[pairs] - 0.5) < 0).sum())
+off = float(fit.residual.abs().max())
+print(f"\nBradley-Terry: {wrong} of {len(pairs[0])} pairs with the wrong winner, off by up to {off:.3f}")
 print(f"largest reward: {names[best]}, beaten by {names[int(P[:, best].argmax())]} with {P[:, best].max():.3f}")
-print(f"duality gap: {names[best]} alone {games.duality_gap(soccer, np.eye(10)[best]):.3f}, Nash {nash.gap:.0e}")
+alone = float(games.duality_gap(soccer, np.eye(10)[best]))
+print(f"duality gap: {names[best]} alone {alone:.3f}, Nash below 1e-12")
+assert int(games.social_choice.condorcet_winner(P)) == -1
+assert nash.gap < 1e-12 < alone
 
 # %% [markdown]
-# Every agent is beaten by some other, so there is no Condorcet winner here either, and the three agents of the Nash
-# form a cycle. The agent with the largest reward does lose to another one.
+# Every agent is beaten by some other, so there is no *Condorcet winner* here either, and the three agents of the Nash
+# form a cycle. The agent with the largest reward loses to another one.
 #
-# Now the solvers, from a uniform start. Margins are smaller than in the first table, so optimism may take a larger
-# step. The Nash leaves most agents out; the theorem on the last iterate speaks of a Nash that plays all, and yet the
-# last iterate converges here.
-
-# %%
-T = 4000
-theorem = theory.MWUAverage.best(T, np.log(len(P)))
-solutions = {
-    "MWU": games.solve(soccer, games.MWU(theorem.step), iterations=T),
-    "optimistic MWU": games.solve(soccer, games.OptimisticMWU(4.0), iterations=T),
-}
-for name, solution in solutions.items():
-    print(f"{name:<15} gap: last {solution.gaps['last'][-1]:.1e}, average {solution.gaps['average'][-1]:.1e}")
-print(f"bound for the average of MWU (step {theorem.step:.3f}): {theorem.bound(T):.1e}")
-print(
-    "last iterate of optimistic MWU:",
-    ", ".join(f"{names[i]} {solutions['optimistic MWU'].last[i]:.3f}" for i in played),
-)
-games.plots.gap_curves(solutions, {"bound for MWU's average": theorem.bound}, title="MuJoCo soccer")
-
-# %% [markdown]
-# ## The same on a language model
-#
-# A policy need not be a row of numbers. Here it is a language model (a small one that the project ships, its weights
-# in 4 bits, a LoRA adapter trained at each step) that may answer in one of three ways, and the same table says which
-# answer beats which. The three answers can be enumerated, so each step is fitted on exact expectations, by L-BFGS. The
-# solver objects are those from above: `llm.SelfPlay` plays what `games.solve` plays.
-
-# %%
-import contextlib
-import io
-import math
-import os
-import tempfile
-import warnings
-from pathlib import Path
-
-import torch
-
-warnings.filterwarnings("ignore", message="IProgress")  # no widgets are needed here
-os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-from nashward import llm
-from nashward.llm.folder import read_shard
-
-torch.set_num_threads(1)
-ANSWERS = (
-    "In short, bread is cheap.",
-    "1. Find the bread. 2. Check it.",
-    "Great question! I love bread. What do you think?",
-)
-
-
-class Table(llm.oracles.PreferenceOracle):
-    """Which answer beats which, read off the table."""
-
-    name, symmetric = "table", True
-
-    def raw_logits(self, prompts, candidates, pairs):
-        rows = [[ANSWERS.index(text) for text in texts] for texts in candidates]
-        return [
-            np.array([float(game.P[r[i], r[j]].logit()) for i, j in asked])
-            for r, asked in zip(rows, pairs, strict=True)
-        ]
-
-
-model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY, lora=llm.Lora(rank=2))
-ids = model.tokenizer([answer + model.tokenizer.eos_token for answer in ANSWERS], add_special_tokens=False)["input_ids"]
-exact = llm.Fit(
-    optimiser="lbfgs",
-    learning_rate=1.0,
-    schedule="constant",
-    warmup=0.0,
-    epochs=1,
-    held_out=0.0,
-    max_grad_norm=math.inf,
-)
-ITERATIONS, BIG = 36, 2.0
-
-
-def play(solver):
-    """The mix of the three answers at every iterate, read from the run's folder."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        run = llm.SelfPlay(
-            policy=model,
-            oracle=Table(),
-            solver=solver,
-            prompts=["Tell me about bread."],
-            folder=Path(folder) / "run",
-            iterations=ITERATIONS,
-            sampling=llm.Enumerated(tuple(map(tuple, ids))),
-            fit=exact,
-        ).run()
-        files = sorted(run.folder.glob("iteration-*/responses/*.parquet"))
-        return np.array([[row["weight"] for row in read_shard(file)] for file in files])
-
-
-both = {"MWU": games.MWU(BIG), "optimistic MWU": games.OptimisticMWU(BIG)}
-written = {name: play(solver) for name, solver in both.items()}
-theorem = theory.MWUAverage.best(ITERATIONS - 1, theory.complexity(written["MWU"][0]))
-both["MWU, best step"] = games.MWU(theorem.step)
-written["MWU, best step"] = play(both["MWU, best step"])
-expected = {
-    name: games.solve(
-        game, solver, iterations=ITERATIONS - 1, start=written[name][0], record=range(1, ITERATIONS), keep_policies=True
-    )
-    for name, solver in both.items()
-}
-for name, mixes in written.items():
-    distance = games.total_variation(torch.tensor(mixes[1:]), expected[name].policies["last"]).max()
-    print(f"{name}: language model and table differ by at most {distance:.0e} in total variation")
-
-# %% [markdown]
-# Lines are the table, marks the language model, in the same axes: the last iterate of multiplicative weights circles
-# and moves out, that of optimistic multiplicative weights comes in. The mixture of the iterates of multiplicative
-# weights (dashed) stays below the theorem's bound (dotted), which with the best step for $T$ iterations ends at
-# $\sqrt{2 C / T}$.
-
-# %%
-from matplotlib.figure import Figure
-
-picture = Figure(figsize=(7, 4.2), layout="constrained")
-axes = picture.subplots()
-drawn = {"MWU": "last", "optimistic MWU": "last", "MWU, best step": "average"}
-for (name, which), colour in zip(drawn.items(), games.plots.COLOURS, strict=False):
-    mixes, solution = written[name], expected[name]
-    played = np.cumsum(mixes, 0) / np.arange(1, len(mixes) + 1)[:, None]
-    points, style = (mixes[1:], "-") if which == "last" else (played[:-1], "--")
-    gaps = games.duality_gap(games.PreferenceGame(game.P.expand(len(points), 3, 3)), points)
-    axes.plot(solution.iterations, solution.gaps[which], style, color=colour, label=f"table: {name}, {which}")
-    axes.plot(solution.iterations, gaps, "o", color=colour, markersize=3.5, label="language model")
-bound = theorem.bound(solution.iterations)
-axes.plot(solution.iterations, bound, ":", color="black", label="the theorem's bound for it")
-axes.set(xlabel="iterations", ylabel="duality gap", yscale="log", title=f"one solver, two executors (step {BIG:g})")
-axes.legend(fontsize=7, ncols=2)
-picture
-
-# %% [markdown]
-# ## Next
-#
-# - Your own table: `nashward solve table.csv --solver optimistic-mwu --step 0.5 --plot table.png`
-# - The same solvers on a small language model: `nashward demo`
+# Next: [how self-play gets to the Nash](02_average_and_last_iterate.ipynb).
