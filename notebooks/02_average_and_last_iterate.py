@@ -75,7 +75,8 @@ assert (ends["average"] <= bounds).all()
 assert min(ends["last"]) > 0.1
 found = steps[int(np.argmin(ends["average"]))]
 print(f"step with the smallest bound {best.step:.3f}; of those played the average is best at {found:.3f}")
-print(f"smallest gap: average {min(ends['average']):.4f} (bound {best.bound(HORIZON):.4f}), last iterate {min(ends['last']):.3f}")
+print(f"smallest gap of the average {min(ends['average']):.4f} (bound {best.bound(HORIZON):.4f})", end=", ")
+print(f"of the last iterate {min(ends['last']):.3f}")
 
 picture = Figure(figsize=(6.4, 4), layout="constrained")
 axes = picture.subplots()

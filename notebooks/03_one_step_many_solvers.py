@@ -2,8 +2,8 @@
 # # Ten methods from ten papers. What is the difference, and which step size does each bear?
 #
 # Self-play methods (SPPO, INPO, Nash-MD, ONPO, COMAL, MPO, ...) look different in their papers. Each is a rule that
-# picks an anchor, an opponent and a size for one and the same *mirror step*. The picture is what that choice decides: on
-# one cycle, from one start, some never arrive, some arrive beside the Nash, and some reach it to the last digit. The
+# picks an anchor, an opponent and a size for one and the same *mirror step*. The picture is what that choice decides:
+# on one cycle, from one start, some never arrive, some arrive beside the Nash, and some reach it to the last digit. The
 # rest shows the rules, adds a new one in six lines, and finds for each the largest step, by eye and by formula.
 #
 # Nothing here is drawn at random. It takes some twenty seconds.
@@ -109,7 +109,7 @@ def told(solver, steps: int) -> None:
     """Print the Steps that a solver yields when it is handed policies that are mere names."""
     play = solver.play(games.Policy(None, "x1"), games.Policy(None, "ref"))
     step, made = next(play), 1
-    for k in range(steps):
+    for _ in range(steps):
         name = f"x{made + 1}" if step.last else f"h{made}"
         opponent = f"{step.size:g} P({step.opponent!r})" if step.opponent is not None else "0"
         print(f"  log {name} = log[{step.anchor!r}] + {opponent}")
@@ -247,7 +247,9 @@ picture
 # %%
 frequencies = np.linspace(0.05, 0.35, 25)
 grid = np.linspace(0.2, 8, 27)
-table = [[theory.local_factor(games.OptimisticMWU(float(s)), float(f), iterations=60) for f in frequencies] for s in grid]
+table = [
+    [theory.local_factor(games.OptimisticMWU(float(s)), float(f), iterations=60) for f in frequencies] for s in grid
+]
 assert 1 / (np.sqrt(3) / (2 * np.sqrt(2))) > 1.63
 games.plots.stability_map(
     frequencies, grid, table, lambda lam: 1 / (np.sqrt(3) * lam), title="optimistic MWU: closes in (blue), leaves (red)"

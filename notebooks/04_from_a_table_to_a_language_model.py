@@ -4,7 +4,7 @@
 # A policy need not be a row of numbers. Here it is a language model: a frozen base with its weights in 4 bits, under a
 # LoRA adapter that is trained at every step. It may answer in one of three ways, and a table says which answer beats
 # which. The picture draws the table's iterates as lines and the language model's as marks: they lie on each other, for
-# every solver. The rest takes this apart: what a step becomes, what the fit misses when it is cut short, and what
+# both solvers. The rest takes this apart: what a step becomes, what the fit misses when it is cut short, and what
 # sampling adds when answers can no longer be enumerated.
 #
 # No answer is drawn at random until the last section, and there the seed is fixed. It takes about a minute.
@@ -12,7 +12,6 @@
 # %%
 # %matplotlib inline
 import contextlib
-import dataclasses
 import io
 import math
 import os
@@ -73,7 +72,9 @@ def play(solver, iterations: int, fit: llm.Fit = EXACT) -> tuple[np.ndarray, lis
             sampling=llm.Enumerated(tuple(map(tuple, ids))),
             fit=fit,
         ).run(progress=False)
-        files = [max((run.folder / f"iteration-{t:02d}" / "responses").glob("*.parquet")) for t in range(1, iterations + 1)]
+        files = [
+            max((run.folder / f"iteration-{t:02d}" / "responses").glob("*.parquet")) for t in range(1, iterations + 1)
+        ]
         return np.array([[row["weight"] for row in read_shard(file)] for file in files]), run.metrics
 
 
@@ -101,7 +102,7 @@ def both(lines: dict[str, np.ndarray], marks: dict[str, np.ndarray], title: str)
     for k, (name, path) in enumerate(lines.items()):
         colour = games.plots.COLOURS[k]
         axes.plot(range(1, len(path) + 1), games.duality_gap(game, path), "-", color=colour, label=name)
-    for k, (name, path) in enumerate(marks.items()):
+    for k, path in enumerate(marks.values()):
         colour, mark = games.plots.COLOURS[k], games.plots.MARKS[k]
         triangle.plot(*(path @ corners).T, mark, color=colour, markersize=4, fillstyle="none")
         gaps = games.duality_gap(game, path)
@@ -126,15 +127,15 @@ for name, mixes in written.items():
     print(f"{name}: language model and table differ by less than 0.001 in total variation; gap of the last {gap:.3f}")
 
 # %% [markdown]
-# The tests hold this for every solver of the family (`tests/llm/test_enumerable.py`); `nashward demo --proof` draws four
-# of them.
+# The tests hold this for every solver of the family (`tests/llm/test_enumerable.py`); `nashward demo --proof` draws
+# four of them.
 #
 # ## What a step becomes
 #
 # A solver asks for $\log \text{next} = \log \text{anchor} + \text{size} \cdot P(y \succ \text{opponent}) +
 # \text{constant}$. On a table that is one line. For a language model it is a regression: the adapter is trained until
-# $\log \pi_\theta(y) - \log \text{anchor}(y)$ meets the right-hand side on the stored answers. The run reports how large
-# the target was (root mean square, in nats) and which share of it was met. Above, L-BFGS met all of it. Now cut the
+# $\log \pi_\theta(y) - \log \text{anchor}(y)$ meets the right-hand side on the stored answers. The run reports how
+# large the target was (root mean square, in nats) and which share of it was met. Above, L-BFGS met all of it. Now cut the
 # training short: AdamW with a few passes.
 
 # %%

@@ -44,9 +44,15 @@ def of_annotations(file: Path) -> tuple[games.Battles, str, str]:
     data = np.load(file)
     known = data["preference"]
     scores = np.column_stack([known, np.where(np.isnan(known).all(1), np.nan, 0.5)])  # the baseline against itself
-    wins = np.where(scores[:, :, None] > scores[:, None], 1.0, np.where(scores[:, :, None] == scores[:, None], 0.5, 0.0))
+    wins = np.where(
+        scores[:, :, None] > scores[:, None], 1.0, np.where(scores[:, :, None] == scores[:, None], 0.5, 0.0)
+    )
     wins[:, range(wins.shape[1]), range(wins.shape[1])] = 0.0
-    return games.Battles((*map(str, data["models"]), "baseline"), wins), "baseline", f"AlpacaEval's annotations, {file.name}"
+    return (
+        games.Battles((*map(str, data["models"]), "baseline"), wins),
+        "baseline",
+        f"AlpacaEval's annotations, {file.name}",
+    )
 
 
 def of_figure(game: games.PreferenceGame, baseline: str) -> tuple[games.Battles, str, str]:
@@ -159,7 +165,9 @@ for m, row, colour, mark in zip(margins, rejected, games.plots.COLOURS, games.pl
     axes.plot(sizes, row, "-", marker=mark, color=colour, label=f"each beats the next with {0.5 + m:.2f}")
 axes.axvline(PROMPTS, color="black", linestyle=":", linewidth=1)
 axes.axhline(0.05, color="black", linewidth=0.8)
-axes.set(xscale="log", xlabel="prompts (dotted: AlpacaEval's 805)", ylabel="how often the cycle is told", ylim=(0, 1.03))
+axes.set(
+    xscale="log", xlabel="prompts (dotted: AlpacaEval's 805)", ylabel="how often the cycle is told", ylim=(0, 1.03)
+)
 axes.grid(alpha=0.25)
 axes.legend(fontsize=8)
 picture
@@ -189,7 +197,9 @@ for name, found in (("the table", equilibrium), ("the ring", other)):
 top = int(against_baseline.argmax())
 alone = torch.eye(len(labels), dtype=torch.float64)[top]
 print(f"duality gap of the leaderboard's first, {labels[top]}:", end=" ")
-print(f"{float(games.duality_gap(game, alone)):.3f} in the table, {float(games.duality_gap(ring, alone)):.3f} in the ring")
+print(
+    f"{float(games.duality_gap(game, alone)):.3f} in the table, {float(games.duality_gap(ring, alone)):.3f} in the ring"
+)
 
 # %% [markdown]
 # So: judge the pairs, and then look. `nashward leaderboard answers/ --prompts prompts.jsonl --oracle ...` does both.
