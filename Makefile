@@ -1,11 +1,12 @@
 # make demo   installs what is needed into .venv and runs the demonstration
 # make test   the same, then the tests, the linter and the type checker
+# make docs   the pages of docs/ and the reference, in build/docs; a warning is an error
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: demo test lint slow notebooks pocket clean
+.PHONY: demo test lint slow notebooks docs pocket clean
 
 demo: $(VENV)/.installed
 	$(BIN)/nashward demo
@@ -23,6 +24,10 @@ lint: $(VENV)/.installed
 
 notebooks: $(VENV)/.installed
 	$(BIN)/python -m tests.test_notebooks
+
+docs: $(VENV)/.documented
+	rm -rf build/docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --fresh-env docs build/docs
 
 # The settings are for a network that is trained from its base up; the folds are not kept, so that it stays small.
 pocket: $(VENV)/.installed
@@ -45,6 +50,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 		|| { $(BIN)/pip install --quiet uv && $(BIN)/uv pip install --python $(BIN)/python --torch-backend=cpu "$(TORCH)"; } \
 		|| $(BIN)/pip install --quiet "$(TORCH)"
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[llm,accelerator,dev]"
+	touch $@
+
+$(VENV)/.documented: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 clean:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 ACCELERATED = importlib.util.find_spec("numba") is not None
+"""Whether numba is installed (the ``accelerator`` extra)."""
 
 
 def compiled(function: Callable) -> Callable[..., Any]:

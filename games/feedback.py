@@ -18,6 +18,7 @@ from .game import ConstantSumGame, Game, Players, PreferenceGame
 
 Opponent: TypeAlias = Sequence[tuple[float, Players]]  # a linear blend: (weight, probabilities of each player)
 Feedback: TypeAlias = Callable[[Game, Opponent, int], Players]
+"""What a step sees: (game, opponent, round) -> the payoff of each action, [..., n] a player; see the module."""
 
 
 def blended(weights: Sequence[float], policies: Sequence[Players]) -> Players:

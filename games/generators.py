@@ -20,7 +20,7 @@ def from_scores(scores: ArrayLike) -> PreferenceGame:
 
 
 def from_margins(A: ArrayLike, labels: Sequence[str] | None = None) -> PreferenceGame:
-    """P = 1/2 + A / (2 max |A|) of any skew table (a zero-sum game that is its own mirror image)."""
+    """``P = 1/2 + A / (2 max |A|)`` of any skew table (a zero-sum game that is its own mirror image)."""
     table = np.asarray(A, dtype=np.float64)
     return PreferenceGame(0.5 + table / (2 * max(np.abs(table).max(), 1e-300)), labels)
 

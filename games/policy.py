@@ -13,6 +13,7 @@ class _Arithmetic:
     """Sums and multiples of policies. Both a policy and a blend are one."""
 
     def members(self) -> dict[Policy, float]:
+        """The policies of the sum, each with its weight."""
         raise TypeError(f"{type(self).__name__} is neither a policy nor a blend of policies")
 
     def __add__(self, other: _Arithmetic) -> Blend:

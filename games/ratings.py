@@ -110,7 +110,7 @@ def _strongly_connected(edges: Tensor) -> bool:
 def plackett_luce(rankings: Sequence[Sequence[int]], n: int, iterations: int = 1000, smoothing: float = 0.0) -> Tensor:
     """Scores [n] with mean 0 under which each ranking is drawn place by place in proportion to exp(score).
 
-    .. math::  \\Pr(y_1 \\succ \\dots \\succ y_K) = \\prod_k \\frac{e^{r_{y_k}}}{\\sum_{l \\ge k} e^{r_{y_l}}}
+    .. math::  \\Pr(y_1 \\succ \\ldots \\succ y_K) = \\prod_k \\frac{e^{r_{y_k}}}{\\sum_{l \\ge k} e^{r_{y_l}}}
 
     by minorisation and maximisation. Two places are Bradley-Terry.
 

@@ -108,7 +108,7 @@ def hodge(A: Any) -> tuple[Tensor, Tensor]:
 
 
 def curl_fraction(A: Any) -> Tensor:
-    """The share |C|^2 / |A|^2 of a skew table that no score explains, [...]: 0 transitive, 1 purely cyclic.
+    """The share ``|C|^2 / |A|^2`` of a skew table that no score explains, [...]: 0 transitive, 1 purely cyclic.
 
     0 where the table is 0; NaN where an entry is not finite.
     """

@@ -62,4 +62,6 @@ class Solver(Protocol):
     because a run is resumed by playing it again against what was made before.
     """
 
-    def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]: ...
+    def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
+        """The Steps from the start x on; each is answered with the policy that it made."""
+        ...

@@ -56,6 +56,7 @@ class Tables:
         return self._seen([(1.0, players)])
 
     def execute(self, step: Step) -> Policy:
+        """The policy that a Step asks for, exactly."""
         logits = _geometric(step.anchor.members())
         if step.opponent is not None:
             gains = self._seen([(weight, _probabilities(m)) for m, weight in step.opponent.members().items()])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .equilibrium import nash
 from .game import ConstantSumGame, Game, PreferenceGame
+from .solvers.limit import Limited
 
 TINY = 1e-100  # in place of 0 where a game does not turn, or pays all the same
 
@@ -65,7 +66,7 @@ def warn_of_step(game: Game, solver: Any) -> None:
         StepWarning: one line that names the threshold.
     """
     step = getattr(solver, "step", None)
-    if not (hasattr(solver, "limit") and isinstance(step, int | float)):
+    if not (isinstance(solver, Limited) and isinstance(step, int | float)):
         return
     if isinstance(game, ConstantSumGame):
         L = max(float(game.payoff.amax() - game.payoff.amin()) / 2, TINY)

@@ -44,6 +44,7 @@ Property = Literal[
     "low rank",  # the rank of P - 1/2 is at most half the number of actions
 ]
 PROPERTIES: tuple[Property, ...] = get_args(Property)
+"""What a game may be; ``names`` takes them."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Entry:
 
 
 GAMES: dict[str, Entry] = {}
+"""What is known of each named game."""
 
 
 def _named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable:

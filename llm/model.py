@@ -176,6 +176,7 @@ class LanguageModel:
         return encode(self.tokenizer, prompt)
 
     def decode(self, ids: list[int]) -> str:
+        """The text of token ids, without special tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     def forget(self) -> None:

@@ -210,6 +210,7 @@ class SelfPlay:
 
     @property
     def settings(self) -> Settings:
+        """The settings of the parts as they are played: what was asked for, in the batches that fit."""
         sampling, fit, found = self.sampling, self.fit, self.planned
         if found is not None and isinstance(sampling, Sampling):
             sampling = dataclasses.replace(sampling, batch=found.sampling_batch)

@@ -30,6 +30,7 @@ class MeanWinRate:
     source: ClassVar[str] = "P + P^T = 1"
 
     def value(self) -> float:
+        """1/2."""
         return 0.5
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 50, start: Any = None) -> Check:
@@ -44,8 +45,8 @@ class LogPartition:
     """The normaliser of a multiplicative-weights step is step / 2 to first order, which SPPO puts in its place.
 
     .. math::
-        \\Big| \\log E_{y \\sim \\pi} e^{s P(y \\succ \\pi)} - \\frac{s}{2} - \\frac{s^2}{2} Var_\\pi P(y \\succ \\pi)
-        \\Big| \\le \\frac{s^3}{36 \\sqrt 3}
+        \\left| \\log E_{y \\sim \\pi} e^{s P(y \\succ \\pi)} - \\frac{s}{2} - \\frac{s^2}{2} Var_\\pi P(y \\succ \\pi)
+        \\right| \\le \\frac{s^3}{36 \\sqrt 3}
 
     Why: log Z is the cumulant generating function of a variable in [0, 1] with mean 1/2, and no third central moment
     on [0, 1], of the tilted variable either, exceeds 1 / (6 sqrt 3).
@@ -99,6 +100,7 @@ class OrderedLogPartition:
     step: float
 
     def value(self) -> float:
+        """log((e^s - 1) / s) / s."""
         return (self.step + math.log(-math.expm1(-self.step)) - math.log(self.step)) / self.step
 
     def check(self, game: games.PreferenceGame | games.ImplicitGame, policy: Any = None) -> Check:
@@ -114,8 +116,8 @@ class PairLoss:
     """The least-squares loss on labelled pairs has the exact multiplicative-weights step as its minimiser.
 
     .. math::
-        E_{y, y' \\sim \\pi, w \\succ l} \\Big( \\log \\frac{\\theta(w)}{\\pi(w)} - \\log \\frac{\\theta(l)}{\\pi(l)}
-        - \\frac{s}{2} \\Big)^2 \\quad\\text{is least at}\\quad \\theta \\propto \\pi \\exp(s P \\pi)
+        E_{y, y' \\sim \\pi, w \\succ l} \\left( \\log \\frac{\\theta(w)}{\\pi(w)} - \\log \\frac{\\theta(l)}{\\pi(l)}
+        - \\frac{s}{2} \\right)^2 \\quad\\text{is least at}\\quad \\theta \\propto \\pi \\exp(s P \\pi)
 
     for independent pairs of the policy with binary labels. Mind the 1/2: a label is worth s / 2, not s.
 

@@ -48,6 +48,7 @@ class Row:
 
 Case = tuple[Any, str, Check]  # the theorem, the game and the settings in words, the result
 CHECKS: dict[str, Callable[[bool], Iterator[Case]]] = {}
+"""The numbered checks: (quick) -> theorem, case and result."""
 
 
 def _numbered(number: str) -> Callable[[Callable[[bool], Iterator[Case]]], Callable[[bool], Iterator[Case]]]:

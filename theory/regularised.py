@@ -48,14 +48,17 @@ class Contraction:
 
     @classmethod
     def magnetic(cls, step: float, tau: float) -> Contraction:
+        """Of ``games.MagneticMirrorDescent``."""
         return cls(step, tau, 1 / (1 + step * tau), tau / HALF**2)
 
     @classmethod
     def inpo(cls, step: float, tau: float) -> Contraction:
+        """Of ``games.INPO``."""
         return cls(step, tau, 1 - step * tau, tau / (HALF**2 + tau**2))
 
     @classmethod
     def extragradient(cls, step: float, tau: float) -> Contraction:
+        """Of ``games.ExtraGradient``."""
         return cls(step, tau, 1 - step * tau, 1 / (HALF + tau))
 
     @property

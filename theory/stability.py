@@ -17,7 +17,7 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
 
     .. math::  z_{next} = \\sum_k w_k z_k + i \\lambda \\, size \\sum_j c_j z_j
 
-    For multiplicative weights the factor is |1 + i step lam| = sqrt(1 + step^2 lam^2).
+    For multiplicative weights the factor is ``|1 + i step lam| = sqrt(1 + step^2 lam^2)``.
 
     Args:
         solver: any mirror-step solver.

@@ -43,14 +43,17 @@ class LocalThreshold:
 
     @classmethod
     def optimistic(cls) -> LocalThreshold:
+        """1 / (sqrt(3) lam), of ``games.OptimisticMWU``."""
         return cls(lambda lam: 1 / (math.sqrt(3) * lam))
 
     @classmethod
     def extragradient(cls) -> LocalThreshold:
+        """1 / lam, of ``games.ExtraGradient``."""
         return cls(lambda lam: 1 / lam)
 
     @classmethod
     def magnetic(cls, tau: float) -> LocalThreshold:
+        """2 tau / (lam^2 - tau^2), of ``games.MagneticMirrorDescent``; none where tau >= lam."""
         return cls(lambda lam: 2 * tau / (lam**2 - tau**2) if lam > tau else math.inf)
 
     def value(self, lam: float) -> float:

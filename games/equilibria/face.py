@@ -45,6 +45,7 @@ class Face:
 
     @property
     def dimension(self) -> int:
+        """0 where the equilibrium is unique."""
         return self.directions.shape[1]
 
 

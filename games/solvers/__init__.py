@@ -23,5 +23,8 @@ MIRROR_STEPS = (
     MWU, OptimisticMWU, ExtraGradient, MagneticMirrorDescent, INPO, NashMD, NashEMA, Momentum, ProximalPoint,
     MagnetReset, HistoryMixture,
 )  # fmt: skip
+"""Solvers that yield Steps: for tables and for language models."""
 TABLES_ONLY = (RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus, FictitiousPlay, Replicator)
+"""Solvers that are no mirror steps."""
 SOLVERS = (*MIRROR_STEPS, *TABLES_ONLY)
+"""Both, in the order of the tables in docs/solvers.md."""

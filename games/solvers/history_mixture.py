@@ -17,8 +17,8 @@ class HistoryMixture:
     """INPO's step with the latest iterates in the place of the last one.
 
     .. math::
-        \\pi_{t+1} \\propto \\Big(\\prod_j \\pi_{t-j}^{\\lambda_j}\\Big)^{1 - s \\tau} ref^{s \\tau}
-        \\exp\\Big(s \\, P \\sum_j \\lambda_j \\pi_{t-j}\\Big), \\quad s = step
+        \\pi_{t+1} \\propto \\left(\\prod_j \\pi_{t-j}^{\\lambda_j}\\right)^{1 - s \\tau} ref^{s \\tau}
+        \\exp\\left(s \\, P \\sum_j \\lambda_j \\pi_{t-j}\\right), \\quad s = step
 
     MNPO's time-dependent form, where the past iterates are the other players: a geometric mixture of them as the
     anchor, a linear one as the opponent. While there are fewer iterates than weights, the start takes the places of

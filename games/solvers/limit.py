@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Limit(NamedTuple):
@@ -17,6 +17,15 @@ class Limit(NamedTuple):
     formula: str
     means: str
     exact: bool = False
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A solver whose largest constant step is known."""
+
+    def limit(self, L: float, lam: float) -> Limit:
+        """The threshold of its step where the largest centred payoff is L and the frequency at the Nash lam."""
+        ...
 
 
 def contraction(tau: float, L: float) -> float:

@@ -14,6 +14,7 @@ from itertools import accumulate
 from typing import TypeAlias
 
 Schedule: TypeAlias = float | Callable[[int], float]
+"""A step size: one for all, or a function of t = 1, 2, ..."""
 
 
 def at(schedule: Schedule, t: int) -> float:

@@ -30,7 +30,7 @@ class LLMBlenderOracle(PreferenceOracle):
     the setting of the official code of SPPO (arXiv 2405.00675). Above 1 the room of a response depends on the prompts
     that share its batch, and so does the judgement. Use ``PairRM`` to judge, and this to check it.
 
-    Unlike llm-blender, it puts a blank in place of a marker of the format, such as <|candidate|>, in a prompt or a
+    Unlike llm-blender, it puts a blank in place of a marker of the format, such as ``<|candidate|>``, in a prompt or a
     response: there llm-blender fails, and a whole job of judging with it. [SEP] llm-blender replaces itself.
 
     Args:

@@ -87,6 +87,7 @@ class Cache:
         return int(self._connection.execute("SELECT COUNT(*) FROM judgement").fetchone()[0])
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
     @staticmethod

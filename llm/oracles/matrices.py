@@ -25,7 +25,7 @@ class PairwiseResult:
         logits: the raw log-odds before the two orders are averaged. Square: ``[K, K]``, the row shown first, 0 where
             the texts are equal. Against opponents: ``[2, K, M]``, log-odds of the first shown: ``logits[0]`` with the
             candidate shown first, ``logits[1]`` with the opponent shown first.
-        meta: ``order_gap``, the mean of |L_ij + L_ji| / 2, how far the order shown moves a logit; ``calls``, the
+        meta: ``order_gap``, the mean of ``|L_ij + L_ji| / 2``, how far the order shown moves a logit; ``calls``, the
             judgements that the oracle was asked for; ``cached``, those that the cache held; ``missing``, those that
             could not be had; ``truncated``, how many of the texts were cut; for a square table ``curl``, the share of
             the averaged logits that no score per response explains (0: transitive, 1: purely cyclic). NaN where it is
@@ -128,7 +128,7 @@ def preference_matrices(
 
 
 def curl(logits: np.ndarray) -> float:
-    """1 - |grad|^2 / |A|^2 with A = (L - L.T) / 2 ``[K, K]``: the cyclic share of the averaged logits.
+    """``1 - |grad|^2 / |A|^2`` with A = (L - L.T) / 2 ``[K, K]``: the cyclic share of the averaged logits.
 
     grad is the closest table of score differences (``games.social_choice.hodge``). 0 where all logits are 0; NaN where
     a judgement is missing or a win is sure (an infinite logit).

@@ -42,7 +42,7 @@ class VoteTable(PreferenceOracle):
       a concave function (Bradley and Terry 1952). Only where votes connect the two texts; elsewhere missing.
     - "low-rank": sigmoid(<R v_i, v_j>) with v_i in R^2 and R the turn by a right angle, as in ``EmbeddingOracle``: the
       prompt's table of logits as a skew matrix of rank 2, which holds any score, v = (s, 1), and also a cycle. The
-      v are at a minimum of sum over pairs with votes of w_ij (logit_ij - <R v_i, v_j>)^2 + RIDGE sum_i |v_i|^2 with
+      v are at a minimum of ``sum w_ij (logit_ij - <R v_i, v_j>)^2 + RIDGE sum_i |v_i|^2`` over pairs with votes, with
       w_ij = (2 prior + n_ij) P_ij P_ji, the inverse of the logit's variance, found by L-BFGS from the two leading
       singular vectors of the table that has 0 where there are no votes. Only where a walk of an odd number of votes
       leads from one text to the other; elsewhere missing. (Where all walks are even, the mirror image of one half of

@@ -8,6 +8,8 @@ them, `styles` the text, the judgements and the classifier that it used. It impo
 from pathlib import Path
 
 POLICY = Path(__file__).parent / "policy"
+"""The folder of the chat model."""
 PAIRRM = Path(__file__).parent / "pairrm"
+"""The folder of the oracle."""
 
 __all__ = ["PAIRRM", "POLICY"]
