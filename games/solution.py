@@ -22,6 +22,7 @@ class Status(enum.Enum):
 
     @property
     def ok(self) -> bool:
+        """Whether the solver came to the end that was asked for."""
         return self in (Status.DONE, Status.CONVERGED)
 
 
