@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import sys
-from pathlib import Path
 
 from docutils import nodes
 from docutils.utils.math import MathError
@@ -18,10 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "src")]
-
 import nashward
-import public
+from docs import public
 
 project, author, release = "nashward", "The nashward authors", nashward.__version__
 copyright = "the nashward authors, Apache-2.0"

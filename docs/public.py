@@ -1,8 +1,8 @@
 """The public names: what each room exports, and which of them say nothing of themselves.
 
-Public is what a room's ``__init__`` lists in ``__all__`` or imports as itself (``from .step import Step as Step``), with
-the members of such classes; of a module that is exported whole, the functions and classes that it defines without a
-leading underscore, and data that it describes.
+Public is what a room's ``__init__`` lists in ``__all__`` or imports as itself (``from .step import Step as Step``),
+with the members of such classes; of a module that is exported whole, the functions and classes that it defines without
+a leading underscore, and data that it describes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _exported(module: ModuleType) -> list[str]:
     if hasattr(module, "__all__"):
         return list(module.__all__)
     tree = _tree(module)
-    imported = [a.name for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names if a.name == a.asname]
+    imported = [
+        a.name for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names if a.name == a.asname
+    ]
     defined = [name for name, told in _assigned(tree) if told]
     defined += [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return imported or [name for name in defined if not name.startswith("_")]

@@ -88,8 +88,8 @@ def length_controlled_win_rate(
         \\qquad \\text{LC} = \\frac{100}{N} \\sum_i \\sigma(w_m + w_d d_i)
 
     with the lengths l of the outputs and b of the baseline's in characters and the difficulty d of each prompt, fitted
-    by cross-entropy with the penalty ``(1 / C) |w|_1``. The rows of the gamed baseline (its verbose and its concise version
-    against itself, weight 0.1 each, without w_m) hold w_L and w_d in place; of their labels y only
+    by cross-entropy with the penalty ``(1 / C) |w|_1``. The rows of the gamed baseline (its verbose and its concise
+    version against itself, weight 0.1 each, without w_m) hold w_L and w_d in place; of their labels y only
     S1 = sum y tanh(..) and S2 = sum y d enter. Without them the result is ``minimal``, and warns: on published
     annotations it was off by up to 13 points. A model whose outputs are the baseline's own has 50.
 

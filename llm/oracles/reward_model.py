@@ -98,8 +98,8 @@ class RewardModel(NetworkOracle):
 
     A decoder reads its chat template of [user, assistant], which writes its own special tokens: none are added a second
     time. A tokenizer without a template reads the pair (prompt, response), as encoders do. Control tokens in the texts,
-    as ``<|im_end|>``, are replaced by blanks. Each response is read once: K passes for a table of K x K, and the table is
-    transitive, its equilibrium the response of highest reward.
+    as ``<|im_end|>``, are replaced by blanks. Each response is read once: K passes for a table of K x K, and the table
+    is transitive, its equilibrium the response of highest reward.
 
     Args:
         model: the network, in evaluation mode, on its device.
