@@ -8,6 +8,7 @@ A warning is an error: a broken link, a page that no list of pages has, an undoc
 from __future__ import annotations
 
 import html
+import re
 import sys
 
 from docutils import nodes
@@ -56,7 +57,9 @@ def _every_public_name_is_documented() -> None:
 
 
 def _add_what_markdown_lacks(app: Sphinx, page: str, source: list[str]) -> None:
-    """The list of pages under the first one, and the docstrings under a page of the reference."""
+    """The list of pages under the first one, the docstrings under a page of the reference, and Markdown from outside
+    ``docs``, which is no page here, as a file to open."""
+    source[0] = re.sub(r"\]\((\.\./[^)#]+\.md)(#[^)]*)?\)", r"](path:\1)", source[0])
     if page == "index":
         source[0] += "".join(_toctree(caption, pages) for caption, pages in PAGES.items())
     elif page.startswith("reference-"):

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,14 +99,15 @@ def test_python_runs_from_top_to_bottom_and_prints_what_is_shown(
     monkeypatch.chdir(tmp_path)
     for room in ("games", "llm"):
         (tmp_path / room).symlink_to(ROOT / room)
-    names: dict[str, object] = {"__name__": "page"}
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)  # where a dataclass looks for its names
     for code, before in _blocks(page, "python"):
         if re.match(r"<!-- not run: \w", before):
             continue
         if found := re.match(r"# (\w+\.py)\n", code):
             (tmp_path / found[1]).write_text(code, encoding="utf-8")
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            exec(compile(code, page.name, "exec"), names)
+            exec(compile(code, page.name, "exec"), vars(module))
         assert out.getvalue().splitlines() == _shown(code)
 
 
