@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from .logprobs import sequence_logprobs
 from .losses import LOSSES, MIRROR, Judged, Objective
 from .memory import Tell, halves, quiet
 from .regression import Baseline
+
+Text: TypeAlias = tuple[Sequence[int], Sequence[int]]  # a prompt and a response to it, as token ids
 
 
 @dataclass
@@ -62,20 +64,15 @@ class MicroBatch:
     def __post_init__(self) -> None:
         self.parts = self.parts or [list(range(self.weights.numel()))]
 
+    @property
+    def texts(self) -> list[Text]:
+        """The responses with their prompts, flattened."""
+        return [(group.prompt, response) for group in self.groups for response in group.responses]
+
     def logprobs(self, network: Any, pad_id: int, tell: Tell = quiet) -> Tensor:
         """log pi(y | x) of all responses, without a gradient."""
         found = self.weights.new_empty(self.weights.numel())
-        done = 0
-        with torch.no_grad():
-            while done < len(self.parts):
-                try:
-                    found[self.parts[done]] = self._pass(network, pad_id, self.parts[done]).to(found)
-                    done += 1
-                    continue
-                except torch.OutOfMemoryError:
-                    pass
-                self.halve(done, tell)
-        return found.reshape(self.weights.shape)
+        return score(network, self.texts, self.parts, pad_id, found, tell).reshape(self.weights.shape)
 
     def descend(self, network: Any, pad_id: int, size: float, baseline: Baseline, scale: float, tell: Tell) -> float:
         """Add the gradient of ``scale`` times the loss to the network's weights; returns it.
@@ -90,32 +87,17 @@ class MicroBatch:
         slope, total = None, 0.0
         if len(self.parts) > 1 and not self.objective.apart(baseline):
             now = self.logprobs(network, pad_id, tell).requires_grad_()
-            value = scale * self.loss(now, size, baseline)
-            (slope,) = torch.autograd.grad(value, now)
-            total = float(value.detach())
+            lost = scale * self.loss(now, size, baseline)
+            (slope,) = torch.autograd.grad(lost, now)
+            total = float(lost.detach())
 
-        def gradient(part: Sequence[int]) -> float:
-            found = self._pass(network, pad_id, part)
+        def value(part: Sequence[int], found: Tensor) -> Tensor:
             if slope is not None:
-                (slope.flatten()[part].to(found) * found).sum().backward()
-                return 0.0
-            value = scale * self._partial(found, part, size, baseline)
-            value.backward()
-            return float(value.detach())
+                return (slope.flatten()[part].to(found) * found).sum()
+            return scale * self._partial(found, part, size, baseline)
 
-        for done, part in enumerate(self.parts):
-            try:
-                total += gradient(part)
-                continue
-            except torch.OutOfMemoryError as error:
-                failed = error.with_traceback(None)  # which would hold the tensors of the attempt
-            self.halve(done, tell)
-            raise failed
-        return total
-
-    def _pass(self, network: Any, pad_id: int, part: Sequence[int]) -> Tensor:
-        texts = [(group.prompt, response) for group in self.groups for response in group.responses]
-        return sequence_logprobs(network, [texts[k][0] for k in part], [texts[k][1] for k in part], pad_id)
+        passed = backward(network, self.texts, self.parts, pad_id, value, tell)
+        return passed if slope is None else total
 
     def _partial(self, found: Tensor, part: Sequence[int], size: float, baseline: Baseline) -> Tensor:
         """The loss of one pass's responses; the others' weights are 0 in it."""
@@ -145,14 +127,6 @@ class MicroBatch:
         )
         return LOSSES[self.objective.loss].of(judged)
 
-    def halve(self, part: int, tell: Tell) -> None:
-        """Make two passes of one that does not fit."""
-        lengths = [len(group.prompt) + len(response) for group in self.groups for response in group.responses]
-        longest = max(lengths[k] for k in self.parts[part])
-        first, second = halves(self.parts[part], f"response of up to {longest} tokens")
-        tell({"out_of_memory": "response", "at_once": len(self.parts[part])})
-        self.parts[part : part + 1] = [list(first), list(second)]
-
     def targets(self, size: float, baseline: Baseline) -> Tensor:
         drift = None if self.anchor is None or self.sampler is None else self.anchor - self.sampler
         return regression.targets(self.gains, size, self.weights, baseline, drift)
@@ -175,16 +149,16 @@ def micro_batches(groups: Sequence[Group], tokens: int, most: int, objective: Ob
             pack,
             torch.stack([g.gains for g in pack]).float(),
             torch.stack([g.weights for g in pack]).float(),
-            _parts(pack, tokens),
+            in_passes([(group.prompt, response) for group in pack for response in group.responses], tokens),
             objective=objective,
         )
         for pack in packs
     ]
 
 
-def _parts(groups: Sequence[Group], tokens: int) -> list[list[int]]:
-    """The responses of each pass: all in one if they fit, else the longest first, as many as fit."""
-    lengths = [len(group.prompt) + len(response) for group in groups for response in group.responses]
+def in_passes(texts: Sequence[Text], tokens: int) -> list[list[int]]:
+    """The texts of each pass: all in one if they fit, else the longest first, as many as fit."""
+    lengths = [len(prompt) + len(response) for prompt, response in texts]
     if len(lengths) * max(lengths) <= tokens:
         return [list(range(len(lengths)))]
     parts: list[list[int]] = []
@@ -194,6 +168,65 @@ def _parts(groups: Sequence[Group], tokens: int) -> list[list[int]]:
         else:
             parts.append([k])
     return parts
+
+
+def score(
+    network: Any, texts: Sequence[Text], parts: list[list[int]], pad_id: int, found: Tensor, tell: Tell = quiet
+) -> Tensor:
+    """Fill ``found`` with the texts' log pi(y | x), without a gradient; a pass that does not fit is halved in place."""
+    done = 0
+    with torch.no_grad():
+        while done < len(parts):
+            try:
+                found[parts[done]] = _pass(network, texts, parts[done], pad_id).to(found)
+                done += 1
+                continue
+            except torch.OutOfMemoryError:
+                pass
+            _halve(texts, parts, done, tell)
+    return found
+
+
+def backward(
+    network: Any,
+    texts: Sequence[Text],
+    parts: list[list[int]],
+    pad_id: int,
+    value: Callable[[Sequence[int], Tensor], Tensor],
+    tell: Tell,
+) -> float:
+    """Add the gradient of the passes' values, each made of a pass and its log-probabilities; returns their sum.
+
+    Raises:
+        torch.OutOfMemoryError: if a pass does not fit; it is then halved already, and the gradient is incomplete.
+    """
+    total = 0.0
+    for done, part in enumerate(parts):
+        try:
+            total += _descended(value(part, _pass(network, texts, part, pad_id)))
+            continue
+        except torch.OutOfMemoryError as error:
+            failed = error.with_traceback(None)  # which would hold the tensors of the attempt
+        _halve(texts, parts, done, tell)
+        raise failed
+    return total
+
+
+def _descended(value: Tensor) -> float:
+    value.backward()
+    return float(value.detach())
+
+
+def _pass(network: Any, texts: Sequence[Text], part: Sequence[int], pad_id: int) -> Tensor:
+    return sequence_logprobs(network, [texts[k][0] for k in part], [texts[k][1] for k in part], pad_id)
+
+
+def _halve(texts: Sequence[Text], parts: list[list[int]], part: int, tell: Tell) -> None:
+    """Make two passes of one that does not fit."""
+    longest = max(len(texts[k][0]) + len(texts[k][1]) for k in parts[part])
+    first, second = halves(parts[part], f"response of up to {longest} tokens")
+    tell({"out_of_memory": "response", "at_once": len(parts[part])})
+    parts[part : part + 1] = [list(first), list(second)]
 
 
 def on(tensor: Tensor | None, like: Tensor) -> Tensor:
