@@ -12,24 +12,23 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError, TemplateSyntaxError
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from .broken import Reading, first_line
+from .broken import first_line
 from .folder import whole_folder
 from .lora import WEIGHTS as WEIGHTS
 from .lora import Shape, scale_of, shaped
 from .memory import Tell, give_back, quiet
 from .offload import Placement, place
+from .policy_files import adapter_config, check_policy, local_adapter
 from .prompts import Prompt
 from .streaming import LayerStream
 
@@ -197,7 +196,7 @@ class LanguageModel:
             left = {name: torch.zeros_like(weight) for name, weight in self._fresh.items() if name not in state}
             self._put(slot, {**left, **state})
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-            raise ValueError(f"{folder} holds no weights that fit this adapter: {_line(error)}") from None
+            raise ValueError(f"{folder} holds no weights that fit this adapter: {first_line(error)}") from None
         self._loaded[slot] = folder
 
     def _put(self, slot: str, state: dict[str, torch.Tensor]) -> None:
@@ -302,7 +301,7 @@ def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
     except TemplateError:  # a template may refuse a system turn, or two turns of one role
         return None
     except (ArithmeticError, LookupError, TypeError, AttributeError, ValueError) as error:  # of the template's own code
-        raise ValueError(f"the chat template cannot be applied: {type(error).__name__}: {_line(error)}") from None
+        raise ValueError(f"the chat template cannot be applied: {type(error).__name__}: {first_line(error)}") from None
 
 
 def computed_in(device: str) -> torch.dtype:
@@ -321,7 +320,7 @@ def _read(source: str | Path, options: dict[str, Any]) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(source, **options)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"the weights of {source} cannot be read: {_line(error)}") from None
+        raise ValueError(f"the weights of {source} cannot be read: {first_line(error)}") from None
     except RuntimeError:
         if options["device_map"] == {"": "cpu"}:
             raise
@@ -338,112 +337,3 @@ def keep_gradients(network: Any) -> None:
     for module in network.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
-    """The tokenizer of a causal language model that can chat; reads no weights.
-
-    Raises:
-        FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
-        ValueError: not a causal language model (a PairRM is told apart), no chat template, no end-of-text token.
-    """
-    config = _config(source)
-    kind = config.get("model_type", "")
-    if "ranker_type" in config or "cand1_prefix_id" in config:
-        raise ValueError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
-    remote = "AutoModelForCausalLM" in (config.get("auto_map") or {})
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not remote:
-        raise ValueError(f"{source} is a {kind or 'model of unknown type'}, not a causal language model")
-    heads = config.get("architectures") or []
-    if heads and not any("CausalLM" in head or "LMHead" in head or "ConditionalGeneration" in head for head in heads):
-        raise ValueError(f"{source} is a {heads[0]}, not a causal language model")
-    with Reading(lambda error: ValueError(f"{source} has no tokenizer that can be read: {first_line(error)}")):
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    if chat_template is not None:
-        tokenizer.chat_template = chat_template
-    if not tokenizer.chat_template:
-        raise ValueError(
-            f"{source} has no chat template (is it a base model?); take its instruction-tuned version, or give one "
-            "with --chat-template FILE"
-        )
-    if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
-        raise ValueError(f"{source}'s tokenizer has neither an end-of-text token nor a pad token; set eos_token in it")
-    return tokenizer
-
-
-def adapter_config(adapter: str | Path) -> LoraConfig:
-    """The LoRA configuration of an adapter folder or id.
-
-    Raises:
-        FileNotFoundError: no adapter there.
-        ValueError: not a LoRA, or one that also replaces whole layers or touches the head.
-    """
-    try:
-        config = PeftConfig.from_pretrained(str(adapter))
-    except (OSError, ValueError) as error:
-        if Path(adapter).exists():
-            raise FileNotFoundError(
-                f"{adapter} is no adapter: it has no adapter_config.json that can be read"
-            ) from None
-        raise FileNotFoundError(
-            f"{adapter} is neither an adapter folder nor an adapter in the cache ({_line(error)}); if it is a hub id, "
-            f"run on a machine with network: hf download {adapter}"
-        ) from None
-    if not isinstance(config, LoraConfig):
-        raise ValueError(f"{adapter} is a {config.peft_type} adapter, expected LoRA")
-    targets = config.target_modules if isinstance(config.target_modules, list | set) else []
-    if config.modules_to_save or "lm_head" in targets or "embed_tokens" in targets:
-        raise ValueError(f"{adapter} changes the embeddings or the head, which stay frozen here; train it without them")
-    weights = local_adapter(adapter) / WEIGHTS
-    try:
-        with safe_open(weights, framework="pt") as tensors:
-            ranks = {tensors.get_slice(k).get_shape()[0] for k in tensors.keys() if "lora_A" in k}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{adapter} holds no weights that can be read ({WEIGHTS}): {_line(error)}") from None
-    if not ranks <= {config.r, *(config.rank_pattern or {}).values()}:
-        raise ValueError(f"{adapter} says rank {config.r} and holds weights of rank {sorted(ranks)}")
-    return config
-
-
-def local_adapter(adapter: str | Path) -> Path:
-    """The folder of an adapter, fetched from the hub if it is an id."""
-    if Path(adapter).is_dir():
-        return Path(adapter)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(str(adapter)))
-
-
-def _config(source: str | Path) -> dict[str, Any]:
-    """A model's config.json as it lies, before transformers has an opinion on it."""
-    path = Path(source)
-    if path.is_dir():
-        file = path / "config.json"
-        if not file.is_file():
-            hint = " (it is an adapter: give its base here and the folder as --adapter)"
-            raise ValueError(
-                f"{source} is a folder but no model: it has no config.json"
-                + (hint if (path / "adapter_config.json").exists() else "")
-            )
-        try:
-            config = json.loads(file.read_text())
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file} is not valid JSON: {error}") from None
-        if not isinstance(config, dict):
-            raise ValueError(f"{file} holds {type(config).__name__}, expected the settings of a model")
-        return config
-    if path.is_absolute() or str(source).startswith(".") or str(source).count("/") > 1 or path.exists():
-        raise FileNotFoundError(f"there is no model folder {source}")
-    from transformers.utils import cached_file
-
-    try:
-        return json.loads(Path(str(cached_file(str(source), "config.json"))).read_text())
-    except OSError:
-        raise FileNotFoundError(
-            f"{source} is neither a folder here nor a model in the cache, and the hub cannot be reached or does not "
-            f"have it; on a machine with network run: hf download {source}"
-        ) from None
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

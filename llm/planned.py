@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .model import adapter_config, computed_in
+from .model import computed_in
 from .oracles.load import oracle_shape
 from .plan import Demand, Plan, free_memory, plan
+from .policy_files import adapter_config
 from .sampling import Sampling
 from .say import warn
 

@@ -22,7 +22,7 @@ from .fit import Fit
 from .folder import lines, read_lines, whole_file, write_json
 from .journal import PROMPTS, RunFolder, Stage, order
 from .mixture import Mixture
-from .model import LanguageModel, Lora, adapter_config, check_policy, prompt_length
+from .model import LanguageModel, Lora, prompt_length
 from .offload import Placement
 from .oracles import Cache, PreferenceOracle, as_oracle, check_source
 from .oracles.checkpoint import is_id
@@ -33,6 +33,7 @@ from .phases import Phase, stepped
 from .plan import Plan
 from .planned import planned
 from .policies import Adapter, Mixtures, Settings
+from .policy_files import adapter_config, check_policy
 from .progress import Interrupted, Progress, Stopped
 from .prompts import Prompt, Prompts, read_prompts
 from .sampling import Sampling, Source

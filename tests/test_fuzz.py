@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nashward import games, options
 from nashward.cli import build_parser, main
 from nashward.llm import pocket
-from nashward.llm.model import check_policy
+from nashward.llm.policy_files import check_policy
 
 FEW = settings(
     max_examples=80, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]

@@ -130,7 +130,7 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     """n responses of the policy to each prompt, and one more, which is not among those to choose from."""
     from nashward.llm import LanguageModel, Sampling, read_prompts
     from nashward.llm.mixture import Mixture
-    from nashward.llm.model import adapter_config, check_policy
+    from nashward.llm.policy_files import adapter_config, check_policy
 
     typed = configuration.flags(given, SAMPLING)
     settings = {name: setting.value for name, setting in typed.items()}

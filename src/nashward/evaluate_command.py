@@ -57,7 +57,7 @@ def of_run(given: argparse.Namespace) -> tuple[Any, list[Any]]:
 def run(given: argparse.Namespace) -> int:
     from nashward.llm import Mixture, oracles, report
     from nashward.llm.evaluation.run import evaluate
-    from nashward.llm.model import adapter_config
+    from nashward.llm.policy_files import adapter_config
 
     play, prompts = of_run(given)
     sources = {name: oracles.check_source(name) for name in given.held_out}

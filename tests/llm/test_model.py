@@ -22,7 +22,8 @@ from transformers import (
 
 from nashward.llm import LanguageModel, Lora, Sampling, pocket
 from nashward.llm.logprobs import sequence_logprobs, tiles_agree
-from nashward.llm.model import WEIGHTS, check_policy
+from nashward.llm.model import WEIGHTS
+from nashward.llm.policy_files import check_policy
 from nashward.llm.prompts import Prompt
 from nashward.llm.sampling import sample
 
