@@ -75,9 +75,9 @@ def test_average_is_over_what_was_played_from_the_start_on() -> None:
     weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     torch.testing.assert_close(linear.average, weights @ played / 6, atol=1e-15, rtol=0)
     both = games.solve(game, MWU(0.3), 3, start=start, averages={"linear": games.linear}, keep_policies=True)
-    torch.testing.assert_close(both.average, solution.average, atol=0, rtol=0)
-    torch.testing.assert_close(both.gaps["linear"], linear.gaps["average"], atol=0, rtol=0)
-    torch.testing.assert_close(both.policies["linear"][-1], linear.average, atol=0, rtol=0)
+    torch.testing.assert_close(both.average, solution.average, atol=1e-15, rtol=0)
+    torch.testing.assert_close(both.gaps["linear"], linear.gaps["average"], atol=1e-15, rtol=0)
+    torch.testing.assert_close(both.policies["linear"][-1], linear.average, atol=1e-15, rtol=0)
 
 
 def test_extragradient_averages_its_half_points() -> None:

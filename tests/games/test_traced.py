@@ -73,6 +73,7 @@ def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest
         lambda: games.solve(game, games.Momentum(), 10),
         lambda: games.solve(game, solver, 10, feedback=games.Samples(3)),
         lambda: games.solve(float32, solver, 10),
+        lambda: games.solve(game, solver, 10, averages={"linear": games.linear}),
         lambda: games.solve(games.LowRankGame(np.ones((3, 1)), np.eye(3)[:, :1]), solver, 10),
     ):
         with pytest.raises(AssertionError, match="a Step was interpreted"):
@@ -86,6 +87,8 @@ def test_what_cannot_be_traced_says_why() -> None:
         games.solve(game, games.MWU(), 10, feedback=games.Samples(3), traced=True)
     with pytest.raises(ValueError, match="cannot be traced: RegretMatching makes no mirror steps"):
         games.solve(game, games.RegretMatching(), 10, traced=True)
+    with pytest.raises(ValueError, match="cannot be traced: it keeps one average alone"):
+        games.solve(game, games.MWU(), 10, averages={"linear": games.linear}, traced=True)
     with pytest.raises(ValueError, match=r"the table is torch.float32 on cpu, not float64"):
         games.solve(games.PreferenceGame(game.P.to(torch.float32)), games.MWU(), 10, traced=True)
 
