@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: demo test lint slow notebooks docs pocket clean
+.PHONY: demo test lint slow mutants notebooks docs pocket clean
 
 demo: $(VENV)/.installed
 	$(BIN)/nashward demo
@@ -16,6 +16,9 @@ test: $(VENV)/.installed lint
 
 slow: $(VENV)/.installed
 	$(BIN)/python -m pytest --slow
+
+mutants: $(VENV)/.installed
+	$(BIN)/python -m tests.mutants
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Mutants: a sign flipped, a factor doubled, an anchor dropped, in each solver in turn. Some test must notice each.
 
-    python -m tests.mutants            # all, several minutes
+    python -m tests.mutants            # all, a quarter of an hour; writes docs/mutants.md
     python -m tests.mutants nash_md    # those of the files with this in their name
 
 Each change is made in a temporary copy, where the tests of the table side run until one fails.
@@ -16,11 +16,20 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import peft  # noqa: F401  loaded once, for all forks
 import pytest
-import scipy.optimize  # noqa: F401  loaded once, for all forks
+import scipy.optimize  # noqa: F401
 import torch  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
+LIST = ROOT / "docs" / "mutants.md"
+HEAD = """# Mutants
+A sign flipped, a factor doubled, an anchor dropped: each change of a method, and the first test that noticed it. The list
+is written by `make mutants`.
+
+| file | change | killed by |
+| --- | --- | --- |
+"""
 S = "games/solvers"
 STEPS = ["tests/games/test_mirror_steps.py", "tests/games/test_solve.py", "tests/games/test_thresholds.py"]
 TESTS = {
@@ -32,6 +41,13 @@ TESTS = {
     "games/thresholds.py": ["tests/games/test_thresholds.py"],
     "games/duels.py": ["tests/games/test_duels.py"],
     "theory/stability.py": ["tests/games/test_thresholds.py"],
+    "llm/losses.py": ["tests/llm/test_losses.py"],
+    "llm/regression.py": ["tests/llm/test_regression.py"],
+    "llm/evaluation/best_of_n.py": ["tests/llm/test_exploit.py"],
+    "llm/evaluation/diversity.py": ["tests/llm/test_over_optimisation.py"],
+    "llm/mixture.py": ["tests/llm/test_mixture.py"],
+    "theory/mwu_average.py": ["tests/theory/test_mwu_average.py"],
+    "games/embedding.py": ["tests/games/test_equilibria.py"],
 }
 PULLED = "(1 - pull) * x + pull * reference"
 MUTANTS = [
@@ -129,6 +145,34 @@ MUTANTS = [
     ("theory/stability.py", "1j * lam * step.size", "2j * lam * step.size"),
     ("games/duels.py", "won = np.asarray(duel(pairs), dtype=np.float64)", "won = 1.0 - np.asarray(duel(pairs))"),
     ("games/duels.py", "int(wins.argmax())", "int(wins.argmin())"),
+    ("llm/losses.py", "return (ratio - size * (wins - 0.5)).square()", "return (ratio + size * (wins - 0.5)).square()"),
+    ("llm/losses.py", "return (ratio - size * (wins - 0.5)).square()", "return (ratio - size * wins).square()"),
+    ("llm/losses.py", "(rejected + target).square()", "(rejected - target).square()"),
+    ("llm/losses.py", "target = size * (wins - 0.5)", "target = 2 * size * (wins - 0.5)"),
+    ("llm/losses.py", "-logsigmoid((chosen - rejected) / size)", "-logsigmoid((rejected - chosen) / size)"),
+    ("llm/losses.py", "-logsigmoid((chosen - rejected) / size)", "-logsigmoid((chosen - rejected) * size)"),
+    ("llm/losses.py", "(chosen - rejected - size / 2).square()", "(chosen - rejected - size).square()"),
+    ("llm/losses.py", "(chosen - rejected - size / 2).square()", "(chosen - rejected + size / 2).square()"),
+    ("llm/losses.py", "(ratio - divergence.detach()) / size", "ratio / size"),
+    ("llm/losses.py", "(ratio - divergence.detach()) / size", "(ratio - divergence) / size"),
+    ("llm/losses.py", "desirable * (-margin).sigmoid()", "desirable * margin.sigmoid()"),
+    ("llm/losses.py", "(chosen - rejected - margin) / size", "(chosen - rejected + margin) / size"),
+    ("llm/losses.py", "(first - second - size * (gain - other))", "(first - second + size * (gain - other))"),
+    ("llm/losses.py", "(first - second - size * (gain - other))", "(first - second - 2 * size * (gain - other))"),
+    ("llm/losses.py", "(gain - other).sigmoid(), (first", "(other - gain).sigmoid(), (first"),
+    ("llm/losses.py", "(ratio - size * score).square()", "(ratio - size * (score - 0.5)).square()"),
+    ("llm/losses.py", "return self.now - self.anchor", "return self.now"),
+    ("llm/regression.py", "size * gains if drift is None else size * gains + drift", "size * gains"),
+    ("llm/regression.py", "size * gains if drift is None else size * gains + drift",
+     "size * gains if drift is None else size * gains - drift"),
+    ("llm/regression.py", "torch.full_like(gains[..., :1], size / 2)", "torch.full_like(gains[..., :1], size)"),
+    ("llm/regression.py", "return (size * gains - constant)", "return (size * gains + constant)"),
+    ("llm/regression.py", "weights[..., rows, itself[rows]] = 0.0", "pass"),
+    ("llm/regression.py", "difference = log_ratio - target", "difference = log_ratio + target"),
+    ("llm/regression.py", "difference = difference - _mean(difference, weights)", "pass"),
+    ("llm/evaluation/best_of_n.py", "math.log(n) - (n - 1) / n", "math.log(n) - 1 / n"),
+    ("llm/evaluation/best_of_n.py", "(below + mass) ** n - below**n", "(below + mass) ** n - below ** (n - 1)"),
+    ("llm/mixture.py", "2 * t / (count * (count + 1))", "1 / count"),
 ]  # fmt: skip
 
 
@@ -155,7 +199,9 @@ def killer(file: str, old: str, new: str) -> str | None:
     if run.exitcode == 0:
         return None
     found = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
-    return found.group(1) if found else said[-200:]
+    if found is None:  # no test failed: nothing is known
+        raise RuntimeError(f"{file}: the tests did not run: {said[-500:]}")
+    return found.group(1)
 
 
 def _test(copy: Path, tests: list[str], report: Path) -> None:
@@ -167,19 +213,23 @@ def _test(copy: Path, tests: list[str], report: Path) -> None:
     with report.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        code = pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests])
+        early = "ignore::pytest.PytestAssertRewriteWarning"  # what is loaded before the fork
+        code = pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-W", early, *tests])
     os._exit(int(code))
 
 
 def main() -> int:
     chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or any(word in mutant[0] for word in sys.argv[1:])]
-    survivors = 0
+    rows = []
     for file, old, new in chosen:
         name = killer(file, old, new)
-        survivors += name is None
-        shown = f"{' '.join(old.split())} -> {' '.join(new.split())}"
-        print(f"{'killed' if name else 'SURVIVED'}  {file}  {shown}  {name or ''}", flush=True)
+        change = f"`{' '.join(old.split())}` -> `{' '.join(new.split())}`"
+        rows.append((file, change, name))
+        print(f"{'killed' if name else 'SURVIVED'}  {file}  {change}  {name or ''}", flush=True)
+    survivors = sum(name is None for *_, name in rows)
     print(f"{len(chosen)} mutants, {survivors} survived")
+    if len(chosen) == len(MUTANTS):
+        LIST.write_text(HEAD + "".join(f"| {f} | {c} | {n or 'SURVIVED'} |\n" for f, c, n in rows), encoding="utf-8")
     return 1 if survivors else 0
 
 
