@@ -14,7 +14,7 @@ from itertools import permutations
 
 import matplotlib as mpl
 import numpy as np
-from scipy.linalg import schur
+from matplotlib.figure import Figure
 
 from nashward import games
 
@@ -58,7 +58,8 @@ for order in permutations(range(3)):  # from the largest reward to the smallest
 fit = games.ratings.bradley_terry(P)
 fitted = fit.P.numpy()
 np.testing.assert_allclose(fitted.sum(1), P.sum(1), atol=1e-9)
-print("rewards:", ", ".join(f"{name} {r:+.3f}" for name, r in zip(names, fit.scores, strict=True)))
+scores = fit.scores.round(decimals=6) + 0.0  # no -0.000
+print("rewards:", ", ".join(f"{name} {r:+.3f}" for name, r in zip(names, scores, strict=True)))
 print("\npair           true  fitted  fitted - true")
 for i, j in ((1, 0), (2, 1), (0, 2)):
     numbers = f"{P[i, j]:.3f}   {fitted[i, j]:.3f}         {fitted[i, j] - P[i, j]:+.3f}"
@@ -125,8 +126,6 @@ share = float(games.social_choice.curl_fraction(margins))
 assert share > 0.9
 print(f"share that no score explains: {share:.3f}")
 
-from matplotlib.figure import Figure
-
 figure = Figure(figsize=(7.5, 2.5), layout="constrained")
 for axes, (title, part) in zip(figure.subplots(1, 3), parts.items(), strict=True):
     axes.imshow(part, cmap="RdBu", vmin=-0.5, vmax=0.5)
@@ -138,18 +137,16 @@ figure
 # %% [markdown]
 # One number an answer is too few, two are enough: a skew table of three answers is
 # $A_{ij} = u_i v_j - v_i u_j$ for some $u$ and $v$. That is what a preference *embedding* holds (`llm.oracles.GPM`),
-# and what a judge that reads both answers at once, as PairRM does, holds without being told.
+# and what a judge that reads both answers at once, as PairRM does, can hold too.
 
 # %%
-turns, vectors = schur(margins.numpy())
-order = np.argmax(np.abs(turns), axis=0)[np.abs(turns).max(0) > 1e-9]  # the two directions that turn into each other
-size = turns[order[1], order[0]]
-left, right = size * vectors[:, order[1]], vectors[:, order[0]]
+A = margins.numpy()
+left, right = A[:, 0] / A[0, 1], A[:, 1]  # u and v: two columns of the table, where it has rank 2
 embedded = games.LowRankGame(left[:, None], right[:, None])
 error = float(abs(embedded.win_rate(np.eye(3)).T - game.P).max())
 assert error < 1e-12
 for name, u, v in zip(names, left, right, strict=True):
-    print(f"{name}: u {u:+.3f}, v {v:+.3f}")
+    print(f"{name}: u {u + 0.0:+.3f}, v {v + 0.0:+.3f}")
 print("largest error of the table that these numbers give: below 1e-12")
 
 # %% [markdown]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 LARGEST = 600_000  # bytes of an .ipynb
+LEADERBOARD = ROOT / "notebooks" / "07_alpacaeval_as_a_game.py"  # reads data that the project may not ship
 
 
-def executed(source: Path, folder: Path) -> Any:
+def executed(source: Path, folder: Path, data: Path | None = None) -> Any:
     """The notebook of a .py, run in ``folder`` by this interpreter; CellExecutionError where a cell fails.
 
-    It holds nothing that differs between two runs of the same code: no times, no random ids of cells.
+    It holds nothing that differs between two runs of the same code: no times, no random ids of cells. What may not be
+    shipped is read only where ``data`` is given.
     """
     notebook: Any = jupytext.read(source, fmt="py:percent")
     write_kernel_spec(folder / "jupyter" / "kernels" / "python3")  # found first, whatever else is installed
@@ -47,6 +50,10 @@ def executed(source: Path, folder: Path) -> Any:
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.delenv("MPLBACKEND", raising=False)
+        if data is not None:
+            patch.setenv("NASHWARD_DATA", str(data))
+        else:
+            patch.delenv("NASHWARD_DATA", raising=False)
         NotebookClient(
             notebook,
             timeout=300,
@@ -69,8 +76,23 @@ def _pictures(notebook: Any) -> int:
     return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
-def test_there_are_notebooks() -> None:
+def _printed(notebook: Any) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return "".join(output.text for output in outputs if output.output_type == "stream")
+
+
+def test_the_notebooks_are_numbered_from_one_on() -> None:
     assert SOURCES
+    assert [int(source.stem[:2]) for source in SOURCES] == list(range(1, len(SOURCES) + 1))
+    assert {file.stem for file in (ROOT / "notebooks").glob("*.ipynb")} == {source.stem for source in SOURCES}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_notebook_begins_with_a_question(source: Path) -> None:
+    first = jupytext.read(source, fmt="py:percent").cells[0].source
+    head = first.splitlines()[0]
+    assert head.startswith("# ")
+    assert "?" in head
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -88,6 +110,20 @@ def test_a_notebook_runs_and_draws(source: Path, tmp_path: Path) -> None:
     ]
     assert not complaints
     assert {path: path.stat().st_mtime_ns for path in source.parent.iterdir()} == before
+    if not re.search(r"^from nashward import .*\bllm\b", source.read_text(), re.MULTILINE):
+        # a language model's figures may differ by the machine, a table's do not at the digits that are shown
+        assert _printed(notebook) == _printed(nbformat.read(source.with_suffix(".ipynb"), as_version=4))
+
+
+def test_the_leaderboard_is_read_from_alpacaeval_where_its_data_lie(data: Path, tmp_path: Path) -> None:
+    printed = _printed(executed(LEADERBOARD, tmp_path, data))
+    assert "shown: AlpacaEval's annotations" in printed
+    assert "26 models, 805 prompts" in printed  # the 25 and the baseline
+
+
+def test_what_is_committed_of_the_leaderboard_is_not_from_alpacaeval() -> None:
+    committed = _printed(nbformat.read(LEADERBOARD.with_suffix(".ipynb"), as_version=4))
+    assert "shown: SPPO paper, Figure 3" in committed
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
