@@ -27,6 +27,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["**/.*"]
 html_theme = "furo"  # its fonts are the reader's own
 html_math_renderer = "mathml"
+html_static_path, html_css_files = ["style.css"], ["style.css"]
 html_copy_source = False
 html_show_sphinx = False
 myst_heading_anchors = 4
