@@ -1,4 +1,4 @@
-"""The pages lead where they say, show what happens, and tell of every public name."""
+"""The links of the pages hold, their code shows what happens, and every public name is told of."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_the_plans_of_the_page_on_cards_are_what_plan_prints(
     (tmp_path / "config.json").write_text(MISTRAL, encoding="utf-8")
     commands = [block for block, _ in _blocks(page, "bash") if block.startswith("nashward plan")]
     plans = [block for block, _ in _blocks(page, "text")]
-    assert len(commands) == len(plans) == 5
+    assert len(commands) == len(plans) == 6
     for command, plan in zip(commands, plans, strict=True):
         words = shlex.split(command.replace("\\\n", " "))[1:]
         assert main([str(tmp_path) if word == policy else word for word in words]) == 0
