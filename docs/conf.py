@@ -40,7 +40,19 @@ python_display_short_literal_types = True
 PAGES = {
     "Learn": ["tutorial", "explanation", "theory"],
     "Do": ["align-by-card", "resume", "own-adapter", "new-solver", "new-oracle", "new-game", "new-loss"],
-    "Look up": ["solvers", "equilibria", "oracles", "configuration", "traps", "papers", "benchmarks", "limits"],
+    "Look up": [
+        "solvers",
+        "losses",
+        "equilibria",
+        "mixtures",
+        "oracles",
+        "evaluation",
+        "configuration",
+        "traps",
+        "papers",
+        "benchmarks",
+        "limits",
+    ],
     "Reference": ["reference-games", "reference-theory", "reference-llm"],
 }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ROOMS = ("games", "theory", "llm", "llm.evaluation")
+ROOMS = ("games", "theory", "llm")
 
 
 def modules() -> dict[str, list[str]]:

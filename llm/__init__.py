@@ -17,6 +17,7 @@ for _package in ("transformers", "peft", "accelerate", "safetensors", "pyarrow")
 # On a CPU bitsandbytes advises at every start to install kernels that have no gradient; see model.keep_gradients.
 _logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(_logging.ERROR)
 
+from . import evaluation as evaluation
 from . import oracles as oracles
 from . import pocket as pocket
 from .fit import Fit as Fit

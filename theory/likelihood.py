@@ -222,7 +222,7 @@ class TablesRaiseTheChosen:
     """In a table no loss of the margin lowers its chosen response: it takes a network, whose responses share weights.
 
     .. math::
-        K_{ab} = [a = b] - \\pi_a - \\pi_b + \\textstyle\\sum_y \\pi_y^2, \\qquad
+        K_{ab} = [a = b] - \\pi_a - \\pi_b + {\\textstyle\\sum_y \\pi_y^2}, \\qquad
         K_{ww} - K_{wl} = 1 - \\pi_w + \\pi_l > 0
 
     for a softmax over logits of its own.
