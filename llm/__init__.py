@@ -21,6 +21,7 @@ from . import evaluation as evaluation
 from . import oracles as oracles
 from . import pocket as pocket
 from .fit import Fit as Fit
+from .limits import Limits as Limits
 from .mixture import Mixture as Mixture
 from .model import LanguageModel as LanguageModel
 from .model import Lora as Lora

@@ -161,14 +161,16 @@ class Adapters:
         return tuple(sorted(set(chosen)))
 
     def _pinned(self, step: str) -> Settings:
-        """The settings of a step: the learning rate of its phase, and the padded tokens of a pass that it began with:
-        other passes give other last bits."""
+        """The settings of a step: the learning rate of its phase, lowered where limits say so, and the padded tokens of
+        a pass that it began with: other passes give other last bits."""
         fit, phase = self.settings.fit, phase_of(self.settings.phases, self.done + 1)
         tokens = self.folder.plans().get(step, {}).get("tokens")
         if tokens is None:
             tokens = fit.tokens
             self.folder.plan(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
+        if self.settings.limits.lowers == "learning-rate":
+            rate *= self.settings.limits.share(self.folder, self.done + 1)
         return dataclasses.replace(self.settings, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
 
     def _division(self, stage: Path, chosen: Chosen) -> Division:

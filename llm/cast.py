@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .folder import lines, read_lines, whole_file
+from .folder import lines, read_lines
 from .journal import RunFolder
+from .kept import keep, kept, sum_of
 from .policies import Responses
 from .prompts import Prompt, messages, rows
 from .tournament import answer
@@ -50,7 +50,7 @@ class Cast:
     @property
     def fingerprint(self) -> str | None:
         """Tells one cast from another; None where nothing was given."""
-        return None if self.told is None else _sum(_content(self.told))
+        return None if self.told is None else sum_of(_content(self.told))
 
     def members(self, home: RunFolder, prompts: Sequence[Prompt]) -> dict[str, Responses]:
         """Who is played against on these prompts.
@@ -74,12 +74,8 @@ class Cast:
 
     def keep(self, home: RunFolder) -> None:
         """Write what was given into the run folder, whose ``run.json`` has its fingerprint, if it is not there."""
-        if self.told is None or _kept(home):
-            return
-        if (home / FILE).exists():
-            home.set_aside(home / FILE, f"{home / FILE} was altered or cut")
-        with whole_file(home / FILE) as unfinished:
-            unfinished.write_bytes(_content(self.told))
+        if self.told is not None:
+            keep(home, FILE, "cast", _content(self.told))
 
 
 def _content(told: Told) -> bytes:
@@ -88,32 +84,37 @@ def _content(told: Told) -> bytes:
 
 def _kept(home: RunFolder) -> Told:
     """The cast in a run folder; nobody where there is none, or another one than its ``run.json`` has pinned."""
-    file = home / FILE
-    if not file.exists() or _sum(file.read_bytes()) != home.read().get("config", {}).get("cast"):
-        return {}
     told: Told = {}
-    for row in read_lines(file):
+    for row in read_lines(home / FILE) if kept(home, FILE, "cast") is not None else []:
         told.setdefault(row["member"], {})[row["prompt"]] = row["responses"]
     return told
 
 
-def _sum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
 def _read(source: str | Path | Iterable[Any], name: str, column: str | None) -> dict[str, list[str]]:
-    where, found = (str(source), rows(source, "responses")) if isinstance(source, str | Path) else (name, source)
     told: dict[str, list[str]] = {}
+    for prompt, texts in answered(source, name, column):
+        told.setdefault(prompt.id, []).extend(texts)
+    if not any(told.values()):
+        raise ValueError(f"{source if isinstance(source, str | Path) else name} holds no responses")
+    return told
+
+
+def answered(
+    source: str | Path | Iterable[Any], name: str, column: str | None
+) -> Iterator[tuple[Prompt, list[str]]]:
+    """The prompts of a source and their responses, row by row, see ``Cast``; ``name`` says in errors what rows are.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a row without a prompt or a response, or with an empty one (it is numbered).
+    """
+    where, found = (str(source), rows(source, "responses")) if isinstance(source, str | Path) else (name, source)
     for number, row in enumerate(found, 1):
         try:
             texts = _responses(row)
-            prompt = Prompt(messages(row, column if column in row else None))
-            told.setdefault(prompt.id, []).extend(texts)
+            yield Prompt(messages(row, column if column in row else None)), texts
         except ValueError as error:
             raise ValueError(f"{where}: row {number} {error}") from None
-    if not any(told.values()):
-        raise ValueError(f"{where} holds no responses")
-    return told
 
 
 def _responses(row: Any) -> list[str]:

@@ -19,6 +19,7 @@ from .checkpoints import Checkpoints, State
 from .losses import LOSSES, Loss, Objective
 from .memory import Tell, quiet
 from .regression import Baseline, Selection
+from .task import TaskBatch
 
 Optimiser = Literal["adamw", "rmsprop", "adamw8bit", "rmsprop8bit", "paged-adamw", "paged-adamw8bit", "lbfgs"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -60,7 +61,9 @@ class Fit:
             responses that were fitted. An adapter that went further is drawn back on the straight line to where it
             started until it is within: to first order the same mirror step with a smaller size. None: no limit.
         refits: how often a fit that left the loss on held-out prompts (the others, where none is held out) above what
-            it was before is made again from the start, each time at half the learning rate.
+            it was before is made again from the start, each time at half the learning rate. A task term is not in it.
+        task_weight: w of a run's task term, see ``task``; 0: the task is measured, and the fit is as without it. The
+            default is that of arXiv 2404.19733, whose likelihood is a mean over tokens too.
     """
 
     loss: Loss = "mirror"
@@ -79,6 +82,7 @@ class Fit:
     checkpoint_seconds: float = 300.0
     target_kl: float | None = None
     refits: int = 0
+    task_weight: float = 1.0
 
     def __post_init__(self) -> None:
         regression.check("loss", self.loss, Loss)
@@ -105,6 +109,8 @@ class Fit:
             raise ValueError(f"target_kl must be positive, got {self.target_kl}")
         if self.refits < 0:
             raise ValueError(f"refits must be at least 0, got {self.refits}")
+        if not 0 <= self.task_weight < math.inf:
+            raise ValueError(f"task_weight must be a finite number, at least 0, got {self.task_weight}")
         if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
             raise ValueError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
 
@@ -139,6 +145,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     stop: Callable[[], bool] = lambda: False,
     half: bool = False,
+    task: Sequence[TaskBatch] = (),
 ) -> list[dict[str, float]]:
     """Train ``weights`` so that the log-ratio to the anchor meets its target; returns a record of every step.
 
@@ -152,6 +159,7 @@ def fit(
         stop: asked after each optimiser step; where it says so the fit stops there, with fewer records than steps.
         half: the network computes in float16, whose smallest number is 6e-8: the loss is scaled up for the backward
             pass, and less where that overflows; a step is then taken again, never left out.
+        task: a micro-batch of task texts for each optimiser step, whose NLL is lowered beside; empty: none.
 
     Raises:
         Diverged: the loss is not finite any more.
@@ -160,7 +168,8 @@ def fit(
     optimiser = OPTIMISERS[settings.optimiser](weights, settings.learning_rate)
     scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
     records: list[dict[str, float]] = []
-    name = _name(batches, size, settings, seed)
+    name = _name(batches, size, settings, seed, task)
+    passing = [*batches, *task]  # what is halved where memory runs out
     held = checkpoints.load(name) if checkpoints is not None else None
     if held is not None:
         with torch.no_grad():
@@ -169,48 +178,58 @@ def fit(
         optimiser.load_state_dict(held.optimiser)
         scheduler.load_state_dict(held.scheduler)
         records = held.records
-        for batch, own in zip(batches, held.parts, strict=True):
-            batch.parts = own
+        for one, own in zip(passing, held.parts, strict=True):
+            one.parts = own
         progress(sum(len(batch.groups) for step in steps[: len(records)] for batch in step), True)
     scale = (records[-1]["loss_scale"] if records else HALF_SCALE) if half else 1.0
-    for step in steps[len(records) :]:
+    for number in range(len(records), len(steps)):
+        step, beside = steps[number], task[number : number + 1]
         prompts = sum(len(batch.groups) for batch in step)
-        evaluated: list[tuple[float, float]] = []
+        evaluated: list[dict[str, float]] = []
 
-        def closure(step: list[MicroBatch] = step, prompts: int = prompts, seen: list[Any] = evaluated) -> float:
+        def closure(
+            step: list[MicroBatch] = step,
+            beside: Sequence[TaskBatch] = beside,
+            prompts: int = prompts,
+            seen: list[dict[str, float]] = evaluated,
+        ) -> float:
             nonlocal scale
             while True:
                 optimiser.zero_grad(set_to_none=True)
                 try:
                     each = scale / prompts
-                    total = sum(b.descend(network, pad_id, size, settings.baseline, each, tell) for b in step) / scale
+                    lost = sum(b.descend(network, pad_id, size, settings.baseline, each, tell) for b in step) / scale
+                    weight = settings.task_weight
+                    likelihood = [b.descend(network, pad_id, scale * weight, tell) / scale for b in beside]
+                    total = lost + sum(likelihood)
                 except torch.OutOfMemoryError:
                     continue  # the pass that did not fit is halved; the gradient so far is of no use
-                for weight in weights if scale != 1.0 else ():
-                    weight.grad = None if weight.grad is None else weight.grad.div_(scale)
+                for trained in weights if scale != 1.0 else ():
+                    trained.grad = None if trained.grad is None else trained.grad.div_(scale)
                 norm = float(torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm))
                 if math.isfinite(norm) or scale == 1.0 or not math.isfinite(total):
                     break
                 scale = max(1.0, scale / 4)  # the gradient overflowed on its way through float16
-            seen.append((total, norm))
+            told = {"task_nll": part / weight for part in likelihood}
+            seen.append({"loss": lost, "gradient_norm": norm, **told})
             return total
 
         rate = scheduler.get_last_lr()[0]
         optimiser.step(closure)
         scheduler.step()
-        if not math.isfinite(evaluated[0][0]):
+        record = {**evaluated[0], "learning_rate": rate}
+        lost = record["loss"] + record.get("task_nll", 0.0)
+        if not math.isfinite(lost):
             raise Diverged(
-                f"the fit diverged: the loss of optimiser step {len(records) + 1} of {len(steps)} is "
-                f"{evaluated[0][0]}; take a learning_rate below {settings.learning_rate:g}, or a solver's step that is "
-                "smaller"
+                f"the fit diverged: the loss of optimiser step {number + 1} of {len(steps)} is {lost}; take a "
+                f"learning_rate below {settings.learning_rate:g}, or a solver's step that is smaller"
             )
-        record = {"loss": evaluated[0][0], "gradient_norm": evaluated[0][1], "learning_rate": rate}
         records.append({**record, "loss_scale": scale} if half else record)
         progress(prompts, False)
         stopping = stop()
         # the last one, so that what is measured afterwards can be measured again
         if checkpoints is not None and (stopping or checkpoints.due or len(records) == len(steps)):
-            parts = [batch.parts for batch in batches]
+            parts = [one.parts for one in passing]
             state = State(list(weights), optimiser.state_dict(), scheduler.state_dict(), parts, records)
             checkpoints.save(name, state, len(steps))
         if stopping:
@@ -218,12 +237,15 @@ def fit(
     return records
 
 
-def _name(batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int) -> str:
+def _name(
+    batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int, task: Sequence[TaskBatch] = ()
+) -> str:
     """Names a fit: another one's checkpoint is of no use to it."""
     targets = [batch.targets(size, settings.baseline).tolist() for batch in batches]
     groups = [[group.name for group in batch.groups] for batch in batches]
     plain = replace(settings, checkpoint_seconds=0.0)
-    return hashlib.sha256(repr((groups, targets, size, plain, seed)).encode()).hexdigest()
+    texts = [batch.texts for batch in task]
+    return hashlib.sha256(repr((groups, targets, size, plain, seed, texts)).encode()).hexdigest()
 
 
 def _epoch(

@@ -14,10 +14,11 @@ from .checkpoints import Checkpoints
 from .fit import Diverged, Fit, fit, order
 from .journal import RunFolder
 from .model import LanguageModel
-from .outcome import Scored, divergence, loss, off_band, worse
+from .outcome import Scored, divergence, loss, mean_under, off_band, worse
 from .progress import Progress
 from .regression import Baseline
 from .say import warn
+from .task import TaskTerm
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Scores:
     train: Scored
     held_out: Scored | None
     baseline: Baseline
+    task: float | None = None  # NLL of the task texts that are held out, nats a token
 
     @property
     def judged(self) -> str:
@@ -36,7 +38,18 @@ class Scores:
     @property
     def loss(self) -> float:
         """On these prompts."""
-        return loss(self.train if self.held_out is None else self.held_out, self.baseline)
+        return loss(self._judging, self.baseline)
+
+    @property
+    def win_rate(self) -> float:
+        """On these prompts, see ``Limits.win_rate``."""
+        judging = self._judging
+        old, new = (mean_under(policy, judging.gains, judging) for policy in (judging.start, judging.now))
+        return 0.5 + new - old
+
+    @property
+    def _judging(self) -> Scored:
+        return self.train if self.held_out is None else self.held_out
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,7 @@ class Fitting:
         settings: of the fit.
         seed: of its order.
         training, testing: with their log-probabilities; the latter are held out.
+        task: the texts of a task term; None: there is none.
     """
 
     folder: RunFolder
@@ -94,6 +108,7 @@ class Fitting:
     seed: int
     training: list[MicroBatch]
     testing: list[MicroBatch]
+    task: TaskTerm | None = None
 
     def scored(self, now: Sequence[torch.Tensor] | None = None) -> Scores:
         """``now``: what a fit made of the training and the testing micro-batches; None: before any."""
@@ -152,6 +167,7 @@ class Fitting:
             records = fit(
                 model.network, parameters, self.training, self.size, settings, model.pad_id, self.seed, tick,
                 model.tell, checkpoints, progress.stop.is_set, model.dtype == torch.float16,
+                self.task.training if self.task is not None and settings.task_weight > 0 else (),
             )  # fmt: skip
             progress.check()
         kept, end = 1.0, [parameter.detach().cpu().clone() for parameter in parameters]
@@ -178,7 +194,10 @@ class Fitting:
                 now.append(batch.logprobs(self.model.network, self.model.pad_id, self.model.tell))
                 tick(len(batch.groups))
                 self.progress.check()
-        return self.scored(now)
+            found = self.scored(now)
+            if self.task is None:
+                return found
+            return replace(found, task=self.task.held_out(self.model.network, self.model.pad_id, self.model.tell))
 
 
 def _set(parameters: Sequence[torch.nn.Parameter], values: Sequence[torch.Tensor]) -> None:

@@ -29,6 +29,7 @@ class Scored:
         now: under the policy that the fit has made; before the fit, the one that it starts from.
         start, anchor, sampler, reference: see ``MicroBatch``.
         target: of the log-ratio ``now - anchor``, see ``regression.targets``.
+        gains: what each counts against the Step's opponent; 0 where it was not judged.
         weights: each response's in the loss.
         lengths: tokens.
         other: the mean over prompts of what the fit lowers, where that is not the mirror step's regression.
@@ -40,6 +41,7 @@ class Scored:
     sampler: Tensor
     reference: Tensor
     target: Tensor
+    gains: Tensor
     weights: Tensor
     lengths: Tensor
     other: float | None = None
@@ -67,6 +69,7 @@ class Scored:
             joined("sampler"),
             joined("reference"),
             torch.cat([batch.targets(size, baseline) for batch in batches]),
+            joined("gains").nan_to_num(),
             joined("weights"),
             torch.tensor(lengths, dtype=torch.float64),
             other,

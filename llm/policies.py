@@ -9,7 +9,9 @@ from typing import Literal, TypeAlias
 
 from ..games import Blend
 from .fit import Fit
+from .limits import Limits
 from .phases import Phase
+from .prompts import Prompt
 from .regression import check
 from .sampling import Sampling, Source
 
@@ -29,6 +31,8 @@ class Settings:
     label: Callable[[str], str | None] | None = None
     mixtures: Mixtures = "fitted"
     phases: Sequence[Phase] = ()
+    limits: Limits = Limits()
+    task: Sequence[tuple[Prompt, str]] = ()
 
     def __post_init__(self) -> None:
         check("mixtures", self.mixtures, Mixtures)

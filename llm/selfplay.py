@@ -21,6 +21,7 @@ from .environment import environment
 from .fit import Fit
 from .folder import lines, read_lines, whole_file, write_json
 from .journal import PROMPTS, RunFolder, Stage, order
+from .limits import Limits, lowered
 from .mixture import Mixture
 from .model import LanguageModel, Lora, prompt_length
 from .offload import Placement
@@ -37,6 +38,7 @@ from .policy_files import adapter_config, check_policy
 from .progress import Interrupted, Progress, Stopped
 from .prompts import Prompt, Prompts, read_prompts
 from .sampling import Sampling, Source
+from .task_file import TaskFile
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,9 @@ class SelfPlay:
         mixtures: how a geometric mixture is made that a Step samples from: "fitted" to an adapter of its own, or
             "token-level", blended while it is drawn, which costs no fit and is an approximation (``MixedNetwork``).
         phases: iterations with a step and a learning rate of their own.
+        task: prompts with responses whose likelihood is kept up beside (``Fit.task_weight``) and measured; a file, a
+            dataset id or rows, see ``TaskFile``. None: what the folder holds, if anything.
+        limits: how far the task's likelihood may fall, and how rarely an iterate may win; see ``Limits``.
         prompts_per_iteration: each iteration takes the next so many prompts (None: all of them each time).
         max_prompt_tokens: longer prompts are dropped, and counted.
         column: the field that holds the prompt, where it is not one of the usual ones.
@@ -130,6 +135,8 @@ class SelfPlay:
     self_comparison: bool = False
     mixtures: Mixtures = "fitted"
     phases: list[Phase] = field(default_factory=list)
+    task: str | Path | Iterable[Any] | None = None
+    limits: Limits = field(default_factory=Limits)
     prompts_per_iteration: int | None = None
     max_prompt_tokens: int = 512
     column: str | None = None
@@ -142,6 +149,7 @@ class SelfPlay:
     cache: str | Path | None = None
     label: Callable[[str], str | None] | None = None
     _tokens: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _texts: list[tuple[Prompt, str]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def run(
         self,
@@ -194,7 +202,7 @@ class SelfPlay:
         stopped, interrupted = None, False
         try:
             cast = {name: Policy(member, name) for name, member in self._cast.members(home, prompts.kept).items()}
-            drive(stepped(self.solver, self.phases), start, start, executor.execute, record, self.iterations, cast)
+            drive(self._stepped(home), start, start, executor.execute, record, self.iterations, cast)
         except Stopped as stage:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
@@ -226,16 +234,26 @@ class SelfPlay:
             self.label,
             self.mixtures,
             self.phases,
+            self.limits,
+            self._texts,
         )
+
+    def _stepped(self, home: RunFolder) -> Solver:
+        """The solver with the steps of the phases, lowered where an iteration of the folder was beyond a limit."""
+        solver = stepped(self.solver, self.phases)
+        if not self.limits.stated or self.limits.lowers != "step":
+            return solver
+        return lowered(solver, lambda t: self.limits.share(home, t))
 
     def check_settings(self) -> None:
         """What can be found wrong with the settings alone."""
         check_solver(self.solver)
         start = Policy(Adapter("start", RunFolder(self.folder) / "start" / "adapter"), "start")
-        resolved(
-            next(stepped(self.solver, self.phases).play(start, start)), {name: Policy(None, name) for name in self.cast}
-        )
+        first = next(self._stepped(RunFolder(self.folder)).play(start, start))
+        resolved(first, {name: Policy(None, name) for name in self.cast})
         losses.check(self.fit.loss, self.fit.selection, self.solver, self.responses)
+        if self.limits.win_rate is not None and self.fit.loss == "gpo":
+            raise ValueError("gpo plays for scores, not for win rates: take the floor on the win rate out")
         if self.iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {self.iterations}")
         _ = Settings(self.responses, prompts_per_iteration=self.prompts_per_iteration, mixtures=self.mixtures)
@@ -267,6 +285,11 @@ class SelfPlay:
             tokenizer = self.policy.tokenizer
         elif self.policy is not None and until != "judge":
             tokenizer = check_policy(self.policy, self.chat_template)
+        if self.limits.task is not None and not self._task.texts:
+            raise ValueError("a limit on the task's likelihood needs the task: give its texts (--task)")
+        if tokenizer is not None:
+            most = self.sampling.max_new_tokens if isinstance(self.sampling, Sampling) else None
+            self._texts = self._task.kept(tokenizer, None if most is None else self.max_prompt_tokens + most)
         if self.adapter is not None and until != "judge":
             adapter_config(self.adapter)
         if self.oracle is not None and until in (None, "judge"):
@@ -304,6 +327,10 @@ class SelfPlay:
     def _cast(self) -> Cast:
         return Cast(self.cast, self.column)
 
+    @cached_property
+    def _task(self) -> TaskFile:
+        return TaskFile(self.task, RunFolder(self.folder), self.column)
+
     def config(self, prompts: Prompts | None) -> dict[str, Any]:
         """What pins the run: a run folder that was written with other values is refused."""
 
@@ -326,6 +353,8 @@ class SelfPlay:
             "self_comparison": self.self_comparison,
             "mixtures": self.mixtures,
             "phases": [dataclasses.asdict(phase) for phase in self.phases] or None,
+            "task": self._task.fingerprint,
+            "limits": dataclasses.asdict(self.limits),
             "prompts_per_iteration": self.prompts_per_iteration,
             "seed": self.seed,
             "fit": dataclasses.asdict(self.fit),
@@ -383,6 +412,7 @@ class SelfPlay:
             )
         home.write(home.check(self.config(self.read())), {"prompts": given, "data": data, **environment()})
         self._cast.keep(home)
+        self._task.keep()
         if whole:
             return
         if home.started and (home / PROMPTS).exists():

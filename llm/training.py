@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 
 from ..games import Step
 from . import regression
-from .batches import Group, MicroBatch, micro_batches
+from .batches import Group, MicroBatch, Text, micro_batches
+from .fit import order
 from .fitting import Fitting
 from .folder import lines, read_shard, seal, whole_file, whole_folder, write_shard
 from .journal import RunFolder
@@ -27,6 +28,7 @@ from .prompts import Prompt
 from .sampling import seed_of
 from .say import warn
 from .stored import Answers, Chosen, Stored
+from .task import TaskTerm, divided, encoded, ordered, packed
 from .token_mixture import acting
 
 SCORED = 256  # prompts in a shard of log-probabilities: each costs a switch of adapters
@@ -68,10 +70,12 @@ class Training:
         testing = micro_batches([g for number, g in groups if number in held], *sizes)
         self.score([*training, *testing])
         heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0].value
+        seed = seed_of(self.settings.seed, stage.name, "fit")
+        term = self._task(len(order(training, settings, seed)))
+        before_task = {} if term is None else self._likelihoods(term, heaviest)
         fitting = Fitting(
-            self.folder, self.progress, model, stage, step.size, settings,
-            seed_of(self.settings.seed, stage.name, "fit"), training, testing,
-        )  # fmt: skip
+            self.folder, self.progress, model, stage, step.size, settings, seed, training, testing, term
+        )
         at_start = fitting.scored()
         known = outlook(at_start.train, step.size, settings.baseline)
         mirror = f"{known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the paper's units)"
@@ -83,7 +87,10 @@ class Training:
         with model.training(heaviest.folder) as parameters:
             before = [parameter.detach().cpu().clone() for parameter in parameters]
             made = fitting.run(parameters, before)
-            said = made.said(at_start.loss, settings.target_kl)
+            task = {} if made.scores.task is None else {**before_task, "after": made.scores.task}
+            win_rate = None if settings.loss == "gpo" else made.scores.win_rate  # its gains are scores
+            crossed = self._crossed(task, win_rate)
+            said = made.said(at_start.loss, settings.target_kl) + crossed
             for line in said:
                 warn(f"{stage.name}: {line}")
             train, held_out, baseline = made.scores.train, made.scores.held_out, settings.baseline
@@ -103,6 +110,9 @@ class Training:
                 "held_out": {} if held_out is None else achieved(held_out, baseline),
                 "before": described(train.start, train),
                 "after": described(train.now, train),
+                "win_rate": win_rate,
+                "task": task,
+                "crossed": bool(crossed),
                 "kept": made.kept,
                 "refits": made.refits,
                 "clipped": clipped([record["gradient_norm"] for record in made.records], settings.max_grad_norm),
@@ -114,6 +124,39 @@ class Training:
         metrics = lines([*({"step": i, **r} for i, r in enumerate(made.records, 1)), summary])
         write_adapter(stage / "adapter", model.save, metrics)
         settle(stage)
+
+    def _task(self, steps: int) -> TaskTerm | None:
+        """The task's texts for a fit of so many optimiser steps; None where the run has no task."""
+        texts, fit, key = self.settings.task, self.settings.fit, (self.settings.seed, "task")
+        if not texts:
+            return None
+
+        def text(number: int) -> Text:
+            return encoded(self.model.tokenizer, *texts[number], self.model.stop_ids)
+
+        training, testing = divided(len(texts), fit.held_out, seed_of(*key))
+        stream = map(text, ordered(training, seed_of(*key, self.stage.name)))
+        beside = packed(stream, fit.tokens, fit.batch, steps if fit.task_weight > 0 else 0)
+        return TaskTerm(beside, packed(map(text, testing), fit.tokens, fit.batch))
+
+    def _likelihoods(self, term: TaskTerm, heaviest: Adapter) -> dict[str, float]:
+        """NLL of the task's held-out texts, nats a token, under the run's start and where the fit starts."""
+        found = {}
+        for policy in dict.fromkeys([self.reference, heaviest]):
+            self.progress.check()
+            with acting(self.model, policy) as network:
+                found[policy] = term.held_out(network, self.model.pad_id, self.model.tell)
+        return {"start": found[self.reference], "before": found[heaviest]}
+
+    def _crossed(self, task: dict[str, float], win_rate: float | None) -> list[str]:
+        """One sentence where the iterate is beyond a limit of the run; half steps are held against none."""
+        limits = self.settings.limits
+        rise = task["after"] - task["start"] if task else None
+        found = limits.crossed(rise, win_rate) if self.step.last else []
+        if not found:
+            return []
+        lowers = limits.lowers.replace("-", " ")
+        return [f"Beyond its limits: {' and '.join(found)}; the {lowers} of later iterations is times {limits.factor:g}."]
 
     def _groups(self, sets: dict[Sampled, Answers]) -> list[tuple[int, Group]]:
         """What is fitted together, by the number of its prompt; a prompt without a pair to learn from has nothing."""
@@ -179,8 +222,8 @@ class Training:
         return {name: count / total for name, count in sorted(answers.labels.items())}
 
     def _held_out(self, numbers: Sequence[int], share: float) -> list[int]:
-        order = sorted(numbers, key=lambda i: seed_of(self.settings.seed, "held out", self.prompts[i].id))
-        return order[: min(round(share * len(order)), len(order) - 1)]
+        mixed = sorted(numbers, key=lambda i: seed_of(self.settings.seed, "held out", self.prompts[i].id))
+        return mixed[: min(round(share * len(mixed)), len(mixed) - 1)]
 
     def score(self, batches: Sequence[MicroBatch]) -> None:
         """The anchor's and the samplers' log-probabilities, each micro-batch in the composition of the fit."""

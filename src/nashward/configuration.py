@@ -121,7 +121,8 @@ def run_folder(path: str | Path) -> RunFolder:
 
 
 def from_folder(folder: Path) -> Settings:
-    """What a run folder's ``run.json`` holds; nothing where there is no run yet. Its prompts are in a file beside."""
+    """What a run folder's ``run.json`` holds; nothing where there is no run yet. Its prompts and its task
+    are in files beside."""
     config = run_folder(folder).read().get("config", {})
     if config:
         own, shares = unwrapped(config["solver"])
@@ -133,7 +134,7 @@ def from_folder(folder: Path) -> Settings:
             value = value.get(key) if isinstance(value, dict) else None
         if value is None and name == "max-grad-norm" and config:
             value = float("inf")  # JSON has no infinity
-        if name not in ("prompts", "out") and value is not None:
+        if name not in ("prompts", "task", "out") and value is not None:
             found[name] = Setting(_read(name, value, str(folder / "run.json")), "folder")
     return found
 
@@ -207,7 +208,7 @@ def self_play(chosen: Settings) -> SelfPlay:
         ValueError: a value that a part refuses, no run folder.
         FileNotFoundError: no such chat template.
     """
-    from nashward.llm import Fit, Lora, Phase, Sampling, SelfPlay
+    from nashward.llm import Fit, Limits, Lora, Phase, Sampling, SelfPlay
 
     tree: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
     for name, setting in chosen.items():
@@ -232,6 +233,7 @@ def self_play(chosen: Settings) -> SelfPlay:
         solver=played,
         cast=cast,
         phases=phases,
+        limits=part("limits", Limits),
         sampling=part("sampling", Sampling),
         fit=part("fit", Fit),
         lora=part("lora", Lora),

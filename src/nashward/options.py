@@ -153,6 +153,18 @@ RUN = {
     "self-comparison": Option(("self_comparison",), bool, "compare a response with itself too (1/2), as SPPO does"),
     "phases": Option(("phases",), list, "iterations with a step and a learning rate of their own, as in TOML: "
                      "[{iterations = 2, step = 2.5}, {iterations = 2, learning_rate = 1e-4}]"),
+    "task": Option(("task",), str, "prompts with responses (as prompts and answers are read) whose likelihood is kept up "
+                   "beside the step's loss, and measured"),
+    "task-weight": Option(("fit", "task_weight"), float, "of the task's nats a token in the loss; 0: measured alone "
+                          "(default: 1)"),
+    "task-limit": Option(("limits", "task"), float, "nats a token that the held-out task may lose to the start before "
+                         "later iterations go less far (default: none)", none="none"),
+    "win-rate-floor": Option(("limits", "win_rate"), float, "the same below this win rate of a new iterate on held-out "
+                             "prompts, 1/2 where nothing is gained (default: none)", none="none"),
+    "limit-factor": Option(("limits", "factor"), float, "what is lowered beyond a limit is multiplied by (default: "
+                           "0.5)"),
+    "limit-lowers": Option(("limits", "lowers"), str, "what is lowered beyond a limit (default: step)",
+                           ("step", "learning-rate")),
     "mixtures": Option(("mixtures",), str, "how NashMD's geometric mixture is made; token-level: no fit, an "
                        "approximation (default: fitted)", ("fitted", "token-level")),
     "optimiser": Option(("fit", "optimiser"), str, "default: adamw; 8-bit and paged ones take less", OPTIMISERS),

@@ -25,7 +25,8 @@ def _scored(sampler: Tensor, drawn: Tensor | None = None, **given: Any) -> Score
     weights = sampler[which] if drawn is None else torch.full(which.shape, 1 / which.shape[1]).double()
     fields = {name: P.log() for name in ("now", "start", "anchor", "reference")} | {"sampler": sampler.log(), **given}
     scores = {name: values[which] for name, values in fields.items()}
-    return Scored(**{"target": torch.zeros(which.shape).double(), **scores}, weights=weights, lengths=LENGTHS[which])
+    none = torch.zeros(which.shape).double()
+    return Scored(**{"target": none, "gains": none, **scores}, weights=weights, lengths=LENGTHS[which])
 
 
 def _kl(a: Tensor, b: Tensor) -> float:
