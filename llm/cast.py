@@ -99,9 +99,7 @@ def _read(source: str | Path | Iterable[Any], name: str, column: str | None) -> 
     return told
 
 
-def answered(
-    source: str | Path | Iterable[Any], name: str, column: str | None
-) -> Iterator[tuple[Prompt, list[str]]]:
+def answered(source: str | Path | Iterable[Any], name: str, column: str | None) -> Iterator[tuple[Prompt, list[str]]]:
     """The prompts of a source and their responses, row by row, see ``Cast``; ``name`` says in errors what rows are.
 
     Raises:

@@ -169,7 +169,7 @@ def fit(
     scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
     records: list[dict[str, float]] = []
     name = _name(batches, size, settings, seed, task)
-    passing = [*batches, *task]  # what is halved where memory runs out
+    passing: list[MicroBatch | TaskBatch] = [*batches, *task]  # what is halved where memory runs out
     held = checkpoints.load(name) if checkpoints is not None else None
     if held is not None:
         with torch.no_grad():
@@ -200,8 +200,8 @@ def fit(
                     each = scale / prompts
                     lost = sum(b.descend(network, pad_id, size, settings.baseline, each, tell) for b in step) / scale
                     weight = settings.task_weight
-                    likelihood = [b.descend(network, pad_id, scale * weight, tell) / scale for b in beside]
-                    total = lost + sum(likelihood)
+                    likelihood = sum(b.descend(network, pad_id, scale * weight, tell) for b in beside) / scale
+                    total = lost + likelihood
                 except torch.OutOfMemoryError:
                     continue  # the pass that did not fit is halved; the gradient so far is of no use
                 for trained in weights if scale != 1.0 else ():
@@ -210,7 +210,7 @@ def fit(
                 if math.isfinite(norm) or scale == 1.0 or not math.isfinite(total):
                     break
                 scale = max(1.0, scale / 4)  # the gradient overflowed on its way through float16
-            told = {"task_nll": part / weight for part in likelihood}
+            told = {"task_nll": likelihood / weight} if beside else {}
             seen.append({"loss": lost, "gradient_norm": norm, **told})
             return total
 
@@ -237,9 +237,7 @@ def fit(
     return records
 
 
-def _name(
-    batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int, task: Sequence[TaskBatch] = ()
-) -> str:
+def _name(batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int, task: Sequence[TaskBatch] = ()) -> str:
     """Names a fit: another one's checkpoint is of no use to it."""
     targets = [batch.targets(size, settings.baseline).tolist() for batch in batches]
     groups = [[group.name for group in batch.groups] for batch in batches]

@@ -90,5 +90,7 @@ def lowered(solver: Solver, share: Callable[[int], float]) -> Solver:
         return dataclasses.replace(played, solver=lowered(played.solver, share))
     own = getattr(played, "step", None)
     if not (callable(own) or isinstance(own, int | float)):
-        raise ValueError(f"{type(solver).__name__} has no step that a limit could lower; let it lower the learning-rate")
+        raise ValueError(
+            f"{type(solver).__name__} has no step that a limit could lower; let it lower the learning-rate"
+        )
     return dataclasses.replace(played, step=lambda t: share(t) * schedule.at(own, t))

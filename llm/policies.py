@@ -31,7 +31,7 @@ class Settings:
     label: Callable[[str], str | None] | None = None
     mixtures: Mixtures = "fitted"
     phases: Sequence[Phase] = ()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     task: Sequence[tuple[Prompt, str]] = ()
 
     def __post_init__(self) -> None:

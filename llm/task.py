@@ -62,9 +62,7 @@ class TaskBatch:
             torch.OutOfMemoryError: if a pass does not fit; it is then halved already, and the gradient is incomplete.
         """
         tokens = self.tokens
-        return backward(
-            network, self.texts, self.parts, pad_id, lambda part, found: scale * nll(found, tokens), tell
-        )
+        return backward(network, self.texts, self.parts, pad_id, lambda part, found: scale * nll(found, tokens), tell)
 
 
 @dataclass
@@ -86,7 +84,7 @@ class TaskTerm:
 
 
 def divided(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """The numbers of the texts to train on and of those that are held out: a share, at least 1, at most ``MEASURED``."""
+    """The numbers of the texts to train on and of those held out: a share, but at least 1 and at most ``MEASURED``."""
     shuffled = list(range(count))
     random.Random(seed).shuffle(shuffled)
     cut = max(1, min(round(share * count), MEASURED, count - 1))

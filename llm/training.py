@@ -73,9 +73,7 @@ class Training:
         seed = seed_of(self.settings.seed, stage.name, "fit")
         term = self._task(len(order(training, settings, seed)))
         before_task = {} if term is None else self._likelihoods(term, heaviest)
-        fitting = Fitting(
-            self.folder, self.progress, model, stage, step.size, settings, seed, training, testing, term
-        )
+        fitting = Fitting(self.folder, self.progress, model, stage, step.size, settings, seed, training, testing, term)
         at_start = fitting.scored()
         known = outlook(at_start.train, step.size, settings.baseline)
         mirror = f"{known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the paper's units)"
@@ -156,7 +154,9 @@ class Training:
         if not found:
             return []
         lowers = limits.lowers.replace("-", " ")
-        return [f"Beyond its limits: {' and '.join(found)}; the {lowers} of later iterations is times {limits.factor:g}."]
+        return [
+            f"Beyond its limits: {' and '.join(found)}; the {lowers} of later iterations is times {limits.factor:g}."
+        ]
 
     def _groups(self, sets: dict[Sampled, Answers]) -> list[tuple[int, Group]]:
         """What is fitted together, by the number of its prompt; a prompt without a pair to learn from has nothing."""

@@ -15,7 +15,7 @@ import pytest
 
 from nashward import configuration, games, options
 from nashward.cli import build_parser, main
-from nashward.llm import Fit, Lora, Phase, Sampling, SelfPlay, oracles, pocket
+from nashward.llm import Fit, Limits, Lora, Phase, Sampling, SelfPlay, oracles, pocket
 from nashward.llm.offload import Placement
 from nashward.opponents import Opponents
 from nashward.oracle_commands import SETTINGS
@@ -33,7 +33,8 @@ TOML = [
     ("[lora]\nzzz = 1", "mine.toml: there is no setting 'lora.zzz'; there are rank, alpha"),
     ("[fitt]\nepochs = 1", "mine.toml: there is no section '[fitt]'; the nearest is [fit]"),
     ("[zzz]\nepochs = 1",
-     "mine.toml: there is no section '[zzz]'; there are [solver], [opponents], [sampling], [fit], [lora], [placement]"),
+     "mine.toml: there is no section '[zzz]'; there are [solver], [opponents], [sampling], [fit], [limits], "
+     "[lora], [placement]"),
     ("fit = 3", "mine.toml: fit is a section: write [fit] and its settings under it"),
     ("[[fit]]\nepochs = 1", "mine.toml: fit is a section: write [fit] and its settings under it"),
     ("[policy]\nname = 'x'", "mine.toml: policy: expected a string, got a table"),
@@ -118,6 +119,7 @@ def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
                 "max-grad-norm": 1.0,
                 "rank": 3, "quantise": True, "quantise-head": False, "checkpoint-seconds": 300.0, "seed": 0,
                 "plan": True, "refits": 0, "loss": "mirror", "margin": 0.5, "mixtures": "fitted",
+                "task-weight": 1.0, "limit-factor": 0.5, "limit-lowers": "step",
             }.items()
         },
     }  # fmt: skip
@@ -287,12 +289,41 @@ def test_phases_are_read_kept_and_printed(capsys: pytest.CaptureFixture[str]) ->
     assert "run holds another run (phases" in capsys.readouterr().err
 
 
+def test_a_task_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "prompt,output\nName a river.,The Rhine.\nName a lake.,Lake Constance.\nName a sea.,The North Sea.\n"
+    Path("task.csv").write_text(rows)
+    Path("mine.toml").write_text("task = 'task.csv'\n[fit]\ntask_weight = 0.5\n[limits]\ntask = 0.25\nwin_rate = 0.5\n")
+    here = ["--out", "run", "--quiet"]
+    small = ["--responses", "2", "--max-new-tokens", "24", "--epochs", "1", "--held-out", "0.25", "--iterations", "1"]
+    sample = ["sample", *POCKET[:2], "--prompts", "prompts.txt", "--config", "mine.toml"]
+    assert main([*sample, *small, "--limit-factor", "0.25", *here]) == 0
+    Path("task.csv").unlink()
+    chosen = _settings("--out", "run")
+    assert "task" not in chosen
+    play = configuration.self_play(chosen)
+    assert (play.task, play.fit.task_weight, play.limits) == (None, 0.5, Limits(0.25, 0.5, 0.25))
+    _told(capsys, "judge", *POCKET[2:], *here)
+    _told(capsys, "train", *here)
+    (row,) = [json.loads(line) for line in Path("run/iteration-01/metrics.jsonl").read_text().splitlines()][-1:]
+    assert set(row["task"]) == {"start", "before", "after"}
+    Path("task.csv").write_text(rows.replace("Rhine", "Danube"))
+    assert main(["train", "--task", "task.csv", *here]) == 2
+    assert "run holds another run (task " in capsys.readouterr().err
+
+
 # a field that has no option, and why
 WITHOUT = {
     ("label",): "a function",
     ("cast",): "set by [opponents]",
 }
-PARTS = {"opponents": Opponents, "fit": Fit, "sampling": Sampling, "lora": Lora, "placement": Placement}
+PARTS = {
+    "opponents": Opponents,
+    "limits": Limits,
+    "fit": Fit,
+    "sampling": Sampling,
+    "lora": Lora,
+    "placement": Placement,
+}
 
 
 def _fields() -> dict[tuple[str, ...], tuple[Any, Any]]:

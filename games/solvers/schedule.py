@@ -1,6 +1,8 @@
 """Step sizes: a number, or a function of the iteration t = 1, 2, ...; and those functions that theorems ask for.
 
 A solver's policies are opaque to it, so a step depends on t alone: what it plays is the same when it is played again.
+A step that adapts to payoffs (AdaHedge's to the regret so far, AdaGrad's to squared gradients) needs what a solver does
+not see, and is not here; ``doubling`` adapts to the horizon, which t tells.
 Where steps fall, the theorem for multiplicative weights speaks of the average *weighted by the step*:
 ``solve(game, MWU(schedule), averaging=schedule)``.
 """

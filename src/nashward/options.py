@@ -153,8 +153,8 @@ RUN = {
     "self-comparison": Option(("self_comparison",), bool, "compare a response with itself too (1/2), as SPPO does"),
     "phases": Option(("phases",), list, "iterations with a step and a learning rate of their own, as in TOML: "
                      "[{iterations = 2, step = 2.5}, {iterations = 2, learning_rate = 1e-4}]"),
-    "task": Option(("task",), str, "prompts with responses (as prompts and answers are read) whose likelihood is kept up "
-                   "beside the step's loss, and measured"),
+    "task": Option(("task",), str, "prompts with responses (prompt and output, response or text) whose likelihood is "
+                   "raised beside the step's loss, and measured"),
     "task-weight": Option(("fit", "task_weight"), float, "of the task's nats a token in the loss; 0: measured alone "
                           "(default: 1)"),
     "task-limit": Option(("limits", "task"), float, "nats a token that the held-out task may lose to the start before "
