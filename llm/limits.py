@@ -37,9 +37,10 @@ class Limits:
 
                 1/2 + E_{y ~ new} G(y) - E_{y ~ old} G(y),   G(y) = sum_j c_j P(y beats rho_j)
 
-            the Step's gains, old the policy that the fit started from. Where the Step plays against the old policy, as
-            that of MWU does, it is P(new beats old). The exact mirror step from a single anchor never has less than
-            1/2. Estimated by importance weights from the tables that there are. None: no limit.
+            the Step's gains, old the policy that the fit started from. Where the Step plays against old, as in plain
+            multiplicative weights, it is P(new beats old). The exact mirror step from a single anchor never has less
+            than 1/2. Estimated by importance weights from the responses that are fitted and the tables that there are.
+            None: no limit.
         factor: in (0, 1).
         lowers: what is multiplied.
     """

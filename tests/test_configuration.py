@@ -303,7 +303,7 @@ def test_a_task_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixture[
     play = configuration.self_play(chosen)
     assert (play.task, play.fit.task_weight, play.limits) == (None, 0.5, Limits(0.25, 0.5, 0.25))
     _told(capsys, "judge", *POCKET[2:], *here)
-    _told(capsys, "train", *here)
+    assert re.search(r"task [\d.]+ to [\d.]+ nats a token$", _told(capsys, "train", *here[:2]), re.MULTILINE)
     (row,) = [json.loads(line) for line in Path("run/iteration-01/metrics.jsonl").read_text().splitlines()][-1:]
     assert set(row["task"]) == {"start", "before", "after"}
     Path("task.csv").write_text(rows.replace("Rhine", "Danube"))

@@ -299,6 +299,8 @@ def _stage(until: Any) -> Any:
             ]
             if held is not None:
                 achieved.append(f"R2 on held-out prompts {held:.2f}")
+            if task := row.get("task"):
+                achieved.append(f"task {_figure(task['start'])} to {_figure(task['after'])} nats a token")
             print(f"{row['iteration']}: {', '.join(achieved)}")
         if result.stopped:
             made = sum("half" not in row["iteration"] for row in result.metrics)

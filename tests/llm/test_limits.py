@@ -64,6 +64,9 @@ def test_the_win_rate_is_that_over_the_policy_before() -> None:
 
     for scores in (Scores(scored(new_log), None, "plug-in"), Scores(scored(old_log), scored(new_log), "plug-in")):
         assert scores.win_rate == pytest.approx(float(new @ P @ old), abs=1e-12)
+    for step in (0.1, 2.0, 30.0):
+        mirror = ((P @ old) * step + old.log()).log_softmax(-1)[None]
+        assert Scores(scored(mirror), None, "plug-in").win_rate > 0.5
 
 
 def _steps(run: llm.Run) -> list[tuple[float, float]]:

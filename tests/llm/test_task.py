@@ -55,8 +55,8 @@ def _explicit(network: Any, text: Text) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-@pytest.mark.parametrize("tokens", [1, 4096])
-def test_the_gradient_is_that_of_the_explicit_sum(weight: float, tokens: int, tiny_folder: Path) -> None:
+@pytest.mark.parametrize(("tokens", "half"), [(1, False), (4096, False), (4096, True)])
+def test_the_gradient_is_that_of_the_explicit_sum(weight: float, tokens: int, half: bool, tiny_folder: Path) -> None:
     model = LanguageModel.from_pretrained(tiny_folder, lora=llm.Lora(rank=2), quantise=False)
     drawn = _texts(4, seed=1)
     groups = [
@@ -81,7 +81,8 @@ def test_the_gradient_is_that_of_the_explicit_sum(weight: float, tokens: int, ti
     task = -likelihood / sum(len(response) for _, response in beside[0].texts)
     expected = torch.autograd.grad(mirror / 3 + weight * task, weights)
     settings = llm.Fit(epochs=1, max_grad_norm=math.inf, warmup=0.0, learning_rate=1e-3, task_weight=weight)
-    (record,) = fit(model.network, weights, made, 2.0, settings, model.pad_id, 0, task=beside if weight else ())
+    task_texts = beside if weight else []
+    (record,) = fit(model.network, weights, made, 2.0, settings, model.pad_id, 0, half=half, task=task_texts)
     for found, gradient in zip((w.grad for w in weights), expected, strict=True):
         torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-5)
     assert record["loss"] == pytest.approx(float(mirror.detach()) / 3, rel=1e-5)
