@@ -16,7 +16,6 @@ from ..games import Blend, Policy, Solver, Step, check_solver, drive, resolved
 from . import losses
 from .adapters import Adapters
 from .cast import Cast
-from .content import fingerprint
 from .environment import environment
 from .fit import Fit
 from .folder import lines, read_lines, whole_file, write_json
@@ -26,11 +25,10 @@ from .mixture import Mixture
 from .model import LanguageModel, Lora, prompt_length
 from .offload import Placement
 from .oracles import Cache, PreferenceOracle, as_oracle, check_source
-from .oracles.checkpoint import is_id
-from .oracles.identity import identity
 from .oracles.load import ACCEPTED
 from .oracles.network import NetworkOracle
 from .phases import Phase, stepped
+from .pinned import contents, named, settings
 from .plan import Plan
 from .planned import planned
 from .policies import Adapter, Mixtures, Settings
@@ -333,63 +331,12 @@ class SelfPlay:
 
     def config(self, prompts: Prompts | None) -> dict[str, Any]:
         """What pins the run: a run folder that was written with other values is refused."""
-
-        def name(model: Any) -> str | None:
-            if model is None or isinstance(model, str | Path):
-                return None if model is None else str(Path(model).resolve()) if Path(model).exists() else str(model)
-            return str(model.name)
-
-        source = "\n".join(map(_named, prompts.kept)) if prompts is not None else None
-        return {
-            "policy": name(self.policy),
-            "adapter": name(self.adapter),
-            "oracle": name(self.oracle if self.oracle is None or isinstance(self.oracle, str | Path) else self.judge),
-            **self._contents,
-            "prompts": hashlib.sha256(source.encode()).hexdigest()[:16] if source is not None else None,
-            "cast": self._cast.fingerprint,
-            "solver": _plain(self.solver),
-            "iterations": self.iterations,
-            "responses": self.responses,
-            "self_comparison": self.self_comparison,
-            "mixtures": self.mixtures,
-            "phases": [dataclasses.asdict(phase) for phase in self.phases] or None,
-            "task": self._task.fingerprint,
-            "limits": dataclasses.asdict(self.limits),
-            "prompts_per_iteration": self.prompts_per_iteration,
-            "seed": self.seed,
-            "fit": dataclasses.asdict(self.fit),
-            "sampling": {"source": type(self.sampling).__name__, **_plain_fields(self.sampling)},
-            "lora": dataclasses.asdict(self.lora),
-            "max_prompt_tokens": self.max_prompt_tokens,
-            "column": self.column,
-            "chat_template": self.chat_template,
-            "quantise": self.quantise,
-            "quantise_head": self.quantise_head,
-            "plan": self.plan,
-            "cache": None if self.cache is None else str(Path(self.cache).absolute()),
-            "placement": dataclasses.asdict(self.placement)
-            if isinstance(self.placement, Placement)
-            else self.placement and dict(self.placement),
-        }
+        models = {**self._contents, "cast": self._cast.fingerprint, "task": self._task.fingerprint}
+        return {**named(self), **models, **settings(self, prompts)}
 
     @cached_property
     def _contents(self) -> dict[str, str | None]:
-        """What tells policy, adapter and oracle from others at the same place, and finds them again at another."""
-
-        def content(model: Any) -> str | None:
-            path = Path(model).expanduser() if isinstance(model, str | Path) else None
-            return fingerprint(path) if path is not None and path.is_dir() else None
-
-        oracle = None
-        if self.oracle is not None:
-            named = isinstance(self.oracle, str | Path)
-            known = named and (Path(self.oracle).expanduser().exists() or is_id(self.oracle))
-            oracle = identity(self.oracle if known else self.judge)
-        return {
-            "policy_content": content(self.policy),
-            "adapter_content": content(self.adapter),
-            "oracle_content": oracle,
-        }
+        return contents(self)
 
     def write(self, home: RunFolder, prompts: Prompts) -> None:
         """Pin the run: ``run.json``, and the prompts as they are played, of which it has the fingerprint."""
@@ -462,27 +409,6 @@ class SelfPlay:
     def _source(self) -> Any:
         """What the oracle is made from, checked: votes are read and objects made once."""
         return check_source(self.oracle)
-
-
-def _named(prompt: Prompt) -> str:
-    """What tells a prompt of a run from another: its content, and its weight where it has one."""
-    return prompt.id if prompt.weight == 1 else f"{prompt.id} {prompt.weight!r}"
-
-
-def _plain(value: Any) -> Any:
-    """A setting as JSON holds it: a solver by its name and its settings, a schedule by its first values, anything else
-    that JSON lacks by its repr."""
-    if callable(getattr(value, "play", None)):
-        return {"name": type(value).__name__, **_plain_fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(held) for key, held in value.items()}
-    if callable(value):
-        return [float(value(t)) for t in range(1, 9)]
-    return value if isinstance(value, str | int | float | None) else repr(value)
-
-
-def _plain_fields(settings: Any) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in vars(settings).items() if not key.startswith("_")}
 
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:

@@ -24,8 +24,8 @@ import torch  # noqa: F401
 ROOT = Path(__file__).parents[1]
 LIST = ROOT / "docs" / "mutants.md"
 HEAD = """# Mutants
-A sign flipped, a factor doubled, an anchor dropped: each change of a method, and the first test that noticed it. The list
-is written by `make mutants`.
+A sign flipped, a factor doubled, an anchor dropped: each change of a method, and the first test that noticed it.
+Written by `make mutants`.
 
 | file | change | killed by |
 | --- | --- | --- |
