@@ -26,9 +26,9 @@ class Limits:
     rises again. The verdict is a part of the iteration's sealed metrics, and what is lowered a function of those alone,
     so that a run that goes on from its folder, or is played again, steps as it did.
 
-    A smaller step is the same mirror step on less, which the fit can meet in full. A lower learning rate leaves the
-    target where it is and the fit short of it: take it where the target is out of reach anyway (large steps, the recipe
-    of SPPO), for there the step cancels.
+    A smaller step is the same mirror step on less, which the fit can meet in full; beside a task term it is the lower
+    weight of the alignment. A lower learning rate leaves the target where it is and the fit short of it: take it where
+    the target is out of reach anyway (large steps, the recipe of SPPO), for there the step cancels.
 
     Attributes:
         task: the NLL of held-out task texts, in nats a token, may be so much above that of the policy that the run

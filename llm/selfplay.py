@@ -36,6 +36,7 @@ from .policy_files import adapter_config, check_policy
 from .progress import Interrupted, Progress, Stopped
 from .prompts import Prompt, Prompts, read_prompts
 from .sampling import Sampling, Source
+from .say import warn
 from .task_file import TaskFile
 
 
@@ -172,6 +173,8 @@ class SelfPlay:
         """
         home = RunFolder(self.folder)
         prompts = self.check(until)
+        if left := len(self._task.texts) - len(self._texts) if self._texts else 0:
+            warn(f"{left} of {left + len(self._texts)} task texts are longer than the run's longest and are left out")
         with home.held():
             self.write(home, prompts)
             if redo is not None and home.redo(redo) is None:

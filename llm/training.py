@@ -124,9 +124,10 @@ class Training:
         settle(stage)
 
     def _task(self, steps: int) -> TaskTerm | None:
-        """The task's texts for a fit of so many optimiser steps; None where the run has no task."""
+        """The task's texts for a fit of so many optimiser steps; None where the run has no task, and for a geometric
+        mixture, whose members have been fitted with it."""
         texts, fit, key = self.settings.task, self.settings.fit, (self.settings.seed, "task")
-        if not texts:
+        if not texts or self.step.opponent is None:
             return None
 
         def text(number: int) -> Text:

@@ -233,6 +233,22 @@ def test_what_is_too_long_or_cannot_be_asked(tmp_path: Path) -> None:
         TaskFile(rows, home).kept(words, None)
 
 
+def test_texts_that_are_left_out_are_counted(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = [{"prompt": "p", "output": "x" * 600}]
+    _play(tiny_folder, tmp_path / "run", [*TASK, *long]).run(until="sample", progress=False)
+    told = [line for line in capsys.readouterr().err.splitlines() if "task texts" in line]
+    assert told == ["1 of 10 task texts are longer than the run's longest and are left out"]
+
+
+def test_a_geometric_mixture_is_fitted_without_the_task(tiny_folder: Path, tmp_path: Path) -> None:
+    run = _play(tiny_folder, tmp_path / "run", solver=games.NashMD(2.0, tau=0.1)).run()
+    half, whole = run.metrics
+    assert (half["iteration"], half["opponent"], half["task"]) == ("iteration-01-half-1", {}, {})
+    assert set(whole["task"]) == {"start", "before", "after"}
+
+
 def test_a_weight_that_is_refused() -> None:
     for weight in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match=f"task_weight must be a finite number, at least 0, got {weight}"):
