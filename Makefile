@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/nashward demo
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 slow: $(VENV)/.installed
 	$(BIN)/python -m pytest --slow
