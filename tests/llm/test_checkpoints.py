@@ -161,7 +161,7 @@ def test_a_damaged_newest_checkpoint_leaves_the_one_before(tmp_path: Path, capsy
     assert state is not None
     assert len(state.records) == 2
     assert torch.equal(state.weights[0], torch.full((2, 2), 2.0))
-    assert "rest.pt was altered or cut; it is set aside in" in capsys.readouterr().out
+    assert "rest.pt was altered or cut; it is set aside in" in capsys.readouterr().err
     again.save("fit", State(weights, {}, {}, [[[0]]], [{"loss": 0.5}] * 4), 9)  # in the place of the damaged one
     assert sorted(folder.name for folder in (tmp_path / "training").iterdir()) == ["0", "1"]
 
