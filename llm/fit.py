@@ -169,7 +169,6 @@ def fit(
     scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
     records: list[dict[str, float]] = []
     name = _name(batches, size, settings, seed, task)
-    passing: list[MicroBatch | TaskBatch] = [*batches, *task]  # what is halved where memory runs out
     held = checkpoints.load(name) if checkpoints is not None else None
     if held is not None:
         with torch.no_grad():
@@ -178,8 +177,8 @@ def fit(
         optimiser.load_state_dict(held.optimiser)
         scheduler.load_state_dict(held.scheduler)
         records = held.records
-        for one, own in zip(passing, held.parts, strict=True):
-            one.parts = own
+        for batch, own in zip(batches, held.parts, strict=True):
+            batch.parts = own
         progress(sum(len(batch.groups) for step in steps[: len(records)] for batch in step), True)
     scale = (records[-1]["loss_scale"] if records else HALF_SCALE) if half else 1.0
     for number in range(len(records), len(steps)):
@@ -229,7 +228,7 @@ def fit(
         stopping = stop()
         # the last one, so that what is measured afterwards can be measured again
         if checkpoints is not None and (stopping or checkpoints.due or len(records) == len(steps)):
-            parts = [one.parts for one in passing]
+            parts = [batch.parts for batch in batches]
             state = State(list(weights), optimiser.state_dict(), scheduler.state_dict(), parts, records)
             checkpoints.save(name, state, len(steps))
         if stopping:

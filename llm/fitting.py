@@ -167,7 +167,7 @@ class Fitting:
             records = fit(
                 model.network, parameters, self.training, self.size, settings, model.pad_id, self.seed, tick,
                 model.tell, checkpoints, progress.stop.is_set, model.dtype == torch.float16,
-                self.task.training if self.task is not None and settings.task_weight > 0 else (),
+                () if self.task is None else self.task.training,
             )  # fmt: skip
             progress.check()
         kept, end = 1.0, [parameter.detach().cpu().clone() for parameter in parameters]

@@ -70,7 +70,7 @@ class TaskTerm:
     """What a step's fit sees of the task texts.
 
     Attributes:
-        training: a micro-batch for each optimiser step.
+        training: a micro-batch for each optimiser step, used in no other; none where the task is measured alone.
         testing: those that are never trained on, the same in each step of a run.
     """
 

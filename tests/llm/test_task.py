@@ -122,6 +122,23 @@ def test_at_weight_0_the_run_is_that_without_a_task(tiny_folder: Path, tmp_path:
     assert records[0]["loss"] == pytest.approx(mixed["first_loss"]["expected"], rel=1e-6)
 
 
+def test_each_optimiser_step_takes_the_next_texts(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = TaskBatch.descend
+    passed: list[str] = []
+
+    def descend(self: TaskBatch, *given: Any) -> float:
+        passed.extend(str(prompt) for prompt, _ in self.texts)
+        return real(self, *given)
+
+    monkeypatch.setattr(TaskBatch, "descend", descend)
+    _play(tiny_folder, tmp_path / "run", fit=llm.Fit(**{**FIT, "epochs": 2})).run()
+    assert len(passed) == 16  # 8 prompts, 4 in a step, twice
+    assert len(set(passed[:7])) == len(set(passed)) == 7  # all but the 2 that are held out, before any comes again
+    assert passed[:7] != passed[7:14]
+
+
 @pytest.mark.parametrize("optimiser", ["adamw", pytest.param("lbfgs", marks=pytest.mark.slow)])
 def test_a_cut_run_ends_the_same_with_and_without_the_file(
     optimiser: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
