@@ -94,7 +94,10 @@ MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "entropy (nats a token)": lambda row: row["after"]["entropy_per_token"],
     "share of the target reached": lambda row: row["train"]["share"],
     "R² on held-out prompts": lambda row: row["held_out"].get("r2"),
+    "wins over the policy before (held out)": lambda row: row.get("win_rate"),
+    "task, nats a token (held out)": lambda row: (row.get("task") or {}).get("after"),
 }
+COLUMNS = 3  # of pictures
 
 
 def course(folders: Mapping[str, Path]) -> Any:
@@ -106,19 +109,22 @@ def course(folders: Mapping[str, Path]) -> Any:
 
     runs = {name: steps(folder) for name, folder in folders.items()}
     labels = sorted({label for rows in runs.values() for row in rows for label in row.get("labels") or ()})
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    places = figure.subplots(2, 3).flat
-    for axes, (title, measure) in zip(places, MEASURES.items(), strict=False):
+    drawn = [
+        name for name, of in MEASURES.items() if any(of(row) is not None for rows in runs.values() for row in rows)
+    ]
+    shares = len(runs) == 1 and bool(labels)
+    count = len(drawn) + shares
+    figure = Figure(figsize=(10, 2.5 * -(-count // COLUMNS)), layout="constrained")
+    for place, title in enumerate(drawn, 1):
+        axes = figure.add_subplot(-(-count // COLUMNS), COLUMNS, place)
         for k, (name, rows) in enumerate(runs.items()):
-            values = [float("nan") if (value := measure(row)) is None else value for row in rows]
+            values = [float("nan") if (value := MEASURES[title](row)) is None else value for row in rows]
             colour, mark = COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
             axes.plot(range(1, len(rows) + 1), values, f"{mark}-", color=colour, label=name or None)
         axes.set_title(title, fontsize=9)
-    if len(runs) == 1 and labels:
+    if shares:
         (rows,) = runs.values()
-        _shares(places[len(MEASURES)], rows, labels)
-    else:
-        figure.delaxes(places[len(MEASURES)])
+        _shares(figure.add_subplot(-(-count // COLUMNS), COLUMNS, count), rows, labels)
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("iteration", fontsize=8)
