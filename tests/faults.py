@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from nashward import games, llm
 from nashward.llm import oracles
@@ -132,6 +134,7 @@ class Harness:
             output = os.open(log / "output", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.dup2(output, 1)
             os.dup2(output, 2)
+            tqdm.set_lock(threading.RLock())  # its own: forks share the one they inherit, and a killed one keeps it
             self._listen(writing)
             self._die_in_rename(log, rename, after)
             self.play(folder, log).run()

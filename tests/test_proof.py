@@ -9,6 +9,7 @@ import pytest
 
 from nashward import proof
 from nashward.cli import main
+from nashward.llm import pocket
 
 
 def test_the_language_model_lies_on_the_table_and_a_picture_says_so(
@@ -21,6 +22,13 @@ def test_the_language_model_lies_on_the_table_and_a_picture_says_so(
     assert (tmp_path / "proof.png").stat().st_size > 10_000
     assert main(["demo", "--proof", "--quiet", "--out", str(tmp_path), "--iterations", "1"]) == 0
     assert capsys.readouterr().out == f"picture: {tmp_path / 'proof.png'}\n"
+
+
+def test_each_response_has_two_tokens_and_two_share_the_first() -> None:
+    _, responses = proof._ids(pocket.POLICY)
+    assert [len(ids) for ids in responses] == [proof.TOKENS] * 3
+    assert len({ids[0] for ids in responses}) == 2
+    assert len({tuple(ids) for ids in responses}) == 3
 
 
 def test_the_proof_refuses_no_iterations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ SOLVERS: dict[str, games.Solver] = {
     "magnetic mirror descent": games.MagneticMirrorDescent(step=0.8, tau=0.2),
 }
 LOGITS: Sequence[float] = (1.0, 0.0, -1.0)
-PROMPT, RESPONSES = "?", ("ad", "ae", "bd")  # two of them share the first of their tokens
+PROMPT, RESPONSES = "?", ("ab", "ae", "bd")  # two of them share the first of their tokens
 TOKENS = 2  # of each
 
 
