@@ -60,7 +60,7 @@ class Cast:
         """
         told = self.told if self.told is not None else _kept(home)
         found = {}
-        for k, name in enumerate(self.given, 1):
+        for k, name in enumerate(sorted(self.given), 1):  # whatever the order in which they were given
             if name not in told:
                 raise ValueError(f"{home.path} does not hold the responses of {name}; give the file that has them")
             lacking = [prompt for prompt in prompts if not told[name].get(prompt.id)]

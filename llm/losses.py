@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..games import Policy, Solver
+from ..games.cast import Named
 from . import regression
 from .regression import Baseline, Selection
 
@@ -337,10 +338,11 @@ def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> N
     play = solver.play(start, start)
     step = next(play)
     for number in range(STEPS):
-        if step.opponent is not None and len(step.opponent.members()) > 1:
+        members = {} if step.opponent is None else step.opponent.members()
+        if len(members) > 1 or any(isinstance(policy.value, Named) for policy in members):
             able = ", ".join(name for name, kind in LOSSES.items() if not kind.pairs)
             raise ValueError(
-                f"the loss {loss} compares responses of one policy, and {type(solver).__name__} plays against blends "
-                f"of several; take another solver (--solver mwu), or a loss of win rates: {able}"
+                f"the loss {loss} compares responses of one policy, and {type(solver).__name__} plays against others "
+                f"or blends of several; take --solver mwu without opponents, or a loss of win rates: {able}"
             )
         step = play.send(Policy(None, str(number)))

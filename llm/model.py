@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from transformers import (
 from .broken import first_line
 from .folder import whole_folder
 from .lora import WEIGHTS as WEIGHTS
-from .lora import Shape, scale_of, shaped
+from .lora import Shape, same_base, scale_of, shaped
 from .memory import Tell, give_back, quiet
 from .offload import Placement, place
 from .policy_files import adapter_config, check_policy, local_adapter
@@ -112,6 +113,8 @@ class LanguageModel:
         Raises:
             ValueError, FileNotFoundError: what ``check_policy``, ``adapter_config`` and ``place`` find.
         """
+        if Path(source).is_dir():  # adapters remember it, wherever they are read
+            source = os.path.abspath(source)
         tokenizer = check_policy(source, chat_template)
         config = adapter_config(adapter) if adapter is not None else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -142,6 +145,8 @@ class LanguageModel:
                 task_type="CAUSAL_LM",
             )
         config.inference_mode = False
+        if config.base_model_name_or_path and same_base(config.base_model_name_or_path, str(source)):
+            config.base_model_name_or_path = str(source)  # where it is now
         with torch.random.fork_rng(), warnings.catch_warnings():
             # peft asks transformers for a name that transformers 5.23 has renamed
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

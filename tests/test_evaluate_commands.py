@@ -91,6 +91,28 @@ def test_exploit_finds_a_bound_beside_the_theorems(
     assert f"the theorem allows the best of 4 of the start a gap of {bound:.3f}" in mixture
 
 
+def test_a_run_is_evaluated_from_anywhere_and_its_adversary_has_no_phases_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(pocket.POLICY, home / "base")
+    (home / "prompts.txt").write_text("One?\nTwo?\nThree?\n")
+    monkeypatch.chdir(home)
+    small = shlex.split(
+        "--policy base --prompts prompts.txt --iterations 1 --responses 2 --max-new-tokens 6 --epochs 1 --quiet"
+    )
+    limits = ["--solver", "mwu", "--win-rate-floor", "0.5", "--held-out", "0.4"]
+    assert main(["align", *small, *LENGTH, *limits, "--out", "run"]) == 0
+    monkeypatch.chdir(tmp_path)
+    few = ["--limit", "2", "--quiet"]
+    assert main(["evaluate", "home/run", *few]) == 0
+    trained = ["--of", "iteration-01", "--n", "2", "--against", "2", "--train", "1"]
+    assert main(["exploit", "home/run", *trained, *few]) == 0
+    assert "trained adversary" in capsys.readouterr().out
+    (home / "base").rename(home / "moved")
+    assert main(["evaluate", "home/run", "--policy", "home/moved", *few]) == 0
+
+
 def test_the_theorem_speaks_of_a_mixture_of_one_solver_only() -> None:
     def said(solver: Any, of: str) -> str:
         return upper_bound(llm.SelfPlay(None, None, solver, None, "nowhere"), of, 16)[0]
@@ -133,6 +155,10 @@ REFUSED: list[tuple[list[str], str]] = [
     (["evaluate", "nowhere"], "nowhere holds no run (it has no run.json)"),
     (["evaluate", "prompts.jsonl"], "prompts.jsonl is a file; expected a run folder"),
     (["evaluate", "run", "--limit", "0"], "--limit is 0; expected at least 1"),
+    (["evaluate", "run", "--seed", "-1"], "--seed is a whole number >= 0, got -1"),
+    (["evaluate", "run", *2 * ["--adapter", "run/iteration-01/adapter"]], "two adapters would have one name (run/iter"),
+    (["mix", *2 * ["run/iteration-01/adapter"], *["--out", "new.json"]], "an adapter is given twice; name each once"),
+    (["leaderboard", "nowhere"], "there is no file of battles and no folder of answers nowhere"),
     (["evaluate", "run", "--held-out", "none"], "no oracle none: there is no such folder"),
     (["evaluate", "run", "--adapter", "nowhere"], "nowhere"),
     (["evaluate", "run", "--prompts", "none.txt"], "there is no prompts file none.txt"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> 
             raise FileNotFoundError(f"{path} holds no run (it has no run.json)")
     names = _names(paths)
     runs = dict(zip(names, paths, strict=True))
-    told = "".join(f"<h3>{name}</h3>{text}" for name, path in runs.items() if (text := warnings(path)))
+    told = "".join(f"<h3>{html.escape(name)}</h3>{text}" for name, path in runs.items() if (text := warnings(path)))
     sections = [
         ("Warnings", told),
         ("Where the settings differ", _differing(runs)),

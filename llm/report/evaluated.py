@@ -12,8 +12,11 @@ from .page import download, picture, table, warning
 
 def called_out(folder: Path) -> str:
     """The verdicts that are beyond their thresholds, as warnings."""
-    found = _read(folder / "evaluation.json")
-    return "".join(
+    found, told = _read(folder / "evaluation.json"), ""
+    for file in (folder / "evaluation.json", *(folder / "evaluation").glob("exploit-*.json")):
+        if file.is_file() and not _read(file):
+            told += warning(f"{file} cannot be read; the command that wrote it writes it again")
+    return told + "".join(
         warning(
             f"{player}: {one['measure']} {one['value']:.3f} ± {one['standard_error']:.3f} is beyond its threshold "
             f"{one['threshold']:g}: the oracle may be gamed"
@@ -89,6 +92,9 @@ def _error(value: float | None, error: float | None, digits: int = 1) -> str | N
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The numbers of a command; none where it was not run."""
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found
+    """The numbers of a command; none where it was not run, or what it wrote is damaged."""
+    try:
+        found = json.loads(file.read_bytes()) if file.is_file() else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

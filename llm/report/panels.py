@@ -120,7 +120,7 @@ def course(folders: Mapping[str, Path]) -> Any:
         for k, (name, rows) in enumerate(runs.items()):
             values = [float("nan") if (value := MEASURES[title](row)) is None else value for row in rows]
             colour, mark = COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
-            axes.plot(range(1, len(rows) + 1), values, f"{mark}-", color=colour, label=name or None)
+            axes.plot(range(1, len(rows) + 1), values, f"{mark}-", color=colour, label=name.replace("$", r"\$") or None)
         axes.set_title(title, fontsize=9)
     if shares:
         (rows,) = runs.values()

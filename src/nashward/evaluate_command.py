@@ -41,6 +41,8 @@ def of_run(given: argparse.Namespace) -> tuple[Any, list[Any]]:
 
     if given.limit < 1:
         raise ValueError(f"--limit is {given.limit}; expected at least 1")
+    if given.seed < 0:
+        raise ValueError(f"--seed is a whole number >= 0, got {given.seed}")
     if given.folder.is_file():
         raise ValueError(f"{given.folder} is a file; expected a run folder")
     home = configuration.run_folder(given.folder)
@@ -64,6 +66,8 @@ def run(given: argparse.Namespace) -> int:
     for folder in given.adapter:
         adapter_config(folder)
     others = {_name(folder): Mixture(((folder, 1.0),)) for folder in given.adapter}
+    if len(others) < len(given.adapter):
+        raise ValueError(f"two adapters would have one name ({', '.join(map(_name, given.adapter))}); rename a folder")
     say: Any = (lambda what: None) if given.quiet else print
     found = evaluate(play, prompts, sources, others, seed=given.seed, progress=say)
     print(f"{given.folder}: {found['prompts']} prompts, one response each")

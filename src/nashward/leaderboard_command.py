@@ -58,6 +58,8 @@ def run(given: argparse.Namespace) -> int:
         json_file.check(given.json)
     if given.seed < 0:
         raise ValueError(f"--seed is a whole number >= 0, got {given.seed}")
+    if not given.answers.exists():
+        raise FileNotFoundError(f"there is no file of battles and no folder of answers {given.answers}")
     needs = ("prompts", "oracle")
     if given.answers.is_file():
         if told := [f"--{name}" for name in (*needs, "limit", "cache") if getattr(given, name) is not None]:

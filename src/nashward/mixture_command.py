@@ -51,6 +51,8 @@ def mix(given: argparse.Namespace) -> int:
     from nashward.llm.mixture import Mixture, linear, nash_weights, policies, uniform
 
     adapters = policies(given.adapters)
+    if len({adapter.resolve() for adapter in adapters}) < len(adapters):
+        raise ValueError("an adapter is given twice; name each once, with --weights for how much it counts")
     _check_out(given.out, folder=given.interpolate)
     Mixture.of(adapters).check(getattr(given, "policy", None))
     if given.weights == "nash":

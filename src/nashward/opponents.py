@@ -36,7 +36,7 @@ class Opponents:
                 return solver, {}
             if "=" not in self.shares:
                 raise ValueError(f"shares {self.shares} are of no opponents: give their responses with --opponents")
-            shares = self._shares([part.partition("=")[0] for part in self.shares.split(",")])
+            shares = self._shares(sorted({part.partition("=")[0] for part in self.shares.split(",")}))
             return AgainstCast(solver, shares), dict.fromkeys(shares)
         files = _files(Path(self.answers))
         return AgainstCast(solver, self._shares(list(files))), dict(files)
@@ -78,7 +78,7 @@ def _files(source: Path) -> dict[str, Path]:
         if name in found:
             raise ValueError(f"{source} holds {found[name].name} and {file.name}: two files for {name}")
         found[name] = file
-    return found
+    return dict(sorted(found.items()))  # as a run folder has them
 
 
 def _number(share: str, text: str) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nashward import games, llm
+from nashward import games, llm, opponents
 from nashward.games import Policy, Solver, Step, member
 from nashward.llm.cast import Cast
 from nashward.llm.folder import read_shard, shards
@@ -64,6 +64,26 @@ def test_a_cut_run_ends_the_same_with_and_without_the_file(tiny_folder: Path, tm
         _run(tiny_folder, tmp_path / name, again).run()
         ended = files(tmp_path / name)
         assert {name for name in whole if whole[name] != ended.get(name)} <= {"judgements.sqlite"}
+
+
+def test_members_keep_their_places_whatever_their_order(tiny_folder: Path, tmp_path: Path) -> None:
+    """A folder of files, and run.json, sort names differently: "gpt-4.jsonl" is before "gpt.jsonl"."""
+    answers = tmp_path / "answers"
+    answers.mkdir()
+    for name, text in (("gpt", "zzz"), ("gpt-4", "a")):
+        rows = [json.dumps({"prompt": prompt, "response": f"{prompt} {text}"}) for prompt in PROMPTS]
+        (answers / f"{name}.jsonl").write_text("\n".join(rows))
+    solver, files = opponents.Opponents(str(answers), "gpt=0.3,gpt-4=0.1").joined(games.MWU(2.0))
+    first = quick_run(tiny_folder, tmp_path / "run", solver=solver, cast=files, iterations=1).run().metrics[0]
+    assert first["opponent"]["gpt"] == pytest.approx(0.3)
+    described, shares = opponents.unwrapped(RunFolder(tmp_path / "run").read()["config"]["solver"])
+    assert described["name"] == "MWU"
+    solver, kept = opponents.Opponents(None, shares).joined(games.MWU(2.0))
+    again = (
+        quick_run(tiny_folder, tmp_path / "run", solver=solver, cast=kept, iterations=1).run(redo="train").metrics[0]
+    )
+    assert again == first
+    assert list(files) == list(kept) == ["gpt", "gpt-4"]
 
 
 def test_other_responses_are_another_run_and_a_damaged_copy_is_made_again(tiny_folder: Path, tmp_path: Path) -> None:

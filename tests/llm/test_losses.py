@@ -22,7 +22,7 @@ from nashward.llm.losses import LOSSES, Judged, Loss, Objective
 from nashward.llm.selfplay import metrics
 
 from .test_enumerable import EXACT, GAMES, _distance, random_policy
-from .tiny_run import short_run
+from .tiny_run import PROMPTS, short_run
 
 SIZE, MARGIN = 2.5, 0.3
 COMPARED = [name for name in get_args(Loss) if name != "mirror"]
@@ -421,12 +421,17 @@ def test_a_blend_of_opponents_is_refused_by_losses_of_labels(tiny_folder: Path, 
             play = short_run(tiny_folder, tmp_path / "run", games.OptimisticMWU(2.0), fit=fit)
             if LOSSES[name].pairs and selection == "all":
                 with pytest.raises(
-                    ValueError, match=r"OptimisticMWU plays against blends of several; .* rebel, dno, gpo"
+                    ValueError, match=r"OptimisticMWU plays against others or blends of several; .* rebel, dno, gpo"
                 ):
                     play.check()
             else:
                 play.check()
             short_run(tiny_folder, tmp_path / "run", games.ExtraGradient(2.0), fit=fit).check()
+    alone = games.AgainstCast(games.MWU(2.0), {"rival": 1.0})  # one opponent, who is not whom labels compare
+    cast = {"rival": [{"prompt": prompt, "response": "no"} for prompt in PROMPTS]}
+    play = short_run(tiny_folder, tmp_path / "run", alone, fit=llm.Fit(loss="dpo"), cast=cast)
+    with pytest.raises(ValueError, match="AgainstCast plays against others"):
+        play.check()
 
 
 def test_online_ipo_needs_a_third_response(tiny_folder: Path, tmp_path: Path) -> None:

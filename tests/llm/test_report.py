@@ -121,6 +121,8 @@ def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: P
     page = report.write(home).read_text()
     assert "Who beats start" in page
     assert "0.750 ± 0.125" in page
+    (home / "evaluation.json").write_text("{bad")
+    assert "evaluation.json cannot be read" in report.write(home).read_text()
 
 
 def test_a_comparison_names_what_differs_and_shows_the_same_prompts(
@@ -137,6 +139,9 @@ def test_a_comparison_names_what_differs_and_shows_the_same_prompts(
     assert "seed" not in differing
     assert text.count("iteration-02") >= 2
     assert report.compare([runs["half"], runs["sampled"]], tmp_path / "unfinished.html").exists()
+    odd = shutil.copytree(runs["whole"], tmp_path / r"x$\frac$ <b>")
+    text = report.compare([odd, runs["half"]], tmp_path / "odd.html").read_text()
+    assert "<b>" not in text
 
 
 def test_a_comparison_is_of_runs(runs: dict[str, Path], tmp_path: Path) -> None:
