@@ -59,13 +59,13 @@ def _likely(option: options.Option) -> st.SearchStrategy[Any]:
 def _tomls(draw: st.DrawFn) -> str:
     """Settings, many of them right; keys and sections that there are, that there nearly are, and that there are not."""
     found: dict[str, dict[str, Any]] = {"": {}}
-    for name in draw(st.lists(st.sampled_from(sorted(options.ALL)), max_size=6, unique=True)):
+    for name in draw(st.lists(st.sampled_from(sorted(options.ALL)), max_size=4, unique=True)):
         if name != "out":
             option = options.ALL[name]
             *section, key = option.path
             odd = draw(st.integers(0, 9)) == 0
             where = draw(st.sampled_from(["", "fit", "lora", "fitt"])) if odd else "".join(section)
-            found.setdefault(where, {})[key[: -1 if odd else None]] = draw(st.one_of(*[_likely(option)] * 4, anything))
+            found.setdefault(where, {})[key[: -1 if odd else None]] = draw(st.one_of(*[_likely(option)] * 6, anything))
     return "\n".join(
         line
         for section, held in found.items()
@@ -168,7 +168,7 @@ def test_files_of_settings(effort: settings, inside: Path) -> None:
     reached = {0: 0, 2: 0}
 
     @effort
-    @given(_tomls(), st.sampled_from(["config", "align", "sample"]), st.integers(0, 4))
+    @given(_tomls(), st.sampled_from(["config", "config", "config", "align", "sample"]), st.integers(0, 4))
     def fuzz(text: str, command: str, known: int) -> None:
         (inside / "mine.toml").write_bytes(text.encode(errors="replace"))
         right = [f"--policy={pocket.POLICY}", "--oracle=nashward.llm.oracles:Length", "--prompts=prompts.jsonl"]

@@ -321,7 +321,7 @@ OTHERS = [
     ([*BOARD, "--limit", "0"], "--limit is 0; expected at least 1"),
     ([*BOARD, "--save", "t.txt"], "--save t.txt: the table is written as CSV; name a .csv file"),
     ([*BOARD, "--oracle", "none"], "no oracle none: there is no such folder, and a hub id reads owner/name"),
-    (["leaderboard", "none", *BOARD[2:]], "none holds no answers; expected one .json or .jsonl file a player (or .gz)"),
+    (["leaderboard", "none", *BOARD[2:]], "there is no file of battles and no folder of answers none"),
     (["leaderboard", "twins", *BOARD[2:]], f"{ANY}two files for a{ANY}"),
     ([*BOARD, "--prompts", "none.txt"], "there is no prompts file none.txt"),
 ]  # fmt: skip
