@@ -262,8 +262,9 @@ def test_the_demo_keeps_to_the_table(seed: int, tmp_path: Path, capsys: pytest.C
     assert max(shares[-1] for shares in numbers["shares"]) < 0.1  # responses of no style
     assert f"mixture {mixture['value']:.3f} ± {mixture['standard_error']:.3f}" in text
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
-    assert "http" not in re.sub(r'src="[^"]*"', "", page)  # self-contained
+    assert page.count("data:image/png;base64,") == 4
+    assert "default-src 'none'" in page  # self-contained
+    assert not re.search("https?://", re.sub(r'(src|href)="[^"]*"', "", page))
     # the mixture that lies in the run is uniform, and the one that was judged: drawn again it is the same responses
     mix, play = Mixture.load(out / "run" / "mixture.json"), self_play(out / "run", 6, seed)
     assert [weight for _, weight in mix.members] == pytest.approx([1 / 6] * 6)
