@@ -134,7 +134,7 @@ class RunFolder:
         if not self.started:
             return config
         merged = dict(held["config"])
-        before, now = _flat(merged), _flat(json.loads(json.dumps(finite(config))))
+        before, now = flat(merged), flat(json.loads(json.dumps(finite(config))))
         differing = []
         other = before.get("solver.name") != now.get("solver.name")  # then its settings say nothing more
         for key in [*now, *(key for key in before if key not in now)]:
@@ -295,8 +295,9 @@ def _sum(value: dict[str, Any]) -> str:
     return hashlib.sha256(_text(value).encode()).hexdigest()[:16]
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by their keys as a configuration file has them: fit.epochs."""
+    found: dict[str, Any] = {}
     for key, value in config.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
+        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return found

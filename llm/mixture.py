@@ -12,7 +12,7 @@ from pathlib import Path
 from ..games import PreferenceGame, nash
 from .folder import write_json
 from .journal import order
-from .lora import one_base, same_base
+from .lora import Shape, one_base, same_base
 from .model import LanguageModel
 from .sampling import Response, Source, seed_of
 
@@ -44,6 +44,11 @@ class Mixture:
         weights = [weight for _, weight in self.members]
         if not weights or not min(weights) >= 0 or not abs(sum(weights) - 1) <= 1e-6:
             raise ValueError(f"the weights of a mixture must be at least 0 and sum to 1, got {weights}")
+
+    @property
+    def largest(self) -> Path:
+        """The member with the largest rank: a model in its shape takes all of them."""
+        return max((folder for folder, _ in self.members), key=lambda folder: Shape.of(folder).rank)
 
     @classmethod
     def of(cls, adapters: Sequence[Path], weights: Sequence[float] | None = None) -> Mixture:

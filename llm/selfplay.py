@@ -418,3 +418,8 @@ def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
     files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: order(file.parent))
     return [row for file in files for row in read_lines(file) if "iteration" in row]
+
+
+def iterates(folder: str | Path) -> list[dict[str, Any]]:
+    """The summaries of a run's iterates, without the half steps."""
+    return [row for row in metrics(folder) if "half" not in row["iteration"]]

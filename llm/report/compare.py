@@ -6,11 +6,11 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..folder import Damaged, read_lines, whole_file
-from ..journal import PROMPTS, RunFolder, order
-from ..prompts import Prompt
+from ..folder import Damaged, whole_file
+from ..journal import RunFolder, flat
+from ..selfplay import iterates
 from .page import page, picture, table, warning
-from .panels import MEASURES, course, flat, judged, steps, warnings
+from .panels import MEASURES, asked, course, judged, sampled, warnings
 
 
 def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> Path:
@@ -38,7 +38,7 @@ def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> 
         ("Warnings", told),
         ("Where the settings differ", _differing(runs)),
         ("The newest iterates", _newest(runs)),
-        ("Their course", picture(course(runs), "A line a run.") if all(steps(path) for path in paths) else ""),
+        ("Their course", picture(course(runs), "A line a run.") if all(iterates(path) for path in paths) else ""),
         ("Responses", _responses(runs, count)),
     ]
     with whole_file(Path(file)) as unfinished:
@@ -61,7 +61,7 @@ def _differing(runs: dict[str, Path]) -> str:
 
 
 def _newest(runs: dict[str, Path]) -> str:
-    newest = {name: rows[-1] for name, path in runs.items() if (rows := steps(path))}
+    newest = {name: rows[-1] for name, path in runs.items() if (rows := iterates(path))}
     if not newest:
         return "<p>No step is finished yet.</p>"
     made = ("iterate", *(row["iteration"] for row in newest.values()))
@@ -73,15 +73,14 @@ def _responses(runs: dict[str, Path], count: int) -> str:
     """What the newest sampled policy of each run answers to the prompts that all have."""
     answers: dict[str, dict[str, str]] = {}
     for name, path in runs.items():
-        stages = [stage.parent for stage in path.glob("iteration-*/responses") if any(stage.glob("*.parquet"))]
+        stages = sampled(path)
         if not stages:
-            return f"<p>{name} has not sampled yet.</p>"
-        stage = max(stages, key=order)
-        prompts = {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(path / PROMPTS)}
+            return f"<p>{html.escape(name)} has not sampled yet.</p>"
         try:
-            answers[f"{name} ({stage.name})"] = {one.prompt: one.texts[0] for one in judged(stage, prompts, 10 * count)}
+            found = judged(stages[-1], asked(path), 10 * count)
         except Damaged as error:
             return warning(f"{error}.")
+        answers[f"{name} ({stages[-1].name})"] = {one.prompt: one.texts[0] for one in found}
     first, *others = answers.values()
     shared = [prompt for prompt in first if all(prompt in own for own in others)][:count]
     if not shared:

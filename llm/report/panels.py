@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..folder import Damaged, read_lines, read_shard, shards
-from ..journal import PROMPTS, RunFolder, order
+from ..journal import PROMPTS, RunFolder, flat, order
 from ..prompts import Prompt
-from ..selfplay import metrics
+from ..selfplay import iterates, metrics
 from ..status import status
 from ..stored import versus
 from .evaluated import called_out, evaluated
@@ -68,24 +68,11 @@ def settings(folder: Path) -> str:
     )
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by their keys as a configuration file has them: fit.epochs."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
-    return found
-
-
 def curves(folder: Path) -> str:
     """How the policy changed over the iterations."""
-    if len(steps(folder)) < 2:
+    if len(iterates(folder)) < 2:
         return ""
     return picture(course({"": folder}), "The policies that the iterations made.")
-
-
-def steps(folder: Path) -> list[dict[str, Any]]:
-    """The summaries of the iterates, without the half steps."""
-    return [row for row in metrics(folder) if "half" not in row["iteration"]]
 
 
 MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -107,7 +94,7 @@ def course(folders: Mapping[str, Path]) -> Any:
 
     from ...games.plots import COLOURS, MARKS
 
-    runs = {name: steps(folder) for name, folder in folders.items()}
+    runs = {name: iterates(folder) for name, folder in folders.items()}
     labels = sorted({label for rows in runs.values() for row in rows for label in row.get("labels") or ()})
     drawn = [
         name for name, of in MEASURES.items() if any(of(row) is not None for rows in runs.values() for row in rows)
@@ -241,13 +228,22 @@ def judged(step: Path, prompts: Mapping[str, str], count: int) -> list[Judged]:
     ]
 
 
+def sampled(folder: Path) -> list[Path]:
+    """The steps that have drawn responses, as they were played."""
+    found = (path.parent for path in folder.glob("iteration-*/responses") if any(path.glob("*.parquet")))
+    return sorted(found, key=order)
+
+
+def asked(folder: Path) -> dict[str, str]:
+    """The texts of a run's prompts by their ids."""
+    return {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(folder / PROMPTS)}
+
+
 def samples(folder: Path, count: int = 8) -> str:
     """Responses of the first and of the newest policy that was sampled, side by side, with the oracle's verdicts."""
-    found = (path.parent for path in Path(folder).glob("iteration-*/responses") if any(path.glob("*.parquet")))
-    stages = sorted(found, key=order)
+    stages, prompts = sampled(folder), asked(folder)
     if not stages:
         return "<p>Nothing is sampled yet.</p>"
-    prompts = {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(Path(folder) / PROMPTS)}
     ends = list(dict.fromkeys((stages[0], stages[-1])))
     try:
         sets = [judged(stage, prompts, 10 * count) for stage in ends]

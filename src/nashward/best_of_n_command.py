@@ -129,7 +129,6 @@ def _read(file: str) -> dict[str, list[str]]:
 def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     """n responses of the policy to each prompt, and one more, which is not among those to choose from."""
     from nashward.llm import LanguageModel, Sampling, read_prompts
-    from nashward.llm.lora import Shape
     from nashward.llm.mixture import Mixture
     from nashward.llm.policy_files import adapter_config, check_policy
 
@@ -144,10 +143,7 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     mixture = Mixture.load(given.adapter) if given.adapter and Path(given.adapter).suffix == ".json" else None
     if mixture is not None:
         mixture.check(given.policy)
-    largest = (
-        None if mixture is None else max((folder for folder, _ in mixture.members), key=lambda f: Shape.of(f).rank)
-    )
-    adapter: Any = given.adapter if largest is None else largest
+    adapter: Any = given.adapter if mixture is None else mixture.largest
     if adapter is not None:
         adapter_config(adapter)
     model = LanguageModel.from_pretrained(

@@ -278,6 +278,7 @@ def _stage(until: Any) -> Any:
 
     def heard(given: argparse.Namespace, asked: Any) -> int:
         from nashward.llm import report
+        from nashward.llm.selfplay import iterates
 
         play = configuration.self_play(configuration.settings(given))
         if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
@@ -303,8 +304,7 @@ def _stage(until: Any) -> Any:
                 achieved.append(f"task {_figure(task['start'])} to {_figure(task['after'])} nats a token")
             print(f"{row['iteration']}: {', '.join(achieved)}")
         if result.stopped:
-            made = sum("half" not in row["iteration"] for row in result.metrics)
-            over = until == "train" and made == play.iterations
+            over = until == "train" and len(iterates(result.folder)) == play.iterations
             following = "" if over else f" Next: nashward {_NEXT[until]} --out {result.folder}"
             print(f"{result.stopped}.{following}")
         else:

@@ -111,7 +111,6 @@ def _base(model: LanguageModel, folder: Path) -> Mixture:
 def _loaded(given: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageModel, Sampling, int]:
     """The model, in the shape of the largest adapter, and how to sample from it."""
     from nashward.llm import LanguageModel, Sampling
-    from nashward.llm.lora import Shape
 
     if mixture is not None:
         mixture.check(given.policy)
@@ -119,11 +118,8 @@ def _loaded(given: argparse.Namespace, mixture: Mixture | None) -> tuple[Languag
     seed, template = chosen.pop("seed", 0), chosen.pop("chat-template", None)
     quantise = chosen.pop("quantise", True)
     sampling = Sampling(**{options.RUN[name].path[1]: value for name, value in chosen.items()})
-    largest = (
-        None if mixture is None else max((folder for folder, _ in mixture.members), key=lambda f: Shape.of(f).rank)
-    )
     model = LanguageModel.from_pretrained(
-        given.policy, largest, quantise=quantise, seed=seed,
+        given.policy, None if mixture is None else mixture.largest, quantise=quantise, seed=seed,
         chat_template=None if template is None else configuration.template(template),
     )  # fmt: skip
     return model, sampling, seed

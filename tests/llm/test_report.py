@@ -21,6 +21,7 @@ from nashward.llm.evaluation.over_optimisation import Thresholds
 from nashward.llm.evaluation.run import evaluate
 from nashward.llm.folder import read_shard, write_json
 from nashward.llm.report.page import shown
+from nashward.llm.selfplay import iterates
 
 from .tiny_run import PROMPTS, short_run
 
@@ -63,7 +64,7 @@ def test_every_number_of_a_picture_can_be_taken_from_the_page() -> None:
 def test_the_course_is_that_of_the_metrics(runs: dict[str, Path]) -> None:
     figure = report.panels.course({"": runs["whole"]})
     drawn = {axes["title"]: axes["lines"] for axes in shown(figure)}
-    rows = report.panels.steps(runs["whole"])
+    rows = iterates(runs["whole"])
     assert len(rows) == 2
     (line,) = drawn["KL to the start (nats a response)"]
     assert line["y"] == [row["after"]["kl_to_reference"] for row in rows]
