@@ -23,8 +23,14 @@ Feedback: TypeAlias = Callable[[Game, Opponent, int], Players]
 
 def blended(weights: Sequence[float], policies: Sequence[Players]) -> Players:
     """``sum_k w_k policies[k]``, player by player."""
-    sides = zip(*policies, strict=True)
-    return tuple(sum(w * side for w, side in zip(weights, members, strict=True)) for members in sides)
+    return tuple(_sum(weights, members) for members in zip(*policies, strict=True))
+
+
+def _sum(weights: Sequence[float], members: Sequence[Tensor]) -> Tensor:
+    total = members[0] if weights[0] == 1 else weights[0] * members[0]
+    for weight, member in zip(weights[1:], members[1:], strict=True):
+        total = torch.add(total, member, alpha=weight)
+    return total
 
 
 def exact(game: Game, opponent: Opponent, round: int = 0) -> Players:

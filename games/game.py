@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_PIECE = 2**18  # numbers that are checked at once
+
 
 class Profile(NamedTuple):
     """A policy for each player of an ``n x m`` game: ``row`` [..., n] and ``column`` [..., m]."""
@@ -85,19 +87,34 @@ class PreferenceGame:
         if table.shape[-1] != table.shape[-2]:
             raise ValueError(f"a preference game needs a square table [..., n, n], got shape {_shape(table)}")
         self.labels = _labels(labels, table.shape[-1], "action")
-        _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
+        lowest, highest = table.aminmax()
+        if lowest < 0 or highest > 1:
+            _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
+        self.P = self._fair(table, tolerance)
+
+    def _fair(self, table: Tensor, tolerance: float) -> Tensor:
+        """The table without the rounding in P + P^T, made piece by piece in the processor's cache."""
+        fair = torch.empty_like(table, memory_format=torch.contiguous_format)
+        size = max(1, _PIECE // table[0].numel())
+        for begin in range(0, len(table), size):
+            piece = slice(begin, begin + size)  # of the rows of a game, or of the games of a batch
+            own, other = table[piece], (table[:, piece] if table.ndim == 2 else table[piece]).mT.contiguous()
+            lowest, highest = (own + other).aminmax()
+            if 1 - lowest > tolerance or highest - 1 > tolerance:
+                self._refuse_sums(table, tolerance)
+            half = (own - other) / 2
+            fair[piece] = torch.where(half < 0, 1 - (0.5 - half), 0.5 + half)  # 1 - p is exact for p >= 1/2
+        return fair
+
+    def _refuse_sums(self, table: Tensor, tolerance: float) -> None:
         off = table + table.mT - 1
-        wrong = off.abs() > tolerance
-        if wrong.any():
-            *batch, i, j = wrong.nonzero()[0].tolist()
-            where = f" of game {tuple(batch)}" if batch else ""
-            raise ValueError(
-                f"P + P^T must be 1{where}: P[{self.labels[i]}, {self.labels[j]}] = {table[(*batch, i, j)]:g} and "
-                f"P[{self.labels[j]}, {self.labels[i]}] = {table[(*batch, j, i)]:g} sum to "
-                f"{1 + off[(*batch, i, j)]:g} (the diagonal is 1/2)"
-            )
-        fair = 0.5 + (table - table.mT) / 2
-        self.P = torch.where(fair < 0.5, 1 - fair.mT, fair)  # 1 - p is exact for p >= 1/2
+        *batch, i, j = (off.abs() > tolerance).nonzero()[0].tolist()
+        where = f" of game {tuple(batch)}" if batch else ""
+        raise ValueError(
+            f"P + P^T must be 1{where}: P[{self.labels[i]}, {self.labels[j]}] = {table[(*batch, i, j)]:g} and "
+            f"P[{self.labels[j]}, {self.labels[i]}] = {table[(*batch, j, i)]:g} sum to "
+            f"{1 + off[(*batch, i, j)]:g} (the diagonal is 1/2)"
+        )
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -225,7 +242,8 @@ def _table(values: Any) -> Tensor:
     table = table if table.dtype == torch.float32 else table.to(torch.float64)
     if table.ndim < 2 or 0 in table.shape:
         raise ValueError(f"a payoff table has shape [..., n, m] with n, m >= 1, got shape {_shape(table)}")
-    _refuse(~table.isfinite(), table, "is not a finite number", None, None)
+    if not math.isfinite(table.detach().sum()):  # of finite numbers it may still overflow
+        _refuse(~table.isfinite(), table, "is not a finite number", None, None)
     return table
 
 

@@ -95,6 +95,8 @@ def affine(policies: Policy | Blend, what: str) -> Blend:
         TypeError: not a policy or a blend.
         ValueError: the weights do not sum to 1 within 1e-6.
     """
+    if isinstance(policies, Policy):
+        return Blend(policies.members())
     if not isinstance(policies, _Arithmetic):
         raise TypeError(f"{what} must be a policy or a blend of policies, got {type(policies).__name__}")
     blend = Blend(policies.members())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor
 
 from .averaging import uniform
+from .contextual import ContextualGame
 from .driver import drive
 from .feedback import Feedback, blended, exact
-from .game import Game, Players, Profile
+from .game import ConstantSumGame, Game, Players, PreferenceGame
+from .low_rank import LowRankGame
 from .measures import gap_of
 from .policy import Policy
 from .solution import Solution, SolverError, Status, recorded
@@ -20,6 +23,8 @@ from .table_solver import TableSolver, playable
 from .tables import Tables
 from .thresholds import warn_of_step
 from .traced import obstacle, run_traced
+
+_WAITING = 2**18  # numbers: 2 MiB of each kind of policy
 
 
 def solve(
@@ -88,6 +93,7 @@ def solve(
     if taken := {"last", "average"}.intersection(averages or ()):
         raise ValueError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
     players = {name: tables.policy(policy, name) for name, policy in (cast or {}).items()}
+    first = _spread(first, pull, *players.values())
     warn_of_step(game, solver)
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
     asked = record if record is not None else recorded(iterations)
@@ -106,7 +112,18 @@ def solve(
     return solution
 
 
+def _spread(policy: Policy, *others: Policy) -> Policy:
+    """A handle on the policy for every start that the others have, so that all records have one shape."""
+    sides = policy.value
+    lead = torch.broadcast_shapes(*(side.shape[:-1] for handle in (policy, *others) for side in handle.value))
+    if lead == sides[0].shape[:-1]:
+        return policy
+    return Policy(tuple(side.expand(*lead, side.shape[-1]) for side in sides), policy.name)
+
+
 class _Recorder:
+    """Averages what was played, and takes the gaps of the records: those of many together, by one product."""
+
     def __init__(
         self,
         tables: Tables,
@@ -122,8 +139,11 @@ class _Recorder:
         self.sums: dict[str, Players] = {}
         self.status = Status.DONE
         self.at: list[int] = []
-        self.gaps: dict[str, list[Tensor]] = {name: [] for name in ("last", *averages)}
-        self.policies: dict[str, list[Players]] = {name: [] for name in ("last", *averages)}
+        names = ("last", *averages)
+        self.gaps: dict[str, list[Tensor]] = {name: [] for name in names}
+        self.policies: dict[str, list[Players]] = {name: [] for name in names}
+        self.waiting: dict[str, list[tuple[Players, float]]] = {name: [] for name in names}
+        self.at_once = _at_once(tables.game) if tolerance is None else 1
 
     def __call__(self, step: Step, policy: Policy) -> bool:
         if step.counts is not None:
@@ -138,41 +158,62 @@ class _Recorder:
         if not (step.last and self.done in self.points):
             return False
         now = self.tables.probabilities(policy)
-        if not all(p.isfinite().all() for p in now):
+        if not all(math.isfinite(p.sum()) for p in now):
             self.status = Status.NOT_FINITE
             return True
-        self._record(now)
+        self.at.append(self.done)
+        self.waiting["last"].append((now, 1.0))
+        for name, weight in self.weights.items():
+            self.waiting[name].append((self.sums[name], weight) if name in self.sums else (now, 1.0))
+        if len(self.waiting["last"]) * sum(p.numel() for p in now) >= self.at_once:
+            self._measure()
+        if self.tolerance is None:
+            return False
         gap = torch.minimum(self.gaps["last"][-1], self.gaps["average"][-1])
-        small = self.tolerance is not None and bool((gap <= self.tolerance).all())
-        if self.tolerance is not None:
-            self.status = Status.CONVERGED if small else Status.NOT_CONVERGED
+        small = bool((gap <= self.tolerance).all())
+        self.status = Status.CONVERGED if small else Status.NOT_CONVERGED
         return small
 
-    def _record(self, now: Players) -> None:
-        self.at.append(self.done)
-        for name, players in (("last", now), *((name, self.average(name, now)) for name in self.averages)):
-            self.gaps[name].append(gap_of(self.tables.game, players))
+    def _measure(self) -> None:
+        for name, waiting in self.waiting.items():
+            if not waiting:
+                continue
+            policies = _normalised(waiting)
+            alone = len(waiting) == 1  # as a game from outside expects it
+            gaps = gap_of(self.tables.game, tuple(p[0] for p in policies) if alone else policies)
+            self.gaps[name].append(gaps[None] if alone else gaps)
             if self.keep:
-                self.policies[name].append(players)
+                self.policies[name].append(policies)
+            waiting.clear()
 
-    def average(self, name: str, otherwise: Players) -> Players:
-        return blended([1 / self.weights[name]], [self.sums[name]]) if name in self.sums else otherwise
+    def average(self, otherwise: Players) -> Players:
+        total = self.sums.get("average")
+        return otherwise if total is None else blended([1 / self.weights["average"]], [total])
 
     def solution(self, last: Policy) -> Solution:
+        self._measure()
         profile, now = self.tables.game.profile, self.tables.probabilities(last)
         return Solution(
             last=profile(now),
-            average=profile(self.average("average", now)),
+            average=profile(self.average(now)),
             gaps={
-                k: torch.stack(v) if v else torch.empty(0, *self.tables.game.batch_shape, dtype=torch.float64)
+                k: torch.cat(v) if v else torch.empty(0, *self.tables.game.batch_shape, dtype=torch.float64)
                 for k, v in self.gaps.items()
             },
             iterations=torch.tensor(self.at, dtype=torch.int64),
             status=self.status,
-            policies={k: _stacked(v) for k, v in self.policies.items() if v},
+            policies={k: profile(tuple(map(torch.cat, zip(*v, strict=True)))) for k, v in self.policies.items() if v},
         )
 
 
-def _stacked(policies: list[Players]) -> Tensor | Profile:
-    sides = [torch.stack(side) for side in zip(*policies, strict=True)]
-    return sides[0] if len(sides) == 1 else Profile(*sides)
+def _normalised(records: Sequence[tuple[Players, float]]) -> Players:
+    """What each record holds over its weight, [records, ..., n] of each player."""
+    sides = [torch.stack(side) for side in zip(*(players for players, _ in records), strict=True)]
+    weights = torch.tensor([weight for _, weight in records], dtype=sides[0].dtype, device=sides[0].device)
+    return tuple(side / weights.view(-1, *[1] * (side.ndim - 1)) for side in sides)
+
+
+def _at_once(game: Game) -> int:
+    """How many numbers of policies may wait to be measured; a game from outside may take one policy at a time only."""
+    ours = (PreferenceGame, ConstantSumGame, ContextualGame, LowRankGame)
+    return _WAITING if isinstance(game, ours) else 1

@@ -40,16 +40,13 @@ class Tables:
 
     def handle(self, players: Players, name: str = "iterate") -> Policy:
         """A handle on probabilities that are known to be some, [..., n] of each player."""
-        shapes = [(*self.game.batch_shape, n) for n in self.game.sizes]
-        logs = (
-            p.log().expand(torch.broadcast_shapes(p.shape, shape)) for p, shape in zip(players, shapes, strict=True)
-        )
-        return Policy(tuple(logs), name)
+        lead = torch.broadcast_shapes(self.game.batch_shape, *(p.shape[:-1] for p in players))
+        return Policy(tuple(p.log().expand(*lead, p.shape[-1]) for p in players), name)
 
     def probabilities(self, policy: Policy | Blend) -> Players:
         """The linear blend of the members' probabilities."""
         members = policy.members()
-        return blended(list(members.values()), [_probabilities(member) for member in members])
+        return blended(list(members.values()), list(map(_probabilities, members)))
 
     def payoffs(self, players: Players) -> Players:
         """What the feedback says of every action's payoff against the players."""
@@ -82,6 +79,8 @@ def _probabilities(policy: Policy) -> Players:
 
 def _geometric(members: dict[Policy, float]) -> Players:
     """``sum_k w_k log pi_k``; an action that any member excludes stays excluded, whatever the sign of its weight."""
+    if len(members) == 1:  # its weight is 1
+        return _logs(next(iter(members)))
     logits: list[Tensor] = []
     for side in zip(*map(_logs, members), strict=True):
         excluded = torch.stack([x.isneginf() for x in side]).any(0)

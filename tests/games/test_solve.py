@@ -129,3 +129,40 @@ def test_a_schedule_is_asked_for_each_iteration() -> None:
     asked: list[int] = []
     games.solve(games.zoo.comal_cycle(), ExtraGradient(lambda t: asked.append(t) or 0.5), iterations=4)  # type: ignore[func-returns-value]
     assert asked[:4] == [1, 2, 3, 4]
+
+
+def test_a_reference_of_many_starts_and_a_start_of_one_are_recorded_together() -> None:
+    game, start = games.zoo.comal_cycle(), [0.2, 0.3, 0.5]
+    references = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.2, 0.2]], dtype=torch.float64)
+    solver = games.MagneticMirrorDescent(step=0.2, tau=0.1)
+    both = games.solve(game, solver, 40, start=start, reference=references, traced=False, keep_policies=True)
+    for k, reference in enumerate(references):
+        alone = games.solve(game, solver, 40, start=start, reference=reference, traced=False, keep_policies=True)
+        for name in ("last", "average"):
+            torch.testing.assert_close(both.gaps[name][:, k], alone.gaps[name], atol=1e-14, rtol=0)
+            torch.testing.assert_close(both.policies[name][:, k], alone.policies[name], atol=1e-14, rtol=0)
+
+
+def test_records_are_the_same_however_many_are_measured_at_once() -> None:
+    game = games.zoo.random_preferences(600, seed=1)  # so that a run waits for more than it may keep
+    solver, times = games.MWU(step=0.5), [1, 2, *range(10, 500, 2), 500]
+    many = games.solve(game, solver, 500, record=times, traced=False, keep_policies=True)
+    assert many.iterations.tolist() == times
+    for name, gaps in many.gaps.items():
+        alone = torch.stack([games.duality_gap(game, policy) for policy in many.policies[name]])
+        torch.testing.assert_close(gaps, alone, atol=1e-13, rtol=0)
+    stopping = games.solve(game, solver, 500, record=times, traced=False, tolerance=1e-9)
+    torch.testing.assert_close(stopping.gaps["last"], many.gaps["last"], atol=1e-13, rtol=0)
+
+
+def test_a_game_from_outside_is_asked_for_one_policy_at_a_time() -> None:
+    table = games.zoo.comal_cycle()
+
+    class Counting(games.ImplicitGame):
+        def payoffs(self, opponents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            assert opponents[0].shape == (3,)
+            return super().payoffs(opponents)
+
+    found = games.solve(Counting(table.win_rate, 3), games.MWU(step=0.1), 30)
+    expected = games.solve(table, games.MWU(step=0.1), 30)
+    torch.testing.assert_close(found.gaps["average"], expected.gaps["average"], atol=1e-14, rtol=0)

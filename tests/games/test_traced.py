@@ -144,7 +144,9 @@ def test_starts_of_one_player_and_starts_of_batches() -> None:
     batch = games.PreferenceGame(torch.stack([games.zoo.random_preferences(5, seed).P for seed in range(3)]))
     rows, column, several = rng.dirichlet(np.ones(3), 6), np.full(4, 0.25), rng.dirichlet(np.ones(5), (2, 3))
     for game, start in ((pair, (rows, column)), (batch, several), (batch, several[:, :1])):
-        slow, fast = (games.solve(game, games.MWU(0.2), 30, start=start, traced=t) for t in (False, True))
+        slow, fast = (
+            games.solve(game, games.MWU(0.2), 30, start=start, traced=t, keep_policies=True) for t in (False, True)
+        )
         torch.testing.assert_close(_flat(slow.last), _flat(fast.last), atol=1e-12, rtol=0)
         torch.testing.assert_close(slow.gaps["average"], fast.gaps["average"], atol=1e-12, rtol=0)
 
