@@ -147,6 +147,11 @@ def starts(n: int = 100, many: int = 64, iterations: int = 500) -> list[dict]:
     for name, seconds in times.items():
         one = times[name.split(",")[0] + ", 1"]
         print(f"  {name:16s} {text(seconds / iterations):>9s}   {seconds / one:8.2f} times one in the same way")
+    way = "traced" if accelerator.ACCELERATED else "interpreted"
+    least = times[f"product, {many}"] / times[f"{way}, 1"]
+    print(f"  {many} {way} cannot cost less than their product, {least:.1f} times a whole iteration of one")
+    one, all_of_them = times[f"{way}, 1"], times[f"{way}, {many}"]
+    print(f"  a trajectory of {many} costs {many * one / all_of_them:.1f} times less than one alone")
     return [{"what": f"trajectories: {name}", "seconds": s / iterations} for name, s in times.items()]
 
 

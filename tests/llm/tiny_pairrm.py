@@ -1,18 +1,20 @@
 """Tiny PairRM checkpoints with random weights, in both published layouts."""
 
-import functools
+import collections
 import json
+import math
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import DebertaV2Config, DebertaV2Model, DebertaV2Tokenizer
 
 from nashward.llm.oracles.pairrm import MARKERS, PREFIX_KEYS, PairRMModel
 
 SOURCE_MAXLENGTH, CANDIDATE_MAXLENGTH = 96, 32
+SPECIALS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
 CORPUS = [
     "What is the capital of France? The capital of France is Paris, a city on the river Seine.",
     "Write a short poem about the sea and the old sailor who loved it.",
@@ -31,21 +33,23 @@ RANKER = {
 }
 
 
-@functools.cache  # the trainer does not return the same vocabulary twice
-def _vocabulary() -> list[tuple[str, float]]:
-    core = Tokenizer(models.Unigram())
-    core.normalizer = normalizers.NFC()
-    core.pre_tokenizer = pre_tokenizers.Metaspace()
-    specials = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=180, special_tokens=specials, unk_token="[UNK]", show_progress=False
-    )  # fmt: skip
-    core.train_from_iterator(CORPUS, trainer)
-    return [(piece, score) for piece, score in json.loads(core.to_str())["model"]["vocab"]]
+def _vocabulary(size: int = 180) -> list[tuple[str, float]]:
+    """The letters of `CORPUS` and its most frequent pieces, by log frequency; a trainer breaks ties by chance."""
+    counts: collections.Counter[str] = collections.Counter()
+    for word in " ".join(CORPUS).split():
+        marked = f"▁{unicodedata.normalize('NFC', word)}"
+        counts.update(marked[i:j] for i in range(len(marked)) for j in range(i + 1, min(i + 9, len(marked)) + 1))
+    letters = sorted(piece for piece in counts if len(piece) == 1)
+    longer = sorted(
+        (piece for piece in counts if len(piece) > 1), key=lambda piece: (-counts[piece] * len(piece), piece)
+    )
+    pieces = (letters + longer)[: size - len(SPECIALS)]
+    total = sum(counts[piece] for piece in pieces)
+    return [*((special, 0.0) for special in SPECIALS), *((piece, math.log(counts[piece] / total)) for piece in pieces)]
 
 
 def tokenizer() -> DebertaV2Tokenizer:
-    """DeBERTa's own tokenizer class over a small Unigram vocabulary that is trained on `CORPUS`."""
+    """DeBERTa's own tokenizer class over a small Unigram vocabulary of `CORPUS`."""
     return DebertaV2Tokenizer(vocab=_vocabulary(), unk_id=3)
 
 
