@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from .averaging import uniform
 from .contextual import ContextualGame
@@ -43,6 +44,7 @@ def solve(
     keep_policies: bool = False,
     throw: bool = False,
     traced: bool | None = None,
+    progress: bool = False,
 ) -> Solution:
     """Play ``solver`` on ``game``.
 
@@ -67,6 +69,7 @@ def solve(
         throw: raise a ``SolverError`` unless the status is ok.
         traced: False never compiles the loop; True always does, for solvers without a period too (such as a step that
             is a function of t), which are then played beforehand; None decides as said above.
+        progress: show a bar of the iterations on standard error.
 
     Raises:
         ValueError: iterations < 1, a further average called "last" or "average", a start, reference or member of the
@@ -99,14 +102,16 @@ def solve(
     asked = record if record is not None else recorded(iterations)
     points = sorted({iterations, *(t for t in asked if 0 < t < iterations)})
     player = playable(solver, tables)
-    why_not = "it keeps one average alone" if averages else obstacle(game, solver, feedback)
+    weights = {"average": weigh, **(averages or {})}
+    why_not = obstacle(game, solver, feedback)
     if traced and why_not is not None:
         raise ValueError(f"the run cannot be traced: {why_not}; leave traced out")
-    if traced or (traced is None and why_not is None and getattr(solver, "period", None) is not None):
-        solution = run_traced(game, player, first.value, pull.value, tolerance, weigh, points, keep_policies)
-    else:
-        recorder = _Recorder(tables, tolerance, {"average": weigh, **(averages or {})}, points, keep_policies)
-        solution = recorder.solution(drive(player, first, pull, tables.execute, recorder, iterations, players))
+    with tqdm(total=iterations, desc=type(solver).__name__, unit=" iterations", disable=not progress) as bar:
+        if traced or (traced is None and why_not is None and getattr(solver, "period", None) is not None):
+            solution = run_traced(game, player, first.value, pull.value, tolerance, weights, points, keep_policies, bar)
+        else:
+            recorder = _Recorder(tables, tolerance, weights, points, keep_policies, bar)
+            solution = recorder.solution(drive(player, first, pull, tables.execute, recorder, iterations, players))
     if throw and not solution.status.ok:
         raise SolverError(solution.status.value)
     return solution
@@ -131,8 +136,9 @@ class _Recorder:
         averages: Mapping[str, Callable[[int], float]],
         points: Sequence[int],
         keep: bool,
+        bar: tqdm,
     ):
-        self.tables, self.tolerance, self.averages, self.keep = tables, tolerance, averages, keep
+        self.tables, self.tolerance, self.averages, self.keep, self.bar = tables, tolerance, averages, keep, bar
         self.points = set(points)
         self.done, self.played = 0, 0
         self.weights = dict.fromkeys(averages, 0.0)
@@ -155,6 +161,7 @@ class _Recorder:
                 so_far = self.sums.get(name)
                 self.sums[name] = blended([weight], [new]) if so_far is None else blended([1, weight], [so_far, new])
         self.done += step.last
+        self.bar.update(step.last)
         if not (step.last and self.done in self.points):
             return False
         now = self.tables.probabilities(policy)
@@ -164,7 +171,7 @@ class _Recorder:
         self.at.append(self.done)
         self.waiting["last"].append((now, 1.0))
         for name, weight in self.weights.items():
-            self.waiting[name].append((self.sums[name], weight) if name in self.sums else (now, 1.0))
+            self.waiting[name].append((self.sums[name], weight) if weight > 0 else (now, 1.0))
         if len(self.waiting["last"]) * sum(p.numel() for p in now) >= self.at_once:
             self._measure()
         if self.tolerance is None:
@@ -187,8 +194,8 @@ class _Recorder:
             waiting.clear()
 
     def average(self, otherwise: Players) -> Players:
-        total = self.sums.get("average")
-        return otherwise if total is None else blended([1 / self.weights["average"]], [total])
+        weight = self.weights["average"]
+        return blended([1 / weight], [self.sums["average"]]) if weight > 0 else otherwise
 
     def solution(self, last: Policy) -> Solution:
         self._measure()

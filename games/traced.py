@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from .accelerator import ACCELERATED
 from .averaging import uniform
@@ -15,13 +17,14 @@ from .compiled_steps import run
 from .contextual import ContextualGame
 from .feedback import Feedback, exact
 from .game import ConstantSumGame, Game, Players, PreferenceGame
-from .recurrence import Recurrence, trace
+from .recurrence import NOTHING, Recurrence, trace
 from .regularised import skew
 from .solution import Solution, Status
 from .step import Solver
 
 Array = NDArray[np.float64]
 _BLAS = 48  # from so many actions on the library's product beats a loop
+_LEG = 2e8  # multiplications, some tenths of a second
 
 
 def obstacle(game: Game, solver: Any, feedback: Feedback) -> str | None:
@@ -51,15 +54,19 @@ def run_traced(
     start: Players,
     reference: Players,
     tolerance: float | None,
-    averaging: Callable[[int], float],
+    averages: Mapping[str, Callable[[int], float]],
     points: Sequence[int],
     keep: bool,
+    bar: tqdm,
 ) -> Solution:
     """What ``solve`` gives, to 1e-12, by a compiled loop that knows the solver's Steps beforehand.
+
+    It comes up for air some times a second, for ``bar`` and for an interrupt.
 
     Args:
         game: one that has no ``obstacle``.
         start, reference: log-probabilities, [..., n] of each player.
+        averages: what weighs the policies of each average; the first is the solution's.
         points: the iterations to record, in rising order; the last is the last.
 
     Raises:
@@ -83,28 +90,39 @@ def run_traced(
     edges = np.tile(np.cumsum([0, *game.sizes]), (games, 1))
     if isinstance(game, ContextualGame) and n < _BLAS:  # without the padding
         edges[:, 1] = game.responses.numpy()
-    steps = _steps(recurrence, points[-1])
-    weights = np.ones(steps) if averaging is uniform else np.array([averaging(t) for t in range(1, steps + 1)])
-    last, average = np.zeros((2, games, many, n))
-    gaps, kept = np.empty((2, records, games, many)), np.zeros((2, records if keep else 0, games, many, n))
+    names = ("last", *averages)
+    gaps = np.empty((len(names), records, games, many))
+    kept = np.zeros((len(names), records if keep else 0, games, many, n))
     r, at, within = recurrence, np.array(points), -1.0 if tolerance is None else tolerance
     tables = A.reshape(games, n, n).contiguous().numpy()
+    leg = max(1, int(_LEG / (games * many * (n + 20) ** 2)))
     # Game by game, unless they have to stop together; once more where one was not finite.
     for chunk in (1,) if tolerance is not None or games == 1 else (records, 1):
-        made = run(tables, edges, flat(first), flat(pull), *r.anchor, *r.opponent, *r.counts, r.size, r.last, r.lead,
-                   r.depth + 1, weights, at, within, r.summed, n < _BLAS, chunk,
-                   last, average, gaps, kept)  # fmt: skip
+        state = _state(flat(first), flat(pull), r.depth + 1, len(averages))
+        place_in, weight = state[-2:]
+        bar.reset()
+        for stop in itertools.chain(range(leg, points[-1], leg), points[-1:]):
+            weights = _weights(averages, place_in[2], _counted(recurrence, stop))
+            ended = run(tables, edges, *r.anchor, *r.opponent, *r.counts, r.size, r.last, r.lead, weights, at, within,
+                        r.summed, n < _BLAS, chunk, stop, *state, gaps, kept)  # fmt: skip
+            bar.update(int(place_in[3]) - bar.n)
+            if ended:
+                break
+        made = int(place_in[4])
         if made == records:
             break
+    _, probabilities, _, total, *_ = state
+    last = probabilities[:, place_in[0]]
+    average = total[:, 0] / weight[0] if weight[0] > 0 else last
     status = Status.DONE
     if tolerance is not None:
-        small = (gaps[:, made - 1].min(0) <= tolerance).all()
+        small = (gaps[:2, made - 1].min(0) <= tolerance).all()
         status = Status.CONVERGED if small else Status.NOT_CONVERGED
-    if not np.isfinite(gaps[:, made - 1]).all():
+    if not np.isfinite(gaps[:2, made - 1]).all():
         status, made = Status.NOT_FINITE, made - 1
 
-    gaps_, kept_ = back(gaps[:, :made], 2, made), back(kept[:, :made], 2, min(made, kept.shape[1]))
-    names = ("last", "average")
+    gaps_ = back(gaps[:, :made], len(names), made)
+    kept_ = back(kept[:, :made], len(names), min(made, kept.shape[1]))
     return Solution(
         last=_profile(game, back(last)),
         average=_profile(game, back(average)),
@@ -113,6 +131,31 @@ def run_traced(
         status=status,
         policies={name: _profile(game, side) for name, side in zip(names, kept_, strict=True) if keep},
     )
+
+
+def _state(first: Array, reference: Array, depth: int, averages: int) -> tuple[NDArray[Any], ...]:
+    """What ``run`` goes on from, as it is before the first Step; see there."""
+    games, many, n = first.shape
+    logs, probabilities = np.zeros((2, games, depth + 2, many, n))
+    for values, of_start, of_reference in ((logs, first, reference), (probabilities, np.exp(first), np.exp(reference))):
+        values[:, depth], values[:, depth + 1] = of_start, of_reference
+    payoffs, total = np.zeros((games, depth + 3, many, n)), np.zeros((games, 2 * averages, many, n))
+    known, place_in = np.zeros(depth + 2, dtype=np.bool_), np.array([-1, -1, 0, 0, 0])
+    return logs, probabilities, payoffs, total, known, place_in, np.zeros(averages)
+
+
+def _weights(averages: Mapping[str, Callable[[int], float]], before: int, until: int) -> Array:
+    """[averages, until - before], what weighs the policies from one to another; [averages, 0] where all do alike."""
+    times = range(before + 1, until + 1) if {*averages.values()} != {uniform} else ()
+    return np.array([[weigh(t) for t in times] for weigh in averages.values()], dtype=np.float64)
+
+
+def _counted(recurrence: Recurrence, iterations: int) -> int:
+    """How many policies have been counted after so many iterations."""
+    counted, lead = recurrence.counts[0][:, 0] != NOTHING, recurrence.lead
+    steps = _steps(recurrence, iterations)
+    rounds, rest = divmod(max(0, steps - lead), max(1, len(counted) - lead))
+    return int(counted[: min(steps, lead + rest)].sum() + rounds * counted[lead:].sum())
 
 
 def _steps(recurrence: Recurrence, iterations: int) -> int:

@@ -96,8 +96,9 @@ def run(given: argparse.Namespace) -> int:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             solution = games.solve(
-                game, solver, given.iterations, start, None, given.tolerance, feedback, averages=AVERAGES
-            )
+                game, solver, given.iterations, start, None, given.tolerance, feedback, averages=AVERAGES,
+                progress=sys.stderr.isatty(),
+            )  # fmt: skip
         played.append(Played(solver, solution, [str(warning.message) for warning in told]))
         for message in played[-1].warnings:
             print(f"warning: {message}", file=sys.stderr)

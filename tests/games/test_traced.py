@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +76,6 @@ def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest
         lambda: games.solve(game, games.Momentum(), 10),
         lambda: games.solve(game, solver, 10, feedback=games.Samples(3)),
         lambda: games.solve(float32, solver, 10),
-        lambda: games.solve(game, solver, 10, averages={"linear": games.linear}),
         lambda: games.solve(games.LowRankGame(np.ones((3, 1)), np.eye(3)[:, :1]), solver, 10),
     ):
         with pytest.raises(AssertionError, match="a Step was interpreted"):
@@ -87,8 +89,6 @@ def test_what_cannot_be_traced_says_why() -> None:
         games.solve(game, games.MWU(), 10, feedback=games.Samples(3), traced=True)
     with pytest.raises(ValueError, match="cannot be traced: RegretMatching makes no mirror steps"):
         games.solve(game, games.RegretMatching(), 10, traced=True)
-    with pytest.raises(ValueError, match="cannot be traced: it keeps one average alone"):
-        games.solve(game, games.MWU(), 10, averages={"linear": games.linear}, traced=True)
     with pytest.raises(ValueError, match=r"the table is torch.float32 on cpu, not float64"):
         games.solve(games.PreferenceGame(game.P.to(torch.float32)), games.MWU(), 10, traced=True)
 
@@ -228,3 +228,58 @@ def test_fictitious_play_of_two_players_and_of_batches() -> None:
     assert together.gaps["average"].shape == (200, 3)
     with pytest.raises(ValueError, match="start must be an action from 0 to 5, got 6"):
         games.fictitious_play(batch, 10, start=6)
+
+
+@needs_numba
+@pytest.mark.parametrize("tolerance", [None, 0.02])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_run_that_comes_up_for_air_is_the_same_and_keeps_several_averages(
+    solver: Any, tolerance: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = games.PreferenceGame(torch.stack([games.zoo.random_preferences(5, seed).P for seed in range(3)]))
+
+    def run(traced: bool) -> games.Solution:
+        averages = {"linear": games.linear, "late": lambda t: float(t > 20)}
+        return games.solve(batch, solver, 300, None, None, tolerance, averages=averages, keep_policies=True,
+                           traced=traced)  # fmt: skip
+
+    plain, whole = run(False), run(True)
+    monkeypatch.setattr("nashward.games.traced._LEG", 3 * 25**2 * 7.0)  # every seven iterations
+    often = run(True)
+    for other, rounding in ((whole, 1e-15), (plain, 1e-12)):
+        assert often.status == other.status
+        torch.testing.assert_close(often.iterations, other.iterations)
+        for name in ("last", "average", "linear", "late"):
+            torch.testing.assert_close(often.gaps[name], other.gaps[name], atol=rounding, rtol=0)
+            torch.testing.assert_close(often.policies[name], other.policies[name], atol=rounding, rtol=0)
+        torch.testing.assert_close(often.average, other.average, atol=rounding, rtol=0)
+
+
+@needs_numba
+def test_an_interrupt_ends_a_traced_run_soon() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    game = games.zoo.comal_cycle()
+    games.solve(game, games.MWU(), 10, traced=True)  # compiles
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        began = time.perf_counter()
+        with pytest.raises(KeyboardInterrupt):
+            games.solve(game, games.MWU(), 10**10, record=[10**10])  # an hour
+        assert time.perf_counter() - began < 60
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("traced", [False, True] if accelerator.ACCELERATED else [False])
+def test_progress_is_shown_where_it_is_asked_for(traced: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    def shown(progress: bool) -> str:
+        games.solve(games.zoo.comal_cycle(), games.MWU(), 500, traced=traced, progress=progress)
+        return capfd.readouterr().err
+
+    assert shown(False) == ""
+    assert "MWU" in (bar := shown(True))
+    assert "500/500" in bar
