@@ -17,6 +17,7 @@ from torch import Tensor
 from .equilibrium import nash
 from .game import PreferenceGame
 from .ratings import ELO, Ratings, bradley_terry, scores
+from .shapes import Float
 
 JEFFREYS = 0.5  # a of the prior Beta(a, a) that says least
 TIES = ("tie", "draw", "both", "tie (bothbad)")
@@ -33,12 +34,12 @@ class Bands:
         share: of the draws that lie between them, for each model.
     """
 
-    lottery: Tensor
-    low: Tensor
-    high: Tensor
-    elo: Tensor
-    elo_low: Tensor
-    elo_high: Tensor
+    lottery: Float[Tensor, " n"]
+    low: Float[Tensor, " n"]
+    high: Float[Tensor, " n"]
+    elo: Float[Tensor, " n"]
+    elo_low: Float[Tensor, " n"]
+    elo_high: Float[Tensor, " n"]
     share: float
 
 
@@ -54,16 +55,16 @@ class Battles:
     """
 
     labels: tuple[str, ...]
-    wins: np.ndarray
+    wins: Float[np.ndarray, "prompts n n"]
     smoothing: float = JEFFREYS
 
     @cached_property
-    def total(self) -> np.ndarray:
+    def total(self) -> Float[np.ndarray, "n n"]:
         """[n, n], the wins over all prompts."""
         return self.wins.sum(0)
 
     @cached_property
-    def met(self) -> np.ndarray:
+    def met(self) -> Float[np.ndarray, "n n"]:
         """[n, n], how many battles each pair fought."""
         return self.total + self.total.T
 
@@ -106,7 +107,7 @@ class Battles:
         elo_low, elo_high = torch.quantile(elo, at, dim=0)
         return Bands(nash(self.game).policy, low, high, self.ratings.elo, elo_low, elo_high, share)
 
-    def _drawn(self, draws: int, random: np.random.Generator) -> np.ndarray:
+    def _drawn(self, draws: int, random: np.random.Generator) -> Float[np.ndarray, "draws n n"]:
         """[draws, n, n], wins as they might have been."""
         if len(self.wins) > 1:
             counts = random.multinomial(len(self.wins), np.full(len(self.wins), 1 / len(self.wins)), size=draws)
@@ -119,7 +120,7 @@ class Battles:
         return wins
 
 
-def _table(wins: np.ndarray, smoothing: float) -> np.ndarray:
+def _table(wins: Float[np.ndarray, "tables n n"], smoothing: float) -> Float[np.ndarray, "tables n n"]:
     met = wins + wins.swapaxes(-1, -2) + 2 * smoothing
     P = np.where(met > 0, (wins + smoothing) / np.where(met > 0, met, 1.0), 0.5)
     lower = np.tril_indices(wins.shape[-1], -1)

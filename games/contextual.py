@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .game import Players, PreferenceGame
+from .shapes import Float, Int
 
 
 class ContextualGame:
@@ -98,18 +99,18 @@ class ContextualGame:
             raise ValueError("the policy gives mass to padding: a prompt's responses come first, zeros behind them")
         return players
 
-    def profile(self, players: Players) -> Tensor:
+    def profile(self, players: Players) -> Float[Tensor, "... n"]:
         return players[0]
 
-    def uniform(self) -> Tensor:
+    def uniform(self) -> Float[Tensor, "prompts n"]:
         """The policy that plays a prompt's responses alike, [prompts, n]: a start for ``solve`` without padding."""
         return self.real / self.responses[:, None].to(torch.float64)
 
-    def expected(self, values: Tensor) -> Tensor:
+    def expected(self, values: Float[Tensor, "*batch prompts"]) -> Float[Tensor, "*batch"]:
         """The mean over prompts of what each one gives, [..., prompts] to [...]."""
         return (self.weights * values).sum(-1)
 
-    def split(self, policy: Tensor) -> list[Tensor]:
+    def split(self, policy: Float[Tensor, "prompts n"]) -> list[Float[Tensor, " _"]]:
         """One distribution a prompt, without the padding."""
         return [row[:m] for row, m in zip(policy, self.responses.tolist(), strict=True)]
 
@@ -119,6 +120,6 @@ class ContextualGame:
         )
 
 
-def _few(members: Tensor) -> str:
+def _few(members: Int[Tensor, " k"]) -> str:
     names = [str(member) for member in members[:3].tolist()]
     return ", ".join(names) + (", ..." if len(members) > 3 else "")

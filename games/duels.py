@@ -11,41 +11,42 @@ from numpy.typing import NDArray
 
 from .equilibrium import nash
 from .game import PreferenceGame
+from .shapes import Float, Int
 
-Array: TypeAlias = NDArray[np.float64]
-Pairs: TypeAlias = NDArray[np.int64]  # [count, 2]
+Policy: TypeAlias = Float[np.ndarray, " n"]
+Pairs: TypeAlias = Int[np.ndarray, "count 2"]
 
 
 @dataclass(frozen=True)
 class Tally:
     """The duels so far: ``wins[i, j]`` of i over j; the belief about P[i, j] is Beta(1 + wins, 1 + losses)."""
 
-    wins: Array
+    wins: Float[np.ndarray, "n n"]
 
     @property
-    def mean(self) -> Array:
+    def mean(self) -> Float[np.ndarray, "n n"]:
         """The mean of the belief, a preference table."""
         table = (self.wins + 1) / (self.wins + self.wins.T + 2)
         np.fill_diagonal(table, 0.5)
         return table
 
-    def draw(self, random: np.random.Generator) -> Array:
+    def draw(self, random: np.random.Generator) -> Float[np.ndarray, "n n"]:
         """A preference table drawn from the belief."""
         upper = np.triu(random.beta(1 + self.wins, 1 + self.wins.T), 1)
         return upper + np.tril(1 - upper.T, -1) + np.eye(len(upper)) / 2
 
 
-Choice: TypeAlias = Callable[[Tally, Array, int, np.random.Generator], Pairs]
+Choice: TypeAlias = Callable[[Tally, Policy, int, np.random.Generator], Pairs]
 
 
-def uniform_pairs(tally: Tally, policy: Array, count: int, random: np.random.Generator) -> Pairs:
+def uniform_pairs(tally: Tally, policy: Policy, count: int, random: np.random.Generator) -> Pairs:
     """Every pair of two different actions is as likely as any other."""
     first, second = np.triu_indices(len(policy), 1)
     drawn = random.integers(len(first), size=count)
     return np.stack([first[drawn], second[drawn]], 1)
 
 
-def challengers(tally: Tally, policy: Array, count: int, random: np.random.Generator) -> Pairs:
+def challengers(tally: Tally, policy: Policy, count: int, random: np.random.Generator) -> Pairs:
     """Who may beat the current policy: a best response in a table drawn from the belief, against the policy's own draw.
 
     Thompson sampling of the duality gap: what is played is tested, by those that could still have the better of it.
@@ -65,7 +66,7 @@ def winner_from_duels(
     seed: int,
     choose: Choice = challengers,
     block: int = 40,
-) -> Iterator[tuple[int, Array]]:
+) -> Iterator[tuple[int, Policy]]:
     """Learn the maximal lottery of ``n`` actions from the outcomes of duels, without ever seeing a probability.
 
     In each round ``block`` pairs are chosen, fought and tallied; the policy is the Nash equilibrium of the mean of

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .game import ConstantSumGame, PreferenceGame, Profile
+from .shapes import Float
 
 _BORDER = 3 / 8  # the payoffs are scaled to [1/4, 1/2]: then a third of the policy falls on each block, about
 
@@ -39,7 +40,7 @@ def symmetrised(game: ConstantSumGame) -> PreferenceGame:
     return PreferenceGame(0.5 + A - A.mT, labels)
 
 
-def split(game: ConstantSumGame, policy: Tensor) -> Profile:
+def split(game: ConstantSumGame, policy: Float[Tensor, "... _"]) -> Profile:
     """The policies of the two players from one [..., n + m + 1] of ``symmetrised(game)``.
 
     Raises:

@@ -19,8 +19,9 @@ from .equilibria.selection import GOOD, solved
 from .game import ConstantSumGame, PreferenceGame, Profile
 from .implicit import ImplicitGame
 from .low_rank import LowRankGame
+from .shapes import Bool, Float, Int
 
-Point = Callable[[Face], np.ndarray]  # games.vertex, games.centre, games.maximum_entropy
+Point = Callable[[Face], Float[np.ndarray, " n"]]  # games.vertex, games.centre, games.maximum_entropy
 
 
 class Equilibrium:
@@ -33,18 +34,18 @@ class Equilibrium:
         support: bool, shaped as ``policy``: the actions that are played.
     """
 
-    def __init__(self, policy: Any, value: Any, gap: Any, least: Any, table: Tensor | None):
+    def __init__(self, policy: Any, value: Any, gap: Any, least: Any, table: Float[Tensor, "*batch n n"] | None):
         self.policy = policy
         self._value, self._gap = value, gap  # numbers become tensors when they are asked for
         self._least = least  # above 0 where it proves that there is no other equilibrium; NaN: not known
         self._table = table  # [..., n, n] of the symmetric game; None where there is no table
 
     @property
-    def value(self) -> Tensor:
+    def value(self) -> Float[Tensor, "*batch"]:
         return _tensor(self._value)
 
     @property
-    def gap(self) -> Tensor:
+    def gap(self) -> Float[Tensor, "*batch"]:
         return _tensor(self._gap)
 
     @property
@@ -54,7 +55,7 @@ class Equilibrium:
         return self.policy > 0
 
     @cached_property
-    def unique(self) -> Tensor:
+    def unique(self) -> Bool[Tensor, "*batch"]:
         """bool [...], whether there is no other equilibrium.
 
         Where the vertex that was found does not show it, the face of all equilibria is computed, which takes an
@@ -204,7 +205,13 @@ def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibr
     return Equilibrium(policy, half, gap_, least, None)
 
 
-def _chosen(tables: Tensor, x: Tensor, least: Tensor, point: Point, sizes: Tensor | None) -> Tensor:
+def _chosen(
+    tables: Float[Tensor, "games n n"],
+    x: Float[Tensor, "games n"],
+    least: Float[Tensor, " games"],
+    point: Point,
+    sizes: Int[Tensor, " games"] | None,
+) -> Float[Tensor, "games n"]:
     x = x.clone()
     for game in (~(least > STRICT)).nonzero()[:, 0].tolist():
         n = tables.shape[-1] if sizes is None else int(sizes[game])
@@ -213,11 +220,11 @@ def _chosen(tables: Tensor, x: Tensor, least: Tensor, point: Point, sizes: Tenso
     return x
 
 
-def _margins(table: Tensor) -> np.ndarray:
+def _margins(table: Float[Tensor, "n n"]) -> Float[np.ndarray, "n n"]:
     return table.detach().cpu().numpy().astype(np.float64) - 0.5
 
 
-def _tensor(values: Any) -> Tensor:
+def _tensor(values: Any) -> Float[Tensor, "..."]:
     return torch.as_tensor(values, dtype=torch.float64)
 
 

@@ -12,17 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .shapes import Float, Num
+
 _PIECE = 2**18  # numbers that are checked at once
 
 
 class Profile(NamedTuple):
     """A policy for each player of an ``n x m`` game: ``row`` [..., n] and ``column`` [..., m]."""
 
-    row: Tensor
-    column: Tensor
+    row: Float[Tensor, "... n"]
+    column: Float[Tensor, "... m"]
 
 
-Players: TypeAlias = tuple[Tensor, ...]  # one tensor a player whose policy is sought: (pi,) or (row, column)
+Players: TypeAlias = tuple[
+    Float[Tensor, "... _"], ...
+]  # one tensor a player whose policy is sought: (pi,) or (row, column)
 
 
 class Game(Protocol):
@@ -141,7 +145,7 @@ class PreferenceGame:
         """The duality gap below which the payoffs of this dtype hold rounding only; ``nash`` computes in float64."""
         return 4 * torch.finfo(self.P.dtype).eps
 
-    def win_rate(self, policy: Any) -> Tensor:
+    def win_rate(self, policy: Any) -> Float[Tensor, "... n"]:
         """P(y beats mu) for every action y: ``P mu``, [..., n]."""
         return _apply(self.P, torch.as_tensor(policy, device=self.device))
 
@@ -152,7 +156,7 @@ class PreferenceGame:
     def players(self, policy: Any) -> Players:
         return (_policy(policy, self.P.shape[-1], self.device, "policy"),)
 
-    def profile(self, players: Players) -> Tensor:
+    def profile(self, players: Players) -> Float[Tensor, "... n"]:
         return players[0]
 
     def __repr__(self) -> str:
@@ -223,7 +227,7 @@ class ConstantSumGame:
         return f"ConstantSumGame({_shape(self.payoff)}, total={self.total:g})"
 
 
-def _apply(table: Tensor, policy: Tensor) -> Tensor:
+def _apply(table: Float[Tensor, "*games n m"], policy: Num[Tensor, "... m"]) -> Float[Tensor, "... n"]:
     policy = policy.to(table.dtype)
     if table.ndim == 2:  # one product for all policies against one table
         return table @ policy if policy.ndim == 1 else policy @ table.mT
@@ -234,7 +238,7 @@ def _shape(table: Tensor) -> str:
     return "[" + ", ".join(map(str, table.shape)) + "]"
 
 
-def _table(values: Any) -> Tensor:
+def _table(values: Any) -> Float[Tensor, "... n m"]:
     # Through numpy, because torch would make float32 of a list of Python numbers.
     table = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
     if table.is_complex() or table.dtype == torch.bool:
@@ -264,7 +268,7 @@ def _labels(labels: Sequence[str] | None, n: int, what: str) -> tuple[str, ...]:
     return names
 
 
-def _policy(policy: Any, n: int, device: torch.device, what: str) -> Tensor:
+def _policy(policy: Any, n: int, device: torch.device, what: str) -> Float[Tensor, "... n"]:
     row = torch.as_tensor(policy, dtype=torch.float64, device=device)
     if row.ndim == 0 or row.shape[-1] != n:
         raise ValueError(f"the {what} must have shape [..., {n}], got {_shape(row)}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .game import Players, _policy
+from .shapes import Float, Int
 
 
 class ImplicitGame:
@@ -52,7 +53,7 @@ class ImplicitGame:
     def batch_shape(self) -> torch.Size:
         return torch.Size()
 
-    def win_rate(self, policy: Any) -> Tensor:
+    def win_rate(self, policy: Any) -> Float[Tensor, "... n"]:
         """P(y beats mu) for every action y."""
         return self._win_rate(torch.as_tensor(policy, dtype=torch.float64, device=self.device))
 
@@ -62,20 +63,20 @@ class ImplicitGame:
     def players(self, policy: Any) -> Players:
         return (_policy(policy, self.n, self.device, "policy"),)
 
-    def profile(self, players: Players) -> Tensor:
+    def profile(self, players: Players) -> Float[Tensor, "... n"]:
         return players[0]
 
-    def margins(self, actions: Tensor, weights: Tensor) -> Tensor:
+    def margins(self, actions: Int[Tensor, " k"], weights: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
         """``P[:, actions] @ weights - 1/2`` for weights that sum to 1: one question."""
         policy = torch.zeros(self.n, dtype=torch.float64, device=self.device)
         policy[actions] = weights
         return self.win_rate(policy) - 0.5
 
-    def rows(self, actions: Tensor, columns: Tensor) -> Tensor:
+    def rows(self, actions: Int[Tensor, " k"], columns: Int[Tensor, " l"]) -> Float[Tensor, "k l"]:
         """``P[actions][:, columns] - 1/2``: one question an action."""
         return torch.stack([0.5 - self._against(int(action))[columns] for action in actions])
 
-    def _against(self, action: int) -> Tensor:
+    def _against(self, action: int) -> Float[Tensor, "..."]:
         policy = torch.zeros(self.n, dtype=torch.float64, device=self.device)
         policy[action] = 1.0
         return self.win_rate(policy)

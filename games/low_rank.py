@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .game import Players, _policy
+from .shapes import Float, Int
 
 
 class LowRankGame:
@@ -53,7 +54,7 @@ class LowRankGame:
     def device(self) -> torch.device:
         return self.left.device
 
-    def win_rate(self, policy: Any) -> Tensor:
+    def win_rate(self, policy: Any) -> Float[Tensor, "... n"]:
         """P(y beats mu) for every action y, [..., n], in O(n r)."""
         mu = torch.as_tensor(policy, device=self.device).to(self.left.dtype)[..., None]
         return (mu.sum(-2) / 2) + (self.left @ (self.right.mT @ mu) - self.right @ (self.left.mT @ mu))[..., 0]
@@ -64,15 +65,15 @@ class LowRankGame:
     def players(self, policy: Any) -> Players:
         return (_policy(policy, self.sizes[0], self.device, "policy"),)
 
-    def profile(self, players: Players) -> Tensor:
+    def profile(self, players: Players) -> Float[Tensor, "... n"]:
         return players[0]
 
-    def margins(self, actions: Tensor, weights: Tensor) -> Tensor:
+    def margins(self, actions: Int[Tensor, " k"], weights: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
         """``P[:, actions] @ weights - 1/2`` for weights that sum to 1, [n]; of a single game."""
         left, right = self.left.to(torch.float64), self.right.to(torch.float64)
         return left @ (right[actions].T @ weights) - right @ (left[actions].T @ weights)
 
-    def rows(self, actions: Tensor, columns: Tensor) -> Tensor:
+    def rows(self, actions: Int[Tensor, " k"], columns: Int[Tensor, " l"]) -> Float[Tensor, "k l"]:
         """``P[actions][:, columns] - 1/2``; of a single game."""
         left, right = self.left.to(torch.float64), self.right.to(torch.float64)
         return left[actions] @ right[columns].T - right[actions] @ left[columns].T
@@ -87,7 +88,7 @@ class LowRankGame:
         return f"LowRankGame({self.sizes[0]} actions, rank {2 * self.left.shape[-1]})"
 
 
-def _factor(values: Any, side: str) -> Tensor:
+def _factor(values: Any, side: str) -> Float[Tensor, "... n r"]:
     factor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
     factor = factor if factor.dtype == torch.float32 else factor.to(torch.float64)
     if factor.ndim < 2 or 0 in factor.shape:

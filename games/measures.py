@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from .game import Game, Players
+from .shapes import Float
 
 
-def duality_gap(game: Game, policy: Any) -> Tensor:
+def duality_gap(game: Game, policy: Any) -> Float[Tensor, "..."]:
     """How much both players could gain by best responses; 0 exactly at a Nash equilibrium.
 
     For a symmetric game whose two players both play pi
@@ -39,7 +40,7 @@ def duality_gap(game: Game, policy: Any) -> Tensor:
     return gap_of(game, game.players(policy))
 
 
-def gap_of(game: Game, players: Players) -> Tensor:
+def gap_of(game: Game, players: Players) -> Float[Tensor, "..."]:
     """``duality_gap`` of policies that are known to be some."""
     if len(players) == 1:  # the two players of a symmetric game are alike; centred, so that rounding stays near 1e-17
         return 2 * (game.payoffs(players)[0] - game.total / 2).amax(-1)
@@ -47,7 +48,7 @@ def gap_of(game: Game, players: Players) -> Tensor:
     return best[0] + best[1] - game.total
 
 
-def exploitability(game: Game, policy: Any) -> Tensor:
+def exploitability(game: Game, policy: Any) -> Float[Tensor, "..."]:
     """Half the duality gap, [...]: what one player gains on average by a best response to the other's policy.
 
     It is NashConv, as OpenSpiel calls the gap, over the number of players.
@@ -55,12 +56,12 @@ def exploitability(game: Game, policy: Any) -> Tensor:
     return duality_gap(game, policy) / 2
 
 
-def total_variation(p: Tensor, q: Tensor) -> Tensor:
+def total_variation(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch"]:
     """Half the sum of absolute differences of two distributions, [...] in [0, 1]."""
     return (torch.as_tensor(p) - torch.as_tensor(q)).abs().sum(-1) / 2
 
 
-def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
+def kl_divergence(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch"]:
     """KL(p || q) in nats, [...]; 0 log 0 = 0, infinite where q misses mass that p has."""
     p, q = torch.as_tensor(p), torch.as_tensor(q)
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)

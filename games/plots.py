@@ -12,6 +12,7 @@ import torch
 
 from .equilibrium import Equilibrium
 from .game import PreferenceGame
+from .shapes import Float
 from .solution import Solution
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def stability_map(
     return figure
 
 
-def _one(gaps: torch.Tensor, name: str) -> np.ndarray:
+def _one(gaps: Float[torch.Tensor, "records ..."], name: str) -> Float[np.ndarray, " records"]:
     if gaps.ndim != 1:
         raise ValueError(f"this picture is of one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}")
     return gaps.cpu().clamp_min(FLOOR).numpy()

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .shapes import Bool, Float
+
 ELO = 400 / math.log(10)  # Elo's points in a nat
 FLOOR = 1e-12
 
@@ -27,14 +29,14 @@ class Ratings:
             pairs to spare.
     """
 
-    scores: Tensor
-    P: Tensor
-    residual: Tensor
+    scores: Float[Tensor, " n"]
+    P: Float[Tensor, "n n"]
+    residual: Float[Tensor, "n n"]
     deviance: float
     cycle_p_value: float
 
     @property
-    def elo(self) -> Tensor:
+    def elo(self) -> Float[Tensor, " n"]:
         """The scores on Elo's scale, 400 points a factor of 10 in the odds, with mean 1500."""
         return 1500 + ELO * self.scores
 
@@ -85,7 +87,7 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
     return Ratings(r, p, residual, deviance, float(chi2.sf(deviance, spare)) if spare > 0 else math.nan)
 
 
-def scores(wins: Tensor, iterations: int = 200) -> Tensor:
+def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Tensor, "*batch n"]:
     """Bradley-Terry scores [..., n] with mean 0 of tables of wins [..., n, n] that are known to have some."""
     n, met = wins.shape[-1], wins + wins.mT
     r = torch.zeros(wins.shape[:-1], dtype=torch.float64)
@@ -100,14 +102,16 @@ def scores(wins: Tensor, iterations: int = 200) -> Tensor:
     return r - r.mean(-1, keepdim=True)
 
 
-def _strongly_connected(edges: Tensor) -> bool:
+def _strongly_connected(edges: Bool[Tensor, "n n"]) -> bool:
     reach = edges | torch.eye(len(edges), dtype=torch.bool)
     for k in range(len(edges)):
         reach = reach | (reach[:, k : k + 1] & reach[k])
     return bool(reach.all())
 
 
-def plackett_luce(rankings: Sequence[Sequence[int]], n: int, iterations: int = 1000, smoothing: float = 0.0) -> Tensor:
+def plackett_luce(
+    rankings: Sequence[Sequence[int]], n: int, iterations: int = 1000, smoothing: float = 0.0
+) -> Float[Tensor, " n"]:
     """Scores [n] with mean 0 under which each ranking is drawn place by place in proportion to exp(score).
 
     .. math::  \\Pr(y_1 \\succ \\ldots \\succ y_K) = \\prod_k \\frac{e^{r_{y_k}}}{\\sum_{l \\ge k} e^{r_{y_l}}}

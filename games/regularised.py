@@ -13,6 +13,7 @@ from torch import Tensor
 from .contextual import ContextualGame
 from .game import ConstantSumGame, Players, PreferenceGame
 from .measures import duality_gap
+from .shapes import Bool, Float
 
 Table = PreferenceGame | ConstantSumGame | ContextualGame
 
@@ -35,9 +36,9 @@ class RegularisedEquilibrium:
     """
 
     policy: Any
-    gap: Tensor
-    regularised_gap: Tensor
-    residual: Tensor
+    gap: Float[Tensor, "*batch"]
+    regularised_gap: Float[Tensor, "*batch"]
+    residual: Float[Tensor, "*batch"]
     tau: float
 
 
@@ -62,7 +63,7 @@ def regularised_best_response(game: Table, policy: Any, tau: float, reference: A
     return game.profile(tuple(log.exp() for log in logs))
 
 
-def regularised_gap(game: Table, policy: Any, tau: float, reference: Any = None) -> Tensor:
+def regularised_gap(game: Table, policy: Any, tau: float, reference: Any = None) -> Float[Tensor, "*batch"]:
     """The duality gap of the regularised game: what both players could gain together, net of what they pay.
 
     .. math::
@@ -139,7 +140,15 @@ def regularised_path(game: Table, taus: Sequence[float], reference: Any = None) 
     return found
 
 
-def _walked(A: Tensor, blocks: Tensor, inside: Tensor, u: Tensor, u_ref: Tensor, theta: float, goal: float) -> Tensor:
+def _walked(
+    A: Float[Tensor, "*batch n n"],
+    blocks: Float[Tensor, "players n"],
+    inside: Bool[Tensor, "*batch n"],
+    u: Float[Tensor, "*batch n"],
+    u_ref: Float[Tensor, "*batch n"],
+    theta: float,
+    goal: float,
+) -> Float[Tensor, "*batch n"]:
     """The solution at ``1 / tau = goal``, from the one at ``theta``."""
     step = max(theta, 1.0)
     for _ in range(_WALK):
@@ -154,7 +163,14 @@ def _walked(A: Tensor, blocks: Tensor, inside: Tensor, u: Tensor, u_ref: Tensor,
     raise ArithmeticError(f"the path to the regularised equilibrium stopped at tau = {1 / max(theta, 1e-300):.1e}")
 
 
-def _newton(A: Tensor, blocks: Tensor, inside: Tensor, u: Tensor, u_ref: Tensor, theta: float) -> tuple[Tensor, bool]:
+def _newton(
+    A: Float[Tensor, "*batch n n"],
+    blocks: Float[Tensor, "players n"],
+    inside: Bool[Tensor, "*batch n"],
+    u: Float[Tensor, "*batch n"],
+    u_ref: Float[Tensor, "*batch n"],
+    theta: float,
+) -> tuple[Float[Tensor, "*batch n"], bool]:
     """Solve ``u - u_ref - theta A e^u + B't = 0, B e^u = 1`` from ``u``; B [players, n] sums each player's actions."""
     eye = torch.eye(u.shape[-1], dtype=u.dtype, device=u.device)
     zero = torch.zeros((), dtype=u.dtype, device=u.device)
@@ -185,7 +201,7 @@ def _newton(A: Tensor, blocks: Tensor, inside: Tensor, u: Tensor, u_ref: Tensor,
     return u, False
 
 
-def _equilibrium(game: Table, u: Tensor, tau: float, pull: Players) -> RegularisedEquilibrium:
+def _equilibrium(game: Table, u: Float[Tensor, "*batch n"], tau: float, pull: Players) -> RegularisedEquilibrium:
     logs = u.split(list(game.sizes), -1)
     players = tuple(log.softmax(-1) for log in logs)
     answers = tuple(log.exp() for log in _answer(game, players, pull, tau))
@@ -213,7 +229,7 @@ def _payoffs(game: Table, players: Players) -> Players:
     return (A @ torch.cat(players, -1)[..., None])[..., 0].split(list(game.sizes), -1)
 
 
-def skew(game: Table) -> tuple[Tensor, Tensor]:
+def skew(game: Table) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "players n"]]:
     """The skew matrix of all players' actions together, and which actions are whose, [players, n]."""
     if isinstance(game, ConstantSumGame):
         n, m = game.sizes

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .shapes import Bool, Float, Int
 
-def _beats(P: Any) -> Tensor:
+
+def _beats(P: Any) -> Bool[Tensor, "*batch n n"]:
     return torch.as_tensor(P) > 0.5
 
 
-def condorcet_winner(P: Any) -> Tensor:
+def condorcet_winner(P: Any) -> Int[Tensor, "*batch"]:
     """The action that beats every other one with more than 1/2, [...]; -1 where there is none.
 
     Args:
@@ -28,16 +30,16 @@ def condorcet_winner(P: Any) -> Tensor:
     return _only(_beats(P).sum(-1) == torch.as_tensor(P).shape[-1] - 1)
 
 
-def condorcet_loser(P: Any) -> Tensor:
+def condorcet_loser(P: Any) -> Int[Tensor, "*batch"]:
     """The action that loses to every other one, [...]; -1 where there is none."""
     return condorcet_winner(torch.as_tensor(P).mT)
 
 
-def _only(flags: Tensor) -> Tensor:
+def _only(flags: Bool[Tensor, "*batch n"]) -> Int[Tensor, "*batch"]:
     return torch.where(flags.any(-1), flags.int().argmax(-1), -1)
 
 
-def smith_set(P: Any) -> Tensor:
+def smith_set(P: Any) -> Bool[Tensor, "*batch n"]:
     """The smallest set whose members beat everyone outside, bool [..., n]: who reaches all others by "not beaten by".
 
     A tie keeps both in. Source: Smith 1973; the closure is Warshall's.
@@ -54,13 +56,13 @@ def smith_set(P: Any) -> Tensor:
     return reach.all(-1)
 
 
-def copeland(P: Any) -> Tensor:
+def copeland(P: Any) -> Int[Tensor, "*batch n"]:
     """Wins minus losses against the others, [..., n], a tie counting 0. Source: Copeland 1951."""
     wins = _beats(P).to(torch.int64)
     return wins.sum(-1) - wins.sum(-2)
 
 
-def borda(P: Any) -> Tensor:
+def borda(P: Any) -> Float[Tensor, "*batch n"]:
     """The mean win probability against the others, [..., n]: Borda's count of pairs, scaled to [0, 1].
 
     Source: Borda 1781; equal to the win rate against a uniform other.
@@ -71,7 +73,7 @@ def borda(P: Any) -> Tensor:
     return (table.sum(-1) - own) / max(n - 1, 1)
 
 
-def cyclic_triples(P: Any) -> Tensor:
+def cyclic_triples(P: Any) -> Int[Tensor, "*batch"]:
     """How many of the n (n - 1) (n - 2) / 6 triples beat each other in a ring, [...].
 
     The trace of the cubed win relation counts each ring three times. Source: Kendall & Babington Smith 1940.
@@ -80,7 +82,7 @@ def cyclic_triples(P: Any) -> Tensor:
     return torch.diagonal(wins @ wins @ wins, dim1=-2, dim2=-1).sum(-1).round().to(torch.int64) // 3
 
 
-def hodge(A: Any) -> tuple[Tensor, Tensor]:
+def hodge(A: Any) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n n"]]:
     """The parts of a skew table: what a score for each action explains, and what goes round.
 
     .. math::
@@ -107,7 +109,7 @@ def hodge(A: Any) -> tuple[Tensor, Tensor]:
     return gradient, table - gradient
 
 
-def curl_fraction(A: Any) -> Tensor:
+def curl_fraction(A: Any) -> Float[Tensor, "*batch"]:
     """The share ``|C|^2 / |A|^2`` of a skew table that no score explains, [...]: 0 transitive, 1 purely cyclic.
 
     0 where the table is 0; NaN where an entry is not finite.
@@ -118,7 +120,7 @@ def curl_fraction(A: Any) -> Tensor:
     return torch.where(table.isfinite().all((-2, -1)) if table.ndim > 2 else table.isfinite().all(), share, torch.nan)
 
 
-def rank_profile(P: Any) -> tuple[Tensor, Tensor]:
+def rank_profile(P: Any) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
     """Rank against cycle: each action's score (its mean margin), and how much of its margins goes round, [..., n] each.
 
     The second is the root of the mean square of the cyclic part of its row: two actions of one score differ in it when

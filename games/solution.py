@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .shapes import Float, Int
+
 
 class Status(enum.Enum):
     """What happened, and what to do about it."""
@@ -46,8 +48,8 @@ class Solution:
 
     last: Any
     average: Any
-    gaps: dict[str, Tensor]
-    iterations: Tensor
+    gaps: dict[str, Float[Tensor, "records ..."]]
+    iterations: Int[Tensor, " records"]
     status: Status
     policies: dict[str, Any] = field(default_factory=dict, repr=False)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .equilibrium import nash
 from .game import ConstantSumGame, Game, PreferenceGame
+from .shapes import Float
 from .solvers.limit import Limited
 
 TINY = 1e-100  # in place of 0 where a game does not turn, or pays all the same
@@ -20,7 +21,7 @@ class StepWarning(UserWarning):
     """A step beyond a threshold: proven (nothing is known beyond it) or exact (beyond it the iterates leave)."""
 
 
-def frequency(game: Game, policy: Any) -> Tensor:
+def frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
     """lam, the angular frequency of small turns around ``policy``, per unit of step: [...].
 
     .. math::  \\lambda = \\rho(S^{1/2} A S^{1/2}), \\quad A = P - 1/2, \\quad S = diag(\\pi) - \\pi \\pi^\\top
@@ -50,7 +51,7 @@ def frequency(game: Game, policy: Any) -> Tensor:
     return torch.linalg.svdvals(roots[0] @ game.payoff.to(roots[0]) @ roots[1])[..., 0]
 
 
-def _root(p: Tensor) -> Tensor:
+def _root(p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n n"]:
     """The symmetric square root of diag(p) - p p^T, [..., n, n]."""
     values, vectors = torch.linalg.eigh(torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2))
     return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from .shapes import install
+
+install()
+
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("NASHWARD_DATA", ROOT.parent / "shared" / "data"))
 

@@ -9,11 +9,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nashward import games
-
-Array = NDArray[np.float64]
+from nashward.games.shapes import Float
 
 
 class Theorem(Protocol):
@@ -40,9 +38,9 @@ class Check:
         rounding: absolute; a number, or as ``bound``.
     """
 
-    iterations: Array
-    bound: Array
-    measured: Array
+    iterations: Float[np.ndarray, " records"]
+    bound: Float[np.ndarray, " records *batch"]
+    measured: Float[np.ndarray, " records *batch"]
     equal: bool = False
     tolerance: float = 1e-9
     rounding: Any = 1e-12
@@ -64,13 +62,13 @@ class Check:
         return cls(T, np.broadcast_to(limit, found.shape), found, equal, tolerance, rounding)
 
     @property
-    def ratio(self) -> Array:
+    def ratio(self) -> Float[np.ndarray, " records *batch"]:
         """measured / bound: at most 1 (in an equation: 1) where the theorem holds. 0 / 0 is 1."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.measured == self.bound, 1.0, self.measured / self.bound)
 
     @property
-    def excess(self) -> Array:
+    def excess(self) -> Float[np.ndarray, " records *batch"]:
         """By how much the statement is missed beyond rounding; at most 0 where it holds."""
         with np.errstate(invalid="ignore"):
             off = self.measured - self.bound
@@ -97,7 +95,7 @@ class Check:
         return replace(self, bound=self.measured, measured=self.bound)
 
 
-def _array(values: Any) -> Array:
+def _array(values: Any) -> Float[np.ndarray, "..."]:
     return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
 
 
@@ -109,8 +107,13 @@ def played(game: Any, solver: Any, iterations: int, start: Any = None, **setting
 
 
 def distances(
-    game: Any, solver: Any, target: torch.Tensor, iterations: int, start: Any = None, reference: Any = None
-) -> torch.Tensor:
+    game: Any,
+    solver: Any,
+    target: Float[torch.Tensor, "*batch n"],
+    iterations: int,
+    start: Any = None,
+    reference: Any = None,
+) -> Float[torch.Tensor, " T+1 *batch"]:
     """KL(target || pi_t) for t = 1 .. T + 1, [T + 1, ...]."""
     every = range(1, iterations + 1)
     path = played(game, solver, iterations, start, reference=reference, record=every, keep_policies=True)

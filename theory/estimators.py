@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from nashward import games
+from nashward.games.shapes import Float
 
 from .check import Check
 
@@ -50,14 +51,18 @@ class KSamples:
         """m / K, of the step that is left."""
         return self.samples / self.k
 
-    def value(self, game: games.PreferenceGame, policy: Any) -> tuple[Any, Any]:
+    def value(
+        self, game: games.PreferenceGame, policy: Any
+    ) -> tuple[Float[torch.Tensor, " n"], Float[torch.Tensor, " n"]]:
         """The mean and the variance of the estimate of every action, [n] each."""
         pi = torch.as_tensor(policy).double()
         r = game.win_rate(pi)
         spread = (game.P**2) @ pi - r**2
         return 0.5 + self.share * (r - 0.5), self.samples * spread / self.k**2
 
-    def draws(self, game: games.PreferenceGame, feedback: Any, policy: Any, rounds: int) -> Any:
+    def draws(
+        self, game: games.PreferenceGame, feedback: Any, policy: Any, rounds: int
+    ) -> Float[torch.Tensor, "rounds n"]:
         """``rounds`` estimates of every action, [rounds, n]."""
         players = (torch.as_tensor(policy).double(),)
         return torch.stack([feedback(game, [(1.0, players)], t)[0] for t in range(rounds)])
@@ -130,7 +135,7 @@ class ScoresLoseCycles:
 
     temperature: float = 1.0
 
-    def value(self, logits: Any) -> Any:
+    def value(self, logits: Any) -> Float[torch.Tensor, "n n"]:
         """The margins of the table that the scores make, P - 1/2 [n, n]."""
         score = torch.as_tensor(logits).double().mean(-1)
         return torch.sigmoid(self.temperature * (score[:, None] - score)) - 0.5

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from nashward import games
+from nashward.games.shapes import Float
 
 from .check import Check, played
 
@@ -62,7 +63,7 @@ class LogPartition:
 
     step: float
 
-    def value(self, game: games.PreferenceGame, policy: Any) -> Any:
+    def value(self, game: games.PreferenceGame, policy: Any) -> Float[torch.Tensor, "..."]:
         """s / 2 + s^2 Var / 2, [...]."""
         r, pi = game.win_rate(policy), torch.as_tensor(policy)
         return self.step / 2 + self.step**2 * ((r - 0.5) ** 2 * pi).sum(-1) / 2
@@ -132,7 +133,7 @@ class PairLoss:
 
     step: float
 
-    def value(self, game: games.PreferenceGame, policy: Any) -> Any:
+    def value(self, game: games.PreferenceGame, policy: Any) -> Float[torch.Tensor, " n"]:
         """The minimiser, [n], from the loss's normal equations."""
         pi, P, n = torch.as_tensor(policy).double(), game.P, game.sizes[0]
         i, j = (index.reshape(-1) for index in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij"))
@@ -157,7 +158,7 @@ class PairLoss:
         return Check.of(range(len(first)), said, found, equal=True, tolerance=0.0, rounding=1e-9)
 
 
-def sppo_forces(ratios: Any, wins: Any, size: float) -> Any:
+def sppo_forces(ratios: Any, wins: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
     """How SPPO's loss of a pair pulls at its two log-ratios, -dL / d(l_w, l_l): at each apart.
 
     .. math::  f_w = s (P_w - 1/2) - l_w, \\qquad f_l = s (P_l - 1/2) - l_l
@@ -172,7 +173,7 @@ def sppo_forces(ratios: Any, wins: Any, size: float) -> Any:
     return size * (torch.as_tensor(wins) - 0.5) - torch.as_tensor(ratios)
 
 
-def dpo_forces(ratios: Any, size: float) -> Any:
+def dpo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
     """How DPO's loss pulls: as strongly at one as it pushes at the other, and ever less.
 
     .. math::  f_w = -f_l = \\sigma(-(l_w - l_l) / s) / s
@@ -182,7 +183,7 @@ def dpo_forces(ratios: Any, size: float) -> Any:
     return _opposite((-_margin(ratios) / size).sigmoid() / size)
 
 
-def ipo_forces(ratios: Any, size: float) -> Any:
+def ipo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
     """How IPO's loss pulls: as strongly at one as it pushes at the other, to a margin of s / 2.
 
     .. math::  f_w = -f_l = 2 (s / 2 - (l_w - l_l))
@@ -192,7 +193,7 @@ def ipo_forces(ratios: Any, size: float) -> Any:
     return _opposite(2 * (size / 2 - _margin(ratios)))
 
 
-def likelihood_change(gram: Any, forces: Any) -> Any:
+def likelihood_change(gram: Any, forces: Any) -> Float[torch.Tensor, "*batch 2"]:
     """What a small step of gradient descent does to a pair's log-probabilities, for each unit of the learning rate.
 
     .. math::
@@ -233,13 +234,13 @@ class TablesRaiseTheChosen:
     statement: ClassVar[str] = "softmax table: K_ww - K_wl = 1 - pi_w + pi_l > 0"
     source: ClassVar[str] = "derived"
 
-    def gram(self, policy: Any) -> Any:
+    def gram(self, policy: Any) -> Float[torch.Tensor, "*batch n n"]:
         """K of all actions, [..., n, n]."""
         pi = torch.as_tensor(policy)
         shared = pi.square().sum(-1)[..., None, None] - pi[..., :, None] - pi[..., None, :]
         return shared + torch.eye(pi.shape[-1], dtype=pi.dtype)
 
-    def value(self, policy: Any, chosen: int, rejected: int) -> Any:
+    def value(self, policy: Any, chosen: int, rejected: int) -> Float[torch.Tensor, "*batch"]:
         """K_ww - K_wl, [...]."""
         pi = torch.as_tensor(policy)
         return 1 - pi[..., chosen] + pi[..., rejected]
@@ -255,10 +256,10 @@ class TablesRaiseTheChosen:
         return Check.of(range(len(pairs)), said, gaps, equal=True, tolerance=0.0, rounding=1e-12)
 
 
-def _margin(ratios: Any) -> Any:
+def _margin(ratios: Any) -> Float[torch.Tensor, "*batch"]:
     ratios = torch.as_tensor(ratios)
     return ratios[..., 0] - ratios[..., 1]
 
 
-def _opposite(force: Any) -> Any:
+def _opposite(force: Float[torch.Tensor, "*batch"]) -> Float[torch.Tensor, "*batch 2"]:
     return torch.stack([force, -force], -1)

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from nashward.games.shapes import Float
+
 from .check import Check, distances, played
 
 
@@ -133,7 +135,7 @@ class MWULeaves:
     statement: ClassVar[str] = "MWU, last iterate: KL(nash || pi_t) never falls (interior Nash)"
     source: ClassVar[str] = "Bailey & Piliouras 2018"
 
-    nash: torch.Tensor
+    nash: Float[torch.Tensor, "*batch n"]
 
     def __post_init__(self) -> None:
         if not (torch.as_tensor(self.nash) > 0).all():

@@ -12,6 +12,7 @@ import torch
 
 from nashward import games
 from nashward.games.game import Players
+from nashward.games.shapes import Float
 from nashward.games.table_solver import Payoffs
 
 from .check import Check, distances, played
@@ -219,7 +220,7 @@ class ProximalMonotone:
     statement: ClassVar[str] = "proximal point, last iterate: KL(nash || pi_t) never grows"
     source: ClassVar[str] = "Rockafellar 1976; arXiv 2410.23223"
 
-    nash: torch.Tensor
+    nash: Float[torch.Tensor, "*batch n"]
 
     def value(self, distance: Any) -> Any:
         """The largest KL after an iteration from a policy at this KL: the same."""
@@ -251,7 +252,7 @@ class RegularisedGap:
 
     tau: float
 
-    def value(self, policy: Any, reference: Any) -> Any:
+    def value(self, policy: Any, reference: Any) -> Float[torch.Tensor, "*batch"]:
         """The bound for the regularised Nash ``policy``, [...]."""
         pull = torch.as_tensor(reference).to(torch.as_tensor(policy))
         return 2 * self.tau * (-pull.log().amin(-1) - games.kl_divergence(policy, pull))
@@ -279,7 +280,7 @@ class FixedMagnet:
 
     tau: float
 
-    def value(self, game: Any, reference: Any) -> Any:
+    def value(self, game: Any, reference: Any) -> Float[torch.Tensor, "*batch"]:
         """The gap of the regularised Nash."""
         return games.regularised_nash(game, self.tau, reference).gap
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from nashward import games
+from nashward.games.shapes import Float
 
 from .check import Check, played
 
@@ -88,7 +89,7 @@ class ReplicatorInvariant:
     statement: ClassVar[str] = "replicator: sum nash log pi is conserved (interior Nash)"
     source: ClassVar[str] = "Hofbauer & Sigmund 1998, section 11.2"
 
-    nash: torch.Tensor
+    nash: Float[torch.Tensor, " n"]
 
     def value(self, start: Any) -> float:
         """The invariant at the start."""

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..accelerator import compiled
+from ..shapes import Float
 
 
-def closed_form(A: Tensor) -> tuple[Tensor, Tensor]:
+def closed_form(A: Float[Tensor, "games n n"]) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"]]:
     """An equilibrium of each skew game of at most three actions.
 
     Either an action loses to none and is played alone, or the three beat each other in a cycle and with margins e

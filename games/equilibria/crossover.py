@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..accelerator import ACCELERATED
+from ..shapes import Float
 from .compiled_pivoting import complementary_loop
 from .pivoting import complementary, cover, limit
 
-Array = NDArray[np.float64]
 DOUBT, ROUNDS, WRONG = 100.0, 4, -1e-12
 
 
-def in_doubt(x: Array, s: Array) -> int:
+def in_doubt(x: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]) -> int:
     """How many actions are neither clearly played (x >> s) nor clearly not (s >> x)."""
     return int(np.count_nonzero(np.abs(np.log(x / s)) < np.log(DOUBT)))
 
 
-def crossed_over(A: Array, x: Array, s: Array) -> tuple[Array, float] | None:
+def crossed_over(
+    A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], float] | None:
     """A vertex near an interior point (x, s) of a skew game, or None where there is none that near.
 
     The actions that are clearly played are made basic by one elimination, which leaves a skew complementarity problem
@@ -65,7 +66,7 @@ def crossed_over(A: Array, x: Array, s: Array) -> tuple[Array, float] | None:
     return None
 
 
-def _complementary(K: Array, q: Array) -> tuple[Array, float]:
+def _complementary(K: Float[np.ndarray, "n n"], q: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " n"], float]:
     m = len(q)
     K, q = np.ascontiguousarray(K), np.ascontiguousarray(q)
     if not m:

@@ -6,16 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from ..shapes import Bool, Float
 from .interior_point import central_path
 from .linear_program import extent
 from .polish import cleaned, gap, polished
 from .selection import GAP, solved
-
-Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -38,10 +35,10 @@ class Face:
     Source: Gale, Kuhn & Tucker 1950; Goldman & Tucker 1956 (strict complementarity).
     """
 
-    support: Flags
-    interior: Array
-    directions: Array = field(repr=False)
-    margins: Array = field(repr=False)
+    support: Bool[np.ndarray, " n"]
+    interior: Float[np.ndarray, " n"]
+    directions: Float[np.ndarray, "n d"] = field(repr=False)
+    margins: Float[np.ndarray, "n n"] = field(repr=False)
 
     @property
     def dimension(self) -> int:
@@ -49,7 +46,7 @@ class Face:
         return self.directions.shape[1]
 
 
-def face(A: Array) -> Face:
+def face(A: Float[np.ndarray, "n n"]) -> Face:
     """The face of a skew game, from a strictly complementary equilibrium found by an interior point.
 
     Raises:
@@ -76,7 +73,7 @@ def face(A: Array) -> Face:
     return Face(x_vertex > 0, x_vertex, np.zeros((n, 0)), A)
 
 
-def vertex(face: Face) -> Array:
+def vertex(face: Face) -> Float[np.ndarray, " n"]:
     """A corner of the face: the extreme point in a fixed generic direction, with as few actions as its ties allow.
 
     Raises:
@@ -93,24 +90,24 @@ def vertex(face: Face) -> Array:
     return cleaned(np.where(x > 1e-11, x, 0.0))
 
 
-def centre(face: Face) -> Array:
+def centre(face: Face) -> Float[np.ndarray, " n"]:
     """The analytic centre: the largest product of the played probabilities and of what the other actions lose by."""
     return _least(face, barriers=(1.0,), entropy=False)
 
 
-def maximum_entropy(face: Face) -> Array:
+def maximum_entropy(face: Face) -> Float[np.ndarray, " n"]:
     """The equilibrium with the largest entropy, to about 1e-10: alike actions are played alike."""
     return _least(face, barriers=tuple(10.0**-k for k in range(13)), entropy=True)
 
 
-def _room(face: Face) -> tuple[Array, Array]:
+def _room(face: Face) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"]]:
     """What must stay >= 0 on the face, at its interior point and along its directions: x on S, -(A x) off S."""
     S, A = face.support, face.margins
     moves = np.r_[face.directions[S], -A[~S] @ face.directions]
     return np.r_[face.interior[S], -A[~S] @ face.interior], moves
 
 
-def _least(face: Face, barriers: tuple[float, ...], *, entropy: bool) -> Array:
+def _least(face: Face, barriers: tuple[float, ...], *, entropy: bool) -> Float[np.ndarray, " n"]:
     """The point of the face with the least ``[sum x log x] - barrier * sum log room``, for falling barriers (Newton).
 
     With entropy the room of x itself needs no barrier: x log x keeps it above 0.
@@ -119,7 +116,7 @@ def _least(face: Face, barriers: tuple[float, ...], *, entropy: bool) -> Array:
     start, moves = _room(face)
     weight = np.r_[np.zeros(k) if entropy else np.ones(k), np.ones(len(start) - k)]
 
-    def value(y: Array, barrier: float) -> float:
+    def value(y: Float[np.ndarray, " d"], barrier: float) -> float:
         room = start + moves @ y
         if room.min() <= 0:
             return np.inf

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..shapes import Float
+
 ITERATIONS = 60
 TINY = 1e-300
 
 
-def central_path(A: Tensor, *, single: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+def central_path(
+    A: Float[Tensor, "games n n"], *, single: bool = False
+) -> Iterator[tuple[Float[Tensor, "games n"], Float[Tensor, "games n"]]]:
     """Iterates (x, s) towards the centre of the equilibria of each skew game.
 
     .. math::  s = t 1 - A x, \\quad 1^\\top x = 1, \\quad x^\\top s = t, \\quad x, s > 0
@@ -71,10 +75,10 @@ def central_path(A: Tensor, *, single: bool = False) -> Iterator[tuple[Tensor, T
         yield x, s
 
 
-def _times(A: Tensor, x: Tensor) -> Tensor:
+def _times(A: Float[Tensor, "games n n"], x: Float[Tensor, "games n"]) -> Float[Tensor, "games n"]:
     return (A @ x[..., None])[..., 0]
 
 
-def _blocking(x: Tensor, dx: Tensor) -> Tensor:
+def _blocking(x: Float[Tensor, "games n"], dx: Float[Tensor, "games n"]) -> Float[Tensor, "games 1"]:
     """The longest step that keeps x + step dx >= 0, [games, 1]; infinite where nothing blocks."""
     return torch.where(dx < 0, -x / dx, torch.inf).amin(-1, keepdim=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, linprog
 
+from ..shapes import Float
 from .polish import cleaned, gap, polished
 
-Array = NDArray[np.float64]
 _TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
 
-def linear_program(A: Array) -> Array:
+def linear_program(A: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     """An equilibrium of a skew game by the linear program ``min t, A x <= t 1, 1'x = 1, x >= 0``, and refined.
 
     The equations that hold on the support are solved in float64; where ties spoil that, the program is solved again
@@ -40,7 +39,7 @@ def linear_program(A: Array) -> Array:
     return best
 
 
-def extent(A: Array, x: Array) -> float:
+def extent(A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]) -> float:
     """How far the equilibria reach along a generic direction, given one of them."""
     n = len(A)
     direction = np.modf(np.sqrt(np.arange(2.0, 2.0 + n)) * np.pi)[0] - 0.5  # the same on every machine
@@ -53,7 +52,12 @@ def extent(A: Array, x: Array) -> float:
 
 
 def _solved(
-    A: Array, room: Array, mass: float, least: Array, cost: Array, bound: float | None = None
+    A: Float[np.ndarray, "n n"],
+    room: Float[np.ndarray, " n"],
+    mass: float,
+    least: Float[np.ndarray, " n"],
+    cost: Float[np.ndarray, " n+1"],
+    bound: float | None = None,
 ) -> OptimizeResult:
     """``min cost'(x, t)`` with ``A x - t 1 <= room``, ``1'x = mass``, ``x >= least``; t is free, or ``bound``."""
     n = len(A)

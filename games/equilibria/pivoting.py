@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..shapes import Bool, Float, Int
+
 INFEASIBLE, COVERED, PIVOT = 1e-13, 1e-12, 1e-11  # absolute: the margins are scaled to 1/2 first
 
 
@@ -23,7 +25,7 @@ def cover(n: int) -> NDArray[np.float64]:
     return 1 + 0.37 * np.modf(np.sqrt(np.arange(2.0, n + 2.0)) * np.pi)[0]
 
 
-def pivoted(A: Tensor, pivots: int) -> tuple[Tensor, Tensor]:
+def pivoted(A: Float[Tensor, "games n n"], pivots: int) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"]]:
     """A vertex of the equilibria of each skew game.
 
     .. math::  x \\ge 0, \\quad s = t 1 - A x \\ge 0, \\quad x^\\top s = 0, \\quad 1^\\top x = 1
@@ -51,7 +53,13 @@ def pivoted(A: Tensor, pivots: int) -> tuple[Tensor, Tensor]:
     return z[:, :n] / z[:, :n].sum(-1, keepdim=True), least
 
 
-def complementary(K: Tensor, q: Tensor, basic: Tensor, pairs: int, pivots: int) -> tuple[Tensor, Tensor]:
+def complementary(
+    K: Float[Tensor, "problems m m"],
+    q: Float[Tensor, "problems m"],
+    basic: Bool[Tensor, "problems m"],
+    pairs: int,
+    pivots: int,
+) -> tuple[Float[Tensor, "problems m"], Float[Tensor, " problems"]]:
     """Solve ``w = K z + q, w >= 0, z >= 0, w'z = 0`` for skew K by a parametric complementary pivoting method.
 
     K stays skew, so pivots come in pairs: one rank-2 update exchanges two complementary pairs of variables. ``q`` is
@@ -92,7 +100,13 @@ def complementary(K: Tensor, q: Tensor, basic: Tensor, pairs: int, pivots: int) 
     return found, least
 
 
-def _exchange(K: Tensor, v: Tensor, basic: Tensor, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
+def _exchange(
+    K: Float[Tensor, "problems m m"],
+    v: Float[Tensor, "problems m k"],
+    basic: Bool[Tensor, "problems m"],
+    i: Int[Tensor, " problems"],
+    j: Int[Tensor, " problems"],
+) -> tuple[Float[Tensor, "problems m k"], Bool[Tensor, "problems m"]]:
     """Exchange the pairs i and j of each problem: K in place; the new columns ``v`` [problems, m, .] and ``basic``."""
     at = torch.arange(len(K), device=K.device)
     a, b = K[at, i].neg(), K[at, j].neg()  # columns, by skewness

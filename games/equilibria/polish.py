@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ..shapes import Bool, Float
+
 DUST = 1e-13  # probabilities below are rounding
 
 
-def gap(A: Array, x: Array) -> float:
+def gap(A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]) -> float:
     """``2 max(A x)``, the duality gap of a symmetric game with margins A = P - 1/2."""
     return 2 * float((A @ x).max())
 
 
-def cleaned(x: Array) -> Array:
+def cleaned(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """``x`` as a distribution, without dust."""
     y = np.where(x > DUST * x.max(initial=0.0), x, 0.0)
     return y / y.sum()
 
 
-def polished(A: Array, x: Array, support: NDArray[np.bool_]) -> Array:
+def polished(
+    A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"], support: Bool[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
     """The point nearest to ``x`` at which the actions of ``support`` all pay the same; ``x`` if that has a larger gap.
 
     Solves ``A_SS y + c 1 = 0, 1'y = 1`` for a correction of x_S, twice: by an LU where the system is regular, which

@@ -7,7 +7,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ..shapes import Float
 
 
 class Rational(NamedTuple):
@@ -18,7 +19,7 @@ class Rational(NamedTuple):
     gap: Fraction
 
 
-def fractions(P: NDArray[np.float64], denominator: int) -> list[list[Fraction]]:
+def fractions(P: Float[np.ndarray, "n n"], denominator: int) -> list[list[Fraction]]:
     """A table of probabilities as fractions of at most this denominator, with P + P^T = 1 exactly.
 
     Raises:
@@ -37,7 +38,7 @@ def fractions(P: NDArray[np.float64], denominator: int) -> list[list[Fraction]]:
     return table
 
 
-def certified(table: Sequence[Sequence[Fraction]], x: NDArray[np.float64]) -> Rational:
+def certified(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> Rational:
     """The vertex that ``x`` rounds, in fractions: the actions that it plays are those for which the rest tie.
 
     Raises:

@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..accelerator import ACCELERATED
+from ..shapes import Float, Int
 from .closed_form import closed_form
 from .compiled_pivoting import solved_game, solved_games, vertex_of_one
 from .crossover import crossed_over, in_doubt
@@ -20,11 +20,10 @@ from .linear_program import linear_program
 from .pivoting import limit, pivoted
 from .polish import DUST, cleaned, gap, polished
 
-Array = NDArray[np.float64]
 Vertex: TypeAlias = tuple[
-    Array, float
+    Float[np.ndarray, " n"], float
 ]  # an equilibrium, and the least basic variable: NaN where nothing is known of it
-Route: TypeAlias = Callable[[Array], Vertex | None]
+Route: TypeAlias = Callable[[Float[np.ndarray, "n n"]], Vertex | None]
 
 GAP = 1e-12  # what is promised, in units of the largest payoff
 GOOD = 1e-13  # what a route must reach, so that a rounding elsewhere does not break the promise
@@ -36,7 +35,9 @@ ORACLE = 300 if ACCELERATED else 150  # and one of more than so many by double o
 BATCHED = 64  # without the accelerator, batches of games of at most so many actions are pivoted together
 
 
-def solve(P: Tensor, half: float = 0.5, sizes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def solve(
+    P: Float[Tensor, "games n n"], half: float = 0.5, sizes: Int[Tensor, " games"] | None = None
+) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"], Float[Tensor, " games"]]:
     """An equilibrium of each symmetric game of a batch.
 
     Args:
@@ -66,7 +67,9 @@ def solve(P: Tensor, half: float = 0.5, sizes: Tensor | None = None) -> tuple[Te
     return x, least, 2 * ((P.to(torch.float64) @ x[..., None])[..., 0] - half).amax(-1)
 
 
-def _compiled(P: Tensor, half: float, sizes: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _compiled(
+    P: Float[Tensor, "games n n"], half: float, sizes: Int[Tensor, " games"] | None
+) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"], Float[Tensor, " games"]]:
     tables = P.numpy().astype(np.float64, copy=False)
     games, n = tables.shape[:2]
     x, least, gaps = np.zeros((games, n)), np.empty(games), np.empty(games)
@@ -78,7 +81,7 @@ def _compiled(P: Tensor, half: float, sizes: Tensor | None) -> tuple[Tensor, Ten
     return torch.from_numpy(x), torch.from_numpy(least), torch.from_numpy(gaps)
 
 
-def _alike(A: Tensor) -> tuple[Tensor, Tensor]:
+def _alike(A: Float[Tensor, "games n n"]) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"]]:
     """``x`` and the least basic variables of games of one size, without the accelerator or on a GPU."""
     games, n = A.shape[:2]
     x, least = torch.zeros_like(A[..., 0]), A.new_full((games,), torch.nan)
@@ -93,7 +96,7 @@ def _alike(A: Tensor) -> tuple[Tensor, Tensor]:
     return x, least
 
 
-def one(P: Array, half: float) -> tuple[Array, float, float]:
+def one(P: Float[np.ndarray, "n n"], half: float) -> tuple[Float[np.ndarray, " n"], float, float]:
     """An equilibrium of one game with ``P - half`` skew, its least basic variable, and its duality gap."""
     n = len(P)
     if ACCELERATED and n <= PIVOTING:
@@ -107,11 +110,11 @@ def one(P: Array, half: float) -> tuple[Array, float, float]:
     return *vertex, _gap(P, half, vertex[0])
 
 
-def _gap(P: Array, half: float, x: Array) -> float:
+def _gap(P: Float[np.ndarray, "n n"], half: float, x: Float[np.ndarray, " n"]) -> float:
     return 2 * float((P @ x).max() - half)
 
 
-def solved(A: Array) -> Vertex:
+def solved(A: Float[np.ndarray, "n n"]) -> Vertex:
     """The answer of the first route that reaches the gap, else the best one of all."""
     largest = np.abs(A).max()
     A = A / (2 * largest) if largest > TINY else A
@@ -134,13 +137,13 @@ def routes(n: int) -> tuple[Route, ...]:
     return (*first, by_interior_point, by_linear_program)
 
 
-def by_closed_form(A: Array) -> Vertex:
+def by_closed_form(A: Float[np.ndarray, "n n"]) -> Vertex:
     """The closed form of at most three actions."""
     x, least = closed_form(torch.from_numpy(A)[None])
     return x[0].numpy(), float(least)
 
 
-def by_pivoting(A: Array) -> Vertex | None:
+def by_pivoting(A: Float[np.ndarray, "n n"]) -> Vertex | None:
     """A vertex by principal pivoting, or None on a ray or at the pivot limit."""
     if ACCELERATED:
         x = np.zeros(len(A))
@@ -150,7 +153,7 @@ def by_pivoting(A: Array) -> Vertex | None:
     return None if bool(low.isnan()) else (y[0].numpy(), float(low))
 
 
-def by_double_oracle(P: Array, half: float = 0.5) -> Vertex | None:
+def by_double_oracle(P: Float[np.ndarray, "n n"], half: float = 0.5) -> Vertex | None:
     """A vertex with a small support, or None where the support turns out large. Reads few rows of the table."""
     found = double_oracle(
         margins=lambda actions, weights: -(weights @ (P[actions] - half)),
@@ -167,7 +170,7 @@ def by_double_oracle(P: Array, half: float = 0.5) -> Vertex | None:
     return x, found.least
 
 
-def by_interior_point(A: Array) -> Vertex | None:
+def by_interior_point(A: Float[np.ndarray, "n n"]) -> Vertex | None:
     """A vertex by an interior point in float32 and pivots, else the centre by one in float64."""
     n = len(A)
     for single in (True, False):
@@ -184,6 +187,6 @@ def by_interior_point(A: Array) -> Vertex | None:
     return polished(A, y, y > slack), np.nan
 
 
-def by_linear_program(A: Array) -> Vertex | None:
+def by_linear_program(A: Float[np.ndarray, "n n"]) -> Vertex | None:
     """HiGHS."""
     return linear_program(A), np.nan

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..game import Players
+from ..shapes import Float
 from ..table_solver import Payoffs
 from .nash_md import NashEMA
 
@@ -43,7 +44,7 @@ class FictitiousPlay:
             yield x
 
 
-def _first_best(values: Tensor) -> Tensor:
+def _first_best(values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     """All probability on the largest value; on the first of those that differ by rounding only."""
     ties = values >= values.amax(-1, keepdim=True) - 1e-9 * values.abs().amax(-1, keepdim=True)
     return torch.zeros_like(values).scatter(-1, ties.int().argmax(-1, keepdim=True), 1.0)

@@ -1,0 +1,13 @@
+"""Shapes in annotations: ``Float[Tensor, "*batch n n"]`` is a ``Tensor`` to whoever runs or type-checks the code.
+
+The tests put jaxtyping's types of the same names in place and check every call (``tests/shapes.py``); nothing else
+needs them. The name tells what is held (``Num``: any number), the string the axes: ``*batch`` stands for any number of
+them, ``...`` for any that need not agree with anything. A string that could be an expression begins with a space.
+"""
+
+from typing import Annotated as Bool
+from typing import Annotated as Float
+from typing import Annotated as Int
+from typing import Annotated as Num
+
+__all__ = ["Bool", "Float", "Int", "Num"]

@@ -1,0 +1,92 @@
+"""The shapes that annotations tell, checked at every call while the tests run, by jaxtyping and beartype."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import FunctionType, ModuleType
+from typing import Any, get_args
+
+import jaxtyping
+from beartype import beartype
+
+NAMES = "nashward.games.shapes"
+KINDS = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Int", "Num")}
+
+
+def install() -> None:
+    """Check the package's functions, if it is not imported yet; shapes alone, other types are mypy's."""
+    assert not [name for name in sys.modules if name.startswith("nashward")], "imported before its shapes are checked"
+    sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name.startswith("nashward.") else None
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        if module.__name__ == NAMES:
+            vars(module).update(KINDS)
+        else:
+            _check(module)
+
+
+def _check(module: ModuleType) -> None:
+    """Put a checked function in the place of each one of the module that tells a shape, methods among them."""
+    for name, value in list(vars(module).items()):
+        if getattr(value, "__module__", None) == module.__name__:
+            if isinstance(value, type):
+                for member, method in list(vars(value).items()):
+                    _replace(value, member, method)
+            else:
+                _replace(module, name, value)
+
+
+def _replace(owner: ModuleType | type, name: str, value: Any) -> None:
+    if isinstance(value, FunctionType):
+        checked: Any = _checked(value)
+    elif isinstance(value, classmethod | staticmethod):
+        checked = type(value)(_checked(value.__func__))
+    elif isinstance(value, property):
+        checked = property(_checked(value.fget), value.fset, value.fdel, value.__doc__)
+    elif isinstance(value, cached_property):
+        value.func, checked = _checked(value.func), value
+    else:
+        return
+    setattr(owner, name, checked)
+
+
+def _checked(function: Any) -> Any:
+    shapes = _shapes(function)
+    if not shapes:
+        return function
+    told, function.__annotations__ = function.__annotations__, shapes
+    checked = jaxtyping.jaxtyped(typechecker=beartype)(function)
+    checked.__annotations__ = function.__annotations__ = told
+    return checked
+
+
+def _shapes(function: FunctionType) -> dict[str, Any]:
+    """Those of the annotations that tell a shape, themselves or by an alias."""
+    names = {name for name, value in function.__globals__.items() if name in KINDS or _tells(value)}
+    return {
+        parameter: eval(hint, function.__globals__)
+        for parameter, hint in function.__annotations__.items()
+        if isinstance(hint, str) and names.intersection(re.findall(r"\w+", hint))
+    }
+
+
+def _tells(hint: Any) -> bool:
+    if isinstance(hint, type):
+        return issubclass(hint, jaxtyping.AbstractArray)
+    return any(map(_tells, get_args(hint)))
