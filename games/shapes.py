@@ -1,6 +1,6 @@
 """Shapes in annotations: ``Float[Tensor, "*batch n n"]`` is a ``Tensor`` to whoever runs or type-checks the code.
 
-The tests put jaxtyping's types of the same names in place and check every call (``tests/shapes.py``); nothing else
+The tests put jaxtyping's types of the same names in place and check the calls (``tests/shapes.py``); nothing else
 needs them. The name tells what is held (``Num``: any number), the string the axes: ``*batch`` stands for any number of
 them, ``...`` for any that need not agree with anything. A string that could be an expression begins with a space.
 """

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from .shapes import install
+from . import shapes
 
-install()
+shapes.install()
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("NASHWARD_DATA", ROOT.parent / "shared" / "data"))
@@ -39,6 +39,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_runtest_setup() -> None:
+    shapes.CALLS.clear()
 
 
 @pytest.fixture

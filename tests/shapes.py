@@ -1,21 +1,24 @@
-"""The shapes that annotations tell, checked at every call while the tests run, by jaxtyping and beartype."""
+"""The shapes that annotations tell, checked while the tests run, by jaxtyping and beartype."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
-from functools import cached_property
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cached_property, wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import FunctionType, ModuleType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import jaxtyping
 from beartype import beartype
 
 NAMES = "nashward.games.shapes"
 KINDS = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Int", "Num")}
+MOST = 50  # calls of a function that are checked in one test: a check costs as much as a Step
+CALLS: Counter[FunctionType] = Counter()  # conftest.py begins anew with each test
 
 
 def install() -> None:
@@ -72,8 +75,14 @@ def _checked(function: Any) -> Any:
         return function
     told, function.__annotations__ = function.__annotations__, shapes
     checked = jaxtyping.jaxtyped(typechecker=beartype)(function)
-    checked.__annotations__ = function.__annotations__ = told
-    return checked
+    function.__annotations__ = told
+
+    @wraps(function)
+    def counted(*args: Any, **settings: Any) -> Any:
+        CALLS[function] += 1
+        return (checked if CALLS[function] <= MOST else function)(*args, **settings)
+
+    return counted
 
 
 def _shapes(function: FunctionType) -> dict[str, Any]:
@@ -87,6 +96,7 @@ def _shapes(function: FunctionType) -> dict[str, Any]:
 
 
 def _tells(hint: Any) -> bool:
+    """Whether a value of the type holds an array, in a tuple, a list or a union; callables are not looked into."""
     if isinstance(hint, type):
         return issubclass(hint, jaxtyping.AbstractArray)
-    return any(map(_tells, get_args(hint)))
+    return get_origin(hint) is not Callable and any(map(_tells, get_args(hint)))
