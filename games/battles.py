@@ -52,6 +52,11 @@ class Battles:
         wins: [prompts, n, n], how often i beat j, a tie as half a win of each; one table where no prompts were told.
         smoothing: a of the prior Beta(a, a) on each win probability. With 0 the table is as it was counted; what
             needs a prior (ratings, draws without prompts) then takes Jeffreys' 1/2.
+
+    Example:
+        >>> battles = from_battles([{"model_a": "x", "model_b": "y", "wins_a": 2, "wins_b": 1, "ties": 1}])
+        >>> battles.met.tolist(), battles.game.P[0].tolist(), battles.missing
+        ([[0.0, 4.0], [4.0, 0.0]], [0.5, 0.6], [])
     """
 
     labels: tuple[str, ...]
@@ -200,6 +205,10 @@ def _battle(row: Any) -> tuple[str, str, np.ndarray]:
 
 def read_battles(path: str | Path, smoothing: float = JEFFREYS) -> Battles:
     """``from_battles`` of a ``.csv``, ``.json`` or ``.jsonl`` file.
+
+    Args:
+        path: of the file; a ``.json`` one holds a list of rows, a ``.jsonl`` one a row a line.
+        smoothing: a > 0 of the prior Beta(a, a) on each win probability.
 
     Raises:
         FileNotFoundError: no such file.

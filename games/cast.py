@@ -20,6 +20,9 @@ def member(name: str) -> Policy:
     """A handle on the member of that name, for a solver's Steps: on a table a fixed policy, for a language model the
     stored responses of another one.
 
+    Args:
+        name: of the member, as in ``games.solve(..., cast={name: ...})``.
+
     Example:
         >>> from nashward import games
         >>> 0.75 * games.Policy(None, "x") + 0.25 * member("rival")
@@ -31,8 +34,17 @@ def member(name: str) -> Policy:
 def resolved(step: Step, cast: Mapping[str, Policy]) -> Step:
     """The Step with the executor's handles in the place of names.
 
+    Args:
+        step: as a solver yielded it.
+        cast: the executor's handles, by name.
+
     Raises:
         ValueError: a name that nobody in the cast bears.
+
+    Example:
+        >>> x, rival = Policy(None, "x"), Policy(None, "rival")
+        >>> resolved(Step(x, opponent=0.5 * x + 0.5 * member("r"), size=0.1), {"r": rival}).opponent
+        0.5 x + 0.5 rival
     """
 
     def known(blend: Policy | Blend | None) -> Policy | Blend | None:

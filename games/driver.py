@@ -13,9 +13,18 @@ from .step import Solver, Step
 def check_solver(solver: Any) -> None:
     """Refuse what yields no Steps; an executor may ask before it has done any work.
 
+    Args:
+        solver: what is to be played.
+
     Raises:
         ValueError: a solver of tables only; names the nearest mirror step.
         TypeError: no solver at all.
+
+    Example:
+        >>> from nashward import games
+        >>> try: check_solver(games.Replicator())
+        ... except ValueError as error: print(str(error)[-40:])
+        age model the nearest mirror step is MWU
     """
     if callable(getattr(solver, "play", None)):
         return
@@ -49,6 +58,14 @@ def drive(
 
     Raises:
         ValueError, TypeError: from ``check_solver``; a Step that names nobody of the cast.
+
+    Example:
+        >>> from nashward import games
+        >>> tables = games.Tables(games.zoo.rock_paper_scissors())
+        >>> x = tables.policy([0.5, 0.25, 0.25])
+        >>> last = drive(games.MWU(0.1), x, x, tables.execute, lambda step, policy: False, iterations=2)
+        >>> tables.probabilities(last)
+        (tensor([0.4998, 0.2563, 0.2438], dtype=torch.float64),)
     """
     check_solver(solver)
     play = solver.play(start, reference)

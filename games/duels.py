@@ -40,7 +40,21 @@ Choice: TypeAlias = Callable[[Tally, Policy, int, np.random.Generator], Pairs]
 
 
 def uniform_pairs(tally: Tally, policy: Policy, count: int, random: np.random.Generator) -> Pairs:
-    """Every pair of two different actions is as likely as any other."""
+    """Every pair of two different actions is as likely as any other.
+
+    Args:
+        tally: the duels so far.
+        policy: [n], what is played now.
+        count: how many pairs.
+        random: where the draws come from.
+
+    Returns:
+        [count, 2], pairs (i, j) with i < j.
+
+    Example:
+        >>> uniform_pairs(Tally(np.zeros((2, 2))), np.ones(2) / 2, 3, np.random.default_rng(0)).tolist()
+        [[0, 1], [0, 1], [0, 1]]
+    """
     first, second = np.triu_indices(len(policy), 1)
     drawn = random.integers(len(first), size=count)
     return np.stack([first[drawn], second[drawn]], 1)
@@ -50,6 +64,21 @@ def challengers(tally: Tally, policy: Policy, count: int, random: np.random.Gene
     """Who may beat the current policy: a best response in a table drawn from the belief, against the policy's own draw.
 
     Thompson sampling of the duality gap: what is played is tested, by those that could still have the better of it.
+
+    Args:
+        tally: the duels so far.
+        policy: [n], what is played now.
+        count: how many pairs.
+        random: where the draws come from.
+
+    Returns:
+        [count, 2], pairs (challenger, defender) of different actions.
+
+    Source: the project's own; Thompson 1933 for the draw from the belief.
+
+    Example:
+        >>> challengers(Tally(np.zeros((2, 2))), np.array([1.0, 0.0]), 2, np.random.default_rng(0)).tolist()
+        [[1, 0], [1, 0]]
     """
     defenders = random.choice(len(policy), size=count, p=policy)
     pairs = []

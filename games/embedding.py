@@ -21,6 +21,12 @@ def symmetrised(game: ConstantSumGame) -> PreferenceGame:
     Its equilibria ``(p, q, l)`` have equal positive masses p and q, and p and q over their masses are equilibrium
     policies of the row and of the column player; ``split`` takes them.
 
+    Args:
+        game: [..., n, m] payoffs.
+
+    Returns:
+        A preference game [..., n + m + 1, n + m + 1].
+
     Source: Gale, Kuhn & Tucker 1950, "On symmetric games".
 
     Example:
@@ -43,8 +49,22 @@ def symmetrised(game: ConstantSumGame) -> PreferenceGame:
 def split(game: ConstantSumGame, policy: Float[Tensor, "... _"]) -> Profile:
     """The policies of the two players from one [..., n + m + 1] of ``symmetrised(game)``.
 
+    Args:
+        game: the game of two players.
+        policy: [..., n + m + 1] probabilities: those of the rows, of the columns, of the border.
+
+    Returns:
+        [..., n] and [..., m], each summing to 1.
+
     Raises:
         ValueError: the policy has another size, or gives a player no mass (no equilibrium does).
+
+    Source: Gale, Kuhn & Tucker 1950.
+
+    Example:
+        >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+        >>> split(game, torch.tensor([0.1, 0.2, 0.1, 0.2, 0.4], dtype=torch.float64)).row
+        tensor([0.3333, 0.6667], dtype=torch.float64)
     """
     n, m = game.sizes
     if policy.shape[-1] != n + m + 1:

@@ -27,11 +27,21 @@ Point = Callable[[Face], Float[np.ndarray, " n"]]  # games.vertex, games.centre,
 class Equilibrium:
     """A Nash equilibrium (of a symmetric game: the maximal lottery, or von Neumann winner).
 
+    Args:
+        least: [...], above 0 where the method showed that there is no other equilibrium; NaN where it did not tell.
+        table: [..., n, n] of the symmetric game that was solved; None of a game without a table.
+
     Attributes:
         policy: [..., n] probabilities; a ``Profile`` (row, column) for an ``n x m`` game.
         value: [...], the row player's payoff at equilibrium; 1/2 in a preference game.
         gap: [...], the duality gap, recomputed from the policy.
         support: bool, shaped as ``policy``: the actions that are played.
+
+    Example:
+        >>> from nashward import games
+        >>> equilibrium = games.nash(games.zoo.comal_cycle())
+        >>> float(equilibrium.value), equilibrium.support.tolist(), bool(equilibrium.gap <= 1e-12)
+        (0.5, [True, True, True], True)
     """
 
     def __init__(self, policy: Any, value: Any, gap: Any, least: Any, table: Float[Tensor, "*batch n n"] | None):
@@ -130,6 +140,8 @@ def face(game: PreferenceGame | ConstantSumGame) -> Face:
     Raises:
         ValueError: a batch of games.
 
+    Source: Gale, Kuhn & Tucker 1950; Goldman & Tucker 1956.
+
     Example:
         >>> from nashward import games
         >>> twice = np.kron(games.zoo.rock_paper_scissors().P, np.ones((2, 2)))  # every action has a twin
@@ -154,6 +166,8 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
     Raises:
         ValueError: a batch of games, or a payoff that is no such fraction (the entry is named).
         ArithmeticError: the vertex in fractions is no equilibrium.
+
+    Source: the project's own: Gauss-Jordan elimination in fractions.
 
     Example:
         >>> from nashward import games

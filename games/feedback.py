@@ -34,7 +34,22 @@ def _sum(weights: Sequence[float], members: Sequence[Tensor]) -> Tensor:
 
 
 def exact(game: Game, opponent: Opponent, round: int = 0) -> Players:
-    """The exact payoff of every action against a linear blend."""
+    """The exact payoff of every action against a linear blend.
+
+    Args:
+        game: a game or a batch of games.
+        opponent: (weight, policies) of each member; policies are a tuple of one tensor [..., n] a player.
+        round: of no account here.
+
+    Returns:
+        For each player [..., n], what every action earns.
+
+    Example:
+        >>> from nashward import games
+        >>> rock = (torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64),)
+        >>> exact(games.zoo.rock_paper_scissors(), [(1.0, rock)])
+        (tensor([0.5000, 1.0000, 0.0000], dtype=torch.float64),)
+    """
     return game.payoffs(blended([weight for weight, _ in opponent], [players for _, players in opponent]))
 
 

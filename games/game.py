@@ -18,7 +18,18 @@ _PIECE = 2**18  # numbers that are checked at once
 
 
 class Profile(NamedTuple):
-    """A policy for each player of an ``n x m`` game: ``row`` [..., n] and ``column`` [..., m]."""
+    """A policy for each player of an ``n x m`` game.
+
+    Attributes:
+        row: [..., n] probabilities.
+        column: [..., m] probabilities.
+
+    Example:
+        >>> from nashward import games
+        >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+        >>> games.nash(game).policy.row.round(decimals=4).tolist()
+        [0.3333, 0.6667]
+    """
 
     row: Float[Tensor, "... n"]
     column: Float[Tensor, "... m"]

@@ -14,19 +14,49 @@ from .solvers.schedule import whole
 
 
 def from_scores(scores: ArrayLike) -> PreferenceGame:
-    """Bradley-Terry: P(i beats j) = sigmoid(r_i - r_j)."""
+    """Bradley-Terry: P(i beats j) = sigmoid(r_i - r_j).
+
+    Args:
+        scores: [n], r in nats.
+
+    Source: Bradley & Terry 1952.
+
+    Example:
+        >>> from_scores([0.0, 1.0]).P[1].round(decimals=4).tolist()
+        [0.7311, 0.5]
+    """
     r = np.asarray(scores, dtype=np.float64)
     return PreferenceGame(1 / (1 + np.exp(r[None] - r[:, None])))
 
 
 def from_margins(A: ArrayLike, labels: Sequence[str] | None = None) -> PreferenceGame:
-    """``P = 1/2 + A / (2 max |A|)`` of any skew table (a zero-sum game that is its own mirror image)."""
+    """``P = 1/2 + A / (2 max |A|)`` of any skew table (a zero-sum game that is its own mirror image).
+
+    Args:
+        A: [n, n], skew.
+        labels: of the actions.
+
+    Raises:
+        ValueError: as ``PreferenceGame``, of a table that is not skew.
+
+    Example:
+        >>> from_margins([[0, 2], [-2, 0]], ["a", "b"]).P[0].tolist()
+        [0.5, 1.0]
+    """
     table = np.asarray(A, dtype=np.float64)
     return PreferenceGame(0.5 + table / (2 * max(np.abs(table).max(), 1e-300)), labels)
 
 
 def beating(beats: Mapping[str, Sequence[str]]) -> PreferenceGame:
-    """Who surely beats whom; other pairs tie."""
+    """Who surely beats whom; other pairs tie.
+
+    Args:
+        beats: for each action, by name, those that it beats.
+
+    Example:
+        >>> beating({"a": ["b"], "b": [], "c": []}).P[0].tolist()
+        [0.5, 1.0, 0.5]
+    """
     names = list(beats)
     return from_margins([[float(b in beats[a]) - float(a in beats[b]) for b in names] for a in names], names)
 
@@ -34,8 +64,15 @@ def beating(beats: Mapping[str, Sequence[str]]) -> PreferenceGame:
 def circulant(margins: Sequence[float]) -> PreferenceGame:
     """n = 2 len(margins) + 1 actions in a ring: each has ``margins[k - 1]`` over the k-th next one. Nash uniform.
 
+    Args:
+        margins: P - 1/2 over the next one, the one after it, ...
+
     Raises:
         ValueError: a margin out of [-1/2, 1/2].
+
+    Example:
+        >>> circulant([0.5]).P.tolist()
+        [[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.5]]
     """
     n = 2 * len(margins) + 1
     if any(abs(m) > 0.5 for m in margins):
@@ -45,7 +82,19 @@ def circulant(margins: Sequence[float]) -> PreferenceGame:
 
 
 def tournament(n: int, seed: int) -> PreferenceGame:
-    """Every pair has a sure winner, drawn by a fair coin: a unique Nash with an odd support (Fisher & Ryan 1992)."""
+    """Every pair has a sure winner, drawn by a fair coin: a unique Nash with an odd support (Fisher & Ryan 1992).
+
+    Args:
+        n: the number of actions.
+        seed: of the coin.
+
+    Raises:
+        ValueError: n is not a whole number >= 1.
+
+    Example:
+        >>> sorted(set(tournament(5, seed=0).P.flatten().tolist()))
+        [0.0, 0.5, 1.0]
+    """
     whole("n", n)
     upper = np.triu(np.random.default_rng(seed).integers(0, 2, size=(n, n)) - 0.5, 1)
     return PreferenceGame(0.5 + upper - upper.T)
@@ -55,12 +104,20 @@ def scores_and_cycles(n: int = 8, cycles: float = 0.5, seed: int = 0) -> Prefere
     """Bradley-Terry plus cycles with a knob: log-odds (1 - c) (r_i - r_j) + c C_ij, C without any score in it.
 
     Args:
+        n: the number of actions.
         cycles: c from 0 (transitive) to 1 (all goes round: the curl fraction of the log-odds is 1).
+        seed: of the scores and of the cycles.
 
     Raises:
         ValueError: c out of [0, 1].
 
     Source: the Hodge parts of Jiang, Lim, Yao & Ye 2011.
+
+    Example:
+        >>> from nashward.games.social_choice import curl_fraction
+        >>> game = scores_and_cycles(cycles=1.0)
+        >>> round(float(curl_fraction((game.P / (1 - game.P)).log())), 6)
+        1.0
     """
     if not 0 <= cycles <= 1:
         raise ValueError(f"cycles must be in [0, 1], got {cycles}")
@@ -83,6 +140,11 @@ def mixture_of_judges(scores: ArrayLike, weights: Sequence[float] | None = None)
         weights: of the judges (equal when not given).
 
     Source: the oracle of arXiv 2410.23223 is such a mixture; Condorcet 1785.
+
+    Example:
+        >>> game = mixture_of_judges([[2.0, 1.0, 0.0], [0.0, 2.0, 1.0], [1.0, 0.0, 2.0]])
+        >>> [round(float(game.P[i, j]), 4) for i, j in ((0, 1), (1, 2), (2, 0))]  # a ring
+        [0.5271, 0.5271, 0.5271]
     """
     r = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     w = np.full(len(r), 1 / len(r)) if weights is None else np.asarray(weights) / np.sum(weights)
@@ -92,7 +154,20 @@ def mixture_of_judges(scores: ArrayLike, weights: Sequence[float] | None = None)
 def low_rank(n: int = 12, rank: int = 2, seed: int = 0) -> PreferenceGame:
     """Margins u_i' J u_j with vectors of ``rank`` dimensions (even) and J a quarter turn in each pair of them.
 
+    Args:
+        n: the number of actions.
+        rank: of P - 1/2, even.
+        seed: of the vectors.
+
+    Raises:
+        ValueError: a rank that is odd or below 2, n not a whole number >= 1.
+
     Source: general preference embeddings, arXiv 2410.02197.
+
+    Example:
+        >>> import torch
+        >>> int(torch.linalg.matrix_rank(low_rank(12, rank=4).P - 0.5))
+        4
     """
     whole("n", n)
     if rank < 2 or rank % 2:
@@ -106,7 +181,18 @@ def disc(n: int = 7, seed: int | None = None) -> PreferenceGame:
 
     n points evenly round the rim, or drawn in the disc where a seed is given. Its rank is 2.
 
+    Args:
+        n: the number of points.
+        seed: of the points; None puts them on the rim.
+
+    Raises:
+        ValueError: n is not a whole number >= 1.
+
     Source: Balduzzi et al. 2019, "Open-ended learning in symmetric zero-sum games".
+
+    Example:
+        >>> disc(3).P[0].round(decimals=4).tolist()
+        [0.5, 1.0, 0.0]
     """
     whole("n", n)
     angle, radius = 2 * np.pi * np.arange(n) / n, np.ones(n)
@@ -121,6 +207,18 @@ def blotto(troops: int = 5, fields: int = 3) -> PreferenceGame:
     """Colonel Blotto: troops laid out on fields, each won by the larger number; who wins more fields wins (or ties).
 
     Layouts that differ in order only are different actions. Source: Borel 1921.
+
+    Args:
+        troops: of each side.
+        fields: on which they are laid out.
+
+    Raises:
+        ValueError: troops or fields not a whole number >= 1.
+
+    Example:
+        >>> game = blotto(troops=3, fields=3)
+        >>> len(game.labels), float(game.P[game.labels.index("1-1-1"), game.labels.index("0-0-3")])
+        (10, 1.0)
     """
     whole("troops", troops)
     whole("fields", fields)
@@ -132,7 +230,17 @@ def blotto(troops: int = 5, fields: int = 3) -> PreferenceGame:
 
 
 def dice(faces: Mapping[str, Sequence[int]]) -> PreferenceGame:
-    """Dice thrown against each other; the higher number wins, a tie counts one half."""
+    """Dice thrown against each other; the higher number wins, a tie counts one half.
+
+    Args:
+        faces: of each die, by name; as many as it has, each as likely.
+
+    Source: Efron's dice, after Gardner 1970.
+
+    Example:
+        >>> dice({"A": [1, 4], "B": [2, 3]}).P[0].tolist()
+        [0.5, 0.5]
+    """
     table = [
         [float(np.mean([(x > y) + (x == y) / 2 for x, y in product(faces[i], faces[j])])) for j in faces] for i in faces
     ]
@@ -170,10 +278,18 @@ def embedded(U: ArrayLike, shift: float) -> PreferenceGame:
 
     With V of value v > 0 and equilibrium policies p, q the Nash is (p, q, v) / (2 + v): a stake of 1 for the border.
 
+    Args:
+        U: [n, m], what the row player gets.
+        shift: added to every payoff, so that the value is positive.
+
     Raises:
         ValueError: a shift that leaves V an entry that is not positive.
 
     Source: Gale, Kuhn & Tucker 1950.
+
+    Example:
+        >>> embedded([[1, -1], [-1, 1]], shift=2.0).P[0].tolist()
+        [0.5, 0.5, 1.0, 0.6666666666666666, 0.33333333333333337]
     """
     V = np.asarray(U, dtype=np.float64) + shift
     if V.min() <= 0:

@@ -52,16 +52,50 @@ def exploitability(game: Game, policy: Any) -> Float[Tensor, "..."]:
     """Half the duality gap, [...]: what one player gains on average by a best response to the other's policy.
 
     It is NashConv, as OpenSpiel calls the gap, over the number of players.
+
+    Args:
+        game: a game or a batch of games.
+        policy: [..., n] probabilities; for an ``n x m`` game a pair (row, column).
+
+    Raises:
+        ValueError: as ``duality_gap``.
+
+    Source: OpenSpiel, ``exploitability`` and ``nash_conv``.
+
+    Example:
+        >>> from nashward import games
+        >>> games.exploitability(games.zoo.rock_paper_scissors(), [1.0, 0.0, 0.0])
+        tensor(0.5000, dtype=torch.float64)
     """
     return duality_gap(game, policy) / 2
 
 
 def total_variation(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch"]:
-    """Half the sum of absolute differences of two distributions, [...] in [0, 1]."""
+    """Half the sum of absolute differences of two distributions, [...] in [0, 1].
+
+    Args:
+        p, q: [..., n] probabilities; of different numbers of dimensions they are broadcast.
+
+    Source: Levin, Peres & Wilmer 2009, "Markov chains and mixing times".
+
+    Example:
+        >>> total_variation(torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1]))
+        tensor(0.4000)
+    """
     return (torch.as_tensor(p) - torch.as_tensor(q)).abs().sum(-1) / 2
 
 
 def kl_divergence(p: Float[Tensor, "*#batch n"], q: Float[Tensor, "*#batch n"]) -> Float[Tensor, "*#batch"]:
-    """KL(p || q) in nats, [...]; 0 log 0 = 0, infinite where q misses mass that p has."""
+    """KL(p || q) in nats, [...]; 0 log 0 = 0, infinite where q misses mass that p has.
+
+    Args:
+        p, q: [..., n] probabilities; of different numbers of dimensions they are broadcast.
+
+    Source: Kullback & Leibler 1951.
+
+    Example:
+        >>> kl_divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5]))
+        tensor(0.6931)
+    """
     p, q = torch.as_tensor(p), torch.as_tensor(q)
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, q)).sum(-1)

@@ -52,6 +52,11 @@ def gap_curves(
     Args:
         solutions: by name, each of a single game.
         bounds: by name, functions of the iterations, for example ``theory.MWUAverage(...).bound``.
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: a solution of a batch of games.
     """
     figure, axes = _drawn_on(axes, 6.4, 4.2)
     for k, (name, solution) in enumerate(solutions.items()):
@@ -89,6 +94,12 @@ def simplex(
     Args:
         policies: by name, [records, 3] probabilities, as in ``Solution.policies["last"]``.
         equilibrium: [3], drawn as a star.
+        labels: of the three corners.
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: a trajectory of another shape.
     """
     figure, axes = _drawn_on(axes, 4.8, 4.4)
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
@@ -127,6 +138,11 @@ def tetrahedron(
         policies: by name, [records, 4] probabilities.
         equilibrium: [4].
         axes: with ``projection="3d"``.
+        labels: of the four corners.
+        title: above the picture.
+
+    Raises:
+        ValueError: a trajectory of another shape.
     """
     corners = np.array([[0, 0, 0], [1, 0, 0], [0.5, 3**0.5 / 2, 0], [0.5, 3**0.5 / 6, (2 / 3) ** 0.5]])
     if axes is None:
@@ -164,7 +180,13 @@ def cycle_graph(game: PreferenceGame, title: str = "", axes: Axes | None = None,
     (upsets, without which there is no ring) are in the second colour and dashed.
 
     Args:
+        game: a single game.
         least: arrows for margins above this only.
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: a batch of games.
     """
     if game.batch_shape:
         raise ValueError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
@@ -195,7 +217,13 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
     Further left is faster; a line ends where the solver got no further.
 
     Args:
+        solutions: by name, each of a single game.
         which: "last" or "average".
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: a solution of a batch of games.
     """
     figure, axes = _drawn_on(axes, 6.4, 4.2)
     levels = np.geomspace(1, 1e-12, 121)
@@ -223,6 +251,11 @@ def quantiles(
     Args:
         solutions: by name, each of a batch.
         which: "last" or "average".
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: a solution of a single game.
     """
     figure, axes = _drawn_on(axes, 6.4, 4.2)
     for k, (name, solution) in enumerate(solutions.items()):
@@ -255,6 +288,11 @@ def stability_map(
         steps: [rows].
         factors: [rows, columns], by which a deviation grows an iteration, as of ``theory.local_factor``.
         threshold: the exact threshold as a function of lam, a solid curve; where the factors say 1 is dotted.
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: factors of another shape.
     """
     figure, axes = _drawn_on(axes, 5.6, 4.2)
     table = np.asarray(factors, dtype=np.float64)
@@ -280,7 +318,16 @@ def _one(gaps: Float[torch.Tensor, "records ..."], name: str) -> Float[np.ndarra
 
 
 def ranked_table(game: PreferenceGame, title: str = "", axes: Axes | None = None) -> Figure:
-    """The table as a heat map in the order of mean win rate: what is blue below the diagonal is an upset."""
+    """The table as a heat map in the order of mean win rate: what is blue below the diagonal is an upset.
+
+    Args:
+        game: a single game.
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: a batch of games.
+    """
     if game.batch_shape:
         raise ValueError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
     n = game.sizes[0]
@@ -303,7 +350,16 @@ def _heat(axes: Axes, game: PreferenceGame, order: torch.Tensor, figure: Figure)
 
 
 def payoff_table(game: PreferenceGame, equilibrium: Equilibrium, title: str = "") -> Figure:
-    """The table as a heat map, and beside it the equilibrium's probabilities; most played actions first."""
+    """The table as a heat map, and beside it the equilibrium's probabilities; most played actions first.
+
+    Args:
+        game: a single game.
+        equilibrium: of the game, as ``games.nash`` gives it.
+        title: above the picture.
+
+    Raises:
+        ValueError: a batch of games.
+    """
     if game.batch_shape:
         raise ValueError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
     n = game.sizes[0]

@@ -48,6 +48,10 @@ class Policy(_Arithmetic):
     To the table executor ``value`` holds log-probabilities, to the language-model executor an adapter.
     Two handles are equal when they are the same object; solvers never need more.
 
+    Args:
+        value: what the executor that made it knows it by.
+        name: how it is shown.
+
     Example:
         >>> x, previous = Policy(value=None, name="x"), Policy(value=None, name="previous")
         >>> 2 * x - previous
@@ -68,6 +72,15 @@ class Blend(_Arithmetic):
     """A weighted sum of policies: equal members merged, negligible ones dropped.
 
     What the weights mean is the Step's business: an anchor is a geometric blend, an opponent a linear one.
+
+    Args:
+        members: the weight of each policy; of any sign, and of any sum.
+
+    Example:
+        >>> x, y = Policy(None, "x"), Policy(None, "y")
+        >>> blend = 0.75 * x + 0.5 * y - 0.25 * x
+        >>> blend, len(blend), blend.members()[y]
+        (0.5 x + 0.5 y, 2, 0.5)
     """
 
     def __init__(self, members: dict[Policy, float]):

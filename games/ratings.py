@@ -27,6 +27,13 @@ class Ratings:
         deviance: twice the log-likelihood that the pairs' own shares have above the fit.
         cycle_p_value: how likely so large a deviance is without any cycle (chi-squared; large counts); NaN without
             pairs to spare.
+
+    Source: Bradley & Terry 1952; Elo's scale, 400 points a factor of 10.
+
+    Example:
+        >>> fit = bradley_terry([[0, 10], [1, 0]])
+        >>> fit.elo.round(decimals=1).tolist(), round(float(fit.P[0, 1]), 4)
+        ([1700.0, 1300.0], 0.9091)
     """
 
     scores: Float[Tensor, " n"]
@@ -88,7 +95,18 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
 
 
 def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Tensor, "*batch n"]:
-    """Bradley-Terry scores [..., n] with mean 0 of tables of wins [..., n, n] that are known to have some."""
+    """Bradley-Terry scores [..., n] with mean 0 of tables of wins [..., n, n] that are known to have some.
+
+    Args:
+        wins: [..., n, n], how often i beat j, ties as halves.
+        iterations: of Newton's method at most.
+
+    Source: Bradley & Terry 1952.
+
+    Example:
+        >>> scores(torch.tensor([[0.0, 3.0], [1.0, 0.0]], dtype=torch.float64)).round(decimals=4)
+        tensor([ 0.5493, -0.5493], dtype=torch.float64)
+    """
     n, met = wins.shape[-1], wins + wins.mT
     r = torch.zeros(wins.shape[:-1], dtype=torch.float64)
     for _ in range(iterations):
@@ -121,6 +139,8 @@ def plackett_luce(
     Args:
         rankings: each from the best to the worst, of any of the n players.
         smoothing: wins that every player is given against, and losses to, a player of score 0.
+        n: the number of players.
+        iterations: at most.
 
     Raises:
         ValueError: a player out of range, twice in one ranking, or players that were never placed behind the others.

@@ -31,7 +31,18 @@ def condorcet_winner(P: Any) -> Int[Tensor, "*batch"]:
 
 
 def condorcet_loser(P: Any) -> Int[Tensor, "*batch"]:
-    """The action that loses to every other one, [...]; -1 where there is none."""
+    """The action that loses to every other one, [...]; -1 where there is none.
+
+    Args:
+        P: [..., n, n] win probabilities.
+
+    Source: Condorcet 1785.
+
+    Example:
+        >>> from nashward import games
+        >>> int(condorcet_loser(games.zoo.bradley_terry().P))
+        0
+    """
     return condorcet_winner(torch.as_tensor(P).mT)
 
 
@@ -43,6 +54,9 @@ def smith_set(P: Any) -> Bool[Tensor, "*batch n"]:
     """The smallest set whose members beat everyone outside, bool [..., n]: who reaches all others by "not beaten by".
 
     A tie keeps both in. Source: Smith 1973; the closure is Warshall's.
+
+    Args:
+        P: [..., n, n] win probabilities.
 
     Example:
         >>> from nashward import games
@@ -57,7 +71,16 @@ def smith_set(P: Any) -> Bool[Tensor, "*batch n"]:
 
 
 def copeland(P: Any) -> Int[Tensor, "*batch n"]:
-    """Wins minus losses against the others, [..., n], a tie counting 0. Source: Copeland 1951."""
+    """Wins minus losses against the others, [..., n], a tie counting 0. Source: Copeland 1951.
+
+    Args:
+        P: [..., n, n] win probabilities.
+
+    Example:
+        >>> from nashward import games
+        >>> copeland(games.zoo.bradley_terry().P).tolist()
+        [-3, -1, 1, 3]
+    """
     wins = _beats(P).to(torch.int64)
     return wins.sum(-1) - wins.sum(-2)
 
@@ -65,7 +88,15 @@ def copeland(P: Any) -> Int[Tensor, "*batch n"]:
 def borda(P: Any) -> Float[Tensor, "*batch n"]:
     """The mean win probability against the others, [..., n]: Borda's count of pairs, scaled to [0, 1].
 
+    Args:
+        P: [..., n, n] win probabilities.
+
     Source: Borda 1781; equal to the win rate against a uniform other.
+
+    Example:
+        >>> from nashward import games
+        >>> borda(games.zoo.rock_paper_scissors().P).tolist()
+        [0.5, 0.5, 0.5]
     """
     table = torch.as_tensor(P)
     n = table.shape[-1]
@@ -77,6 +108,14 @@ def cyclic_triples(P: Any) -> Int[Tensor, "*batch"]:
     """How many of the n (n - 1) (n - 2) / 6 triples beat each other in a ring, [...].
 
     The trace of the cubed win relation counts each ring three times. Source: Kendall & Babington Smith 1940.
+
+    Args:
+        P: [..., n, n] win probabilities.
+
+    Example:
+        >>> from nashward import games
+        >>> int(cyclic_triples(games.zoo.rock_paper_scissors().P))
+        1
     """
     wins = _beats(P).to(torch.float64)
     return torch.diagonal(wins @ wins @ wins, dim1=-2, dim2=-1).sum(-1).round().to(torch.int64) // 3
@@ -113,6 +152,17 @@ def curl_fraction(A: Any) -> Float[Tensor, "*batch"]:
     """The share ``|C|^2 / |A|^2`` of a skew table that no score explains, [...]: 0 transitive, 1 purely cyclic.
 
     0 where the table is 0; NaN where an entry is not finite.
+
+    Args:
+        A: [..., n, n], skew: margins P - 1/2, or log-odds.
+
+    Source: Jiang, Lim, Yao & Ye 2011.
+
+    Example:
+        >>> from nashward import games
+        >>> ring, ranked = games.zoo.rock_paper_scissors(), games.zoo.linear_scores()
+        >>> float(curl_fraction(ring.P - 0.5)), float(curl_fraction(ranked.P - 0.5))
+        (1.0, 0.0)
     """
     table = torch.as_tensor(A)
     energy = (table**2).sum((-2, -1))
@@ -125,6 +175,11 @@ def rank_profile(P: Any) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*bat
 
     The second is the root of the mean square of the cyclic part of its row: two actions of one score differ in it when
     one of them is strong against some and weak against others.
+
+    Args:
+        P: [..., n, n] win probabilities.
+
+    Source: the project's own, from the parts of Jiang, Lim, Yao & Ye 2011.
 
     Example:
         >>> from nashward import games

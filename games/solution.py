@@ -12,7 +12,17 @@ from .shapes import Float, Int
 
 
 class Status(enum.Enum):
-    """What happened, and what to do about it."""
+    """What happened, and what to do about it.
+
+    Attributes:
+        value: what happened, in words.
+
+    Example:
+        >>> Status.CONVERGED.ok, Status.NOT_FINITE.ok
+        (True, False)
+        >>> Status.DONE.value
+        'All iterations were made.'
+    """
 
     DONE = "All iterations were made."
     CONVERGED = "The duality gap of the last or of the average iterate fell to the tolerance in every game."
@@ -44,6 +54,12 @@ class Solution:
         iterations: [records], the step counts at which ``gaps`` were taken.
         status: what happened; its value says what to do.
         policies: with ``keep_policies=True`` ``{"last": ..., "average": ...}``, each [records, ..., n]; else empty.
+
+    Example:
+        >>> from nashward import games
+        >>> solution = games.solve(games.zoo.comal_cycle(), games.MWU(0.1), 300, record=[100, 200])
+        >>> solution.status.name, solution.iterations.tolist(), solution.gaps["average"].shape
+        ('DONE', [100, 200, 300], torch.Size([3]))
     """
 
     last: Any

@@ -29,6 +29,14 @@ class Step:
 
     Raises:
         ValueError: weights that do not sum to 1, a size that is not finite, a size without an opponent.
+
+    Source: the project's own form; docs/solvers.md writes each method in it.
+
+    Example:
+        >>> x, previous = Policy(None, "x"), Policy(None, "previous")
+        >>> step = Step(anchor=x, opponent=2 * x - previous, size=0.5, counts=x)
+        >>> step.opponent, step.counts, step.last
+        (2 x - 1 previous, 1 x, True)
     """
 
     anchor: Policy | Blend

@@ -22,6 +22,13 @@ class Tables:
     Args:
         game: a game or a batch of games.
         feedback: what a step sees of the payoff; it is told the number of the round, from 0 on.
+
+    Example:
+        >>> from nashward import games
+        >>> tables = Tables(games.zoo.rock_paper_scissors())
+        >>> x = tables.policy([0.5, 0.25, 0.25])
+        >>> tables.probabilities(tables.execute(Step(x, opponent=x, size=0.1)))
+        (tensor([0.5000, 0.2531, 0.2469], dtype=torch.float64),)
     """
 
     def __init__(self, game: Game, feedback: Feedback = exact):

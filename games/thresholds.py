@@ -34,6 +34,11 @@ def frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
         game: a game or a batch of games.
         policy: [..., n] probabilities (of an ``n x m`` game a pair), for example the Nash or a regularised one.
 
+    Raises:
+        ValueError: a policy of another shape, or that is no distribution.
+
+    Source: derived: the step is made linear at the policy; see ``theory/stability.py``.
+
     Example:
         >>> from nashward import games
         >>> game = games.zoo.rock_paper_scissors()

@@ -56,6 +56,11 @@ class Entry:
         source: where it is from; "made here" is nobody's, and "not checked" says what is told but was not looked up.
         nash: an exact equilibrium, where one is known in fractions.
         properties: those of ``PROPERTIES`` that it has, and no others.
+
+    Example:
+        >>> entry = GAMES["comal_cycle"]
+        >>> entry.source, [str(p) for p in entry.nash], sorted(entry.properties)
+        ('arXiv 2410.23223 (COMAL)', ['4/11', '3/11', '4/11'], ['cyclic'])
     """
 
     make: Callable[[], PreferenceGame]
@@ -82,6 +87,9 @@ def _named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable:
 def names(*properties: Property) -> list[str]:
     """The names of all games in the zoo, or of those that have all the given properties.
 
+    Args:
+        properties: of ``PROPERTIES``, all of which a game must have.
+
     Raises:
         ValueError: a property that there is not.
 
@@ -96,7 +104,18 @@ def names(*properties: Property) -> list[str]:
 
 
 def get(name: str) -> PreferenceGame:
-    """The game of that name with its default settings; ValueError for a name that is not in the zoo."""
+    """The game of that name with its default settings.
+
+    Args:
+        name: one of ``names()``.
+
+    Raises:
+        ValueError: a name that is not in the zoo.
+
+    Example:
+        >>> get("comal_cycle").labels
+        ('a', 'b', 'c')
+    """
     if name not in GAMES:
         raise ValueError(f"no game {name!r} in the zoo; it has: {', '.join(names())}")
     return GAMES[name].make()
@@ -106,6 +125,19 @@ def three_cycle(a_beats_b: float, b_beats_c: float, c_beats_a: float) -> Prefere
     """Three actions, each beating the next with the given probability (each above 1/2).
 
     With margins e = P - 1/2 the Nash is pi_a : pi_b : pi_c = e_bc : e_ca : e_ab.
+
+    Args:
+        a_beats_b, b_beats_c, c_beats_a: probabilities.
+
+    Raises:
+        ValueError: as ``PreferenceGame``, of what is no probability.
+
+    Source: the project's own; solve A x = 0 for three actions.
+
+    Example:
+        >>> from nashward.games import nash
+        >>> nash(three_cycle(0.6, 0.7, 0.8)).policy.round(decimals=4).tolist()  # as 2 : 3 : 1
+        [0.3333, 0.5, 0.1667]
     """
     p, q, r = a_beats_b, b_beats_c, c_beats_a
     return PreferenceGame([[0.5, p, 1 - r], [1 - p, 0.5, q], [r, 1 - q, 0.5]], labels=["a", "b", "c"])
@@ -208,7 +240,14 @@ def ring_of_six() -> PreferenceGame:
 
 @_named("made here, a check of ONPO's bound", "transitive", "Condorcet winner", "low rank", nash=(1, 0, 0, 0, 0))
 def condorcet_winner(n: int = 5) -> PreferenceGame:
-    """Action 0 beats every other one surely, the rest tie: Nash pure. Nearly tight for optimistic MWU's bound."""
+    """Action 0 beats every other one surely, the rest tie: Nash pure. Nearly tight for optimistic MWU's bound.
+
+    Args:
+        n: the number of actions.
+
+    Raises:
+        ValueError: n is not a whole number >= 1.
+    """
     whole("n", n)
     table = np.full((n, n), 0.5)
     table[0, 1:], table[1:, 0] = 1.0, 0.0
@@ -226,7 +265,11 @@ def narrow_winner() -> PreferenceGame:
 
 @_named("Bradley & Terry 1952", "transitive", "Condorcet winner", nash=(0, 0, 0, 1))
 def bradley_terry(strengths: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.5)) -> PreferenceGame:
-    """P(i beats j) = sigmoid(r_i - r_j): transitive, so the Nash is the strongest action."""
+    """P(i beats j) = sigmoid(r_i - r_j): transitive, so the Nash is the strongest action.
+
+    Args:
+        strengths: r of each action, in nats.
+    """
     return from_scores(strengths)
 
 
@@ -246,7 +289,14 @@ def higher_wins() -> PreferenceGame:
 
 @_named("arXiv 2503.08942 (EGPO), tie", "transitive", "degenerate", "several equilibria", "low rank", nash=(1, 1, 1, 1))
 def indifference(n: int = 4) -> PreferenceGame:
-    """All pairs tie: every policy is a Nash."""
+    """All pairs tie: every policy is a Nash.
+
+    Args:
+        n: the number of actions.
+
+    Raises:
+        ValueError: n is not a whole number >= 1.
+    """
     whole("n", n)
     return PreferenceGame(np.full((n, n), 0.5))
 
@@ -386,7 +436,15 @@ def embedded_slow() -> PreferenceGame:
 
 @_named("random", "cyclic", "slow")
 def random_preferences(n: int = 10, seed: int = 0) -> PreferenceGame:
-    """P_ij uniform on (0, 1) above the diagonal; about half of the actions are in the Nash's support."""
+    """P_ij uniform on (0, 1) above the diagonal; about half of the actions are in the Nash's support.
+
+    Args:
+        n: the number of actions.
+        seed: of the probabilities.
+
+    Raises:
+        ValueError: n is not a whole number >= 1.
+    """
     whole("n", n)
     upper = np.triu(np.random.default_rng(seed).uniform(size=(n, n)) - 0.5, 1)
     return PreferenceGame(0.5 + upper - upper.T)
@@ -394,7 +452,15 @@ def random_preferences(n: int = 10, seed: int = 0) -> PreferenceGame:
 
 @_named("random; on such games Fisher & Ryan 1992", "cyclic", "degenerate", "slow", nash=(3, 3, 0, 1, 0, 0, 1, 1, 0))
 def random_tournament(n: int = 9, seed: int = 0) -> PreferenceGame:
-    """Every pair has a sure winner, drawn by a fair coin: a unique Nash with an odd support."""
+    """Every pair has a sure winner, drawn by a fair coin: a unique Nash with an odd support.
+
+    Args:
+        n: the number of actions.
+        seed: of the coin.
+
+    Raises:
+        ValueError: n is not a whole number >= 1.
+    """
     return tournament(n, seed)
 
 

@@ -36,6 +36,11 @@ class Check:
         equal: the statement is an equation, measured = bound; else measured <= bound.
         tolerance: relative to the bound.
         rounding: absolute; a number, or as ``bound``.
+
+    Example:
+        >>> check = Check.of([1, 2], bound=[1.0, 0.5], measured=[0.7, 0.4])
+        >>> check.holds, check.worst, check.reversed().holds
+        (True, (2.0, 0.5, 0.4, 0.8), False)
     """
 
     iterations: Float[np.ndarray, " records"]

@@ -96,6 +96,13 @@ class OracleError:
         error: epsilon, the largest error of a win probability.
 
     Source: derived: gap(pi) = 2 max (A pi), and (A - A') pi is at most epsilon.
+
+    Example:
+        >>> game = games.zoo.comal_cycle()
+        >>> judged = games.PreferenceGame(game.P + torch.tensor([[0, 0.1, 0], [-0.1, 0, 0], [0, 0, 0]]))
+        >>> theorem = OracleError.between(game, judged)
+        >>> round(theorem.value(), 6), theorem.check(game, judged).holds
+        (0.2, True)
     """
 
     statement: ClassVar[str] = "oracle error: gap_P(pi) <= gap_P'(pi) + 2 max |P - P'|"
@@ -128,6 +135,11 @@ class ScoresLoseCycles:
         temperature: the scores' factor (2 in SPPO's code, for the sum of the two orders).
 
     Source: transitivity of sigma(s_i - s_j); ``llm.oracles.preference_matrices(aggregation="sppo-official")``.
+
+    Example:
+        >>> margins = games.zoo.biased_rock_paper_scissors().P - 0.5
+        >>> games.nash(games.PreferenceGame(ScoresLoseCycles().value(margins) + 0.5)).policy
+        tensor([1., 0., 0.], dtype=torch.float64)
     """
 
     statement: ClassVar[str] = "a table from mean scores: Nash is the best score alone (ties: none wins)"

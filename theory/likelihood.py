@@ -25,6 +25,10 @@ class MeanWinRate:
     So 1/2 is the right baseline in self-play, and in self-play only.
 
     Source: P + P^T = 1.
+
+    Example:
+        >>> MeanWinRate().check(games.zoo.comal_cycle(), games.MWU(0.5)).holds
+        True
     """
 
     statement: ClassVar[str] = "E P(y > pi) = 1/2 over y from pi"
@@ -56,6 +60,12 @@ class LogPartition:
         step: s.
 
     Source: derived; arXiv 2405.00675, equation 4.6 for step / 2.
+
+    Example:
+        >>> LogPartition(0.5).check(games.zoo.comal_cycle(), games.MWU(0.5)).holds
+        True
+        >>> round(float(LogPartition(0.5).value(games.zoo.comal_cycle(), [0.5, 0.25, 0.25])), 4)
+        0.2504
     """
 
     statement: ClassVar[str] = "|log Z - s/2 - s^2 Var / 2| <= s^3 / (36 sqrt 3)"
@@ -126,6 +136,10 @@ class PairLoss:
         step: s.
 
     Source: arXiv 2407.00617 (INPO), proposition 6, with tau = 0.
+
+    Example:
+        >>> PairLoss(0.5).check(games.zoo.comal_cycle(), games.MWU(0.5)).holds
+        True
     """
 
     statement: ClassVar[str] = "pairs with binary labels: the loss's minimiser is the MWU step"
@@ -168,7 +182,14 @@ def sppo_forces(ratios: Any, wins: Any, size: float) -> Float[torch.Tensor, "*ba
         wins: P_w and P_l, the win rates of the two, [..., 2].
         size: s.
 
+    Returns:
+        [..., 2], f_w and f_l.
+
     Source: derived from arXiv 2405.00675, equation 4.7.
+
+    Example:
+        >>> sppo_forces([0.0, 0.0], [0.9, 0.3], size=1.0)
+        tensor([ 0.4000, -0.2000])
     """
     return size * (torch.as_tensor(wins) - 0.5) - torch.as_tensor(ratios)
 
@@ -178,7 +199,18 @@ def dpo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
 
     .. math::  f_w = -f_l = \\sigma(-(l_w - l_l) / s) / s
 
+    Args:
+        ratios: l_w and l_l, [..., 2].
+        size: s, one over DPO's beta.
+
+    Returns:
+        [..., 2], f_w and f_l.
+
     Source: derived from arXiv 2305.18290, equation 7.
+
+    Example:
+        >>> dpo_forces([0.0, 0.0], size=10.0)
+        tensor([ 0.0500, -0.0500])
     """
     return _opposite((-_margin(ratios) / size).sigmoid() / size)
 
@@ -188,7 +220,18 @@ def ipo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
 
     .. math::  f_w = -f_l = 2 (s / 2 - (l_w - l_l))
 
+    Args:
+        ratios: l_w and l_l, [..., 2].
+        size: s, one over IPO's tau.
+
+    Returns:
+        [..., 2], f_w and f_l.
+
     Source: derived from arXiv 2310.12036, equation 17.
+
+    Example:
+        >>> ipo_forces([0.0, 0.0], size=10.0)
+        tensor([ 10., -10.])
     """
     return _opposite(2 * (size / 2 - _margin(ratios)))
 
@@ -211,6 +254,8 @@ def likelihood_change(gram: Any, forces: Any) -> Float[torch.Tensor, "*batch 2"]
     Returns:
         [..., 2].
 
+    Source: derived, to first order in the learning rate.
+
     Example:
         >>> likelihood_change([[2.0, 3.0], [3.0, 8.0]], [1.0, -1.0]).tolist()  # both fall
         [-1.0, -5.0]
@@ -229,6 +274,11 @@ class TablesRaiseTheChosen:
     for a softmax over logits of its own.
 
     Source: derived.
+
+    Example:
+        >>> policy = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+        >>> TablesRaiseTheChosen().check(policy).holds, float(TablesRaiseTheChosen().value(policy, 0, 2))
+        (True, 0.7)
     """
 
     statement: ClassVar[str] = "softmax table: K_ww - K_wl = 1 - pi_w + pi_l > 0"

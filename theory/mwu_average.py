@@ -30,6 +30,9 @@ class MWUAverage:
         step: the constant step size.
         C: max over actions of -log of the start's probability, in nats.
 
+    Raises:
+        ValueError: a step that is not positive, a C that is negative or not finite.
+
     Source: Freund & Schapire 1999 in Hoeffding's form; the first such statement for preferences is Theorem 4.1 of
     arXiv 2405.00675, whose constants (step / 2 + 2 C / (step T)) are weaker.
 
@@ -80,6 +83,9 @@ class SPPOTheorem:
         step: the constant step size (the paper's eta).
         C: max over responses of -log pi_1(y), in nats: for a language model that of a whole text, hundreds of nats.
 
+    Raises:
+        ValueError: a step that is not positive, a C that is negative or not finite.
+
     Source: arXiv 2405.00675, theorem 4.1 and appendix B.
 
     Example:
@@ -129,7 +135,16 @@ class MWULeaves:
     Args:
         nash: [..., n], an interior equilibrium.
 
+    Raises:
+        ValueError: a Nash that does not play every action.
+
     Source: Bailey & Piliouras 2018, theorem 3.1, for a symmetric game.
+
+    Example:
+        >>> from nashward import games
+        >>> nash = games.nash(games.zoo.comal_cycle()).policy
+        >>> MWULeaves(nash).check(games.zoo.comal_cycle(), games.MWU(0.5), 50, [0.5, 0.3, 0.2]).holds
+        True
     """
 
     statement: ClassVar[str] = "MWU, last iterate: KL(nash || pi_t) never falls (interior Nash)"
@@ -159,7 +174,20 @@ def _check(step: float, C: float) -> None:
 
 
 def complexity(start: Any) -> float:
-    """C = max_y -log pi_1(y) of a start, in nats."""
+    """C = max_y -log pi_1(y) of a start, in nats.
+
+    Args:
+        start: [..., n] probabilities.
+
+    Returns:
+        In nats; infinite where an action has probability 0.
+
+    Source: the constant of :class:`MWUAverage`.
+
+    Example:
+        >>> round(complexity([0.5, 0.25, 0.25]), 4)
+        1.3863
+    """
     return float(-torch.as_tensor(start, dtype=torch.float64).log().min())
 
 

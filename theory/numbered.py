@@ -38,7 +38,19 @@ FIRST = [1.0, 0.0, 0.0]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: which check, of what, on which game, with what result."""
+    """One line of the table: which check, of what, on which game, with what result.
+
+    Attributes:
+        number: of the check.
+        statement: of the theorem.
+        case: the game and the settings, in words.
+        check: what came of it.
+
+    Example:
+        >>> row = next(table(quick=True, numbers=("20",)))
+        >>> row.statement, row.case, row.check.holds
+        ('E P(y > pi) = 1/2 over y from pi', 'comal_cycle', True)
+    """
 
     number: str
     statement: str
@@ -68,6 +80,10 @@ def table(quick: bool = False, numbers: tuple[str, ...] = ()) -> Iterator[Row]:
 
     Raises:
         ValueError: a number that there is not.
+
+    Example:
+        >>> [(row.case, row.check.holds) for row in table(quick=True, numbers=("20",))]
+        [('comal_cycle', True), ('mujoco_soccer', True)]
     """
     for number in numbers:
         if number not in CHECKS:

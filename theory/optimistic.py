@@ -51,7 +51,16 @@ class PublishedRootFails:
 
     .. math::  \\exists \\text{ game}: \\quad 4 \\sqrt{\\log n} / T < gap(\\bar\\pi_T)
 
+    Args:
+        n: the number of actions.
+
     Source: arXiv 2502.16852, theorem 2, against a computed counterexample.
+
+    Example:
+        >>> from nashward import games
+        >>> solver = games.OptimisticMWU(0.5, two_sequences=True)
+        >>> PublishedRootFails(n=10).check(games.zoo.condorcet_winner(10), solver, iterations=30).holds
+        True
     """
 
     statement: ClassVar[str] = (

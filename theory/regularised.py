@@ -31,6 +31,12 @@ class Contraction:
     factor 1 - s tau and s <= tau / (L^2 + tau^2) (the same method), and for ``games.ExtraGradient`` (EGPO) with factor
     1 - s tau and s <= 1 / (L + tau), L = 1/2. The classmethods build them. Beyond ``largest`` nothing is claimed.
 
+    Args:
+        step: s.
+        tau: the pull to the reference.
+        factor: what is left of KL after a step, at most.
+        largest: the step up to which the theorem holds.
+
     Source: Sokota et al. 2023 (arXiv 2206.05825), theorem 3.4; arXiv 2503.08942 (EGPO); arXiv 2505.19731.
 
     Example:
@@ -88,7 +94,15 @@ class MagneticIsINPO:
 
     Why: dividing the exponent by 1 + s tau makes the shares of pi_t and of the reference sum to 1.
 
+    Args:
+        tau: the pull to the reference.
+
     Source: derived; the iterates of both are compared.
+
+    Example:
+        >>> theorem, solver = MagneticIsINPO(tau=0.1), games.MagneticMirrorDescent(0.4, tau=0.1)
+        >>> round(theorem.value(0.4), 6), theorem.check(games.zoo.comal_cycle(), solver).holds
+        (0.384615, True)
     """
 
     statement: ClassVar[str] = "MMD(s) = INPO(s / (1 + s tau)): log-ratios of the last iterate are equal"
@@ -124,6 +138,11 @@ class NashMDRate:
         tau: the pull to the reference.
 
     Source: arXiv 2312.00886, theorem 1 and lemma 2.
+
+    Example:
+        >>> solver = games.NashMD(games.schedule.harmonic(0.1), tau=0.1)
+        >>> NashMDRate(tau=0.1).check(games.zoo.comal_cycle(), solver, iterations=100).holds
+        True
     """
 
     statement: ClassVar[str] = "Nash-MD, last iterate: KL(nash_tau || pi_(T+1)) <= 8 / (tau^2 (T + 1))"
@@ -166,6 +185,11 @@ class NashMDBias:
         tau: the pull to the reference.
 
     Source: derived; arXiv 2312.00886 states no bias.
+
+    Example:
+        >>> start = torch.tensor([0.66, 0.25, 0.09]).double()
+        >>> f"{NashMDBias(tau=0.1).value(games.zoo.comal_cycle(), step=0.1, reference=start):.1e}"
+        '2.0e-05'
     """
 
     statement: ClassVar[str] = "Nash-MD, constant step: KL(nash_tau || limit) = u'Su / 2, of the order step^2"
@@ -194,7 +218,19 @@ class NashMDBias:
 
 @dataclass(frozen=True)
 class ExactProximalPoint:
-    """The proximal point method with every inner game solved to 1e-12: what ``games.ProximalPoint`` approximates."""
+    """The proximal point method with every inner game solved to 1e-12: what ``games.ProximalPoint`` approximates.
+
+    Args:
+        game: a single preference game.
+        tau: the pull to the current iterate.
+
+    Source: Rockafellar 1976; arXiv 2410.23223 (COMAL).
+
+    Example:
+        >>> game = games.zoo.comal_cycle()
+        >>> games.solve(game, ExactProximalPoint(game, tau=0.1), 40, [0.6, 0.3, 0.1]).gaps["last"][-1] < 1e-6
+        tensor(True)
+    """
 
     game: games.PreferenceGame
     tau: float
@@ -214,7 +250,16 @@ class ProximalMonotone:
 
     Why: the optimality of the regularised Nash against pi* and the three-point identity of KL.
 
+    Args:
+        nash: [..., n], an equilibrium.
+
     Source: Rockafellar 1976; arXiv 2410.23223 (COMAL), theorem 1.
+
+    Example:
+        >>> game = games.zoo.comal_cycle()
+        >>> theorem = ProximalMonotone(games.nash(game).policy)
+        >>> theorem.check(game, ExactProximalPoint(game, tau=0.1), 10, [0.6, 0.3, 0.1]).holds
+        True
     """
 
     statement: ClassVar[str] = "proximal point, last iterate: KL(nash || pi_t) never grows"
@@ -245,6 +290,12 @@ class RegularisedGap:
         tau: the pull to the reference.
 
     Source: derived; ``2 tau log n`` for a uniform reference is in Sokota et al. 2023.
+
+    Example:
+        >>> game = games.zoo.comal_cycle()
+        >>> equilibrium = games.regularised_nash(game, tau=0.1, reference=[0.6, 0.3, 0.1])
+        >>> bool(equilibrium.gap <= RegularisedGap(0.1).value(equilibrium.policy, [0.6, 0.3, 0.1]))
+        True
     """
 
     statement: ClassVar[str] = "gap(nash_tau) <= 2 tau (max -log ref - KL(nash_tau || ref))"
@@ -273,6 +324,11 @@ class FixedMagnet:
         tau: the pull to the reference.
 
     Source: arXiv 2410.16714 (MPO), which moves it.
+
+    Example:
+        >>> game = games.zoo.comal_cycle()
+        >>> FixedMagnet(tau=0.1).check(game, games.ExtraGradient(0.5, tau=0.1), start=[0.6, 0.3, 0.1]).holds
+        True
     """
 
     statement: ClassVar[str] = "a fixed magnet: gap of the last iterate = gap(nash_tau)"
@@ -296,7 +352,15 @@ class MovingMagnet:
 
     The limit has no rate in the paper; ``gap`` is what has to be reached after T.
 
+    Args:
+        gap: the level.
+
     Source: arXiv 2410.16714 (MPO).
+
+    Example:
+        >>> solver, start = games.MagnetReset(), [0.665, 0.245, 0.090]
+        >>> MovingMagnet().check(games.zoo.comal_cycle(), solver, 1000, start).holds
+        True
     """
 
     statement: ClassVar[str] = "a magnet that moves: the last iterate's gap falls below the level"

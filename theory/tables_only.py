@@ -26,6 +26,10 @@ class RegretMatchingAverage:
         n: the number of actions.
 
     Source: Hart & Mas-Colell 2000.
+
+    Example:
+        >>> RegretMatchingAverage(n=3).check(games.zoo.comal_cycle(), games.RegretMatching(), 200).holds
+        True
     """
 
     statement: ClassVar[str] = "regret matching, average: gap <= 2 sqrt((n - 1) / T)"
@@ -54,6 +58,11 @@ class FictitiousPlayRate:
         within: how far it may be off.
 
     Source: measured; Robinson 1951 for the limit.
+
+    Example:
+        >>> theorem, start = FictitiousPlayRate(2 / 3), [1.0, 0.0, 0.0]
+        >>> theorem.check(games.zoo.rock_paper_scissors(), games.FictitiousPlay(), 1000, start).holds
+        True
     """
 
     statement: ClassVar[str] = "fictitious play: gap sqrt(T) stays at a constant"
@@ -84,6 +93,12 @@ class ReplicatorInvariant:
         nash: [n], an interior equilibrium.
 
     Source: Zeeman 1980; Hofbauer & Sigmund 1998, section 11.2.
+
+    Example:
+        >>> nash = games.nash(games.zoo.rock_paper_scissors()).policy
+        >>> theorem = ReplicatorInvariant(nash)
+        >>> theorem.check(games.zoo.rock_paper_scissors(), games.Replicator(0.01), 100, [0.5, 0.3, 0.2]).holds
+        True
     """
 
     statement: ClassVar[str] = "replicator: sum nash log pi is conserved (interior Nash)"

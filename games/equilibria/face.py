@@ -33,6 +33,11 @@ class Face:
         margins: [n, n], A.
 
     Source: Gale, Kuhn & Tucker 1950; Goldman & Tucker 1956 (strict complementarity).
+
+    Example:
+        >>> ring = face(np.array([[0.0, 0.3, -0.1], [-0.3, 0.0, 0.2], [0.1, -0.2, 0.0]]))
+        >>> ring.dimension, ring.interior.round(4).tolist()
+        (0, [0.3333, 0.1667, 0.5])
     """
 
     support: Bool[np.ndarray, " n"]
@@ -76,8 +81,21 @@ def face(A: Float[np.ndarray, "n n"]) -> Face:
 def vertex(face: Face) -> Float[np.ndarray, " n"]:
     """A corner of the face: the extreme point in a fixed generic direction, with as few actions as its ties allow.
 
+    Args:
+        face: of all equilibria of a game, as ``games.face`` gives it.
+
+    Returns:
+        [n] probabilities.
+
     Raises:
         ArithmeticError: HiGHS found none; its message is given.
+
+    Source: the project's own choice of the direction; the vertex is found by HiGHS's dual simplex.
+
+    Example:
+        >>> twice = np.kron([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.ones((2, 2))) / 2  # every action has a twin
+        >>> vertex(face(twice)).round(4).tolist()
+        [0.0, 0.3333, 0.0, 0.3333, 0.0, 0.3333]
     """
     if not face.dimension:
         return face.interior
@@ -91,12 +109,40 @@ def vertex(face: Face) -> Float[np.ndarray, " n"]:
 
 
 def centre(face: Face) -> Float[np.ndarray, " n"]:
-    """The analytic centre: the largest product of the played probabilities and of what the other actions lose by."""
+    """The analytic centre: the largest product of the played probabilities and of what the other actions lose by.
+
+    Args:
+        face: of all equilibria of a game, as ``games.face`` gives it.
+
+    Returns:
+        [n] probabilities.
+
+    Source: the project's own choice; Newton's method on the logarithmic barrier.
+
+    Example:
+        >>> twice = np.kron([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.ones((2, 2))) / 2  # every action has a twin
+        >>> centre(face(twice)).round(4).tolist()
+        [0.1667, 0.1667, 0.1667, 0.1667, 0.1667, 0.1667]
+    """
     return _least(face, barriers=(1.0,), entropy=False)
 
 
 def maximum_entropy(face: Face) -> Float[np.ndarray, " n"]:
-    """The equilibrium with the largest entropy, to about 1e-10: alike actions are played alike."""
+    """The equilibrium with the largest entropy, to about 1e-10: alike actions are played alike.
+
+    Args:
+        face: of all equilibria of a game, as ``games.face`` gives it.
+
+    Returns:
+        [n] probabilities.
+
+    Source: the project's own choice; Newton's method, with a barrier that falls to 1e-12.
+
+    Example:
+        >>> twice = np.kron([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], np.ones((2, 2))) / 2  # every action has a twin
+        >>> maximum_entropy(face(twice)).round(4).tolist()
+        [0.1667, 0.1667, 0.1667, 0.1667, 0.1667, 0.1667]
+    """
     return _least(face, barriers=tuple(10.0**-k for k in range(13)), entropy=True)
 
 

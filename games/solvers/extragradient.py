@@ -31,6 +31,9 @@ class ExtraGradient:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
         tau: the pull to the reference.
 
+    Raises:
+        ValueError: a step that is not positive, a tau below 0, step * tau > 1.
+
     Source: Nemirovski 2004; arXiv 2503.08942 (EGPO), and arXiv 2505.19731 (Nash mirror prox) for the step.
 
     Example:

@@ -29,6 +29,9 @@ class HistoryMixture:
         tau: the pull to the reference (the paper's ratio is step * tau).
         weights: lambda_0, lambda_1, ...: of pi_t, pi_{t-1}, ...; they sum to 1.
 
+    Raises:
+        ValueError: a step that is not positive, a tau below 0, step * tau > 1, weights that are no distribution.
+
     Source: arXiv 2509.23102 (MNPO), time-dependent opponents.
 
     Example:

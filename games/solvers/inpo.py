@@ -30,6 +30,9 @@ class INPO:
         step: the step size (the paper's 1 / eta), or a function of t = 1, 2, ...; step * tau <= 1.
         tau: the pull to the reference.
 
+    Raises:
+        ValueError: a step that is not positive, a tau below 0, step * tau > 1.
+
     Source: arXiv 2407.00617 (INPO), theorems 3 and 4; arXiv 2403.08635 (online IPO).
 
     Example:

@@ -30,6 +30,9 @@ class MagneticMirrorDescent:
         step: the step size, or a function of t = 1, 2, ...
         tau: the pull to the reference.
 
+    Raises:
+        ValueError: a step that is not positive, a tau below 0.
+
     Source: Sokota et al. 2023 (arXiv 2206.05825).
 
     Example:

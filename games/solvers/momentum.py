@@ -28,6 +28,9 @@ class Momentum:
         momentum: m, in [0, 1); 0 is MWU.
         nesterov: the opponent is (1 + m) pi_t - m pi_{t-1}, too.
 
+    Raises:
+        ValueError: a step that is not positive, a momentum not in [0, 1).
+
     Source: arXiv 2410.06293 (APO).
 
     Example:

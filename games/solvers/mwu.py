@@ -26,6 +26,9 @@ class MWU:
     Args:
         step: the step size (SPPO's eta = 1/beta), or a function of t = 1, 2, ... (``games.schedule``).
 
+    Raises:
+        ValueError: a step that is not positive.
+
     Source: Freund & Schapire 1999; arXiv 2405.00675, equation 4.1.
 
     Example:

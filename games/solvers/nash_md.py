@@ -29,6 +29,9 @@ class NashMD:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
         tau: the pull to the reference.
 
+    Raises:
+        ValueError: a step that is not positive, a tau below 0, step * tau > 1.
+
     Source: arXiv 2312.00886 (Nash learning from human feedback), theorem 1.
 
     Example:
@@ -69,6 +72,9 @@ class NashEMA:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
         tau: the pull to the reference.
         decay: of the average, in [0, 1); 0 is INPO.
+
+    Raises:
+        ValueError: a step that is not positive, a tau below 0, step * tau > 1, a decay not in [0, 1).
 
     Source: arXiv 2312.00886 (Nash-EMA).
 

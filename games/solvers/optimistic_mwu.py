@@ -40,6 +40,9 @@ class OptimisticMWU:
         step: the step size, or a function of t = 1, 2, ...
         two_sequences: take ONPO's form.
 
+    Raises:
+        ValueError: a step that is not positive.
+
     Source: Daskalakis & Panageas 2019; Wei et al. 2021; arXiv 2502.16852 (ONPO), algorithm 1 and theorems 2, 3.
 
     Example:

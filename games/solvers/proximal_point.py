@@ -29,6 +29,9 @@ class ProximalPoint:
         tau: the pull to the current iterate.
         inner: how many steps solve the inner game; each shrinks the distance to its solution by 1 - step tau.
 
+    Raises:
+        ValueError: a step that is not positive, a tau below 0, step * tau > 1, inner not a whole number >= 1.
+
     Source: arXiv 2410.23223 (COMAL); Rockafellar 1976.
 
     Example:
@@ -76,6 +79,9 @@ class MagnetReset:
         step: the step size, or a function of t = 1, 2, ...
         tau: the pull to the magnet.
         every: the steps between two moves of the magnet, which is the reference at first.
+
+    Raises:
+        ValueError: a step that is not positive, a tau below 0, every not a whole number >= 1.
 
     Source: arXiv 2410.16714 (magnetic preference optimization).
 

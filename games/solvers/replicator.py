@@ -25,6 +25,9 @@ class Replicator:
     Args:
         step: the time step, or a function of t = 1, 2, ...
 
+    Raises:
+        ValueError: a step that is not positive.
+
     Source: Taylor & Jonker 1978.
 
     Example:

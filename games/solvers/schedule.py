@@ -20,7 +20,19 @@ Schedule: TypeAlias = float | Callable[[int], float]
 
 
 def at(schedule: Schedule, t: int) -> float:
-    """The step size of iteration ``t``; ValueError if it is not a positive number."""
+    """The step size of iteration ``t``.
+
+    Args:
+        schedule: a step size, or a function of t.
+        t: 1, 2, ...
+
+    Raises:
+        ValueError: the step is not a positive number.
+
+    Example:
+        >>> at(0.5, 3), at(inverse_sqrt(1.0), 4)
+        (0.5, 0.5)
+    """
     size = schedule(t) if callable(schedule) else schedule
     if not (math.isfinite(size) and size > 0):
         raise ValueError(f"the step of iteration {t} must be a positive number, got {size}")
@@ -28,7 +40,21 @@ def at(schedule: Schedule, t: int) -> float:
 
 
 def check(step: Schedule, **not_negative: float) -> None:
-    """Refuse a constant step that is not positive, and any other setting that is negative, before the first play."""
+    """Refuse a constant step that is not positive, and any other setting that is negative, before the first play.
+
+    Args:
+        step: a step size, or a function of t, which is not called.
+        not_negative: further settings, by name.
+
+    Raises:
+        ValueError: a constant step that is not a positive number, another setting that is not a number >= 0.
+
+    Example:
+        >>> check(0.5, tau=0.1)
+        >>> try: check(0.5, tau=-1.0)
+        ... except ValueError as error: print(error)
+        tau must be a number >= 0, got -1.0
+    """
     if not callable(step):
         at(step, 1)
     for name, value in not_negative.items():
@@ -37,7 +63,20 @@ def check(step: Schedule, **not_negative: float) -> None:
 
 
 def whole(name: str, value: int) -> None:
-    """Refuse what is not a whole number of at least 1."""
+    """Refuse what is not a whole number of at least 1.
+
+    Args:
+        name: of the setting, for the message.
+        value: its value.
+
+    Raises:
+        ValueError: the value is not a whole number of at least 1.
+
+    Example:
+        >>> try: whole("n", 0)
+        ... except ValueError as error: print(error)
+        n must be a whole number >= 1, got 0
+    """
     if value != int(value) or value < 1:
         raise ValueError(f"{name} must be a whole number >= 1, got {value}")
 
@@ -46,6 +85,19 @@ def horizon(iterations: int, C: float) -> float:
     """The constant step ``sqrt(8 C / T)`` of multiplicative weights for T iterations, C = max_y -log pi_1(y).
 
     It makes the bound of :class:`nashward.theory.MWUAverage` smallest, ``sqrt(2 C / T)``.
+
+    Args:
+        iterations: T.
+        C: max_y -log pi_1(y), in nats; log n for a uniform start.
+
+    Raises:
+        ValueError: C is 0, so that the step is.
+
+    Source: Freund & Schapire 1999, with Hoeffding's lemma.
+
+    Example:
+        >>> round(horizon(10_000, C=math.log(10)), 4)
+        0.0429
     """
     return at(math.sqrt(8 * C / iterations), 1)
 
@@ -54,25 +106,51 @@ def doubling(C: float) -> Callable[[int], float]:
     """``horizon`` for a number of iterations that nobody told: over t = 2^k .. 2^(k+1) - 1 the step for T = 2^k.
 
     It adapts to any horizon at the price of a constant factor (the doubling trick).
+
+    Args:
+        C: max_y -log pi_1(y), in nats.
+
+    Example:
+        >>> step = doubling(C=math.log(3))
+        >>> [round(step(t), 3) for t in (1, 2, 3, 4)]
+        [2.965, 2.096, 2.096, 1.482]
     """
     return lambda t: horizon(2 ** (t.bit_length() - 1), C)
 
 
 def inverse_sqrt(scale: float) -> Callable[[int], float]:
-    """``scale / sqrt(t)``."""
+    """``scale / sqrt(t)``.
+
+    Args:
+        scale: the first step.
+
+    Example:
+        >>> [inverse_sqrt(1.0)(t) for t in (1, 4, 16)]
+        [1.0, 0.5, 0.25]
+    """
     return lambda t: scale / math.sqrt(t)
 
 
 def harmonic(tau: float) -> Callable[[int], float]:
     """``2 / (tau (t + 2))``, the theorem's schedule for Nash-MD (8 / (tau^2 (T + 1)) in KL) and for INPO.
 
+    Args:
+        tau: the pull to the reference.
+
     Source: arXiv 2312.00886, theorem 1; arXiv 2407.00617, theorem 4 (there eta_t = tau (t + 2) / 2 is its inverse).
+
+    Example:
+        >>> [harmonic(0.5)(t) for t in (2, 6, 14)]
+        [1.0, 0.5, 0.25]
     """
     return lambda t: 2 / (tau * (t + 2))
 
 
 def phased(phases: Sequence[tuple[int, float]]) -> Callable[[int], float]:
     """The steps of phases, each (iterations, step), one after another; the last one goes on.
+
+    Args:
+        phases: (iterations, step) of each.
 
     Example:
         >>> step = phased([(2, 1.0), (1, 0.5)])
