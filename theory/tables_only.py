@@ -97,7 +97,7 @@ class ReplicatorInvariant:
     Example:
         >>> nash = games.nash(games.zoo.rock_paper_scissors()).policy
         >>> theorem = ReplicatorInvariant(nash)
-        >>> theorem.check(games.zoo.rock_paper_scissors(), games.Replicator(0.01), 100, [0.5, 0.3, 0.2]).holds
+        >>> theorem.check(games.zoo.rock_paper_scissors(), games.Replicator(0.01), 100, [0.5, 0.25, 0.25]).holds
         True
     """
 
