@@ -26,14 +26,14 @@ NO_EXAMPLE = {  # why a name shows nothing
 TENSOR = r"\b(Tensor|ndarray|Players|Profile|ArrayLike)\b"
 SOURCE = r"Source:\s.*(arXiv|\b1[5-9]\d\d\b|\b20\d\d\b|[Dd]erived|P \+ P|transitivity|OpenSpiel|the project's own)"
 
-PUBLIC = {
+PUBLIC: dict[str, Any] = {
     f"{module}.{name}": value
     for module, names in public.modules().items()
     if module.split(".")[1] in ROOMS
     for name in names
     if inspect.isroutine(value := getattr(sys.modules[module], name)) or inspect.isclass(value)
 }
-PLAIN = {  # protocols are made by others, and errors say what they have to say when they are raised
+PLAIN: dict[str, Any] = {  # protocols are made by others, and errors say what they have to say when they are raised
     name: value
     for name, value in PUBLIC.items()
     if not (inspect.isclass(value) and (getattr(value, "_is_protocol", False) or issubclass(value, BaseException)))
