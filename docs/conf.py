@@ -61,6 +61,7 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", lambda app: _every_public_name_is_documented())
     app.connect("source-read", _add_what_markdown_lacks)
     app.connect("autodoc-process-docstring", _keep_colons, priority=1)
+    app.connect("autodoc-process-signature", _shorten_shapes)
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
 
 
@@ -100,6 +101,14 @@ def _keep_colons(app: Sphinx, kind: str, name: str, value: object, options: obje
     """Napoleon reads "a: b" as type and text where it begins an attribute's docstring; ours have no types."""
     if kind in ("property", "attribute", "data"):
         lines[:0] = ["..", ""]  # an empty comment, which has no colon
+
+
+def _shorten_shapes(
+    app: Sphinx, kind: str, name: str, value: object, options: object, taken: str | None, given: str | None
+) -> tuple[str | None, str | None]:
+    """``Tensor[*batch n]``, which a reader takes in at once, for the type that carries the shape."""
+    shape = re.compile(r"~?(?:\w+\.)*Annotated\[~?(?:\w+\.)*(Tensor|ndarray), ['\"] ?(.*?)['\"]\]")
+    return tuple(text and shape.sub(r"\1[\2]", text) for text in (taken, given))
 
 
 def _inline_math(translator: HTML5Translator, node: nodes.math) -> None:

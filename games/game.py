@@ -35,9 +35,8 @@ class Profile(NamedTuple):
     column: Float[Tensor, "... m"]
 
 
-Players: TypeAlias = tuple[
-    Float[Tensor, "... _"], ...
-]  # one tensor a player whose policy is sought: (pi,) or (row, column)
+# One tensor a player whose policy is sought: (pi,) or (row, column).
+Players: TypeAlias = tuple[Float[Tensor, "... _"], ...]
 
 
 class Game(Protocol):

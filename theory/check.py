@@ -118,7 +118,7 @@ def distances(
     iterations: int,
     start: Any = None,
     reference: Any = None,
-) -> Float[torch.Tensor, "{iterations}+1 *batch"]:
+) -> Float[torch.Tensor, " {iterations}+1 *batch"]:
     """KL(target || pi_t) for t = 1 .. T + 1, [T + 1, ...]."""
     every = range(1, iterations + 1)
     path = played(game, solver, iterations, start, reference=reference, record=every, keep_policies=True)

@@ -20,9 +20,8 @@ from .linear_program import linear_program
 from .pivoting import limit, pivoted
 from .polish import DUST, cleaned, gap, polished
 
-Vertex: TypeAlias = tuple[
-    Float[np.ndarray, " n"], float
-]  # an equilibrium, and the least basic variable: NaN where nothing is known of it
+# An equilibrium, and the least basic variable: NaN where nothing is known of it.
+Vertex: TypeAlias = tuple[Float[np.ndarray, " n"], float]
 Route: TypeAlias = Callable[[Float[np.ndarray, "n n"]], Vertex | None]
 
 GAP = 1e-12  # what is promised, in units of the largest payoff
