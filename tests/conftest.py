@@ -11,6 +11,8 @@ import torch
 
 from . import shapes
 
+shapes.install()  # here, because the rooms' own conftest.py import the package before pytest is configured
+
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("NASHWARD_DATA", ROOT.parent / "shared" / "data"))
 
@@ -21,10 +23,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests that take more than a minute")
     parser.addoption("--network", action="store_true", help="run the tests that need the model hub")
     parser.addoption("--browser", action="store_true", help="run the tests that need a headless Chromium")
-
-
-def pytest_configure() -> None:
-    shapes.install()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
