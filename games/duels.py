@@ -13,7 +13,7 @@ from .equilibrium import nash
 from .game import PreferenceGame
 from .shapes import Float, Int
 
-Policy: TypeAlias = Float[np.ndarray, " n"]
+Lottery: TypeAlias = Float[np.ndarray, " n"]
 Pairs: TypeAlias = Int[np.ndarray, "count 2"]
 
 
@@ -36,10 +36,10 @@ class Tally:
         return upper + np.tril(1 - upper.T, -1) + np.eye(len(upper)) / 2
 
 
-Choice: TypeAlias = Callable[[Tally, Policy, int, np.random.Generator], Pairs]
+Choice: TypeAlias = Callable[[Tally, Lottery, int, np.random.Generator], Pairs]
 
 
-def uniform_pairs(tally: Tally, policy: Policy, count: int, random: np.random.Generator) -> Pairs:
+def uniform_pairs(tally: Tally, policy: Lottery, count: int, random: np.random.Generator) -> Pairs:
     """Every pair of two different actions is as likely as any other.
 
     Args:
@@ -60,7 +60,7 @@ def uniform_pairs(tally: Tally, policy: Policy, count: int, random: np.random.Ge
     return np.stack([first[drawn], second[drawn]], 1)
 
 
-def challengers(tally: Tally, policy: Policy, count: int, random: np.random.Generator) -> Pairs:
+def challengers(tally: Tally, policy: Lottery, count: int, random: np.random.Generator) -> Pairs:
     """Who may beat the current policy: a best response in a table drawn from the belief, against the policy's own draw.
 
     Thompson sampling of the duality gap: what is played is tested, by those that could still have the better of it.
@@ -95,7 +95,7 @@ def winner_from_duels(
     seed: int,
     choose: Choice = challengers,
     block: int = 40,
-) -> Iterator[tuple[int, Policy]]:
+) -> Iterator[tuple[int, Lottery]]:
     """Learn the maximal lottery of ``n`` actions from the outcomes of duels, without ever seeing a probability.
 
     In each round ``block`` pairs are chosen, fought and tallied; the policy is the Nash equilibrium of the mean of
