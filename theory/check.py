@@ -122,6 +122,10 @@ def distances(
     """KL(target || pi_t) for t = 1 .. T + 1, [T + 1, ...]."""
     every = range(1, iterations + 1)
     path = played(game, solver, iterations, start, reference=reference, record=every, keep_policies=True)
-    first = torch.full_like(target, 1 / target.shape[-1]) if start is None else torch.as_tensor(start).to(target)
+    first = (
+        torch.full_like(target, 1 / target.shape[-1])
+        if start is None
+        else torch.as_tensor(start, dtype=target.dtype, device=target.device)
+    )
     return torch.cat([games.kl_divergence(target, first.expand_as(target))[None],
                       games.kl_divergence(target, path.policies["last"])])  # fmt: skip

@@ -55,7 +55,7 @@ class KSamples:
         self, game: games.PreferenceGame, policy: Any
     ) -> tuple[Float[torch.Tensor, " n"], Float[torch.Tensor, " n"]]:
         """The mean and the variance of the estimate of every action, [n] each."""
-        pi = torch.as_tensor(policy).double()
+        pi = torch.as_tensor(policy, dtype=torch.float64)
         r = game.win_rate(pi)
         spread = (game.P**2) @ pi - r**2
         return 0.5 + self.share * (r - 0.5), self.samples * spread / self.k**2
@@ -64,7 +64,7 @@ class KSamples:
         self, game: games.PreferenceGame, feedback: Any, policy: Any, rounds: int
     ) -> Float[torch.Tensor, "rounds n"]:
         """``rounds`` estimates of every action, [rounds, n]."""
-        players = (torch.as_tensor(policy).double(),)
+        players = (torch.as_tensor(policy, dtype=torch.float64),)
         return torch.stack([feedback(game, [(1.0, players)], t)[0] for t in range(rounds)])
 
     def check(self, game: games.PreferenceGame, feedback: Any, policy: Any, rounds: int = 4000) -> Check:
@@ -149,7 +149,7 @@ class ScoresLoseCycles:
 
     def value(self, logits: Any) -> Float[torch.Tensor, "n n"]:
         """The margins of the table that the scores make, P - 1/2 [n, n]."""
-        score = torch.as_tensor(logits).double().mean(-1)
+        score = torch.as_tensor(logits, dtype=torch.float64).mean(-1)
         return torch.sigmoid(self.temperature * (score[:, None] - score)) - 0.5
 
     def check(self, logits: Any, expected: Any) -> Check:

@@ -75,7 +75,7 @@ class LogPartition:
 
     def value(self, game: games.PreferenceGame, policy: Any) -> Float[torch.Tensor, "..."]:
         """s / 2 + s^2 Var / 2, [...]."""
-        r, pi = game.win_rate(policy), torch.as_tensor(policy)
+        r, pi = game.win_rate(policy), torch.as_tensor(policy, dtype=torch.float64)
         return self.step / 2 + self.step**2 * ((r - 0.5) ** 2 * pi).sum(-1) / 2
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 20, start: Any = None) -> Check:
@@ -117,7 +117,11 @@ class OrderedLogPartition:
     def check(self, game: games.PreferenceGame | games.ImplicitGame, policy: Any = None) -> Check:
         """log Z / s of a large ordered game at the uniform policy (or ``policy``)."""
         n = game.sizes[0]
-        pi = torch.full((n,), 1 / n, dtype=torch.float64) if policy is None else torch.as_tensor(policy)
+        pi = (
+            torch.full((n,), 1 / n, dtype=torch.float64)
+            if policy is None
+            else torch.as_tensor(policy, dtype=torch.float64)
+        )
         found = (pi.log() + self.step * game.win_rate(pi)).logsumexp(-1) / self.step
         return Check.of([n], self.value(), found, equal=True, tolerance=0.0, rounding=5e-4)
 
@@ -149,7 +153,7 @@ class PairLoss:
 
     def value(self, game: games.PreferenceGame, policy: Any) -> Float[torch.Tensor, " n"]:
         """The minimiser, [n], from the loss's normal equations."""
-        pi, P, n = torch.as_tensor(policy).double(), game.P, game.sizes[0]
+        pi, P, n = torch.as_tensor(policy, dtype=torch.float64), game.P, game.sizes[0]
         i, j = (index.reshape(-1) for index in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij"))
         weight = (pi[i] * pi[j] * P[i, j]).sqrt()  # a row of the regression for each pair with i the winner
         rows = torch.zeros(n * n, n).double()
@@ -164,7 +168,7 @@ class PairLoss:
         first = (
             torch.full(game.sizes, 1 / game.sizes[0], dtype=torch.float64)
             if start is None
-            else torch.as_tensor(start).double()
+            else torch.as_tensor(start, dtype=torch.float64)
         )
         last = played(game, solver, 1, first).last
         fitted = self.value(game, first)
@@ -276,7 +280,7 @@ class TablesRaiseTheChosen:
     Source: derived.
 
     Example:
-        >>> policy = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+        >>> policy = [0.5, 0.3, 0.2]
         >>> TablesRaiseTheChosen().check(policy).holds, float(TablesRaiseTheChosen().value(policy, 0, 2))
         (True, 0.7)
     """
@@ -286,18 +290,18 @@ class TablesRaiseTheChosen:
 
     def gram(self, policy: Any) -> Float[torch.Tensor, "*batch n n"]:
         """K of all actions, [..., n, n]."""
-        pi = torch.as_tensor(policy)
+        pi = torch.as_tensor(policy, dtype=torch.float64)
         shared = pi.square().sum(-1)[..., None, None] - pi[..., :, None] - pi[..., None, :]
         return shared + torch.eye(pi.shape[-1], dtype=pi.dtype)
 
     def value(self, policy: Any, chosen: int, rejected: int) -> Float[torch.Tensor, "*batch"]:
         """K_ww - K_wl, [...]."""
-        pi = torch.as_tensor(policy)
+        pi = torch.as_tensor(policy, dtype=torch.float64)
         return 1 - pi[..., chosen] + pi[..., rejected]
 
     def check(self, policy: Any) -> Check:
         """K_ww - K_wl of every pair against that of the score functions."""
-        logits = torch.as_tensor(policy).double().log()
+        logits = torch.as_tensor(policy, dtype=torch.float64).log()
         scores = torch.autograd.functional.jacobian(lambda theta: theta.log_softmax(-1), logits)
         found = scores @ scores.mT
         pairs = list(permutations(range(len(logits)), 2))

@@ -120,7 +120,7 @@ class MagneticIsINPO:
         first = (
             torch.full(game.sizes, 1 / game.sizes[0], dtype=torch.float64)
             if start is None
-            else torch.as_tensor(start).double()
+            else torch.as_tensor(start, dtype=torch.float64)
         )
         found, other = (played(game, s, iterations, start).last.log() - first.log() for s in (solver, inpo))
         return Check.of(range(len(first)), other, found, equal=True)
@@ -305,13 +305,16 @@ class RegularisedGap:
 
     def value(self, policy: Any, reference: Any) -> Float[torch.Tensor, "*batch"]:
         """The bound for the regularised Nash ``policy``, [...]."""
-        pull = torch.as_tensor(reference).to(torch.as_tensor(policy))
-        return 2 * self.tau * (-pull.log().amin(-1) - games.kl_divergence(policy, pull))
+        p = torch.as_tensor(policy, dtype=torch.float64)
+        pull = torch.as_tensor(reference, dtype=torch.float64, device=p.device)
+        return 2 * self.tau * (-pull.log().amin(-1) - games.kl_divergence(p, pull))
 
     def check(self, game: Any, solver: Any, iterations: int = 4000, start: Any = None) -> Check:
         """The gap at which the solver, drawn to its start, comes to rest, against the bound."""
         last = played(game, solver, iterations, start, record=[iterations]).last
-        pull = torch.full_like(last, 1 / last.shape[-1]) if start is None else torch.as_tensor(start).double()
+        pull = (
+            torch.full_like(last, 1 / last.shape[-1]) if start is None else torch.as_tensor(start, dtype=torch.float64)
+        )
         bound = self.value(last, pull)
         return Check.of([iterations], bound[None], games.duality_gap(game, last)[None])
 

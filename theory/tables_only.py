@@ -108,7 +108,7 @@ class ReplicatorInvariant:
 
     def value(self, start: Any) -> float:
         """The invariant at the start."""
-        return float(torch.as_tensor(start).double().log() @ self.nash)
+        return float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The invariant along the path against that of the start."""

@@ -207,3 +207,10 @@ def test_the_command_prints_the_table_and_its_exit_code_tells(
     monkeypatch.undo()
     assert main(["theory", "99"]) == 2
     assert "there is no check 99; there are 1, 2, 3, 3b" in capsys.readouterr().err
+
+
+def test_policies_given_as_lists_are_read_in_double_precision() -> None:
+    start, game = [0.5, 0.3, 0.2], games.zoo.comal_cycle()
+    assert theory.TablesRaiseTheChosen().check(start).holds
+    nash = games.nash(game).policy
+    assert theory.ReplicatorInvariant(nash).check(game, games.Replicator(), 200, start).holds
