@@ -56,7 +56,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.documented: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 clean:

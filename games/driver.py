@@ -26,6 +26,8 @@ def check_solver(solver: Any) -> None:
         ... except ValueError as error: print(str(error)[-40:])
         age model the nearest mirror step is MWU
     """
+    if isinstance(solver, type):
+        raise TypeError(f"a solver is an object with its settings: {solver.__name__}() in place of {solver.__name__}")
     if callable(getattr(solver, "play", None)):
         return
     name = type(solver).__name__

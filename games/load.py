@@ -16,7 +16,8 @@ from .game import ConstantSumGame, PreferenceGame
 def load(path: str | Path, total: float | None = None) -> PreferenceGame | ConstantSumGame:
     """Read a payoff table.
 
-    - ``.csv``: labels in the first row and column (or none at all, where every cell is a number);
+    - ``.csv``: labels in the first row and column (or in the first row alone, of a square table; or none at all, where
+      every cell is a number);
     - ``.npz``: an array ``P`` (or the only array), and optionally ``labels``;
     - ``.parquet``: one column of labels, then one column an action (needs pyarrow, in the ``llm`` extra).
 
@@ -59,6 +60,12 @@ def _game(
             f"a preference game needs a square table, got {table.shape[0]} x {table.shape[1]}; "
             "for a game of two different players give the total of the payoffs"
         )
+    if np.isfinite(table).all() and (table.min() < 0 or table.max() > 1):
+        raise ValueError(
+            f"a preference game holds win probabilities, got numbers from {table.min():g} to {table.max():g}; of "
+            "counts take shares, and for payoffs give the total of the two players (0 where one wins what the other "
+            "loses)"
+        )
     game = PreferenceGame(table, rows)
     if rows is not None and columns is not None and rows != columns:
         wrong = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
@@ -77,8 +84,13 @@ def _csv(file: Path) -> _Read:
         raise ValueError(f"{file} cannot be read as CSV in UTF-8: {error}") from None
     if not lines:
         raise ValueError(f"{file} is empty; expected labels in the first row and column, and numbers")
+    if len(lines[0]) == 1 and (other := next((sign for sign in ";\t|" if sign in lines[0][0]), None)):
+        raise ValueError(f"{file}: cells are separated by {other!r}; expected commas, and points in numbers")
     if all(_number(cell) is not None for cell in lines[0]):
         rows, columns, cells = None, None, lines
+    elif lines[0][0].strip() and all(len(row) == len(lines) - 1 and _number(row[0]) is not None for row in lines[1:]):
+        rows = columns = [cell.strip() for cell in lines[0]]
+        cells = lines[1:]
     else:
         columns = [cell.strip() for cell in lines[0][1:]]
         rows = [row[0].strip() for row in lines[1:]]

@@ -214,7 +214,7 @@ def cycle_graph(game: PreferenceGame, title: str = "", axes: Axes | None = None,
 def race(solutions: Mapping[str, Solution], which: str = "last", title: str = "", axes: Axes | None = None) -> Figure:
     """The iterations that each solver needs until its gap stays below a level, for all levels from 1 to 1e-12.
 
-    Further left is faster; a line ends where the solver got no further.
+    Further left is faster; a line is level, up to the last iteration, where the solver got no further.
 
     Args:
         solutions: by name, each of a single game.
@@ -231,9 +231,11 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
         gaps = _one(solution.gaps[which], name)
         stays = np.maximum.accumulate(gaps[::-1])[::-1]  # the worst gap from here on
         reached = [int(np.argmax(stays <= level)) for level in levels if stays[-1] <= level]
+        shown = levels[: len(reached)]
+        reached += [-1] * bool(reached)  # level to the end
         style = STYLES[k // len(COLOURS) % len(STYLES)]
         axes.plot(
-            solution.iterations.cpu().numpy()[reached], levels[: len(reached)], style, color=COLOURS[k % len(COLOURS)],
+            solution.iterations.cpu().numpy()[reached], [*shown, *shown[-1:]], style, color=COLOURS[k % len(COLOURS)],
             marker=MARKS[k % len(MARKS)], markevery=10, markersize=4, label=name, linewidth=1.6,
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate stays below")

@@ -19,6 +19,7 @@ from .fit import OPTIMISERS
 from .kv_cache import KVCache, check_kv_cache
 from .offload import Placement
 from .oracles.network import Shape
+from .policy_files import check_causal
 from .streaming import Unsuited
 
 GIB = 2**30
@@ -137,6 +138,7 @@ def plan(
         windows: keep a distance to where drivers spill into host memory.
 
     Raises:
+        FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
         ValueError: no causal language model, one that cannot be run by shape, or no memory.
     """
     demand = demand or Demand()
@@ -262,14 +264,13 @@ def _config(source: str | Path) -> PretrainedConfig:
     """The configuration of a causal language model, which will be loaded in 4 bits.
 
     Raises:
+        FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
         ValueError: it cannot be read, is of another kind, or is stored in another quantisation.
     """
+    check_causal(source)
     told, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
     with Reading(lambda error: ValueError(f"{told} ({first_line(error):.100}); expected {expected}")):
         config = AutoConfig.from_pretrained(source)
-    heads = config.architectures or []
-    if heads and not any("CausalLM" in head or "LMHead" in head for head in heads):
-        raise ValueError(f"{source} is a {heads[0]}, not a causal language model")
     stored = getattr(config, "quantization_config", None)
     if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):
         raise ValueError(f"{source} is stored in a quantisation of its own, which is not planned; take the 16-bit one")

@@ -22,16 +22,7 @@ def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
         ValueError: not a causal language model (a PairRM is told apart), no chat template, no end-of-text token.
     """
-    config = _config(source)
-    kind = config.get("model_type", "")
-    if "ranker_type" in config or "cand1_prefix_id" in config:
-        raise ValueError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
-    remote = "AutoModelForCausalLM" in (config.get("auto_map") or {})
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not remote:
-        raise ValueError(f"{source} is a {kind or 'model of unknown type'}, not a causal language model")
-    heads = config.get("architectures") or []
-    if heads and not any("CausalLM" in head or "LMHead" in head or "ConditionalGeneration" in head for head in heads):
-        raise ValueError(f"{source} is a {heads[0]}, not a causal language model")
+    check_causal(source)
     with Reading(lambda error: ValueError(f"{source} has no tokenizer that can be read: {first_line(error)}")):
         tokenizer = AutoTokenizer.from_pretrained(source)
     if chat_template is not None:
@@ -44,6 +35,25 @@ def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
     if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
         raise ValueError(f"{source}'s tokenizer has neither an end-of-text token nor a pad token; set eos_token in it")
     return tokenizer
+
+
+def check_causal(source: str | Path) -> None:
+    """Refuse what is no causal language model by its config.json; reads nothing else.
+
+    Raises:
+        FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
+        ValueError: another model (a PairRM is told apart), or no configuration.
+    """
+    config = _config(source)
+    kind = config.get("model_type", "")
+    if "ranker_type" in config or "cand1_prefix_id" in config:
+        raise ValueError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
+    remote = "AutoModelForCausalLM" in (config.get("auto_map") or {})
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not remote:
+        raise ValueError(f"{source} is a {kind or 'model of unknown type'}, not a causal language model")
+    heads = config.get("architectures") or []
+    if heads and not any("CausalLM" in head or "LMHead" in head or "ConditionalGeneration" in head for head in heads):
+        raise ValueError(f"{source} is a {heads[0]}, not a causal language model")
 
 
 def adapter_config(adapter: str | Path) -> LoraConfig:

@@ -44,6 +44,9 @@ SOLVE = [
     (["votes.jsonl"], "votes.jsonl is of an unknown type '.jsonl'; expected .csv, .npz or .parquet"),
     (["empty.csv"], "empty.csv is empty; expected labels in the first row and column, and numbers"),
     (["ragged.csv"], "ragged.csv: row b has 1 numbers, expected 2"),
+    (["semicolons.csv"], "semicolons.csv: cells are separated by ';'; expected commas, and points in numbers"),
+    (["counts.csv"], "counts.csv: a preference game holds win probabilities, got numbers from 0 to 7; of counts take "
+     "shares, and for payoffs give the total of the two players (0 where one wins what the other loses)"),
     (["words.csv"], "words.csv: entry [a, b] is not a number: 'x'"),
     (["sums.csv"], f"sums.csv: {ANY}P[a, b] = 0.9 and P[b, a] = 0.2 sum to 1.1{ANY}"),
     (["nan.csv"], f"nan.csv: entry {ANY} is not a finite number: nan"),
@@ -345,6 +348,8 @@ def _fill(here: Path) -> None:
         "good.csv": ",a,b\na,.5,.4\nb,.6,.5\n",
         "empty.csv": "",
         "ragged.csv": ",a,b\na,.5,.4\nb,.6\n",
+        "semicolons.csv": ";a;b\na;,5;,4\nb;,6;,5\n",
+        "counts.csv": ",a,b\na,0,7\nb,3,0\n",
         "words.csv": ",a,b\na,.5,x\nb,.6,.5\n",
         "sums.csv": ",a,b\na,.5,.9\nb,.2,.5\n",
         "nan.csv": ",a,b\na,.5,nan\nb,.6,.5\n",

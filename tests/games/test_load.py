@@ -29,6 +29,10 @@ def test_all_formats_hold_the_same_game(tmp_path: Path) -> None:
         )
     (tmp_path / "plain.csv").write_text("0.5,0.9\n0.1,0.5\n")
     assert games.load(tmp_path / "plain.csv").sizes == (2,)
+    (tmp_path / "header.csv").write_text("a,b\n0.5,0.9\n0.1,0.5\n")  # as pandas writes it without an index
+    header = games.load(tmp_path / "header.csv")
+    assert isinstance(header, games.PreferenceGame)
+    assert (header.labels, float(header.P[0, 1])) == (("a", "b"), 0.9)
 
 
 def test_a_table_of_two_different_players(tmp_path: Path) -> None:
@@ -51,6 +55,8 @@ def test_a_table_of_two_different_players(tmp_path: Path) -> None:
         (",a,b\na,0.5\nb,0.1,0.5\n", "row a has 1 numbers, expected 2"),
         (",a,b\nb,0.5,0.9\na,0.1,0.5\n", "same order, got b and a"),
         ("", "is empty"),
+        (";a;b\na;0,5;0,9\nb;0,1;0,5\n", "separated by ';'; expected commas"),
+        (",a,b\na,0,7\nb,3,0\n", "probabilities, got numbers from 0 to 7; of counts take shares"),
     ],
 )
 def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:
