@@ -44,7 +44,7 @@ def sppo_pair(chosen: Tensor, rejected: Tensor, wins: Tensor | float, size: floa
 
     1/2 (l_w - size (P - 1/2))^2 + 1/2 (l_l + size (P - 1/2))^2
 
-    Source: arXiv 2405.00675, its code's ``sppo_single``; TRL's ``sppo_hard`` is twice the hard form.
+    Source: arXiv 2405.00675, equation 4.12 (there the sum), its code's ``sppo_single``; TRL's ``sppo_hard`` is twice the hard form.
     """
     target = size * (wins - 0.5)
     return ((chosen - target).square() + (rejected + target).square()) / 2
@@ -73,7 +73,7 @@ def kto(ratio: Tensor, desirable: Tensor, divergence: Tensor, size: float) -> Te
 
     desirable (1 - sigmoid((l - KL) / size)) + (1 - desirable) (1 - sigmoid((KL - l) / size)), size = 1 / beta
 
-    Source: arXiv 2402.01306, equation 7, with both weights 1.
+    Source: arXiv 2402.01306v1, equation 7, with both weights 1.
     """
     margin = (ratio - divergence.detach()) / size
     return desirable * (-margin).sigmoid() + (1 - desirable) * margin.sigmoid()
@@ -84,7 +84,7 @@ def simpo(chosen: Tensor, rejected: Tensor, size: float, margin: float) -> Tenso
 
     size = 1 / beta, margin = gamma / beta.
 
-    Source: arXiv 2405.14734.
+    Source: arXiv 2405.14734, equation 6.
     """
     return -logsigmoid((chosen - rejected - margin) / size)
 
@@ -104,7 +104,7 @@ def dno(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float)
 
     -[s log sigmoid(h) + (1 - s) log sigmoid(-h)],  s = sigmoid(g - g'),  h = (l - l') / size
 
-    Source: arXiv 2404.03715.
+    Source: arXiv 2404.03715, equation 8 (in algorithm 1).
     """
     share, h = (gain - other).sigmoid(), (first - second) / size
     return -(share * logsigmoid(h) + (1 - share) * logsigmoid(-h))
@@ -113,7 +113,7 @@ def dno(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float)
 def gpo(ratio: Tensor, score: Tensor, size: float) -> Tensor:
     """GPO's, of one response: score = mean of s(y, y_k), skew, so that no 1/2 is taken off.  (l - size s)^2
 
-    Source: arXiv 2410.02197.
+    Source: arXiv 2410.02197, equation 5.3 with log Z = 0.
     """
     return (ratio - size * score).square()
 

@@ -167,8 +167,8 @@ def test_every_page_is_in_the_list_of_pages() -> None:
     assert sorted(names) == sorted(page.stem for page in DOCS if page.stem != "index")
 
 
-def test_the_index_of_papers_has_every_solver_and_every_loss() -> None:
-    from nashward import games
+def test_the_index_of_papers_has_every_solver_every_loss_and_every_theorem() -> None:
+    from nashward import games, theory
     from nashward.llm.losses import LOSSES
 
     text = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
@@ -176,9 +176,11 @@ def test_the_index_of_papers_has_every_solver_and_every_loss() -> None:
     named = {name for row in rows for name in re.findall(r"`([\w-]+)", row[0])}
     assert {solver.__name__ for solver in games.SOLVERS} - named == set()
     assert set(LOSSES) - named == set()
-    for method, paper, equation, file, test in rows:
+    assert {name for name, value in vars(theory).items() if hasattr(value, "statement")} - named == set()
+    for method, paper, equation, read, file, test in rows:
         assert paper.strip(), method
         assert equation.strip(), method
+        assert set(read.strip().split("; ")) <= {"text", "cited", "notes", "known", "derived"}, method
         assert re.fullmatch(r" `[\w/]+\.py` ", file), method
         assert re.fullmatch(r" `tests/[\w/]+\.py(::\w+)?` ", test), method
 
