@@ -44,7 +44,7 @@ def sppo_pair(chosen: Tensor, rejected: Tensor, wins: Tensor | float, size: floa
 
     1/2 (l_w - size (P - 1/2))^2 + 1/2 (l_l + size (P - 1/2))^2
 
-    Source: arXiv 2405.00675, equation 4.12 (there the sum), its code's ``sppo_single``; TRL's ``sppo_hard`` is twice the hard form.
+    Source: arXiv 2405.00675, half of equation 4.12 (``sppo_single``). TRL's ``sppo_hard`` is twice the hard form.
     """
     target = size * (wins - 0.5)
     return ((chosen - target).square() + (rejected + target).square()) / 2
