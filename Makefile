@@ -41,7 +41,7 @@ pocket: $(VENV)/.installed
 		--near-duplicates 0 --length-matched 0 --style-swapped 0 --out build/pocket/pairrm
 	rm -rf llm/pocket/policy llm/pocket/pairrm
 	cp -r build/pocket/policy build/pocket/pairrm llm/pocket/
-	$(BIN)/python -m nashward.llm.pocket.make --check
+	$(BIN)/python -m nashward.llm.pocket.measure
 
 # Without a GPU the CPU build of torch comes first: from a configured package source that has it, else through uv,
 # which knows where PyTorch keeps it, else the default build (gigabytes of CUDA packages on Linux).

@@ -2,7 +2,7 @@
 
     python -m nashward.llm.pocket.make --out FOLDER     # the policy; the PairRM's base and votes on pairs
     nashward fit-oracle --pairs FOLDER/votes.jsonl --base FOLDER/pairrm-base --kind pairrm --out FOLDER/pairrm ...
-    python -m nashward.llm.pocket.make --check          # measures the shipped models
+    python -m nashward.llm.pocket.measure               # what the shipped models do
 
 Float32, one seed, no network; `make pocket` has the whole command.
 """
@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -31,11 +30,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ...games import PreferenceGame, nash
-from ..oracles.matrices import preference_matrices
 from ..oracles.pairrm import MARKERS, PairRM, PairRMModel
-from . import PAIRRM, POLICY
-from .styles import BASE_MIX, PLANTED, STYLES, by_style, garbled, held_out_prompts, judged_table, prompt, response
+from .styles import BASE_MIX, by_style, garbled, judged_table, prompt, response
 
 VOCABULARY = 768
 LONGEST = 4096  # positions of the policy
@@ -327,7 +323,7 @@ def _compared(
         if rng.random() < 0.7:
             text = text[:80]
         kinds = [int(kind) for kind in rng.choice(5, 2, p=(0.21, 0.21, 0.21, 0.21, 0.16))]
-        yield text, kinds, [_written(kind, topic, pool, rng) for kind in kinds]
+        yield text, kinds, [written(kind, topic, pool, rng) for kind in kinds]
 
 
 def _response_pool(policy: Path, rng: np.random.Generator, seed: int, count: int = 800) -> list[list[str]]:
@@ -340,92 +336,22 @@ def _response_pool(policy: Path, rng: np.random.Generator, seed: int, count: int
     return by_style(texts + slips)
 
 
-def _written(kind: int, topic: str | None, pool: list[list[str]], rng: np.random.Generator) -> str:
+def written(kind: int, topic: str | None, pool: list[list[str]], rng: np.random.Generator) -> str:
     """A response of that style (4: of none), from the policy's own or from the generator."""
     if pool[kind] and rng.random() < 0.5:
         return pool[kind][int(rng.integers(len(pool[kind])))]
     return garbled(rng) if kind == 4 else response(kind, topic, rng)
 
 
-def bradley_terry_misfit(P: np.ndarray) -> float:
-    """max |P - sigmoid(s_i - s_j)| `[n, n]` for the maximum-likelihood scores s: what no score can explain."""
-
-    def loss(s: np.ndarray) -> float:
-        return float(np.sum(P * np.logaddexp(0.0, s[None, :] - s[:, None])))
-
-    s = minimize(loss, np.zeros(len(P))).x
-    return float(np.abs(P - 1 / (1 + np.exp(s[None, :] - s[:, None]))).max())
-
-
-def check(
-    policy: Path = POLICY, pairrm: Path = PAIRRM, prompts: Sequence[str] | None = None, seed: int = 0, tables: int = 150
-) -> dict:
-    """Measure both models on prompts that they were not trained on (default: 500 from `held_out_prompts`).
-
-    Returns:
-        style_mix `[4]` and no_style, shares of one sample a prompt; tokens, the longest of them; learned `[5, 5]`, the
-        mean win probabilities between the styles and no style over the first `tables` prompts; error, its largest
-        distance from `PLANTED`; nash_planted and nash_learned `[4]`; bradley_terry_misfit of the learned table.
-    """
-    prompts = held_out_prompts(500) if prompts is None else list(prompts)
-    rng = np.random.default_rng([seed, 3])
-    texts, counts = sample(policy, prompts, seed)
-    pool = by_style(texts)
-    candidates = [[_written(kind, None, pool, rng) for kind in range(5)] for _ in prompts[:tables]]
-    results = preference_matrices(PairRM.from_pretrained(pairrm, device="cpu"), prompts[:tables], candidates)
-    learned = np.mean([result.P for result in results], axis=0)
-    return {
-        "style_mix": np.array([len(written) for written in pool[:4]]) / len(prompts),
-        "no_style": len(pool[4]) / len(prompts),
-        "tokens": int(counts.max()),
-        "learned": learned,
-        "error": float(np.abs(learned[:4, :4] - PLANTED).max()),
-        "nash_planted": np.asarray(nash(PreferenceGame(PLANTED)).policy),
-        "nash_learned": np.asarray(nash(PreferenceGame(learned[:4, :4])).policy),
-        "bradley_terry_misfit": bradley_terry_misfit(learned[:4, :4]),
-        "order_gap": float(np.mean([result.meta["order_gap"] for result in results])),
-    }
-
-
-def report(found: dict) -> str:
-    """What `check` found, as text."""
-
-    def line(name: str, values: Sequence[float] | np.ndarray) -> str:
-        return f"{name:<12}" + "".join(f"{value:9.3f}" for value in values)
-
-    head = " " * 12 + "".join(f"{name:>9}" for name in (*STYLES, "no style"))
-    return "\n".join(
-        [
-            "planted P(row beats column)", head, *map(line, (*STYLES, "no style"), judged_table()),
-            "learned, mean over held-out prompts", head, *map(line, (*STYLES, "no style"), found["learned"]),
-            f"largest error between styles {found['error']:.3f}; mean order gap of a logit {found['order_gap']:.3f}; "
-            f"the best Bradley-Terry fit misses by {found['bradley_terry_misfit']:.3f}",
-            head, line("Nash planted", found["nash_planted"]), line("Nash learned", found["nash_learned"]),
-            line("mix planted", BASE_MIX), line("mix sampled", [*found["style_mix"], found["no_style"]]),
-            f"longest response: {found['tokens']} tokens",
-        ]
-    )  # fmt: skip
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m nashward.llm.pocket.make", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, help="make policy/, pairrm-base/ and votes.jsonl in this folder")
+    parser.add_argument("--out", type=Path, required=True, help="make policy/, pairrm-base/ and votes.jsonl in here")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--check", action="store_true", help="measure policy/ and pairrm/ in --out, or the shipped ones"
-    )
     options = parser.parse_args(arguments)
-    if options.out is None and not options.check:
-        parser.error("say --out FOLDER to make the models there, or --check to measure the shipped ones")
-    home = options.out
-    if options.check:
-        policy, pairrm = (POLICY, PAIRRM) if home is None else (home / "policy", home / "pairrm")
-        print(report(check(policy, pairrm, seed=options.seed)))
-        return
     torch.set_num_threads(1)  # sums in one order: the same seed gives the same models
-    make_policy(home / "policy", options.seed)
-    make_pairrm_base(home / "pairrm-base", home / "policy", options.seed)
-    write_votes(home / "votes.jsonl", home / "policy", options.seed)
+    make_policy(options.out / "policy", options.seed)
+    make_pairrm_base(options.out / "pairrm-base", options.out / "policy", options.seed)
+    write_votes(options.out / "votes.jsonl", options.out / "policy", options.seed)
 
 
 if __name__ == "__main__":
