@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from nashward.llm.oracles import EmbeddingOracle, Function, Judge, Length, PairRM, PreferenceOracle, RewardFunction
-from nashward.llm.oracles.conformance import ODD_TEXTS, ConformanceError, check
+from nashward.llm.oracles.conformance import ConformanceError, check
+from nashward.llm.oracles.conformance_checks import ODD_TEXTS
 from nashward.llm.oracles.protocol import Pairs
 from nashward.llm.oracles.vote_table import VoteTable
 from nashward.llm.oracles.votes import Vote
