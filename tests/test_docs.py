@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import os
 import re
@@ -12,12 +13,14 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
+from pygments.lexers import get_lexer_by_name
 
 from docs import public
 from nashward.cli import build_parser, main
@@ -165,6 +168,37 @@ def test_every_page_is_in_the_list_of_pages() -> None:
     assert listed is not None
     names = re.findall(r'"([a-z-]+)"', listed[1])
     assert sorted(names) == sorted(page.stem for page in DOCS if page.stem != "index")
+
+
+def test_every_page_is_linked_from_the_first() -> None:
+    linked = {str(token.attrs.get("href", "")) for token in _inside(ROOT / "docs" / "index.md")}
+    assert {page.name for page in DOCS} - {"index.md"} <= linked
+
+
+@relative
+def test_the_markdown_is_what_the_builder_takes_without_a_warning(page: Path) -> None:
+    """One title, no level left out, no two headings of one name, languages that can be coloured."""
+    levels = [int(token.tag[1]) for token in _tokens(page) if token.type == "heading_open"]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))
+    anchors = [str(token.attrs["id"]) for token in _tokens(page) if token.type == "heading_open"]
+    assert not [name for name in anchors if re.sub(r"-\d+$", "", name) in anchors and re.search(r"-\d+$", name)]
+    for token in _tokens(page):
+        if token.type == "fence":
+            assert token.info == "" or get_lexer_by_name(token.info), token.info
+
+
+def test_docstrings_are_plain_enough_for_the_reference() -> None:
+    """What reads well in the source and is an error in reStructuredText: a lone star or back-tick, an open literal."""
+    for module, names in public.modules().items():
+        for name in names:
+            value = getattr(sys.modules[module], name)
+            told = inspect.getdoc(value) if inspect.isclass(value) or inspect.isroutine(value) else None
+            text = re.sub(r"^ *>>>.*(?:\n(?! *$).*)*", "", told or "", flags=re.MULTILINE)  # examples are literal
+            assert text.count("``") % 2 == 0, f"{module}.{name}"
+            plain = re.sub(r"(:\w+:)?`[^`\n]+`", "", re.sub(r"``.+?``", "", text, flags=re.DOTALL))
+            assert "`" not in plain, f"{module}.{name}"
 
 
 def test_the_index_of_papers_has_every_solver_every_loss_and_every_theorem() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,34 @@ def test_the_race_of_the_docs(
     assert main(shlex.split(shown[1])) == 0
     assert capsys.readouterr().out == shown[2]
     assert (tmp_path / "race.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_lines_for_a_language_model_run_as_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those on the models that come with the project; the oracle of the third user is the class as shown."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "llm").symlink_to(ROOT / "llm")
+    (own,) = [block for block in _blocks("python") if "class Shorter" in block]
+    (tmp_path / "shorter.py").write_text(own.partition("\n\n\n(result,)")[0], encoding="utf-8")
+    lines = [line for block in _blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
+    (prompts,) = [line for line in lines if line.startswith("printf")]
+    subprocess.run(["bash", "-c", prompts], check=True)
+    played = [shlex.split(line)[1:] for line in lines if "llm/pocket" in line or line.endswith("runs/pocket")]
+    assert [words[0] for words in played] == ["align", "evaluate", "align"]
+    for words in played:
+        assert main(words) == 0
+    assert "report: runs/shorter/report.html" in capsys.readouterr().out
+
+
+def test_the_table_of_cards_is_that_of_the_plans() -> None:
+    page = (ROOT / "docs" / "align-by-card.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) GB \| (\S+), (\S+) \| .* \| (\S+) \|$", README, re.MULTILINE)
+    figures = r"card: (\d+)[^#]*?\nsampling [^\n]* (\S+)\n[^#]*?\ntraining [^\n]* (\S+)\n[^#]*?\nabout (\S+) hours"
+    plans = re.findall(figures, page)
+    assert len(rows) == 5
+    assert rows == plans[:5]
 
 
 def test_commands_are_taken_by_the_parser() -> None:
