@@ -20,7 +20,6 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
-from pygments.lexers import get_lexer_by_name
 
 from docs import public
 from nashward.cli import build_parser, main
@@ -186,7 +185,7 @@ def test_the_markdown_is_what_the_builder_takes_without_a_warning(page: Path) ->
     assert not [name for name in anchors if re.sub(r"-\d+$", "", name) in anchors and re.search(r"-\d+$", name)]
     for token in _tokens(page):
         if token.type == "fence":
-            assert token.info == "" or get_lexer_by_name(token.info), token.info
+            assert token.info in ("", "bash", "diff", "json", "python", "sh", "text", "toml"), token.info
 
 
 def test_docstrings_are_plain_enough_for_the_reference() -> None:

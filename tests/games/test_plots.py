@@ -95,7 +95,7 @@ def test_the_race_ends_where_the_gap_last_was_above_the_level() -> None:
         assert t == at[0] or gaps[at < t][-1] > low
     assert (T[-1], level[-1]) == (4000, level[-2])
     stuck = games.plots.race({"mwu": games.solve(game, games.MWU(0.5), 1000)}).axes[0].lines[0]
-    assert list(stuck.get_xdata()) == [1, 1, 1000]  # seen, although it never gets far
+    assert np.asarray(stuck.get_xdata()).tolist() == [1, 1, 1000]  # seen, although it never gets far
     with pytest.raises(ValueError, match="of one game, omwu holds a batch"):
         games.plots.race({"omwu": games.solve(games.PreferenceGame(game.P.expand(2, 3, 3)), games.MWU(), 2)})
 
