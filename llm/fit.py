@@ -13,9 +13,9 @@ import bitsandbytes
 import torch
 from transformers import get_scheduler
 
-from . import regression
 from .batches import MicroBatch
 from .checkpoints import Checkpoints, State
+from .choice import check_choice
 from .losses import LOSSES, Loss, Objective
 from .memory import Tell, quiet
 from .regression import Baseline, Selection
@@ -85,11 +85,11 @@ class Fit:
     task_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        regression.check("loss", self.loss, Loss)
-        regression.check("selection", self.selection, Selection)
-        regression.check("baseline", self.baseline, Baseline)
-        regression.check("optimiser", self.optimiser, Optimiser)
-        regression.check("schedule", self.schedule, Schedule)
+        check_choice("loss", self.loss, Loss)
+        check_choice("selection", self.selection, Selection)
+        check_choice("baseline", self.baseline, Baseline)
+        check_choice("optimiser", self.optimiser, Optimiser)
+        check_choice("schedule", self.schedule, Schedule)
         if self.selection == "best-worst" and self.loss == "online-ipo":
             raise ValueError("online-ipo compares two responses with a third: take selection all")
         if self.selection == "best-worst" and self.baseline == "plug-in" and self.loss == "mirror":

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 KVCache = Literal["full", "int8"]
-
-
-def check_kv_cache(kind: str) -> None:
-    """ValueError where there is no such cache."""
-    if kind not in get_args(KVCache):
-        raise ValueError(f"kv_cache must be one of {', '.join(get_args(KVCache))}, got {kind!r}")
 
 
 def rounded_cache() -> Cache:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..games import Solver, schedule
+from .choice import check_choice
 from .folder import read_lines
 from .journal import RunFolder
-from .regression import check
 
 Lowers = Literal["step", "learning-rate"]
 METRICS = "metrics.jsonl"
@@ -51,7 +51,7 @@ class Limits:
     lowers: Lowers = "step"
 
     def __post_init__(self) -> None:
-        check("lowers", self.lowers, Lowers)
+        check_choice("lowers", self.lowers, Lowers)
         if self.task is not None and not 0 <= self.task < math.inf:
             raise ValueError(f"task must be a number of nats a token, at least 0, got {self.task}")
         if self.win_rate is not None and not 0 <= self.win_rate <= 1:

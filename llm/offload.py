@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from .choice import check_choice
 from .streaming import LayerStream, Unsuited, stream_layers
 
 Checkpoints = Literal["none", "device", "host"]
@@ -46,8 +47,7 @@ class Placement:
     def __post_init__(self) -> None:
         kinds = {"checkpoints": Checkpoints, "embeddings": Embeddings, "adapters": Adapters, "layers": Layers}
         for name, allowed in kinds.items():
-            if getattr(self, name) not in get_args(allowed):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), allowed)
         if self.mlp_tokens is not None and self.mlp_tokens < 1:
             raise ValueError(f"mlp_tokens must be at least 1 (or None), got {self.mlp_tokens}")
         if self.layers == "host" and self.checkpoints == "none":

@@ -14,9 +14,10 @@ import torch
 from transformers import AutoConfig, PretrainedConfig
 
 from .broken import Reading, first_line
+from .choice import check_choice
 from .dry_run import Footprint, judging, policy, sampling, scoring, training
 from .fit import OPTIMISERS
-from .kv_cache import KVCache, check_kv_cache
+from .kv_cache import KVCache
 from .offload import Placement
 from .oracles.network import Shape
 from .policy_files import check_causal
@@ -70,7 +71,7 @@ class Demand:
         if self.optimiser not in OPTIMISERS or self.optimiser == "lbfgs":
             known = ", ".join(name for name in OPTIMISERS if name != "lbfgs")
             raise ValueError(f"optimiser is {self.optimiser!r}; expected one of {known}")
-        check_kv_cache(self.kv_cache)
+        check_choice("kv_cache", self.kv_cache, KVCache)
         for name, value in vars(self).items():
             least, most = LIMITS.get(name, (1, MOST))
             if name not in ("optimiser", "quantise_head", "kv_cache") and not least <= value <= most:

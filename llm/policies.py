@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ..games import Blend
+from .choice import check_choice
 from .fit import Fit
 from .limits import Limits
 from .phases import Phase
 from .prompts import Prompt
-from .regression import check
 from .sampling import Sampling, Source
 
 Mixtures = Literal["fitted", "token-level"]
@@ -35,7 +35,7 @@ class Settings:
     task: Sequence[tuple[Prompt, str]] = ()
 
     def __post_init__(self) -> None:
-        check("mixtures", self.mixtures, Mixtures)
+        check_choice("mixtures", self.mixtures, Mixtures)
         if self.responses < 2:
             raise ValueError(
                 f"each prompt needs at least 2 responses to be compared with each other, got {self.responses}"

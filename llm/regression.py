@@ -7,7 +7,7 @@ size * G over responses to the same prompt. All tensors are [prompts, responses]
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -119,12 +119,6 @@ def achieved(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Basel
         "r2": float(1 - missed / wanted) if wanted > 0 else float("nan"),
         "share": float((weights * ratio * target).sum() / wanted) if wanted > 0 else float("nan"),
     }
-
-
-def check(name: str, value: str, kind: object) -> None:
-    """Refuse a setting that is not one of the values of a Literal type."""
-    if value not in get_args(kind):
-        raise ValueError(f"{name} must be {' or '.join(get_args(kind))}, got {value!r}")
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from .kv_cache import KVCache, check_kv_cache, rounded_cache
+from .choice import check_choice
+from .kv_cache import KVCache, rounded_cache
 from .logprobs import sequence_logprobs
 from .memory import in_parts
 from .model import LanguageModel
@@ -53,7 +54,7 @@ class Sampling:
             raise ValueError(f"the temperature must be a positive number, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
-        check_kv_cache(self.kv_cache)
+        check_choice("kv_cache", self.kv_cache, KVCache)
         if self.max_new_tokens < 1 or self.batch < 1:
             raise ValueError(f"max_new_tokens and batch must be at least 1, got {self.max_new_tokens} and {self.batch}")
 

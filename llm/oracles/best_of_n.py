@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
+from ..choice import check_choice
 from .cache import Cache
 from .matrices import check_texts, preference_matrices
 from .protocol import PreferenceOracle
@@ -47,7 +48,7 @@ def best_of_n(
         >>> best_of_n(Length(), ["Say hello."], [["Hello!", "Hello, dear reader!", "Hi."]], rule="knock-out")
         [1]
     """
-    _check_rule(rule)
+    check_choice("rule", rule, Rule)
     if opponents is not None:
         if rule != "mean-win-rate":
             raise ValueError(f"against opponents the rule is mean-win-rate, got {rule!r}")
@@ -98,7 +99,7 @@ def winner(P: np.ndarray, rule: Rule = "mean-win-rate") -> int:
         >>> winner(P, "mean-win-rate"), winner(P, "copeland")
         (1, 0)
     """
-    _check_rule(rule)
+    check_choice("rule", rule, Rule)
     P = np.asarray(P, dtype=np.float64)
     if P.ndim != 2 or P.shape[0] != P.shape[1] or not len(P):
         raise ValueError(f"P has shape {P.shape}; expected [n, n], the n candidates against each other")
@@ -184,8 +185,3 @@ def _play(
 
 def _all_missing(P: np.ndarray) -> bool:
     return len(P) > 1 and bool(np.isnan(P[~np.eye(len(P), dtype=bool)]).all())
-
-
-def _check_rule(rule: str) -> None:
-    if rule not in get_args(Rule):
-        raise ValueError(f"rule is {rule!r}; expected one of {', '.join(get_args(Rule))}")

@@ -8,12 +8,13 @@ import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from ..choice import check_choice
 from ..folder import whole_folder, write_json
 from . import checkpoint
 from .fit_task import FitSettings, FitTask, fold_key
@@ -143,8 +144,7 @@ def fit_oracle(
 
 def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:
     """What can be found wrong before a weight is read."""
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(get_args(Kind))}")
+    check_choice("kind", kind, Kind)
     out = Path(out).expanduser()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ValueError(f"{out} holds something already; name a new folder for the oracle")

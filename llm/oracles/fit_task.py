@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
+from ..choice import check_choice
 from . import augment, checkpoint
 from .network import NetworkOracle, Row, by_length
 from .voters import Reliability, reliabilities, slope
@@ -66,8 +67,7 @@ class FitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.train not in get_args(Train):
-            raise ValueError(f"train is {self.train!r}; expected one of {', '.join(get_args(Train))}")
+        check_choice("train", self.train, Train)
         least = {"folds": 2, "epochs": 1, "patience": 1, "batch": 1, "rank": 1, "dimensions": 2, "seed": 0}
         for name, bound in least.items():
             value = getattr(self, name)

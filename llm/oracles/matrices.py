@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from ...games.social_choice import curl_fraction
+from ..choice import check_choice
 from .cache import Cache
 from .protocol import Aggregation, PreferenceOracle
 
@@ -97,8 +98,7 @@ def preference_matrices(
         [[0.5, 0.26], [0.74, 0.5]]
     """
     aggregation = aggregation or oracle.aggregation
-    if aggregation not in get_args(Aggregation):
-        raise ValueError(f"aggregation is {aggregation!r}; expected one of {', '.join(get_args(Aggregation))}")
+    check_choice("aggregation", aggregation, Aggregation)
     if opponents is not None and aggregation != "calibrated":
         raise ValueError(
             f"aggregation {aggregation!r} gives each candidate one score among the candidates, which is not defined "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from scipy.optimize import minimize
@@ -17,6 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
+from ..choice import check_choice
 from .embedding import skew_product
 from .protocol import Pairs, PreferenceOracle
 from .votes import Vote, read_votes
@@ -67,8 +68,7 @@ class VoteTable(PreferenceOracle):
     symmetric = True
 
     def __init__(self, votes: Iterable[Any], prior: float = 0.5, fill: Fill = "missing", name: str = "votes") -> None:
-        if fill not in get_args(Fill):
-            raise ValueError(f"fill is {fill!r}; expected one of {', '.join(get_args(Fill))}")
+        check_choice("fill", fill, Fill)
         fitted = fill in ("bradley-terry", "low-rank")
         if not math.isfinite(prior) or prior < 0 or (fitted and prior == 0):
             raise ValueError(f"prior is {prior!r}; expected a number {'above' if fitted else 'of at least'} 0")

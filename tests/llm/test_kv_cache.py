@@ -54,7 +54,7 @@ def test_sampling_with_it_ends_and_is_pinned(tiny_folder: Path) -> None:
     one, two = (sample(model, prompts, seeds, settings) for _ in range(2))
     assert one == two
     assert [len(row) for row in one] == [3, 3]
-    with pytest.raises(ValueError, match="kv_cache must be one of full, int8, got 'int4'"):
+    with pytest.raises(ValueError, match="kv_cache is 'int4'; expected one of full, int8"):
         Sampling(kv_cache="int4")  # type: ignore[arg-type]
 
 

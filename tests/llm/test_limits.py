@@ -137,7 +137,7 @@ def test_what_is_refused_before_anything_is_written(tmp_path: Path) -> None:
         ({"task": -0.1}, "task must be a number of nats a token, at least 0, got -0.1"),
         ({"win_rate": 1.1}, r"win_rate must be in \[0, 1\], got 1.1"),
         ({"factor": 1.0}, "factor must be between 0 and 1, got 1.0"),
-        ({"lowers": "both"}, "lowers must be step or learning-rate, got 'both'"),
+        ({"lowers": "both"}, "lowers is 'both'; expected one of step, learning-rate"),
     ],
 )
 def test_bad_limits_are_refused(settings: dict[str, Any], line: str) -> None:

@@ -156,9 +156,9 @@ def test_achieved_knows_the_whole_step_none_of_it_and_half() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"selection": "some"}, "selection must be all or best-worst"),
-        ({"baseline": "none"}, "baseline must be"),
-        ({"optimiser": "sgd"}, "optimiser must be"),
+        ({"selection": "some"}, "selection is 'some'; expected one of all, best-worst"),
+        ({"baseline": "none"}, "baseline is 'none'; expected one of plug-in"),
+        ({"optimiser": "sgd"}, "optimiser is 'sgd'; expected one of adamw"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"held_out": 1.0}, "held_out"),
         ({"selection": "best-worst"}, "plug-in baseline needs all responses"),
