@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
+from .driver import check_solver
 from .game import Players
 from .policy import Policy
 from .step import Solver, Step
@@ -42,5 +43,11 @@ class OnTables:
 
 
 def playable(solver: Solver | TableSolver, tables: Tables) -> Solver:
-    """The solver as the driver plays it on tables."""
+    """The solver as the driver plays it on tables.
+
+    Raises:
+        TypeError: a solver's class.
+    """
+    if isinstance(solver, type):
+        check_solver(solver)  # before anything is asked of it
     return OnTables(solver, tables) if isinstance(solver, TableSolver) else solver
