@@ -26,8 +26,8 @@ class Cast:
     Attributes:
         given: for each member a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or rows.
             A row has a prompt as those of ``read_prompts`` do, and the response as ``output``, ``response`` or
-            ``text``, or several as ``responses``; rows of one prompt add up, and a response that is null is none. None:
-            what the folder holds.
+            ``text``, or several as ``responses``; rows of one prompt add up, and a response that is null is none. Or
+            the responses by the ids of their prompts, which are taken as they are. None: what the folder holds.
         column: the field that holds the prompt where there is one of this name, in place of the usual ones.
     """
 
@@ -45,7 +45,12 @@ class Cast:
         sources = {name: source for name, source in self.given.items() if source is not None}
         if not sources or len(sources) < len(self.given):
             return None
-        return {name: _read(source, name, self.column) for name, source in sources.items()}
+        return {
+            name: {prompt: list(texts) for prompt, texts in source.items()}
+            if isinstance(source, Mapping)
+            else _read(source, name, self.column)
+            for name, source in sources.items()
+        }
 
     @property
     def fingerprint(self) -> str | None:

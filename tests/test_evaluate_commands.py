@@ -83,10 +83,15 @@ def test_exploit_finds_a_bound_beside_the_theorems(
         "best of 12 of iteration-02 and start and trained adversary", "trained adversary",
     }  # fmt: skip
     assert gaps["best of 4 of iteration-02"] > 0  # under length the longest of four is longer than most
-    # what was drawn and trained is there: a second start needs no model
-    monkeypatch.setattr(llm.LanguageModel, "start", None)
-    assert main(["exploit", "run", "--n", "4", "--against", "4", "--of", "mixture", "--quiet"]) == 0
+    # of the mixture, which is the default, too
+    assert main(["exploit", "run", "--n", "4", "--against", "4", "--train", "1", "--quiet"]) == 0
     mixture = capsys.readouterr().out
+    assert mixture.startswith("run, mixture: 6 prompts, judged by length")
+    assert "best of 4 of trained adversary" in mixture
+    # what was drawn and trained is there: a second start needs no model
+    monkeypatch.setattr(llm.LanguageModel, "from_pretrained", None)
+    assert main(["exploit", "run", "--n", "4", "--against", "4", "--train", "1", "--quiet"]) == 0
+    assert capsys.readouterr().out == mixture
     bound = 2 / 4 + 2 * (math.log(4) - 3 / 4) / (2 * 2)
     assert f"the theorem allows the best of 4 of the start a gap of {bound:.3f}" in mixture
 
@@ -164,7 +169,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["evaluate", "run", "--prompts", "none.txt"], "there is no prompts file none.txt"),
     (["exploit", "nowhere"], "nowhere holds no run (it has no run.json)"),
     (["exploit", "run", "--of", "iteration-09"], "the run has no policy iteration-09; it has start, iteration-01, "),
-    (["exploit", "run", "--of", "mixture", "--train", "1"], "an adversary is trained against one adapter, and mixture"),
+    (["exploit", "run", "--train", "-1"], "an adversary is trained for at least 1 step, got -1; 0 for none"),
     (["exploit", "run", "--n", "0"], "n must be at least 1 and against at least 2, got 0 and 16"),
     ([*BEST, *OUT], "responses are needed: give --responses, or a policy to draw them (--policy and --prompts)"),
     ([*BEST, *OUT, "--responses", "ready.jsonl", "--top-p", "0.9"], "--top-p is for sampling, and --responses are"),

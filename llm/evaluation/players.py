@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from .. import mixture
 from ..folder import SUMS, Damaged, check_seal, read_shard, shards, write_shard
@@ -13,10 +15,11 @@ from ..journal import RunFolder
 from ..mixture import Mixture
 from ..model import LanguageModel
 from ..prompts import Prompt
-from ..sampling import Source
+from ..sampling import Source, seed_of
 
 START, MIXTURE = "start", "mixture"
 FOLDER = "evaluation"  # of all that is drawn and judged after a run
+PART = 256  # prompts whose responses are drawn and kept together: what a kill costs at most
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,13 @@ def answers(
             for name, player in players.items()}  # fmt: skip
 
 
+def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source, seed: int) -> str:
+    """What tells the responses from others that a policy of this name may have given."""
+    members = [[(folder / SUMS).read_text(encoding="utf-8"), weight] for folder, weight in player.members]
+    key = json.dumps([members, [prompt.id for prompt in prompts], count, repr(source), seed])
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
 def _of(
     home: RunFolder,
     name: str,
@@ -77,31 +87,32 @@ def _of(
     seed: int,
     progress: Callable[[str], object],
 ) -> list[list[Answer]]:
-    folder, label = home / FOLDER / "responses", f"{name}-{_digest(player, prompts, count, source, seed)}"
-    for file in shards(folder, label):
-        try:
-            rows = read_shard(file)
-        except Damaged:  # drawn again, to the same responses
-            file.unlink()
-            continue
-        return [
-            [Answer(row["ids"], row["finished"], row["text"]) for row in rows[k : k + count]]
-            for k in range(0, len(rows), count)
-        ]
-    progress(f"sampling {name}: {len(prompts)} x {count}")
-    loaded = model()
-    drawn = player.sample(loaded, [loaded.encode(prompt) for prompt in prompts], count, source, seed)
-    found = [[Answer(response.ids, response.finished, response.text) for response in row] for row in drawn]
-    write_shard(
-        folder, label, 0,
-        [{"prompt": prompt.id, "ids": one.ids, "finished": one.finished, "text": one.text}
-         for prompt, row in zip(prompts, found, strict=True) for one in row],
-    )  # fmt: skip
+    folder, label = home / FOLDER / "responses", f"{name}-{digest(player, prompts, count, source, seed)}"
+    found: list[list[Answer]] = []
+    for number, start in enumerate(range(0, len(prompts), PART)):
+        part = prompts[start : start + PART]
+        rows = _kept(folder, label, number)
+        if rows is None:
+            progress(f"sampling {name}: {len(part)} x {count}")
+            loaded = model()
+            own = seed if number == 0 else seed_of(seed, "part", number)
+            drawn = player.sample(loaded, [loaded.encode(prompt) for prompt in part], count, source, own)
+            rows = [
+                {"prompt": prompt.id, "ids": one.ids, "finished": one.finished, "text": one.text}
+                for prompt, row in zip(part, drawn, strict=True)
+                for one in row
+            ]
+            write_shard(folder, label, number, rows)
+        flat = [Answer(row["ids"], row["finished"], row["text"]) for row in rows]
+        found += [flat[k : k + count] for k in range(0, len(flat), count)]
     return found
 
 
-def _digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source, seed: int) -> str:
-    """What tells the responses from others that a policy of this name may have given."""
-    members = [[(folder / SUMS).read_text(encoding="utf-8"), weight] for folder, weight in player.members]
-    key = json.dumps([members, [prompt.id for prompt in prompts], count, repr(source), seed])
-    return hashlib.sha256(key.encode()).hexdigest()[:12]
+def _kept(folder: Path, label: str, number: int) -> list[dict[str, Any]] | None:
+    """The rows of a part; None where it is not there, or is damaged: it is drawn again, to the same responses."""
+    for file in shards(folder, label, number):
+        try:
+            return read_shard(file)
+        except Damaged:
+            file.unlink()
+    return None
