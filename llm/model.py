@@ -169,6 +169,12 @@ class LanguageModel:
         """Where it computes."""
         return self._device
 
+    @property
+    def shape(self) -> Shape:
+        """Of the adapters that it takes: none of a larger rank."""
+        config: Any = self.network.peft_config[SLOTS[0]]
+        return Shape(config.r, scale_of(config))
+
     def rest(self) -> None:
         """Give the device's memory back: the weights wait in host memory until the policy acts or is trained."""
         if self.stream is not None:
@@ -194,10 +200,9 @@ class LanguageModel:
         """
         if self._loaded[slot] == folder:
             return
-        config: Any = self.network.peft_config[slot]
         try:
             state = load_file(folder / WEIGHTS, device=str(self.device))
-            state = shaped(state, Shape.of(folder), Shape(config.r, scale_of(config)))
+            state = shaped(state, Shape.of(folder), self.shape)
             left = {name: torch.zeros_like(weight) for name, weight in self._fresh.items() if name not in state}
             self._put(slot, {**left, **state})
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:

@@ -36,10 +36,19 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "ready.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ready))
     (here / "few.jsonl").write_text(json.dumps(ready[0]) + "\n")
     (here / "twice.jsonl").write_text(2 * (json.dumps(ready[0]) + "\n"))
+    said = [{"prompt": row["prompt"], "output": "It is baked, which takes an hour and flour."} for row in rows]
+    (here / "answers").mkdir()
+    for name in ("gpt", "claude"):
+        (here / "answers" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reversed(said)))
+    (here / "gpt.jsonl").write_text(json.dumps(said[1]) + "\n")
     (here / "none.jsonl").write_text('{"prompt": "x", "responses": []}\n')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         assert main(["align", *POLICY, *LENGTH, "--prompts", "prompts.jsonl", "--out", "run", *SMALL]) == 0
+    shutil.copytree(here / "run" / "iteration-01" / "adapter", here / "other")
+    config = json.loads((here / "other" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "org/base"
+    (here / "other" / "adapter_config.json").write_text(json.dumps(config))
     return here
 
 
@@ -63,6 +72,24 @@ def test_evaluate_says_who_beats_whom_and_what_was_given_up(
     assert "LC" not in out
     assert "(held out)" in out
     assert "KL from the start, nats a response: iteration-01 " in out
+
+
+def test_other_models_play_by_the_files_of_their_responses(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--limit", "4", "--answers", "answers", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads((here / "run" / "evaluation.json").read_text())
+    assert found["games"]["training"]["players"][-2:] == ["claude", "gpt"]
+    assert found["games"]["training"]["P"][-1][-2] == 0.5  # they said the same
+    for name in ("claude", "gpt"):
+        assert re.search(rf"^{name} .* {found['tokens'][name]:.1f}$", out, re.MULTILINE), name
+        assert f"CALLED OUT {name}" not in out
+    page = (here / "run" / "report.html").read_text()
+    assert "<td>claude</td>" in page
+    assert page.count("<td>for scale</td>") == len(found["over_optimisation"]["gpt"]) * 2
 
 
 def test_exploit_finds_a_bound_beside_the_theorems(
@@ -166,6 +193,11 @@ REFUSED: list[tuple[list[str], str]] = [
     (["leaderboard", "nowhere"], "there is no file of battles and no folder of answers nowhere"),
     (["evaluate", "run", "--held-out", "none"], "no oracle none: there is no such folder"),
     (["evaluate", "run", "--adapter", "nowhere"], "nowhere"),
+    (["evaluate", "run", "--adapter", "other"], "other is for org/base, not for "),
+    (["evaluate", "run", "--answers", "nowhere"], "there is no file or folder of responses nowhere"),
+    (["evaluate", "run", "--answers", "gpt.jsonl"], "gpt has no response to 5 of 6 prompts, the first of them "),
+    (["evaluate", "run", "--answers", "answers", "--answers", "gpt.jsonl"], "--answers has two files for gpt: "),
+    (["evaluate", "run", "--answers", "prompts.jsonl"], "prompts.jsonl: row 1 has no answer; expected a text, or one"),
     (["evaluate", "run", "--prompts", "none.txt"], "there is no prompts file none.txt"),
     (["exploit", "nowhere"], "nowhere holds no run (it has no run.json)"),
     (["exploit", "run", "--of", "iteration-09"], "the run has no policy iteration-09; it has start, iteration-01, "),
@@ -182,6 +214,7 @@ REFUSED: list[tuple[list[str], str]] = [
     ([*BEST, *OUT, "--responses", "ready.jsonl", "--opponents", "few.jsonl"], "few.jsonl has no responses to 5"),
     ([*BEST, *OUT, "--responses", "ready.jsonl", "--opponents", "few.jsonl", "--rule", "copeland"], "--rule copeland"),
     ([*BEST, *OUT, "--policy", "nowhere", "--prompts", "prompts.jsonl"], "nowhere"),
+    ([*BEST, *OUT, *POLICY, "--prompts", "prompts.jsonl", "--adapter", "other"], "other is for org/base, not for "),
     ([*BEST, *OUT, *POLICY, "--prompts", "prompts.jsonl", "--n", "0"], "--n is 0; expected at least 1"),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The policies of a run, and their responses to prompts: drawn once and kept beside the run."""
+"""Who plays: the policies of a run, whose responses are drawn once and kept beside it, and other models' responses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import mixture
+from ..cast import Cast
+from ..content import fingerprint
 from ..folder import SUMS, Damaged, check_seal, read_shard, shards, write_shard
 from ..journal import RunFolder
 from ..mixture import Mixture
@@ -71,9 +73,29 @@ def answers(
 
 def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source, seed: int) -> str:
     """What tells the responses from others that a policy of this name may have given."""
-    members = [[(folder / SUMS).read_text(encoding="utf-8"), weight] for folder, weight in player.members]
+    members = [[_sums(folder), weight] for folder, weight in player.members]
     key = json.dumps([members, [prompt.id for prompt in prompts], count, repr(source), seed])
     return hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def told(
+    home: RunFolder, given: Mapping[str, Any], tokenizer: Any, prompts: Sequence[Prompt], column: str | None = None
+) -> dict[str, list[Answer]]:
+    """The first response of each given model to each prompt, found by the prompt; see ``cast.Cast`` for what is read.
+
+    Its tokens are those of the run's policy, with the stop token that a finished response of that one has.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: what cannot be read, or a model that lacks a prompt: all players answer the same ones.
+    """
+    stop = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
+    def answer(text: str) -> Answer:
+        return Answer([*tokenizer(text, add_special_tokens=False)["input_ids"], *stop], True, text)
+
+    members = Cast(given, column).members(home, prompts)
+    return {name: [answer(one.texts[prompt.id][0]) for prompt in prompts] for name, one in members.items()}
 
 
 def _of(
@@ -106,6 +128,12 @@ def _of(
         flat = [Answer(row["ids"], row["finished"], row["text"]) for row in rows]
         found += [flat[k : k + count] for k in range(0, len(flat), count)]
     return found
+
+
+def _sums(adapter: Path) -> str:
+    """What tells an adapter from others: its checksums, or what it holds where it was not made here."""
+    sealed = adapter / SUMS
+    return sealed.read_text(encoding="utf-8") if sealed.exists() else fingerprint(adapter)
 
 
 def _kept(folder: Path, label: str, number: int) -> list[dict[str, Any]] | None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..folder import write_json
 from ..journal import RunFolder
+from ..lora import Shape
 from ..mixture import Mixture
+from ..model import LanguageModel
 from ..oracles import as_oracle
 from ..oracles.network import NetworkOracle
+from ..policy_files import check_policy
 from ..prompts import Prompt
 from ..selfplay import SelfPlay, metrics
 from .length_control import NotComparable, length_controlled_win_rate
 from .over_optimisation import DEFAULT, Thresholds, verdicts
-from .players import FOLDER, START, Answer, answers, policies
+from .players import FOLDER, START, Answer, policies, told
+from .players import answers as drawn_of
 from .refusals import PROBES, refuses
 from .tables import Played, play
 
@@ -32,43 +37,51 @@ def evaluate(
     thresholds: Thresholds = DEFAULT,
     seed: int = 0,
     progress: Callable[[str], object] = lambda what: None,
+    answers: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Evaluate what a run has finished; writes ``evaluation.json`` into its folder.
 
-    The start, the finished iterates, the mixture and ``others`` answer each prompt once. Under the run's oracle and
-    each held-out one they play each other (``Played.described``), and against the start they get a win rate and a
-    minimal length-controlled one, in percent. ``over_optimisation`` holds the verdicts on each iterate and the
-    mixture, and ``kl`` the nats a response from the start that the run measured. What was drawn and judged is kept in
-    the folder: the same command goes on where it was stopped.
+    The start, the finished iterates, the mixture and ``others`` answer each prompt once, and of ``answers`` the first
+    response to each is taken. Under the run's oracle and each held-out one they play each other
+    (``Played.described``), and against the start they get a win rate and a minimal length-controlled one, in percent.
+    ``over_optimisation`` holds the verdicts on each iterate and the mixture; of the models of ``answers``, which were
+    not trained under the run's oracle, the measures with no verdict. ``kl`` has the nats a response from the start that
+    the run measured. What was drawn and judged is kept in the folder: the same command goes on where it was stopped.
 
     Args:
         run: with its folder, policy, oracle and sampler.
         prompts: at least one; those of the run or others.
         held_out: oracles by name that the run was not trained on, each whatever ``oracles.as_oracle`` takes; they are
             loaded one after another, when the responses are there.
-        others: further policies on the same base, by name.
+        others: further policies on the same base, by name; of any rank.
         seed: of sampling and of the bootstrap.
         progress: is told what comes next.
+        answers: responses of any other models, by their names, each a file, a dataset id or rows as the opponents of a
+            run are (``cast.Cast``). They are found by the prompt.
 
     Returns:
         what was written.
 
     Raises:
-        ValueError: no policy yet, a name that is there twice, a damaged adapter, another process plays in the folder.
+        ValueError: no policy yet, a name that is there twice, a damaged adapter, a policy of ``others`` that is for
+            another base or no plain LoRA, a model of ``answers`` that lacks one of the prompts, another process plays
+            in the folder.
     """
-    home, held_out, others = RunFolder(run.folder), held_out or {}, others or {}
+    home, held_out, others, answers = RunFolder(run.folder), held_out or {}, others or {}, answers or {}
     if TRAINING in held_out:
         raise ValueError(f"a held-out oracle may not be called {TRAINING}: that is the run's own")
     with home.held():
         players = policies(home)
         if len(players) < 2:
             raise ValueError(f"{home.path} has finished no iterate yet: there is nothing to hold against its start")
-        if twice := [name for name in others if name in players]:
-            raise ValueError(f"the run has a policy {twice[0]} of its own; call the other one something else")
+        if twice := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
+            raise ValueError(f"two players would be called {twice[0]}; call one of them something else")
+        given = told(home, answers, _tokenizer(run), prompts, run.column) if answers else {}
+        run = _with_room(run, players, others)
         players |= others
 
         def draw(asked: Sequence[Prompt], count: int, own: Mapping[str, Mixture]) -> dict[str, list[list[Answer]]]:
-            return answers(
+            return drawn_of(
                 home,
                 own,
                 lambda: run.model,
@@ -79,7 +92,7 @@ def evaluate(
                 progress,
             )
 
-        drawn = {name: [row[0] for row in own] for name, own in draw(prompts, 1, players).items()}
+        drawn = {name: [row[0] for row in own] for name, own in draw(prompts, 1, players).items()} | given
         probes = [Prompt(({"role": "user", "content": text},)) for text in PROBES]
         refused = {
             name: [sum(refuses(one.text) for one in row) / PROBED for row in own]
@@ -104,7 +117,7 @@ def evaluate(
             "oracles": names,
             "games": {name: played.described(seed=seed) for name, played in tables.items()},
             "against_start": {
-                name: {player: _against(played, drawn, player) for player in players if player != START}
+                name: {player: _against(played, drawn, player) for player in drawn if player != START}
                 for name, played in tables.items()
             },
             "characters": {name: _mean([len(text) for text in own]) for name, own in texts.items()},
@@ -114,22 +127,49 @@ def evaluate(
             "thresholds": dataclasses.asdict(thresholds),
             "over_optimisation": {
                 player: [
-                    dataclasses.asdict(verdict)
+                    {**dataclasses.asdict(verdict), **({"called_out": None} if player in given else {})}
                     for verdict in verdicts(
                         [one.ids for one in drawn[player]],
                         [one.ids for one in drawn[START]],
                         _column(tables[TRAINING], player),
                         {name: _column(tables[name], player) for name in held_out},
-                        (refused[player], refused[START]),
+                        (refused[player], refused[START]) if player in refused else None,
                         thresholds,
                     )
                 ]
-                for player in players
+                for player in drawn
                 if player != START
             },
         }
         write_json(home / "evaluation.json", found)
     return found
+
+
+def _tokenizer(run: SelfPlay) -> Any:
+    if isinstance(run.policy, LanguageModel):
+        return run.policy.tokenizer
+    return check_policy(str(run.policy), run.chat_template)
+
+
+def _with_room(run: SelfPlay, own: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
+    """The run, where there are other adapters loaded in a shape that takes all; those that cannot play are refused."""
+    if not others:
+        return run
+    base = run.policy.name if isinstance(run.policy, LanguageModel) else str(run.policy)
+    for player in others.values():
+        player.check(base)
+        for folder, _ in player.members:
+            try:
+                Shape.of(folder).plain()
+            except ValueError as error:
+                raise ValueError(f"{folder} cannot play: {error}") from None
+    largest = max((player.largest for player in [*own.values(), *others.values()]), key=lambda one: Shape.of(one).rank)
+    rank = Shape.of(largest).rank
+    if not isinstance(run.policy, LanguageModel):
+        return dataclasses.replace(run, adapter=None, lora=dataclasses.replace(run.lora, rank=rank))
+    if (room := run.policy.shape.rank) < rank:
+        raise ValueError(f"{largest} has rank {rank}, the model was loaded for {room}; give its folder in its place")
+    return run
 
 
 def _column(played: Played, player: str) -> Any:

@@ -47,7 +47,7 @@ def _tournament(oracle: str, found: dict[str, Any]) -> str:
         rate = rates.get(name, {})
         rows.append((name, _error(rate.get("win_rate"), rate.get("standard_error")), rate.get("minimal"),
                      game["lottery"][name], game["exploitability"][name], found["tokens"][name],
-                     f"{100 * found['refusals'][name]:.0f}%"))  # fmt: skip
+                     f"{100 * found['refusals'][name]:.0f}%" if name in found["refusals"] else None))  # fmt: skip
     head = ("policy", "wins over the start, %", "the same at equal lengths (minimal), %", "in the Nash",
             "exploitability", "tokens", "refuses the probe")  # fmt: skip
     rings = [" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]]
@@ -65,12 +65,14 @@ def _tournament(oracle: str, found: dict[str, Any]) -> str:
 def _given_up(found: dict[str, Any]) -> str:
     rows = [
         (player, one["measure"], _error(one["value"], one["standard_error"], 3), one["threshold"],
-         "beyond" if one["called_out"] else "within")
+         {True: "beyond", False: "within", None: "for scale"}[one["called_out"]])
         for player, own in found["over_optimisation"].items()
         for one in own
     ]  # fmt: skip
     head = ("policy", "measure", "value", "threshold", "verdict")
-    return "<h3>What was given up for the oracle</h3>" + table(head, rows) if rows else ""
+    scale = any(one["called_out"] is None for own in found["over_optimisation"].values() for one in own)
+    said = "<p>For scale: of models that were given by their responses; nothing was given up for this oracle.</p>"
+    return "<h3>What was given up for the oracle</h3>" + table(head, rows) + (said if scale else "") if rows else ""
 
 
 def _exploited(found: dict[str, Any]) -> str:

@@ -130,7 +130,7 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     """n responses of the policy to each prompt, and one more, which is not among those to choose from."""
     from nashward.llm import LanguageModel, Sampling, read_prompts
     from nashward.llm.mixture import Mixture
-    from nashward.llm.policy_files import adapter_config, check_policy
+    from nashward.llm.policy_files import adapter_config, check_policy, local_adapter
 
     typed = configuration.flags(given, SAMPLING)
     settings = {name: setting.value for name, setting in typed.items()}
@@ -141,11 +141,10 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     prompts = read_prompts(given.prompts).kept
     check_policy(given.policy, template)
     mixture = Mixture.load(given.adapter) if given.adapter and Path(given.adapter).suffix == ".json" else None
-    if mixture is not None:
-        mixture.check(given.policy)
     adapter: Any = given.adapter if mixture is None else mixture.largest
     if adapter is not None:
         adapter_config(adapter)
+        (mixture or Mixture(((local_adapter(adapter), 1.0),))).check(given.policy)
     model = LanguageModel.from_pretrained(
         given.policy, adapter, quantise=quantise, chat_template=template, seed=given.seed
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import configuration, options
+from .opponents import files_of
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--adapter", action="append", default=[], type=options.path, metavar="FOLDER",
-        help="let this adapter on the same base play as well (may be given several times)",
+        help="let this adapter on the same base play as well, of any rank (may be given several times)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--answers", action="append", default=[], metavar="SOURCE",
+        help="let other models play by their responses: a file, named as the model is, or a folder with one file a "
+        "model; rows of a prompt and its response, found by the prompt (may be given several times)",
     )  # fmt: skip
 
 
@@ -68,8 +74,14 @@ def run(given: argparse.Namespace) -> int:
     others = {_name(folder): Mixture(((folder, 1.0),)) for folder in given.adapter}
     if len(others) < len(given.adapter):
         raise ValueError(f"two adapters would have one name ({', '.join(map(_name, given.adapter))}); rename a folder")
+    models: dict[str, Path] = {}
+    for source in given.answers:
+        files = files_of(Path(source))
+        if twice := sorted(set(files) & set(models)):
+            raise ValueError(f"--answers has two files for {twice[0]}: {models[twice[0]]} and {files[twice[0]]}")
+        models |= files
     say: Any = (lambda what: None) if given.quiet else print
-    found = evaluate(play, prompts, sources, others, seed=given.seed, progress=say)
+    found = evaluate(play, prompts, sources, others, seed=given.seed, progress=say, answers=models)
     print(f"{given.folder}: {found['prompts']} prompts, one response each")
     for name in found["games"]:
         _show(name, found)

@@ -1,4 +1,4 @@
-"""Other models' responses as opponents beside a run's own policies: the section ``[opponents]`` of its settings."""
+"""Other models' responses: their files, and as opponents of a run the section ``[opponents]`` of its settings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Opponents:
                 raise ValueError(f"shares {self.shares} are of no opponents: give their responses with --opponents")
             shares = self._shares(sorted({part.partition("=")[0] for part in self.shares.split(",")}))
             return AgainstCast(solver, shares), dict.fromkeys(shares)
-        files = _files(Path(self.answers))
+        files = files_of(Path(self.answers))
         return AgainstCast(solver, self._shares(list(files))), dict(files)
 
     def _shares(self, names: Sequence[str]) -> dict[str, float]:
@@ -60,8 +60,13 @@ def unwrapped(solver: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]
     return solver["solver"], ",".join(f"{name}={share!r}" for name, share in solver["cast"].items())
 
 
-def _files(source: Path) -> dict[str, Path]:
-    """The files by the names of their models."""
+def files_of(source: Path) -> dict[str, Path]:
+    """The files by the names of their models: one, or those of a folder.
+
+    Raises:
+        FileNotFoundError: no such file, or a folder without one.
+        ValueError: two files of one name, or a name that shares could not be given to.
+    """
     if not source.exists():
         raise FileNotFoundError(f"there is no file or folder of responses {source}")
     inside = sorted(source.iterdir()) if source.is_dir() else [source]

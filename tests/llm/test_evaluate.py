@@ -16,10 +16,12 @@ from nashward.llm.evaluation.run import evaluate
 from nashward.llm.evaluation.tables import Played, play
 from nashward.llm.folder import write_json
 from nashward.llm.journal import RunFolder
+from nashward.llm.mixture import Mixture
 from nashward.llm.oracles import Function, Length
 from nashward.llm.selfplay import SelfPlay
 from nashward.llm.tournament import tournament
 
+from .test_mixture import _adapter
 from .tiny_run import quick_run
 
 # LC win rates of table 1 of arXiv 2405.00675, judged by GPT-4 Turbo
@@ -161,7 +163,7 @@ def test_a_damaged_adapter_and_a_name_that_is_taken_are_refused(tiny_folder: Pat
     run = quick_run(tiny_folder, tmp_path / "run", iterations=1)
     run.run(progress=False)
     own = policies(RunFolder(tmp_path / "run"))
-    with pytest.raises(ValueError, match="the run has a policy start of its own"):
+    with pytest.raises(ValueError, match="two players would be called start"):
         evaluate(run, _asked(run), others={"start": own["iteration-01"]})
     with pytest.raises(ValueError, match="may not be called training"):
         evaluate(run, _asked(run), {"training": Length()})
@@ -177,3 +179,79 @@ def test_equal_policies_are_even(finished: SelfPlay) -> None:
     i, j = found["players"].index("twin"), found["players"].index("iteration-02")
     assert found["P"][i][j] == 0.5
     write_json(Path(finished.folder) / "again.json", found)  # nothing in it that JSON has not
+
+
+def test_other_models_play_by_their_responses_which_are_found_by_the_prompt(finished: SelfPlay) -> None:
+    prompts = _asked(finished)
+    alone = evaluate(finished, prompts, {"length": Length()})
+    texts = {
+        "rambling": {prompt.text: "z" * (7 + 9 * k) for k, prompt in enumerate(prompts)},
+        "terse": {prompt.text: "no" for prompt in prompts},
+    }
+    rows = {
+        "rambling": [{"prompt": text, "responses": [own, "another"]} for text, own in texts["rambling"].items()][::-1],
+        "terse": [{"instruction": "not asked", "output": "?"}]
+        + [{"instruction": text, "output": own} for text, own in sorted(texts["terse"].items())],
+    }
+    found = evaluate(finished, prompts, {"length": Length()}, answers=rows)
+    players = ["start", "iteration-01", "iteration-02", "mixture", "rambling", "terse"]
+    for oracle in ("training", "length"):
+        game = found["games"][oracle]
+        assert game["players"] == players == list(game["lottery"]) == list(game["bradley_terry"]["scores"])
+        np.testing.assert_allclose(np.array(game["P"])[:4, :4], alone["games"][oracle]["P"], atol=1e-12)
+    asked = [prompt.text for prompt in prompts]
+    expected = tournament(Length(), asked, {name: [own[text] for text in asked] for name, own in texts.items()})
+    np.testing.assert_allclose(np.array(found["games"]["length"]["P"])[4:, 4:], expected.game.P.numpy(), atol=1e-12)
+    assert found["games"]["length"]["condorcet_winner"] == "rambling"
+    long = np.mean([len(own) for own in texts["rambling"].values()])
+    assert (found["tokens"]["rambling"], found["tokens"]["terse"]) == (long + 1, 3)  # bytes, and the stop token
+    assert set(found["refusals"]) == set(players[:4])  # they were not asked the probe
+    measures = {row["measure"]: row for row in found["over_optimisation"]["rambling"]}
+    assert measures["length"]["value"] == pytest.approx((long + 1) / found["tokens"]["start"])
+    assert "win rate: training oracle less length" in measures
+    assert "refusals lost" not in measures
+    assert {row["called_out"] for row in measures.values()} == {None}  # it gave nothing up for this oracle
+    assert found["over_optimisation"]["mixture"] == alone["over_optimisation"]["mixture"]
+    assert found["against_start"]["length"]["rambling"]["win_rate"] > 60
+    write_json(Path(finished.folder) / "again.json", found)
+
+
+def test_a_model_that_lacks_a_prompt_is_refused_before_anything_is_drawn(
+    finished: SelfPlay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = _asked(finished)
+    rows = [{"prompt": prompt.text, "output": "x"} for prompt in prompts]
+    monkeypatch.setattr("nashward.llm.evaluation.run.drawn_of", None)
+    with pytest.raises(ValueError, match=r"gpt has no response to 2 of 10 prompts, the first of them 'Say 0 things'"):
+        evaluate(finished, prompts, answers={"gpt": rows[2:]})
+    with pytest.raises(ValueError, match="two players would be called mixture"):
+        evaluate(finished, prompts, answers={"mixture": rows})
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        evaluate(finished, prompts, answers={"gpt": Path("nowhere.jsonl")})
+
+
+def test_an_adapter_of_any_rank_plays_and_what_cannot_is_refused(
+    finished: SelfPlay, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = _asked(finished)
+    run = quick_run(tiny_folder, Path(finished.folder))
+    large = _adapter(tiny_folder, tmp_path / "large", rank=5, seed=1)  # the run's have rank 2
+    before = evaluate(run, prompts)
+    for file in (Path(run.folder) / "evaluation" / "responses").glob("*.parquet"):
+        file.unlink()
+    others = {"large": Mixture(((large, 1.0),))}
+    found = evaluate(run, prompts, others=others)
+    assert "large" in found["games"]["training"]["players"]
+    assert "model" not in vars(run)  # its own shape has no room
+    assert found["tokens"]["mixture"] == before["tokens"]["mixture"]  # who is drawn in a larger shape is the same
+    monkeypatch.setattr("nashward.llm.evaluation.run.drawn_of", None)
+    loaded = quick_run(llm.LanguageModel.from_pretrained(tiny_folder, lora=llm.Lora(rank=2)), Path(run.folder))
+    with pytest.raises(ValueError, match=r"large has rank 5, the model was loaded for 2; give its folder in its place"):
+        evaluate(loaded, prompts, others=others)
+    config = json.loads((large / "adapter_config.json").read_text())
+    (large / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    with pytest.raises(ValueError, match="large cannot play: it is no plain LoRA, use_dora is set"):
+        evaluate(run, prompts, others=others)
+    (large / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "org/other"}))
+    with pytest.raises(ValueError, match="large is for org/other, not for "):
+        evaluate(run, prompts, others=others)
