@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
-SWEEPS, STEPS = 10_000, 200
+SWEEPS, STEPS = 50, 200
 ROUNDING = 1e-13  # of the objective: by so much it may seem to rise at the minimum
 EXACT = 1e-10  # of the total weight: how far the optimality conditions may be from met
 
@@ -81,23 +82,33 @@ def _unmet(slope: np.ndarray, w: np.ndarray, penalty: float) -> float:
 def _quadratic(curvature: np.ndarray, slope: np.ndarray, w: np.ndarray, penalty: float) -> np.ndarray:
     """argmin_v  slope (v - w) + (v - w)' curvature (v - w) / 2 + penalty |v|_1.
 
-    Coordinate descent finds the signs; with these the minimum is that of a linear system.
+    With its signs known the minimum is that of a linear system. Coordinate descent finds them; where features are
+    nearly the same it creeps, and all signs are tried.
     """
     v = w.copy()
     for _ in range(SWEEPS):
-        before = v.copy()
         for j in range(len(v)):
             if curvature[j, j] > 0:  # 0: a feature that is 0 everywhere
                 pull = curvature[j, j] * v[j] - slope[j] - curvature[j] @ (v - w)
                 v[j] = np.sign(pull) * max(abs(pull) - penalty, 0.0) / curvature[j, j]
         signs = np.sign(v)
-        on = signs != 0
-        exact = np.zeros(len(v))
-        right = curvature[on] @ w - slope[on] - penalty * signs[on]
-        exact[on] = np.linalg.lstsq(curvature[np.ix_(on, on)], right, rcond=None)[0]
-        left = np.abs(slope + curvature @ (exact - w))[~on]
+        exact = _signed(curvature, slope, w, penalty, signs)
+        left = np.abs(slope + curvature @ (exact - w))[signs == 0]
         if (np.sign(exact) == signs).all() and (left <= penalty).all():
             return exact
-        if np.abs(v - before).max() <= 1e-14 * (1 + np.abs(v).max()):
-            break
-    return v
+    tried = [
+        _signed(curvature, slope, w, penalty, np.array(signs)) for signs in itertools.product((-1, 0, 1), repeat=len(v))
+    ]
+    return min(
+        [v, *tried], key=lambda u: slope @ (u - w) + (u - w) @ curvature @ (u - w) / 2 + penalty * np.abs(u).sum()
+    )
+
+
+def _signed(
+    curvature: np.ndarray, slope: np.ndarray, w: np.ndarray, penalty: float, signs: np.ndarray
+) -> np.ndarray:
+    """The minimum among those whose coefficients have these signs, where it has them."""
+    on, exact = signs != 0, np.zeros(len(w))
+    right = curvature[on] @ w - slope[on] - penalty * signs[on]
+    exact[on] = np.linalg.lstsq(curvature[np.ix_(on, on)], right, rcond=None)[0]
+    return exact

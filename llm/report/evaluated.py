@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .page import download, picture, table, warning
+
+LONGEST = 16  # characters of a name in a picture
 
 
 def called_out(folder: Path) -> str:
@@ -58,8 +61,14 @@ def _tournament(oracle: str, found: dict[str, Any]) -> str:
     )
     kind = "the oracle it was trained on" if oracle == "training" else "held out"
     text = f"<h3>{html.escape(found['oracles'][oracle])} ({kind})</h3>" + table(head, rows)
-    drawn = PreferenceGame(game["P"], labels=game["players"])
+    drawn = PreferenceGame(game["P"], labels=_short(game["players"]))
     return text + f"<p>{html.escape(said)}</p>" + picture(payoff_table(drawn, nash(drawn)), "P(row beats column).")
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names that fit beside a picture, where they still tell the players apart."""
+    cut = [name if len(name) <= LONGEST else f"{name[: LONGEST - 6]}…{name[-5:]}" for name in names]
+    return cut if len(set(cut)) == len(cut) else list(names)
 
 
 def _given_up(found: dict[str, Any]) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..folder import finite
 
-# A wide table scrolls within its own box. In the dark a picture is inverted and its hues turned back.
+# A wide table scrolls within its own box, on a phone a picture too. In the dark a picture is inverted and its hues
+# turned back.
 STYLE = """
 :root { color-scheme: light dark; --text: #1a1a1a; --paper: #fff; --faint: #595959; --line: #d0d0d0; --box: #f4f4f4;
   --warning: #fff3d6; --link: #0b57a4 }
@@ -31,10 +32,12 @@ figure { margin: 1rem 0 } img { display: block; max-width: 100%; height: auto }
 figcaption { color: var(--faint); font-size: .9rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .7rem; text-align: right } th { border-bottom: 1px solid var(--faint) }
-td:first-child, th:first-child, table.text th { text-align: left } table:not(.text) td { white-space: nowrap }
+td:first-child, th:first-child, table.text th { text-align: left } td.number { white-space: nowrap }
+table:not(.text) td:not(.number) { min-width: 6.5rem; max-width: 20rem; overflow-wrap: anywhere }
 td.text { text-align: left; white-space: pre-wrap; vertical-align: top; min-width: 9rem; max-width: 24rem;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere }
 .warning { background: var(--warning); padding: .4rem .8rem; border-left: 4px solid #d08700; margin: .5rem 0 }
+@media (max-width: 40rem) { figure img { max-width: 40rem } th, td { padding: .25rem .45rem } }
 code, pre { background: var(--box); padding: 0 .2rem } pre { overflow-x: auto; padding: .6rem }
 """
 ALONE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing can be fetched
@@ -56,7 +59,8 @@ def picture(figure: Any, caption: str = "") -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return (
-        f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{_base64(buffer.getvalue())}">'
+        f'<figure><div class="wide"><img alt="{html.escape(caption)}" '
+        f'src="data:image/png;base64,{_base64(buffer.getvalue())}"></div>'
         f"<figcaption>{html.escape(caption)} {download(shown(figure), 'numbers')}</figcaption></figure>"
     )
 
@@ -89,9 +93,10 @@ def download(value: Any, words: str, name: str = "numbers.json") -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], text: bool = False) -> str:
     """A table; with ``text`` the cells hold prose and are set left."""
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    cells = [[f'<td class="text">{_cell(c)}</td>' if text else f"<td>{_cell(c)}</td>" for c in row] for row in rows]
     kind = ' class="text"' if text else ""
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
+    body = "".join(
+        f"<tr>{''.join(f'<td{kind or _number(cell)}>{_cell(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
     return f'<div class="wide"><table{kind}><tr>{top}</tr>{body}</table></div>'
 
 
@@ -110,6 +115,11 @@ def _label(line: Any) -> str | None:
 
 def _numbers(values: Any) -> Any:
     return np.ma.filled(np.ma.asarray(values, dtype=float), np.nan).tolist()
+
+
+def _number(value: Any) -> str:
+    """A number stays on one line, with its error; words may take several."""
+    return "" if isinstance(value, str) and value[:1].isalpha() else ' class="number"'
 
 
 def _cell(value: Any) -> str:

@@ -192,6 +192,25 @@ def test_a_large_penalty_leaves_nothing_and_equal_features_share() -> None:
     assert w[2] == 0
 
 
+def test_features_that_are_nearly_the_same_are_told_apart() -> None:
+    """A model that always says the same against short responses: its length features are 1 but for their last digits,
+    and along their difference the objective hardly changes."""
+    random = np.random.default_rng(0)
+    x = np.stack([-1 + 1e-4 * random.uniform(size=40) ** 4, np.ones(40)], 1)
+    y, penalty = np.full(40, 0.1), 0.15
+    w = fit(x, np.ones(40), y @ x, penalty)
+
+    def objective(v: np.ndarray) -> float:
+        return float(np.logaddexp(0, x @ v).sum() - y @ x @ v + penalty * np.abs(v).sum())
+
+    parts = minimize(  # positive and negative parts: smooth within bounds
+        lambda v: objective(v[:2] - v[2:]) + penalty * (v.sum() - np.abs(v[:2] - v[2:]).sum()), np.ones(4),
+        bounds=[(0, None)] * 4, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 10_000},
+    )  # fmt: skip
+    assert objective(w) <= parts.fun + 1e-10
+    assert w[0] == 0  # of two that do the same the larger one is taken
+
+
 def test_cross_validation_takes_the_penalty_with_the_least_loss_left_out() -> None:
     random = np.random.default_rng(0)
     x, a = random.normal(size=(60, 3)), random.uniform(0.1, 1, 60)
