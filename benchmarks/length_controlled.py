@@ -31,6 +31,7 @@ from nashward.llm.evaluation.length_control import GAMED
 
 DATA = Path(os.environ.get("NASHWARD_DATA", Path(__file__).parents[2] / "shared" / "data")) / "alpacaeval"
 FIXED, CV = "fixed 1 / C", "cross-validated"
+LEAST = {FIXED: 60, CV: 4}  # times faster than the public tool's fit
 
 
 def extract() -> dict[str, np.ndarray]:
@@ -136,9 +137,13 @@ def main() -> None:
             slowest[name] = min(slowest[name], seconds["tool"] / seconds[name])
         if abs(rate["tool"] - rate[CV]) > 0.02 or abs(rate["tool, one C"] - rate[FIXED]) > 0.02:
             raise SystemExit("the two differ by more than 0.02 points: they do not fit the same thing")
-    print(", ".join(f"{name}: {ratio:.0f} times faster at least" for name, ratio in slowest.items()))
-    if slowest[FIXED] < 60 or slowest[CV] < 4:
-        raise SystemExit("expected 60 times at a fixed 1 / C and 4 times with cross-validation")
+    print(
+        f"against the public tool's fit, scikit-learn's LogisticRegressionCV: ours at a fixed C is at least "
+        f"{slowest[FIXED]:.0f} times faster (expected: at least {LEAST[FIXED]}), ours with cross-validation at least "
+        f"{slowest[CV]:.1f} times (expected: at least {LEAST[CV]})"
+    )
+    if any(slowest[name] < least for name, least in LEAST.items()):
+        raise SystemExit("slower than expected")
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_other_models_play_by_the_files_of_their_responses(
         assert f"CALLED OUT {name}" not in out
     page = (here / "run" / "report.html").read_text()
     assert "<td>claude</td>" in page
-    assert page.count("<td>for scale</td>") == len(found["over_optimisation"]["gpt"]) * 2
+    assert "claude, gpt are there for scale" in page
 
 
 def test_exploit_finds_a_bound_beside_the_theorems(

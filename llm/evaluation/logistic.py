@@ -104,9 +104,7 @@ def _quadratic(curvature: np.ndarray, slope: np.ndarray, w: np.ndarray, penalty:
     )
 
 
-def _signed(
-    curvature: np.ndarray, slope: np.ndarray, w: np.ndarray, penalty: float, signs: np.ndarray
-) -> np.ndarray:
+def _signed(curvature: np.ndarray, slope: np.ndarray, w: np.ndarray, penalty: float, signs: np.ndarray) -> np.ndarray:
     """The minimum among those whose coefficients have these signs, where it has them."""
     on, exact = signs != 0, np.zeros(len(w))
     right = curvature[on] @ w - slope[on] - penalty * signs[on]

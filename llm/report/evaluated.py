@@ -72,16 +72,25 @@ def _short(names: Sequence[str]) -> list[str]:
 
 
 def _given_up(found: dict[str, Any]) -> str:
-    rows = [
-        (player, one["measure"], _error(one["value"], one["standard_error"], 3), one["threshold"],
-         {True: "beyond", False: "within", None: "for scale"}[one["called_out"]])
-        for player, own in found["over_optimisation"].items()
-        for one in own
-    ]  # fmt: skip
-    head = ("policy", "measure", "value", "threshold", "verdict")
-    scale = any(one["called_out"] is None for own in found["over_optimisation"].values() for one in own)
-    said = "<p>For scale: of models that were given by their responses; nothing was given up for this oracle.</p>"
-    return "<h3>What was given up for the oracle</h3>" + table(head, rows) + (said if scale else "") if rows else ""
+    told = {player: {one["measure"]: one for one in own} for player, own in found["over_optimisation"].items()}
+    if not told:
+        return ""
+    limits = {one["measure"]: one["threshold"] for own in told.values() for one in own.values()}
+    head = ("policy", *(f"{measure} (threshold {limit:g})" for measure, limit in limits.items()))
+    rows = [(player, *(_measured(own.get(measure)) for measure in limits)) for player, own in told.items()]
+    scale = [player for player, own in told.items() if any(one["called_out"] is None for one in own.values())]
+    said = "is there for scale: it was given by its responses, and gave nothing up for this oracle"
+    if len(scale) > 1:
+        said = "are there for scale: they were given by their responses, and gave nothing up for this oracle"
+    note = f"<p>{html.escape(', '.join(scale))} {said}.</p>" if scale else ""
+    return "<h3>What was given up for the oracle</h3>" + table(head, rows) + note
+
+
+def _measured(one: dict[str, Any] | None) -> str | None:
+    """A measure with its error, and whether it is beyond the threshold."""
+    if one is None:
+        return None
+    return f"{_error(one['value'], one['standard_error'], 3) or '?'}{' beyond' if one['called_out'] else ''}"
 
 
 def _exploited(found: dict[str, Any]) -> str:

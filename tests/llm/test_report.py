@@ -16,12 +16,16 @@ from matplotlib.figure import Figure
 
 from nashward import llm
 from nashward.cli import main
+from nashward.demo import demo
+from nashward.exploit_command import described
 from nashward.llm import report
+from nashward.llm.evaluation.exploit import exploit
 from nashward.llm.evaluation.over_optimisation import Thresholds
 from nashward.llm.evaluation.run import evaluate
 from nashward.llm.folder import read_shard, write_json
 from nashward.llm.report.page import shown
 from nashward.llm.selfplay import iterates
+from nashward.llm.training import Training
 
 from .tiny_run import PROMPTS, short_run
 
@@ -193,16 +197,61 @@ def _drawn(page: Path, folder: Path, dark: bool) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def killed(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose process ended in the training of its second iteration."""
+    folder = tmp_path_factory.mktemp("dead") / "killed"
+    train = Training.run
+
+    def cut(self: Training) -> None:
+        if self.stage.name == "iteration-02":
+            raise KeyboardInterrupt
+        train(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "run", cut)
+        with pytest.raises(KeyboardInterrupt):
+            short_run(tiny_folder, folder).run()
+    assert not (folder / "mixture.json").exists()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(
+    runs: dict[str, Path], killed: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """The demo's page, those of runs in any state, one with other models as players, a comparison."""
+    home = tmp_path_factory.mktemp("pages")
+    played = shutil.copytree(runs["whole"], home / "played")
+    run = short_run(tiny_folder, played)
+    answers = {
+        "claude": [{"prompt": text, "output": "A long answer that wins."} for text in PROMPTS],
+        "an-organisation_A-Model-With-A-Very-Long-Name-70B-Instruct-v0.3": [
+            {"prompt": text, "output": f"{text}?"} for text in PROMPTS
+        ],
+    }
+    evaluate(run, llm.read_prompts(PROMPTS).kept, {"length": llm.oracles.Length()}, answers=answers)
+    of, found = exploit(run, llm.read_prompts(PROMPTS).kept, n=2, against=2, train=1)
+    write_json(played / "evaluation" / f"exploit-{of}.json", described(found) | {"of": of, "theorem": ["no theorem"]})
+    return [
+        demo(home / "demo", iterations=1, progress=False),
+        *(report.write(folder) for folder in (runs["whole"], runs["half"], runs["sampled"], killed, played)),
+        report.compare([runs["whole"], killed], home / "both.html"),
+    ]
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_a_browser_draws_reports_at_any_width(runs: dict[str, Path], tmp_path: Path, dark: bool) -> None:
+def test_a_browser_draws_reports_at_any_width(pages: list[Path], tmp_path: Path, dark: bool) -> None:
     """Nothing wider than the window, every picture decoded, nothing fetched, dark where the reader wants it dark."""
-    pages = [report.write(runs[name]) for name in ("whole", "half", "sampled")]
-    pages.append(report.compare([runs["whole"], runs["other"]], tmp_path / "both.html"))
+    pictures = []
     for page in pages:
         for found in _drawn(page, tmp_path, dark):
             assert found["width"] <= found["viewport"], page
             assert all(width > 100 for width in found["images"]), page
             assert found["fetched"] == []
             assert found["paper"] == ("rgb(26, 26, 26)" if dark else "rgb(255, 255, 255)")
+        pictures.append(len(found["images"]))
         assert "default-src 'none'" in page.read_text()
+    assert pictures[0] >= 3  # the demo's
+    assert pictures[5] >= 3  # the course, and a table an oracle
