@@ -16,7 +16,7 @@ from .embedding import split, symmetrised
 from .equilibria import GAP, STRICT, Face
 from .equilibria.rational import Rational, certified, fractions
 from .equilibria.selection import GOOD, solved
-from .game import ConstantSumGame, PreferenceGame, Profile
+from .game import ConstantSumGame, PreferenceGame, Profile, check_game
 from .implicit import ImplicitGame
 from .low_rank import LowRankGame
 from .shapes import Bool, Float, Int
@@ -102,6 +102,7 @@ def nash(
     Raises:
         ArithmeticError: no method reached the gap; the message gives what was reached.
         ValueError: a point asked for of a game that has no table.
+        TypeError: no game.
 
     Source: von Neumann's minimax theorem; the files of ``games/equilibria`` name theirs.
 
@@ -119,6 +120,7 @@ def nash(
         return _implicit(game, point)
     if isinstance(game, ConstantSumGame):
         return _two_players(game, point)
+    check_game(game)
     sizes = game.responses if isinstance(game, ContextualGame) else None
     P, shape = (game.game if isinstance(game, ContextualGame) else game).P.detach(), game.batch_shape
     tables = P.reshape(-1, *P.shape[-2:])

@@ -237,6 +237,23 @@ class ConstantSumGame:
         return f"ConstantSumGame({_shape(self.payoff)}, total={self.total:g})"
 
 
+def check_game(game: Any) -> None:
+    """Refuse what is no game, before it is asked for its payoffs.
+
+    Args:
+        game: what a user gives as one.
+
+    Raises:
+        TypeError: it has no ``payoffs`` and ``sizes``; says how a table becomes a game.
+    """
+    if isinstance(game, type) or not (hasattr(game, "payoffs") and hasattr(game, "sizes")):
+        what = game.__name__ if isinstance(game, type) else type(game).__name__
+        raise TypeError(
+            f"expected a game, got {what}; a table of win probabilities becomes one by games.PreferenceGame(table), "
+            "one of payoffs by games.ConstantSumGame(table, total)"
+        )
+
+
 def _apply(table: Float[Tensor, "*games n m"], policy: Num[Tensor, "... m"]) -> Float[Tensor, "... n"]:
     policy = policy.to(table.dtype)
     if table.ndim == 2:  # one product for all policies against one table

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .game import Game, Players
+from .game import Game, Players, check_game
 from .shapes import Float
 
 
@@ -37,6 +37,7 @@ def duality_gap(game: Game, policy: Any) -> Float[Tensor, "..."]:
         >>> games.duality_gap(games.zoo.rock_paper_scissors(), [1.0, 0.0, 0.0])
         tensor(1., dtype=torch.float64)
     """
+    check_game(game)
     return gap_of(game, game.players(policy))
 
 

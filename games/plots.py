@@ -33,6 +33,12 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
+def _by_name(solutions: Mapping[str, Solution]) -> Mapping[str, Solution]:
+    if not isinstance(solutions, Mapping):
+        raise TypeError(f'expected solutions by name, as {{"MWU": solution}}, got {type(solutions).__name__}')
+    return solutions
+
+
 def _drawn_on(axes: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
     """The axes given and their figure, or new ones of that size."""
     if axes is None:
@@ -57,9 +63,10 @@ def gap_curves(
 
     Raises:
         ValueError: a solution of a batch of games.
+        TypeError: solutions without names.
     """
     figure, axes = _drawn_on(axes, 6.4, 4.2)
-    for k, (name, solution) in enumerate(solutions.items()):
+    for k, (name, solution) in enumerate(_by_name(solutions).items()):
         colour, mark = COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
         for which, style in (("last", "-"), ("average", "--")):
             gaps = solution.gaps[which]
@@ -224,6 +231,7 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
 
     Raises:
         ValueError: a solution of a batch of games.
+        TypeError: solutions without names.
     """
     figure, axes = _drawn_on(axes, 6.4, 4.2)
     levels = np.geomspace(1, 1e-12, 121)
@@ -260,7 +268,7 @@ def quantiles(
         ValueError: a solution of a single game.
     """
     figure, axes = _drawn_on(axes, 6.4, 4.2)
-    for k, (name, solution) in enumerate(solutions.items()):
+    for k, (name, solution) in enumerate(_by_name(solutions).items()):
         gaps = solution.gaps[which].cpu()
         if gaps.ndim < 2:
             raise ValueError(f"quantiles are drawn over a batch of games, {name} holds a single game")

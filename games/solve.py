@@ -14,11 +14,12 @@ from .averaging import uniform
 from .contextual import ContextualGame
 from .driver import drive
 from .feedback import Feedback, blended, exact
-from .game import ConstantSumGame, Game, Players, PreferenceGame
+from .game import ConstantSumGame, Game, Players, PreferenceGame, check_game
 from .low_rank import LowRankGame
 from .measures import gap_of
 from .policy import Policy
 from .solution import Solution, SolverError, Status, recorded
+from .solvers.schedule import whole
 from .step import Solver, Step
 from .table_solver import TableSolver, playable
 from .tables import Tables
@@ -72,10 +73,10 @@ def solve(
         progress: show a bar of the iterations on standard error.
 
     Raises:
-        ValueError: iterations < 1, a further average called "last" or "average", a start, reference or member of the
-            cast that is no distribution over the actions, a reference that excludes what the start plays, settings that
-            the solver refuses, an unknown member of the cast, ``traced=True`` where that cannot be.
-        TypeError: no solver.
+        ValueError: iterations no whole number >= 1, a further average called "last" or "average", a start, reference or
+            member of the cast that is no distribution over the actions, a reference that excludes what the start plays,
+            settings that the solver refuses, an unknown member of the cast, ``traced=True`` where that cannot be.
+        TypeError: no game, or no solver.
 
     Warns:
         StepWarning: a constant step beyond a proven or exact threshold of the solver.
@@ -86,8 +87,8 @@ def solve(
         >>> solution.status.name, int(solution.iterations[-1]), solution.last
         ('CONVERGED', 1926, tensor([0.3636, 0.2727, 0.3636], dtype=torch.float64))
     """
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    check_game(game)
+    whole("iterations", iterations)
     tables = Tables(game, feedback)
     first = tables.policy(start)
     pull = first if reference is None else tables.policy(reference, "reference")

@@ -6,6 +6,7 @@ its own. ``games/generators.py`` has the families that they are drawn from.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -117,7 +118,9 @@ def get(name: str) -> PreferenceGame:
         ('a', 'b', 'c')
     """
     if name not in GAMES:
-        raise ValueError(f"no game {name!r} in the zoo; it has: {', '.join(names())}")
+        near = difflib.get_close_matches(name, names(), 1)
+        others = f"the nearest is {near[0]}" if near else f"it has: {', '.join(names())}"
+        raise ValueError(f"no game {name!r} in the zoo; {others}")
     return GAMES[name].make()
 
 

@@ -61,7 +61,7 @@ SOLVE = [
     (["good.csv", "extra"], "there is no argument extra<help>"),
     (["good.csv", "--iteration", "3"], "there is no argument --iteration; the nearest is --iterations<help>"),
     (["good.csv", "--iterations", "x"], "--iterations: expected a whole number, got the string 'x'<help>"),
-    (["good.csv", "--solver", "mwu", "--iterations", "0"], "iterations must be at least 1, got 0"),
+    (["good.csv", "--solver", "mwu", "--iterations", "0"], "iterations must be a whole number >= 1, got 0"),
     (["good.csv", "--solver", "sgd"], f"no solver 'sgd'; there are MWU, OptimisticMWU, {ANY}"),
     (["good.csv", "--solver", ""], "--solver: expected a string, got nothing<help>"),
     (["good.csv", "--solver", "mwu", "--tau", "1"], "MWU has no tau; it has step"),

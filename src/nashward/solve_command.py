@@ -18,6 +18,7 @@ from nashward import games
 from . import configuration, json_file, named, options
 
 SETTINGS = {name: option for name, option in options.SOLVER.items() if name != "solver"}
+DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
 AVERAGES = {"linear": games.linear}
 
 
@@ -104,6 +105,7 @@ def run(given: argparse.Namespace) -> int:
             print(f"warning: {message}", file=sys.stderr)
     if played:
         _print_gaps(played, "uniform" if start is None else given.start)
+        _print_drawn(game, [one.solver for one in played], start)
     if given.plot is not None:
         _draw(given.plot, Path(given.table).name, game, equilibrium, played)
         print(f"picture: {given.plot}")
@@ -188,6 +190,15 @@ def _print_gaps(played: Sequence[Played], start: str) -> None:
             continue
         gaps = "  ".join(f"{float(solution.gaps[name][-1]):9.3e}" for name in columns)
         print(f"  {one.label:<{width}}  {int(solution.iterations[-1]):>10}  {gaps}")
+
+
+def _print_drawn(game: Any, solvers: Sequence[Any], start: Any) -> None:
+    """Where the solvers go that are drawn to the start: not to the Nash that is printed above."""
+    for solver in solvers:
+        tau = getattr(solver, "tau", 0.0) if isinstance(solver, DRAWN) else 0.0
+        if tau > 0:
+            gap = float(games.regularised_nash(game, tau, start).gap)
+            print(f"  {type(solver).__name__} goes to the Nash regularised by tau = {tau:g}, of gap {gap:.3e}")
 
 
 def _draw(path: Path, title: str, game: Any, equilibrium: games.Equilibrium, played: Sequence[Played]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -110,7 +111,11 @@ def test_status_says_what_happened() -> None:
         (lambda: MWU(0.0), "positive number, got 0"),
         (lambda: MWU(float("inf")), "positive number"),
         (lambda: MagneticMirrorDescent(0.4, -1.0), "tau must be a number >= 0"),
-        (lambda: games.solve(games.zoo.comal_cycle(), MWU(), iterations=0), "iterations must be at least 1"),
+        (
+            lambda: games.solve(games.zoo.comal_cycle(), MWU(), iterations=0),
+            "iterations must be a whole number >= 1, got 0",
+        ),
+        (lambda: games.solve(games.zoo.comal_cycle(), MWU(), iterations=eval("1.5")), r"whole number >= 1, got 1\.5"),
         (
             lambda: games.solve(games.zoo.comal_cycle(), MWU(), averages={"last": games.linear}),
             "a name of its own, got 'last'",
@@ -123,6 +128,15 @@ def test_status_says_what_happened() -> None:
 def test_bad_settings_are_refused(build: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("given", [[[0.5, 1.0], [0.0, 0.5]], games.PreferenceGame, "soccer"])
+@pytest.mark.parametrize(
+    "ask", [games.nash, lambda game: games.solve(game, MWU()), lambda game: games.duality_gap(game, [0.5, 0.5])]
+)
+def test_what_is_no_game_is_told_how_to_become_one(ask: Callable[[object], object], given: object) -> None:
+    with pytest.raises(TypeError, match=r"expected a game, got \w+; a table of win probabilities becomes one by"):
+        ask(given)
 
 
 def test_a_schedule_is_asked_for_each_iteration() -> None:
