@@ -39,7 +39,7 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 @dataclass(frozen=True)
 class Fit:
-    """How a step is fitted.
+    """How a step is fitted: by gradient descent on a loss of the log-ratio l(y) = log pi_theta(y) - log anchor(y).
 
     Attributes:
         loss: the mirror step's regression, or one of the field's on the same log-probabilities, see ``losses``; the
@@ -52,7 +52,7 @@ class Fit:
             lbfgs a step is a run of up to 60 evaluations on one batch: make the batch all prompts, the rate 1,
             max_grad_norm infinite.
         epochs: passes over the responses.
-        batch: prompts in one optimiser step.
+        batch: about how many prompts one optimiser step has.
         tokens: padded tokens in one forward pass; a single longer response passes alone.
         max_grad_norm: the gradient is scaled down to this norm.
         held_out: the share of prompts kept from training, on which the fit is measured.
@@ -64,6 +64,14 @@ class Fit:
             it was before is made again from the start, each time at half the learning rate. A task term is not in it.
         task_weight: w of a run's task term, see ``task``; 0: the task is measured, and the fit is as without it. The
             default is that of arXiv 2404.19733, whose likelihood is a mean over tokens too.
+
+    Raises:
+        ValueError: a name that is not known, a number out of its range, or settings that do not go together (plug-in
+            with best-worst, online-ipo with best-worst, lbfgs with a bounded gradient).
+
+    Example:
+        >>> Fit(loss="dpo", selection="best-worst", learning_rate=5e-6).objective(whole=False)
+        Objective(loss='dpo', hard=True, whole=False, margin=0.5)
     """
 
     loss: Loss = "mirror"
@@ -123,7 +131,7 @@ HALF_SCALE = 2.0**16  # of the loss in float16
 
 
 class Diverged(ValueError):
-    """The loss is not finite any more."""
+    """The loss of a fit is not finite any more."""
 
 
 def order(batches: Sequence[MicroBatch], settings: Fit, seed: int) -> list[list[MicroBatch]]:

@@ -43,6 +43,13 @@ class Limits:
             None: no limit.
         factor: in (0, 1).
         lowers: what is multiplied.
+
+    Raises:
+        ValueError: a number out of its range, or a name that is not known.
+
+    Example:
+        >>> Limits(task=0.05, win_rate=0.5).crossed(rise=0.08, win_rate=0.61)
+        ["the held-out task NLL is 0.08 nats a token above the start's (limit 0.05)"]
     """
 
     task: float | None = None
@@ -65,7 +72,12 @@ class Limits:
         return self.task is not None or self.win_rate is not None
 
     def crossed(self, rise: float | None, win_rate: float | None) -> list[str]:
-        """The limits that an iteration is beyond, each in words; ``rise``: of the task's NLL over the start's."""
+        """The limits that an iteration is beyond, each in words.
+
+        Args:
+            rise: of the held-out task NLL over the start's, in nats a token; None: not measured.
+            win_rate: of the new iterate, see the class; None: not measured.
+        """
         found = []
         if self.task is not None and rise is not None and not rise <= self.task:
             found.append(f"the held-out task NLL is {rise:.4g} nats a token above the start's (limit {self.task:g})")
@@ -85,6 +97,12 @@ def lowered(solver: Solver, share: Callable[[int], float]) -> Solver:
 
     Raises:
         ValueError: a solver without a step.
+
+    Example:
+        >>> from nashward import games
+        >>> halved = lowered(games.SOLVERS[0](step=4.0), lambda t: 0.5 ** (t - 1))
+        >>> [halved.step(t) for t in (1, 2, 3)]
+        [4.0, 2.0, 1.0]
     """
     played: Any = solver
     if hasattr(played, "solver"):

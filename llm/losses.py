@@ -3,6 +3,9 @@
 A log-ratio is l(y) = log pi_theta(y | x) - log pi_anchor(y | x), log-probabilities summed over tokens. ``size`` is the
 Step's, in nats: SPPO's eta, 1 / beta of DPO, KTO and SimPO, 1 / tau of IPO. In a fit the anchor and the opponent are
 the Step's: whether the reference moves is the solver's business.
+
+The nine losses are elementwise: tensors of shapes that broadcast, ``[...]``, and the loss in nats^2 (squares) or nats
+(logarithms), but for KTO's, which is a number in [0, 1]. None raises anything of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +37,16 @@ def sppo(ratio: Tensor, wins: Tensor, size: float) -> Tensor:
     It is the mirror step's regression with the constant baseline. Over the best and the worst response it is the
     official code's mean of two.
 
+    Args:
+        ratio: l, ``[...]``.
+        wins: P, ``[...]`` in [0, 1].
+        size: eta.
+
     Source: arXiv 2405.00675, equation 4.7.
+
+    Example:
+        >>> sppo(torch.tensor([0.0, 0.3]), torch.tensor([0.8, 0.8]), size=1.0)  # 0 where l is eta (P - 1/2)
+        tensor([0.0900, 0.0000])
     """
     return (ratio - size * (wins - 0.5)).square()
 
@@ -44,7 +56,16 @@ def sppo_pair(chosen: Tensor, rejected: Tensor, wins: Tensor | float, size: floa
 
     1/2 (l_w - size (P - 1/2))^2 + 1/2 (l_l + size (P - 1/2))^2
 
+    Args:
+        chosen, rejected: l_w and l_l, ``[...]``.
+        wins: P, ``[...]`` or one number.
+        size: eta.
+
     Source: arXiv 2405.00675, half of equation 4.12 (``sppo_single``). TRL's ``sppo_hard`` is twice the hard form.
+
+    Example:
+        >>> sppo_pair(torch.tensor(0.5), torch.tensor(0.0), wins=1.0, size=1.0)  # the rejected one is to fall by 1/2
+        tensor(0.1250)
     """
     target = size * (wins - 0.5)
     return ((chosen - target).square() + (rejected + target).square()) / 2
@@ -53,7 +74,15 @@ def sppo_pair(chosen: Tensor, rejected: Tensor, wins: Tensor | float, size: floa
 def dpo(chosen: Tensor, rejected: Tensor, size: float) -> Tensor:
     """DPO's.  -log sigmoid((l_w - l_l) / size), size = 1 / beta
 
+    Args:
+        chosen, rejected: l_w and l_l, ``[...]``.
+        size: 1 / beta.
+
     Source: arXiv 2305.18290, equation 7.
+
+    Example:
+        >>> dpo(torch.tensor([0.0, 5.0]), torch.tensor([0.0, 0.0]), size=10.0)  # log 2, and falling without an end
+        tensor([0.6931, 0.4741])
     """
     return -logsigmoid((chosen - rejected) / size)
 
@@ -63,7 +92,15 @@ def ipo(chosen: Tensor, rejected: Tensor, size: float) -> Tensor:
 
     Of sums over tokens, as the derivation has it: TRL's ``ipo`` takes means, which is another game.
 
+    Args:
+        chosen, rejected: l_w and l_l, ``[...]``.
+        size: 1 / tau.
+
     Source: arXiv 2310.12036, equation 17.
+
+    Example:
+        >>> ipo(torch.tensor([0.0, 5.0]), torch.tensor([0.0, 0.0]), size=10.0)  # 0 where the margin is 1 / (2 tau)
+        tensor([25.,  0.])
     """
     return (chosen - rejected - size / 2).square()
 
@@ -73,7 +110,17 @@ def kto(ratio: Tensor, desirable: Tensor, divergence: Tensor, size: float) -> Te
 
     desirable (1 - sigmoid((l - KL) / size)) + (1 - desirable) (1 - sigmoid((KL - l) / size)), size = 1 / beta
 
+    Args:
+        ratio: l, ``[...]``.
+        desirable: ``[...]``; between 0 and 1 it is the probability of the label.
+        divergence: KL in nats, ``[...]``.
+        size: 1 / beta.
+
     Source: arXiv 2402.01306v1, equation 7, with both weights 1.
+
+    Example:
+        >>> kto(torch.tensor([2.0, 2.0]), torch.tensor([1.0, 0.0]), torch.tensor(1.0), size=1.0)  # they sum to 1
+        tensor([0.2689, 0.7311])
     """
     margin = (ratio - divergence.detach()) / size
     return desirable * (-margin).sigmoid() + (1 - desirable) * margin.sigmoid()
@@ -82,9 +129,16 @@ def kto(ratio: Tensor, desirable: Tensor, divergence: Tensor, size: float) -> Te
 def simpo(chosen: Tensor, rejected: Tensor, size: float, margin: float) -> Tensor:
     """SimPO's, of mean log-probabilities a token without an anchor.  -log sigmoid((m_w - m_l - margin) / size)
 
-    size = 1 / beta, margin = gamma / beta.
+    Args:
+        chosen, rejected: m_w and m_l, log pi_theta over the number of tokens, ``[...]``.
+        size: 1 / beta.
+        margin: gamma / beta, in nats a token.
 
     Source: arXiv 2405.14734, equation 6.
+
+    Example:
+        >>> simpo(torch.tensor([-1.0]), torch.tensor([-1.5]), size=0.1, margin=0.5)  # log 2 at the margin
+        tensor([0.6931])
     """
     return -logsigmoid((chosen - rejected - margin) / size)
 
@@ -94,7 +148,18 @@ def rebel(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: floa
 
     With g = P(y beats y'') and g' = P(y' beats y'') of a third response it is online IPO's.
 
-    Source: arXiv 2404.16767; arXiv 2403.08635 for online IPO.
+    Args:
+        first, second: l and l', ``[...]``.
+        gain, other: g and g', ``[...]``.
+        size: eta.
+
+    Source: arXiv 2404.16767, equation 1; arXiv 2403.08635 for online IPO.
+
+    Example:
+        >>> ratio, gain = torch.tensor([0.5, 0.0]), torch.tensor([0.75, 0.5])
+        >>> rebel(*pair(ratio), *pair(gain), size=2.0)  # 0: the ratios differ by eta times what the gains do
+        tensor([[0., 0.],
+                [0., 0.]])
     """
     return (first - second - size * (gain - other)).square()
 
@@ -104,7 +169,19 @@ def dno(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float)
 
     -[s log sigmoid(h) + (1 - s) log sigmoid(-h)],  s = sigmoid(g - g'),  h = (l - l') / size
 
+    It is least where h = g - g', as REBEL's is, and grows linearly beyond.
+
+    Args:
+        first, second: l and l', ``[...]``.
+        gain, other: g and g', ``[...]`` in [0, 1].
+        size: eta.
+
     Source: arXiv 2404.03715, equation 8 (in algorithm 1).
+
+    Example:
+        >>> half = torch.tensor(0.5)
+        >>> [round(float(dno(l, torch.tensor(0.0), half, half, size=1.0)), 3) for l in torch.tensor([-1.0, 0.0, 1.0])]
+        [0.813, 0.693, 0.813]
     """
     share, h = (gain - other).sigmoid(), (first - second) / size
     return -(share * logsigmoid(h) + (1 - share) * logsigmoid(-h))
@@ -113,14 +190,23 @@ def dno(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float)
 def gpo(ratio: Tensor, score: Tensor, size: float) -> Tensor:
     """GPO's, of one response: score = mean of s(y, y_k), skew, so that no 1/2 is taken off.  (l - size s)^2
 
+    Args:
+        ratio: l, ``[...]``.
+        score: s in units of the preference model's temperature, ``[...]``.
+        size: 1 / beta.
+
     Source: arXiv 2410.02197, equation 5.3 with log Z = 0.
+
+    Example:
+        >>> gpo(torch.tensor([0.0, 2.0]), torch.tensor([2.0, 2.0]), size=1.0)
+        tensor([4., 0.])
     """
     return (ratio - size * score).square()
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a loss of a fit sees. Tensors are [prompts, R] unless said.
+    """What a loss of a fit sees of some prompts with R responses each. Tensors are ``[prompts, R]`` unless said.
 
     Attributes:
         now: log pi_theta, which the gradient goes to.
@@ -131,10 +217,19 @@ class Judged:
         target: what the mirror step asks of the log-ratio, see ``regression.targets``.
         baseline: of the mirror step.
         size: of the Step.
-        table: P[i, j] among the responses, [prompts, R, R]; None where no loss needs it.
+        table: P[i, j] among the responses, ``[prompts, R, R]``, NaN where not judged; None where no loss needs it.
         hard: of two responses the one that gains more is the chosen one; False: each is, with the oracle's probability.
         whole: the responses are all that there are, so that each is compared with itself too.
         margin: gamma / beta of SimPO.
+        ratio: now - anchor, l.
+
+    Example:
+        >>> zero, even = torch.zeros(1, 2), torch.full((1, 2), 0.5)
+        >>> length = torch.tensor([[3, 3]])
+        >>> table = torch.tensor([[[0.5, 0.9], [0.1, 0.5]]])
+        >>> judged = Judged(zero, zero, zero, even, even, length, zero, "centred", size=1.0, table=table)
+        >>> float(LOSSES["ipo"].of(judged))  # 1/4, whichever of the two is the chosen one
+        0.25
     """
 
     now: Tensor
@@ -157,25 +252,34 @@ class Judged:
 
     @property
     def P(self) -> Tensor:
+        """The table, ``[prompts, R, R]``.
+
+        Raises:
+            ValueError: there is none.
+        """
         if self.table is None:
             raise ValueError("this loss compares responses with each other: it needs the table of their judgements")
         return self.table
 
     @property
     def chosen(self) -> Tensor:
-        """The probability that the first is the chosen one of a pair, [prompts, R, R]; NaN where not judged."""
+        """The probability that the first is the chosen one of a pair, ``[prompts, R, R]``; NaN where not judged.
+
+        Raises:
+            ValueError: it is not ``hard``, and there is no table.
+        """
         if not self.hard:
             return self.P
         first, second = pair(self.gains)
         return (first > second).to(self.gains) + 0.5 * (first == second)
 
     def responses(self, each: Tensor) -> Tensor:
-        """The weighted sum over responses."""
+        """The weighted sum over the responses of all prompts, ``[]``, of ``each`` ``[prompts, R]``."""
         return (self.weights * each).sum()
 
     def pairs(self, each: Tensor, chance: Tensor) -> Tensor:
-        """The mean over a prompt's pairs of ``each`` [prompts, R, R], an ordered pair counting by its ``chance``; the
-        sum of the prompts' means.
+        """The mean over a prompt's pairs of ``each``, an ordered pair counting by its ``chance``, both
+        ``[prompts, R, R]``; the sum of the prompts' means, ``[]``.
 
         Pairs weigh the product of their responses. What was not judged (NaN) does not count, nor does a response with
         itself, unless the responses are all that there are: two draws may then be of one.
@@ -190,7 +294,14 @@ class Judged:
 
 
 def pair(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The first's and the second's of every ordered pair, each [..., R, R]."""
+    """The first's and the second's of every ordered pair, each ``[..., R, R]``, of values ``[..., R]``.
+
+    Example:
+        >>> pair(torch.tensor([1, 2]))
+        (tensor([[1, 1],
+                [2, 2]]), tensor([[1, 2],
+                [1, 2]]))
+    """
     return torch.broadcast_tensors(values.unsqueeze(-1), values.unsqueeze(-2))
 
 
@@ -272,7 +383,7 @@ def _score(P: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Kind:
-    """A loss as a fit takes it.
+    """A loss as a fit takes it; ``LOSSES`` has them by name.
 
     Attributes:
         of: its value, a sum over prompts, so that micro-batches add up.
@@ -305,7 +416,12 @@ LOSSES: dict[Loss, Kind] = {
 
 @dataclass(frozen=True)
 class Objective:
-    """What a fit lowers: a loss, and how it reads its responses; see ``Judged`` for the attributes."""
+    """What a fit lowers: a loss, and how it reads its responses; see ``Judged`` for the attributes.
+
+    Example:
+        >>> Objective("sppo").apart("constant"), Objective("dpo").apart("constant")
+        (True, False)
+    """
 
     loss: Loss = "mirror"
     hard: bool = False
@@ -329,6 +445,11 @@ def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> N
     Raises:
         ValueError: a loss of labels, and one of the solver's first Steps has a blend for its opponent; too few
             responses for a third one.
+
+    Example:
+        >>> check("online-ipo", "all", solver=None, responses=2)
+        Traceback (most recent call last):
+        ValueError: online-ipo compares two responses with a third: it needs at least 3, got 2
     """
     if loss == "online-ipo" and responses < 3:
         raise ValueError(f"online-ipo compares two responses with a third: it needs at least 3, got {responses}")

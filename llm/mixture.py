@@ -27,8 +27,8 @@ class Mixture:
     networks instead, which is one network, another policy, and no theorem's.
 
     Attributes:
-        members: the adapters' folders and their weights, which are not negative and sum to 1. They may be of different
-            runs and ranks.
+        members: the adapters' folders and their weights w_k, which are not negative and sum to 1. They may be of
+            different runs and ranks.
 
     Raises:
         ValueError: no members, or weights that are no distribution.
@@ -47,7 +47,12 @@ class Mixture:
 
     @property
     def largest(self) -> Path:
-        """The member with the largest rank: a model in its shape takes all of them."""
+        """The member with the largest rank: a model in its shape takes all of them.
+
+        Raises:
+            FileNotFoundError: a member is no adapter folder.
+            ValueError: the configuration of one cannot be read.
+        """
         return max((folder for folder, _ in self.members), key=lambda folder: Shape.of(folder).rank)
 
     @classmethod
@@ -56,6 +61,10 @@ class Mixture:
 
         Raises:
             ValueError: as above, or another number of weights than of adapters.
+
+        Example:
+            >>> Mixture.of([Path("a"), Path("b"), Path("c")], [0.5, 0.0, 0.5]).members
+            ((PosixPath('a'), 0.5), (PosixPath('c'), 0.5))
         """
         weights = uniform(len(adapters)) if weights is None else weights
         if len(weights) != len(adapters):
@@ -81,14 +90,18 @@ class Mixture:
         source: Source,
         seed: int,
     ) -> list[list[Response]]:
-        """``count`` responses to each prompt's token ids, each from a member drawn anew; grouped by member, so that
-        an adapter is loaded once.
+        """Draw responses, each from a member drawn anew with its weight; grouped by member, so that an adapter is
+        loaded once.
 
         Args:
             model: loaded for adapters of at least the members' ranks.
+            prompts: token ids of each prompt.
+            count: responses to a prompt.
+            source: how a member answers: ``Sampling``, or any ``Source``.
+            seed: of the members that are drawn and of their responses.
 
         Returns:
-            for each prompt its responses.
+            For each prompt its ``count`` responses.
 
         Raises:
             ValueError, FileNotFoundError: what ``check`` finds.
@@ -112,7 +125,18 @@ class Mixture:
         return [[answer for answer in row if answer is not None] for row in results]
 
     def save(self, file: Path) -> None:
-        """Write the mixture as JSON; the folders are kept relative to the file, so that a run can be moved."""
+        """Write the mixture as JSON; the folders are kept relative to the file, so that a run can be moved.
+
+        Raises:
+            OSError: the file cannot be written.
+
+        Example:
+            >>> from tempfile import TemporaryDirectory
+            >>> with TemporaryDirectory() as home:
+            ...     Mixture(((Path(home) / "start", 1.0),)).save(Path(home) / "mixture.json")
+            ...     json.loads((Path(home) / "mixture.json").read_text())
+            {'members': [{'adapter': 'start', 'weight': 1.0}]}
+        """
         home = file.parent.resolve()
         members = [
             {"adapter": os.path.relpath(folder.resolve(), home), "weight": weight} for folder, weight in self.members
@@ -162,6 +186,11 @@ def linear(count: int) -> list[float]:
 
 def nash_weights(game: PreferenceGame) -> list[float]:
     """The maximal lottery of a tournament among the members: the mixture that none of them beats.
+
+    .. math::  w \\in \\arg\\max_{w \\in \\Delta} \\min_j \\sum_k w_k P_{kj}
+
+    Args:
+        game: P ``[n, n]`` of the n members against each other.
 
     Example:
         >>> from nashward import games

@@ -20,6 +20,13 @@ class Phase:
         iterations: how many.
         step: the solver's constant step in them; None: its own.
         learning_rate: of their fits; None: that of ``Fit``.
+
+    Raises:
+        ValueError: iterations that are no whole number above 0, or a step or a rate that is no positive number.
+
+    Example:
+        >>> Phase.read({"iterations": 2, "learning_rate": 1e-4})
+        Phase(iterations=2, step=None, learning_rate=0.0001)
     """
 
     iterations: int
@@ -37,7 +44,11 @@ class Phase:
 
     @classmethod
     def read(cls, row: Any) -> Phase:
-        """One of a file of settings."""
+        """One of a file of settings.
+
+        Raises:
+            ValueError: no mapping with ``iterations``, a name that is none of a phase's, or what the class refuses.
+        """
         names = [field.name for field in dataclasses.fields(cls)]
         if not isinstance(row, Mapping) or "iterations" not in row or set(row) - set(names):
             had = ", ".join(map(str, row)) if isinstance(row, Mapping) else repr(row)

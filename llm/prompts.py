@@ -31,6 +31,11 @@ class Prompt:
     Attributes:
         messages: the turns, each with ``role`` and ``content``, for the policy's chat template.
         weight: how often the prompt counts in the loss of a fit.
+
+    Example:
+        >>> prompt = Prompt(({"role": "user", "content": "Name a river."},))
+        >>> prompt.text, prompt.id
+        ('Name a river.', 'a5316a703e09fdf0')
     """
 
     messages: tuple[Message, ...]

@@ -2,7 +2,7 @@
 
 A step asks for log pi(y) = sum_k w_k log pi_k(y) + size * G(y) + constant, where G(y) = sum_j c_j P(y beats rho_j).
 With l(y) = log pi_theta(y) - sum_k w_k log pi_k(y), the *log-ratio to the anchor*, that is a regression of l on
-size * G over responses to the same prompt. All tensors are [prompts, responses].
+size * G over responses to the same prompt. All tensors are ``[prompts, R]``, R the responses, unless said.
 """
 
 from __future__ import annotations
@@ -19,15 +19,22 @@ Selection = Literal["all", "best-worst"]
 def win_rates(P: Tensor, weights: Tensor, itself: Tensor | None = None) -> Tensor:
     """P(y beats rho) for each row's response y, estimated from responses of rho.
 
+    .. math::  \\hat P(y_i \\succ \\rho) = \\frac{\\sum_{j \\ne i} w_j P_{ij}}{\\sum_{j \\ne i} w_j}
+
     Args:
-        P: [..., R, M] win probabilities of R responses against M responses of rho; NaN where not judged.
-        weights: [..., M], how much each of rho's responses weighs.
-        itself: [R] the column that is the row's own sample, -1 for none: it is left out, which makes the estimate
+        P: ``[..., R, M]`` win probabilities of R responses against M responses of rho; NaN where not judged.
+        weights: ``[..., M]``, how much each of rho's responses weighs.
+        itself: ``[R]``, the column that is the row's own sample, -1 for none: it is left out, which makes the estimate
             unbiased. None keeps the comparison with oneself, as the official SPPO code does; its 1/2 shrinks the
             centred estimate by (M - 1) / M.
 
     Returns:
-        [..., R]; NaN where nothing is left to compare with.
+        ``[..., R]``; NaN where nothing is left to compare with.
+
+    Example:
+        >>> P = torch.tensor([[0.5, 0.9], [0.1, 0.5]])
+        >>> win_rates(P, torch.ones(2)), win_rates(P, torch.ones(2), itself=torch.arange(2))
+        (tensor([0.7000, 0.3000]), tensor([0.9000, 0.1000]))
     """
     weights = weights.unsqueeze(-2).expand_as(P).clone()
     if itself is not None:
@@ -41,6 +48,19 @@ def select(gains: Tensor, weights: Tensor, selection: Selection) -> Tensor:
     """The weights of the responses that are fitted: all that were judged, or the best and the worst of each prompt.
 
     A prompt whose responses all gain the same has no best and worst and is left out of the latter.
+
+    Args:
+        gains: ``[prompts, R]``; NaN where not judged.
+        weights: ``[prompts, R]``.
+        selection: which.
+
+    Returns:
+        ``[prompts, R]``; of the best and the worst 1/2 each, of all the weights as given, 0 elsewhere.
+
+    Example:
+        >>> select(torch.tensor([[0.2, 0.9, 0.5], [0.5, 0.5, 0.5]]), torch.ones(2, 3), "best-worst")
+        tensor([[0.5000, 0.5000, 0.0000],
+                [0.0000, 0.0000, 0.0000]])
     """
     weights = weights.masked_fill(gains.isnan(), 0.0)
     if selection == "all":
@@ -66,7 +86,22 @@ def targets(gains: Tensor, size: float, weights: Tensor, baseline: Baseline, dri
       the sampler are one policy, because E P(y beats pi) = 1/2 for y from pi; wrong for other Steps.
 
     Args:
-        drift: B(y) - log rho(y), see there; for ``plug-in`` only, 0 when None.
+        gains: G, ``[prompts, R]``; NaN where not judged.
+        size: of the Step, in nats per unit of win probability.
+        weights: ``[prompts, R]``.
+        baseline: of the three.
+        drift: B(y) - log rho(y), ``[prompts, R]``, see there; for ``plug-in`` only, 0 when None.
+
+    Returns:
+        ``[prompts, R]``.
+
+    Example:
+        >>> gains, even = torch.tensor([[0.9, 0.1]]), torch.full((1, 2), 0.5)
+        >>> target = targets(gains, 1.0, even, "plug-in")
+        >>> round(float((even * target.exp()).sum()), 6)  # the mean of next / anchor over what the anchor drew
+        1.0
+        >>> targets(gains, 1.0, even, "centred")
+        tensor([[ 0.4000, -0.4000]])
     """
     gains = gains.nan_to_num()
     if baseline == "plug-in":
@@ -87,6 +122,20 @@ def residuals(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Base
     ``centred`` removes the mean over the prompt's responses, and with it the unknown constants of the step (log Z and
     the normaliser of a geometric anchor): the loss is then 1/2 of the mean squared difference over pairs, as in
     arXiv 2404.16767 and 2407.00617.
+
+    Args:
+        log_ratio, target, weights: ``[prompts, R]``.
+        baseline: the one that the targets were made with.
+
+    Returns:
+        ``[prompts, R]``; 0 where the weight is 0.
+
+    Example:
+        >>> even = torch.full((1, 2), 0.5)
+        >>> residuals(torch.tensor([[1.4, 0.6]]), torch.tensor([[0.4, -0.4]]), even, "constant")
+        tensor([[1., 1.]])
+        >>> residuals(torch.tensor([[1.5, 0.5]]), torch.tensor([[0.5, -0.5]]), even, "centred")
+        tensor([[0., 0.]])
     """
     difference = log_ratio - target
     if baseline == "centred":
@@ -97,7 +146,12 @@ def residuals(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Base
 def loss(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline) -> Tensor:
     """Sum over prompts of the weighted mean squared residual (nats^2): arXiv 2405.00675, equation 4.6.
 
-    A sum, so that micro-batches add up; divide by the number of prompts of the whole batch.
+    A sum, so that micro-batches add up; divide by the number of prompts of the whole batch. The arguments are those of
+    ``residuals``, the result is ``[]``.
+
+    Example:
+        >>> loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]]), torch.full((1, 2), 0.5), "constant")
+        tensor(0.5000)
     """
     return (weights * residuals(log_ratio, target, weights, baseline).square()).sum()
 
@@ -105,7 +159,13 @@ def loss(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline)
 def achieved(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline) -> dict[str, float]:
     """What a fit achieved: the rms of the log-ratio and of its target (nats), R^2, and the share of the target.
 
-    The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it.
+    The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it. R^2 and
+    the share are NaN where all targets are 0. The arguments are those of ``residuals``.
+
+    Example:
+        >>> even = torch.full((1, 2), 0.5)
+        >>> achieved(torch.tensor([[0.5, -0.5]]), torch.tensor([[1.0, -1.0]]), even, "constant")
+        {'log_ratio_rms': 0.5, 'target_rms': 1.0, 'r2': 0.75, 'share': 0.5}
     """
     ratio, target, weights = log_ratio.double(), target.double(), weights.double()
     if baseline == "centred":

@@ -29,10 +29,26 @@ from .model import LanguageModel
 class Sampling:
     """How responses are drawn. The theory takes them from the policy itself: temperature 1, the whole support.
 
+    A token is the one at which the distribution function passes a uniform number u, which the response's own seed
+    gives: y_h = min {v: sum_{w <= v} pi(w | x, y_<h) > u_h}. So a response depends on no other one of its batch.
+
     Attributes:
         temperature, top_p: of the sampler.
         max_new_tokens: a response that is longer is cut, and marked as not finished.
         batch: rows (responses) in one batch. A step of a run that has begun keeps the size that it began with.
+        kv_cache: "full" keeps keys and values as they are computed, "int8" rounds them: less memory, another sampler.
+        enumerates: False, see ``Source``.
+
+    Raises:
+        ValueError: a number out of its range, or a cache that is not known or cannot be had.
+
+    Example:
+        >>> from nashward import llm
+        >>> model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY)
+        >>> prompt = model.encode(llm.Prompt(({"role": "user", "content": "Name a river."},)))
+        >>> (responses,) = Sampling(max_new_tokens=8).draw(model, [prompt], seeds=[[0, 1]])
+        >>> [(len(response.ids) <= 8, response.weight) for response in responses]
+        [(True, 0.5), (True, 0.5)]
     """
 
     temperature: float = 1.0
@@ -45,6 +61,7 @@ class Sampling:
     def draw(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
     ) -> list[list[Response]]:
+        """The responses of the active adapter to each prompt's token ids, one a seed, each of weight 1 / K."""
         return [
             [replace(response, weight=1 / len(row)) for response in row] for row in sample(model, prompts, seeds, self)
         ]
@@ -92,10 +109,21 @@ class Source(Protocol):
 class Enumerated:
     """Every response of a finite set, weighted by its probability under the policy (normalised over the set).
 
+    .. math::  w(y) = \\frac{\\pi(y | x)}{\\sum_{y'} \\pi(y' | x)}
+
     Exact expectations in place of sampling: a language model over such a set follows the table's iterates.
 
-    Args:
+    Attributes:
         responses: token ids, each at least one token.
+        enumerates: True, see ``Source``.
+
+    Example:
+        >>> from nashward import llm
+        >>> model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY)
+        >>> prompt = model.encode(llm.Prompt(({"role": "user", "content": "Name a river."},)))
+        >>> (responses,) = Enumerated(((19, 5), (22, 5))).draw(model, [prompt], seeds=[[]])
+        >>> [response.ids for response in responses], round(sum(response.weight for response in responses), 6)
+        ([[19, 5], [22, 5]], 1.0)
     """
 
     responses: tuple[tuple[int, ...], ...]
@@ -104,6 +132,7 @@ class Enumerated:
     def draw(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
     ) -> list[list[Response]]:
+        """All the responses to each prompt's token ids, with their weights; ``seeds`` are not used."""
         drawn = []
         for prompt in prompts:
             ids = [list(response) for response in self.responses]
@@ -114,7 +143,12 @@ class Enumerated:
 
 
 def seed_of(*key: Any) -> int:
-    """A seed made from a key, the same on every machine and in every process."""
+    """A seed made from a key, the same on every machine and in every process: the first 63 bits of its SHA-256.
+
+    Example:
+        >>> seed_of(0, "response", 3) == seed_of(0, "response", 3) != seed_of(0, "response", 4)
+        True
+    """
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") >> 1
 
 
@@ -133,8 +167,10 @@ def sample(
         seeds: for each prompt one seed a response: a response depends on its own seed only.
         progress: is told how many prompts each batch finished.
 
+        settings: of the sampler.
+
     Returns:
-        for each prompt its responses, in the order of the seeds.
+        For each prompt its responses, in the order of the seeds.
     """
     results: list[list[Response]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: little padding
