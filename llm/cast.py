@@ -29,6 +29,11 @@ class Cast:
             ``text``, or several as ``responses``; rows of one prompt add up, and a response that is null is none. Or
             the responses by the ids of their prompts, which are taken as they are. None: what the folder holds.
         column: the field that holds the prompt where there is one of this name, in place of the usual ones.
+
+    Example:
+        >>> cast = Cast({"rival": [{"prompt": "Name a river.", "responses": ["The Rhine.", "The Nile."]}]})
+        >>> cast.told["rival"]
+        {'a5316a703e09fdf0': ['The Rhine.', 'The Nile.']}
     """
 
     given: Mapping[str, str | Path | Iterable[Any] | None]
@@ -36,7 +41,8 @@ class Cast:
 
     @cached_property
     def told(self) -> Told | None:
-        """What was given, read; None where there is no cast, or the folder's is to be taken.
+        """What was given, read: for each member, by the prompts' ids, its responses. None where there is no cast, or
+        the folder's is to be taken.
 
         Raises:
             FileNotFoundError: no such file.
@@ -78,7 +84,11 @@ class Cast:
         return found
 
     def keep(self, home: RunFolder) -> None:
-        """Write what was given into the run folder, whose ``run.json`` has its fingerprint, if it is not there."""
+        """Write what was given into the run folder, whose ``run.json`` has its fingerprint, if it is not there.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         if self.told is not None:
             keep(home, FILE, "cast", _content(self.told))
 
@@ -110,6 +120,11 @@ def answered(source: str | Path | Iterable[Any], name: str, column: str | None) 
     Raises:
         FileNotFoundError: no such file.
         ValueError: a row without a prompt or a response, or with an empty one (it is numbered).
+
+    Example:
+        >>> list(answered([{"prompt": "Name a river."}], "rival", None))
+        Traceback (most recent call last):
+        ValueError: rival: row 1 has no answer; expected a text, or one as output, response or text
     """
     where, found = (str(source), rows(source, "responses")) if isinstance(source, str | Path) else (name, source)
     for number, row in enumerate(found, 1):

@@ -35,6 +35,12 @@ class Course:
         chosen, rejected: mean log-probability of the prompts' chosen and rejected responses, in nats.
         wins: of one response a prompt against one of the start, by the oracle at temperature 1.
         tokens: their mean length.
+        loss, temperature, seed: what was trained.
+
+    Example:
+        >>> course = Course("dpo", 1.0, 0, [0, 8], chosen=[-20.0, -21.5], rejected=[-19.0, -25.0], wins=[], tokens=[])
+        >>> course.change("chosen"), course.margin
+        (-1.5, [-1.0, 3.5])
     """
 
     loss: Loss
@@ -48,6 +54,7 @@ class Course:
 
     @property
     def margin(self) -> list[float]:
+        """Chosen less rejected, in nats."""
         return [a - b for a, b in zip(self.chosen, self.rejected, strict=True)]
 
     def change(self, name: str) -> float:
@@ -65,6 +72,15 @@ class Study:
         temperatures: of the oracle: its logits are divided by them before anything is computed from them.
         responses: K, of which the best and the worst by mean win rate are a prompt's pair.
         points: how often a training is measured, the start included.
+        sampling, fit: how responses are drawn, how a loss is lowered (its loss and selection are the study's).
+
+    Raises:
+        ValueError: fewer than two points or responses, or a temperature that is not positive.
+
+    Example:
+        >>> Study({"sppo": 2.0, "dpo": 10.0}, points=1)
+        Traceback (most recent call last):
+        ValueError: points and responses must be at least 2, got 1 and 5
     """
 
     sizes: Mapping[Loss, float]
@@ -90,8 +106,15 @@ class Study:
     ) -> list[Course]:
         """Every loss at every temperature from the same start, on the same responses, of which ``seed`` is the seed.
 
+        Args:
+            model: the base; its adapters are overwritten.
+            oracle: the judge.
+            prompts: N.
+            seed: of the responses, and of the order of the fits.
+            told: is given each course when it is done.
+
         Raises:
-            ValueError: the oracle tells no prompt's responses apart.
+            ValueError: the oracle tells no prompt's responses apart, or a fit diverges (``Diverged``).
         """
         with TemporaryDirectory() as folder:
             start = Path(folder) / "start"
@@ -124,15 +147,20 @@ class Study:
     def draw(
         self, model: LanguageModel, ids: Sequence[Sequence[int]], count: int, key: tuple[str | int, ...]
     ) -> list[list[Response]]:
-        """``count`` responses of the active adapter to each prompt."""
+        """``count`` responses of the active adapter to each prompt's token ids; ``key`` makes their seeds."""
         seeds = [[seed_of(*key, i, k) for k in range(count)] for i in range(len(ids))]
         return self.sampling.draw(model, ids, seeds)
 
     def gram(self, model: LanguageModel, oracle: PreferenceOracle, prompts: Sequence[Prompt], seed: int) -> Tensor:
-        """Inner products of the score functions of each prompt's pair at the start, [prompts, 2, 2], chosen first.
+        """Inner products of the score functions of each prompt's pair at the start, ``[pairs, 2, 2]``, chosen first.
 
-        The entries are sums over the adapter's weights of d log pi(a) d log pi(b): what a small step of gradient
-        descent on the one does to the other, see ``theory.likelihood_change``.
+        .. math::  G_{ab} = \\langle \\nabla_\\theta \\log \\pi_\\theta(a | x), \\nabla_\\theta \\log \\pi_\\theta(b | x) \\rangle
+
+        over the adapter's weights: what a small step of gradient descent on the one does to the other, see
+        ``theory.likelihood_change``. A prompt without a pair has no row.
+
+        Raises:
+            ValueError: the oracle tells no prompt's responses apart.
         """
         with TemporaryDirectory() as folder:
             start = Path(folder) / "start"
@@ -224,10 +252,20 @@ def paired(
     Prompts whose responses the oracle does not tell apart have no pair.
 
     Args:
-        P: [prompts, K, K].
+        prompts: N.
+        ids: their token ids.
+        drawn: the K responses to each.
+        P: ``[N, K, K]``, who beats whom of them.
 
     Raises:
         ValueError: no prompt has a pair.
+
+    Example:
+        >>> drawn = [[Response([7], True, "No."), Response([8, 9], True, "The Rhine.")]]
+        >>> prompt = Prompt(({"role": "user", "content": "Name a river."},))
+        >>> (group,) = paired([prompt], [[1, 2]], drawn, torch.tensor([[[0.5, 0.1], [0.9, 0.5]]]))
+        >>> group.responses, group.gains
+        ([[8, 9], [7]], tensor([0.9000, 0.1000]))
     """
     count = P.shape[-1]
     gains = regression.win_rates(P, torch.ones(len(P), count, dtype=P.dtype), torch.arange(count))
@@ -251,6 +289,11 @@ class Claim:
         says: the statement.
         agree, seeds: in how many seeds it was so, of how many.
         mean: what is claimed to be positive or negative, over the seeds.
+
+    Example:
+        >>> claim = Claim("sppo: chosen rises", agree=5, seeds=5, mean=1.2)
+        >>> claim.p, claim.verdict, Claim("sppo: chosen rises", agree=3, seeds=5, mean=0.1).verdict
+        (0.03125, 'reproduced', 'undecided')
     """
 
     says: str
@@ -260,11 +303,14 @@ class Claim:
 
     @property
     def p(self) -> float:
-        """The chance of so many or more agreements where both signs are equally likely."""
+        """The chance of so many or more agreements where both signs are equally likely: of n seeds in a agree,
+        sum_{k >= a} C(n, k) / 2^n."""
         return _chance(self.agree, self.seeds)
 
     @property
     def verdict(self) -> str:
+        """Reproduced or contradicted where the sign test is at 0.05 or below in one or the other direction, else
+        undecided."""
         against = _chance(self.seeds - self.agree, self.seeds)
         return "reproduced" if self.p <= LEVEL else "contradicted" if against <= LEVEL else "undecided"
 
@@ -273,8 +319,18 @@ def claims(courses: Sequence[Course]) -> list[Claim]:
     """Those of the abstract of arXiv 2405.00675 on courses of one temperature: SPPO raises the chosen and lowers the
     rejected one, DPO and IPO do not. And the weaker one that SPPO raises the chosen by more than they do.
 
+    Args:
+        courses: of "sppo", "dpo" and "ipo", a seed each.
+
     Raises:
         ValueError: the losses were not trained on the same seeds.
+
+    Example:
+        >>> up, down = [-20.0, -18.0], [-20.0, -25.0]
+        >>> rows = [("sppo", up, down), ("dpo", down, down), ("ipo", up, down)]
+        >>> courses = [Course(loss, 1.0, 0, [0, 8], chosen, rejected, [], []) for loss, chosen, rejected in rows]
+        >>> [claim.agree for claim in claims(courses)]
+        [1, 1, 1, 1, 0, 0]
     """
     change = {
         (course.loss, name): [c.change(name) for c in sorted(courses, key=lambda c: c.seed) if c.loss == course.loss]

@@ -19,7 +19,7 @@ TOKENS, WORDS = 512, 8192  # the tile of logits that is held: 16 MiB in float32
 def sequence_logprobs(
     network: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pad_id: int
 ) -> Tensor:
-    """log pi(y | x) = sum_h log pi(y_h | x, y_<h) of each response, ``[B]`` float32.
+    """log pi(y | x) = sum_h log pi(y_h | x, y_<h) of each response in nats, ``[B]`` float32.
 
     The network's own head is applied tile by tile to the states before the scored tokens, see ``token_logprobs``.
 
@@ -28,6 +28,17 @@ def sequence_logprobs(
             the head.
         prompts, responses: token ids as they were sampled. They are never decoded and encoded again.
         pad_id: filler on the right; masked by length, so it may equal a stop token.
+
+    Raises:
+        ValueError: another number of prompts than of responses, or a prompt that is empty.
+
+    Example:
+        >>> from nashward import llm
+        >>> model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY)
+        >>> with torch.no_grad():
+        ...     first, second, both = sequence_logprobs(model.network, [[1], [1, 4], [1]], [[4], [51], [4, 51]], 0)
+        >>> bool((first + second - both).abs() < 1e-4)  # log pi(a, b) = log pi(a) + log pi(b | a)
+        True
     """
     if not prompts:
         return torch.zeros(0)
@@ -98,6 +109,12 @@ class Head:
         bias: b, ``[V]``; None: none.
         scale: of the logits (Cohere, Granite).
         cap: of the logits (Gemma 2); None: none.
+
+    Example:
+        >>> head = Head(torch.eye(2), scale=100.0, cap=30.0)
+        >>> words = slice(0, 2)
+        >>> head.logits(torch.tensor([[1.0, 0.0]]), head.matrix(words, torch.float32), words)  # 30 tanh(100 / 30)
+        tensor([[29.9239,  0.0000]])
     """
 
     weight: Tensor
@@ -120,12 +137,13 @@ class Head:
         return len(self.weight) if state is None else state.shape[0]
 
     def matrix(self, words: slice, dtype: torch.dtype) -> Tensor:
-        """The rows of W of a tile of words, ``[words, H]``; of a 4-bit head they are unpacked for the moment."""
+        """The rows of W of a tile of words, ``[W, H]``; of a 4-bit head they are unpacked for the moment."""
         state = getattr(self.weight, "quant_state", None)
         return (self.weight[words] if state is None else _unpacked(self.weight, state, words)).to(dtype)
 
     def logits(self, states: Tensor, matrix: Tensor, words: slice) -> Tensor:
-        """``[N, words]`` from those words' rows, rounded as the network's own are, then in float32 or better."""
+        """The logits ``[N, W]`` of states ``[N, H]`` from those words' rows ``[W, H]``, rounded as the network's own are,
+        then in float32 or better."""
         bias = None if self.bias is None else self.bias[words]
         raw = torch.nn.functional.linear(states, matrix, bias).to(_precise(states))
         if self.scale != 1.0:
@@ -133,12 +151,15 @@ class Head:
         return raw if self.cap is None else self.cap * torch.tanh(raw / self.cap)
 
     def slope(self, logits: Tensor) -> Tensor | float:
-        """d logits / d (W h + b), from the logits."""
+        """d logits / d (W h + b), ``[...]`` from the logits ``[...]``; one number where there is no cap."""
         return self.scale if self.cap is None else self.scale * (1 - (logits / self.cap) ** 2)
 
 
 def token_logprobs(states: Tensor, head: Head, targets: Tensor) -> Tensor:
     """log softmax(logits)[target] of each state, ``[N]`` float32; tiles over tokens and words, the gradient exact.
+
+    .. math::  \\log p_y = z_y - \\log \\sum_v e^{z_v}, \\qquad
+        \\nabla_h \\log p_y = z'_y W_y - \\sum_v p_v z'_v W_v
 
     The gradient by a state h is W_target - sum_v p_v W_v (each W_v times the slope of a capped or scaled logit), and
     does not depend on what the result is used for but by a factor: one pass over the words finds both, with a running
@@ -150,6 +171,12 @@ def token_logprobs(states: Tensor, head: Head, targets: Tensor) -> Tensor:
         states: ``[N, H]``; may need a gradient.
         head: its weight gets none: it is frozen.
         targets: ``[N]`` token ids.
+
+    Example:
+        >>> states = torch.tensor([[1.0, 0.0]], requires_grad=True)
+        >>> scored = token_logprobs(states, Head(torch.eye(2)), torch.tensor([0]))  # log sigmoid(1)
+        >>> scored.detach(), torch.autograd.grad(scored.sum(), states)[0]
+        (tensor([-0.3133]), tensor([[ 0.2689, -0.2689]]))
     """
     return _Tiled.apply(states, head, targets, torch.is_grad_enabled() and states.requires_grad)
 

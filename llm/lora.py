@@ -29,6 +29,11 @@ class Shape:
         scale: of B A.
         base: the model that it is for; None where that is not written.
         more: a setting by which it is more than one B A of this rank and scale for each layer; None: it is not.
+
+    Example:
+        >>> Shape(8, 2.0, more="use_dora").plain()
+        Traceback (most recent call last):
+        ValueError: it is no plain LoRA, use_dora is set; train it without
     """
 
     rank: int
@@ -56,14 +61,23 @@ class Shape:
         return cls(rank, scale, held.get("base_model_name_or_path"), more)
 
     def plain(self) -> Shape:
-        """Itself; a ValueError where it is more than matrices of one rank and scale."""
+        """Itself.
+
+        Raises:
+            ValueError: it is more than matrices of one rank and scale.
+        """
         if self.more is not None:
             raise ValueError(f"it is no plain LoRA, {self.more} is set; train it without")
         return self
 
 
 def scale_of(config: LoraConfig) -> float:
-    """The scale that PEFT gives an adapter of this configuration."""
+    """The scale that PEFT gives an adapter of this configuration: alpha / r, or alpha / sqrt(r) with ``use_rslora``.
+
+    Example:
+        >>> scale_of(LoraConfig(r=4, lora_alpha=8)), scale_of(LoraConfig(r=4, lora_alpha=8, use_rslora=True))
+        (2.0, 4.0)
+    """
     return _scale(config.r, config.lora_alpha, config.use_rslora)
 
 
@@ -74,8 +88,22 @@ def _scale(rank: int, alpha: float, rooted: bool) -> float:
 def shaped(state: Mapping[str, Tensor], own: Shape, slot: Shape) -> dict[str, Tensor]:
     """The same update in a slot of at least its rank: rows and columns of zeros, the scale taken into B.
 
+    Args:
+        state: the matrices by name, A ``[r, n]`` (``lora_A`` in the name) and B ``[m, r]``.
+        own: their shape.
+        slot: that of the slot.
+
     Raises:
         ValueError: the slot's rank is smaller, or the adapter is no plain LoRA.
+
+    Example:
+        >>> state = {"lora_A": torch.ones(1, 3), "lora_B": torch.ones(2, 1)}
+        >>> wide = shaped(state, Shape(rank=1, scale=2.0), Shape(rank=2, scale=1.0))
+        >>> wide["lora_B"]
+        tensor([[2., 0.],
+                [2., 0.]])
+        >>> bool((1.0 * wide["lora_B"] @ wide["lora_A"] == 2.0 * state["lora_B"] @ state["lora_A"]).all())
+        True
     """
     if (own.rank, own.scale) == (slot.rank, slot.scale):
         return dict(state)
@@ -93,9 +121,12 @@ def shaped(state: Mapping[str, Tensor], own: Shape, slot: Shape) -> dict[str, Te
 
 
 def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
-    """Write the adapter whose update is sum_k w_k scale_k B_k A_k, exactly: the A's above each other, the B's beside.
+    """Write the adapter whose update is the blend of theirs, exactly: the A's above each other, the B's beside.
 
-    Its rank is the sum of theirs, so that nothing is rounded away; weights may be of any sign and sum.
+    .. math::  \\sum_k w_k s_k B_k A_k = (w_1 s_1 B_1 \\; w_2 s_2 B_2 \\; \\dots) (A_1; A_2; \\dots)
+
+    Its rank is the sum of theirs, so that nothing is rounded away; weights w may be of any sign and sum. s are the
+    scales. It is one network, and no mixture of policies: see ``Mixture``.
 
     Args:
         members: adapters' folders of one base, and their weights.
@@ -142,7 +173,7 @@ def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
 
 
 def weights_of(folder: Path) -> dict[str, Tensor]:
-    """The matrices of an adapter folder.
+    """The matrices of an adapter folder by name, A ``[r, n]`` and B ``[m, r]`` of each layer.
 
     Raises:
         ValueError: they cannot be read.
@@ -170,7 +201,12 @@ def one_base(folders: Sequence[Path]) -> str | None:
 
 
 def same_base(a: str, b: str) -> bool:
-    """Whether two names may be of one model; of a folder that is gone nothing can be told."""
+    """Whether two names may be of one model; of a folder that is gone nothing can be told.
+
+    Example:
+        >>> same_base("mistralai/Mistral-7B", "meta-llama/Llama-3-8B"), same_base("a/b", "/gone/b")
+        (False, True)
+    """
     if a == b:
         return True
     first, second = Path(a), Path(b)

@@ -40,9 +40,20 @@ SLOTS = ("trained", "frozen")  # the adapters on the device; all others are fold
 class Lora:
     """The shape of a fresh adapter: float32, on every linear layer but the head.
 
+    .. math::  W \\to W + \\frac{\\alpha}{r} B A, \\qquad B \\in R^{m \\times r}, \\; A \\in R^{r \\times n}, \\; B = 0 \\text{ at first}
+
     Attributes:
-        rank: the rank of the update.
-        alpha: its scale is alpha / rank; twice the rank when None.
+        rank: r.
+        alpha: of the scale alpha / r; twice the rank when None.
+
+    Raises:
+        ValueError: a rank below 1, or an alpha that is no positive number.
+
+    Source: arXiv 2106.09685.
+
+    Example:
+        >>> Lora(rank=8, alpha=16.0)
+        Lora(rank=8, alpha=16.0)
     """
 
     rank: int = 16
@@ -58,8 +69,29 @@ class Lora:
 class LanguageModel:
     """A frozen causal language model with adapters that can be switched, trained, saved and loaded.
 
-    An adapter is a folder in PEFT's format. Two live on the device, ``trained`` and ``frozen``; ``load`` puts a
+    Each adapter is a policy pi(y | x) = prod_h pi(y_h | x, y_<h), x the prompt in the chat template, y with its stop
+    token. An adapter is a folder in PEFT's format. Two live on the device, ``trained`` and ``frozen``; ``load`` puts a
     folder into one of them.
+
+    Args:
+        network: the base with adapters in both slots, where it computes.
+        tokenizer: its tokenizer, with a chat template.
+        name: of the base; adapters that are for another one are refused.
+        stream: of its layers, where they are streamed.
+
+    Attributes:
+        stop_ids: the tokens that end a response.
+        pad_id: the filler, which is masked.
+        dtype: in which it computes.
+
+    Source: adapters arXiv 2106.09685; on a base in 4 bits arXiv 2305.14314.
+
+    Example:
+        >>> from nashward import llm
+        >>> model = LanguageModel.from_pretrained(llm.pocket.POLICY, lora=Lora(rank=4))
+        >>> ids = model.encode(Prompt(({"role": "user", "content": "Name a river."},)))
+        >>> len(ids), model.decode(ids)
+        (9, 'Name a river.')
     """
 
     def __init__(self, network: PeftModel, tokenizer: Any, name: str, stream: LayerStream | None = None):
@@ -94,7 +126,7 @@ class LanguageModel:
         placement: Placement | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> LanguageModel:
-        """Load a base and put fresh adapters on it.
+        """Load a base and put fresh adapters on it: the policy is the base's own, B being 0.
 
         Args:
             source: a folder or a hub id.
@@ -111,7 +143,10 @@ class LanguageModel:
             seed: of the fresh adapter.
 
         Raises:
-            ValueError, FileNotFoundError: what ``check_policy``, ``adapter_config`` and ``place`` find.
+            FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
+            ValueError: what ``check_policy``, ``adapter_config`` and ``place`` find: no causal language model, no chat
+                template, no LoRA; ``quantise_head`` without ``quantise`` or of a head that is the table of embeddings;
+                weights that cannot be read.
         """
         if Path(source).is_dir():  # adapters remember it, wherever they are read
             source = os.path.abspath(source)
@@ -182,7 +217,11 @@ class LanguageModel:
         self.network.to("cpu")
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The prompt's token ids through the chat template, ready for the response: one BOS at most, no padding."""
+        """The prompt's token ids through the chat template, ready for the response: one BOS at most, no padding.
+
+        Raises:
+            jinja2.TemplateError: the template refuses the prompt's turns.
+        """
         return encode(self.tokenizer, prompt)
 
     def decode(self, ids: list[int]) -> str:
@@ -197,6 +236,13 @@ class LanguageModel:
         """Put the adapter of a folder into a slot (nothing is done if it is there already).
 
         It may have another scale and a smaller rank than the slot, and leave layers alone.
+
+        Args:
+            slot: "trained" or "frozen".
+            folder: of the adapter.
+
+        Raises:
+            ValueError: its weights cannot be read, have a larger rank, or are of other layers.
         """
         if self._loaded[slot] == folder:
             return
@@ -229,7 +275,15 @@ class LanguageModel:
 
     @contextmanager
     def acting(self, folder: Path) -> Iterator[PeftModel]:
-        """The network under the adapter of a folder, in eval mode and without gradients."""
+        """The network under the adapter of a folder, in eval mode and without gradients.
+
+        Raises:
+            ValueError: what ``load`` finds.
+
+        Example:
+            >>> with model.acting(folder) as network:  # doctest: +SKIP
+            ...     scores = sequence_logprobs(network, [prompt], [response], model.pad_id)
+        """
         self.load("frozen", folder)
         self._activate("frozen")
         self.network.eval()
@@ -241,6 +295,9 @@ class LanguageModel:
         """The adapters of at most two folders on the device at once, in eval mode and without gradients; their slots.
 
         PEFT tells by a row's slot which of them acts on it.
+
+        Raises:
+            ValueError: what ``load`` finds.
         """
         slots = SLOTS[: len(folders)]
         for slot, folder in zip(slots, folders, strict=True):
@@ -253,7 +310,11 @@ class LanguageModel:
 
     @contextmanager
     def training(self, folder: Path) -> Iterator[list[torch.nn.Parameter]]:
-        """The network under a copy of the adapter of a folder, whose weights are yielded to be trained."""
+        """The network under a copy of the adapter of a folder, whose weights are yielded to be trained.
+
+        Raises:
+            ValueError: what ``load`` finds.
+        """
         self._loaded["trained"] = None
         self.load("trained", folder)
         self._loaded["trained"] = None  # about to change
@@ -270,7 +331,11 @@ class LanguageModel:
             self.network.eval()
 
     def save(self, folder: Path, slot: str = "trained") -> None:
-        """Write a slot's adapter as a PEFT folder that ``PeftModel.from_pretrained(base, folder)`` reads as it lies."""
+        """Write a slot's adapter as a PEFT folder that ``PeftModel.from_pretrained(base, folder)`` reads as it lies.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
         state = get_peft_model_state_dict(self.network, adapter_name=slot)
         config: Any = self.network.peft_config[slot]
         with whole_folder(folder) as unfinished:
@@ -286,7 +351,13 @@ class LanguageModel:
             file.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def start(self, folder: Path, adapter: str | Path | None) -> None:
-        """Write the adapter that a run starts from: a copy of the given one, or one that changes nothing."""
+        """Write the adapter that a run starts from: a copy of the given one, or one that changes nothing (B = 0).
+
+        Raises:
+            FileNotFoundError: the given one is not there.
+            ValueError: it does not fit the slot.
+            OSError: the folder cannot be written.
+        """
         self.forget()
         if adapter is not None:
             self.load("trained", local_adapter(adapter))
@@ -303,7 +374,11 @@ def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
 
 
 def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
-    """How many tokens the prompt has in the chat template; None where the template refuses its turns."""
+    """How many tokens the prompt has in the chat template; None where the template refuses its turns.
+
+    Raises:
+        ValueError: the template is not valid, or fails in another way.
+    """
     try:
         return len(encode(tokenizer, prompt))
     except TemplateSyntaxError as error:

@@ -36,6 +36,13 @@ class Placement:
             None: all tokens. It costs up to one more pass through the MLPs.
         layers: the frozen matrices of the decoder layers; in host memory two layers at a time pass through the device
             (see ``streaming``). It needs checkpoints, and time: each pass moves the whole model.
+
+    Raises:
+        ValueError: a place that is not known, tiles of no token, or streamed layers without checkpoints.
+
+    Example:
+        >>> Placement("none", "device", "float32").but({"layers": "host"}).checkpoints
+        'host'
     """
 
     checkpoints: Checkpoints = "host"
@@ -138,7 +145,7 @@ def checkpoint_layers(network: torch.nn.Module, function: Callable[..., Any]) ->
     that makes the embeddings require a gradient, which only reentrant checkpoints need.
 
     Raises:
-        ValueError: the network's layers do not support it.
+        Unsuited: the network's layers do not support it.
     """
     layers: list[Any] = [module for module in network.modules() if hasattr(module, "gradient_checkpointing")]
     if not layers:
@@ -219,7 +226,7 @@ def tile_mlps(network: torch.nn.Module, tokens: int) -> None:
     """Let each layer's MLP take ``tokens`` tokens at once, and keep of each tile its input only.
 
     Raises:
-        ValueError: the layers have no ``mlp``.
+        Unsuited: the layers have no ``mlp``.
     """
     mlps: list[Any] = [m.mlp for m in network.modules() if isinstance(getattr(m, "mlp", None), torch.nn.Module)]
     if not mlps:

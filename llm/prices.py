@@ -24,7 +24,7 @@ class Priced:
         error: standard error of the score; 0 where it is not known.
 
     Raises:
-        ValueError: a number that is not finite, or a win rate outside [0, 1].
+        ValueError: a number that is not finite, an error below 0, or a win rate outside [0, 1].
     """
 
     name: str
@@ -72,6 +72,11 @@ def attainable(points: Sequence[Priced]) -> list[Priced]:
 
     Raises:
         ValueError: there are no points.
+
+    Example:
+        >>> curve = [Priced("base", 0.5, 0.8), Priced("one", 0.6, 0.6), Priced("two", 0.8, 0.5)]
+        >>> [point.name for point in envelope(curve)], [point.name for point in attainable(curve)]
+        (['base', 'one', 'two'], ['base', 'two'])
     """
     kept: list[Priced] = []
     for point in envelope(points):
@@ -84,8 +89,20 @@ def attainable(points: Sequence[Priced]) -> list[Priced]:
 def price(points: Sequence[Priced], wins: float) -> float:
     """The score that the best mixture gives up for a win rate, against the best score; 0 where it costs nothing.
 
+    .. math::  \\max_k s_k - \\max_w \\sum_k w_k s_k \\quad \\text{subject to} \\quad \\sum_k w_k p_k \\ge p
+
+    with w a distribution over the policies, p_k their win rates, s_k their scores and p the win rate asked for.
+
+    Args:
+        points: the policies.
+        wins: p, in [0, 1].
+
     Raises:
-        ValueError: no mixture wins so often.
+        ValueError: there are no points, or no mixture wins so often.
+
+    Example:
+        >>> round(price([Priced("base", 0.5, 0.8), Priced("one", 0.7, 0.6)], wins=0.6), 3)  # half of each
+        0.1
     """
     corners = attainable(points)
     if wins > corners[-1].wins:
@@ -98,7 +115,20 @@ def price(points: Sequence[Priced], wins: float) -> float:
 
 
 def figure(points: Sequence[Priced], task: str = "task score", axes: Axes | None = None) -> Figure:
-    """All policies, the envelope as steps, and what mixtures attain as a dashed line."""
+    """All policies, the envelope as steps, and what mixtures attain as a dashed line.
+
+    Args:
+        points: the policies.
+        task: what the score is called.
+        axes: where to draw; None: a figure of its own.
+
+    Raises:
+        ValueError: there are no points.
+
+    Example:
+        >>> figure([Priced("base", 0.5, 0.8), Priced("one", 0.6, 0.7)]).axes[0].get_xlabel()
+        'win rate'
+    """
     from matplotlib.figure import Figure
 
     from ..games import plots

@@ -67,9 +67,11 @@ class Run:
 class SelfPlay:
     """Self-play of a language model under a preference oracle.
 
-    Each Step of the solver becomes: K responses a prompt from each opponent, their tables of win probabilities from
-    the oracle, and a regression of an adapter onto the Step (see ``Adapters``). Everything is kept in a run folder;
-    the same settings on the same folder continue where it stands.
+    .. math::  \\log \\pi_{t+1}(y | x) = \\sum_k w_k \\log \\pi_k(y | x) + s \\sum_j c_j P(y \\succ \\rho_j | x) + c(x)
+
+    Each Step (w, c, s) of the solver becomes: K responses a prompt from each opponent rho_j, their tables ``[K, K]`` of
+    win probabilities from the oracle, and a regression of an adapter onto the Step (see ``Adapters``). Everything is
+    kept in a run folder; the same settings on the same folder continue where it stands.
 
     Args:
         policy: a folder or hub id of a chat model, or a loaded ``LanguageModel``.
@@ -111,12 +113,19 @@ class SelfPlay:
     Raises:
         ValueError, FileNotFoundError: from ``check``, before anything is written.
 
+    Source: with plain multiplicative weights and the loss "sppo" it is SPPO, arXiv 2405.00675, algorithm 1.
+
     Example:
-        >>> from nashward import llm
-        >>> run = llm.SelfPlay(
-        ...     policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=solver, prompts="prompts.jsonl",
-        ...     folder="runs/first", iterations=1,
-        ... ).run()  # doctest: +SKIP
+        >>> from tempfile import TemporaryDirectory
+        >>> from nashward import games, llm
+        >>> with TemporaryDirectory() as folder:
+        ...     run = llm.SelfPlay(
+        ...         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.SOLVERS[0](), folder=folder,
+        ...         prompts=["Name a river.", "Name a tree."], iterations=1, responses=2,
+        ...         sampling=llm.Sampling(max_new_tokens=8),
+        ...     ).run(progress=False)
+        >>> run.metrics[-1]["iteration"], str(run.prompts)
+        ('iteration-01', '2 prompts read, 2 kept, 0 dropped')
     """
 
     policy: str | Path | LanguageModel | None
@@ -247,7 +256,12 @@ class SelfPlay:
         return lowered(solver, lambda t: self.limits.share(home, t))
 
     def check_settings(self) -> None:
-        """What can be found wrong with the settings alone."""
+        """What can be found wrong with the settings alone.
+
+        Raises:
+            ValueError: a solver that yields no Steps or plays against somebody who is not in the cast, a loss that
+                cannot do what it asks, phases or limits without a step to change, a number out of its range.
+        """
         check_solver(self.solver)
         start = Policy(Adapter("start", RunFolder(self.folder) / "start" / "adapter"), "start")
         first = next(self._stepped(RunFolder(self.folder)).play(start, start))
@@ -262,7 +276,13 @@ class SelfPlay:
             Placement().but(self.placement)  # its own checks
 
     def check(self, until: Stage | None = None) -> Prompts:
-        """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on."""
+        """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on.
+
+        Raises:
+            FileNotFoundError: a policy, an oracle, an adapter, prompts, a cast or a task that is not there.
+            ValueError: what ``check_settings`` finds; a source of these that is wrong; a folder that another run has
+                begun; no prompt left; a policy or an oracle that is missing, or does not fit the device.
+        """
         prompts = self._checked(until)
         self._cast.members(RunFolder(self.folder), prompts.kept)
         return prompts
@@ -316,7 +336,8 @@ class SelfPlay:
         return prompts
 
     def read(self) -> Prompts | None:
-        """The prompts that were given, before any is dropped for its length."""
+        """The prompts that were given, before any is dropped for its length; None: none were. Raises as
+        ``read_prompts`` does."""
         given = self._given
         return None if given is None else Prompts(list(given.kept), given.read, Counter(given.dropped))
 
@@ -342,7 +363,12 @@ class SelfPlay:
         return contents(self)
 
     def write(self, home: RunFolder, prompts: Prompts) -> None:
-        """Pin the run: ``run.json``, and the prompts as they are played, of which it has the fingerprint."""
+        """Pin the run: ``run.json``, and the prompts as they are played, of which it has the fingerprint.
+
+        Raises:
+            ValueError: the folder's prompts are damaged, and those given are others; or it is another run's.
+            OSError: the folder cannot be written.
+        """
         given = str(self.prompts) if isinstance(self.prompts, str | Path) else "rows"
         rows = [
             {
@@ -377,7 +403,11 @@ class SelfPlay:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The policy's network, loaded when it is first needed."""
+        """The policy's network, loaded when it is first needed.
+
+        Raises:
+            ValueError: there is no policy, or what ``LanguageModel.from_pretrained`` finds.
+        """
         if isinstance(self.policy, LanguageModel):
             return self.policy
         if self.policy is None:
@@ -395,7 +425,11 @@ class SelfPlay:
 
     @cached_property
     def judge(self) -> PreferenceOracle:
-        """The oracle, loaded when it is first needed."""
+        """The oracle, loaded when it is first needed.
+
+        Raises:
+            ValueError: there is no oracle, or what ``as_oracle`` finds.
+        """
         if self.oracle is None:
             raise ValueError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
         oracle = as_oracle(self._source)

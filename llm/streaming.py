@@ -17,7 +17,7 @@ ALIGNED = 256  # bytes at which a tensor begins in its layer's block, as CUDA al
 
 
 class Unsuited(ValueError):
-    """A network that lacks what a placement is about."""
+    """A network that lacks what a placement is about: it has no decoder layers, or none of a kind that is known."""
 
 
 def stream_layers(network: torch.nn.Module, device: torch.device) -> LayerStream:
@@ -33,7 +33,7 @@ def stream_layers(network: torch.nn.Module, device: torch.device) -> LayerStream
         device: where it computes. On a CPU the buffers are host memory too, which saves nothing.
 
     Raises:
-        ValueError: no decoder layer with frozen matrices is found.
+        Unsuited: no decoder layer with frozen matrices is found.
     """
     layers = [_Layer.of(layer) for layer in decoder_layers(network)]
     layers = [layer for layer in layers if layer.parts]

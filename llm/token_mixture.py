@@ -28,7 +28,7 @@ class MixedNetwork:
 
     Args:
         network: with the members' adapters in slots, on the device.
-        weights: of the slots; they sum to 1.
+        weights: w_k of the slots; they sum to 1.
     """
 
     base_model_prefix = "states"
@@ -62,7 +62,16 @@ class MixedNetwork:
         return total.to(own.dtype)
 
     def generate(self, input_ids: Tensor, attention_mask: Tensor, logits_processor: Any, **settings: Any) -> Tensor:
-        """Each row once under each member, in one batch; all of them take the token that the mixture draws."""
+        """Each row once under each member, in one batch; all of them take the token that the mixture draws.
+
+        Args:
+            input_ids, attention_mask: ``[B, T]``, padded on the left.
+            logits_processor: what draws, from the blend ``[B, V]`` of the members' logits.
+            settings: the rest of what ``generate`` takes.
+
+        Returns:
+            ``[B, T + new]``.
+        """
         rows, members = len(input_ids), len(self.weights)
         together = _Together(list(self.weights.values()), logits_processor)
         output: Any = self.network.generate(

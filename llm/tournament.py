@@ -18,10 +18,10 @@ CHUNK = 64  # prompts judged at once
 
 @dataclass(frozen=True)
 class Tournament:
-    """Who beats whom.
+    """Who beats whom among n players.
 
     Attributes:
-        game: P[i, j], the mean over prompts of the probability that i's answer beats j's, with the players' names.
+        game: its P ``[n, n]`` has the mean over prompts of the probability that i's answer beats j's, with the players' names.
         standard_error: of P, ``[n, n]``, from the spread over prompts; NaN where fewer than two were judged.
         win_rate: ``[n]``, the mean of P[i, j] over the other players j.
         win_rate_error: its standard error ``[n]``, from the spread over prompts; NaN where a pair has fewer than two.
@@ -50,6 +50,12 @@ def tournament(
 ) -> Tournament:
     """Every player against every other on every prompt.
 
+    .. math::
+        P_{ij} = \\frac{1}{|N_{ij}|} \\sum_{x \\in N_{ij}} P(y_i(x) \\succ y_j(x) | x), \\qquad
+        W_i = \\frac{1}{n - 1} \\sum_{j \\ne i} P_{ij}
+
+    with y_i(x) the answer of player i, N_ij the prompts on which the two were judged and W the win rates.
+
     Args:
         oracle: the judge.
         prompts: N instructions.
@@ -59,6 +65,13 @@ def tournament(
 
     Raises:
         ValueError: if there are fewer than two players, a player has not N answers, or a pair was never judged.
+
+    Example:
+        >>> from nashward.llm.oracles import Length
+        >>> answers = {"terse": ["Hi.", "No."], "chatty": ["Hello, dear reader!", None], "middling": ["Hello!", "Never."]}
+        >>> found = tournament(Length(), ["Say hello.", "Say no."], answers)
+        >>> found.win_rate.round(2).tolist(), found.judged.tolist()
+        ([0.27, 0.79, 0.45], [[2, 1, 2], [1, 1, 1], [2, 1, 2]])
     """
     players = list(answers)
     if len(players) < 2:
@@ -119,6 +132,13 @@ def read_answers(folder: str | Path) -> dict[str, list[str | None]]:
     Raises:
         FileNotFoundError: if it is no folder or holds no such file.
         ValueError: if a file cannot be read, an entry has no answer, or a player has two files.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as home:
+        ...     _ = (Path(home) / "terse.json").write_text('["Hi.", null]')
+        ...     read_answers(home)
+        {'terse': ['Hi.', None]}
     """
     folder = Path(folder)
     files = sorted(file for file in folder.glob("*") if file.name.removesuffix(".gz").endswith((".json", ".jsonl")))
@@ -134,7 +154,15 @@ def read_answers(folder: str | Path) -> dict[str, list[str | None]]:
 
 
 def answer(row: Any) -> str | None:
-    """The answer of one row of a file, see ``read_answers``; a ValueError says what the row lacks."""
+    """The answer of one row of a file, see ``read_answers``.
+
+    Raises:
+        ValueError: it has none; it says what the row lacks.
+
+    Example:
+        >>> answer({"instruction": "Name a river.", "output": "The Rhine."})
+        'The Rhine.'
+    """
     if isinstance(row, dict):
         row = next((row[key] for key in ("output", "response", "text") if key in row), row)
     if not isinstance(row, str | None):
@@ -143,12 +171,17 @@ def answer(row: Any) -> str | None:
 
 
 def read_texts(source: str | Path) -> list[str]:
-    """The texts of ``read_asked``."""
+    """The texts of ``read_asked``, which says what is raised."""
     return [prompt.text for prompt in read_asked(source)]
 
 
 def read_asked(source: str | Path) -> list[Prompt]:
-    """The prompts of a file in their order; unlike those of a run none is dropped, as answers go with them."""
+    """The prompts of a file in their order; unlike those of a run none is dropped, as answers go with them.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file of another type, or a row without a prompt (it is numbered).
+    """
     found = []
     for number, row in enumerate(rows(source), 1):
         try:

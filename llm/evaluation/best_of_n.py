@@ -40,8 +40,8 @@ def best_of_n_policy(policy: np.ndarray, scores: np.ndarray, n: int) -> np.ndarr
     with c the responses that score as y does and F(c) the probability of scoring no more.
 
     Args:
-        policy: [R] probabilities.
-        scores: [R]; against a fixed opponent the win probabilities against it.
+        policy: ``[R]`` probabilities.
+        scores: ``[R]``; against a fixed opponent the win probabilities against it.
         n: how many are drawn.
 
     Raises:

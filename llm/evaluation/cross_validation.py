@@ -20,7 +20,15 @@ def chosen_penalty(features: np.ndarray, weights: np.ndarray, labels: np.ndarray
     Args:
         features, weights, labels: ``[N, k]``, ``[N]`` and ``[N]`` in [0, 1]; the gamed baseline's rows come first.
 
+    Raises:
+        RuntimeError: a fit finds no minimum, see ``logistic.fit``.
+
     Source: ``glm_winrate.py`` of alpaca_eval 0.6.6.
+
+    Example:
+        >>> features, labels = np.ones((10, 1)), np.array([0.0, 1.0] * 5)  # nothing to be learned: the largest
+        >>> round(chosen_penalty(features, np.ones(10), labels))
+        10000
     """
     fold = np.arange(len(features))[::-1] % FOLDS
     losses = np.zeros(len(PENALTIES))

@@ -12,6 +12,13 @@ def distinct_n(responses: Sequence[Ids], n: int = 2) -> float:
 
     It falls with the number of tokens: compare equal amounts of text (see ``over_optimisation.verdicts``).
 
+    Args:
+        responses: token ids of each.
+        n: of the n-grams.
+
+    Raises:
+        ValueError: n below 1.
+
     Source: Li et al. 2016, arXiv 1510.03055, there over words.
 
     Example:
@@ -25,6 +32,13 @@ def distinct_n(responses: Sequence[Ids], n: int = 2) -> float:
 
 def repetition(ids: Ids, n: int = 4) -> float:
     """The share of a response's n-grams that it has had before; 0 where it has no n-gram.
+
+    Args:
+        ids: of its tokens.
+        n: of the n-grams.
+
+    Raises:
+        ValueError: n below 1.
 
     Source: Welleck et al. 2020, arXiv 1908.04319 (seq-rep-n).
 

@@ -25,7 +25,13 @@ class NotComparable(UserWarning):
 
 
 class Weights(NamedTuple):
-    """The three coefficients of a model: of tanh(length difference), of a prompt's difficulty, its own."""
+    """The three coefficients of a model: of tanh(length difference), of a prompt's difficulty, its own.
+
+    Attributes:
+        length: w_L, 0 in a win rate at equal lengths.
+        difficulty: w_d.
+        model: w_m.
+    """
 
     length: float
     difficulty: float
@@ -33,7 +39,7 @@ class Weights(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A win rate in percent, and its standard error over prompts."""
+    """A win rate in percent, and its standard error over prompts (NaN with a single one)."""
 
     value: float
     standard_error: float
@@ -51,6 +57,11 @@ class LengthControlled:
         regularisation: 1 / C of the fit, as given or as cross-validation chose it.
         prompts: how many were judged.
         minimal: whether the rows of the gamed baseline were missing: not comparable with the leaderboard.
+
+    Example:
+        >>> found = LengthControlled(52.1, 1.2, 60.3, 1.5, 61.0, Weights(0.0, 0.0, 0.08), 0.15, 805, minimal=True)
+        >>> print(found)
+        minimal 52.10 ± 1.20
     """
 
     value: float

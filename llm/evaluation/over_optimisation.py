@@ -43,7 +43,12 @@ DEFAULT = Thresholds()
 
 @dataclass(frozen=True)
 class Verdict:
-    """One measure: its value, the error over prompts, and whether it is beyond its threshold and beyond noise."""
+    """One measure: its value, the error over prompts, and whether it is beyond its threshold and beyond noise.
+
+    Example:
+        >>> print(Verdict("length", 1.65, 0.04, threshold=1.3, called_out=True))
+        length 1.650 ± 0.040 (threshold 1.3): CALLED OUT
+    """
 
     measure: str
     value: float
@@ -75,12 +80,17 @@ def verdicts(
         thresholds: from where on.
 
     Returns:
-        of length (a ratio of means), of each held-out oracle, of refusals, repetition and distinct-2. Distinct-2 is
+        Of length (a ratio of means), of each held-out oracle, of refusals, repetition and distinct-2. Distinct-2 is
         taken over groups of ten prompts, both responses to a prompt cut to the shorter one's length: it falls with the
         amount of text.
 
     Raises:
         ValueError: arrays of different lengths, or no prompts.
+
+    Example:
+        >>> base = [[1, 2, 3], [4, 5, 6]]
+        >>> print(verdicts([ids * 2 for ids in base], base, training=[0.9, 0.9], held_out={})[0])
+        length 2.000 ± 0.000 (threshold 1.3): CALLED OUT
     """
     if not len(policy) or len(policy) != len(base):
         raise ValueError(f"{len(policy)} responses of the policy and {len(base)} of the base; expected one a prompt")

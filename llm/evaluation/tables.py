@@ -27,19 +27,31 @@ class Played:
 
     Attributes:
         players: their names.
-        tables: [N, n, n], P(i's response beats j's) to each prompt; NaN where it was not judged.
+        tables: ``[N, n, n]``, P(i's response beats j's) to each prompt; NaN where it was not judged.
+
+    Example:
+        >>> tables = np.array([[[0.5, 0.875], [0.125, 0.5]], [[0.5, 0.625], [0.375, 0.5]]])
+        >>> played = Played(("new", "old"), tables)
+        >>> print(played.rate("new", "old"))
+        0.750 ± 0.125
+        >>> played.described()["exploitability"]
+        {'new': 0.0, 'old': 0.25}
     """
 
     players: tuple[str, ...]
     tables: np.ndarray
 
     def rate(self, player: str, opponent: str) -> WinRate:
-        """The win rate of one player against another, with its error over prompts."""
+        """The win rate of one player against another, with its error over prompts.
+
+        Raises:
+            ValueError: there is no such player.
+        """
         return _rate(self.tables[:, self.players.index(player), self.players.index(opponent)])
 
     @property
     def mean(self) -> np.ndarray:
-        """[n, n], over the prompts that were judged."""
+        """The mean table ``[n, n]``, over the prompts that were judged."""
         return np.nanmean(self.tables, axis=0)
 
     def described(self, share: float = 0.9, seed: int = 0) -> dict[str, Any]:
@@ -87,7 +99,23 @@ def play(
     texts: Mapping[str, Sequence[str]],
     cache: Cache | str | Path | None = None,
 ) -> Played:
-    """Every player's response to each prompt against every other's; see ``tournament``."""
+    """Every player's response to each prompt against every other's; see ``tournament``.
+
+    Args:
+        oracle: the judge.
+        prompts: N instructions.
+        texts: for each of n players its N responses.
+        cache: see ``preference_matrices``.
+
+    Raises:
+        ValueError: as ``tournament``.
+
+    Example:
+        >>> from nashward.llm.oracles import Length
+        >>> played = play(Length(), ["Say hello."], {"new": ["Hello!"], "old": ["Hi."]})
+        >>> played.mean.round(2).tolist()
+        [[0.5, 0.64], [0.36, 0.5]]
+    """
     wins = tournament(oracle, prompts, texts, cache=cache).battles.wins
     tables = np.where(wins + wins.swapaxes(1, 2) > 0, wins, np.nan)  # nobody won: not judged
     own = np.arange(len(texts))

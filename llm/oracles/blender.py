@@ -37,6 +37,11 @@ class LLMBlenderOracle(PreferenceOracle):
         blender: a ``llm_blender.Blender`` with its ranker loaded.
         name: what reports call it.
 
+    Raises:
+        ValueError: when it judges, a logit that is NaN.
+
+    Source: arXiv 2306.02561, and its package llm-blender.
+
     Example:
         >>> oracle = LLMBlenderOracle.from_pretrained("llm-blender/PairRM")  # doctest: +SKIP
         >>> (result,) = preference_matrices(oracle, ["hello!"], [["hi!", "go away!"]])  # doctest: +SKIP

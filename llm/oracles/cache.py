@@ -25,11 +25,17 @@ class Cache:
 
     Raises:
         ValueError: if the path is a folder, or the file is something else or cannot be opened.
-        OSError: if its folder cannot be made.
+        OSError: if its folder cannot be made, or the disk is full or cannot be written.
 
     Example:
-        >>> with Cache("judgements.sqlite") as cache:  # doctest: +SKIP
-        ...     results = preference_matrices(oracle, prompts, candidates, cache=cache)
+        >>> from tempfile import TemporaryDirectory
+        >>> from nashward.llm.oracles import Length, preference_matrices
+        >>> with TemporaryDirectory() as home, Cache(home + "/judgements.sqlite") as cache:
+        ...     for _ in range(2):
+        ...         (result,) = preference_matrices(Length(), ["Say hello."], [["Hi.", "Hello!"]], cache=cache)
+        ...         print(result.meta["calls"], result.meta["cached"])
+        1 0
+        0 1
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -60,7 +66,12 @@ class Cache:
 
     @staticmethod
     def check(path: str | Path) -> Path:
-        """The file, of which nothing is made yet; ValueError or OSError where a cache cannot be there."""
+        """The file, of which nothing is made yet.
+
+        Raises:
+            ValueError: it is a folder, or holds something else than judgements.
+            NotADirectoryError: its folder would have to be made under a file.
+        """
         file = Path(path).expanduser()
         if file.is_dir():
             raise ValueError(f"{file} is a folder; name a file in it to keep judgements in")
@@ -92,7 +103,12 @@ class Cache:
 
     @staticmethod
     def keys(fingerprint: str, prompt: str, texts: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[bytes]:
-        """The key of each pair (i, j) of one prompt's texts, i shown first; each text is hashed once."""
+        """The key of each pair (i, j) of one prompt's texts, i shown first; each text is hashed once.
+
+        Example:
+            >>> [len(key) for key in Cache.keys("length 1.0", "Say hello.", ["Hi.", "Hello!"], [(0, 1), (1, 0)])]
+            [16, 16]
+        """
         head = _hash(fingerprint.encode()) + _hash(prompt.encode(errors="surrogatepass"))
         hashed = [_hash(text.encode(errors="surrogatepass")) for text in texts]
         return [_hash(head + hashed[i] + hashed[j]) for i, j in pairs]

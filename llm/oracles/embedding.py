@@ -16,6 +16,16 @@ class EmbeddingOracle(PreferenceOracle):
 
     Attributes:
         temperature: of the logits.
+
+    Source: arXiv 2410.02197.
+
+    Example:
+        >>> class Clock(EmbeddingOracle):  # each of three hours beats the one before it
+        ...     def embed(self, prompts, candidates):
+        ...         turns = [2 * np.pi * np.array([int(text) for text in texts]) / 12 for texts in candidates]
+        ...         return [np.stack([np.cos(turn), np.sin(turn)], -1) for turn in turns]
+        >>> Clock().raw_logits(["Later?"], [["4", "8", "12"]], [[(0, 1), (1, 2), (2, 0)]])[0].round(3)
+        array([0.866, 0.866, 0.866])
     """
 
     symmetric = True
@@ -46,5 +56,10 @@ class EmbeddingOracle(PreferenceOracle):
 
 
 def skew_product(v: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """<R v, w> over the last axis ``[..., d]``: sum_k v[2k] w[2k+1] - v[2k+1] w[2k]; also of tensors."""
+    """<R v, w> over the last axis ``[..., d]``: sum_k v[2k] w[2k+1] - v[2k+1] w[2k]; also of tensors.
+
+    Example:
+        >>> float(skew_product(np.array([1.0, 0.0]), np.array([0.0, 1.0])))
+        1.0
+    """
     return (v[..., 0::2] * w[..., 1::2] - v[..., 1::2] * w[..., 0::2]).sum(-1)

@@ -35,7 +35,8 @@ class OracleFit:
         folder: where the oracle lies; ``from_pretrained`` of its class loads it, the folds' models with it.
         log_loss: of the held-out votes, nats a comparison, each from the model of the fold that did not see its prompt.
         standard_error: of ``log_loss``, from the spread over prompts.
-        chance, length: the same for a coin, and for a logistic fit on the difference of log lengths.
+        chance, length: the same for a coin (log 2 where no vote is split), and for a logistic fit on the difference of
+            log lengths.
         accuracy: the share of held-out comparisons on the predicted side.
         epochs: the best epoch of each fold.
         voters: each voter's reliability.
@@ -67,8 +68,9 @@ def fit_oracle(
 ) -> OracleFit:
     """Fit a preference oracle to votes and write it to a folder.
 
-    Minimised is the cross entropy sum over votes of n w [ (k/n) log P + (1 - k/n) log (1 - P) ] with k wins out of n
-    comparisons and weight w, over both orders of each pair. The votes are cut into folds by prompt. Each fold's model
+    .. math::  \\min_\\theta - \\sum_v w_v \\left[ k_v \\log P_\\theta(a_v \\succ b_v) + (n_v - k_v) \\log P_\\theta(b_v \\succ a_v) \\right]
+
+    with k wins of a out of n comparisons and weight w, over both orders of each pair. The votes are cut into folds by prompt. Each fold's model
     is trained on the others and stopped by its own; all of them are kept as an ensemble, whose spread is the oracle's
     standard error. The model beside them is trained on everything for the folds' median number of epochs.
 
@@ -84,7 +86,18 @@ def fit_oracle(
         progress: show bars.
 
     Raises:
-        ValueError: if there are no votes, fewer than two prompts, or the folder holds something.
+        OSError: if the base cannot be found, or the folder cannot be written.
+        ValueError: if there are no votes, fewer than two prompts, the folder holds something, the kind is unknown, or
+            the base is not of that kind.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from nashward.llm.pocket import PAIRRM
+        >>> votes = [Vote(f"Prompt {k}", "Yes." * k, "No.", wins=1, n=1) for k in range(1, 7)]
+        >>> with TemporaryDirectory() as home:
+        ...     found = fit_oracle(votes, PAIRRM, "pairrm", home + "/own", FitSettings(folds=2, epochs=1), progress=False)
+        >>> found.folder.name, found.held_out.shape, round(found.chance, 3)
+        ('own', (6,), 0.693)
     """
     settings = settings or FitSettings()
     votes = list(votes)
@@ -143,7 +156,12 @@ def fit_oracle(
 
 
 def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:
-    """What can be found wrong before a weight is read."""
+    """What can be found wrong before a weight is read; the folder.
+
+    Raises:
+        ValueError: an unknown kind, a folder that holds something, or fewer than two prompts.
+        OSError: no folder can be made there.
+    """
     check_choice("kind", kind, Kind)
     out = Path(out).expanduser()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):

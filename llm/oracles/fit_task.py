@@ -28,11 +28,12 @@ RATES: dict[str, float] = {"head": 1e-3, "lora": 2e-4, "all": 2e-5}
 class FitSettings:
     """How an oracle is fitted.
 
-    Args:
+    Attributes:
         train: "head": the head alone, on states of the frozen encoder that are computed once; "lora": a LoRA on all its
             linear layers as well; "all": everything.
         folds: of the cross-validation, by prompt.
-        epochs: at most; training stops earlier when ``patience`` epochs bring no better held-out loss.
+        epochs, patience: so many epochs at most; training stops earlier when ``patience`` of them bring no better
+            held-out loss.
         learning_rate: None: 1e-3 for a head, 2e-4 for a LoRA, 2e-5 for all. A cosine over ``epochs`` after a warm-up.
         weight_decay: of AdamW.
         batch: pairs in an optimiser step.
@@ -46,6 +47,14 @@ class FitSettings:
         ensemble: keep the folds' models beside the one that was trained on everything.
         half: store the weights in float16.
         seed: of everything.
+
+    Raises:
+        ValueError: a number out of its range, an odd dimension, or a part to train that is not known.
+
+    Example:
+        >>> FitSettings(dimensions=3)
+        Traceback (most recent call last):
+        ValueError: dimensions is 3; expected an even number
     """
 
     train: Train = "head"

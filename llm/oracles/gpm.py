@@ -137,6 +137,9 @@ class GPM(NetworkOracle):
         max_length: tokens of a row. None: the least of what the tokenizer says, what the network has positions for and
             4096, that of the published inference.
 
+    Raises:
+        ValueError: a tokenizer without a chat template or an EOS token, or a token budget below 1.
+
     Example:
         >>> oracle = GPM.from_pretrained("general-preference/GPM-Gemma-2B")  # doctest: +SKIP
         >>> preference_matrices(oracle, ["2 + 2?"], [["4", "5", "four"]])[0].P  # doctest: +SKIP
@@ -285,7 +288,11 @@ def _parts(folder: Path, name: str) -> tuple[Any, Any]:
 
 
 def check_tokenizer(tokenizer: Any, name: str) -> None:
-    """A ValueError says what a GPM lacks in it."""
+    """Whether a GPM has what it needs in it.
+
+    Raises:
+        ValueError: it has not; it says what is missing.
+    """
     if not tokenizer.chat_template:
         raise ValueError(f"the tokenizer of {name} has no chat template; a GPM reads its conversations through one")
     if tokenizer.eos_token_id is None:

@@ -42,6 +42,12 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
     Raises:
         ValueError: if it is none of these, or a module or a class of one's own raises an error.
         OSError: if a file or checkpoint cannot be found.
+
+    Example:
+        >>> as_oracle("nashward.llm.oracles:Length").name
+        'length'
+        >>> as_oracle(lambda completions: [float(len(text)) for text in completions]).transitive
+        True
     """
     if isinstance(source, str | Path):
         kind = _kind(source)
@@ -68,6 +74,17 @@ def check_source(source: Any) -> Any:
     Returns:
         What ``as_oracle`` then takes in place of the source, so that nothing is read or made twice: the oracle, or of a
         checkpoint its folder or id.
+
+    Raises:
+        ValueError, OSError: as ``as_oracle``.
+
+    Example:
+        >>> from nashward.llm.pocket import PAIRRM, POLICY
+        >>> check_source(PAIRRM) == PAIRRM
+        True
+        >>> check_source(POLICY)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: ...policy is a causal language model (LlamaForCausalLM), not a PairRM: ...
     """
     if isinstance(source, str | Path):
         kind = _kind(source)

@@ -32,6 +32,12 @@ class PairwiseResult:
             the averaged logits that no score per response explains (0: transitive, 1: purely cyclic). NaN where it is
             not defined.
         std: the standard deviation of P over an ensemble's members, shaped as P; None where there is one member.
+
+    Example:
+        >>> from nashward.llm.oracles import Length
+        >>> (result,) = preference_matrices(Length(), ["Say hello."], [["Hi.", "Hello!"]], [["Hello, dear reader!"]])
+        >>> result.P.round(2).tolist(), result.logits.shape, result.meta["calls"]
+        ([[0.17], [0.26]], (2, 2, 1), 2)
     """
 
     P: np.ndarray
@@ -132,6 +138,17 @@ def curl(logits: np.ndarray) -> float:
 
     grad is the closest table of score differences (``games.social_choice.hodge``). 0 where all logits are 0; NaN where
     a judgement is missing or a win is sure (an infinite logit).
+
+    Args:
+        logits: L ``[K, K]``, the row shown first.
+
+    Source: the Hodge decomposition of Jiang, Lim, Yao & Ye 2011.
+
+    Example:
+        >>> cycle = np.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
+        >>> score = np.array([2.0, 1.0, 0.0])
+        >>> round(curl(cycle), 3), round(curl(score[:, None] - score), 3)
+        (1.0, 0.0)
     """
     if not np.isfinite(logits).all():
         return float("nan")
@@ -295,6 +312,11 @@ def _order_gap(logits: np.ndarray, symmetric: bool) -> float:
 
 
 def check_texts(prompts: Sequence[str], responses: Sequence[Sequence[str]], what: str) -> None:
+    """Whether there is a list of texts for each prompt.
+
+    Raises:
+        ValueError: there is not; it says where.
+    """
     if isinstance(prompts, str) or isinstance(responses, str):
         raise ValueError(f"prompts and {what} have to be lists, one entry a prompt; a single string was given")
     if len(prompts) != len(responses):

@@ -64,6 +64,9 @@ class NetworkOracle(PreferenceOracle):
         token_budget: tokens of one forward pass, padding included; a single longer row still runs, alone. None: 8192 on
             a GPU, 1024 on a CPU, which gains nothing from large batches (benchmarks/judge_speed.py).
         members: of an ensemble: for each the tensors in which it differs from ``model``. None given: ``model`` alone.
+
+    Raises:
+        ValueError: a token budget below 1; when it judges, a logit that is NaN.
     """
 
     def __init__(
@@ -141,7 +144,11 @@ class NetworkOracle(PreferenceOracle):
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
-        """For each prompt one logit a pair (i, j), i shown first: ``sigmoid(logit)`` = P(i beats j)."""
+        """For each prompt one logit a pair (i, j), i shown first: ``sigmoid(logit)`` = P(i beats j).
+
+        Raises:
+            ValueError: as ``judge``.
+        """
         members = (len(self.members),) if self.members else ()
         found: list[np.ndarray] = [np.empty((*members, len(asked))) for asked in pairs]
         for where, logits in self.judge(prompts, candidates, pairs):
@@ -152,7 +159,11 @@ class NetworkOracle(PreferenceOracle):
     def judge(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> Iterator[tuple[list[tuple[int, int]], np.ndarray]]:
-        """All logits, those of a forward pass at a time; see ``PreferenceOracle.judge``."""
+        """All logits, those of a forward pass at a time; see ``PreferenceOracle.judge``.
+
+        Raises:
+            ValueError: one is NaN: weights that are damaged, or half precision that overflows.
+        """
         self._move(self.device)
         encoded = [self.encode(prompt, texts)[0] for prompt, texts in zip(prompts, candidates, strict=True)]
         needs: dict[tuple[int, Key], list[tuple[int, int]]] = {}  # row: the pairs that wait for it
@@ -230,6 +241,10 @@ def by_length(items: Sequence[Item], length: Callable[[Item], int], budget: int)
     """The items in batches of like length: at most ``budget`` tokens with padding, and at most ``PADDING`` of it.
 
     The longest come first: if memory is short, it shows at once.
+
+    Example:
+        >>> list(by_length(["a", "bbbb", "cccc", "dd"], len, budget=8))
+        [['bbbb', 'cccc'], ['dd'], ['a']]
     """
     batch: list[Item] = []
     longest = total = 0
@@ -247,7 +262,11 @@ def by_length(items: Sequence[Item], length: Callable[[Item], int], budget: int)
 
 
 def target_device(device: str | torch.device | None) -> torch.device:
-    """The one that was asked for; else "cuda" where there is one, else "cpu". ValueError where there is none such."""
+    """The one that was asked for; else "cuda" where there is one, else "cpu".
+
+    Raises:
+        ValueError: there is none such.
+    """
     try:
         found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:

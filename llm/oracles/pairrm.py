@@ -94,7 +94,13 @@ class Encoded(NamedTuple):
 
 
 class PairRM(NetworkOracle):
-    """The PairRM oracle. ``PairRM.from_pretrained`` loads one.
+    """The PairRM oracle: an encoder that reads the prompt and two responses together.
+
+    .. math::  L_{ij} = f(h_x, h_i) - f(h_x, h_j), \\qquad P(y_i \\succ y_j | x) = \\sigma(L_{ij})
+
+    with h the encoder's states at the markers of the prompt x, the first response y_i and the second y_j, and f a head
+    of two linear layers with a tanh between. What comes first matters: L_ij and -L_ji differ, and ``judge`` is asked
+    for both. K responses take K (K - 1) passes.
 
     Args:
         model: encoder and head, in evaluation mode, on its device.
@@ -105,6 +111,19 @@ class PairRM(NetworkOracle):
         prompt_format: "raw", the instruction as it is, or "conversation", the template that RewardBench's published
             numbers used.
         aggregation: how logits become win probabilities; see ``preference_matrices``.
+
+    Raises:
+        ValueError: an unknown format of the prompt, a token budget below 1, or a tokenizer that is no PairRM's.
+
+    Source: Jiang, Ren & Lin 2023, arXiv 2306.02561.
+
+    Example:
+        >>> from nashward.llm.oracles import preference_matrices
+        >>> from nashward.llm.pocket import PAIRRM
+        >>> oracle = PairRM.from_pretrained(PAIRRM)
+        >>> (result,) = preference_matrices(oracle, ["Name a river."], [["The Rhine.", "No.", "I cannot help."]])
+        >>> result.P.shape, result.meta["calls"], bool((result.P + result.P.T == 1).all())
+        ((3, 3), 6, True)
     """
 
     def __init__(

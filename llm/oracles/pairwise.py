@@ -20,6 +20,9 @@ class Function(PreferenceOracle):
         symmetric: promise that f(p, a, b) == 1 - f(p, b, a); then one order is asked for.
         transitive, name, fingerprint: see ``PreferenceOracle``.
 
+    Raises:
+        ValueError: when it judges, an answer that is neither a probability nor None.
+
     Example:
         >>> from nashward.llm.oracles import Function, preference_matrices
         >>> polite = Function(lambda prompt, a, b: 0.5 + 0.4 * (("please" in a) - ("please" in b)), symmetric=True)
@@ -66,6 +69,16 @@ class Judge(PreferenceOracle):
         judge: the object.
         name, fingerprint: see ``PreferenceOracle``.
         pairs_a_call: how many pairs about one call of ``judge`` gets.
+
+    Raises:
+        ValueError: when it judges, verdicts of another number than the pairs, or one that is no verdict.
+
+    Example:
+        >>> class Shortest:
+        ...     def judge(self, prompts, pairs):
+        ...         return [0 if len(first) <= len(second) else 1 for first, second in pairs]
+        >>> Judge(Shortest()).raw_logits(["Say hello."], [["Hello!", "Hi."]], [[(0, 1), (1, 0)]])
+        [array([-inf,  inf])]
     """
 
     def __init__(
@@ -107,7 +120,15 @@ def _verdict(answer: Any, name: str) -> float:
 
 
 def log_odds(probabilities: Sequence[float], name: str) -> np.ndarray:
-    """log p - log(1 - p); infinite at 0 and 1, NaN where p is. ValueError outside of [0, 1]."""
+    """log p - log(1 - p), ``[N]``; infinite at 0 and 1, NaN where p is.
+
+    Raises:
+        ValueError: a number outside of [0, 1].
+
+    Example:
+        >>> log_odds([0.5, 1.0, float("nan")], "the judge")
+        array([ 0., inf, nan])
+    """
     p = np.asarray(probabilities, dtype=np.float64)
     wrong = (p < 0) | (p > 1)
     if wrong.any():

@@ -13,6 +13,10 @@ Aggregation = Literal["calibrated", "hodge", "sppo-official"]
 class PreferenceOracle(ABC):
     """Base of all oracles. A new oracle writes ``raw_logits`` and, where it can, ``truncated``.
 
+    .. math::  P(y_i \\succ y_j | x) = \\sigma\\left(\\frac{L_{ij} - L_{ji}}{2}\\right)
+
+    with L_ij the log-odds that y_i beats y_j when y_i is shown first; ``preference_matrices`` makes P from them.
+
     Attributes:
         name: what reports call it.
         fingerprint: what its answers depend on besides the texts (weights, format, settings), as a text; two oracles
@@ -22,6 +26,16 @@ class PreferenceOracle(ABC):
         aggregation: how logits become win probabilities where the caller does not say; see ``preference_matrices``.
         pairs_a_call: about how many pairs ``judge`` hands to one call of ``raw_logits``. An answer that was returned is
             kept whatever happens later; what one call was working on when the process died is asked again.
+
+    Example:
+        >>> from nashward.llm.oracles import preference_matrices
+        >>> class Polite(PreferenceOracle):
+        ...     def raw_logits(self, prompts, candidates, pairs):
+        ...         given = zip(candidates, pairs)
+        ...         return [np.array([2.0 * ("please" in own[i]) - 2.0 * ("please" in own[j]) for i, j in asked])
+        ...                 for own, asked in given]
+        >>> preference_matrices(Polite(), ["Ask me."], [["Sit.", "Sit, please."]])[0].P.round(2).tolist()
+        [[0.5, 0.12], [0.88, 0.5]]
     """
 
     name: str = "oracle"
@@ -43,6 +57,14 @@ class PreferenceOracle(ABC):
 
         A judgement that could not be had is NaN; a sure one may be infinite. An ensemble returns ``[members, pairs]``:
         the mean is the logit, and the spread of the members becomes ``PairwiseResult.std``.
+
+        Args:
+            prompts: N raw instructions.
+            candidates: for each prompt its texts.
+            pairs: for each prompt the places (i, j) among its texts that are asked for.
+
+        Returns:
+            N arrays ``[pairs]`` or ``[members, pairs]``.
         """
 
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
@@ -114,7 +136,11 @@ def plain(value: Any) -> Any:
 
 
 def one_each(answers: Any, count: int, what: str, of: str) -> list[Any]:
-    """What somebody's code returned, as a list; a ValueError unless there are as many as were asked for."""
+    """What somebody's code returned, as a list.
+
+    Raises:
+        ValueError: it is none, or there are not as many as were asked for.
+    """
     try:
         listed = list(answers)
     except TypeError:

@@ -108,6 +108,11 @@ class RewardModel(NetworkOracle):
         max_length: tokens of a row; longer ones are cut on the right (of a pair, the longer text first). None: the
             least of what the tokenizer says, what the network has positions for and 4096.
 
+    Raises:
+        ValueError: a token budget below 1.
+
+    Source: Bradley & Terry 1952.
+
     Example:
         >>> oracle = RewardModel.from_pretrained("Skywork/Skywork-Reward-V2-Qwen3-0.6B")  # doctest: +SKIP
         >>> oracle.raw_logits(["2 + 2?"], [["4", "5"]], [[(0, 1)]])  # doctest: +SKIP

@@ -24,6 +24,15 @@ class ScalarOracle(PreferenceOracle):
 
     Attributes:
         temperature: of the rewards; above 1 it makes the preferences less sure.
+
+    Source: Bradley & Terry 1952.
+
+    Example:
+        >>> class Questions(ScalarOracle):
+        ...     def rewards(self, prompts, candidates):
+        ...         return [np.array([float(text.count("?")) for text in texts]) for texts in candidates]
+        >>> Questions().raw_logits(["Ask me."], [["Why?", "Sit.", "How? When?"]], [[(0, 1), (0, 2)]])
+        [array([ 1., -1.])]
     """
 
     symmetric = True
@@ -65,6 +74,10 @@ class Length(ScalarOracle):
 
     Args:
         weight: of the rule; below 0 the shorter response is better.
+
+    Example:
+        >>> Length().rewards(["Say hello."], [["Hi.", "Hello!"]])[0].round(2)
+        array([1.39, 1.95])
     """
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -94,7 +107,13 @@ class RewardFunction(ScalarOracle):
 
     Raises:
         ValueError: if there are not as many weights as functions, or a function takes no ``completions``, needs other
-            parameters, or is a network.
+            parameters, or is a network; when it judges, if one does not return a number for each completion.
+
+    Example:
+        >>> def questions(completions):
+        ...     return [float(text.count("?")) for text in completions]
+        >>> RewardFunction(questions).rewards(["Ask me."], [["Why?", "Sit."]])
+        [array([1., 0.])]
     """
 
     def __init__(

@@ -84,7 +84,11 @@ class VoteTable(PreferenceOracle):
 
     @classmethod
     def from_file(cls, path: str | Path, prior: float = 0.5, fill: Fill = "missing") -> VoteTable:
-        """The votes of a file, see ``read_votes``, which says what is raised."""
+        """The votes of a file, see ``read_votes``.
+
+        Raises:
+            FileNotFoundError, ValueError: as ``read_votes`` and the class.
+        """
         return cls(read_votes(path), prior, fill, name=Path(path).name)
 
     @cached_property

@@ -48,6 +48,12 @@ def reliabilities(
         voters: who gave each vote; None: nobody's, counted with all.
         predicted: ``[votes]`` log-odds that a beats b, each from a model that was not trained on its prompt.
         wins, n: ``[votes]``, a's wins out of n.
+
+    Example:
+        >>> odds = np.array([2.0, -2.0, 2.0, -2.0])
+        >>> found = reliabilities(["ann", "ann", "bob", "bob"], odds, np.array([1.0, 0, 0, 1]), np.ones(4))
+        >>> found["ann"].agreement, found["bob"].agreement
+        (1.0, 0.0)
     """
     whole, _ = slope(predicted, wins, n)
     scale = whole if whole > 0 else 1.0  # nothing was learned: nobody can be told from another
@@ -67,6 +73,14 @@ def slope(predicted: np.ndarray, wins: np.ndarray, n: np.ndarray) -> tuple[float
     """The b that makes sum wins log sigmoid(b A) + (n - wins) log sigmoid(-b A) largest, and its standard error.
 
     A unit normal prior on b keeps it finite where every vote goes as predicted.
+
+    Args:
+        predicted: A, ``[votes]`` log-odds that a beats b.
+        wins, n: ``[votes]``, a's wins out of n.
+
+    Example:
+        >>> slope(np.array([2.0, -2.0]), np.array([0.5, 0.5]), np.ones(2))[0]  # as from a coin
+        0.0
     """
     b = 0.0
     for _ in range(50):  # Newton on a concave function; it converges in a few steps

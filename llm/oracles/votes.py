@@ -26,6 +26,11 @@ class Vote:
 
     Raises:
         ValueError: if a text is no string or a number is out of its range.
+
+    Example:
+        >>> Vote("Name a river.", "The Rhine.", "No.", wins=5, n=4)
+        Traceback (most recent call last):
+        ValueError: has wins 5, expected 0 to n = 4
     """
 
     prompt: str

@@ -22,6 +22,25 @@ def write(
     """Write the report of a run, ``report.html`` in its folder unless told.
 
     Warnings come first, then the ``extra`` sections, then what there is of the run; it need not be finished.
+
+    Args:
+        folder: of the run.
+        extra: sections of one's own, each a head and its HTML.
+        title: of the page.
+        file: None: ``report.html`` in the folder.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: it cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = write(folder, [("Note", "<p>A first try.</p>")])
+        ...     file.name, "<h2>Note</h2><p>A first try.</p>" in file.read_text(encoding="utf-8")
+        ('report.html', True)
     """
     folder = Path(folder)
     (first, *others) = [(head, panel(folder)) for head, panel in PANELS]

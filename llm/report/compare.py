@@ -21,9 +21,18 @@ def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> 
         file: the page.
         count: prompts whose responses are shown, of those that all runs have.
 
+    Returns:
+        The page.
+
     Raises:
         ValueError: fewer than two folders, or one twice.
         FileNotFoundError: a folder holds no run.
+        OSError: the page cannot be written.
+
+    Example:
+        >>> compare(["runs/first"], "both.html")
+        Traceback (most recent call last):
+        ValueError: a comparison is of two or more run folders, each once
     """
     paths = [Path(folder) for folder in folders]
     if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):

@@ -44,7 +44,12 @@ ALONE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothin
 
 
 def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
-    """A page from headed sections of HTML; an empty one is left out."""
+    """A page from headed sections of HTML; an empty one is left out. Heads and title are escaped, sections are not.
+
+    Example:
+        >>> page("P & Q", [("Here", "<p>x</p>"), ("Nothing", "")])[-79:]
+        '<body><h1>P &amp; Q</h1><section><h2>Here</h2><p>x</p></section></body></html>\\n'
+    """
     body = "".join(f"<section><h2>{html.escape(head)}</h2>{text}</section>" for head, text in sections if text)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -55,7 +60,13 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
 
 
 def picture(figure: Any, caption: str = "") -> str:
-    """A matplotlib figure as an inline image, and what it shows as numbers to download."""
+    """A matplotlib figure as an inline image, and what it shows as numbers to download.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> picture(Figure(figsize=(1, 1)), "Nothing yet.")[:69]
+        '<figure><img alt="Nothing yet." src="data:image/png;base64,iVBORw0KGg'
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return (
@@ -66,7 +77,15 @@ def picture(figure: Any, caption: str = "") -> str:
 
 
 def shown(figure: Any) -> list[dict[str, Any]]:
-    """What a figure draws, for each of its axes: titles, points of lines, images, bars."""
+    """What a figure draws, for each of its axes: titles, points of lines, images, bars.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> figure = Figure()
+        >>> _ = figure.subplots().plot([0, 1], [2, 3], label="gap")
+        >>> shown(figure)
+        [{'lines': [{'label': 'gap', 'x': [0.0, 1.0], 'y': [2.0, 3.0]}]}]
+    """
     found = []
     for axes in figure.axes:
         bars = [bar for group in axes.containers for bar in getattr(group, "patches", ())]
@@ -91,7 +110,12 @@ def download(value: Any, words: str, name: str = "numbers.json") -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], text: bool = False) -> str:
-    """A table; with ``text`` the cells hold prose and are set left."""
+    """A table; with ``text`` the cells hold prose and are set left. Numbers have three digits, None is a dash.
+
+    Example:
+        >>> table(["win rate"], [[0.61803]])
+        '<div class="wide"><table><tr><th>win rate</th></tr><tr><td>0.618</td></tr></table></div>'
+    """
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     kind = ' class="text"' if text else ""
     body = "".join(
