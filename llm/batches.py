@@ -230,7 +230,11 @@ def _halve(texts: Sequence[Text], parts: list[list[int]], part: int, tell: Tell)
 
 
 def on(tensor: Tensor | None, like: Tensor) -> Tensor:
-    """The tensor on the device of another; a ValueError where log-probabilities are still to be scored."""
+    """The tensor on the device of another.
+
+    Raises:
+        ValueError: there is none: log-probabilities are still to be scored.
+    """
     if tensor is None:
         raise ValueError("the micro-batch has no anchor log-probabilities; score them first")
     return tensor.to(like.device)

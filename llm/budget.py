@@ -27,6 +27,9 @@ class Rates:
         bandwidth: of its memory, 10^9 bytes a second.
         transfer: from host memory, 10^9 bytes a second.
         step: seconds that a token takes at least in a batch: Python and the launches of its kernels.
+
+    Raises:
+        ValueError: a rate that is not positive.
     """
 
     tflops: float = 20.0

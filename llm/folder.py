@@ -91,7 +91,11 @@ def seal(folder: Path) -> None:
 
 
 def check_seal(folder: Path) -> None:
-    """Raises ``Damaged`` where a sealed folder's files are not those that were sealed."""
+    """Whether a sealed folder's files are those that were sealed.
+
+    Raises:
+        Damaged: they are not, or some are gone.
+    """
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
         for line in lines:
@@ -134,7 +138,11 @@ def read_shard(file: Path, columns: Sequence[str] | None = None) -> list[dict[st
 
 
 def check_shard(file: Path) -> bytes:
-    """The content of a shard, held against the checksum in its name."""
+    """The content of a shard, held against the checksum in its name.
+
+    Raises:
+        Damaged: it is another one's.
+    """
     content = file.read_bytes()
     if _hash(content)[:16] != file.stem.rsplit(".", 1)[-1]:
         raise Damaged(f"{file} was altered or cut: its content has not the checksum in its name")

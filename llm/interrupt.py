@@ -30,6 +30,10 @@ def signals() -> Iterator[Asked]:
     """Listen to SIGINT and SIGTERM within the block; what listened before listens again after it.
 
     Outside the main thread, where Python lets nobody listen, nothing changes.
+
+    Raises:
+        KeyboardInterrupt: a second signal came within the block, and it is SIGINT.
+        SystemExit: a second signal came, and it is SIGTERM.
     """
     asked = Asked()
     if threading.current_thread() is not threading.main_thread():

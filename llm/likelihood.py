@@ -154,7 +154,7 @@ class Study:
     def gram(self, model: LanguageModel, oracle: PreferenceOracle, prompts: Sequence[Prompt], seed: int) -> Tensor:
         """Inner products of the score functions of each prompt's pair at the start, ``[pairs, 2, 2]``, chosen first.
 
-        .. math::  G_{ab} = \\langle \\nabla_\\theta \\log \\pi_\\theta(a | x), \\nabla_\\theta \\log \\pi_\\theta(b | x) \\rangle
+        .. math::  G_{ab} = \\nabla_\\theta \\log \\pi_\\theta(a | x) \\cdot \\nabla_\\theta \\log \\pi_\\theta(b | x)
 
         over the adapter's weights: what a small step of gradient descent on the one does to the other, see
         ``theory.likelihood_change``. A prompt without a pair has no row.

@@ -114,7 +114,7 @@ class Head:
         >>> head = Head(torch.eye(2), scale=100.0, cap=30.0)
         >>> words = slice(0, 2)
         >>> head.logits(torch.tensor([[1.0, 0.0]]), head.matrix(words, torch.float32), words)  # 30 tanh(100 / 30)
-        tensor([[29.9239,  0.0000]])
+        tensor([[29.9237,  0.0000]])
     """
 
     weight: Tensor
@@ -142,8 +142,8 @@ class Head:
         return (self.weight[words] if state is None else _unpacked(self.weight, state, words)).to(dtype)
 
     def logits(self, states: Tensor, matrix: Tensor, words: slice) -> Tensor:
-        """The logits ``[N, W]`` of states ``[N, H]`` from those words' rows ``[W, H]``, rounded as the network's own are,
-        then in float32 or better."""
+        """The logits ``[N, W]`` of states ``[N, H]`` from those words' rows ``[W, H]``, rounded as the network's own
+        are, then in float32 or better."""
         bias = None if self.bias is None else self.bias[words]
         raw = torch.nn.functional.linear(states, matrix, bias).to(_precise(states))
         if self.scale != 1.0:

@@ -133,7 +133,8 @@ def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
         folder: of the new adapter.
 
     Raises:
-        ValueError, FileNotFoundError: no members, or one that cannot be read or is for another base.
+        FileNotFoundError: a member is no adapter folder.
+        ValueError: no members, or one that cannot be read, is no plain LoRA or is for another base.
         OSError: the folder cannot be written.
 
     Example:

@@ -40,7 +40,9 @@ SLOTS = ("trained", "frozen")  # the adapters on the device; all others are fold
 class Lora:
     """The shape of a fresh adapter: float32, on every linear layer but the head.
 
-    .. math::  W \\to W + \\frac{\\alpha}{r} B A, \\qquad B \\in R^{m \\times r}, \\; A \\in R^{r \\times n}, \\; B = 0 \\text{ at first}
+    .. math::  W \\to W + \\frac{\\alpha}{r} B A, \\qquad B \\in R^{m \\times r}, \\; A \\in R^{r \\times n}
+
+    for each layer's weight W, with B = 0 at first: a fresh adapter changes nothing.
 
     Attributes:
         rank: r.

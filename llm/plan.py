@@ -52,6 +52,9 @@ class Demand:
         sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
         quantise_head: whether the head is in 4 bits too.
         kv_cache: of the sampler.
+
+    Raises:
+        ValueError: a number out of its range, or an optimiser or a cache that is not known.
     """
 
     rank: int = 16

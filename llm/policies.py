@@ -20,7 +20,11 @@ Mixtures = Literal["fitted", "token-level"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the executor needs besides the models; see ``SelfPlay`` for the meaning."""
+    """What the executor needs besides the models; see ``SelfPlay`` for the meaning.
+
+    Raises:
+        ValueError: fewer than two responses, no prompt an iteration, or mixtures of an unknown kind.
+    """
 
     responses: int = 5
     sampling: Source = field(default_factory=Sampling)

@@ -101,7 +101,11 @@ class Progress:
         return "" if seconds is None else f"the run: about {clock(seconds)} left"
 
     def check(self) -> None:
-        """Raises ``Interrupted`` if the run was asked to stop."""
+        """Go on, or stop.
+
+        Raises:
+            Interrupted: the run was asked to stop.
+        """
         if self.stop.is_set():
             raise Interrupted(f"{self.phase}: stopped as asked")
 

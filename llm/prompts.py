@@ -123,7 +123,15 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
 
 
 def messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
-    """The prompt of one row of a file, see ``read_prompts``; a ValueError says what the row lacks."""
+    """The prompt of one row of a file, see ``read_prompts``.
+
+    Raises:
+        ValueError: it has none; it says what the row lacks.
+
+    Example:
+        >>> messages({"question": "Name a river."})
+        ({'role': 'user', 'content': 'Name a river.'},)
+    """
     if isinstance(row, str):
         return ({"role": "user", "content": row},)
     if not isinstance(row, Mapping):
@@ -155,7 +163,11 @@ def _weight(row: Any) -> float:
 
 
 def turns(value: Any, field: str) -> list[Message]:
-    """The role and the content of each message of a row's field; a ValueError says what is wrong with it."""
+    """The role and the content of each message of a row's field.
+
+    Raises:
+        ValueError: it is no list of messages.
+    """
     if not isinstance(value, list | tuple):
         raise ValueError(f"has a {field} that is {type(value).__name__}, expected text or a list of messages")
     for turn in value:
@@ -165,7 +177,12 @@ def turns(value: Any, field: str) -> list[Message]:
 
 
 def rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
-    """The rows of a file, or of a dataset on the hub; ``what`` they are is said in errors. See ``read_prompts``."""
+    """The rows of a file, or of a dataset on the hub; ``what`` they are is said in errors. See ``read_prompts``.
+
+    Raises:
+        FileNotFoundError: no such file and no such dataset.
+        ValueError: a folder, a file of another type, or one that cannot be read.
+    """
     path = Path(source)
     if path.is_file():
         return _file(path, what)

@@ -21,7 +21,7 @@ class Tournament:
     """Who beats whom among n players.
 
     Attributes:
-        game: its P ``[n, n]`` has the mean over prompts of the probability that i's answer beats j's, with the players' names.
+        game: P ``[n, n]``, the mean over prompts of the probability that i's answer beats j's, with the players' names.
         standard_error: of P, ``[n, n]``, from the spread over prompts; NaN where fewer than two were judged.
         win_rate: ``[n]``, the mean of P[i, j] over the other players j.
         win_rate_error: its standard error ``[n]``, from the spread over prompts; NaN where a pair has fewer than two.
@@ -68,7 +68,7 @@ def tournament(
 
     Example:
         >>> from nashward.llm.oracles import Length
-        >>> answers = {"terse": ["Hi.", "No."], "chatty": ["Hello, dear reader!", None], "middling": ["Hello!", "Never."]}
+        >>> answers = {"terse": ["Hi.", "No."], "chatty": ["Hello, dear reader!", None], "calm": ["Hello!", "Never."]}
         >>> found = tournament(Length(), ["Say hello.", "Say no."], answers)
         >>> found.win_rate.round(2).tolist(), found.judged.tolist()
         ([0.27, 0.79, 0.45], [[2, 1, 2], [1, 1, 1], [2, 1, 2]])

@@ -286,7 +286,11 @@ SCORES = ("anchor", "sampler", "start", "reference")
 
 
 def write_adapter(folder: Path, save: Callable[[Path], None], metrics: bytes | None = None) -> None:
-    """Write an adapter whole and sealed, with the metrics of its training."""
+    """Write an adapter whole and sealed, with the metrics of its training.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
     with whole_folder(folder) as unfinished:
         try:
             save(unfinished)

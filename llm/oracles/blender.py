@@ -102,7 +102,11 @@ class LLMBlenderOracle(PreferenceOracle):
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
-        """For each prompt one logit a pair (i, j), i shown first; all ordered pairs of the candidates are computed."""
+        """For each prompt one logit a pair (i, j), i shown first; all ordered pairs of the candidates are computed.
+
+        Raises:
+            ValueError: one is NaN: weights that are damaged, or half precision that overflows.
+        """
         found = []
         for prompt, texts, asked in zip(prompts, candidates, pairs, strict=True):
             if not len(asked):

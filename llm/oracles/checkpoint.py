@@ -70,7 +70,11 @@ def resolve(id_or_folder: str | Path) -> Path:
 
 
 def read_config(folder: Path, expected: str) -> dict[str, Any]:
-    """config.json; a ValueError says what the folder holds where it has none, and what was ``expected``."""
+    """config.json.
+
+    Raises:
+        ValueError: there is none, or it cannot be read; says what the folder holds, and what was ``expected``.
+    """
     if (folder / "adapter_config.json").exists():
         raise ValueError(f"{folder} holds a PEFT adapter, not an oracle: --policy and --oracle may be swapped")
     if not (folder / "config.json").exists():
@@ -146,7 +150,11 @@ def tensor_names(folder: Path) -> set[str]:
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """That of most of a checkpoint's weights, from the headers of its safetensors; float32 where there are none."""
+    """That of most of a checkpoint's weights, from the headers of its safetensors; float32 where there are none.
+
+    Raises:
+        ValueError: a header cannot be read.
+    """
     sizes: Counter[torch.dtype] = Counter()
     for path in sorted(folder.glob("*.safetensors")):
         try:
@@ -160,7 +168,12 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of one file; of a pickle nothing but tensors is ever made."""
+    """The tensors of one file; of a pickle nothing but tensors is ever made.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or holds something else than tensors.
+    """
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing; fetch the checkpoint again")
     if file.suffix == ".safetensors":
@@ -185,7 +198,11 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
 
 
 def read_members(folder: Path, model: nn.Module) -> list[Member]:
-    """The members of an ensemble, ``members/*.safetensors``; empty where there are none."""
+    """The members of an ensemble, ``members/*.safetensors``; empty where there are none.
+
+    Raises:
+        ValueError: a file cannot be read, or does not belong to the model.
+    """
     own = dict(model.named_parameters())
     members = []
     for file in sorted((folder / MEMBERS).glob("*.safetensors")):
@@ -206,7 +223,11 @@ def members_size(folder: Path) -> int:
 
 
 def load_state(model: nn.Module, state: dict[str, torch.Tensor], name: str, what: str) -> None:
-    """``load_state_dict`` that names what does not fit in one line."""
+    """``load_state_dict`` that names what does not fit in one line.
+
+    Raises:
+        ValueError: tensors are missing, unexpected or of another shape.
+    """
     own = model.state_dict()
     problems = {
         "missing": [key for key in own if key not in state],

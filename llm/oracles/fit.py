@@ -68,11 +68,14 @@ def fit_oracle(
 ) -> OracleFit:
     """Fit a preference oracle to votes and write it to a folder.
 
-    .. math::  \\min_\\theta - \\sum_v w_v \\left[ k_v \\log P_\\theta(a_v \\succ b_v) + (n_v - k_v) \\log P_\\theta(b_v \\succ a_v) \\right]
+    .. math::
+        \\min_\\theta - \\sum_v w_v \\left[ k_v \\log P_\\theta(a_v \\succ b_v)
+        + (n_v - k_v) \\log (1 - P_\\theta(a_v \\succ b_v)) \\right]
 
-    with k wins of a out of n comparisons and weight w, over both orders of each pair. The votes are cut into folds by prompt. Each fold's model
-    is trained on the others and stopped by its own; all of them are kept as an ensemble, whose spread is the oracle's
-    standard error. The model beside them is trained on everything for the folds' median number of epochs.
+    with k wins of a out of n comparisons and weight w, over both orders of each pair. The votes are cut into folds by
+    prompt. Each fold's model is trained on the others and stopped by its own; all of them are kept as an ensemble,
+    whose spread is the oracle's standard error. The model beside them is trained on everything for the folds' median
+    number of epochs.
 
     Args:
         votes: see ``read_votes``.
@@ -94,8 +97,9 @@ def fit_oracle(
         >>> from tempfile import TemporaryDirectory
         >>> from nashward.llm.pocket import PAIRRM
         >>> votes = [Vote(f"Prompt {k}", "Yes." * k, "No.", wins=1, n=1) for k in range(1, 7)]
+        >>> settings = FitSettings(folds=2, epochs=1)
         >>> with TemporaryDirectory() as home:
-        ...     found = fit_oracle(votes, PAIRRM, "pairrm", home + "/own", FitSettings(folds=2, epochs=1), progress=False)
+        ...     found = fit_oracle(votes, PAIRRM, "pairrm", home + "/own", settings, progress=False)
         >>> found.folder.name, found.held_out.shape, round(found.chance, 3)
         ('own', (6,), 0.693)
     """
