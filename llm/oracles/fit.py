@@ -35,7 +35,7 @@ class OracleFit:
         folder: where the oracle lies; ``from_pretrained`` of its class loads it, the folds' models with it.
         log_loss: of the held-out votes, nats a comparison, each from the model of the fold that did not see its prompt.
         standard_error: of ``log_loss``, from the spread over prompts.
-        chance, length: the same for a coin (log 2 where no vote is split), and for a logistic fit on the difference of
+        chance, length: the same for a coin, log 2, and for a logistic fit on the difference of
             log lengths.
         accuracy: the share of held-out comparisons on the predicted side.
         epochs: the best epoch of each fold.
