@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from ..games.shapes import Float
 from . import regression
 from .logprobs import sequence_logprobs
 from .losses import LOSSES, MIRROR, Judged, Objective
@@ -26,9 +27,9 @@ class Group:
     name: str
     prompt: Sequence[int]
     responses: Sequence[Sequence[int]]
-    gains: Tensor
-    weights: Tensor
-    table: Tensor | None = None
+    gains: Float[Tensor, " R"]
+    weights: Float[Tensor, " R"]
+    table: Float[Tensor, "R R"] | None = None
 
     @property
     def tokens(self) -> int:
@@ -52,13 +53,13 @@ class MicroBatch:
     """
 
     groups: list[Group]
-    gains: Tensor
-    weights: Tensor
+    gains: Float[Tensor, "groups R"]
+    weights: Float[Tensor, "groups R"]
     parts: list[list[int]] = field(default_factory=list)
-    anchor: Tensor | None = None
-    sampler: Tensor | None = None
-    start: Tensor | None = None
-    reference: Tensor | None = None
+    anchor: Float[Tensor, "groups R"] | None = None
+    sampler: Float[Tensor, "groups R"] | None = None
+    start: Float[Tensor, "groups R"] | None = None
+    reference: Float[Tensor, "groups R"] | None = None
     objective: Objective = MIRROR
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class MicroBatch:
         """The responses with their prompts, flattened."""
         return [(group.prompt, response) for group in self.groups for response in group.responses]
 
-    def logprobs(self, network: Any, pad_id: int, tell: Tell = quiet) -> Tensor:
+    def logprobs(self, network: Any, pad_id: int, tell: Tell = quiet) -> Float[Tensor, "groups R"]:
         """log pi(y | x) of all responses, without a gradient."""
         found = self.weights.new_empty(self.weights.numel())
         return score(network, self.texts, self.parts, pad_id, found, tell).reshape(self.weights.shape)
@@ -99,14 +100,22 @@ class MicroBatch:
         passed = backward(network, self.texts, self.parts, pad_id, value, tell)
         return passed if slope is None else total
 
-    def _partial(self, found: Tensor, part: Sequence[int], size: float, baseline: Baseline) -> Tensor:
+    def _partial(
+        self, found: Float[Tensor, " part"], part: Sequence[int], size: float, baseline: Baseline
+    ) -> Float[Tensor, ""]:
         """The loss of one pass's responses; the others' weights are 0 in it."""
         places = torch.tensor(part, device=found.device)
         whole = found.new_zeros(self.weights.numel()).index_copy(0, places, found).reshape(self.weights.shape)
         inside = torch.zeros(self.weights.numel(), dtype=torch.bool).index_fill(0, places.cpu(), True)
         return self.loss(whole, size, baseline, self.weights * inside.reshape(self.weights.shape))
 
-    def loss(self, now: Tensor, size: float, baseline: Baseline, weights: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        now: Float[Tensor, "groups R"],
+        size: float,
+        baseline: Baseline,
+        weights: Float[Tensor, "groups R"] | None = None,
+    ) -> Float[Tensor, ""]:
         """The sum over prompts of the loss, from the log-probabilities ``now``; ``weights``: others in their place."""
         tables = [group.table for group in self.groups if group.table is not None]
         lengths = [[len(response) for response in group.responses] for group in self.groups]
@@ -127,7 +136,7 @@ class MicroBatch:
         )
         return LOSSES[self.objective.loss].of(judged)
 
-    def targets(self, size: float, baseline: Baseline) -> Tensor:
+    def targets(self, size: float, baseline: Baseline) -> Float[Tensor, "groups R"]:
         drift = None if self.anchor is None or self.sampler is None else self.anchor - self.sampler
         return regression.targets(self.gains, size, self.weights, baseline, drift)
 
@@ -171,8 +180,13 @@ def in_passes(texts: Sequence[Text], tokens: int) -> list[list[int]]:
 
 
 def score(
-    network: Any, texts: Sequence[Text], parts: list[list[int]], pad_id: int, found: Tensor, tell: Tell = quiet
-) -> Tensor:
+    network: Any,
+    texts: Sequence[Text],
+    parts: list[list[int]],
+    pad_id: int,
+    found: Float[Tensor, " texts"],
+    tell: Tell = quiet,
+) -> Float[Tensor, " texts"]:
     """Fill ``found`` with the texts' log pi(y | x), without a gradient; a pass that does not fit is halved in place."""
     done = 0
     with torch.no_grad():
@@ -212,12 +226,12 @@ def backward(
     return total
 
 
-def _descended(value: Tensor) -> float:
+def _descended(value: Float[Tensor, ""]) -> float:
     value.backward()
     return float(value.detach())
 
 
-def _pass(network: Any, texts: Sequence[Text], part: Sequence[int], pad_id: int) -> Tensor:
+def _pass(network: Any, texts: Sequence[Text], part: Sequence[int], pad_id: int) -> Float[Tensor, " part"]:
     return sequence_logprobs(network, [texts[k][0] for k in part], [texts[k][1] for k in part], pad_id)
 
 
@@ -229,7 +243,7 @@ def _halve(texts: Sequence[Text], parts: list[list[int]], part: int, tell: Tell)
     parts[part : part + 1] = [list(first), list(second)]
 
 
-def on(tensor: Tensor | None, like: Tensor) -> Tensor:
+def on(tensor: Float[Tensor, "*shape"] | None, like: Tensor) -> Float[Tensor, "*shape"]:
     """The tensor on the device of another.
 
     Raises:

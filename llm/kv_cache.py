@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from ..games.shapes import Float, Int
+
 KVCache = Literal["full", "int8"]
 
 
@@ -32,7 +34,9 @@ class RoundedLayer(DynamicLayer):
         )
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *given: Any, **named: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Float[Tensor, "B H T D"], value_states: Float[Tensor, "B H T E"], *given: Any, **named: Any
+    ) -> tuple[Float[Tensor, "B H longer D"], Float[Tensor, "B H longer E"]]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self.keys, self.key_scales = _extended(self.keys, self.key_scales, key_states)
@@ -40,7 +44,9 @@ class RoundedLayer(DynamicLayer):
         return _restored(self.keys, self.key_scales, self.dtype), _restored(self.values, self.value_scales, self.dtype)
 
 
-def _extended(held: Any, scales: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+def _extended(
+    held: Any, scales: Tensor, states: Float[Tensor, "B H T D"]
+) -> tuple[Int[Tensor, "B H longer D"], Float[Tensor, "B H longer 1"]]:
     """What is held ``[B, H, T, D]`` and its scales ``[B, H, T, 1]``, with new tokens."""
     most = states.abs().amax(-1, keepdim=True).float()
     scale = (most / 127).clamp_min(torch.finfo(torch.bfloat16).tiny).bfloat16()

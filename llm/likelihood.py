@@ -12,6 +12,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from ..games.shapes import Float
 from . import regression
 from .batches import Group, MicroBatch, micro_batches
 from .evaluation import win_rate
@@ -151,7 +152,9 @@ class Study:
         seeds = [[seed_of(*key, i, k) for k in range(count)] for i in range(len(ids))]
         return self.sampling.draw(model, ids, seeds)
 
-    def gram(self, model: LanguageModel, oracle: PreferenceOracle, prompts: Sequence[Prompt], seed: int) -> Tensor:
+    def gram(
+        self, model: LanguageModel, oracle: PreferenceOracle, prompts: Sequence[Prompt], seed: int
+    ) -> Float[Tensor, "pairs 2 2"]:
         """Inner products of the score functions of each prompt's pair at the start, ``[pairs, 2, 2]``, chosen first.
 
         .. math::  G_{ab} = \\nabla_\\theta \\log \\pi_\\theta(a | x) \\cdot \\nabla_\\theta \\log \\pi_\\theta(b | x)
@@ -245,7 +248,10 @@ class _Measure:
 
 
 def paired(
-    prompts: Sequence[Prompt], ids: Sequence[Sequence[int]], drawn: Sequence[Sequence[Response]], P: Tensor
+    prompts: Sequence[Prompt],
+    ids: Sequence[Sequence[int]],
+    drawn: Sequence[Sequence[Response]],
+    P: Float[Tensor, "prompts K K"],
 ) -> list[Group]:
     """The best and the worst response of each prompt by mean win rate over the others, in this order.
 

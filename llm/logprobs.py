@@ -13,12 +13,14 @@ from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..games.shapes import Float, Int
+
 TOKENS, WORDS = 512, 8192  # the tile of logits that is held: 16 MiB in float32
 
 
 def sequence_logprobs(
     network: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pad_id: int
-) -> Tensor:
+) -> Float[Tensor, " texts"]:
     """log pi(y | x) = sum_h log pi(y_h | x, y_<h) of each response in nats, ``[B]`` float32.
 
     The network's own head is applied tile by tile to the states before the scored tokens, see ``token_logprobs``.
@@ -118,7 +120,7 @@ class Head:
     """
 
     weight: Tensor
-    bias: Tensor | None = None
+    bias: Float[Tensor, " V"] | None = None
     scale: float = 1.0
     cap: float | None = None
 
@@ -136,12 +138,12 @@ class Head:
         state = getattr(self.weight, "quant_state", None)
         return len(self.weight) if state is None else state.shape[0]
 
-    def matrix(self, words: slice, dtype: torch.dtype) -> Tensor:
+    def matrix(self, words: slice, dtype: torch.dtype) -> Float[Tensor, "W H"]:
         """The rows of W of a tile of words, ``[W, H]``; of a 4-bit head they are unpacked for the moment."""
         state = getattr(self.weight, "quant_state", None)
         return (self.weight[words] if state is None else _unpacked(self.weight, state, words)).to(dtype)
 
-    def logits(self, states: Tensor, matrix: Tensor, words: slice) -> Tensor:
+    def logits(self, states: Float[Tensor, "N H"], matrix: Float[Tensor, "W H"], words: slice) -> Float[Tensor, "N W"]:
         """The logits ``[N, W]`` of states ``[N, H]`` from those words' rows ``[W, H]``, rounded as the network's own
         are, then in float32 or better."""
         bias = None if self.bias is None else self.bias[words]
@@ -150,12 +152,12 @@ class Head:
             raw = raw * self.scale
         return raw if self.cap is None else self.cap * torch.tanh(raw / self.cap)
 
-    def slope(self, logits: Tensor) -> Tensor | float:
+    def slope(self, logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"] | float:
         """d logits / d (W h + b), ``[...]`` from the logits ``[...]``; one number where there is no cap."""
         return self.scale if self.cap is None else self.scale * (1 - (logits / self.cap) ** 2)
 
 
-def token_logprobs(states: Tensor, head: Head, targets: Tensor) -> Tensor:
+def token_logprobs(states: Float[Tensor, "N H"], head: Head, targets: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
     """log softmax(logits)[target] of each state, ``[N]`` float32; tiles over tokens and words, the gradient exact.
 
     .. math::  \\log p_y = z_y - \\log \\sum_v e^{z_v}, \\qquad
@@ -231,7 +233,7 @@ class _Tiled(torch.autograd.Function):
         return (gradients[0][:, None] * grown).to(grown.dtype), None, None, None
 
 
-def _unpacked(weight: Tensor, state: Any, words: slice) -> Tensor:
+def _unpacked(weight: Tensor, state: Any, words: slice) -> Float[Tensor, "words H"]:
     """Some rows of a 4-bit matrix ``[V, H]``: its numbers lie row by row, two in a byte, with a scale for each block of
     them; where the scales are in 8 bits, with one more for each block of scales. What is unpacked begins with a block.
     """

@@ -21,6 +21,7 @@ from torch.nn.functional import logsigmoid
 
 from ..games import Policy, Solver
 from ..games.cast import Named
+from ..games.shapes import Float, Num
 from . import regression
 from .regression import Baseline, Selection
 
@@ -31,7 +32,7 @@ STEPS = 4  # of a solver that are looked at
 CERTAIN = 1e-4  # win probabilities nearer to 0 or 1 have no larger score
 
 
-def sppo(ratio: Tensor, wins: Tensor, size: float) -> Tensor:
+def sppo(ratio: Float[Tensor, "*#batch"], wins: Float[Tensor, "*#batch"], size: float) -> Float[Tensor, "*#batch"]:
     """SPPO's, of one response: wins = P(y beats pi).  (l - size (P - 1/2))^2
 
     It is the mirror step's regression with the constant baseline. Over the best and the worst response it is the
@@ -51,7 +52,12 @@ def sppo(ratio: Tensor, wins: Tensor, size: float) -> Tensor:
     return (ratio - size * (wins - 0.5)).square()
 
 
-def sppo_pair(chosen: Tensor, rejected: Tensor, wins: Tensor | float, size: float) -> Tensor:
+def sppo_pair(
+    chosen: Float[Tensor, "*#batch"],
+    rejected: Float[Tensor, "*#batch"],
+    wins: Float[Tensor, "*#batch"] | float,
+    size: float,
+) -> Float[Tensor, "*#batch"]:
     """SPPO's of a pair: wins = P(chosen beats rejected), 1 for the hard form.
 
     1/2 (l_w - size (P - 1/2))^2 + 1/2 (l_l + size (P - 1/2))^2
@@ -71,7 +77,7 @@ def sppo_pair(chosen: Tensor, rejected: Tensor, wins: Tensor | float, size: floa
     return ((chosen - target).square() + (rejected + target).square()) / 2
 
 
-def dpo(chosen: Tensor, rejected: Tensor, size: float) -> Tensor:
+def dpo(chosen: Float[Tensor, "*#batch"], rejected: Float[Tensor, "*#batch"], size: float) -> Float[Tensor, "*#batch"]:
     """DPO's.  -log sigmoid((l_w - l_l) / size), size = 1 / beta
 
     Args:
@@ -87,7 +93,7 @@ def dpo(chosen: Tensor, rejected: Tensor, size: float) -> Tensor:
     return -logsigmoid((chosen - rejected) / size)
 
 
-def ipo(chosen: Tensor, rejected: Tensor, size: float) -> Tensor:
+def ipo(chosen: Float[Tensor, "*#batch"], rejected: Float[Tensor, "*#batch"], size: float) -> Float[Tensor, "*#batch"]:
     """IPO's.  (l_w - l_l - size / 2)^2, size = 1 / tau
 
     Of sums over tokens, as the derivation has it: TRL's ``ipo`` takes means, which is another game.
@@ -105,7 +111,12 @@ def ipo(chosen: Tensor, rejected: Tensor, size: float) -> Tensor:
     return (chosen - rejected - size / 2).square()
 
 
-def kto(ratio: Tensor, desirable: Tensor, divergence: Tensor, size: float) -> Tensor:
+def kto(
+    ratio: Float[Tensor, "*#batch"],
+    desirable: Float[Tensor, "*#batch"],
+    divergence: Float[Tensor, "*#batch"],
+    size: float,
+) -> Float[Tensor, "*#batch"]:
     """KTO's, of one response: desirable in [0, 1], divergence = KL(pi_theta || anchor), through which no gradient goes.
 
     desirable (1 - sigmoid((l - KL) / size)) + (1 - desirable) (1 - sigmoid((KL - l) / size)), size = 1 / beta
@@ -126,7 +137,9 @@ def kto(ratio: Tensor, desirable: Tensor, divergence: Tensor, size: float) -> Te
     return desirable * (-margin).sigmoid() + (1 - desirable) * margin.sigmoid()
 
 
-def simpo(chosen: Tensor, rejected: Tensor, size: float, margin: float) -> Tensor:
+def simpo(
+    chosen: Float[Tensor, "*#batch"], rejected: Float[Tensor, "*#batch"], size: float, margin: float
+) -> Float[Tensor, "*#batch"]:
     """SimPO's, of mean log-probabilities a token without an anchor.  -log sigmoid((m_w - m_l - margin) / size)
 
     Args:
@@ -143,7 +156,13 @@ def simpo(chosen: Tensor, rejected: Tensor, size: float, margin: float) -> Tenso
     return -logsigmoid((chosen - rejected - margin) / size)
 
 
-def rebel(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float) -> Tensor:
+def rebel(
+    first: Float[Tensor, "*#batch"],
+    second: Float[Tensor, "*#batch"],
+    gain: Float[Tensor, "*#batch"],
+    other: Float[Tensor, "*#batch"],
+    size: float,
+) -> Float[Tensor, "*#batch"]:
     """REBEL's of two responses and their rewards.  (l - l' - size (g - g'))^2
 
     With g = P(y beats y'') and g' = P(y' beats y'') of a third response it is online IPO's.
@@ -164,7 +183,13 @@ def rebel(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: floa
     return (first - second - size * (gain - other)).square()
 
 
-def dno(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float) -> Tensor:
+def dno(
+    first: Float[Tensor, "*#batch"],
+    second: Float[Tensor, "*#batch"],
+    gain: Float[Tensor, "*#batch"],
+    other: Float[Tensor, "*#batch"],
+    size: float,
+) -> Float[Tensor, "*#batch"]:
     """DNO's cross-entropy of two responses and their win rates.
 
     -[s log sigmoid(h) + (1 - s) log sigmoid(-h)],  s = sigmoid(g - g'),  h = (l - l') / size
@@ -187,7 +212,7 @@ def dno(first: Tensor, second: Tensor, gain: Tensor, other: Tensor, size: float)
     return -(share * logsigmoid(h) + (1 - share) * logsigmoid(-h))
 
 
-def gpo(ratio: Tensor, score: Tensor, size: float) -> Tensor:
+def gpo(ratio: Float[Tensor, "*#batch"], score: Float[Tensor, "*#batch"], size: float) -> Float[Tensor, "*#batch"]:
     """GPO's, of one response: score = mean of s(y, y_k), skew, so that no 1/2 is taken off.  (l - size s)^2
 
     Args:
@@ -232,26 +257,26 @@ class Judged:
         0.25
     """
 
-    now: Tensor
-    anchor: Tensor
-    sampler: Tensor
-    gains: Tensor
-    weights: Tensor
-    lengths: Tensor
-    target: Tensor
+    now: Float[Tensor, "prompts R"]
+    anchor: Float[Tensor, "prompts R"]
+    sampler: Float[Tensor, "prompts R"]
+    gains: Float[Tensor, "prompts R"]
+    weights: Float[Tensor, "prompts R"]
+    lengths: Num[Tensor, "prompts R"]
+    target: Float[Tensor, "prompts R"]
     baseline: Baseline
     size: float
-    table: Tensor | None = None
+    table: Float[Tensor, "prompts R R"] | None = None
     hard: bool = False
     whole: bool = False
     margin: float = 0.5
 
     @cached_property
-    def ratio(self) -> Tensor:
+    def ratio(self) -> Float[Tensor, "prompts R"]:
         return self.now - self.anchor
 
     @property
-    def P(self) -> Tensor:
+    def P(self) -> Float[Tensor, "prompts R R"]:
         """The table, ``[prompts, R, R]``.
 
         Raises:
@@ -262,7 +287,7 @@ class Judged:
         return self.table
 
     @property
-    def chosen(self) -> Tensor:
+    def chosen(self) -> Float[Tensor, "prompts R R"]:
         """The probability that the first is the chosen one of a pair, ``[prompts, R, R]``; NaN where not judged.
 
         Raises:
@@ -273,11 +298,11 @@ class Judged:
         first, second = pair(self.gains)
         return (first > second).to(self.gains) + 0.5 * (first == second)
 
-    def responses(self, each: Tensor) -> Tensor:
+    def responses(self, each: Float[Tensor, "prompts R"]) -> Float[Tensor, ""]:
         """The weighted sum over the responses of all prompts, ``[]``, of ``each`` ``[prompts, R]``."""
         return (self.weights * each).sum()
 
-    def pairs(self, each: Tensor, chance: Tensor) -> Tensor:
+    def pairs(self, each: Float[Tensor, "prompts R R"], chance: Float[Tensor, "prompts R R"]) -> Float[Tensor, ""]:
         """The mean over a prompt's pairs of ``each``, an ordered pair counting by its ``chance``, both
         ``[prompts, R, R]``; the sum of the prompts' means, ``[]``.
 
@@ -293,7 +318,7 @@ class Judged:
         return (found * self.weights.sum(-1)).sum()
 
 
-def pair(values: Tensor) -> tuple[Tensor, Tensor]:
+def pair(values: Num[Tensor, "*batch R"]) -> tuple[Num[Tensor, "*batch R R"], Num[Tensor, "*batch R R"]]:
     """The first's and the second's of every ordered pair, each ``[..., R, R]``, of values ``[..., R]``.
 
     Example:
@@ -305,41 +330,41 @@ def pair(values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.broadcast_tensors(values.unsqueeze(-1), values.unsqueeze(-2))
 
 
-def _mirror(judged: Judged) -> Tensor:
+def _mirror(judged: Judged) -> Float[Tensor, ""]:
     return regression.loss(judged.ratio, judged.target, judged.weights, judged.baseline)
 
 
-def _sppo(judged: Judged) -> Tensor:
+def _sppo(judged: Judged) -> Float[Tensor, ""]:
     return judged.responses(sppo(judged.ratio, judged.gains, judged.size))
 
 
-def _gpo(judged: Judged) -> Tensor:
+def _gpo(judged: Judged) -> Float[Tensor, ""]:
     return judged.responses(gpo(judged.ratio, judged.gains, judged.size))
 
 
-def _sppo_single(judged: Judged) -> Tensor:
+def _sppo_single(judged: Judged) -> Float[Tensor, ""]:
     each = sppo_pair(*pair(judged.ratio), judged.P.nan_to_num(), judged.size)
     return judged.pairs(each, judged.chosen.masked_fill(judged.P.isnan(), torch.nan))
 
 
-def _sppo_hard(judged: Judged) -> Tensor:
+def _sppo_hard(judged: Judged) -> Float[Tensor, ""]:
     return judged.pairs(sppo_pair(*pair(judged.ratio), 1.0, judged.size), judged.chosen)
 
 
-def _dpo(judged: Judged) -> Tensor:
+def _dpo(judged: Judged) -> Float[Tensor, ""]:
     return judged.pairs(dpo(*pair(judged.ratio), judged.size), judged.chosen)
 
 
-def _ipo(judged: Judged) -> Tensor:
+def _ipo(judged: Judged) -> Float[Tensor, ""]:
     return judged.pairs(ipo(*pair(judged.ratio), judged.size), judged.chosen)
 
 
-def _simpo(judged: Judged) -> Tensor:
+def _simpo(judged: Judged) -> Float[Tensor, ""]:
     means = judged.now / judged.lengths.to(judged.now).clamp_min(1)
     return judged.pairs(simpo(*pair(means), judged.size, judged.margin), judged.chosen)
 
 
-def _kto(judged: Judged) -> Tensor:
+def _kto(judged: Judged) -> Float[Tensor, ""]:
     """A response is desirable with the probability that it wins; the divergence is the prompt's own, by importance
     weights on its responses, in place of the batch's mismatched ones: not negative, and exact where they are all."""
     best = judged.gains.amax(-1, keepdim=True)
@@ -350,15 +375,15 @@ def _kto(judged: Judged) -> Tensor:
     return judged.responses(kto(judged.ratio, desirable, divergence, judged.size))
 
 
-def _rebel(judged: Judged) -> Tensor:
+def _rebel(judged: Judged) -> Float[Tensor, ""]:
     return judged.pairs(rebel(*pair(judged.ratio), *pair(judged.gains), judged.size), _even(judged))
 
 
-def _dno(judged: Judged) -> Tensor:
+def _dno(judged: Judged) -> Float[Tensor, ""]:
     return judged.pairs(dno(*pair(judged.ratio), *pair(judged.gains), judged.size), _even(judged))
 
 
-def _online_ipo(judged: Judged) -> Tensor:
+def _online_ipo(judged: Judged) -> Float[Tensor, ""]:
     """The third response of a pair is each of the prompt's in turn but the two; where they are all there are, any."""
     P, ratio = judged.P, judged.ratio
     count = ratio.shape[-1]
@@ -371,12 +396,12 @@ def _online_ipo(judged: Judged) -> Tensor:
     return judged.pairs(mean, _even(judged))
 
 
-def _even(judged: Judged) -> Tensor:
+def _even(judged: Judged) -> Float[Tensor, "prompts R R"]:
     """Both orders of a pair alike, for losses that are the same in either."""
     return torch.full_like(pair(judged.weights)[0], 0.5)
 
 
-def _score(P: Tensor) -> Tensor:
+def _score(P: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """s(y, y') with P = sigmoid(s): what a general preference model gives, in units of its temperature."""
     return P.logit(eps=CERTAIN)
 
@@ -392,7 +417,7 @@ class Kind:
         apart: it is a sum over responses, each of which may pass alone (mirror: but for the centred baseline).
     """
 
-    of: Callable[[Judged], Tensor]
+    of: Callable[[Judged], Float[Tensor, ""]]
     pairs: bool = False
     payoff: Callable[[Tensor], Tensor] = lambda P: P
     apart: bool = False

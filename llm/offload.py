@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from ..games.shapes import Float, Int
 from .choice import check_choice
 from .streaming import LayerStream, Unsuited, stream_layers
 
@@ -172,7 +173,7 @@ class HostEmbedding(torch.nn.Module):
         """``[V, H]``, in host memory."""
         return self._table[0].weight
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T H"]:
         """``[B, T]`` to ``[B, T, H]`` on the device of the ids."""
         return self._table[0](ids.to(self.weight.device)).to(ids.device)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..games.shapes import Float
 from . import regression
 from .batches import MicroBatch, on
 from .regression import Baseline
@@ -35,20 +36,24 @@ class Scored:
         other: the mean over prompts of what the fit lowers, where that is not the mirror step's regression.
     """
 
-    now: Tensor
-    start: Tensor
-    anchor: Tensor
-    sampler: Tensor
-    reference: Tensor
-    target: Tensor
-    gains: Tensor
-    weights: Tensor
-    lengths: Tensor
+    now: Float[Tensor, "prompts R"]
+    start: Float[Tensor, "prompts R"]
+    anchor: Float[Tensor, "prompts R"]
+    sampler: Float[Tensor, "prompts R"]
+    reference: Float[Tensor, "prompts R"]
+    target: Float[Tensor, "prompts R"]
+    gains: Float[Tensor, "prompts R"]
+    weights: Float[Tensor, "prompts R"]
+    lengths: Float[Tensor, "prompts R"]
     other: float | None = None
 
     @classmethod
     def of(
-        cls, batches: Sequence[MicroBatch], size: float, baseline: Baseline, now: Sequence[Tensor] | None = None
+        cls,
+        batches: Sequence[MicroBatch],
+        size: float,
+        baseline: Baseline,
+        now: Sequence[Tensor] | None = None,
     ) -> Scored:
         """Those of some micro-batches, at least one; ``now`` is what the fit made of each."""
 
@@ -111,7 +116,7 @@ def achieved(scored: Scored, baseline: Baseline) -> dict[str, float]:
     return {"loss": loss(scored, baseline), **found, "kl": moved, "kl_per_token": moved / length}
 
 
-def described(policy: Tensor, scored: Scored) -> dict[str, float]:
+def described(policy: Float[Tensor, "prompts R"], scored: Scored) -> dict[str, float]:
     """What a policy is like, from its log-probabilities: estimates, in nats a response and a token.
 
     ``tokens`` is the mean length; ``entropy`` is -E log pi; ``effective`` is the share of the responses that carries
@@ -129,7 +134,7 @@ def described(policy: Tensor, scored: Scored) -> dict[str, float]:
     }
 
 
-def mean_under(policy: Tensor, values: Tensor, scored: Scored) -> float:
+def mean_under(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], scored: Scored) -> float:
     """E_{y ~ policy} values(y), from responses of the samplers: self-normalised importance sampling.
 
     Each response counts u = policy(y) / sampler(y) times, sampler the mean density of all that were sampled: at most M
@@ -139,7 +144,7 @@ def mean_under(policy: Tensor, values: Tensor, scored: Scored) -> float:
     return float((mass * values.double()).sum() / mass.sum())
 
 
-def divergence(policy: Tensor, other: Tensor, scored: Scored) -> float:
+def divergence(policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts R"], scored: Scored) -> float:
     """KL(policy || other) in nats: the mean of e^r - 1 - r, r = log other - log policy, under the policy.
 
     Its expectation is that of -r, because E e^r = 1; but no term is negative, and where both are close it varies less.
@@ -148,7 +153,7 @@ def divergence(policy: Tensor, other: Tensor, scored: Scored) -> float:
     return mean_under(policy, ratio.expm1() - ratio, scored)
 
 
-def effective(policy: Tensor, scored: Scored) -> float:
+def effective(policy: Float[Tensor, "prompts R"], scored: Scored) -> float:
     """The effective sample size of ``mean_under`` as a share of the responses: (E u)^2 / E u^2, u as there."""
     mass = _mass(policy, scored)
     weights = scored.weights.double()
@@ -193,7 +198,7 @@ def worse(after: float, before: float) -> bool:
     return not after <= before * (1 + ROUNDING) + 1e-6
 
 
-def _mass(policy: Tensor, scored: Scored) -> Tensor:
+def _mass(policy: Float[Tensor, "prompts R"], scored: Scored) -> Float[Tensor, "prompts R"]:
     """weight * policy / sampler, up to a factor; 0 where the weight is 0."""
     exponent = (policy - scored.sampler).double().masked_fill(scored.weights == 0, -torch.inf)
     return scored.weights.double() * (exponent - exponent.max()).exp()

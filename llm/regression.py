@@ -12,11 +12,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..games.shapes import Float, Int
+
 Baseline = Literal["plug-in", "centred", "constant"]
 Selection = Literal["all", "best-worst"]
 
 
-def win_rates(P: Tensor, weights: Tensor, itself: Tensor | None = None) -> Tensor:
+def win_rates(
+    P: Float[Tensor, "*batch R M"], weights: Float[Tensor, "*#batch M"], itself: Int[Tensor, " R"] | None = None
+) -> Float[Tensor, "*batch R"]:
     """P(y beats rho) for each row's response y, estimated from responses of rho.
 
     .. math::  \\hat P(y_i \\succ \\rho) = \\frac{\\sum_{j \\ne i} w_j P_{ij}}{\\sum_{j \\ne i} w_j}
@@ -44,7 +48,9 @@ def win_rates(P: Tensor, weights: Tensor, itself: Tensor | None = None) -> Tenso
     return (weights * P.nan_to_num()).sum(-1) / weights.sum(-1)  # 0 / 0 is NaN: not judged
 
 
-def select(gains: Tensor, weights: Tensor, selection: Selection) -> Tensor:
+def select(
+    gains: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"], selection: Selection
+) -> Float[Tensor, "prompts R"]:
     """The weights of the responses that are fitted: all that were judged, or the best and the worst of each prompt.
 
     A prompt whose responses all gain the same has no best and worst and is left out of the latter.
@@ -73,7 +79,13 @@ def select(gains: Tensor, weights: Tensor, selection: Selection) -> Tensor:
     return chosen * spread
 
 
-def targets(gains: Tensor, size: float, weights: Tensor, baseline: Baseline, drift: Tensor | None = None) -> Tensor:
+def targets(
+    gains: Float[Tensor, "prompts R"],
+    size: float,
+    weights: Float[Tensor, "prompts R"],
+    baseline: Baseline,
+    drift: Float[Tensor, "prompts R"] | None = None,
+) -> Float[Tensor, "prompts R"]:
     """What the log-ratio should be, in nats: ``size * G - constant``; 0 where the weight is 0.
 
     - ``plug-in``: the constant is the log of the normaliser Z = sum_y e^{B(y)} e^{size G(y)}, B the anchor's
@@ -116,7 +128,12 @@ def targets(gains: Tensor, size: float, weights: Tensor, baseline: Baseline, dri
     return (size * gains - constant).masked_fill(weights == 0, 0.0)
 
 
-def residuals(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline) -> Tensor:
+def residuals(
+    log_ratio: Float[Tensor, "prompts R"],
+    target: Float[Tensor, "prompts R"],
+    weights: Float[Tensor, "prompts R"],
+    baseline: Baseline,
+) -> Float[Tensor, "prompts R"]:
     """How far the log-ratio is from its target, in nats.
 
     ``centred`` removes the mean over the prompt's responses, and with it the unknown constants of the step (log Z and
@@ -143,7 +160,12 @@ def residuals(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Base
     return difference.masked_fill(weights == 0, 0.0)
 
 
-def loss(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline) -> Tensor:
+def loss(
+    log_ratio: Float[Tensor, "prompts R"],
+    target: Float[Tensor, "prompts R"],
+    weights: Float[Tensor, "prompts R"],
+    baseline: Baseline,
+) -> Float[Tensor, ""]:
     """Sum over prompts of the weighted mean squared residual (nats^2): arXiv 2405.00675, equation 4.6.
 
     A sum, so that micro-batches add up; divide by the number of prompts of the whole batch. The arguments are those of
@@ -156,7 +178,12 @@ def loss(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline)
     return (weights * residuals(log_ratio, target, weights, baseline).square()).sum()
 
 
-def achieved(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Baseline) -> dict[str, float]:
+def achieved(
+    log_ratio: Float[Tensor, "prompts R"],
+    target: Float[Tensor, "prompts R"],
+    weights: Float[Tensor, "prompts R"],
+    baseline: Baseline,
+) -> dict[str, float]:
     """What a fit achieved: the rms of the log-ratio and of its target (nats), R^2, and the share of the target.
 
     The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it. R^2 and
@@ -181,5 +208,5 @@ def achieved(log_ratio: Tensor, target: Tensor, weights: Tensor, baseline: Basel
     }
 
 
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
+def _mean(values: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"]) -> Float[Tensor, "prompts 1"]:
     return (weights * values).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True).clamp_min(1e-300)

@@ -18,6 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from ..games.shapes import Float, Int
 from .choice import check_choice
 from .kv_cache import KVCache, rounded_cache
 from .logprobs import sequence_logprobs
@@ -233,10 +234,10 @@ def _response(model: LanguageModel, ids: list[int]) -> Response:
 class Draw(LogitsProcessor):
     """Draws each row's next token by inverting its distribution function at that row's own uniform number."""
 
-    def __init__(self, uniforms: Tensor, start: int):
+    def __init__(self, uniforms: Float[Tensor, "B most"], start: int):
         self.uniforms, self.start = uniforms, start
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def __call__(self, input_ids: Int[Tensor, "B T"], scores: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
         at = input_ids.shape[1] - self.start
         cumulative = scores.double().softmax(-1).cumsum(-1)
         point = self.uniforms[:, at : at + 1] * cumulative[:, -1:]

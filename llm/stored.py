@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..games.shapes import Float
 from .folder import read_shard, shards
 from .prompts import Prompt
 from .tokens import Stretch, Tokens
@@ -23,7 +24,7 @@ class Answers:
 
     prompts: list[Sequence[int]]
     ids: list[list[Stretch]]
-    weights: torch.Tensor
+    weights: Float[torch.Tensor, "N K"]
     finished: int = 0
     labels: dict[str, int] = field(default_factory=dict)
 
@@ -54,7 +55,7 @@ class Stored:
         columns = ["prompt", "prompt_ids", "ids", "finished", "weight", *(["text"] if kind is not None else [])]
         place = {number: k for k, number in enumerate(chosen)}
         folder = self.drawn[label, chosen] / "responses"
-        tokens, found = Tokens(folder), Answers([()] * len(chosen), [[] for _ in chosen], torch.zeros(0))
+        tokens, found = Tokens(folder), Answers([()] * len(chosen), [[] for _ in chosen], torch.zeros(len(chosen), 0))
         weights: list[list[float]] = [[] for _ in chosen]
         for number, group in self._by_prompt(folder, label, columns):
             own = place[number]
@@ -67,7 +68,7 @@ class Stored:
         found.weights = torch.tensor(weights, dtype=torch.float64)
         return found
 
-    def tables(self, a: str, b: str, chosen: Chosen) -> torch.Tensor:
+    def tables(self, a: str, b: str, chosen: Chosen) -> Float[torch.Tensor, "N K M"]:
         """The win probabilities of a's responses against b's, [N, K, M]; NaN where b has fewer than M."""
         swap = (a, b, chosen) not in self.judged
         first, second = (b, a) if swap else (a, b)

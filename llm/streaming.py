@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ..games.shapes import Num
+
 ALIGNED = 256  # bytes at which a tensor begins in its layer's block, as CUDA allocates
 
 
@@ -101,7 +103,7 @@ class _Layer:
             size += -(-part.tensor.nbytes // ALIGNED) * ALIGNED
         return _Layer(parts, places, [(part.tensor.dtype, part.tensor.shape) for part in parts], size)
 
-    def views(self, block: Tensor) -> list[Tensor]:
+    def views(self, block: Num[Tensor, " bytes"]) -> list[Tensor]:
         """The tensors of the layer in a block that holds it."""
         return [
             block[place : place + shape.numel() * dtype.itemsize].view(dtype).view(shape)
@@ -152,7 +154,7 @@ class LayerStream(torch.nn.Module):
             setattr(self, f"buffer_{slot}", None)
         self._held = [None, None]
 
-    def _to_host(self, layer: _Layer, empty: Sequence[Tensor]) -> Tensor:
+    def _to_host(self, layer: _Layer, empty: Sequence[Tensor]) -> Num[Tensor, " bytes"]:
         host = "meta" if self.device.type == "meta" else "cpu"
         block = torch.empty(layer.size, dtype=torch.uint8, device=host, pin_memory=self.device.type == "cuda")
         for view, part in zip(layer.views(block), layer.parts, strict=True):

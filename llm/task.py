@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..games.shapes import Float
 from .batches import Text, backward, in_passes, score
 from .memory import Tell, quiet
 from .prompts import Prompt
@@ -24,7 +25,7 @@ from .prompts import Prompt
 MEASURED = 256  # texts that are held out, at most: they are passed three times in each step
 
 
-def nll(logprobs: Tensor, tokens: float) -> Tensor:
+def nll(logprobs: Float[Tensor, " texts"], tokens: float) -> Float[Tensor, ""]:
     """The mean negative log-likelihood a token: ``-sum_i log pi(y_i | x_i) / tokens``, from sums over tokens, [texts].
 
     Example:
@@ -51,7 +52,7 @@ class TaskBatch:
         """Those of the responses."""
         return sum(len(response) for _, response in self.texts)
 
-    def logprobs(self, network: Any, pad_id: int, tell: Tell = quiet) -> Tensor:
+    def logprobs(self, network: Any, pad_id: int, tell: Tell = quiet) -> Float[Tensor, " texts"]:
         """log pi(y | x) of each, ``[texts]``, without a gradient."""
         return score(network, self.texts, self.parts, pad_id, torch.empty(len(self.texts)), tell)
 

@@ -11,6 +11,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from ..games.shapes import Float, Int
 from .model import LanguageModel
 from .policies import Adapter, Sampled
 
@@ -53,7 +54,7 @@ class MixedNetwork:
     def __call__(self, **inputs: Any) -> Any:
         return SimpleNamespace(logits=self._blended(lambda: self.causal(**inputs).logits))
 
-    def _blended(self, found: Any) -> Tensor:
+    def _blended(self, found: Any) -> Float[Tensor, "B T width"]:
         total: Any = 0.0
         for slot, weight in self.weights.items():
             self.network.set_adapter(slot)
@@ -61,7 +62,9 @@ class MixedNetwork:
             total = total + weight * own.float()
         return total.to(own.dtype)
 
-    def generate(self, input_ids: Tensor, attention_mask: Tensor, logits_processor: Any, **settings: Any) -> Tensor:
+    def generate(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], logits_processor: Any, **settings: Any
+    ) -> Int[Tensor, "B longer"]:
         """Each row once under each member, in one batch; all of them take the token that the mixture draws.
 
         Args:
@@ -90,7 +93,7 @@ class _Together(LogitsProcessor):
     def __init__(self, weights: list[float], inner: Any):
         self.weights, self.inner = weights, inner
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def __call__(self, input_ids: Int[Tensor, "rows T"], scores: Float[Tensor, "rows V"]) -> Float[Tensor, "rows V"]:
         members = len(self.weights)
         own = scores.float().chunk(members)
         blend = sum(weight * part for weight, part in zip(self.weights, own, strict=True))

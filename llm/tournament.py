@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..games import Battles, PreferenceGame
+from ..games.shapes import Float, Int
 from .oracles import Cache, PreferenceOracle, preference_matrices
 from .prompts import Prompt, messages, rows
 
@@ -32,10 +33,10 @@ class Tournament:
     """
 
     game: PreferenceGame
-    standard_error: np.ndarray
-    win_rate: np.ndarray
-    win_rate_error: np.ndarray
-    judged: np.ndarray
+    standard_error: Float[np.ndarray, "n n"]
+    win_rate: Float[np.ndarray, " n"]
+    win_rate_error: Float[np.ndarray, " n"]
+    judged: Int[np.ndarray, "n n"]
     curl: float
     battles: Battles
 

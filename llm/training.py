@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..games import Step
+from ..games.shapes import Float
 from . import regression
 from .batches import Group, MicroBatch, Text, micro_batches
 from .fit import order
@@ -182,7 +183,9 @@ class Training:
             )
         return groups
 
-    def _gains(self, sets: dict[Sampled, Answers]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gains(
+        self, sets: dict[Sampled, Answers]
+    ) -> tuple[Float[torch.Tensor, "prompts R"], Float[torch.Tensor, "prompts R"]]:
         """sum_j c_j P(y beats rho_j) for the responses of all sets, and their weights in the union, [prompts, R]."""
         total: list[torch.Tensor] = []
         payoff = LOSSES[self.settings.fit.loss].payoff
@@ -200,7 +203,7 @@ class Training:
             total.append(gain)
         return torch.cat(total, 1), torch.cat([answers.weights for answers in sets.values()], 1) / len(sets)
 
-    def _tables(self, sets: dict[Sampled, Answers]) -> torch.Tensor:
+    def _tables(self, sets: dict[Sampled, Answers]) -> Float[torch.Tensor, "prompts R R"]:
         """The win probabilities of the responses of all sets against each other, [prompts, R, R]."""
         rows = [[self.stored.tables(a.label, b.label, self.chosen) for b in sets] for a in sets]
         return torch.cat([torch.cat(row, 2) for row in rows], 1)

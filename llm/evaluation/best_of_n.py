@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from ...games.shapes import Float, Num
+
 
 def kl_bound(n: int) -> float:
     """The most that KL(best-of-n || policy) can be, in nats: log n - (n - 1) / n.
@@ -32,7 +34,7 @@ def kl_bound(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def best_of_n_policy(policy: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
+def best_of_n_policy(policy: Num[np.ndarray, "..."], scores: Num[np.ndarray, "..."], n: int) -> Float[np.ndarray, " R"]:
     """The distribution of the best of n independent responses under scores, the earliest drawn among equals.
 
     .. math::  q(y) = \\frac{\\pi(y)}{\\pi(c)} \\left( F(c)^n - (F(c) - \\pi(c))^n \\right)

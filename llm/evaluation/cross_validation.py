@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...games.shapes import Float
 from .logistic import fit
 
 PENALTIES = 1 / np.logspace(-4, 4, 10)  # largest first: each fit starts where the last ended
 FOLDS = 5
 
 
-def chosen_penalty(features: np.ndarray, weights: np.ndarray, labels: np.ndarray) -> float:
+def chosen_penalty(
+    features: Float[np.ndarray, "N k"], weights: Float[np.ndarray, " N"], labels: Float[np.ndarray, " N"]
+) -> float:
     """The one of ``PENALTIES`` with the smallest weighted cross-entropy on rows that were left out.
 
     The rows are dealt to five folds from the last to the first, which is what scikit-learn's ``GroupKFold`` does where

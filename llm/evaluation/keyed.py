@@ -7,10 +7,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ...games.shapes import Float
+
 Column: TypeAlias = Mapping[str, float] | Sequence[float] | np.ndarray
 
 
-def aligned(columns: Mapping[str, Column], prompts: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def aligned(
+    columns: Mapping[str, Column], prompts: Sequence[str] | None = None
+) -> dict[str, Float[np.ndarray, " rows"]]:
     """The columns as arrays of one length, row by row of the same prompt.
 
     Args:
@@ -46,7 +50,7 @@ def aligned(columns: Mapping[str, Column], prompts: Sequence[str] | None = None)
     return found
 
 
-def _column(name: str, column: Column, prompts: Sequence[str] | None) -> np.ndarray:
+def _column(name: str, column: Column, prompts: Sequence[str] | None) -> Float[np.ndarray, " rows"]:
     if isinstance(column, Mapping):
         assert prompts is not None
         if lacking := [prompt for prompt in prompts if prompt not in column]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy.special import expit
 
+from ...games.shapes import Float
 from .cross_validation import chosen_penalty
 from .keyed import Column, aligned
 from .logistic import fit
@@ -218,7 +219,9 @@ def predict(weights: Sequence[float], difficulty: Any, against: Sequence[float] 
     return Prediction(100 * float(p.mean()), 100 * float(error))
 
 
-def _gamed(gamed: Mapping[str, Any], difficulty: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _gamed(
+    gamed: Mapping[str, Any], difficulty: Float[np.ndarray, " D"]
+) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarray, " 2"], Float[np.ndarray, " M"] | None]:
     """The gamed baseline's rows: features [M, 3], the sums of label times feature [2], and the labels [M] if known."""
     if unknown := [name for name in gamed if name.startswith("gamed") and name not in KNOWN]:
         raise ValueError(f"gamed holds {unknown[0]}; expected of {', '.join(KNOWN)}")

@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from ...games.shapes import Float
+
 SWEEPS, STEPS = 50, 200
 ROUNDING = 1e-13  # of the objective: by so much it may seem to rise at the minimum
 EXACT = 1e-10  # of the total weight: how far the optimality conditions may be from met
 
 
 def fit(
-    features: np.ndarray,
-    weights: np.ndarray,
-    moments: np.ndarray,
+    features: Float[np.ndarray, "N k"],
+    weights: Float[np.ndarray, " N"],
+    moments: Float[np.ndarray, " k"],
     penalty: float,
-    start: np.ndarray | None = None,
-) -> np.ndarray:
+    start: Float[np.ndarray, " k"] | None = None,
+) -> Float[np.ndarray, " k"]:
     """The coefficients of a weighted logistic regression with soft labels, without intercept.
 
     .. math::  \\min_w \\sum_i a_i \\log(1 + e^{x_i w}) - m w + \\lambda |w|_1, \\qquad m = \\sum_i a_i y_i x_i
@@ -65,7 +67,13 @@ def fit(
     raise RuntimeError(f"the logistic regression found no minimum in {STEPS} steps (coefficients {w})")
 
 
-def _at(x: np.ndarray, weights: np.ndarray, moments: np.ndarray, penalty: float, w: np.ndarray) -> Any:
+def _at(
+    x: Float[np.ndarray, "k N"],
+    weights: Float[np.ndarray, " N"],
+    moments: Float[np.ndarray, " k"],
+    penalty: float,
+    w: Float[np.ndarray, " k"],
+) -> tuple[Any, Float[np.ndarray, " N"]]:
     """The objective, and the probabilities ``[N]``."""
     z = w @ x
     small = np.exp(-np.abs(z))
@@ -73,13 +81,15 @@ def _at(x: np.ndarray, weights: np.ndarray, moments: np.ndarray, penalty: float,
     return objective, np.where(z >= 0, 1.0, small) / (1 + small)
 
 
-def _unmet(slope: np.ndarray, w: np.ndarray, penalty: float) -> float:
+def _unmet(slope: Float[np.ndarray, " k"], w: Float[np.ndarray, " k"], penalty: float) -> float:
     """How far 0 is from the subdifferential, over the coefficients."""
     at_zero = np.maximum(np.abs(slope) - penalty, 0)
     return float(np.where(w == 0, at_zero, np.abs(slope + penalty * np.sign(w))).max())
 
 
-def _quadratic(curvature: np.ndarray, slope: np.ndarray, w: np.ndarray, penalty: float) -> np.ndarray:
+def _quadratic(
+    curvature: Float[np.ndarray, "k k"], slope: Float[np.ndarray, " k"], w: Float[np.ndarray, " k"], penalty: float
+) -> Float[np.ndarray, " k"]:
     """argmin_v  slope (v - w) + (v - w)' curvature (v - w) / 2 + penalty |v|_1.
 
     With its signs known the minimum is that of a linear system. Coordinate descent finds them; where features are

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...games.shapes import Float
 from .diversity import Ids, distinct_n, repetition
 
 GROUP = 10  # prompts whose responses distinct-n is taken over
@@ -125,13 +126,13 @@ def _ratio(measure: str, own: Sequence[int], other: Sequence[int], thresholds: T
     return _verdict(measure, ratio, _error((x - ratio * y) / y.mean()), thresholds.length, thresholds)
 
 
-def _mean(measure: str, values: np.ndarray, threshold: float, thresholds: Thresholds) -> Verdict:
+def _mean(measure: str, values: Float[np.ndarray, " N"], threshold: float, thresholds: Thresholds) -> Verdict:
     known = values[~np.isnan(values)]
     mean = float(known.mean()) if len(known) else np.nan
     return _verdict(measure, mean, _error(known), threshold, thresholds)
 
 
-def _error(values: np.ndarray) -> float:
+def _error(values: Float[np.ndarray, " N"]) -> float:
     return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) >= FEWEST else np.nan
 
 

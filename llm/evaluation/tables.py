@@ -11,6 +11,7 @@ import numpy as np
 
 from ...games.battles import Battles
 from ...games.equilibrium import nash
+from ...games.shapes import Float
 from ...games.social_choice import condorcet_winner, curl_fraction
 from ...games.sure_cycles import sure_cycles
 from ..oracles import Cache, PreferenceOracle
@@ -39,7 +40,7 @@ class Played:
     """
 
     players: tuple[str, ...]
-    tables: np.ndarray
+    tables: Float[np.ndarray, "N n n"]
 
     def rate(self, player: str, opponent: str) -> WinRate:
         """The win rate of one player against another, with its error over prompts.
@@ -50,7 +51,7 @@ class Played:
         return _rate(self.tables[:, self.players.index(player), self.players.index(opponent)])
 
     @property
-    def mean(self) -> np.ndarray:
+    def mean(self) -> Float[np.ndarray, "n n"]:
         """The mean table ``[n, n]``, over the prompts that were judged."""
         return np.nanmean(self.tables, axis=0)
 
@@ -123,7 +124,7 @@ def play(
     return Played(tuple(texts), tables)
 
 
-def _rate(values: np.ndarray) -> WinRate:
+def _rate(values: Float[np.ndarray, " N"]) -> WinRate:
     known = values[~np.isnan(values)]
     error = float(known.std(ddof=1) / len(known) ** 0.5) if len(known) > 1 else float("nan")
     return WinRate(float(known.mean()), error, len(known))

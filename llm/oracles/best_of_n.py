@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from ...games.shapes import Float, Num
 from ..choice import check_choice
 from .cache import Cache
 from .matrices import check_texts, preference_matrices
@@ -72,7 +73,7 @@ def best_of_n(
     return winners
 
 
-def winner(P: np.ndarray, rule: Rule = "mean-win-rate") -> int:
+def winner(P: Num[np.ndarray, "..."], rule: Rule = "mean-win-rate") -> int:
     """The best of n candidates by their table of win probabilities.
 
     - "mean-win-rate": the largest mean of P_ij over j != i (Borda's rule), missing judgements left out.
@@ -183,5 +184,5 @@ def _play(
     return brackets
 
 
-def _all_missing(P: np.ndarray) -> bool:
+def _all_missing(P: Float[np.ndarray, "n n"]) -> bool:
     return len(P) > 1 and bool(np.isnan(P[~np.eye(len(P), dtype=bool)]).all())

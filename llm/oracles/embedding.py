@@ -1,11 +1,18 @@
 """Oracles that embed each response: K forward passes for K x K preferences, cycles included."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
+from ...games.shapes import Float
 from .protocol import Pairs, PreferenceOracle, distinct, numbers, one_each
+
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 class EmbeddingOracle(PreferenceOracle):
@@ -55,7 +62,7 @@ class EmbeddingOracle(PreferenceOracle):
         return logits
 
 
-def skew_product(v: np.ndarray, w: np.ndarray) -> np.ndarray:
+def skew_product(v: Float[Array, "*#batch d"], w: Float[Array, "*#batch d"]) -> Float[Array, "*#batch"]:
     """<R v, w> over the last axis ``[..., d]``: sum_k v[2k] w[2k+1] - v[2k+1] w[2k]; also of tensors.
 
     Example:

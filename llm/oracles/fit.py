@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from ...games.shapes import Float
 from ..choice import check_choice
 from ..folder import whole_folder, write_json
 from . import checkpoint
@@ -53,7 +54,7 @@ class OracleFit:
     epochs: list[int]
     voters: dict[str, Reliability]
     pairs: dict[str, int]
-    held_out: np.ndarray
+    held_out: Float[np.ndarray, " votes"]
 
 
 def fit_oracle(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
+from ...games.shapes import Float, Int
 from ..choice import check_choice
 from . import augment, checkpoint
 from .network import NetworkOracle, Row, by_length
@@ -96,7 +97,7 @@ def fold_key(prompt: str) -> str:
     return " ".join(prompt.casefold().split())
 
 
-def folds(prompts: Sequence[str], count: int, seed: int) -> np.ndarray:
+def folds(prompts: Sequence[str], count: int, seed: int) -> Int[np.ndarray, " prompts"]:
     """The fold ``[len(prompts)]`` of each: equal prompts are in one, and all have as many prompts, plus or minus 1."""
     keys = [fold_key(prompt) for prompt in prompts]
     unique = list(dict.fromkeys(keys))
@@ -121,7 +122,7 @@ class _Example:
 class _Trained:
     member: checkpoint.Member
     epoch: int
-    held: np.ndarray  # votes that were held out
+    held: Int[np.ndarray, " held"]  # votes that were held out
     history: list[np.ndarray]  # their log-odds after each epoch
 
 
@@ -193,7 +194,7 @@ class FitTask:
                 bar.update(len(batch))
         return torch.stack([own for own in states if own is not None])
 
-    def _logits(self, places: Sequence[int]) -> Tensor:
+    def _logits(self, places: Sequence[int]) -> Float[Tensor, " examples"]:
         """The model's log-odds ``[len(places)]`` of examples, differentiable."""
         rows = torch.tensor([self.examples[k].rows for k in places])
         if self.cached is not None:
@@ -323,7 +324,7 @@ class FitTask:
             self.model.requires_grad_(False).eval()
 
     @torch.inference_mode()
-    def _predict(self, votes: Sequence[int]) -> np.ndarray:
+    def _predict(self, votes: Sequence[int]) -> Float[np.ndarray, " votes"]:
         """The log-odds ``[len(votes)]`` that a beats b, both orders averaged."""
         self.model.eval()
         wanted = [place for vote in votes for place in self.of_vote[vote]]
@@ -336,7 +337,7 @@ class FitTask:
             [np.mean([s * logits[k] for s, k in zip(signs, self.of_vote[vote], strict=False)]) for vote in votes]
         )
 
-    def _loss(self, votes: Sequence[int], predicted: np.ndarray) -> float:
+    def _loss(self, votes: Sequence[int], predicted: Float[np.ndarray, " votes"]) -> float:
         own = [self.votes[vote] for vote in votes]
         wins, n = np.array([v.wins for v in own]), np.array([v.n for v in own])
         weight = np.array([v.weight * self.voter_weights.get(v.voter or "", 1.0) for v in own])
@@ -351,7 +352,7 @@ class FitTask:
             results.append(self.train(chosen, held, None, f"{fold + 1} of {self.fold.max() + 1}"))
         return results
 
-    def held_out(self, results: Sequence[_Trained]) -> np.ndarray:
+    def held_out(self, results: Sequence[_Trained]) -> Float[np.ndarray, " votes"]:
         """The held-out log-odds of all votes, ``[votes]``.
 
         A fold's are those of the epoch that was the best, in the median, for the other folds: what a fold's own best
@@ -363,7 +364,7 @@ class FitTask:
             predicted[result.held] = result.history[min(others, len(result.history)) - 1]
         return predicted
 
-    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+    def counts(self) -> tuple[Float[np.ndarray, " votes"], Float[np.ndarray, " votes"]]:
         """Wins and comparisons of each vote, as much as they weigh, ``[votes]``."""
         weight = np.array([vote.weight for vote in self.votes])
         wins, n = (np.array([getattr(vote, name) for vote in self.votes]) for name in ("wins", "n"))
@@ -393,7 +394,9 @@ class FitTask:
             "pairs": self.pairs,
         }
 
-    def _length_baseline(self, results: Sequence[_Trained], wins: np.ndarray, n: np.ndarray) -> float:
+    def _length_baseline(
+        self, results: Sequence[_Trained], wins: Float[np.ndarray, " votes"], n: Float[np.ndarray, " votes"]
+    ) -> float:
         """Held-out log-loss of P = sigmoid(b (log length of a - log length of b)), b from the other folds."""
         lead = np.array([math.log1p(len(vote.a)) - math.log1p(len(vote.b)) for vote in self.votes])
         total = 0.0
@@ -405,7 +408,9 @@ class FitTask:
         return total / float(n.sum())
 
 
-def _cross_entropy(logits: np.ndarray, wins: np.ndarray, n: np.ndarray) -> np.ndarray:
+def _cross_entropy(
+    logits: Float[np.ndarray, " votes"], wins: Float[np.ndarray, " votes"], n: Float[np.ndarray, " votes"]
+) -> Float[np.ndarray, " votes"]:
     """- wins log sigmoid(logit) - (n - wins) log sigmoid(-logit), nats, ``[votes]``."""
     with np.errstate(invalid="ignore", over="ignore"):  # a fit that diverged is told by who asks
         return wins * np.logaddexp(0.0, -logits) + (n - wins) * np.logaddexp(0.0, logits)

@@ -19,6 +19,7 @@ from torch.nn.functional import linear, normalize
 from transformers import AutoConfig, AutoModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from ...games.shapes import Float, Int
 from ..broken import Reading, first_line
 from .chat import Chat, check_vocabulary, frame, longest
 from .checkpoint import (
@@ -83,7 +84,9 @@ class GPMModel(nn.Module):
     def backbone(self) -> Any:
         return self.get_submodule(self._prefix)
 
-    def states(self, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    def states(
+        self, input_ids: Int[Tensor, "R T"], attention_mask: Int[Tensor, "R T"], positions: Int[Tensor, "R 2"]
+    ) -> Float[Tensor, "R 2 H"]:
         """The last hidden states ``[R, 2, H]`` at the end of the prompt and at the last token.
 
         Args:
@@ -94,7 +97,7 @@ class GPMModel(nn.Module):
         hidden = found.last_hidden_state
         return hidden[torch.arange(len(hidden), device=hidden.device)[:, None], positions]
 
-    def compare(self, states: Tensor) -> Tensor:
+    def compare(self, states: Float[Tensor, "B 2 2 H"]) -> Float[Tensor, " B"]:
         """Log-odds ``[B]`` that the first response is better, from the states ``[B, 2, 2, H]``.
 
         The weights of the planes are the mean over both rows: where the prompt's tokens are the same in both, as nearly

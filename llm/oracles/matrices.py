@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...games.shapes import Bool, Float, Int
 from ...games.social_choice import curl_fraction
 from ..choice import check_choice
 from .cache import Cache
@@ -40,10 +41,10 @@ class PairwiseResult:
         ([[0.17], [0.26]], (2, 2, 1), 2)
     """
 
-    P: np.ndarray
-    logits: np.ndarray
+    P: Float[np.ndarray, "K M"]
+    logits: Float[np.ndarray, "*orders K M"]
     meta: dict[str, Any] = field(default_factory=dict)
-    std: np.ndarray | None = None
+    std: Float[np.ndarray, "K M"] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class _Question:
     """One prompt's distinct texts, where the rows and columns of its table are among them, and the pairs to judge."""
 
     texts: list[str]
-    rows: np.ndarray
-    columns: np.ndarray
+    rows: Int[np.ndarray, " K"]
+    columns: Int[np.ndarray, " M"]
     one_way: list[tuple[int, int]]  # each unordered pair of distinct texts once
     pairs: list[tuple[int, int]]  # those, and behind them the other order of each if the oracle needs it
 
@@ -61,7 +62,7 @@ class _Question:
 class _Answer:
     """The logits of one question's pairs ``[members, pairs]``, how many were cached, how many texts are cut."""
 
-    logits: np.ndarray
+    logits: Float[np.ndarray, "members pairs"]
     cached: int
     truncated: int
 
@@ -133,7 +134,7 @@ def preference_matrices(
     return results
 
 
-def curl(logits: np.ndarray) -> float:
+def curl(logits: Float[np.ndarray, "K K"]) -> float:
     """``1 - |grad|^2 / |A|^2`` with A = (L - L.T) / 2 ``[K, K]``: the cyclic share of the averaged logits.
 
     grad is the closest table of score differences (``games.social_choice.hodge``). 0 where all logits are 0; NaN where
@@ -234,7 +235,7 @@ def _ask(
 
 def _result(
     question: _Question,
-    logits: np.ndarray,
+    logits: Float[np.ndarray, "members pairs"],
     meta: dict[str, Any],
     square: bool,
     aggregation: Aggregation,
@@ -254,8 +255,8 @@ def _result(
 
 
 def _tables(
-    size: int, one_way: Sequence[tuple[int, int]], logits: np.ndarray, symmetric: bool
-) -> tuple[np.ndarray, np.ndarray]:
+    size: int, one_way: Sequence[tuple[int, int]], logits: Float[np.ndarray, "members pairs"], symmetric: bool
+) -> tuple[Float[np.ndarray, "texts texts"], Float[np.ndarray, "members texts texts"]]:
     """The members' mean raw logits ``[size, size]`` and each member's average of the two orders, a skew table."""
     L, A = np.zeros((size, size)), np.zeros((len(logits), size, size))
     if not one_way:
@@ -271,7 +272,9 @@ def _tables(
     return L, A
 
 
-def _win_probability(A: np.ndarray, same: np.ndarray, aggregation: Aggregation, name: str) -> np.ndarray:
+def _win_probability(
+    A: Float[np.ndarray, "K M"], same: Bool[np.ndarray, "K M"], aggregation: Aggregation, name: str
+) -> Float[np.ndarray, "K M"]:
     """P from averaged logits: sigmoid, such that P_ij and P_ji add up to 1 exactly where A_ij = -A_ji."""
     if aggregation != "calibrated":
         if np.isinf(A).any():
@@ -286,7 +289,7 @@ def _win_probability(A: np.ndarray, same: np.ndarray, aggregation: Aggregation, 
     return np.where(same, 0.5, np.where(A >= 0, larger, 1.0 - larger))
 
 
-def _gradient(A: np.ndarray) -> np.ndarray:
+def _gradient(A: Float[np.ndarray, "K K"]) -> Float[np.ndarray, "K K"]:
     """s_i - s_j with the scores s that explain A ``[K, K]`` best: least squares over the pairs that were judged.
 
     Where all were, s_i is the mean of A_ij over j.
@@ -300,7 +303,7 @@ def _gradient(A: np.ndarray) -> np.ndarray:
     return score[:, None] - score
 
 
-def _order_gap(logits: np.ndarray, symmetric: bool) -> float:
+def _order_gap(logits: Float[np.ndarray, " pairs"], symmetric: bool) -> float:
     """The mean of |L_ij + L_ji| / 2 over the pairs that were judged in both orders."""
     if symmetric or not logits.size:
         return 0.0

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...games.shapes import Float, Int
 from ..memory import Tell, in_parts, quiet
 from . import checkpoint
 from .protocol import Pairs, PreferenceOracle
@@ -30,10 +31,12 @@ class Network(Protocol):
 
     head_names: tuple[str, ...]  # how the names of the head's parameters begin
 
-    def states(self, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    def states(
+        self, input_ids: Int[Tensor, "R T"], attention_mask: Int[Tensor, "R T"], positions: Int[Tensor, "R S"]
+    ) -> Float[Tensor, "R S H"]:
         """The hidden states ``[R, S, H]`` of R rows of tokens at S positions of each."""
 
-    def compare(self, states: Tensor) -> Tensor:
+    def compare(self, states: Float[Tensor, "B rows S H"]) -> Float[Tensor, " B"]:
         """Log-odds ``[B]`` that the first response shown is better, from the states ``[B, rows a pair, S, H]``."""
 
 
@@ -224,7 +227,7 @@ class NetworkOracle(PreferenceOracle):
         return list(zip(*states, strict=True))
 
     @torch.inference_mode()
-    def _compare(self, states: Sequence[Sequence[Tensor]]) -> np.ndarray:
+    def _compare(self, states: Sequence[Sequence[Tensor]]) -> Float[np.ndarray, "*members B"]:
         """Logits ``[B]``, of an ensemble ``[members, B]``."""
         logits = []
         for own, member in zip(states, self.members or [{}], strict=True):

@@ -8,6 +8,8 @@ One input holds the prompt and both responses: [CLS] <|source|> .. [SEP] [CLS] <
 and can differ above.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +17,10 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
+from ...games.shapes import Float, Int
 from ..broken import Reading, first_line
 from .chat import sound
 from .checkpoint import (
@@ -68,7 +71,9 @@ class PairRMModel(nn.Module):
             nn.Linear(hidden_size, n_tasks),
         )
 
-    def states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def states(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], positions: Int[Tensor, "B 3"]
+    ) -> Float[Tensor, "B 3 H"]:
         """The last hidden states ``[B, 3, H]`` at <|source|>, <|candidate1|> and <|candidate2|>.
 
         Args:
@@ -78,7 +83,7 @@ class PairRMModel(nn.Module):
         hidden = self.pretrained_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return hidden[torch.arange(len(hidden), device=hidden.device)[:, None], positions]
 
-    def compare(self, states: torch.Tensor) -> torch.Tensor:
+    def compare(self, states: Float[Tensor, "B 1 3 H"]) -> Float[Tensor, " B"]:
         """Log-odds ``[B]`` that the first response shown is better, from the states ``[B, 1, 3, H]``."""
         source, first, second = states[:, 0].unbind(1)
         left = self.head_layer(torch.cat([source, first], dim=-1))
@@ -165,7 +170,7 @@ class PairRM(NetworkOracle):
         prompt_format: str = "raw",
         aggregation: Aggregation = "calibrated",
         ensemble: bool = True,
-    ) -> "PairRM":
+    ) -> PairRM:
         """Load a checkpoint from the model hub or from a folder, in either layout, safetensors or pytorch_model.bin.
 
         Args:

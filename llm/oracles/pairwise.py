@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...games.shapes import Float
 from .protocol import Pairs, PreferenceOracle, one_each, plain
 
 
@@ -119,7 +120,7 @@ def _verdict(answer: Any, name: str) -> float:
     )
 
 
-def log_odds(probabilities: Sequence[float], name: str) -> np.ndarray:
+def log_odds(probabilities: Sequence[float], name: str) -> Float[np.ndarray, " N"]:
     """log p - log(1 - p), ``[N]``; infinite at 0 and 1, NaN where p is.
 
     Raises:

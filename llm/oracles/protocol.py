@@ -1,10 +1,14 @@
 """What a preference oracle is: one method to write, and what it may declare."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
+
+from ...games.shapes import Float
 
 Pairs = Sequence[tuple[int, int]]
 Aggregation = Literal["calibrated", "hodge", "sppo-official"]
@@ -97,7 +101,7 @@ class PreferenceOracle(ABC):
                 yield [(n, k) for k in range(len(pairs[n]))], self._checked(answer, len(pairs[n]), n)
             start = stop
 
-    def _checked(self, answer: object, count: int, n: int) -> np.ndarray:
+    def _checked(self, answer: object, count: int, n: int) -> Float[np.ndarray, "*members pairs"]:
         logits, found = numbers(answer)
         if logits.ndim not in (1, 2) or logits.shape[-1] != count or logits.shape[0] == 0:
             raise ValueError(
@@ -115,7 +119,7 @@ def distinct(candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]) -> tup
     return texts, [np.searchsorted(places, at) for places, at in zip(used, asked_at, strict=True)]
 
 
-def numbers(answer: Any) -> tuple[np.ndarray, str]:
+def numbers(answer: Any) -> tuple[Float[np.ndarray, "..."], str]:
     """What somebody's code returned, as float64, NaN where it is None; and what it was, for an error.
 
     Of tensors the values are taken, wherever they lie and whatever gradient they have. What are no numbers becomes a

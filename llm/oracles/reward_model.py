@@ -15,6 +15,7 @@ from torch.nn.functional import linear
 from transformers import AutoConfig, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from ...games.shapes import Float, Int
 from ..broken import Reading, first_line
 from ..model import keep_gradients
 from .chat import Chat, check_vocabulary, frame, longest
@@ -59,7 +60,9 @@ class RewardNetwork(nn.Module):
     def head(self) -> Any:
         return self.network.get_submodule(self._head)
 
-    def states(self, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    def states(
+        self, input_ids: Int[Tensor, "R T"], attention_mask: Int[Tensor, "R T"], positions: Int[Tensor, "R S"]
+    ) -> Float[Tensor, "R 1 H"]:
         """What the head reads, ``[R, 1, H]``: of a decoder the last token's state, of an encoder its pooled one.
 
         Args:
@@ -82,7 +85,7 @@ class RewardNetwork(nn.Module):
             hidden = hidden[torch.arange(len(hidden), device=hidden.device), positions[:, 0]]
         return hidden[:, None]
 
-    def compare(self, states: Tensor) -> Tensor:
+    def compare(self, states: Float[Tensor, "B 2 1 H"]) -> Float[Tensor, " B"]:
         """Log-odds ``[B]`` that the first response is better, (r_1 - r_2) / temperature, from ``[B, 2, 1, H]``.
 
         The head is computed in float32 at least: a reward of 20 in bfloat16 would be a multiple of 1/8.

@@ -17,6 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
+from ...games.shapes import Float, Int
 from ..choice import check_choice
 from .embedding import skew_product
 from .protocol import Pairs, PreferenceOracle
@@ -137,10 +138,10 @@ class _Game:
     """
 
     texts: dict[str, int]
-    i: np.ndarray
-    j: np.ndarray
-    won: np.ndarray  # prior + wins of i over j
-    lost: np.ndarray  # prior + wins of j over i
+    i: Int[np.ndarray, " E"]
+    j: Int[np.ndarray, " E"]
+    won: Float[np.ndarray, " E"]  # prior + wins of i over j
+    lost: Float[np.ndarray, " E"]  # prior + wins of j over i
     known: dict[tuple[int, int], float]  # the logit of both orders of each pair
 
     @classmethod
@@ -165,7 +166,7 @@ def _wins(vote: Vote, text: str) -> float:
     return vote.weight * (vote.wins if vote.a == text else vote.n - vote.wins)
 
 
-def _bradley_terry(game: _Game) -> np.ndarray:
+def _bradley_terry(game: _Game) -> Float[np.ndarray, "K K"]:
     """s_i - s_j ``[K, K]``; NaN between texts that no votes connect."""
     size = len(game.texts)
     edges = coo_array((np.ones(len(game.i)), (game.i, game.j)), shape=(size, size))
@@ -199,7 +200,7 @@ def _bradley_terry(game: _Game) -> np.ndarray:
     return np.where(together, s[:, None] - s, np.nan)
 
 
-def _low_rank(game: _Game) -> np.ndarray:
+def _low_rank(game: _Game) -> Float[np.ndarray, "K K"]:
     """<R v_i, v_j> ``[K, K]``; NaN between texts that no odd walk connects."""
     size = len(game.texts)
     logits = np.log(game.won) - np.log(game.lost)

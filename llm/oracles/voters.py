@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...games.shapes import Float
+
 CONFIDENCE = 1.96  # standard errors
 
 
@@ -40,7 +42,10 @@ class Reliability:
 
 
 def reliabilities(
-    voters: Sequence[str | None], predicted: np.ndarray, wins: np.ndarray, n: np.ndarray
+    voters: Sequence[str | None],
+    predicted: Float[np.ndarray, " votes"],
+    wins: Float[np.ndarray, " votes"],
+    n: Float[np.ndarray, " votes"],
 ) -> dict[str, Reliability]:
     """Each named voter's reliability.
 
@@ -69,7 +74,9 @@ def reliabilities(
     return found
 
 
-def slope(predicted: np.ndarray, wins: np.ndarray, n: np.ndarray) -> tuple[float, float]:
+def slope(
+    predicted: Float[np.ndarray, " votes"], wins: Float[np.ndarray, " votes"], n: Float[np.ndarray, " votes"]
+) -> tuple[float, float]:
     """The b that makes sum wins log sigmoid(b A) + (n - wins) log sigmoid(-b A) largest, and its standard error.
 
     A unit normal prior on b keeps it finite where every vote goes as predicted.
