@@ -13,15 +13,18 @@ from typing import Any
 import torch
 
 from docs import public
-from nashward import games, theory
+from nashward import games, llm, theory
 from nashward.games import measures
 from nashward.games.shapes import Float
+from nashward.llm import losses
 
-ROOMS = ("games", "theory")  # those whose docstrings are held to this
+ROOMS = ("games", "theory", "llm")  # those whose docstrings are held to this
 NO_EXAMPLE = {  # why a name shows nothing
     **{f"nashward.games.zoo.{name}": "tests/games/test_zoo.py plays it" for name in games.zoo.GAMES},
     **{f"nashward.games.plots.{name}": "a picture" for name in public.modules()["nashward.games.plots"]},
     "nashward.games.read_battles": "reads a file",
+    "nashward.llm.Run": "what SelfPlay returns, whose example has one",
+    "nashward.llm.oracles.OracleFit": "what fit_oracle returns, whose example has one",
 }
 TENSOR = r"\b(Tensor|ndarray|Players|Profile|ArrayLike)\b"
 SOURCE = r"Source:\s.*(arXiv|\b1[5-9]\d\d\b|\b20\d\d\b|[Dd]erived|P \+ P|transitivity|OpenSpiel|the project's own)"
@@ -47,6 +50,9 @@ METHODS = [
         if public.home("nashward.games", name) == measures.__name__
     ),
     *(getattr(games.social_choice, name) for name in public.modules()["nashward.games.social_choice"]),
+    *(getattr(losses, name) for name in ("sppo", "sppo_pair", "dpo", "ipo", "kto", "simpo", "rebel", "dno", "gpo")),
+    *(getattr(llm.oracles, name) for name in ("EmbeddingOracle", "GPM", "PairRM", "RewardModel", "ScalarOracle")),
+    llm.evaluation.length_controlled_win_rate,
 ]
 
 
@@ -102,7 +108,7 @@ def test_there_is_an_example() -> None:
     assert {name for name, value in PLAIN.items() if ">>> " not in value.__doc__} == NO_EXAMPLE.keys()
 
 
-def test_solvers_theorems_and_measures_name_their_source() -> None:
+def test_methods_name_their_source() -> None:
     assert [value.__name__ for value in METHODS if not re.search(SOURCE, value.__doc__, re.DOTALL)] == []
 
 

@@ -32,6 +32,10 @@ class Weights(NamedTuple):
         length: w_L, 0 in a win rate at equal lengths.
         difficulty: w_d.
         model: w_m.
+
+    Example:
+        >>> predict(Weights(length=-0.9, difficulty=0.0, model=0.0), [0.0, 1.0]).value  # lengths have no say
+        50.0
     """
 
     length: float

@@ -143,6 +143,8 @@ class GPM(NetworkOracle):
     Raises:
         ValueError: a tokenizer without a chat template or an EOS token, or a token budget below 1.
 
+    Source: arXiv 2410.02197, and its published inference.
+
     Example:
         >>> oracle = GPM.from_pretrained("general-preference/GPM-Gemma-2B")  # doctest: +SKIP
         >>> preference_matrices(oracle, ["2 + 2?"], [["4", "5", "four"]])[0].P  # doctest: +SKIP

@@ -71,6 +71,9 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
 def check_source(source: Any) -> Any:
     """What can be found wrong with it before a weight is read: votes are read, and objects of one's own are made.
 
+    Args:
+        source: as ``as_oracle`` takes it.
+
     Returns:
         What ``as_oracle`` then takes in place of the source, so that nothing is read or made twice: the oracle, or of a
         checkpoint its folder or id.
