@@ -72,13 +72,13 @@ class PairRMModel(nn.Module):
         )
 
     def states(
-        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], positions: Int[Tensor, "B 3"]
-    ) -> Float[Tensor, "B 3 H"]:
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], positions: Int[Tensor, "B S"]
+    ) -> Float[Tensor, "B S H"]:
         """The last hidden states ``[B, 3, H]`` at <|source|>, <|candidate1|> and <|candidate2|>.
 
         Args:
             input_ids, attention_mask: ``[B, T]``.
-            positions: ``[B, 3]``, of the three markers.
+            positions: ``[B, S]``; S = 3, of the three markers (a dry run reads one).
         """
         hidden = self.pretrained_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return hidden[torch.arange(len(hidden), device=hidden.device)[:, None], positions]
