@@ -50,6 +50,7 @@ PAGES = {
         "configuration",
         "traps",
         "papers",
+        "mutants",
         "benchmarks",
         "limits",
     ],

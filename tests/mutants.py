@@ -17,22 +17,24 @@ import importlib.util
 import json
 import multiprocessing
 import os
-import re
 import resource
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import peft  # noqa: F401  loaded once, for all forks
 import pytest
 import scipy.optimize  # noqa: F401
 import torch  # noqa: F401
 
-from .mutations import METHODS, ROOT, Mutant, mutants
+from .mutations import METHODS, mutants
+from .mutations.method import ROOT, Mutant, row
 
 if importlib.util.find_spec("numba"):
     import numba  # noqa: F401
@@ -43,15 +45,15 @@ TOGETHER = 2
 SECONDS = 600  # of CPU time; a change that never ends is noticed by that
 HEAD = """# Mutants
 What would notice an error in a method? In each of the [papers' index](papers.md), and in what they stand on, a sign is
-flipped, a factor doubled, or what anchors it dropped (the reference, the policy before the step, the term of the start),
-one change at a time. The tests that fit run in a changed copy until one fails.
+flipped, a factor doubled, or what anchors it dropped (the reference, the policy before the step, the start's term of a
+bound), one change at a time. The tests that fit run in a changed copy until one fails.
 
 ```bash
 make mutants
 ```
 
-On {date}: {count} mutants of {methods} methods, none survives. A test holds that every row of the index is here with its
-three kinds of change, or with the reason why it has none, and that every change still fits the present code.
+On {date}: {count} mutants of {methods} methods, none survives. A test holds that every row of the index is here with
+its three kinds of change, or with the reason why it has none, and that every change still fits the present code.
 """
 
 
@@ -101,37 +103,62 @@ def _run(folder: Path, tests: Sequence[str], result: Connection, log: Path) -> N
     os._exit(0)
 
 
-def killers(chosen: Iterable[Mutant]) -> Iterator[tuple[Mutant, str | None, float]]:
-    """Of each mutant, as they are found, the first test that fails (None where all pass) and the seconds it took.
+class _Fork(NamedTuple):
+    """Tests that run."""
+
+    what: str
+    folder: TemporaryDirectory[str]
+    process: Any
+    result: Connection
+    began: float
+
+
+def _started(mutant: Mutant | None, tests: Sequence[str]) -> _Fork:
+    """The tests, in a copy with this change."""
+    folder = TemporaryDirectory()
+    copy, log = Path(folder.name) / "copy", Path(folder.name) / "log.txt"
+    _copied(copy, mutant)
+    fork = multiprocessing.get_context("fork")
+    result, end = fork.Pipe(duplex=False)
+    process = fork.Process(target=_run, args=(copy, tests, end, log))
+    process.start()
+    end.close()
+    return _Fork(str(mutant or "nothing changed"), folder, process, result, time.monotonic())
+
+
+def _ended(fork: _Fork) -> str | None:
+    """The first test that failed; None where all pass.
 
     Raises:
         RuntimeError: the tests did not run, so that nothing is known.
     """
-    fork = multiprocessing.get_context("fork")
+    try:
+        code, name = fork.result.recv()
+    except EOFError:
+        fork.process.join()
+        code, name = 1, None
+        if fork.process.exitcode == -signal.SIGXCPU:
+            name = f"the limit of {SECONDS} s"
+    fork.process.join()
+    said = (Path(fork.folder.name) / "log.txt").read_text(encoding="utf-8")
+    fork.folder.cleanup()
+    if code and name is None:
+        raise RuntimeError(f"{fork.what}: the tests did not run: {said[-1500:]}")
+    return str(name) if code else None
+
+
+def killers(chosen: Iterable[Mutant]) -> Iterator[tuple[Mutant, str | None, float]]:
+    """Of each mutant, as they are found, the first test that fails (None where all pass) and the seconds it took."""
     gc.freeze()  # what is loaded is not looked through again in each fork
-    waiting, running = list(chosen)[::-1], {}
+    waiting, running = list(chosen)[::-1], dict[Any, tuple[Mutant, _Fork]]()
     while waiting or running:
         while waiting and len(running) < TOGETHER:
-            mutant, folder = waiting.pop(), TemporaryDirectory()
-            copy, log = Path(folder.name) / "copy", Path(folder.name) / "log.txt"
-            _copied(copy, mutant)
-            end, other = fork.Pipe(duplex=False)
-            process = fork.Process(target=_run, args=(copy, mutant.tests, other, log))
-            process.start()
-            other.close()
-            running[end] = (mutant, folder, process, log, time.monotonic())
-        for end in wait(list(running)):
-            mutant, folder, process, log, began = running.pop(end)
-            try:
-                code, name = end.recv()
-            except EOFError:  # it was stopped, or fell
-                code, name = 1, f"a limit of {SECONDS} s" if process.exitcode in (None, -24) else None
-            process.join()
-            said = log.read_text(encoding="utf-8")
-            folder.cleanup()
-            if code and name is None:  # no test failed
-                raise RuntimeError(f"{mutant}: the tests did not run: {said[-1500:]}")
-            yield mutant, name, time.monotonic() - began
+            mutant = waiting.pop()
+            fork = _started(mutant, mutant.tests)
+            running[fork.result] = (mutant, fork)
+        for result in wait(list(running)):
+            mutant, fork = running.pop(result)
+            yield mutant, _ended(fork), time.monotonic() - fork.began
 
 
 def key(mutant: Mutant) -> str:
@@ -154,30 +181,9 @@ def page(killed: Sequence[tuple[Mutant, str]], date: str) -> str:
         lines += [f"## {method.name.replace('`', '')}", "| change | file | from | to | killed by |", "| --- " * 5 + "|"]
         for mutant, test in killed:
             if mutant.method == method.name:
-                old, new = (_cell(text) for text in (mutant.old, mutant.new))
-                lines.append(f"| {mutant.kind} | `{mutant.file}` | {old} | {new} | `{test.partition('[')[0]}` |")
+                lines.append(f"{row(mutant)} | `{test.partition('[')[0]}` |")
         lines += ["", *(f"No {kind}: {why}.\n" for kind, why in method.lacks.items())]
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    code = " ".join(text.split()).replace("|", "\\|")
-    return f"`{code}`" if code else "nothing"
-
-
-def _unchanged(tests: Iterable[str]) -> str | None:
-    """The first of these tests that fails where nothing is changed: it would notice nothing."""
-    with TemporaryDirectory() as folder:
-        _copied(Path(folder) / "copy", None)
-        fork = multiprocessing.get_context("fork")
-        end, other = fork.Pipe(duplex=False)
-        files = sorted({re.sub(r"\[.*", "", test) for test in tests})
-        process = fork.Process(target=_run, args=(Path(folder) / "copy", files, other, Path(folder) / "log.txt"))
-        process.start()
-        other.close()
-        code, name = end.recv()
-        process.join()
-        return name if code else None
 
 
 def main() -> int:
@@ -203,7 +209,8 @@ def main() -> int:
     if survivors or any(key(mutant) not in known for mutant in every):
         return 1 if survivors else 0
     killed = [(mutant, known[key(mutant)]) for mutant in every]
-    if (wrong := _unchanged({test for _, test in killed})) is not None:
+    # a test that fails where nothing is changed would notice nothing
+    if (wrong := _ended(_started(None, sorted({test.partition("[")[0] for _, test in killed})))) is not None:
         print(f"{wrong} fails where nothing is changed: what it killed is not known")
         return 1
     PAGE.write_text(page(killed, datetime.date.today().isoformat()), encoding="utf-8")

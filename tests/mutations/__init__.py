@@ -1,0 +1,23 @@
+"""The list of mutants: of each method of docs/papers.md a sign flipped, a factor doubled, what anchors it dropped."""
+
+from __future__ import annotations
+
+from .games import GAMES
+from .language import LANGUAGE
+from .losses import LOSSES
+from .method import Mutant, rows
+from .solvers import SOLVERS
+from .theorems import THEOREMS
+
+METHODS = [*SOLVERS, *LOSSES, *THEOREMS, *GAMES, *LANGUAGE]
+
+
+def mutants() -> list[Mutant]:
+    """All of them, in the order of the list."""
+    own = rows()
+    return [
+        Mutant(method.name, kind, file, old, new, (*([own[method.name]] if method.name in own else ()), *method.tests))
+        for method in METHODS
+        for file, changes in {method.file: method.changes, **method.elsewhere}.items()
+        for kind, old, new in changes
+    ]

@@ -1,0 +1,104 @@
+"""Mutants of oracles, of evaluation and of what a step of a language model is."""
+
+from __future__ import annotations
+
+from .method import Method
+
+V = "llm/evaluation"
+JUDGED = ["tests/llm/test_oracles.py", "tests/llm/test_conformance.py"]
+LENGTH = ["tests/llm/test_length_control.py"]
+MIXED = ["tests/llm/test_mixture.py", "tests/llm/test_model.py"]
+
+LANGUAGE = [
+    Method("`PairRM`", "llm/oracles/pairrm.py", ["tests/llm/test_pairrm.py"], [
+        ("sign", "return (left - right).mean(dim=-1)", "return (right - left).mean(dim=-1)"),
+        ("factor", "return (left - right).mean(dim=-1)", "return 2 * (left - right).mean(dim=-1)"),
+        ("anchor", "torch.cat([source, second], dim=-1)", "torch.cat([second, second], dim=-1)"),
+        ("other", "return (left - right).mean(dim=-1)", "return (left - right).sum(dim=-1)"),
+    ]),
+    Method("`GPM`", "llm/oracles/gpm.py", ["tests/llm/test_gpm.py"], [
+        ("factor", "return score / self.temperature", "return 2 * score / self.temperature"),
+        ("anchor", "first = first * weights.repeat_interleave(2, dim=-1)", "pass"),
+        ("other", "v = normalize(v, dim=-1)", "pass"),
+    ], {"llm/oracles/embedding.py": [
+        ("sign", "v[..., 0::2] * w[..., 1::2] - v[..., 1::2]", "v[..., 0::2] * w[..., 1::2] + v[..., 1::2]"),
+        ("sign", "(v[..., 0::2] * w[..., 1::2] - v[..., 1::2] * w[..., 0::2])",
+         "(v[..., 1::2] * w[..., 0::2] - v[..., 0::2] * w[..., 1::2])"),
+    ]}),
+    Method("`RewardModel`", "llm/oracles/reward_model.py", ["tests/llm/test_reward_model.py"], [
+        ("sign", "(rewards[:, 0] - rewards[:, 1]) / self", "(rewards[:, 1] - rewards[:, 0]) / self"),
+        ("factor", "(rewards[:, 0] - rewards[:, 1]) / self", "2 * (rewards[:, 0] - rewards[:, 1]) / self"),
+        ("anchor", "(rewards[:, 0] - rewards[:, 1]) / self", "rewards[:, 0] / self"),
+    ]),
+    Method("`length_controlled_win_rate`", f"{V}/length_control.py", LENGTH, [
+        ("sign", "rows[\"baseline_length\"] - rows[\"output_length\"]",
+         "rows[\"output_length\"] - rows[\"baseline_length\"]"),
+        ("sign", "expit(w.model - v.model +", "expit(v.model - w.model +"),
+        ("factor", "np.tanh(apart / spread)", "np.tanh(2 * apart / spread)"),
+        ("factor", "np.full(len(others), GAMED)", "np.full(len(others), 2 * GAMED)"),
+        ("anchor", "moments = moments + GAMED * np.append(sums, 0.0)", "pass"),
+        ("anchor", "(w.difficulty - v.difficulty) * d)", "w.difficulty * d)"),
+    ], {f"{V}/logistic.py": [
+        ("sign", "slope = x @ share - moments", "slope = x @ share + moments"),
+        ("factor", "- moments @ w + penalty * np.abs(w).sum()", "- moments @ w + 2 * penalty * np.abs(w).sum()"),
+    ]}),
+    Method("Low-rank adapters on a base in 4 bits", "llm/lora.py", MIXED, [
+        ("sign", "found[name] = wide * (own.scale / slot.scale)", "found[name] = -wide * (own.scale / slot.scale)"),
+        ("sign", "weight * shape.scale * own", "-weight * shape.scale * own"),
+        ("factor", "found[name] = wide * (own.scale / slot.scale)",
+         "found[name] = 2 * wide * (own.scale / slot.scale)"),
+        ("factor", "weight * shape.scale * own", "2 * weight * shape.scale * own"),
+        ("factor", "return alpha / (", "return 2 * alpha / ("),
+        ("other", "return alpha / (math.sqrt(rank) if rooted else rank)", "return alpha / rank"),
+    ], {"llm/model.py": [
+        ("factor", "else 2 * shape.rank", "else 4 * shape.rank"),
+        ("anchor", "self._put(slot, {**left, **state})", "self._put(slot, state)"),
+    ]}),
+    Method("A Step of a language model", "llm/training.py", ["tests/llm/test_enumerable.py"], [
+        ("sign", "gain += weight * regression.win_rates(P", "gain -= weight * regression.win_rates(P"),
+        ("factor", "gain += weight * regression.win_rates(P", "gain += 2 * weight * regression.win_rates(P"),
+        ("anchor", "scored * anchor.get(policy, 0.0) + batch.anchor", "batch.anchor"),
+    ]),
+    Method("From logits to a table", "llm/oracles/matrices.py", JUDGED, [
+        ("sign", "A[:, j, i] = -A[:, i, j]", "A[:, j, i] = A[:, i, j]"),
+        ("sign", "np.where(A >= 0, larger, 1.0 - larger)", "np.where(A <= 0, larger, 1.0 - larger)"),
+        ("sign", "return score[:, None] - score", "return score - score[:, None]"),
+        ("factor", "np.where(contradict, 0.0, backward)) / 2", "np.where(contradict, 0.0, backward))"),
+        ("factor", "(2.0 if aggregation == \"sppo-official\" else 1.0)", "1.0"),
+        ("factor", "+ np.where(agree, 0.0, backward)) / 2", "+ np.where(agree, 0.0, backward))"),
+        ("anchor", "(np.where(contradict, 0.0, forward) - np.where(contradict, 0.0, backward)) / 2",
+         "np.where(contradict, 0.0, forward)"),
+    ], {"llm/oracles/scalar.py": [
+        ("sign", "rewards[..., at[:, 0]] - rewards[..., at[:, 1]]", "rewards[..., at[:, 1]] - rewards[..., at[:, 0]]"),
+        ("factor", "- rewards[..., at[:, 1]]) / self.temperature", "- rewards[..., at[:, 1]]) * 2 / self.temperature"),
+    ]}),
+    Method("Best of n", f"{V}/best_of_n.py", ["tests/llm/test_exploit.py", "tests/llm/test_best_of_n.py"], [
+        ("sign", "math.log(n) - (n - 1) / n", "math.log(n) + (n - 1) / n"),
+        ("factor", "return math.log(n) - (n - 1) / n", "return 2 * math.log(n) - (n - 1) / n"),
+        ("anchor", "(below + mass) ** n - below**n", "(below + mass) ** n"),
+        ("other", "math.log(n) - (n - 1) / n", "math.log(n) - 1 / n"),
+        ("other", "(below + mass) ** n - below**n", "(below + mass) ** n - below ** (n - 1)"),
+    ], {f"{V}/exploit.py": [
+        ("factor", "return 2 * self.wins.value - 1", "return 4 * self.wins.value - 2"),
+        ("anchor", "return 2 * self.wins.value - 1", "return 2 * self.wins.value"),
+        ("sign", "int(means.argmax())", "int((-means).argmax())"),
+    ]}),
+    Method("Mixtures", "llm/mixture.py", ["tests/llm/test_mixture.py"], [
+        ("factor", "2 * t / (count * (count + 1))", "1 / count"),
+    ], {"llm/token_mixture.py": [
+        ("sign", "total = total + weight * own.float()", "total = total - weight * own.float()"),
+        ("factor", "blend = sum(weight * part for", "blend = sum(2 * weight * part for"),
+        ("anchor", "total = total + weight * own.float()", "total = weight * own.float()"),
+    ]}),
+    Method("Over-optimisation", f"{V}/over_optimisation.py", ["tests/llm/test_over_optimisation.py"], [
+        ("sign", "beyond = value - thresholds.errors * error", "beyond = value + thresholds.errors * error"),
+        ("factor", "(x - ratio * y) / y.mean()", "2 * (x - ratio * y) / y.mean()"),
+        ("anchor", "repetition(own) - repetition(other)", "repetition(own)"),
+        ("anchor", "_mean(\"refusals lost\", before - own,", "_mean(\"refusals lost\", before,"),
+    ], {f"{V}/diversity.py": [
+        ("sign", "return 1 - len(set(grams)) / len(grams) if grams else 0.0",
+         "return len(set(grams)) / len(grams) if grams else 0.0"),
+        ("factor", "return len(set(grams)) / len(grams) if grams else float",
+         "return 2 * len(set(grams)) / len(grams) if grams else float"),
+    ]}),
+]  # fmt: skip
