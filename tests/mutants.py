@@ -71,11 +71,10 @@ def _copied(folder: Path, mutant: Mutant | None) -> None:
     """A copy of the project in ``folder``, changed."""
     text = mutant.text() if mutant else ""
     # compiled loops are kept by function: one that calls a changed one would not be compiled again
-    stale = ("*.nbi", "*.nbc") if "@compiled" in text else ()
+    stale = shutil.ignore_patterns("*.nbi", "*.nbc") if "@compiled" in text else None
     for part in PARTS:
         if (ROOT / part).is_dir():
-            ignored = shutil.ignore_patterns("*.safetensors", *stale)
-            shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=ignored)
+            shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=stale)
         else:
             shutil.copy2(ROOT / part, folder / part)
     if mutant:

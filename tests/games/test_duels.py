@@ -27,6 +27,12 @@ def test_duels_lead_to_the_nash(choose: Choice) -> None:
     assert np.median(gaps[:, 1]) > 2 * np.median(gaps[:, -10:])
 
 
+def test_duels_find_who_beats_all_not_who_loses_to_all() -> None:
+    """A cycle would not tell: whoever wins, turned round it has the same Nash."""
+    game = games.PreferenceGame([[0.5, 0.2, 0.6], [0.8, 0.5, 0.9], [0.4, 0.1, 0.5]])
+    assert _gaps(game, games.challengers, seed=0, rounds=20)[-1] == pytest.approx(0, abs=1e-12)
+
+
 def test_the_belief_is_that_of_a_beta_distribution() -> None:
     wins = np.array([[0.0, 8.0], [2.0, 0.0]])
     tally = Tally(wins)

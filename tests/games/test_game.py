@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,15 @@ def test_duality_gap_by_hand_and_against_both_players() -> None:
     assert games.exploitability(game, pi) == pytest.approx(float(wins.max() - 0.5))  # a best response instead of pi
     as_pair = games.ConstantSumGame(game.P, total=1.0)
     assert games.duality_gap(as_pair, (pi, pi)) == pytest.approx(float(games.duality_gap(game, pi)), abs=1e-15)
+
+
+def test_distances_of_policies_by_hand() -> None:
+    p, q = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.25, 0.25, 0.5])
+    assert float(games.total_variation(p, q)) == 0.5
+    assert float(games.total_variation(p, torch.tensor([0.0, 0.0, 1.0]))) == 1
+    assert float(games.kl_divergence(p, q)) == pytest.approx(math.log(2))
+    assert float(games.kl_divergence(q, p)) == math.inf
+    assert float(games.exploitability(games.zoo.rock_paper_scissors(), [1.0, 0.0, 0.0])) == 0.5
 
 
 def test_duality_gap_does_not_depend_on_the_order_of_the_actions() -> None:

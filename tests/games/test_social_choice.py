@@ -107,6 +107,17 @@ def test_bradley_terry_against_a_minimiser_and_elos_scale() -> None:
     assert float(found.elo.mean()) == pytest.approx(1500)
 
 
+def test_bradley_terry_of_two_is_the_odds_and_smoothing_gives_each_half_a_win() -> None:
+    two = ratings.bradley_terry([[0, 3], [1, 0]])
+    assert float(two.scores[0] - two.scores[1]) == pytest.approx(math.log(3))
+    never_lost = ratings.bradley_terry([[0, 2], [0, 0]], smoothing=1.0)
+    assert float(never_lost.scores[0] - never_lost.scores[1]) == pytest.approx(math.log(5))
+    wins = torch.tensor([[0, 3, 1], [1, 0, 4], [2, 2, 0]], dtype=torch.float64)
+    found = ratings.bradley_terry(wins)
+    off = ~torch.eye(3, dtype=torch.bool)
+    torch.testing.assert_close(found.residual[off], (wins / (wins + wins.T) - found.P)[off])
+
+
 def test_bradley_terry_finds_its_own_scores_and_tells_a_cycle_from_noise() -> None:
     game = games.zoo.bradley_terry()
     exact = ratings.bradley_terry(game.P)
@@ -128,6 +139,10 @@ def test_plackett_luce_is_bradley_terry_on_pairs_and_finds_its_scores() -> None:
         wins[i, j] += 1
     expected = ratings.bradley_terry(wins).scores
     torch.testing.assert_close(ratings.plackett_luce(pairs, 3), expected, atol=1e-8, rtol=0)
+    # one ranking of two, each with a win over and a loss to a player of score 0: t^3 - t^2 = 2, t = exp(score)
+    scores = ratings.plackett_luce([[0, 1]], 2, smoothing=1.0)
+    assert scores.exp().tolist() == pytest.approx([1.6956207696, 1 / 1.6956207696])
+    assert float(ratings.plackett_luce([[0, 1], [0, 2]], 3, smoothing=0.5).mean()) == pytest.approx(0, abs=1e-12)
     rng, truth = np.random.default_rng(0), np.array([1.0, 0.5, -0.5, -1.0])
     drawn = [np.argsort(-(truth + rng.gumbel(size=4))).tolist() for _ in range(2000)]
     np.testing.assert_allclose(ratings.plackett_luce(drawn, 4).numpy(), truth, atol=0.1)

@@ -165,6 +165,27 @@ def test_labels_and_their_sums_make_one_fit() -> None:
     )
 
 
+def test_the_weights_minimise_the_objective_written_out() -> None:
+    """Cross-entropy, a tenth of it for each row of the gamed baseline, which has no w_m, and 1 / C of the sizes."""
+    rows = random_rows(3)
+    apart = rows["baseline"] - rows["length"]
+    own, other = np.tanh(apart / np.std(apart, ddof=1)), rows["gamed_tanh_length"]
+
+    def entropy(y: np.ndarray, z: np.ndarray) -> float:
+        return float(np.log1p(np.exp(z)).sum() - y @ z)
+
+    def objective(w: np.ndarray) -> float:
+        baseline = w[0] * other + w[1] * np.tile(rows["d"], 2)
+        model = w[0] * own + w[1] * rows["d"] + w[2]
+        known = entropy(rows["y"], model) + 0.1 * entropy(rows["gamed_preference"], baseline)
+        return known + 0.5 * float(np.abs(w).sum())
+
+    found = length_controlled_win_rate(rows["y"], rows["length"], rows["baseline"], rows["d"], gamed(rows), 0.5)
+    theirs = minimize(objective, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
+    np.testing.assert_allclose(found.weights, theirs.x, atol=1e-5)
+    assert found.value == pytest.approx(100 * expit(theirs.x[2] + theirs.x[1] * rows["d"]).mean(), abs=1e-3)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_no_general_optimiser_finds_less(seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -127,6 +127,14 @@ def test_each_measure_by_hand() -> None:
     assert str(found["length"]) == "length 2.000 ± 0.000 (threshold 1.3): CALLED OUT"
 
 
+def test_what_the_base_did_is_taken_off_and_the_error_of_a_ratio_by_hand() -> None:
+    refusals = (np.array([0.5, 0.0]), np.array([1.0, 0.5]))
+    found = by_name(verdicts([[7] * 6, [7] * 12], [[7] * 6] * 2, np.full(2, 0.5), {}, refusals))
+    assert (found["length"].value, found["length"].standard_error) == (1.5, pytest.approx(0.5))  # (x - 1.5 y) / 6
+    assert found["repetition gained"].value == pytest.approx((8 / 9 - 2 / 3) / 2)
+    assert found["refusals lost"].value == 0.5
+
+
 def test_longer_text_alone_loses_no_distinct_pairs() -> None:
     random = np.random.default_rng(0)
     short, long = random.integers(60, size=(50, 10)).tolist(), random.integers(60, size=(50, 80)).tolist()

@@ -110,7 +110,13 @@ def test_a_base_folder_may_be_named_relative_to_the_checkpoint(folder, oracle, t
 
 def test_logits_are_the_mean_over_tasks(tmp_path):
     oracle = PairRM.from_pretrained(tiny_pairrm.ranker_layout(tmp_path, n_tasks=3), device="cpu")
-    assert oracle.raw_logits(["x"], [["a", "b"]], [[(0, 1)]])[0].shape == (1,)
+    head = oracle.model.head_layer[4]
+    head.weight.data[:], head.bias.data[:] = head.weight.data[:1].clone(), head.bias.data[:1].clone()
+    three = oracle.raw_logits(["x"], [["a", "b"]], [[(0, 1)]])[0]
+    head.weight.data, head.bias.data = head.weight.data[:1], head.bias.data[:1]
+    one = oracle.raw_logits(["x"], [["a", "b"]], [[(0, 1)]])[0]
+    np.testing.assert_allclose(three, one, rtol=1e-5)  # tasks that agree say what each says
+    assert abs(one[0]) > 1e-3
 
 
 def test_each_input_has_three_cls_and_three_sep_and_markers_where_said(oracle):

@@ -55,6 +55,8 @@ GAMES = [
         ("factor", "before = size * payoff[against, r, i]", "before = 2 * size * payoff[against, r, i]"),
         ("anchor", "else before + w * member", "else before"),
         ("factor", "return 2 * total if len(edge) == 2 else total", "return total"),
+    ], "games/regularised.py": [
+        ("anchor", "game.payoff.to(torch.float64) - game.total / 2", "game.payoff.to(torch.float64)"),
     ]}),
     Method("What a step sees: samples and duels", "games/feedback.py", ["tests/games/test_feedback.py"], [
         ("sign", "-value * rho.gather(-1, i)", "value * rho.gather(-1, i)"),
@@ -98,7 +100,7 @@ GAMES = [
         ("anchor", "return tuple((log + payoff / tau).log_softmax(-1) for",
          "return tuple((payoff / tau).log_softmax(-1) for"),
         ("anchor", "answer = (log + payoff / tau).log_softmax(-1)", "answer = (payoff / tau).log_softmax(-1)"),
-        ("anchor", "game.payoff.to(torch.float64) - game.total / 2", "game.payoff.to(torch.float64)"),
+        ("sign", "= U, -U.mT", "= U, U.mT"),
     ]),
     Method("Equilibria in closed form", f"{E}/closed_form.py", EXACT, [
         ("sign", "torch.stack([A[:, 1, 2], A[:, 2, 0], A[:, 0, 1]], -1)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .method import Method
 
 V = "llm/evaluation"
-JUDGED = ["tests/llm/test_oracles.py", "tests/llm/test_conformance.py"]
+JUDGED = [f"tests/llm/test_{name}.py" for name in ("oracles", "load_oracle", "blender", "conformance")]
 LENGTH = ["tests/llm/test_length_control.py"]
 MIXED = ["tests/llm/test_mixture.py", "tests/llm/test_model.py"]
 
@@ -83,7 +83,7 @@ LANGUAGE = [
         ("anchor", "return 2 * self.wins.value - 1", "return 2 * self.wins.value"),
         ("sign", "int(means.argmax())", "int((-means).argmax())"),
     ]}),
-    Method("Mixtures", "llm/mixture.py", ["tests/llm/test_mixture.py"], [
+    Method("Mixtures", "llm/mixture.py", ["tests/llm/test_mixture.py", "tests/llm/test_token_mixture.py"], [
         ("factor", "2 * t / (count * (count + 1))", "1 / count"),
     ], {"llm/token_mixture.py": [
         ("sign", "total = total + weight * own.float()", "total = total - weight * own.float()"),

@@ -87,7 +87,7 @@ THEOREMS = [
     ]),
     Method("Other statements on regularised games", "theory/regularised.py", THEORY, [
         ("sign", "return step / (1 + step * self.tau)", "return step / (1 - step * self.tau)"),
-        ("sign", "self.tau * torch.eye(len(pi)).double() - A @ S", "self.tau * torch.eye(len(pi)).double() + A @ S"),
+        ("factor", "u = step * torch.linalg.solve", "u = 2 * step * torch.linalg.solve"),
         ("sign", "-pull.log().amin(-1) - games.kl", "-pull.log().amin(-1) + games.kl"),
         ("factor", "return 2 * self.tau * (-pull", "return 4 * self.tau * (-pull"),
         ("factor", "return float(u @ S @ u) / 2", "return float(u @ S @ u)"),

@@ -95,3 +95,11 @@ def test_the_gap_of_a_regularised_nash_and_an_invariant() -> None:
     assert float(theory.RegularisedGap(0.5).value(PI, reference)) == pytest.approx(math.log(5) - kl)
     nash = torch.full((3,), 1 / 3, dtype=torch.float64)
     assert theory.ReplicatorInvariant(nash).value(PI) == pytest.approx(math.log(0.03) / 3)
+
+
+def test_exact_proximal_points_reach_the_nash_and_the_first_is_regularised_towards_the_start() -> None:
+    start = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
+    solver = theory.ExactProximalPoint(COMAL, 0.1)
+    first = games.solve(COMAL, solver, 1, start).last
+    torch.testing.assert_close(first, games.regularised_nash(COMAL, 0.1, start).policy)
+    assert float(games.solve(COMAL, solver, 40, start).gaps["last"][-1]) < 1e-9
