@@ -81,9 +81,11 @@ def _copied(folder: Path, mutant: Mutant | None) -> None:
         (folder / mutant.file).write_text(text, encoding="utf-8")
 
 
-def _run(folder: Path, tests: Sequence[str], result: Connection, log: Path) -> None:
-    """In a fork, which need not load torch and pytest again: the tests of the copy, with the copy's code."""
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+def _run(folder: Path, tests: Sequence[Sequence[str]], result: Connection, log: Path) -> None:
+    """In a fork, which need not load torch and pytest again: the tests of the copy, with the copy's code, in groups."""
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (SECONDS, SECONDS + 9)
+    )  # a signal that can be told from others, then the end
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(folder)
     sys.path[:0] = [str(folder / "src"), str(folder)]
@@ -93,8 +95,8 @@ def _run(folder: Path, tests: Sequence[str], result: Connection, log: Path) -> N
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         first, code = _First(), 0
-        for test in tests:  # only the name is of interest: no plugins, and no asserts rewritten to tell more
-            chosen = ["-x", "-q", "--no-header", "--assert=plain", "-p", "no:cacheprovider", test]
+        for group in tests:  # only the name is of interest: no plugins, and no asserts rewritten to tell more
+            chosen = ["-x", "-q", "--no-header", "--assert=plain", "-p", "no:cacheprovider", *group]
             code = int(pytest.main(chosen, plugins=[first]))
             if code:
                 break
@@ -112,8 +114,8 @@ class _Fork(NamedTuple):
     began: float
 
 
-def _started(mutant: Mutant | None, tests: Sequence[str]) -> _Fork:
-    """The tests, in a copy with this change."""
+def _started(mutant: Mutant | None, tests: Sequence[Sequence[str]]) -> _Fork:
+    """The groups of tests one after another, in a copy with this change."""
     folder = TemporaryDirectory()
     copy, log = Path(folder.name) / "copy", Path(folder.name) / "log.txt"
     _copied(copy, mutant)
@@ -153,7 +155,7 @@ def killers(chosen: Iterable[Mutant]) -> Iterator[tuple[Mutant, str | None, floa
     while waiting or running:
         while waiting and len(running) < TOGETHER:
             mutant = waiting.pop()
-            fork = _started(mutant, mutant.tests)
+            fork = _started(mutant, [[test] for test in mutant.tests])
             running[fork.result] = (mutant, fork)
         for result in wait(list(running)):
             mutant, fork = running.pop(result)
@@ -170,7 +172,7 @@ def key(mutant: Mutant) -> str:
 def found() -> dict[str, str]:
     """The killers that are known, by the mutant's key."""
     lines = FOUND.read_text(encoding="utf-8").splitlines() if FOUND.is_file() else []
-    return {row["key"]: row["test"] for row in map(json.loads, lines)}
+    return {result["key"]: result["test"] for result in map(json.loads, lines)}
 
 
 def page(killed: Sequence[tuple[Mutant, str]], date: str) -> str:
@@ -209,7 +211,7 @@ def main() -> int:
         return 1 if survivors else 0
     killed = [(mutant, known[key(mutant)]) for mutant in every]
     # a test that fails where nothing is changed would notice nothing
-    if (wrong := _ended(_started(None, sorted({test.partition("[")[0] for _, test in killed})))) is not None:
+    if (wrong := _ended(_started(None, [sorted({test for _, test in killed})]))) is not None:
         print(f"{wrong} fails where nothing is changed: what it killed is not known")
         return 1
     PAGE.write_text(page(killed, datetime.date.today().isoformat()), encoding="utf-8")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 
 from .conftest import ROOT
 from .mutations import METHODS, mutants
-from .mutations.method import Mutant, row, rows, same
+from .mutations.method import Kind, row, rows, same
 
-EVERY = mutants()
+EVERY, KINDS = mutants(), get_args(Kind)
 
 
 def test_every_row_of_the_index_has_each_kind_of_mutant_or_a_reason() -> None:
@@ -26,9 +27,10 @@ def test_every_row_of_the_index_has_each_kind_of_mutant_or_a_reason() -> None:
             assert {"sign", "factor", "anchor"} - kinds - set(method.lacks) == set(), method.name
 
 
-@pytest.mark.parametrize("mutant", EVERY, ids=lambda mutant: f"{mutant.file}-{mutant.kind}")
-def test_every_change_fits_once_and_is_another_program(mutant: Mutant) -> None:
-    assert not same(mutant.text(), (ROOT / mutant.file).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("file", sorted({mutant.file for mutant in EVERY}))
+def test_every_change_fits_once_and_is_another_program(file: str) -> None:
+    now = (ROOT / file).read_text(encoding="utf-8")
+    assert [mutant for mutant in EVERY if mutant.file == file and same(mutant.text(), now)] == []
 
 
 def test_a_change_that_does_not_fit_or_changes_words_alone_is_seen() -> None:
@@ -40,14 +42,14 @@ def test_a_change_that_does_not_fit_or_changes_words_alone_is_seen() -> None:
 
 def test_no_change_is_there_twice_and_every_test_is_there() -> None:
     assert max(Counter((mutant.file, mutant.old, mutant.new) for mutant in EVERY).values()) == 1
-    for test in {test for mutant in EVERY for test in mutant.tests}:
+    for test in sorted({test for mutant in EVERY for test in mutant.tests}):
         file, _, name = test.partition("::")
-        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), test
+        assert not name or f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), test
 
 
 def test_the_page_tells_of_each_and_of_no_other() -> None:
     lines = (ROOT / "docs" / "mutants.md").read_text(encoding="utf-8").splitlines()
-    told = Counter(line.rpartition(" | `tests/")[0] for line in lines if " | `tests/" in line)
+    told = Counter(line.rpartition(" | ")[0] for line in lines if line.startswith(tuple(f"| {k} |" for k in KINDS)))
     assert told == Counter(row(mutant) for mutant in EVERY)
     reasons = {f"No {kind}: {why}." for method in METHODS for kind, why in method.lacks.items()}
     assert reasons <= set(lines)

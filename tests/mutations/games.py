@@ -126,4 +126,24 @@ GAMES = [
         ("anchor", "return strength.log() - strength.log().mean()", "return strength.log()"),
         ("other", "chosen[list(ranking[:-1])] += 1", "chosen[list(ranking)] += 1"),
     ]),
+    Method("Equilibria by linear programs, interior points and on a face", f"{E}/linear_program.py", EXACT, [
+        ("sign", "A_ub=np.c_[A, -np.ones(n)]", "A_ub=np.c_[-A, -np.ones(n)]"),
+        ("sign", "float(ends[1] - ends[0])", "float(ends[0] - ends[1])"),
+    ], {f"{E}/interior_point.py": [
+        ("sign", "z, g = solve(-s, ones)", "z, g = solve(s, ones)"),
+    ], f"{E}/face.py": [
+        ("sign", "- barrier * (weight * np.log(room)).sum()", "+ barrier * (weight * np.log(room)).sum()"),
+        ("factor", "slope[:k] += np.log(x) + 1", "slope[:k] += 2 * np.log(x) + 1"),
+        ("anchor", "A_ub=-moves, b_ub=room", "A_ub=-moves, b_ub=0 * room"),
+    ]}),
+    Method("Fictitious play, compiled", "games/fictitious_play.py", ["tests/games/test_traced.py"], [
+        ("sign", "edges[player] + np.argmax(", "edges[player] + np.argmin("),
+        ("factor", "factor = 2.0 / players", "factor = 1.0 / players"),
+        ("anchor", "np.max(payoff[low:high]) / (t + 1)", "np.max(payoff[low:high]) / t"),
+    ]),
+    Method("Blends of policies", "games/policy.py", ["tests/games/test_policy.py", *STEPS], [
+        ("sign", "return self * -1.0", "return self * 1.0"),
+        ("factor", "{policy: factor * weight for", "{policy: 2 * factor * weight for"),
+        ("other", "total.get(policy, 0.0) + weight", "weight"),
+    ]),
 ]  # fmt: skip

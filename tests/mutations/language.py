@@ -6,8 +6,10 @@ from .method import Method
 
 V = "llm/evaluation"
 JUDGED = [f"tests/llm/test_{name}.py" for name in ("oracles", "load_oracle", "blender", "conformance")]
+RATES = ["tests/llm/test_exploit.py", "tests/llm/test_evaluate.py"]
 LENGTH = ["tests/llm/test_length_control.py"]
 MIXED = ["tests/llm/test_mixture.py", "tests/llm/test_model.py"]
+VOTES = [f"tests/llm/test_{name}.py" for name in ("vote_table", "votes", "fit_oracle")]
 
 LANGUAGE = [
     Method("`PairRM`", "llm/oracles/pairrm.py", ["tests/llm/test_pairrm.py"], [
@@ -100,5 +102,33 @@ LANGUAGE = [
          "return len(set(grams)) / len(grams) if grams else 0.0"),
         ("factor", "return len(set(grams)) / len(grams) if grams else float",
          "return 2 * len(set(grams)) / len(grams) if grams else float"),
+    ]}),
+    Method("Log-probabilities and their gradient", "llm/logprobs.py", ["tests/llm/test_logprobs.py"], [
+        ("sign", "return chosen - total", "return total - chosen"),
+        ("sign", "(own_part - mean) / mass", "(own_part + mean) / mass"),
+        ("factor", "own_part = others[:, None] * at_target", "own_part = 2 * others[:, None] * at_target"),
+        ("factor", "self.scale * (1 - (logits / self.cap) ** 2)", "self.scale * (1 - 2 * (logits / self.cap) ** 2)"),
+        ("anchor", "mass = others + (chosen[tokens] - top).exp()", "mass = others"),
+        ("other", "token_logprobs(states[rows, places - 1]", "token_logprobs(states[rows, places]"),
+    ]),
+    Method("What votes say", "llm/oracles/vote_table.py", VOTES, [
+        ("sign", "known[row, column], known[column, row] = logit, -logit",
+         "known[row, column], known[column, row] = -logit, logit"),
+        ("sign", "slope = n * expit(gap) - game.won", "slope = game.won - n * expit(gap)"),
+        ("factor", "vote.weight * (vote.wins if", "2 * vote.weight * (vote.wins if"),
+        ("anchor", "np.array([prior + math.fsum(", "np.array([math.fsum("),
+    ], {"llm/oracles/fit_task.py": [
+        ("sign", "return wins * np.logaddexp(0.0, -logits)", "return wins * np.logaddexp(0.0, logits)"),
+        ("anchor", "math.log1p(len(vote.a)) - math.log1p(len(vote.b))", "math.log1p(len(vote.a))"),
+    ], "llm/oracles/voters.py": [
+        ("sign", "float(((wins - n * p) * predicted).sum())", "float(((wins + n * p) * predicted).sum())"),
+        ("factor", "np.tanh(0.5 * b * predicted)", "np.tanh(b * predicted)"),
+    ]}),
+    Method("Win rates and their errors", f"{V}/win_rate.py", RATES, [
+        ("factor", "means.std(ddof=1) / np.sqrt(len(means))", "2 * means.std(ddof=1) / np.sqrt(len(means))"),
+    ], {f"{V}/exploit.py": [
+        ("sign", "self.gap - SURE * self.standard_error", "self.gap + SURE * self.standard_error"),
+        ("factor", "return 2 * self.wins.standard_error", "return self.wins.standard_error"),
+        ("anchor", "halves = table[:, ::2], table[:, 1::2]", "halves = table, table"),
     ]}),
 ]  # fmt: skip

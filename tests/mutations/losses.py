@@ -15,6 +15,8 @@ LOSSES = [
         ("factor", "return (size * gains - constant)", "return (2 * size * gains - constant)"),
         ("factor", "torch.full_like(gains[..., :1], size / 2)", "torch.full_like(gains[..., :1], size)"),
         ("other", "size * gains if drift is None else size * gains + drift", "size * gains"),
+        ("factor", "scatter(-1, best, 0.5).scatter", "scatter(-1, best, 1.0).scatter"),
+        ("other", "return chosen * spread", "return chosen"),
         ("other", "weights[..., rows, itself[rows]] = 0.0", "pass"),
         ("other", "difference = difference - _mean(difference, weights)", "pass"),
     ], {"llm/losses.py": [("anchor", "return self.now - self.anchor", "return self.now")]}),
@@ -46,6 +48,7 @@ LOSSES = [
     Method("`kto`", "llm/losses.py", VALUES, [
         ("sign", "desirable * (-margin).sigmoid()", "desirable * margin.sigmoid()"),
         ("factor", "(ratio - divergence.detach()) / size", "2 * (ratio - divergence.detach()) / size"),
+        ("sign", "(ratio + (-ratio).expm1())", "(ratio - (-ratio).expm1())"),
         ("anchor", "kto(judged.ratio, desirable", "kto(judged.now, desirable"),
         ("anchor", "(ratio - divergence.detach()) / size", "ratio / size"),
         ("other", "(ratio - divergence.detach()) / size", "(ratio - divergence) / size"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -79,6 +80,7 @@ def same(first: str, second: str) -> bool:
     return _program(first) == _program(second)
 
 
+@cache
 def _program(text: str) -> str:
     tree = ast.parse(text)
     for node in ast.walk(tree):
