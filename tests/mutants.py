@@ -4,8 +4,8 @@
     python -m tests.mutants nash_md dpo   # those with one of these words in their method's or their file's name
 
 Each change is made in a temporary copy, where the tests that fit run one file after another until one fails. What was
-found is kept in build/mutants.jsonl and holds until the changed file or those tests change, so that a run that
-stopped goes on. When every mutant has its test, docs/mutants.md is written.
+found is kept in build/mutants.jsonl and holds until the changed file or the file of its test is another, so that a run
+that stopped goes on. When every mutant has its test, docs/mutants.md is written.
 """
 
 from __future__ import annotations
@@ -163,16 +163,23 @@ def killers(chosen: Iterable[Mutant]) -> Iterator[tuple[Mutant, str | None, floa
 
 
 def key(mutant: Mutant) -> str:
-    """What a result holds for: the changed file and the tests."""
-    files = sorted({test.partition("::")[0] for test in mutant.tests})
-    parts = [mutant.file, mutant.text(), *mutant.tests, *((ROOT / file).read_text(encoding="utf-8") for file in files)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    """The changed file's fingerprint."""
+    return _fingerprint(mutant.file, mutant.text())
+
+
+def _fingerprint(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _test_file(test: str) -> str:
+    return (ROOT / test.partition("::")[0]).read_text(encoding="utf-8")
 
 
 def found() -> dict[str, str]:
-    """The killers that are known, by the mutant's key."""
+    """The killers that are known, by the mutant's key: those whose file is what it was."""
     lines = FOUND.read_text(encoding="utf-8").splitlines() if FOUND.is_file() else []
-    return {result["key"]: result["test"] for result in map(json.loads, lines)}
+    results = [json.loads(line) for line in lines]
+    return {r["key"]: r["test"] for r in results if r["file"] == _fingerprint(_test_file(r["test"]))}
 
 
 def page(killed: Sequence[tuple[Mutant, str]], date: str) -> str:
@@ -200,7 +207,8 @@ def main() -> int:
                 survivors.append(mutant)
             else:
                 known[key(mutant)] = test
-                kept.write(json.dumps({"key": key(mutant), "test": test}) + "\n")
+                result = {"key": key(mutant), "test": test, "file": _fingerprint(_test_file(test))}
+                kept.write(json.dumps(result) + "\n")
                 kept.flush()
             verdict = f"killed by {test}" if test else "SURVIVED"
             print(f"[{number}/{len(left)}] {mutant}  {verdict}  ({seconds:.0f} s)", flush=True)

@@ -55,8 +55,6 @@ GAMES = [
         ("factor", "before = size * payoff[against, r, i]", "before = 2 * size * payoff[against, r, i]"),
         ("anchor", "else before + w * member", "else before"),
         ("factor", "return 2 * total if len(edge) == 2 else total", "return total"),
-    ], "games/regularised.py": [
-        ("anchor", "game.payoff.to(torch.float64) - game.total / 2", "game.payoff.to(torch.float64)"),
     ]}),
     Method("What a step sees: samples and duels", "games/feedback.py", ["tests/games/test_feedback.py"], [
         ("sign", "-value * rho.gather(-1, i)", "value * rho.gather(-1, i)"),
