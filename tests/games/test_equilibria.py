@@ -16,6 +16,7 @@ from nashward.games.equilibria.closed_form import closed_form, closed_form_of_on
 from nashward.games.equilibria.crossover import crossed_over, in_doubt
 from nashward.games.equilibria.double_oracle import double_oracle
 from nashward.games.equilibria.interior_point import central_path
+from nashward.games.equilibria.linear_program import extent
 from nashward.games.equilibria.pivoting import limit, pivoted
 from nashward.games.equilibria.polish import gap, polished
 
@@ -222,6 +223,12 @@ def test_centre_and_maximum_entropy_differ_where_the_face_is_not_symmetric() -> 
     within = others[:, (others >= 0).all(0) & ((skew @ others) <= 1e-15).all(0)]
     assert within.shape[1] > 20
     assert -np.sum(within * np.log(np.maximum(within, 1e-300)), 0).max() <= entropies[1] + 1e-9
+
+
+def test_the_extent_of_the_equilibria_is_none_where_there_is_one() -> None:
+    alone, tied = games.zoo.comal_cycle().P.numpy() - 0.5, np.zeros((3, 3))
+    assert abs(extent(alone, np.array([4, 3, 4]) / 11)) < 1e-9
+    assert extent(tied, np.full(3, 1 / 3)) > 0.1
 
 
 def test_nash_takes_the_chosen_point() -> None:

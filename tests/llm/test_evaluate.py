@@ -14,6 +14,7 @@ from nashward.games.sure_cycles import sure_cycles
 from nashward.llm.evaluation.players import policies
 from nashward.llm.evaluation.run import evaluate
 from nashward.llm.evaluation.tables import Played, play
+from nashward.llm.evaluation.win_rate import win_rate
 from nashward.llm.folder import write_json
 from nashward.llm.journal import RunFolder
 from nashward.llm.mixture import Mixture
@@ -255,3 +256,13 @@ def test_an_adapter_of_any_rank_plays_and_what_cannot_is_refused(
     (large / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "org/other"}))
     with pytest.raises(ValueError, match="large is for org/other, not for "):
         evaluate(run, prompts, others=others)
+
+
+def test_a_win_rate_and_its_error_over_prompts_by_hand() -> None:
+    wins = {"p": 0.9, "q": 0.6}
+
+    def judge(prompt: str, first: str, second: str) -> float | None:
+        return None if prompt not in wins else wins[prompt] if first == "own" else 1 - wins[prompt]
+
+    found = win_rate(Function(judge), ["p", "q", "unknown"], [["own"]] * 3, [["other"]] * 3)
+    assert (found.value, found.standard_error, found.prompts) == (pytest.approx(0.75), pytest.approx(0.15), 2)

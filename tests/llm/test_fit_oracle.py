@@ -20,7 +20,7 @@ from nashward.llm.oracles import (
 )
 from nashward.llm.oracles.augment import decorated, length_matched, near_duplicates, nearly, plain, style_swapped
 from nashward.llm.oracles.checkpoint import swapped
-from nashward.llm.oracles.fit_task import FitTask, fold_key, folds
+from nashward.llm.oracles.fit_task import FitTask, _Trained, fold_key, folds
 from nashward.llm.oracles.voters import reliabilities, slope
 from nashward.llm.pocket import PAIRRM, POLICY
 from nashward.llm.pocket.styles import TOPICS, held_out_prompts, response
@@ -231,6 +231,21 @@ def test_who_weighs_nothing_weighs_nothing_in_added_pairs_either(tmp_path):
     by_voter = {name: sum(task._weight(e) for e in task.examples if e.voter == name) for name in ("ann", "bob")}
     assert by_voter["bob"] == 0.0
     assert by_voter["ann"] > sum(vote.voter == "ann" for vote in votes)
+
+
+def test_the_baseline_of_length_alone_is_the_same_from_either_side():
+    rng = np.random.default_rng(13)
+    texts = [(k, *("x" * int(length) for length in rng.integers(10, 90, 2))) for k in range(60)]
+    votes = [Vote(f"question {k}", a, b, float(len(a) > len(b)), 1.0) for k, a, b in texts]
+    turned = [Vote(vote.prompt, vote.b, vote.a, 1 - vote.wins, 1.0) for vote in votes]
+    oracle, halves = PairRM.from_pretrained(PAIRRM, device="cpu"), (np.arange(30), np.arange(30, 60))
+    settings = FitSettings(near_duplicates=0, length_matched=0, style_swapped=0)
+    found = []
+    for own in (votes, turned):
+        task = FitTask(oracle, own, settings, progress=False)
+        found.append(task._length_baseline([_Trained({}, 1, held, []) for held in halves], *task.counts()))
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+    assert found[0] < 0.3  # they follow the length: next to the log 2 of chance
 
 
 def test_the_report_is_as_heavy_as_the_votes(tmp_path):

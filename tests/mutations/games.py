@@ -131,7 +131,7 @@ GAMES = [
         ("sign", "z, g = solve(-s, ones)", "z, g = solve(s, ones)"),
     ], f"{E}/face.py": [
         ("sign", "- barrier * (weight * np.log(room)).sum()", "+ barrier * (weight * np.log(room)).sum()"),
-        ("factor", "slope[:k] += np.log(x) + 1", "slope[:k] += 2 * np.log(x) + 1"),
+        ("sign", "slope[:k] += np.log(x) + 1", "slope[:k] -= np.log(x) + 1"),
         ("anchor", "A_ub=-moves, b_ub=room", "A_ub=-moves, b_ub=0 * room"),
     ]}),
     Method("Fictitious play, compiled", "games/fictitious_play.py", ["tests/games/test_traced.py"], [

@@ -6,7 +6,6 @@ from .method import Method
 
 V = "llm/evaluation"
 JUDGED = [f"tests/llm/test_{name}.py" for name in ("oracles", "load_oracle", "blender", "conformance")]
-RATES = ["tests/llm/test_exploit.py", "tests/llm/test_evaluate.py"]
 LENGTH = ["tests/llm/test_length_control.py"]
 MIXED = ["tests/llm/test_mixture.py", "tests/llm/test_model.py"]
 VOTES = [f"tests/llm/test_{name}.py" for name in ("vote_table", "votes", "fit_oracle")]
@@ -84,6 +83,9 @@ LANGUAGE = [
         ("factor", "return 2 * self.wins.value - 1", "return 4 * self.wins.value - 2"),
         ("anchor", "return 2 * self.wins.value - 1", "return 2 * self.wins.value"),
         ("sign", "int(means.argmax())", "int((-means).argmax())"),
+        ("sign", "self.gap - SURE * self.standard_error", "self.gap + SURE * self.standard_error"),
+        ("factor", "return 2 * self.wins.standard_error", "return self.wins.standard_error"),
+        ("anchor", "halves = table[:, ::2], table[:, 1::2]", "halves = table, table"),
     ]}),
     Method("Mixtures", "llm/mixture.py", ["tests/llm/test_mixture.py", "tests/llm/test_token_mixture.py"], [
         ("factor", "2 * t / (count * (count + 1))", "1 / count"),
@@ -124,11 +126,7 @@ LANGUAGE = [
         ("sign", "float(((wins - n * p) * predicted).sum())", "float(((wins + n * p) * predicted).sum())"),
         ("factor", "np.tanh(0.5 * b * predicted)", "np.tanh(b * predicted)"),
     ]}),
-    Method("Win rates and their errors", f"{V}/win_rate.py", RATES, [
+    Method("Win rates and their errors", f"{V}/win_rate.py", ["tests/llm/test_evaluate.py"], [
         ("factor", "means.std(ddof=1) / np.sqrt(len(means))", "2 * means.std(ddof=1) / np.sqrt(len(means))"),
-    ], {f"{V}/exploit.py": [
-        ("sign", "self.gap - SURE * self.standard_error", "self.gap + SURE * self.standard_error"),
-        ("factor", "return 2 * self.wins.standard_error", "return self.wins.standard_error"),
-        ("anchor", "halves = table[:, ::2], table[:, 1::2]", "halves = table, table"),
-    ]}),
+    ]),
 ]  # fmt: skip
