@@ -28,7 +28,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import peft  # noqa: F401  loaded once, for all forks
+import beartype  # noqa: F401  loaded once, for all forks
+import jaxtyping  # noqa: F401
+import peft  # noqa: F401
 import pytest
 import scipy.optimize  # noqa: F401
 import torch  # noqa: F401
