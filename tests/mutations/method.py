@@ -47,7 +47,7 @@ class Method:
     Attributes:
         name: how its row in docs/papers.md begins, up to the colon; of a method without a row, what it is.
         file: where it is.
-        tests: files of tests; the test of its row comes before them.
+        tests: files or single tests, quick ones first; the test of its row comes second.
         changes: of that file.
         elsewhere: of other files.
         lacks: a kind of change that it does not have, and why.
