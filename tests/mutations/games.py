@@ -73,11 +73,13 @@ GAMES = [
         ("sign", "value += 1j * lam * step.size", "value -= lam * step.size"),
         ("factor", "1j * lam * step.size", "2j * lam * step.size"),
     ]}),
-    Method("The winner of noisy duels", "games/duels.py", ["tests/games/test_duels.py"], [
+    Method("Duels until the winner is known", "games/duels.py", ["tests/games/test_duels.py"], [
         ("sign", "won = np.asarray(duel(pairs), dtype=np.float64)", "won = 1.0 - np.asarray(duel(pairs))"),
         ("sign", "int(wins.argmax())", "int(wins.argmin())"),
         ("factor", "(self.wins + 1) / (self.wins + self.wins.T + 2)",
          "(self.wins + 2) / (self.wins + self.wins.T + 4)"),
+        ("anchor", "(self.wins + 1) / (self.wins + self.wins.T + 2)",
+         "(self.wins + 1e-9) / (self.wins + self.wins.T + 2e-9)"),
     ]),
     Method("Measures of a policy", "games/measures.py", MEASURED, [
         ("sign", "(game.payoffs(players)[0] - game.total / 2).amax(-1)",

@@ -65,7 +65,7 @@ def rows() -> dict[str, str]:
     """The methods of the index of papers, each with its test."""
     lines = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8").splitlines()
     cells = [line.split("|")[1:-1] for line in lines if line.startswith("| ") and "`" in line]
-    return {method.split(": ")[0].strip(): test.strip(" `") for method, _, _, _, test in cells}
+    return {cell[0].split(": ")[0].strip(): cell[-1].strip(" `") for cell in cells}
 
 
 def row(mutant: Mutant) -> str:

@@ -70,45 +70,81 @@ THEOREMS = [
         ("factor", "return 0.5 + self.share * (r - 0.5)", "return 0.5 + 2 * self.share * (r - 0.5)"),
         ("anchor", "return 0.5 + self.share * (r - 0.5)", "return self.share * r"),
     ]),
-    Method("Other statements on likelihoods", "theory/likelihood.py", LIKELIHOOD, [
-        ("sign", "return size * (torch.as_tensor(wins) - 0.5) - torch.as_tensor(ratios)",
-         "return size * (torch.as_tensor(wins) - 0.5) + torch.as_tensor(ratios)"),
-        ("sign", "(-_margin(ratios) / size).sigmoid() / size", "(_margin(ratios) / size).sigmoid() / size"),
-        ("sign", "self.step + math.log(-math.expm1(-self.step)) - math.log(self.step)",
-         "self.step + math.log(-math.expm1(-self.step)) + math.log(self.step)"),
-        ("sign", "return 1 - pi[..., chosen] + pi[..., rejected]", "return 1 + pi[..., chosen] - pi[..., rejected]"),
-        ("factor", "return size * (torch.as_tensor(wins) - 0.5) - torch",
-         "return 2 * size * (torch.as_tensor(wins) - 0.5) - torch"),
-        ("factor", "_opposite(2 * (size / 2 -", "_opposite(4 * (size / 2 -"),
-        ("factor", "((r - 0.5) ** 2 * pi).sum(-1) / 2", "((r - 0.5) ** 2 * pi).sum(-1)"),
-        ("anchor", "return self.step / 2 + self.step**2", "return self.step**2"),
-        ("anchor", "return shared + torch.eye(pi.shape[-1], dtype=pi.dtype)", "return shared"),
-        ("other", "        return 0.5", "        return 0.4"),
-    ]),
-    Method("Other statements on regularised games", "theory/regularised.py", THEORY, [
+    Method("`MagneticIsINPO`", "theory/regularised.py", THEORY, [
         ("sign", "return step / (1 + step * self.tau)", "return step / (1 - step * self.tau)"),
+        ("factor", "return step / (1 + step * self.tau)", "return 2 * step / (1 + step * self.tau)"),
+        ("anchor", "return step / (1 + step * self.tau)", "return step"),
+    ]),
+    Method("`NashMDBias`", "theory/regularised.py", [THEORY[1]], [
         ("factor", "u = step * torch.linalg.solve", "u = 2 * step * torch.linalg.solve"),
-        ("sign", "-pull.log().amin(-1) - games.kl", "-pull.log().amin(-1) + games.kl"),
-        ("factor", "return 2 * self.tau * (-pull", "return 4 * self.tau * (-pull"),
         ("factor", "return float(u @ S @ u) / 2", "return float(u @ S @ u)"),
+        ("anchor", "pi = games.regularised_nash(game, self.tau, reference).policy",
+         "pi = games.regularised_nash(game, self.tau).policy"),
+    ], lacks={"sign": "it is a squared length, and A S only turns: no sign in u changes it"}),
+    Method("`ProximalMonotone`", "theory/regularised.py", THEORY, [
+        ("sign", "self.value(kl[:-1]), kl[1:]", "self.value(kl[1:]), kl[:-1]"),
         ("factor", "        return distance", "        return 0.5 * distance"),
-        ("anchor", "-pull.log().amin(-1) - games.kl_divergence(p, pull)", "-pull.log().amin(-1)"),
         ("anchor", "games.regularised_nash(self.game, self.tau, x[0])", "games.regularised_nash(self.game, self.tau)"),
+    ]),
+    Method("`FixedMagnet`, `MovingMagnet`", "theory/regularised.py", [THEORY[1]], [
+        ("sign", "return np.full(np.shape(iterations), self.gap)", "return np.full(np.shape(iterations), -self.gap)"),
+        ("factor", "games.regularised_nash(game, self.tau, reference).gap",
+         "2 * games.regularised_nash(game, self.tau, reference).gap"),
         ("anchor", "games.regularised_nash(game, self.tau, reference).gap",
          "games.regularised_nash(game, self.tau).gap"),
     ]),
-    Method("Statements on solvers of tables only", "theory/tables_only.py", THEORY, [
+    Method("`RegularisedGap`", "theory/regularised.py", THEORY, [
+        ("sign", "-pull.log().amin(-1) - games.kl", "-pull.log().amin(-1) + games.kl"),
+        ("factor", "return 2 * self.tau * (-pull", "return 4 * self.tau * (-pull"),
+        ("anchor", "-pull.log().amin(-1) - games.kl_divergence(p, pull)", "-pull.log().amin(-1)"),
+    ]),
+    Method("`RegretMatchingAverage`", "theory/tables_only.py", THEORY, [
         ("sign", "return 2 * np.sqrt((self.n - 1)", "return 2 * np.sqrt((self.n + 1)"),
         ("factor", "return 2 * np.sqrt((self.n - 1)", "return 4 * np.sqrt((self.n - 1)"),
+    ], lacks={"anchor": "it holds from any start"}),
+    Method("`FictitiousPlayRate`", "theory/tables_only.py", THEORY, [
+        ("sign", "return self.constant / np.sqrt", "return -self.constant / np.sqrt"),
         ("factor", "return self.constant / np.sqrt", "return 2 * self.constant / np.sqrt"),
+    ], lacks={"anchor": "it is measured from the first action alone"}),
+    Method("`ReplicatorInvariant`", "theory/tables_only.py", THEORY, [
+        ("sign", "float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)",
+         "-float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)"),
         ("factor", "float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)",
          "2 * float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)"),
+    ], lacks={"anchor": "the start is all that it is of"}),
+    Method("`LogPartition`", "theory/likelihood.py", THEORY, [
+        ("sign", "return self.step / 2 + self.step**2", "return self.step / 2 - self.step**2"),
+        ("factor", "((r - 0.5) ** 2 * pi).sum(-1) / 2", "((r - 0.5) ** 2 * pi).sum(-1)"),
+        ("anchor", "return self.step / 2 + self.step**2", "return self.step**2"),
     ]),
-    Method("Statements on oracles", "theory/estimators.py", THEORY, [
+    Method("`OrderedLogPartition`", "theory/likelihood.py", THEORY, [
+        ("sign", "self.step + math.log(-math.expm1(-self.step)) - math.log(self.step)",
+         "self.step + math.log(-math.expm1(-self.step)) + math.log(self.step)"),
+        ("factor", "self.step + math.log(-math.expm1(-self.step)) - math.log(self.step)",
+         "2 * self.step + math.log(-math.expm1(-self.step)) - math.log(self.step)"),
+    ], lacks={"anchor": "it is of the uniform policy"}),
+    Method("`TablesRaiseTheChosen`", "theory/likelihood.py", THEORY, [
+        ("sign", "return 1 - pi[..., chosen] + pi[..., rejected]", "return 1 + pi[..., chosen] - pi[..., rejected]"),
+        ("factor", "return 1 - pi[..., chosen] + pi", "return 1 - 2 * pi[..., chosen] + pi"),
+        ("anchor", "return shared + torch.eye(pi.shape[-1], dtype=pi.dtype)", "return shared"),
+    ]),
+    Method("`MeanWinRate`", "theory/likelihood.py", THEORY, [
+        ("sign", "        return 0.5", "        return -0.5"),
+        ("factor", "        return 0.5", "        return 1.0"),
+    ], lacks={"anchor": "it holds for every policy"}),
+    Method("`ScoresLoseCycles`, `OracleError`", "theory/estimators.py", THEORY, [
         ("sign", "return gap + 2 * self.error", "return gap - 2 * self.error"),
         ("sign", "score[:, None] - score)) - 0.5", "score - score[:, None])) - 0.5"),
         ("factor", "return gap + 2 * self.error", "return gap + 4 * self.error"),
         ("factor", "torch.sigmoid(self.temperature *", "torch.sigmoid(2 * self.temperature *"),
+        ("anchor", "return gap + 2 * self.error", "return 2 * self.error"),
         ("anchor", "score[:, None] - score)) - 0.5", "score[:, None] - score))"),
+    ]),
+    Method("What a step on a pair does to its likelihoods", "theory/likelihood.py", LIKELIHOOD, [
+        ("sign", "return size * (torch.as_tensor(wins) - 0.5) - torch.as_tensor(ratios)",
+         "return size * (torch.as_tensor(wins) - 0.5) + torch.as_tensor(ratios)"),
+        ("sign", "(-_margin(ratios) / size).sigmoid() / size", "(_margin(ratios) / size).sigmoid() / size"),
+        ("factor", "return size * (torch.as_tensor(wins)", "return 2 * size * (torch.as_tensor(wins)"),
+        ("factor", "_opposite(2 * (size / 2 -", "_opposite(4 * (size / 2 -"),
     ]),
 ]  # fmt: skip
