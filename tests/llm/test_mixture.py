@@ -49,6 +49,10 @@ def _logits(source: Path, adapter: Path) -> torch.Tensor:
         return network(IDS).logits
 
 
+def test_the_scale_of_an_adapter_is_alpha_over_rank_and_two_where_none_is_given(pair: tuple[Path, Path]) -> None:
+    assert [(Shape.of(folder).rank, Shape.of(folder).scale) for folder in pair] == [(2, 3.0), (5, 2.0)]
+
+
 def test_weights() -> None:
     game = games.zoo.comal_cycle()
     for count in (1, 2, 5):
