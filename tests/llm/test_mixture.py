@@ -49,8 +49,13 @@ def _logits(source: Path, adapter: Path) -> torch.Tensor:
         return network(IDS).logits
 
 
-def test_the_scale_of_an_adapter_is_alpha_over_rank_and_two_where_none_is_given(pair: tuple[Path, Path]) -> None:
+def test_the_scale_of_an_adapter_is_alpha_over_rank_and_two_where_none_is_given(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     assert [(Shape.of(folder).rank, Shape.of(folder).scale) for folder in pair] == [(2, 3.0), (5, 2.0)]
+    rooted = {"r": 4, "lora_alpha": 6, "use_rslora": True}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(rooted), encoding="utf-8")
+    assert Shape.of(tmp_path).scale == 3.0
 
 
 def test_weights() -> None:
