@@ -235,8 +235,8 @@ def test_who_weighs_nothing_weighs_nothing_in_added_pairs_either(tmp_path):
 
 def test_the_baseline_of_length_alone_is_the_same_from_either_side():
     rng = np.random.default_rng(13)
-    texts = [(k, *("x" * int(length) for length in rng.integers(10, 90, 2))) for k in range(60)]
-    votes = [Vote(f"question {k}", a, b, float(len(a) > len(b)), 1.0) for k, a, b in texts]
+    lengths = rng.integers(10, 90, (60, 2)).tolist()
+    votes = [Vote(f"question {k}", "x" * a, "x" * b, float(a > b), 1.0) for k, (a, b) in enumerate(lengths)]
     turned = [Vote(vote.prompt, vote.b, vote.a, 1 - vote.wins, 1.0) for vote in votes]
     oracle, halves = PairRM.from_pretrained(PAIRRM, device="cpu"), (np.arange(30), np.arange(30, 60))
     settings = FitSettings(near_duplicates=0, length_matched=0, style_swapped=0)
