@@ -66,7 +66,7 @@ def skew_product(v: Float[Array, "*#batch d"], w: Float[Array, "*#batch d"]) -> 
     """<R v, w> over the last axis ``[..., d]``: sum_k v[2k] w[2k+1] - v[2k+1] w[2k]; also of tensors.
 
     Example:
-        >>> float(skew_product(np.array([1.0, 0.0]), np.array([0.0, 1.0])))
-        1.0
+        >>> skew_product(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
+        array([1.])
     """
     return (v[..., 0::2] * w[..., 1::2] - v[..., 1::2] * w[..., 0::2]).sum(-1)

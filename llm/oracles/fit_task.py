@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from ...games.shapes import Float, Int
+from ...games.shapes import Float, Int, Num
 from ..choice import check_choice
 from . import augment, checkpoint
 from .network import NetworkOracle, Row, by_length
@@ -364,7 +364,7 @@ class FitTask:
             predicted[result.held] = result.history[min(others, len(result.history)) - 1]
         return predicted
 
-    def counts(self) -> tuple[Float[np.ndarray, " votes"], Float[np.ndarray, " votes"]]:
+    def counts(self) -> tuple[Num[np.ndarray, " votes"], Num[np.ndarray, " votes"]]:
         """Wins and comparisons of each vote, as much as they weigh, ``[votes]``."""
         weight = np.array([vote.weight for vote in self.votes])
         wins, n = (np.array([getattr(vote, name) for vote in self.votes]) for name in ("wins", "n"))
@@ -395,7 +395,7 @@ class FitTask:
         }
 
     def _length_baseline(
-        self, results: Sequence[_Trained], wins: Float[np.ndarray, " votes"], n: Float[np.ndarray, " votes"]
+        self, results: Sequence[_Trained], wins: Num[np.ndarray, " votes"], n: Num[np.ndarray, " votes"]
     ) -> float:
         """Held-out log-loss of P = sigmoid(b (log length of a - log length of b)), b from the other folds."""
         lead = np.array([math.log1p(len(vote.a)) - math.log1p(len(vote.b)) for vote in self.votes])
@@ -409,7 +409,7 @@ class FitTask:
 
 
 def _cross_entropy(
-    logits: Float[np.ndarray, " votes"], wins: Float[np.ndarray, " votes"], n: Float[np.ndarray, " votes"]
+    logits: Float[np.ndarray, " votes"], wins: Num[np.ndarray, " votes"], n: Num[np.ndarray, " votes"]
 ) -> Float[np.ndarray, " votes"]:
     """- wins log sigmoid(logit) - (n - wins) log sigmoid(-logit), nats, ``[votes]``."""
     with np.errstate(invalid="ignore", over="ignore"):  # a fit that diverged is told by who asks

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...games.shapes import Float
+from ...games.shapes import Float, Num
 
 CONFIDENCE = 1.96  # standard errors
 
@@ -44,8 +44,8 @@ class Reliability:
 def reliabilities(
     voters: Sequence[str | None],
     predicted: Float[np.ndarray, " votes"],
-    wins: Float[np.ndarray, " votes"],
-    n: Float[np.ndarray, " votes"],
+    wins: Num[np.ndarray, " votes"],
+    n: Num[np.ndarray, " votes"],
 ) -> dict[str, Reliability]:
     """Each named voter's reliability.
 
@@ -75,7 +75,7 @@ def reliabilities(
 
 
 def slope(
-    predicted: Float[np.ndarray, " votes"], wins: Float[np.ndarray, " votes"], n: Float[np.ndarray, " votes"]
+    predicted: Float[np.ndarray, " votes"], wins: Num[np.ndarray, " votes"], n: Num[np.ndarray, " votes"]
 ) -> tuple[float, float]:
     """The b that makes sum wins log sigmoid(b A) + (n - wins) log sigmoid(-b A) largest, and its standard error.
 

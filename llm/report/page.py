@@ -65,7 +65,7 @@ def picture(figure: Any, caption: str = "") -> str:
     Example:
         >>> from matplotlib.figure import Figure
         >>> picture(Figure(figsize=(1, 1)), "Nothing yet.")[:69]
-        '<figure><img alt="Nothing yet." src="data:image/png;base64,iVBORw0KGg'
+        '<figure><div class="wide"><img alt="Nothing yet." src="data:image/png'
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
@@ -114,7 +114,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], text: bool = False
 
     Example:
         >>> table(["win rate"], [[0.61803]])
-        '<div class="wide"><table><tr><th>win rate</th></tr><tr><td>0.618</td></tr></table></div>'
+        '<div class="wide"><table><tr><th>win rate</th></tr><tr><td class="number">0.618</td></tr></table></div>'
     """
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     kind = ' class="text"' if text else ""
