@@ -89,6 +89,7 @@ def solve(
     """
     check_game(game)
     whole("iterations", iterations)
+    iterations = int(iterations)  # 1e3 is one
     tables = Tables(game, feedback)
     first = tables.policy(start)
     pull = first if reference is None else tables.policy(reference, "reference")

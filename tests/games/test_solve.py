@@ -139,6 +139,11 @@ def test_what_is_no_game_is_told_how_to_become_one(ask: Callable[[object], objec
         ask(given)
 
 
+def test_iterations_may_be_written_as_a_float() -> None:
+    found = games.solve(games.zoo.comal_cycle(), MWU(), iterations=eval("1e2"))
+    assert int(found.iterations[-1]) == 100
+
+
 def test_a_schedule_is_asked_for_each_iteration() -> None:
     asked: list[int] = []
     games.solve(games.zoo.comal_cycle(), ExtraGradient(lambda t: asked.append(t) or 0.5), iterations=4)  # type: ignore[func-returns-value]
