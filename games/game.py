@@ -258,7 +258,11 @@ def _apply(table: Float[Tensor, "*games n m"], policy: Num[Tensor, "... m"]) -> 
     policy = policy.to(table.dtype)
     if table.ndim == 2:  # one product for all policies against one table
         return table @ policy if policy.ndim == 1 else policy @ table.mT
-    return (table @ policy.unsqueeze(-1)).squeeze(-1)
+    lead = policy.ndim + 1 - table.ndim
+    if lead <= 0:
+        return (table @ policy.unsqueeze(-1)).squeeze(-1)
+    many = policy.flatten(0, lead - 1).movedim(0, -1)  # one product a game: broadcast, each policy would copy the table
+    return (table @ many).movedim(-1, 0).unflatten(0, policy.shape[:lead])
 
 
 def _shape(table: Tensor) -> str:
@@ -266,8 +270,9 @@ def _shape(table: Tensor) -> str:
 
 
 def _table(values: Any) -> Float[Tensor, "... n m"]:
-    # Through numpy, because torch would make float32 of a list of Python numbers.
-    table = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    # Through numpy, because torch would make float32 of a list of Python numbers; it takes no reversed view, and warns
+    # of one that cannot be written to.
+    table = values if isinstance(values, Tensor) else torch.as_tensor(np.require(np.asarray(values), None, ["C", "W"]))
     if table.is_complex() or table.dtype == torch.bool:
         raise ValueError(f"a payoff table holds real numbers, got {table.dtype}")
     table = table if table.dtype == torch.float32 else table.to(torch.float64)

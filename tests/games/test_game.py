@@ -22,6 +22,12 @@ def test_numpy_and_torch_and_lists_give_the_same_table() -> None:
         assert torch.equal(game.P, torch.tensor(RPS, dtype=torch.float64))
 
 
+def test_views_of_numpy_that_torch_does_not_take() -> None:
+    table = np.array([[0.5, 0.1], [0.9, 0.5]])
+    table.setflags(write=False)  # as a file that is mapped into memory, of which torch warns
+    assert torch.equal(games.PreferenceGame(table).P.flip(0, 1), games.PreferenceGame(table[::-1, ::-1]).P)
+
+
 def test_float32_is_kept_and_says_what_it_can_reach() -> None:
     for table in (np.array(RPS, dtype=np.float32), torch.tensor(RPS)):
         game = games.PreferenceGame(table)
@@ -71,6 +77,15 @@ def test_win_rate_is_the_matrix_product_for_batches() -> None:
     policy = rng.dirichlet(np.ones(5), size=4)
     expected = np.einsum("bij,bj->bi", game.P.numpy(), policy)
     np.testing.assert_allclose(game.win_rate(policy).numpy(), expected, atol=1e-15)
+
+
+def test_many_policies_against_a_batch_make_no_copies_of_the_tables() -> None:
+    tables = torch.stack([games.zoo.random_preferences(64, seed).P for seed in range(2)])
+    game, policies = games.PreferenceGame(tables), torch.rand(30, 4, 2, 64, dtype=torch.float64)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        wins = game.win_rate(policies)
+    assert max(event.cpu_memory_usage for event in profile.events()) < 8 * 30 * tables.numel()
+    torch.testing.assert_close(wins, torch.einsum("bij,rsbj->rsbi", game.P, policies), atol=1e-13, rtol=0)
 
 
 def test_duality_gap_by_hand_and_against_both_players() -> None:
