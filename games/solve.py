@@ -73,9 +73,10 @@ def solve(
         progress: show a bar of the iterations on standard error.
 
     Raises:
-        ValueError: iterations no whole number >= 1, a further average called "last" or "average", a start, reference or
-            member of the cast that is no distribution over the actions, a reference that excludes what the start plays,
-            settings that the solver refuses, an unknown member of the cast, ``traced=True`` where that cannot be.
+        ValueError: iterations or a record no whole number >= 1, a further average called "last" or "average", a start,
+            reference or member of the cast that is no distribution over the actions, a reference that excludes what the
+            start plays, settings that the solver refuses, an unknown member of the cast, ``traced=True`` where that
+            cannot be.
         TypeError: no game, or no solver.
 
     Warns:
@@ -98,11 +99,13 @@ def solve(
     if taken := {"last", "average"}.intersection(averages or ()):
         raise ValueError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
     players = {name: tables.policy(policy, name) for name, policy in (cast or {}).items()}
-    first = _spread(first, pull, *players.values())
+    first, pull, players = _spread(first, pull, players)
     warn_of_step(game, solver)
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
-    asked = record if record is not None else recorded(iterations)
-    points = sorted({iterations, *(t for t in asked if 0 < t < iterations)})
+    asked = [t for t in (record if record is not None else recorded(iterations)) if 0 < t < iterations]
+    for t in asked:
+        whole("a record", t)
+    points = sorted({int(iterations), *map(int, asked)})
     player = playable(solver, tables)
     weights = {"average": weigh, **(averages or {})}
     why_not = obstacle(game, solver, feedback)
@@ -119,13 +122,15 @@ def solve(
     return solution
 
 
-def _spread(policy: Policy, *others: Policy) -> Policy:
-    """A handle on the policy for every start that the others have, so that all records have one shape."""
-    sides = policy.value
-    lead = torch.broadcast_shapes(*(side.shape[:-1] for handle in (policy, *others) for side in handle.value))
-    if lead == sides[0].shape[:-1]:
-        return policy
-    return Policy(tuple(side.expand(*lead, side.shape[-1]) for side in sides), policy.name)
+def _spread(first: Policy, pull: Policy, cast: Mapping[str, Policy]) -> tuple[Policy, Policy, dict[str, Policy]]:
+    """The handles for every start that any of them has, so that all policies and all records have one shape."""
+    lead = torch.broadcast_shapes(*(handle.value[0].shape[:-1] for handle in (first, pull, *cast.values())))
+
+    def spread(policy: Policy) -> Policy:
+        return Policy(tuple(side.expand(*lead, side.shape[-1]) for side in policy.value), policy.name)
+
+    start = spread(first)
+    return start, start if pull is first else spread(pull), {name: spread(policy) for name, policy in cast.items()}
 
 
 class _Recorder:
@@ -202,16 +207,18 @@ class _Recorder:
     def solution(self, last: Policy) -> Solution:
         self._measure()
         profile, now = self.tables.game.profile, self.tables.probabilities(last)
+        nothing = tuple(p[None][:0] for p in now)  # of a run that was not finite at its first record
         return Solution(
             last=profile(now),
             average=profile(self.average(now)),
-            gaps={
-                k: torch.cat(v) if v else torch.empty(0, *self.tables.game.batch_shape, dtype=torch.float64)
-                for k, v in self.gaps.items()
-            },
+            gaps={name: torch.cat(v or [nothing[0][..., 0]]) for name, v in self.gaps.items()},
             iterations=torch.tensor(self.at, dtype=torch.int64),
             status=self.status,
-            policies={k: profile(tuple(map(torch.cat, zip(*v, strict=True)))) for k, v in self.policies.items() if v},
+            policies={
+                name: profile(tuple(map(torch.cat, zip(*(v or [nothing]), strict=True))))
+                for name, v in self.policies.items()
+                if self.keep
+            },
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -160,6 +161,36 @@ def test_a_reference_of_many_starts_and_a_start_of_one_are_recorded_together() -
         for name in ("last", "average"):
             torch.testing.assert_close(both.gaps[name][:, k], alone.gaps[name], atol=1e-14, rtol=0)
             torch.testing.assert_close(both.policies[name][:, k], alone.policies[name], atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("solver", [games.NashMD(step=0.2, tau=0.1), games.INPO(step=0.2, tau=0.1)])
+def test_many_starts_are_drawn_to_one_reference(solver: games.Solver) -> None:
+    game, reference = games.zoo.comal_cycle(), [0.6, 0.2, 0.2]
+    starts = torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8]], dtype=torch.float64)
+    both = games.solve(game, solver, 40, start=starts, reference=reference)
+    for k, start in enumerate(starts):
+        alone = games.solve(game, solver, 40, start=start, reference=reference)
+        torch.testing.assert_close(both.last[k], alone.last, atol=1e-14, rtol=0)
+
+
+def test_records_are_whole_numbers_of_any_kind() -> None:
+    game, solver = games.zoo.comal_cycle(), MWU()
+    for record in ([2.0, 5.0], np.array([2, 5]), torch.tensor([2, 5]), [5, 2, 2, 0, 99]):
+        for traced in (False, None):
+            assert games.solve(game, solver, 10.0, record=record, traced=traced).iterations.tolist() == [2, 5, 10]  # type: ignore[arg-type]
+    for traced in (False, None):
+        with pytest.raises(ValueError, match=r"a record must be a whole number >= 1, got 1\.5"):
+            games.solve(game, solver, 10, record=[1.5], traced=traced)  # type: ignore[list-item]
+
+
+def test_a_run_without_a_record_has_the_shapes_of_its_starts() -> None:
+    game = games.ConstantSumGame(np.array([[30.0, -10.0], [-10.0, 10.0]]), total=0.0)
+    start = (torch.tensor([[0.9, 0.1]] * 3), torch.tensor([[0.5, 0.5]] * 3))
+    for traced in (False, None):
+        run = games.solve(game, MWU(1e308), 3, start=start, record=[3], keep_policies=True, traced=traced)
+        assert run.status is games.Status.NOT_FINITE
+        assert run.gaps["last"].shape == run.gaps["average"].shape == (0, 3)
+        assert run.policies["last"].row.shape == run.policies["average"].column.shape == (0, 3, 2)
 
 
 def test_records_are_the_same_however_many_are_measured_at_once() -> None:
