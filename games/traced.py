@@ -95,7 +95,7 @@ def run_traced(
     kept = np.zeros((len(names), records if keep else 0, games, many, n))
     r, at, within = recurrence, np.array(points), -1.0 if tolerance is None else tolerance
     tables = A.reshape(games, n, n).contiguous().numpy()
-    leg = max(1, int(_LEG / (games * many * (n + 20) ** 2)))
+    leg = max(1, int(_LEG / (games * max(1, many) * (n + 20) ** 2)))
     # Game by game, unless they have to stop together; once more where one was not finite.
     for chunk in (1,) if tolerance is not None or games == 1 else (records, 1):
         state = _state(flat(first), flat(pull), r.depth + 1, len(averages))
@@ -146,7 +146,7 @@ def _state(first: Array, reference: Array, depth: int, averages: int) -> tuple[N
 
 def _weights(averages: Mapping[str, Callable[[int], float]], before: int, until: int) -> Array:
     """[averages, until - before], what weighs the policies from one to another; [averages, 0] where all do alike."""
-    times = range(before + 1, until + 1) if {*averages.values()} != {uniform} else ()
+    times = range(before + 1, until + 1) if any(weigh is not uniform for weigh in averages.values()) else ()
     return np.array([[weigh(t) for t in times] for weigh in averages.values()], dtype=np.float64)
 
 

@@ -256,6 +256,21 @@ def test_a_run_that_comes_up_for_air_is_the_same_and_keeps_several_averages(
 
 
 @needs_numba
+def test_weights_of_any_callable_and_no_starts_at_all() -> None:
+    @dataclass
+    class Power:  # compares by its fields, so that it has no hash
+        exponent: float
+
+        def __call__(self, t: int) -> float:
+            return t**self.exponent
+
+    game, solver = games.zoo.comal_cycle(), games.MWU(0.2)
+    found, expected = (games.solve(game, solver, 30, averaging=by, traced=True) for by in (Power(1.0), games.linear))
+    assert torch.equal(found.average, expected.average)
+    assert games.solve(game, solver, 30, start=torch.ones(0, 3), traced=True).gaps["last"].shape == (30, 0)
+
+
+@needs_numba
 def test_an_interrupt_ends_a_traced_run_soon() -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
