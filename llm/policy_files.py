@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from .broken import Reading, first_line
-from .lora import WEIGHTS
+from .lora import CONFIG, WEIGHTS
 
 
 def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
@@ -63,13 +63,14 @@ def adapter_config(adapter: str | Path) -> LoraConfig:
         FileNotFoundError: no adapter there.
         ValueError: not a LoRA, or one that also replaces whole layers or touches the head.
     """
+    none_here = f"{adapter} is no adapter: it has no {CONFIG} that can be read"
+    if Path(adapter).is_dir() and not (Path(adapter) / CONFIG).is_file():
+        raise FileNotFoundError(none_here)  # peft would ask the hub for a repository of this name
     try:
         config = PeftConfig.from_pretrained(str(adapter))
     except (OSError, ValueError) as error:
         if Path(adapter).exists():
-            raise FileNotFoundError(
-                f"{adapter} is no adapter: it has no adapter_config.json that can be read"
-            ) from None
+            raise FileNotFoundError(none_here) from None
         raise FileNotFoundError(
             f"{adapter} is neither an adapter folder nor an adapter in the cache ({first_line(error)}); if it is a "
             f"hub id, run on a machine with network: hf download {adapter}"

@@ -23,7 +23,7 @@ from transformers import (
 from nashward.llm import LanguageModel, Lora, Sampling, pocket
 from nashward.llm.logprobs import sequence_logprobs, tiles_agree
 from nashward.llm.model import WEIGHTS
-from nashward.llm.policy_files import check_policy
+from nashward.llm.policy_files import adapter_config, check_policy
 from nashward.llm.prompts import Prompt
 from nashward.llm.sampling import sample
 
@@ -230,6 +230,19 @@ def test_what_is_no_policy_is_refused_before_weights_are_read(tiny_folder: Path,
     (tmp_path / "bad" / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not valid JSON"):
         check_policy(tmp_path / "bad")
+
+
+def test_a_folder_without_an_adapter_is_refused_without_asking_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: object, **__: object) -> None:
+        raise AssertionError("asked for a repository of this name")
+
+    monkeypatch.setattr(peft.PeftConfig, "from_pretrained", ask)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"^runs/first is no adapter: it has no adapter_config\.json"):
+        adapter_config("runs/first")
 
 
 def test_a_model_without_a_pad_token_takes_a_stop_token_as_filler(tmp_path: Path) -> None:
