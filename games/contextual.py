@@ -92,6 +92,8 @@ class ContextualGame:
         """``policy``: [prompts, n] with zeros at the padding, or one distribution a prompt."""
         if isinstance(policy, list | tuple):
             rows = [torch.as_tensor(row, dtype=torch.float64) for row in policy]
+            if any(row.ndim == 0 or row.shape[-1] > self.sizes[0] for row in rows):
+                raise ValueError(f"a list of policies holds one distribution a prompt, at most {self.sizes[0]} long")
             policy = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             policy = torch.nn.functional.pad(policy, (0, self.sizes[0] - policy.shape[-1]))
         players = self.game.players(policy)

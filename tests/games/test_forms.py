@@ -150,6 +150,13 @@ def test_padding_takes_no_mass() -> None:
     assert games.duality_gap(game, [[1.0], [1 / 3, 1 / 3, 1 / 3]]).abs().max() <= 1e-15
 
 
+@pytest.mark.parametrize("policy", [[1 / 3, 1 / 3, 1 / 3], [[1.0], [0.5, 0.5, 0.0, 0.0]]])
+def test_a_list_of_policies_holds_one_a_prompt(policy: list[object]) -> None:
+    game = games.ContextualGame([games.zoo.comal_cycle().P, games.zoo.comal_cycle().P])
+    with pytest.raises(ValueError, match="one distribution a prompt, at most 3 long"):
+        games.duality_gap(game, policy)
+
+
 def test_margins_are_skew_to_the_last_bit() -> None:
     for seed in range(30):
         P = games.PreferenceGame(0.5 + mixed.margins(seed)).P
