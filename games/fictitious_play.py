@@ -13,7 +13,7 @@ from .accelerator import compiled
 from .contextual import ContextualGame
 from .game import ConstantSumGame, PreferenceGame
 from .regularised import skew
-from .solution import Solution, Status, recorded
+from .solution import Solution, Status, points_of
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -43,7 +43,7 @@ def fictitious_play(
         A Solution whose ``last`` is the last best response (a pure policy).
 
     Raises:
-        ValueError: iterations < 1, or a start that is no action.
+        ValueError: iterations < 1, a record that is no whole number, or a start that is no action.
 
     Source: Brown 1951; Robinson 1951.
 
@@ -59,8 +59,7 @@ def fictitious_play(
     A, _ = skew(game)
     n, batch = A.shape[-1], tuple(game.batch_shape)
     tables = A.reshape(-1, n, n).cpu().contiguous().numpy()
-    points = np.array(sorted({*(record if record is not None else recorded(iterations)), iterations}), dtype=np.int64)
-    points = points[points <= iterations]
+    points = np.array(points_of(record, iterations), dtype=np.int64)
     edges = np.cumsum([0, *game.sizes])
     counts, gaps = np.zeros((len(tables), n)), np.empty((2, len(points), len(tables)))
     latest = np.zeros((len(tables), n))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from .shapes import Float, Int
+from .solvers.schedule import whole
 
 
 class Status(enum.Enum):
@@ -77,3 +79,15 @@ def recorded(iterations: int) -> list[int]:
         points.append(t)
         t = max(t + 1, int(t * 1.02)) if t >= 200 else t + 1
     return [*points, iterations]
+
+
+def points_of(record: Sequence[int] | None, iterations: int) -> list[int]:
+    """The step counts at which a run of so many iterations is recorded, in rising order; the last is always one.
+
+    Raises:
+        ValueError: one that is no whole number.
+    """
+    within = [t for t in (recorded(iterations) if record is None else record) if 0 < t < iterations]
+    for t in within:
+        whole("a record", t)
+    return sorted({int(iterations), *map(int, within)})

@@ -18,7 +18,7 @@ from .game import ConstantSumGame, Game, Players, PreferenceGame, check_game
 from .low_rank import LowRankGame
 from .measures import gap_of
 from .policy import Policy
-from .solution import Solution, SolverError, Status, recorded
+from .solution import Solution, SolverError, Status, points_of
 from .solvers.schedule import whole
 from .step import Solver, Step
 from .table_solver import TableSolver, playable
@@ -102,10 +102,7 @@ def solve(
     first, pull, players = _spread(first, pull, players)
     warn_of_step(game, solver)
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
-    asked = [t for t in (record if record is not None else recorded(iterations)) if 0 < t < iterations]
-    for t in asked:
-        whole("a record", t)
-    points = sorted({int(iterations), *map(int, asked)})
+    points = points_of(record, iterations)
     player = playable(solver, tables)
     weights = {"average": weigh, **(averages or {})}
     why_not = obstacle(game, solver, feedback)

@@ -230,6 +230,17 @@ def test_fictitious_play_of_two_players_and_of_batches() -> None:
         games.fictitious_play(batch, 10, start=6)
 
 
+def test_fictitious_play_records_what_solve_would() -> None:
+    game = games.zoo.comal_cycle()
+    every = games.fictitious_play(game, 10)
+    for record in ([0, 5], [-3, 5, 99], [5.0]):
+        some = games.fictitious_play(game, 10, record=record)  # type: ignore[arg-type]
+        assert some.iterations.tolist() == [5, 10]
+        assert torch.equal(some.gaps["average"], every.gaps["average"][[4, 9]])
+    with pytest.raises(ValueError, match=r"a record must be a whole number >= 1, got 2\.5"):
+        games.fictitious_play(game, 10, record=[2.5])  # type: ignore[list-item]
+
+
 @needs_numba
 @pytest.mark.parametrize("tolerance", [None, 0.02])
 @pytest.mark.parametrize("solver", SOLVERS)
