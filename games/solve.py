@@ -229,4 +229,4 @@ def _normalised(records: Sequence[tuple[Players, float]]) -> Players:
 def _at_once(game: Game) -> int:
     """How many numbers of policies may wait to be measured; a game from outside may take one policy at a time only."""
     ours = (PreferenceGame, ConstantSumGame, ContextualGame, LowRankGame)
-    return _WAITING if isinstance(game, ours) else 1
+    return _WAITING if type(game) in ours else 1  # what derives from one may answer in another way

@@ -213,6 +213,11 @@ def test_a_game_from_outside_is_asked_for_one_policy_at_a_time() -> None:
             assert opponents[0].shape == (3,)
             return super().payoffs(opponents)
 
-    found = games.solve(Counting(table.win_rate, 3), games.MWU(step=0.1), 30)
+    class Derived(games.PreferenceGame):
+        def payoffs(self, opponents: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            return (self.P @ opponents[0],)
+
     expected = games.solve(table, games.MWU(step=0.1), 30)
-    torch.testing.assert_close(found.gaps["average"], expected.gaps["average"], atol=1e-14, rtol=0)
+    for game in (Counting(table.win_rate, 3), Derived(table.P)):
+        found = games.solve(game, games.MWU(step=0.1), 30)
+        torch.testing.assert_close(found.gaps["average"], expected.gaps["average"], atol=1e-14, rtol=0)
