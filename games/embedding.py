@@ -27,6 +27,9 @@ def symmetrised(game: ConstantSumGame) -> PreferenceGame:
     Returns:
         A preference game [..., n + m + 1, n + m + 1].
 
+    Raises:
+        TypeError: another kind of game.
+
     Source: Gale, Kuhn & Tucker 1950, "On symmetric games".
 
     Example:
@@ -34,6 +37,8 @@ def symmetrised(game: ConstantSumGame) -> PreferenceGame:
         >>> symmetrised(game).sizes
         (5,)
     """
+    if not isinstance(game, ConstantSumGame):
+        raise TypeError(f"expected a ConstantSumGame, which has two players, got {game!r}")
     U = game.payoff.to(torch.float64)
     n, m = game.sizes
     low, high = U.amin((-2, -1), keepdim=True), U.amax((-2, -1), keepdim=True)

@@ -16,7 +16,7 @@ from .embedding import split, symmetrised
 from .equilibria import GAP, STRICT, Face
 from .equilibria.rational import Rational, certified, fractions
 from .equilibria.selection import GOOD, solved
-from .game import ConstantSumGame, PreferenceGame, Profile, check_game
+from .game import ConstantSumGame, PreferenceGame, Profile, check_game, check_table
 from .implicit import ImplicitGame
 from .low_rank import LowRankGame
 from .shapes import Bool, Float, Int
@@ -141,6 +141,7 @@ def face(game: PreferenceGame | ConstantSumGame) -> Face:
 
     Raises:
         ValueError: a batch of games.
+        TypeError: no game, or one without a table.
 
     Source: Gale, Kuhn & Tucker 1950; Goldman & Tucker 1956.
 
@@ -150,6 +151,7 @@ def face(game: PreferenceGame | ConstantSumGame) -> Face:
         >>> games.face(games.PreferenceGame(twice)).dimension
         3
     """
+    check_table(game)
     table = symmetrised(game) if isinstance(game, ConstantSumGame) else game
     if table.batch_shape:
         raise ValueError(f"the face is of one game, got a batch of shape {tuple(table.batch_shape)}")
@@ -176,6 +178,7 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
         >>> [str(p) for p in games.nash_fractions(games.zoo.comal_cycle()).policy]
         ['4/11', '3/11', '4/11']
     """
+    check_table(game)
     if game.batch_shape:
         raise ValueError(f"fractions are of one game, got a batch of shape {tuple(game.batch_shape)}")
     P = game.P.detach().cpu().numpy().astype(np.float64)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .accelerator import compiled
 from .contextual import ContextualGame
-from .game import ConstantSumGame, PreferenceGame
+from .game import ConstantSumGame, PreferenceGame, check_table
 from .regularised import skew
 from .solution import Solution, Status, points_of
 
@@ -52,6 +52,7 @@ def fictitious_play(
         >>> games.fictitious_play(games.zoo.rock_paper_scissors(), 10_000).average
         tensor([0.3400, 0.3268, 0.3333], dtype=torch.float64)
     """
+    check_table(game)
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     if not 0 <= start < min(game.sizes):

@@ -254,6 +254,20 @@ def check_game(game: Any) -> None:
         )
 
 
+def check_table(game: Any) -> None:
+    """Refuse what is no game, and a game that is known by its answers only.
+
+    Args:
+        game: what a user gives as a game with a table.
+
+    Raises:
+        TypeError: it is no game, or has no table.
+    """
+    check_game(game)
+    if not any(hasattr(game, name) for name in ("P", "payoff", "game")):
+        raise TypeError(f"expected a game with a table of payoffs, got {game!r}")
+
+
 def _apply(table: Float[Tensor, "*games n m"], policy: Num[Tensor, "... m"]) -> Float[Tensor, "... n"]:
     policy = policy.to(table.dtype)
     if table.ndim == 2:  # one product for all policies against one table

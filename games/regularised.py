@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .contextual import ContextualGame
-from .game import ConstantSumGame, Players, PreferenceGame
+from .game import ConstantSumGame, Players, PreferenceGame, check_table
 from .measures import duality_gap
 from .shapes import Bool, Float
 
@@ -72,6 +72,7 @@ def regularised_best_response(game: Table, policy: Any, tau: float, reference: A
         >>> games.regularised_best_response(games.zoo.rock_paper_scissors(), [1.0, 0.0, 0.0], tau=0.5)
         tensor([0.2447, 0.6652, 0.0900], dtype=torch.float64)
     """
+    check_table(game)
     _positive(tau)
     players = _players(game, policy, "policy")
     logs = _answer(game, players, _log_reference(game, reference), tau)
@@ -108,6 +109,7 @@ def regularised_gap(game: Table, policy: Any, tau: float, reference: Any = None)
         >>> float(regularised_gap(game, games.regularised_nash(game, tau=0.1).policy, tau=0.1)) < 1e-12
         True
     """
+    check_table(game)
     _positive(tau)
     players, pull = _players(game, policy, "policy"), _log_reference(game, reference)
     gap = torch.zeros((), dtype=torch.float64, device=game.device)
@@ -173,6 +175,7 @@ def regularised_path(game: Table, taus: Sequence[float], reference: Any = None) 
         >>> [round(float(equilibrium.gap), 4) for equilibrium in path]
         [0.0701, 0.0245, 0.0017]
     """
+    check_table(game)
     for tau in taus:
         _positive(tau)
     if any(later >= earlier for earlier, later in pairwise(taus)):

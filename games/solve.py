@@ -77,7 +77,7 @@ def solve(
             reference or member of the cast that is no distribution over the actions, a reference that excludes what the
             start plays, settings that the solver refuses, an unknown member of the cast, ``traced=True`` where that
             cannot be.
-        TypeError: no game, or no solver.
+        TypeError: no game, no solver, or an average that is no function.
 
     Warns:
         StepWarning: a constant step beyond a proven or exact threshold of the solver.
@@ -96,6 +96,11 @@ def solve(
     pull = first if reference is None else tables.policy(reference, "reference")
     if any(((q == 0) & (p > 0)).any() for p, q in zip(*map(tables.probabilities, (first, pull)), strict=True)):
         raise ValueError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
+    if averages is not None and not isinstance(averages, Mapping):
+        raise TypeError(f'averages are given by name, for example {{"linear": games.linear}}, got {averages!r}')
+    for name, given in {"averaging": averaging or uniform, **(averages or {})}.items():
+        if not callable(given):
+            raise TypeError(f"{name} is a function of t, for example games.linear, got {given!r}")
     if taken := {"last", "average"}.intersection(averages or ()):
         raise ValueError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
     players = {name: tables.policy(policy, name) for name, policy in (cast or {}).items()}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .equilibrium import nash
-from .game import ConstantSumGame, Game, PreferenceGame
+from .game import ConstantSumGame, Game, PreferenceGame, check_game
 from .shapes import Float
 from .solvers.limit import Limited
 
@@ -45,6 +45,7 @@ def frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
         >>> games.frequency(game, games.nash(game).policy)
         tensor(0.2887, dtype=torch.float64)
     """
+    check_game(game)
     players = game.players(policy)
     roots = [_root(p) for p in players]
     # Column k of A S^(1/2) is the payoff of column k of S^(1/2): a difference of policies, centred by itself.

@@ -221,3 +221,24 @@ def test_a_game_from_outside_is_asked_for_one_policy_at_a_time() -> None:
     for game in (Counting(table.win_rate, 3), Derived(table.P)):
         found = games.solve(game, games.MWU(step=0.1), 30)
         torch.testing.assert_close(found.gaps["average"], expected.gaps["average"], atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda game: games.face([[0.5]]), "expected a game, got list"),
+        (games.face, r"expected a game with a table of payoffs, got ImplicitGame\(2 actions\)"),
+        (games.nash_fractions, "expected a game with a table"),
+        (lambda game: games.regularised_nash(game, 0.1), "expected a game with a table"),
+        (lambda game: games.regularised_gap(game, [0.5, 0.5], 0.1), "expected a game with a table"),
+        (lambda game: games.fictitious_play(game, 5), "expected a game with a table"),
+        (lambda game: games.symmetrised(games.zoo.comal_cycle()), "expected a ConstantSumGame, which has two players"),
+        (lambda game: games.frequency([[0.5]], [1.0]), "expected a game, got list"),
+        (lambda game: games.solve(game, MWU(), averaging="linear"), "averaging is a function of t, .* got 'linear'"),
+        (lambda game: games.solve(game, MWU(), averages=[games.linear]), "averages are given by name"),
+    ],
+)
+def test_what_has_no_table_or_is_no_average_is_refused(build: Callable[[object], object], message: str) -> None:
+    table = games.PreferenceGame([[0.5, 0.6], [0.4, 0.5]])
+    with pytest.raises(TypeError, match=message):
+        build(games.ImplicitGame(table.win_rate, 2))
