@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,19 +224,23 @@ def test_a_game_from_outside_is_asked_for_one_policy_at_a_time() -> None:
         torch.testing.assert_close(found.gaps["average"], expected.gaps["average"], atol=1e-14, rtol=0)
 
 
+LIST: Any = [[0.5]]
+WORD: Any = "linear"
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda game: games.face([[0.5]]), "expected a game, got list"),
+        (lambda game: games.face(LIST), "expected a game, got list"),
         (games.face, r"expected a game with a table of payoffs, got ImplicitGame\(2 actions\)"),
         (games.nash_fractions, "expected a game with a table"),
         (lambda game: games.regularised_nash(game, 0.1), "expected a game with a table"),
         (lambda game: games.regularised_gap(game, [0.5, 0.5], 0.1), "expected a game with a table"),
         (lambda game: games.fictitious_play(game, 5), "expected a game with a table"),
         (lambda game: games.symmetrised(games.zoo.comal_cycle()), "expected a ConstantSumGame, which has two players"),
-        (lambda game: games.frequency([[0.5]], [1.0]), "expected a game, got list"),
-        (lambda game: games.solve(game, MWU(), averaging="linear"), "averaging is a function of t, .* got 'linear'"),
-        (lambda game: games.solve(game, MWU(), averages=[games.linear]), "averages are given by name"),
+        (lambda game: games.frequency(LIST, [1.0]), "expected a game, got list"),
+        (lambda game: games.solve(game, MWU(), averaging=WORD), "averaging is a function of t, .* got 'linear'"),
+        (lambda game: games.solve(game, MWU(), averages=LIST), "averages are given by name"),
     ],
 )
 def test_what_has_no_table_or_is_no_average_is_refused(build: Callable[[object], object], message: str) -> None:
