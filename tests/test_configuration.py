@@ -15,10 +15,10 @@ import pytest
 
 from nashward import configuration, games, options
 from nashward.cli import build_parser, main
+from nashward.fit_oracle_command import SETTINGS
 from nashward.llm import Fit, Limits, Lora, Phase, Sampling, SelfPlay, oracles, pocket
 from nashward.llm.offload import Placement
 from nashward.opponents import Opponents
-from nashward.oracle_commands import SETTINGS
 
 ANY = "<any>"  # words of another library, at the end of a line
 POCKET = ["--policy", str(pocket.POLICY), "--oracle", str(pocket.PAIRRM)]
@@ -33,8 +33,8 @@ TOML = [
     ("[lora]\nzzz = 1", "mine.toml: there is no setting 'lora.zzz'; there are rank, alpha"),
     ("[fitt]\nepochs = 1", "mine.toml: there is no section '[fitt]'; the nearest is [fit]"),
     ("[zzz]\nepochs = 1",
-     "mine.toml: there is no section '[zzz]'; there are [solver], [opponents], [sampling], [fit], [limits], "
-     "[lora], [placement]"),
+     "mine.toml: there is no section '[zzz]'; there are [solver], [lora], [opponents], [sampling], [fit], "
+     "[limits], [placement]"),
     ("fit = 3", "mine.toml: fit is a section: write [fit] and its settings under it"),
     ("[[fit]]\nepochs = 1", "mine.toml: fit is a section: write [fit] and its settings under it"),
     ("[policy]\nname = 'x'", "mine.toml: policy: expected a string, got a table"),
@@ -367,6 +367,12 @@ def test_an_option_is_what_its_field_is(place: tuple[str, ...]) -> None:
     said = re.search(r"default: ([\w.-]+)", option.text)
     if said is not None and place[0] != "placement" and not isinstance(default, bool | None):
         assert option.parse(said[1]) == default
+
+
+def test_every_option_stands_in_one_group_of_the_help() -> None:
+    assert sorted(name for group in options.GROUPS.values() for name in group) == sorted(options.ALL)
+    told = build_parser().parse_args(["align"]).parser.format_help()
+    assert re.findall(r"^(\w[\w ]*):$", told, re.MULTILINE) == ["options", *options.GROUPS]
 
 
 def test_fit_oracle_has_an_option_for_every_setting() -> None:

@@ -37,7 +37,7 @@ def add_best_of_n(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument("--seed", type=options.whole, default=0, help="of the sampler (default: 0)")
-    options.add(parser, SAMPLING)
+    options.add_groups(parser, SAMPLING)
 
 
 def run(given: argparse.Namespace) -> int:

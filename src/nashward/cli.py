@@ -22,11 +22,11 @@ from . import (
     configuration,
     evaluate_command,
     exploit_command,
+    fit_oracle_command,
     leaderboard_command,
     likelihood_command,
     mixture_command,
     options,
-    oracle_commands,
     plan_command,
     solve_command,
     status_command,
@@ -177,9 +177,9 @@ def build_parser() -> argparse.ArgumentParser:
          "nashward train --out runs/first"),
     ):  # fmt: skip
         stage = add(name, _stage(until), summary, example)
-        options.add_run(stage, models, ("cache",) if until == "judge" else None)
+        of_run = options.add_run(stage, models, ("cache",) if until == "judge" else None)
         if until is None:
-            stage.add_argument(
+            of_run.add_argument(
                 "--from", dest="redo", choices=("sample", "judge", "train"), metavar="STAGE",
                 help="make the newest step again from this stage on (sample, judge or train); what it has is set aside",
             )  # fmt: skip
@@ -198,11 +198,11 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     plan_command.add_plan(planned)
     fit = add(
-        "fit-oracle", oracle_commands.fit_oracle,
+        "fit-oracle", fit_oracle_command.run,
         "a preference oracle of your own, from people's or a judge's verdicts on pairs",
         "nashward fit-oracle --pairs votes.jsonl --base microsoft/deberta-v3-large --kind pairrm --out oracles/mine",
     )  # fmt: skip
-    oracle_commands.add_fit(fit)
+    fit_oracle_command.add_fit_oracle(fit)
     leaderboard = add(
         "leaderboard", leaderboard_command.run,
         "models that answered the same prompts, or fought battles: the Nash among them, and every other ranking",

@@ -45,12 +45,13 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         "oracle": Option(("oracle",), str, "as for align (default: the pocket PairRM)"),
         "prompts": Option(("prompts",), str, "as for align (default: prompts made for the pocket models)"),
     }
-    options.add(parser, {**models, **SETTINGS})
+    options.add(parser, models)
     parser.add_argument("--limit", type=options.whole, default=20, help="prompts (default: 20)")
     parser.add_argument("--seeds", type=options.whole, default=5, help="trainings of each kind (default: 5)")
     parser.add_argument("--temperatures", default=TEMPERATURES, help=f"of the oracle (default: {TEMPERATURES})")
     parser.add_argument("--size", type=options.number, default=10.0, help="eta, 1 / beta, 1 / tau (default: 10)")
     parser.add_argument("--points", type=options.whole, default=4, help="measurements of a training (default: 4)")
+    options.add_groups(parser, SETTINGS)
 
 
 def run(given: argparse.Namespace) -> int:

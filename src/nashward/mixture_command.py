@@ -35,15 +35,14 @@ def add_mix(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="average the networks' weights into one adapter, in place of a mixture",
     )
-    options.add(parser, {name: options.MODELS[name] for name in ("policy", "oracle")})
-    options.add(parser, {name: options.RUN[name] for name in ("prompts", *SAMPLING)})
+    options.add_groups(parser, ("policy", "oracle", "prompts", *SAMPLING))
 
 
 def add_answer(parser: argparse.ArgumentParser) -> None:
     options.add(parser, {"policy": options.MODELS["policy"], "prompts": options.RUN["prompts"]}, required=True)
     parser.add_argument("--adapter", type=options.path, help="an adapter's folder or a mixture.json (default: none)")
     parser.add_argument("--out", type=options.path, required=True, help="JSONL file of the answers, one a prompt")
-    options.add(parser, {name: options.RUN[name] for name in SAMPLING})
+    options.add_groups(parser, SAMPLING)
 
 
 def mix(given: argparse.Namespace) -> int:

@@ -14,25 +14,26 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--oracle", metavar="ID_OR_FOLDER", help="of a checkpoint likewise; anything else takes nothing"
     )
-    parser.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB (default: what is free on this one)")
-    parser.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
-                        "iterations until it fits; says what is lost")  # fmt: skip
+    card, run = parser.add_argument_group("card"), parser.add_argument_group("run")
+    card.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB (default: what is free on this one)")
+    run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
+                     "iterations until it fits; says what is lost")  # fmt: skip
     for name, text in (
         ("rank", "of the LoRA"), ("responses", "K, responses a prompt"), ("prompts-per-iteration", "of an iteration"),
         ("iterations", "of the run"), ("max-prompt-tokens", "of a prompt"), ("max-new-tokens", "of a response"),
         ("epochs", "of the fit"),
     ):  # fmt: skip
-        parser.add_argument(f"--{name}", type=options.whole, metavar="N", help=f"{text} (default: {_default(name)})")
-    parser.add_argument("--quantise-head", action="store_true", default=None, help="the head in 4 bits too")
-    parser.add_argument("--kv-cache", choices=("full", "int8"), help="of the sampler (default: full)")
-    parser.add_argument("--float16", action="store_true", help="the card has no bfloat16 (T4, V100)")
-    parser.add_argument("--optimiser", choices=options.OPTIMISERS, help="default: adamw")
+        run.add_argument(f"--{name}", type=options.whole, metavar="N", help=f"{text} (default: {_default(name)})")
+    run.add_argument("--quantise-head", action="store_true", default=None, help="the head in 4 bits too")
+    run.add_argument("--kv-cache", choices=("full", "int8"), help="of the sampler (default: full)")
+    card.add_argument("--float16", action="store_true", help="the card has no bfloat16 (T4, V100)")
+    run.add_argument("--optimiser", choices=options.OPTIMISERS, help="default: adamw")
     for name, text in (
         ("tflops", "10^12 operations a second that the card reaches in 16 bits"),
         ("bandwidth", "GB a second of its memory"),
         ("transfer", "GB a second from host memory"),
     ):
-        parser.add_argument(
+        card.add_argument(
             f"--{name}", type=options.number, metavar="X", help=f"{text} (default: {_RATES[name]:g}, assumed)"
         )
 

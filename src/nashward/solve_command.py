@@ -53,7 +53,6 @@ def add_solve(parser: argparse.ArgumentParser) -> None:
         help="a solver, or several by commas or by giving this again, each with its own settings if need be, as "
         f"MWU,OptimisticMWU:step=0.5 (there are {', '.join(kind.__name__ for kind in games.SOLVERS)})",
     )  # fmt: skip
-    options.add(parser, SETTINGS)
     parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")
     parser.add_argument("--tolerance", type=options.number, help="stop at this gap of the last or of the average")
     parser.add_argument("--start", metavar="P,P,...", help="the policy to start from (default: uniform)")
@@ -67,6 +66,7 @@ def add_solve(parser: argparse.ArgumentParser) -> None:
         help="write a picture (default: nash.png): of the table, of a solver's gaps, or of the race of several",
     )  # fmt: skip
     parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
+    options.add_groups(parser, SETTINGS)
 
 
 def run(given: argparse.Namespace) -> int:

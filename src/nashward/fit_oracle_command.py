@@ -39,17 +39,17 @@ SETTINGS: dict[str, Option] = {
 }
 
 
-def add_fit(parser: argparse.ArgumentParser) -> None:
+def add_fit_oracle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", required=True, metavar="FILE", help="votes, judgements or chosen/rejected pairs")
     parser.add_argument("--base", required=True, metavar="ID_OR_FOLDER", help="the model under the head")
     kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
     parser.add_argument("--kind", required=True, choices=tuple(KINDS), help=kinds)
     parser.add_argument("--out", required=True, type=options.path, metavar="FOLDER", help="a new folder for the oracle")
     parser.add_argument("--device", help="default: cuda where there is one")
-    options.add(parser, SETTINGS)
+    options.add(parser.add_argument_group("training"), SETTINGS)
 
 
-def fit_oracle(given: argparse.Namespace) -> int:
+def run(given: argparse.Namespace) -> int:
     from nashward.llm import oracles
 
     typed = vars(given)
