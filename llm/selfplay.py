@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,11 +16,11 @@ from .adapters import Adapters
 from .cast import Cast
 from .environment import environment
 from .fit import Fit
-from .folder import lines, read_lines, whole_file, write_json
-from .journal import PROMPTS, RunFolder, Stage, order
+from .folder import read_lines, write_json
+from .journal import RunFolder, Stage, order
 from .limits import Limits, lowered
 from .mixture import Mixture
-from .model import LanguageModel, Lora, prompt_length
+from .model import LanguageModel, Lora
 from .offload import Placement
 from .oracles import Cache, PreferenceOracle, as_oracle, check_source
 from .oracles.load import ACCEPTED
@@ -34,7 +32,8 @@ from .planned import planned
 from .policies import Adapter, Mixtures, Settings
 from .policy_files import adapter_config, check_policy
 from .progress import Interrupted, Progress, Stopped
-from .prompts import Prompt, Prompts, read_prompts
+from .prompts import Prompt, Prompts
+from .run_prompts import RunPrompts
 from .sampling import Sampling, Source
 from .say import warn
 from .task_file import TaskFile
@@ -156,7 +155,6 @@ class SelfPlay:
     seed: int = 0
     cache: str | Path | None = None
     label: Callable[[str], str | None] | None = None
-    _tokens: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     _texts: list[tuple[Prompt, str]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def run(
@@ -194,7 +192,7 @@ class SelfPlay:
         self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
     ) -> Run:
         executor = Adapters(
-            home, prompts.kept, [self._tokens.get(prompt.id, len(prompt.text)) for prompt in prompts.kept],
+            home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
             self.settings, lambda: self.model, lambda: self.judge,
             Progress(home, self.iterations, stop, quiet=not progress), until, self.cache,
         )  # fmt: skip
@@ -235,18 +233,9 @@ class SelfPlay:
             sampling = dataclasses.replace(sampling, batch=found.sampling_batch)
             fit = dataclasses.replace(fit, tokens=found.tokens)
         return Settings(
-            self.responses,
-            sampling,
-            fit,
-            self.self_comparison,
-            self.prompts_per_iteration,
-            self.seed,
-            self.label,
-            self.mixtures,
-            self.phases,
-            self.limits,
-            self._texts,
-        )
+            self.responses, sampling, fit, self.self_comparison, self.prompts_per_iteration, self.seed, self.label,
+            self.mixtures, self.phases, self.limits, self._texts,
+        )  # fmt: skip
 
     def _stepped(self, home: RunFolder) -> Solver:
         """The solver with the steps of the phases, lowered where an iteration of the folder was beyond a limit."""
@@ -283,15 +272,9 @@ class SelfPlay:
             ValueError: what ``check_settings`` finds; a source of these that is wrong; a folder that another run has
                 begun; no prompt left; a policy or an oracle that is missing, or does not fit the device.
         """
-        prompts = self._checked(until)
-        self._cast.members(RunFolder(self.folder), prompts.kept)
-        return prompts
-
-    def _checked(self, until: Stage | None) -> Prompts:
         self.check_settings()
         home = RunFolder(self.folder)
-        prompts = self.read()
-        home.check(self.config(prompts))
+        home.check(self.config())
         done = sum((stage / "adapter").is_dir() for stage in home.path.glob("iteration-*") if "half" not in stage.name)
         if done > self.iterations:
             raise ValueError(f"{home.path} holds {done} iterations already, {self.iterations} were asked for")
@@ -299,13 +282,7 @@ class SelfPlay:
             raise ValueError("a policy is needed: a folder or hub id of a chat model")
         if self.oracle is None and until is None:
             raise ValueError(f"an oracle is needed: {ACCEPTED}")
-        tokenizer = None
-        if isinstance(self.policy, LanguageModel):
-            if self.chat_template is not None:
-                raise ValueError("a loaded model has its chat template already; set it on its tokenizer")
-            tokenizer = self.policy.tokenizer
-        elif self.policy is not None and until != "judge":
-            tokenizer = check_policy(self.policy, self.chat_template)
+        tokenizer = self._tokenizer(until)
         if self.limits.task is not None and not self._task.texts:
             raise ValueError("a limit on the task's likelihood needs the task: give its texts (--task)")
         if tokenizer is not None:
@@ -319,31 +296,21 @@ class SelfPlay:
                 Cache.check(self.cache)
         if until != "judge":
             _ = self.planned
-        if home.started and self._whole(home):
-            for row in read_lines(home / PROMPTS):
-                self._tokens[row["id"]] = row["tokens"]
-            return read_prompts(home / PROMPTS)
-        if prompts is None:
-            raise ValueError(f"{home.path} holds no prompts yet; give a file or a dataset id")
-        if tokenizer is not None:
-            lengths = [prompt_length(tokenizer, prompt) for prompt in prompts.kept]
-            prompts.drop([length is not None for length in lengths], "refused by the chat template")
-            kept = [length for length in lengths if length is not None]
-            self._tokens = {prompt.id: length for prompt, length in zip(prompts.kept, kept, strict=True)}
-            prompts.drop([n <= self.max_prompt_tokens for n in kept], f"longer than {self.max_prompt_tokens} tokens")
-        if not prompts.kept:
-            raise ValueError(f"no prompt is left: {prompts}")
+        prompts = self._prompts.played(tokenizer)
+        self._cast.members(home, prompts.kept)
         return prompts
 
-    def read(self) -> Prompts | None:
-        """The prompts that were given, before any is dropped for its length; None: none were. Raises as
-        ``read_prompts`` does."""
-        given = self._given
-        return None if given is None else Prompts(list(given.kept), given.read, Counter(given.dropped))
+    def _tokenizer(self, until: Stage | None) -> Any:
+        """The policy's, checked with it; None for a stage that needs none."""
+        if isinstance(self.policy, LanguageModel):
+            if self.chat_template is not None:
+                raise ValueError("a loaded model has its chat template already; set it on its tokenizer")
+            return self.policy.tokenizer
+        return None if self.policy is None or until == "judge" else check_policy(self.policy, self.chat_template)
 
     @cached_property
-    def _given(self) -> Prompts | None:
-        return None if self.prompts is None else read_prompts(self.prompts, self.column)
+    def _prompts(self) -> RunPrompts:
+        return RunPrompts(self.prompts, RunFolder(self.folder), self.column, self.max_prompt_tokens)
 
     @cached_property
     def _cast(self) -> Cast:
@@ -353,8 +320,9 @@ class SelfPlay:
     def _task(self) -> TaskFile:
         return TaskFile(self.task, RunFolder(self.folder), self.column)
 
-    def config(self, prompts: Prompts | None) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:
         """What pins the run: a run folder that was written with other values is refused."""
+        prompts = self._prompts.told  # first: what follows may load the oracle
         models = {**self._contents, "cast": self._cast.fingerprint, "task": self._task.fingerprint}
         return {**named(self), **models, **settings(self, prompts)}
 
@@ -369,37 +337,11 @@ class SelfPlay:
             ValueError: the folder's prompts are damaged, and those given are others; or it is another run's.
             OSError: the folder cannot be written.
         """
-        given = str(self.prompts) if isinstance(self.prompts, str | Path) else "rows"
-        rows = [
-            {
-                "messages": list(prompt.messages),
-                "id": prompt.id,
-                "tokens": self._tokens.get(prompt.id, len(prompt.text)),
-                **({} if prompt.weight == 1 else {"weight": prompt.weight}),
-            }
-            for prompt in prompts.kept
-        ]
-        content, whole = lines(rows), home.started and self._whole(home)
-        data = {"prompts": len(rows), "sha256": hashlib.sha256(content).hexdigest()}
-        if home.started and not whole and home.read()["data"] != data:
-            raise ValueError(
-                f"{home / PROMPTS} is damaged and the prompts given now make others; restore it, or give the prompts "
-                "that the run began with"
-            )
-        home.write(home.check(self.config(self.read())), {"prompts": given, "data": data, **environment()})
+        record = {**self._prompts.record(prompts), **environment()}
+        home.write(home.check(self.config()), record)
         self._cast.keep(home)
         self._task.keep()
-        if whole:
-            return
-        if home.started and (home / PROMPTS).exists():
-            home.set_aside(home / PROMPTS, f"{home / PROMPTS} was altered or cut")
-        with whole_file(home / PROMPTS) as unfinished:
-            unfinished.write_bytes(content)
-
-    def _whole(self, home: RunFolder) -> bool:
-        """Whether the folder's prompts are those that ``run.json`` pins."""
-        file, pinned = home / PROMPTS, home.read().get("data", {})
-        return file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() == pinned.get("sha256")
+        self._prompts.keep(prompts)
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -413,15 +355,10 @@ class SelfPlay:
         if self.policy is None:
             raise ValueError("this stage needs a policy: a folder or hub id of a chat model")
         return LanguageModel.from_pretrained(
-            self.policy,
-            self.adapter,
-            lora=self.lora,
-            quantise=self.quantise,
-            quantise_head=self.quantise_head,
-            chat_template=self.chat_template,
+            self.policy, self.adapter, lora=self.lora, quantise=self.quantise, quantise_head=self.quantise_head,
+            chat_template=self.chat_template, seed=self.seed,
             placement=self.placement if self.planned is None else self.planned.placement,
-            seed=self.seed,
-        )
+        )  # fmt: skip
 
     @cached_property
     def judge(self) -> PreferenceOracle:
