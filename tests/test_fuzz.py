@@ -132,8 +132,8 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(inside)
         patch.setenv("HOME", str(base / "home"))
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        for place in ("llm.model.LanguageModel.from_pretrained", "llm.selfplay.as_oracle", "llm.oracles.fit.FitTask",
-                      "demo.tables", "llm.prompts._dataset", "llm.plan.plan"):  # fmt: skip
+        for place in ("llm.model.LanguageModel.from_pretrained", "llm.selfplay.as_oracle", "demo.tables",
+                      "llm.oracles.fit.VoteTraining", "llm.prompts._dataset", "llm.plan.plan"):  # fmt: skip
             patch.setattr(f"nashward.{place}", _loaded)
         yield inside
 

@@ -6,7 +6,7 @@ from .cache import Cache
 from .conformance import ConformanceError, check
 from .embedding import EmbeddingOracle
 from .fit import OracleFit, fit_oracle
-from .fit_task import FitSettings
+from .fit_settings import FitSettings
 from .gpm import GPM
 from .load import as_oracle, check_source
 from .matrices import PairwiseResult, curl, preference_matrices

@@ -18,9 +18,10 @@ from ...games.shapes import Float
 from ..choice import check_choice
 from ..folder import whole_folder, write_json
 from . import checkpoint
-from .fit_task import FitSettings, FitTask, fold_key
+from .fit_settings import FitSettings, fold_key
 from .fresh import check_kind, fresh
 from .network import NetworkOracle
+from .vote_training import VoteTraining
 from .voters import Reliability
 from .votes import Vote, read_votes
 
@@ -116,22 +117,22 @@ def fit_oracle(
         oracle = fresh(kind, base, settings.dimensions, settings.seed, device)
     oracle.members = []
     with torch.random.fork_rng(devices=[oracle.device] if oracle.device.type == "cuda" else []):
-        task = FitTask(oracle, votes, settings, progress)
-        results = task.cross_validate()
-        weights = {name: found.weight for name, found in task.voters(results).items()}
+        training = VoteTraining(oracle, votes, settings, progress)
+        results = training.cross_validate()
+        weights = {name: found.weight for name, found in training.voters(results).items()}
         # where nobody's votes can be told from chance there is nothing to weigh by
         if settings.weigh_voters and any(weights.values()):
-            task.weigh(weights)
-            results = task.cross_validate()
+            training.weigh(weights)
+            results = training.cross_validate()
         best = [fold.epoch for fold in results]
-        member = task.train(range(len(task.examples)), (), round(float(np.median(best))), "all").member
+        member = training.train(range(len(training.examples)), (), round(float(np.median(best))), "all").member
     members = [fold.member for fold in results]
     for name, value in checkpoint.changed(oracle.model, member).items():
         oracle.model.get_parameter(name).data = value
     if any(name.endswith(checkpoint.UP) for name in member):
         # the model moved under the folds' changes, which are measured from where it started
         members = [_rebased(member, other) for other in members]
-    summary = task.summary(results)
+    summary = training.summary(results)
     out = free_folder(out)
     if settings.half:
         oracle.model.half()
@@ -143,7 +144,7 @@ def fit_oracle(
         for k, tensors in enumerate(members if settings.ensemble else ()):
             tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
             save_file(tensors, unfinished / checkpoint.MEMBERS / f"fold-{k}.safetensors")
-        voters = task.voters(results)
+        voters = training.voters(results)
         write_json(
             unfinished / REPORT,
             {
@@ -157,7 +158,7 @@ def fit_oracle(
                 "versions": {name: importlib.metadata.version(name) for name in ("nashward", "torch", "transformers")},
             },
         )
-    return OracleFit(out, voters=voters, held_out=task.held_out(results), **summary)
+    return OracleFit(out, voters=voters, held_out=training.held_out(results), **summary)
 
 
 def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:

@@ -9,7 +9,6 @@ Float32, one seed, no network; `make pocket` has the whole command.
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from ..oracles.fit_settings import warmed_cosine
 from ..oracles.pairrm import MARKERS, PairRM, PairRMModel
 from .styles import BASE_MIX, by_style, garbled, judged_table, prompt, response
 
@@ -108,11 +108,6 @@ def _batches(lengths: np.ndarray, budget: int, rows: int, rng: np.random.Generat
         start = end
     for i in rng.permutation(len(batches)):
         yield batches[i]
-
-
-def _schedule(step: int, steps: int, warmup: int = 20) -> float:
-    """Linear warm-up, then a cosine to zero."""
-    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
 def _shared_prompt(head: list[int], answers: list[list[int]]) -> dict[str, torch.Tensor]:
@@ -194,7 +189,7 @@ def make_policy(folder: Path, seed: int = 0, prompts: int = 13_000, peak: float 
         excess = (logits.log_softmax(-1) - FLOOR).relu().masked_fill(follows[current], 0.0)
         total = total + 0.01 * excess.sum()
         for group in optimizer.param_groups:
-            group["lr"] = peak * _schedule(step, len(batches))
+            group["lr"] = peak * warmed_cosine(step, len(batches), warmup=20)
         optimizer.zero_grad()
         # a fixed divisor: a batch of few long prompts does not count as much as one of many short ones
         (total / (16 * 10 * 16)).backward()
@@ -290,7 +285,7 @@ def make_pairrm_base(folder: Path, policy: Path, seed: int = 0, texts: int = 16_
         seen = witness(states[:, 1:]).unflatten(-1, (2, 5))  # [B, marker, own and other, style]
         loss = cross_entropy(seen.flatten(0, 2), truth[batch].flatten())
         for group in optimizer.param_groups:
-            group["lr"] = peak * _schedule(step, len(batches), warmup=50)
+            group["lr"] = peak * warmed_cosine(step, len(batches), warmup=50)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -20,7 +20,8 @@ from nashward.llm.oracles import (
 )
 from nashward.llm.oracles.augment import decorated, length_matched, near_duplicates, nearly, plain, style_swapped
 from nashward.llm.oracles.checkpoint import swapped
-from nashward.llm.oracles.fit_task import FitTask, _Trained, fold_key, folds
+from nashward.llm.oracles.fit_settings import fold_key, folds
+from nashward.llm.oracles.vote_training import VoteTraining, _Trained
 from nashward.llm.oracles.voters import reliabilities, slope
 from nashward.llm.pocket import PAIRRM, POLICY
 from nashward.llm.pocket.styles import TOPICS, held_out_prompts, response
@@ -226,9 +227,9 @@ def test_who_weighs_nothing_weighs_nothing_in_added_pairs_either(tmp_path):
     votes, _ = planted(CYCLIC, 40, seed=11, voters=("ann", "bob"))
     oracle = PairRM.from_pretrained(PAIRRM, device="cpu")
     settings = FitSettings(near_duplicates=0, length_matched=1.0, style_swapped=1.0)
-    task = FitTask(oracle, votes, settings, progress=False)
-    task.weigh({"bob": 0.0})
-    by_voter = {name: sum(task._weight(e) for e in task.examples if e.voter == name) for name in ("ann", "bob")}
+    training = VoteTraining(oracle, votes, settings, progress=False)
+    training.weigh({"bob": 0.0})
+    by_voter = {name: sum(training._weight(e) for e in training.examples if e.voter == name) for name in ("ann", "bob")}
     assert by_voter["bob"] == 0.0
     assert by_voter["ann"] > sum(vote.voter == "ann" for vote in votes)
 
@@ -242,8 +243,8 @@ def test_the_baseline_of_length_alone_is_the_same_from_either_side():
     settings = FitSettings(near_duplicates=0, length_matched=0, style_swapped=0)
     found = []
     for own in (votes, turned):
-        task = FitTask(oracle, own, settings, progress=False)
-        found.append(task._length_baseline([_Trained({}, 1, held, []) for held in halves], *task.counts()))
+        training = VoteTraining(oracle, own, settings, progress=False)
+        found.append(training._length_baseline([_Trained({}, 1, held, []) for held in halves], *training.counts()))
     assert found[0] == pytest.approx(found[1], rel=1e-9)
     assert found[0] < 0.3  # they follow the length: next to the log 2 of chance
 
@@ -280,14 +281,14 @@ def test_a_fit_that_diverges_is_told_and_not_saved(tmp_path):
 
 def test_a_folder_that_was_filled_during_the_fit_is_left_alone(tmp_path, monkeypatch):
     votes, _ = planted(CYCLIC, 10, seed=14)
-    whole = FitTask.cross_validate
+    whole = VoteTraining.cross_validate
 
     def meanwhile(self):
         (tmp_path / "x").mkdir()
         (tmp_path / "x" / "thesis.tex").write_text("years of work")
         return whole(self)
 
-    monkeypatch.setattr(FitTask, "cross_validate", meanwhile)
+    monkeypatch.setattr(VoteTraining, "cross_validate", meanwhile)
     settings = FitSettings(folds=2, epochs=1)
     fit = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "x", settings, **QUIET)
     assert (tmp_path / "x" / "thesis.tex").read_text() == "years of work"
@@ -332,11 +333,9 @@ def test_no_prompt_is_in_two_folds():
 
 
 def test_training_never_sees_a_held_out_prompt(tmp_path, monkeypatch):
-    from nashward.llm.oracles import fit_task as module
-
     votes, _ = planted(CYCLIC, 20, seed=8)
     seen = []
-    whole = module.FitTask.train
+    whole = VoteTraining.train
 
     def spy(self, chosen, held, epochs, name):
         trained = {fold_key(self.examples[k].prompt) for k in chosen}
@@ -344,7 +343,7 @@ def test_training_never_sees_a_held_out_prompt(tmp_path, monkeypatch):
         seen.append((trained & tested, tested, len(chosen)))
         return whole(self, chosen, held, epochs, name)
 
-    monkeypatch.setattr(module.FitTask, "train", spy)
+    monkeypatch.setattr(VoteTraining, "train", spy)
     settings = FitSettings(folds=4, epochs=1, near_duplicates=1.0, length_matched=1.0, style_swapped=1.0)
     fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "fit", settings, **QUIET)
     assert all(not both for both, _, _ in seen)

@@ -31,7 +31,7 @@ from nashward.llm.oracles import (
     preference_matrices,
 )
 from nashward.llm.oracles.fit import fit_oracle
-from nashward.llm.oracles.fit_task import FitSettings
+from nashward.llm.oracles.fit_settings import FitSettings
 from nashward.llm.oracles.votes import Vote
 from nashward.llm.pocket import PAIRRM, POLICY
 

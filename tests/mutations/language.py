@@ -119,7 +119,7 @@ LANGUAGE = [
         ("sign", "slope = n * expit(gap) - game.won", "slope = game.won - n * expit(gap)"),
         ("factor", "vote.weight * (vote.wins if", "2 * vote.weight * (vote.wins if"),
         ("anchor", "np.array([prior + math.fsum(", "np.array([math.fsum("),
-    ], {"llm/oracles/fit_task.py": [
+    ], {"llm/oracles/vote_training.py": [
         ("sign", "return wins * np.logaddexp(0.0, -logits)", "return wins * np.logaddexp(0.0, logits)"),
         ("anchor", "math.log1p(len(vote.a)) - math.log1p(len(vote.b))", "math.log1p(len(vote.a))"),
     ], "llm/oracles/voters.py": [

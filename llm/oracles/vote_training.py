@@ -1,4 +1,4 @@
-"""The work of a fit: votes as rows of tokens, training on some of them, testing on the others."""
+"""Training on votes: their rows of tokens, fits to some of them, predictions for the others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,95 +15,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from ...games.shapes import Float, Int, Num
-from ..choice import check_choice
 from . import augment, checkpoint
+from .fit_settings import RATES, FitSettings, fold_key, folds, warmed_cosine
 from .network import NetworkOracle, Row, by_length
 from .voters import Reliability, reliabilities, slope
 from .votes import Vote
-
-Train = Literal["head", "lora", "all"]
-RATES: dict[str, float] = {"head": 1e-3, "lora": 2e-4, "all": 2e-5}
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How an oracle is fitted.
-
-    Attributes:
-        train: "head": the head alone, on states of the frozen encoder that are computed once; "lora": a LoRA on all its
-            linear layers as well; "all": everything.
-        folds: of the cross-validation, by prompt.
-        epochs, patience: so many epochs at most; training stops earlier when ``patience`` of them bring no better
-            held-out loss.
-        learning_rate: None: 1e-3 for a head, 2e-4 for a LoRA, 2e-5 for all. A cosine over ``epochs`` after a warm-up.
-        weight_decay: of AdamW.
-        batch: pairs in an optimiser step.
-        warmup: the share of the optimiser steps over which the rate rises.
-        near_duplicates, length_matched, style_swapped: pairs added, as shares of the labelled ones: a response against
-            its near copy (a tie), labelled pairs of like length once more, the winner in plain text against the loser
-            in lists and bold.
-        weigh_voters: fit twice, the second time with each voter's votes weighed by his reliability.
-        rank: of the LoRA.
-        dimensions: d of a fresh preference embedding.
-        ensemble: keep the folds' models beside the one that was trained on everything.
-        half: store the weights in float16.
-        seed: of everything.
-
-    Raises:
-        ValueError: a number out of its range, an odd dimension, or a part to train that is not known.
-
-    Example:
-        >>> FitSettings(dimensions=3)
-        Traceback (most recent call last):
-        ValueError: dimensions is 3; expected an even number
-    """
-
-    train: Train = "head"
-    folds: int = 5
-    epochs: int = 20
-    patience: int = 3
-    learning_rate: float | None = None
-    weight_decay: float = 0.01
-    batch: int = 32
-    warmup: float = 0.05
-    near_duplicates: float = 0.1
-    length_matched: float = 0.1
-    style_swapped: float = 0.05
-    weigh_voters: bool = False
-    rank: int = 16
-    dimensions: int = 8
-    ensemble: bool = True
-    half: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_choice("train", self.train, Train)
-        least = {"folds": 2, "epochs": 1, "patience": 1, "batch": 1, "rank": 1, "dimensions": 2, "seed": 0}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < bound:
-                raise ValueError(f"{name} is {value}; expected a whole number, at least {bound}")
-        for name in ("weight_decay", "warmup", "near_duplicates", "length_matched", "style_swapped"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}; expected a positive number")
-        if self.dimensions % 2:
-            raise ValueError(f"dimensions is {self.dimensions}; expected an even number")
-
-
-def fold_key(prompt: str) -> str:
-    """Prompts that differ in blanks and case alone are one: they go to one fold."""
-    return " ".join(prompt.casefold().split())
-
-
-def folds(prompts: Sequence[str], count: int, seed: int) -> Int[np.ndarray, " prompts"]:
-    """The fold ``[len(prompts)]`` of each: equal prompts are in one, and all have as many prompts, plus or minus 1."""
-    keys = [fold_key(prompt) for prompt in prompts]
-    unique = list(dict.fromkeys(keys))
-    order = np.random.default_rng(seed).permutation(len(unique))
-    of = {unique[int(k)]: place % min(count, len(unique)) for place, k in enumerate(order)}
-    return np.array([of[key] for key in keys])
 
 
 @dataclass(frozen=True)
@@ -126,7 +42,7 @@ class _Trained:
     history: list[np.ndarray]  # their log-odds after each epoch
 
 
-class FitTask:
+class VoteTraining:
     """The votes as rows of tokens, and what training on some of them and testing on others needs."""
 
     def __init__(self, oracle: NetworkOracle, votes: Sequence[Vote], settings: FitSettings, progress: bool) -> None:
@@ -248,7 +164,7 @@ class FitTask:
                 order = rng.permutation(usable)
                 for start in range(0, len(order), settings.batch):
                     for group in optimiser.param_groups:
-                        group["lr"] = self.rate * _schedule(done, steps, settings.warmup)
+                        group["lr"] = self.rate * warmed_cosine(done, steps, settings.warmup * steps)
                     self._step(order[start : start + settings.batch].tolist(), mean, optimiser, parameters)
                     done += 1
                 bar.update()
@@ -414,12 +330,6 @@ def _cross_entropy(
     """- wins log sigmoid(logit) - (n - wins) log sigmoid(-logit), nats, ``[votes]``."""
     with np.errstate(invalid="ignore", over="ignore"):  # a fit that diverged is told by who asks
         return wins * np.logaddexp(0.0, -logits) + (n - wins) * np.logaddexp(0.0, logits)
-
-
-def _schedule(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up over a share of the steps, then a cosine to zero."""
-    rising = (step + 1) / max(1.0, warmup * steps)
-    return min(1.0, rising) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
 def _by_count(places: Sequence[int], count: int) -> Iterator[list[int]]:
