@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from nashward import proof
+from nashward import demo, proof
 from nashward.cli import main
 from nashward.llm import pocket
+from nashward.one_thread import one_thread
 
 
 def test_the_language_model_lies_on_the_table_and_a_picture_says_so(
@@ -34,6 +37,20 @@ def test_each_response_has_two_tokens_and_two_share_the_first() -> None:
 def test_the_proof_refuses_no_iterations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--proof", "--out", str(tmp_path), "--iterations", "0"]) == 2
     assert "iterations must be at least 1, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("made", [proof.proof, demo.demo])
+def test_the_process_has_its_threads_back(made: Callable[..., Path], tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="iterations must be at least 1"):
+            made(tmp_path, iterations=0)
+        assert torch.get_num_threads() == 2
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_a_table_is_solved_by_a_solver_of_tables_only(capsys: pytest.CaptureFixture[str]) -> None:

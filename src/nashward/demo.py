@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nashward import games, theory
 from nashward.games import plots
+
+from .one_thread import one_thread
 
 SOLVERS = (
     games.MWU(step=0.1),
@@ -26,6 +26,7 @@ Say = Callable[[str], None]
 PROMPTS, LONGEST = 100, 90  # characters
 
 
+@one_thread()
 def demo(out: Path = Path("demo"), iterations: int = 6, seed: int = 0, progress: bool = True) -> Path:
     """Write ``report.html`` into ``out`` and say where it is; with ``progress`` say all that is found on the way.
 
@@ -37,7 +38,6 @@ def demo(out: Path = Path("demo"), iterations: int = 6, seed: int = 0, progress:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the run's own bars say enough
     from nashward.llm import report
 
-    torch.set_num_threads(1)  # the pocket models are too small to share among threads
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     if out.is_file():

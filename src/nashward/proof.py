@@ -18,6 +18,8 @@ from torch import Tensor
 from nashward import games
 from nashward.games import plots
 
+from .one_thread import one_thread
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -49,6 +51,7 @@ class Curve:
         return float(games.total_variation(self.model, self.table).max())
 
 
+@one_thread()
 def proof(out: Path = Path("proof"), iterations: int = 40, progress: bool = True) -> Path:
     """Play each solver on COMAL's cycle from logits (1, 0, -1), by the table and by a language model; draw both.
 
@@ -67,7 +70,6 @@ def proof(out: Path = Path("proof"), iterations: int = 40, progress: bool = True
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     began = time.monotonic()
-    torch.set_num_threads(1)  # the model is too small to share among threads
     game, curves = games.zoo.comal_cycle(), {}
     say: Callable[[str], object] = print if progress else lambda line: None
     say(f"COMAL's cycle from logits {LOGITS}, {iterations} iterations; the language model against the table:")
