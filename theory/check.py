@@ -111,6 +111,12 @@ def played(game: Any, solver: Any, iterations: int, start: Any = None, **setting
         return games.solve(game, solver, iterations, start, **settings)
 
 
+def of_average(value: Callable[[Any], Any], game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
+    """Play a solver and hold the duality gaps of its average against their bounds, ``value`` of the iterations."""
+    solution = played(game, solver, iterations, start)
+    return Check.of(solution.iterations, value(solution.iterations), solution.gaps["average"])
+
+
 def distances(
     game: Any,
     solver: Any,

@@ -11,7 +11,7 @@ import torch
 
 from nashward.games.shapes import Float
 
-from .check import Check, distances, played
+from .check import Check, distances, of_average
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ class MWUAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """Play the solver from a start whose complexity is C, and hold its average's gap against the bound."""
-        solution = played(game, solver, iterations, start)
-        return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
+        return of_average(self.value, game, solver, iterations, start)
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,7 @@ class SPPOTheorem:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """As :class:`MWUAverage`'s."""
-        solution = played(game, solver, iterations, start)
-        return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
+        return of_average(self.value, game, solver, iterations, start)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .check import Check, played
+from .check import Check, of_average, played
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class OptimisticAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 400, start: Any = None) -> Check:
         """Play the solver (two sequences, step 1/2) and hold its average's gap against the bound."""
-        solution = played(game, solver, iterations, start)
-        return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
+        return of_average(self.value, game, solver, iterations, start)
 
 
 @dataclass(frozen=True)
