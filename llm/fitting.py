@@ -76,7 +76,8 @@ class Fitted:
         if worse(self.scores.loss, before):
             found.append(
                 f"The loss on {self.scores.judged} prompts rose from {before:.4g} to {self.scores.loss:.4g} nats^2: "
-                "take a lower --learning-rate, fewer --epochs or more prompts, or allow --refits."
+                "take a lower learning_rate, fewer epochs or more prompts, or allow refits (--learning-rate, --epochs, "
+                "--refits)."
             )
         if self.kept < 1:
             found.append(
