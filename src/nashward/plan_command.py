@@ -43,6 +43,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 DEMAND = {"prompts-per-iteration": "prompts", "max-prompt-tokens": "prompt_tokens", "max-new-tokens": "new_tokens"}
 _DEFAULTS = {"rank": 16, "epochs": 2, "responses": 5, "prompts": 1000, "iterations": 3, "prompt_tokens": 512,
              "new_tokens": 512}  # fmt: skip
+SMALLEST = 10**8  # parameters: the seconds of a token are those of models of billions
 _RATES = {"tflops": 20.0, "bandwidth": 250.0, "transfer": 10.0}
 
 
@@ -98,11 +99,14 @@ def run(given: argparse.Namespace) -> int:
             print(f"  {line}")
     phases = budget.seconds(found, rates)
     each = ", ".join(f"{name} {value / 3600:.1f}" for name, value in phases.items())
+    about, beyond = "about", ""
+    if found.parameters[0] < SMALLEST:
+        about, beyond = "at most", "; a model this small takes less a token, how much is not known"
     print(
-        f"about {budget.hours(found, rates):.1f} hours for {found.demand.iterations} iterations ({each} an iteration"
+        f"{about} {budget.hours(found, rates):.1f} hours for {found.demand.iterations} iterations ({each} an iteration"
         f"{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they may be and the card "
         f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s (from host memory {rates.transfer:g}) and "
-        f"{rates.step:g} s a token in a batch"
+        f"{rates.step:g} s a token in a batch{beyond}"
     )
     return 0
 
