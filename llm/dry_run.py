@@ -170,7 +170,7 @@ def judging(oracle: Shape, rows: int, tokens: int) -> Footprint:
             module.config._attn_implementation = ATTENTION
     ids = torch.zeros(rows, tokens, dtype=torch.long, device=META)
     with torch.no_grad(), LiveStorage(WORKSPACES) as storage:
-        network.states(ids, torch.ones_like(ids), torch.zeros(rows, 1, dtype=torch.long, device=META))
+        network.states(ids, torch.ones_like(ids), torch.zeros(rows, network.reads, dtype=torch.long, device=META))
     return Footprint(resident_bytes(network) + oracle.members, storage.peak)
 
 

@@ -58,6 +58,7 @@ class GPMModel(nn.Module):
     """
 
     head_names = ("value_head", "prompt_head")
+    reads = 2
 
     def __init__(
         self,
@@ -85,13 +86,13 @@ class GPMModel(nn.Module):
         return self.get_submodule(self._prefix)
 
     def states(
-        self, input_ids: Int[Tensor, "R T"], attention_mask: Int[Tensor, "R T"], positions: Int[Tensor, "R S"]
-    ) -> Float[Tensor, "R S H"]:
+        self, input_ids: Int[Tensor, "R T"], attention_mask: Int[Tensor, "R T"], positions: Int[Tensor, "R 2"]
+    ) -> Float[Tensor, "R 2 H"]:
         """The last hidden states ``[R, 2, H]`` at the end of the prompt and at the last token.
 
         Args:
             input_ids, attention_mask: ``[R, T]``, padded on the right.
-            positions: ``[R, S]``; S = 2 (a dry run reads one).
+            positions: ``[R, 2]``.
         """
         found = self.backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         hidden = found.last_hidden_state

@@ -30,6 +30,7 @@ class Network(Protocol):
     """A module whose head is apart from its encoder: ``states`` runs the encoder, ``compare`` the head."""
 
     head_names: tuple[str, ...]  # how the names of the head's parameters begin
+    reads: int  # how many positions of a row have their states read
 
     def states(
         self, input_ids: Int[Tensor, "R T"], attention_mask: Int[Tensor, "R T"], positions: Int[Tensor, "R S"]

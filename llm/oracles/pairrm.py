@@ -59,6 +59,7 @@ class PairRMModel(nn.Module):
     """An encoder and the pair head; the parameters' names are those of the published checkpoints."""
 
     head_names = ("head_layer.",)
+    reads = 3
 
     def __init__(self, encoder: nn.Module, hidden_size: int, n_tasks: int = 1, dropout: float = 0.05) -> None:
         super().__init__()
@@ -72,13 +73,13 @@ class PairRMModel(nn.Module):
         )
 
     def states(
-        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], positions: Int[Tensor, "B S"]
-    ) -> Float[Tensor, "B S H"]:
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], positions: Int[Tensor, "B 3"]
+    ) -> Float[Tensor, "B 3 H"]:
         """The last hidden states ``[B, 3, H]`` at <|source|>, <|candidate1|> and <|candidate2|>.
 
         Args:
             input_ids, attention_mask: ``[B, T]``.
-            positions: ``[B, S]``; S = 3, of the three markers (a dry run reads one).
+            positions: ``[B, 3]``, of the three markers.
         """
         hidden = self.pretrained_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return hidden[torch.arange(len(hidden), device=hidden.device)[:, None], positions]

@@ -47,6 +47,8 @@ class RewardNetwork(nn.Module):
         ValueError: if the classifier has another number of labels, or the temperature is not positive.
     """
 
+    reads = 1
+
     def __init__(self, network: Any, temperature: float = 1.0) -> None:
         super().__init__()
         if not temperature > 0:
