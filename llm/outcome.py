@@ -6,6 +6,7 @@ Step's opponents, at temperature 1 as far as these estimates hold, and are rewei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,14 +122,17 @@ def described(policy: Float[Tensor, "prompts R"], scored: Scored) -> dict[str, f
 
     ``tokens`` is the mean length; ``entropy`` is -E log pi; ``effective`` is the share of the responses that carries
     the estimates, 1 where the policy is the one that they were sampled from: at a few percent they say little.
+    ``kl_to_reference_error`` is the standard error of ``kl_to_reference``, over prompts.
     """
     tokens = mean_under(policy, scored.lengths, scored)
     entropy, pulled = mean_under(policy, -policy, scored), divergence(policy, scored.reference, scored)
+    error = standard_error(policy, _apart(policy, scored.reference), scored)
     return {
         "tokens": tokens,
         "entropy": entropy,
         "entropy_per_token": entropy / tokens,
         "kl_to_reference": pulled,
+        "kl_to_reference_error": error,
         "kl_to_reference_per_token": pulled / tokens,
         "effective": effective(policy, scored),
     }
@@ -149,8 +153,14 @@ def divergence(policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts
 
     Its expectation is that of -r, because E e^r = 1; but no term is negative, and where both are close it varies less.
     """
-    ratio = (other - policy).double()
-    return mean_under(policy, ratio.expm1() - ratio, scored)
+    return mean_under(policy, _apart(policy, other), scored)
+
+
+def standard_error(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], scored: Scored) -> float:
+    """Of ``mean_under``, over prompts, as that of a ratio of sums; NaN for a single prompt."""
+    mass = _mass(policy, scored)
+    off = (mass * (values.double() - mean_under(policy, values, scored))).sum(-1)
+    return float(off.std() * len(off) ** 0.5 / mass.sum()) if len(off) > 1 else math.nan
 
 
 def effective(policy: Float[Tensor, "prompts R"], scored: Scored) -> float:
@@ -196,6 +206,12 @@ def off_band(first: float, expected: float) -> str | None:
 def worse(after: float, before: float) -> bool:
     """Whether a loss rose."""
     return not after <= before * (1 + ROUNDING) + 1e-6
+
+
+def _apart(policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts R"]) -> Float[Tensor, "prompts R"]:
+    """e^r - 1 - r, r = log other - log policy."""
+    ratio = (other - policy).double()
+    return ratio.expm1() - ratio
 
 
 def _mass(policy: Float[Tensor, "prompts R"], scored: Scored) -> Float[Tensor, "prompts R"]:

@@ -42,11 +42,12 @@ def evaluate(
     """Evaluate what a run has finished; writes ``evaluation.json`` into its folder.
 
     The start, the finished iterates, the mixture and ``others`` answer each prompt once, and of ``answers`` the first
-    response to each is taken. Under the run's oracle and each held-out one they play each other
-    (``Played.described``), and against the start they get a win rate and a minimal length-controlled one, in percent.
-    ``over_optimisation`` holds the verdicts on each iterate and the mixture; of the models of ``answers``, which were
-    not trained under the run's oracle, the measures with no verdict. ``kl`` has the nats a response from the start that
-    the run measured. What was drawn and judged is kept in the folder: the same command goes on where it was stopped.
+    response to each is taken. Under the run's oracle and each held-out one they play each other (``Played.described``),
+    and against the start they get a win rate and a minimal length-controlled one, in percent. ``over_optimisation``
+    holds the verdicts on each iterate and the mixture; of the models of ``answers``, which were not trained under the
+    run's oracle, the measures with no verdict. ``kl`` has the nats a response from the start that the run measured,
+    with the standard error. What was drawn and judged is kept in the folder: the same command goes on where it was
+    stopped.
 
     Args:
         run: with its folder, policy, oracle and sampler.
@@ -123,7 +124,7 @@ def evaluate(
             "characters": {name: _mean([len(text) for text in own]) for name, own in texts.items()},
             "tokens": {name: _mean([len(one.ids) for one in own]) for name, own in drawn.items()},
             "refusals": {name: _mean(own) for name, own in refused.items()},
-            "kl": {row["iteration"]: row["after"]["kl_to_reference"] for row in metrics(home.path)},
+            "kl": {row["iteration"]: _kl(row["after"]) for row in metrics(home.path)},
             "thresholds": dataclasses.asdict(thresholds),
             "over_optimisation": {
                 player: [
@@ -195,6 +196,11 @@ def _against(played: Played, drawn: Mapping[str, Sequence[Answer]], player: str)
         "discrete_win_rate": controlled.discrete_win_rate,
         "minimal": controlled.value,
     }
+
+
+def _kl(after: Mapping[str, float]) -> dict[str, float | None]:
+    """KL from the start; a run that an earlier version made has no error of it."""
+    return {"value": after["kl_to_reference"], "standard_error": after.get("kl_to_reference_error")}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .page import download, picture, table, warning
+from .page import download, picture, table, warning, with_error
 
 LONGEST = 16  # characters of a name in a picture
 
@@ -48,7 +48,7 @@ def _tournament(oracle: str, found: dict[str, Any]) -> str:
     rows = []
     for name in game["players"]:
         rate = rates.get(name, {})
-        rows.append((name, _error(rate.get("win_rate"), rate.get("standard_error")), rate.get("minimal"),
+        rows.append((name, with_error(rate.get("win_rate"), rate.get("standard_error")), rate.get("minimal"),
                      game["lottery"][name], game["exploitability"][name], found["tokens"][name],
                      f"{100 * found['refusals'][name]:.0f}%" if name in found["refusals"] else None))  # fmt: skip
     head = ("policy", "wins over the start, %", "the same at equal lengths (minimal), %", "in the Nash",
@@ -90,25 +90,24 @@ def _measured(one: dict[str, Any] | None) -> str | None:
     """A measure with its error, and whether it is beyond the threshold."""
     if one is None:
         return None
-    return f"{_error(one['value'], one['standard_error'], 3) or '?'}{' beyond' if one['called_out'] else ''}"
+    return f"{with_error(one['value'], one['standard_error'], 3) or '?'}{' beyond' if one['called_out'] else ''}"
 
 
 def _exploited(found: dict[str, Any]) -> str:
     if not found:
         return ""
     rows = [
-        (one["name"], _error(one["wins"]["value"], one["wins"]["standard_error"], 3), one["gap"], one["lower_bound"])
+        (
+            one["name"],
+            with_error(one["wins"]["value"], one["wins"]["standard_error"], 3),
+            one["gap"],
+            one["lower_bound"],
+        )
         for one in found["adversaries"]
     ]
     head = ("adversary", "beats it", "duality gap at least", "95% sure of")
     said = " ".join(found["theorem"])
     return f"<h3>Who beats {html.escape(found['of'])}</h3>" + table(head, rows) + f"<p>{html.escape(said)}</p>"
-
-
-def _error(value: float | None, error: float | None, digits: int = 1) -> str | None:
-    if value is None:
-        return None
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -124,6 +124,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], text: bool = False
     return f'<div class="wide"><table{kind}><tr>{top}</tr>{body}</table></div>'
 
 
+def with_error(value: float | None, error: float | None, digits: int = 1) -> str | None:
+    """A number for a cell with its standard error, where that is known."""
+    if value is None:
+        return None
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
 def warning(text: str) -> str:
     return f'<p class="warning">{html.escape(text)}</p>'
 

@@ -15,7 +15,7 @@ from ..selfplay import iterates, metrics
 from ..status import status
 from ..stored import versus
 from .evaluated import called_out, evaluated
-from .page import download, picture, table, warning
+from .page import download, picture, table, warning, with_error
 
 Panel = Callable[[Path], str]
 CUT = 0.2  # the share of responses without an end from which on it is worth a warning
@@ -146,7 +146,7 @@ def fits(folder: Path) -> str:
             m["train"]["r2"],
             m["held_out"].get("r2"),
             m["train"]["kl"],
-            m["after"]["kl_to_reference"],
+            with_error(m["after"]["kl_to_reference"], m["after"].get("kl_to_reference_error"), 3),
             m["after"]["entropy_per_token"],
             f"{100 * m['moved']:.0f}%",
             m["response_tokens"],

@@ -131,9 +131,10 @@ def _over_optimisation(found: dict[str, Any]) -> None:
     if len(found["oracles"]) == 1:
         print("  win rates under other oracles are not known: give one with --held-out")
     if found["kl"]:
-        print(
-            "  KL from the start, nats a response: " + ", ".join(f"{k} {_number(v, 2)}" for k, v in found["kl"].items())
-        )
+        told = [
+            f"{k} {_number(one['value'], 2)} ± {_number(one['standard_error'], 2)}" for k, one in found["kl"].items()
+        ]
+        print("  KL from the start, nats a response: " + ", ".join(told))
 
 
 def _band(game: dict[str, Any], name: str) -> tuple[str, str]:

@@ -39,6 +39,7 @@ def test_over_the_whole_set_the_estimates_are_exact(sampler: Tensor) -> None:
     length = float((P * LENGTHS).sum())
     entropy = float(-(P * P.log()).sum())
     found = outcome.described(scored.start, scored)
+    assert math.isnan(found.pop("kl_to_reference_error"))  # of one prompt nothing is known
     expected = {
         "tokens": length, "entropy": entropy, "entropy_per_token": entropy / length, "kl_to_reference": _kl(P, R),
         "kl_to_reference_per_token": _kl(P, R) / length, "effective": 1 / float((P**2 / sampler).sum()),
@@ -59,6 +60,19 @@ def test_from_samples_the_estimates_are_near(policy: Tensor) -> None:
     assert found["kl_to_reference"] == pytest.approx(_kl(policy, R), rel=0.02)
     assert found["tokens"] == pytest.approx(float((policy * LENGTHS).sum()), rel=0.01)
     assert found["effective"] == pytest.approx(1 / float((policy**2 / P).sum()), rel=0.02)
+
+
+def test_the_error_of_a_divergence_is_its_spread() -> None:
+    """The samples are drawn again and again: the estimates spread as far as each says."""
+    found = []
+    for seed in range(200):
+        drawn = torch.multinomial(P, 400, True, generator=torch.Generator().manual_seed(seed)).reshape(100, 4)
+        scored = _scored(P, drawn, reference=R.log())
+        found.append(outcome.described(Q.log()[drawn], scored))
+    values, errors = (torch.tensor([one[f"kl_to_reference{end}"] for one in found]) for end in ("", "_error"))
+    assert float(errors.mean()) == pytest.approx(float(values.std()), rel=0.15)
+    plain = outcome.standard_error(P.log()[drawn], LENGTHS[drawn], scored)  # each prompt counts alike
+    assert plain == pytest.approx(float(LENGTHS[drawn].mean(-1).std()) / 10)
 
 
 def test_responses_without_a_judgement_count_nowhere() -> None:
