@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 
 from ..broken import first_line
-from .network import NetworkOracle
+from .checkpoint import members_size
+from .network import NetworkOracle, Shape
 
 MAX_LENGTH = 4096  # tokens of a row, where neither the tokenizer nor the configuration says less
 
@@ -97,7 +99,15 @@ def sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def frame(tokenizer: Any, name: str, most: int) -> int:
+def shape_alone(network: Any, tokenizer: Any, name: str, most: int, folder: Path) -> Shape:
+    """What a plan needs of an oracle that reads each response by itself, in rows of at most so many tokens."""
+    own = _frame(tokenizer, name, most)
+    return Shape(
+        network, lambda prompt, response: min(most, prompt + response + own), lambda count: count, members_size(folder)
+    )
+
+
+def _frame(tokenizer: Any, name: str, most: int) -> int:
     """Tokens that a row has besides those of its prompt and response, at most."""
     chat = Chat(tokenizer, name=name, max_length=most)
     if tokenizer.chat_template:

@@ -21,11 +21,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from ...games.shapes import Float, Int
 from ..broken import Reading, first_line
-from .chat import Chat, check_vocabulary, frame, longest
+from .chat import Chat, check_vocabulary, longest, shape_alone
 from .checkpoint import (
     Member,
     load_state,
-    members_size,
     read_config,
     read_members,
     read_tokenizer,
@@ -233,13 +232,7 @@ class GPM(NetworkOracle):
         dtype = stored_dtype(folder)
         with torch.device("meta"):
             network = GPMModel(AutoModel.from_config(config, dtype=dtype), 2)
-        most = longest(network.backbone, tokenizer)
-        own = frame(tokenizer, str(id_or_folder), most)
-
-        def row(prompt: int, response: int) -> int:
-            return min(most, prompt + response + own)
-
-        return Shape(network, row, lambda count: count, members_size(folder))
+        return shape_alone(network, tokenizer, str(id_or_folder), longest(network.backbone, tokenizer), folder)
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> None:
         """Write the model in the published format, temperature and normalisation in config.json; without members."""

@@ -18,10 +18,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from ...games.shapes import Float, Int
 from ..broken import Reading, first_line
 from ..model import keep_gradients
-from .chat import Chat, check_vocabulary, frame, longest
+from .chat import Chat, check_vocabulary, longest, shape_alone
 from .checkpoint import (
     Member,
-    members_size,
     names,
     read_config,
     read_members,
@@ -201,13 +200,7 @@ class RewardModel(NetworkOracle):
         dtype = stored_dtype(folder)
         with torch.device("meta"):
             network = RewardNetwork(_classifier(config)(config).to(dtype))
-        most = longest(network.network, tokenizer)
-        own = frame(tokenizer, str(id_or_folder), most)
-
-        def row(prompt: int, response: int) -> int:
-            return min(most, prompt + response + own)
-
-        return Shape(network, row, lambda count: count, members_size(folder))
+        return shape_alone(network, tokenizer, str(id_or_folder), longest(network.network, tokenizer), folder)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model and tokenizer as transformers does, in safetensors; without members and temperature."""
