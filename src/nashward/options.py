@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from nashward.games import SOLVERS
+from nashward.games import MIRROR_STEPS, SOLVERS, TABLES_ONLY
 
 OPTIMISERS = ("adamw", "rmsprop", "adamw8bit", "rmsprop8bit", "paged-adamw", "paged-adamw8bit", "lbfgs")
 LOSSES = (
@@ -232,10 +232,12 @@ OUT = {"out": Option(("folder",), Path, "the run folder; the same command contin
 
 def _of_solvers() -> dict[str, Option]:
     """One option for each field of a solver that a number or a word can set."""
-    names = ", ".join(kind.__name__ for kind in SOLVERS)
+    mirror, others = (", ".join(kind.__name__ for kind in kinds) for kinds in (MIRROR_STEPS, TABLES_ONLY))
     found = {
         "solver": Option(
-            ("solver", "name"), str, f"a mirror-step solver (default: {DEFAULT_SOLVER} for language models): {names}"
+            ("solver", "name"),
+            str,
+            f"a mirror-step solver (default: {DEFAULT_SOLVER} for language models): {mirror}; on tables also {others}",
         )
     }
     texts = {
