@@ -24,7 +24,7 @@ from .step import Solver
 
 Array = NDArray[np.float64]
 _BLAS = 48  # from so many actions on the library's product beats a loop
-_LEG = 2e8  # multiplications, some tenths of a second
+_LEG = 2e9  # multiplications, some tenths of a second
 
 
 def obstacle(game: Game, solver: Any, feedback: Feedback) -> str | None:
