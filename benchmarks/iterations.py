@@ -8,6 +8,8 @@ beside the times, for the packages' updates and averages differ.
 
 import argparse
 import importlib.util
+import io
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from measure import cpu, in_turns, text, written  # sets the number of threads, so it comes first
@@ -20,6 +22,7 @@ from nashward import games
 from nashward.games import accelerator
 
 PACKAGES = ("numpy", "scipy", "torch", "numba", "quantecon", "nashpy", "open_spiel")
+RECORDS, BAR = ", with records", ", with a bar"
 SOLVERS = {
     "MWU": games.MWU(step=0.1),
     "OptimisticMWU": games.OptimisticMWU(step=0.1),
@@ -99,9 +102,10 @@ def main() -> None:
             for way, traced, count in [("traced", True, many)] * accelerator.ACCELERATED + [
                 ("interpreted", False, few)
             ]:
-                for what, record in ((f"{way} {name}", [count]), (f"{way} {name}, with records", None)):
-                    calls[what] = lambda g=game, s=solver, r=record, t=count, how=traced: games.solve(
-                        g, s, t, record=r, traced=how
+                for what, record, bar in (("", [count], False), (RECORDS, None, False), (BAR, [count], True)):
+                    what = f"{way} {name}{what}"
+                    calls[what] = lambda g=game, s=solver, r=record, t=count, how=traced, shown=bar: games.solve(
+                        g, s, t, record=r, traced=how, progress=shown
                     )
                     counts[what] = count
         calls["incremental fictitious play"] = lambda g=game: games.fictitious_play(g, 20_000, record=[20_000])
@@ -112,16 +116,19 @@ def main() -> None:
         torch.set_num_threads(1)
         for name, call in calls.items():
             answers: list = []
-            once[name] = cpu(lambda call=call, answers=answers: answers.append(call()))
+            with redirect_stderr(io.StringIO()):
+                once[name] = cpu(lambda call=call, answers=answers: answers.append(call()))
             answer = answers[0].average.numpy() if isinstance(answers[0], games.Solution) else answers[0]
             averages[name] = 2 * float((A @ answer).max())
-        times = {name: seconds / counts[name] for name, seconds in in_turns(calls, once, rounds=3).items()}
+        with redirect_stderr(io.StringIO()):  # where the bars are shown
+            times = {name: seconds / counts[name] for name, seconds in in_turns(calls, once, rounds=3).items()}
         floor = times["floor: one product"]
         print(f"\nn = {n}, an iteration")
         for name, seconds in times.items():
             reached = "" if name.startswith("floor") else f"gap {averages[name]:.1e} after {counts[name]}"
-            bare = times.get(name.removesuffix(", with records"), seconds)
-            reached += f"; records cost {seconds / bare - 1:+.1%}" if "with records" in name else ""
+            for more in (RECORDS, BAR):
+                if name.endswith(more):
+                    reached += f"; they cost {seconds / times[name.removesuffix(more)] - 1:+.1%}"
             print(f"  {name:42s} {text(seconds):>9s}   {seconds / floor:10.2f} times the floor   {reached}")
             rows.append({"n": n, "what": name, "seconds": seconds, "iterations": counts[name], "gap": averages[name]})
     rows += starts()
