@@ -18,12 +18,12 @@ slow: $(VENV)/.installed
 	$(BIN)/python -m pytest --slow
 
 mutants: $(VENV)/.installed
-	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tools.mutants
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src tests
+	$(BIN)/mypy src tests tools
 
 notebooks: $(VENV)/.installed
 	$(BIN)/python -m tests.test_notebooks

@@ -18,7 +18,7 @@ import torch
 from iterations import peers
 
 from nashward import games
-from nashward.games import accelerator
+from nashward.games.compiled import accelerator
 
 PACKAGES = ("numpy", "scipy", "torch", "numba", "quantecon", "nashpy", "open_spiel")
 ITERATIONS = 1000

@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 
 from nashward import games
-from nashward.games.duels import Choice
+from nashward.games.analysis.dueling import Choice
 
 
 def arrival(game: games.PreferenceGame, choose: Choice, seed: int, target: float, horizon: int) -> int:

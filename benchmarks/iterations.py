@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from nashward import games
-from nashward.games import accelerator
+from nashward.games.compiled import accelerator
 
 PACKAGES = ("numpy", "scipy", "torch", "numba", "quantecon", "nashpy", "open_spiel")
 RECORDS, BAR = ", with records", ", with a bar"

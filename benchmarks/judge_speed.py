@@ -33,8 +33,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model
 
 from nashward.llm.oracles import PairRM, preference_matrices
-from nashward.llm.oracles.blender import LLMBlenderOracle
-from nashward.llm.oracles.pairrm import PairRMModel
+from nashward.llm.oracles.models.llm_blender import LLMBlenderOracle
+from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.pocket import PAIRRM, styles
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -32,9 +32,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nashward import games, proof
-from nashward.llm import losses, regression
-from nashward.llm.losses import Loss
+from nashward import games
+from nashward.cli.demo import proof
+from nashward.llm.training import losses, regression
+from nashward.llm.training.losses import Loss
 
 FITS, STEP, REACHED = 30, 2.0, 0.1
 

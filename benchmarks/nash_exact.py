@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from nashward import games
-from nashward.games import accelerator
+from nashward.games.compiled import accelerator
 from nashward.games.equilibria import selection
 
 PACKAGES = ("numpy", "scipy", "torch", "numba", "quantecon", "nashpy", "pygambit", "open_spiel")

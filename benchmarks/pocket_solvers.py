@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from nashward import configuration, games, options, style_game
-from nashward.demo import self_play
+from nashward import games
+from nashward.cli import configuration, options
+from nashward.cli.demo import style_game
+from nashward.cli.demo.demo import self_play
 
 SOLVERS: dict[str, games.Solver] = {
     "MWU": games.MWU(step=2.5),

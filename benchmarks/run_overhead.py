@@ -26,10 +26,11 @@ import numpy as np
 import torch
 
 from nashward import games, llm
-from nashward.llm import batches, pocket
-from nashward.llm.journal import RunFolder
-from nashward.llm.progress import Progress
-from nashward.llm.sampling import Response
+from nashward.llm import pocket
+from nashward.llm.policy.sampling import Response
+from nashward.llm.run.progress import Progress
+from nashward.llm.store.run_folder import RunFolder
+from nashward.llm.training import batches
 
 LENGTH = 200  # tokens of a response
 

@@ -33,10 +33,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, PreTrainedTokenizerFast
 
-from nashward.llm import regression
-from nashward.llm.live_storage import LiveStorage
-from nashward.llm.logprobs import sequence_logprobs
-from nashward.llm.model import keep_gradients
+from nashward.errors import NashwardError
+from nashward.llm.planner.live_storage import LiveStorage
+from nashward.llm.policy.logprobs import sequence_logprobs
+from nashward.llm.policy.model import keep_gradients
+from nashward.llm.training import regression
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"vocab_size": 128_256, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4}
@@ -270,7 +271,7 @@ def train_trl(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
     class Trainer(trl.DPOTrainer):
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Tensor:
             if not torch.equal(inputs["input_ids"].cpu(), pair.ids):
-                raise ValueError("TRL trains on other token ids than the other variants")
+                raise NashwardError("TRL trains on other token ids than the other variants")
             return meter.passes(model, lambda: super(Trainer, self).training_step(model, inputs, *args, **kwargs))
 
     trainer = Trainer(
@@ -318,7 +319,7 @@ def difference(folder: Path, variant: str) -> float:
     """How far the gradient of a variant is from the plain one's, relative to that."""
     own, plain = load_file(folder / f"{variant}.safetensors"), load_file(folder / "plain.safetensors")
     if own.keys() != plain.keys():
-        raise ValueError(f"{variant} has gradients of other weights than the plain variant")
+        raise NashwardError(f"{variant} has gradients of other weights than the plain variant")
     off = sum(float((own[k].double() - plain[k].double()).square().sum()) for k in plain)
     return (off / sum(float(g.double().square().sum()) for g in plain.values())) ** 0.5
 

@@ -19,7 +19,8 @@ from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
 import nashward
-from docs import public
+
+from . import public
 
 project, author, release = "nashward", "The nashward authors", nashward.__version__
 copyright = "the nashward authors, Apache-2.0"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .cast import resolved
+from nashward.errors import NashwardError
+
+from .opponents import resolved
 from .policy import Policy
 from .step import Solver, Step
 
@@ -32,7 +34,7 @@ def check_solver(solver: Any) -> None:
         return
     name = type(solver).__name__
     if hasattr(solver, "nearest"):
-        raise ValueError(
+        raise NashwardError(
             f"{name} makes no mirror steps, so that only games.solve can play it, on a table; "
             f"for a language model the nearest mirror step is {solver.nearest.__name__}"
         )

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .game import ConstantSumGame, Game, Players, PreferenceGame
+from nashward.errors import NashwardError
+
+from .forms.game import ConstantSumGame, Game, Players, PreferenceGame
 
 Opponent: TypeAlias = Sequence[tuple[float, Players]]  # a linear blend: (weight, probabilities of each player)
 Feedback: TypeAlias = Callable[[Game, Opponent, int], Players]
@@ -87,11 +89,13 @@ class Samples:
 
     def __post_init__(self) -> None:
         if self.k < 1 + self.self_comparison:
-            raise ValueError(f"k must be at least {1 + self.self_comparison}, got {self.k}")
+            raise NashwardError(f"k must be at least {1 + self.self_comparison}, got {self.k}")
 
     def __call__(self, game: Game, opponent: Opponent, round: int) -> Players:
         if self.self_comparison and isinstance(game, ConstantSumGame):
-            raise ValueError("an action is compared with itself in a preference game only; set self_comparison=False")
+            raise NashwardError(
+                "an action is compared with itself in a preference game only; set self_comparison=False"
+            )
         random, count = _generator(self.seed, round), self.k - self.self_comparison
 
         def drawn(p: Tensor) -> Tensor:
@@ -137,15 +141,15 @@ class Duels:
 
     def __post_init__(self) -> None:
         if self.duels < 1:
-            raise ValueError(f"duels must be at least 1, got {self.duels}")
+            raise NashwardError(f"duels must be at least 1, got {self.duels}")
         if not 0 < self.explore <= 1:
-            raise ValueError(
+            raise NashwardError(
                 f"explore must be in (0, 1], so that every action has some probability, got {self.explore}"
             )
 
     def __call__(self, game: Game, opponent: Opponent, round: int) -> Players:
         if not isinstance(game, PreferenceGame):
-            raise ValueError("duels are won and lost in a table of win probabilities; take games.Samples for others")
+            raise NashwardError("duels are won and lost in a table of win probabilities; take games.Samples for others")
         (rho,) = blended([weight for weight, _ in opponent], [players for _, players in opponent])
         q = (1 - self.explore) * rho.abs() / rho.abs().sum(-1, keepdim=True) + self.explore / rho.shape[-1]
         shape = (3, *rho.shape[:-1], self.duels)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .game import Game, Players, check_game
+from .forms.game import Game, Players, check_game
 from .shapes import Float
 
 

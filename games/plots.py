@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .equilibrium import Equilibrium
-from .game import PreferenceGame
+from nashward.errors import NashwardError
+
+from .equilibria.nash import Equilibrium
+from .forms.game import PreferenceGame
 from .shapes import Float
 from .solution import Solution
 
@@ -71,7 +73,7 @@ def gap_curves(
         for which, style in (("last", "-"), ("average", "--")):
             gaps = solution.gaps[which]
             if gaps.ndim != 1:
-                raise ValueError(
+                raise NashwardError(
                     f"gap curves are drawn for one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}"
                 )
             values = gaps.cpu().clamp_min(FLOOR)
@@ -119,7 +121,7 @@ def simplex(
         colour, mark = COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
         points = np.asarray(path, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 3:
-            raise ValueError(f"a trajectory on the simplex has shape [records, 3], {name} has {points.shape}")
+            raise NashwardError(f"a trajectory on the simplex has shape [records, 3], {name} has {points.shape}")
         line = points @ corners
         axes.plot(*line.T, "-", color=colour, linewidth=1.2, label=name)
         axes.plot(*line[0], mark, color=colour, markersize=4, fillstyle="none")
@@ -166,7 +168,7 @@ def tetrahedron(
     for k, (name, path) in enumerate(policies.items()):
         points = np.asarray(path, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 4:
-            raise ValueError(f"a trajectory in the tetrahedron has shape [records, 4], {name} has {points.shape}")
+            raise NashwardError(f"a trajectory in the tetrahedron has shape [records, 4], {name} has {points.shape}")
         line, colour, mark = points @ corners, COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
         space.plot(*line.T, "-", color=colour, linewidth=1.2, label=name)
         space.plot(*line[:1].T, mark, color=colour, markersize=4, fillstyle="none")
@@ -196,7 +198,7 @@ def cycle_graph(game: PreferenceGame, title: str = "", axes: Axes | None = None,
         ValueError: a batch of games.
     """
     if game.batch_shape:
-        raise ValueError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
+        raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
     figure, axes = _drawn_on(axes, 5.2, 5.0)
     P, n = game.P.cpu(), game.sizes[0]
     order = P.mean(-1).argsort(descending=True, stable=True).tolist()
@@ -271,7 +273,7 @@ def quantiles(
     for k, (name, solution) in enumerate(_by_name(solutions).items()):
         gaps = solution.gaps[which].cpu()
         if gaps.ndim < 2:
-            raise ValueError(f"quantiles are drawn over a batch of games, {name} holds a single game")
+            raise NashwardError(f"quantiles are drawn over a batch of games, {name} holds a single game")
         colour, T = COLOURS[k % len(COLOURS)], solution.iterations.cpu().numpy()
         q = np.quantile(gaps.flatten(1).clamp_min(FLOOR).numpy(), (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
         axes.fill_between(T, q[0], q[4], color=colour, alpha=0.12, linewidth=0)
@@ -307,7 +309,9 @@ def stability_map(
     figure, axes = _drawn_on(axes, 5.6, 4.2)
     table = np.asarray(factors, dtype=np.float64)
     if table.shape != (len(steps), len(frequencies)):
-        raise ValueError(f"factors must be [{len(steps)}, {len(frequencies)}], steps by frequencies, got {table.shape}")
+        raise NashwardError(
+            f"factors must be [{len(steps)}, {len(frequencies)}], steps by frequencies, got {table.shape}"
+        )
     shown = np.log10(table.clip(1e-12, 1e12))
     width = max(float(np.quantile(np.abs(shown), 0.6)), 1e-12)  # the side of 0 is what matters, so the rest saturates
     mesh = axes.pcolormesh(frequencies, steps, shown, cmap="RdBu_r", vmin=-width, vmax=width, shading="nearest")
@@ -323,7 +327,7 @@ def stability_map(
 
 def _one(gaps: Float[torch.Tensor, "records ..."], name: str) -> Float[np.ndarray, " records"]:
     if gaps.ndim != 1:
-        raise ValueError(f"this picture is of one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}")
+        raise NashwardError(f"this picture is of one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}")
     return gaps.cpu().clamp_min(FLOOR).numpy()
 
 
@@ -339,7 +343,7 @@ def ranked_table(game: PreferenceGame, title: str = "", axes: Axes | None = None
         ValueError: a batch of games.
     """
     if game.batch_shape:
-        raise ValueError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
+        raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
     n = game.sizes[0]
     figure, axes = _drawn_on(axes, min(3.0 + 0.4 * n, 10), min(2.4 + 0.36 * n, 9))
     _heat(axes, game, game.P.cpu().mean(-1).argsort(descending=True, stable=True), figure)
@@ -371,7 +375,7 @@ def payoff_table(game: PreferenceGame, equilibrium: Equilibrium, title: str = ""
         ValueError: a batch of games.
     """
     if game.batch_shape:
-        raise ValueError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
+        raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
     n = game.sizes[0]
     order = torch.argsort(equilibrium.policy.cpu(), descending=True, stable=True)
     names = [game.labels[i] for i in order]

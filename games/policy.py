@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from nashward.errors import NashwardError
+
 NEGLIGIBLE = 1e-9  # a member whose weight is this small beside the largest one is dropped: history mixtures stay finite
 
 
@@ -115,5 +117,5 @@ def affine(policies: Policy | Blend, what: str) -> Blend:
     blend = Blend(policies.members())
     total = sum(weight for _, weight in blend)
     if not abs(total - 1.0) <= 1e-6:
-        raise ValueError(f"the weights of {what} must sum to 1, got {total:g} in {blend!r}")
+        raise NashwardError(f"the weights of {what} must sum to 1, got {total:g} in {blend!r}")
     return blend / total

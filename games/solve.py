@@ -10,21 +10,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from nashward.errors import NashwardError
+
 from .averaging import uniform
-from .contextual import ContextualGame
+from .compiled.runner import obstacle, run_traced
 from .driver import drive
+from .executor import Tables
 from .feedback import Feedback, blended, exact
-from .game import ConstantSumGame, Game, Players, PreferenceGame, check_game
-from .low_rank import LowRankGame
+from .forms.contextual import ContextualGame
+from .forms.game import ConstantSumGame, Game, Players, PreferenceGame, check_game
+from .forms.low_rank import LowRankGame
 from .measures import gap_of
 from .policy import Policy
 from .solution import Solution, SolverError, Status, points_of
 from .solvers.schedule import whole
+from .solvers.tables_only.base import TableSolver, playable
+from .stability import warn_of_step
 from .step import Solver, Step
-from .table_solver import TableSolver, playable
-from .tables import Tables
-from .thresholds import warn_of_step
-from .traced import obstacle, run_traced
 
 _WAITING = 2**18  # numbers: 2 MiB of each kind of policy
 
@@ -95,14 +97,14 @@ def solve(
     first = tables.policy(start)
     pull = first if reference is None else tables.policy(reference, "reference")
     if any(((q == 0) & (p > 0)).any() for p, q in zip(*map(tables.probabilities, (first, pull)), strict=True)):
-        raise ValueError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
+        raise NashwardError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
     if averages is not None and not isinstance(averages, Mapping):
         raise TypeError(f'averages are given by name, for example {{"linear": games.linear}}, got {averages!r}')
     for name, given in {"averaging": averaging or uniform, **(averages or {})}.items():
         if not callable(given):
             raise TypeError(f"{name} is a function of t, for example games.linear, got {given!r}")
     if taken := {"last", "average"}.intersection(averages or ()):
-        raise ValueError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
+        raise NashwardError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
     players = {name: tables.policy(policy, name) for name, policy in (cast or {}).items()}
     first, pull, players = _spread(first, pull, players)
     warn_of_step(game, solver)
@@ -112,7 +114,7 @@ def solve(
     weights = {"average": weigh, **(averages or {})}
     why_not = obstacle(game, solver, feedback)
     if traced and why_not is not None:
-        raise ValueError(f"the run cannot be traced: {why_not}; leave traced out")
+        raise NashwardError(f"the run cannot be traced: {why_not}; leave traced out")
     with tqdm(total=iterations, desc=type(solver).__name__, unit=" iterations", disable=not progress) as bar:
         if traced or (traced is None and why_not is None and getattr(solver, "period", None) is not None):
             solution = run_traced(game, player, first.value, pull.value, tolerance, weights, points, keep_policies, bar)

@@ -7,6 +7,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from nashward.errors import NashwardError
+
 from .policy import Blend, Policy, affine
 
 _OPPONENT: Any = object()
@@ -50,17 +52,19 @@ class Step:
             object.__setattr__(self, name, value)
 
         if not math.isfinite(self.size):
-            raise ValueError(f"a Step's size must be finite, got {self.size}")
+            raise NashwardError(f"a Step's size must be finite, got {self.size}")
         if (self.opponent is None) != (self.size == 0):
             given = "no opponent" if self.opponent is None else f"opponent {self.opponent!r}"
-            raise ValueError(f"a Step has an opponent exactly when its size is not 0, got size {self.size} and {given}")
+            raise NashwardError(
+                f"a Step has an opponent exactly when its size is not 0, got size {self.size} and {given}"
+            )
         if self.counts is _OPPONENT:
             fix("counts", self.opponent)
         for name in ("anchor", "opponent", "counts"):
             if getattr(self, name) is not None:
                 fix(name, affine(getattr(self, name), f"a Step's {name}"))
         if isinstance(self.counts, Blend) and any(weight < 0 for _, weight in self.counts):
-            raise ValueError(f"what a Step counts was played, so it cannot hold a negative weight: {self.counts!r}")
+            raise NashwardError(f"what a Step counts was played, so it cannot hold a negative weight: {self.counts!r}")
 
 
 class Solver(Protocol):

@@ -10,9 +10,11 @@ if __name__ == "llm":
 import logging as _logging
 from importlib.util import find_spec as _find_spec
 
+from nashward.errors import MissingPackageError
+
 for _package in ("transformers", "peft", "accelerate", "safetensors", "pyarrow"):
     if _find_spec(_package) is None:
-        raise ImportError(f'nashward.llm needs {_package}: pip install "nashward[llm]"')
+        raise MissingPackageError(f'nashward.llm needs {_package}: pip install "nashward[llm]"')
 
 # On a CPU bitsandbytes advises at every start to install kernels that have no gradient; see model.keep_gradients.
 _logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(_logging.ERROR)
@@ -20,15 +22,15 @@ _logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(_logging.ERROR)
 from . import evaluation as evaluation
 from . import oracles as oracles
 from . import pocket as pocket
-from .fit import Fit as Fit
-from .limits import Limits as Limits
-from .mixture import Mixture as Mixture
-from .model import LanguageModel as LanguageModel
-from .model import Lora as Lora
-from .phases import Phase as Phase
-from .prompts import Prompt as Prompt
-from .prompts import read_prompts as read_prompts
-from .sampling import Enumerated as Enumerated
-from .sampling import Sampling as Sampling
-from .selfplay import Run as Run
-from .selfplay import SelfPlay as SelfPlay
+from .data.prompts import Prompt as Prompt
+from .data.prompts import read_prompts as read_prompts
+from .policy.mixture import Mixture as Mixture
+from .policy.model import LanguageModel as LanguageModel
+from .policy.model import Lora as Lora
+from .policy.sampling import Enumerated as Enumerated
+from .policy.sampling import Sampling as Sampling
+from .run.limits import Limits as Limits
+from .run.phases import Phase as Phase
+from .run.selfplay import Run as Run
+from .run.selfplay import SelfPlay as SelfPlay
+from .training.optimize import Fit as Fit

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 warnings.filterwarnings("ignore", message="IProgress")  # no widgets are needed here
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 from nashward import games, llm
-from nashward.llm.folder import read_shard
+from nashward.llm.store.files import read_shard
 
 mpl.rcParams["figure.dpi"] = 80  # small pictures
 torch.set_num_threads(1)

@@ -32,9 +32,9 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 from transformers import MistralConfig
 
 from nashward import games, llm
-from nashward.cli import main
-from nashward.llm.folder import read_shard
+from nashward.cli.main import main
 from nashward.llm.pocket import styles
+from nashward.llm.store.files import read_shard
 
 mpl.rcParams["figure.dpi"] = 80  # small pictures
 torch.set_num_threads(1)
@@ -159,7 +159,7 @@ assert Path("run/report.html").stat().st_size > 10_000
 course({"": Path("run")})
 
 # %%
-from nashward.llm.selfplay import metrics
+from nashward.llm.run.selfplay import metrics
 
 assert len(metrics(Path("run"))) == 4
 print("step            target   share   R² train   R² held out   KL to the start")
@@ -196,7 +196,7 @@ def answers(policy: llm.Mixture, texts: list[str], seed: int) -> list[list[str]]
     return [[one.text for one in row] for row in policy.sample(model, ids, 5, source, seed)]
 
 
-from nashward.llm.evaluation import win_rate
+from nashward.llm.evaluation.win_rates import win_rate
 
 new = list(dict.fromkeys(short))[32:64]
 rates = {}

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 warnings.filterwarnings("ignore", message="IProgress")  # no widgets are needed here
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 from nashward import games, llm
-from nashward.llm.evaluation import win_rate
+from nashward.llm.evaluation.win_rates import win_rate
 from nashward.llm.pocket import styles
 
 mpl.rcParams["figure.dpi"] = 80  # small pictures

@@ -29,7 +29,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nashward import games
-from nashward.games import social_choice
+from nashward.games.analysis import social_choice
 
 mpl.rcParams["figure.dpi"] = 80  # small pictures
 PROMPTS = 805

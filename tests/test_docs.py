@@ -22,14 +22,14 @@ from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
 
 from docs import public
-from nashward.cli import build_parser, main
+from nashward.cli.main import build_parser, main
 
 from .conftest import ROOT
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 MARKDOWN = MarkdownIt().enable("table").use(anchors_plugin, max_level=6)
-PLAIN = [page for page in DOCS if page.name != "oracles.md"]  # whose blocks tests/llm/test_conformance.py runs
+PLAIN = [page for page in DOCS if page.name != "oracles.md"]  # whose blocks tests/llm/oracles/test_conformance.py runs
 MISTRAL = """{"model_type": "mistral", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336,
 "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "sliding_window": null}"""
 
@@ -202,7 +202,7 @@ def test_docstrings_are_plain_enough_for_the_reference() -> None:
 
 def test_the_index_of_papers_has_every_solver_every_loss_and_every_theorem() -> None:
     from nashward import games, theory
-    from nashward.llm.losses import LOSSES
+    from nashward.llm.training.losses import LOSSES
 
     text = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ") and "`" in line]
@@ -237,7 +237,18 @@ def test_the_changes_that_contributing_shows_apply_and_pass(tmp_path: Path) -> N
     chosen = (
         "optimistic_inpo or every_mirror_step or penney or one_game or ensemble or plain_loops or public or examples"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-k", chosen, *own, *examples, "tests/games/test_zoo.py", __file__]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-k",
+        chosen,
+        *own,
+        *examples,
+        "tests/games/zoo/test_zoo.py",
+        __file__,
+    ]
     command[-1] = str(tmp_path / Path(__file__).relative_to(ROOT))
     subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "src")}, check=True)
     lint = [sys.executable, "-m", "ruff", "check", "games", "llm", "src", "tests"]

@@ -16,11 +16,11 @@ from docs import public
 from nashward import games, llm, theory
 from nashward.games import measures
 from nashward.games.shapes import Float
-from nashward.llm import losses
+from nashward.llm.training import losses
 
 ROOMS = ("games", "theory", "llm")  # those whose docstrings are held to this
 NO_EXAMPLE = {  # why a name shows nothing
-    **{f"nashward.games.zoo.{name}": "tests/games/test_zoo.py plays it" for name in games.zoo.GAMES},
+    **{f"nashward.games.zoo.{name}": "tests/games/zoo/test_zoo.py plays it" for name in games.zoo.GAMES},
     **{f"nashward.games.plots.{name}": "a picture" for name in public.modules()["nashward.games.plots"]},
     "nashward.games.read_battles": "reads a file",
     "nashward.llm.Run": "what SelfPlay returns, whose example has one",

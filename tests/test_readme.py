@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nashward.cli import build_parser, main
+from nashward.cli.main import build_parser, main
 
 from .conftest import ROOT
 

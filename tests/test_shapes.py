@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from nashward import games
-from nashward.games import equilibria, measures, regularised, shapes
+from nashward.games import equilibria, measures, shapes
+from nashward.games.equilibria import regularized
 
 from .conftest import ROOT
 from .shapes import CALLS, MOST
@@ -36,8 +37,8 @@ def test_an_alias_is_checked_as_what_it_stands_for() -> None:
 def test_a_wrong_result_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = games.zoo.comal_cycle()
     monkeypatch.setattr(broken, "P", torch.zeros(2, 3))
-    with pytest.raises(jaxtyping.TypeCheckError, match=r"return value of nashward.games.regularised.skew"):
-        regularised.skew(broken)
+    with pytest.raises(jaxtyping.TypeCheckError, match=r"return value of nashward.games.equilibria.regularized.skew"):
+        regularized.skew(broken)
 
 
 def test_fields_of_a_dataclass_are_checked() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nashward import games
+from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
 
@@ -62,7 +63,7 @@ class Check:
         T, found = np.atleast_1d(_array(at)), np.atleast_1d(_array(measured))
         limit = np.atleast_1d(_array(bound))
         if not found.size:
-            raise ValueError("nothing was measured; raise iterations")
+            raise NashwardError("nothing was measured; raise iterations")
         limit = limit.reshape(*limit.shape, *(1,) * (found.ndim - limit.ndim))
         return cls(T, np.broadcast_to(limit, found.shape), found, equal, tolerance, rounding)
 

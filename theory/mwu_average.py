@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
 from .check import Check, distances, of_average
@@ -152,7 +153,7 @@ class MWULeaves:
 
     def __post_init__(self) -> None:
         if not (torch.as_tensor(self.nash) > 0).all():
-            raise ValueError("the last iterate is only known to leave a Nash that plays every action")
+            raise NashwardError("the last iterate is only known to leave a Nash that plays every action")
 
     def value(self, distance: Any) -> Any:
         """The least KL after a step from a policy at this KL: the same."""
@@ -166,9 +167,9 @@ class MWULeaves:
 
 def _check(step: float, C: float) -> None:
     if not (math.isfinite(step) and step > 0):
-        raise ValueError(f"step must be a positive number, got {step}")
+        raise NashwardError(f"step must be a positive number, got {step}")
     if not (math.isfinite(C) and C >= 0):
-        raise ValueError(f"C = max_y -log pi_1(y) must be finite (pi_1 > 0 everywhere), got {C}")
+        raise NashwardError(f"C = max_y -log pi_1(y) must be finite (pi_1 > 0 everywhere), got {C}")
 
 
 def complexity(start: Any) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nashward import games
+from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, zoo
 
 from .check import Check
@@ -87,7 +88,7 @@ def table(quick: bool = False, numbers: tuple[str, ...] = ()) -> Iterator[Row]:
     """
     for number in numbers:
         if number not in CHECKS:
-            raise ValueError(f"there is no check {number}; there are {', '.join(CHECKS)}")
+            raise NashwardError(f"there is no check {number}; there are {', '.join(CHECKS)}")
     for number in numbers or CHECKS:
         for theorem, case, check in CHECKS[number](quick):
             yield Row(number, theorem.statement, case, check)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from nashward import games
-from nashward.games.game import Players
+from nashward.games.forms.game import Players
 from nashward.games.shapes import Float
-from nashward.games.table_solver import Payoffs
+from nashward.games.solvers.tables_only.base import Payoffs
 
 from .check import Check, distances, played
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..accelerator import compiled
+from ..compiled.accelerator import compiled
 from ..shapes import Float
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..accelerator import compiled
+from ..compiled.accelerator import compiled
 from .closed_form import closed_form_of_one
 from .pivoting import COVERED, INFEASIBLE, PIVOT
 from .polish import DUST

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..accelerator import ACCELERATED
+from ..compiled.accelerator import ACCELERATED
 from ..shapes import Float
 from .compiled_pivoting import complementary_loop
 from .pivoting import complementary, cover, limit

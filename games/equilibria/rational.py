@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nashward.errors import NashwardError
+
 from ..shapes import Float
 
 
@@ -31,7 +33,7 @@ def fractions(P: Float[np.ndarray, "n n"], denominator: int) -> list[list[Fracti
         for j in range(i + 1, n):
             p = Fraction(float(P[i, j])).limit_denominator(denominator)
             if abs(float(p) - P[i, j]) > 2**-52:
-                raise ValueError(
+                raise NashwardError(
                     f"P[{i}, {j}] = {P[i, j]!r} is no fraction with a denominator of at most {denominator}"
                 )
             table[i][j], table[j][i] = p, 1 - p

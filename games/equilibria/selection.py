@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..accelerator import ACCELERATED
+from ..compiled.accelerator import ACCELERATED
 from ..shapes import Float, Int
 from .closed_form import closed_form
 from .compiled_pivoting import solved_game, solved_games, vertex_of_one

@@ -1,23 +1,23 @@
 """Solvers: frozen dataclasses. ``play`` yields mirror Steps; those with ``iterate`` are for tables only."""
 
 from . import schedule as schedule
-from .against_cast import AgainstCast as AgainstCast
-from .extragradient import ExtraGradient as ExtraGradient
-from .fictitious_play import FictitiousPlay as FictitiousPlay
-from .history_mixture import HistoryMixture as HistoryMixture
-from .inpo import INPO as INPO
-from .magnetic_mirror_descent import MagneticMirrorDescent as MagneticMirrorDescent
-from .momentum import Momentum as Momentum
-from .mwu import MWU as MWU
-from .nash_md import NashEMA as NashEMA
-from .nash_md import NashMD as NashMD
-from .optimistic_mwu import OptimisticMWU as OptimisticMWU
-from .proximal_point import MagnetReset as MagnetReset
-from .proximal_point import ProximalPoint as ProximalPoint
-from .regret_matching import PredictiveRegretMatchingPlus as PredictiveRegretMatchingPlus
-from .regret_matching import RegretMatching as RegretMatching
-from .regret_matching import RegretMatchingPlus as RegretMatchingPlus
-from .replicator import Replicator as Replicator
+from .mirror_steps.extragradient import ExtraGradient as ExtraGradient
+from .mirror_steps.fixed_opponents import AgainstCast as AgainstCast
+from .mirror_steps.history_mixture import HistoryMixture as HistoryMixture
+from .mirror_steps.inpo import INPO as INPO
+from .mirror_steps.magnetic_mirror_descent import MagneticMirrorDescent as MagneticMirrorDescent
+from .mirror_steps.momentum import Momentum as Momentum
+from .mirror_steps.mwu import MWU as MWU
+from .mirror_steps.nash_md import NashEMA as NashEMA
+from .mirror_steps.nash_md import NashMD as NashMD
+from .mirror_steps.optimistic_mwu import OptimisticMWU as OptimisticMWU
+from .mirror_steps.proximal_point import MagnetReset as MagnetReset
+from .mirror_steps.proximal_point import ProximalPoint as ProximalPoint
+from .tables_only.fictitious_play import FictitiousPlay as FictitiousPlay
+from .tables_only.regret_matching import PredictiveRegretMatchingPlus as PredictiveRegretMatchingPlus
+from .tables_only.regret_matching import RegretMatching as RegretMatching
+from .tables_only.regret_matching import RegretMatchingPlus as RegretMatchingPlus
+from .tables_only.replicator import Replicator as Replicator
 
 MIRROR_STEPS = (
     MWU, OptimisticMWU, ExtraGradient, MagneticMirrorDescent, INPO, NashMD, NashEMA, Momentum, ProximalPoint,

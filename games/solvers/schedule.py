@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TypeAlias
 
+from nashward.errors import NashwardError
+
 Schedule: TypeAlias = float | Callable[[int], float]
 """A step size: one for all, or a function of t = 1, 2, ..."""
 
@@ -35,7 +37,7 @@ def at(schedule: Schedule, t: int) -> float:
     """
     size = schedule(t) if callable(schedule) else schedule
     if not (math.isfinite(size) and size > 0):
-        raise ValueError(f"the step of iteration {t} must be a positive number, got {size}")
+        raise NashwardError(f"the step of iteration {t} must be a positive number, got {size}")
     return size
 
 
@@ -59,7 +61,7 @@ def check(step: Schedule, **not_negative: float) -> None:
         at(step, 1)
     for name, value in not_negative.items():
         if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a number >= 0, got {value}")
+            raise NashwardError(f"{name} must be a number >= 0, got {value}")
 
 
 def whole(name: str, value: int) -> None:
@@ -78,7 +80,7 @@ def whole(name: str, value: int) -> None:
         n must be a whole number >= 1, got 0
     """
     if value != int(value) or value < 1:
-        raise ValueError(f"{name} must be a whole number >= 1, got {value}")
+        raise NashwardError(f"{name} must be a whole number >= 1, got {value}")
 
 
 def horizon(iterations: int, C: float) -> float:

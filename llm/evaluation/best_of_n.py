@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ...games.shapes import Float, Num
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float, Num
 
 
 def kl_bound(n: int) -> float:
@@ -30,7 +31,7 @@ def kl_bound(n: int) -> float:
         1.835
     """
     if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+        raise NashwardError(f"n must be at least 1, got {n}")
     return math.log(n) - (n - 1) / n
 
 
@@ -57,9 +58,9 @@ def best_of_n_policy(policy: Num[np.ndarray, "..."], scores: Num[np.ndarray, "..
     """
     policy, scores = np.asarray(policy, dtype=np.float64), np.asarray(scores)
     if policy.ndim != 1 or policy.shape != scores.shape:
-        raise ValueError(f"policy has shape {policy.shape} and scores {scores.shape}; expected [R] both")
+        raise NashwardError(f"policy has shape {policy.shape} and scores {scores.shape}; expected [R] both")
     if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+        raise NashwardError(f"n must be at least 1, got {n}")
     _, group = np.unique(scores, return_inverse=True)
     mass = np.bincount(group, policy)
     below = np.append(0.0, np.cumsum(mass)[:-1])

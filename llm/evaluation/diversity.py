@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nashward.errors import NashwardError
+
 Ids = Sequence[int]
 
 
@@ -57,4 +59,4 @@ def _grams(ids: Ids, n: int) -> list[tuple[int, ...]]:
 
 def _check(n: int) -> None:
     if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+        raise NashwardError(f"n must be at least 1, got {n}")

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...games.shapes import Float
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float
+
 from .diversity import Ids, distinct_n, repetition
 
 GROUP = 10  # prompts whose responses distinct-n is taken over
@@ -20,7 +22,7 @@ class Thresholds:
     """From where on a measure is called out, if it is there by ``errors`` standard errors.
 
     None of them is a law: they are the project's, chosen so that a run whose oracle likes length is called out and an
-    honest one is not (``tests/llm/test_over_optimisation.py``).
+    honest one is not (``tests/llm/evaluation/test_over_optimisation.py``).
 
     Attributes:
         length: mean tokens over the base's; SPPO's own runs grow to 1.29, the IPO run that the paper warns of to 1.65.
@@ -94,10 +96,10 @@ def verdicts(
         length 2.000 ± 0.000 (threshold 1.3): CALLED OUT
     """
     if not len(policy) or len(policy) != len(base):
-        raise ValueError(f"{len(policy)} responses of the policy and {len(base)} of the base; expected one a prompt")
+        raise NashwardError(f"{len(policy)} responses of the policy and {len(base)} of the base; expected one a prompt")
     for name, rates in (("the training oracle", training), *held_out.items()):
         if np.shape(rates) != (len(policy),):
-            raise ValueError(f"the win rates of {name} have shape {np.shape(rates)}; expected ({len(policy)},)")
+            raise NashwardError(f"the win rates of {name} have shape {np.shape(rates)}; expected ({len(policy)},)")
     found = [_ratio("length", [len(ids) for ids in policy], [len(ids) for ids in base], thresholds)]
     train = np.asarray(training, dtype=np.float64)
     for name, rates in held_out.items():

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import mixture
-from ..cast import Cast
-from ..content import fingerprint
-from ..folder import SUMS, Damaged, check_seal, read_shard, shards, write_shard
-from ..journal import RunFolder
-from ..mixture import Mixture
-from ..model import LanguageModel
-from ..prompts import Prompt
-from ..sampling import Source, seed_of
+from nashward.errors import CorruptFileError, NashwardError
+
+from ..data.prompts import Prompt
+from ..policy import mixture
+from ..policy.mixture import Mixture
+from ..policy.model import LanguageModel
+from ..policy.sampling import Source, seed_of
+from ..run.inputs.opponents import Cast
+from ..store.files import SUMS, check_seal, read_shard, shards, write_shard
+from ..store.fingerprints import fingerprint
+from ..store.run_folder import RunFolder
 
 START, MIXTURE = "start", "mixture"
 FOLDER = "evaluation"  # of all that is drawn and judged after a run
@@ -40,7 +42,7 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
         ValueError: the start is not there yet, or an adapter is not as it was written.
     """
     if not (home / START / "adapter").exists():
-        raise ValueError(f"{home.path} has no policy yet: its run has not begun")
+        raise NashwardError(f"{home.path} has no policy yet: its run has not begun")
     found = {folder.parent.name: folder for folder in mixture.policies([home.path])}
     for folder in found.values():
         check_seal(folder)
@@ -141,6 +143,6 @@ def _kept(folder: Path, label: str, number: int) -> list[dict[str, Any]] | None:
     for file in shards(folder, label, number):
         try:
             return read_shard(file)
-        except Damaged:
+        except CorruptFileError:
             file.unlink()
     return None

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ...games.battles import Battles
-from ...games.equilibrium import nash
-from ...games.shapes import Float
-from ...games.social_choice import condorcet_winner, curl_fraction
-from ...games.sure_cycles import sure_cycles
+from nashward.games.analysis.leaderboard import Battles
+from nashward.games.analysis.significant_cycles import sure_cycles
+from nashward.games.analysis.social_choice import condorcet_winner, curl_fraction
+from nashward.games.equilibria.nash import nash
+from nashward.games.shapes import Float
+
 from ..oracles import Cache, PreferenceOracle
-from ..tournament import tournament
-from .win_rate import WinRate
+from .tournament import tournament
+from .win_rates.win_rate import WinRate
 
 FINITE = 1e-9  # wins added to each pair, so that a score stays finite where somebody always won
 FLAT = 1e-6  # of the log-odds: a probability of 0 or 1 has none

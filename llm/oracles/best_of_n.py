@@ -9,8 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from ...games.shapes import Float, Num
-from ..choice import check_choice
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float, Num
+
+from ..config.choices import check_choice
 from .cache import Cache
 from .matrices import check_texts, preference_matrices
 from .protocol import PreferenceOracle
@@ -52,7 +54,7 @@ def best_of_n(
     check_choice("rule", rule, Rule)
     if opponents is not None:
         if rule != "mean-win-rate":
-            raise ValueError(f"against opponents the rule is mean-win-rate, got {rule!r}")
+            raise NashwardError(f"against opponents the rule is mean-win-rate, got {rule!r}")
         tables = [result.P for result in preference_matrices(oracle, prompts, candidates, opponents, cache=cache)]
         missing = [bool(np.isnan(P).all()) for P in tables]
         winners = [0 if lost else _largest(P.tolist()) for P, lost in zip(tables, missing, strict=True)]
@@ -66,7 +68,7 @@ def best_of_n(
         winners = [0 if lost else winner(P, rule) for P, lost in zip(tables, missing, strict=True)]
     if any(missing):
         n = missing.index(True)
-        raise ValueError(
+        raise NashwardError(
             f"{oracle.name} gave no judgement for prompt {n}, {prompts[n]!r:.60}: no candidate is the best; leave the "
             "prompt out, or ask another oracle"
         )
@@ -103,12 +105,12 @@ def winner(P: Num[np.ndarray, "..."], rule: Rule = "mean-win-rate") -> int:
     check_choice("rule", rule, Rule)
     P = np.asarray(P, dtype=np.float64)
     if P.ndim != 2 or P.shape[0] != P.shape[1] or not len(P):
-        raise ValueError(f"P has shape {P.shape}; expected [n, n], the n candidates against each other")
+        raise NashwardError(f"P has shape {P.shape}; expected [n, n], the n candidates against each other")
     wrong = P[(P < 0) | (P > 1)]
     if wrong.size:
-        raise ValueError(f"P holds {wrong[0]:.4g}; expected win probabilities in [0, 1], NaN where one is missing")
+        raise NashwardError(f"P holds {wrong[0]:.4g}; expected win probabilities in [0, 1], NaN where one is missing")
     if _all_missing(P):
-        raise ValueError(f"all judgements between the {len(P)} candidates are missing: none is the best")
+        raise NashwardError(f"all judgements between the {len(P)} candidates are missing: none is the best")
     known = [[float(p) for j, p in enumerate(row) if j != i and not np.isnan(p)] for i, row in enumerate(P)]
     if rule == "knock-out":
         bracket = _Bracket(len(P))

@@ -8,6 +8,8 @@ from types import TracebackType
 
 import numpy as np
 
+from nashward.errors import NashwardError
+
 _WAIT = 60.0  # seconds that a process waits for another one's write
 _MAGIC = b"SQLite format 3\0"  # how its files begin
 _ASKED = 500  # keys in one query
@@ -48,7 +50,7 @@ class Cache:
             # no implicit transactions: each write is one, begun where it is written
             self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
         except sqlite3.Error as error:
-            raise ValueError(f"{self.path} cannot be opened ({error}); name a file that can be written") from None
+            raise NashwardError(f"{self.path} cannot be opened ({error}); name a file that can be written") from None
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")  # a loss of power may cost the last writes, no more
@@ -62,7 +64,7 @@ class Cache:
                 raise OSError(
                     f"judgements cannot be kept in {self.path} ({error}); make room, and the same command continues"
                 ) from None
-            raise ValueError(f"{self.path} is no cache of judgements ({error}); name another file") from None
+            raise NashwardError(f"{self.path} is no cache of judgements ({error}); name another file") from None
 
     @staticmethod
     def check(path: str | Path) -> Path:
@@ -74,7 +76,7 @@ class Cache:
         """
         file = Path(path).expanduser()
         if file.is_dir():
-            raise ValueError(f"{file} is a folder; name a file in it to keep judgements in")
+            raise NashwardError(f"{file} is a folder; name a file in it to keep judgements in")
         for parent in file.parents:
             if parent.exists() and not parent.is_dir():
                 raise NotADirectoryError(
@@ -83,7 +85,7 @@ class Cache:
         if file.exists():
             with file.open("rb") as handle:
                 if handle.read(len(_MAGIC)) not in (b"", _MAGIC):
-                    raise ValueError(f"{file} is no cache of judgements (it is no database); name another file")
+                    raise NashwardError(f"{file} is no cache of judgements (it is no database); name another file")
         return file
 
     def __enter__(self) -> "Cache":

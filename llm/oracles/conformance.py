@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..broken import FAULTS
+from nashward.errors import NashwardError
+
+from ..data.library_errors import FAULTS
 from .conformance_checks import CHECKS, Case, Failed, raised
 from .matrices import check_texts
 from .protocol import PreferenceOracle
@@ -51,7 +53,7 @@ def check(
         ['one logit a pair', 'tables', 'symmetric as declared']
     """
     if not isinstance(oracle, PreferenceOracle):
-        raise ValueError(
+        raise NashwardError(
             f"{type(oracle).__name__} is no PreferenceOracle; derive from it or wrap a function in Function"
         )
     case = Case(oracle, *_material(prompts, candidates), cache, tolerance)
@@ -77,11 +79,11 @@ def _material(
 ) -> tuple[list[str], list[list[str]]]:
     if prompts is None or candidates is None:
         if prompts is not candidates:
-            raise ValueError("prompts and candidates belong together; give both or neither")
+            raise NashwardError("prompts and candidates belong together; give both or neither")
         prompts, candidates = PROMPTS, CANDIDATES
     check_texts(prompts, candidates, "candidates")
     given = zip(prompts, candidates, strict=True)
     kept = [(prompt, own) for prompt, texts in given if len(own := list(dict.fromkeys(texts))) > 1]
     if max((len(own) for _, own in kept), default=0) < 3:
-        raise ValueError("no prompt has three candidates that differ; the checks need at least one that has")
+        raise NashwardError("no prompt has three candidates that differ; the checks need at least one that has")
     return [prompt for prompt, _ in kept], [own for _, own in kept]

@@ -15,7 +15,7 @@ from typing import get_args
 import numpy as np
 import torch
 
-from ..broken import FAULTS
+from ..data.library_errors import FAULTS
 from .matrices import PairwiseResult, preference_matrices
 from .protocol import Aggregation, Pairs, PreferenceOracle
 

@@ -9,7 +9,9 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
-from ...games.shapes import Float
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float
+
 from .protocol import Pairs, PreferenceOracle, distinct, numbers, one_each
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -54,7 +56,7 @@ class EmbeddingOracle(PreferenceOracle):
         for n, (answer, own, at) in enumerate(zip(answers, texts, places, strict=True)):
             v, found = numbers(answer)
             if v.ndim not in (2, 3) or v.shape[-2] != len(own) or v.shape[-1] % 2:
-                raise ValueError(
+                raise NashwardError(
                     f"{self.name} returned embeddings {found} for prompt {n}; expected ({len(own)}, d) with an even d"
                 )
             with np.errstate(invalid="ignore"):  # what infinite embeddings leave undefined is missing

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from .. import content
-from .checkpoint import is_id
+from ..store import fingerprints
+from .models.checkpoint import is_id
 from .protocol import PreferenceOracle
 from .scalar import RewardFunction
 
@@ -17,7 +17,7 @@ def identity(source: str | Path | PreferenceOracle) -> str | None:
     """A short text that changes where the oracle does, as far as that can be seen; None for a hub id.
 
     Of an oracle: what the cache knows it by (where that is nothing, its name and the code of its functions) and its
-    aggregation. Of a file: its content. Of a checkpoint's folder: ``content.fingerprint``.
+    aggregation. Of a file: its content. Of a checkpoint's folder: ``fingerprints.fingerprint``.
     """
     digest = blake2b(digest_size=8)
     if isinstance(source, PreferenceOracle):
@@ -39,7 +39,7 @@ def identity(source: str | Path | PreferenceOracle) -> str | None:
     if path.is_file():
         return blake2b(path.read_bytes(), digest_size=8).hexdigest()
     if path.is_dir():
-        return content.fingerprint(path)
+        return fingerprints.fingerprint(path)
     assert is_id(source), f"{source} is checked before"
     return None
 

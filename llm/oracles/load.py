@@ -10,17 +10,19 @@ from typing import Any
 
 import torch
 
-from ..broken import Reading, first_line
-from ..prompts import FILE_TYPES
-from .checkpoint import is_id, read_config, resolve, tensor_names
-from .gpm import GPM
-from .network import Shape
-from .pairrm import PairRM
+from nashward.errors import NashwardError
+
+from ..data.library_errors import Reading, first_line
+from ..data.prompts import FILE_TYPES
+from .fitting.vote_table import VoteTable
+from .models.checkpoint import is_id, read_config, resolve, tensor_names
+from .models.gpm import GPM
+from .models.network import Shape
+from .models.pairrm import PairRM
+from .models.reward_model import RewardModel
 from .pairwise import Judge
 from .protocol import PreferenceOracle
-from .reward_model import RewardModel
 from .scalar import RewardFunction
-from .vote_table import VoteTable
 
 VOTES = tuple(kind for kind in FILE_TYPES if kind != ".txt")
 ACCEPTED = (
@@ -65,7 +67,7 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
     several = isinstance(source, Sequence) and len(source) > 0 and all(callable(function) for function in source)
     if callable(source) or several:
         return RewardFunction(source)
-    raise ValueError(f"{source!r:.80} is no oracle; expected {ACCEPTED}")
+    raise NashwardError(f"{source!r:.80} is no oracle; expected {ACCEPTED}")
 
 
 def check_source(source: Any) -> Any:
@@ -87,7 +89,7 @@ def check_source(source: Any) -> Any:
         True
         >>> check_source(POLICY)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: ...policy is a causal language model (LlamaForCausalLM), not a PairRM: ...
+        nashward.errors.NashwardError: ...policy is a causal language model (LlamaForCausalLM), not a PairRM: ...
     """
     if isinstance(source, str | Path):
         kind = _kind(source)
@@ -130,12 +132,12 @@ def _named(source: str) -> Any:
     module, _, name = source.partition(":")
     expected = "expected module:name, the module in the working directory or installed"
     if not all(part.isidentifier() for part in module.split(".")):
-        raise ValueError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")
+        raise NashwardError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")
 
-    def unread(error: BaseException) -> ValueError:
+    def unread(error: BaseException) -> NashwardError:
         if isinstance(error, ImportError | AttributeError):
-            return ValueError(f"{source} is no name in Python ({first_line(error)}); {expected}")
-        return ValueError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}")
+            return NashwardError(f"{source} is no name in Python ({first_line(error)}); {expected}")
+        return NashwardError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}")
 
     try:
         with Reading(unread):
@@ -150,7 +152,7 @@ def _named(source: str) -> Any:
 def _made(kind: type) -> Any:
     """An object of a class that needs nothing."""
     with Reading(
-        lambda error: ValueError(
+        lambda error: NashwardError(
             f"{kind.__name__} cannot be made without arguments: {first_line(error)}; make one in a module of your own "
             "and name that, or give the object"
         )

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ...games.shapes import Bool, Float, Int
-from ...games.social_choice import curl_fraction
-from ..choice import check_choice
+from nashward.errors import NashwardError
+from nashward.games.analysis.social_choice import curl_fraction
+from nashward.games.shapes import Bool, Float, Int
+
+from ..config.choices import check_choice
 from .cache import Cache
 from .protocol import Aggregation, PreferenceOracle
 
@@ -107,7 +109,7 @@ def preference_matrices(
     aggregation = aggregation or oracle.aggregation
     check_choice("aggregation", aggregation, Aggregation)
     if opponents is not None and aggregation != "calibrated":
-        raise ValueError(
+        raise NashwardError(
             f"aggregation {aggregation!r} gives each candidate one score among the candidates, which is not defined "
             "against opponents; use 'calibrated'"
         )
@@ -173,7 +175,7 @@ def _ask(
     """The answer to each prompt's question, from the cache and then the oracle."""
     identity = oracle.cache_key()
     if cache is not None and identity is None:
-        raise ValueError(
+        raise NashwardError(
             f"the judgements of {oracle.name} cannot be cached: it has no fingerprint. Set one on its class, a text "
             "that changes whenever its answers may, or judge without a cache"
         )
@@ -223,9 +225,9 @@ def _ask(
     for n, (question, row) in enumerate(zip(questions, found, strict=True)):
         if len(row) != len(question.pairs):
             lost = len(question.pairs) - len(row)
-            raise ValueError(f"{oracle.name} left out {lost} of the {len(question.pairs)} pairs of prompt {n}")
+            raise NashwardError(f"{oracle.name} left out {lost} of the {len(question.pairs)} pairs of prompt {n}")
         if len({len(values) for values in row.values()}) > 1:
-            raise ValueError(
+            raise NashwardError(
                 f"{oracle.name} answered prompt {n} with a changing number of members: an ensemble that changed needs "
                 "another fingerprint"
             )
@@ -278,7 +280,7 @@ def _win_probability(
     """P from averaged logits: sigmoid, such that P_ij and P_ji add up to 1 exactly where A_ij = -A_ji."""
     if aggregation != "calibrated":
         if np.isinf(A).any():
-            raise ValueError(
+            raise NashwardError(
                 f"aggregation {aggregation!r} averages logits, but {name} is sure of some (infinite logits); use "
                 "'calibrated'"
             )
@@ -321,14 +323,16 @@ def check_texts(prompts: Sequence[str], responses: Sequence[Sequence[str]], what
         ValueError: there is not; it says where.
     """
     if isinstance(prompts, str) or isinstance(responses, str):
-        raise ValueError(f"prompts and {what} have to be lists, one entry a prompt; a single string was given")
+        raise NashwardError(f"prompts and {what} have to be lists, one entry a prompt; a single string was given")
     if len(prompts) != len(responses):
-        raise ValueError(f"{len(prompts)} prompts but {len(responses)} lists of {what}: expected one list a prompt")
+        raise NashwardError(f"{len(prompts)} prompts but {len(responses)} lists of {what}: expected one list a prompt")
     for n, (prompt, texts) in enumerate(zip(prompts, responses, strict=True)):
         if not isinstance(prompt, str):
-            raise ValueError(f"prompt {n} is of type {type(prompt).__name__}; expected the raw instruction, a string")
+            raise NashwardError(
+                f"prompt {n} is of type {type(prompt).__name__}; expected the raw instruction, a string"
+            )
         if isinstance(texts, str) or not len(texts):
-            raise ValueError(f"{what} of prompt {n}: expected a list of at least one string, got {texts!r:.60}")
+            raise NashwardError(f"{what} of prompt {n}: expected a list of at least one string, got {texts!r:.60}")
         for k, text in enumerate(texts):
             if not isinstance(text, str):
-                raise ValueError(f"{what} {k} of prompt {n} is of type {type(text).__name__}; expected a string")
+                raise NashwardError(f"{what} {k} of prompt {n} is of type {type(text).__name__}; expected a string")

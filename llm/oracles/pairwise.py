@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ...games.shapes import Float
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float
+
 from .protocol import Pairs, PreferenceOracle, one_each, plain
 
 
@@ -53,7 +55,7 @@ class Function(PreferenceOracle):
             given = [plain(self.function(prompt, texts[i], texts[j])) for i, j in asked]
             for p in given:
                 if not isinstance(p, Real | None):
-                    raise ValueError(f"{self.name} gave {p!r:.60}; expected a probability in [0, 1], or None")
+                    raise NashwardError(f"{self.name} gave {p!r:.60}; expected a probability in [0, 1], or None")
             answers.append(log_odds([float("nan") if p is None else float(p) for p in given], self.name))
         return answers
 
@@ -114,7 +116,7 @@ def _verdict(answer: Any, name: str) -> float:
         return {0: 1.0, 1: 0.0}.get(int(answer), float("nan"))
     if isinstance(answer, Real):
         return float(answer)
-    raise ValueError(
+    raise NashwardError(
         f"{name} gave the verdict {answer!r:.60}; expected 0 or 1, which of the two texts wins, or a float, the "
         "probability that the first does, or None"
     )
@@ -133,6 +135,6 @@ def log_odds(probabilities: Sequence[float], name: str) -> Float[np.ndarray, " N
     p = np.asarray(probabilities, dtype=np.float64)
     wrong = (p < 0) | (p > 1)
     if wrong.any():
-        raise ValueError(f"{name} gave {p[wrong][0]!r}; expected a probability in [0, 1]")
+        raise NashwardError(f"{name} gave {p[wrong][0]!r}; expected a probability in [0, 1]")
     with np.errstate(divide="ignore"):
         return np.log(p) - np.log1p(-p)

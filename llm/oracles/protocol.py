@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...games.shapes import Float
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float
 
 Pairs = Sequence[tuple[int, int]]
 Aggregation = Literal["calibrated", "hodge", "sppo-official"]
@@ -104,7 +105,7 @@ class PreferenceOracle(ABC):
     def _checked(self, answer: object, count: int, n: int) -> Float[np.ndarray, "*members pairs"]:
         logits, found = numbers(answer)
         if logits.ndim not in (1, 2) or logits.shape[-1] != count or logits.shape[0] == 0:
-            raise ValueError(
+            raise NashwardError(
                 f"{self.name} returned logits {found} for prompt {n}; expected ({count},), one logit a pair "
                 f"(from an ensemble (members, {count}))"
             )
@@ -148,9 +149,9 @@ def one_each(answers: Any, count: int, what: str, of: str) -> list[Any]:
     try:
         listed = list(answers)
     except TypeError:
-        raise ValueError(
+        raise NashwardError(
             f"{what} of type {type(answers).__name__}; expected a list, one for each of {count} {of}"
         ) from None
     if len(listed) != count:
-        raise ValueError(f"{what} for {len(listed)} {of}; expected {count}")
+        raise NashwardError(f"{what} for {len(listed)} {of}; expected {count}")
     return listed

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from nashward.errors import NashwardError
+
 from .protocol import Pairs, PreferenceOracle, distinct, numbers, one_each
 
 RewardFunc = Callable[..., Sequence[float | None]]
@@ -58,7 +60,7 @@ class ScalarOracle(PreferenceOracle):
         for n, (answer, own, at) in enumerate(zip(answers, texts, places, strict=True)):
             rewards, found = numbers(answer)
             if rewards.ndim not in (1, 2) or rewards.shape[-1] != len(own):
-                raise ValueError(
+                raise NashwardError(
                     f"{self.name} returned rewards {found} for prompt {n}; expected ({len(own)},), "
                     "one reward a candidate"
                 )
@@ -128,7 +130,7 @@ class RewardFunction(ScalarOracle):
         self.functions = [functions] if callable(functions) else list(functions)
         self.weights = [1.0] * len(self.functions) if weights is None else [float(weight) for weight in weights]
         if not self.functions or len(self.weights) != len(self.functions):
-            raise ValueError(
+            raise NashwardError(
                 f"{len(self.functions)} reward functions and {len(self.weights)} weights: expected as many"
             )
         self._keywords = [_keywords(function) for function in self.functions]
@@ -148,7 +150,7 @@ class RewardFunction(ScalarOracle):
         for function, weight, keywords in zip(self.functions, self.weights, self._keywords, strict=True):
             values, found = numbers(function(**{key: flat[key] for key in keywords}))
             if values.shape != total.shape:
-                raise ValueError(
+                raise NashwardError(
                     f"{_name(function)} returned rewards {found} for {len(total)} completions; expected a list of "
                     "numbers, one each"
                 )
@@ -161,14 +163,16 @@ def _keywords(function: Any) -> tuple[str, ...]:
     """Which of ``TEXTS`` it is called with."""
     name, expected = _name(function), "expected a reward function (prompts, completions) -> list of numbers"
     if isinstance(function, nn.Module):
-        raise ValueError(f"{name} is a network, which reads no texts; {expected}, or the folder or hub id of a network")
+        raise NashwardError(
+            f"{name} is a network, which reads no texts; {expected}, or the folder or hub id of a network"
+        )
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        raise ValueError(f"{name} does not say which parameters it has; {expected}") from None
+        raise NashwardError(f"{name} does not say which parameters it has; {expected}") from None
     any_keyword = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if not any_keyword and "completions" not in parameters:
-        raise ValueError(
+        raise NashwardError(
             f"{name}({', '.join(parameters)}) takes no completions; {expected}. For a function of (prompt, first, "
             "second) use Function"
         )
@@ -176,7 +180,7 @@ def _keywords(function: Any) -> tuple[str, ...]:
         by_position = parameter.kind is parameter.POSITIONAL_ONLY
         needed = parameter.default is parameter.empty and "VAR" not in parameter.kind.name
         if needed and (by_position or parameter.name not in TEXTS):
-            raise ValueError(
+            raise NashwardError(
                 f"{name} needs {parameter.name}{' by position' if by_position else ''}, which it is not given; "
                 f"{expected}. Bind what else it needs with functools.partial"
             )

@@ -29,8 +29,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ..oracles.fit_settings import warmed_cosine
-from ..oracles.pairrm import MARKERS, PairRM, PairRMModel
+from ..oracles.fitting.settings import warmed_cosine
+from ..oracles.models.pairrm import MARKERS, PairRM, PairRMModel
 from .styles import BASE_MIX, by_style, garbled, judged_table, prompt, response
 
 VOCABULARY = 768

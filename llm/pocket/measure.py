@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...games import PreferenceGame, nash
-from ...games.ratings import bradley_terry
+from nashward.games import PreferenceGame, nash
+from nashward.games.analysis.ratings import bradley_terry
+
 from ..oracles.matrices import preference_matrices
-from ..oracles.pairrm import PairRM
+from ..oracles.models.pairrm import PairRM
 from . import PAIRRM, POLICY
 from .make import sample, written
 from .styles import BASE_MIX, PLANTED, STYLES, by_style, held_out_prompts, judged_table

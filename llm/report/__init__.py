@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..folder import whole_file
+from ..store.files import whole_file
 from .compare import compare
 from .page import page, picture, table
 from .panels import PANELS

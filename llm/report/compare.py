@@ -6,9 +6,11 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..folder import Damaged, whole_file
-from ..journal import RunFolder, flat
-from ..selfplay import iterates
+from nashward.errors import CorruptFileError, NashwardError
+
+from ..run.selfplay import iterates
+from ..store.files import whole_file
+from ..store.run_folder import RunFolder, flat
 from .page import page, picture, table, warning
 from .panels import MEASURES, asked, course, judged, sampled, warnings
 
@@ -32,11 +34,11 @@ def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> 
     Example:
         >>> compare(["runs/first"], "both.html")
         Traceback (most recent call last):
-        ValueError: a comparison is of two or more run folders, each once
+        nashward.errors.NashwardError: a comparison is of two or more run folders, each once
     """
     paths = [Path(folder) for folder in folders]
     if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
-        raise ValueError("a comparison is of two or more run folders, each once")
+        raise NashwardError("a comparison is of two or more run folders, each once")
     for path in paths:
         if not RunFolder(path).read():
             raise FileNotFoundError(f"{path} holds no run (it has no run.json)")
@@ -87,7 +89,7 @@ def _responses(runs: dict[str, Path], count: int) -> str:
             return f"<p>{html.escape(name)} has not sampled yet.</p>"
         try:
             found = judged(stages[-1], asked(path), 10 * count)
-        except Damaged as error:
+        except CorruptFileError as error:
             return warning(f"{error}.")
         answers[f"{name} ({stages[-1].name})"] = {one.prompt: one.texts[0] for one in found}
     first, *others = answers.values()

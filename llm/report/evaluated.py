@@ -41,8 +41,8 @@ def evaluated(folder: Path) -> str:
 
 
 def _tournament(oracle: str, found: dict[str, Any]) -> str:
-    from ...games import PreferenceGame, nash
-    from ...games.plots import payoff_table
+    from nashward.games import PreferenceGame, nash
+    from nashward.games.plots import payoff_table
 
     game, rates = found["games"][oracle], found["against_start"][oracle]
     rows = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..folder import finite
+from ..store.files import finite
 
 # A wide table scrolls within its own box, on a phone a picture too. In the dark a picture is inverted and its hues
 # turned back.

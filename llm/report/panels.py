@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..folder import Damaged, read_lines, read_shard, shards
-from ..journal import PROMPTS, RunFolder, flat, order
-from ..prompts import Prompt
-from ..selfplay import iterates, metrics
-from ..status import status
-from ..stored import versus
+from nashward.errors import CorruptFileError
+
+from ..data.prompts import Prompt
+from ..run.rollouts import versus
+from ..run.selfplay import iterates, metrics
+from ..run.status import status
+from ..store.files import read_lines, read_shard, shards
+from ..store.run_folder import PROMPTS, RunFolder, flat, order
 from .evaluated import called_out, evaluated
 from .page import download, picture, table, warning, with_error
 
@@ -92,7 +94,7 @@ def course(folders: Mapping[str, Path]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from ...games.plots import COLOURS, MARKS
+    from nashward.games.plots import COLOURS, MARKS
 
     runs = {name: iterates(folder) for name, folder in folders.items()}
     labels = sorted({label for rows in runs.values() for row in rows for label in row.get("labels") or ()})
@@ -124,7 +126,7 @@ def course(folders: Mapping[str, Path]) -> Any:
 
 def _shares(axes: Any, rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
     """The shares of the kinds of responses."""
-    from ...games.plots import COLOURS, MARKS
+    from nashward.games.plots import COLOURS, MARKS
 
     for k, label in enumerate(labels):
         values = [(row.get("labels") or {}).get(label, 0.0) for row in rows]
@@ -210,7 +212,7 @@ def judged(step: Path, prompts: Mapping[str, str], count: int) -> list[Judged]:
     """The first responses that a step drew from its newest policy, with their table.
 
     Raises:
-        Damaged: a shard that is not as it was written.
+        CorruptFileError: a shard that is not as it was written.
     """
     responses = step / "responses"
     names = {file.name.split(".")[0] for file in shards(responses, "*")}
@@ -247,7 +249,7 @@ def samples(folder: Path, count: int = 8) -> str:
     ends = list(dict.fromkeys((stages[0], stages[-1])))
     try:
         sets = [judged(stage, prompts, 10 * count) for stage in ends]
-    except Damaged as error:
+    except CorruptFileError as error:
         return warning(f"{error}.")
     heads = [f"{'first' if stage == stages[0] else 'newest'} policy ({stage.name})" for stage in ends]
     shared = [one.prompt for one in sets[0] if all(any(other.prompt == one.prompt for other in own) for own in sets)]

@@ -4,13 +4,13 @@ import sys
 
 
 def main() -> int:
-    """``nashward``; see ``cli.main``."""
+    """``nashward``; see ``cli.main.main``."""
     try:
-        from nashward import cli
+        from .cli import main as command_line
     except KeyboardInterrupt:
         print("\nnashward: interrupted before anything was begun", file=sys.stderr)
         return 130
-    return cli.main()
+    return command_line.main()
 
 
 if __name__ == "__main__":

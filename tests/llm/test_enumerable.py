@@ -15,9 +15,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from nashward import games, llm
 from nashward.games import Step
-from nashward.llm.adapters import Adapters
-from nashward.llm.folder import read_shard
-from nashward.llm.training import Training
+from nashward.llm.run.executor import Adapters
+from nashward.llm.run.train import Training
+from nashward.llm.store.files import read_shard
+from nashward.llm.training import regression
 
 from . import tiny
 
@@ -287,7 +288,7 @@ def test_with_samples_the_deviation_falls_as_one_over_the_root_of_k(steep: Path,
                 exact = responses.draw(play.model, [answers[0]["prompt_ids"]], [])[0]
                 mix = torch.tensor([answer.weight for answer in exact]).double()
                 own = torch.tensor([texts.index(answer["text"]) for answer in answers])
-                found = llm.regression.win_rates(torch.tensor(row["P"]), torch.ones(K).double(), torch.arange(K))
+                found = regression.win_rates(torch.tensor(row["P"]), torch.ones(K).double(), torch.arange(K))
                 wins = game.P[own]
                 deviations.append(((found - game.win_rate(mix)[own]) ** 2).mean())
                 spread = (wins**2) @ mix - (wins @ mix) ** 2

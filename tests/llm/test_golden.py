@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from nashward import games, llm
-from nashward.llm.model import WEIGHTS
+from nashward.llm.policy.model import WEIGHTS
 
 from . import tiny
 

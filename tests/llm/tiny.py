@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nashward.llm import LanguageModel, Lora
-from nashward.llm.offload import Placement
 from nashward.llm.oracles import PreferenceOracle
+from nashward.llm.policy.placement import Placement
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import DebertaV2Config, DebertaV2Model, DebertaV2Tokenizer
 
-from nashward.llm.oracles.pairrm import MARKERS, PREFIX_KEYS, PairRMModel
+from nashward.llm.oracles.models.pairrm import MARKERS, PREFIX_KEYS, PairRMModel
 
 SOURCE_MAXLENGTH, CANDIDATE_MAXLENGTH = 96, 32
 SPECIALS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from nashward import games, theory
-from nashward.cli import main
+from nashward.cli.main import main
 from nashward.games import zoo
 
 from ..conftest import ROOT

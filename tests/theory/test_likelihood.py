@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nashward import theory
-from nashward.llm import losses
+from nashward.llm.training import losses
 
 SIZE = 3.0
 WINS = torch.tensor([0.8, 0.35], dtype=torch.float64)

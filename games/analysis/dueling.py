@@ -1,0 +1,133 @@
+"""The von Neumann winner from duels alone: who is asked to fight whom, and what is believed after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..equilibria.nash import nash
+from ..forms.game import PreferenceGame
+from ..shapes import Float, Int
+
+Lottery: TypeAlias = Float[np.ndarray, " n"]
+Pairs: TypeAlias = Int[np.ndarray, "count 2"]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The duels so far: ``wins[i, j]`` of i over j; the belief about P[i, j] is Beta(1 + wins, 1 + losses)."""
+
+    wins: Float[np.ndarray, "n n"]
+
+    @property
+    def mean(self) -> Float[np.ndarray, "n n"]:
+        """The mean of the belief, a preference table."""
+        table = (self.wins + 1) / (self.wins + self.wins.T + 2)
+        np.fill_diagonal(table, 0.5)
+        return table
+
+    def draw(self, random: np.random.Generator) -> Float[np.ndarray, "n n"]:
+        """A preference table drawn from the belief."""
+        upper = np.triu(random.beta(1 + self.wins, 1 + self.wins.T), 1)
+        return upper + np.tril(1 - upper.T, -1) + np.eye(len(upper)) / 2
+
+
+Choice: TypeAlias = Callable[[Tally, Lottery, int, np.random.Generator], Pairs]
+
+
+def uniform_pairs(tally: Tally, policy: Lottery, count: int, random: np.random.Generator) -> Pairs:
+    """Every pair of two different actions is as likely as any other.
+
+    Args:
+        tally: the duels so far.
+        policy: [n], what is played now.
+        count: how many pairs.
+        random: where the draws come from.
+
+    Returns:
+        [count, 2], pairs (i, j) with i < j.
+
+    Example:
+        >>> uniform_pairs(Tally(np.zeros((2, 2))), np.ones(2) / 2, 3, np.random.default_rng(0)).tolist()
+        [[0, 1], [0, 1], [0, 1]]
+    """
+    first, second = np.triu_indices(len(policy), 1)
+    drawn = random.integers(len(first), size=count)
+    return np.stack([first[drawn], second[drawn]], 1)
+
+
+def challengers(tally: Tally, policy: Lottery, count: int, random: np.random.Generator) -> Pairs:
+    """Who may beat the current policy: a best response in a table drawn from the belief, against the policy's own draw.
+
+    Thompson sampling of the duality gap: what is played is tested, by those that could still have the better of it.
+
+    Args:
+        tally: the duels so far.
+        policy: [n], what is played now.
+        count: how many pairs.
+        random: where the draws come from.
+
+    Returns:
+        [count, 2], pairs (challenger, defender) of different actions.
+
+    Source: the project's own; Thompson 1933 for the draw from the belief.
+
+    Example:
+        >>> challengers(Tally(np.zeros((2, 2))), np.array([1.0, 0.0]), 2, np.random.default_rng(0)).tolist()
+        [[1, 0], [1, 0]]
+    """
+    defenders = random.choice(len(policy), size=count, p=policy)
+    pairs = []
+    for defender in defenders:
+        wins = tally.draw(random) @ policy
+        wins[defender] = -np.inf
+        pairs.append((int(wins.argmax()), defender))
+    return np.array(pairs)
+
+
+def winner_from_duels(
+    duel: Callable[[Pairs], NDArray[Any]],
+    n: int,
+    seed: int,
+    choose: Choice = challengers,
+    block: int = 40,
+) -> Iterator[tuple[int, Lottery]]:
+    """Learn the maximal lottery of ``n`` actions from the outcomes of duels, without ever seeing a probability.
+
+    In each round ``block`` pairs are chosen, fought and tallied; the policy is the Nash equilibrium of the mean of
+    the belief, exact.
+
+    Args:
+        duel: from [count, 2] pairs (i, j) to [count] outcomes, 1 where i won and 0 where j did.
+        n: the number of actions.
+        seed: of the choice of pairs.
+        choose: ``challengers``, or ``uniform_pairs`` for comparison.
+        block: duels between two updates of the policy.
+
+    Yields:
+        the number of duels made, and the policy [n]; without end.
+
+    Source: Thompson 1933; for what is sought, Dudik et al. 2015 (arXiv 1502.06362).
+
+    Example:
+        >>> from itertools import islice
+        >>> P, outcomes = np.array([[0.5, 0.9], [0.1, 0.5]]), np.random.default_rng(0)
+        >>> learn = winner_from_duels(lambda ij: outcomes.random(len(ij)) < P[ij[:, 0], ij[:, 1]], n=2, seed=1)
+        >>> [(duels, policy.round(2).tolist()) for duels, policy in islice(learn, 1, 3)]
+        [(40, [1.0, 0.0]), (80, [1.0, 0.0])]
+    """
+    random, wins, made = np.random.default_rng(seed), np.zeros((n, n)), 0
+    while True:
+        tally = Tally(wins)
+        policy = nash(PreferenceGame(tally.mean)).policy.numpy()
+        yield made, policy
+        pairs = choose(tally, policy, block, random)
+        won = np.asarray(duel(pairs), dtype=np.float64)
+        wins = wins.copy()
+        np.add.at(wins, (pairs[:, 0], pairs[:, 1]), won)
+        np.add.at(wins, (pairs[:, 1], pairs[:, 0]), 1 - won)
+        made += block

@@ -1,0 +1,241 @@
+"""Battles in, a Nash leaderboard out: who beats whom, the maximal lottery with bands, Bradley-Terry beside it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nashward.errors import NashwardError
+
+from ..equilibria.nash import nash
+from ..forms.game import PreferenceGame
+from ..shapes import Float
+from .ratings import ELO, Ratings, bradley_terry, scores
+
+JEFFREYS = 0.5  # a of the prior Beta(a, a) that says least
+TIES = ("tie", "draw", "both", "tie (bothbad)")
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The maximal lottery and Elo's ratings, with what the battles leave open.
+
+    Attributes:
+        lottery: [n], of the smoothed table.
+        low, high: [n], the quantiles of the lottery over the bootstrap.
+        elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles.
+        share: of the draws that lie between them, for each model.
+    """
+
+    lottery: Float[Tensor, " n"]
+    low: Float[Tensor, " n"]
+    high: Float[Tensor, " n"]
+    elo: Float[Tensor, " n"]
+    elo_low: Float[Tensor, " n"]
+    elo_high: Float[Tensor, " n"]
+    share: float
+
+
+@dataclass(frozen=True)
+class Battles:
+    """Counted battles between n models.
+
+    Attributes:
+        labels: of the models, sorted.
+        wins: [prompts, n, n], how often i beat j, a tie as half a win of each; one table where no prompts were told.
+        smoothing: a of the prior Beta(a, a) on each win probability. With 0 the table is as it was counted; what
+            needs a prior (ratings, draws without prompts) then takes Jeffreys' 1/2.
+
+    Example:
+        >>> battles = from_battles([{"model_a": "x", "model_b": "y", "wins_a": 2, "wins_b": 1, "ties": 1}])
+        >>> battles.met.tolist(), battles.game.P[0].tolist(), battles.missing
+        ([[0.0, 4.0], [4.0, 0.0]], [0.5, 0.6], [])
+    """
+
+    labels: tuple[str, ...]
+    wins: Float[np.ndarray, "prompts n n"]
+    smoothing: float = JEFFREYS
+
+    @cached_property
+    def total(self) -> Float[np.ndarray, "n n"]:
+        """[n, n], the wins over all prompts."""
+        return self.wins.sum(0)
+
+    @cached_property
+    def met(self) -> Float[np.ndarray, "n n"]:
+        """[n, n], how many battles each pair fought."""
+        return self.total + self.total.T
+
+    @property
+    def missing(self) -> list[tuple[str, str]]:
+        """The pairs that never met; their probability is the prior's 1/2."""
+        pairs = np.argwhere(np.triu(self.met == 0, 1))
+        return [(self.labels[i], self.labels[j]) for i, j in pairs]
+
+    @cached_property
+    def game(self) -> PreferenceGame:
+        """P_ij = (wins_ij + a) / (met_ij + 2 a), the mean of the posterior Beta."""
+        return PreferenceGame(_table(self.total[None], self.smoothing)[0], self.labels)
+
+    @cached_property
+    def ratings(self) -> Ratings:
+        """Bradley-Terry beside it, each pair smoothed by the same prior; its ``cycle_p_value`` tests for cycles."""
+        return bradley_terry(self.total, 2 * (self.smoothing or JEFFREYS))
+
+    def bands(self, share: float = 0.9, draws: int = 400, seed: int = 0) -> Bands:
+        """The maximal lottery and Elo's ratings, with bands from drawing the battles again.
+
+        With several prompts these are drawn with replacement, so that what a prompt does to all its battles stays
+        together. Without, each pair's probability is drawn from its Beta posterior (the Bayesian bootstrap).
+
+        Raises:
+            ValueError: a share out of (0, 1), fewer than two draws.
+        """
+        if not 0 < share < 1:
+            raise NashwardError(f"share must be between 0 and 1, got {share}")
+        if draws < 2:
+            raise NashwardError(f"draws must be at least 2, got {draws}")
+        wins = self._drawn(draws, np.random.default_rng(seed))
+        lotteries = nash(PreferenceGame(_table(wins, self.smoothing if len(self.wins) > 1 else 0.0))).policy
+        prior = (self.smoothing or JEFFREYS) if len(self.wins) > 1 else 0.0  # without prompts the draws have it
+        others = 1 - np.eye(len(self.labels))
+        elo = 1500 + ELO * scores(torch.from_numpy(wins + prior * others))
+        at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
+        low, high = torch.quantile(lotteries, at, dim=0)
+        elo_low, elo_high = torch.quantile(elo, at, dim=0)
+        return Bands(nash(self.game).policy, low, high, self.ratings.elo, elo_low, elo_high, share)
+
+    def _drawn(self, draws: int, random: np.random.Generator) -> Float[np.ndarray, "draws n n"]:
+        """[draws, n, n], wins as they might have been."""
+        if len(self.wins) > 1:
+            counts = random.multinomial(len(self.wins), np.full(len(self.wins), 1 / len(self.wins)), size=draws)
+            return np.einsum("dp,pij->dij", counts, self.wins)
+        upper, prior = np.triu_indices(len(self.labels), 1), self.smoothing or JEFFREYS
+        won, lost = self.total[upper] + prior, self.total.T[upper] + prior
+        wins = np.zeros((draws, len(self.labels), len(self.labels)))
+        wins[:, upper[0], upper[1]] = (won + lost) * random.beta(won, lost, size=(draws, len(won)))
+        wins[:, upper[1], upper[0]] = won + lost - wins[:, upper[0], upper[1]]
+        return wins
+
+
+def _table(wins: Float[np.ndarray, "tables n n"], smoothing: float) -> Float[np.ndarray, "tables n n"]:
+    met = wins + wins.swapaxes(-1, -2) + 2 * smoothing
+    P = np.where(met > 0, (wins + smoothing) / np.where(met > 0, met, 1.0), 0.5)
+    lower = np.tril_indices(wins.shape[-1], -1)
+    P[..., lower[0], lower[1]] = 1 - P[..., lower[1], lower[0]]  # so that P + P^T = 1 holds after rounding
+    return P
+
+
+def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
+    """Count battles.
+
+    Args:
+        rows: mappings, or a data frame, with ``model_a``, ``model_b`` and one of ``winner`` ("model_a", "model_b", the
+            name of either, or "tie") and ``wins_a`` with ``wins_b`` (and ``ties``), counts; optionally ``prompt``.
+        smoothing: a > 0 of the prior Beta(a, a) on each win probability; 1/2 is Jeffreys'.
+
+    Raises:
+        ValueError: no rows, a row without a model or a winner (it is named), a model against itself, smoothing <= 0.
+
+    Example:
+        >>> battles = from_battles([{"model_a": "x", "model_b": "y", "winner": "model_a"}] * 3, smoothing=1.0)
+        >>> battles.labels, battles.game.P[0].tolist()
+        (('x', 'y'), [0.5, 0.8])
+    """
+    if not smoothing > 0:
+        raise NashwardError(f"smoothing must be above 0, got {smoothing}")
+    records: Iterable[Any] = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+    counted: dict[tuple[Hashable, str, str], np.ndarray] = {}
+    for number, row in enumerate(records, 1):
+        try:
+            a, b, wins = _battle(row)
+        except ValueError as error:
+            raise NashwardError(f"row {number} {error}") from None
+        key = (row.get("prompt"), a, b)
+        counted[key] = counted.get(key, np.zeros(2)) + wins
+    if not counted:
+        raise NashwardError("there are no battles; expected rows with model_a, model_b and winner")
+    labels = sorted({name for _, a, b in counted for name in (a, b)})
+    place, prompts = {name: i for i, name in enumerate(labels)}, list(dict.fromkeys(key[0] for key in counted))
+    at = {prompt: k for k, prompt in enumerate(prompts)}
+    wins = np.zeros((len(prompts), len(labels), len(labels)))
+    for (prompt, a, b), (won, lost) in counted.items():
+        wins[at[prompt], place[a], place[b]] += won
+        wins[at[prompt], place[b], place[a]] += lost
+    return Battles(tuple(labels), wins, smoothing)
+
+
+def _battle(row: Any) -> tuple[str, str, np.ndarray]:
+    """Both models and their wins; ValueError says what a row lacks."""
+    if not isinstance(row, Mapping):
+        raise NashwardError(f"is of type {type(row).__name__}; expected a row with model_a, model_b and winner")
+    for name in ("model_a", "model_b"):
+        if not isinstance(row.get(name), str) or not row[name]:
+            raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}")
+    a, b = row["model_a"], row["model_b"]
+    if a == b:
+        raise NashwardError(f"lets {a} play itself")
+    if row.get("winner") not in (None, ""):
+        result = row["winner"]
+        results = {
+            "model_a": (1.0, 0.0),
+            a: (1.0, 0.0),
+            "model_b": (0.0, 1.0),
+            b: (0.0, 1.0),
+            **dict.fromkeys(TIES, (0.5, 0.5)),
+        }
+        if result not in results:
+            raise NashwardError(f"has the winner {result!r}; expected model_a, model_b, {a}, {b} or tie")
+        return a, b, np.array(results[result])
+    try:
+        won, lost, ties = (float(row.get(name) or 0) for name in ("wins_a", "wins_b", "ties"))
+    except (TypeError, ValueError):
+        raise NashwardError("has counts that are no numbers; expected wins_a, wins_b and ties") from None
+    if not (min(won, lost, ties) >= 0 and 0 < won + lost + ties < float("inf")):
+        raise NashwardError("has no winner and no counts; expected winner, or wins_a and wins_b (and ties)")
+    return a, b, np.array([won + ties / 2, lost + ties / 2])
+
+
+def read_battles(path: str | Path, smoothing: float = JEFFREYS) -> Battles:
+    """``from_battles`` of a ``.csv``, ``.json`` or ``.jsonl`` file.
+
+    Args:
+        path: of the file; a ``.json`` one holds a list of rows, a ``.jsonl`` one a row a line.
+        smoothing: a > 0 of the prior Beta(a, a) on each win probability.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another file type, a file that cannot be read, or rows that are no battles.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file of battles {file}; expected .csv, .json or .jsonl")
+    if file.suffix.lower() not in (".csv", ".json", ".jsonl"):
+        raise NashwardError(
+            f"{file} is of an unknown type {file.suffix!r}; battles are read from .csv, .json or .jsonl"
+        )
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix.lower() == ".csv":
+            rows: Any = list(csv.DictReader(text.splitlines()))
+        elif file.suffix.lower() == ".json":
+            rows = json.loads(text)
+        else:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
+        raise NashwardError(f"{file} cannot be read as {file.suffix[1:]} in UTF-8: {error}") from None
+    if not isinstance(rows, list):
+        raise NashwardError(f"{file} holds no list of battles")
+    try:
+        return from_battles(rows, smoothing)
+    except ValueError as error:
+        raise NashwardError(f"{file}: {error}") from None

@@ -1,0 +1,182 @@
+"""Scores fitted to wins: Bradley-Terry by maximum likelihood, Elo's scale, Plackett-Luce for rankings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nashward.errors import NashwardError
+
+from ..shapes import Bool, Float
+
+ELO = 400 / math.log(10)  # Elo's points in a nat
+FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Scores r with P(i beats j) = sigmoid(r_i - r_j), and what they miss.
+
+    Attributes:
+        scores: [n], in nats, with mean 0.
+        P: [n, n], the fitted probabilities.
+        residual: [n, n], the wins' share minus P; 0 where a pair has not met.
+        deviance: twice the log-likelihood that the pairs' own shares have above the fit.
+        cycle_p_value: how likely so large a deviance is without any cycle (chi-squared; large counts); NaN without
+            pairs to spare.
+
+    Source: Bradley & Terry 1952; Elo's scale, 400 points a factor of 10.
+
+    Example:
+        >>> fit = bradley_terry([[0, 10], [1, 0]])
+        >>> fit.elo.round(decimals=1).tolist(), round(float(fit.P[0, 1]), 4)
+        ([1700.0, 1300.0], 0.9091)
+    """
+
+    scores: Float[Tensor, " n"]
+    P: Float[Tensor, "n n"]
+    residual: Float[Tensor, "n n"]
+    deviance: float
+    cycle_p_value: float
+
+    @property
+    def elo(self) -> Float[Tensor, " n"]:
+        """The scores on Elo's scale, 400 points a factor of 10 in the odds, with mean 1500."""
+        return 1500 + ELO * self.scores
+
+
+def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> Ratings:
+    """The scores of maximum likelihood for a table of wins.
+
+    .. math::  \\max_r \\sum_{ij} w_{ij} \\log \\sigma(r_i - r_j), \\qquad \\sum_i r_i = 0
+
+    by Newton's method. Elo's ratings are these scores on another scale (``Ratings.elo``), free of the order of games.
+
+    Args:
+        wins: [n, n], how often i beat j, ties as halves; a table of win probabilities is one game a pair.
+        smoothing: wins and losses that every pair is given in addition (half of each), so that scores stay finite.
+        iterations: of Newton's method at most.
+
+    Raises:
+        ValueError: a negative count, or counts whose likelihood has no maximum: some players have never lost to (or
+            never met) the others; smoothing above 0 helps.
+
+    Source: Bradley & Terry 1952; Ford 1957 for when the maximum exists.
+
+    Example:
+        >>> fit = bradley_terry([[0, 3], [1, 0]])
+        >>> round(float(fit.scores[0] - fit.scores[1]), 6), round(math.log(3), 6)
+        (1.098612, 1.098612)
+    """
+    from scipy.stats import chi2
+
+    w = torch.as_tensor(wins, dtype=torch.float64).clone()
+    if w.ndim != 2 or w.shape[0] != w.shape[1]:
+        raise NashwardError(f"wins must be a table [n, n], got shape {[*w.shape]}")
+    if not w.isfinite().all() or (w < 0).any():
+        raise NashwardError(f"wins must be counts >= 0, got {float(w.min()):g} among them")
+    n = len(w)
+    w.fill_diagonal_(0.0)
+    w = w + smoothing / 2 * (1 - torch.eye(n, dtype=torch.float64))
+    if not _strongly_connected(w > 0):
+        raise NashwardError(
+            "these wins have no Bradley-Terry scores: some players never lost to the others; give smoothing > 0"
+        )
+    met, r = w + w.T, scores(w, iterations)
+    p = torch.sigmoid(r[:, None] - r)
+    share = w / torch.where(met > 0, met, 1.0)
+    residual = torch.where(met > 0, share - p, 0.0)
+    deviance = 2 * float((torch.special.xlogy(w, share) - torch.special.xlogy(w, p)).sum())
+    spare = int((met > 0).sum()) // 2 - (n - 1)
+    return Ratings(r, p, residual, deviance, float(chi2.sf(deviance, spare)) if spare > 0 else math.nan)
+
+
+def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Tensor, "*batch n"]:
+    """Bradley-Terry scores [..., n] with mean 0 of tables of wins [..., n, n] that are known to have some.
+
+    Args:
+        wins: [..., n, n], how often i beat j, ties as halves.
+        iterations: of Newton's method at most.
+
+    Source: Bradley & Terry 1952.
+
+    Example:
+        >>> scores(torch.tensor([[0.0, 3.0], [1.0, 0.0]], dtype=torch.float64)).round(decimals=4)
+        tensor([ 0.5493, -0.5493], dtype=torch.float64)
+    """
+    n, met = wins.shape[-1], wins + wins.mT
+    r = torch.zeros(wins.shape[:-1], dtype=torch.float64)
+    for _ in range(iterations):
+        p = torch.sigmoid(r.unsqueeze(-1) - r.unsqueeze(-2))
+        slope = (wins - met * p).sum(-1)
+        if (slope.abs().amax(-1) <= FLOOR * met.sum((-2, -1))).all():
+            break
+        weight = met * p * (1 - p)
+        step = torch.linalg.solve(torch.diag_embed(weight.sum(-1)) - weight + 1.0 / n, slope)
+        r = r + step / step.abs().amax(-1, keepdim=True).clamp_min(1.0)
+    return r - r.mean(-1, keepdim=True)
+
+
+def _strongly_connected(edges: Bool[Tensor, "n n"]) -> bool:
+    reach = edges | torch.eye(len(edges), dtype=torch.bool)
+    for k in range(len(edges)):
+        reach = reach | (reach[:, k : k + 1] & reach[k])
+    return bool(reach.all())
+
+
+def plackett_luce(
+    rankings: Sequence[Sequence[int]], n: int, iterations: int = 1000, smoothing: float = 0.0
+) -> Float[Tensor, " n"]:
+    """Scores [n] with mean 0 under which each ranking is drawn place by place in proportion to exp(score).
+
+    .. math::  \\Pr(y_1 \\succ \\ldots \\succ y_K) = \\prod_k \\frac{e^{r_{y_k}}}{\\sum_{l \\ge k} e^{r_{y_l}}}
+
+    by minorisation and maximisation. Two places are Bradley-Terry.
+
+    Args:
+        rankings: each from the best to the worst, of any of the n players.
+        smoothing: wins that every player is given against, and losses to, a player of score 0.
+        n: the number of players.
+        iterations: at most.
+
+    Raises:
+        ValueError: a player out of range, twice in one ranking, or players that were never placed behind the others.
+
+    Source: Luce 1959; Plackett 1975; Hunter 2004 for the method.
+
+    Example:
+        >>> [round(x, 3) for x in plackett_luce([[0, 1], [0, 1], [0, 1], [1, 0]], n=2).tolist()]
+        [0.549, -0.549]
+    """
+    wins = torch.zeros(n, n, dtype=torch.float64)
+    for ranking in rankings:
+        if len(set(ranking)) < len(ranking) or not all(0 <= i < n for i in ranking):
+            raise NashwardError(f"a ranking holds players from 0 to {n - 1}, each once; got {list(ranking)}")
+        for k, i in enumerate(ranking):
+            wins[i, list(ranking[k + 1 :])] += 1
+    if smoothing <= 0 and not _strongly_connected(wins > 0):
+        raise NashwardError(
+            "these rankings have no Plackett-Luce scores: some players are never behind the others; give smoothing > 0"
+        )
+    chosen = torch.full((n,), smoothing, dtype=torch.float64)
+    for ranking in rankings:
+        chosen[list(ranking[:-1])] += 1
+    strength = torch.ones(n, dtype=torch.float64)
+    for _ in range(iterations):
+        waits = 2 * smoothing / (strength + 1)
+        for ranking in rankings:
+            order = list(ranking)
+            left = strength[order].flip(0).cumsum(0).flip(0)[:-1].reciprocal().cumsum(0)
+            waits[order] += torch.cat([left, left[-1:]]) if len(order) > 1 else 0.0
+        new = chosen / waits
+        if smoothing <= 0:
+            new = new / new.log().mean().exp()
+        moved, strength = float((new.log() - strength.log()).abs().max()), new
+        if moved < FLOOR:
+            break
+    return strength.log() - strength.log().mean()

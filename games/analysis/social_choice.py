@@ -1,0 +1,191 @@
+"""What social choice says of a table of win probabilities: winners, sets and scores, of [..., n, n] tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..shapes import Bool, Float, Int
+
+
+def _beats(P: Any) -> Bool[Tensor, "*batch n n"]:
+    return torch.as_tensor(P) > 0.5
+
+
+def condorcet_winner(P: Any) -> Int[Tensor, "*batch"]:
+    """The action that beats every other one with more than 1/2, [...]; -1 where there is none.
+
+    Args:
+        P: [..., n, n] win probabilities, as are the arguments of all functions here.
+
+    Source: Condorcet 1785.
+
+    Example:
+        >>> from nashward import games
+        >>> int(condorcet_winner(games.zoo.bradley_terry().P)), int(condorcet_winner(games.zoo.comal_cycle().P))
+        (3, -1)
+    """
+    return _only(_beats(P).sum(-1) == torch.as_tensor(P).shape[-1] - 1)
+
+
+def condorcet_loser(P: Any) -> Int[Tensor, "*batch"]:
+    """The action that loses to every other one, [...]; -1 where there is none.
+
+    Args:
+        P: [..., n, n] win probabilities.
+
+    Source: Condorcet 1785.
+
+    Example:
+        >>> from nashward import games
+        >>> int(condorcet_loser(games.zoo.bradley_terry().P))
+        0
+    """
+    return condorcet_winner(torch.as_tensor(P).mT)
+
+
+def _only(flags: Bool[Tensor, "*batch n"]) -> Int[Tensor, "*batch"]:
+    return torch.where(flags.any(-1), flags.int().argmax(-1), -1)
+
+
+def smith_set(P: Any) -> Bool[Tensor, "*batch n"]:
+    """The smallest set whose members beat everyone outside, bool [..., n]: who reaches all others by "not beaten by".
+
+    A tie keeps both in. Source: Smith 1973; the closure is Warshall's.
+
+    Args:
+        P: [..., n, n] win probabilities.
+
+    Example:
+        >>> from nashward import games
+        >>> smith_set(games.zoo.intransitive_dice().P)
+        tensor([True, True, True, True])
+    """
+    table = torch.as_tensor(P)
+    reach = ~_beats(table).mT  # i is not beaten by j
+    for k in range(table.shape[-1]):
+        reach = reach | (reach[..., :, k : k + 1] & reach[..., k : k + 1, :])
+    return reach.all(-1)
+
+
+def copeland(P: Any) -> Int[Tensor, "*batch n"]:
+    """Wins minus losses against the others, [..., n], a tie counting 0. Source: Copeland 1951.
+
+    Args:
+        P: [..., n, n] win probabilities.
+
+    Example:
+        >>> from nashward import games
+        >>> copeland(games.zoo.bradley_terry().P).tolist()
+        [-3, -1, 1, 3]
+    """
+    wins = _beats(P).to(torch.int64)
+    return wins.sum(-1) - wins.sum(-2)
+
+
+def borda(P: Any) -> Float[Tensor, "*batch n"]:
+    """The mean win probability against the others, [..., n]: Borda's count of pairs, scaled to [0, 1].
+
+    Args:
+        P: [..., n, n] win probabilities.
+
+    Source: Borda 1781; equal to the win rate against a uniform other.
+
+    Example:
+        >>> from nashward import games
+        >>> borda(games.zoo.rock_paper_scissors().P).tolist()
+        [0.5, 0.5, 0.5]
+    """
+    table = torch.as_tensor(P)
+    n = table.shape[-1]
+    own = torch.diagonal(table, dim1=-2, dim2=-1)
+    return (table.sum(-1) - own) / max(n - 1, 1)
+
+
+def cyclic_triples(P: Any) -> Int[Tensor, "*batch"]:
+    """How many of the n (n - 1) (n - 2) / 6 triples beat each other in a ring, [...].
+
+    The trace of the cubed win relation counts each ring three times. Source: Kendall & Babington Smith 1940.
+
+    Args:
+        P: [..., n, n] win probabilities.
+
+    Example:
+        >>> from nashward import games
+        >>> int(cyclic_triples(games.zoo.rock_paper_scissors().P))
+        1
+    """
+    wins = _beats(P).to(torch.float64)
+    return torch.diagonal(wins @ wins @ wins, dim1=-2, dim2=-1).sum(-1).round().to(torch.int64) // 3
+
+
+def hodge(A: Any) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n n"]]:
+    """The parts of a skew table: what a score for each action explains, and what goes round.
+
+    .. math::
+        A = G + C, \\quad G_{ij} = s_i - s_j, \\quad s_i = \\frac1n \\sum_j A_{ij}, \\quad \\sum_j C_{ij} = 0, \\quad
+        \\langle G, C \\rangle = 0
+
+    Args:
+        A: [..., n, n], skew: margins P - 1/2, or log-odds.
+
+    Returns:
+        G and C, [..., n, n].
+
+    Source: Jiang, Lim, Yao & Ye 2011 (HodgeRank), on the complete graph, where no harmonic part is left.
+
+    Example:
+        >>> from nashward import games
+        >>> G, C = hodge(games.zoo.rock_paper_scissors().P - 0.5)
+        >>> float(G.abs().max()), C[0].tolist()
+        (0.0, [0.0, -0.5, 0.5])
+    """
+    table = torch.as_tensor(A)
+    score = table.mean(-1)
+    gradient = score[..., :, None] - score[..., None, :]
+    return gradient, table - gradient
+
+
+def curl_fraction(A: Any) -> Float[Tensor, "*batch"]:
+    """The share ``|C|^2 / |A|^2`` of a skew table that no score explains, [...]: 0 transitive, 1 purely cyclic.
+
+    0 where the table is 0; NaN where an entry is not finite.
+
+    Args:
+        A: [..., n, n], skew: margins P - 1/2, or log-odds.
+
+    Source: Jiang, Lim, Yao & Ye 2011.
+
+    Example:
+        >>> from nashward import games
+        >>> ring, ranked = games.zoo.rock_paper_scissors(), games.zoo.linear_scores()
+        >>> float(curl_fraction(ring.P - 0.5)), float(curl_fraction(ranked.P - 0.5))
+        (1.0, 0.0)
+    """
+    table = torch.as_tensor(A)
+    energy = (table**2).sum((-2, -1))
+    share = (hodge(table)[1] ** 2).sum((-2, -1)) / torch.where(energy == 0, 1.0, energy)
+    return torch.where(table.isfinite().all((-2, -1)) if table.ndim > 2 else table.isfinite().all(), share, torch.nan)
+
+
+def rank_profile(P: Any) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
+    """Rank against cycle: each action's score (its mean margin), and how much of its margins goes round, [..., n] each.
+
+    The second is the root of the mean square of the cyclic part of its row: two actions of one score differ in it when
+    one of them is strong against some and weak against others.
+
+    Args:
+        P: [..., n, n] win probabilities.
+
+    Source: the project's own, from the parts of Jiang, Lim, Yao & Ye 2011.
+
+    Example:
+        >>> from nashward import games
+        >>> rank, cycle = rank_profile(games.zoo.rock_paper_scissors().P)
+        >>> rank.tolist(), cycle.round(decimals=3).tolist()
+        ([0.0, 0.0, 0.0], [0.408, 0.408, 0.408])
+    """
+    margins = torch.as_tensor(P) - 0.5
+    return margins.mean(-1), (hodge(margins)[1] ** 2).mean(-1).sqrt()

@@ -1,0 +1,113 @@
+"""Fictitious play in O(n) an iteration: payoffs are summed, never multiplied out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nashward.errors import NashwardError
+
+from ..equilibria.regularized import skew
+from ..forms.contextual import ContextualGame
+from ..forms.game import ConstantSumGame, PreferenceGame, check_table
+from ..solution import Solution, Status, points_of
+from .accelerator import compiled
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+def fictitious_play(
+    game: PreferenceGame | ConstantSumGame | ContextualGame,
+    iterations: int = 10_000,
+    start: int = 0,
+    *,
+    record: Sequence[int] | None = None,
+) -> Solution:
+    """Play a best response to what was played so far, again and again; ties go to the first action.
+
+    .. math::  j_{t+1} = \\arg\\max_y (A c_t)_y, \\quad c_{t+1} = c_t + e_j, \\quad A c_{t+1} = A c_t - A_{j \\cdot}
+
+    A is skew, so the new payoffs cost one row of the table. The gaps of the average are those of ``A c_t / t``; the
+    average itself tends to an equilibrium, no faster than 1 / sqrt(t) in practice.
+
+    Args:
+        game: a game with a table, or a batch of them.
+        iterations: how many best responses are played after ``start``.
+        start: the first action, of both players of an ``n x m`` game.
+        record: the counts at which to record gaps (see ``solve``).
+
+    Returns:
+        A Solution whose ``last`` is the last best response (a pure policy).
+
+    Raises:
+        ValueError: iterations < 1, a record that is no whole number, or a start that is no action.
+
+    Source: Brown 1951; Robinson 1951.
+
+    Example:
+        >>> from nashward import games
+        >>> games.fictitious_play(games.zoo.rock_paper_scissors(), 10_000).average
+        tensor([0.3400, 0.3268, 0.3333], dtype=torch.float64)
+    """
+    check_table(game)
+    if iterations < 1:
+        raise NashwardError(f"iterations must be at least 1, got {iterations}")
+    if not 0 <= start < min(game.sizes):
+        raise NashwardError(f"start must be an action from 0 to {min(game.sizes) - 1}, got {start}")
+    A, _ = skew(game)
+    n, batch = A.shape[-1], tuple(game.batch_shape)
+    tables = A.reshape(-1, n, n).cpu().contiguous().numpy()
+    points = np.array(points_of(record, iterations), dtype=np.int64)
+    edges = np.cumsum([0, *game.sizes])
+    counts, gaps = np.zeros((len(tables), n)), np.empty((2, len(points), len(tables)))
+    latest = np.zeros((len(tables), n))
+    for k in range(len(tables)):
+        play(tables[k], edges, start, points, counts[k], latest[k], gaps[:, :, k])
+
+    def profile(values: Array) -> Any:
+        players = torch.from_numpy(values.reshape(*batch, n)).to(game.device).split(list(game.sizes), -1)
+        return game.profile(tuple(p / p.sum(-1, keepdim=True) for p in players))
+
+    return Solution(
+        last=profile(latest),
+        average=profile(counts),
+        gaps={name: torch.from_numpy(gaps[side].reshape(-1, *batch)) for side, name in enumerate(("last", "average"))},
+        iterations=torch.from_numpy(points),
+        status=Status.DONE,
+    )
+
+
+@compiled
+def play(A: Array, edges: Indices, start: int, points: Indices, counts: Array, latest: Array, gaps: Array) -> None:
+    """Fills the play counts [n], the last play [n] and the gaps [2, records] of one game; runs without numba too."""
+    players = len(edges) - 1
+    factor = 2.0 / players
+    moves = edges[:-1] + start
+    payoff = np.zeros(len(A))
+    for player in range(players):
+        payoff -= A[moves[player]]
+        counts[moves[player]] += 1.0
+    point = 0
+    for t in range(1, points[-1] + 1):
+        for player in range(players):
+            moves[player] = edges[player] + np.argmax(payoff[edges[player] : edges[player + 1]])
+        for player in range(players):
+            payoff -= A[moves[player]]
+            counts[moves[player]] += 1.0
+        if t == points[point]:
+            pure = np.zeros(len(A))
+            for player in range(players):
+                pure -= A[moves[player]]
+            gaps[:, point] = 0.0
+            for player in range(players):
+                low, high = edges[player], edges[player + 1]
+                gaps[0, point] += factor * np.max(pure[low:high])
+                gaps[1, point] += factor * np.max(payoff[low:high]) / (t + 1)
+            point += 1
+    for player in range(players):
+        latest[moves[player]] = 1.0

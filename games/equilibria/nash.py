@@ -1,0 +1,254 @@
+"""``nash``: an exact equilibrium of any form of game, with its gap recomputed from the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nashward.errors import NashwardError
+
+from .. import equilibria
+from ..forms.contextual import ContextualGame
+from ..forms.game import ConstantSumGame, PreferenceGame, Profile, check_game, check_table
+from ..forms.implicit import ImplicitGame
+from ..forms.low_rank import LowRankGame
+from ..forms.symmetrize import split, symmetrised
+from ..shapes import Bool, Float, Int
+from . import GAP, STRICT, Face
+from .rational import Rational, certified, fractions
+from .selection import GOOD, solved
+
+Point = Callable[[Face], Float[np.ndarray, " n"]]  # games.vertex, games.centre, games.maximum_entropy
+
+
+class Equilibrium:
+    """A Nash equilibrium (of a symmetric game: the maximal lottery, or von Neumann winner).
+
+    Args:
+        least: [...], above 0 where the method showed that there is no other equilibrium; NaN where it did not tell.
+        table: [..., n, n] of the symmetric game that was solved; None of a game without a table.
+
+    Attributes:
+        policy: [..., n] probabilities; a ``Profile`` (row, column) for an ``n x m`` game.
+        value: [...], the row player's payoff at equilibrium; 1/2 in a preference game.
+        gap: [...], the duality gap, recomputed from the policy.
+        support: bool, shaped as ``policy``: the actions that are played.
+
+    Example:
+        >>> from nashward import games
+        >>> equilibrium = games.nash(games.zoo.comal_cycle())
+        >>> float(equilibrium.value), equilibrium.support.tolist(), bool(equilibrium.gap <= 1e-12)
+        (0.5, [True, True, True], True)
+    """
+
+    def __init__(self, policy: Any, value: Any, gap: Any, least: Any, table: Float[Tensor, "*batch n n"] | None):
+        self.policy = policy
+        self._value, self._gap = value, gap  # numbers become tensors when they are asked for
+        self._least = least  # above 0 where it proves that there is no other equilibrium; NaN: not known
+        self._table = table  # [..., n, n] of the symmetric game; None where there is no table
+
+    @property
+    def value(self) -> Float[Tensor, "*batch"]:
+        return _tensor(self._value)
+
+    @property
+    def gap(self) -> Float[Tensor, "*batch"]:
+        return _tensor(self._gap)
+
+    @property
+    def support(self) -> Any:
+        if isinstance(self.policy, Profile):
+            return Profile(self.policy.row > 0, self.policy.column > 0)
+        return self.policy > 0
+
+    @cached_property
+    def unique(self) -> Bool[Tensor, "*batch"]:
+        """bool [...], whether there is no other equilibrium.
+
+        Where the vertex that was found does not show it, the face of all equilibria is computed, which takes an
+        interior point. A game without a table is called unique only where the vertex shows it.
+        """
+        unique = _tensor(self._least) > STRICT
+        if self._table is not None:
+            flat, tables = unique.reshape(-1).clone(), self._table.reshape(-1, *self._table.shape[-2:])
+            for game in (~flat).nonzero()[:, 0].tolist():
+                flat[game] = equilibria.face(_margins(tables[game])).dimension == 0
+            unique = flat.reshape(unique.shape)
+        return unique
+
+    def __repr__(self) -> str:
+        return f"Equilibrium(policy={self.policy}, value={self.value}, gap={self.gap}, support={self.support})"
+
+
+def nash(
+    game: PreferenceGame | ConstantSumGame | LowRankGame | ImplicitGame | ContextualGame, point: Point | None = None
+) -> Equilibrium:
+    """An equilibrium with a duality gap of at most 1e-12, in units of the largest payoff where that is above 1.
+
+    .. math::  x \\ge 0, \\quad 1^\\top x = 1, \\quad (P - 1/2) x \\le 0
+
+    The method goes by the form and the size of the game (``games/equilibria/selection.py``): a closed form, principal
+    pivoting, a double oracle, an interior point, and HiGHS where those give up. An ``n x m`` game is solved as a
+    symmetric one (``games.symmetrised``).
+
+    Args:
+        game: a game, or a batch of games. A float32 table is taken as exact, and solved in float64.
+        point: which equilibrium, where there are several: ``games.vertex``, ``games.centre`` or
+            ``games.maximum_entropy``. None takes the first one found. Needs a table.
+
+    Raises:
+        ArithmeticError: no method reached the gap; the message gives what was reached.
+        ValueError: a point asked for of a game that has no table.
+        TypeError: no game.
+
+    Source: von Neumann's minimax theorem; the files of ``games/equilibria`` name theirs.
+
+    Example:
+        >>> from nashward import games
+        >>> equilibrium = games.nash(games.zoo.comal_cycle())
+        >>> equilibrium.policy * 11, equilibrium.unique
+        (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
+    """
+    if isinstance(game, PreferenceGame) and point is None and game.alone is not None:
+        lottery, low, reached = equilibria.one(game.alone, 0.5)
+        _promise(reached, 1.0)
+        return Equilibrium(torch.from_numpy(lottery), 0.5, reached, low, game.P)
+    if isinstance(game, LowRankGame | ImplicitGame):
+        return _implicit(game, point)
+    if isinstance(game, ConstantSumGame):
+        return _two_players(game, point)
+    check_game(game)
+    sizes = game.responses if isinstance(game, ContextualGame) else None
+    P, shape = (game.game if isinstance(game, ContextualGame) else game).P.detach(), game.batch_shape
+    tables = P.reshape(-1, *P.shape[-2:])
+    x, least, gap = equilibria.solve(tables, 0.5, sizes)
+    if point is not None:
+        x = _chosen(tables, x, least, point, sizes)
+        gap = 2 * ((tables.to(torch.float64) @ x[..., None])[..., 0] - 0.5).amax(-1)
+    _promise(float(gap.max()), 1.0)
+    value = torch.full(shape, 0.5, dtype=torch.float64, device=P.device)
+    return Equilibrium(x.reshape(*shape, -1), value, gap.reshape(shape), least.reshape(shape), P)
+
+
+def face(game: PreferenceGame | ConstantSumGame) -> Face:
+    """All equilibria of one game at once: who is played in some of them, and how far they reach.
+
+    Args:
+        game: a single game; of an ``n x m`` one the face is that of ``symmetrised(game)``.
+
+    Raises:
+        ValueError: a batch of games.
+        TypeError: no game, or one without a table.
+
+    Source: Gale, Kuhn & Tucker 1950; Goldman & Tucker 1956.
+
+    Example:
+        >>> from nashward import games
+        >>> twice = np.kron(games.zoo.rock_paper_scissors().P, np.ones((2, 2)))  # every action has a twin
+        >>> games.face(games.PreferenceGame(twice)).dimension
+        3
+    """
+    check_table(game)
+    table = symmetrised(game) if isinstance(game, ConstantSumGame) else game
+    if table.batch_shape:
+        raise NashwardError(f"the face is of one game, got a batch of shape {tuple(table.batch_shape)}")
+    return equilibria.face(_margins(table.P))
+
+
+def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
+    """The equilibrium of a small game whose probabilities are fractions, in fractions, with a gap of exactly 0.
+
+    The vertex that ``nash`` finds is solved again without rounding, and checked against every action.
+
+    Args:
+        game: a single preference game.
+        denominator: the largest denominator that the payoffs may have.
+
+    Raises:
+        ValueError: a batch of games, or a payoff that is no such fraction (the entry is named).
+        ArithmeticError: the vertex in fractions is no equilibrium.
+
+    Source: the project's own: Gauss-Jordan elimination in fractions.
+
+    Example:
+        >>> from nashward import games
+        >>> [str(p) for p in games.nash_fractions(games.zoo.comal_cycle()).policy]
+        ['4/11', '3/11', '4/11']
+    """
+    check_table(game)
+    if game.batch_shape:
+        raise NashwardError(f"fractions are of one game, got a batch of shape {tuple(game.batch_shape)}")
+    P = game.P.detach().cpu().numpy().astype(np.float64)
+    table = fractions(P, denominator)
+    clean = np.array([[float(p) for p in row] for row in table]) - 0.5
+    return certified(table, solved((clean - clean.T) / 2)[0])
+
+
+def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
+    symmetric = nash(symmetrised(game), point)
+    pair = split(game, symmetric.policy)
+    U = game.payoff.detach().to(torch.float64)
+    row = (U @ pair.column[..., None])[..., 0]
+    column = (pair.row[..., None, :] @ U)[..., 0, :]
+    gap = row.amax(-1) - column.amin(-1)
+    _promise(float(gap.max()), max(1.0, float(U.abs().max())))
+    return Equilibrium(pair, (pair.row * row).sum(-1), gap, symmetric._least, symmetric._table)
+
+
+def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibrium:
+    if game.batch_shape:
+        raise NashwardError(f"a game without a table is solved alone, got a batch of shape {tuple(game.batch_shape)}")
+    if point is not None:
+        raise NashwardError(f"{game!r} has no table, so its equilibria cannot be surveyed: leave point out")
+    device, n = game.device, game.sizes[0]
+    tolerance = max(GOOD / 4, game.precision)
+
+    def there(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(device)
+
+    found = equilibria.double_oracle(
+        margins=lambda actions, weights: game.margins(there(actions), there(weights)).cpu().numpy(),
+        rows=lambda actions, columns: game.rows(there(actions), there(columns)).cpu().numpy(),
+        solve=solved,
+        tolerance=tolerance,
+        most=n,
+    )
+    policy = torch.zeros(n, dtype=torch.float64, device=device)
+    policy[there(found.actions)] = there(found.weights)
+    gap = 2 * float(found.margins.max())
+    _promise(gap, max(1.0, 4 * tolerance / GAP))
+    half, gap_, least = torch.tensor([0.5, gap, found.least], dtype=torch.float64, device=device)
+    return Equilibrium(policy, half, gap_, least, None)
+
+
+def _chosen(
+    tables: Float[Tensor, "games n n"],
+    x: Float[Tensor, "games n"],
+    least: Float[Tensor, " games"],
+    point: Point,
+    sizes: Int[Tensor, " games"] | None,
+) -> Float[Tensor, "games n"]:
+    x = x.clone()
+    for game in (~(least > STRICT)).nonzero()[:, 0].tolist():
+        n = tables.shape[-1] if sizes is None else int(sizes[game])
+        chosen = point(equilibria.face(_margins(tables[game, :n, :n])))
+        x[game, :n] = torch.from_numpy(chosen).to(x)
+    return x
+
+
+def _margins(table: Float[Tensor, "n n"]) -> Float[np.ndarray, "n n"]:
+    return table.detach().cpu().numpy().astype(np.float64) - 0.5
+
+
+def _tensor(values: Any) -> Float[Tensor, "..."]:
+    return torch.as_tensor(values, dtype=torch.float64)
+
+
+def _promise(worst: float, unit: float) -> None:
+    if not worst <= GAP * unit:
+        raise ArithmeticError(f"nash reached a duality gap of {worst:.2e} only, {GAP * unit:.0e} was asked for")

@@ -1,0 +1,326 @@
+"""Constant-sum games: a symmetric table of win probabilities, or any table of payoffs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nashward.errors import NashwardError
+
+from ..shapes import Float, Num
+
+_PIECE = 2**18  # numbers that are checked at once
+
+
+class Profile(NamedTuple):
+    """A policy for each player of an ``n x m`` game.
+
+    Attributes:
+        row: [..., n] probabilities.
+        column: [..., m] probabilities.
+
+    Example:
+        >>> from nashward import games
+        >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+        >>> games.nash(game).policy.row.round(decimals=4).tolist()
+        [0.3333, 0.6667]
+    """
+
+    row: Float[Tensor, "... n"]
+    column: Float[Tensor, "... m"]
+
+
+# One tensor a player whose policy is sought: (pi,) or (row, column).
+Players: TypeAlias = tuple[Float[Tensor, "... _"], ...]
+
+
+class Game(Protocol):
+    """What solvers and measures need of a game; [...] is the batch."""
+
+    total: float
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many actions each player whose policy is sought has: ``(n,)``, or ``(n, m)``."""
+        ...
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The shape [...] of a batch of games; () of one."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the payoffs are, and policies are put."""
+        ...
+
+    def payoffs(self, opponents: Players) -> Players:
+        """What each action earns against the opponents' policies, for each player: [..., n]."""
+        ...
+
+    def players(self, policy: Any) -> Players:
+        """What a user gives as a policy (of an ``n x m`` game a pair), checked: one tensor a player."""
+        ...
+
+    def profile(self, players: Players) -> Any:
+        """One tensor a player as a user sees it: [..., n], or a ``Profile``."""
+        ...
+
+
+class PreferenceGame:
+    """A symmetric constant-sum game over ``n`` actions, or a batch of them.
+
+    .. math::  P_{ij} = \\Pr(i \\succ j), \\qquad P + P^\\top = 1, \\qquad \\text{value } 1/2
+
+    Args:
+        P: [..., n, n] probabilities that the row action beats the column action; numpy or torch, held on the device
+            it came from, in float64, or in float32 where it came in float32 (see ``precision``). Rounding in P + P^T
+            below ``tolerance`` is removed, so that P - 1/2 is skew to the last bit.
+        labels: ``n`` distinct names of the actions (default "0", "1", ...).
+        tolerance: how far P + P^T may be from 1.
+
+    Raises:
+        ValueError: not square, an entry that is not finite or out of [0, 1], P + P^T != 1 (the entry is named),
+            labels that are repeated or not ``n``.
+
+    Example:
+        >>> game = PreferenceGame([[0.5, 0.9], [0.1, 0.5]], labels=["a", "b"])
+        >>> game.win_rate(torch.tensor([0.5, 0.5]))
+        tensor([0.7000, 0.3000], dtype=torch.float64)
+    """
+
+    total = 1.0
+
+    def __init__(self, P: Any, labels: Sequence[str] | None = None, *, tolerance: float = 1e-6):
+        table = _table(P)
+        if table.shape[-1] != table.shape[-2]:
+            raise NashwardError(f"a preference game needs a square table [..., n, n], got shape {_shape(table)}")
+        self.labels = _labels(labels, table.shape[-1], "action")
+        lowest, highest = table.aminmax()
+        if lowest < 0 or highest > 1:
+            _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
+        self.P = self._fair(table, tolerance)
+
+    def _fair(self, table: Tensor, tolerance: float) -> Tensor:
+        """The table without the rounding in P + P^T, made piece by piece in the processor's cache."""
+        fair = torch.empty_like(table, memory_format=torch.contiguous_format)
+        size = max(1, _PIECE // table[0].numel())
+        for begin in range(0, len(table), size):
+            piece = slice(begin, begin + size)  # of the rows of a game, or of the games of a batch
+            own, other = table[piece], (table[:, piece] if table.ndim == 2 else table[piece]).mT.contiguous()
+            lowest, highest = (own + other).aminmax()
+            if 1 - lowest > tolerance or highest - 1 > tolerance:
+                self._refuse_sums(table, tolerance)
+            half = (own - other) / 2
+            fair[piece] = torch.where(half < 0, 1 - (0.5 - half), 0.5 + half)  # 1 - p is exact for p >= 1/2
+        return fair
+
+    def _refuse_sums(self, table: Tensor, tolerance: float) -> None:
+        off = table + table.mT - 1
+        *batch, i, j = (off.abs() > tolerance).nonzero()[0].tolist()
+        where = f" of game {tuple(batch)}" if batch else ""
+        raise NashwardError(
+            f"P + P^T must be 1{where}: P[{self.labels[i]}, {self.labels[j]}] = {table[(*batch, i, j)]:g} and "
+            f"P[{self.labels[j]}, {self.labels[i]}] = {table[(*batch, j, i)]:g} sum to "
+            f"{1 + off[(*batch, i, j)]:g} (the diagonal is 1/2)"
+        )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many actions each player whose policy is sought has: one entry, the game is symmetric."""
+        return (self.P.shape[-1],)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.P.shape[:-2]
+
+    @property
+    def device(self) -> torch.device:
+        return self.P.device
+
+    @cached_property
+    def alone(self) -> NDArray[np.float64] | None:
+        """The table of a single game on the CPU in float64, P's own memory where it is that; None of any other."""
+        if self.P.ndim > 2 or self.P.device.type != "cpu":
+            return None
+        return np.ascontiguousarray(self.P.detach().numpy(), dtype=np.float64)
+
+    @property
+    def precision(self) -> float:
+        """The duality gap below which the payoffs of this dtype hold rounding only; ``nash`` computes in float64."""
+        return 4 * torch.finfo(self.P.dtype).eps
+
+    def win_rate(self, policy: Any) -> Float[Tensor, "... n"]:
+        """P(y beats mu) for every action y: ``P mu``, [..., n]."""
+        return _apply(self.P, torch.as_tensor(policy, device=self.device))
+
+    def payoffs(self, opponents: Players) -> Players:
+        """The payoff of each action against the opponents' policies, for each player: ``(P mu,)``."""
+        return (self.win_rate(opponents[0]),)
+
+    def players(self, policy: Any) -> Players:
+        return (_policy(policy, self.P.shape[-1], self.device, "policy"),)
+
+    def profile(self, players: Players) -> Float[Tensor, "... n"]:
+        return players[0]
+
+    def __repr__(self) -> str:
+        said = "" if self.P.dtype == torch.float64 else f", float32: gaps below {self.precision:.0e} are rounding"
+        return f"PreferenceGame({_shape(self.P)}{said})"
+
+
+class ConstantSumGame:
+    """A two-player game in which the payoffs always sum to ``total``, or a batch of them.
+
+    Args:
+        payoff: [..., n, m], what the row player gets; the column player gets ``total - payoff``.
+        total: the constant sum (0: a zero-sum game).
+        row_labels, column_labels: distinct names of the actions.
+
+    Raises:
+        ValueError: fewer than two dimensions, an entry that is not finite, labels that are repeated or too few.
+
+    Example:
+        >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+        >>> game.payoffs((torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5])))[0]
+        tensor([1., 0.], dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        payoff: Any,
+        total: float = 1.0,
+        row_labels: Sequence[str] | None = None,
+        column_labels: Sequence[str] | None = None,
+    ):
+        self.payoff = _table(payoff)
+        self.total = float(total)
+        if not math.isfinite(self.total):
+            raise NashwardError(f"the total of the payoffs must be a finite number, got {self.total}")
+        self.row_labels = _labels(row_labels, self.payoff.shape[-2], "row")
+        self.column_labels = _labels(column_labels, self.payoff.shape[-1], "column")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.payoff.shape[-2], self.payoff.shape[-1])
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.payoff.shape[:-2]
+
+    @property
+    def device(self) -> torch.device:
+        return self.payoff.device
+
+    def payoffs(self, opponents: Players) -> Players:
+        """The payoff of each row action against the column policy, and of each column action against the row policy."""
+        row, column = opponents
+        return _apply(self.payoff, column), self.total * row.sum(-1, keepdim=True) - _apply(self.payoff.mT, row)
+
+    def players(self, policy: Any) -> Players:
+        if not (isinstance(policy, tuple | list) and len(policy) == 2):
+            raise NashwardError(f"an n x m game needs a pair (row, column) of policies, got {type(policy).__name__}")
+        return tuple(
+            _policy(p, n, self.device, side)
+            for p, n, side in zip(policy, self.sizes, ("row policy", "column policy"), strict=True)
+        )
+
+    def profile(self, players: Players) -> Profile:
+        return Profile(*players)
+
+    def __repr__(self) -> str:
+        return f"ConstantSumGame({_shape(self.payoff)}, total={self.total:g})"
+
+
+def check_game(game: Any) -> None:
+    """Refuse what is no game, before it is asked for its payoffs.
+
+    Args:
+        game: what a user gives as one.
+
+    Raises:
+        TypeError: it has no ``payoffs`` and ``sizes``; says how a table becomes a game.
+    """
+    if isinstance(game, type) or not (hasattr(game, "payoffs") and hasattr(game, "sizes")):
+        what = game.__name__ if isinstance(game, type) else type(game).__name__
+        raise TypeError(
+            f"expected a game, got {what}; a table of win probabilities becomes one by games.PreferenceGame(table), "
+            "one of payoffs by games.ConstantSumGame(table, total)"
+        )
+
+
+def check_table(game: Any) -> None:
+    """Refuse what is no game, and a game that is known by its answers only.
+
+    Args:
+        game: what a user gives as a game with a table.
+
+    Raises:
+        TypeError: it is no game, or has no table.
+    """
+    check_game(game)
+    if not any(hasattr(game, name) for name in ("P", "payoff", "game")):
+        raise TypeError(f"expected a game with a table of payoffs, got {game!r}")
+
+
+def _apply(table: Float[Tensor, "*games n m"], policy: Num[Tensor, "... m"]) -> Float[Tensor, "... n"]:
+    policy = policy.to(table.dtype)
+    if table.ndim == 2:  # one product for all policies against one table
+        return table @ policy if policy.ndim == 1 else policy @ table.mT
+    lead = policy.ndim + 1 - table.ndim
+    if lead <= 0:
+        return (table @ policy.unsqueeze(-1)).squeeze(-1)
+    many = policy.flatten(0, lead - 1).movedim(0, -1)  # one product a game: broadcast, each policy would copy the table
+    return (table @ many).movedim(-1, 0).unflatten(0, policy.shape[:lead])
+
+
+def _shape(table: Tensor) -> str:
+    return "[" + ", ".join(map(str, table.shape)) + "]"
+
+
+def _table(values: Any) -> Float[Tensor, "... n m"]:
+    # Through numpy, because torch would make float32 of a list of Python numbers; it takes no reversed view, and warns
+    # of one that cannot be written to.
+    table = values if isinstance(values, Tensor) else torch.as_tensor(np.require(np.asarray(values), None, ["C", "W"]))
+    if table.is_complex() or table.dtype == torch.bool:
+        raise NashwardError(f"a payoff table holds real numbers, got {table.dtype}")
+    table = table if table.dtype == torch.float32 else table.to(torch.float64)
+    if table.ndim < 2 or 0 in table.shape:
+        raise NashwardError(f"a payoff table has shape [..., n, m] with n, m >= 1, got shape {_shape(table)}")
+    if not math.isfinite(table.detach().sum()):  # of finite numbers it may still overflow
+        _refuse(~table.isfinite(), table, "is not a finite number", None, None)
+    return table
+
+
+def _refuse(wrong: Tensor, table: Tensor, what: str, rows: Sequence[str] | None, columns: Sequence[str] | None) -> None:
+    if wrong.any():
+        *batch, i, j = wrong.nonzero()[0].tolist()
+        where = ", ".join([*map(str, batch), rows[i] if rows else str(i), columns[j] if columns else str(j)])
+        raise NashwardError(f"entry [{where}] of the payoff table {what}: {table[(*batch, i, j)].item():g}")
+
+
+def _labels(labels: Sequence[str] | None, n: int, what: str) -> tuple[str, ...]:
+    names = tuple(map(str, labels)) if labels is not None else tuple(map(str, range(n)))
+    if len(names) != n:
+        raise NashwardError(f"expected {n} {what} labels, got {len(names)}")
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < n else []
+    if repeated:
+        raise NashwardError(f"{what} labels must be distinct, repeated: {', '.join(repeated)}")
+    return names
+
+
+def _policy(policy: Any, n: int, device: torch.device, what: str) -> Float[Tensor, "... n"]:
+    row = torch.as_tensor(policy, dtype=torch.float64, device=device)
+    if row.ndim == 0 or row.shape[-1] != n:
+        raise NashwardError(f"the {what} must have shape [..., {n}], got {_shape(row)}")
+    if not row.isfinite().all() or (row < -1e-12).any() or ((row.sum(-1) - 1).abs() > 1e-6).any():
+        raise NashwardError(f"the {what} must hold probabilities that sum to 1, got {row.tolist()}")
+    row = row.clamp_min(0)
+    return row / row.sum(-1, keepdim=True)

@@ -1,0 +1,1 @@
+"""Solvers that yield mirror Steps: for tables and for language models."""

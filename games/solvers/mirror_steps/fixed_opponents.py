@@ -1,0 +1,66 @@
+"""Any solver with fixed opponents beside its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+
+from nashward.errors import NashwardError
+from nashward.games.driver import check_solver
+from nashward.games.opponents import member
+from nashward.games.policy import Blend, Policy
+from nashward.games.step import Solver, Step
+
+
+@dataclass(frozen=True)
+class AgainstCast:
+    """A solver whose every opponent is mixed with fixed players of a cast.
+
+    .. math::  \\rho_t \\to (1 - c) \\, \\rho_t + \\sum_k c_k \\, q_k, \\qquad c = \\sum_k c_k
+
+    where rho_t is the solver's own opponent and q_k the member of that name. In self-play that is the same solver on
+    the symmetric game in which one's margin over the cast counts as well,
+
+    .. math::  A'(y, y') = (1 - c) A(y, y') + \\sum_k c_k (P(y \\succ q_k) - P(y' \\succ q_k)), \\quad A = P - 1/2,
+
+    whose Nash is that of P only as far as no member can be exploited: with c = 1 it is a best response to the cast.
+    What counts in the average is what the solver itself played.
+
+    Who the members are is the executor's: ``games.solve(..., cast={"rival": probabilities})`` on a table, and
+    ``llm.SelfPlay(..., cast={"rival": "answers.jsonl"})`` with stored responses for a language model.
+
+    Args:
+        solver: a mirror-step solver.
+        cast: the share c_k of each member, by its name; each above 0, together at most 1.
+
+    Raises:
+        ValueError: no member, a share that is not positive, shares that sum to more than 1, a solver of tables only.
+
+    Example:
+        >>> from nashward import games
+        >>> solver = games.AgainstCast(games.OptimisticMWU(0.5), {"rock": 0.2})
+        >>> games.solve(games.zoo.rock_paper_scissors(), solver, 4000, cast={"rock": [1, 0, 0]}).last * 12
+        tensor([2.0000, 5.0000, 5.0000], dtype=torch.float64)
+    """
+
+    solver: Solver
+    cast: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        check_solver(self.solver)
+        shares = list(self.cast.values())
+        if not shares or not all(math.isfinite(share) and share > 0 for share in shares) or sum(shares) > 1 + 1e-9:
+            raise NashwardError(
+                f"the shares of the cast must each be above 0 and together at most 1, got {dict(self.cast)}"
+            )
+
+    def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
+        others = sum((share * member(name) for name, share in self.cast.items()), Blend({}))
+        own = 1 - sum(self.cast.values())
+        play = self.solver.play(x, reference)
+        step = next(play)
+        while True:
+            if step.opponent is not None:
+                step = replace(step, opponent=own * step.opponent + others)
+            step = play.send((yield step))

@@ -1,0 +1,1 @@
+"""Solvers that are no mirror steps: for tables only."""

@@ -1,0 +1,102 @@
+"""How fast a game turns around its equilibrium, and a warning for steps that are too large for that."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .equilibria.nash import nash
+from .forms.game import ConstantSumGame, Game, PreferenceGame, check_game
+from .shapes import Float
+from .solvers.mirror_steps.limit import Limited
+
+TINY = 1e-100  # in place of 0 where a game does not turn, or pays all the same
+
+
+class StepWarning(UserWarning):
+    """A step beyond a threshold: proven (nothing is known beyond it) or exact (beyond it the iterates leave)."""
+
+
+def frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
+    """lam, the angular frequency of small turns around ``policy``, per unit of step: [...].
+
+    .. math::  \\lambda = \\rho(S^{1/2} A S^{1/2}), \\quad A = P - 1/2, \\quad S = diag(\\pi) - \\pi \\pi^\\top
+
+    the spectral radius on the support of pi; at an interior Nash that of diag(pi) A. It decides stability: optimistic
+    multiplicative weights are stable exactly for steps below 1 / (sqrt(3) lam), extragradient below 1 / lam. In a
+    preference game it is below 1 / (2 sqrt(2)).
+
+    Args:
+        game: a game or a batch of games.
+        policy: [..., n] probabilities (of an ``n x m`` game a pair), for example the Nash or a regularised one.
+
+    Raises:
+        ValueError: a policy of another shape, or that is no distribution.
+
+    Source: derived: the step is made linear at the policy; see ``theory/stability.py``.
+
+    Example:
+        >>> from nashward import games
+        >>> game = games.zoo.rock_paper_scissors()
+        >>> games.frequency(game, games.nash(game).policy)
+        tensor(0.2887, dtype=torch.float64)
+    """
+    check_game(game)
+    players = game.players(policy)
+    roots = [_root(p) for p in players]
+    # Column k of A S^(1/2) is the payoff of column k of S^(1/2): a difference of policies, centred by itself.
+    if len(players) == 1:
+        (root,) = roots
+        turn = root @ torch.stack([game.payoffs((c,))[0] for c in root.unbind(-1)], -1).to(root)
+        return torch.linalg.svdvals(turn)[..., 0]
+    assert isinstance(game, ConstantSumGame)
+    return torch.linalg.svdvals(roots[0] @ game.payoff.to(roots[0]) @ roots[1])[..., 0]
+
+
+def _root(p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n n"]:
+    """The symmetric square root of diag(p) - p p^T, [..., n, n]."""
+    values, vectors = torch.linalg.eigh(torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2))
+    return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
+
+
+def warn_of_step(game: Game, solver: Any) -> None:
+    """Warn of a constant step beyond the solver's ``limit`` on this game.
+
+    An exact limit is first taken at the largest frequency that payoffs of this size allow: the equilibrium is solved
+    for only where a step is above that, and not in a batch.
+
+    Warns:
+        StepWarning: one line that names the threshold.
+    """
+    step = getattr(solver, "step", None)
+    if not (isinstance(solver, Limited) and isinstance(step, int | float)):
+        return
+    if isinstance(game, ConstantSumGame):
+        L = max(float(game.payoff.amax() - game.payoff.amin()) / 2, TINY)
+        limit = solver.limit(L, lam=L)
+    else:
+        L = 0.5
+        limit = solver.limit(L, lam=L / math.sqrt(2))
+    if limit.exact and step > limit.step:
+        lam = _frequency_at_nash(game)
+        if lam is None:
+            return
+        limit = solver.limit(L, lam)
+    if step > limit.step * (1 + 1e-9):
+        warnings.warn(
+            f"the step {step:g} of {type(solver).__name__} is above {limit.step:.6g} = {limit.formula}: {limit.means}",
+            StepWarning,
+            stacklevel=3,
+        )
+
+
+def _frequency_at_nash(game: Game) -> float | None:
+    """lam at the equilibrium; None for a batch and where there are several equilibria."""
+    if game.batch_shape or not isinstance(game, PreferenceGame | ConstantSumGame):
+        return None
+    equilibrium = nash(game)
+    return max(float(frequency(game, equilibrium.policy)), TINY) if bool(equilibrium.unique) else None

@@ -1,0 +1,1 @@
+"""Settings: what a run, a fit or a plan is asked for. Imports no torch."""

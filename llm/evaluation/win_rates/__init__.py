@@ -1,0 +1,1 @@
+"""Win rates, and win rates at equal length."""

@@ -1,0 +1,71 @@
+"""The win rate of one policy against another under an oracle, with its standard error over prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nashward.errors import NashwardError
+from nashward.llm.oracles import PreferenceOracle, preference_matrices
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """P(a response of one policy beats a response of another), with its standard error over prompts.
+
+    Attributes:
+        value: in [0, 1].
+        standard_error: of it; NaN with a single prompt.
+        prompts: how many were judged.
+
+    Example:
+        >>> print(WinRate(0.5417, 0.021, prompts=100))
+        0.542 ± 0.021
+    """
+
+    value: float
+    standard_error: float
+    prompts: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ± {self.standard_error:.3f}"
+
+
+def win_rate(
+    oracle: PreferenceOracle,
+    prompts: Sequence[str],
+    responses: Sequence[Sequence[str]],
+    opponents: Sequence[Sequence[str]],
+) -> WinRate:
+    """The mean win probability of ``responses`` against ``opponents``, every pair of each prompt judged.
+
+    .. math::
+        W = \\frac{1}{N} \\sum_{n=1}^N W_n, \\qquad W_n = \\frac{1}{K M} \\sum_{k, m} P(y_k \\succ z_m | x_n),
+        \\qquad \\text{error} = \\sqrt{\\frac{1}{N (N - 1)} \\sum_n (W_n - W)^2}
+
+    Prompts weigh the same. The standard error is that of the mean over prompts: the pairs of one prompt are not
+    independent of each other. A judgement that is missing is left out, and a prompt without any.
+
+    Args:
+        oracle: the judge.
+        prompts: N raw instructions x.
+        responses: for each prompt K responses y; K may differ.
+        opponents: for each prompt M responses z to beat; M may differ.
+
+    Raises:
+        ValueError: no prompt has a judgement, or what ``preference_matrices`` finds.
+
+    Example:
+        >>> from nashward.llm.oracles import Function
+        >>> longer = Function(lambda prompt, a, b: 0.5 + 0.25 * ((len(a) > len(b)) - (len(a) < len(b))))
+        >>> print(win_rate(longer, ["Say hello.", "Say no."], [["Hello!"], ["No."]], [["Hi."], ["No!"]]))
+        0.625 ± 0.125
+    """
+    results = preference_matrices(oracle, prompts, responses, opponents)
+    means = np.array([result.P[~np.isnan(result.P)].mean() for result in results if not np.isnan(result.P).all()])
+    if not len(means):
+        raise NashwardError("the oracle judged no pair; there is no win rate")
+    error = float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else float("nan")
+    return WinRate(float(means.mean()), error, len(means))

@@ -1,0 +1,1 @@
+"""Oracles of one's own, fitted to votes."""

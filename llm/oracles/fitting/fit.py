@@ -1,0 +1,203 @@
+"""A preference oracle of one's own: a head, a LoRA or a whole network fitted to labelled pairs."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float
+from nashward.llm.config.choices import check_choice
+from nashward.llm.store.files import whole_folder, write_json
+
+from ..models import checkpoint
+from ..models.network import NetworkOracle
+from .annotators import Reliability
+from .init import check_kind, fresh
+from .settings import FitSettings, fold_key
+from .train import VoteTraining
+from .votes import Vote, read_votes
+
+Kind = Literal["pairrm", "gpm", "bt"]
+REPORT = "fit.json"
+
+
+@dataclass(frozen=True)
+class OracleFit:
+    """What came of a fit.
+
+    Attributes:
+        folder: where the oracle lies; ``from_pretrained`` of its class loads it, the folds' models with it.
+        log_loss: of the held-out votes, nats a comparison, each from the model of the fold that did not see its prompt.
+        standard_error: of ``log_loss``, from the spread over prompts.
+        chance, length: the same for a coin, log 2, and for a logistic fit on the difference of
+            log lengths.
+        accuracy: the share of held-out comparisons on the predicted side.
+        epochs: the best epoch of each fold.
+        voters: each voter's reliability.
+        pairs: how many pairs of each origin were trained on.
+        held_out: ``[votes]``, the predicted log-odds that a beats b, each from a model that did not see the prompt.
+    """
+
+    folder: Path
+    log_loss: float
+    standard_error: float
+    chance: float
+    length: float
+    accuracy: float
+    epochs: list[int]
+    voters: dict[str, Reliability]
+    pairs: dict[str, int]
+    held_out: Float[np.ndarray, " votes"]
+
+
+def fit_oracle(
+    votes: Sequence[Vote],
+    base: str | Path | NetworkOracle,
+    kind: Kind,
+    out: str | Path,
+    settings: FitSettings | None = None,
+    *,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> OracleFit:
+    """Fit a preference oracle to votes and write it to a folder.
+
+    .. math::
+        \\min_\\theta - \\sum_v w_v \\left[ k_v \\log P_\\theta(a_v \\succ b_v)
+        + (n_v - k_v) \\log (1 - P_\\theta(a_v \\succ b_v)) \\right]
+
+    with k wins of a out of n comparisons and weight w, over both orders of each pair. The votes are cut into folds by
+    prompt. Each fold's model is trained on the others and stopped by its own; all of them are kept as an ensemble,
+    whose spread is the oracle's standard error. The model beside them is trained on everything for the folds' median
+    number of epochs.
+
+    Args:
+        votes: see ``read_votes``.
+        base: a folder or hub id: for "pairrm" an encoder or a PairRM, for "gpm" a causal language model or a GPM, for
+            "bt" a model for sequence classification or what one can be made from; or an oracle that is already loaded.
+        kind: "pairrm" reads both responses together; "gpm" embeds each (cycles can be held); "bt" gives each a reward.
+        out: a folder that is not there yet, or is empty. If somebody fills it during the fit, the oracle goes into one
+            beside it: see ``OracleFit.folder``.
+        settings: None: ``FitSettings()``.
+        device: None: "cuda" where there is one, else "cpu".
+        progress: show bars.
+
+    Raises:
+        OSError: if the base cannot be found, or the folder cannot be written.
+        ValueError: if there are no votes, fewer than two prompts, the folder holds something, the kind is unknown, or
+            the base is not of that kind.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from nashward.llm.pocket import PAIRRM
+        >>> votes = [Vote(f"Prompt {k}", "Yes." * k, "No.", wins=1, n=1) for k in range(1, 7)]
+        >>> settings = FitSettings(folds=2, epochs=1)
+        >>> with TemporaryDirectory() as home:
+        ...     found = fit_oracle(votes, PAIRRM, "pairrm", home + "/own", settings, progress=False)
+        >>> found.folder.name, found.held_out.shape, round(found.chance, 3)
+        ('own', (6,), 0.693)
+    """
+    settings = settings or FitSettings()
+    votes = list(votes)
+    votes = read_votes(votes) if votes else votes
+    out = check_fit(votes, kind, out)
+    if isinstance(base, NetworkOracle):
+        check_kind(base, kind)
+        oracle = copy.copy(base)
+        oracle.model = copy.deepcopy(base.model)
+    else:
+        oracle = fresh(kind, base, settings.dimensions, settings.seed, device)
+    oracle.members = []
+    with torch.random.fork_rng(devices=[oracle.device] if oracle.device.type == "cuda" else []):
+        training = VoteTraining(oracle, votes, settings, progress)
+        results = training.cross_validate()
+        weights = {name: found.weight for name, found in training.voters(results).items()}
+        # where nobody's votes can be told from chance there is nothing to weigh by
+        if settings.weigh_voters and any(weights.values()):
+            training.weigh(weights)
+            results = training.cross_validate()
+        best = [fold.epoch for fold in results]
+        member = training.train(range(len(training.examples)), (), round(float(np.median(best))), "all").member
+    members = [fold.member for fold in results]
+    for name, value in checkpoint.changed(oracle.model, member).items():
+        oracle.model.get_parameter(name).data = value
+    if any(name.endswith(checkpoint.UP) for name in member):
+        # the model moved under the folds' changes, which are measured from where it started
+        members = [_rebased(member, other) for other in members]
+    summary = training.summary(results)
+    out = free_folder(out)
+    if settings.half:
+        oracle.model.half()
+        members = [{name: value.half() for name, value in tensors.items()} for tensors in members]
+    with whole_folder(out) as unfinished:
+        oracle.save_pretrained(unfinished)
+        if settings.ensemble:
+            (unfinished / checkpoint.MEMBERS).mkdir()
+        for k, tensors in enumerate(members if settings.ensemble else ()):
+            tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
+            save_file(tensors, unfinished / checkpoint.MEMBERS / f"fold-{k}.safetensors")
+        voters = training.voters(results)
+        write_json(
+            unfinished / REPORT,
+            {
+                "kind": kind,
+                "base": base.name if isinstance(base, NetworkOracle) else str(base),
+                "votes": len(votes),
+                "prompts": len({vote.prompt for vote in votes}),
+                **summary,
+                "voters": {name: {**vars(found), "suspect": found.suspect} for name, found in voters.items()},
+                "settings": dataclasses.asdict(settings),
+                "versions": {name: importlib.metadata.version(name) for name in ("nashward", "torch", "transformers")},
+            },
+        )
+    return OracleFit(out, voters=voters, held_out=training.held_out(results), **summary)
+
+
+def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:
+    """What can be found wrong before a weight is read; the folder.
+
+    Raises:
+        ValueError: an unknown kind, a folder that holds something, or fewer than two prompts.
+        OSError: no folder can be made there.
+    """
+    check_choice("kind", kind, Kind)
+    out = Path(out).expanduser()
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise NashwardError(f"{out} holds something already; name a new folder for the oracle")
+    prompts = {fold_key(vote.prompt) for vote in votes if vote.weight > 0}
+    if len(prompts) < 2:
+        raise NashwardError(
+            f"{len(votes)} votes on {len(prompts)} prompts that weigh anything; a fit needs at least 2 prompts to hold "
+            "some out"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def free_folder(folder: Path) -> Path:
+    """The folder, or where somebody has filled it meanwhile one beside it."""
+    chosen, number = folder, 2
+    while chosen.exists() and (chosen.is_file() or any(chosen.iterdir())):
+        chosen, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return chosen
+
+
+def _rebased(final: checkpoint.Member, other: checkpoint.Member) -> checkpoint.Member:
+    """A member's low-rank changes measured from the final model: its own and the final one's taken back."""
+    rebased = dict(other)
+    for name in final:
+        if name.endswith(checkpoint.UP):
+            down = name.removesuffix(checkpoint.UP) + checkpoint.DOWN
+            rebased[name] = torch.cat([other[name], -final[name]], dim=1)
+            rebased[down] = torch.cat([other[down], final[down]], dim=0)
+    return rebased

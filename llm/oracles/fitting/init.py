@@ -1,0 +1,179 @@
+"""Oracles to be fitted: a base model under a new head, or one that has its head already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING, AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.utils import logging
+
+from nashward.errors import NashwardError
+from nashward.llm.data.library_errors import Reading, first_line
+
+from ..models.chat import longest
+from ..models.checkpoint import names, read_config, read_tokenizer, read_weights, resolve, tensor_names
+from ..models.gpm import GPM, VALUE_HEAD, GPMModel, check_tokenizer
+from ..models.network import NetworkOracle, freeze, target_device
+from ..models.pairrm import CANDIDATE_MAXLENGTH, MARKERS, SOURCE_MAXLENGTH, PairRM, PairRMModel, is_pairrm
+from ..models.reward_model import RewardModel, RewardNetwork
+
+CLASSES: dict[str, type[NetworkOracle]] = {"pairrm": PairRM, "gpm": GPM, "bt": RewardModel}
+BASES = {
+    "pairrm": "an encoder or a PairRM",
+    "gpm": "a causal language model or a GPM",
+    "bt": "a language model, an encoder or a reward model",
+}
+
+
+def fresh(
+    kind: str, base: str | Path, dimensions: int, seed: int, device: str | torch.device | None = None
+) -> NetworkOracle:
+    """The oracle of that kind on a base model, in float32; a base that is an oracle of the kind keeps its head.
+
+    Args:
+        kind: "pairrm", "gpm" or "bt".
+        base: a folder or hub id.
+        dimensions: of a new preference embedding.
+        seed: of the new head and of the markers' embeddings.
+
+    Raises:
+        OSError: if the base, its weights or its tokenizer cannot be found.
+        ValueError: if no such oracle can be made of it, tensors of the base model are missing or of another shape, a
+            file is damaged, or weights are NaN.
+    """
+    folder = resolve(base)
+    settings = read_config(folder, BASES[kind])
+    if kind != "pairrm" and is_pairrm(settings):
+        raise NashwardError(f"{base} is a PairRM; kind {kind!r} is made from {BASES[kind]}: fit it with kind 'pairrm'")
+    target = target_device(device)
+    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
+        torch.manual_seed(seed)
+        if kind == "pairrm":
+            oracle: NetworkOracle = _pairrm(base, folder, settings, target)
+        elif kind == "gpm":
+            oracle = _gpm(base, folder, settings, dimensions, target)
+        else:
+            oracle = _reward_model(base, folder, settings, target)
+    damaged = [name for name, parameter in oracle.model.named_parameters() if parameter.isnan().any()]
+    if damaged:
+        raise NashwardError(f"{base} has NaN in its weights ({names(damaged)}): they are damaged; fetch it again")
+    return oracle
+
+
+def check_kind(oracle: NetworkOracle, kind: str) -> None:
+    """A ValueError if an oracle that is loaded already is of another kind than the one to be fitted."""
+    if not isinstance(oracle, CLASSES[kind]):
+        raise NashwardError(
+            f"the base {oracle.name} is a {type(oracle).__name__}; kind {kind!r} expects a {CLASSES[kind].__name__}, "
+            f"or the folder or hub id of {BASES[kind]}"
+        )
+
+
+def _pairrm(base: str | Path, folder: Path, settings: dict[str, Any], target: torch.device) -> PairRM:
+    if is_pairrm(settings):
+        return PairRM.from_pretrained(base, device=target, dtype=torch.float32, ensemble=False)
+    tokenizer = read_tokenizer(folder, str(base))
+    if tokenizer.cls_token is None or tokenizer.sep_token is None:
+        raise NashwardError(
+            f"the tokenizer of {base} has no [CLS] and [SEP]: a PairRM is made from an encoder such as "
+            "microsoft/deberta-v3-large; for a causal language model fit --kind gpm or bt"
+        )
+    encoder = _loaded(MODEL_MAPPING, base, folder)
+    tokenizer.add_tokens(list(MARKERS))
+    if len(tokenizer) > encoder.get_input_embeddings().num_embeddings:
+        encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        # a marker begins as a [CLS], whose state sums up what is around it, and a little apart from the others
+        table = encoder.get_input_embeddings().weight
+        ids = tokenizer.convert_tokens_to_ids(list(MARKERS))
+        first = table[tokenizer.cls_token_id]
+        table[ids] = first + 0.1 * first.std() * torch.randn(len(ids), table.shape[1])
+    config = encoder.config
+    config.vocab_size = encoder.get_input_embeddings().num_embeddings
+    model = PairRMModel(encoder, config.hidden_size)
+    # as the published model divides its 2048 tokens: 1224 for the prompt, 412 for each response
+    whole = SOURCE_MAXLENGTH + 2 * CANDIDATE_MAXLENGTH
+    room = whole
+    if getattr(config, "position_biased_input", True):  # else positions are relative alone: no length is too long
+        room = min(longest(encoder, tokenizer), whole)
+    return PairRM(
+        freeze(model.to(target)),
+        tokenizer,
+        name=str(base),
+        source_maxlength=room * SOURCE_MAXLENGTH // whole,
+        candidate_maxlength=room * CANDIDATE_MAXLENGTH // whole,
+    )
+
+
+def _gpm(base: str | Path, folder: Path, settings: dict[str, Any], dimensions: int, target: torch.device) -> GPM:
+    if VALUE_HEAD in tensor_names(folder):
+        return GPM.from_pretrained(base, device=target, dtype=torch.float32, ensemble=False)
+    kind = settings.get("model_type") or "no model"
+    encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not settings.get("is_decoder")
+    if encoder or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise NashwardError(
+            f"{base} is {kind}, not a causal language model, which a GPM is made from; for an encoder fit --kind "
+            "pairrm or bt"
+        )
+    tokenizer = read_tokenizer(folder, str(base))
+    check_tokenizer(tokenizer, str(base))
+    # Free lengths, as in the published training code: what says nothing can be given length 0, and a small start
+    # prefers nothing. At length 1 the start is sure of itself at random, which few votes do not undo.
+    model = GPMModel(_loaded(MODEL_MAPPING, base, folder), dimensions, normalise=False)
+    _start(model.value_head)
+    return GPM(freeze(model.to(target)), tokenizer, name=str(base))
+
+
+def _reward_model(base: str | Path, folder: Path, settings: dict[str, Any], target: torch.device) -> RewardModel:
+    if any(str(name).endswith("ForSequenceClassification") for name in settings.get("architectures") or []):
+        return RewardModel.from_pretrained(base, device=target, dtype=torch.float32, ensemble=False)
+    tokenizer = read_tokenizer(folder, str(base))
+    model = RewardNetwork(_loaded(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, base, folder, num_labels=1))
+    _start(model.head)
+    return RewardModel(freeze(model.to(target)), tokenizer, name=str(base))
+
+
+def _start(head: nn.Linear) -> None:
+    """Small, as the published training code of GPM starts its heads: nothing is preferred yet."""
+    nn.init.normal_(head.weight, std=1 / (head.in_features + 1))
+
+
+def _loaded(classes: Any, base: str | Path, folder: Path, **options: Any) -> Any:
+    """The model of the class for its configuration, in float32; what its checkpoint has beside it is left away.
+
+    New is what lies outside of the base model, the head; and a pooler, which language models are published without:
+    a classifier's is trained with it, an encoder's own is never read.
+    """
+    state = read_weights(folder)
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()  # transformers reports the head that is left away and the one that is new
+    cannot = f"{base} cannot be loaded as a base model"
+    try:
+        with Reading(lambda error: NashwardError(f"{cannot}: {first_line(error)}")):
+            config = AutoConfig.from_pretrained(str(folder), **options)
+            kind = classes.get(type(config), None)
+            if kind is not None:
+                network, found = kind.from_pretrained(
+                    None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                )  # fmt: skip
+    finally:
+        logging.set_verbosity(told)
+    if kind is None:
+        raise NashwardError(f"{cannot}: transformers has no such model for {config.model_type}")
+    inside = "" if network.base_model is network else f"{network.base_model_prefix}."
+    problems = {"missing": found["missing_keys"], "of another shape": {key for key, *_ in found["mismatched_keys"]}}
+    wrong = {
+        problem: sorted(key for key in keys if key.startswith(inside) and "pooler" not in key.split("."))
+        for problem, keys in problems.items()
+    }
+    lost = "; ".join(f"{problem}: {names(keys)}" for problem, keys in wrong.items() if keys)
+    if lost:
+        raise NashwardError(
+            f"the tensors of {base} are not those of {type(network).__name__}: {lost}; they would be random"
+        )
+    return network

@@ -1,0 +1,190 @@
+"""Votes: which of two responses to a prompt was preferred, and how often; read from files and datasets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nashward.errors import NashwardError
+from nashward.llm.data.prompts import PROMPT_FIELDS, Message, Prompt, messages, rows, turns
+
+WINS = {"a": 1.0, "b": 0.0, "tie": 0.5}
+
+
+@dataclass(frozen=True)
+class Vote:
+    """On one prompt, response ``a`` won ``wins`` of ``n`` comparisons against response ``b``; a tie is half a win.
+
+    Attributes:
+        prompt, a, b: the texts. ``a`` and ``b`` may be equal.
+        wins: in [0, n]; a fraction where the comparisons were ties or a judge's probabilities.
+        n: how many comparisons, above 0.
+        voter: who compared, if it is known.
+        weight: how much these comparisons count, at least 0.
+
+    Raises:
+        ValueError: if a text is no string or a number is out of its range.
+
+    Example:
+        >>> Vote("Name a river.", "The Rhine.", "No.", wins=5, n=4)
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: has wins 5, expected 0 to n = 4
+    """
+
+    prompt: str
+    a: str
+    b: str
+    wins: float
+    n: float
+    voter: str | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "a", "b"):
+            if not isinstance(getattr(self, name), str):
+                raise NashwardError(f"has {name} of type {type(getattr(self, name)).__name__}, expected text")
+        if not (math.isfinite(self.n) and self.n > 0):
+            raise NashwardError(f"has n {self.n!r}, expected a finite number of comparisons above 0")
+        if not 0 <= self.wins <= self.n:
+            raise NashwardError(f"has wins {self.wins!r}, expected 0 to n = {self.n!r}")
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise NashwardError(f"has weight {self.weight!r}, expected a finite number, at least 0")
+
+
+def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
+    """Read votes, one a row.
+
+    A row is of one of these kinds, told by its fields; each may also have ``voter`` and ``weight``:
+
+    - ``prompt, a, b, wins, n``: a won ``wins`` of ``n`` comparisons;
+    - ``prompt, a, b, p``: a judge's probability that a is better (wins = p, n = 1);
+    - ``prompt, a, b, winner``: "a", "b" or "tie";
+    - ``prompt, chosen, rejected``: texts, or lists of chat messages that end with the response, with or without the
+      turns before it.
+
+    The text of a prompt is that of ``read_prompts`` on the same row, ``Prompt.text``. A row without one has the turns
+    that ``chosen`` and ``rejected`` begin with.
+
+    Args:
+        source: a file (.jsonl, .json, .csv, .parquet; each also gzipped, but for Parquet), the id of a dataset on the
+            hub (``ID`` or ``ID:SPLIT``), or an iterable of rows; a ``Vote`` among them stays as it is.
+
+    Raises:
+        FileNotFoundError: no such file and no such dataset.
+        ValueError: a file of another type, a row that is wrong (it is numbered), or no vote at all.
+
+    Example:
+        >>> read_votes([{"prompt": "Name a river.", "a": "The Rhine.", "b": "No.", "winner": "a"}])
+        [Vote(prompt='Name a river.', a='The Rhine.', b='No.', wins=1.0, n=1.0, voter=None, weight=1.0)]
+    """
+    if isinstance(source, str | Path):
+        name, found = str(source), rows(source, "votes")
+    else:
+        name, found = "the votes", iter(source)
+    votes = []
+    for number, row in enumerate(found, 1):
+        try:
+            votes.append(_vote(row))
+        except ValueError as error:
+            raise NashwardError(f"{name}: row {number} {error}") from None
+    if not votes:
+        raise NashwardError(f"{name} holds no votes")
+    return votes
+
+
+def _vote(row: Any) -> Vote:
+    if isinstance(row, Vote):
+        return row
+    if not isinstance(row, Mapping):
+        raise NashwardError(f"is {type(row).__name__}, expected an object with a prompt and two responses")
+    kinds = [kind for kind in _KINDS if row.get(kind) is not None]
+    if len(kinds) != 1:
+        held = ", ".join(str(key) for key, value in row.items() if value is not None) or "nothing"
+        found = " and ".join(kinds) or "no result"
+        raise NashwardError(f"has {found}; expected one of {', '.join(_KINDS)}; it has {held}")
+    prompt, a, b, wins, n = _KINDS[kinds[0]](row)
+    voter = row.get("voter")
+    weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")  # "": an empty cell of a CSV
+    return Vote(prompt, a, b, wins, n, None if voter in (None, "") else str(voter), weight)
+
+
+Fields = tuple[str, str, str, float, float]  # prompt, a, b, wins, n
+
+
+def _texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    for name in ("a", "b"):
+        if row.get(name) is None:
+            raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}")
+    return Prompt(messages(row)).text, row["a"], row["b"]
+
+
+def _counts(row: Mapping[str, Any]) -> Fields:
+    return *_texts(row), _number(row, "wins"), _number(row, "n")
+
+
+def _probability(row: Mapping[str, Any]) -> Fields:
+    p = _number(row, "p")
+    if not 0 <= p <= 1:
+        raise NashwardError(f"has p {p!r}, expected a probability, 0 to 1")
+    return *_texts(row), p, 1.0
+
+
+def _winner(row: Mapping[str, Any]) -> Fields:
+    winner = row["winner"]
+    if not isinstance(winner, str) or winner not in WINS:
+        raise NashwardError(f"has winner {winner!r}, expected one of {', '.join(WINS)}")
+    return *_texts(row), WINS[winner], 1.0
+
+
+def _chosen(row: Mapping[str, Any]) -> Fields:
+    (before, chosen), (other, rejected) = _split(row, "chosen"), _split(row, "rejected")
+    if before != other:
+        raise NashwardError("has other turns before the response in chosen than in rejected, expected the same")
+    if before and all(row.get(field) is None for field in PROMPT_FIELDS):
+        return Prompt(before).text, chosen, rejected, 1.0, 1.0
+    prompt = messages(row)
+    if before and _said(prompt) != _said(before):
+        raise NashwardError(
+            "has turns in chosen and rejected that are not those of its prompt; leave the prompt away to take the turns"
+        )
+    return Prompt(prompt).text, chosen, rejected, 1.0, 1.0
+
+
+def _split(row: Mapping[str, Any], field: str) -> tuple[tuple[Message, ...], str]:
+    """The turns before the response, and the response."""
+    value = row.get(field)
+    if value is None:
+        raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}")
+    if isinstance(value, str):
+        return (), value
+    said = turns(value, field)
+    if [turn["role"] for turn in said[-2:]] not in (["assistant"], ["user", "assistant"]):
+        raise NashwardError(f"has a {field} that does not end with the assistant's turn after the user's")
+    return tuple(said[:-1]), said[-1]["content"]
+
+
+def _said(prompt: Iterable[Message]) -> list[str]:
+    """What was said, without the system prompt, which some datasets keep apart."""
+    return [turn["content"].strip() for turn in prompt if turn["role"] != "system"]
+
+
+def _number(row: Mapping[str, Any], field: str) -> float:
+    value = row.get(field)
+    if value is None:
+        raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise NashwardError(f"has {field} {value!r}, expected a number") from None
+
+
+# the field by which a kind is told
+_KINDS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
+    "wins": _counts,
+    "p": _probability,
+    "winner": _winner,
+    "chosen": _chosen,
+}

@@ -1,0 +1,1 @@
+"""Oracles that are networks: PairRM, GPM, reward models, and how their checkpoints are read."""

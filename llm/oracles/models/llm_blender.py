@@ -1,0 +1,187 @@
+"""PairRM judged by the llm-blender package itself: what ``PairRM`` is held against, and far slower."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub.constants import HF_HUB_CACHE
+from transformers import PreTrainedTokenizerBase
+
+from nashward.errors import MissingPackageError, NashwardError
+
+from ..protocol import Pairs, PreferenceOracle
+from . import checkpoint
+from .pairrm import CANDIDATE, CANDIDATE_MAXLENGTH, EXPECTED, SOURCE, SOURCE_MAXLENGTH, PairRM, neutralise
+
+DEVICES = ("cpu", "cuda")
+
+
+class LLMBlenderOracle(PreferenceOracle):
+    """llm-blender's ranker as an oracle, one prompt at a time. ``LLMBlenderOracle.from_pretrained`` loads one.
+
+    It gives the raw logits L_ij of both orders, i shown first, as llm-blender's ``rank`` computes them at batch size 1,
+    the setting of the official code of SPPO (arXiv 2405.00675). Above 1 the room of a response depends on the prompts
+    that share its batch, and so does the judgement. Use ``PairRM`` to judge, and this to check it.
+
+    Unlike llm-blender, it puts a blank in place of a marker of the format, such as ``<|candidate|>``, in a prompt or a
+    response: there llm-blender fails, and a whole job of judging with it. [SEP] llm-blender replaces itself.
+
+    Args:
+        blender: a ``llm_blender.Blender`` with its ranker loaded.
+        name: what reports call it.
+
+    Raises:
+        ValueError: when it judges, a logit that is NaN.
+
+    Source: arXiv 2306.02561, and its package llm-blender.
+
+    Example:
+        >>> oracle = LLMBlenderOracle.from_pretrained("llm-blender/PairRM")  # doctest: +SKIP
+        >>> (result,) = preference_matrices(oracle, ["hello!"], [["hi!", "go away!"]])  # doctest: +SKIP
+    """
+
+    pairs_a_call = 1  # each prompt's answers are kept at once
+
+    def __init__(self, blender: Any, *, name: str = "llm-blender") -> None:
+        self.blender, self.name = blender, name
+
+    @classmethod
+    def from_pretrained(cls, id_or_folder: str | Path, *, device: str = "cpu") -> LLMBlenderOracle:
+        """Load a PairRM, in either published layout, with ``Blender.loadranker``.
+
+        The members of an ensemble that ``fit-oracle`` left are not used. The base model's weights are needed (and
+        discarded), except where the checkpoint is its own base, as PairRM-hf.
+
+        Args:
+            id_or_folder: for example "llm-blender/PairRM", or a folder.
+            device: "cpu" (float32) or "cuda" (float16 if the checkpoint says so, as the published one does).
+
+        Raises:
+            ImportError: if llm-blender is not installed.
+            OSError: if the checkpoint or its base cannot be found (FileNotFoundError for a folder).
+            ValueError: if it is not a PairRM, or the device is another.
+        """
+        if not isinstance(device, str) or device not in DEVICES:
+            # llm-blender compares the name: with "cuda:0" or a torch.device it stays in float32 and says nothing
+            raise NashwardError(
+                f"device is {device!r}; expected one of {', '.join(DEVICES)}, as llm-blender knows them"
+            )
+        llm_blender = import_llm_blender()
+        PairRM.check(id_or_folder)
+        folder = checkpoint.resolve(id_or_folder)
+        overrides = _overrides(folder)
+        blender = llm_blender.Blender(llm_blender.BlenderConfig(device=device, use_tqdm=False))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of empty fields of its configuration
+                blender.loadranker(str(folder), device=device, **overrides)
+        except OSError as error:
+            raise OSError(
+                f"{id_or_folder}: llm-blender cannot load the base model {overrides['model_name']}, whose weights it "
+                "reads and discards; put them there, or use PairRM.from_pretrained, which needs none"
+            ) from error
+        return cls(blender, name=f"llm-blender {id_or_folder}")
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        collator, tokenizer = self.blender.ranker_collator, self.blender.ranker_tokenizer
+        settings = {
+            "kind": type(self).__name__,
+            "llm-blender": version("llm-blender"),
+            "source_maxlength": collator.source_maxlength,
+            "candidate_maxlength": collator.candidate_maxlength,
+        }
+        return checkpoint.fingerprint(self.blender.ranker.state_dict().items(), tokenizer, settings)
+
+    @torch.no_grad()
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        """For each prompt one logit a pair (i, j), i shown first; all ordered pairs of the candidates are computed.
+
+        Raises:
+            ValueError: one is NaN: weights that are damaged, or half precision that overflows.
+        """
+        found = []
+        for prompt, texts, asked in zip(prompts, candidates, pairs, strict=True):
+            if not len(asked):
+                found.append(np.zeros(0))
+                continue
+            source, *responses = (self._neutralise(text) for text in (prompt, *texts))
+            batch = self.blender.ranker_collator([{"source": source, "candidates": responses}])
+            inputs = {
+                key: value.to(self.blender.ranker_config.device) for key, value in batch.items() if key != "scores"
+            }
+            table = self.blender.ranker._full_predict(**inputs)["logits"][0].double().cpu().numpy()
+            logits = table[tuple(np.array(asked).T)]
+            if np.isnan(logits).any():
+                raise NashwardError(
+                    f"{self.name} gave NaN for {int(np.isnan(logits).sum())} of {len(asked)} pairs of prompt "
+                    f"{prompt!r:.60}: its weights are damaged, or half precision overflows (load it on the cpu)"
+                )
+            found.append(logits)
+        return found
+
+    def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
+        """How many of the prompt and the responses are cut before they are judged."""
+        collator = self.blender.ranker_collator
+        texts = [SOURCE + self._neutralise(prompt), *(CANDIDATE + self._neutralise(text) for text in candidates)]
+        source, *responses = (len(ids) for ids in self.blender.ranker_tokenizer(texts)["input_ids"])
+        room = collator.candidate_maxlength + max(0, collator.source_maxlength - source) // 2
+        return (source > collator.source_maxlength) + sum(length > room for length in responses)
+
+    def _neutralise(self, text: str) -> str:
+        return neutralise(text, self.blender.ranker_tokenizer.sep_token)
+
+
+def import_llm_blender() -> ModuleType:
+    """The package ``llm_blender``. Two names of transformers 4 that it needs are put back where they are missing.
+
+    They stay: ``transformers.utils.hub.TRANSFORMERS_CACHE``, which it imports, and
+    ``PreTrainedTokenizerBase.batch_encode_plus``, which it calls.
+
+    Raises:
+        ImportError: if it is not installed.
+    """
+    hub: Any = import_module("transformers.utils.hub")
+    tokenizer: Any = PreTrainedTokenizerBase
+    if getattr(hub, "TRANSFORMERS_CACHE", None) is None:
+        hub.TRANSFORMERS_CACHE = HF_HUB_CACHE
+    if not hasattr(tokenizer, "batch_encode_plus"):
+        tokenizer.batch_encode_plus = _batch_encode_plus
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own dependencies
+            import llm_blender
+    except ModuleNotFoundError as error:
+        if error.name != "llm_blender":
+            raise
+        raise MissingPackageError('LLMBlenderOracle needs llm-blender: pip install "nashward[llm]"') from None
+    return llm_blender
+
+
+def _batch_encode_plus(tokenizer: Any, texts: Sequence[str], **settings: Any) -> Any:
+    return tokenizer(texts, **settings)
+
+
+def _overrides(folder: Path) -> dict[str, Any]:
+    """What ``loadranker`` is told besides config.json."""
+    settings = checkpoint.read_config(folder, EXPECTED)
+    lengths = {"source_maxlength": SOURCE_MAXLENGTH, "candidate_maxlength": CANDIDATE_MAXLENGTH}
+    found = {key: settings.get(key) or default for key, default in lengths.items()}
+    if (
+        settings.get("ranker_type") != "pairranker"
+    ):  # the layout of PairRM-hf, which llm-blender takes for another model
+        return {**found, "ranker_type": "pairranker", "model_type": "deberta", "model_name": str(folder)}
+    # llm-blender looks for a base folder in the working directory, not in the checkpoint
+    local = folder / settings["model_name"]
+    return {**found, "model_name": str(local if local.is_dir() else settings["model_name"])}

@@ -1,0 +1,362 @@
+"""PairRM (Jiang, Ren and Lin 2023, LLM-Blender) as a preference oracle, without llm-blender.
+
+Reads both published layouts of a checkpoint: `llm-blender/PairRM`, whose config.json names a base model for the
+architecture and the tokenizer, and `llm-blender/PairRM-hf`, which carries them itself.
+
+One input holds the prompt and both responses: [CLS] <|source|> .. [SEP] [CLS] <|candidate1|> .. [SEP] [CLS]
+<|candidate2|> .. [SEP]. Lengths are set per prompt; llm-blender sets them per batch, so that it agrees at batch size 1
+and can differ above.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float, Int
+from nashward.llm.data.library_errors import Reading, first_line
+
+from ..protocol import Aggregation
+from .chat import sound
+from .checkpoint import (
+    SAFE,
+    Member,
+    fetch_hint,
+    load_state,
+    members_size,
+    names,
+    read_config,
+    read_members,
+    read_tokenizer,
+    read_weights,
+    resolve,
+    stored_dtype,
+)
+from .network import Key, NetworkOracle, Shape, freeze, target_device
+
+MARKERS = ("<|source|>", "<|candidate1|>", "<|candidate2|>", "<|candidate|>")
+SOURCE, CANDIDATE_1, CANDIDATE_2, CANDIDATE = MARKERS
+# where PairRM-hf's config.json has their ids
+PREFIX_KEYS = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id", "cand_prefix_id")
+PROMPT_FORMATS = ("raw", "conversation")
+EXPECTED = 'a PairRM (its config.json has ranker_type "pairranker" or source_prefix_id)'
+# of the published model; a checkpoint's own config.json has precedence
+SOURCE_MAXLENGTH, CANDIDATE_MAXLENGTH = 1224, 412
+# the words of llm-blender's compare_conversations; the misspelling is part of the format
+CONVERSATION = (
+    "Finish the following coversation in each i-th turn by filling in <Response i> with your response."
+    "USER: {prompt}\nAssistant: <Response 1>"
+)
+
+
+class PairRMModel(nn.Module):
+    """An encoder and the pair head; the parameters' names are those of the published checkpoints."""
+
+    head_names = ("head_layer.",)
+    reads = 3
+
+    def __init__(self, encoder: nn.Module, hidden_size: int, n_tasks: int = 1, dropout: float = 0.05) -> None:
+        super().__init__()
+        self.pretrained_model = encoder
+        self.head_layer = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(2 * hidden_size, hidden_size),
+            nn.Tanh(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_size, n_tasks),
+        )
+
+    def states(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], positions: Int[Tensor, "B 3"]
+    ) -> Float[Tensor, "B 3 H"]:
+        """The last hidden states ``[B, 3, H]`` at <|source|>, <|candidate1|> and <|candidate2|>.
+
+        Args:
+            input_ids, attention_mask: ``[B, T]``.
+            positions: ``[B, 3]``, of the three markers.
+        """
+        hidden = self.pretrained_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return hidden[torch.arange(len(hidden), device=hidden.device)[:, None], positions]
+
+    def compare(self, states: Float[Tensor, "B 1 3 H"]) -> Float[Tensor, " B"]:
+        """Log-odds ``[B]`` that the first response shown is better, from the states ``[B, 1, 3, H]``."""
+        source, first, second = states[:, 0].unbind(1)
+        left = self.head_layer(torch.cat([source, first], dim=-1))
+        right = self.head_layer(torch.cat([source, second], dim=-1))
+        return (left - right).mean(dim=-1)
+
+
+class Encoded(NamedTuple):
+    """Token ids of a prompt and of each of its responses, each [CLS] marker .. [SEP]."""
+
+    source: list[int]
+    responses: list[list[int]]
+
+
+class PairRM(NetworkOracle):
+    """The PairRM oracle: an encoder that reads the prompt and two responses together.
+
+    .. math::  L_{ij} = f(h_x, h_i) - f(h_x, h_j), \\qquad P(y_i \\succ y_j | x) = \\sigma(L_{ij})
+
+    with h the encoder's states at the markers of the prompt x, the first response y_i and the second y_j, and f a head
+    of two linear layers with a tanh between. What comes first matters: L_ij and -L_ji differ, and ``judge`` is asked
+    for both. K responses take K (K - 1) passes.
+
+    Args:
+        model: encoder and head, in evaluation mode, on its device.
+        tokenizer: a fast tokenizer that knows the four markers and writes [CLS] .. [SEP] around a text.
+        name, token_budget, members: see ``NetworkOracle``.
+        source_maxlength, candidate_maxlength: tokens of the prompt and of a response, markers included. A response may
+            also use one half of what the prompt leaves.
+        prompt_format: "raw", the instruction as it is, or "conversation", the template that RewardBench's published
+            numbers used.
+        aggregation: how logits become win probabilities; see ``preference_matrices``.
+
+    Raises:
+        ValueError: an unknown format of the prompt, a token budget below 1, or a tokenizer that is no PairRM's.
+
+    Source: Jiang, Ren & Lin 2023, arXiv 2306.02561.
+
+    Example:
+        >>> from nashward.llm.oracles import preference_matrices
+        >>> from nashward.llm.pocket import PAIRRM
+        >>> oracle = PairRM.from_pretrained(PAIRRM)
+        >>> (result,) = preference_matrices(oracle, ["Name a river."], [["The Rhine.", "No.", "I cannot help."]])
+        >>> result.P.shape, result.meta["calls"], bool((result.P + result.P.T == 1).all())
+        ((3, 3), 6, True)
+    """
+
+    def __init__(
+        self,
+        model: PairRMModel,
+        tokenizer: Any,
+        *,
+        name: str = "PairRM",
+        source_maxlength: int = SOURCE_MAXLENGTH,
+        candidate_maxlength: int = CANDIDATE_MAXLENGTH,
+        token_budget: int | None = None,
+        prompt_format: str = "raw",
+        aggregation: Aggregation = "calibrated",
+        members: Sequence[Member] = (),
+    ) -> None:
+        if prompt_format not in PROMPT_FORMATS:
+            raise NashwardError(f"prompt_format is {prompt_format!r}; expected one of {', '.join(PROMPT_FORMATS)}")
+        super().__init__(model, tokenizer, name=name, token_budget=token_budget, members=members)
+        self.source_maxlength, self.candidate_maxlength = source_maxlength, candidate_maxlength
+        self.prompt_format, self.aggregation = prompt_format, aggregation
+        self.tokenizer.truncation_side = "right"
+        self._marker_ids = dict(zip(MARKERS, tokenizer.convert_tokens_to_ids(list(MARKERS)), strict=True))
+        self._forbidden = {*self._marker_ids.values(), tokenizer.sep_token_id}
+        shape = tokenizer(SOURCE + "a")["input_ids"]
+        if shape[:2] != [tokenizer.cls_token_id, self._marker_ids[SOURCE]] or shape[-1] != tokenizer.sep_token_id:
+            raise NashwardError(
+                f"the tokenizer of {name} turns {SOURCE + 'a'!r} into {shape}; expected [CLS], the marker, .., [SEP]: "
+                "it is no tokenizer of a PairRM"
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        id_or_folder: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        token_budget: int | None = None,
+        prompt_format: str = "raw",
+        aggregation: Aggregation = "calibrated",
+        ensemble: bool = True,
+    ) -> PairRM:
+        """Load a checkpoint from the model hub or from a folder, in either layout, safetensors or pytorch_model.bin.
+
+        Args:
+            id_or_folder: for example "llm-blender/PairRM", or a folder.
+            device: None: "cuda" where there is one, else "cpu".
+            dtype: None: the checkpoint's own on a GPU, float32 on a CPU.
+            token_budget, prompt_format, aggregation: see the class.
+            ensemble: where ``fit-oracle`` left the models of its folds, judge with all of them.
+
+        Raises:
+            OSError: if it cannot be found (FileNotFoundError for a folder).
+            ValueError: if it is not a PairRM, or tensors are missing, unexpected or of another shape.
+        """
+        folder = resolve(id_or_folder)
+        settings = _settings(folder)
+        config, tokenizer, base = _base(folder, settings, str(id_or_folder))
+        tokenizer.add_tokens(list(MARKERS))  # in this order, which gives the published ids; adds none that is there
+        for key, marker in zip(PREFIX_KEYS, MARKERS, strict=True):
+            if settings.get(key, found := tokenizer.convert_tokens_to_ids(marker)) != found:
+                raise NashwardError(
+                    f"{folder}: config.json has {key} {settings[key]} but its tokenizer gives {marker} the id {found}; "
+                    "they are not of one checkpoint"
+                )
+        state, embeddings = read_weights(folder), f"pretrained_model.{_embeddings(config, folder)}"
+        if embeddings not in state:
+            raise NashwardError(
+                f"the weights in {folder} lack {embeddings}; found {names(state)}: they are not a PairRM's"
+            )
+        rows = state[embeddings]
+        if len(rows) < len(tokenizer):
+            raise NashwardError(
+                f"{id_or_folder} embeds {len(rows)} tokens but its tokenizer from {base} has {len(tokenizer)}, markers "
+                "included: checkpoint and tokenizer do not belong together"
+            )
+        target = target_device(device)
+        config.vocab_size = len(rows)
+        kind = dtype or (torch.float32 if target.type == "cpu" else rows.dtype)
+        encoder = AutoModel.from_config(config, dtype=kind)
+        shape = {"n_tasks": settings.get("n_tasks", 1), "dropout": settings.get("drop_out", 0.05)}
+        model = PairRMModel(encoder, config.hidden_size, **shape).to(kind)
+        load_state(model, state, str(id_or_folder), "a PairRM on its base model")
+        return cls(
+            freeze(model.to(target)),
+            tokenizer,
+            name=str(id_or_folder),
+            source_maxlength=settings.get("source_maxlength") or SOURCE_MAXLENGTH,
+            candidate_maxlength=settings.get("candidate_maxlength") or CANDIDATE_MAXLENGTH,
+            token_budget=token_budget,
+            prompt_format=prompt_format,
+            aggregation=aggregation,
+            members=read_members(folder, model) if ensemble else (),
+        )
+
+    @staticmethod
+    def check(id_or_folder: str | Path) -> None:
+        """Whether it is there and is a PairRM, before any weight is read; raises what ``from_pretrained`` would."""
+        folder = resolve(id_or_folder)
+        _base(folder, _settings(folder), str(id_or_folder))
+
+    @staticmethod
+    def shape(id_or_folder: str | Path) -> Shape:
+        """What a plan needs to know of it; reads no weight, and raises as ``check`` does."""
+        folder = resolve(id_or_folder)
+        settings = _settings(folder)
+        config, tokenizer, _ = _base(folder, settings, str(id_or_folder))
+        config.vocab_size = max(config.vocab_size, len(tokenizer) + len(MARKERS))
+        dtype = stored_dtype(folder)
+        with torch.device("meta"):
+            network = PairRMModel(AutoModel.from_config(config, dtype=dtype), config.hidden_size).to(dtype)
+        source = settings.get("source_maxlength") or SOURCE_MAXLENGTH
+        candidate = settings.get("candidate_maxlength") or CANDIDATE_MAXLENGTH
+
+        def row(prompt: int, response: int) -> int:
+            room = candidate + (source - min(source, prompt)) // 2
+            return min(source, prompt) + 2 * min(room, response)
+
+        return Shape(network, row, lambda count: count * (count - 1), members_size(folder))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model in PairRM-hf's layout: safetensors, configuration and tokenizer, markers included."""
+        folder = Path(folder)
+        self.model.pretrained_model.config.save_pretrained(folder)
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        settings |= dict(zip(PREFIX_KEYS, self._marker_ids.values(), strict=True))
+        head = self.model.head_layer
+        settings |= {"n_tasks": head[4].out_features, "drop_out": head[0].p, "architectures": ["DebertaV2PairRM"]}
+        settings |= {"source_maxlength": self.source_maxlength, "candidate_maxlength": self.candidate_maxlength}
+        settings["sep_token_id"] = self.tokenizer.sep_token_id  # llm-blender's own class reads it
+        (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        self.tokenizer.save_pretrained(folder)
+        state = {key: value.detach().cpu().contiguous() for key, value in self.model.state_dict().items()}
+        save_file(state, folder / SAFE, metadata={"format": "pt"})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "source_maxlength": self.source_maxlength,
+            "candidate_maxlength": self.candidate_maxlength,
+            "prompt_format": self.prompt_format,
+        }
+
+    def encode(self, prompt: str, candidates: Sequence[str]) -> tuple[Encoded, int]:
+        """The token ids, and how many of the prompt and the responses were cut."""
+        if self.prompt_format == "conversation":
+            prompt = CONVERSATION.format(prompt=prompt)
+            candidates = [f"<Response 1>: {text}" for text in candidates]
+        (source,), cut = self._tokenize(SOURCE, [prompt], self.source_maxlength)
+        room = self.candidate_maxlength + (self.source_maxlength - len(source)) // 2
+        responses, cut_responses = self._tokenize(CANDIDATE, candidates, room)
+        return Encoded(source, responses), cut + cut_responses
+
+    @staticmethod
+    def keys(i: int, j: int) -> tuple[Key, ...]:
+        return ((i, j),)
+
+    def row(self, encoded: Encoded, key: Key) -> tuple[list[int], tuple[int, int, int]]:
+        """The ids of one input and the positions of its three markers."""
+        source, first, second = encoded.source, encoded.responses[key[0]], encoded.responses[key[1]]
+        ids = [*source, first[0], self._marker_ids[CANDIDATE_1], *first[2:]]
+        ids += [second[0], self._marker_ids[CANDIDATE_2], *second[2:]]
+        return ids, (1, len(source) + 1, len(source) + len(first) + 1)
+
+    def _tokenize(self, marker: str, texts: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
+        # One token more than allowed shows whether a text is cut.
+        marked = [marker + self._neutralise(text) for text in texts]
+        encoded = self.tokenizer(marked, truncation=True, max_length=limit + 1)["input_ids"]
+        cut = sum(len(ids) > limit for ids in encoded)
+        encoded = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in encoded]
+        # A tokenizer's normaliser could turn other characters into a marker: none may stay inside.
+        return [[*ids[:2], *(i for i in ids[2:-1] if i not in self._forbidden), ids[-1]] for ids in encoded], cut
+
+    def _neutralise(self, text: str) -> str:
+        """The text without [SEP], as in llm-blender, and without the markers, which make llm-blender fail."""
+        return neutralise(sound(text), self.tokenizer.sep_token)
+
+
+def neutralise(text: str, separator: str) -> str:
+    """The text with blanks in place of the tokens that are part of the format."""
+    for token in (separator, *MARKERS):
+        text = text.replace(token, " ")
+    return text
+
+
+def is_pairrm(settings: dict[str, Any]) -> bool:
+    """Whether a config.json is a PairRM's, in either layout."""
+    return settings.get("ranker_type") == "pairranker" or PREFIX_KEYS[0] in settings
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """config.json of a PairRM in either layout; a ValueError says what the folder holds instead."""
+    settings = read_config(folder, EXPECTED)
+    if settings.get("ranker_type") == "pairranker" and settings.get("model_name"):
+        return settings
+    if PREFIX_KEYS[0] in settings:
+        settings.pop("model_name", None)
+        return settings
+    found = ", ".join(settings.get("architectures") or [settings.get("model_type") or "no model"])
+    if "CausalLM" in found:
+        raise NashwardError(
+            f"{folder} is a causal language model ({found}), not a PairRM: --policy and --oracle may be swapped"
+        )
+    raise NashwardError(f"{folder} is {found}; expected {EXPECTED}")
+
+
+def _embeddings(config: Any, folder: Path) -> str:
+    """The name of an encoder's table of token embeddings, which differs from one architecture to the next."""
+    file = folder / "config.json"
+    with (
+        Reading(lambda error: NashwardError(f"{file} cannot be read as an encoder's: {first_line(error)}")),
+        torch.device("meta"),
+    ):
+        encoder = AutoModel.from_config(config)
+    table = encoder.get_input_embeddings().weight
+    return next(name for name, parameter in encoder.named_parameters() if parameter is table)
+
+
+def _base(folder: Path, settings: dict[str, Any], name: str) -> tuple[Any, Any, str]:
+    """Architecture, tokenizer and where they are from; a base model's weights are never read."""
+    base = str(folder)
+    if "model_name" in settings:  # a RankerConfig names its base: a folder inside, or a hub id
+        local = folder / settings["model_name"]
+        base = str(local) if local.is_dir() else settings["model_name"]
+    told = f"{name} takes architecture and tokenizer from {base}, where they could not be read"
+    with Reading(lambda error: OSError(f"{told} ({type(error).__name__}). {fetch_hint(base)}")):
+        config = AutoConfig.from_pretrained(base)
+    return config, read_tokenizer(base, name), base

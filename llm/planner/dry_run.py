@@ -1,0 +1,244 @@
+"""A policy of any size on the meta device: the real code runs by shape alone and its live bytes are counted.
+
+The modelling code is that of transformers, 4-bit layers, adapters and optimisers are those of bitsandbytes and PEFT,
+and log-probabilities are taken by the tiles of ``logprobs``. Attention is the operation that a GPU takes: for a single
+text flash attention, for several, of which all but the longest are padded, the one that takes a mask. The bytes that it
+and the 4-bit product take inside themselves are added by shape.
+Not in the figures: the CUDA context, the workspaces of matrix products, and the allocator's rounding.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import bitsandbytes
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from torch.fx.experimental import _config as shapes
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoModelForCausalLM,
+    DynamicCache,
+    PretrainedConfig,
+)
+
+from ..oracles.models.network import Shape
+from ..policy.experimental.int8_cache import KVCache, rounded_cache
+from ..policy.logprobs import sequence_logprobs
+from ..policy.placement import Placement, place
+from ..policy.sampling import Draw
+from .live_storage import LiveStorage, resident_bytes, unique_bytes
+
+META = torch.device("meta")
+ATTENTION = "nashward_dry_run"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes on the device at the peak of a phase.
+
+    Attributes:
+        weights: base, head, norms and one adapter, with the scales of the 4-bit layers.
+        activations: what is made and freed on the way.
+        gradients, optimiser: of the adapter.
+        cache: keys and values.
+    """
+
+    weights: int
+    activations: int
+    gradients: int = 0
+    optimiser: int = 0
+    cache: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.activations + self.gradients + self.optimiser + self.cache
+
+
+def policy(
+    config: PretrainedConfig,
+    rank: int,
+    placement: Placement,
+    *,
+    quantise_head: bool = False,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Any:
+    """A model of this shape in NF4 with double quantisation under one float32 adapter, all on the meta device.
+
+    ``config`` gets the attention of the dry run.
+    """
+    config._attn_implementation = ATTENTION
+    with META:
+        base: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    for weight in base.parameters():
+        weight.requires_grad_(False)
+    head = base.get_output_embeddings()
+    # bitsandbytes keeps one table for the whole process where it is first needed: that must be a real device
+    bitsandbytes.functional.quantize_blockwise(torch.zeros(1))
+    for name, layer in list(base.named_modules()):
+        if isinstance(layer, torch.nn.Linear) and (quantise_head or layer is not head):
+            base.set_submodule(name, _four_bits(layer))
+    base.is_loaded_in_4bit = True  # what PEFT asks to choose its layers
+    lora = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    with warnings.catch_warnings():
+        # peft asks transformers for a name that transformers 5.23 has renamed
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set", category=UserWarning)  # GPT-2's own layers
+        network = get_peft_model(base, lora, low_cpu_mem_usage=True)
+    place(network, placement, META)
+    return network
+
+
+def training(
+    network: Any,
+    prompts: list[int],
+    responses: list[int],
+    optimiser: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer],
+) -> Footprint:
+    """One micro-batch forward and backward, from lengths, with the gradients in place and the optimiser's state made.
+
+    As from the second micro-batch on: the gradients of the first are there already. With short texts and large ranks
+    the peak is that of the optimiser's step (the clip included), when the activations are gone.
+    """
+    network.train()
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    stepper = optimiser(weights)
+    for weight in weights:
+        weight.grad = torch.empty_like(weight)
+    stepper.step()
+    state = [v for values in stepper.state.values() for v in values.values() if isinstance(v, Tensor) and v.is_meta]
+    assumed = shapes.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
+    with assumed, LiveStorage(WORKSPACES) as storage:
+        values = sequence_logprobs(network, [[0] * n for n in prompts], [[0] * n for n in responses], 0)
+        values.sum().backward()
+        del values
+    with LiveStorage() as stepping:
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        stepper.step()
+    gradients = sum(weight.nbytes for weight in weights)
+    peak = max(storage.peak, stepping.peak)
+    return Footprint(resident_bytes(network), peak, gradients, unique_bytes(state))
+
+
+def sampling(
+    network: Any, prompt: int, response: int, rows: int, *, padded: bool = True, kv_cache: KVCache = "full"
+) -> Footprint:
+    """The prefill of ``rows`` prompts, and the decoding of the last token with the whole cache.
+
+    Args:
+        padded: the prompts are of different lengths; those of one prompt's responses are not.
+        kv_cache: see ``Sampling``.
+    """
+    network.eval()
+    causal = network.get_base_model()
+    uniforms = torch.empty(rows, 1, dtype=torch.float64, device=META)
+    weights, phases = resident_bytes(network), []
+    for past, new in ((0, prompt), (prompt + response - 1, 1)):
+        with torch.no_grad(), LiveStorage(WORKSPACES) as storage:
+            cache = _filled(DynamicCache() if kv_cache == "full" else rounded_cache(), causal, rows, past)
+            storage.peak = storage.live  # what filling it took on the way is not decoding's
+            ids = torch.empty(rows, new, dtype=torch.long, device=META)
+            mask = torch.ones_like(ids) if padded else None
+            found = causal(input_ids=ids, past_key_values=cache, attention_mask=mask, logits_to_keep=1)
+            scores = found.logits[:, -1].to(torch.float32, copy=True)  # as `generate` does
+            Draw(uniforms, new)(ids, scores)
+            del scores
+            kept = sum(t.nbytes for layer in cache.layers for t in vars(layer).values() if isinstance(t, Tensor))
+        phases.append(Footprint(weights, storage.peak - kept, cache=kept))
+    return max(phases, key=lambda phase: phase.total)
+
+
+def scoring(network: Any, prompts: list[int], responses: list[int]) -> Footprint:
+    """The log-probabilities of a micro-batch without a gradient, from lengths."""
+    network.eval()
+    assumed = shapes.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
+    with torch.no_grad(), assumed, LiveStorage(WORKSPACES) as storage:
+        sequence_logprobs(network, [[0] * n for n in prompts], [[0] * n for n in responses], 0)
+    return Footprint(resident_bytes(network), storage.peak)
+
+
+def judging(oracle: Shape, rows: int, tokens: int) -> Footprint:
+    """One forward pass of an oracle's encoder over ``rows`` rows of ``tokens`` tokens."""
+    network = oracle.network.eval()
+    for module in network.modules():
+        if getattr(module, "config", None) is not None and getattr(module.config, "_attn_implementation", "") == "sdpa":
+            module.config._attn_implementation = ATTENTION
+    ids = torch.zeros(rows, tokens, dtype=torch.long, device=META)
+    with torch.no_grad(), LiveStorage(WORKSPACES) as storage:
+        network.states(ids, torch.ones_like(ids), torch.zeros(rows, network.reads, dtype=torch.long, device=META))
+    return Footprint(resident_bytes(network) + oracle.members, storage.peak)
+
+
+def _filled(cache: Any, causal: Any, rows: int, tokens: int) -> Any:
+    shape, head = causal.config.get_text_config(), causal.get_output_embeddings()
+    dtype = head.weight.dtype if head.weight.dtype.is_floating_point else head.compute_dtype
+    size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    heads = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
+    for layer in range(shape.num_hidden_layers if tokens else 0):
+        key, value = (torch.empty(rows, heads, tokens, size, dtype=dtype, device=META) for _ in range(2))
+        cache.update(key, value, layer)
+    return cache
+
+
+def _four_bits(layer: torch.nn.Linear) -> torch.nn.Module:
+    own = bitsandbytes.nn.Linear4bit(
+        layer.in_features,
+        layer.out_features,
+        bias=layer.bias is not None,
+        compute_dtype=layer.weight.dtype,
+        quant_type="nf4",
+        device=META,
+    )
+    weight = bitsandbytes.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
+    own.weight, own.bias = weight._quantize(META), layer.bias
+    return own
+
+
+def _attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **unused: Any
+) -> tuple[Tensor, None]:
+    """Flash attention; with a mask that which takes one, for which transformers repeats grouped keys and values."""
+    if mask is None:
+        states = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, True, scale=scaling)[0]
+        return states.transpose(1, 2).contiguous(), None
+    if key.shape[1] != query.shape[1]:
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
+    bias = torch.zeros_like(mask, dtype=query.dtype).expand(-1, query.shape[1], -1, -1)
+    found = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, bias, query.requires_grad, scale=scaling
+    )
+    return found[0].transpose(1, 2).contiguous(), None
+
+
+def _mask(
+    batch_size: int, q_length: int, kv_length: int, *given: Any, attention_mask: Tensor | None = None, **named: Any
+) -> Tensor | None:
+    """Texts of one batch are of different lengths, where a mask says so; a single one needs none."""
+    if batch_size == 1 or attention_mask is None:
+        return None
+    return torch.empty(batch_size, 1, q_length, kv_length, dtype=torch.bool, device=META)
+
+
+def _product_inside(states: Tensor, packed: Tensor, shape: Any, *rest: Any, **named: Any) -> int:
+    """The weights in the dtype of the states, and their scales in float32, one for 64."""
+    return shape[0] * shape[1] * states.element_size() + shape[0] * shape[1] // 64 * 4
+
+
+def _attention_inside(upstream: Tensor, query: Tensor, key: Tensor, *rest: Any, **named: Any) -> int:
+    """The gradient of the queries in float32, and with grouped keys those of keys and values for each query head."""
+    grouped = key.shape[1] != query.shape[1]
+    return 4 * query.numel() + (2 * query.nbytes if grouped else 0)
+
+
+WORKSPACES: dict[Any, Callable[..., int]] = {
+    torch.ops.bitsandbytes.gemm_4bit.default: _product_inside,
+    torch.ops.aten._scaled_dot_product_flash_attention_backward.default: _attention_inside,
+    torch.ops.aten._scaled_dot_product_efficient_attention_backward.default: _attention_inside,
+}
+AttentionInterface.register(ATTENTION, _attention)
+AttentionMaskInterface.register(ATTENTION, _mask)

@@ -1,0 +1,1 @@
+"""The policy: a frozen base with adapters, its log-probabilities, its samples."""

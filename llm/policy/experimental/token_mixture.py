@@ -1,0 +1,113 @@
+"""A geometric mixture of two policies taken token by token: sampled from and scored without a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from peft import PeftModel
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from nashward.games.shapes import Float, Int
+
+from ..handles import Adapter, Sampled
+from ..model import LanguageModel
+
+
+class MixedNetwork:
+    """What a causal language model is to sampling and scoring, with the next token's distribution that of the mixture.
+
+    .. math::
+        \\pi(y) = \\prod_h \\frac{\\prod_k \\pi_k(y_h | y_{<h})^{w_k}}{Z(y_{<h})}, \\qquad
+        Z(y_{<h}) = \\sum_v \\prod_k \\pi_k(v | y_{<h})^{w_k}
+
+    It is *not* the geometric mixture of the responses' distributions, prod_k pi_k(y)^(w_k) / Z, which no sampler draws
+    from token by token: log pi differs from that by -sum_h log Z(y_<h) and a constant. With positive weights Z <= 1,
+    the smaller the further the members are apart after y_<h: responses on which they disagree are drawn more often.
+
+    Args:
+        network: with the members' adapters in slots, on the device.
+        weights: w_k of the slots; they sum to 1.
+    """
+
+    base_model_prefix = "states"
+
+    def __init__(self, network: PeftModel, weights: Mapping[str, float]):
+        self.network, self.weights = network, dict(weights)
+        self.causal: Any = network.get_base_model()
+        self.config, self.device = self.causal.config, self.causal.device
+
+    def parameters(self) -> Iterator[Any]:
+        return self.network.parameters()
+
+    def get_output_embeddings(self) -> Any:
+        return self.causal.get_output_embeddings()
+
+    def states(self, **inputs: Any) -> Any:
+        """Of a head without a cap on its logits, which adapters leave alone: it maps a blend of states to the blend of
+        logits. Whether that is so is tried, see ``logprobs.tiles_agree``."""
+        network = getattr(self.causal, self.causal.base_model_prefix)
+        return SimpleNamespace(last_hidden_state=self._blended(lambda: network(**inputs).last_hidden_state))
+
+    def __call__(self, **inputs: Any) -> Any:
+        return SimpleNamespace(logits=self._blended(lambda: self.causal(**inputs).logits))
+
+    def _blended(self, found: Any) -> Float[Tensor, "B T width"]:
+        total: Any = 0.0
+        for slot, weight in self.weights.items():
+            self.network.set_adapter(slot)
+            own = found()
+            total = total + weight * own.float()
+        return total.to(own.dtype)
+
+    def generate(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], logits_processor: Any, **settings: Any
+    ) -> Int[Tensor, "B longer"]:
+        """Each row once under each member, in one batch; all of them take the token that the mixture draws.
+
+        Args:
+            input_ids, attention_mask: ``[B, T]``, padded on the left.
+            logits_processor: what draws, from the blend ``[B, V]`` of the members' logits.
+            settings: the rest of what ``generate`` takes.
+
+        Returns:
+            ``[B, T + new]``.
+        """
+        rows, members = len(input_ids), len(self.weights)
+        together = _Together(list(self.weights.values()), logits_processor)
+        output: Any = self.network.generate(
+            input_ids=input_ids.repeat(members, 1),
+            attention_mask=attention_mask.repeat(members, 1),
+            adapter_names=[slot for slot in self.weights for _ in range(rows)],
+            logits_processor=LogitsProcessorList([together]),
+            **settings,
+        )
+        return output[:rows]
+
+
+class _Together(LogitsProcessor):
+    """Lets the processors of one row act on the blend of its copies' logits."""
+
+    def __init__(self, weights: list[float], inner: Any):
+        self.weights, self.inner = weights, inner
+
+    def __call__(self, input_ids: Int[Tensor, "rows T"], scores: Float[Tensor, "rows V"]) -> Float[Tensor, "rows V"]:
+        members = len(self.weights)
+        own = scores.float().chunk(members)
+        blend = sum(weight * part for weight, part in zip(self.weights, own, strict=True))
+        return self.inner(input_ids[: len(own[0])], blend).repeat(members, 1)
+
+
+@contextmanager
+def acting(model: LanguageModel, policy: Sampled) -> Iterator[Any]:
+    """The network under a policy, in eval mode and without gradients."""
+    if isinstance(policy, Adapter):
+        with model.acting(policy.folder) as network:
+            yield network
+        return
+    members = {member.value.folder: weight for member, weight in policy.blend}
+    with model.together(list(members)) as slots:
+        yield MixedNetwork(model.network, dict(zip(slots, members.values(), strict=True)))

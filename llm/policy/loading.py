@@ -1,0 +1,137 @@
+"""The files of a policy and of an adapter: found, and checked before a weight is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftConfig
+from safetensors import SafetensorError, safe_open
+from transformers import AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from nashward.errors import NashwardError
+
+from ..data.library_errors import Reading, first_line
+from .lora import CONFIG, WEIGHTS
+
+
+def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
+    """The tokenizer of a causal language model that can chat; reads no weights.
+
+    Raises:
+        FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
+        ValueError: not a causal language model (a PairRM is told apart), no chat template, no end-of-text token.
+    """
+    check_causal(source)
+    with Reading(lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")):
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    if not tokenizer.chat_template:
+        raise NashwardError(
+            f"{source} has no chat template (is it a base model?); take its instruction-tuned version, or give one "
+            "with --chat-template FILE"
+        )
+    if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
+        raise NashwardError(
+            f"{source}'s tokenizer has neither an end-of-text token nor a pad token; set eos_token in it"
+        )
+    return tokenizer
+
+
+def check_causal(source: str | Path) -> None:
+    """Refuse what is no causal language model by its config.json; reads nothing else.
+
+    Raises:
+        FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
+        ValueError: another model (a PairRM is told apart), or no configuration.
+    """
+    config = _config(source)
+    kind = config.get("model_type", "")
+    if "ranker_type" in config or "cand1_prefix_id" in config:
+        raise NashwardError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
+    remote = "AutoModelForCausalLM" in (config.get("auto_map") or {})
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not remote:
+        raise NashwardError(f"{source} is a {kind or 'model of unknown type'}, not a causal language model")
+    heads = config.get("architectures") or []
+    if heads and not any("CausalLM" in head or "LMHead" in head or "ConditionalGeneration" in head for head in heads):
+        raise NashwardError(f"{source} is a {heads[0]}, not a causal language model")
+
+
+def adapter_config(adapter: str | Path) -> LoraConfig:
+    """The LoRA configuration of an adapter folder or id.
+
+    Raises:
+        FileNotFoundError: no adapter there.
+        ValueError: not a LoRA, or one that also replaces whole layers or touches the head.
+    """
+    none_here = f"{adapter} is no adapter: it has no {CONFIG} that can be read"
+    if Path(adapter).is_dir() and not (Path(adapter) / CONFIG).is_file():
+        raise FileNotFoundError(none_here)  # peft would ask the hub for a repository of this name
+    try:
+        config = PeftConfig.from_pretrained(str(adapter))
+    except (OSError, ValueError) as error:
+        if Path(adapter).exists():
+            raise FileNotFoundError(none_here) from None
+        raise FileNotFoundError(
+            f"{adapter} is neither an adapter folder nor an adapter in the cache ({first_line(error)}); if it is a "
+            f"hub id, run on a machine with network: hf download {adapter}"
+        ) from None
+    if not isinstance(config, LoraConfig):
+        raise NashwardError(f"{adapter} is a {config.peft_type} adapter, expected LoRA")
+    targets = config.target_modules if isinstance(config.target_modules, list | set) else []
+    if config.modules_to_save or "lm_head" in targets or "embed_tokens" in targets:
+        raise NashwardError(
+            f"{adapter} changes the embeddings or the head, which stay frozen here; train it without them"
+        )
+    weights = local_adapter(adapter) / WEIGHTS
+    try:
+        with safe_open(weights, framework="pt") as tensors:
+            ranks = {tensors.get_slice(k).get_shape()[0] for k in tensors.keys() if "lora_A" in k}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise NashwardError(f"{adapter} holds no weights that can be read ({WEIGHTS}): {first_line(error)}") from None
+    if not ranks <= {config.r, *(config.rank_pattern or {}).values()}:
+        raise NashwardError(f"{adapter} says rank {config.r} and holds weights of rank {sorted(ranks)}")
+    return config
+
+
+def local_adapter(adapter: str | Path) -> Path:
+    """The folder of an adapter, fetched from the hub if it is an id."""
+    if Path(adapter).is_dir():
+        return Path(adapter)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(adapter)))
+
+
+def _config(source: str | Path) -> dict[str, Any]:
+    """A model's config.json as it lies, before transformers has an opinion on it."""
+    path = Path(source)
+    if path.is_dir():
+        file = path / "config.json"
+        if not file.is_file():
+            hint = " (it is an adapter: give its base here and the folder as --adapter)"
+            raise NashwardError(
+                f"{source} is a folder but no model: it has no config.json"
+                + (hint if (path / "adapter_config.json").exists() else "")
+            )
+        try:
+            config = json.loads(file.read_text())
+        except (ValueError, RecursionError) as error:
+            raise NashwardError(f"{file} is not valid JSON: {error}") from None
+        if not isinstance(config, dict):
+            raise NashwardError(f"{file} holds {type(config).__name__}, expected the settings of a model")
+        return config
+    if path.is_absolute() or str(source).startswith(".") or str(source).count("/") > 1 or path.exists():
+        raise FileNotFoundError(f"there is no model folder {source}")
+    from transformers.utils import cached_file
+
+    try:
+        return json.loads(Path(str(cached_file(str(source), "config.json"))).read_text())
+    except OSError:
+        raise FileNotFoundError(
+            f"{source} is neither a folder here nor a model in the cache, and the hub cannot be reached or does not "
+            f"have it; on a machine with network run: hf download {source}"
+        ) from None

@@ -1,0 +1,222 @@
+"""A mixture of adapters: choose one for each response, answer with it. What the average of iterates is for a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nashward.errors import NashwardError
+from nashward.games import PreferenceGame, nash
+
+from ..store.files import write_json
+from ..store.run_folder import order
+from .lora import Shape, one_base, same_base
+from .model import LanguageModel
+from .sampling import Response, Source, seed_of
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A linear mixture of policies on one base: its win rates are the weighted means of its members'.
+
+    .. math::  \\pi(y) = \\sum_k w_k \\pi_k(y), \\qquad P(\\pi \\succ \\rho) = \\sum_k w_k P(\\pi_k \\succ \\rho)
+
+    It is what a theorem on the average of iterates speaks of. ``lora.interpolate`` averages the weights of the
+    networks instead, which is one network, another policy, and no theorem's.
+
+    Attributes:
+        members: the adapters' folders and their weights w_k, which are not negative and sum to 1. They may be of
+            different runs and ranks.
+
+    Raises:
+        ValueError: no members, or weights that are no distribution.
+
+    Example:
+        >>> Mixture.of([Path("a"), Path("b"), Path("c")], linear(3)).members[2]
+        (PosixPath('c'), 0.5)
+    """
+
+    members: tuple[tuple[Path, float], ...]
+
+    def __post_init__(self) -> None:
+        weights = [weight for _, weight in self.members]
+        if not weights or not min(weights) >= 0 or not abs(sum(weights) - 1) <= 1e-6:
+            raise NashwardError(f"the weights of a mixture must be at least 0 and sum to 1, got {weights}")
+
+    @property
+    def largest(self) -> Path:
+        """The member with the largest rank: a model in its shape takes all of them.
+
+        Raises:
+            FileNotFoundError: a member is no adapter folder.
+            ValueError: the configuration of one cannot be read.
+        """
+        return max((folder for folder, _ in self.members), key=lambda folder: Shape.of(folder).rank)
+
+    @classmethod
+    def of(cls, adapters: Sequence[Path], weights: Sequence[float] | None = None) -> Mixture:
+        """A mixture of adapters; uniform where no weights are given. Members of weight 0 are left out.
+
+        Raises:
+            ValueError: as above, or another number of weights than of adapters.
+
+        Example:
+            >>> Mixture.of([Path("a"), Path("b"), Path("c")], [0.5, 0.0, 0.5]).members
+            ((PosixPath('a'), 0.5), (PosixPath('c'), 0.5))
+        """
+        weights = uniform(len(adapters)) if weights is None else weights
+        if len(weights) != len(adapters):
+            raise NashwardError(f"{len(adapters)} adapters and {len(weights)} weights; expected one each")
+        return cls(tuple((a, float(w)) for a, w in zip(adapters, weights, strict=True) if w != 0))
+
+    def check(self, model: str | None = None) -> None:
+        """Whether the members are adapters of one base, that of ``model`` where a name is given; reads no weights.
+
+        Raises:
+            ValueError: they are not.
+            FileNotFoundError: a member is no adapter folder.
+        """
+        base = one_base([folder for folder, _ in self.members])
+        if model is not None and base is not None and not same_base(base, model):
+            raise NashwardError(f"{self.members[0][0]} is for {base}, not for {model}; give that one as --policy")
+
+    def sample(
+        self,
+        model: LanguageModel,
+        prompts: Sequence[Sequence[int]],
+        count: int,
+        source: Source,
+        seed: int,
+    ) -> list[list[Response]]:
+        """Draw responses, each from a member drawn anew with its weight; grouped by member, so that an adapter is
+        loaded once.
+
+        Args:
+            model: loaded for adapters of at least the members' ranks.
+            prompts: token ids of each prompt.
+            count: responses to a prompt.
+            source: how a member answers: ``Sampling``, or any ``Source``.
+            seed: of the members that are drawn and of their responses.
+
+        Returns:
+            For each prompt its ``count`` responses.
+
+        Raises:
+            ValueError, FileNotFoundError: what ``check`` finds.
+        """
+        self.check(model.name)
+        weights = [weight for _, weight in self.members]
+        drawn = [
+            random.Random(seed_of(seed, "member", i)).choices(range(len(self.members)), weights, k=count)
+            for i in range(len(prompts))
+        ]
+        results: list[list[Response | None]] = [[None] * count for _ in prompts]
+        for number, (folder, _) in enumerate(self.members):
+            places = {i: [k for k in range(count) if row[k] == number] for i, row in enumerate(drawn)}
+            asked = [i for i, slots in places.items() if slots]
+            seeds = [[seed_of(seed, "response", i, k) for k in places[i]] for i in asked]
+            with model.acting(folder):
+                answers = source.draw(model, [prompts[i] for i in asked], seeds)
+            for i, row in zip(asked, answers, strict=True):
+                for k, answer in zip(places[i], row, strict=True):
+                    results[i][k] = answer
+        return [[answer for answer in row if answer is not None] for row in results]
+
+    def save(self, file: Path) -> None:
+        """Write the mixture as JSON; the folders are kept relative to the file, so that a run can be moved.
+
+        Raises:
+            OSError: the file cannot be written.
+
+        Example:
+            >>> from tempfile import TemporaryDirectory
+            >>> with TemporaryDirectory() as home:
+            ...     Mixture(((Path(home) / "start", 1.0),)).save(Path(home) / "mixture.json")
+            ...     json.loads((Path(home) / "mixture.json").read_text())
+            {'members': [{'adapter': 'start', 'weight': 1.0}]}
+        """
+        home = file.parent.resolve()
+        members = [
+            {"adapter": os.path.relpath(folder.resolve(), home), "weight": weight} for folder, weight in self.members
+        ]
+        write_json(file, {"members": members})
+
+    @classmethod
+    def load(cls, file: str | Path) -> Mixture:
+        """Read what ``save`` wrote.
+
+        Raises:
+            FileNotFoundError: no such file, or a member is no adapter folder.
+            ValueError: it holds no mixture, or one of adapters for different bases.
+        """
+        file = Path(file)
+        if not file.is_file():
+            raise FileNotFoundError(f"there is no mixture {file}")
+        try:
+            members = json.loads(file.read_text(encoding="utf-8"))["members"]
+            found = tuple(((file.parent / m["adapter"]).resolve(), float(m["weight"])) for m in members)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise NashwardError(f"{file} holds no mixture ({error}); nashward mix writes one") from None
+        mixture = cls(found)
+        mixture.check()
+        return mixture
+
+
+def uniform(count: int) -> list[float]:
+    """Equal weights: the average that the theorems on multiplicative weights bound.
+
+    Example:
+        >>> uniform(4)
+        [0.25, 0.25, 0.25, 0.25]
+    """
+    return [1 / count] * count
+
+
+def linear(count: int) -> list[float]:
+    """Weights 1, 2, ..., count over their sum: later iterates count more.
+
+    Example:
+        >>> linear(4)
+        [0.1, 0.2, 0.3, 0.4]
+    """
+    return [2 * t / (count * (count + 1)) for t in range(1, count + 1)]
+
+
+def nash_weights(game: PreferenceGame) -> list[float]:
+    """The maximal lottery of a tournament among the members: the mixture that none of them beats.
+
+    .. math::  w \\in \\arg\\max_{w \\in \\Delta} \\min_j \\sum_k w_k P_{kj}
+
+    Args:
+        game: P ``[n, n]`` of the n members against each other.
+
+    Example:
+        >>> from nashward import games
+        >>> [round(weight, 3) for weight in nash_weights(games.zoo.comal_cycle())]
+        [0.364, 0.273, 0.364]
+    """
+    return nash(game).policy.tolist()
+
+
+def policies(paths: Sequence[Path]) -> list[Path]:
+    """The adapters of folders: an adapter's own, and of a run's its start and its iterates in order.
+
+    Raises:
+        FileNotFoundError: one is neither.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if (path / "adapter_config.json").is_file():
+            found.append(path)
+            continue
+        stages = [stage for stage in path.glob("iteration-*") if "half" not in stage.name]
+        stages = [path / "start", *sorted(stages, key=order)]
+        own = [stage / "adapter" for stage in stages if (stage / "adapter").is_dir()]
+        if not own:
+            raise FileNotFoundError(f"{path} is neither an adapter's folder nor a run's")
+        found += own
+    return found

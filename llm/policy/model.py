@@ -1,0 +1,430 @@
+"""The policy's network: a frozen base, in NF4 where asked, under two LoRA slots in float32."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError, TemplateSyntaxError
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    GenerationConfig,
+)
+
+from nashward.errors import NashwardError
+
+from ..data.library_errors import first_line
+from ..data.prompts import Prompt
+from ..store.files import whole_folder
+from .experimental.streaming import LayerStream
+from .loading import adapter_config, check_policy, local_adapter
+from .lora import WEIGHTS as WEIGHTS
+from .lora import Shape, same_base, scale_of, shaped
+from .memory import Tell, give_back, quiet
+from .placement import Placement, place
+
+SLOTS = ("trained", "frozen")  # the adapters on the device; all others are folders on disk
+
+
+@dataclass(frozen=True)
+class Lora:
+    """The shape of a fresh adapter: float32, on every linear layer but the head.
+
+    .. math::  W \\to W + \\frac{\\alpha}{r} B A, \\qquad B \\in R^{m \\times r}, \\; A \\in R^{r \\times n}
+
+    for each layer's weight W, with B = 0 at first: a fresh adapter changes nothing.
+
+    Attributes:
+        rank: r.
+        alpha: of the scale alpha / r; twice the rank when None.
+
+    Raises:
+        ValueError: a rank below 1, or an alpha that is no positive number.
+
+    Source: arXiv 2106.09685.
+
+    Example:
+        >>> Lora(rank=8, alpha=16.0)
+        Lora(rank=8, alpha=16.0)
+    """
+
+    rank: int = 16
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise NashwardError(f"the LoRA rank must be at least 1, got {self.rank}")
+        if self.alpha is not None and not 0 < self.alpha < float("inf"):
+            raise NashwardError(f"the LoRA alpha must be a positive number, got {self.alpha}")
+
+
+class LanguageModel:
+    """A frozen causal language model with adapters that can be switched, trained, saved and loaded.
+
+    Each adapter is a policy pi(y | x) = prod_h pi(y_h | x, y_<h), x the prompt in the chat template, y with its stop
+    token. An adapter is a folder in PEFT's format. Two live on the device, ``trained`` and ``frozen``; ``load`` puts a
+    folder into one of them.
+
+    Args:
+        network: the base with adapters in both slots, where it computes.
+        tokenizer: its tokenizer, with a chat template.
+        name: of the base; adapters that are for another one are refused.
+        stream: of its layers, where they are streamed.
+
+    Attributes:
+        stop_ids: the tokens that end a response.
+        pad_id: the filler, which is masked.
+        dtype: in which it computes.
+
+    Source: adapters arXiv 2106.09685; on a base in 4 bits arXiv 2305.14314.
+
+    Example:
+        >>> from nashward import llm
+        >>> model = LanguageModel.from_pretrained(llm.pocket.POLICY, lora=Lora(rank=4))
+        >>> ids = model.encode(Prompt(({"role": "user", "content": "Name a river."},)))
+        >>> len(ids), model.decode(ids)
+        (9, 'Name a river.')
+    """
+
+    def __init__(self, network: PeftModel, tokenizer: Any, name: str, stream: LayerStream | None = None):
+        self.network, self.tokenizer, self.name, self.stream = network, tokenizer, name, stream
+        stops = network.generation_config.eos_token_id
+        found = {*(stops if isinstance(stops, list | tuple) else [stops]), tokenizer.eos_token_id} - {None}
+        self.stop_ids = sorted(found)
+        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.stop_ids[0]
+        # The sampler states everything itself: nothing is to leak in from the checkpoint's generation settings.
+        base: Any = network.get_base_model()
+        base.generation_config = GenerationConfig(eos_token_id=self.stop_ids, pad_token_id=self.pad_id)
+        self.tell: Tell = quiet  # is told where memory ran out
+        self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
+        self._device = next(network.parameters()).device
+        floating = (p for name, p in network.named_parameters() if p.is_floating_point() and "lora_" not in name)
+        self.dtype = next(floating).dtype  # in which it computes
+        fresh = get_peft_model_state_dict(network, adapter_name=SLOTS[0])
+        self._fresh = {name: weight.detach().cpu().clone() for name, weight in fresh.items()}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        adapter: str | Path | None = None,
+        *,
+        lora: Lora | None = None,
+        quantise: bool = True,
+        quantise_head: bool = False,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        chat_template: str | None = None,
+        placement: Placement | Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> LanguageModel:
+        """Load a base and put fresh adapters on it: the policy is the base's own, B being 0.
+
+        Args:
+            source: a folder or a hub id.
+            adapter: a LoRA folder whose shape the slots take (and which ``start`` copies); else ``lora``'s.
+            quantise: 4-bit NormalFloat with double quantisation, on CUDA and on a CPU; all linear layers but the head.
+            quantise_head: the head too. It is another policy then (the same in sampling, scoring and training), in less
+                memory: 0.73 GiB less for Llama 3's vocabulary.
+            device: "cuda" or "cpu"; CUDA where there is one.
+            dtype: of the computation; bfloat16 on CUDA, float16 on a card that has none, float32 on a CPU. Adapters are
+                float32 in any case.
+            chat_template: a Jinja template to use in place of the tokenizer's.
+            placement: what stays on the device; ``Placement.default`` for the device and the dtype, or that but for
+                the attributes of a mapping.
+            seed: of the fresh adapter.
+
+        Raises:
+            FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
+            ValueError: what ``check_policy``, ``adapter_config`` and ``place`` find: no causal language model, no chat
+                template, no LoRA; ``quantise_head`` without ``quantise`` or of a head that is the table of embeddings;
+                weights that cannot be read.
+        """
+        if Path(source).is_dir():  # adapters remember it, wherever they are read
+            source = os.path.abspath(source)
+        tokenizer = check_policy(source, chat_template)
+        config = adapter_config(adapter) if adapter is not None else None
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = dtype or computed_in(device)
+        given = placement if isinstance(placement, Placement) else Placement().but(placement or {})
+        # what the device cannot hold is quantised in host memory
+        options: dict[str, Any] = {"dtype": dtype, "device_map": {"": "cpu" if given.layers == "host" else device}}
+        if quantise and getattr(AutoConfig.from_pretrained(source), "quantization_config", None) is None:
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+                llm_int8_skip_modules=[] if quantise_head else None,
+            )
+        elif quantise_head:
+            raise NashwardError("quantise_head needs quantise, and a base that is not quantised already; leave it out")
+        base = _read(source, options)
+        if quantise_head and getattr(base.get_output_embeddings().weight, "quant_state", None) is None:
+            raise NashwardError(f"the head of {source} is its table of embeddings (tied); leave quantise_head out")
+        keep_gradients(base)
+        if config is None:
+            shape = lora or Lora()
+            config = LoraConfig(
+                r=shape.rank,
+                lora_alpha=shape.alpha if shape.alpha is not None else 2 * shape.rank,  # type: ignore[arg-type]
+                target_modules="all-linear",
+                task_type="CAUSAL_LM",
+            )
+        config.inference_mode = False
+        if config.base_model_name_or_path and same_base(config.base_model_name_or_path, str(source)):
+            config.base_model_name_or_path = str(source)  # where it is now
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            # peft asks transformers for a name that transformers 5.23 has renamed
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            torch.manual_seed(seed)
+            network = get_peft_model(base, config, adapter_name=SLOTS[0])
+            network.add_adapter(SLOTS[1], config)
+        for name, parameter in network.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.float()
+        for module in network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # the log-ratio to the anchor must be that of one fixed function
+        if not isinstance(placement, Placement):
+            placement = Placement.default(base, device, dtype).but(placement or {})
+        stream = place(network, placement, torch.device(device))
+        return cls(network, tokenizer, str(source), stream)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._device
+
+    @property
+    def shape(self) -> Shape:
+        """Of the adapters that it takes: none of a larger rank."""
+        config: Any = self.network.peft_config[SLOTS[0]]
+        return Shape(config.r, scale_of(config))
+
+    def rest(self) -> None:
+        """Give the device's memory back: the weights wait in host memory until the policy acts or is trained."""
+        if self.stream is not None:
+            self.stream.rest()
+        self.network.to("cpu")
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The prompt's token ids through the chat template, ready for the response: one BOS at most, no padding.
+
+        Raises:
+            jinja2.TemplateError: the template refuses the prompt's turns.
+        """
+        return encode(self.tokenizer, prompt)
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of token ids, without special tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def forget(self) -> None:
+        """Read every adapter anew when it is next needed: a folder of the same name may hold other weights by now."""
+        self._loaded = dict.fromkeys(SLOTS)
+
+    def load(self, slot: str, folder: Path) -> None:
+        """Put the adapter of a folder into a slot (nothing is done if it is there already).
+
+        It may have another scale and a smaller rank than the slot, and leave layers alone.
+
+        Args:
+            slot: "trained" or "frozen".
+            folder: of the adapter.
+
+        Raises:
+            ValueError: its weights cannot be read, have a larger rank, or are of other layers.
+        """
+        if self._loaded[slot] == folder:
+            return
+        try:
+            state = load_file(folder / WEIGHTS, device=str(self.device))
+            state = shaped(state, Shape.of(folder), self.shape)
+            left = {name: torch.zeros_like(weight) for name, weight in self._fresh.items() if name not in state}
+            self._put(slot, {**left, **state})
+        except (SafetensorError, RuntimeError, OSError, ValueError) as error:
+            raise NashwardError(f"{folder} holds no weights that fit this adapter: {first_line(error)}") from None
+        self._loaded[slot] = folder
+
+    def _put(self, slot: str, state: dict[str, torch.Tensor]) -> None:
+        result: Any = set_peft_model_state_dict(self.network, state, adapter_name=slot)
+        if result.unexpected_keys:
+            raise RuntimeError(f"it has no place for {result.unexpected_keys[0]}")
+
+    def _activate(self, slot: str) -> None:
+        """Switch to a slot, on the device; the weights of the other one wait in host memory."""
+        other = [p for name, p in self.network.named_parameters() if "lora_" in name and f".{slot}." not in name]
+        waiting = [parameter.data.to("cpu") for parameter in other]
+        for parameter in other:
+            parameter.data = parameter.data.new_empty(0)
+        self.network.to(self.device)
+        for parameter, data in zip(other, waiting, strict=True):
+            parameter.data = data
+        if self.stream is not None:
+            self.stream.wake()
+        self.network.set_adapter(slot)
+
+    @contextmanager
+    def acting(self, folder: Path) -> Iterator[PeftModel]:
+        """The network under the adapter of a folder, in eval mode and without gradients.
+
+        Raises:
+            ValueError: what ``load`` finds.
+
+        Example:
+            >>> with model.acting(folder) as network:  # doctest: +SKIP
+            ...     scores = sequence_logprobs(network, [prompt], [response], model.pad_id)
+        """
+        self.load("frozen", folder)
+        self._activate("frozen")
+        self.network.eval()
+        with torch.no_grad():
+            yield self.network
+
+    @contextmanager
+    def together(self, folders: Sequence[Path]) -> Iterator[tuple[str, ...]]:
+        """The adapters of at most two folders on the device at once, in eval mode and without gradients; their slots.
+
+        PEFT tells by a row's slot which of them acts on it.
+
+        Raises:
+            ValueError: what ``load`` finds.
+        """
+        slots = SLOTS[: len(folders)]
+        for slot, folder in zip(slots, folders, strict=True):
+            self.load(slot, folder)
+        self._activate(slots[0])
+        self.network.to(self.device)
+        self.network.eval()
+        with torch.no_grad():
+            yield slots
+
+    @contextmanager
+    def training(self, folder: Path) -> Iterator[list[torch.nn.Parameter]]:
+        """The network under a copy of the adapter of a folder, whose weights are yielded to be trained.
+
+        Raises:
+            ValueError: what ``load`` finds.
+        """
+        self._loaded["trained"] = None
+        self.load("trained", folder)
+        self._loaded["trained"] = None  # about to change
+        self._activate("trained")
+        self.network.train()
+        weights = [p for name, p in self.network.named_parameters() if "lora_" in name and ".trained." in name]
+        for weight in weights:
+            weight.requires_grad_(True)
+        try:
+            yield weights
+        finally:
+            for weight in weights:
+                weight.grad = None  # which would stay on the device
+            self.network.eval()
+
+    def save(self, folder: Path, slot: str = "trained") -> None:
+        """Write a slot's adapter as a PEFT folder that ``PeftModel.from_pretrained(base, folder)`` reads as it lies.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        state = get_peft_model_state_dict(self.network, adapter_name=slot)
+        config: Any = self.network.peft_config[slot]
+        with whole_folder(folder) as unfinished:
+            save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, unfinished / WEIGHTS)
+            inference = config.inference_mode
+            config.inference_mode = True
+            config.save_pretrained(str(unfinished))
+            config.inference_mode = inference
+            file = unfinished / "adapter_config.json"
+            written = json.loads(file.read_text(encoding="utf-8"))
+            # PEFT holds names in sets, whose order is another one in each process
+            ordered = {k: sorted(v) if isinstance(getattr(config, k, None), set) else v for k, v in written.items()}
+            file.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def start(self, folder: Path, adapter: str | Path | None) -> None:
+        """Write the adapter that a run starts from: a copy of the given one, or one that changes nothing (B = 0).
+
+        Raises:
+            FileNotFoundError: the given one is not there.
+            ValueError: it does not fit the slot.
+            OSError: the folder cannot be written.
+        """
+        self.forget()
+        if adapter is not None:
+            self.load("trained", local_adapter(adapter))
+            self._loaded["trained"] = None
+        else:
+            self._put("trained", self._fresh)
+        self.save(folder)
+
+
+def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
+    # As text first: templates write BOS themselves, so no special tokens are added a second time.
+    text = tokenizer.apply_chat_template(list(prompt.messages), tokenize=False, add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
+    """How many tokens the prompt has in the chat template; None where the template refuses its turns.
+
+    Raises:
+        ValueError: the template is not valid, or fails in another way.
+    """
+    try:
+        return len(encode(tokenizer, prompt))
+    except TemplateSyntaxError as error:
+        raise NashwardError(f"the chat template is not valid Jinja: {error}") from None
+    except TemplateError:  # a template may refuse a system turn, or two turns of one role
+        return None
+    except (ArithmeticError, LookupError, TypeError, AttributeError, ValueError) as error:  # of the template's own code
+        raise NashwardError(
+            f"the chat template cannot be applied: {type(error).__name__}: {first_line(error)}"
+        ) from None
+
+
+def computed_in(device: str) -> torch.dtype:
+    """The dtype that suits a device."""
+    if not device.startswith("cuda"):
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def _read(source: str | Path, options: dict[str, Any]) -> Any:
+    """The base; where the device has no room for the 16-bit weights on the way, by way of host memory.
+
+    transformers tells of memory that ran out while a tensor was quantised as of any trouble with it, so each is tried
+    again on the host, where it would come back.
+    """
+    try:
+        return AutoModelForCausalLM.from_pretrained(source, **options)
+    except (SafetensorError, OSError) as error:
+        raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
+    except RuntimeError:
+        if options["device_map"] == {"": "cpu"}:
+            raise
+    give_back()
+    return _read(source, {**options, "device_map": {"": "cpu"}})
+
+
+def keep_gradients(network: Any) -> None:
+    """Keep 4-bit layers on the kernel that has a gradient.
+
+    On a CPU with avx512_bf16 bitsandbytes repacks the weights in the first pass without gradients and uses a kernel
+    without autograd from then on: nothing is raised and the gradients are wrong. Elsewhere this changes nothing.
+    """
+    for module in network.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

@@ -1,0 +1,246 @@
+"""What stays on the device: checkpoints and embeddings in host memory, adapters without float32 copies, tiled MLPs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+
+from nashward.errors import NashwardError, UnsupportedModelError
+from nashward.games.shapes import Float, Int
+
+from ..config.choices import check_choice
+from .experimental.streaming import LayerStream, stream_layers
+
+Checkpoints = Literal["none", "device", "host"]
+Embeddings = Literal["device", "host"]
+Adapters = Literal["float32", "input"]
+Layers = Literal["device", "host"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the parts of a policy live, and in what they are computed, to save memory on the device.
+
+    Attributes:
+        checkpoints: only each layer's input is kept for the backward pass, on the device or in (pinned) host memory,
+            and the rest is computed again; "none" keeps all activations.
+        embeddings: the table of input embeddings; in host memory its rows are gathered there and [B, T, H] is moved.
+        adapters: the dtype in which adapters are multiplied: float32, with a float32 copy of each layer's input, or
+            that of the input, as under autocast. Their weights and gradients are float32 in either case.
+        mlp_tokens: each layer's MLP takes this many tokens at once and makes each tile again in the backward pass;
+            None: all tokens. It costs up to one more pass through the MLPs.
+        layers: the frozen matrices of the decoder layers; in host memory two layers at a time pass through the device
+            (see ``streaming``). It needs checkpoints, and time: each pass moves the whole model.
+
+    Raises:
+        ValueError: a place that is not known, tiles of no token, or streamed layers without checkpoints.
+
+    Example:
+        >>> Placement("none", "device", "float32").but({"layers": "host"}).checkpoints
+        'host'
+    """
+
+    checkpoints: Checkpoints = "host"
+    embeddings: Embeddings = "host"
+    adapters: Adapters = "input"
+    mlp_tokens: int | None = None
+    layers: Layers = "device"
+
+    def __post_init__(self) -> None:
+        kinds = {"checkpoints": Checkpoints, "embeddings": Embeddings, "adapters": Adapters, "layers": Layers}
+        for name, allowed in kinds.items():
+            check_choice(name, getattr(self, name), allowed)
+        if self.mlp_tokens is not None and self.mlp_tokens < 1:
+            raise NashwardError(f"mlp_tokens must be at least 1 (or None), got {self.mlp_tokens}")
+        if self.layers == "host" and self.checkpoints == "none":
+            raise NashwardError(
+                "layers = 'host' needs checkpoints: a backward pass without them holds every layer; take checkpoints = "
+                "'host' or 'device'"
+            )
+
+    @staticmethod
+    def default(network: Any, device: str, dtype: torch.dtype) -> Placement:
+        """What costs little time: nothing on a CPU, where host and device are one.
+
+        In float16 an adapter's first updates would be lost below its smallest number, so it stays in float32.
+        """
+        if device == "cpu":
+            return Placement("none", "device", "float32")
+        return Placement.on_gpu(tied(network), dtype)
+
+    @staticmethod
+    def on_gpu(tied: bool, dtype: torch.dtype) -> Placement:
+        """The usual one of a model whose head is its table of embeddings, or is not."""
+        return Placement(
+            embeddings="device" if tied else "host", adapters="float32" if dtype == torch.float16 else "input"
+        )
+
+    def but(self, given: Mapping[str, Any]) -> Placement:
+        """This placement but for some attributes; streamed layers bring the checkpoints that they need."""
+        if given.get("layers") == "host" and self.checkpoints == "none":
+            given = {"checkpoints": "host", **given}
+        return replace(self, **given)
+
+
+def place(network: Any, placement: Placement, device: torch.device) -> LayerStream | None:
+    """Put a PEFT model of a causal language model on the device as told, wherever it is.
+
+    On the meta device nothing is counted as host memory.
+
+    Returns:
+        the stream of its layers, if they are streamed.
+
+    Raises:
+        ValueError: what ``embeddings_to_host``, ``checkpoint_layers``, ``tile_mlps`` and ``stream_layers`` find.
+    """
+    base = network.get_base_model()
+    if placement.embeddings == "host":
+        embeddings_to_host(base)
+    if placement.adapters == "input":
+        adapters_in_input_dtype(base)
+    if placement.mlp_tokens is not None:
+        tile_mlps(base, placement.mlp_tokens)
+    if placement.checkpoints == "host":
+        checkpoint_layers(base, offloaded_checkpoint)
+    elif placement.checkpoints == "device":
+        checkpoint_layers(base, partial(checkpoint, use_reentrant=False))
+    stream = stream_layers(base, device) if placement.layers == "host" else None
+    network.to(device)
+    return stream
+
+
+def offloaded_checkpoint(function: Callable[..., Any], *inputs: Tensor) -> Any:
+    """``function(*inputs)``, of which only the inputs are kept for the backward pass, in host memory.
+
+    torch's ``checkpoint`` keeps its inputs as autograd keeps tensors, so hooks around it catch these, and these only:
+    what is saved inside is dropped and made again.
+    """
+    with host_memory(inputs[0].device):
+        return checkpoint(function, *inputs, use_reentrant=False)
+
+
+def host_memory(device: torch.device) -> saved_tensors_hooks:
+    """Hooks under which what autograd saves goes to host memory until the backward pass.
+
+    That of an accelerator is pinned and the copies run on the compute stream; on a CPU nothing is moved. On the meta
+    device, where nothing is stored, only the shape is kept.
+    """
+    if device.type == "meta":
+        return saved_tensors_hooks(
+            lambda tensor: (tensor.shape, tensor.dtype),
+            lambda kept: torch.empty(kept[0], dtype=kept[1], device="meta"),
+        )
+    return save_on_cpu(pin_memory=device.type != "cpu", device_type=device.type)
+
+
+def checkpoint_layers(network: torch.nn.Module, function: Callable[..., Any]) -> None:
+    """Pass every decoder layer through ``function(layer, states)``.
+
+    What transformers' ``gradient_checkpointing_enable`` does (from 5.23 on it has another name), without its hook
+    that makes the embeddings require a gradient, which only reentrant checkpoints need.
+
+    Raises:
+        UnsupportedModelError: the network's layers do not support it.
+    """
+    layers: list[Any] = [module for module in network.modules() if hasattr(module, "gradient_checkpointing")]
+    if not layers:
+        raise UnsupportedModelError(f"{type(network).__name__} has no layers to checkpoint; take checkpoints = 'none'")
+    for layer in layers:
+        layer._gradient_checkpointing_func = function
+        layer.gradient_checkpointing = True
+
+
+class HostEmbedding(torch.nn.Module):
+    """An embedding whose table stays in host memory; the rows go to where the ids are.
+
+    The table is frozen, and no submodule: ``parameters`` and ``to`` do not see it, so that the first parameter of a
+    network still tells its device.
+    """
+
+    def __init__(self, table: torch.nn.Module):
+        super().__init__()
+        host = "meta" if next(table.parameters()).is_meta else "cpu"
+        self._table = (table.to(host).requires_grad_(False),)
+
+    @property
+    def weight(self) -> Any:
+        """``[V, H]``, in host memory."""
+        return self._table[0].weight
+
+    def forward(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T H"]:
+        """``[B, T]`` to ``[B, T, H]`` on the device of the ids."""
+        return self._table[0](ids.to(self.weight.device)).to(ids.device)
+
+    def extra_repr(self) -> str:
+        return f"{self._table[0]} in host memory"
+
+
+def tied(network: Any) -> bool:
+    """Whether one table is both the input embeddings and the head."""
+    head = network.get_output_embeddings()
+    return head is not None and head.weight is network.get_input_embeddings().weight
+
+
+def embeddings_to_host(network: Any) -> None:
+    """Move the input embeddings of a causal language model to host memory, for good.
+
+    Raises:
+        ValueError: the same table is the head, which stays on the device.
+    """
+    if tied(network):
+        raise NashwardError(
+            f"the input embeddings of {type(network).__name__} are its head too (tied), which stays on the device; "
+            "take embeddings = 'device'"
+        )
+    network.set_input_embeddings(HostEmbedding(network.get_input_embeddings()))
+
+
+class _InputDtypeLinear(torch.nn.Linear):
+    """A linear layer that rounds its float32 weights to the dtype of its input."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(states.dtype)
+        return torch.nn.functional.linear(states, self.weight.to(states.dtype), bias)
+
+
+def adapters_in_input_dtype(network: torch.nn.Module) -> None:
+    """Multiply LoRA weights in the dtype of the layer's input, with no float32 copy of it (PEFT makes one)."""
+    for layer in network.modules():
+        if isinstance(layer, LoraLayer):
+            layer.cast_input_dtype_enabled = False
+            for slots in (layer.lora_A, layer.lora_B):
+                for slot in list(slots):
+                    linear: Any = slots[slot]
+                    own = _InputDtypeLinear(1, 1, bias=linear.bias is not None, device="meta")
+                    own.in_features, own.out_features = linear.in_features, linear.out_features
+                    own.weight, own.bias = linear.weight, linear.bias  # the same parameters under the same names
+                    slots[slot] = own
+
+
+def tile_mlps(network: torch.nn.Module, tokens: int) -> None:
+    """Let each layer's MLP take ``tokens`` tokens at once, and keep of each tile its input only.
+
+    Raises:
+        UnsupportedModelError: the layers have no ``mlp``.
+    """
+    mlps: list[Any] = [m.mlp for m in network.modules() if isinstance(getattr(m, "mlp", None), torch.nn.Module)]
+    if not mlps:
+        raise UnsupportedModelError(
+            f"the layers of {type(network).__name__} have no mlp to tile; take mlp_tokens = None"
+        )
+    for mlp in mlps:
+        mlp.forward = partial(_tiles, mlp.forward, tokens)
+
+
+def _tiles(layer: Callable[[Tensor], Tensor], tokens: int, states: Tensor) -> Tensor:
+    if states.shape[-2] <= tokens:
+        return layer(states)
+    return torch.cat([checkpoint(layer, tile, use_reentrant=False) for tile in states.split(tokens, -2)], -2)

@@ -1,0 +1,249 @@
+"""Sampling with transformers: a seed for each prompt and response, token ids and a finished flag kept."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float, Int
+
+from ..config.choices import check_choice
+from .experimental.int8_cache import KVCache, rounded_cache
+from .logprobs import sequence_logprobs
+from .memory import in_parts
+from .model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn. The theory takes them from the policy itself: temperature 1, the whole support.
+
+    A token is the one at which the distribution function passes a uniform number u, which the response's own seed
+    gives: y_h = min {v: sum_{w <= v} pi(w | x, y_<h) > u_h}. So a response depends on no other one of its batch.
+
+    Attributes:
+        temperature, top_p: of the sampler.
+        max_new_tokens: a response that is longer is cut, and marked as not finished.
+        batch: rows (responses) in one batch. A step of a run that has begun keeps the size that it began with.
+        kv_cache: "full" keeps keys and values as they are computed, "int8" rounds them: less memory, another sampler.
+        enumerates: False, see ``Source``.
+
+    Raises:
+        ValueError: a number out of its range, or a cache that is not known or cannot be had.
+
+    Example:
+        >>> from nashward import llm
+        >>> model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY)
+        >>> prompt = model.encode(llm.Prompt(({"role": "user", "content": "Name a river."},)))
+        >>> (responses,) = Sampling(max_new_tokens=8).draw(model, [prompt], seeds=[[0, 1]])
+        >>> [(len(response.ids) <= 8, response.weight) for response in responses]
+        [(True, 0.5), (True, 0.5)]
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 512
+    batch: int = 64
+    kv_cache: KVCache = "full"
+    enumerates = False
+
+    def draw(
+        self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
+    ) -> list[list[Response]]:
+        """The responses of the active adapter to each prompt's token ids, one a seed, each of weight 1 / K."""
+        return [
+            [replace(response, weight=1 / len(row)) for response in row] for row in sample(model, prompts, seeds, self)
+        ]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise NashwardError(f"the temperature must be a positive number, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise NashwardError(f"top_p must be in (0, 1], got {self.top_p}")
+        check_choice("kv_cache", self.kv_cache, KVCache)
+        if self.max_new_tokens < 1 or self.batch < 1:
+            raise NashwardError(
+                f"max_new_tokens and batch must be at least 1, got {self.max_new_tokens} and {self.batch}"
+            )
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response: its token ids (with the stop token if finished), its text for judges and readers, its weight.
+
+    The weights of a prompt's responses sum to 1: each sample weighs the same, an enumerated response its probability.
+    """
+
+    ids: list[int]
+    finished: bool
+    text: str
+    weight: float = 1.0
+
+
+class Source(Protocol):
+    """Where a policy's responses come from.
+
+    Attributes:
+        enumerates: the responses are the whole distribution, not a sample of it: each is compared with itself too.
+    """
+
+    enumerates: bool
+
+    def draw(
+        self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
+    ) -> list[list[Response]]:
+        """The responses of the active adapter to each prompt's token ids; a run asks for one batch of prompts."""
+        ...
+
+
+@dataclass(frozen=True)
+class Enumerated:
+    """Every response of a finite set, weighted by its probability under the policy (normalised over the set).
+
+    .. math::  w(y) = \\frac{\\pi(y | x)}{\\sum_{y'} \\pi(y' | x)}
+
+    Exact expectations in place of sampling: a language model over such a set follows the table's iterates.
+
+    Attributes:
+        responses: token ids, each at least one token.
+        enumerates: True, see ``Source``.
+
+    Example:
+        >>> from nashward import llm
+        >>> model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY)
+        >>> prompt = model.encode(llm.Prompt(({"role": "user", "content": "Name a river."},)))
+        >>> (responses,) = Enumerated(((19, 5), (22, 5))).draw(model, [prompt], seeds=[[]])
+        >>> [response.ids for response in responses], round(sum(response.weight for response in responses), 6)
+        ([[19, 5], [22, 5]], 1.0)
+    """
+
+    responses: tuple[tuple[int, ...], ...]
+    enumerates = True
+
+    def draw(
+        self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
+    ) -> list[list[Response]]:
+        """All the responses to each prompt's token ids, with their weights; ``seeds`` are not used."""
+        drawn = []
+        for prompt in prompts:
+            ids = [list(response) for response in self.responses]
+            scores = sequence_logprobs(model.network, [prompt] * len(ids), ids, model.pad_id)
+            weights = scores.double().softmax(0).tolist()
+            drawn.append([Response(y, True, model.decode(y), w) for y, w in zip(ids, weights, strict=True)])
+        return drawn
+
+
+def seed_of(*key: Any) -> int:
+    """A seed made from a key, the same on every machine and in every process: the first 63 bits of its SHA-256.
+
+    Example:
+        >>> seed_of(0, "response", 3) == seed_of(0, "response", 3) != seed_of(0, "response", 4)
+        True
+    """
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") >> 1
+
+
+def sample(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[Sequence[int]],
+    settings: Sampling,
+    progress: Callable[[int], Any] = lambda done: None,
+) -> list[list[Response]]:
+    """Draw responses from the active adapter.
+
+    Args:
+        model: with the policy's adapter active (``with model.acting(folder): ...``).
+        prompts: token ids of each prompt.
+        seeds: for each prompt one seed a response: a response depends on its own seed only.
+        progress: is told how many prompts each batch finished.
+
+        settings: of the sampler.
+
+    Returns:
+        For each prompt its responses, in the order of the seeds.
+    """
+    results: list[list[Response]] = [[] for _ in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: little padding
+    count = max((len(s) for s in seeds), default=1)
+    size = max(1, settings.batch // max(count, 1))
+    for begin in range(0, len(order), size):
+        chosen = order[begin : begin + size]
+        rows = [(i, seed) for i in chosen for seed in seeds[i]]
+
+        def draw(part: Sequence[tuple[int, int]]) -> list[Response]:
+            return _batch(model, [prompts[i] for i, _ in part], [seed for _, seed in part], settings)
+
+        for start in range(0, len(rows), settings.batch):  # one prompt's responses may be too many at once
+            part = rows[start : start + settings.batch]
+            for (i, _), response in zip(part, in_parts(draw, part, "response", model.tell), strict=True):
+                results[i].append(response)
+        progress(len(chosen))
+    return results
+
+
+def _batch(model: LanguageModel, prompts: list[Sequence[int]], seeds: list[int], settings: Sampling) -> list[Response]:
+    width = max(map(len, prompts))
+    ids = torch.tensor([[model.pad_id] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    uniforms = torch.stack(
+        [
+            torch.rand(settings.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+            for seed in seeds
+        ]
+    )
+    processors = LogitsProcessorList()
+    if settings.temperature != 1:
+        processors.append(TemperatureLogitsWarper(settings.temperature))
+    if settings.top_p < 1:
+        processors.append(TopPLogitsWarper(settings.top_p))
+    processors.append(Draw(uniforms.to(model.device), width))
+    output = model.network.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        generation_config=GenerationConfig(
+            do_sample=False,  # the last processor has drawn already: it leaves one token possible
+            max_new_tokens=settings.max_new_tokens,
+            eos_token_id=model.stop_ids,
+            pad_token_id=model.pad_id,
+            use_cache=True,
+        ),
+        logits_processor=processors,
+        **({"past_key_values": rounded_cache()} if settings.kv_cache == "int8" else {}),
+    )
+    return [_response(model, row) for row in output[:, width:].tolist()]
+
+
+def _response(model: LanguageModel, ids: list[int]) -> Response:
+    end = next((at for at, token in enumerate(ids) if token in model.stop_ids), None)
+    if end is None:
+        return Response(ids, False, model.decode(ids))
+    return Response(ids[: end + 1], True, model.decode(ids[:end]))
+
+
+class Draw(LogitsProcessor):
+    """Draws each row's next token by inverting its distribution function at that row's own uniform number."""
+
+    def __init__(self, uniforms: Float[Tensor, "B most"], start: int):
+        self.uniforms, self.start = uniforms, start
+
+    def __call__(self, input_ids: Int[Tensor, "B T"], scores: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+        at = input_ids.shape[1] - self.start
+        cumulative = scores.double().softmax(-1).cumsum(-1)
+        point = self.uniforms[:, at : at + 1] * cumulative[:, -1:]
+        token = torch.searchsorted(cumulative, point, right=True).clamp_max(scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)

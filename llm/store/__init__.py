@@ -1,0 +1,1 @@
+"""The run folder: files that appear whole or not at all, checksums, fingerprints."""

@@ -1,0 +1,1 @@
+"""The fit of a Step: losses, batches, the optimiser's loop, what it achieved."""

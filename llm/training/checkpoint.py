@@ -1,0 +1,100 @@
+"""Checkpoints of a fit: a process killed in training goes on from the last one, to the same adapter."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from ..store.files import read_lines, seal, whole_folder
+from ..store.run_folder import RunFolder
+
+ABOUT, WEIGHTS, REST = "about.json", "weights.safetensors", "rest.pt"
+
+
+@dataclass
+class State:
+    """All that a fit's next optimiser step depends on, and what the steps so far recorded.
+
+    Attributes:
+        weights: of the adapter.
+        optimiser, scheduler: their ``state_dict``.
+        parts: the responses of each pass of each micro-batch: where memory ran out they were halved.
+        records: one an optimiser step; their number is the position in the data, whose order the seed fixes.
+    """
+
+    weights: list[torch.Tensor]
+    optimiser: dict[str, Any]
+    scheduler: dict[str, Any]
+    parts: list[list[list[int]]]
+    records: list[dict[str, float]]
+
+
+class Checkpoints:
+    """Two folders that are written in turn, each whole and sealed: a damaged newest one leaves the one before.
+
+    Args:
+        run: sets a damaged one aside.
+        folder: where they lie.
+        seconds: the time between two; 0: after each optimiser step.
+    """
+
+    def __init__(self, run: RunFolder, folder: Path, seconds: float):
+        self.run, self.folder, self.seconds = run, folder, seconds
+        self._last, self._turn = time.monotonic(), 0
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= self.seconds
+
+    def save(self, fit: str, state: State, steps: int) -> None:
+        """Keep a state; ``fit`` names what is fitted to what, ``steps`` is how many optimiser steps it will take."""
+        random = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random["cuda"] = torch.cuda.get_rng_state()
+        rest = io.BytesIO()
+        torch.save(
+            {"optimiser": state.optimiser, "scheduler": state.scheduler, "parts": state.parts,
+             "records": state.records, "random": random},
+            rest,
+        )  # fmt: skip
+        weights = {str(k): weight.detach().cpu().contiguous() for k, weight in enumerate(state.weights)}
+        with whole_folder(self.folder / str(self._turn)) as unfinished:
+            (unfinished / WEIGHTS).write_bytes(safetensors.torch.save(weights))
+            (unfinished / REST).write_bytes(rest.getbuffer())
+            (unfinished / ABOUT).write_text(json.dumps({"fit": fit, "done": len(state.records), "steps": steps}))
+            seal(unfinished)
+        self._turn = 1 - self._turn
+        self._last = time.monotonic()
+
+    def load(self, fit: str) -> State | None:
+        """The newest state of this fit, with the random numbers' generators set to it; None where there is none."""
+        found: list[tuple[int, int]] = []
+        for turn in (0, 1):
+            if self.run.sealed(self.folder / str(turn)):
+                about = json.loads((self.folder / str(turn) / ABOUT).read_text())
+                if about["fit"] == fit:
+                    found.append((about["done"], turn))
+        if not found:
+            return None
+        turn = max(found)[1]
+        self._turn = 1 - turn
+        content = safetensors.torch.load((self.folder / str(turn) / WEIGHTS).read_bytes())
+        rest = torch.load(self.folder / str(turn) / REST, map_location="cpu", weights_only=True)
+        torch.set_rng_state(rest["random"]["cpu"])
+        if torch.cuda.is_available() and "cuda" in rest["random"]:
+            torch.cuda.set_rng_state(rest["random"]["cuda"])
+        weights = [content[str(k)] for k in range(len(content))]
+        return State(weights, rest["optimiser"], rest["scheduler"], rest["parts"], rest["records"])
+
+
+def progress(folder: Path) -> tuple[int, int] | None:
+    """The optimiser steps done and to do, as the newest checkpoint has them; only reads."""
+    found = [about for file in folder.glob(f"[01]/{ABOUT}") for about in read_lines(file)]
+    return max(((about["done"], about["steps"]) for about in found if {"done", "steps"} <= about.keys()), default=None)

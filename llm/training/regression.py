@@ -1,0 +1,212 @@
+"""From win probabilities to the regression that fits a mirror step: pure functions of tensors.
+
+A step asks for log pi(y) = sum_k w_k log pi_k(y) + size * G(y) + constant, where G(y) = sum_j c_j P(y beats rho_j).
+With l(y) = log pi_theta(y) - sum_k w_k log pi_k(y), the *log-ratio to the anchor*, that is a regression of l on
+size * G over responses to the same prompt. All tensors are ``[prompts, R]``, R the responses, unless said.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nashward.games.shapes import Float, Int
+
+Baseline = Literal["plug-in", "centred", "constant"]
+Selection = Literal["all", "best-worst"]
+
+
+def win_rates(
+    P: Float[Tensor, "*batch R M"], weights: Float[Tensor, "*#batch M"], itself: Int[Tensor, " R"] | None = None
+) -> Float[Tensor, "*batch R"]:
+    """P(y beats rho) for each row's response y, estimated from responses of rho.
+
+    .. math::  \\hat P(y_i \\succ \\rho) = \\frac{\\sum_{j \\ne i} w_j P_{ij}}{\\sum_{j \\ne i} w_j}
+
+    Args:
+        P: ``[..., R, M]`` win probabilities of R responses against M responses of rho; NaN where not judged.
+        weights: ``[..., M]``, how much each of rho's responses weighs.
+        itself: ``[R]``, the column that is the row's own sample, -1 for none: it is left out, which makes the estimate
+            unbiased. None keeps the comparison with oneself, as the official SPPO code does; its 1/2 shrinks the
+            centred estimate by (M - 1) / M.
+
+    Returns:
+        ``[..., R]``; NaN where nothing is left to compare with.
+
+    Example:
+        >>> P = torch.tensor([[0.5, 0.9], [0.1, 0.5]])
+        >>> win_rates(P, torch.ones(2)), win_rates(P, torch.ones(2), itself=torch.arange(2))
+        (tensor([0.7000, 0.3000]), tensor([0.9000, 0.1000]))
+    """
+    weights = weights.unsqueeze(-2).expand_as(P).clone()
+    if itself is not None:
+        rows = torch.nonzero(itself >= 0).squeeze(-1)
+        weights[..., rows, itself[rows]] = 0.0
+    weights = weights.masked_fill(P.isnan(), 0.0)
+    return (weights * P.nan_to_num()).sum(-1) / weights.sum(-1)  # 0 / 0 is NaN: not judged
+
+
+def select(
+    gains: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"], selection: Selection
+) -> Float[Tensor, "prompts R"]:
+    """The weights of the responses that are fitted: all that were judged, or the best and the worst of each prompt.
+
+    A prompt whose responses all gain the same has no best and worst and is left out of the latter.
+
+    Args:
+        gains: ``[prompts, R]``; NaN where not judged.
+        weights: ``[prompts, R]``.
+        selection: which.
+
+    Returns:
+        ``[prompts, R]``; of the best and the worst 1/2 each, of all the weights as given, 0 elsewhere.
+
+    Example:
+        >>> select(torch.tensor([[0.2, 0.9, 0.5], [0.5, 0.5, 0.5]]), torch.ones(2, 3), "best-worst")
+        tensor([[0.5000, 0.5000, 0.0000],
+                [0.0000, 0.0000, 0.0000]])
+    """
+    weights = weights.masked_fill(gains.isnan(), 0.0)
+    if selection == "all":
+        return weights
+    judged = weights > 0
+    best = gains.masked_fill(~judged, -torch.inf).argmax(-1, keepdim=True)
+    worst = gains.masked_fill(~judged, torch.inf).argmin(-1, keepdim=True)
+    chosen = torch.zeros_like(weights).scatter(-1, best, 0.5).scatter(-1, worst, 0.5)
+    spread = gains.gather(-1, best) > gains.gather(-1, worst)
+    return chosen * spread
+
+
+def targets(
+    gains: Float[Tensor, "prompts R"],
+    size: float,
+    weights: Float[Tensor, "prompts R"],
+    baseline: Baseline,
+    drift: Float[Tensor, "prompts R"] | None = None,
+) -> Float[Tensor, "prompts R"]:
+    """What the log-ratio should be, in nats: ``size * G - constant``; 0 where the weight is 0.
+
+    - ``plug-in``: the constant is the log of the normaliser Z = sum_y e^{B(y)} e^{size G(y)}, B the anchor's
+      geometric blend, estimated from the prompt's own responses by Z = E_{y ~ rho} exp(size G(y) + B(y) - log rho(y)),
+      rho the mean of the policies that were sampled. Right for every Step as far as responses are drawn at
+      temperature 1 from the whole support, and it pins the level: what was not sampled gains no mass.
+    - ``centred``: the mean over the prompt's responses, on both sides of the regression. Right for every Step, but
+      blind to the level: mass may leak to responses that were not sampled.
+    - ``constant``: size / 2 (arXiv 2405.00675, equation 4.7). Right to first order where the anchor, the opponent and
+      the sampler are one policy, because E P(y beats pi) = 1/2 for y from pi; wrong for other Steps.
+
+    Args:
+        gains: G, ``[prompts, R]``; NaN where not judged.
+        size: of the Step, in nats per unit of win probability.
+        weights: ``[prompts, R]``.
+        baseline: of the three.
+        drift: B(y) - log rho(y), ``[prompts, R]``, see there; for ``plug-in`` only, 0 when None.
+
+    Returns:
+        ``[prompts, R]``.
+
+    Example:
+        >>> gains, even = torch.tensor([[0.9, 0.1]]), torch.full((1, 2), 0.5)
+        >>> target = targets(gains, 1.0, even, "plug-in")
+        >>> round(float((even * target.exp()).sum()), 6)  # the mean of next / anchor over what the anchor drew
+        1.0
+        >>> targets(gains, 1.0, even, "centred")
+        tensor([[ 0.4000, -0.4000]])
+    """
+    gains = gains.nan_to_num()
+    if baseline == "plug-in":
+        mass = (weights / weights.sum(-1, keepdim=True).clamp_min(1e-300)).log()  # -inf where the weight is 0
+        exponent = size * gains if drift is None else size * gains + drift
+        constant = torch.logsumexp(mass + exponent, -1, keepdim=True)
+        constant = constant.masked_fill(constant.isinf(), 0.0)  # no response has a weight
+    elif baseline == "centred":
+        constant = size * _mean(gains, weights)
+    else:
+        constant = torch.full_like(gains[..., :1], size / 2)
+    return (size * gains - constant).masked_fill(weights == 0, 0.0)
+
+
+def residuals(
+    log_ratio: Float[Tensor, "prompts R"],
+    target: Float[Tensor, "prompts R"],
+    weights: Float[Tensor, "prompts R"],
+    baseline: Baseline,
+) -> Float[Tensor, "prompts R"]:
+    """How far the log-ratio is from its target, in nats.
+
+    ``centred`` removes the mean over the prompt's responses, and with it the unknown constants of the step (log Z and
+    the normaliser of a geometric anchor): the loss is then 1/2 of the mean squared difference over pairs, as in
+    arXiv 2404.16767 and 2407.00617.
+
+    Args:
+        log_ratio, target, weights: ``[prompts, R]``.
+        baseline: the one that the targets were made with.
+
+    Returns:
+        ``[prompts, R]``; 0 where the weight is 0.
+
+    Example:
+        >>> even = torch.full((1, 2), 0.5)
+        >>> residuals(torch.tensor([[1.4, 0.6]]), torch.tensor([[0.4, -0.4]]), even, "constant")
+        tensor([[1., 1.]])
+        >>> residuals(torch.tensor([[1.5, 0.5]]), torch.tensor([[0.5, -0.5]]), even, "centred")
+        tensor([[0., 0.]])
+    """
+    difference = log_ratio - target
+    if baseline == "centred":
+        difference = difference - _mean(difference, weights)
+    return difference.masked_fill(weights == 0, 0.0)
+
+
+def loss(
+    log_ratio: Float[Tensor, "prompts R"],
+    target: Float[Tensor, "prompts R"],
+    weights: Float[Tensor, "prompts R"],
+    baseline: Baseline,
+) -> Float[Tensor, ""]:
+    """Sum over prompts of the weighted mean squared residual (nats^2): arXiv 2405.00675, equation 4.6.
+
+    A sum, so that micro-batches add up; divide by the number of prompts of the whole batch. The arguments are those of
+    ``residuals``, the result is ``[]``.
+
+    Example:
+        >>> loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0]]), torch.full((1, 2), 0.5), "constant")
+        tensor(0.5000)
+    """
+    return (weights * residuals(log_ratio, target, weights, baseline).square()).sum()
+
+
+def achieved(
+    log_ratio: Float[Tensor, "prompts R"],
+    target: Float[Tensor, "prompts R"],
+    weights: Float[Tensor, "prompts R"],
+    baseline: Baseline,
+) -> dict[str, float]:
+    """What a fit achieved: the rms of the log-ratio and of its target (nats), R^2, and the share of the target.
+
+    The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it. R^2 and
+    the share are NaN where all targets are 0. The arguments are those of ``residuals``.
+
+    Example:
+        >>> even = torch.full((1, 2), 0.5)
+        >>> achieved(torch.tensor([[0.5, -0.5]]), torch.tensor([[1.0, -1.0]]), even, "constant")
+        {'log_ratio_rms': 0.5, 'target_rms': 1.0, 'r2': 0.75, 'share': 0.5}
+    """
+    ratio, target, weights = log_ratio.double(), target.double(), weights.double()
+    if baseline == "centred":
+        ratio = (ratio - _mean(ratio, weights)).masked_fill(weights == 0, 0.0)
+    total = weights.sum().clamp_min(1e-300)
+    wanted = (weights * target.square()).sum()
+    missed = (weights * residuals(ratio, target, weights, baseline).square()).sum()
+    return {
+        "log_ratio_rms": float(((weights * ratio.square()).sum() / total).sqrt()),
+        "target_rms": float((wanted / total).sqrt()),
+        "r2": float(1 - missed / wanted) if wanted > 0 else float("nan"),
+        "share": float((weights * ratio * target).sum() / wanted) if wanted > 0 else float("nan"),
+    }
+
+
+def _mean(values: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"]) -> Float[Tensor, "prompts 1"]:
+    return (weights * values).sum(-1, keepdim=True) / weights.sum(-1, keepdim=True).clamp_min(1e-300)

@@ -1,0 +1,96 @@
+"""``nashward mix``: several adapters as one policy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nashward.cli import options
+from nashward.cli.command import Command
+from nashward.errors import NashwardError
+
+from .answer import SAMPLING, answers_of, check_out, loaded
+
+RULES = ("uniform", "linear", "nash")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "adapters",
+        nargs="+",
+        type=options.path,
+        metavar="ADAPTER",
+        help="a folder of an adapter, or of a run: its iterates",
+    )
+    parser.add_argument("--out", type=options.path, required=True, help="the file of the mixture, or the merged folder")
+    parser.add_argument(
+        "--weights", default="uniform", metavar="RULE",
+        help="uniform (default), linear (1, 2, 3, ...), nash (of their tournament), or numbers: 0.5,0.3,0.2",
+    )  # fmt: skip
+    parser.add_argument(
+        "--interpolate",
+        action="store_true",
+        help="average the networks' weights into one adapter, in place of a mixture",
+    )
+    options.add_groups(parser, ("policy", "oracle", "prompts", *SAMPLING))
+
+
+def run(given: argparse.Namespace) -> int:
+    from nashward.llm.policy.lora import interpolate
+    from nashward.llm.policy.mixture import Mixture, linear, nash_weights, policies, uniform
+
+    adapters = policies(given.adapters)
+    if len({adapter.resolve() for adapter in adapters}) < len(adapters):
+        raise NashwardError("an adapter is given twice; name each once, with --weights for how much it counts")
+    check_out(given.out, folder=given.interpolate)
+    Mixture.of(adapters).check(getattr(given, "policy", None))
+    if given.weights == "nash":
+        weights = nash_weights(_tournament(given, adapters))
+    elif given.weights in RULES:
+        weights = {"uniform": uniform, "linear": linear}[given.weights](len(adapters))
+    else:
+        weights = _numbers(given.weights)
+    mixture = Mixture.of(adapters, weights)
+    if given.interpolate:
+        interpolate(mixture.members, given.out)
+    else:
+        mixture.save(given.out)
+    if not given.quiet:
+        for folder, weight in mixture.members:
+            print(f"  {weight:.3f}  {folder}")
+    print(f"{'adapter' if given.interpolate else 'mixture'}: {given.out}")
+    return 0
+
+
+def _tournament(given: argparse.Namespace, adapters: Sequence[Path]) -> Any:
+    """The game of the adapters against each other, one answer a prompt each."""
+    from nashward.llm import Mixture
+    from nashward.llm.data.answers import read_asked
+    from nashward.llm.evaluation.tournament import tournament
+    from nashward.llm.oracles import as_oracle
+
+    missing = [name for name in ("policy", "oracle", "prompts") if getattr(given, name, None) is None]
+    if missing:
+        raise NashwardError(f"--weights nash plays a tournament, which needs --{missing[0]}")
+    prompts, oracle = read_asked(given.prompts), as_oracle(given.oracle)
+    model, sampling, seed = loaded(given, Mixture.of(adapters))
+    answers = {str(a): answers_of(model, Mixture(((a, 1.0),)), prompts, sampling, seed) for a in adapters}
+    return tournament(oracle, [prompt.text for prompt in prompts], answers).game
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise NashwardError(f"--weights: expected {', '.join(RULES)} or numbers with commas, got {text!r}") from None
+
+
+COMMAND = Command(
+    "mix",
+    "a mixture of adapters of one base, or one adapter with their averaged weights",
+    "nashward mix runs/first runs/second/iteration-02/adapter --weights linear --out mixture.json",
+    add_arguments,
+    run,
+)

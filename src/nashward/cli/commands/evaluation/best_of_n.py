@@ -1,0 +1,188 @@
+"""``nashward best-of-n``: of n responses to each prompt the one that an oracle prefers, and how far that can be from
+the policy that they were drawn from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nashward.cli import configuration, options
+from nashward.cli.command import Command
+from nashward.cli.options import Option
+from nashward.errors import NashwardError
+
+RULES = ("mean-win-rate", "copeland", "knock-out")
+SAMPLING: dict[str, Option] = {
+    name: option for name, option in options.RUN.items() if option.path[0] in ("sampling", "chat_template", "quantise")
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--oracle", required=True, help=options.MODELS["oracle"].text)
+    parser.add_argument("--out", required=True, type=options.path, metavar="FILE", help="a .jsonl file to write")
+    parser.add_argument(
+        "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
+    )
+    parser.add_argument("--policy", help="in place of --responses: " + options.MODELS["policy"].text)
+    parser.add_argument("--adapter", help="of the policy: a LoRA folder or id, or the mixture.json of a run")
+    parser.add_argument("--prompts", help="for the policy: " + options.RUN["prompts"].text)
+    parser.add_argument("--n", type=options.whole, default=16, help="responses a prompt (default: 16)")
+    parser.add_argument(
+        "--rule", choices=RULES, default="mean-win-rate",
+        help="who is the best: mean-win-rate against the other responses (default; PairRM's ranking is of its kind), "
+        "copeland (most others beaten), knock-out (n - 1 comparisons)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--opponents", metavar="FILE", help="beat these responses (rows as of --responses) in place of each other"
+    )
+    parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
+    parser.add_argument("--seed", type=options.whole, default=0, help="of the sampler (default: 0)")
+    options.add_groups(parser, SAMPLING)
+
+
+def run(given: argparse.Namespace) -> int:
+    from nashward.llm import oracles
+    from nashward.llm.evaluation.best_of_n import kl_bound
+    from nashward.llm.store.files import lines, whole_file
+
+    _check(given)
+    opponents = None if given.opponents is None else _read(given.opponents)
+    fresh: list[str] | None = None
+    if given.responses is not None:
+        candidates = _read(given.responses)
+        source = oracles.check_source(given.oracle)
+    else:
+        source = oracles.check_source(given.oracle)
+        candidates, fresh = _drawn(given)
+    if opponents is not None and (lacking := [prompt for prompt in candidates if prompt not in opponents]):
+        raise NashwardError(
+            f"{given.opponents} has no responses to {len(lacking)} prompts, the first {lacking[0]!r:.60}"
+        )
+    oracle, prompts = oracles.as_oracle(source), list(candidates)
+    against = None if opponents is None else [opponents[prompt] for prompt in prompts]
+    chosen = oracles.best_of_n(oracle, prompts, list(candidates.values()), given.rule, given.cache, against)
+    rows = [
+        {"prompt": prompt, "response": own[k], "chosen": k, "n": len(own)}
+        for (prompt, own), k in zip(candidates.items(), chosen, strict=True)
+    ]
+    with whole_file(given.out) as unfinished:
+        unfinished.write_bytes(lines(rows))
+    sizes = sorted({len(own) for own in candidates.values()})
+    n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    print(f"best of {n} by {oracle.name} ({_described(given)}) for {len(prompts)} prompts: {given.out}")
+    if fresh is not None:
+        from nashward.llm.evaluation import win_rate
+
+        best = [[row["response"]] for row in rows]
+        rate = win_rate(oracle, prompts, best, [[text] for text in fresh])  # type: ignore[arg-type]
+        print(f"win rate against another response of the policy: {rate}")
+    print(
+        f"KL from the sampler: at most {kl_bound(sizes[-1]):.3f} nats a response (log n - (n - 1) / n: an upper bound "
+        "for every rule, reached by a reward without ties)"
+    )
+    return 0
+
+
+def _check(given: argparse.Namespace) -> None:
+    """What can be found wrong before anything is read."""
+    if given.out.suffix != ".jsonl":
+        raise NashwardError(f"--out {given.out}: the responses are written as JSON lines; name a .jsonl file")
+    configuration.check_place(given.out)
+    if given.n < 1:
+        raise NashwardError(f"--n is {given.n}; expected at least 1")
+    if given.opponents is not None and given.rule != "mean-win-rate":
+        raise NashwardError(f"--rule {given.rule} compares the responses with each other: leave out --opponents")
+    if given.responses is not None:
+        typed = vars(given)
+        sampler = ["policy", "adapter", "prompts", *SAMPLING]
+        if told := [name for name in sampler if typed.get(name.replace("-", "_")) is not None]:
+            raise NashwardError(
+                f"--{told[0]} is for sampling, and --responses are drawn already: leave one of them out"
+            )
+    elif lacking := [f"--{name}" for name in ("policy", "prompts") if getattr(given, name) is None]:
+        raise NashwardError(
+            f"responses are needed: give --responses, or a policy to draw them ({' and '.join(lacking)})"
+        )
+
+
+def _described(given: argparse.Namespace) -> str:
+    return given.rule if given.opponents is None else "mean win rate against the opponents"
+
+
+def _read(file: str) -> dict[str, list[str]]:
+    """The responses of a file by their prompt."""
+    from nashward.llm.data.prompts import Prompt, messages, rows
+
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"there is no file of responses {file}")
+    found: dict[str, list[str]] = {}
+    for number, row in enumerate(rows(file, "responses"), 1):
+        try:
+            prompt = Prompt(messages(row)).text
+        except ValueError as error:
+            raise NashwardError(f"{file}: row {number} {error}") from None
+        own = row.get("responses") if isinstance(row, dict) else None
+        if not isinstance(own, list) or not own or not all(isinstance(text, str) for text in own):
+            raise NashwardError(f"{file}: row {number} has no responses; expected a list of texts")
+        if prompt in found:
+            raise NashwardError(
+                f"{file}: row {number} repeats the prompt {prompt!r:.60}; give its responses in one row"
+            )
+        found[prompt] = own
+    if not found:
+        raise NashwardError(f"{file} holds no responses")
+    return found
+
+
+def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
+    """n responses of the policy to each prompt, and one more, which is not among those to choose from."""
+    from nashward.llm import LanguageModel, Sampling, read_prompts
+    from nashward.llm.policy.loading import adapter_config, check_policy, local_adapter
+    from nashward.llm.policy.mixture import Mixture
+
+    typed = configuration.flags(given, SAMPLING)
+    settings = {name: setting.value for name, setting in typed.items()}
+    template = settings.pop("chat-template", None)
+    template = None if template is None else configuration.template(template)
+    quantise = settings.pop("quantise", True)
+    sampling = Sampling(**{SAMPLING[name].path[-1]: value for name, value in settings.items()})
+    prompts = read_prompts(given.prompts).kept
+    check_policy(given.policy, template)
+    mixture = Mixture.load(given.adapter) if given.adapter and Path(given.adapter).suffix == ".json" else None
+    adapter: Any = given.adapter if mixture is None else mixture.largest
+    if adapter is not None:
+        adapter_config(adapter)
+        (mixture or Mixture(((local_adapter(adapter), 1.0),))).check(given.policy)
+    model = LanguageModel.from_pretrained(
+        given.policy, adapter, quantise=quantise, chat_template=template, seed=given.seed
+    )
+    ids = [model.encode(prompt) for prompt in prompts]
+    drawn = _sampled(model, mixture, adapter, ids, given.n + 1, sampling, given.seed)
+    texts = {prompt.text: [answer.text for answer in row] for prompt, row in zip(prompts, drawn, strict=True)}
+    model.rest()
+    return {prompt: own[:-1] for prompt, own in texts.items()}, [own[-1] for own in texts.values()]
+
+
+def _sampled(
+    model: Any, mixture: Any, adapter: Any, ids: Sequence[list[int]], count: int, sampling: Any, seed: int
+) -> list[list[Any]]:
+    import tempfile
+
+    from nashward.llm.policy.mixture import Mixture
+
+    if mixture is not None:
+        return mixture.sample(model, ids, count, sampling, seed)
+    with tempfile.TemporaryDirectory() as place:  # an adapter is a folder, also the one that changes nothing
+        model.start(Path(place) / "adapter", adapter)
+        return Mixture(((Path(place) / "adapter", 1.0),)).sample(model, ids, count, sampling, seed)
+
+
+COMMAND = Command(
+    "best-of-n",
+    "of n responses to each prompt the one that an oracle prefers",
+    "nashward best-of-n --responses ready.jsonl --oracle oracles/mine --out best.jsonl",
+    add_arguments,
+    run,
+)

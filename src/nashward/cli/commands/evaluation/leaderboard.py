@@ -1,0 +1,195 @@
+"""``nashward leaderboard``: models by the maximal lottery, with every other ranking beside it."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nashward import games
+from nashward.cli import configuration, json_output, options
+from nashward.cli.command import Command
+from nashward.errors import NashwardError
+from nashward.games.analysis import social_choice
+
+
+@dataclass(frozen=True)
+class Standings:
+    """All that is ranked.
+
+    Attributes:
+        battles: who beat whom how often.
+        told: what to print of how they came about.
+        rates: win rates and their standard errors, [n] each, where models were judged.
+        logits_curl: the mean share of a prompt's logits that no score explains; None where nobody judged.
+    """
+
+    battles: games.Battles
+    told: list[str]
+    rates: tuple[Any, Any] | None = None
+    logits_curl: float | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "answers",
+        type=options.path,
+        help="a folder with one .json or .jsonl file of answers a model (or .gz), to be judged; or a .csv, .json or "
+        ".jsonl file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt",
+    )
+    parser.add_argument("--prompts", help="of a folder: the prompts, in the order of the answers")
+    parser.add_argument("--oracle", help="of a folder: folder or hub id of an oracle, a file of votes, or module:name")
+    parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
+    parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
+    parser.add_argument(
+        "--save", type=options.path, metavar="TABLE", help="write the table of win probabilities as CSV"
+    )
+    parser.add_argument("--seed", type=options.whole, default=0, help="of the draws behind the bands (default: 0)")
+    parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
+
+
+def run(given: argparse.Namespace) -> int:
+    if given.save is not None and given.save.suffix != ".csv":
+        raise NashwardError(f"--save {given.save}: the table is written as CSV; name a .csv file")
+    if given.save is not None:
+        configuration.check_place(given.save)
+    if given.json is not None:
+        json_output.check(given.json)
+    if given.seed < 0:
+        raise NashwardError(f"--seed is a whole number >= 0, got {given.seed}")
+    if not given.answers.exists():
+        raise FileNotFoundError(f"there is no file of battles and no folder of answers {given.answers}")
+    needs = ("prompts", "oracle")
+    if given.answers.is_file():
+        if told := [f"--{name}" for name in (*needs, "limit", "cache") if getattr(given, name) is not None]:
+            raise NashwardError(f"{given.answers} is a file of battles, which are judged already: leave out {told[0]}")
+        standings = _fought(given.answers)
+    else:
+        if lacking := [f"--{name}" for name in needs if getattr(given, name) is None]:
+            raise NashwardError(f"a folder of answers has to be judged: give {' and '.join(lacking)} as well")
+        standings = _judged(given)
+    content = _ranked(standings, given.seed)
+    _print(standings, content)
+    if given.save is not None:
+        _save(given.save, standings.battles.game)
+        print(f"table: {given.save} (nashward solve {given.save})")
+    if given.json is not None:
+        json_output.write(given.json, content)
+        print(f"json: {given.json}")
+    return 0
+
+
+def _fought(path: Path) -> Standings:
+    battles = games.read_battles(path)
+    prompts = f" on {len(battles.wins)} prompts" if len(battles.wins) > 1 else ""
+    told = [f"{len(battles.labels)} models, {battles.met.sum() / 2:g} battles{prompts}"]
+    if battles.missing:
+        shown = ", ".join(f"{a} and {b}" for a, b in battles.missing[:5])
+        more = ", ..." * (len(battles.missing) > 5)
+        told.append(f"{len(battles.missing)} pairs never met (taken as 1/2): {shown}{more}")
+    return Standings(battles, told)
+
+
+def _judged(given: argparse.Namespace) -> Standings:
+    import numpy as np
+    from tqdm import tqdm
+
+    from nashward.llm import oracles
+    from nashward.llm.data.answers import read_answers, read_texts
+    from nashward.llm.evaluation.tournament import tournament
+
+    if given.limit is not None and given.limit < 1:
+        raise NashwardError(f"--limit is {given.limit}; expected at least 1")
+    prompts = read_texts(given.prompts)[: given.limit]
+    answers = {name: texts[: given.limit] for name, texts in read_answers(given.answers).items()}
+    oracle = oracles.as_oracle(given.oracle)
+    with tqdm(
+        total=len(prompts), desc=f"judging {len(answers)} models", unit="prompt", disable=given.quiet or None
+    ) as bar:
+        result = tournament(oracle, prompts, answers, cache=given.cache, progress=bar.update)
+    told = [f"{len(answers)} models, {len(prompts)} prompts, judged by {oracle.name}"]
+    silent = {name: sum(text is None for text in texts) for name, texts in answers.items()}
+    if any(silent.values()):
+        told.append("without an answer: " + ", ".join(f"{name} to {count}" for name, count in silent.items() if count))
+    judged = int(result.judged[~np.eye(len(answers), dtype=bool)].min())
+    if judged < len(prompts):
+        told.append(f"each pair was judged on at least {judged} of {len(prompts)} prompts")
+    return Standings(result.battles, told, (result.win_rate, result.win_rate_error), result.curl)
+
+
+def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
+    """Every ranking, the models in the order of their lottery and, where they share it, of their ratings."""
+    battles = standings.battles
+    game, bands, labels = battles.game, battles.bands(seed=seed), battles.labels
+    winner, smith = int(social_choice.condorcet_winner(game.P)), social_choice.smith_set(game.P).tolist()
+    copeland = social_choice.copeland(game.P).tolist()
+    order = sorted(range(len(labels)), key=lambda i: (-float(bands.lottery[i]), -float(bands.elo[i])))
+    rows = []
+    for i in order:
+        row = {
+            "model": labels[i],
+            "nash": float(bands.lottery[i]), "nash_band": [float(bands.low[i]), float(bands.high[i])],
+            "elo": float(bands.elo[i]), "elo_band": [float(bands.elo_low[i]), float(bands.elo_high[i])],
+            "copeland": copeland[i], "smith": smith[i],
+        }  # fmt: skip
+        if standings.rates is not None:
+            row |= {"win_rate": float(standings.rates[0][i]), "win_rate_error": float(standings.rates[1][i])}
+        rows.append(row)
+    return {
+        "about": standings.told,
+        "models": rows,
+        "share_of_draws": bands.share,
+        "condorcet_winner": labels[winner] if winner >= 0 else None,
+        "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
+        "curl": float(social_choice.curl_fraction(game.P - 0.5)),
+        "logits_curl": standings.logits_curl,
+        "cycle_p_value": battles.ratings.cycle_p_value if standings.rates is None else None,
+        "never_met": battles.missing,
+        "labels": labels,
+        "P": game.P,
+    }
+
+
+def _print(standings: Standings, content: dict[str, Any]) -> None:
+    rows = content["models"]
+    width, judged = max(len(row["model"]) for row in rows), standings.rates is not None
+    between = f"{content['share_of_draws']:.0%} of draws"
+    print("\n".join(standings.told))
+    print(f"{'':<{width}}" + "         win rate" * judged + f"   Nash  {between:<14}   Elo  {between:<13}  Copeland")
+    for row in rows:
+        rate = ""
+        if judged:
+            error = row["win_rate_error"]
+            rate = f"  {row['win_rate']:6.3f} ± " + (f"{error:<6.3f}" if error == error else "?     ")  # NaN is not NaN
+        nash, elo = row["nash_band"], row["elo_band"]
+        print(
+            f"{row['model']:<{width}}{rate}  {row['nash']:5.3f}  {nash[0]:.3f} to {nash[1]:.3f}  {row['elo']:4.0f}  "
+            f"{elo[0]:4.0f} to {elo[1]:4.0f}   {row['copeland']:+8d}"
+        )
+    print(f"beats every other: {content['condorcet_winner'] or 'nobody'}; Smith set: {', '.join(content['smith_set'])}")
+    print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
+    if standings.logits_curl is not None and standings.logits_curl == standings.logits_curl:
+        print(f"share of a prompt's logits that no score explains, mean: {standings.logits_curl:.3f}")
+    p = content["cycle_p_value"]
+    if p is not None and p == p:  # not NaN: there are pairs beyond those that scores need
+        told = "scores explain the battles" if p > 0.05 else "scores do not explain the battles"
+        print(f"{told} (p = {p:.2g} without any cycle)")
+
+
+def _save(path: Path, game: games.PreferenceGame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["", *game.labels])
+        rows.writerows([label, *map(repr, row)] for label, row in zip(game.labels, game.P.tolist(), strict=True))
+
+
+COMMAND = Command(
+    "leaderboard",
+    "models that answered the same prompts, or fought battles: the Nash among them, and every other ranking",
+    "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
+    add_arguments,
+    run,
+)

@@ -1,0 +1,113 @@
+"""``nashward align``, and its stages alone: ``sample``, ``judge``, ``train``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from nashward.cli import configuration, options
+from nashward.cli.command import Command
+
+_NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}
+
+
+def _add_align(parser: argparse.ArgumentParser) -> None:
+    options.add_run(parser, ("policy", "oracle")).add_argument(
+        "--from", dest="redo", choices=("sample", "judge", "train"), metavar="STAGE",
+        help="make the newest step again from this stage on (sample, judge or train); what it has is set aside",
+    )  # fmt: skip
+
+
+def _add_sample(parser: argparse.ArgumentParser) -> None:
+    options.add_run(parser, ("policy",))
+
+
+def _add_judge(parser: argparse.ArgumentParser) -> None:
+    options.add_run(parser, ("oracle",), ("cache",))
+
+
+_add_train = _add_sample
+
+
+def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
+    def run(given: argparse.Namespace) -> int:
+        from nashward.llm.run.signals import signals
+
+        with signals() as asked:
+            return heard(given, asked)
+
+    def heard(given: argparse.Namespace, asked: Any) -> int:
+        from nashward.llm import report
+        from nashward.llm.run.selfplay import iterates
+
+        play = configuration.self_play(configuration.settings(given))
+        if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
+            raise FileNotFoundError(f"{play.folder} holds no run; nashward sample starts one")
+        prompts = play.check(until)
+        if not given.quiet:
+            print(f"prompts: {prompts}")
+        redo = getattr(given, "redo", None)
+        result = play.run(until, redo, asked.event, progress=not given.quiet)
+        if result.interrupted:
+            print(f"nashward: {result.stopped}; the same command continues", file=sys.stderr)
+            return asked.code
+        for row in [] if given.quiet else result.metrics:
+            fit, held = row["train"], row["held_out"].get("r2")
+            achieved = [
+                f"target {_figure(fit['target_rms'])} nats rms",
+                f"log-ratio {_figure(fit['log_ratio_rms'])}",
+                f"share of the target {_figure(fit['share'], 2)}",
+            ]
+            if held is not None:
+                achieved.append(f"R2 on held-out prompts {held:.2f}")
+            if task := row.get("task"):
+                achieved.append(f"task {_figure(task['start'])} to {_figure(task['after'])} nats a token")
+            print(f"{row['iteration']}: {', '.join(achieved)}")
+        if result.stopped:
+            over = until == "train" and len(iterates(result.folder)) == play.iterations
+            following = "" if over else f" Next: nashward {_NEXT[until]} --out {result.folder}"
+            print(f"{result.stopped}.{following}")
+        else:
+            print(f"adapter: {result.last}")
+            print(f"mixture of the iterates: {result.folder / 'mixture.json'}")
+        print(f"report: {report.write(result.folder)}")
+        return 0
+
+    return run
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "undefined" if value is None else f"{value:.{digits}g}"
+
+
+_POLICY = "--policy mistralai/Mistral-7B-Instruct-v0.2"
+ALIGN = Command(
+    "align",
+    "self-play of a language model under a preference oracle",
+    f"nashward align {_POLICY} --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first",
+    _add_align,
+    _stage(None),
+)
+SAMPLE = Command(
+    "sample",
+    "the first stage of align alone: draw the responses of the next step",
+    f"nashward sample {_POLICY} --prompts prompts.jsonl --out runs/first",
+    _add_sample,
+    _stage("sample"),
+)
+JUDGE = Command(
+    "judge",
+    "the second stage of align alone: the oracle's win probabilities",
+    "nashward judge --oracle llm-blender/PairRM --out runs/first",
+    _add_judge,
+    _stage("judge"),
+)
+TRAIN = Command(
+    "train",
+    "the third stage of align alone: fit the adapter of the next step",
+    "nashward train --out runs/first",
+    _add_train,
+    _stage("train"),
+)

@@ -1,0 +1,143 @@
+"""The command ``plan``: will it fit, with which batches, and for how long."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from typing import Any
+
+from nashward.cli import options
+from nashward.cli.command import Command
+from nashward.errors import NashwardError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", required=True, metavar="ID_OR_FOLDER", help="only its configuration is read")
+    parser.add_argument(
+        "--oracle", metavar="ID_OR_FOLDER", help="of a checkpoint likewise; anything else takes nothing"
+    )
+    card, run = parser.add_argument_group("card"), parser.add_argument_group("run")
+    card.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB (default: what is free on this one)")
+    run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
+                     "iterations until it fits; says what is lost")  # fmt: skip
+    for name, text in (
+        ("rank", "of the LoRA"), ("responses", "K, responses a prompt"), ("prompts-per-iteration", "of an iteration"),
+        ("iterations", "of the run"), ("max-prompt-tokens", "of a prompt"), ("max-new-tokens", "of a response"),
+        ("epochs", "of the fit"),
+    ):  # fmt: skip
+        run.add_argument(f"--{name}", type=options.whole, metavar="N", help=f"{text} (default: {_default(name)})")
+    run.add_argument("--quantise-head", action="store_true", default=None, help="the head in 4 bits too")
+    run.add_argument("--kv-cache", choices=("full", "int8"), help="of the sampler (default: full)")
+    card.add_argument("--float16", action="store_true", help="the card has no bfloat16 (T4, V100)")
+    run.add_argument("--optimiser", choices=options.OPTIMISERS, help="default: adamw")
+    for name, text in (
+        ("tflops", "10^12 operations a second that the card reaches in 16 bits"),
+        ("bandwidth", "GB a second of its memory"),
+        ("transfer", "GB a second from host memory"),
+    ):
+        card.add_argument(
+            f"--{name}", type=options.number, metavar="X", help=f"{text} (default: {_RATES[name]:g}, assumed)"
+        )
+
+
+# Names of the command line for those of ``Demand``; and its defaults and those of ``Rates``, which a test compares:
+# importing them here would load transformers to print a help text.
+DEMAND = {"prompts-per-iteration": "prompts", "max-prompt-tokens": "prompt_tokens", "max-new-tokens": "new_tokens"}
+_DEFAULTS = {"rank": 16, "epochs": 2, "responses": 5, "prompts": 1000, "iterations": 3, "prompt_tokens": 512,
+             "new_tokens": 512}  # fmt: skip
+SMALLEST = 10**8  # parameters: the seconds of a token are those of models of billions
+_RATES = {"tflops": 20.0, "bandwidth": 250.0, "transfer": 10.0}
+
+
+def _default(name: str) -> int:
+    return _DEFAULTS[DEMAND.get(name, name)]
+
+
+def run(given: argparse.Namespace) -> int:
+    import torch
+
+    from nashward.llm.oracles.load import oracle_shape
+    from nashward.llm.planner import cost
+    from nashward.llm.planner.plan import Demand, Plan, free_memory, plan, read_size
+
+    names = ("rank", "optimiser", "epochs", "responses", "prompts-per-iteration", "iterations", "max-prompt-tokens",
+             "max-new-tokens", "quantise-head", "kv-cache")  # fmt: skip
+    asked = {DEMAND.get(name, name.replace("-", "_")): getattr(given, name.replace("-", "_")) for name in names}
+    demand = Demand(**{name: value for name, value in asked.items() if value is not None})
+    rates = cost.Rates(**{name: value for name in _RATES if (value := getattr(given, name)) is not None})
+    memory, limit = cost.read_budget(given.budget) if given.budget is not None else (None, None)
+    if memory is not None and given.memory is not None:
+        raise NashwardError("the memory is given twice, in --memory and in --budget; give it once")
+    if memory is None:
+        memory = read_size(given.memory) if given.memory is not None else free_memory()
+    if memory is None:
+        raise NashwardError("there is no GPU here to ask for its memory; say --memory, for example --memory 6GiB")
+    oracle = oracle_shape(given.oracle) if given.oracle is not None else None
+    size, windows = memory, platform.system() == "Windows"
+    dtype = torch.float16 if given.float16 else torch.bfloat16
+
+    def make(wanted: Demand) -> Plan:
+        return plan(given.policy, size, wanted, oracle=oracle, dtype=dtype, windows=windows)
+
+    found, lost = (make(demand), []) if limit is None else cost.within(limit, make, demand, rates)
+    print(f"{given.policy}: base in 4 bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")
+    _print(found)
+    if not found.fits:
+        raise NashwardError("it does not fit: " + "; ".join(found.advice))
+    place = found.placement
+    fitting = f"--sampling-batch {found.sampling_batch} --tokens {found.tokens}"
+    fitting += f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
+    fitting += " --quantise-head" if demand.quantise_head else ""
+    fitting += " --kv-cache int8" if demand.kv_cache == "int8" else ""
+    fitting += " --layers host" if place.layers == "host" else ""
+    print(f"it fits with {fitting}")
+    if limit is not None:
+        chosen = found.demand
+        print(
+            f"within {limit:g} hours: --prompts-per-iteration {chosen.prompts} --responses {chosen.responses} "
+            f"--max-new-tokens {chosen.new_tokens} --iterations {chosen.iterations}"
+        )
+        for line in lost or ["nothing of what was asked is lost"]:
+            print(f"  {line}")
+    phases = cost.seconds(found, rates)
+    each = ", ".join(f"{name} {value / 3600:.1f}" for name, value in phases.items())
+    about, beyond = "about", ""
+    if found.parameters[0] < SMALLEST:
+        about, beyond = "at most", "; a model this small takes less a token, how much is not known"
+    print(
+        f"{about} {cost.hours(found, rates):.1f} hours for {found.demand.iterations} iterations ({each} an iteration"
+        f"{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they may be and the card "
+        f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s (from host memory {rates.transfer:g}) and "
+        f"{rates.step:g} s a token in a batch{beyond}"
+    )
+    return 0
+
+
+def _print(found: Any) -> None:
+    def gib(size: int) -> str:
+        return f"{size / 2**30:.2f}"
+
+    print(
+        f"card: {gib(found.memory)} GiB, of which {gib(found.reserved)} are left to the CUDA context and to fragments"
+    )
+    print("GiB        weights  activations  gradients  optimiser  keys+values   peak")
+    for name, phase in found.phases.items():
+        row = (phase.weights, phase.activations, phase.gradients, phase.optimiser, phase.cache)
+        cells = "".join(f"{gib(x):>{w}}" for x, w in zip(row, (9, 13, 11, 11, 13), strict=True))
+        print(f"{name:<9}{cells}{gib(phase.total):>7}")
+    place = found.placement
+    kept = ["layers streamed from host memory, two at a time"] if place.layers == "host" else []
+    kept += ["checkpoints of the layers in host memory"]
+    kept += ["embeddings in host memory"] if place.embeddings == "host" else []
+    kept += [f"MLPs {place.mlp_tokens} tokens at once"] if place.mlp_tokens else []
+    judge = f"; the oracle judges {found.judging_tokens} tokens at once" if found.judging_tokens else ""
+    print(f"placement: {', '.join(kept)}{judge}. Policy and oracle are on the card by turns")
+
+
+COMMAND = Command(
+    "plan",
+    "will it fit: the peak memory of each phase on a card, before anything is loaded",
+    "nashward plan --policy mistralai/Mistral-7B-Instruct-v0.2 --memory 6GiB",
+    add_arguments,
+    run,
+)

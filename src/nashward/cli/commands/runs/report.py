@@ -1,0 +1,44 @@
+"""``nashward report``: the page of a run, or of several beside each other."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nashward.cli import options
+from nashward.cli.command import Command
+from nashward.errors import NashwardError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", type=options.path, nargs="+", metavar="FOLDER", help="of a run")
+    parser.add_argument(
+        "--out",
+        type=options.path,
+        help="the page (default: report.html in the folder; of several runs comparison.html)",
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    from nashward.llm import report
+
+    first, *others = given.folders
+    if given.out is not None and given.out.is_dir():
+        raise NashwardError(f"{given.out} is a folder; --out names a page, for example {given.out / 'report.html'}")
+    if others:
+        page = report.compare(given.folders, given.out or Path("comparison.html"))
+    elif not (first / "run.json").exists():
+        raise FileNotFoundError(f"{first} holds no run (it has no run.json)")
+    else:
+        page = report.write(first, file=given.out)
+    print(f"report: {page}")
+    return 0
+
+
+COMMAND = Command(
+    "report",
+    "write report.html of a run, finished or not; of several runs, one page that compares them",
+    "nashward report runs/first runs/second --out both.html",
+    add_arguments,
+    run,
+)

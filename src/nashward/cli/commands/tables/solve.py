@@ -1,0 +1,238 @@
+"""``nashward solve``: the Nash of a game, exactly, and how one solver or several get there."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nashward import games
+from nashward.cli import configuration, json_output, options, specs
+from nashward.cli.command import Command
+from nashward.errors import NashwardError
+
+SETTINGS = {name: option for name, option in options.SOLVER.items() if name != "solver"}
+DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
+AVERAGES = {"linear": games.linear}
+
+
+@dataclass(frozen=True)
+class Played:
+    """A solver, what it found, and what was warned of."""
+
+    solver: Any
+    solution: games.Solution
+    warnings: list[str]
+
+    @property
+    def label(self) -> str:
+        """The name, with the step and every other setting that is not the usual one."""
+        fields = dataclasses.fields(self.solver)
+        own = {f.name: getattr(self.solver, f.name) for f in fields}
+        shown = [f"{f.name}={own[f.name]}" for f in fields if f.name == "step" or own[f.name] != f.default]
+        return f"{type(self.solver).__name__}({', '.join(shown)})"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "table",
+        help="a .csv, .npz or .parquet file; zoo:NAME, a game of the zoo; or generator:NAME with its settings, as "
+        f"generator:blotto:troops=6:fields=3 (there are {', '.join(specs.GENERATORS)})",
+    )
+    parser.add_argument(
+        "--total", type=options.number, help="read an n x m game whose payoffs sum to this, not a preference game"
+    )
+    parser.add_argument(
+        "--solver", action="append", default=[], type=options.SOLVER["solver"].parse, metavar="SOLVER",
+        help="a solver, or several by commas or by giving this again, each with its own settings if need be, as "
+        f"MWU,OptimisticMWU:step=0.5 (there are {', '.join(kind.__name__ for kind in games.SOLVERS)})",
+    )  # fmt: skip
+    parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")
+    parser.add_argument("--tolerance", type=options.number, help="stop at this gap of the last or of the average")
+    parser.add_argument("--start", metavar="P,P,...", help="the policy to start from (default: uniform)")
+    parser.add_argument(
+        "--feedback", default="exact",
+        help="what a step sees: exact (default); samples of the opponent, as samples:k=5; or duels, as duels:duels=10",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=options.whole, help="of the samples or duels (default: 0)")
+    parser.add_argument(
+        "--plot", type=options.path, nargs="?", const=Path("nash.png"),
+        help="write a picture (default: nash.png): of the table, of a solver's gaps, or of the race of several",
+    )  # fmt: skip
+    parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
+    options.add_groups(parser, SETTINGS)
+
+
+def run(given: argparse.Namespace) -> int:
+    game = specs.game(given.table, given.total)
+    if game.batch_shape:
+        raise NashwardError(f"{given.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
+    shared = configuration.flags(given, SETTINGS)
+    lonely = [*shared, *(name for name in ("tolerance", "start", "seed") if getattr(given, name) is not None)]
+    lonely += ["feedback"] * (given.feedback != "exact")
+    if lonely and not given.solver:
+        raise NashwardError(f"--{lonely[0]} is a setting of a solver: give --solver as well")
+    if given.tolerance is not None and given.tolerance < 0:
+        raise NashwardError(f"--tolerance is a duality gap, a number >= 0; got {given.tolerance:g}")
+    solvers = specs.solvers(given.solver, shared)
+    feedback = specs.feedback(given.feedback, given.seed)
+    start = None if given.start is None else _start(given.start, game)
+    if given.plot is not None:
+        _check_picture(given.plot)
+        if not solvers and not isinstance(game, games.PreferenceGame):
+            raise NashwardError("the picture of an n x m game shows a solver's gaps: give --solver as well")
+    if given.json is not None:
+        json_output.check(given.json)
+
+    equilibrium, entry = games.nash(game), specs.entry(given.table)
+    _print_nash(given.table, game, equilibrium, entry)
+    played = []
+    for solver in solvers:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            solution = games.solve(
+                game, solver, given.iterations, start, None, given.tolerance, feedback, averages=AVERAGES,
+                progress=sys.stderr.isatty(),
+            )  # fmt: skip
+        played.append(Played(solver, solution, [str(warning.message) for warning in told]))
+        for message in played[-1].warnings:
+            print(f"warning: {message}", file=sys.stderr)
+    if played:
+        _print_gaps(played, "uniform" if start is None else given.start)
+        _print_drawn(game, [one.solver for one in played], start)
+    if given.plot is not None:
+        _draw(given.plot, Path(given.table).name, game, equilibrium, played)
+        print(f"picture: {given.plot}")
+    if given.json is not None:
+        content = {
+            "table": given.table,
+            "game": _described(game, entry),
+            "nash": {
+                "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
+                "unique": equilibrium.unique, "fractions": entry and entry.nash and [str(x) for x in entry.nash],
+            },
+            "iterations": given.iterations, "tolerance": given.tolerance, "start": start,
+            "feedback": given.feedback, "seed": given.seed,
+            "solvers": [
+                {"solver": type(one.solver).__name__, "settings": dataclasses.asdict(one.solver),
+                 "status": one.solution.status.name, "warnings": one.warnings, "last": one.solution.last,
+                 "average": one.solution.average, "iterations": one.solution.iterations, "gaps": one.solution.gaps}
+                for one in played
+            ],
+        }  # fmt: skip
+        json_output.write(given.json, content)
+        print(f"json: {given.json}")
+    return 0
+
+
+def _start(text: str, game: games.Game) -> list[float]:
+    if len(game.sizes) > 1:
+        raise NashwardError("--start is one policy, of a preference game; an n x m game starts from uniform")
+    try:
+        start = [float(cell) for cell in text.split(",")]
+    except ValueError:
+        raise NashwardError(f"--start: expected probabilities joined by commas, got {text!r}") from None
+    game.players(start)  # refuses what is no policy of this game
+    return start
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse, before anything is computed, a picture that could not be written."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.is_dir():
+        raise NashwardError(f"{path} is a folder; --plot names a picture, for example {path / 'nash.png'}")
+    if path.suffix[1:].lower() not in known:
+        raise NashwardError(f"{path} is of an unknown type {path.suffix!r}; a picture is one of {', '.join(known)}")
+    configuration.check_place(path)
+
+
+def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], torch.Tensor]]:
+    """For each player what stands before its labels, the labels and the policy."""
+    if isinstance(game, games.PreferenceGame):
+        return [("", game.labels, policy)]
+    return [("row ", game.row_labels, policy.row), ("column ", game.column_labels, policy.column)]
+
+
+def _print_nash(name: str, game: Any, equilibrium: games.Equilibrium, entry: games.zoo.Entry | None) -> None:
+    size = " x ".join(str(n) for n in game.sizes)
+    paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
+    print(f"{name}: {size} actions{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
+    if entry:
+        print(f"source: {entry.source}")
+    uniqueness = "unique" if bool(equilibrium.unique) else "one of several"
+    gap = float(equilibrium.gap)
+    shown = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
+    print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {shown}")
+    known = entry.nash if entry and bool(equilibrium.unique) else None
+    for side, labels, policy in _sides(game, equilibrium.policy):
+        width = max(map(len, labels))
+        for i in policy.argsort(descending=True, stable=True).tolist():
+            if policy[i] > 0:
+                print(f"  {side}{labels[i]:<{width}}  {float(policy[i]):.3f}" + (f"  {known[i]}" if known else ""))
+
+
+def _print_gaps(played: Sequence[Played], start: str) -> None:
+    width = max(len(one.label) for one in played)
+    columns = ("last", "average", *AVERAGES)
+    print(f"duality gaps from {start}:\n  {'':<{width}}  iterations  " + "  ".join(f"{name:>9}" for name in columns))
+    for one in played:
+        solution = one.solution
+        if solution.status is games.Status.NOT_FINITE:
+            print(f"  {one.label:<{width}}  {solution.status.value}")
+            continue
+        gaps = "  ".join(f"{float(solution.gaps[name][-1]):9.3e}" for name in columns)
+        print(f"  {one.label:<{width}}  {int(solution.iterations[-1]):>10}  {gaps}")
+
+
+def _print_drawn(game: Any, solvers: Sequence[Any], start: Any) -> None:
+    """Where the solvers go that are drawn to the start: not to the Nash that is printed above."""
+    for solver in solvers:
+        tau = getattr(solver, "tau", 0.0) if isinstance(solver, DRAWN) else 0.0
+        if tau > 0:
+            gap = float(games.regularised_nash(game, tau, start).gap)
+            print(f"  {type(solver).__name__} goes to the Nash regularised by tau = {tau:g}, of gap {gap:.3e}")
+
+
+def _draw(path: Path, title: str, game: Any, equilibrium: games.Equilibrium, played: Sequence[Played]) -> None:
+    found = {one.label: one.solution for one in played if len(one.solution.iterations)}
+    if played and not found:
+        raise NashwardError(f"there is nothing to draw in {path}: no solver made a finite policy; lower the step")
+    if len(found) > 1:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(11.5, 4.4), layout="constrained")
+        for which, axes in zip(("last", "average"), figure.subplots(1, 2), strict=True):
+            games.plots.race(found, which, f"{title}: {which} iterate", axes)
+    elif found:
+        figure = games.plots.gap_curves(found, title=title)
+    else:
+        figure = games.plots.payoff_table(game, equilibrium)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _described(game: Any, entry: games.zoo.Entry | None) -> dict[str, Any]:
+    known = {"source": entry.source, "properties": sorted(entry.properties)} if entry else {}
+    if isinstance(game, games.PreferenceGame):
+        return {"labels": game.labels, "P": game.P, **known}
+    return {
+        "row_labels": game.row_labels, "column_labels": game.column_labels, "payoff": game.payoff, "total": game.total
+    }  # fmt: skip
+
+
+COMMAND = Command(
+    "solve",
+    "the Nash equilibrium of a game, and how solvers get there",
+    "nashward solve zoo:comal_cycle --solver MWU,OptimisticMWU:step=1,ExtraGradient --plot race.png",
+    add_arguments,
+    run,
+)

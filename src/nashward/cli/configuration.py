@@ -1,0 +1,254 @@
+"""The settings of a run put together: flags over a file over a preset over what the run folder holds."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nashward.errors import NashwardError
+from nashward.games import SOLVERS
+
+from . import options
+from .opponents import Opponents, unwrapped
+from .options import ALL
+
+if TYPE_CHECKING:
+    from nashward.games import Solver
+    from nashward.llm import SelfPlay
+    from nashward.llm.store.run_folder import RunFolder
+
+PLACES = {option.path: name for name, option in ALL.items()}
+SECTIONS = list(dict.fromkeys(path[0] for path in PLACES if len(path) > 1))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value, and where it is from: "flag", "file NAME", "preset NAME", "folder" or "default"."""
+
+    value: Any
+    source: str
+
+
+Settings = dict[str, Setting]  # by the option's name
+
+
+def flags(given: argparse.Namespace, known: Iterable[str] = ALL) -> Settings:
+    """The settings that were given on the command line, and no other."""
+    typed = vars(given)
+    return {name: Setting(typed[key], "flag") for name in known if (key := name.replace("-", "_")) in typed}
+
+
+def settings(given: argparse.Namespace) -> Settings:
+    """All that was asked for, and of the rest what the run folder holds.
+
+    Raises:
+        ValueError, OSError: the file cannot be read, or has an unknown key or a value of another type.
+    """
+    layers = [flags(given)]
+    if file := getattr(given, "config", None):
+        layers.append(from_toml(read_text(file, "configuration file"), str(file), f"file {file}"))
+    if name := getattr(given, "preset", None):
+        layers.append(from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}"))
+    chosen = merged(layers)
+    if "out" in chosen:
+        chosen = merged([*layers, from_folder(chosen["out"].value)])
+    chosen.setdefault("solver", Setting(options.DEFAULT_SOLVER, "default"))
+    if "step" in _fields(_solver(chosen["solver"].value)):
+        chosen.setdefault("step", Setting(options.DEFAULT_STEP, "default"))
+    return chosen
+
+
+def merged(layers: list[Settings]) -> Settings:
+    """The first layer that has a setting decides; the settings of a solver go with it when another one is chosen."""
+    found: Settings = {}
+    for layer in layers:
+        other = (
+            "solver" in found and "solver" in layer and _plain(found["solver"].value) != _plain(layer["solver"].value)
+        )
+        for name, setting in layer.items():
+            if not (other and name in options.SOLVER):
+                found.setdefault(name, setting)
+    return found
+
+
+def read_text(path: Path, what: str) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is a folder, not a {what}" if path.is_dir() else f"there is no {what} {path}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise NashwardError(f"{path} is no {what}: it is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def from_toml(text: str, name: str, source: str) -> Settings:
+    """The settings of a TOML file, whose sections are those of ``SelfPlay``'s tree.
+
+    Raises:
+        ValueError: no TOML; a key or a section that there is not (the nearest one is named); a value of another type.
+    """
+    try:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NashwardError(f"{name} is not valid TOML: {error}") from None
+    found: Settings = {}
+    for path, value in _leaves(content, name):
+        if path not in PLACES:
+            raise NashwardError(f"{name}: there is no setting {'.'.join(path)!r:.80}; {_nearest(path)}")
+        found[PLACES[path]] = Setting(_read(PLACES[path], value, name), source)
+    return found
+
+
+def check_place(path: Path) -> None:
+    """ValueError where nothing can be written at that path because a file stands where a folder should."""
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise NashwardError(f"{path} cannot be written: {parent} is a file")
+
+
+def run_folder(path: str | Path) -> RunFolder:
+    from nashward.llm.store.run_folder import RunFolder
+
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise NashwardError(f"{path} is a file; --out names a folder for the run")
+    check_place(path)
+    return RunFolder(path)
+
+
+def from_folder(folder: Path) -> Settings:
+    """What a run folder's ``run.json`` holds; nothing where there is no run yet. Its prompts and its task
+    are in files beside."""
+    config = run_folder(folder).read().get("config", {})
+    if config:
+        own, shares = unwrapped(config["solver"])
+        config = {**config, "solver": own, "opponents": {"shares": shares}}
+    found: Settings = {}
+    for name, option in ALL.items():
+        value: Any = config
+        for key in option.path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is None and name == "max-grad-norm" and config:
+            value = float("inf")  # JSON has no infinity
+        if name not in ("prompts", "task", "out") and value is not None:
+            found[name] = Setting(_read(name, value, str(folder / "run.json")), "folder")
+    return found
+
+
+def _leaves(content: dict[str, Any], name: str) -> list[tuple[tuple[str, ...], Any]]:
+    found: list[tuple[tuple[str, ...], Any]] = []
+    for key, value in content.items():
+        if key in SECTIONS:
+            if not isinstance(value, dict):
+                raise NashwardError(f"{name}: {key} is a section: write [{key}] and its settings under it")
+            found += [((key, inner), held) for inner, held in value.items()]
+        elif isinstance(value, dict) and (key,) not in PLACES:
+            near = difflib.get_close_matches(key, SECTIONS, 1)
+            told = f"the nearest is [{near[0]}]" if near else f"there are {', '.join(f'[{s}]' for s in SECTIONS)}"
+            raise NashwardError(f"{name}: there is no section {f'[{key}]'!r:.80}; {told}")
+        else:
+            found.append(((key,), value))
+    return found
+
+
+def _nearest(path: tuple[str, ...]) -> str:
+    """The known setting that was meant: of the same name elsewhere, of the flag's name, or spelt alike."""
+    known = [option.key for option in ALL.values()]
+    flag, leaf = path[-1].replace("_", "-"), path[-1].replace("-", "_")
+    named = [key for key in known if key.rpartition(".")[2] == leaf]
+    near = (
+        [ALL[flag].key] if flag in ALL else named or difflib.get_close_matches(".".join([*path[:-1], leaf]), known, 1)
+    )
+    if near:
+        where, _, key = near[0].rpartition(".")
+        return f"the nearest is {key} in [{where}]" if where else f"the nearest is {key}, above the first section"
+    return f"there are {', '.join(place[-1] for place in PLACES if place[:-1] == path[:-1])}"
+
+
+def _read(name: str, value: Any, where: str) -> Any:
+    try:
+        return ALL[name].read(value)
+    except ValueError as error:
+        raise NashwardError(f"{where}: {ALL[name].key}: {error}") from None
+
+
+def _plain(name: str) -> str:
+    return name.replace("-", "").replace("_", "").lower()
+
+
+def _solver(name: str) -> type[Any]:
+    found = [kind for kind in SOLVERS if _plain(kind.__name__) == _plain(name)]
+    if not found:
+        raise NashwardError(f"no solver {name!r}; there are {', '.join(kind.__name__ for kind in SOLVERS)}")
+    return found[0]
+
+
+def _fields(kind: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def solver(chosen: Settings) -> Solver:
+    """The solver of that name with the settings given; a setting that it does not have is refused."""
+    kind = _solver(chosen["solver"].value)
+    given = {ALL[name].path[1]: chosen[name].value for name in options.SOLVER if name in chosen and name != "solver"}
+    foreign = [name for name in given if name not in _fields(kind)]
+    if foreign:
+        raise NashwardError(f"{kind.__name__} has no {foreign[0]}; it has {', '.join(_fields(kind)) or 'no settings'}")
+    return kind(**given)
+
+
+def self_play(chosen: Settings) -> SelfPlay:
+    """The run of these settings; each part checks its own.
+
+    Raises:
+        ValueError: a value that a part refuses, no run folder.
+        FileNotFoundError: no such chat template.
+    """
+    from nashward.llm import Fit, Limits, Lora, Phase, Sampling, SelfPlay
+
+    tree: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
+    for name, setting in chosen.items():
+        *section, key = ALL[name].path
+        tree["".join(section)][key] = setting.value
+
+    def part(section: str, kind: Any) -> Any:
+        try:
+            return kind(**tree[section])
+        except ValueError as error:
+            raise NashwardError(f"{section}: {error}") from None
+
+    phases = [Phase.read(row) for row in tree[""].pop("phases", [])]
+    top = {"policy": None, "oracle": None, "prompts": None, **tree[""]}
+    if top.get("chat_template") is not None:
+        top["chat_template"] = template(top["chat_template"])
+    if "folder" not in top:
+        raise NashwardError('a run folder is needed: --out FOLDER, or folder = "FOLDER" in the file of --config')
+    played, cast = Opponents(**tree["opponents"]).joined(solver(chosen))
+    play = SelfPlay(
+        **top,
+        solver=played,
+        cast=cast,
+        phases=phases,
+        limits=part("limits", Limits),
+        sampling=part("sampling", Sampling),
+        fit=part("fit", Fit),
+        lora=part("lora", Lora),
+        placement=tree["placement"] or None,
+    )
+    play.check_settings()
+    return play
+
+
+def template(given: str) -> str:
+    """A chat template: the text itself, which Jinja's braces give away, or that of a file."""
+    if "{{" in given or "{%" in given:
+        return given
+    text = read_text(Path(given), "chat template")
+    if "{{" not in text and "{%" not in text:
+        raise NashwardError(f"{given} is no chat template: there is no {{{{ and no {{% in it")
+    return text

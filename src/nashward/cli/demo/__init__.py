@@ -1,0 +1,1 @@
+"""``nashward demo``."""

@@ -1,0 +1,41 @@
+"""What a command writes for a machine to read (``--json``)."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nashward.errors import NashwardError
+from nashward.games import Profile
+
+from . import configuration
+
+
+def check(path: Path) -> None:
+    """Refuse, before anything is computed, a file that could not be written."""
+    if path.is_dir():
+        raise NashwardError(f"{path} is a folder; --json names a file, for example {path / 'nash.json'}")
+    configuration.check_place(path)
+
+
+def write(path: Path, content: Any) -> None:
+    """Tensors and arrays become lists, a ``Profile`` an object, and what is not finite null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_plain(content), allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Profile):
+        return {"row": _plain(value.row), "column": _plain(value.column)}
+    if isinstance(value, dict):
+        return {key: _plain(held) for key, held in value.items()}
+    return [_plain(held) for held in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,141 @@
+"""Games, solvers and feedback as they are typed: ``NAME:setting=value:setting=value``."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from nashward import games
+from nashward.errors import NashwardError
+
+from . import configuration, options
+from .configuration import Setting, Settings
+from .options import Option
+
+GENERATORS: dict[str, Callable[..., games.PreferenceGame]] = {
+    make.__name__: make
+    for make in (
+        games.generators.tournament,
+        games.generators.scores_and_cycles,
+        games.generators.low_rank,
+        games.generators.disc,
+        games.generators.blotto,
+        games.zoo.three_cycle,
+    )
+}  # those whose settings are numbers
+FEEDBACK: dict[str, Callable[..., games.Feedback]] = {"samples": games.Samples, "duels": games.Duels}
+SOLVER = {option.path[1]: name for name, option in options.SOLVER.items() if name != "solver"}  # flags by the field
+
+
+def game(text: str, total: float | None = None) -> games.PreferenceGame | games.ConstantSumGame:
+    """The game of a file, of ``zoo:NAME`` or ``generator:NAME``, or of a name in the zoo alone; a file wins."""
+    path, (kind, _, rest) = Path(text), text.partition(":")
+    prefixed = kind in ("zoo", "generator")
+    if path.exists() or not (prefixed or kind in games.zoo.GAMES):
+        if not (path.exists() or path.suffix):
+            raise NashwardError(f"there is no file {text}, nor a {_unknown('game', text, games.zoo.names())}")
+        return games.load(path, total)
+    if total is not None:
+        raise NashwardError(f"--total goes with a file; {text} is a preference game")
+    name, settings = _split(rest if prefixed else text)
+    if kind == "generator":
+        if name not in GENERATORS:
+            raise NashwardError(f"there is no {_unknown('generator', name, GENERATORS)}")
+        return _made(GENERATORS[name], name, settings)
+    if name not in games.zoo.GAMES:
+        raise NashwardError(f"there is no {_unknown('game', name, games.zoo.names())}")
+    return _made(games.zoo.GAMES[name].make, name, settings)
+
+
+def entry(text: str) -> games.zoo.Entry | None:
+    """What the zoo knows of the game of that text: nothing of one with settings of its own, or of a file."""
+    return None if Path(text).exists() else games.zoo.GAMES.get(text.removeprefix("zoo:"))
+
+
+def solvers(texts: list[str], shared: Settings) -> list[Any]:
+    """The solvers, each with its own settings and, of those that it does not give itself, the shared ones.
+
+    Raises:
+        ValueError: no such solver, a setting that it has not, one solver twice.
+    """
+    found: list[Any] = []
+    for text in [one for several in texts for one in several.split(",")]:
+        name, settings = _split(text)
+        own: Settings = {}
+        for key, value in settings.items():
+            if key not in SOLVER:
+                raise NashwardError(f"{text}: no solver has a setting {key!r}; there are: {', '.join(SOLVER)}")
+            own[SOLVER[key]] = Setting(_value(text, key, options.SOLVER[SOLVER[key]], value), "flag")
+        solver = configuration.solver({**shared, **own, "solver": Setting(name, "flag")})
+        if solver in found:
+            raise NashwardError(f"{text}: this solver is there already; give another one, or other settings")
+        found.append(solver)
+    return found
+
+
+def feedback(text: str, seed: int | None) -> games.Feedback:
+    """``exact``, or ``samples`` or ``duels`` with their settings and that seed."""
+    name, settings = _split(text)
+    if name == "exact" and not settings:
+        if seed is not None:
+            raise NashwardError("--seed is of the draws: give --feedback samples or --feedback duels as well")
+        return games.exact
+    if name not in FEEDBACK:
+        raise NashwardError(f"there is no feedback {text!r}; there are: exact, {', '.join(FEEDBACK)}")
+    if "seed" in settings:
+        raise NashwardError(f"{text}: the seed is given by --seed")
+    return _made(FEEDBACK[name], name, settings, seed=_seed(seed or 0))
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"{what} {name!r}; " + (f"the nearest is {near[0]}" if near else f"there are: {', '.join(known)}")
+
+
+def _split(text: str) -> tuple[str, dict[str, str]]:
+    name, *pairs = text.split(":")
+    settings = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise NashwardError(f"{text}: expected NAME:setting=value, got {pair!r}")
+        key = key.replace("-", "_")
+        if key in settings:
+            raise NashwardError(f"{text}: {key} is given twice")
+        settings[key] = value
+    return name, settings
+
+
+def _made(make: Callable[..., Any], name: str, settings: Mapping[str, str], **fixed: Any) -> Any:
+    """Call it with the settings, each read as the type of its parameter; numbers and truth values can be typed."""
+    hints, kinds = get_type_hints(make.__init__ if inspect.isclass(make) else make), {}
+    needed = []
+    for key, parameter in inspect.signature(make).parameters.items():
+        scalar = next((t for t in (bool, int, float) if t in (hints[key], *get_args(hints[key]))), None)
+        if scalar is not None and key not in fixed:
+            kinds[key] = scalar
+            needed += [key] * (parameter.default is parameter.empty)
+    for key in settings:
+        if key not in kinds:
+            raise NashwardError(f"{name} has no {key}; it has {', '.join(kinds) or 'no settings'}")
+    if lacking := [key for key in needed if key not in settings]:
+        raise NashwardError(f"{name} needs {', '.join(lacking)}; for example {name}:{lacking[0]}=5")
+    read = {key: _value(name, key, Option((), kinds[key], ""), text) for key, text in settings.items()}
+    return make(**{key: _seed(value) if key == "seed" else value for key, value in read.items()}, **fixed)
+
+
+def _seed(value: int) -> int:
+    if value < 0:
+        raise NashwardError(f"a seed is a whole number >= 0, got {value}")
+    return value
+
+
+def _value(where: str, key: str, option: Option, text: str) -> Any:
+    try:
+        return option.parse(text)
+    except argparse.ArgumentTypeError as error:
+        raise NashwardError(f"{where}: {key}: {error}") from None

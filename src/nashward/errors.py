@@ -1,0 +1,31 @@
+"""The errors that nashward raises on purpose: what was given, what was expected, what to do."""
+
+
+class NashwardError(ValueError):
+    """Something that was given cannot be used, and the message says what to do.
+
+    The command line shows it, and its subclasses, as one line with the exit code 2. Any other exception but those of
+    the machine (``OSError``, ``MemoryError``) is a defect of nashward and ends in a traceback.
+
+    Example:
+        >>> from nashward import games
+        >>> try: games.PreferenceGame([[0.5, 0.7], [0.7, 0.5]])
+        ... except NashwardError as error: print(type(error).__name__)
+        NashwardError
+    """
+
+
+class CorruptFileError(NashwardError):
+    """A file of a run is not what was written there."""
+
+
+class UnsupportedModelError(NashwardError):
+    """A network has not the structure that was asked of it."""
+
+
+class DivergedError(NashwardError):
+    """The loss of a fit is not finite any more."""
+
+
+class MissingPackageError(NashwardError, ImportError):
+    """A package of an extra is not installed."""

@@ -1,0 +1,388 @@
+"""Settings from flags, files, presets and the run folder: which wins, what is refused, what ``config`` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shlex
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from nashward import games
+from nashward.cli import configuration, options
+from nashward.cli.commands.judges.fit_oracle import SETTINGS
+from nashward.cli.main import build_parser, main
+from nashward.cli.opponents import Opponents
+from nashward.llm import Fit, Limits, Lora, Phase, Sampling, SelfPlay, oracles, pocket
+from nashward.llm.policy.placement import Placement
+
+ANY = "<any>"  # words of another library, at the end of a line
+POCKET = ["--policy", str(pocket.POLICY), "--oracle", str(pocket.PAIRRM)]
+TOML = [
+    ("a = = 3", f"mine.toml is not valid TOML: {ANY}"),
+    ("a = " + "[" * 5000, f"mine.toml is not valid TOML: {ANY}"),
+    ("[fit]\nlearning_rat = 1",
+     "mine.toml: there is no setting 'fit.learning_rat'; the nearest is learning_rate in [fit]"),
+    ("learning-rate = 1", "mine.toml: there is no setting 'learning-rate'; the nearest is learning_rate in [fit]"),
+    ("[fit]\nrank = 1", "mine.toml: there is no setting 'fit.rank'; the nearest is rank in [lora]"),
+    ("out = 'runs'", "mine.toml: there is no setting 'out'; the nearest is folder, above the first section"),
+    ("[lora]\nzzz = 1", "mine.toml: there is no setting 'lora.zzz'; there are rank, alpha"),
+    ("[fitt]\nepochs = 1", "mine.toml: there is no section '[fitt]'; the nearest is [fit]"),
+    ("[zzz]\nepochs = 1",
+     "mine.toml: there is no section '[zzz]'; there are [solver], [lora], [opponents], [sampling], [fit], "
+     "[limits], [placement]"),
+    ("fit = 3", "mine.toml: fit is a section: write [fit] and its settings under it"),
+    ("[[fit]]\nepochs = 1", "mine.toml: fit is a section: write [fit] and its settings under it"),
+    ("[policy]\nname = 'x'", "mine.toml: policy: expected a string, got a table"),
+    ("phases = 3", "mine.toml: phases: expected an array of tables, got the integer 3"),
+    ("[[phases]]\nstep = 1.0",
+     "a phase has iterations, and may have a step and a learning_rate; this one has step"),
+    ("policy = ['x']", "mine.toml: policy: expected a string, got an array"),
+    ("policy = ''", "mine.toml: policy: expected a string, got nothing"),
+    ('policy = "a\\u0000b"', "mine.toml: policy: expected a string, got the string 'a\\x00b'"),
+    ("seed = 1979-05-27", "mine.toml: seed: expected a whole number, got the date datetime.date(1979, 5, 27)"),
+    ("[fit]\nepochs = 2.0", "mine.toml: fit.epochs: expected a whole number, got the float 2.0"),
+    ("[fit]\nepochs = true", "mine.toml: fit.epochs: expected a whole number, got true"),
+    ("[fit]\nlearning_rate = '1e-3'", "mine.toml: fit.learning_rate: expected a number, got the string '1e-3'"),
+    ("[fit]\nlearning_rate = nan", "mine.toml: fit.learning_rate: expected a number, got the float nan"),
+    ("[fit]\nselection = 'some'", "mine.toml: fit.selection: expected one of all, best-worst, got the string 'some'"),
+    ("quantise = 1", "mine.toml: quantise: expected true or false, got the integer 1"),
+    ("prompts_per_iteration = 'some'",
+     'mine.toml: prompts_per_iteration: expected a whole number or "all", got the string \'some\''),
+    ("[solver]\nname = 'mwu'\ntau = 1", "MWU has no tau; it has step"),
+    ("[solver]\nname = 3", "mine.toml: solver.name: expected a string, got the integer 3"),
+    ("[placement]\nmlp_tokens = 0", "mlp_tokens must be at least 1 (or None), got 0"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.txt").write_text("".join(f"Tell me about bread {i}.\n" for i in range(4)))
+
+
+def _settings(*arguments: str) -> configuration.Settings:
+    return configuration.settings(build_parser().parse_args(["config", *arguments]))
+
+
+def _told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command prints that ends well."""
+    capsys.readouterr()
+    assert main(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "line"), TOML, ids=[text[:30] for text, _ in TOML])
+@pytest.mark.parametrize("command", ["config", "align", "train"])
+def test_a_bad_file_gives_one_line(command: str, text: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.toml").write_text(text)
+    Path("run").mkdir()
+    assert main([command, "--config", "mine.toml", "--out", "new"]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    expected = f"nashward: {line}"
+    assert told.startswith(expected.removesuffix(ANY)) if line.endswith(ANY) else told == expected
+    assert not Path("new").exists()
+
+
+def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sample = ["sample", *POCKET[:2], "--prompts", "prompts.txt", "--out", "run", "--quiet"]
+    assert main([*sample, "--responses", "2", "--epochs", "7", "--max-new-tokens", "4", "--rank", "3"]) == 0
+    Path("mine.toml").write_text("responses = 4\n[fit]\nlearning_rate = 0.125\nbatch = 5\n[sampling]\ntop_p = 0.5\n")
+    chosen = _settings(
+        "--out", "run", "--preset", "sppo-paper", "--config", "mine.toml", "--learning-rate", "0.25", "--top-p", "0.75"
+    )
+    assert {name: (chosen[name].value, chosen[name].source) for name in chosen} == {
+        "out": (Path("run"), "flag"),
+        "learning-rate": (0.25, "flag"),
+        "top-p": (0.75, "flag"),
+        "responses": (4, "file mine.toml"),
+        "batch": (5, "file mine.toml"),
+        **{
+            name: (value, "preset sppo-paper")
+            for name, value in {
+                "solver": "MWU", "step": 1000.0, "iterations": 3, "prompts-per-iteration": 20_000,
+                "self-comparison": True, "max-prompt-tokens": 512, "temperature": 1.0, "max-new-tokens": 512,
+                "selection": "best-worst", "baseline": "constant", "optimiser": "rmsprop", "schedule": "linear",
+                "warmup": 0.1, "epochs": 1, "held-out": 0.02,
+            }.items()
+        },
+        **{
+            name: (value, "folder")
+            for name, value in {
+                "policy": str(pocket.POLICY.resolve()), "sampling-batch": 64, "kv-cache": "full", "tokens": 4096,
+                "max-grad-norm": 1.0,
+                "rank": 3, "quantise": True, "quantise-head": False, "checkpoint-seconds": 300.0, "seed": 0,
+                "plan": True, "refits": 0, "loss": "mirror", "margin": 0.5, "mixtures": "fitted",
+                "task-weight": 1.0, "limit-factor": 0.5, "limit-lowers": "step",
+            }.items()
+        },
+    }  # fmt: skip
+    out = _told(capsys, "config", "--responses", "6", "--config", "mine.toml", "--preset", "sppo-paper")
+    for line in (
+        "responses = 6  # flag", "top_p = 0.5  # file mine.toml", "epochs = 1  # preset sppo-paper",
+        "rank = 16  # default",
+    ):  # fmt: skip
+        assert line in out.splitlines()
+
+
+def test_the_settings_of_a_solver_go_with_it() -> None:
+    def found(*arguments: str) -> games.Solver:
+        return configuration.solver(_settings(*arguments))
+
+    assert found() == games.OptimisticMWU(step=2.5)
+    assert found("--solver", "mwu") == games.MWU(step=2.5)
+    assert found("--preset", "sppo-paper") == games.MWU(step=1000.0)
+    assert found("--preset", "sppo-paper", "--step", "3") == games.MWU(step=3.0)
+    assert found("--preset", "sppo-paper", "--solver", "MWU") == games.MWU(step=1000.0)
+    assert found("--preset", "sppo-paper", "--solver", "extra-gradient") == games.ExtraGradient(step=2.5)
+    Path("mine.toml").write_text("[solver]\nname = 'ExtraGradient'\ntau = 0.25")
+    assert found("--config", "mine.toml", "--preset", "sppo-paper") == games.ExtraGradient(step=2.5, tau=0.25)
+
+
+NAMES = 'wo"rds/\u263a \\ end\x7f'
+ROUND = [
+    "",
+    "--preset sppo-paper --step 3",
+    "--solver extragradient --tau 0.1 --learning-rate 3e-7 --alpha 12 --no-quantise --self-comparison --seed -4",
+    "--optimiser lbfgs --max-grad-norm inf --learning-rate 1 --prompts-per-iteration 7 --mlp-tokens 16",
+    "--checkpoints device --embeddings device --adapters float32 --mlp-tokens all --temperature 0.1",
+    shlex.join(["--policy", NAMES, "--oracle", "mine:Judge", "--cache", NAMES, "--out", NAMES, "--adapter", NAMES]),
+    shlex.join(["--chat-template", "{% for m in messages %}{{ m.content }}\n\t{% endfor %}", "--prompts", "a\nb"]),
+]
+
+
+@pytest.mark.parametrize("arguments", ROUND)
+def test_what_config_prints_can_be_given_back(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = shlex.split(arguments)
+    first = _told(capsys, "config", *given)
+    Path("again.toml").write_text(first)
+    second = _told(capsys, "config", "--config", "again.toml")
+    assert tomllib.loads(second) == tomllib.loads(first)
+    assert re.sub("# (flag|default|preset .*)$", "# file again.toml", first, flags=re.MULTILINE) == second
+    here = [] if "--out" in given else ["--out", "run"]
+    plays = [configuration.self_play(_settings(*some, *here)) for some in (given, ["--config", "again.toml"])]
+    assert plays[0] == plays[1]
+
+
+def test_config_tells_what_is_missing_and_checks_what_is_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loading(*given: Any, **named: Any) -> Any:
+        raise AssertionError("a weight was loaded")
+
+    monkeypatch.setattr("nashward.llm.policy.model.LanguageModel.from_pretrained", loading)
+    monkeypatch.setattr("nashward.llm.run.selfplay.as_oracle", loading)
+    assert _told(capsys, "config", *POCKET).startswith("# align needs besides: --out, --prompts\n")
+    whole = ["config", *POCKET, "--prompts", "prompts.txt", "--out", "run"]
+    assert "needs" not in _told(capsys, *whole)
+    assert main([*whole, "--policy", "nowhere/./x"]) == 2
+    assert main([*whole, "--prompts", "none.txt"]) == 2
+    assert not Path("run").exists()
+
+
+def test_a_file_may_name_everything_and_its_paths_are_those_of_the_working_directory(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("recipes").mkdir()
+    Path("recipes/mine.toml").write_text(
+        f"folder = 'runs/first'\npolicy = '{pocket.POLICY}'\nprompts = 'prompts.txt'\nresponses = 2\n"
+        "[sampling]\nmax_new_tokens = 4\n"
+    )
+    out = _told(capsys, "sample", "--config", "recipes/mine.toml")
+    assert "Next: nashward judge --oracle ID_OR_FOLDER --out runs/first" in out
+    assert json.loads(Path("runs/first/run.json").read_text())["config"]["sampling"]["max_new_tokens"] == 4
+
+
+def test_home_in_a_file_is_that_of_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "mine.toml").write_text("folder = '~/runs/first'\npolicy = '~/model'\ncolumn = '~'\n")
+    found = configuration.from_toml((tmp_path / "mine.toml").read_text(), "mine.toml", "file")
+    assert {name: setting.value for name, setting in found.items()} == {
+        "out": tmp_path / "runs" / "first",
+        "policy": str(tmp_path / "model"),
+        "prompt-field": "~",
+    }
+
+
+def test_what_is_not_said_again_is_kept_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    """Placement, which may change from one start to the next, and a number that JSON cannot hold."""
+    saving = ["--checkpoints", "host", "--embeddings", "host", "--adapters", "float32", "--mlp-tokens", "16"]
+    small = ["--responses", "2", "--max-new-tokens", "4", "--max-grad-norm", "inf"]
+    sample = ["sample", *POCKET[:2], "--prompts", "prompts.txt", "--out", "run", *small]
+    assert main([*sample, *saving]) == 0
+
+    def placed() -> dict[str, Any]:
+        config: dict[str, Any] = json.loads(Path("run/run.json").read_text())["config"]
+        return config["placement"]
+
+    everything = {"checkpoints": "host", "embeddings": "host", "adapters": "float32", "mlp_tokens": 16}
+    assert placed() == everything
+    assert main(["judge", *POCKET[2:], "--out", "run"]) == 0
+    assert placed() == everything
+    assert _settings("--out", "run")["max-grad-norm"] == configuration.Setting(float("inf"), "folder")
+    assert main(["sample", "--out", "run", "--mlp-tokens", "all"]) == 0
+    assert placed() == {**everything, "mlp_tokens": None}
+
+
+def test_quiet_says_the_result_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["align", *POCKET, "--prompts", "prompts.txt", "--iterations", "1", "--responses", "2", "--held-out", "0.25"]
+    run += ["--max-new-tokens", "24", "--epochs", "1"]
+    loud = _told(capsys, *run, "--out", "loud")
+    for once in ("prompts: ", "loss before training", "nats rms"):
+        assert loud.count(once) == 1
+    quiet = _told(capsys, *run, "--out", "quiet", "--quiet")
+    assert quiet == (
+        "adapter: quiet/iteration-01/adapter\nmixture of the iterates: quiet/mixture.json\nreport: quiet/report.html\n"
+    )
+    assert quiet.replace("quiet", "loud") in loud
+    assert main([*run, "--out", "warned", "--quiet", "--preset", "sppo-paper"]) == 0
+    assert "this is policy gradient" in capsys.readouterr().err
+
+
+def test_opponents_are_played_against_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("answers").mkdir()
+    for name in ("gpt-4.1", "claude"):
+        rows = [{"instruction": f"Tell me about bread {i}.", "output": f"{name} {i}"} for i in range(4)]
+        Path(f"answers/{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    here = ["--out", "run", "--quiet"]
+    sample = ["sample", *POCKET[:2], "--prompts", "prompts.txt", "--responses", "2", "--max-new-tokens", "4"]
+    assert main([*sample, "--solver", "mwu", "--opponents", "answers", *here]) == 0
+    chosen = _settings("--out", "run")
+    assert chosen["opponent-shares"] == configuration.Setting("claude=0.125,gpt-4.1=0.125", "folder")
+    play = configuration.self_play(chosen)
+    assert play.solver == games.AgainstCast(games.MWU(2.5), {"claude": 0.125, "gpt-4.1": 0.125})
+    assert play.cast == {"claude": None, "gpt-4.1": None}
+    shutil.rmtree("answers")  # the run folder has them
+    _told(capsys, "judge", *POCKET[2:], *here)
+    judged = {file.name.split(".")[0] for file in Path("run/iteration-01/judgements").glob("*")}
+    assert judged == {"start", "start~opponent-1", "start~opponent-2"}
+    _told(capsys, "train", "--opponent-shares", "gpt-4.1=0.125,claude=0.125", *here)
+    assert main(["train", "--opponent-shares", "gpt-4.1=0.25,claude=0.125", *here]) == 2
+    assert "solver.cast.gpt-4.1 0.125 there, 0.25 now" in capsys.readouterr().err
+
+
+def test_phases_are_read_kept_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.toml").write_text(
+        "responses = 2\n[[phases]]\niterations = 2\nstep = 2.0\n[[phases]]\niterations = 1\nlearning_rate = 1e-4\n"
+    )
+    as_flag = "[{iterations = 2, step = 2.0}, {iterations = 1, learning_rate = 1e-4}]"
+    here = ["--out", "run", "--quiet", "--max-new-tokens", "4", "--solver", "mwu"]
+    assert main(["sample", *POCKET[:2], "--prompts", "prompts.txt", "--config", "mine.toml", *here]) == 0
+    expected = [Phase(2, step=2.0), Phase(1, learning_rate=1e-4)]
+    for arguments in (
+        ["--config", "mine.toml", "--out", "new"],
+        ["--phases", as_flag, "--out", "new"],
+        ["--out", "run"],
+    ):
+        assert configuration.self_play(_settings(*arguments)).phases == expected
+    printed = _told(capsys, "config", "--out", "run")
+    line = "phases = [{ iterations = 2, step = 2.0 }, { iterations = 1, learning_rate = 0.0001 }]  # folder"
+    assert line in printed.splitlines()
+    assert main(["train", "--phases", "[{iterations = 1}]", *here[:3]]) == 2
+    assert "run holds another run (phases" in capsys.readouterr().err
+
+
+def test_a_task_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "prompt,output\nName a river.,The Rhine.\nName a lake.,Lake Constance.\nName a sea.,The North Sea.\n"
+    Path("task.csv").write_text(rows)
+    Path("mine.toml").write_text("task = 'task.csv'\n[fit]\ntask_weight = 0.5\n[limits]\ntask = 0.25\nwin_rate = 0.5\n")
+    here = ["--out", "run", "--quiet"]
+    small = ["--responses", "2", "--max-new-tokens", "24", "--epochs", "1", "--held-out", "0.25", "--iterations", "1"]
+    sample = ["sample", *POCKET[:2], "--prompts", "prompts.txt", "--config", "mine.toml"]
+    assert main([*sample, *small, "--limit-factor", "0.25", *here]) == 0
+    Path("task.csv").unlink()
+    chosen = _settings("--out", "run")
+    assert "task" not in chosen
+    play = configuration.self_play(chosen)
+    assert (play.task, play.fit.task_weight, play.limits) == (None, 0.5, Limits(0.25, 0.5, 0.25))
+    _told(capsys, "judge", *POCKET[2:], *here)
+    assert re.search(r"task [\d.]+ to [\d.]+ nats a token$", _told(capsys, "train", *here[:2]), re.MULTILINE)
+    (row,) = [json.loads(line) for line in Path("run/iteration-01/metrics.jsonl").read_text().splitlines()][-1:]
+    assert set(row["task"]) == {"start", "before", "after"}
+    Path("task.csv").write_text(rows.replace("Rhine", "Danube"))
+    assert main(["train", "--task", "task.csv", *here]) == 2
+    assert "run holds another run (task " in capsys.readouterr().err
+
+
+# a field that has no option, and why
+WITHOUT = {
+    ("label",): "a function",
+    ("cast",): "set by [opponents]",
+}
+PARTS = {
+    "opponents": Opponents,
+    "limits": Limits,
+    "fit": Fit,
+    "sampling": Sampling,
+    "lora": Lora,
+    "placement": Placement,
+}
+
+
+def _fields() -> dict[tuple[str, ...], tuple[Any, Any]]:
+    """Every setting of a run as its dataclasses have it: type and default."""
+    found: dict[tuple[str, ...], tuple[Any, Any]] = {}
+    for section, kind in (("", SelfPlay), *PARTS.items()):
+        hints = get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            if not (field.name.startswith("_") or field.name in (*PARTS, "solver")):
+                found[(section, field.name) if section else (field.name,)] = hints[field.name], field.default
+    return found
+
+
+def test_every_setting_has_an_option() -> None:
+    of_solvers = {(name, *rest) for name, *rest in configuration.PLACES if name == "solver"}
+    assert set(configuration.PLACES) - of_solvers == set(_fields()) - set(WITHOUT)
+    named = {("solver", field.name) for kind in games.SOLVERS for field in dataclasses.fields(kind)}
+    numbers = {place for place in named if not _hints(place[1]) & {tuple}}
+    assert of_solvers == {("solver", "name"), *numbers}
+
+
+def _hints(name: str) -> set[Any]:
+    """What the solvers that have a setting take for it."""
+    hints = [get_type_hints(kind)[name] for kind in games.SOLVERS if name in [f.name for f in dataclasses.fields(kind)]]
+    return {get_origin(hint) or hint for hint in hints}
+
+
+@pytest.mark.parametrize("place", [place for place in _fields() if place not in WITHOUT], ids=".".join)
+def test_an_option_is_what_its_field_is(place: tuple[str, ...]) -> None:
+    option = options.ALL[configuration.PLACES[place]]
+    hint, default = _fields()[place]
+    kinds = {type(None)} if get_origin(hint) is None else set(get_args(hint))
+    kinds |= {hint}
+    if get_origin(hint) is Literal:
+        assert option.choices == get_args(hint)
+    else:
+        assert option.kind in {*kinds, get_origin(hint)} or hint is Any
+        assert option.choices is None
+    if option.none is not None:
+        assert type(None) in kinds
+    said = re.search(r"default: ([\w.-]+)", option.text)
+    if said is not None and place[0] != "placement" and not isinstance(default, bool | None):
+        assert option.parse(said[1]) == default
+
+
+def test_every_option_stands_in_one_group_of_the_help() -> None:
+    assert sorted(name for group in options.GROUPS.values() for name in group) == sorted(options.ALL)
+    told = build_parser().parse_args(["align"]).parser.format_help()
+    assert re.findall(r"^(\w[\w ]*):$", told, re.MULTILINE) == ["options", *options.GROUPS]
+
+
+def test_fit_oracle_has_an_option_for_every_setting() -> None:
+    assert {option.key for option in SETTINGS.values()} == {f.name for f in dataclasses.fields(oracles.FitSettings)}
+    assert {name.replace("-", "_") for name in SETTINGS} == {option.key for option in SETTINGS.values()}
+
+
+@pytest.mark.parametrize("name", options.presets())
+def test_presets_are_files_as_a_user_writes_them(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.toml").write_text(options.presets()[name].read_text())
+    as_file, as_preset = _told(capsys, "config", "--config", "mine.toml"), _told(capsys, "config", "--preset", name)
+    assert as_file == as_preset.replace(f"# preset {name}", "# file mine.toml")

@@ -1,0 +1,242 @@
+"""``evaluate``, ``exploit`` and ``best-of-n`` as a user types them: what is printed, written and refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from nashward import games, llm
+from nashward.cli.commands.evaluation.best_of_n import RULES
+from nashward.cli.commands.evaluation.exploit import upper_bound
+from nashward.cli.main import main
+from nashward.llm import pocket
+from nashward.llm.oracles.best_of_n import Rule
+
+LENGTH = ["--oracle", "nashward.llm.oracles:Length"]
+POLICY = ["--policy", str(pocket.POLICY)]
+SMALL = shlex.split(
+    "--solver mwu --step 2 --iterations 2 --responses 2 --max-new-tokens 12 --epochs 1 --batch 4 --rank 2 --quiet"
+)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two iterations whose oracle likes length, prompts, and ready responses."""
+    here = tmp_path_factory.mktemp("evaluate")
+    rows = [{"prompt": f"Tell me about bread {i}."} for i in range(6)]
+    (here / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ready = [{**row, "responses": ["a", "aaa", "aa"]} for row in rows]
+    (here / "ready.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ready))
+    (here / "few.jsonl").write_text(json.dumps(ready[0]) + "\n")
+    (here / "twice.jsonl").write_text(2 * (json.dumps(ready[0]) + "\n"))
+    said = [{"prompt": row["prompt"], "output": "It is baked, which takes an hour and flour."} for row in rows]
+    (here / "answers").mkdir()
+    for name in ("gpt", "claude"):
+        (here / "answers" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reversed(said)))
+    (here / "gpt.jsonl").write_text(json.dumps(said[1]) + "\n")
+    (here / "none.jsonl").write_text('{"prompt": "x", "responses": []}\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        assert main(["align", *POLICY, *LENGTH, "--prompts", "prompts.jsonl", "--out", "run", *SMALL]) == 0
+    shutil.copytree(here / "run" / "iteration-01" / "adapter", here / "other")
+    config = json.loads((here / "other" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "org/base"
+    (here / "other" / "adapter_config.json").write_text(json.dumps(config))
+    return here
+
+
+def test_evaluate_says_who_beats_whom_and_what_was_given_up(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    capsys.readouterr()
+    adapter = ["--adapter", "run/iteration-01/adapter"]
+    assert main(["evaluate", "run", "--limit", "4", "--held-out", str(pocket.PAIRRM), *adapter, "--quiet"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads((here / "run" / "evaluation.json").read_text())
+    players = ["start", "iteration-01", "iteration-02", "mixture", "run/iteration-01"]
+    assert out.startswith("run: 4 prompts, one response each\n\njudged by length (training)\n")
+    for name in players:
+        share = found["games"]["training"]["lottery"][name]
+        assert re.search(rf"^{name} .* {share:.3f} .* {found['tokens'][name]:.1f}$", out, re.MULTILINE), name
+    twins = [players.index("iteration-01"), players.index("run/iteration-01")]
+    assert found["games"]["training"]["P"][twins[0]][twins[1]] == 0.5
+    assert "minimal" in out
+    assert "LC" not in out
+    assert "(held out)" in out
+    assert re.search(r"KL from the start, nats a response: iteration-01 \d+\.\d\d ± \d+\.\d\d", out)
+
+
+def test_other_models_play_by_the_files_of_their_responses(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--limit", "4", "--answers", "answers", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads((here / "run" / "evaluation.json").read_text())
+    assert found["games"]["training"]["players"][-2:] == ["claude", "gpt"]
+    assert found["games"]["training"]["P"][-1][-2] == 0.5  # they said the same
+    for name in ("claude", "gpt"):
+        assert re.search(rf"^{name} .* {found['tokens'][name]:.1f}$", out, re.MULTILINE), name
+        assert f"CALLED OUT {name}" not in out
+    page = (here / "run" / "report.html").read_text()
+    assert "<td>claude</td>" in page
+    assert "claude, gpt are there for scale" in page
+
+
+def test_exploit_finds_a_bound_beside_the_theorems(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    capsys.readouterr()
+    assert (
+        main(["exploit", "run", "--n", "4", "--against", "4", "--train", "1", "--of", "iteration-02", "--quiet"]) == 0
+    )
+    out = capsys.readouterr().out
+    assert out.startswith("run, iteration-02: 6 prompts, judged by length")
+    assert "no theorem bounds it: there is one for the mixture" in out
+    held = json.loads((here / "run" / "evaluation" / "exploit-iteration-02.json").read_text())
+    gaps = {row["name"]: row["gap"] for row in held["adversaries"]}
+    assert set(gaps) == {
+        "best of 4 of iteration-02", "best of 4 of start", "best of 4 of trained adversary",
+        "best of 12 of iteration-02 and start and trained adversary", "trained adversary",
+    }  # fmt: skip
+    assert gaps["best of 4 of iteration-02"] > 0  # under length the longest of four is longer than most
+    # of the mixture, which is the default, too
+    assert main(["exploit", "run", "--n", "4", "--against", "4", "--train", "1", "--quiet"]) == 0
+    mixture = capsys.readouterr().out
+    assert mixture.startswith("run, mixture: 6 prompts, judged by length")
+    assert "best of 4 of trained adversary" in mixture
+    # what was drawn and trained is there: a second start needs no model
+    monkeypatch.setattr(llm.LanguageModel, "from_pretrained", None)
+    assert main(["exploit", "run", "--n", "4", "--against", "4", "--train", "1", "--quiet"]) == 0
+    assert capsys.readouterr().out == mixture
+    bound = 2 / 4 + 2 * (math.log(4) - 3 / 4) / (2 * 2)
+    assert f"the theorem allows the best of 4 of the start a gap of {bound:.3f}" in mixture
+
+
+def test_a_run_is_evaluated_from_anywhere_and_its_adversary_has_no_phases_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(pocket.POLICY, home / "base")
+    (home / "prompts.txt").write_text("One?\nTwo?\nThree?\n")
+    monkeypatch.chdir(home)
+    small = shlex.split(
+        "--policy base --prompts prompts.txt --iterations 1 --responses 2 --max-new-tokens 6 --epochs 1 --quiet"
+    )
+    limits = ["--solver", "mwu", "--win-rate-floor", "0.5", "--held-out", "0.4"]
+    assert main(["align", *small, *LENGTH, *limits, "--out", "run"]) == 0
+    monkeypatch.chdir(tmp_path)
+    few = ["--limit", "2", "--quiet"]
+    assert main(["evaluate", "home/run", *few]) == 0
+    trained = ["--of", "iteration-01", "--n", "2", "--against", "2", "--train", "1"]
+    assert main(["exploit", "home/run", *trained, *few]) == 0
+    assert "trained adversary" in capsys.readouterr().out
+    (home / "base").rename(home / "moved")
+    assert main(["evaluate", "home/run", "--policy", "home/moved", *few]) == 0
+
+
+def test_the_theorem_speaks_of_a_mixture_of_one_solver_only() -> None:
+    def said(solver: Any, of: str) -> str:
+        return upper_bound(llm.SelfPlay(None, None, solver, None, "nowhere"), of, 16)[0]
+
+    for solver, of in ((games.OptimisticMWU(2.0), "mixture"), (games.MWU(2.0), "iteration-01")):
+        assert said(solver, of).startswith("no theorem bounds it")
+
+
+def test_best_of_n_of_ready_responses(here: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "best.jsonl"
+    for more in ([], ["--rule", "knock-out"], ["--opponents", str(here / "ready.jsonl")]):
+        assert main(["best-of-n", *LENGTH, "--responses", str(here / "ready.jsonl"), "--out", str(file), *more]) == 0
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        assert rows[0] == {"prompt": "Tell me about bread 0.", "response": "aaa", "chosen": 1, "n": 3}
+        assert len(rows) == 6
+    out = capsys.readouterr().out
+    assert "best of 3 by length (mean win rate against the opponents) for 6 prompts" in out
+    assert f"at most {math.log(3) - 2 / 3:.3f} nats a response" in out
+
+
+@pytest.mark.parametrize("adapter", [[], ["--adapter", "run/iteration-02/adapter"], ["--adapter", "run/mixture.json"]])
+def test_best_of_n_of_any_policy(
+    here: Path, adapter: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(here)
+    sampler = ["--prompts", "prompts.jsonl", "--n", "6", "--max-new-tokens", "12", *adapter]
+    assert main(["best-of-n", *LENGTH, *POLICY, *sampler, "--out", str(tmp_path / "best.jsonl")]) == 0
+    out = capsys.readouterr().out
+    (rate,) = re.findall(r"win rate against another response of the policy: (0\.\d+) ± ", out)
+    assert float(rate) > 0.5
+    assert len((tmp_path / "best.jsonl").read_text().splitlines()) == 6
+
+
+def test_the_rules_are_those_of_the_oracles() -> None:
+    assert get_args(Rule) == RULES
+
+
+BEST, OUT = ["best-of-n", *LENGTH], ["--out", "new.jsonl"]
+REFUSED: list[tuple[list[str], str]] = [
+    (["evaluate", "nowhere"], "nowhere holds no run (it has no run.json)"),
+    (["evaluate", "prompts.jsonl"], "prompts.jsonl is a file; expected a run folder"),
+    (["evaluate", "run", "--limit", "0"], "--limit is 0; expected at least 1"),
+    (["evaluate", "run", "--seed", "-1"], "--seed is a whole number >= 0, got -1"),
+    (["evaluate", "run", *2 * ["--adapter", "run/iteration-01/adapter"]], "two adapters would have one name (run/iter"),
+    (["mix", *2 * ["run/iteration-01/adapter"], *["--out", "new.json"]], "an adapter is given twice; name each once"),
+    (["leaderboard", "nowhere"], "there is no file of battles and no folder of answers nowhere"),
+    (["evaluate", "run", "--held-out", "none"], "no oracle none: there is no such folder"),
+    (["evaluate", "run", "--adapter", "nowhere"], "nowhere"),
+    (["evaluate", "run", "--adapter", "other"], "other is for org/base, not for "),
+    (["evaluate", "run", "--answers", "nowhere"], "there is no file or folder of responses nowhere"),
+    (["evaluate", "run", "--answers", "gpt.jsonl"], "gpt has no response to 5 of 6 prompts, the first of them "),
+    (["evaluate", "run", "--answers", "answers", "--answers", "gpt.jsonl"], "--answers has two files for gpt: "),
+    (["evaluate", "run", "--answers", "prompts.jsonl"], "prompts.jsonl: row 1 has no answer; expected a text, or one"),
+    (["evaluate", "run", "--prompts", "none.txt"], "there is no prompts file none.txt"),
+    (["exploit", "nowhere"], "nowhere holds no run (it has no run.json)"),
+    (["exploit", "run", "--of", "iteration-09"], "the run has no policy iteration-09; it has start, iteration-01, "),
+    (["exploit", "run", "--train", "-1"], "an adversary is trained for at least 1 step, got -1; 0 for none"),
+    (["exploit", "run", "--n", "0"], "n must be at least 1 and against at least 2, got 0 and 16"),
+    ([*BEST, *OUT], "responses are needed: give --responses, or a policy to draw them (--policy and --prompts)"),
+    ([*BEST, *OUT, "--responses", "ready.jsonl", "--top-p", "0.9"], "--top-p is for sampling, and --responses are"),
+    ([*BEST, "--out", "new.txt", "--responses", "ready.jsonl"], "--out new.txt: the responses are written as"),
+    ([*BEST, *OUT, "--responses", "nowhere"], "there is no file of responses nowhere"),
+    (["evaluate", "\ud800"], "? holds no run"),
+    ([*BEST, *OUT, "--responses", "none.jsonl"], "none.jsonl: row 1 has no responses; expected a list of texts"),
+    ([*BEST, *OUT, "--responses", "twice.jsonl"], "twice.jsonl: row 2 repeats the prompt"),
+    ([*BEST, *OUT, "--responses", "prompts.jsonl"], "prompts.jsonl: row 1 has no responses"),
+    ([*BEST, *OUT, "--responses", "ready.jsonl", "--opponents", "few.jsonl"], "few.jsonl has no responses to 5"),
+    ([*BEST, *OUT, "--responses", "ready.jsonl", "--opponents", "few.jsonl", "--rule", "copeland"], "--rule copeland"),
+    ([*BEST, *OUT, "--policy", "nowhere", "--prompts", "prompts.jsonl"], "nowhere"),
+    ([*BEST, *OUT, *POLICY, "--prompts", "prompts.jsonl", "--adapter", "other"], "other is for org/base, not for "),
+    ([*BEST, *OUT, *POLICY, "--prompts", "prompts.jsonl", "--n", "0"], "--n is 0; expected at least 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "line"), REFUSED)
+def test_bad_input_gives_one_line_and_writes_nothing(
+    here: Path, arguments: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    before = {file for file in here.rglob("*") if file.name != ".lock"}
+    capsys.readouterr()
+    assert main(arguments) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"nashward: {line}"), told
+    assert {file for file in here.rglob("*") if file.name != ".lock"} == before
+
+
+def test_a_run_that_has_only_begun_is_told(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(here / "run", tmp_path / "run")
+    for name in ("iteration-01", "iteration-02"):
+        shutil.rmtree(tmp_path / "run" / name / "adapter")
+    (tmp_path / "run" / "mixture.json").unlink()
+    assert main(["evaluate", str(tmp_path / "run")]) == 2
+    assert "has finished no iterate yet" in capsys.readouterr().err

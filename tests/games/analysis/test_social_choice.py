@@ -1,0 +1,164 @@
+"""Social choice by brute force on every tournament of up to five actions, and scores by second routes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from nashward import games
+from nashward.games.analysis import ratings, social_choice
+from nashward.llm.oracles import curl
+
+
+def _tournaments(n: int) -> torch.Tensor:
+    """All tables of sure wins on n actions, [2^(n (n - 1) / 2), n, n]."""
+    pairs = list(itertools.combinations(range(n), 2))
+    tables = np.full((2 ** len(pairs), n, n), 0.5)
+    for game, wins in enumerate(itertools.product((0.0, 1.0), repeat=len(pairs))):
+        for (i, j), win in zip(pairs, wins, strict=True):
+            tables[game, i, j], tables[game, j, i] = win, 1 - win
+    return torch.from_numpy(tables)
+
+
+def _smith(P: np.ndarray) -> set[int]:
+    n = len(P)
+    for size in range(1, n + 1):
+        for inside in itertools.combinations(range(n), size):
+            if all(P[i, j] > 0.5 for i in inside for j in range(n) if j not in inside):
+                return set(inside)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_every_tournament_by_brute_force(n: int) -> None:
+    tables = _tournaments(n)
+    winner, loser = social_choice.condorcet_winner(tables), social_choice.condorcet_loser(tables)
+    smith, copeland = social_choice.smith_set(tables), social_choice.copeland(tables)
+    rings, lottery = social_choice.cyclic_triples(tables), games.nash(games.PreferenceGame(tables)).support
+    for k, P in enumerate(tables.numpy()):
+        wins = [sum(P[i, j] > 0.5 for j in range(n)) for i in range(n)]
+        losses = [sum(P[i, j] < 0.5 for j in range(n)) for i in range(n)]
+        assert int(winner[k]) == (wins.index(n - 1) if n - 1 in wins else -1)
+        assert int(loser[k]) == (losses.index(n - 1) if n - 1 in losses else -1)
+        assert set(smith[k].nonzero()[:, 0].tolist()) == _smith(P)
+        assert copeland[k].tolist() == [a - b for a, b in zip(wins, losses, strict=True)]
+        rung = sum(
+            len({max((a, b, c), key=lambda i: sum(P[i, j] > 0.5 for j in (a, b, c))), a, b, c}) == 3
+            and all(sum(P[i, j] > 0.5 for j in (a, b, c)) == 1 for i in (a, b, c))
+            for a, b, c in itertools.combinations(range(n), 3)
+        )
+        assert int(rings[k]) == rung
+        assert not bool((lottery[k] & ~smith[k]).any())  # the maximal lottery plays in the Smith set only
+
+
+def test_ties_keep_both_in_the_smith_set() -> None:
+    rng = np.random.default_rng(0)
+    for n in (3, 4, 5):
+        for _ in range(100):
+            upper = np.triu(rng.integers(-1, 2, (n, n)) / 2, 1)
+            P = 0.5 + upper - upper.T
+            assert set(social_choice.smith_set(P).nonzero()[:, 0].tolist()) == _smith(P)
+
+
+def test_hodge_parts_are_orthogonal_and_sum_back() -> None:
+    A = torch.randn(50, 7, 7, generator=torch.Generator().manual_seed(0)).double()
+    A = A - A.mT
+    G, C = social_choice.hodge(A)
+    torch.testing.assert_close(G + C, A, atol=1e-14, rtol=0)
+    assert (G * C).sum((-2, -1)).abs().max() < 1e-12
+    assert C.sum(-1).abs().max() < 1e-12
+    assert (G[:, :, None, :] - G[:, None, :, :] - G[..., None]).abs().max() < 1e-12  # no ring in the scores' part
+    share = social_choice.curl_fraction(A)
+    torch.testing.assert_close(share, (C**2).sum((-2, -1)) / (A**2).sum((-2, -1)))
+    assert curl(A[0].numpy()) == pytest.approx(float(share[0]), abs=1e-14)
+    assert social_choice.curl_fraction(torch.zeros(3, 3)) == 0
+    assert social_choice.curl_fraction(torch.full((2, 2), torch.inf)).isnan()
+
+
+def test_borda_and_the_profile() -> None:
+    P = games.zoo.borda_disagrees().P
+    assert int(social_choice.condorcet_winner(P)) == 0
+    assert int(social_choice.borda(P).argmax()) == 1
+    torch.testing.assert_close(social_choice.borda(P), torch.tensor([0.6, 0.7, 0.2]).double())
+    rank, cycle = social_choice.rank_profile(P)
+    torch.testing.assert_close(rank, (P - 0.5).mean(-1))
+    margins = P - 0.5
+    total = (margins**2).sum() * social_choice.curl_fraction(margins)
+    assert float((cycle**2).sum() * 3) == pytest.approx(float(total))
+
+
+def test_bradley_terry_against_a_minimiser_and_elos_scale() -> None:
+    wins = np.random.default_rng(0).integers(1, 20, (5, 5)).astype(float)
+    np.fill_diagonal(wins, 0)
+
+    def loss(r: np.ndarray) -> float:
+        return float((wins * np.log1p(np.exp(r[None] - r[:, None]))).sum() + r.sum() ** 2)
+
+    found = ratings.bradley_terry(wins)
+    by_hand = minimize(loss, np.zeros(5), tol=1e-12).x
+    np.testing.assert_allclose(found.scores.numpy(), by_hand, atol=1e-5)
+    assert found.residual.sum(-1).abs().max() > 0.01
+    assert found.elo[0] - found.elo[1] == pytest.approx(400 * float(found.scores[0] - found.scores[1]) / math.log(10))
+    assert float(found.elo.mean()) == pytest.approx(1500)
+
+
+def test_bradley_terry_of_two_is_the_odds_and_smoothing_gives_each_half_a_win() -> None:
+    two = ratings.bradley_terry([[0, 3], [1, 0]])
+    assert float(two.scores[0] - two.scores[1]) == pytest.approx(math.log(3))
+    never_lost = ratings.bradley_terry([[0, 2], [0, 0]], smoothing=1.0)
+    assert float(never_lost.scores[0] - never_lost.scores[1]) == pytest.approx(math.log(5))
+    wins = torch.tensor([[0, 3, 1], [1, 0, 4], [2, 2, 0]], dtype=torch.float64)
+    found = ratings.bradley_terry(wins)
+    off = ~torch.eye(3, dtype=torch.bool)
+    torch.testing.assert_close(found.residual[off], (wins / (wins + wins.T) - found.P)[off])
+
+
+def test_bradley_terry_finds_its_own_scores_and_tells_a_cycle_from_noise() -> None:
+    game = games.zoo.bradley_terry()
+    exact = ratings.bradley_terry(game.P)
+    torch.testing.assert_close(exact.P, game.P, atol=1e-9, rtol=0)
+    assert exact.deviance == pytest.approx(0, abs=1e-9)
+    assert ratings.bradley_terry(200 * games.zoo.comal_cycle().P).cycle_p_value < 1e-9
+    rng, values = np.random.default_rng(1), []
+    for _ in range(200):
+        upper = np.triu(rng.binomial(60, game.P.numpy()), 1)
+        values.append(ratings.bradley_terry(upper + np.triu(60 - upper, 1).T).cycle_p_value)
+    assert 0.4 < np.mean(values) < 0.6
+    assert np.mean(np.array(values) < 0.1) < 0.18
+
+
+def test_plackett_luce_is_bradley_terry_on_pairs_and_finds_its_scores() -> None:
+    pairs = [[0, 1]] * 3 + [[1, 0]] + [[1, 2]] * 2 + [[2, 1]] + [[0, 2]] * 5 + [[2, 0]]
+    wins = np.zeros((3, 3))
+    for i, j in pairs:
+        wins[i, j] += 1
+    expected = ratings.bradley_terry(wins).scores
+    torch.testing.assert_close(ratings.plackett_luce(pairs, 3), expected, atol=1e-8, rtol=0)
+    # one ranking of two, each with a win over and a loss to a player of score 0: t^3 - t^2 = 2, t = exp(score)
+    scores = ratings.plackett_luce([[0, 1]], 2, smoothing=1.0)
+    assert scores.exp().tolist() == pytest.approx([1.6956207696, 1 / 1.6956207696])
+    assert float(ratings.plackett_luce([[0, 1], [0, 2]], 3, smoothing=0.5).mean()) == pytest.approx(0, abs=1e-12)
+    rng, truth = np.random.default_rng(0), np.array([1.0, 0.5, -0.5, -1.0])
+    drawn = [np.argsort(-(truth + rng.gumbel(size=4))).tolist() for _ in range(2000)]
+    np.testing.assert_allclose(ratings.plackett_luce(drawn, 4).numpy(), truth, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ratings.bradley_terry([[0, 2], [0, 0]]), "never lost to the others; give smoothing > 0"),
+        (lambda: ratings.bradley_terry([[0, -1], [1, 0]]), "counts >= 0, got -1"),
+        (lambda: ratings.bradley_terry([1, 2]), "a table \\[n, n\\], got shape \\[2\\]"),
+        (lambda: ratings.plackett_luce([[0, 0]], 2), "each once; got \\[0, 0\\]"),
+        (lambda: ratings.plackett_luce([[0, 1]], 2), "give smoothing > 0"),
+    ],
+)
+def test_bad_counts_are_refused_in_one_line(build, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
+    assert math.isfinite(ratings.bradley_terry([[0, 2], [0, 0]], smoothing=1.0).deviance)

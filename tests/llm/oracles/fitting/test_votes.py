@@ -1,0 +1,158 @@
+"""Votes: every kind of row and of file gives the same votes; what is wrong is named."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nashward.llm import read_prompts
+from nashward.llm.oracles.fitting.votes import Vote, read_votes
+
+VOTES = [
+    Vote("Name a river.", "The Rhine.", "", 2.0, 3.0, "ann", 0.5),
+    Vote("Déjà vu, \u4f60\u597d?", 'a "quoted",\nbroken line', "b", 0.25, 1.0),
+    Vote("Same.", "x", "x", 1.0, 2.0),
+]
+
+
+def _write(folder: Path, kind: str) -> Path:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    fields = ("prompt", "a", "b", "wins", "n", "voter", "weight")
+    content = [dict(zip(fields, astuple(vote), strict=True)) for vote in VOTES]
+    file = folder / f"votes.{kind}"
+    if kind == "jsonl":
+        file.write_text("\n".join(json.dumps(row) for row in content), encoding="utf-8")
+    elif kind == "json":
+        file.write_text(json.dumps(content), encoding="utf-8")
+    elif kind == "jsonl.gz":
+        file.write_bytes(gzip.compress("\n".join(json.dumps(row) for row in content).encode()))
+    elif kind == "csv":
+        with file.open("w", encoding="utf-8", newline="") as handle:
+            writer = csv.DictWriter(handle, fields)
+            writer.writeheader()
+            writer.writerows(content)
+    else:
+        parquet.write_table(arrow.Table.from_pylist(content), file)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "jsonl.gz", "csv", "parquet"])
+def test_every_format_gives_the_same_votes(tmp_path: Path, kind: str) -> None:
+    assert read_votes(_write(tmp_path, kind)) == VOTES
+
+
+@pytest.mark.parametrize(
+    ("row", "wins", "n"),
+    [
+        ({"wins": 3, "n": 4}, 3.0, 4.0),
+        ({"wins": "0", "n": "1"}, 0.0, 1.0),
+        ({"p": 0.2}, 0.2, 1.0),
+        ({"winner": "a"}, 1.0, 1.0),
+        ({"winner": "b", "wins": None}, 0.0, 1.0),
+        ({"winner": "tie"}, 0.5, 1.0),
+    ],
+)
+def test_a_kind_is_told_by_its_fields(row: dict[str, Any], wins: float, n: float) -> None:
+    assert read_votes([{"prompt": "p", "a": "x", "b": "y", **row}]) == [Vote("p", "x", "y", wins, n)]
+    (known,) = read_votes([{"prompt": "p", "a": "x", "b": "y", "voter": 7, "weight": 2, **row}])
+    assert known == Vote("p", "x", "y", wins, n, "7", 2.0)
+
+
+USER = {"role": "user", "content": "Hi"}
+YES, NO = {"role": "assistant", "content": "yes"}, {"role": "assistant", "content": "no"}
+TALK = [{"role": "system", "content": "Be brief."}, USER, {"role": "assistant", "content": "Hello"}, USER]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": "Hi", "chosen": "yes", "rejected": "no"}, "Hi"),
+        ({"prompt": "Hi", "chosen": [YES], "rejected": [NO]}, "Hi"),
+        ({"prompt": "Hi", "chosen": [USER, YES], "rejected": [USER, NO]}, "Hi"),
+        ({"prompt": [USER], "chosen": [YES], "rejected": "no"}, "Hi"),
+        ({"chosen": [USER, YES], "rejected": [USER, NO], "messages": [USER, YES]}, "Hi"),
+        ({"prompt": "Hi", "chosen": [TALK[0], USER, YES], "rejected": [TALK[0], USER, NO]}, "Hi"),
+        ({"chosen": [*TALK, YES], "rejected": [*TALK, NO]}, "SYSTEM: Be brief.\nUSER: Hi\nASSISTANT: Hello\nUSER: Hi"),
+        (
+            {"prompt": TALK, "chosen": [YES], "rejected": [NO]},
+            "SYSTEM: Be brief.\nUSER: Hi\nASSISTANT: Hello\nUSER: Hi",
+        ),
+    ],
+)
+def test_preference_data_of_texts_and_of_messages(row: dict[str, Any], prompt: str) -> None:
+    assert read_votes([row]) == [Vote(prompt, "yes", "no", 1.0, 1.0)]
+    if "prompt" in row:  # what a policy is asked is what the table of votes is looked up with
+        assert read_prompts([row]).kept[0].text == prompt
+
+
+GOOD: dict[str, Any] = {"prompt": "p", "a": "x", "b": "y", "wins": 1, "n": 2}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({**GOOD, "wins": 3}, r"has wins 3\.0, expected 0 to n = 2\.0"),
+        ({**GOOD, "wins": -1}, r"has wins -1\.0, expected 0 to n"),
+        ({**GOOD, "wins": float("nan")}, "has wins nan"),
+        ({**GOOD, "wins": "many"}, "has wins 'many', expected a number"),
+        ({**GOOD, "wins": 0, "n": 0}, r"has n 0\.0, expected a finite number of comparisons above 0"),
+        ({**GOOD, "n": float("inf")}, "has n inf"),
+        ({**GOOD, "n": None}, "has no n; it has prompt, a, b, wins, n"),
+        ({**GOOD, "weight": -1}, r"has weight -1\.0, expected a finite number, at least 0"),
+        ({**GOOD, "weight": float("inf")}, "has weight inf"),
+        ({**GOOD, "b": None}, "has no b; it has"),
+        ({**GOOD, "a": 3}, "has a of type int, expected text"),
+        ({**GOOD, "prompt": None}, "has no prompt or instruction or question or messages"),
+        ({**GOOD, "p": 0.5}, "has wins and p; expected one of wins, p, winner, chosen"),
+        ({"prompt": "p", "a": "x", "b": "y"}, "has no result; expected one of .*; it has prompt, a, b"),
+        ({"prompt": "p", "a": "x", "b": "y", "p": 1.5}, r"has p 1\.5, expected a probability"),
+        ({"prompt": "p", "a": "x", "b": "y", "winner": "c"}, "has winner 'c', expected one of a, b, tie"),
+        ({"prompt": "p", "chosen": "x"}, "has no rejected"),
+        ({"chosen": "x", "rejected": "y"}, "has no prompt"),
+        ({"chosen": [YES], "rejected": [NO]}, "has no prompt"),
+        ({"chosen": [USER, YES], "rejected": [{**USER, "content": "Ho"}, NO]}, "has other turns before the response"),
+        (
+            {"prompt": "Ho", "chosen": [USER, YES], "rejected": [USER, NO]},
+            "has turns in chosen and rejected that are not those",
+        ),
+        ({"chosen": [USER], "rejected": [USER]}, "has a chosen that does not end with the assistant"),
+        ({"prompt": "p", "chosen": 3, "rejected": "y"}, "has a chosen that is int"),
+        ("text", "is str, expected an object"),
+    ],
+)
+def test_bad_rows_are_named(row: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^the votes: row 2 {message}") as error:
+        read_votes([GOOD, row])
+    assert "\n" not in str(error.value)
+
+
+def test_votes_among_the_rows_stay_as_they_are() -> None:
+    assert read_votes([VOTES[0], GOOD, VOTES[1]]) == [VOTES[0], Vote("p", "x", "y", 1.0, 2.0), VOTES[1]]
+
+
+def test_a_vote_made_by_hand_is_checked_too() -> None:
+    with pytest.raises(ValueError, match=r"has wins 2\.0"):
+        replace(VOTES[2], wins=2.0, n=1.0)
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(json.dumps(GOOD) + "\n" + json.dumps({**GOOD, "n": -1}))
+    with pytest.raises(ValueError, match=r"bad\.jsonl: row 2 has n -1\.0"):
+        read_votes(bad)
+    (tmp_path / "empty.csv").write_text("prompt,a,b,winner\n")
+    with pytest.raises(ValueError, match=r"empty\.csv holds no votes"):
+        read_votes(tmp_path / "empty.csv")
+    with pytest.raises(FileNotFoundError, match="there is no votes file"):
+        read_votes(tmp_path / "none.jsonl")
+    (tmp_path / "one.json").write_text(json.dumps(GOOD))
+    with pytest.raises(ValueError, match="must hold a list of votes"):
+        read_votes(tmp_path / "one.json")

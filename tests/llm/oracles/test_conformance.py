@@ -1,0 +1,385 @@
+"""The conformance kit: good oracles pass, and each broken one is caught by the check that is there for it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nashward.llm.oracles import EmbeddingOracle, Function, Judge, Length, PairRM, PreferenceOracle, RewardFunction
+from nashward.llm.oracles.conformance import ConformanceError, check
+from nashward.llm.oracles.conformance_checks import ODD_TEXTS
+from nashward.llm.oracles.fitting.vote_table import VoteTable
+from nashward.llm.oracles.fitting.votes import Vote
+from nashward.llm.oracles.protocol import Pairs
+from nashward.llm.pocket import PAIRRM
+from tests.conftest import ROOT
+
+
+def logit(prompt: str, a: str, b: str) -> float:
+    """In [-1, 1), of the texts alone, skew in no way."""
+    return zlib.crc32("\0".join((prompt, a, b)).encode(errors="surrogatepass")) / 2**31 - 1
+
+
+class Plain(PreferenceOracle):
+    """A good oracle that the mutants spoil; it counts its calls."""
+
+    name = "plain"
+    fingerprint = "plain"
+    calls = 0
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        self.calls += 1
+        return [
+            np.array([self.one(prompt, texts, asked, i, j) for i, j in asked]) + self.batch(prompts, candidates, pairs)
+            for prompt, texts, asked in zip(prompts, candidates, pairs, strict=True)
+        ]
+
+    def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+        return logit(prompt, texts[i], texts[j])
+
+    def batch(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]) -> float:
+        return 0.0
+
+
+class Circle(EmbeddingOracle):
+    name = "circle"
+    fingerprint = "circle"
+
+    def embed(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        angles = [np.array([logit("", text, "") for text in texts]) for texts in candidates]
+        return [np.stack([np.cos(4 * angle), np.sin(4 * angle)], 1) for angle in angles]
+
+
+class Ensemble(Plain):
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        return [np.stack([own, own / 2]) for own in super().raw_logits(prompts, candidates, pairs)]
+
+
+class HardJudge:
+    def judge(self, prompts: list[str], pairs: list[list[str]], shuffle_order: bool = True) -> list[int]:
+        assert not shuffle_order
+        return [int(len(a) < len(b)) for a, b in pairs]
+
+
+VOTES = [Vote("p", a, b, 2, 3) for a, b in ("ab", "bc", "ca", "cd")]
+
+
+@pytest.mark.parametrize(
+    ("oracle", "skipped"),
+    [
+        (Plain(), ["symmetric as declared", "transitive as declared"]),
+        (Ensemble(), ["symmetric as declared", "transitive as declared"]),
+        (Circle(), ["transitive as declared"]),
+        (Length(), []),
+        (Length(-3.0), []),
+        (
+            Function(lambda prompt, a, b: (1 + len(a)) / (2 + len(a) + len(b)), symmetric=True, transitive=True),
+            ["cache round trip"],
+        ),
+        (Judge(HardJudge()), ["symmetric as declared", "transitive as declared", "cache round trip"]),
+        (RewardFunction(lambda completions: [text.count("e") for text in completions], fingerprint="e"), []),
+        (VoteTable(VOTES, fill="half"), ["transitive as declared"]),
+    ],
+    ids=lambda value: value.name if isinstance(value, PreferenceOracle) else "",
+)
+def test_good_oracles_pass(oracle: PreferenceOracle, skipped: list[str]) -> None:
+    passed = check(oracle)
+    assert len(passed) == 18
+    assert [name.split(" (")[0] for name in passed if "skipped" in name] == skipped
+    assert not [name for name in passed if "missing" in name]
+
+
+def test_the_pocket_pairrm_passes() -> None:
+    passed = check(PairRM.from_pretrained(PAIRRM, device="cpu"))
+    assert passed[-1] == "cache round trip"
+    assert "odd texts" in passed
+
+
+def test_an_oracle_that_knows_some_texts_alone_is_given_those() -> None:
+    table = VoteTable(VOTES, fill="missing")
+    passed = check(table, ["p", "p"], [["a", "b", "c", "d", "a"], ["a", "b"]])
+    assert passed[0] == "one logit a pair (4 of 14 missing)"
+    assert "odd texts (missing: " + ", ".join(ODD_TEXTS) + ")" in passed
+    with pytest.raises(ConformanceError, match=r"one logit a pair: all judgements are missing \(NaN\); pass prompts"):
+        check(table)
+    assert check(table, ["p"], [["a", "b", "c"]], cache=False)[-1] == "cache round trip (skipped: cache=False)"
+    assert "a prompt alone (skipped: one prompt)" in check(table, ["p"], [["a", "b", "c"]])
+
+
+# The mutants: each spoils one promise.
+
+
+class Missing(Plain):
+    def batch(self, *asked: Any) -> float:
+        return float("nan")
+
+
+class LeavesOut(Plain):
+    def judge(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> Iterator[tuple[list[tuple[int, int]], np.ndarray]]:
+        yield from super().judge(prompts[:1], candidates[:1], pairs[:1])
+
+
+class JudgesOtherwise(Plain):
+    def judge(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> Iterator[tuple[list[tuple[int, int]], np.ndarray]]:
+        for where, logits in super().judge(prompts, candidates, pairs):
+            yield where, 1.01 * logits
+
+
+class CountsTooMany(Plain):
+    def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
+        return 99
+
+
+class NotSymmetric(Plain):
+    symmetric = True
+
+
+class NotTransitive(Circle):
+    transitive = True
+
+
+class FirstPrompt(Plain):
+    def batch(self, prompts: Sequence[str], *asked: Any) -> float:
+        return 0.01 * len(prompts[0])
+
+
+class PairAlone(Plain):
+    def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+        return logit(prompt, texts[i], texts[j]) + 0.01 * (len(asked) == 1)
+
+
+class Normalises(Plain):
+    def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+        return logit(prompt, texts[i], texts[j]) / len(texts)
+
+
+class Places(Plain):
+    def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+        return logit(prompt, texts[i], texts[j]) + 0.01 * i
+
+
+class Repetition(Plain):
+    def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+        return logit(prompt, texts[i], texts[j]) - (list(texts).count(texts[i]) > 1)
+
+
+class WantsAllPairs(Plain):
+    def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+        block = 1 < len(asked) < len(texts) * (len(texts) - 1)
+        return logit(prompt, texts[i], texts[j]) + 0.1 * block
+
+
+class Rectangular(Plain):
+    def batch(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]) -> float:
+        return 0.0 * np.array(candidates).size
+
+
+class TwoTexts(Plain):
+    def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
+        return int(len(candidates[1]) > 10_000)
+
+
+class NoEmptyText(Plain):
+    def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+        return logit(prompt, texts[i], texts[j]) / len(texts[i])
+
+
+class Overflows(Plain):
+    def one(self, prompt: str, texts: Sequence[str], asked: Pairs, i: int, j: int) -> float:
+        return logit(prompt, texts[i], texts[j]) + (float("inf") if len(texts[i]) > 65_504 else 0.0)
+
+
+class Drifts(Plain):
+    def batch(self, *asked: Any) -> float:
+        return 1e-9 * self.calls
+
+
+def _moves(draw: Callable[[], object]) -> type[Plain]:
+    class Moves(Plain):
+        def batch(self, *asked: Any) -> float:
+            draw()
+            return 0.0
+
+    return Moves
+
+
+class FollowsTheSeed(Plain):
+    def batch(self, *asked: Any) -> float:
+        return 0.1 * (torch.initial_seed() % 3)
+
+
+class Reorders(Plain):
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        logits = super().raw_logits(prompts, candidates, pairs)
+        pairs[0].reverse()  # type: ignore[attr-defined]
+        return logits
+
+
+def _says(**attributes: object) -> type[Plain]:
+    return type("Says", (Plain,), attributes)
+
+
+class ForgetsItsWeights(Plain):
+    @property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        return f"after {self.calls} calls"
+
+
+MUTANTS: list[tuple[str, type[PreferenceOracle], str]] = [
+    ("one logit a pair", Missing, "all judgements are missing"),
+    ("tables", LeavesOut, "it raised ValueError: plain left out 12 of the 12 pairs of prompt 1"),
+    ("tables", CountsTooMany, "truncated says 99 of 5 texts"),
+    ("symmetric as declared", NotSymmetric, "set symmetric = False"),
+    ("transitive as declared", NotTransitive, r"L_ij \+ L_jk and L_ik differ by"),
+    ("a prompt alone", FirstPrompt, "where prompt 1 is asked alone"),
+    ("a pair alone", PairAlone, "where it is asked alone"),
+    ("other candidates", Normalises, "with the first 2 of 4 candidates"),
+    ("order of candidates", Places, r"with the candidates in the order \[0, 3, 2, 1\]"),
+    ("equal texts", Repetition, "where candidate 0 is there twice"),
+    ("opponents", WantsAllPairs, "with the second half of the candidates as opponents"),
+    ("ragged candidates", Rectangular, "it raised ValueError: setting an array element"),
+    ("one candidate", TwoTexts, "it raised IndexError"),
+    ("odd texts", NoEmptyText, "the empty text: it raised ZeroDivisionError"),
+    ("odd texts", Overflows, "20,000 words: an infinite logit"),
+    ("deterministic", Drifts, "where the same is asked again"),
+    ("global random state", _moves(random.random), "moves the global generator of random;"),
+    ("global random state", _moves(lambda: np.random.rand()), "moves the global generator of numpy;"),  # noqa: NPY002
+    ("global random state", _moves(lambda: torch.rand(1)), "moves the global generator of torch;"),
+    ("global random state", FollowsTheSeed, "with another global seed"),
+    ("inputs unchanged", Reorders, "changed the lists that it was given"),
+    ("attributes", _says(name=""), "name is ''"),
+    ("attributes", _says(fingerprint=""), "fingerprint is ''; expected a text"),
+    ("attributes", _says(fingerprint=3), "fingerprint is 3"),
+    ("attributes", _says(aggregation="mean"), "aggregation is 'mean'; expected one of calibrated"),
+    ("cache round trip", ForgetsItsWeights, "12 of 12 judgements were asked again"),
+]
+
+
+def failures(oracle: PreferenceOracle) -> dict[str, str]:
+    with pytest.raises(ConformanceError) as error:
+        check(oracle)
+    head, *lines = str(error.value).splitlines()
+    assert head == f"{oracle.name} fails {len(lines)} of 18 checks:"
+    assert all(line.startswith("- ") for line in lines)
+    return dict(line.removeprefix("- ").split(": ", 1) for line in lines)
+
+
+@pytest.mark.parametrize(("name", "mutant", "found"), MUTANTS)
+def test_each_mutant_is_caught_by_its_check_alone(name: str, mutant: type[PreferenceOracle], found: str) -> None:
+    failed = failures(mutant())
+    assert list(failed) == [name]
+    assert re.search(found, failed[name])
+
+
+def test_every_check_has_a_mutant() -> None:
+    assert {name for name, _, _ in MUTANTS} == {name.split(" (")[0] for name in check(Plain())}
+
+
+def test_a_judge_that_answers_otherwise_is_told_of_it() -> None:
+    assert "judge has to answer what raw_logits answers" in failures(JudgesOtherwise())["tables"]
+
+
+class WrongShape(Plain):
+    def raw_logits(self, *asked: Any) -> list[np.ndarray]:
+        return [own[:-1] for own in super().raw_logits(*asked)]
+
+
+class Breaks(Plain):
+    def raw_logits(self, *asked: Any) -> list[np.ndarray]:
+        raise RuntimeError("out of memory\nand more lines")
+
+
+@pytest.mark.parametrize(
+    ("mutant", "found"),
+    [
+        (WrongShape, "returned logits of shape (11,) for prompt 0; expected (12,)"),
+        (Breaks, "it raised RuntimeError: out of memory"),
+    ],
+)
+def test_the_other_checks_run_where_one_raises(mutant: type[Plain], found: str) -> None:
+    failed = failures(mutant())
+    assert found in failed["one logit a pair"]
+    assert "and more lines" not in "".join(failed.values())
+    assert {"one logit a pair", "tables", "odd texts", "cache round trip"} <= set(failed)
+    assert {"one candidate", "attributes"}.isdisjoint(failed)
+
+
+def test_the_global_generators_are_as_before() -> None:
+    def states() -> list[object]:
+        numpy: Any = np.random.get_state()  # noqa: NPY002
+        return [random.getstate(), numpy[1].tolist(), numpy[2], torch.get_rng_state().tolist()]
+
+    before = states()
+    check(Plain())
+    assert states() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((lambda a, b: 0.5,), "function is no PreferenceOracle; derive from it or wrap a function"),
+        ((Plain(), ["p"]), "prompts and candidates belong together"),
+        ((Plain(), ["p"], [["a", "b", "a"]]), "no prompt has three candidates that differ"),
+        ((Plain(), ["p"], ["abc"]), "candidates of prompt 0: expected a list"),
+        ((Plain(), ["p", "q"], [["a", "b", "c"]]), "2 prompts but 1 lists of candidates"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(*arguments)
+
+
+# What docs/oracles.md shows is what happens.
+
+PAGE = (ROOT / "docs" / "oracles.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def _shown(code: str) -> list[str]:
+    """The output that comments show: behind a print, or in lines of their own below it."""
+    shown = re.findall(r"^ *print\(.*\)((?:  # .*)?(?:\n *# .*)*)$", code, re.MULTILINE)
+    assert all(shown)
+    return [line.strip().removeprefix("# ") for text in shown for line in text.splitlines() if line]
+
+
+def test_the_page_for_extenders_shows_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "page"}
+    shown = 0
+    for code in BLOCKS:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, "docs/oracles.md", "exec"), names)
+        assert out.getvalue().splitlines() == _shown(code)
+        shown += len(_shown(code))
+    assert shown >= 8
+
+
+def test_a_new_oracle_takes_twenty_lines() -> None:
+    code = PAGE.split("## A new oracle\n")[1].split("```python\n")[1].split("```")[0]
+    for part in ("(llm.oracles.PreferenceOracle):", "llm.oracles.preference_matrices(", "llm.oracles.check("):
+        assert part in code
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(code, "docs/oracles.md", "exec"), {"__name__": "page"})  # it is complete
+    assert out.getvalue().splitlines() == _shown(code)

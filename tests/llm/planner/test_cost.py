@@ -1,0 +1,107 @@
+"""Hours by phase, and the run that is nearest to what is asked and fits into a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import LlamaConfig
+
+from nashward.cli.commands.runs import plan as plan_command
+from nashward.cli.main import main
+from nashward.llm.planner.cost import FEWEST, Rates, hours, lost, read_budget, seconds, within
+from nashward.llm.planner.plan import GIB, Demand, Plan, plan
+
+SMALL = LlamaConfig(
+    vocab_size=2048, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
+    num_key_value_heads=2, architectures=["LlamaForCausalLM"],
+)  # fmt: skip
+RATES = Rates(tflops=0.001, bandwidth=1.0, transfer=1.0, step=0.02)
+
+
+@cache
+def _make(demand: Demand) -> Plan:
+    return plan(SMALL, 8 * GIB, demand)
+
+
+def test_seconds_are_those_of_a_sum_by_hand() -> None:
+    demand = Demand(prompts=10, responses=4, prompt_tokens=100, new_tokens=50, epochs=3, sampling_batch=16, tokens=600)
+    found = _make(demand)
+    # four layers of q, o [256, 256], k, v [256, 128], three of [256, 512], and the head
+    parameters = 4 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512) + 2048 * 256
+    assert found.parameters == (parameters, 0)
+    pass_of = 2 * parameters / (RATES.tflops * 1e12)  # seconds a token
+    took = seconds(found, RATES)
+    assert took["training"] == pytest.approx(3 * 3 * pass_of * 40 * 150)
+    assert took["scoring"] == pytest.approx(2 * pass_of * 40 * 150)
+    token = 0.02 + 16 * pass_of  # three batches, each token at least 0.02 s
+    assert took["sampling"] == pytest.approx(3 * 50 * token + pass_of * 40 * 100)
+    assert hours(found, RATES) == pytest.approx(3 * sum(took.values()) / 3600)
+    streamed = dataclasses.replace(found, placement=found.placement.but({"layers": "host"}))
+    slow = dataclasses.replace(RATES, transfer=1e-6)
+    moved = 0.516 * parameters / 1e3  # seconds to move the model once
+    assert seconds(streamed, slow)["training"] == pytest.approx(3 * 2 * 10 * moved)  # ten micro-batches of 600 tokens
+
+
+def test_the_budget_gives_up_prompts_first_then_responses_then_length_then_iterations() -> None:
+    whole = hours(_make(Demand()), RATES)
+    same, nothing = within(2 * whole, _make, rates=RATES)
+    assert (same.demand, nothing) == (Demand(), [])
+    fewer, told = within(whole / 3, _make, rates=RATES)
+    assert dataclasses.replace(fewer.demand, prompts=1000) == Demand()
+    assert FEWEST <= fewer.demand.prompts < 1000
+    assert whole / 3 * 0.98 < hours(fewer, RATES) <= whole / 3
+    assert told == [
+        f"{fewer.demand.prompts} prompts an iteration in place of 1000: the policy's mean win rate is known to "
+        f"{0.5 / math.sqrt(fewer.demand.prompts):.3f} (standard error, at most), not 0.016"
+    ]
+    taken = [within(whole / cut, _make, rates=RATES)[0] for cut in (6, 10, 30, 100, 1000)]
+    for one in taken:
+        assert one.demand.prompts >= FEWEST or one.demand.iterations == 1  # the last that is given up
+    assert [one.demand.responses for one in taken] == sorted((one.demand.responses for one in taken), reverse=True)
+    assert taken[1].demand.responses == 3
+    assert (taken[-1].demand.responses, taken[-1].demand.new_tokens, taken[-1].demand.iterations) == (3, 128, 1)
+    assert len(lost(Demand(), taken[-1].demand)) == 4
+    with pytest.raises(ValueError, match="hours are too few for one prompt"):
+        within(1e-9, _make, rates=RATES)
+    with pytest.raises(ValueError, match=r"it does not fit: .*GiB too much"):
+        within(1.0, lambda demand: plan(SMALL, GIB // 2, demand), rates=RATES)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"), [("8GiB, 10h", (8 * GIB, 10.0)), ("10 h", (None, 10.0)), ("6 GB,1.5hours", (6 * 10**9, 1.5))]
+)
+def test_budgets_are_read(text: str, read: Any) -> None:
+    assert read_budget(text) == read
+
+
+@pytest.mark.parametrize("text", ["", "8GiB", "10h, 8GiB", "8GiB, 0h", "8GiB, 10h, 3"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no budget; expected for example '8GiB, 10h'"):
+        read_budget(text)
+
+
+def test_the_command_says_what_is_lost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    SMALL.save_pretrained(tmp_path)
+    command = ["plan", "--policy", str(tmp_path), "--tflops", "0.001", "--budget"]
+    assert main([*command, "8GiB, 5h"]) == 0
+    out = capsys.readouterr().out
+    assert "within 5 hours: --prompts-per-iteration" in out
+    assert re.search(r"^at most \d+\.\d hours .* 0.05 s a token in a batch; a model this small takes less", out, re.M)
+    assert "the policy's mean win rate is known to" in out
+    assert main([*command, "8GiB, 5h", "--memory", "6GiB"]) == 2
+    assert "the memory is given twice" in capsys.readouterr().err
+    assert main([*command, "soon"]) == 2
+    assert main([*command, "8GiB, 5h", "--bandwidth", "0"]) == 2
+    assert "bandwidth is 0.0; expected a positive number" in capsys.readouterr().err
+
+
+def test_the_help_text_names_the_defaults_of_a_plan() -> None:
+    own = dataclasses.asdict(Demand())
+    assert plan_command._DEFAULTS.items() <= own.items()
+    assert plan_command._RATES.items() <= dataclasses.asdict(Rates()).items()

@@ -1,0 +1,201 @@
+"""What a run folder pins: another run on the same folder is refused, and what makes it another."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nashward import games, llm
+from nashward.llm.oracles.identity import identity
+from nashward.llm.run.selfplay import metrics
+from nashward.llm.store.fingerprints import fingerprint
+from nashward.llm.store.run_folder import RunFolder
+
+from .. import tiny
+from ..tiny_run import files, short_run
+
+
+def test_a_folder_with_another_run_is_refused_and_left_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    short_run(tiny_folder, tmp_path / "run", iterations=1).run()
+    before = files(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"holds another run \(solver.step 2.0 there, 1.0 now; responses 3 there, 4 now\)"
+    ):
+        short_run(tiny_folder, tmp_path / "run", games.OptimisticMWU(1.0), responses=4).run()
+    with pytest.raises(ValueError, match=r"solver\.name 'OptimisticMWU' there, 'MWU' now"):
+        short_run(tiny_folder, tmp_path / "run", games.MWU(2.0)).run()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match=r"is not empty and holds no run \(thesis.tex"):
+        short_run(tiny_folder, tmp_path / "mine").run()
+    assert {name: data for name, data in files(tmp_path).items() if name != "mine/thesis.tex"} == before
+
+
+def test_run_json_tells_what_ran(tiny_folder: Path, tmp_path: Path) -> None:
+    short_run(tiny_folder, tmp_path / "run", iterations=1).run()
+    held = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert held["config"]["solver"] == {"name": "OptimisticMWU", "step": 2.0, "two_sequences": False}
+    assert held["config"]["seed"] == 0
+    assert {"torch", "transformers", "peft", "bitsandbytes"} <= held["versions"].keys()
+    assert RunFolder(tmp_path / "run").read() == held
+    assert [row["iteration"] for row in metrics(tmp_path / "run")] == ["iteration-01"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"lora": llm.Lora(rank=2, alpha=400.0)}, "lora.alpha None there, 400.0 now"),
+        ({"prompts_per_iteration": 3}, "prompts_per_iteration None there, 3 now"),
+        ({"chat_template": tiny.TEMPLATE}, "chat_template None there"),
+        ({"prompts": ["other"]}, "prompts '"),
+        ({"max_prompt_tokens": 100}, "max_prompt_tokens 512 there, 100 now"),
+        ({"solver": games.OptimisticMWU(lambda t: 2.0)}, r"solver.step 2.0 there, \[2.0"),
+    ],
+)
+def test_every_setting_is_pinned_also_against_none(
+    settings: dict[str, Any], words: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    short_run(tiny_folder, tmp_path / "run", iterations=1).run("sample")
+    with pytest.raises(ValueError, match=words):
+        short_run(tiny_folder, tmp_path / "run", iterations=2, **settings).check()
+
+
+def test_memory_settings_may_change_and_a_schedule_resumes(tiny_folder: Path, tmp_path: Path) -> None:
+    solver = games.MWU(lambda t: 2.0 / t)
+    short_run(tiny_folder, tmp_path / "run", solver, iterations=1).run("judge")
+    fit = llm.Fit(learning_rate=2e-3, epochs=3, batch=4, tokens=300, held_out=0.2)
+    sampling = llm.Sampling(max_new_tokens=6, batch=4)
+    again = games.MWU(lambda t: 2.0 / t)
+    run = short_run(tiny_folder, tmp_path / "run", again, iterations=2, fit=fit, sampling=sampling).run()
+    assert [row["size"] for row in run.metrics] == [2.0, 1.0]
+
+
+def test_a_setup_that_failed_before_it_did_anything_may_be_corrected(tiny_folder: Path, tmp_path: Path) -> None:
+    play = short_run(tiny_folder, tmp_path / "run", iterations=1, seed=1)
+    play.write(RunFolder(tmp_path / "run"), play.check())  # as far as a model that cannot be loaded gets
+    run = short_run(tiny_folder, tmp_path / "run", iterations=1, seed=2).run()
+    assert RunFolder(run.folder).read()["config"]["seed"] == 2
+
+
+def test_fewer_iterations_than_there_are_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    short_run(tiny_folder, tmp_path / "run", iterations=2).run()
+    with pytest.raises(ValueError, match="holds 2 iterations already, 1 were asked for"):
+        short_run(tiny_folder, tmp_path / "run", iterations=1).run()
+
+
+def test_a_run_starts_where_there_is_no_git(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    short_run(tiny_folder, tmp_path / "run", iterations=1).run("sample")
+    assert RunFolder(tmp_path / "run").read()["commit"] is None
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"x": 1}', '{"config": {}}'])
+def test_a_run_json_of_something_else_is_refused(content: str, tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=r"run\.json is not"):
+        short_run(tiny_folder, tmp_path / "run").check()
+
+
+def test_an_oracle_that_changed_is_another_run(tiny_folder: Path, tmp_path: Path) -> None:
+    def judged_by(oracle: Any, folder: str) -> Any:
+        return llm.SelfPlay(
+            policy=tiny_folder, oracle=oracle, solver=games.MWU(1.0), prompts=["a", "b"], folder=tmp_path / folder,
+            iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=4), lora=llm.Lora(rank=2),
+        )  # fmt: skip
+
+    judged_by(lambda completions, **more: [float(len(text)) for text in completions], "one").run()
+    judged_by(lambda completions, **more: [float(len(text)) for text in completions], "one").run()  # the same code
+    with pytest.raises(ValueError, match=r"holds another run .*oracle_content"):
+        judged_by(lambda completions, **more: [-float(len(text)) for text in completions], "one").run()
+
+    votes = tmp_path / "votes.jsonl"
+    votes.write_text('{"prompt": "a", "a": "x", "b": "y", "wins": 1, "n": 1}\n')
+    judged_by(llm.oracles.VoteTable.from_file(votes, fill="half"), "two").run()
+    with pytest.raises(ValueError, match="oracle_content"):
+        judged_by(llm.oracles.VoteTable.from_file(votes, fill="half", prior=2.0), "two").run()
+
+    folder = Path(shutil.copytree(llm.pocket.PAIRRM, tmp_path / "pairrm"))
+    judged_by(folder, "three").run()
+    judged_by(folder, "three").run()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "candidate_maxlength": 64}))
+    with pytest.raises(ValueError, match="oracle_content"):
+        judged_by(folder, "three").run()
+
+
+def test_a_function_is_the_same_in_another_process_and_another_name_in_it_is_another(tmp_path: Path) -> None:
+    program = (
+        "from nashward.llm.oracles import as_oracle\nfrom nashward.llm.oracles.identity import identity\n"
+        "print(identity(as_oracle(lambda completions, **k: [float(c in {'a', 'the', 'of'}) for c in completions])))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in "12"
+    }  # fmt: skip
+    assert len(found) == 1
+
+    def words(completions: list[str]) -> list[float]:
+        return [float(len(text.split())) for text in completions]
+
+    def lines(completions: list[str]) -> list[float]:
+        return [float(len(text.splitlines())) for text in completions]
+
+    lines.__name__ = "words"
+    assert identity(llm.oracles.as_oracle(words)) != identity(llm.oracles.as_oracle(lines))
+
+
+def test_a_model_that_changed_in_place_is_another_run_and_a_copy_elsewhere_the_same(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    policy = Path(shutil.copytree(tiny_folder, tmp_path / "policy"))
+    short_run(policy, tmp_path / "run", iterations=1).run()
+    moved = policy.rename(tmp_path / "moved")
+    made = short_run(moved, tmp_path / "run", iterations=2).run()
+    assert len(made.metrics) == 2
+    assert RunFolder(tmp_path / "run").read()["config"]["policy"] == str(moved)
+
+    weights = moved / "model.safetensors"
+    tensors = load_file(weights)
+    name = max(tensors, key=lambda name: tensors[name].numel())
+    save_file({**tensors, name: tensors[name] + 1}, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"holds another run \(policy_content"):
+        short_run(moved, tmp_path / "run", iterations=2).run()
+
+
+def test_a_fingerprint_sees_every_tensor_of_a_large_file_and_no_other_file(tmp_path: Path) -> None:
+    tensors = {f"layer.{k}": torch.full((300, 300), float(k)) for k in range(8)}  # 2.9 MB: too large to be read whole
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+
+    def saved(changed: dict[str, torch.Tensor], binary: bool = False) -> str:
+        for file in model.glob("model.*"):
+            file.unlink()
+        if binary:
+            torch.save({**tensors, **changed}, model / "model.bin")
+        else:
+            save_file({**tensors, **changed}, model / "model.safetensors")
+        return fingerprint(model)
+
+    for binary in (False, True):
+        first = saved({}, binary)
+        (model / "notes.md").write_text("read me")
+        assert saved({}, binary) == first
+        assert fingerprint(shutil.copytree(model, tmp_path / f"copy-{binary}")) == first
+        changed = {name: tensor + 1 for name, tensor in tensors.items()}
+        others = {saved({name: changed[name]}, binary) for name in changed}
+        assert first not in others
+        assert len(others) == len(tensors)

@@ -1,0 +1,188 @@
+"""Signals, a full and a read-only disk: a clear last line, the exit code, and a run that goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nashward.cli.main import main
+from nashward.llm.run import executor, signals
+from nashward.llm.store import files
+from nashward.llm.store.files import shards
+
+PROMPTS = [f"Say {i} things{'!' * (i % 4)}" for i in range(10)]
+
+
+def _result(home: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(home)): file.read_bytes() for file in home.glob("iteration-*/**/*") if file.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def foreground() -> Iterator[None]:
+    """SIGINT is heard, which a process that a shell started in the background ignores, and so its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    prompts = tmp_path_factory.mktemp("prompts") / "prompts.txt"
+    prompts.write_text("".join(f"Tell me {i}.\n" for i in range(70)))
+    return [
+        "align", "--policy", str(tiny_folder), "--no-quantise", "--oracle", "nashward.llm.oracles:Length",
+        "--prompts", str(prompts), "--iterations", "1", "--responses", "2", "--max-new-tokens", "6", "--epochs", "1",
+        "--batch", "8", "--rank", "2",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def expected(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a run leaves that nothing disturbed."""
+    home = tmp_path_factory.mktemp("whole") / "run"
+    assert main([*settings, "--out", str(home)]) == 0
+    return _result(home)
+
+
+@pytest.fixture
+def command(settings: list[str], tmp_path: Path) -> list[str]:
+    return [*settings, "--out", str(tmp_path / "run")]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("phase", ["sampling start", "training"])
+def test_a_signal_stops_after_the_shard_and_the_command_goes_on(
+    number: signal.Signals, code: int, phase: str, command: list[str], expected: dict[str, bytes], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    over = executor.Progress.over
+
+    def told(self: Any, step: str, kind: str, what: str, *given: Any) -> Any:
+        if f"{kind} {what}".rstrip() == phase:
+            threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+        return over(self, step, kind, what, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(executor.Progress, "over", told)
+        assert main(command) == code
+    error = capfd.readouterr().err
+    assert f"{number.name}: stopping after this shard; once more stops at once" in error
+    assert error.splitlines()[-1] == f"nashward: iteration-01: {phase}: stopped as asked; the same command continues"
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    drawn = shards(tmp_path / "run" / "iteration-01" / "responses", "start")
+    assert len(drawn) == (1 if phase == "sampling start" else 2)
+    assert main(["status", str(tmp_path / "run")]) == 0
+    assert "stopped, 0 of 1 iterations finished" in capfd.readouterr().out
+    assert main(command) == 0
+    assert _result(tmp_path / "run") == expected
+
+
+def test_a_second_signal_stops_at_once_and_other_threads_do_not_listen() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with signals.signals() as asked:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.event.wait(5)
+        assert asked.code == 143
+        with pytest.raises(SystemExit, match="143"):
+            os.kill(os.getpid(), signal.SIGTERM)
+    with signals.signals() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+    found: list[Any] = []
+
+    def elsewhere() -> None:
+        with signals.signals():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert found == [before]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_takes_no_more_at_any_write_costs_nothing(
+    code: int, command: list[str], expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    real, left, stopped = files._sync, 0, 0
+
+    def full(path: Path) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise OSError(code, os.strerror(code), str(path))
+        real(path)
+
+    monkeypatch.setattr(files, "_sync", full)
+    for place in (2, 9, 15, 21, 40):
+        capfd.readouterr()
+        left = place
+        if main(command) == 0:
+            break
+        stopped += 1
+        last = capfd.readouterr().err.splitlines()[-1]
+        assert last.startswith(f"nashward: {tmp_path / 'run'}")
+        assert "and the same command continues" in last
+        assert not list((tmp_path / "run").rglob("*.unfinished"))
+    assert stopped >= 4
+    monkeypatch.undo()
+    assert main(command) == 0
+    assert _result(tmp_path / "run") == expected
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """Mounts a file system of some KiB in memory; a function, which mounts it anew with other options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> Path:
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {made.stderr.strip()}")
+        return place
+
+    if shutil.which("mount") is None:
+        pytest.skip("no mount command")
+    yield mount
+    while subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode == 0:
+        pass
+
+
+def test_a_real_full_disk_and_a_real_read_only_one(
+    small_disk: Callable[[str], Path], command: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = small_disk("size=8k") / "run"
+    command = [*command[:-1], str(run)]
+    said = []
+    for size in (40, 120, 148, 230, 300, 460, 540, 20_000):
+        small_disk(f"remount,size={size}k")
+        capfd.readouterr()
+        code = main(command)
+        said.append((code, capfd.readouterr().err.splitlines()[-1]))
+        if code == 0:
+            break
+    assert len(said) >= 4
+    assert all("continues" in line for code, line in said if code)
+    assert said[-1][0] == 0
+    small_disk("remount,ro")
+    capfd.readouterr()
+    assert main(["status", str(run)]) == 0
+    assert "finished, 1 of 1 iterations finished" in capfd.readouterr().out
+    assert main(command) == 2
+    assert "read-only" in capfd.readouterr().err.splitlines()[-1].lower()

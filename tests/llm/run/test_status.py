@@ -1,0 +1,52 @@
+"""Where a run stands and how long it will take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nashward.cli.main import main
+from nashward.llm.run.status import clock, left, status
+
+from ..tiny_run import quick_run
+
+
+def test_status_of_runs_at_every_stage(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "run"
+    assert main(["status", str(tmp_path)]) == 2
+    assert "holds no run (it has no run.json)" in capsys.readouterr().err
+    for until, shown in (
+        ("sample", ["iteration-01: sampling start: 10 of 10 prompts"]),
+        ("judge", ["iteration-01: sampling start: 10 of 10 prompts", "iteration-01: judging start: 10 of 10 prompts"]),
+        ("train", ["iteration-01: finished", "left: about"]),
+        (None, ["2 of 2 iterations finished", "iteration-01: finished", "iteration-02: finished"]),
+    ):
+        quick_run(tiny_folder, home).run(until)  # type: ignore[arg-type]
+        before = {file: file.stat().st_mtime_ns for file in home.rglob("*") if file.name != ".lock"}
+        capsys.readouterr()
+        assert main(["status", str(home)]) == 0
+        out = capsys.readouterr().out
+        for line in shown:
+            assert line in out
+        assert {file: file.stat().st_mtime_ns for file in home.rglob("*") if file.name != ".lock"} == before
+    assert status(home).left == 0.0
+
+
+def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
+    def row(step: str, phase: str, what: str, done: int, of: int, seconds: float) -> dict[str, Any]:
+        return {"step": step, "phase": phase, "what": what, "done": done, "of": of, "seconds": seconds}
+
+    first = [
+        row("iteration-01", "sampling", "start", 60, 100, 6.0), row("iteration-01", "sampling", "start", 40, 100, 4.0),
+        row("iteration-01", "judging", "start", 100, 100, 20.0), row("iteration-01", "scoring", "", 10, 10, 5.0),
+        row("iteration-01", "training", "", 200, 200, 60.0),
+    ]  # fmt: skip
+    assert left(first, 3) is None  # never measured
+    first.append(row("iteration-01", "measuring", "", 100, 100, 5.0))
+    assert left(first, 1) == 0
+    assert left(first, 3) == pytest.approx(200.0)
+    # sampling is twice as slow now, and half done: 10 s of it, 90 s of the rest, and a whole iteration of 110 s
+    assert left([*first, row("iteration-02", "sampling", "iteration-01", 50, 100, 10.0)], 3) == pytest.approx(210.0)
+    assert (clock(0.4), clock(61), clock(7200), clock(90061)) == ("0 s", "1 min 1 s", "2 h", "1 d 1 h")

@@ -1,0 +1,138 @@
+"""Files and folders appear whole or not at all, after a kill between any two calls, and tell their damage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nashward.errors import CorruptFileError
+from nashward.llm.store import files
+from nashward.llm.store.files import (
+    append_line,
+    check_seal,
+    read_lines,
+    read_shard,
+    seal,
+    shards,
+    tidy,
+    whole_folder,
+    write_shard,
+)
+
+PROMPTS = [f"Say {i} things{'!' * (i % 4)}" for i in range(10)]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_folder_is_the_old_or_the_new_one_after_a_kill_at_any_call(
+    before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.rename
+    seen = set()
+    for at in (1, 2):
+        for when in ("before", "after"):
+            home = tmp_path / f"{at} {when}"
+            if before is not None:
+                (home / "thing").mkdir(parents=True)
+                (home / "thing" / "a").write_text(before)
+            calls = 0
+
+            def rename(path: Path, target: Any, at: int = at, when: str = when) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == at and when == "before":
+                    raise Killed
+                result = real(path, target)
+                if calls == at:
+                    raise Killed
+                return result
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "rename", rename)
+                patch.setattr(files, "tidy", lambda *given: None)  # a dead process does not
+                try:
+                    with whole_folder(home / "thing") as unfinished:
+                        (unfinished / "a").write_text("new")
+                except Killed:
+                    pass
+            tidy(home)
+            there = (home / "thing" / "a").read_text() if (home / "thing").exists() else None
+            assert there in (before, "new")
+            seen.add(there)
+            assert [entry.name for entry in home.iterdir()] == (["thing"] if there else [])
+    assert seen == {before, "new"}
+
+
+def test_the_content_and_the_name_are_on_the_disk_before_the_next_thing_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(handle: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        did.append(f"sync {'folder' if name.is_dir() else 'file'}")
+        fsync(handle)
+
+    def replaced(path: Path, target: Any) -> Path:
+        did.append("rename")
+        return replace(path, target)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("tells what is synced through /proc")
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    write_shard(tmp_path, "start", 0, [{"a": 1}])
+    assert did == ["sync file", "rename", "sync folder"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered"])
+def test_damage_of_any_kind_is_seen(damage: str, tmp_path: Path) -> None:
+    file = write_shard(tmp_path, "start", 3, [{"a": k, "b": "x" * k} for k in range(50)])
+    assert file.name.startswith("start.00003.")
+    assert read_shard(file, ["a"]) == [{"a": k} for k in range(50)]
+    assert shards(tmp_path, "start") == [file] == shards(tmp_path, "*", 3)
+    content = file.read_bytes()
+    for place in range(0, len(content), 7):
+        changed = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        file.write_bytes(content[:place] if damage == "cut" else changed)
+        with pytest.raises(CorruptFileError, match="was altered or cut"):
+            read_shard(file)
+
+
+def test_a_sealed_folder_is_checked_by_sha256sum_too(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    seal(tmp_path)
+    check_seal(tmp_path)
+    if shutil.which("sha256sum"):
+        subprocess.run(
+            ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True, capture_output=True
+        )
+    sums = (tmp_path / "SHA256SUMS").read_text()
+    for name, content in (("a", "3"), ("SHA256SUMS", ""), ("SHA256SUMS", sums[:40]), ("SHA256SUMS", sums[:-3])):
+        held = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(content)
+        with pytest.raises(CorruptFileError):
+            check_seal(tmp_path)
+        (tmp_path / name).write_text(held)
+    (tmp_path / "b").unlink()
+    with pytest.raises(CorruptFileError, match="is not whole"):
+        check_seal(tmp_path)
+
+
+def test_half_a_line_of_a_journal_costs_that_line_alone(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    append_line(file, {"a": "one\u2028line"})
+    with file.open("a") as handle:
+        handle.write('{"a": "tw')
+    append_line(file, {"a": "three"})
+    assert read_lines(file) == [{"a": "one\u2028line"}, {"a": "three"}]

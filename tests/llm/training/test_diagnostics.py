@@ -1,0 +1,118 @@
+"""What a fit achieved, against exact sums over a small set of responses and against numbers by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nashward.llm.training import diagnostics
+from nashward.llm.training.diagnostics import Scored
+
+P = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+Q = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
+R = torch.tensor([0.1, 0.6, 0.3], dtype=torch.float64)
+LENGTHS = torch.tensor([1.0, 4.0, 2.0], dtype=torch.float64)
+PROMPTS = 40_000
+
+
+def _scored(sampler: Tensor, drawn: Tensor | None = None, **given: Any) -> Scored:
+    """All actions weighted by the sampler, or those that were drawn from it, [prompts, R]."""
+    which = torch.arange(3)[None] if drawn is None else drawn
+    weights = sampler[which] if drawn is None else torch.full(which.shape, 1 / which.shape[1]).double()
+    fields = {name: P.log() for name in ("now", "start", "anchor", "reference")} | {"sampler": sampler.log(), **given}
+    scores = {name: values[which] for name, values in fields.items()}
+    none = torch.zeros(which.shape).double()
+    return Scored(**{"target": none, "gains": none, **scores}, weights=weights, lengths=LENGTHS[which])
+
+
+def _kl(a: Tensor, b: Tensor) -> float:
+    return float((a * (a / b).log()).sum())
+
+
+@pytest.mark.parametrize("sampler", [P, Q, (P + Q) / 2], ids=["itself", "another", "both"])
+def test_over_the_whole_set_the_estimates_are_exact(sampler: Tensor) -> None:
+    scored = _scored(sampler, reference=R.log(), now=Q.log())
+    length = float((P * LENGTHS).sum())
+    entropy = float(-(P * P.log()).sum())
+    found = diagnostics.described(scored.start, scored)
+    assert math.isnan(found.pop("kl_to_reference_error"))  # of one prompt nothing is known
+    expected = {
+        "tokens": length, "entropy": entropy, "entropy_per_token": entropy / length, "kl_to_reference": _kl(P, R),
+        "kl_to_reference_per_token": _kl(P, R) / length, "effective": 1 / float((P**2 / sampler).sum()),
+    }  # fmt: skip
+    assert found == pytest.approx(expected, abs=1e-12)
+    fit = diagnostics.achieved(scored, "constant")
+    assert fit["kl"] == pytest.approx(_kl(P, Q))
+    assert fit["kl_per_token"] == pytest.approx(_kl(P, Q) / length)
+    assert fit["loss"] == pytest.approx(float((sampler * (Q / P).log() ** 2).sum()))
+
+
+@pytest.mark.parametrize("policy", [P, Q], ids=["itself", "another"])
+def test_from_samples_the_estimates_are_near(policy: Tensor) -> None:
+    drawn = torch.multinomial(P, PROMPTS * 5, True, generator=torch.Generator().manual_seed(0)).reshape(PROMPTS, 5)
+    scored = _scored(P, drawn, now=policy.log(), reference=R.log())
+    found = diagnostics.described(scored.now, scored)
+    assert found["entropy"] == pytest.approx(float(-(policy * policy.log()).sum()), rel=0.01)
+    assert found["kl_to_reference"] == pytest.approx(_kl(policy, R), rel=0.02)
+    assert found["tokens"] == pytest.approx(float((policy * LENGTHS).sum()), rel=0.01)
+    assert found["effective"] == pytest.approx(1 / float((policy**2 / P).sum()), rel=0.02)
+
+
+def test_the_error_of_a_divergence_is_its_spread() -> None:
+    """The samples are drawn again and again: the estimates spread as far as each says."""
+    found = []
+    for seed in range(200):
+        drawn = torch.multinomial(P, 400, True, generator=torch.Generator().manual_seed(seed)).reshape(100, 4)
+        scored = _scored(P, drawn, reference=R.log())
+        found.append(diagnostics.described(Q.log()[drawn], scored))
+    values, errors = (torch.tensor([one[f"kl_to_reference{end}"] for one in found]) for end in ("", "_error"))
+    assert float(errors.mean()) == pytest.approx(float(values.std()), rel=0.15)
+    plain = diagnostics.standard_error(P.log()[drawn], LENGTHS[drawn], scored)  # each prompt counts alike
+    assert plain == pytest.approx(float(LENGTHS[drawn].mean(-1).std()) / 10)
+
+
+def test_responses_without_a_judgement_count_nowhere() -> None:
+    scored = _scored(P, reference=R.log())
+    weights = scored.weights * torch.tensor([1.0, 0.0, 1.0])
+    without = diagnostics.described(scored.start, Scored(**{**vars(scored), "weights": weights}))
+    two = (P * torch.tensor([1.0, 0.0, 1.0])) / 0.7
+    assert without["tokens"] == pytest.approx(float((two * LENGTHS).sum()))
+
+
+def test_no_divergence_is_negative_however_few_the_responses() -> None:
+    for action in range(3):
+        scored = _scored(P, torch.tensor([[action]]), now=Q.log())
+        assert diagnostics.divergence(scored.start, scored.now, scored) > 0
+        assert diagnostics.divergence(scored.start, scored.start, scored) == 0
+
+
+def test_the_outlook_is_in_both_units() -> None:
+    target = torch.tensor([[3.0, -1.0, 0.0]], dtype=torch.float64)
+    known = diagnostics.outlook(_scored(P, target=target[0]), 10.0, "constant")
+    assert known["loss"] == pytest.approx(0.5 * 9 + 0.3)
+    assert known["loss_paper"] == pytest.approx(0.048)
+    assert known["target_rms"] == pytest.approx(math.sqrt(4.8))
+    assert known["log_ratio_rms"] == 0.0
+
+
+def test_clipped_and_moved_are_shares() -> None:
+    assert diagnostics.clipped([0.5, 1.0, 2.0, math.inf], 1.0) == 0.5
+    assert diagnostics.clipped([3.0], math.inf) == 0.0
+    before = [torch.zeros(2, 3), torch.ones(2)]
+    after = [before[0].clone(), torch.tensor([1.0, 2.0])]
+    after[0][0] = 1.0
+    assert diagnostics.moved(before, after) == 0.5
+
+
+def test_plain_sentences_are_said_where_they_are_true() -> None:
+    assert diagnostics.unreachable(19.0, 1.0) is None
+    assert "policy gradient" in str(diagnostics.unreachable(21.0, 1.0))
+    assert diagnostics.off_band(1.04, 1.0) is None
+    assert diagnostics.off_band(0.0, 0.0) is None
+    for first in (0.94, 1.06, math.nan):
+        assert "where 1 was expected" in str(diagnostics.off_band(first, 1.0))
+    assert [diagnostics.worse(after, 1.0) for after in (0.5, 1.0, 1.005, 1.02, math.nan)] == [False] * 3 + [True] * 2

@@ -1,0 +1,186 @@
+"""Mutants of the solvers and of what they share."""
+
+from __future__ import annotations
+
+from .method import Method
+
+S = "games/solvers"
+MIRROR, LIMITS = "tests/games/solvers/test_mirror_steps.py", "tests/games/test_stability.py"
+STEPS = [
+    f"{MIRROR}::test_iterates_are_those_of_the_update_written_out",
+    f"{MIRROR}::test_the_iterates_from_the_start_on_enter_the_average",
+    f"{LIMITS}::test_a_step_beyond_its_threshold_is_told",
+    MIRROR,
+    "tests/games/test_solve.py",
+    LIMITS,
+]
+TABLES = ["tests/games/solvers/test_tables_only.py"]
+PULL = "pulled(x, reference, size, self.tau)"
+MEAN = "g - (p * g).sum(-1, keepdim=True)"
+NO_SCALE = "the policy is in proportion to the regrets: a factor on all of them changes nothing"
+
+SOLVERS = [
+    Method("`MWU`", f"{S}/mwu.py", STEPS, [
+        ("sign", "size=at(self.step, t)", "size=-at(self.step, t)"),
+        ("factor", "size=at(self.step, t)", "size=2 * at(self.step, t)"),
+        ("anchor", "anchor=x,", "anchor=reference,"),
+    ]),
+    Method("`OptimisticMWU`", f"{S}/optimistic_mwu.py", STEPS, [
+        ("sign", "size=at(self.step, t), counts=x", "size=-at(self.step, t), counts=x"),
+        ("sign", "opponent=2 * x - previous", "opponent=2 * previous - x"),
+        ("factor", "size=at(self.step, t), counts=x", "size=2 * at(self.step, t), counts=x"),
+        ("factor", "opponent=2 * x - previous", "opponent=3 * x - 2 * previous"),
+        ("factor", "1 / (math.sqrt(3) * lam), ", "1 / lam, "),
+        ("anchor", "Step(anchor=x, opponent=2", "Step(anchor=previous, opponent=2"),
+        ("other", "opponent=2 * x - previous", "opponent=x"),
+        ("other", "counts=x)", "counts=previous)"),
+    ]),
+    Method("`OptimisticMWU(two_sequences=True)`", f"{S}/optimistic_mwu.py", STEPS, [
+        ("sign", "opponent=x, size=size, last=False", "opponent=x, size=-size, last=False"),
+        ("sign", "opponent=x, size=size, counts=None", "opponent=x, size=-size, counts=None"),
+        ("factor", "opponent=x, size=size, last=False", "opponent=x, size=2 * size, last=False"),
+        ("factor", "opponent=x, size=size, counts=None", "opponent=x, size=2 * size, counts=None"),
+        ("anchor", "base = yield Step(anchor=base,", "base = yield Step(anchor=x,"),
+        ("anchor", "x = yield Step(anchor=base, opponent=x, size=size, counts",
+         "x = yield Step(anchor=x, opponent=x, size=size, counts"),
+    ]),
+    Method("`ExtraGradient`", f"{S}/extragradient.py", STEPS, [
+        ("sign", "anchor, opponent=half, size=size", "anchor, opponent=half, size=-size"),
+        ("factor", "anchor, opponent=half, size=size", "anchor, opponent=half, size=2 * size"),
+        ("anchor", "anchor, opponent=half, size=size", "half, opponent=half, size=size"),
+        ("other", "anchor, opponent=half, size=size", "anchor, opponent=x, size=size"),
+        ("factor", "return Limit(1 / lam,", "return Limit(2 / lam,"),
+    ]),
+    Method("`ExtraGradient(tau=...)`", f"{S}/extragradient.py", STEPS, [
+        ("sign", "anchor, opponent=x, size=size", "anchor, opponent=x, size=-size"),
+        ("sign", "1 / (L + self.tau), ", "1 / (L - self.tau), "),
+        ("factor", "anchor, opponent=x, size=size", "anchor, opponent=x, size=2 * size"),
+        ("factor", PULL, "pulled(x, reference, 2 * size, self.tau)"),
+        ("anchor", PULL, "x"),
+        ("anchor", "anchor, opponent=x, size=size", "x, opponent=x, size=size"),
+    ]),
+    Method("`MagneticMirrorDescent`", f"{S}/magnetic_mirror_descent.py", STEPS, [
+        ("sign", "opponent=x, size=size", "opponent=x, size=-size"),
+        ("factor", "opponent=x, size=size", "opponent=x, size=2 * size"),
+        ("anchor", PULL, "x"),
+        ("anchor", PULL, "pulled(reference, x, size, self.tau)"),
+        ("other", "implicit(at(self.step, t), self.tau)", "at(self.step, t)"),
+        ("other", PULL, "pulled(x, x, size, self.tau)"),
+    ]),
+    Method("`INPO`, online IPO", f"{S}/inpo.py", STEPS, [
+        ("sign", "opponent=x, size=size", "opponent=x, size=-size"),
+        ("factor", "opponent=x, size=size", "opponent=x, size=2 * size"),
+        ("anchor", PULL, "x"),
+        ("other", "opponent=x, size=size", "opponent=reference, size=size"),
+        ("other", "implicit(contraction(self.tau, L), self.tau) if", "contraction(self.tau, L) if"),
+    ]),
+    Method("`NashMD`", f"{S}/nash_md.py", STEPS, [
+        ("sign", "opponent=mix, size=size", "opponent=mix, size=-size"),
+        ("factor", "opponent=mix, size=size", "opponent=mix, size=2 * size"),
+        ("anchor", "yield Step(pulled(x, reference, size, self.tau), last=False)", "yield Step(x, last=False)"),
+        ("anchor", "Step(anchor=mix, opponent=mix", "Step(anchor=x, opponent=mix"),
+        ("other", "Step(anchor=mix, opponent=mix", "Step(anchor=mix, opponent=x"),
+        ("other", "opponent=mix, size=size, counts=x", "opponent=mix, size=size"),
+    ]),
+    Method("`NashEMA`", f"{S}/nash_md.py", STEPS, [
+        ("sign", "opponent=average, size=size", "opponent=average, size=-size"),
+        ("factor", "opponent=average, size=size", "opponent=average, size=2 * size"),
+        ("anchor", "pulled(x, reference, size, self.tau), opponent=average", "x, opponent=average"),
+        ("other", "opponent=average", "opponent=x"),
+        ("other", "self.decay * average + (1 - self.decay) * x", "(1 - self.decay) * average + self.decay * x"),
+    ]),
+    Method("`Momentum`; APO with `nesterov=True`", f"{S}/momentum.py", STEPS, [
+        ("sign", "size=at(self.step, t), counts=x", "size=-at(self.step, t), counts=x"),
+        ("sign", "(1 + self.momentum) * x - self.momentum * previous",
+         "(1 - self.momentum) * x + self.momentum * previous"),
+        ("factor", "size=at(self.step, t), counts=x", "size=2 * at(self.step, t), counts=x"),
+        ("factor", "(1 + self.momentum) * x - self.momentum * previous",
+         "(1 + 2 * self.momentum) * x - 2 * self.momentum * previous"),
+        ("anchor", "Step(ahead, opponent", "Step(x, opponent"),
+        ("other", "ahead if self.nesterov else x", "x"),
+        ("other", "ahead if self.nesterov else x", "ahead"),
+    ]),
+    Method("`ProximalPoint`", f"{S}/proximal_point.py", STEPS, [
+        ("sign", "opponent=x, size=size, last", "opponent=x, size=-size, last"),
+        ("factor", "opponent=x, size=size, last", "opponent=x, size=2 * size, last"),
+        ("anchor", "anchor = pulled(x, magnet, size, self.tau)", "anchor = x"),
+        ("anchor", "magnet, size = x, at", "magnet, size = reference, at"),
+        ("other", "opponent=x, size=size, last", "opponent=magnet, size=size, last"),
+        ("other", "range(1, self.inner + 1)", "range(0, self.inner + 1)"),
+        ("other", "magnet if k == 1 else None", "x"),
+    ]),
+    Method("`MagnetReset`", f"{S}/proximal_point.py", STEPS, [
+        ("sign", "self.tau), opponent=x, size=size)", "self.tau), opponent=x, size=-size)"),
+        ("factor", "self.tau), opponent=x, size=size)", "self.tau), opponent=x, size=2 * size)"),
+        ("factor", "t % self.every == 0", "t % (2 * self.every) == 0"),
+        ("anchor", "Step(pulled(x, magnet, size, self.tau), opponent", "Step(x, opponent"),
+        ("anchor", "t % self.every == 0", "False"),
+        ("other", "magnet = reference", "magnet = x"),
+        ("other", "implicit(at(self.step, t), self.tau)", "at(self.step, t)"),
+    ]),
+    Method("`HistoryMixture`", f"{S}/history_mixture.py", STEPS, [
+        ("sign", "opponent=mix, size=size", "opponent=mix, size=-size"),
+        ("factor", "opponent=mix, size=size", "opponent=mix, size=2 * size"),
+        ("anchor", "pulled(mix, reference, size, self.tau)", "mix"),
+        ("anchor", "pulled(mix, reference", "pulled(latest[0], reference"),
+        ("other", "opponent=mix, size=size", "opponent=latest[0], size=size"),
+        ("other", "[x, *latest[:-1]]", "[*latest[1:], x]"),
+    ]),
+    Method("`RegretMatching`", f"{S}/regret_matching.py", TABLES, [
+        ("sign", MEAN, "(p * g).sum(-1, keepdim=True) - g"),
+        ("sign", "positive = [r.clamp_min(0)", "positive = [(-r).clamp_min(0)"),
+        ("anchor", "regrets = _sum(regrets, _regrets(x, payoffs(x)))", "regrets = _regrets(x, payoffs(x))"),
+        ("other", MEAN, "g"),
+        ("other", "regrets = _sum(regrets, _regrets(x, payoffs(x)))",
+         "regrets = _floored(_sum(regrets, _regrets(x, payoffs(x))))"),
+    ], lacks={"factor": NO_SCALE}),
+    Method("`RegretMatchingPlus`", f"{S}/regret_matching.py", TABLES, [
+        ("sign", "return tuple(r.clamp_min(0) for r in regrets)", "return tuple((-r).clamp_min(0) for r in regrets)"),
+        ("anchor", "regrets = _floored(_sum(regrets, _regrets(x, payoffs(x))))",
+         "regrets = _floored(_regrets(x, payoffs(x)))"),
+        ("other", "regrets = _floored(_sum(regrets, _regrets(x, payoffs(x))))",
+         "regrets = _sum(regrets, _regrets(x, payoffs(x)))"),
+    ], lacks={"factor": NO_SCALE}),
+    Method("`PredictiveRegretMatchingPlus`", f"{S}/regret_matching.py", TABLES, [
+        ("sign", "_matched(_sum(regrets, last))", "_matched(_sum(regrets, tuple(-r for r in last)))"),
+        ("factor", "_matched(_sum(regrets, last))", "_matched(_sum(regrets, _sum(last, last)))"),
+        ("anchor", "regrets = _floored(_sum(regrets, last))", "regrets = _floored(last)"),
+        ("other", "_matched(_sum(regrets, last))", "_matched(regrets)"),
+        ("other", "regrets = _floored(_sum(regrets, last))", "regrets = _sum(regrets, last)"),
+    ]),
+    Method("`FictitiousPlay`", f"{S}/fictitious_play.py", TABLES, [
+        ("sign", "values >= values.amax", "values <= values.amin"),
+        ("anchor", "total + gain", "gain"),
+    ], lacks={"factor": "the best action stays the best: a factor on all payoffs changes nothing"}),
+    Method("`Replicator`", f"{S}/replicator.py", TABLES, [
+        ("sign", "_runge_kutta(x, slope, at(self.step, t))", "_runge_kutta(x, slope, -at(self.step, t))"),
+        ("factor", "_runge_kutta(x, slope, at(self.step, t))", "_runge_kutta(x, slope, 2 * at(self.step, t))"),
+        ("factor", "2 * b + 2 * c", "b + c"),
+        ("factor", "moved(k1, h / 2)", "moved(k1, h)"),
+        ("anchor", f"({MEAN})", "g"),
+        ("anchor", "(p * g).sum(-1, keepdim=True)", "0.5"),
+    ]),
+    Method("The pull to the reference", f"{S}/pull.py", STEPS, [
+        ("sign", "(1 - pull) * x + pull * reference", "(1 + pull) * x - pull * reference"),
+        ("sign", "return size / (1 + size * tau)", "return size / (1 - size * tau)"),
+        ("factor", "(1 - pull) * x + pull * reference", "(1 - pull / 2) * x + pull / 2 * reference"),
+        ("anchor", "(1 - pull) * x + pull * reference", "x + 0.0 * reference"),
+        ("anchor", "(1 - pull) * x + pull * reference", "pull * x + (1 - pull) * reference"),
+        ("anchor", "return size / (1 + size * tau)", "return size"),
+    ]),
+    Method("The steps that theorems allow", f"{S}/limit.py", [STEPS[2], LIMITS, MIRROR], [
+        ("factor", "return tau / L**2", "return 2 * tau / L**2"),
+    ], {f"{S}/schedule.py": [
+        ("factor", "math.sqrt(8 * C / iterations)", "math.sqrt(4 * C / iterations)"),
+        ("factor", "2 / (tau * (t + 2))", "1 / (tau * (t + 2))"),
+        ("other", "scale / math.sqrt(t)", "scale / t"),
+        ("other", "t.bit_length() - 1", "t.bit_length()"),
+        ("other", "bisect_left(ends, t)", "bisect_left(ends, t + 1)"),
+    ]}),
+    Method("Opponents of a cast", f"{S}/against_cast.py", ["tests/games/solvers/test_fixed_opponents.py"], [
+        ("sign", "own * step.opponent + others", "own * step.opponent - others"),
+        ("anchor", "own * step.opponent + others", "step.opponent"),
+        ("other", "share * member(name)", "sum(self.cast.values()) / len(self.cast) * member(name)"),
+        ("other", "opponent=own * step.opponent + others", "opponent=others / (1 - own)"),
+    ]),
+]  # fmt: skip
