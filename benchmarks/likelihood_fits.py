@@ -122,7 +122,7 @@ class Study:
             start = Path(folder) / "start"
             model.start(start, None)
             ids, groups = self._groups(model, oracle, prompts, start, seed)
-            with model.acting(start):
+            with model.use_adapter(start):
                 base = self.draw(model, ids, 1, ("study", seed, "base"))
             found = []
             for temperature in self.temperatures:
@@ -139,7 +139,7 @@ class Study:
     ) -> tuple[list[list[int]], Callable[[float], list[Group]]]:
         """The prompts' token ids, and the pairs of their sampled responses by the temperature of the oracle."""
         ids = [model.encode(prompt) for prompt in prompts]
-        with model.acting(start):
+        with model.use_adapter(start):
             drawn = self.draw(model, ids, self.responses, ("study", seed))
         texts = [[answer.text for answer in row] for row in drawn]
         judged = preference_matrices(oracle, [prompt.text for prompt in prompts], texts)
@@ -195,7 +195,7 @@ class Study:
     ) -> Course:
         settings = replace(self.fit, loss=loss, selection="best-worst")
         batches = micro_batches(groups, settings.tokens, settings.batch, settings.objective(whole=False))
-        with model.acting(start) as network:
+        with model.use_adapter(start) as network:
             for batch in batches:
                 batch.start = batch.anchor = batch.sampler = batch.logprobs(network, model.pad_id)
         total = len(order(batches, settings, seed))

@@ -157,9 +157,9 @@ def read(file: Path, settings: dict[str, Any]) -> list[Course]:
 
 
 def _write(file: Path, settings: dict[str, Any], courses: Sequence[Course]) -> None:
-    from nashward.llm.store.files import lines, whole_file
+    from nashward.llm.store.files import atomic_write, lines
 
-    with whole_file(file) as unfinished:
+    with atomic_write(file) as unfinished:
         unfinished.write_bytes(lines([{"settings": settings}, *map(dataclasses.asdict, courses)]))
 
 

@@ -111,8 +111,8 @@ def on_logits(row: Row, P: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tenso
     played: list[Tensor] = []
 
     def record(step: games.Step, policy: games.Policy) -> bool:
-        if isinstance(step.counts, games.Blend):
-            played.append(_blended(step.counts, torch.exp))
+        if isinstance(step.averaged, games.Blend):
+            played.append(_blended(step.averaged, torch.exp))
         return False
 
     def execute(step: games.Step) -> games.Policy:

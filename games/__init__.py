@@ -36,10 +36,10 @@ from .equilibria.regularized import regularised_best_response as regularised_bes
 from .equilibria.regularized import regularised_gap as regularised_gap
 from .equilibria.regularized import regularised_nash as regularised_nash
 from .equilibria.regularized import regularised_path as regularised_path
-from .executor import Tables as Tables
-from .feedback import Duels as Duels
+from .executor import TableExecutor as TableExecutor
+from .feedback import DuelingFeedback as DuelingFeedback
 from .feedback import Feedback as Feedback
-from .feedback import Samples as Samples
+from .feedback import SampledFeedback as SampledFeedback
 from .feedback import exact as exact
 from .forms.contextual import ContextualGame as ContextualGame
 from .forms.game import ConstantSumGame as ConstantSumGame
@@ -68,9 +68,9 @@ from .solvers import MIRROR_STEPS as MIRROR_STEPS
 from .solvers import MWU as MWU
 from .solvers import SOLVERS as SOLVERS
 from .solvers import TABLES_ONLY as TABLES_ONLY
-from .solvers import AgainstCast as AgainstCast
 from .solvers import ExtraGradient as ExtraGradient
 from .solvers import FictitiousPlay as FictitiousPlay
+from .solvers import FixedOpponents as FixedOpponents
 from .solvers import HistoryMixture as HistoryMixture
 from .solvers import MagneticMirrorDescent as MagneticMirrorDescent
 from .solvers import MagnetReset as MagnetReset
@@ -86,7 +86,7 @@ from .solvers import Replicator as Replicator
 from .solvers import schedule as schedule
 from .solvers.tables_only.base import TableSolver as TableSolver
 from .stability import StepWarning as StepWarning
-from .stability import frequency as frequency
+from .stability import rotation_frequency as rotation_frequency
 from .step import Solver as Solver
 from .step import Step as Step
 from .zoo import generators as generators

@@ -48,7 +48,7 @@ def drive(
     execute: Callable[[Step], Policy],
     record: Callable[[Step, Policy], bool],
     iterations: int,
-    cast: Mapping[str, Policy] | None = None,
+    opponents: Mapping[str, Policy] | None = None,
 ) -> Policy:
     """Play ``solver`` for ``iterations`` iterates and return the last one.
 
@@ -57,15 +57,15 @@ def drive(
         start, reference: handles made by the executor.
         execute: carries out one Step and returns a handle on the policy that it made.
         record: is told every Step and its policy; returns True to stop.
-        iterations: how many Steps with ``last`` to make; half steps do not count.
-        cast: the executor's handles on the fixed opponents that the solver may name.
+        iterations: how many Steps with ``is_iterate`` to make; half steps do not count.
+        opponents: the executor's handles on the fixed opponents that the solver may name.
 
     Raises:
-        ValueError, TypeError: from ``check_solver``; a Step that names nobody of the cast.
+        ValueError, TypeError: from ``check_solver``; a Step that names nobody of the fixed opponents.
 
     Example:
         >>> from nashward import games
-        >>> tables = games.Tables(games.zoo.rock_paper_scissors())
+        >>> tables = games.TableExecutor(games.zoo.rock_paper_scissors())
         >>> x = tables.policy([0.5, 0.25, 0.25])
         >>> last = drive(games.MWU(0.1), x, x, tables.execute, lambda step, policy: False, iterations=2)
         >>> tables.probabilities(last)
@@ -76,9 +76,9 @@ def drive(
     policy, done = start, 0
     step = next(play)
     while done < iterations:
-        step = resolved(step, cast or {})
+        step = resolved(step, opponents or {})
         policy = execute(step)
-        done += step.last
+        done += step.is_iterate
         if record(step, policy) or done == iterations:
             break
         step = play.send(policy)

@@ -16,7 +16,7 @@ from .policy import Blend, Policy
 from .step import Step
 
 
-class Tables:
+class TableExecutor:
     """Carries Steps out on a game, in log space, [..., n].
 
     A handle's ``value`` is a tuple of normalised log-probabilities, one tensor a player.
@@ -27,7 +27,7 @@ class Tables:
 
     Example:
         >>> from nashward import games
-        >>> tables = Tables(games.zoo.rock_paper_scissors())
+        >>> tables = TableExecutor(games.zoo.rock_paper_scissors())
         >>> x = tables.policy([0.5, 0.25, 0.25])
         >>> tables.probabilities(tables.execute(Step(x, opponent=x, size=0.1)))
         (tensor([0.5000, 0.2531, 0.2469], dtype=torch.float64),)

@@ -60,7 +60,7 @@ def _generator(seed: int, round: int) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class Samples:
+class SampledFeedback:
     """Payoffs against ``k`` actions drawn from each member of the opponent.
 
     .. math::  G_y = \\sum_j c_j \\frac{1}{K} \\sum_{i=1}^{K} P(y \\succ y_{ji}), \\qquad y_{ji} \\sim \\rho_j
@@ -78,7 +78,7 @@ class Samples:
 
     Example:
         >>> from nashward import games
-        >>> game, feedback = games.zoo.comal_cycle(), games.Samples(k=5, seed=1)
+        >>> game, feedback = games.zoo.comal_cycle(), games.SampledFeedback(k=5, seed=1)
         >>> games.solve(game, games.MWU(0.1), iterations=1000, feedback=feedback).gaps["average"][-1] < 0.05
         tensor(True)
     """
@@ -108,7 +108,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Duels:
+class DuelingFeedback:
     """Payoffs from who won single duels, one a round unless told otherwise.
 
     Both sides are drawn from the opponent's distribution rho, mixed with the uniform one,
@@ -130,7 +130,7 @@ class Duels:
     Example:
         >>> from nashward import games
         >>> game = games.zoo.comal_cycle()
-        >>> solution = games.solve(game, games.MWU(0.01), iterations=5000, feedback=games.Duels(seed=1))
+        >>> solution = games.solve(game, games.MWU(0.01), iterations=5000, feedback=games.DuelingFeedback(seed=1))
         >>> bool(solution.gaps["average"][-1] < 0.1)
         True
     """
@@ -149,7 +149,9 @@ class Duels:
 
     def __call__(self, game: Game, opponent: Opponent, round: int) -> Players:
         if not isinstance(game, PreferenceGame):
-            raise NashwardError("duels are won and lost in a table of win probabilities; take games.Samples for others")
+            raise NashwardError(
+                "duels are won and lost in a table of win probabilities; take games.SampledFeedback for others"
+            )
         (rho,) = blended([weight for weight, _ in opponent], [players for _, players in opponent])
         q = (1 - self.explore) * rho.abs() / rho.abs().sum(-1, keepdim=True) + self.explore / rho.shape[-1]
         shape = (3, *rho.shape[:-1], self.duels)

@@ -1,4 +1,4 @@
-"""Members of a cast: fixed opponents that a solver knows by name alone."""
+"""fixed opponents: fixed opponents that a solver knows by name alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .step import Step
 
 @dataclass(frozen=True)
 class Named:
-    """What the handle on a member of the cast holds until the executor puts its own handle there."""
+    """What the handle on a fixed opponent holds until the executor puts its own handle there."""
 
     name: str
 
@@ -23,7 +23,7 @@ def member(name: str) -> Policy:
     stored responses of another one.
 
     Args:
-        name: of the member, as in ``games.solve(..., cast={name: ...})``.
+        name: of the member, as in ``games.solve(..., opponents={name: ...})``.
 
     Example:
         >>> from nashward import games
@@ -33,15 +33,15 @@ def member(name: str) -> Policy:
     return Policy(Named(name), name)
 
 
-def resolved(step: Step, cast: Mapping[str, Policy]) -> Step:
+def resolved(step: Step, opponents: Mapping[str, Policy]) -> Step:
     """The Step with the executor's handles in the place of names.
 
     Args:
         step: as a solver yielded it.
-        cast: the executor's handles, by name.
+        opponents: the executor's handles, by name.
 
     Raises:
-        ValueError: a name that nobody in the cast bears.
+        ValueError: a name that nobody among the opponents bears.
 
     Example:
         >>> x, rival = Policy(None, "x"), Policy(None, "rival")
@@ -52,17 +52,17 @@ def resolved(step: Step, cast: Mapping[str, Policy]) -> Step:
     def known(blend: Policy | Blend | None) -> Policy | Blend | None:
         if blend is None or not any(isinstance(policy.value, Named) for policy in blend.members()):
             return blend
-        return sum((weight * _who(policy, cast) for policy, weight in blend.members().items()), Blend({}))
+        return sum((weight * _who(policy, opponents) for policy, weight in blend.members().items()), Blend({}))
 
-    parts = {name: getattr(step, name) for name in ("anchor", "opponent", "counts")}
+    parts = {name: getattr(step, name) for name in ("anchor", "opponent", "averaged")}
     found = {name: known(blend) for name, blend in parts.items()}
     return step if all(found[name] is parts[name] for name in parts) else replace(step, **found)  # type: ignore[arg-type]
 
 
-def _who(policy: Policy, cast: Mapping[str, Policy]) -> Policy:
+def _who(policy: Policy, opponents: Mapping[str, Policy]) -> Policy:
     if not isinstance(policy.value, Named):
         return policy
-    if policy.value.name not in cast:
-        there = f"it has {', '.join(map(repr, cast))}" if cast else "there is none"
-        raise NashwardError(f"the solver plays against {policy.value.name!r}, who is not in the cast; {there}")
-    return cast[policy.value.name]
+    if policy.value.name not in opponents:
+        there = f"it has {', '.join(map(repr, opponents))}" if opponents else "there is none"
+        raise NashwardError(f"the solver plays against {policy.value.name!r}, who is not among the opponents; {there}")
+    return opponents[policy.value.name]

@@ -296,7 +296,7 @@ def stability_map(
     """Where small deviations from the Nash shrink (blue) and grow (red): step against the game's frequency.
 
     Args:
-        frequencies: [columns], lam of ``games.frequency``.
+        frequencies: [columns], lam of ``games.rotation_frequency``.
         steps: [rows].
         factors: [rows, columns], by which a deviation grows an iteration, as of ``theory.local_factor``.
         threshold: the exact threshold as a function of lam, a solid curve; where the factors say 1 is dotted.

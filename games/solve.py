@@ -15,7 +15,7 @@ from nashward.errors import NashwardError
 from .averaging import uniform
 from .compiled.runner import obstacle, run_traced
 from .driver import drive
-from .executor import Tables
+from .executor import TableExecutor
 from .feedback import Feedback, blended, exact
 from .forms.contextual import ContextualGame
 from .forms.game import ConstantSumGame, Game, Players, PreferenceGame, check_game
@@ -40,7 +40,7 @@ def solve(
     tolerance: float | None = None,
     feedback: Feedback = exact,
     *,
-    cast: Mapping[str, Any] | None = None,
+    opponents: Mapping[str, Any] | None = None,
     averaging: Callable[[int], float] | None = None,
     averages: Mapping[str, Callable[[int], float]] | None = None,
     record: Sequence[int] | None = None,
@@ -62,8 +62,8 @@ def solve(
             pair for an ``n x m`` game.
         reference: the policy that regularised solvers are drawn to (the start when None).
         tolerance: stop at the first record where the gap of the last or of the average iterate is this small.
-        feedback: what a step sees of the payoff: ``games.exact``, ``games.Samples(k)`` or ``games.Duels()``.
-        cast: fixed policies that the solver plays against by name (``games.AgainstCast``), as ``start`` is given.
+        feedback: what a step sees of the payoff: ``games.exact``, ``games.SampledFeedback(k)`` or ``games.DuelingFeedback()``.
+        opponents: fixed policies that the solver plays against by name (``games.FixedOpponents``), as ``start`` is given.
         averaging: the weight of the t-th played policy, ``games.uniform``, ``games.linear`` or a step schedule; None:
             the solver's own, which is uniform for those that do not say.
         averages: further averages to record by name, for example ``{"linear": games.linear}``.
@@ -76,8 +76,8 @@ def solve(
 
     Raises:
         ValueError: iterations or a record no whole number >= 1, a further average called "last" or "average", a start,
-            reference or member of the cast that is no distribution over the actions, a reference that excludes what the
-            start plays, settings that the solver refuses, an unknown member of the cast, ``traced=True`` where that
+            reference or fixed opponent that is no distribution over the actions, a reference that excludes what the
+            start plays, settings that the solver refuses, an unknown fixed opponent, ``traced=True`` where that
             cannot be.
         TypeError: no game, no solver, or an average that is no function.
 
@@ -93,7 +93,7 @@ def solve(
     check_game(game)
     whole("iterations", iterations)
     iterations = int(iterations)  # 1e3 is one
-    tables = Tables(game, feedback)
+    tables = TableExecutor(game, feedback)
     first = tables.policy(start)
     pull = first if reference is None else tables.policy(reference, "reference")
     if any(((q == 0) & (p > 0)).any() for p, q in zip(*map(tables.probabilities, (first, pull)), strict=True)):
@@ -105,7 +105,7 @@ def solve(
             raise TypeError(f"{name} is a function of t, for example games.linear, got {given!r}")
     if taken := {"last", "average"}.intersection(averages or ()):
         raise NashwardError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
-    players = {name: tables.policy(policy, name) for name, policy in (cast or {}).items()}
+    players = {name: tables.policy(policy, name) for name, policy in (opponents or {}).items()}
     first, pull, players = _spread(first, pull, players)
     warn_of_step(game, solver)
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
@@ -126,15 +126,15 @@ def solve(
     return solution
 
 
-def _spread(first: Policy, pull: Policy, cast: Mapping[str, Policy]) -> tuple[Policy, Policy, dict[str, Policy]]:
+def _spread(first: Policy, pull: Policy, opponents: Mapping[str, Policy]) -> tuple[Policy, Policy, dict[str, Policy]]:
     """The handles for every start that any of them has, so that all policies and all records have one shape."""
-    lead = torch.broadcast_shapes(*(handle.value[0].shape[:-1] for handle in (first, pull, *cast.values())))
+    lead = torch.broadcast_shapes(*(handle.value[0].shape[:-1] for handle in (first, pull, *opponents.values())))
 
     def spread(policy: Policy) -> Policy:
         return Policy(tuple(side.expand(*lead, side.shape[-1]) for side in policy.value), policy.name)
 
     start = spread(first)
-    return start, start if pull is first else spread(pull), {name: spread(policy) for name, policy in cast.items()}
+    return start, start if pull is first else spread(pull), {name: spread(policy) for name, policy in opponents.items()}
 
 
 class _Recorder:
@@ -142,7 +142,7 @@ class _Recorder:
 
     def __init__(
         self,
-        tables: Tables,
+        tables: TableExecutor,
         tolerance: float | None,
         averages: Mapping[str, Callable[[int], float]],
         points: Sequence[int],
@@ -163,17 +163,17 @@ class _Recorder:
         self.at_once = _at_once(tables.game) if tolerance is None else 1
 
     def __call__(self, step: Step, policy: Policy) -> bool:
-        if step.counts is not None:
+        if step.averaged is not None:
             self.played += 1
-            new = self.tables.probabilities(step.counts)
+            new = self.tables.probabilities(step.averaged)
             for name, weigh in self.averages.items():
                 weight = weigh(self.played)
                 self.weights[name] += weight
                 so_far = self.sums.get(name)
                 self.sums[name] = blended([weight], [new]) if so_far is None else blended([1, weight], [so_far, new])
-        self.done += step.last
-        self.bar.update(step.last)
-        if not (step.last and self.done in self.points):
+        self.done += step.is_iterate
+        self.bar.update(step.is_iterate)
+        if not (step.is_iterate and self.done in self.points):
             return False
         now = self.tables.probabilities(policy)
         if not all(math.isfinite(p.sum()) for p in now):

@@ -21,7 +21,7 @@ class StepWarning(UserWarning):
     """A step beyond a threshold: proven (nothing is known beyond it) or exact (beyond it the iterates leave)."""
 
 
-def frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
+def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
     """lam, the angular frequency of small turns around ``policy``, per unit of step: [...].
 
     .. math::  \\lambda = \\rho(S^{1/2} A S^{1/2}), \\quad A = P - 1/2, \\quad S = diag(\\pi) - \\pi \\pi^\\top
@@ -42,7 +42,7 @@ def frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
     Example:
         >>> from nashward import games
         >>> game = games.zoo.rock_paper_scissors()
-        >>> games.frequency(game, games.nash(game).policy)
+        >>> games.rotation_frequency(game, games.nash(game).policy)
         tensor(0.2887, dtype=torch.float64)
     """
     check_game(game)
@@ -99,4 +99,4 @@ def _frequency_at_nash(game: Game) -> float | None:
     if game.batch_shape or not isinstance(game, PreferenceGame | ConstantSumGame):
         return None
     equilibrium = nash(game)
-    return max(float(frequency(game, equilibrium.policy)), TINY) if bool(equilibrium.unique) else None
+    return max(float(rotation_frequency(game, equilibrium.policy)), TINY) if bool(equilibrium.unique) else None

@@ -25,8 +25,8 @@ class Step:
         opponent: the linear blend ``sum_j c_j rho_j`` that the payoff is taken against; its weights sum to 1
             and may be negative (optimism). None: no payoff, the step is a geometric mixture.
         size: the step size, in nats per unit of win probability; 0 exactly when there is no opponent.
-        last: the new policy is an iterate that may be returned (False: a half step).
-        counts: the policy that was played in this step, which enters the average; the opponent when not given,
+        is_iterate: the new policy is an iterate that may be returned (False: a half step).
+        averaged: the policy that was played in this step, which enters the average; the opponent when not given,
             None when nothing was played.
 
     Raises:
@@ -36,16 +36,16 @@ class Step:
 
     Example:
         >>> x, previous = Policy(None, "x"), Policy(None, "previous")
-        >>> step = Step(anchor=x, opponent=2 * x - previous, size=0.5, counts=x)
-        >>> step.opponent, step.counts, step.last
+        >>> step = Step(anchor=x, opponent=2 * x - previous, size=0.5, averaged=x)
+        >>> step.opponent, step.averaged, step.is_iterate
         (2 x - 1 previous, 1 x, True)
     """
 
     anchor: Policy | Blend
     opponent: Policy | Blend | None = None
     size: float = 0.0
-    last: bool = True
-    counts: Policy | Blend | None = _OPPONENT
+    is_iterate: bool = True
+    averaged: Policy | Blend | None = _OPPONENT
 
     def __post_init__(self) -> None:
         def fix(name: str, value: Any) -> None:
@@ -58,13 +58,15 @@ class Step:
             raise NashwardError(
                 f"a Step has an opponent exactly when its size is not 0, got size {self.size} and {given}"
             )
-        if self.counts is _OPPONENT:
+        if self.averaged is _OPPONENT:
             fix("counts", self.opponent)
-        for name in ("anchor", "opponent", "counts"):
+        for name in ("anchor", "opponent", "averaged"):
             if getattr(self, name) is not None:
                 fix(name, affine(getattr(self, name), f"a Step's {name}"))
-        if isinstance(self.counts, Blend) and any(weight < 0 for _, weight in self.counts):
-            raise NashwardError(f"what a Step counts was played, so it cannot hold a negative weight: {self.counts!r}")
+        if isinstance(self.averaged, Blend) and any(weight < 0 for _, weight in self.averaged):
+            raise NashwardError(
+                f"what a Step counts was played, so it cannot hold a negative weight: {self.averaged!r}"
+            )
 
 
 class Solver(Protocol):

@@ -99,7 +99,7 @@ picture
 # %%
 kl = games.kl_divergence(nash.policy, mwu.policies["last"]).numpy()
 assert (np.diff(kl) >= -1e-12).all()
-lam = float(games.frequency(game, nash.policy))
+lam = float(games.rotation_frequency(game, nash.policy))
 near = (nash.policy.log() + 1e-4 * torch.tensor([1.0, 0.0, -1.0])).softmax(-1)  # beside the Nash
 grown = games.solve(game, games.MWU(1.0), iterations=200, start=near, record=[100, 200], keep_policies=True)
 early, late = games.kl_divergence(nash.policy, grown.policies["last"])

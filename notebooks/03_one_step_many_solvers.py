@@ -46,7 +46,7 @@ def payoffs(solver) -> int:
     play = solver.play(handle, handle)
     step = next(play)
     opponents = {frozenset(step.opponent or ())}
-    while not step.last:
+    while not step.is_iterate:
         step = play.send(games.Policy(None))
         opponents.add(frozenset(step.opponent or ()))
     return len(opponents - {frozenset()})
@@ -110,10 +110,10 @@ def told(solver, steps: int) -> None:
     play = solver.play(games.Policy(None, "x1"), games.Policy(None, "ref"))
     step, made = next(play), 1
     for _ in range(steps):
-        name = f"x{made + 1}" if step.last else f"h{made}"
+        name = f"x{made + 1}" if step.is_iterate else f"h{made}"
         opponent = f"{step.size:g} P({step.opponent!r})" if step.opponent is not None else "0"
         print(f"  log {name} = log[{step.anchor!r}] + {opponent}")
-        made += step.last
+        made += step.is_iterate
         step = play.send(games.Policy(None, name))
 
 
@@ -138,7 +138,7 @@ class Foresight:
     def play(self, x, reference):
         previous = x
         for _ in count():
-            previous, x = x, (yield games.Step(x, x + self.f * (x - previous), self.step, counts=x))
+            previous, x = x, (yield games.Step(x, x + self.f * (x - previous), self.step, averaged=x))
 
 
 told(Foresight(2.0, 0.5), 3)
@@ -163,7 +163,7 @@ FAMILY = {
 import warnings
 
 warnings.simplefilter("ignore", games.StepWarning)  # steps beyond the threshold are what we are here for
-lam = float(games.frequency(game, nash.policy))
+lam = float(games.rotation_frequency(game, nash.policy))
 beside = (nash.policy.log() + 1e-10 * torch.tensor([1.0, 0.0, -1.0])).softmax(-1)
 steps = np.arange(0.25, 5.01, 0.25)
 
@@ -201,7 +201,7 @@ picture
 # %% [markdown]
 # ## By formula
 #
-# Near the Nash a game is a rotation with one frequency $\lambda$ (`games.frequency`), so the whole question is about a
+# Near the Nash a game is a rotation with one frequency $\lambda$ (`games.rotation_frequency`), so the whole question is about a
 # single complex number: `theory.local_factor` plays the solver on it (the lines above; they agree with the table within
 # 1%). For two solvers the threshold has a closed form, optimistic MWU $1 / (\sqrt 3 \lambda)$ and extragradient
 # $1 / \lambda$. For any other solver, ours too, `theory.stable_below` finds it by bisection.

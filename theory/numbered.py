@@ -160,7 +160,7 @@ def _thresholds(quick: bool) -> Iterator[Case]:
     ]
     for name in ("rock_paper_scissors", "comal_cycle", "rock_paper_scissors_lizard_spock"):
         game = zoo.get(name)
-        lam = float(games.frequency(game, games.nash(game).policy))
+        lam = float(games.rotation_frequency(game, games.nash(game).policy))
         for theorem, make in kinds:
             limit = theorem.value(lam)
             for share in (0.97, 1.03):
@@ -298,7 +298,7 @@ def _self_comparison(quick: bool) -> Iterator[Case]:
     rounds = 2000 if quick else 20_000
     for own in (False, True):
         theorem = KSamples(5, own)
-        check = theorem.check(game, games.Samples(5, 1, own), START, rounds)
+        check = theorem.check(game, games.SampledFeedback(5, 1, own), START, rounds)
         yield theorem, f"comal_cycle, K = 5, {'with' if own else 'without'} itself, {rounds} draws", check
 
 

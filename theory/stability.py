@@ -12,7 +12,7 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
     """The factor by which a small deviation from the equilibrium grows (> 1) or shrinks (< 1) an iteration.
 
     Around a fixed point at which all policies meet, geometric and linear blends are the same, and payoffs act on
-    deviations of log pi as a rotation with the frequencies +- i lam of ``games.frequency``. So the solver itself is
+    deviations of log pi as a rotation with the frequencies +- i lam of ``games.rotation_frequency``. So the solver itself is
     played, by the one driver, on complex numbers, from z = 1 and with 0 for the reference:
 
     .. math::  z_{next} = \\sum_k w_k z_k + i \\lambda \\, size \\sum_j c_j z_j
@@ -41,7 +41,7 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
         return Policy(value)
 
     def record(step: Step, policy: Policy) -> bool:
-        if step.last:
+        if step.is_iterate:
             sizes.append(abs(policy.value))
         return not 1e-100 < abs(policy.value) < 1e100  # long before it leaves the floating-point numbers
 

@@ -24,7 +24,7 @@ class LocalThreshold:
         s < \\frac{1}{\\lambda} \\text{ (extragradient)}, \\quad
         s < \\frac{2 \\tau}{\\lambda^2 - \\tau^2} \\text{ (MMD, reference at the Nash)}
 
-    with lam = ``games.frequency`` of the Nash. No other solver needs a formula: ``stable_below`` finds its threshold.
+    with lam = ``games.rotation_frequency`` of the Nash. No other solver needs a formula: ``stable_below`` finds its threshold.
 
     Args:
         formula: the threshold as a function of lam.
@@ -71,7 +71,7 @@ class LocalThreshold:
             nudge = torch.linspace(-1, 1, len(nash)).double().cos()
             start = (nash.log() + 1e-4 * (nudge - nudge.mean())).softmax(-1)
         if iterations is None:
-            factor = local_factor(solver, float(games.frequency(game, nash)))
+            factor = local_factor(solver, float(games.rotation_frequency(game, nash)))
             iterations = math.ceil(min(500, abs(math.log(10) / math.log(factor) / 2)))
         T = [iterations, 2 * iterations]
         path = played(game, solver, T[1], start, reference=nash, record=T, keep_policies=True)

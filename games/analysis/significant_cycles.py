@@ -18,7 +18,7 @@ class Cycle:
     share: float
 
 
-def sure_cycles(tables: np.ndarray, share: float = 0.95, draws: int = 1000, seed: int = 0) -> list[Cycle]:
+def significant_cycles(tables: np.ndarray, share: float = 0.95, draws: int = 1000, seed: int = 0) -> list[Cycle]:
     """The rings of three in a mean table that the bootstrap over prompts confirms, the surest first.
 
     A ring in the mean is no finding: three equal players form one in a quarter of all cases.
@@ -35,7 +35,7 @@ def sure_cycles(tables: np.ndarray, share: float = 0.95, draws: int = 1000, seed
 
     Example:
         >>> ring = np.array([[0.5, 0.9, 0.1], [0.1, 0.5, 0.9], [0.9, 0.1, 0.5]])
-        >>> sure_cycles(np.stack([ring] * 5))
+        >>> significant_cycles(np.stack([ring] * 5))
         [Cycle(players=(0, 1, 2), share=1.0)]
     """
     if tables.ndim != 3 or tables.shape[1] != tables.shape[2] or not len(tables):

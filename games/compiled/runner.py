@@ -103,7 +103,7 @@ def run_traced(
         bar.reset()
         for stop in itertools.chain(range(leg, points[-1], leg), points[-1:]):
             weights = _weights(averages, place_in[2], _counted(recurrence, stop))
-            ended = run(tables, edges, *r.anchor, *r.opponent, *r.counts, r.size, r.last, r.lead, weights, at, within,
+            ended = run(tables, edges, *r.anchor, *r.opponent, *r.averaged, r.size, r.is_iterate, r.lead, weights, at, within,
                         r.summed, n < _BLAS, chunk, stop, *state, gaps, kept)  # fmt: skip
             bar.update(int(place_in[3]) - bar.n)
             if ended:
@@ -152,7 +152,7 @@ def _weights(averages: Mapping[str, Callable[[int], float]], before: int, until:
 
 def _counted(recurrence: Recurrence, iterations: int) -> int:
     """How many policies have been counted after so many iterations."""
-    counted, lead = recurrence.counts[0][:, 0] != NOTHING, recurrence.lead
+    counted, lead = recurrence.averaged[0][:, 0] != NOTHING, recurrence.lead
     steps = _steps(recurrence, iterations)
     rounds, rest = divmod(max(0, steps - lead), max(1, len(counted) - lead))
     return int(counted[: min(steps, lead + rest)].sum() + rounds * counted[lead:].sum())
@@ -160,11 +160,11 @@ def _counted(recurrence: Recurrence, iterations: int) -> int:
 
 def _steps(recurrence: Recurrence, iterations: int) -> int:
     """How many Steps make so many iterations."""
-    before = np.flatnonzero(np.cumsum(recurrence.last) >= iterations)
+    before = np.flatnonzero(np.cumsum(recurrence.is_iterate) >= iterations)
     if len(before):
         return int(before[0]) + 1
-    each = recurrence.last[recurrence.lead :]
-    rounds, rest = divmod(iterations - int(recurrence.last[: recurrence.lead].sum()), int(each.sum()))
+    each = recurrence.is_iterate[recurrence.lead :]
+    rounds, rest = divmod(iterations - int(recurrence.is_iterate[: recurrence.lead].sum()), int(each.sum()))
     if not rest:
         rounds, rest = rounds - 1, int(each.sum())
     return recurrence.lead + rounds * len(each) + int(np.flatnonzero(np.cumsum(each) >= rest)[0]) + 1

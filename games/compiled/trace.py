@@ -34,22 +34,22 @@ class _Unseen:
 class Recurrence:
     """The Steps of a solver, the first ``lead`` ones and then a round of the others again and again.
 
-    ``anchor``, ``opponent`` and ``counts`` are pairs (ages [steps, members], weights [steps, members]); an age of 0 is
+    ``anchor``, ``opponent`` and ``averaged`` are pairs (ages [steps, members], weights [steps, members]); an age of 0 is
     the newest policy, ``START`` and ``REFERENCE`` are the given ones, ``NOTHING`` fills up.
     """
 
     anchor: tuple[NDArray[np.int64], NDArray[np.float64]]
     opponent: tuple[NDArray[np.int64], NDArray[np.float64]]
-    counts: tuple[NDArray[np.int64], NDArray[np.float64]]
+    averaged: tuple[NDArray[np.int64], NDArray[np.float64]]
     size: NDArray[np.float64]
-    last: NDArray[np.bool_]
+    is_iterate: NDArray[np.bool_]
     lead: int
     summed: bool  # what is counted is played against in the same Step
 
     @property
     def depth(self) -> int:
         """How many of the newest policies must be kept."""
-        return 1 + max(int(ages.max(initial=0)) for ages, _ in (self.anchor, self.opponent, self.counts))
+        return 1 + max(int(ages.max(initial=0)) for ages, _ in (self.anchor, self.opponent, self.averaged))
 
 
 def trace(solver: Solver, iterations: int) -> Recurrence:
@@ -68,7 +68,7 @@ def trace(solver: Solver, iterations: int) -> Recurrence:
     lines, done = [], 0
     for step, line in _lines(solver):
         lines.append(line)
-        done += step.last
+        done += step.is_iterate
         if done == iterations or (period is not None and len(lines) == lead + 2 * period):
             break
     if period is None or len(lines) < lead + 2 * period:
@@ -94,7 +94,7 @@ def _lines(solver: Solver) -> Iterator[tuple[Step, _Line]]:
         def aged(blend: Policy | Blend | None, now: int = len(made)) -> _Members:
             members = [] if blend is None else list(blend.members().items())
             if any(isinstance(policy.value, Named) for policy, _ in members):
-                raise UntraceableError("the solver plays against members of a cast: it stays interpreted")
+                raise UntraceableError("the solver plays against fixed opponents: it stays interpreted")
             fixed = {start: START, reference: REFERENCE}
             found = tuple((fixed.get(p, now - 1 - made.get(p, 0)), weight) for p, weight in members)
             if any(age >= DEEPEST for age, _ in found):
@@ -103,7 +103,7 @@ def _lines(solver: Solver) -> Iterator[tuple[Step, _Line]]:
                 )
             return tuple(sorted(found))
 
-        yield step, (aged(step.anchor), aged(step.opponent), aged(step.counts), step.size, step.last)
+        yield step, (aged(step.anchor), aged(step.opponent), aged(step.averaged), step.size, step.is_iterate)
         policy = Policy(_Unseen(), "iterate")
         made[policy] = len(made)
         step = play.send(policy)

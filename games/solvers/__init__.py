@@ -2,7 +2,7 @@
 
 from . import schedule as schedule
 from .mirror_steps.extragradient import ExtraGradient as ExtraGradient
-from .mirror_steps.fixed_opponents import AgainstCast as AgainstCast
+from .mirror_steps.fixed_opponents import FixedOpponents as FixedOpponents
 from .mirror_steps.history_mixture import HistoryMixture as HistoryMixture
 from .mirror_steps.inpo import INPO as INPO
 from .mirror_steps.magnetic_mirror_descent import MagneticMirrorDescent as MagneticMirrorDescent

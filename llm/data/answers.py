@@ -91,7 +91,7 @@ def _numbered(row: Any, file: Path, number: int) -> str | None:
 
 
 def answered(source: str | Path | Iterable[Any], name: str, column: str | None) -> Iterator[tuple[Prompt, list[str]]]:
-    """The prompts of a source and their responses, row by row, see ``Cast``; ``name`` says in errors what rows are.
+    """The prompts of a source and their responses, row by row, see ``StoredOpponents``; ``name`` says in errors what rows are.
 
     Raises:
         FileNotFoundError: no such file.

@@ -60,7 +60,7 @@ def evaluate(
         seed: of sampling and of the bootstrap.
         progress: is told what comes next.
         answers: responses of any other models, by their names, each a file, a dataset id or rows as the opponents of a
-            run are (``cast.Cast``). They are found by the prompt.
+            run are (``StoredOpponents``). They are found by the prompt.
 
     Returns:
         what was written.
@@ -102,7 +102,7 @@ def evaluate(
             for name, own in draw(probes, PROBED, players).items()
         }
         if "model" in vars(run):  # it was loaded: policy and oracle are on the device by turns
-            run.model.rest()
+            run.model.offload()
         questions = [prompt.text for prompt in prompts]
         texts = {name: [one.text for one in own] for name, own in drawn.items()}
         tables: dict[str, Played] = {}
@@ -113,7 +113,7 @@ def evaluate(
             cache = home / FOLDER / "judgements.sqlite" if judge.cache_key() is not None else None
             tables[name], names[name] = play(judge, questions, texts, cache), judge.name
             if isinstance(judge, NetworkOracle):
-                judge.rest()
+                judge.offload()
         found = {
             "prompts": len(prompts),
             "seed": seed,

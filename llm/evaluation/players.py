@@ -16,7 +16,7 @@ from ..policy import mixture
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import Source, seed_of
-from ..run.inputs.opponents import Cast
+from ..run.inputs.opponents import StoredOpponents
 from ..store.files import SUMS, check_seal, read_shard, shards, write_shard
 from ..store.fingerprints import fingerprint
 from ..store.run_folder import RunFolder
@@ -83,7 +83,7 @@ def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Sourc
 def told(
     home: RunFolder, given: Mapping[str, Any], tokenizer: Any, prompts: Sequence[Prompt], column: str | None = None
 ) -> dict[str, list[Answer]]:
-    """The first response of each given model to each prompt, found by the prompt; see ``cast.Cast`` for what is read.
+    """The first response of each given model to each prompt, found by the prompt; see ``StoredOpponents`` for what is read.
 
     Its tokens are those of the run's policy, with the stop token that a finished response of that one has.
 
@@ -96,7 +96,7 @@ def told(
     def answer(text: str) -> Answer:
         return Answer([*tokenizer(text, add_special_tokens=False)["input_ids"], *stop], True, text)
 
-    members = Cast(given, column).members(home, prompts)
+    members = StoredOpponents(given, column).members(home, prompts)
     return {name: [answer(one.texts[prompt.id][0]) for prompt in prompts] for name, one in members.items()}
 
 

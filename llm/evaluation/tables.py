@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nashward.games.analysis.leaderboard import Battles
-from nashward.games.analysis.significant_cycles import sure_cycles
+from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.games.analysis.social_choice import condorcet_winner, curl_fraction
 from nashward.games.equilibria.nash import nash
 from nashward.games.shapes import Float
@@ -87,7 +87,7 @@ class Played:
             "curl": float(curl_fraction(odds)),
             "cycles": [
                 {"players": [self.players[i] for i in cycle.players], "share": cycle.share}
-                for cycle in sure_cycles(self.tables, seed=seed)
+                for cycle in significant_cycles(self.tables, seed=seed)
             ],
         }  # fmt: skip
 

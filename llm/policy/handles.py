@@ -20,7 +20,7 @@ class Adapter:
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """What the handle on a member of the cast holds: what another model answered. It can be played against, no more.
+    """What the handle on a fixed opponent holds: what another model answered. It can be played against, no more.
 
     Attributes:
         label: a name, unique in the run, that file names can hold.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nashward.errors import NashwardError
 
-from ..store.files import whole_folder
+from ..store.files import atomic_folder
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PLAIN = {"use_dora": False, "bias": "none", "rank_pattern": {}, "alpha_pattern": {}}
@@ -169,7 +169,7 @@ def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
     config |= {"r": rank, "lora_alpha": rank, "use_rslora": False}
     if len(lists) == len(targets):
         config["target_modules"] = sorted(set().union(*lists))
-    with whole_folder(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         stacked = {name: torch.cat(parts, 0 if "lora_A" in name else 1) for name, parts in rows.items()}
         save_file({name: matrix.contiguous() for name, matrix in stacked.items()}, unfinished / WEIGHTS)
         (unfinished / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -119,7 +119,7 @@ class Mixture:
             places = {i: [k for k in range(count) if row[k] == number] for i, row in enumerate(drawn)}
             asked = [i for i, slots in places.items() if slots]
             seeds = [[seed_of(seed, "response", i, k) for k in places[i]] for i in asked]
-            with model.acting(folder):
+            with model.use_adapter(folder):
                 answers = source.draw(model, [prompts[i] for i in asked], seeds)
             for i, row in zip(asked, answers, strict=True):
                 for k, answer in zip(places[i], row, strict=True):

@@ -27,7 +27,7 @@ from nashward.errors import NashwardError
 
 from ..data.library_errors import first_line
 from ..data.prompts import Prompt
-from ..store.files import whole_folder
+from ..store.files import atomic_folder
 from .experimental.streaming import LayerStream
 from .loading import adapter_config, check_policy, local_adapter
 from .lora import WEIGHTS as WEIGHTS
@@ -214,10 +214,10 @@ class LanguageModel:
         config: Any = self.network.peft_config[SLOTS[0]]
         return Shape(config.r, scale_of(config))
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """Give the device's memory back: the weights wait in host memory until the policy acts or is trained."""
         if self.stream is not None:
-            self.stream.rest()
+            self.stream.offload()
         self.network.to("cpu")
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -232,7 +232,7 @@ class LanguageModel:
         """The text of token ids, without special tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Read every adapter anew when it is next needed: a folder of the same name may hold other weights by now."""
         self._loaded = dict.fromkeys(SLOTS)
 
@@ -274,18 +274,18 @@ class LanguageModel:
         for parameter, data in zip(other, waiting, strict=True):
             parameter.data = data
         if self.stream is not None:
-            self.stream.wake()
+            self.stream.onload()
         self.network.set_adapter(slot)
 
     @contextmanager
-    def acting(self, folder: Path) -> Iterator[PeftModel]:
+    def use_adapter(self, folder: Path) -> Iterator[PeftModel]:
         """The network under the adapter of a folder, in eval mode and without gradients.
 
         Raises:
             ValueError: what ``load`` finds.
 
         Example:
-            >>> with model.acting(folder) as network:  # doctest: +SKIP
+            >>> with model.use_adapter(folder) as network:  # doctest: +SKIP
             ...     scores = sequence_logprobs(network, [prompt], [response], model.pad_id)
         """
         self.load("frozen", folder)
@@ -342,7 +342,7 @@ class LanguageModel:
         """
         state = get_peft_model_state_dict(self.network, adapter_name=slot)
         config: Any = self.network.peft_config[slot]
-        with whole_folder(folder) as unfinished:
+        with atomic_folder(folder) as unfinished:
             save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, unfinished / WEIGHTS)
             inference = config.inference_mode
             config.inference_mode = True
@@ -362,7 +362,7 @@ class LanguageModel:
             ValueError: it does not fit the slot.
             OSError: the folder cannot be written.
         """
-        self.forget()
+        self.invalidate()
         if adapter is not None:
             self.load("trained", local_adapter(adapter))
             self._loaded["trained"] = None

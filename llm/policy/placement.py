@@ -21,7 +21,7 @@ from .experimental.streaming import LayerStream, stream_layers
 
 Checkpoints = Literal["none", "device", "host"]
 Embeddings = Literal["device", "host"]
-Adapters = Literal["float32", "input"]
+AdapterDtype = Literal["float32", "input"]
 Layers = Literal["device", "host"]
 
 
@@ -50,12 +50,12 @@ class Placement:
 
     checkpoints: Checkpoints = "host"
     embeddings: Embeddings = "host"
-    adapters: Adapters = "input"
+    adapters: AdapterDtype = "input"
     mlp_tokens: int | None = None
     layers: Layers = "device"
 
     def __post_init__(self) -> None:
-        kinds = {"checkpoints": Checkpoints, "embeddings": Embeddings, "adapters": Adapters, "layers": Layers}
+        kinds = {"checkpoints": Checkpoints, "embeddings": Embeddings, "adapters": AdapterDtype, "layers": Layers}
         for name, allowed in kinds.items():
             check_choice(name, getattr(self, name), allowed)
         if self.mlp_tokens is not None and self.mlp_tokens < 1:

@@ -167,7 +167,7 @@ def sample(
     """Draw responses from the active adapter.
 
     Args:
-        model: with the policy's adapter active (``with model.acting(folder): ...``).
+        model: with the policy's adapter active (``with model.use_adapter(folder): ...``).
         prompts: token ids of each prompt.
         seeds: for each prompt one seed a response: a response depends on its own seed only.
         progress: is told how many prompts each batch finished.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..store.files import whole_file
+from ..store.files import atomic_write
 from .compare import compare
 from .page import page, picture, table
 from .panels import PANELS
@@ -45,6 +45,6 @@ def write(
     folder = Path(folder)
     (first, *others) = [(head, panel(folder)) for head, panel in PANELS]
     file = Path(file) if file is not None else folder / "report.html"
-    with whole_file(file) as unfinished:
+    with atomic_write(file) as unfinished:
         unfinished.write_text(page(title, [first, *extra, *others]), encoding="utf-8")
     return file

@@ -9,7 +9,7 @@ from pathlib import Path
 from nashward.errors import CorruptFileError, NashwardError
 
 from ..run.selfplay import iterates
-from ..store.files import whole_file
+from ..store.files import atomic_write
 from ..store.run_folder import RunFolder, flat
 from .page import page, picture, table, warning
 from .panels import MEASURES, asked, course, judged, sampled, warnings
@@ -52,7 +52,7 @@ def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> 
         ("Their course", picture(course(runs), "A line a run.") if all(iterates(path) for path in paths) else ""),
         ("Responses", _responses(runs, count)),
     ]
-    with whole_file(Path(file)) as unfinished:
+    with atomic_write(Path(file)) as unfinished:
         unfinished.write_text(page(" against ".join(names), sections), encoding="utf-8")
     return Path(file)
 

@@ -21,7 +21,7 @@ from nashward.games import Blend, Policy, Step
 from ..data.prompts import Prompt
 from ..oracles import Cache, PreferenceOracle, preference_matrices
 from ..oracles.models.network import NetworkOracle
-from ..policy.experimental.token_mixture import acting
+from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Adapter, Responses, Sampled, TokenMixture
 from ..policy.memory import quiet
 from ..policy.model import LanguageModel
@@ -40,7 +40,7 @@ Shards = list[tuple[int, list[list[int]]]]  # their numbers and batches
 JUDGED = 16  # prompts whose pairs a network judges together
 
 
-class Adapters:
+class AdapterExecutor:
     """Carries Steps out on a language model.
 
     For each member of the Step's opponent it draws K responses a prompt, asks the oracle for the tables of win
@@ -48,7 +48,7 @@ class Adapters:
 
         log pi_theta(y) - sum_k w_k log pi_k(y)  =  size * sum_j c_j P(y beats rho_j) + constant
 
-    on the union of the response sets that were sampled. A member of the cast is no policy: win probabilities over its
+    on the union of the response sets that were sampled. A fixed opponent is no policy: win probabilities over its
     stored responses are, but it is neither sampled nor fitted. Each part is written to the run folder in shards that
     appear whole or not at all, and is read from there if it is already complete: the same Steps on the same folder
     continue a run.
@@ -94,8 +94,8 @@ class Adapters:
         return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:
-        name = f"iteration-{self.done + 1:02d}" + ("" if step.last else f"-half-{self.half + 1}")
-        if self.settings.mixtures == "token-level" and step.opponent is None and not step.last:
+        name = f"iteration-{self.done + 1:02d}" + ("" if step.is_iterate else f"-half-{self.half + 1}")
+        if self.settings.mixtures == "token-level" and step.opponent is None and not step.is_iterate:
             self.half += 1
             return _token_mixture(name, step.anchor)
         step = _spread(step)
@@ -124,7 +124,7 @@ class Adapters:
                 self.folder, self.prompts, settings, self.progress, self.stored, self.model(), stage, step,
                 samplers, chosen, self.reference,
             ).run()  # fmt: skip
-        self.done, self.half = (self.done + 1, 0) if step.last else (self.done, self.half + 1)
+        self.done, self.half = (self.done + 1, 0) if step.is_iterate else (self.done, self.half + 1)
         if self.until == "train" and not finished:
             self.stopped = f"{name}: the adapter is trained"
         return Policy(Adapter(name, stage / "adapter"), name)
@@ -135,14 +135,14 @@ class Adapters:
             part.tell = self.progress.tell
             self._listened.append(part)
             if isinstance(part, LanguageModel):
-                part.forget()
+                part.invalidate()
         return part
 
     def _alone(self, part: Any) -> None:
         """Policy and oracle are on the device by turns, where both are networks."""
         for other in self._listened if part in self._listened else []:
             if other is not part:
-                other.rest()
+                other.offload()
 
     def leave(self) -> None:
         """Stop listening: model and oracle may be used for something else now."""
@@ -217,7 +217,7 @@ class Adapters:
                 ids = [model.encode(prompt) for prompt in prompts]
                 key = (self.settings.seed, stage.name, policy.label)
                 seeds = [[seed_of(*key, p.id, k) for k in range(self.settings.responses)] for p in prompts]
-                with acting(model, policy) as network:
+                with use_policy(model, policy) as network:
                     playing = copy.copy(model)
                     playing.network = network
                     answers = source.draw(playing, ids, seeds)
@@ -333,14 +333,14 @@ def _spread(step: Step) -> Step:
 
 
 def _roles(step: Step) -> tuple[list[Sampled], list[Responses]]:
-    """Whose responses are sampled and fitted, and the members of the cast that are played against as well.
+    """Whose responses are sampled and fitted, and the fixed opponents that are played against as well.
 
-    Where the opponent is the cast alone, the anchor's policies are sampled.
+    Where the opponent is the fixed opponents alone, the anchor's policies are sampled.
 
     Raises:
         ValueError: an anchor without an adapter, or a policy without one that counts in the average.
     """
-    for what, blend in (("anchored at", step.anchor), ("averaged", step.counts)):
+    for what, blend in (("anchored at", step.anchor), ("averaged", step.averaged)):
         for member in blend.members() if blend is not None else ():
             if not isinstance(member.value, Adapter):
                 raise NashwardError(f"{member.name} has no adapter: it can be played against, not {what}")

@@ -30,8 +30,8 @@ from ..store.say import warn
 from ..training import losses
 from ..training.optimize import Fit
 from .environment import environment
-from .executor import Adapters
-from .inputs.opponents import Cast
+from .executor import AdapterExecutor
+from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import TaskFile
 from .limits import Limits, lowered
@@ -72,7 +72,7 @@ class SelfPlay:
     .. math::  \\log \\pi_{t+1}(y | x) = \\sum_k w_k \\log \\pi_k(y | x) + s \\sum_j c_j P(y \\succ \\rho_j | x) + c(x)
 
     Each Step (w, c, s) of the solver becomes: K responses a prompt from each opponent rho_j, their tables ``[K, K]`` of
-    win probabilities from the oracle, and a regression of an adapter onto the Step (see ``Adapters``). Everything is
+    win probabilities from the oracle, and a regression of an adapter onto the Step (see ``AdapterExecutor``). Everything is
     kept in a run folder; the same settings on the same folder continue where it stands.
 
     Args:
@@ -82,8 +82,8 @@ class SelfPlay:
         solver: an object with ``play(start, reference)`` that yields Steps.
         prompts: a file, a dataset id, or rows; see ``read_prompts``. None: those that the folder holds.
         folder: the run folder.
-        cast: the stored responses of other models, by the names that the solver plays against (``games.AgainstCast``
-            plays any solver against some); each a file, a dataset id or rows, see ``cast.Cast``. None in place of
+        opponents: the stored responses of other models, by the names that the solver plays against (``games.FixedOpponents``
+            plays any solver against some); each a file, a dataset id or rows, see ``StoredOpponents``. None in place of
             one: what the folder holds.
         adapter: a LoRA folder or id to start from and to regress against.
         iterations: how many iterates to make.
@@ -135,7 +135,7 @@ class SelfPlay:
     solver: Solver
     prompts: str | Path | Iterable[Any] | None
     folder: str | Path
-    cast: Mapping[str, Any] = field(default_factory=dict)
+    opponents: Mapping[str, Any] = field(default_factory=dict)
     adapter: str | Path | None = None
     iterations: int = 3
     responses: int = 5
@@ -194,7 +194,7 @@ class SelfPlay:
     def _play(
         self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
     ) -> Run:
-        executor = Adapters(
+        executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
             self.settings, lambda: self.model, lambda: self.judge,
             Progress(home, self.iterations, stop, quiet=not progress), until, self.cache,
@@ -204,16 +204,18 @@ class SelfPlay:
         made: list[Policy] = [start]
 
         def record(step: Step, policy: Policy) -> bool:
-            if isinstance(step.counts, Blend):
-                played.append(step.counts)
-            if step.last:
+            if isinstance(step.averaged, Blend):
+                played.append(step.averaged)
+            if step.is_iterate:
                 made.append(policy)
             return executor.stopped is not None
 
         stopped, interrupted = None, False
         try:
-            cast = {name: Policy(member, name) for name, member in self._cast.members(home, prompts.kept).items()}
-            drive(self._stepped(home), start, start, executor.execute, record, self.iterations, cast)
+            opponents = {
+                name: Policy(member, name) for name, member in self._opponents.members(home, prompts.kept).items()
+            }
+            drive(self._stepped(home), start, start, executor.execute, record, self.iterations, opponents)
         except Stopped as stage:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
@@ -251,13 +253,13 @@ class SelfPlay:
         """What can be found wrong with the settings alone.
 
         Raises:
-            ValueError: a solver that yields no Steps or plays against somebody who is not in the cast, a loss that
+            ValueError: a solver that yields no Steps or plays against somebody who is not among the opponents, a loss that
                 cannot do what it asks, phases or limits without a step to change, a number out of its range.
         """
         check_solver(self.solver)
         start = Policy(Adapter("start", RunFolder(self.folder) / "start" / "adapter"), "start")
         first = next(self._stepped(RunFolder(self.folder)).play(start, start))
-        resolved(first, {name: Policy(None, name) for name in self.cast})
+        resolved(first, {name: Policy(None, name) for name in self.opponents})
         losses.check(self.fit.loss, self.fit.selection, self.solver, self.responses)
         if self.limits.win_rate is not None and self.fit.loss == "gpo":
             raise NashwardError("gpo plays for scores, not for win rates: take the floor on the win rate out")
@@ -271,7 +273,7 @@ class SelfPlay:
         """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on.
 
         Raises:
-            FileNotFoundError: a policy, an oracle, an adapter, prompts, a cast or a task that is not there.
+            FileNotFoundError: a policy, an oracle, an adapter, prompts, opponents or a task that is not there.
             ValueError: what ``check_settings`` finds; a source of these that is wrong; a folder that another run has
                 begun; no prompt left; a policy or an oracle that is missing, or does not fit the device.
         """
@@ -300,7 +302,7 @@ class SelfPlay:
         if until != "judge":
             _ = self.planned
         prompts = self._prompts.played(tokenizer)
-        self._cast.members(home, prompts.kept)
+        self._opponents.members(home, prompts.kept)
         return prompts
 
     def _tokenizer(self, until: Stage | None) -> Any:
@@ -316,8 +318,8 @@ class SelfPlay:
         return RunPrompts(self.prompts, RunFolder(self.folder), self.column, self.max_prompt_tokens)
 
     @cached_property
-    def _cast(self) -> Cast:
-        return Cast(self.cast, self.column)
+    def _opponents(self) -> StoredOpponents:
+        return StoredOpponents(self.opponents, self.column)
 
     @cached_property
     def _task(self) -> TaskFile:
@@ -326,7 +328,7 @@ class SelfPlay:
     def config(self) -> dict[str, Any]:
         """What pins the run: a run folder that was written with other values is refused."""
         prompts = self._prompts.told  # first: what follows may load the oracle
-        models = {**self._contents, "cast": self._cast.fingerprint, "task": self._task.fingerprint}
+        models = {**self._contents, "opponents": self._opponents.fingerprint, "task": self._task.fingerprint}
         return {**named(self), **models, **settings(self, prompts)}
 
     @cached_property
@@ -342,7 +344,7 @@ class SelfPlay:
         """
         record = {**self._prompts.record(prompts), **environment()}
         home.write(home.check(self.config()), record)
-        self._cast.keep(home)
+        self._opponents.keep(home)
         self._task.keep()
         self._prompts.keep(prompts)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nashward.errors import NashwardError
 
-from ..store.files import whole_file
+from ..store.files import atomic_write
 from ..store.run_folder import PLAN, RunFolder
 
 SHARD = 64  # prompts in one file
@@ -53,7 +53,7 @@ def divided(run: RunFolder, step: Path, chosen: Sequence[int], lengths: Sequence
     content = json.dumps(made, separators=(",", ":")).encode() + b"\n"
     if pinned.get("division", _hash(content)) != _hash(content):
         raise NashwardError(f"{file} is lost and cannot be made again as it was; redo the step with --from sample")
-    with whole_file(file) as unfinished:
+    with atomic_write(file) as unfinished:
         unfinished.write_bytes(content)
     run.plan(step.name, {"division": _hash(content), "at_once": at_once})
     return made

@@ -17,16 +17,16 @@ from nashward.games import Step
 from nashward.games.shapes import Float
 
 from ..data.prompts import Prompt
-from ..policy.experimental.token_mixture import acting
+from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Adapter, Responses, Sampled
 from ..policy.model import LanguageModel
 from ..policy.sampling import seed_of
-from ..store.files import lines, read_shard, seal, whole_file, whole_folder, write_shard
+from ..store.files import atomic_folder, atomic_write, lines, read_shard, seal, write_shard
 from ..store.run_folder import RunFolder
 from ..store.say import warn
 from ..training import regression
 from ..training.batches import Group, MicroBatch, Text, micro_batches
-from ..training.diagnostics import achieved, clipped, described, moved, outlook, unreachable
+from ..training.diagnostics import changed_fraction, clipped, described, fit_metrics, initial_metrics, unreachable
 from ..training.losses import LOSSES
 from ..training.optimize import order
 from ..training.sft import TaskTerm, divided, encoded, ordered, packed
@@ -79,7 +79,7 @@ class Training:
         before_task = {} if term is None else self._likelihoods(term, heaviest)
         fitting = Fitting(self.folder, self.progress, model, stage, step.size, settings, seed, training, testing, term)
         at_start = fitting.scored()
-        known = outlook(at_start.train, step.size, settings.baseline)
+        known = initial_metrics(at_start.train, step.size, settings.baseline)
         mirror = f"{known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the paper's units)"
         stated = mirror if settings.loss == "mirror" else f"{known['loss']:.6g} ({settings.loss})"
         self.progress.say(f"{stage.name}: loss before training {stated}")
@@ -108,8 +108,8 @@ class Training:
                 "at_start": known,
                 "first_loss": {"found": made.records[0]["loss"], "expected": made.expected},
                 "warning": " ".join(filter(None, [told, *said])) or None,
-                "train": achieved(train, baseline),
-                "held_out": {} if held_out is None else achieved(held_out, baseline),
+                "train": fit_metrics(train, baseline),
+                "held_out": {} if held_out is None else fit_metrics(held_out, baseline),
                 "before": described(train.start, train),
                 "after": described(train.now, train),
                 "win_rate": win_rate,
@@ -118,7 +118,7 @@ class Training:
                 "kept": made.kept,
                 "refits": made.refits,
                 "clipped": clipped([record["gradient_norm"] for record in made.records], settings.max_grad_norm),
-                "moved": moved(before, [parameter.detach().cpu() for parameter in parameters]),
+                "moved": changed_fraction(before, [parameter.detach().cpu() for parameter in parameters]),
                 "response_tokens": sum(lengths) / len(lengths),
                 "labels": self._labels(sets[self.samplers[0]]),
                 "finished": sum(answers.finished for answers in sets.values()) / len(lengths),
@@ -147,7 +147,7 @@ class Training:
         found = {}
         for policy in dict.fromkeys([self.reference, heaviest]):
             self.progress.check()
-            with acting(self.model, policy) as network:
+            with use_policy(self.model, policy) as network:
                 found[policy] = term.held_out(network, self.model.pad_id, self.model.tell)
         return {"start": found[self.reference], "before": found[heaviest]}
 
@@ -155,7 +155,7 @@ class Training:
         """One sentence where the iterate is beyond a limit of the run; half steps are held against none."""
         limits = self.settings.limits
         rise = task["after"] - task["start"] if task else None
-        found = limits.crossed(rise, win_rate) if self.step.last else []
+        found = limits.crossed(rise, win_rate) if self.step.is_iterate else []
         if not found:
             return []
         lowers = limits.lowers.replace("-", " ")
@@ -200,7 +200,7 @@ class Training:
                     count = gain.shape[1]
                     itself = torch.arange(count) if member.value == row else torch.full((count,), -1)
                 P = payoff(self.stored.tables(row.label, member.value.label, self.chosen))
-                own = sets.get(member.value)  # None: of the cast, whose responses all weigh the same
+                own = sets.get(member.value)  # None: of the fixed opponents, whose responses all weigh the same
                 columns = P.new_ones(len(P), P.shape[-1]) if own is None else own.weights
                 gain += weight * regression.win_rates(P, columns, itself)
             total.append(gain)
@@ -212,7 +212,7 @@ class Training:
         return torch.cat([torch.cat(row, 2) for row in rows], 1)
 
     def _wins(self, answers: Answers) -> dict[str, float]:
-        """How often the first sampler beats each member of the cast, over the prompts that were judged."""
+        """How often the first sampler beats each fixed opponent, over the prompts that were judged."""
         found = {}
         for member in self.step.opponent.members() if self.step.opponent is not None else ():
             if isinstance(member.value, Responses):
@@ -276,7 +276,7 @@ class Training:
             batch.anchor = torch.zeros_like(batch.weights)
             batch.sampler = torch.full_like(batch.weights, -torch.inf)
         for policy in dict.fromkeys([*anchor, *samplers, self.reference]):
-            with acting(model, policy) as network:
+            with use_policy(model, policy) as network:
                 for batch in batches:
                     scored = batch.logprobs(network, model.pad_id, model.tell)
                     batch.anchor = scored * anchor.get(policy, 0.0) + batch.anchor  # type: ignore[operator]
@@ -297,7 +297,7 @@ def write_adapter(folder: Path, save: Callable[[Path], None], metrics: bytes | N
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    with whole_folder(folder) as unfinished:
+    with atomic_folder(folder) as unfinished:
         try:
             save(unfinished)
         except SafetensorError as error:  # a full disk is not an OSError there
@@ -311,7 +311,7 @@ def settle(stage: Path) -> None:
     """What follows from a finished adapter: its metrics lie beside it too, and its checkpoints are gone."""
     metrics, beside = stage / "adapter" / METRICS, stage / METRICS
     if not beside.exists() or beside.read_bytes() != metrics.read_bytes():
-        with whole_file(beside) as unfinished:
+        with atomic_write(beside) as unfinished:
             unfinished.write_bytes(metrics.read_bytes())
     if (stage / "training").exists():
         shutil.rmtree(stage / "training")

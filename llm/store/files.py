@@ -22,13 +22,13 @@ LEFT = re.compile(rf"\.(.+)\.\d+(\{UNFINISHED}|\{REPLACED})")  # what a process 
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of ``path`` only when the block ends without an error.
 
     Raises:
         OSError: the disk is full or cannot be written; what was at ``path`` is still there.
     """
-    with room(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = _beside(path, UNFINISHED)
         try:
@@ -41,13 +41,13 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder to write into, which takes the place of ``path`` only when the block ends without an error.
 
     No system call swaps two folders everywhere: the old one is moved away first, and ``tidy`` moves it back if the
     process died before the new one had its place.
     """
-    with room(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         tidy(path.parent, path.name)
         unfinished, replaced = _beside(path, UNFINISHED), _beside(path, REPLACED)
@@ -117,7 +117,7 @@ def write_shard(folder: Path, name: str, number: int, rows: Sequence[dict[str, A
     parquet.write_table(arrow.Table.from_pylist(list(rows)), stream)
     content = stream.getvalue().to_pybytes()
     file = folder / f"{name}.{number:05d}.{_hash(content)[:16]}.parquet"
-    with whole_file(file) as unfinished:
+    with atomic_write(file) as unfinished:
         unfinished.write_bytes(content)
     return file
 
@@ -153,7 +153,7 @@ def shards(folder: Path, name: str, number: int | None = None) -> list[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(
             json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
             encoding="utf-8",
@@ -169,7 +169,7 @@ def lines(rows: Sequence[dict[str, Any]]) -> bytes:
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
     """Add a line to a journal; half a line, which a full disk or a kill may leave, is ended first."""
-    with room(path), path.open("ab+") as handle:
+    with disk_errors(path), path.open("ab+") as handle:
         end = handle.seek(0, os.SEEK_END)
         handle.seek(max(end - 1, 0))
         torn = end > 0 and handle.read(1) != b"\n"
@@ -227,7 +227,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def room(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Says of a full or read-only disk what to do."""
     advice = {
         errno.ENOSPC: "the disk is full: make room, and the same command continues",

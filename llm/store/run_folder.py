@@ -16,15 +16,15 @@ from nashward.errors import CorruptFileError, NashwardError
 from .files import (
     LEFT,
     append_line,
+    atomic_write,
     check_seal,
     check_shard,
+    disk_errors,
     finite,
     lines,
     read_lines,
-    room,
     shards,
     tidy,
-    whole_file,
     write_json,
 )
 from .say import warn
@@ -78,7 +78,13 @@ class RunFolder:
     # where these lie is free while their content (policy_content, ...) is the same, as on another machine
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
-    OMITTED = ("policy", "oracle", "prompts", "cast", *CONTENTS)  # what a stage that does not need it may leave out
+    OMITTED = (
+        "policy",
+        "oracle",
+        "prompts",
+        "opponents",
+        *CONTENTS,
+    )  # what a stage that does not need it may leave out
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -188,7 +194,7 @@ class RunFolder:
             OSError: it cannot be written.
         """
         try:
-            with room(self.path / LOCK):
+            with disk_errors(self.path / LOCK):
                 self.path.mkdir(parents=True, exist_ok=True)
                 lock = FileLock(self.path / LOCK).acquire(timeout=1)  # `nashward status` may have it for a moment
         except Timeout:
@@ -260,7 +266,7 @@ class RunFolder:
         phases = {phase for kind in kinds for phase in PHASES_OF[kind]}
         timings = [row for row in read_lines(self / TIMINGS) if (row.get("step"), row.get("phase")) not in
                    {(step.name, phase) for phase in phases}]  # fmt: skip
-        with whole_file(self / TIMINGS) as unfinished:
+        with atomic_write(self / TIMINGS) as unfinished:
             unfinished.write_bytes(lines(timings))
         self.journal({"redo": stage, "at": step.name})
         if moved:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from .files import whole_file
+from .files import atomic_write
 from .run_folder import RunFolder
 
 
@@ -31,5 +31,5 @@ def keep(home: RunFolder, file: str, key: str, content: bytes) -> None:
         return
     if (home / file).exists():
         home.set_aside(home / file, f"{home / file} was altered or cut")
-    with whole_file(home / file) as unfinished:
+    with atomic_write(home / file) as unfinished:
         unfinished.write_bytes(content)

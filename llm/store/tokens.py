@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, overload
 
-from .files import room
+from .files import disk_errors
 
 KIND = "i"
 SIZE = array(KIND).itemsize
@@ -34,13 +34,13 @@ class Tokens:
 
     def __init__(self, folder: Path):
         self._place = folder / "tokens"
-        with room(self._place):
+        with disk_errors(self._place):
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, open as long as it is read
         weakref.finalize(self, self._file.close)
         self._end = 0
 
     def add(self, ids: Sequence[int]) -> Stretch:
-        with room(self._place):
+        with disk_errors(self._place):
             self._file.seek(self._end * SIZE)
             self._file.write(array(KIND, ids).tobytes())
             self._file.flush()

@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from ..store.files import read_lines, seal, whole_folder
+from ..store.files import atomic_folder, read_lines, seal
 from ..store.run_folder import RunFolder
 
 ABOUT, WEIGHTS, REST = "about.json", "weights.safetensors", "rest.pt"
@@ -65,7 +65,7 @@ class Checkpoints:
             rest,
         )  # fmt: skip
         weights = {str(k): weight.detach().cpu().contiguous() for k, weight in enumerate(state.weights)}
-        with whole_folder(self.folder / str(self._turn)) as unfinished:
+        with atomic_folder(self.folder / str(self._turn)) as unfinished:
             (unfinished / WEIGHTS).write_bytes(safetensors.torch.save(weights))
             (unfinished / REST).write_bytes(rest.getbuffer())
             (unfinished / ABOUT).write_text(json.dumps({"fit": fit, "done": len(state.records), "steps": steps}))

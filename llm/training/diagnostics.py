@@ -91,13 +91,13 @@ def loss(scored: Scored, baseline: Baseline) -> float:
     return float(regression.loss(ratio, scored.target, scored.weights, baseline)) / len(scored.weights)
 
 
-def outlook(scored: Scored, size: float, baseline: Baseline) -> dict[str, float]:
+def initial_metrics(scored: Scored, size: float, baseline: Baseline) -> dict[str, float]:
     """What is known before training: the exact loss at the start, and the rms of the log-ratio and of its target.
 
     ``loss`` is in nats^2; ``loss_paper`` is it divided by size^2, the unit in which SPPO's code reports (with its
     beta = 1 / size): the mean squared distance of a win probability from its baseline.
     """
-    known = regression.achieved(scored.now - scored.anchor, scored.target, scored.weights, baseline)
+    known = regression.fit_metrics(scored.now - scored.anchor, scored.target, scored.weights, baseline)
     found = loss(scored, baseline)
     return {
         "loss": found,
@@ -107,12 +107,12 @@ def outlook(scored: Scored, size: float, baseline: Baseline) -> dict[str, float]
     }
 
 
-def achieved(scored: Scored, baseline: Baseline) -> dict[str, float]:
-    """What the fit achieved: ``loss``, ``regression.achieved``, and how far it went from where it started.
+def fit_metrics(scored: Scored, baseline: Baseline) -> dict[str, float]:
+    """What the fit achieved: ``loss``, ``regression.fit_metrics``, and how far it went from where it started.
 
     ``kl`` is KL(start || now) in nats a response, ``kl_per_token`` it divided by the mean length under the start.
     """
-    found = regression.achieved(scored.now - scored.anchor, scored.target, scored.weights, baseline)
+    found = regression.fit_metrics(scored.now - scored.anchor, scored.target, scored.weights, baseline)
     moved = divergence(scored.start, scored.now, scored)
     length = mean_under(scored.start, scored.lengths, scored)
     return {"loss": loss(scored, baseline), **found, "kl": moved, "kl_per_token": moved / length}
@@ -177,7 +177,7 @@ def clipped(norms: Sequence[float], most: float) -> float:
     return sum(norm > most for norm in norms) / len(norms)
 
 
-def moved(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+def changed_fraction(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """The share of the adapter's entries that are other numbers than before."""
     changed = sum(int((a != b).sum()) for a, b in zip(before, after, strict=True))
     return changed / sum(tensor.numel() for tensor in before)

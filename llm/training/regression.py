@@ -178,7 +178,7 @@ def loss(
     return (weights * residuals(log_ratio, target, weights, baseline).square()).sum()
 
 
-def achieved(
+def fit_metrics(
     log_ratio: Float[Tensor, "prompts R"],
     target: Float[Tensor, "prompts R"],
     weights: Float[Tensor, "prompts R"],
@@ -191,7 +191,7 @@ def achieved(
 
     Example:
         >>> even = torch.full((1, 2), 0.5)
-        >>> achieved(torch.tensor([[0.5, -0.5]]), torch.tensor([[1.0, -1.0]]), even, "constant")
+        >>> fit_metrics(torch.tensor([[0.5, -0.5]]), torch.tensor([[1.0, -1.0]]), even, "constant")
         {'log_ratio_rms': 0.5, 'target_rms': 1.0, 'r2': 0.75, 'share': 0.5}
     """
     ratio, target, weights = log_ratio.double(), target.double(), weights.double()

@@ -106,7 +106,7 @@ def test_solve_reads_generators_settings_and_feedback(capsys: pytest.CaptureFixt
         assert main(["solve", text, *sampled, "--json", str(tmp_path / "all.json")]) == 0
         content = json.loads((tmp_path / "all.json").read_text())
         assert content["game"]["P"] == game.P.tolist()
-        expected = games.solve(game, games.MWU(), 20, feedback=games.Samples(3, seed=7))
+        expected = games.solve(game, games.MWU(), 20, feedback=games.SampledFeedback(3, seed=7))
         assert content["solvers"][0]["last"] == expected.last.tolist()
     assert main(["solve", "comal_cycle", "--solver", "mwu", "--feedback", "duels", "--iterations", "5"]) == 0
     capsys.readouterr()

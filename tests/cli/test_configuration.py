@@ -258,15 +258,15 @@ def test_opponents_are_played_against_and_kept(capsys: pytest.CaptureFixture[str
     chosen = _settings("--out", "run")
     assert chosen["opponent-shares"] == configuration.Setting("claude=0.125,gpt-4.1=0.125", "folder")
     play = configuration.self_play(chosen)
-    assert play.solver == games.AgainstCast(games.MWU(2.5), {"claude": 0.125, "gpt-4.1": 0.125})
-    assert play.cast == {"claude": None, "gpt-4.1": None}
+    assert play.solver == games.FixedOpponents(games.MWU(2.5), {"claude": 0.125, "gpt-4.1": 0.125})
+    assert play.opponents == {"claude": None, "gpt-4.1": None}
     shutil.rmtree("answers")  # the run folder has them
     _told(capsys, "judge", *POCKET[2:], *here)
     judged = {file.name.split(".")[0] for file in Path("run/iteration-01/judgements").glob("*")}
     assert judged == {"start", "start~opponent-1", "start~opponent-2"}
     _told(capsys, "train", "--opponent-shares", "gpt-4.1=0.125,claude=0.125", *here)
     assert main(["train", "--opponent-shares", "gpt-4.1=0.25,claude=0.125", *here]) == 2
-    assert "solver.cast.gpt-4.1 0.125 there, 0.25 now" in capsys.readouterr().err
+    assert "solver.opponents.gpt-4.1 0.125 there, 0.25 now" in capsys.readouterr().err
 
 
 def test_phases_are_read_kept_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,7 +315,7 @@ def test_a_task_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixture[
 # a field that has no option, and why
 WITHOUT = {
     ("label",): "a function",
-    ("cast",): "set by [opponents]",
+    ("opponents",): "set by [opponents]",
 }
 PARTS = {
     "opponents": Opponents,

@@ -48,7 +48,7 @@ def _planted(error: BaseException) -> Callable[..., Any]:
     ("place", "command"),
     [
         ("nashward.games.nash", ["solve", "good.csv"]),
-        ("nashward.llm.run.executor.Adapters.start", ["sample", "--out", "run"]),
+        ("nashward.llm.run.executor.AdapterExecutor.start", ["sample", "--out", "run"]),
         ("nashward.cli.configuration.merged", ["config"]),
         ("nashward.llm.report.write", ["report", "run"]),
     ],

@@ -201,7 +201,7 @@ FLAGS = [  # of align, and of the stages that have them
      "gpt has no response to 5 of 6 prompts, the first of them 'Tell me about bread 1.'; give one to each, or leave "
      "these prompts out"),
     (["--opponents", "gpt.jsonl", "--opponent-shares", "2"],
-     "the shares of the cast must each be above 0 and together at most 1, got {'gpt': 2.0}"),
+     "the shares of the opponents must each be above 0 and together at most 1, got {'gpt': 2.0}"),
     (["--opponents", "gpt.jsonl", "--opponent-shares", "some"],
      "shares some: expected a number, or a share for each as gpt=0.2,claude=0.1"),
     (["--opponents", "gpt.jsonl", "--opponent-shares", "claude=0.2"],

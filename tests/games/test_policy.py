@@ -52,8 +52,8 @@ def test_what_is_no_policy_is_refused() -> None:
 
 def test_counts_defaults_to_the_opponent_and_none_means_none() -> None:
     x, y = Policy(0, "x"), Policy(1, "y")
-    assert Step(x, y, 1.0).counts.members() == {y: 1.0}  # type: ignore[union-attr]
-    assert Step(x, y, 1.0, counts=None).counts is None
+    assert Step(x, y, 1.0).averaged.members() == {y: 1.0}  # type: ignore[union-attr]
+    assert Step(x, y, 1.0, averaged=None).averaged is None
 
 
 def test_a_solver_without_play_is_refused() -> None:

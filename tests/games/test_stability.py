@@ -21,7 +21,7 @@ GAMES = {
 
 
 def _lam(game: games.PreferenceGame) -> float:
-    return float(games.frequency(game, games.nash(game).policy))
+    return float(games.rotation_frequency(game, games.nash(game).policy))
 
 
 @pytest.mark.parametrize(("name", "lam"), [("rps", 1 / (2 * math.sqrt(3))), ("comal", 0.20889), ("rpsls", 0.30777)])
@@ -36,10 +36,10 @@ def test_the_frequency_of_an_n_by_m_game_and_of_a_batch_and_its_bound() -> None:
     game = games.zoo.random_preferences(6, seed=3)
     both = games.ConstantSumGame(game.P)  # the same game with its two players told apart
     policy = torch.full((6,), 1 / 6).double()
-    alone = games.frequency(game, policy)
-    torch.testing.assert_close(games.frequency(both, (policy, policy)), alone, atol=1e-12, rtol=0)
+    alone = games.rotation_frequency(game, policy)
+    torch.testing.assert_close(games.rotation_frequency(both, (policy, policy)), alone, atol=1e-12, rtol=0)
     tables = torch.stack([games.zoo.random_tournament(6, seed).P for seed in range(50)])
-    lam = games.frequency(games.PreferenceGame(tables), torch.full((50, 6), 1 / 6))
+    lam = games.rotation_frequency(games.PreferenceGame(tables), torch.full((50, 6), 1 / 6))
     assert lam.shape == (50,)
     assert lam.max() <= 1 / (2 * math.sqrt(2))
 
@@ -156,7 +156,7 @@ def test_in_an_n_by_m_game_the_payoffs_scale_counts() -> None:
     with pytest.warns(games.StepWarning, match="above 0.025 = tau / L"):
         games.solve(game, games.MagneticMirrorDescent(0.026, 0.1), iterations=1)
     nash = games.nash(game).policy
-    exact = 1 / float(games.frequency(game, nash))
+    exact = 1 / float(games.rotation_frequency(game, nash))
     start = ([0.34, 0.66], [0.34, 0.66])
     for share, converges in ((0.97, True), (1.03, False)):
         with warnings.catch_warnings(record=True) as told:

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from nashward import games, llm
 from nashward.games import Step
-from nashward.llm.run.executor import Adapters
+from nashward.llm.run.executor import AdapterExecutor
 from nashward.llm.run.train import Training
 from nashward.llm.store.files import read_shard
 from nashward.llm.training import regression
@@ -96,20 +96,20 @@ def _distance(
     responses, texts = _source(game.sizes[0])
     play = llm.SelfPlay(
         oracle=Table(game.P, texts), solver=solver, prompts=["?"], folder=folder, iterations=steps,
-        sampling=responses, cast={name: _told(name) for name in rivals},
+        sampling=responses, opponents={name: _told(name) for name in rivals},
         **{"policy": source, "fit": EXACT, "lora": llm.Lora(rank=4), **more},
     )  # fmt: skip
     run = play.run()
     ids = [play.model.encode(prompt) for prompt in run.prompts.kept]  # type: ignore[union-attr]
 
     def mix(adapter: Path) -> torch.Tensor:
-        with play.model.acting(adapter):
+        with play.model.use_adapter(adapter):
             return torch.tensor([answer.weight for answer in responses.draw(play.model, ids, [])[0]]).double()
 
     start = mix(folder / "start" / "adapter")
-    cast = {name: [RIVALS[name].count(text) / len(RIVALS[name]) for text in texts] for name in rivals}
+    opponents = {name: [RIVALS[name].count(text) / len(RIVALS[name]) for text in texts] for name in rivals}
     table = games.solve(
-        game, solver, iterations=steps, start=start, cast=cast, keep_policies=True, record=range(1, steps + 1)
+        game, solver, iterations=steps, start=start, opponents=opponents, keep_policies=True, record=range(1, steps + 1)
     )
     assert games.total_variation(table.last, start) > 0.02  # the iterates go somewhere
     found = torch.stack([mix(folder / f"iteration-{t:02d}" / "adapter") for t in range(1, steps + 1)])
@@ -150,17 +150,19 @@ def test_a_language_model_follows_the_table(game: str, solver: Any, steep: Path,
 @pytest.mark.parametrize(
     "solver",
     [
-        games.AgainstCast(games.OptimisticMWU(0.7), {"one": 0.2, "two": 0.15}),
-        games.AgainstCast(games.MWU(0.7), {"one": 0.6, "two": 0.4}),  # the cast alone: the anchor is sampled
-        pytest.param(games.AgainstCast(games.NashMD(0.7, 0.2), {"two": 0.3}), marks=pytest.mark.slow),
-        pytest.param(games.AgainstCast(games.ExtraGradient(0.7), {"one": 0.3}), marks=pytest.mark.slow),
+        games.FixedOpponents(games.OptimisticMWU(0.7), {"one": 0.2, "two": 0.15}),
+        games.FixedOpponents(
+            games.MWU(0.7), {"one": 0.6, "two": 0.4}
+        ),  # the fixed opponents alone: the anchor is sampled
+        pytest.param(games.FixedOpponents(games.NashMD(0.7, 0.2), {"two": 0.3}), marks=pytest.mark.slow),
+        pytest.param(games.FixedOpponents(games.ExtraGradient(0.7), {"one": 0.3}), marks=pytest.mark.slow),
     ],
     ids=repr,
 )
 def test_stored_responses_are_played_against_as_a_table_s_fixed_policies(
-    solver: games.AgainstCast, steep: Path, tmp_path: Path
+    solver: games.FixedOpponents, steep: Path, tmp_path: Path
 ) -> None:
-    assert _distance(GAMES["comal"], solver, steep, tmp_path / "run", 5, list(solver.cast)) < 1e-3
+    assert _distance(GAMES["comal"], solver, steep, tmp_path / "run", 5, list(solver.opponents)) < 1e-3
 
 
 def test_every_mirror_step_is_among_the_cases() -> None:
@@ -200,7 +202,7 @@ def test_prompts_count_in_the_loss_by_their_weights(steep: Path, tmp_path: Path)
         )  # fmt: skip
         run = play.run()
         ids = play.model.encode(run.prompts.kept[0])  # type: ignore[union-attr]
-        with play.model.acting(run.last):
+        with play.model.use_adapter(run.last):
             return torch.tensor([answer.weight for answer in responses.draw(play.model, [ids], [])[0]]).double()
 
     half = after("half", 1.0, "this")
@@ -237,23 +239,23 @@ def test_mutants_of_the_step_are_seen(
     change: Any, steep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     solver = games.MWU(0.7)
-    real = Adapters.execute
+    real = AdapterExecutor.execute
     starts: list[Any] = []
 
-    def execute(self: Adapters, step: Step) -> Any:
+    def execute(self: AdapterExecutor, step: Step) -> Any:
         starts.append(next(iter(step.anchor.members())))  # the first Step's anchor is the start
         return real(self, change(step, starts[0]))
 
-    monkeypatch.setattr(Adapters, "execute", execute)
+    monkeypatch.setattr(AdapterExecutor, "execute", execute)
     assert _distance(GAMES["comal"], solver, steep, tmp_path / "run", 3) > 1e-2
 
 
 def test_training_from_the_wrong_adapter_is_seen(steep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The anchor's log-probabilities are taken under the start in place of the previous iterate."""
-    real = llm.LanguageModel.acting
+    real = llm.LanguageModel.use_adapter
     scoring: list[bool] = [False]
 
-    def acting(self: llm.LanguageModel, folder: Path) -> Any:
+    def use_adapter(self: llm.LanguageModel, folder: Path) -> Any:
         return real(self, folder.parents[1] / "start" / "adapter" if scoring[0] else folder)
 
     score = Training.score
@@ -263,7 +265,7 @@ def test_training_from_the_wrong_adapter_is_seen(steep: Path, tmp_path: Path, mo
         score(self, *arguments)
         scoring[0] = False
 
-    monkeypatch.setattr(llm.LanguageModel, "acting", acting)
+    monkeypatch.setattr(llm.LanguageModel, "use_adapter", use_adapter)
     monkeypatch.setattr(Training, "score", wrong)
     assert _distance(GAMES["comal"], games.MWU(0.7), steep, tmp_path / "run", 3) > 1e-2
 
@@ -280,7 +282,7 @@ def test_with_samples_the_deviation_falls_as_one_over_the_root_of_k(steep: Path,
         play.run("judge")
         stage = tmp_path / str(K) / "iteration-01"
         deviations, predicted = [], []
-        with play.model.acting(tmp_path / str(K) / "start" / "adapter"):
+        with play.model.use_adapter(tmp_path / str(K) / "start" / "adapter"):
             judged = [row for file in sorted((stage / "judgements").glob("*")) for row in read_shard(file)]
             stored = [row for file in sorted((stage / "responses").glob("*")) for row in read_shard(file)]
             for row in judged:

@@ -37,7 +37,7 @@ class Player:
 
     def mix(self, adapter: Path) -> torch.Tensor:
         ids = self.model.encode(llm.read_prompts(["?"]).kept[0])
-        with self.model.acting(adapter):
+        with self.model.use_adapter(adapter):
             return torch.tensor([answer.weight for answer in self.all.draw(self.model, [ids], [])[0]]).double()
 
     def play(self, P: torch.Tensor, solver: Any, folder: Path, prompts: int = 1, **settings: Any) -> list[torch.Tensor]:

@@ -132,7 +132,7 @@ def test_a_step_four_times_the_threshold_leaves_the_nash(kind: str) -> None:
         "extragradient": games.ExtraGradient,
         "magnetic": lambda step: games.MagneticMirrorDescent(step, 0.02),
     }
-    limit = theorem.value(float(games.frequency(COMAL, NASH)))
+    limit = theorem.value(float(games.rotation_frequency(COMAL, NASH)))
     for share, holds in ((0.97, True), (1.03, False), (4 * 0.97, False)):
         assert theorem.check(COMAL, makes[kind](share * limit)).holds is holds
 
@@ -176,9 +176,9 @@ def test_what_theorem_four_one_says_of_its_own_run() -> None:
 
 def test_an_estimator_with_the_wrong_share_is_seen() -> None:
     own, plain = theory.KSamples(5, True), theory.KSamples(5)
-    assert not own.check(COMAL, games.Samples(5, 1), START).holds
-    assert not plain.check(COMAL, games.Samples(5, 1, self_comparison=True), START).holds
-    assert not plain.check(COMAL, games.Samples(20, 1), START).holds  # right mean, wrong variance
+    assert not own.check(COMAL, games.SampledFeedback(5, 1), START).holds
+    assert not plain.check(COMAL, games.SampledFeedback(5, 1, self_comparison=True), START).holds
+    assert not plain.check(COMAL, games.SampledFeedback(20, 1), START).holds  # right mean, wrong variance
     wrong = dataclasses.replace(own, self_comparison=False)
     assert wrong.share == 1.0
 

@@ -23,7 +23,7 @@ class ExtraGradient:
         half &\\propto \\exp(a + step \\cdot P \\pi_t), \\qquad \\pi_{t+1} \\propto \\exp(a + step \\cdot P\\,half)
 
     With tau = 0 the last iterate converges to an interior Nash of P for a constant step below ``1 / lam`` (lam:
-    ``games.frequency`` of the Nash), and above it leaves it. With tau > 0 it is EGPO: KL to the Nash of the
+    ``games.rotation_frequency`` of the Nash), and above it leaves it. With tau > 0 it is EGPO: KL to the Nash of the
     KL-regularised game, which is *not* a Nash of P, falls by ``1 - step tau`` an iteration for steps up to
     ``1 / (L + tau) = 2 / (1 + 2 tau)``, where L = 1/2 bounds the centred payoff. The half points are what was
     played: they form the average.
@@ -59,7 +59,7 @@ class ExtraGradient:
         for t in count(1):
             size = at(self.step, t)
             anchor = pulled(x, reference, size, self.tau)
-            half = yield Step(anchor, opponent=x, size=size, last=False, counts=None)
+            half = yield Step(anchor, opponent=x, size=size, is_iterate=False, averaged=None)
             x = yield Step(anchor, opponent=half, size=size)
 
     def limit(self, L: float, lam: float) -> Limit:

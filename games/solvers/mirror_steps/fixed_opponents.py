@@ -14,50 +14,50 @@ from nashward.games.step import Solver, Step
 
 
 @dataclass(frozen=True)
-class AgainstCast:
-    """A solver whose every opponent is mixed with fixed players of a cast.
+class FixedOpponents:
+    """A solver whose every opponent is mixed with fixed opponents.
 
     .. math::  \\rho_t \\to (1 - c) \\, \\rho_t + \\sum_k c_k \\, q_k, \\qquad c = \\sum_k c_k
 
     where rho_t is the solver's own opponent and q_k the member of that name. In self-play that is the same solver on
-    the symmetric game in which one's margin over the cast counts as well,
+    the symmetric game in which one's margin over the fixed opponents counts as well,
 
     .. math::  A'(y, y') = (1 - c) A(y, y') + \\sum_k c_k (P(y \\succ q_k) - P(y' \\succ q_k)), \\quad A = P - 1/2,
 
-    whose Nash is that of P only as far as no member can be exploited: with c = 1 it is a best response to the cast.
+    whose Nash is that of P only as far as no member can be exploited: with c = 1 it is a best response to the fixed opponents.
     What counts in the average is what the solver itself played.
 
-    Who the members are is the executor's: ``games.solve(..., cast={"rival": probabilities})`` on a table, and
-    ``llm.SelfPlay(..., cast={"rival": "answers.jsonl"})`` with stored responses for a language model.
+    Who the members are is the executor's: ``games.solve(..., opponents={"rival": probabilities})`` on a table, and
+    ``llm.SelfPlay(..., opponents={"rival": "answers.jsonl"})`` with stored responses for a language model.
 
     Args:
         solver: a mirror-step solver.
-        cast: the share c_k of each member, by its name; each above 0, together at most 1.
+        opponents: the share c_k of each member, by its name; each above 0, together at most 1.
 
     Raises:
         ValueError: no member, a share that is not positive, shares that sum to more than 1, a solver of tables only.
 
     Example:
         >>> from nashward import games
-        >>> solver = games.AgainstCast(games.OptimisticMWU(0.5), {"rock": 0.2})
-        >>> games.solve(games.zoo.rock_paper_scissors(), solver, 4000, cast={"rock": [1, 0, 0]}).last * 12
+        >>> solver = games.FixedOpponents(games.OptimisticMWU(0.5), {"rock": 0.2})
+        >>> games.solve(games.zoo.rock_paper_scissors(), solver, 4000, opponents={"rock": [1, 0, 0]}).last * 12
         tensor([2.0000, 5.0000, 5.0000], dtype=torch.float64)
     """
 
     solver: Solver
-    cast: Mapping[str, float]
+    opponents: Mapping[str, float]
 
     def __post_init__(self) -> None:
         check_solver(self.solver)
-        shares = list(self.cast.values())
+        shares = list(self.opponents.values())
         if not shares or not all(math.isfinite(share) and share > 0 for share in shares) or sum(shares) > 1 + 1e-9:
             raise NashwardError(
-                f"the shares of the cast must each be above 0 and together at most 1, got {dict(self.cast)}"
+                f"the shares of the opponents must each be above 0 and together at most 1, got {dict(self.opponents)}"
             )
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
-        others = sum((share * member(name) for name, share in self.cast.items()), Blend({}))
-        own = 1 - sum(self.cast.values())
+        others = sum((share * member(name) for name, share in self.opponents.items()), Blend({}))
+        own = 1 - sum(self.opponents.values())
         play = self.solver.play(x, reference)
         step = next(play)
         while True:

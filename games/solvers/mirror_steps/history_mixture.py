@@ -59,5 +59,5 @@ class HistoryMixture:
             size = at(self.step, t)
             mix = sum((w * pi for w, pi in zip(self.weights, latest, strict=True)), Blend({}))
             anchor = pulled(mix, reference, size, self.tau)
-            x = yield Step(anchor, opponent=mix, size=size, counts=latest[0])
+            x = yield Step(anchor, opponent=mix, size=size, averaged=latest[0])
             latest = [x, *latest[:-1]]

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 class Limit(NamedTuple):
     """A threshold of the step size: its value, its formula, and what it parts.
 
-    ``exact``: it depends on lam, the frequency at the Nash (``games.frequency``), and the iterates leave beyond it;
+    ``exact``: it depends on lam, the frequency at the Nash (``games.rotation_frequency``), and the iterates leave beyond it;
     else it is what is proven, from L, the largest centred payoff.
     """
 

@@ -24,7 +24,7 @@ class MagneticMirrorDescent:
     It is :class:`INPO` with the step ``s / (1 + s tau)``. KL to the Nash of the game regularised by tau KL(. || ref)
     falls by ``1 / (1 + s tau)`` an iteration for steps up to ``tau / L^2 = 4 tau`` by the theorem (L = 1/2 bounds
     the centred payoff), and goes on falling for far larger ones: the point itself is stable for
-    ``s < 2 tau / (lam^2 - tau^2)`` (lam: ``games.frequency`` there). That point is *not* a Nash of P: its gap is
+    ``s < 2 tau / (lam^2 - tau^2)`` (lam: ``games.rotation_frequency`` there). That point is *not* a Nash of P: its gap is
     at most 2 tau max_y(-log ref(y)).
 
     Args:

@@ -55,5 +55,5 @@ class Momentum:
         previous = x
         for t in count(1):
             ahead = (1 + self.momentum) * x - self.momentum * previous
-            step = Step(ahead, opponent=ahead if self.nesterov else x, size=at(self.step, t), counts=x)
+            step = Step(ahead, opponent=ahead if self.nesterov else x, size=at(self.step, t), averaged=x)
             previous, x = x, (yield step)

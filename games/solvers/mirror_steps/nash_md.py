@@ -53,8 +53,8 @@ class NashMD:
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
             size = at(self.step, t)
-            mix = yield Step(pulled(x, reference, size, self.tau), last=False)
-            x = yield Step(anchor=mix, opponent=mix, size=size, counts=x)
+            mix = yield Step(pulled(x, reference, size, self.tau), is_iterate=False)
+            x = yield Step(anchor=mix, opponent=mix, size=size, averaged=x)
 
 
 @dataclass(frozen=True)
@@ -101,5 +101,5 @@ class NashEMA:
         average = Blend(x.members())
         for t in count(1):
             size = at(self.step, t)
-            x = yield Step(pulled(x, reference, size, self.tau), opponent=average, size=size, counts=x)
+            x = yield Step(pulled(x, reference, size, self.tau), opponent=average, size=size, averaged=x)
             average = self.decay * average + (1 - self.decay) * x

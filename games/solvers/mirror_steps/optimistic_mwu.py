@@ -32,7 +32,7 @@ class OptimisticMWU:
     The two give the same iterates but for the first step, which is twice as long in two sequences (as if
     P pi_0 were 0); for a language model two sequences cost two fits.
 
-    With a constant step below ``1 / (sqrt(3) lam)``, where lam is ``games.frequency`` of the Nash, the last iterate
+    With a constant step below ``1 / (sqrt(3) lam)``, where lam is ``games.rotation_frequency`` of the Nash, the last iterate
     converges to a unique interior Nash, and above it leaves it. The average's gap falls as 1/T: at step 1/2
     it is at most 4 C / T in two sequences, and (4 C + 1.125) / T in one, which begins like two from a step further
     back (the published ``4 sqrt(C) / T`` fails on ``games.zoo.condorcet_winner``).
@@ -70,15 +70,15 @@ class OptimisticMWU:
     def _one(self, x: Policy) -> Generator[Step, Policy, None]:
         previous = x
         for t in count(1):
-            step = Step(anchor=x, opponent=2 * x - previous, size=at(self.step, t), counts=x)
+            step = Step(anchor=x, opponent=2 * x - previous, size=at(self.step, t), averaged=x)
             previous, x = x, (yield step)
 
     def _two(self, x: Policy) -> Generator[Step, Policy, None]:
         base = x
         for t in count(1):
             size = at(self.step, t)
-            base = yield Step(anchor=base, opponent=x, size=size, last=False)
-            x = yield Step(anchor=base, opponent=x, size=size, counts=None)
+            base = yield Step(anchor=base, opponent=x, size=size, is_iterate=False)
+            x = yield Step(anchor=base, opponent=x, size=size, averaged=None)
 
     def limit(self, L: float, lam: float) -> Limit:
         return Limit(

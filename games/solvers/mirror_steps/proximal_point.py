@@ -56,7 +56,7 @@ class ProximalPoint:
             for k in range(1, self.inner + 1):
                 anchor = pulled(x, magnet, size, self.tau)
                 counts = magnet if k == 1 else None
-                x = yield Step(anchor, opponent=x, size=size, last=k == self.inner, counts=counts)
+                x = yield Step(anchor, opponent=x, size=size, is_iterate=k == self.inner, averaged=counts)
 
     def limit(self, L: float, lam: float) -> Limit:
         step = implicit(contraction(self.tau, L), self.tau) if self.tau else contraction(0.0, L)

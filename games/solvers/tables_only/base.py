@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from nashward.games.driver import check_solver
-from nashward.games.executor import Tables
+from nashward.games.executor import TableExecutor
 from nashward.games.forms.game import Players
 from nashward.games.policy import Policy
 from nashward.games.step import Solver, Step
@@ -35,14 +35,14 @@ class OnTables:
     """A solver of tables only in the shape that the driver plays: each iterate is a Step that is its own anchor."""
 
     solver: TableSolver
-    tables: Tables
+    tables: TableExecutor
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for players in self.solver.iterate(self.tables.probabilities(x), self.tables.payoffs):
-            x = yield Step(anchor=self.tables.handle(players), counts=x)
+            x = yield Step(anchor=self.tables.handle(players), averaged=x)
 
 
-def playable(solver: Solver | TableSolver, tables: Tables) -> Solver:
+def playable(solver: Solver | TableSolver, tables: TableExecutor) -> Solver:
     """The solver as the driver plays it on tables.
 
     Raises:

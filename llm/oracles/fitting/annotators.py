@@ -22,7 +22,7 @@ class Reliability:
     Attributes:
         votes: how many comparisons.
         agreement: the share of his comparisons that went as predicted.
-        slope, standard_error: maximum likelihood, relative to the slope of all voters together.
+        slope, standard_error: maximum likelihood, relative to the slope of all annotators together.
     """
 
     votes: float
@@ -32,7 +32,7 @@ class Reliability:
 
     @property
     def suspect(self) -> bool:
-        """Whether he is surely (95%) less than half as consistent as all voters together."""
+        """Whether he is surely (95%) less than half as consistent as all annotators together."""
         return self.slope + CONFIDENCE * self.standard_error < 0.5
 
     @property
@@ -42,7 +42,7 @@ class Reliability:
 
 
 def reliabilities(
-    voters: Sequence[str | None],
+    annotators: Sequence[str | None],
     predicted: Float[np.ndarray, " votes"],
     wins: Num[np.ndarray, " votes"],
     n: Num[np.ndarray, " votes"],
@@ -50,7 +50,7 @@ def reliabilities(
     """Each named voter's reliability.
 
     Args:
-        voters: who gave each vote; None: nobody's, counted with all.
+        annotators: who gave each vote; None: nobody's, counted with all.
         predicted: ``[votes]`` log-odds that a beats b, each from a model that was not trained on its prompt.
         wins, n: ``[votes]``, a's wins out of n.
 
@@ -63,8 +63,8 @@ def reliabilities(
     whole, _ = slope(predicted, wins, n)
     scale = whole if whole > 0 else 1.0  # nothing was learned: nobody can be told from another
     found = {}
-    names = np.array([voter or "" for voter in voters], dtype=object)
-    for name in dict.fromkeys(voter for voter in voters if voter):
+    names = np.array([voter or "" for voter in annotators], dtype=object)
+    for name in dict.fromkeys(voter for voter in annotators if voter):
         own = names == name
         value, error = slope(predicted[own], wins[own], n[own])
         total = float(n[own].sum())

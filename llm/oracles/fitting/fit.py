@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 from nashward.llm.config.choices import check_choice
-from nashward.llm.store.files import whole_folder, write_json
+from nashward.llm.store.files import atomic_folder, write_json
 
 from ..models import checkpoint
 from ..models.network import NetworkOracle
@@ -43,7 +43,7 @@ class OracleFit:
             log lengths.
         accuracy: the share of held-out comparisons on the predicted side.
         epochs: the best epoch of each fold.
-        voters: each voter's reliability.
+        annotators: each voter's reliability.
         pairs: how many pairs of each origin were trained on.
         held_out: ``[votes]``, the predicted log-odds that a beats b, each from a model that did not see the prompt.
     """
@@ -55,7 +55,7 @@ class OracleFit:
     length: float
     accuracy: float
     epochs: list[int]
-    voters: dict[str, Reliability]
+    annotators: dict[str, Reliability]
     pairs: dict[str, int]
     held_out: Float[np.ndarray, " votes"]
 
@@ -121,9 +121,9 @@ def fit_oracle(
     with torch.random.fork_rng(devices=[oracle.device] if oracle.device.type == "cuda" else []):
         training = VoteTraining(oracle, votes, settings, progress)
         results = training.cross_validate()
-        weights = {name: found.weight for name, found in training.voters(results).items()}
+        weights = {name: found.weight for name, found in training.annotators(results).items()}
         # where nobody's votes can be told from chance there is nothing to weigh by
-        if settings.weigh_voters and any(weights.values()):
+        if settings.weigh_annotators and any(weights.values()):
             training.weigh(weights)
             results = training.cross_validate()
         best = [fold.epoch for fold in results]
@@ -139,14 +139,14 @@ def fit_oracle(
     if settings.half:
         oracle.model.half()
         members = [{name: value.half() for name, value in tensors.items()} for tensors in members]
-    with whole_folder(out) as unfinished:
+    with atomic_folder(out) as unfinished:
         oracle.save_pretrained(unfinished)
         if settings.ensemble:
             (unfinished / checkpoint.MEMBERS).mkdir()
         for k, tensors in enumerate(members if settings.ensemble else ()):
             tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
             save_file(tensors, unfinished / checkpoint.MEMBERS / f"fold-{k}.safetensors")
-        voters = training.voters(results)
+        annotators = training.annotators(results)
         write_json(
             unfinished / REPORT,
             {
@@ -155,12 +155,12 @@ def fit_oracle(
                 "votes": len(votes),
                 "prompts": len({vote.prompt for vote in votes}),
                 **summary,
-                "voters": {name: {**vars(found), "suspect": found.suspect} for name, found in voters.items()},
+                "annotators": {name: {**vars(found), "suspect": found.suspect} for name, found in annotators.items()},
                 "settings": dataclasses.asdict(settings),
                 "versions": {name: importlib.metadata.version(name) for name in ("nashward", "torch", "transformers")},
             },
         )
-    return OracleFit(out, voters=voters, held_out=training.held_out(results), **summary)
+    return OracleFit(out, annotators=annotators, held_out=training.held_out(results), **summary)
 
 
 def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:

@@ -34,7 +34,7 @@ class FitSettings:
         near_duplicates, length_matched, style_swapped: pairs added, as shares of the labelled ones: a response against
             its near copy (a tie), labelled pairs of like length once more, the winner in plain text against the loser
             in lists and bold.
-        weigh_voters: fit twice, the second time with each voter's votes weighed by his reliability.
+        weigh_annotators: fit twice, the second time with each voter's votes weighed by his reliability.
         rank: of the LoRA.
         dimensions: d of a fresh preference embedding.
         ensemble: keep the folds' models beside the one that was trained on everything.
@@ -61,7 +61,7 @@ class FitSettings:
     near_duplicates: float = 0.1
     length_matched: float = 0.1
     style_swapped: float = 0.05
-    weigh_voters: bool = False
+    weigh_annotators: bool = False
     rank: int = 16
     dimensions: int = 8
     ensemble: bool = True

@@ -289,7 +289,7 @@ class VoteTraining:
         wins, n = (np.array([getattr(vote, name) for vote in self.votes]) for name in ("wins", "n"))
         return weight * wins, weight * n
 
-    def voters(self, results: Sequence[_Trained]) -> dict[str, Reliability]:
+    def annotators(self, results: Sequence[_Trained]) -> dict[str, Reliability]:
         return reliabilities([vote.voter for vote in self.votes], self.held_out(results), *self.counts())
 
     def summary(self, results: Sequence[_Trained]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class VoteTable(PreferenceOracle):
     """Votes as an oracle: P(a beats b) = (prior + wins) / (2 prior + n).
 
     That is the mean of the posterior under a Beta(prior, prior); 1/2 is Jeffreys' prior, and 0 gives the raw shares,
-    whose logits may be infinite. The votes of all voters and of both orders of a pair are added, each times its
+    whose logits may be infinite. The votes of all annotators and of both orders of a pair are added, each times its
     weight. Texts are looked up as they are, to the character.
 
     What a pair without votes gets is the ``fill``:

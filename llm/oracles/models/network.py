@@ -92,7 +92,7 @@ class NetworkOracle(PreferenceOracle):
         self.tell: Tell = quiet  # is told where memory ran out
         self.members = [{key: value.to(self.device) for key, value in member.items()} for member in members]
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """Give the device's memory back: the weights wait in host memory until something is to be judged."""
         self._move(torch.device("cpu"))
 

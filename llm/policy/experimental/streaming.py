@@ -131,9 +131,9 @@ class LayerStream(torch.nn.Module):
         self._at = 0  # the layer at work
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._ready = [torch.cuda.Event() if device.type == "cuda" else None for _ in self._held]
-        self.wake()
+        self.onload()
 
-    def wake(self) -> None:
+    def onload(self) -> None:
         """Take the two buffers, if they are not there."""
         for slot in range(len(self._held)):
             if getattr(self, f"buffer_{slot}", None) is None:
@@ -141,7 +141,7 @@ class LayerStream(torch.nn.Module):
                 empty = torch.empty(size, dtype=torch.uint8, device=self.device)
                 self.register_buffer(f"buffer_{slot}", empty, persistent=False)
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """Give the buffers back, until ``wake``."""
         if self._copies is not None:
             self._copies.synchronize()

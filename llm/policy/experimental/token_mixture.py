@@ -102,10 +102,10 @@ class _Together(LogitsProcessor):
 
 
 @contextmanager
-def acting(model: LanguageModel, policy: Sampled) -> Iterator[Any]:
+def use_policy(model: LanguageModel, policy: Sampled) -> Iterator[Any]:
     """The network under a policy, in eval mode and without gradients."""
     if isinstance(policy, Adapter):
-        with model.acting(policy.folder) as network:
+        with model.use_adapter(policy.folder) as network:
             yield network
         return
     members = {member.value.folder: weight for member, weight in policy.blend}

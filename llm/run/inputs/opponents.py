@@ -1,4 +1,4 @@
-"""The cast of a run: stored responses of other models, which a step is played against and never fitted on."""
+"""The fixed opponents of a run: stored responses of other models, which a step is played against and never fitted on."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nashward.llm.store.files import lines, read_lines
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.store.saved_inputs import keep, kept, sum_of
 
-FILE = "cast.jsonl"  # in the run folder
+FILE = "opponents.jsonl"  # in the run folder
 Told: TypeAlias = dict[str, dict[str, list[str]]]  # the responses to each prompt, by its id, of each member
 
 
 @dataclass
-class Cast:
-    """The cast of a run, as it was given and as the run folder keeps it.
+class StoredOpponents:
+    """The fixed opponents of a run, as it was given and as the run folder keeps it.
 
     Attributes:
         given: for each member a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or rows.
@@ -32,8 +32,8 @@ class Cast:
         column: the field that holds the prompt where there is one of this name, in place of the usual ones.
 
     Example:
-        >>> cast = Cast({"rival": [{"prompt": "Name a river.", "responses": ["The Rhine.", "The Nile."]}]})
-        >>> cast.told["rival"]
+        >>> opponents = StoredOpponents({"rival": [{"prompt": "Name a river.", "responses": ["The Rhine.", "The Nile."]}]})
+        >>> opponents.told["rival"]
         {'a5316a703e09fdf0': ['The Rhine.', 'The Nile.']}
     """
 
@@ -42,7 +42,7 @@ class Cast:
 
     @cached_property
     def told(self) -> Told | None:
-        """What was given, read: for each member, by the prompts' ids, its responses. None where there is no cast, or
+        """What was given, read: for each member, by the prompts' ids, its responses. None where there is no opponent, or
         the folder's is to be taken.
 
         Raises:
@@ -61,7 +61,7 @@ class Cast:
 
     @property
     def fingerprint(self) -> str | None:
-        """Tells one cast from another; None where nothing was given."""
+        """Tells one set of opponents from another; None where nothing was given."""
         return None if self.told is None else sum_of(_content(self.told))
 
     def members(self, home: RunFolder, prompts: Sequence[Prompt]) -> dict[str, Responses]:
@@ -91,7 +91,7 @@ class Cast:
             OSError: it cannot be written.
         """
         if self.told is not None:
-            keep(home, FILE, "cast", _content(self.told))
+            keep(home, FILE, "opponents", _content(self.told))
 
 
 def _content(told: Told) -> bytes:
@@ -99,9 +99,9 @@ def _content(told: Told) -> bytes:
 
 
 def _kept(home: RunFolder) -> Told:
-    """The cast in a run folder; nobody where there is none, or another one than its ``run.json`` has pinned."""
+    """The opponents in a run folder; nobody where there is none, or another one than its ``run.json`` has pinned."""
     told: Told = {}
-    for row in read_lines(home / FILE) if kept(home, FILE, "cast") is not None else []:
+    for row in read_lines(home / FILE) if kept(home, FILE, "opponents") is not None else []:
         told.setdefault(row["member"], {})[row["prompt"]] = row["responses"]
     return told
 

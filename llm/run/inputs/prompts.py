@@ -13,7 +13,7 @@ from typing import Any
 from nashward.errors import NashwardError
 from nashward.llm.data.prompts import Prompt, Prompts, read_prompts
 from nashward.llm.policy.model import prompt_length
-from nashward.llm.store.files import lines, read_lines, whole_file
+from nashward.llm.store.files import atomic_write, lines, read_lines
 from nashward.llm.store.run_folder import PROMPTS, RunFolder
 
 
@@ -88,7 +88,7 @@ class RunPrompts:
         file = self.home / PROMPTS
         if self.home.started and file.exists():
             self.home.set_aside(file, f"{file} was altered or cut")
-        with whole_file(file) as unfinished:
+        with atomic_write(file) as unfinished:
             unfinished.write_bytes(self._content(prompts))
 
     @property

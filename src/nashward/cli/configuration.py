@@ -228,11 +228,11 @@ def self_play(chosen: Settings) -> SelfPlay:
         top["chat_template"] = template(top["chat_template"])
     if "folder" not in top:
         raise NashwardError('a run folder is needed: --out FOLDER, or folder = "FOLDER" in the file of --config')
-    played, cast = Opponents(**tree["opponents"]).joined(solver(chosen))
+    played, opponents = Opponents(**tree["opponents"]).joined(solver(chosen))
     play = SelfPlay(
         **top,
         solver=played,
-        cast=cast,
+        opponents=opponents,
         phases=phases,
         limits=part("limits", Limits),
         sampling=part("sampling", Sampling),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
-from nashward.games import AgainstCast, Solver
+from nashward.games import FixedOpponents, Solver
 
 ENDINGS = (".gz", ".jsonl", ".json", ".csv", ".parquet")
 
@@ -38,9 +38,9 @@ class Opponents:
             if "=" not in self.shares:
                 raise NashwardError(f"shares {self.shares} are of no opponents: give their responses with --opponents")
             shares = self._shares(sorted({part.partition("=")[0] for part in self.shares.split(",")}))
-            return AgainstCast(solver, shares), dict.fromkeys(shares)
+            return FixedOpponents(solver, shares), dict.fromkeys(shares)
         files = files_of(Path(self.answers))
-        return AgainstCast(solver, self._shares(list(files))), dict(files)
+        return FixedOpponents(solver, self._shares(list(files))), dict(files)
 
     def _shares(self, names: Sequence[str]) -> dict[str, float]:
         text = "0.25" if self.shares is None else self.shares
@@ -56,9 +56,9 @@ class Opponents:
 
 def unwrapped(solver: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
     """A solver as ``run.json`` describes it, without the opponents that it is played against, and their shares."""
-    if solver.get("name") != AgainstCast.__name__:
+    if solver.get("name") != FixedOpponents.__name__:
         return solver, None
-    return solver["solver"], ",".join(f"{name}={share!r}" for name, share in solver["cast"].items())
+    return solver["solver"], ",".join(f"{name}={share!r}" for name, share in solver["opponents"].items())
 
 
 def files_of(source: Path) -> dict[str, Path]:

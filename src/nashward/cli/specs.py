@@ -27,7 +27,7 @@ GENERATORS: dict[str, Callable[..., games.PreferenceGame]] = {
         games.zoo.three_cycle,
     )
 }  # those whose settings are numbers
-FEEDBACK: dict[str, Callable[..., games.Feedback]] = {"samples": games.Samples, "duels": games.Duels}
+FEEDBACK: dict[str, Callable[..., games.Feedback]] = {"samples": games.SampledFeedback, "duels": games.DuelingFeedback}
 SOLVER = {option.path[1]: name for name, option in options.SOLVER.items() if name != "solver"}  # flags by the field
 
 

@@ -62,10 +62,10 @@ def test_traced_runs_equal_interpreted_ones(solver: games.Solver) -> None:
 
 @needs_numba
 def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: games.Tables, step: games.Step) -> games.Policy:
+    def refuse(self: games.TableExecutor, step: games.Step) -> games.Policy:
         raise AssertionError("a Step was interpreted")
 
-    monkeypatch.setattr(games.Tables, "execute", refuse)
+    monkeypatch.setattr(games.TableExecutor, "execute", refuse)
     game, solver = games.zoo.comal_cycle(), games.MWU(step=0.1)
     games.solve(game, solver, 10)
     games.solve(game, games.MWU(step=lambda t: 0.1), 10, traced=True)
@@ -74,7 +74,7 @@ def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest
         lambda: games.solve(game, solver, 10, traced=False),
         lambda: games.solve(game, games.MWU(step=lambda t: 0.1), 10),
         lambda: games.solve(game, games.Momentum(), 10),
-        lambda: games.solve(game, solver, 10, feedback=games.Samples(3)),
+        lambda: games.solve(game, solver, 10, feedback=games.SampledFeedback(3)),
         lambda: games.solve(float32, solver, 10),
         lambda: games.solve(games.LowRankGame(np.ones((3, 1)), np.eye(3)[:, :1]), solver, 10),
     ):
@@ -86,7 +86,7 @@ def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest
 def test_what_cannot_be_traced_says_why() -> None:
     game = games.zoo.comal_cycle()
     with pytest.raises(ValueError, match="cannot be traced: only exact payoffs are known beforehand; leave traced out"):
-        games.solve(game, games.MWU(), 10, feedback=games.Samples(3), traced=True)
+        games.solve(game, games.MWU(), 10, feedback=games.SampledFeedback(3), traced=True)
     with pytest.raises(ValueError, match="cannot be traced: RegretMatching makes no mirror steps"):
         games.solve(game, games.RegretMatching(), 10, traced=True)
     with pytest.raises(ValueError, match=r"the table is torch.float32 on cpu, not float64"):

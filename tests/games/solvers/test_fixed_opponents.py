@@ -30,7 +30,7 @@ def _with_the_margin(game: games.PreferenceGame, shares: dict[str, float]) -> ga
 )
 def test_it_is_the_solver_on_the_game_that_counts_the_margin(solver: Any) -> None:
     start = torch.tensor([0.3, 0.1, 0.2, 0.25, 0.15], dtype=torch.float64)
-    found = games.solve(GAME, games.AgainstCast(solver, SHARES), 40, start=start, cast=RIVALS)
+    found = games.solve(GAME, games.FixedOpponents(solver, SHARES), 40, start=start, opponents=RIVALS)
     with_the_margin = _with_the_margin(GAME, SHARES)
     expected = games.solve(with_the_margin, solver, 40, start=(start, start))
     assert games.total_variation(found.last, expected.last.row) < 1e-12
@@ -39,51 +39,59 @@ def test_it_is_the_solver_on_the_game_that_counts_the_margin(solver: Any) -> Non
 
 
 def test_the_whole_opponent_makes_a_best_response() -> None:
-    solver = games.AgainstCast(games.MWU(1.0), {"one": 1.0})
-    solution = games.solve(GAME, solver, 500, cast=RIVALS)
+    solver = games.FixedOpponents(games.MWU(1.0), {"one": 1.0})
+    solution = games.solve(GAME, solver, 500, opponents=RIVALS)
     assert solution.last.argmax() == GAME.win_rate(RIVALS["one"]).argmax()
     assert solution.last.max() > 0.999
 
 
 def test_members_of_batches_and_of_games_of_two_players() -> None:
-    solver = games.AgainstCast(games.MWU(0.5), {"rival": 0.5})
+    solver = games.FixedOpponents(games.MWU(0.5), {"rival": 0.5})
     batch = games.PreferenceGame(torch.stack([GAME.P, 1 - GAME.P]))
-    found = games.solve(batch, solver, 20, cast={"rival": RIVALS["one"]}).last
+    found = games.solve(batch, solver, 20, opponents={"rival": RIVALS["one"]}).last
     for k, P in enumerate(batch.P):
-        alone = games.solve(games.PreferenceGame(P), solver, 20, cast={"rival": RIVALS["one"]}).last
+        alone = games.solve(games.PreferenceGame(P), solver, 20, opponents={"rival": RIVALS["one"]}).last
         assert games.total_variation(found[k], alone) < 1e-12
     wide = games.ConstantSumGame(GAME.P[:2])
-    one = games.solve(wide, solver, 1, cast={"rival": ([0.5, 0.5], RIVALS["two"])}).last
+    one = games.solve(wide, solver, 1, opponents={"rival": ([0.5, 0.5], RIVALS["two"])}).last
     uniform = torch.full((5,), 0.2, dtype=torch.float64)
     gain = 0.5 * wide.payoff @ (0.5 * uniform + 0.5 * RIVALS["two"])
     assert games.total_variation(one.row, gain.softmax(-1)) < 1e-12
 
 
 @pytest.mark.parametrize(
-    ("shares", "cast", "line"),
+    ("shares", "opponents", "line"),
     [
-        ({"three": 0.5}, RIVALS, "the solver plays against 'three', who is not in the cast; it has 'one', 'two'"),
-        ({"three": 0.5}, None, "the solver plays against 'three', who is not in the cast; there is none"),
+        (
+            {"three": 0.5},
+            RIVALS,
+            "the solver plays against 'three', who is not among the opponents; it has 'one', 'two'",
+        ),
+        ({"three": 0.5}, None, "the solver plays against 'three', who is not among the opponents; there is none"),
         ({"one": 0.5}, {"one": [0.5, 0.6, 0, 0, 0]}, "the policy must hold probabilities that sum to 1"),
-        ({}, {}, "the shares of the cast must each be above 0 and together at most 1, got {}"),
-        ({"one": 0.0}, RIVALS, "the shares of the cast must each be above 0 and together at most 1, got {'one': 0.0}"),
+        ({}, {}, "the shares of the opponents must each be above 0 and together at most 1, got {}"),
+        (
+            {"one": 0.0},
+            RIVALS,
+            "the shares of the opponents must each be above 0 and together at most 1, got {'one': 0.0}",
+        ),
         ({"one": 0.6, "two": 0.5}, RIVALS, "together at most 1, got {'one': 0.6, 'two': 0.5}"),
     ],
 )
-def test_what_is_refused(shares: dict[str, float], cast: Any, line: str) -> None:
+def test_what_is_refused(shares: dict[str, float], opponents: Any, line: str) -> None:
     with pytest.raises(ValueError, match=f"^[^\n]*{re.escape(line)}[^\n]*$"):
-        games.solve(GAME, games.AgainstCast(games.MWU(0.5), shares), 5, cast=cast)
+        games.solve(GAME, games.FixedOpponents(games.MWU(0.5), shares), 5, opponents=opponents)
 
 
 def test_solvers_of_tables_only_are_refused() -> None:
     with pytest.raises(ValueError, match=r"RegretMatching makes no mirror steps"):
-        games.AgainstCast(games.RegretMatching(), {"one": 0.5})  # type: ignore[arg-type]
+        games.FixedOpponents(games.RegretMatching(), {"one": 0.5})  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not games.ACCELERATED, reason="needs numba")
 def test_a_traced_run_says_that_it_cannot() -> None:
-    with pytest.raises(ValueError, match="plays against members of a cast: it stays interpreted"):
-        games.solve(GAME, games.AgainstCast(games.MWU(0.5), {"one": 0.5}), 5, traced=True)
+    with pytest.raises(ValueError, match="plays against fixed opponents: it stays interpreted"):
+        games.solve(GAME, games.FixedOpponents(games.MWU(0.5), {"one": 0.5}), 5, traced=True)
 
 
 def test_the_executor_puts_its_own_handles_in_place() -> None:

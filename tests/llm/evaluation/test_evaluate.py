@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nashward import games, llm
-from nashward.games.analysis.significant_cycles import sure_cycles
+from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.llm.evaluation.evaluate import evaluate
 from nashward.llm.evaluation.players import policies
 from nashward.llm.evaluation.tables import Played, play
@@ -54,14 +54,14 @@ def test_a_ring_is_confirmed_only_where_the_prompts_agree() -> None:
         upper = np.triu(RING[None] + noise * random.normal(size=(40, 3, 3)), 1)
         return upper + np.tril(1 - upper.swapaxes(1, 2), -1) + np.eye(3) / 2
 
-    assert [cycle.players for cycle in sure_cycles(noisy(0.1))] == [(0, 1, 2)]
-    assert sure_cycles(noisy(5.0)) == []
+    assert [cycle.players for cycle in significant_cycles(noisy(0.1))] == [(0, 1, 2)]
+    assert significant_cycles(noisy(5.0)) == []
     backwards = np.stack([RING.T] * 3)
-    assert [cycle.players for cycle in sure_cycles(backwards)] == [(0, 2, 1)]
+    assert [cycle.players for cycle in significant_cycles(backwards)] == [(0, 2, 1)]
     with pytest.raises(ValueError, match=r"tables have shape \(3, 3\)"):
-        sure_cycles(RING)
+        significant_cycles(RING)
     with pytest.raises(ValueError, match="share must be in"):
-        sure_cycles(backwards, share=0)
+        significant_cycles(backwards, share=0)
 
 
 def test_false_rings_of_equal_players_are_rare() -> None:
@@ -71,7 +71,7 @@ def test_false_rings_of_equal_players_are_rare() -> None:
         upper = np.triu(random.uniform(size=(30, 3, 3)), 1)
         tables = upper + np.tril(1 - upper.swapaxes(1, 2), -1) + np.eye(3) / 2
         rings += int(games.social_choice.cyclic_triples(tables.mean(0)))
-        confirmed += len(sure_cycles(tables, draws=200))
+        confirmed += len(significant_cycles(tables, draws=200))
     assert 30 <= rings <= 70
     assert confirmed <= 4
 

@@ -79,7 +79,7 @@ def test_an_adapter_is_the_same_policy_in_a_larger_slot(tiny_folder: Path, pair:
     small, large = pair
     model = llm.LanguageModel.from_pretrained(tiny_folder, large, quantise=False)
     for folder in (small, large, small):
-        with model.acting(folder) as network:
+        with model.use_adapter(folder) as network:
             torch.testing.assert_close(network(IDS).logits, _logits(tiny_folder, folder), atol=1e-5, rtol=1e-5)
     model = llm.LanguageModel.from_pretrained(tiny_folder, small, quantise=False)
     with pytest.raises(ValueError, match=r"large holds no weights .*: its rank is 5, the model was loaded for 2"):
@@ -99,7 +99,7 @@ def test_layers_that_an_adapter_leaves_alone_do_not_keep_another_ones_weights(
     (tmp_path / "part" / "adapter_config.json").write_text(json.dumps({**config, "target_modules": ["q_proj"]}))
     model = llm.LanguageModel.from_pretrained(tiny_folder, large, quantise=False)
     for folder in (large, tmp_path / "part"):
-        with model.acting(folder) as network:
+        with model.use_adapter(folder) as network:
             torch.testing.assert_close(network(IDS).logits, _logits(tiny_folder, folder), atol=1e-5, rtol=1e-5)
 
 
@@ -206,7 +206,7 @@ def test_the_mixture_of_iterates_has_the_gap_of_the_tables_average(tmp_path: Pat
     )  # fmt: skip
     run = play.run()
     ids = [play.model.encode(prompt) for prompt in run.prompts.kept]  # type: ignore[union-attr]
-    with play.model.acting(run.folder / "start" / "adapter"):
+    with play.model.use_adapter(run.folder / "start" / "adapter"):
         start = torch.tensor([answer.weight for answer in responses.draw(play.model, ids, [])[0]]).double()
     table = games.solve(game, solver, iterations=T, start=start)
     loaded = Mixture.load(run.folder / "mixture.json")

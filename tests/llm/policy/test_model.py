@@ -59,7 +59,7 @@ def test_gradients_are_the_same_before_and_after_generate(source: str, tiny_fold
     before = _gradients(model, tmp_path / "adapter")
     assert len(before) == sum("lora_" in n and ".trained." in n for n, _ in model.network.named_parameters())
     assert all(gradient.abs().max() > 0 for gradient in before.values())
-    with model.acting(tmp_path / "adapter"):
+    with model.use_adapter(tmp_path / "adapter"):
         sample(model, [model.encode(PROMPT)], [[1, 2]], Sampling(max_new_tokens=8))
     after = _gradients(model, tmp_path / "adapter")
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -74,7 +74,7 @@ def test_logits_are_the_same_in_train_eval_and_no_grad_mode(model: LanguageModel
         found.append(model.network(ids).logits.detach())
         model.network.eval()
         found.append(model.network(ids).logits.detach())
-    with model.acting(tmp_path / "adapter") as network:
+    with model.use_adapter(tmp_path / "adapter") as network:
         found.append(network(ids).logits)
         sample(model, [model.encode(PROMPT)], [[1]], Sampling(max_new_tokens=4))
         found.append(network(ids).logits)
@@ -117,7 +117,7 @@ def test_a_users_adapter_is_the_start_and_another_shape_is_taken_from_it(tiny_fo
 def test_a_fresh_start_changes_nothing(model: LanguageModel, tmp_path: Path) -> None:
     model.start(tmp_path / "start", None)
     ids = torch.tensor([model.encode(PROMPT)])
-    with model.acting(tmp_path / "start") as network:
+    with model.use_adapter(tmp_path / "start") as network:
         with_adapter = network(ids).logits
         with network.disable_adapter():
             assert torch.equal(network(ids).logits, with_adapter)
@@ -135,7 +135,7 @@ def test_one_bos_and_the_template_ids(tiny_folder: Path) -> None:
 def test_every_stop_token_ends_a_response_and_only_finished_ones_hold_it(model: LanguageModel, tmp_path: Path) -> None:
     assert model.stop_ids == [1, 6]
     model.start(tmp_path / "start", None)
-    with model.acting(tmp_path / "start"):
+    with model.use_adapter(tmp_path / "start"):
         (answers,) = sample(model, [model.encode(PROMPT)], [list(range(300))], Sampling(max_new_tokens=40, batch=300))
     ends = {answer.ids[-1] for answer in answers if answer.finished}
     assert ends == {1, 6}
@@ -144,7 +144,7 @@ def test_every_stop_token_ends_a_response_and_only_finished_ones_hold_it(model: 
         assert len(stops) == answer.finished
         assert answer.finished or len(answer.ids) == 40
         assert "<|end|>" not in answer.text
-    with model.acting(tmp_path / "start"):
+    with model.use_adapter(tmp_path / "start"):
         ((cut,),) = sample(model, [model.encode(PROMPT)], [[5]], Sampling(max_new_tokens=1))
     assert not cut.finished
     assert len(cut.ids) == 1
@@ -155,7 +155,7 @@ def test_sampling_draws_from_the_policys_own_distribution(model: LanguageModel, 
     (a repetition penalty) do not leak in."""
     model.start(tmp_path / "start", None)
     ids = model.encode(PROMPT)
-    with model.acting(tmp_path / "start") as network:
+    with model.use_adapter(tmp_path / "start") as network:
         expected = network(torch.tensor([ids])).logits[0, -1].softmax(-1).double()
         (answers,) = sample(model, [ids], [list(range(4000))], Sampling(max_new_tokens=1, batch=4000))
         (narrow,) = sample(model, [ids], [list(range(500))], Sampling(max_new_tokens=1, top_p=0.2, batch=500))
@@ -172,7 +172,7 @@ def test_sampling_draws_from_the_policys_own_distribution(model: LanguageModel, 
 def test_a_response_depends_on_its_own_seed_only(model: LanguageModel, tmp_path: Path) -> None:
     model.start(tmp_path / "start", None)
     ids = [model.encode(PROMPT), model.encode(Prompt(({"role": "user", "content": "Name a liver."},)))]
-    with model.acting(tmp_path / "start"):
+    with model.use_adapter(tmp_path / "start"):
         together = sample(model, ids, [[1, 2, 3], [4, 5, 6]], Sampling(max_new_tokens=12))
         alone = sample(model, ids[1:], [[5]], Sampling(max_new_tokens=12))
     assert together[1][1] == alone[0][0]
@@ -186,7 +186,7 @@ def test_log_probabilities_alone_in_a_batch_and_by_a_plain_loop(model: LanguageM
     model.save(tmp_path / "adapter")
     prompts = [[0, 4, 50, 51, 5], [0, 4, 60, 5], [0, 4, 70, 71, 72, 73, 5]]
     responses = [[80, 81, 6], [90, 1], [100, 101, 102, 103, 6]]
-    with model.acting(tmp_path / "adapter") as network:
+    with model.use_adapter(tmp_path / "adapter") as network:
         batch = sequence_logprobs(network, prompts, responses, pad)
         for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             alone = sequence_logprobs(network, [prompt], [response], pad)
@@ -206,7 +206,7 @@ def test_dropout_of_a_users_adapter_is_silent(tiny_folder: Path, tmp_path: Path)
     ids = torch.tensor([model.encode(PROMPT)])
     with model.training(tmp_path / "mine"):
         trained = model.network(ids).logits.detach()
-    with model.acting(tmp_path / "mine") as network:
+    with model.use_adapter(tmp_path / "mine") as network:
         assert torch.equal(network(ids).logits, trained)
 
 
@@ -250,7 +250,7 @@ def test_a_model_without_a_pad_token_takes_a_stop_token_as_filler(tmp_path: Path
     assert model.pad_id in model.stop_ids
     model.start(tmp_path / "start", None)
     short, long = model.encode(PROMPT), model.encode(Prompt(({"role": "user", "content": "x" * 40},)))
-    with model.acting(tmp_path / "start"):
+    with model.use_adapter(tmp_path / "start"):
         together = sample(model, [short, long], [[1, 2], [3, 4]], Sampling(max_new_tokens=10))
     assert all(answer.finished == (answer.ids[-1] in model.stop_ids) for row in together for answer in row)
 
@@ -269,7 +269,7 @@ def test_a_head_in_four_bits_is_one_policy_in_sampling_scoring_and_training(tiny
     assert tiles_agree(base)
     prompt, texts = [0, 50, 60, 70], [[40, 41, 42, 6], [50, 51, 52, 53]]
     model.start(tmp_path / "start", None)
-    with model.acting(tmp_path / "start") as network:
+    with model.use_adapter(tmp_path / "start") as network:
         logits = network(torch.tensor([prompt + texts[0]])).logits[0, len(prompt) - 1 : -1].double()
         scored = sequence_logprobs(network, [prompt], [texts[0]], model.pad_id)
     by_hand = logits.log_softmax(-1)[range(4), texts[0]].sum()

@@ -37,7 +37,7 @@ def _fresh(folder: Path, tmp_path: Path, placement: dict[str, str] | None = None
 
 def test_a_cut_response_gets_no_stop_token_and_a_finished_one_holds_one(tiny_folder: Path, tmp_path: Path) -> None:
     model = _fresh(tiny_folder, tmp_path)
-    with model.acting(tmp_path / "adapter"):
+    with model.use_adapter(tmp_path / "adapter"):
         cut = sample(model, [model.encode(_ask("a"))], [list(range(8))], Sampling(max_new_tokens=1))[0]
         longer = sample(model, [model.encode(_ask("a"))], [list(range(60))], Sampling(max_new_tokens=40))[0]
     for response in [*cut, *longer]:
@@ -92,7 +92,7 @@ def test_what_is_sampled_from_is_what_is_trained(tiny_folder: Path, tmp_path: Pa
     model = _fresh(tiny_folder, tmp_path)
     assert any("4bit" in type(module).__name__ for module in model.network.modules())
     prompt = model.encode(_ask("Name a river."))
-    with model.acting(tmp_path / "adapter") as network:
+    with model.use_adapter(tmp_path / "adapter") as network:
         options = {"max_new_tokens": 12, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
         ids = torch.tensor([prompt])
         drawn = network.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
@@ -115,7 +115,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_folder: Path, tmp_path:
             gradients = [weight.grad for weight in weights]
         assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
         found.append(torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]))
-        with model.acting(tmp_path / "adapter"):  # the cache works again afterwards
+        with model.use_adapter(tmp_path / "adapter"):  # the cache works again afterwards
             assert sample(model, [model.encode(_ask("a"))], [[1]], Sampling(max_new_tokens=3))[0][0].ids
     torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-7)
 

@@ -26,19 +26,19 @@ SHARES = [1.0, 0.5, 0.5, 0.25]
 
 @pytest.mark.parametrize("around", [False, True])
 def test_the_steps_of_a_table_are_those_of_the_shares(around: bool) -> None:
-    game, cast = games.zoo.comal_cycle(), {"one": [1.0, 0.0, 0.0]}
+    game, opponents = games.zoo.comal_cycle(), {"one": [1.0, 0.0, 0.0]}
 
     def join(solver: games.Solver) -> games.Solver:
-        return games.AgainstCast(solver, {"one": 0.25}) if around else solver
+        return games.FixedOpponents(solver, {"one": 0.25}) if around else solver
 
     def step(t: int) -> float:
         return 0.4 * t
 
     start: Any = [0.5, 0.3, 0.2]
     solver = lowered(join(games.MWU(step)), lambda t: SHARES[t - 1])
-    found = games.solve(game, solver, 4, start=start, cast=cast).last
+    found = games.solve(game, solver, 4, start=start, opponents=opponents).last
     for t, share in enumerate(SHARES, 1):
-        start = games.solve(game, join(games.MWU(share * step(t))), 1, start=start, cast=cast).last
+        start = games.solve(game, join(games.MWU(share * step(t))), 1, start=start, opponents=opponents).last
     assert games.total_variation(found, start) < 1e-14
 
 

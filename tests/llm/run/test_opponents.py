@@ -14,18 +14,18 @@ import pytest
 from nashward import games, llm
 from nashward.cli import opponents
 from nashward.games import Policy, Solver, Step, member
-from nashward.llm.run.inputs.opponents import Cast
+from nashward.llm.run.inputs.opponents import StoredOpponents
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
 
 from ..tiny_run import PROMPTS, files, quick_run
 
-SOLVER = games.AgainstCast(games.MWU(2.0), {"rival": 0.25})
+SOLVER = games.FixedOpponents(games.MWU(2.0), {"rival": 0.25})
 ROWS = [{"prompt": p, "responses": [f"{p} zzz"] * (1 + k % 2)} for k, p in enumerate(PROMPTS)]
 
 
-def _run(source: Any, folder: Path, cast: Any = ROWS, solver: Any = SOLVER, **settings: Any) -> llm.SelfPlay:
-    return quick_run(source, folder, solver=solver, cast={"rival": cast}, **settings)
+def _run(source: Any, folder: Path, opponents: Any = ROWS, solver: Any = SOLVER, **settings: Any) -> llm.SelfPlay:
+    return quick_run(source, folder, solver=solver, opponents={"rival": opponents}, **settings)
 
 
 def test_only_the_policy_is_sampled_and_fitted(tiny_folder: Path, tmp_path: Path) -> None:
@@ -75,13 +75,15 @@ def test_members_keep_their_places_whatever_their_order(tiny_folder: Path, tmp_p
         rows = [json.dumps({"prompt": prompt, "response": f"{prompt} {text}"}) for prompt in PROMPTS]
         (answers / f"{name}.jsonl").write_text("\n".join(rows))
     solver, files = opponents.Opponents(str(answers), "gpt=0.3,gpt-4=0.1").joined(games.MWU(2.0))
-    first = quick_run(tiny_folder, tmp_path / "run", solver=solver, cast=files, iterations=1).run().metrics[0]
+    first = quick_run(tiny_folder, tmp_path / "run", solver=solver, opponents=files, iterations=1).run().metrics[0]
     assert first["opponent"]["gpt"] == pytest.approx(0.3)
     described, shares = opponents.unwrapped(RunFolder(tmp_path / "run").read()["config"]["solver"])
     assert described["name"] == "MWU"
     solver, kept = opponents.Opponents(None, shares).joined(games.MWU(2.0))
     again = (
-        quick_run(tiny_folder, tmp_path / "run", solver=solver, cast=kept, iterations=1).run(redo="train").metrics[0]
+        quick_run(tiny_folder, tmp_path / "run", solver=solver, opponents=kept, iterations=1)
+        .run(redo="train")
+        .metrics[0]
     )
     assert again == first
     assert list(files) == list(kept) == ["gpt", "gpt-4"]
@@ -90,12 +92,12 @@ def test_members_keep_their_places_whatever_their_order(tiny_folder: Path, tmp_p
 def test_other_responses_are_another_run_and_a_damaged_copy_is_made_again(tiny_folder: Path, tmp_path: Path) -> None:
     _run(tiny_folder, tmp_path / "run", iterations=1).run()
     other = [*ROWS[:-1], {**ROWS[-1], "responses": ["no"]}]
-    with pytest.raises(ValueError, match=r"holds another run \(cast '[0-9a-f]{16}' there, '[0-9a-f]{16}' now\)"):
+    with pytest.raises(ValueError, match=r"holds another run \(opponents '[0-9a-f]{16}' there, '[0-9a-f]{16}' now\)"):
         _run(tiny_folder, tmp_path / "run", other, iterations=1).run()
-    other_share = games.AgainstCast(games.MWU(2.0), {"rival": 0.5})
-    with pytest.raises(ValueError, match=r"holds another run \(solver.cast.rival 0.25 there, 0.5 now\)"):
+    other_share = games.FixedOpponents(games.MWU(2.0), {"rival": 0.5})
+    with pytest.raises(ValueError, match=r"holds another run \(solver.opponents.rival 0.25 there, 0.5 now\)"):
         _run(tiny_folder, tmp_path / "run", solver=other_share, iterations=1).run()
-    copy = tmp_path / "run" / "cast.jsonl"
+    copy = tmp_path / "run" / "opponents.jsonl"
     content = copy.read_bytes()
     copy.write_bytes(content[:-9])
     with pytest.raises(ValueError, match=r"does not hold the responses of rival; give the file that has them$"):
@@ -105,7 +107,7 @@ def test_other_responses_are_another_run_and_a_damaged_copy_is_made_again(tiny_f
 
 
 class Anchored:
-    """Takes the member of a cast for an anchor."""
+    """Takes the fixed opponent for an anchor."""
 
     def play(self, x: Policy, reference: Policy) -> Any:
         while True:
@@ -127,10 +129,10 @@ def test_a_member_has_no_probabilities(solver: Solver, what: str, tiny_folder: P
 
 
 def test_an_unknown_member_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    solver = games.AgainstCast(games.MWU(2.0), {"nobody": 0.25})
+    solver = games.FixedOpponents(games.MWU(2.0), {"nobody": 0.25})
     play = _run(tmp_path / "nowhere", tmp_path / "run", solver=solver)
     with pytest.raises(
-        ValueError, match=r"^the solver plays against 'nobody', who is not in the cast; it has 'rival'$"
+        ValueError, match=r"^the solver plays against 'nobody', who is not among the opponents; it has 'rival'$"
     ):
         play.run()
     assert not (tmp_path / "run").exists()
@@ -156,10 +158,12 @@ def test_an_unknown_member_is_refused_before_anything_is_written(tmp_path: Path)
 def test_responses_that_are_refused(rows: list[Any], line: str, tmp_path: Path) -> None:
     prompts = llm.read_prompts(PROMPTS).kept
     with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
-        Cast({"rival": rows}).members(RunFolder(tmp_path / "run"), prompts)
+        StoredOpponents({"rival": rows}).members(RunFolder(tmp_path / "run"), prompts)
 
 
 def test_the_field_of_the_prompts_may_be_that_of_the_responses(tmp_path: Path) -> None:
     prompts = llm.read_prompts([{"ask": "p"}], "ask").kept
     for rows in ([{"ask": "p", "output": "x"}], [{"prompt": "p", "output": "x"}], [{"instruction": "p", "text": "x"}]):
-        assert Cast({"rival": rows}, "ask").members(RunFolder(tmp_path), prompts)["rival"].texts[prompts[0].id] == ["x"]
+        assert StoredOpponents({"rival": rows}, "ask").members(RunFolder(tmp_path), prompts)["rival"].texts[
+            prompts[0].id
+        ] == ["x"]

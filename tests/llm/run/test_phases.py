@@ -19,15 +19,15 @@ PHASES = [Phase(2, step=1.0), Phase(1, learning_rate=1e-3), Phase(1, step=0.25, 
 
 @pytest.mark.parametrize("around", [False, True])
 def test_the_steps_of_a_table_are_those_of_the_phases(around: bool) -> None:
-    game, cast = games.zoo.comal_cycle(), {"one": [1.0, 0.0, 0.0]}
+    game, opponents = games.zoo.comal_cycle(), {"one": [1.0, 0.0, 0.0]}
 
     def join(solver: games.Solver) -> games.Solver:
-        return games.AgainstCast(solver, {"one": 0.25}) if around else solver
+        return games.FixedOpponents(solver, {"one": 0.25}) if around else solver
 
     start: Any = [0.5, 0.3, 0.2]
-    found = games.solve(game, stepped(join(games.MWU(0.5)), PHASES), 6, start=start, cast=cast).last
+    found = games.solve(game, stepped(join(games.MWU(0.5)), PHASES), 6, start=start, opponents=opponents).last
     for step in (1.0, 1.0, 0.5, 0.25, 0.25, 0.25):
-        start = games.solve(game, join(games.MWU(step)), 1, start=start, cast=cast).last
+        start = games.solve(game, join(games.MWU(step)), 1, start=start, opponents=opponents).last
     assert games.total_variation(found, start) < 1e-14
 
 

@@ -21,7 +21,7 @@ from nashward.games import Step
 from nashward.llm import report
 from nashward.llm.evaluation import win_rate
 from nashward.llm.policy.model import WEIGHTS
-from nashward.llm.store.files import read_shard, shards, whole_file, whole_folder
+from nashward.llm.store.files import atomic_folder, atomic_write, read_shard, shards
 
 from .. import tiny
 from ..tiny_run import PROMPTS, files, short_run
@@ -225,7 +225,7 @@ def test_policy_and_oracle_swapped(tmp_path: Path) -> None:
 
 
 def test_files_and_folders_appear_whole_or_not_at_all(tmp_path: Path) -> None:
-    for make, name in ((whole_file, "file"), (whole_folder, "folder")):
+    for make, name in ((atomic_write, "file"), (atomic_folder, "folder")):
         with pytest.raises(RuntimeError), make(tmp_path / name) as unfinished:  # noqa: PT012
             (unfinished if name == "file" else unfinished / "a").write_text("half")
             raise RuntimeError

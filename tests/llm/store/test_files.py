@@ -14,13 +14,13 @@ from nashward.errors import CorruptFileError
 from nashward.llm.store import files
 from nashward.llm.store.files import (
     append_line,
+    atomic_folder,
     check_seal,
     read_lines,
     read_shard,
     seal,
     shards,
     tidy,
-    whole_folder,
     write_shard,
 )
 
@@ -59,7 +59,7 @@ def test_a_folder_is_the_old_or_the_new_one_after_a_kill_at_any_call(
                 patch.setattr(Path, "rename", rename)
                 patch.setattr(files, "tidy", lambda *given: None)  # a dead process does not
                 try:
-                    with whole_folder(home / "thing") as unfinished:
+                    with atomic_folder(home / "thing") as unfinished:
                         (unfinished / "a").write_text("new")
                 except Killed:
                     pass

@@ -210,13 +210,13 @@ def test_shards_are_the_same_whoever_makes_them_in_whatever_order(
     """What processes that take whole batches would do: here each shard has a model of its own, the last comes first."""
     many = {"prompts": [f"Say {i} things{'!' * (i % 9)}" for i in range(150)], "iterations": 1}
     quick_run(tiny_folder, tmp_path / "one", **many).run("sample")
-    real = executor.Adapters._missing
+    real = executor.AdapterExecutor._missing
 
     def last(self: Any, *given: Any) -> Any:
         return real(self, *given)[-1:]
 
     with monkeypatch.context() as patch:
-        patch.setattr(executor.Adapters, "_missing", last)
+        patch.setattr(executor.AdapterExecutor, "_missing", last)
         for _ in range(3):
             quick_run(tiny_folder, tmp_path / "many", **many).run("sample")
     assert _result(tmp_path / "many") == _result(tmp_path / "one")

@@ -45,7 +45,7 @@ def test_over_the_whole_set_the_estimates_are_exact(sampler: Tensor) -> None:
         "kl_to_reference_per_token": _kl(P, R) / length, "effective": 1 / float((P**2 / sampler).sum()),
     }  # fmt: skip
     assert found == pytest.approx(expected, abs=1e-12)
-    fit = diagnostics.achieved(scored, "constant")
+    fit = diagnostics.fit_metrics(scored, "constant")
     assert fit["kl"] == pytest.approx(_kl(P, Q))
     assert fit["kl_per_token"] == pytest.approx(_kl(P, Q) / length)
     assert fit["loss"] == pytest.approx(float((sampler * (Q / P).log() ** 2).sum()))
@@ -92,7 +92,7 @@ def test_no_divergence_is_negative_however_few_the_responses() -> None:
 
 def test_the_outlook_is_in_both_units() -> None:
     target = torch.tensor([[3.0, -1.0, 0.0]], dtype=torch.float64)
-    known = diagnostics.outlook(_scored(P, target=target[0]), 10.0, "constant")
+    known = diagnostics.initial_metrics(_scored(P, target=target[0]), 10.0, "constant")
     assert known["loss"] == pytest.approx(0.5 * 9 + 0.3)
     assert known["loss_paper"] == pytest.approx(0.048)
     assert known["target_rms"] == pytest.approx(math.sqrt(4.8))
@@ -105,7 +105,7 @@ def test_clipped_and_moved_are_shares() -> None:
     before = [torch.zeros(2, 3), torch.ones(2)]
     after = [before[0].clone(), torch.tensor([1.0, 2.0])]
     after[0][0] = 1.0
-    assert diagnostics.moved(before, after) == 0.5
+    assert diagnostics.changed_fraction(before, after) == 0.5
 
 
 def test_plain_sentences_are_said_where_they_are_true() -> None:

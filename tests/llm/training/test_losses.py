@@ -427,10 +427,10 @@ def test_a_blend_of_opponents_is_refused_by_losses_of_labels(tiny_folder: Path, 
             else:
                 play.check()
             short_run(tiny_folder, tmp_path / "run", games.ExtraGradient(2.0), fit=fit).check()
-    alone = games.AgainstCast(games.MWU(2.0), {"rival": 1.0})  # one opponent, who is not whom labels compare
-    cast = {"rival": [{"prompt": prompt, "response": "no"} for prompt in PROMPTS]}
-    play = short_run(tiny_folder, tmp_path / "run", alone, fit=llm.Fit(loss="dpo"), cast=cast)
-    with pytest.raises(ValueError, match="AgainstCast plays against others"):
+    alone = games.FixedOpponents(games.MWU(2.0), {"rival": 1.0})  # one opponent, who is not whom labels compare
+    opponents = {"rival": [{"prompt": prompt, "response": "no"} for prompt in PROMPTS]}
+    play = short_run(tiny_folder, tmp_path / "run", alone, fit=llm.Fit(loss="dpo"), opponents=opponents)
+    with pytest.raises(ValueError, match="FixedOpponents plays against others"):
         play.check()
 
 

@@ -149,7 +149,7 @@ def test_achieved_knows_the_whole_step_none_of_it_and_half() -> None:
     weights = torch.full((1, 3), 1 / 3, dtype=torch.float64)
     target = regression.targets(gains, 2.0, weights, "centred")
     for factor, r2 in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75)):
-        found = regression.achieved(factor * target + 7.0, target, weights, "centred")
+        found = regression.fit_metrics(factor * target + 7.0, target, weights, "centred")
         assert found["share"] == pytest.approx(factor)
         assert found["r2"] == pytest.approx(r2)
 

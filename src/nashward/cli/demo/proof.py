@@ -155,7 +155,7 @@ def played(
         run = play.run()
 
     def mix(adapter: Path) -> Tensor:
-        with play.model.acting(adapter):
+        with play.model.use_adapter(adapter):
             (answers,) = play.sampling.draw(play.model, [_ids(policy)[0]], [])
         return torch.tensor([answer.weight for answer in answers], dtype=torch.float64)
 

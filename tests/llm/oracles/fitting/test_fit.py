@@ -66,7 +66,7 @@ def words(tmp_path_factory):
 
 
 def planted(
-    table: np.ndarray, prompts: int, write: Write = styled, *, seed: int = 0, voters: Sequence[str] = ()
+    table: np.ndarray, prompts: int, write: Write = styled, *, seed: int = 0, annotators: Sequence[str] = ()
 ) -> tuple[list[Vote], list[tuple[int, int]]]:
     """Two votes a prompt on responses of two different kinds, and which kinds they were."""
     rng = np.random.default_rng(seed)
@@ -75,7 +75,7 @@ def planted(
         for _ in range(2):
             i, j = (int(k) for k in rng.choice(len(table), 2, replace=False))
             wins = float(rng.random() < table[i, j])
-            voter = voters[int(rng.integers(len(voters)))] if voters else None
+            voter = annotators[int(rng.integers(len(annotators)))] if annotators else None
             votes.append(Vote(text, write(i, rng), write(j, rng), wins, 1.0, voter))
             kinds.append((i, j))
     return votes, kinds
@@ -210,16 +210,16 @@ def test_the_same_seed_gives_the_same_oracle_and_leaves_the_global_generator_alo
 
 
 def test_a_voter_who_flips_half_his_labels_is_found(tmp_path):
-    votes, _ = planted(CYCLIC, 600, seed=5, voters=("ann", "bob", "carol", "dan"))
+    votes, _ = planted(CYCLIC, 600, seed=5, annotators=("ann", "bob", "carol", "dan"))
     rng = np.random.default_rng(6)
     votes = [
         Vote(v.prompt, v.a, v.b, 1 - v.wins if v.voter == "carol" and rng.random() < 0.5 else v.wins, 1.0, v.voter)
         for v in votes
     ]
     fit = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "fit", **QUIET)
-    assert {name for name, found in fit.voters.items() if found.suspect} == {"carol"}
-    assert abs(fit.voters["carol"].agreement - 0.5) < 0.1
-    weighed = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "weighed", FitSettings(weigh_voters=True), **QUIET)
+    assert {name for name, found in fit.annotators.items() if found.suspect} == {"carol"}
+    assert abs(fit.annotators["carol"].agreement - 0.5) < 0.1
+    weighed = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "weighed", FitSettings(weigh_annotators=True), **QUIET)
     honest = np.array([v.voter != "carol" for v in votes])
     wins = np.array([v.wins for v in votes])
 
@@ -230,7 +230,7 @@ def test_a_voter_who_flips_half_his_labels_is_found(tmp_path):
 
 
 def test_who_weighs_nothing_weighs_nothing_in_added_pairs_either(tmp_path):
-    votes, _ = planted(CYCLIC, 40, seed=11, voters=("ann", "bob"))
+    votes, _ = planted(CYCLIC, 40, seed=11, annotators=("ann", "bob"))
     oracle = PairRM.from_pretrained(PAIRRM, device="cpu")
     settings = FitSettings(near_duplicates=0, length_matched=1.0, style_swapped=1.0)
     training = VoteTraining(oracle, votes, settings, progress=False)
@@ -303,10 +303,10 @@ def test_a_folder_that_was_filled_during_the_fit_is_left_alone(tmp_path, monkeyp
 
 
 def test_odd_names_of_voters_do_not_cost_the_fit(tmp_path):
-    votes, _ = planted(CYCLIC, 10, seed=15, voters=("a\ud800", "b"))
+    votes, _ = planted(CYCLIC, 10, seed=15, annotators=("a\ud800", "b"))
     fit = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "x", FitSettings(folds=2, epochs=1), **QUIET)
-    assert set(fit.voters) == {"a\ud800", "b"}
-    assert json.loads((tmp_path / "x" / "fit.json").read_text())["voters"].keys() == {"a\ud800", "b"}
+    assert set(fit.annotators) == {"a\ud800", "b"}
+    assert json.loads((tmp_path / "x" / "fit.json").read_text())["annotators"].keys() == {"a\ud800", "b"}
 
 
 def test_reliability_recovers_planted_slopes():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nashward import games, llm
 from nashward.games import Policy
-from nashward.llm.policy.experimental.token_mixture import MixedNetwork, acting
+from nashward.llm.policy.experimental.token_mixture import MixedNetwork, use_policy
 from nashward.llm.policy.handles import Adapter, TokenMixture
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.model import WEIGHTS
@@ -37,14 +37,14 @@ def _members(source: Path, folder: Path, **options: Any) -> tuple[llm.LanguageMo
         state = load_file(folder / name / WEIGHTS)
         noise = torch.Generator().manual_seed(seed)
         save_file({k: 0.3 * torch.randn(v.shape, generator=noise) for k, v in state.items()}, folder / name / WEIGHTS)
-        model.forget()
+        model.invalidate()
         blend = blend + weight * Policy(Adapter(name, folder / name), name)
     return model, TokenMixture("mix", blend)
 
 
 def _next(model: llm.LanguageModel, policy: Adapter, ids: list[int]) -> Tensor:
     """log pi(v | ids) by the plain network, ``[V]``."""
-    with model.acting(policy.folder) as network:
+    with model.use_adapter(policy.folder) as network:
         return network(torch.tensor([ids])).logits[0, -1].double().log_softmax(-1)
 
 
@@ -69,11 +69,11 @@ def test_it_scores_as_explicit_blending_does(cap: float | None, steep: Path, tmp
     for response in responses:
         steps = [_blended(model, mixture, [*prompt, *response[:h]])[0][token] for h, token in enumerate(response)]
         expected.append(float(torch.stack(steps).sum()))
-    with acting(model, mixture) as network:
+    with use_policy(model, mixture) as network:
         found = sequence_logprobs(network, [prompt] * 3, responses, model.pad_id)
     assert found.tolist() == pytest.approx(expected, abs=1e-4)
     for member, _ in mixture.blend:
-        with model.acting(member.value.folder) as network:
+        with model.use_adapter(member.value.folder) as network:
             alone = sequence_logprobs(network, [prompt] * 3, responses, model.pad_id)
         assert float((alone - found).abs().max()) > 0.1
 
@@ -84,7 +84,7 @@ def test_it_draws_as_explicit_blending_does(quantise: bool, tiny_folder: Path, t
     model, mixture = _members(tiny_folder, tmp_path, quantise=quantise)
     prompts, seeds = [[0, 9, 8, 7], [0, 5]], [[1, 2], [3, 4]]
     source = llm.Sampling(max_new_tokens=6, batch=3, temperature=0.8)
-    with acting(model, mixture) as network:
+    with use_policy(model, mixture) as network:
         assert isinstance(network, MixedNetwork)
         model.network, plain = network, model.network  # type: ignore[assignment]
         found = source.draw(model, prompts, seeds)
@@ -98,7 +98,7 @@ def test_it_draws_as_explicit_blending_does(quantise: bool, tiny_folder: Path, t
                 cumulative = (blend / 0.8).softmax(-1).cumsum(-1)
                 drawn.append(int(torch.searchsorted(cumulative, uniforms[len(drawn)] * cumulative[-1], right=True)))
             assert response.ids == drawn
-    with model.acting(tmp_path / "x"):
+    with model.use_adapter(tmp_path / "x"):
         alone = source.draw(model, prompts, seeds)
     assert [r.ids for row in alone for r in row] != [r.ids for row in found for r in row]
 
@@ -111,7 +111,7 @@ def test_how_far_it_is_from_the_mixture_of_responses(steep: Path, tmp_path: Path
     ids = [list(response) for response in responses.responses]
 
     def scores(policy: Adapter | TokenMixture) -> Tensor:
-        with acting(model, policy) as network:
+        with use_policy(model, policy) as network:
             return sequence_logprobs(network, [prompt] * len(ids), ids, model.pad_id).double()
 
     blend = torch.stack([weight * scores(member.value) for member, weight in mixture.blend]).sum(0)
@@ -180,7 +180,7 @@ def test_more_than_two_members_are_refused(tiny_folder: Path, tmp_path: Path) ->
         def play(self, x: Policy, reference: Policy) -> Any:
             first = yield games.Step(x, x, 1.0)
             second = yield games.Step(first, first, 1.0)
-            mix = yield games.Step((x + first + second) / 3, last=False)
+            mix = yield games.Step((x + first + second) / 3, is_iterate=False)
             yield games.Step(mix, mix, 1.0)
 
     play = quick_run(tiny_folder, tmp_path / "run", solver=Three(), iterations=3, mixtures="token-level")

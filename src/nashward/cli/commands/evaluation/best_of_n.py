@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.evaluation.best_of_n import kl_bound
-    from nashward.llm.store.files import lines, whole_file
+    from nashward.llm.store.files import atomic_write, lines
 
     _check(given)
     opponents = None if given.opponents is None else _read(given.opponents)
@@ -67,7 +67,7 @@ def run(given: argparse.Namespace) -> int:
         {"prompt": prompt, "response": own[k], "chosen": k, "n": len(own)}
         for (prompt, own), k in zip(candidates.items(), chosen, strict=True)
     ]
-    with whole_file(given.out) as unfinished:
+    with atomic_write(given.out) as unfinished:
         unfinished.write_bytes(lines(rows))
     sizes = sorted({len(own) for own in candidates.values()})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
@@ -161,7 +161,7 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     ids = [model.encode(prompt) for prompt in prompts]
     drawn = _sampled(model, mixture, adapter, ids, given.n + 1, sampling, given.seed)
     texts = {prompt.text: [answer.text for answer in row] for prompt, row in zip(prompts, drawn, strict=True)}
-    model.rest()
+    model.offload()
     return {prompt: own[:-1] for prompt, own in texts.items()}, [own[-1] for own in texts.values()]
 
 

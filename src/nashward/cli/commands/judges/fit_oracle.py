@@ -71,7 +71,7 @@ def run(given: argparse.Namespace) -> int:
     )
     if fit.log_loss + 2 * fit.standard_error > min(fit.chance, fit.length):
         print("warning: this is no better than a coin or the length; more votes, another base or --train lora may help")
-    for name, found in sorted(fit.voters.items(), key=lambda item: item[1].slope):
+    for name, found in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
         told = f"voter {name}: {found.votes:g} votes, {found.agreement:.0%} as predicted, slope {found.slope:.2f}"
         told += f" ± {found.standard_error:.2f}"
         if found.suspect:
