@@ -59,7 +59,7 @@ class Step:
                 f"a Step has an opponent exactly when its size is not 0, got size {self.size} and {given}"
             )
         if self.averaged is _OPPONENT:
-            fix("counts", self.opponent)
+            fix("averaged", self.opponent)
         for name in ("anchor", "opponent", "averaged"):
             if getattr(self, name) is not None:
                 fix(name, affine(getattr(self, name), f"a Step's {name}"))

@@ -10,10 +10,10 @@ import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Tell = Callable[[dict[str, Any]], None]  # is told what was halved
+OnEvent = Callable[[dict[str, Any]], None]  # is told what was halved
 
 
-def quiet(event: dict[str, Any]) -> None:
+def ignore_event(event: dict[str, Any]) -> None:
     """Tells nobody."""
 
 
@@ -43,7 +43,7 @@ def give_back() -> None:
 
 
 def in_parts(
-    work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], what: str, tell: Tell
+    work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], what: str, on_event: OnEvent
 ) -> list[Result]:
     """``work(items)``, or where memory runs out that of the halves, one after the other.
 
@@ -56,5 +56,5 @@ def in_parts(
     except torch.OutOfMemoryError:
         pass
     first, second = halves(items, what)
-    tell({"out_of_memory": what, "at_once": len(items)})
-    return in_parts(work, first, what, tell) + in_parts(work, second, what, tell)
+    on_event({"out_of_memory": what, "at_once": len(items)})
+    return in_parts(work, first, what, on_event) + in_parts(work, second, what, on_event)

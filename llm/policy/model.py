@@ -32,7 +32,7 @@ from .experimental.streaming import LayerStream
 from .loading import adapter_config, check_policy, local_adapter
 from .lora import WEIGHTS as WEIGHTS
 from .lora import Shape, same_base, scale_of, shaped
-from .memory import Tell, give_back, quiet
+from .memory import OnEvent, give_back, ignore_event
 from .placement import Placement, place
 
 SLOTS = ("trained", "frozen")  # the adapters on the device; all others are folders on disk
@@ -107,7 +107,7 @@ class LanguageModel:
         # The sampler states everything itself: nothing is to leak in from the checkpoint's generation settings.
         base: Any = network.get_base_model()
         base.generation_config = GenerationConfig(eos_token_id=self.stop_ids, pad_token_id=self.pad_id)
-        self.tell: Tell = quiet  # is told where memory ran out
+        self.on_event: OnEvent = ignore_event  # is told where memory ran out
         self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
         self._device = next(network.parameters()).device
         floating = (p for name, p in network.named_parameters() if p.is_floating_point() and "lora_" not in name)

@@ -190,7 +190,7 @@ def sample(
 
         for start in range(0, len(rows), settings.batch):  # one prompt's responses may be too many at once
             part = rows[start : start + settings.batch]
-            for (i, _), response in zip(part, in_parts(draw, part, "response", model.tell), strict=True):
+            for (i, _), response in zip(part, in_parts(draw, part, "response", model.on_event), strict=True):
                 results[i].append(response)
         progress(len(chosen))
     return results

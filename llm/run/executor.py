@@ -23,7 +23,7 @@ from ..oracles import Cache, PreferenceOracle, preference_matrices
 from ..oracles.models.network import NetworkOracle
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Adapter, Responses, Sampled, TokenMixture
-from ..policy.memory import quiet
+from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
 from ..policy.sampling import Sampling, seed_of
 from ..store.files import write_shard
@@ -132,7 +132,7 @@ class AdapterExecutor:
     def _heard(self, part: Heard) -> Heard:
         """The model or the oracle, where it runs out of memory telling the journal."""
         if isinstance(part, LanguageModel | NetworkOracle) and not any(part is own for own in self._listened):
-            part.tell = self.progress.tell
+            part.on_event = self.progress.on_event
             self._listened.append(part)
             if isinstance(part, LanguageModel):
                 part.invalidate()
@@ -147,7 +147,7 @@ class AdapterExecutor:
     def leave(self) -> None:
         """Stop listening: model and oracle may be used for something else now."""
         for part in self._listened:
-            part.tell = quiet
+            part.on_event = ignore_event
 
     def _portion(self, iteration: int) -> Chosen:
         """The prompts of an iteration: all, or the next ones of an order that is shuffled for each pass."""

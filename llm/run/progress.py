@@ -109,7 +109,7 @@ class Progress:
         if self.stop.is_set():
             raise Interrupted(f"{self.phase}: stopped as asked")
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: dict[str, Any]) -> None:
         """Keep and show what did not fit into memory."""
         try:
             self.run.journal({"at": self.phase, **event})

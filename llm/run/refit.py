@@ -169,7 +169,7 @@ class Fitting:
         with progress.over(self.stage.name, "training", "", total) as tick:
             records = fit(
                 model.network, parameters, self.training, self.size, settings, model.pad_id, self.seed, tick,
-                model.tell, checkpoints, progress.stop.is_set, model.dtype == torch.float16,
+                model.on_event, checkpoints, progress.stop.is_set, model.dtype == torch.float16,
                 () if self.task is None else self.task.training,
             )  # fmt: skip
             progress.check()
@@ -194,13 +194,13 @@ class Fitting:
         total = sum(len(batch.groups) for batch in batches)
         with self.progress.over(self.stage.name, "measuring", "", total) as tick:
             for batch in batches:
-                now.append(batch.logprobs(self.model.network, self.model.pad_id, self.model.tell))
+                now.append(batch.logprobs(self.model.network, self.model.pad_id, self.model.on_event))
                 tick(len(batch.groups))
                 self.progress.check()
             found = self.scored(now)
             if self.task is None:
                 return found
-            return replace(found, task=self.task.held_out(self.model.network, self.model.pad_id, self.model.tell))
+            return replace(found, task=self.task.held_out(self.model.network, self.model.pad_id, self.model.on_event))
 
 
 def _set(parameters: Sequence[torch.nn.Parameter], values: Sequence[torch.Tensor]) -> None:

@@ -148,7 +148,7 @@ class Training:
         for policy in dict.fromkeys([self.reference, heaviest]):
             self.progress.check()
             with use_policy(self.model, policy) as network:
-                found[policy] = term.held_out(network, self.model.pad_id, self.model.tell)
+                found[policy] = term.held_out(network, self.model.pad_id, self.model.on_event)
         return {"start": found[self.reference], "before": found[heaviest]}
 
     def _crossed(self, task: dict[str, float], win_rate: float | None) -> list[str]:
@@ -278,7 +278,7 @@ class Training:
         for policy in dict.fromkeys([*anchor, *samplers, self.reference]):
             with use_policy(model, policy) as network:
                 for batch in batches:
-                    scored = batch.logprobs(network, model.pad_id, model.tell)
+                    scored = batch.logprobs(network, model.pad_id, model.on_event)
                     batch.anchor = scored * anchor.get(policy, 0.0) + batch.anchor  # type: ignore[operator]
                     if policy in samplers:
                         # The mean density of all samplers: far steadier than each response's own.

@@ -13,7 +13,7 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
 from ..policy.logprobs import sequence_logprobs
-from ..policy.memory import Tell, halves, quiet
+from ..policy.memory import OnEvent, halves, ignore_event
 from . import regression
 from .losses import LOSSES, MIRROR, Judged, Objective
 from .regression import Baseline
@@ -72,12 +72,14 @@ class MicroBatch:
         """The responses with their prompts, flattened."""
         return [(group.prompt, response) for group in self.groups for response in group.responses]
 
-    def logprobs(self, network: Any, pad_id: int, tell: Tell = quiet) -> Float[Tensor, "groups R"]:
+    def logprobs(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> Float[Tensor, "groups R"]:
         """log pi(y | x) of all responses, without a gradient."""
         found = self.weights.new_empty(self.weights.numel())
-        return score(network, self.texts, self.parts, pad_id, found, tell).reshape(self.weights.shape)
+        return score(network, self.texts, self.parts, pad_id, found, on_event).reshape(self.weights.shape)
 
-    def descend(self, network: Any, pad_id: int, size: float, baseline: Baseline, scale: float, tell: Tell) -> float:
+    def descend(
+        self, network: Any, pad_id: int, size: float, baseline: Baseline, scale: float, on_event: OnEvent
+    ) -> float:
         """Add the gradient of ``scale`` times the loss to the network's weights; returns it.
 
         A pass after another: where the loss is a sum over responses its gradient is exact however they are cut. Other
@@ -89,7 +91,7 @@ class MicroBatch:
         """
         slope, total = None, 0.0
         if len(self.parts) > 1 and not self.objective.apart(baseline):
-            now = self.logprobs(network, pad_id, tell).requires_grad_()
+            now = self.logprobs(network, pad_id, on_event).requires_grad_()
             lost = scale * self.loss(now, size, baseline)
             (slope,) = torch.autograd.grad(lost, now)
             total = float(lost.detach())
@@ -99,7 +101,7 @@ class MicroBatch:
                 return (slope.flatten()[part].to(found) * found).sum()
             return scale * self._partial(found, part, size, baseline)
 
-        passed = backward(network, self.texts, self.parts, pad_id, value, tell)
+        passed = backward(network, self.texts, self.parts, pad_id, value, on_event)
         return passed if slope is None else total
 
     def _partial(
@@ -187,7 +189,7 @@ def score(
     parts: list[list[int]],
     pad_id: int,
     found: Float[Tensor, " texts"],
-    tell: Tell = quiet,
+    on_event: OnEvent = ignore_event,
 ) -> Float[Tensor, " texts"]:
     """Fill ``found`` with the texts' log pi(y | x), without a gradient; a pass that does not fit is halved in place."""
     done = 0
@@ -199,7 +201,7 @@ def score(
                 continue
             except torch.OutOfMemoryError:
                 pass
-            _halve(texts, parts, done, tell)
+            _halve(texts, parts, done, on_event)
     return found
 
 
@@ -209,7 +211,7 @@ def backward(
     parts: list[list[int]],
     pad_id: int,
     value: Callable[[Sequence[int], Tensor], Tensor],
-    tell: Tell,
+    on_event: OnEvent,
 ) -> float:
     """Add the gradient of the passes' values, each made of a pass and its log-probabilities; returns their sum.
 
@@ -223,7 +225,7 @@ def backward(
             continue
         except torch.OutOfMemoryError as error:
             failed = error.with_traceback(None)  # which would hold the tensors of the attempt
-        _halve(texts, parts, done, tell)
+        _halve(texts, parts, done, on_event)
         raise failed
     return total
 
@@ -237,11 +239,11 @@ def _pass(network: Any, texts: Sequence[Text], part: Sequence[int], pad_id: int)
     return sequence_logprobs(network, [texts[k][0] for k in part], [texts[k][1] for k in part], pad_id)
 
 
-def _halve(texts: Sequence[Text], parts: list[list[int]], part: int, tell: Tell) -> None:
+def _halve(texts: Sequence[Text], parts: list[list[int]], part: int, on_event: OnEvent) -> None:
     """Make two passes of one that does not fit."""
     longest = max(len(texts[k][0]) + len(texts[k][1]) for k in parts[part])
     first, second = halves(parts[part], f"response of up to {longest} tokens")
-    tell({"out_of_memory": "response", "at_once": len(parts[part])})
+    on_event({"out_of_memory": "response", "at_once": len(parts[part])})
     parts[part : part + 1] = [list(first), list(second)]
 
 

@@ -16,7 +16,7 @@ from transformers import get_scheduler
 from nashward.errors import DivergedError, NashwardError
 
 from ..config.choices import check_choice
-from ..policy.memory import Tell, quiet
+from ..policy.memory import OnEvent, ignore_event
 from .batches import MicroBatch
 from .checkpoint import Checkpoints, State
 from .losses import LOSSES, Loss, Objective
@@ -149,7 +149,7 @@ def fit(
     pad_id: int,
     seed: int,
     progress: Callable[[int, bool], Any] = lambda done, before: None,
-    tell: Tell = quiet,
+    on_event: OnEvent = ignore_event,
     checkpoints: Checkpoints | None = None,
     stop: Callable[[], bool] = lambda: False,
     half: bool = False,
@@ -162,7 +162,7 @@ def fit(
         batches: with their ``anchor`` log-probabilities filled in.
         size: the Step's size.
         progress: is told a number of prompts done, and whether they were done before a restart.
-        tell: is told where memory ran out.
+        on_event: is told where memory ran out.
         checkpoints: where to go on from, and where to keep what it takes to go on.
         stop: asked after each optimiser step; where it says so the fit stops there, with fewer records than steps.
         half: the network computes in float16, whose smallest number is 6e-8: the loss is scaled up for the backward
@@ -205,9 +205,11 @@ def fit(
                 optimiser.zero_grad(set_to_none=True)
                 try:
                     each = scale / prompts
-                    lost = sum(b.descend(network, pad_id, size, settings.baseline, each, tell) for b in step) / scale
+                    lost = (
+                        sum(b.descend(network, pad_id, size, settings.baseline, each, on_event) for b in step) / scale
+                    )
                     weight = settings.task_weight
-                    likelihood = sum(b.descend(network, pad_id, scale * weight, tell) for b in beside) / scale
+                    likelihood = sum(b.descend(network, pad_id, scale * weight, on_event) for b in beside) / scale
                     total = lost + likelihood
                 except torch.OutOfMemoryError:
                     continue  # the pass that did not fit is halved; the gradient so far is of no use

@@ -20,7 +20,7 @@ from torch import Tensor
 from nashward.games.shapes import Float
 
 from ..data.prompts import Prompt
-from ..policy.memory import Tell, quiet
+from ..policy.memory import OnEvent, ignore_event
 from .batches import Text, backward, in_passes, score
 
 MEASURED = 256  # texts that are held out, at most: they are passed three times in each step
@@ -53,18 +53,20 @@ class TaskBatch:
         """Those of the responses."""
         return sum(len(response) for _, response in self.texts)
 
-    def logprobs(self, network: Any, pad_id: int, tell: Tell = quiet) -> Float[Tensor, " texts"]:
+    def logprobs(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> Float[Tensor, " texts"]:
         """log pi(y | x) of each, ``[texts]``, without a gradient."""
-        return score(network, self.texts, self.parts, pad_id, torch.empty(len(self.texts)), tell)
+        return score(network, self.texts, self.parts, pad_id, torch.empty(len(self.texts)), on_event)
 
-    def descend(self, network: Any, pad_id: int, scale: float, tell: Tell) -> float:
+    def descend(self, network: Any, pad_id: int, scale: float, on_event: OnEvent) -> float:
         """Add the gradient of ``scale`` times NLL to the network's weights; returns it.
 
         Raises:
             torch.OutOfMemoryError: if a pass does not fit; it is then halved already, and the gradient is incomplete.
         """
         tokens = self.tokens
-        return backward(network, self.texts, self.parts, pad_id, lambda part, found: scale * nll(found, tokens), tell)
+        return backward(
+            network, self.texts, self.parts, pad_id, lambda part, found: scale * nll(found, tokens), on_event
+        )
 
 
 @dataclass
@@ -79,9 +81,9 @@ class TaskTerm:
     training: list[TaskBatch]
     testing: list[TaskBatch]
 
-    def held_out(self, network: Any, pad_id: int, tell: Tell = quiet) -> float:
+    def held_out(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> float:
         """NLL of the texts that are held out."""
-        found = torch.cat([batch.logprobs(network, pad_id, tell).double() for batch in self.testing])
+        found = torch.cat([batch.logprobs(network, pad_id, on_event).double() for batch in self.testing])
         return float(nll(found, sum(batch.tokens for batch in self.testing)))
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from nashward import games, llm
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy import sampling
-from nashward.llm.policy.memory import in_parts, quiet
+from nashward.llm.policy.memory import in_parts
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.training import batches
 from nashward.llm.training.batches import Group, MicroBatch, micro_batches
@@ -66,7 +66,7 @@ class Sometimes:
 
 
 def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
-    prompts = [f"Tell me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
+    prompts = [f"OnEvent me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
     run = llm.SelfPlay(
         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.MWU(2.0), prompts=prompts, folder=folder,
         iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=24, batch=12), lora=llm.Lora(rank=4),
@@ -157,7 +157,7 @@ def test_nobody_listens_after_the_run(tmp_path):
         policy=model, oracle=llm.oracles.Length(), solver=games.MWU(2.0), prompts=["a", "b"], folder=tmp_path / "run",
         iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=8), fit=Fit(epochs=1),
     ).run()  # fmt: skip
-    assert model.tell is quiet
+    assert model.on_event is ignore_event
 
 
 def test_the_heaviest_step_is_the_first(monkeypatch):

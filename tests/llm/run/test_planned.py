@@ -111,9 +111,9 @@ def test_policy_and_oracle_are_on_the_device_by_turns(
 
         monkeypatch.setattr(kind, name, spied)
 
-    spy(LanguageModel, "rest", "policy rests")
+    spy(LanguageModel, "offload", "policy rests")
     spy(LanguageModel, "_activate", "policy")
-    spy(PairRM, "rest", "oracle rests")
+    spy(PairRM, "offload", "oracle rests")
     spy(PairRM, "judge", "oracle")
     _play(tmp_path, policy, placement={"layers": "host"}).run()
     assert seen == ["policy", "policy rests", "oracle", "oracle rests", "policy"]
