@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from nashward import games, llm
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy import sampling
-from nashward.llm.policy.memory import in_parts
+from nashward.llm.policy.memory import ignore_event, in_parts
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.training import batches
 from nashward.llm.training.batches import Group, MicroBatch, micro_batches
