@@ -1,4 +1,4 @@
-"""What a section of a report consists of: tables, pictures, paragraphs, alerts. Data only; the templates make the HTML."""
+"""The content of a report: sections of tables, pictures, paragraphs and alerts, as data that the templates render."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from ..run.status import status
 from ..store.run_folder import RunFolder, flat
 from .content import Alert, Content, Details, Download, Paragraph, Picture, Table, with_error
 from .curves import training_curves
-from .results import evaluation, over_optimised
 from .responses import responses
+from .results import evaluation, over_optimised
 
 Panel = Callable[[Path], list[Content]]
 CUT = 0.2  # a larger share of responses without an end is worth a warning
