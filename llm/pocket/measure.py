@@ -61,7 +61,8 @@ def report(measures: dict) -> str:
             "planted P(row beats column)", head, *map(line, (*STYLES, "no style"), judged_table()),
             "learned, mean over held-out prompts", head, *map(line, (*STYLES, "no style"), measures["learned"]),
             f"largest error between styles {measures['error']:.3f}; "
-            f"mean order gap of a logit {measures['order_gap']:.3f}; the best Bradley-Terry fit misses by {measures['bradley_terry_misfit']:.3f}",
+            f"mean order gap of a logit {measures['order_gap']:.3f}; "
+            f"the best Bradley-Terry fit misses by {measures['bradley_terry_misfit']:.3f}",
             head, line("Nash planted", measures["nash_planted"]), line("Nash learned", measures["nash_learned"]),
             line("mix planted", BASE_MIX), line("mix sampled", [*measures["style_mix"], measures["no_style"]]),
             f"longest response: {measures['tokens']} tokens",
