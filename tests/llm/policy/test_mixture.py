@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from nashward import games, llm
 from nashward.cli.main import main
-from nashward.llm.policy.lora import common_base, interpolate
+from nashward.llm.policy.lora import LoraShape, common_base, interpolate
 from nashward.llm.policy.mixture import Mixture, linear, nash_weights, policies, uniform
 from nashward.llm.policy.model import WEIGHTS
 
