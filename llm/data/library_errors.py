@@ -8,7 +8,7 @@ from types import TracebackType
 from huggingface_hub.errors import StrictDataclassError
 
 # what code that is not ours raises where it is wrong or was given something wrong
-FAULTS = (
+LIBRARY_ERRORS = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, ImportError,
     NameError, RuntimeError, SyntaxError, EOFError, BufferError,
 )  # fmt: skip
@@ -19,15 +19,15 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-class Reading:
+class translated_errors:
     """A block in which a library reads files that anybody may have written, or somebody's own module is imported.
 
     Args:
-        told: the error to raise for one of theirs. An exception of a kind that is neither a ``FAULTS`` nor the plain
+        told: the error to raise for one of theirs. An exception of a kind that is neither a ``LIBRARY_ERRORS`` nor the plain
             ``Exception`` goes on as it is.
 
     Example:
-        >>> with Reading(lambda error: NashwardError(f"no number: {first_line(error)}")):
+        >>> with translated_errors(lambda error: NashwardError(f"no number: {first_line(error)}")):
         ...     int("x")
         Traceback (most recent call last):
         nashward.errors.NashwardError: no number: invalid literal for int() with base 10: 'x'
@@ -44,5 +44,5 @@ class Reading:
     ) -> None:
         # what a parser raises depends on the key that is wrong; tokenizers raises Exception itself, which no handler
         # can name without naming every other
-        if isinstance(error, (*FAULTS, StrictDataclassError)) or type(error) is Exception:
+        if isinstance(error, (*LIBRARY_ERRORS, StrictDataclassError)) or type(error) is Exception:
             raise self._told(error) from error

@@ -99,7 +99,7 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
         3 prompts read, 1 kept, 2 dropped (1 empty, 1 repeated)
     """
     if isinstance(source, str | Path):
-        name, found = str(source), rows(source)
+        name, found = str(source), read_rows(source)
     else:
         name, found = "the prompts", iter(source)
     kept: dict[str, Prompt] = {}
@@ -107,7 +107,7 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
     for number, row in enumerate(found, 1):
         result.read += 1
         try:
-            prompt = Prompt(messages(row, column), _weight(row))
+            prompt = Prompt(prompt_messages(row, column), _weight(row))
         except ValueError as error:
             raise NashwardError(f"{name}: row {number} {error}") from None
         if not prompt.messages or not prompt.messages[-1]["content"].strip():
@@ -124,14 +124,14 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
     return result
 
 
-def messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
+def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
     """The prompt of one row of a file, see ``read_prompts``.
 
     Raises:
         ValueError: it has none; it says what the row lacks.
 
     Example:
-        >>> messages({"question": "Name a river."})
+        >>> prompt_messages({"question": "Name a river."})
         ({'role': 'user', 'content': 'Name a river.'},)
     """
     if isinstance(row, str):
@@ -144,7 +144,7 @@ def messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
         raise NashwardError(f"has no {' or '.join(fields)}; it has {', '.join(map(str, row)) or 'nothing'}")
     if isinstance(row[found], str):
         return ({"role": "user", "content": row[found]},)
-    own = turns(row[found], found)
+    own = chat_messages(row[found], found)
     while own and own[-1]["role"] == "assistant":
         own.pop()
     return tuple(own)
@@ -164,7 +164,7 @@ def _weight(row: Any) -> float:
     return found
 
 
-def turns(value: Any, field: str) -> list[Message]:
+def chat_messages(value: Any, field: str) -> list[Message]:
     """The role and the content of each message of a row's field.
 
     Raises:
@@ -180,7 +180,7 @@ def turns(value: Any, field: str) -> list[Message]:
     return [{"role": turn["role"], "content": turn["content"]} for turn in value]
 
 
-def rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
+def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
     """The rows of a file, or of a dataset on the hub; ``what`` they are is said in errors. See ``read_prompts``.
 
     Raises:

@@ -22,7 +22,7 @@ from nashward.llm.store.files import atomic_folder, write_json
 from ..models import checkpoint
 from ..models.network import NetworkOracle
 from .annotators import Reliability
-from .init import check_kind, fresh
+from .init import check_kind, init_from_base
 from .settings import FitSettings, fold_key
 from .train import VoteTraining
 from .votes import Vote, read_votes
@@ -116,7 +116,7 @@ def fit_oracle(
         oracle = copy.copy(base)
         oracle.model = copy.deepcopy(base.model)
     else:
-        oracle = fresh(kind, base, settings.dimensions, settings.seed, device)
+        oracle = init_from_base(kind, base, settings.dimensions, settings.seed, device)
     oracle.members = []
     with torch.random.fork_rng(devices=[oracle.device] if oracle.device.type == "cuda" else []):
         training = VoteTraining(oracle, votes, settings, progress)

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from nashward.errors import NashwardError
-from nashward.llm.data.library_errors import Reading, first_line
+from nashward.llm.data.library_errors import first_line, translated_errors
 
 from ..models.chat import longest
 from ..models.checkpoint import names, read_config, read_tokenizer, read_weights, resolve, tensor_names
@@ -29,7 +29,7 @@ BASES = {
 }
 
 
-def fresh(
+def init_from_base(
     kind: str, base: str | Path, dimensions: int, seed: int, device: str | torch.device | None = None
 ) -> NetworkOracle:
     """The oracle of that kind on a base model, in float32; a base that is an oracle of the kind keeps its head.
@@ -153,7 +153,7 @@ def _loaded(classes: Any, base: str | Path, folder: Path, **options: Any) -> Any
     logging.set_verbosity_error()  # transformers reports the head that is left away and the one that is new
     cannot = f"{base} cannot be loaded as a base model"
     try:
-        with Reading(lambda error: NashwardError(f"{cannot}: {first_line(error)}")):
+        with translated_errors(lambda error: NashwardError(f"{cannot}: {first_line(error)}")):
             config = AutoConfig.from_pretrained(str(folder), **options)
             kind = classes.get(type(config), None)
             if kind is not None:

@@ -13,7 +13,7 @@ from nashward.errors import NashwardError
 from nashward.llm.data.library_errors import first_line
 
 from .checkpoint import members_size
-from .network import NetworkOracle, Shape
+from .network import NetworkOracle, OracleShape
 
 MAX_LENGTH = 4096  # tokens of a row, where neither the tokenizer nor the configuration says less
 
@@ -101,10 +101,10 @@ def sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def shape_alone(network: Any, tokenizer: Any, name: str, most: int, folder: Path) -> Shape:
+def shape_alone(network: Any, tokenizer: Any, name: str, most: int, folder: Path) -> OracleShape:
     """What a plan needs of an oracle that reads each response by itself, in rows of at most so many tokens."""
     own = _frame(tokenizer, name, most)
-    return Shape(
+    return OracleShape(
         network, lambda prompt, response: min(most, prompt + response + own), lambda count: count, members_size(folder)
     )
 

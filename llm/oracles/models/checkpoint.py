@@ -23,7 +23,7 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from nashward.errors import NashwardError
-from nashward.llm.data.library_errors import Reading
+from nashward.llm.data.library_errors import translated_errors
 
 SAFE, BINARY = "model.safetensors", "pytorch_model.bin"
 MEMBERS = "members"
@@ -100,7 +100,9 @@ def read_tokenizer(source: str | Path, name: str) -> Any:
         # transformers would make one up, of special tokens alone
         raise OSError(f"{name} has no tokenizer in {folder}; expected tokenizer.json beside its weights")
     told, expected = f"{name} has no tokenizer that can be read in {source}", "tokenizer.json and tokenizer_config.json"
-    with Reading(lambda error: OSError(f"{told} ({type(error).__name__}); expected {expected} beside its weights")):
+    with translated_errors(
+        lambda error: OSError(f"{told} ({type(error).__name__}); expected {expected} beside its weights")
+    ):
         return AutoTokenizer.from_pretrained(str(source))
 
 

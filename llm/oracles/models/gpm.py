@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.data.library_errors import Reading, first_line
+from nashward.llm.data.library_errors import first_line, translated_errors
 
 from ..embedding import skew_product
 from .chat import Chat, check_vocabulary, longest, shape_alone
@@ -36,7 +36,7 @@ from .checkpoint import (
     stored_dtype,
     tensor_names,
 )
-from .network import Key, NetworkOracle, Row, Shape, freeze, target_device
+from .network import Key, NetworkOracle, OracleShape, Row, freeze, target_device
 
 VALUE_HEAD, PROMPT_HEAD = "value_head.weight", "prompt_head.weight"
 EXPECTED = f"a GPM, a causal language model with {VALUE_HEAD} in place of its head"
@@ -227,7 +227,7 @@ class GPM(NetworkOracle):
         _parts(resolve(id_or_folder), str(id_or_folder))
 
     @staticmethod
-    def shape(id_or_folder: str | Path) -> Shape:
+    def shape(id_or_folder: str | Path) -> OracleShape:
         """What a plan needs to know of it, but for its small heads; reads no weight, and raises as ``check`` does."""
         folder = resolve(id_or_folder)
         config, tokenizer = _parts(folder, str(id_or_folder))
@@ -281,7 +281,9 @@ def _parts(folder: Path, name: str) -> tuple[Any, Any]:
         raise NashwardError(
             f"{name} is {found} without {VALUE_HEAD}; expected {EXPECTED}: --policy and --oracle may be swapped"
         )
-    with Reading(lambda error: NashwardError(f"{folder / 'config.json'} cannot be read: {first_line(error)}")):
+    with translated_errors(
+        lambda error: NashwardError(f"{folder / 'config.json'} cannot be read: {first_line(error)}")
+    ):
         config = AutoConfig.from_pretrained(str(folder))
     tokenizer = read_tokenizer(folder, name)
     check_tokenizer(tokenizer, name)

@@ -49,7 +49,7 @@ class LLMBlenderOracle(PreferenceOracle):
         >>> (result,) = preference_matrices(oracle, ["hello!"], [["hi!", "go away!"]])  # doctest: +SKIP
     """
 
-    pairs_a_call = 1  # each prompt's answers are kept at once
+    pairs_per_call = 1  # each prompt's answers are kept at once
 
     def __init__(self, blender: Any, *, name: str = "llm-blender") -> None:
         self.blender, self.name = blender, name

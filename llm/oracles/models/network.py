@@ -44,7 +44,7 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class Shape:
+class OracleShape:
     """What a plan needs to know of an oracle's network: no weight is read for it.
 
     Attributes:

@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModel
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.data.library_errors import Reading, first_line
+from nashward.llm.data.library_errors import first_line, translated_errors
 
 from ..protocol import Aggregation
 from .chat import sound
@@ -40,7 +40,7 @@ from .checkpoint import (
     resolve,
     stored_dtype,
 )
-from .network import Key, NetworkOracle, Shape, freeze, target_device
+from .network import Key, NetworkOracle, OracleShape, freeze, target_device
 
 MARKERS = ("<|source|>", "<|candidate1|>", "<|candidate2|>", "<|candidate|>")
 SOURCE, CANDIDATE_1, CANDIDATE_2, CANDIDATE = MARKERS
@@ -234,7 +234,7 @@ class PairRM(NetworkOracle):
         _base(folder, _settings(folder), str(id_or_folder))
 
     @staticmethod
-    def shape(id_or_folder: str | Path) -> Shape:
+    def shape(id_or_folder: str | Path) -> OracleShape:
         """What a plan needs to know of it; reads no weight, and raises as ``check`` does."""
         folder = resolve(id_or_folder)
         settings = _settings(folder)
@@ -250,7 +250,7 @@ class PairRM(NetworkOracle):
             room = candidate + (source - min(source, prompt)) // 2
             return min(source, prompt) + 2 * min(room, response)
 
-        return Shape(network, row, lambda count: count * (count - 1), members_size(folder))
+        return OracleShape(network, row, lambda count: count * (count - 1), members_size(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model in PairRM-hf's layout: safetensors, configuration and tokenizer, markers included."""
@@ -342,7 +342,7 @@ def _embeddings(config: Any, folder: Path) -> str:
     """The name of an encoder's table of token embeddings, which differs from one architecture to the next."""
     file = folder / "config.json"
     with (
-        Reading(lambda error: NashwardError(f"{file} cannot be read as an encoder's: {first_line(error)}")),
+        translated_errors(lambda error: NashwardError(f"{file} cannot be read as an encoder's: {first_line(error)}")),
         torch.device("meta"),
     ):
         encoder = AutoModel.from_config(config)
@@ -357,6 +357,6 @@ def _base(folder: Path, settings: dict[str, Any], name: str) -> tuple[Any, Any, 
         local = folder / settings["model_name"]
         base = str(local) if local.is_dir() else settings["model_name"]
     told = f"{name} takes architecture and tokenizer from {base}, where they could not be read"
-    with Reading(lambda error: OSError(f"{told} ({type(error).__name__}). {fetch_hint(base)}")):
+    with translated_errors(lambda error: OSError(f"{told} ({type(error).__name__}). {fetch_hint(base)}")):
         config = AutoConfig.from_pretrained(base)
     return config, read_tokenizer(base, name), base

@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.data.library_errors import Reading, first_line
+from nashward.llm.data.library_errors import first_line, translated_errors
 from nashward.llm.policy.model import keep_gradients
 
 from .chat import Chat, check_vocabulary, longest, shape_alone
@@ -32,7 +32,7 @@ from .checkpoint import (
     stored_dtype,
     tensor_names,
 )
-from .network import Key, NetworkOracle, Row, Shape, freeze, target_device
+from .network import Key, NetworkOracle, OracleShape, Row, freeze, target_device
 
 EXPECTED = "a reward model, a sequence classifier with one label (architectures: ...ForSequenceClassification)"
 
@@ -195,7 +195,7 @@ class RewardModel(NetworkOracle):
         _parts(resolve(id_or_folder), str(id_or_folder))
 
     @staticmethod
-    def shape(id_or_folder: str | Path) -> Shape:
+    def shape(id_or_folder: str | Path) -> OracleShape:
         """What a plan needs to know of it; reads no weight, and raises as ``check`` does."""
         folder = resolve(id_or_folder)
         config, tokenizer, _ = _parts(folder, str(id_or_folder))
@@ -285,7 +285,9 @@ def _parts(folder: Path, name: str) -> tuple[Any, Any, str]:
         elif "auto_map" in settings:
             found += ", which needs code from its repository; that is never run"
         raise NashwardError(f"{name} is {found}; expected {EXPECTED}")
-    with Reading(lambda error: NashwardError(f"{name} cannot be built from its config.json: {first_line(error)}")):
+    with translated_errors(
+        lambda error: NashwardError(f"{name} cannot be built from its config.json: {first_line(error)}")
+    ):
         config = AutoConfig.from_pretrained(str(folder))
         with torch.device("meta"):
             head = head_name(_classifier(config)(config))

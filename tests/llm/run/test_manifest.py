@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nashward import games, llm
-from nashward.llm.oracles.identity import identity
+from nashward.llm.oracles.fingerprint import oracle_fingerprint
 from nashward.llm.run.selfplay import metrics
 from nashward.llm.store.fingerprints import fingerprint
 from nashward.llm.store.run_folder import RunFolder
@@ -135,8 +135,9 @@ def test_an_oracle_that_changed_is_another_run(tiny_folder: Path, tmp_path: Path
 
 def test_a_function_is_the_same_in_another_process_and_another_name_in_it_is_another(tmp_path: Path) -> None:
     program = (
-        "from nashward.llm.oracles import as_oracle\nfrom nashward.llm.oracles.identity import identity\n"
-        "print(identity(as_oracle(lambda completions, **k: [float(c in {'a', 'the', 'of'}) for c in completions])))"
+        "from nashward.llm.oracles import as_oracle\nfrom nashward.llm.oracles.fingerprint import oracle_fingerprint\n"
+        "words = lambda completions, **k: [float(c in {'a', 'the', 'of'}) for c in completions]\n"
+        "print(oracle_fingerprint(as_oracle(words)))"
     )
     found = {
         subprocess.run(
@@ -154,7 +155,7 @@ def test_a_function_is_the_same_in_another_process_and_another_name_in_it_is_ano
         return [float(len(text.splitlines())) for text in completions]
 
     lines.__name__ = "words"
-    assert identity(llm.oracles.as_oracle(words)) != identity(llm.oracles.as_oracle(lines))
+    assert oracle_fingerprint(llm.oracles.as_oracle(words)) != oracle_fingerprint(llm.oracles.as_oracle(lines))
 
 
 def test_a_model_that_changed_in_place_is_another_run_and_a_copy_elsewhere_the_same(

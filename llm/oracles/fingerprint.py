@@ -13,7 +13,7 @@ from .protocol import PreferenceOracle
 from .scalar import RewardFunction
 
 
-def identity(source: str | Path | PreferenceOracle) -> str | None:
+def oracle_fingerprint(source: str | Path | PreferenceOracle) -> str | None:
     """A short text that changes where the oracle does, as far as that can be seen; None for a hub id.
 
     Of an oracle: what the cache knows it by (where that is nothing, its name and the code of its functions) and its

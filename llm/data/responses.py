@@ -8,10 +8,10 @@ from typing import Any
 
 from nashward.errors import NashwardError
 
-from .prompts import Prompt, messages, rows
+from .prompts import Prompt, prompt_messages, read_rows
 
 
-def read_answers(folder: str | Path) -> dict[str, list[str | None]]:
+def read_responses(folder: str | Path) -> dict[str, list[str | None]]:
     """The answers of each player: one file a player, its name the player's.
 
     A file is ``.json``, a list, or ``.jsonl``, both also gzipped; an entry is the answer or has it as ``output``,
@@ -25,7 +25,7 @@ def read_answers(folder: str | Path) -> dict[str, list[str | None]]:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as home:
         ...     _ = (Path(home) / "terse.json").write_text('["Hi.", null]')
-        ...     read_answers(home)
+        ...     read_responses(home)
         {'terse': ['Hi.', None]}
     """
     folder = Path(folder)
@@ -37,12 +37,12 @@ def read_answers(folder: str | Path) -> dict[str, list[str | None]]:
         if _player(file) in answers:
             both = " and ".join(other.name for other in files if _player(other) == _player(file))
             raise NashwardError(f"{folder} holds {both}: two files for {_player(file)}; expected one a player")
-        answers[_player(file)] = [_numbered(row, file, k) for k, row in enumerate(rows(file), 1)]
+        answers[_player(file)] = [_numbered(row, file, k) for k, row in enumerate(read_rows(file), 1)]
     return answers
 
 
 def answer(row: Any) -> str | None:
-    """The answer of one row of a file, see ``read_answers``.
+    """The answer of one row of a file, see ``read_responses``.
 
     Raises:
         ValueError: it has none; it says what the row lacks.
@@ -58,12 +58,12 @@ def answer(row: Any) -> str | None:
     return row
 
 
-def read_texts(source: str | Path) -> list[str]:
-    """The texts of ``read_asked``, which says what is raised."""
-    return [prompt.text for prompt in read_asked(source)]
+def read_prompt_texts(source: str | Path) -> list[str]:
+    """The texts of ``read_prompts_in_order``, which says what is raised."""
+    return [prompt.text for prompt in read_prompts_in_order(source)]
 
 
-def read_asked(source: str | Path) -> list[Prompt]:
+def read_prompts_in_order(source: str | Path) -> list[Prompt]:
     """The prompts of a file in their order; unlike those of a run none is dropped, as answers go with them.
 
     Raises:
@@ -71,9 +71,9 @@ def read_asked(source: str | Path) -> list[Prompt]:
         ValueError: a file of another type, or a row without a prompt (it is numbered).
     """
     found = []
-    for number, row in enumerate(rows(source), 1):
+    for number, row in enumerate(read_rows(source), 1):
         try:
-            found.append(Prompt(messages(row)))
+            found.append(Prompt(prompt_messages(row)))
         except ValueError as error:
             raise NashwardError(f"{source}: row {number} {error}") from None
     return found
@@ -90,7 +90,9 @@ def _numbered(row: Any, file: Path, number: int) -> str | None:
         raise NashwardError(f"{file}: row {number} {error}") from None
 
 
-def answered(source: str | Path | Iterable[Any], name: str, column: str | None) -> Iterator[tuple[Prompt, list[str]]]:
+def read_prompts_with_responses(
+    source: str | Path | Iterable[Any], name: str, column: str | None
+) -> Iterator[tuple[Prompt, list[str]]]:
     """The prompts of a source and their responses, row by row, see ``StoredOpponents``; ``name`` says in errors what rows are.
 
     Raises:
@@ -98,15 +100,15 @@ def answered(source: str | Path | Iterable[Any], name: str, column: str | None) 
         ValueError: a row without a prompt or a response, or with an empty one (it is numbered).
 
     Example:
-        >>> list(answered([{"prompt": "Name a river."}], "rival", None))
+        >>> list(read_prompts_with_responses([{"prompt": "Name a river."}], "rival", None))
         Traceback (most recent call last):
         nashward.errors.NashwardError: rival: row 1 has no answer; expected a text, or one as output, response or text
     """
-    where, found = (str(source), rows(source, "responses")) if isinstance(source, str | Path) else (name, source)
+    where, found = (str(source), read_rows(source, "responses")) if isinstance(source, str | Path) else (name, source)
     for number, row in enumerate(found, 1):
         try:
             texts = _responses(row)
-            yield Prompt(messages(row, column if column in row else None)), texts
+            yield Prompt(prompt_messages(row, column if column in row else None)), texts
         except ValueError as error:
             raise NashwardError(f"{where}: row {number} {error}") from None
 
