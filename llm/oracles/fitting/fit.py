@@ -129,7 +129,7 @@ def fit_oracle(
         best = [fold.epoch for fold in results]
         member = training.train(range(len(training.examples)), (), round(float(np.median(best))), "all").member
     members = [fold.member for fold in results]
-    for name, value in checkpoint.changed(oracle.model, member).items():
+    for name, value in checkpoint.member_parameters(oracle.model, member).items():
         oracle.model.get_parameter(name).data = value
     if any(name.endswith(checkpoint.UP) for name in member):
         # the model moved under the folds' changes, which are measured from where it started

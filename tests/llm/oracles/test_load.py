@@ -26,6 +26,7 @@ from nashward.llm.oracles import (
     RewardModel,
     VoteTable,
     as_oracle,
+    check_oracle,
     check_source,
     preference_matrices,
 )

@@ -29,7 +29,7 @@ from nashward.llm.oracles.fitting.augment import (
 )
 from nashward.llm.oracles.fitting.settings import fold_key, folds
 from nashward.llm.oracles.fitting.train import VoteTraining, _Trained
-from nashward.llm.oracles.models.checkpoint import swapped
+from nashward.llm.oracles.models.checkpoint import use_member
 from nashward.llm.pocket import PAIRRM, POLICY
 from nashward.llm.pocket.styles import TOPICS, held_out_prompts, response
 from tests.llm import tiny_words
@@ -191,7 +191,9 @@ def test_the_model_beside_the_folds_is_one_that_other_tools_load(tmp_path):
     assert alone.members == []
     assert preference_matrices(alone, ["?"], [["a", "b"]])[0].std is None
     base = PairRM.from_pretrained(PAIRRM, device="cpu")
-    with swapped(base.model, {name: p for name, p in alone.model.named_parameters() if name.startswith("head_layer")}):
+    with use_member(
+        base.model, {name: p for name, p in alone.model.named_parameters() if name.startswith("head_layer")}
+    ):
         expected = base.raw_logits(["?"], [["a", "b"]], [[(0, 1)]])
     np.testing.assert_allclose(alone.raw_logits(["?"], [["a", "b"]], [[(0, 1)]]), expected, atol=1e-6)
 
