@@ -1,10 +1,12 @@
-"""What tells one oracle from another when a run is continued, without reading a large file."""
+"""Fingerprints of oracles: whether a run is continued with the oracle that it began with."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from hashlib import blake2b
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from ..store import fingerprints
@@ -14,10 +16,16 @@ from .scalar import RewardFunction
 
 
 def oracle_fingerprint(source: str | Path | PreferenceOracle) -> str | None:
-    """A short text that changes where the oracle does, as far as that can be seen; None for a hub id.
+    """A hash that changes with the oracle, as far as that can be seen without reading a large file.
 
-    Of an oracle: what the cache knows it by (where that is nothing, its name and the code of its functions) and its
-    aggregation. Of a file: its content. Of a checkpoint's folder: ``fingerprints.fingerprint``.
+    Args:
+        source: an oracle, a file, a checkpoint's folder, or a hub id.
+
+    Returns:
+        Of an oracle the hash of its cache key and its aggregation. Without a cache key that of its name and of its
+        Python functions: module, qualified name, source text, defaults and closure, where these are plain values. The
+        source text counts without comments and formatting; a function without one, as from ``python -c``, counts by its
+        name alone. Of a file the hash of its content, of a folder ``fingerprints.fingerprint``; None for a hub id.
     """
     digest = blake2b(digest_size=8)
     if isinstance(source, PreferenceOracle):
@@ -26,14 +34,7 @@ def oracle_fingerprint(source: str | Path | PreferenceOracle) -> str | None:
         if key is None:
             functions = source.functions if isinstance(source, RewardFunction) else [getattr(source, "function", None)]
             for function in functions:
-                _code(digest, getattr(function, "__code__", None))
-                inside = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-                for value in (
-                    getattr(function, "__defaults__", None),
-                    getattr(function, "__kwdefaults__", None),
-                    inside,
-                ):
-                    digest.update(_plain(value).encode(errors="backslashreplace"))
+                digest.update(_description(function).encode(errors="backslashreplace"))
         return digest.hexdigest()
     path = Path(source).expanduser()
     if path.is_file():
@@ -44,16 +45,34 @@ def oracle_fingerprint(source: str | Path | PreferenceOracle) -> str | None:
     return None
 
 
-def _code(digest: Any, code: CodeType | None) -> None:
-    """The instructions and constants of a function and of those inside it."""
-    if code is None:
-        return
-    digest.update(code.co_code + " ".join(code.co_names).encode())
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            _code(digest, constant)
-        else:
-            digest.update(_plain(constant).encode(errors="backslashreplace"))
+def _description(function: Any) -> str:
+    """A function as text: its name, its source, and the plain values of its defaults and its closure.
+
+    Of a callable object it is the name of its class.
+    """
+    if not hasattr(function, "__code__"):
+        function = type(function)
+        return f"{function.__module__}.{function.__qualname__}"
+    closure = [cell.cell_contents for cell in function.__closure__ or ()]
+    return "\n".join(
+        [
+            f"{function.__module__}.{function.__qualname__}",
+            _source(function),
+            *map(_plain, (function.__defaults__, function.__kwdefaults__, closure)),
+        ]
+    )
+
+
+def _source(function: Any) -> str:
+    """The source text of a function without comments and formatting; of a lambda that of its statement."""
+    try:
+        text = textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        return ""
+    try:
+        return ast.unparse(ast.parse(text))
+    except SyntaxError:  # of a lambda, some lines of a longer statement
+        return text
 
 
 def _plain(value: Any) -> str:
