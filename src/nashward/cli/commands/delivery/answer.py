@@ -26,11 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from nashward.llm.data.answers import read_asked
+    from nashward.llm.data.responses import read_prompts_in_order
     from nashward.llm.store.files import atomic_write, lines
 
     check_out(given.out, folder=False)
-    prompts = read_asked(given.prompts)
+    prompts = read_prompts_in_order(given.prompts)
     mixture = _policy(given.adapter)
     model, sampling, seed = loaded(given, mixture)
     with TemporaryDirectory() as folder:
