@@ -298,7 +298,7 @@ def _self_comparison(quick: bool) -> Iterator[Case]:
     rounds = 2000 if quick else 20_000
     for own in (False, True):
         theorem = KSamples(5, own)
-        check = theorem.check(game, games.SampledFeedback(5, 1, own), START, rounds)
+        check = theorem.check(game, games.feedback.SampledFeedback(5, 1, own), START, rounds)
         yield theorem, f"comal_cycle, K = 5, {'with' if own else 'without'} itself, {rounds} draws", check
 
 

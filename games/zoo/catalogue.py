@@ -46,8 +46,9 @@ Property = Literal[
     "Condorcet winner",
     "low rank",  # the rank of P - 1/2 is at most half the number of actions
 ]
+"""A property that a game of the zoo may have."""
 PROPERTIES: tuple[Property, ...] = get_args(Property)
-"""What a game may be; ``names`` takes them."""
+"""All properties; ``names`` selects games by them."""
 
 
 @dataclass(frozen=True)
@@ -495,4 +496,5 @@ EXACT: dict[str, tuple[Fraction, ...]] = {
     name: entry.nash
     for name, entry in GAMES.items()
     if entry.nash is not None and "several equilibria" not in entry.properties
-}  # the only Nash of each game where it is known in fractions
+}
+"""The Nash of each game that has only one, where it is known in fractions."""

@@ -116,7 +116,7 @@ def scores_and_cycles(n: int = 8, cycles: float = 0.5, seed: int = 0) -> Prefere
     Source: the Hodge parts of Jiang, Lim, Yao & Ye 2011.
 
     Example:
-        >>> from nashward.games.social_choice import curl_fraction
+        >>> from nashward.games.analysis.social_choice import curl_fraction
         >>> game = scores_and_cycles(cycles=1.0)
         >>> round(float(curl_fraction((game.P / (1 - game.P)).log())), 6)
         1.0

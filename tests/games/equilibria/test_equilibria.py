@@ -11,12 +11,12 @@ from scipy.optimize import linprog
 
 from nashward import games
 from nashward.games.compiled import accelerator
-from nashward.games.equilibria import linear_program, selection
+from nashward.games.equilibria import centre, maximum_entropy, selection, vertex
 from nashward.games.equilibria.closed_form import closed_form, closed_form_of_one
 from nashward.games.equilibria.crossover import crossed_over, in_doubt
 from nashward.games.equilibria.double_oracle import double_oracle
 from nashward.games.equilibria.interior_point import central_path
-from nashward.games.equilibria.linear_program import extent
+from nashward.games.equilibria.linear_program import extent, linear_program
 from nashward.games.equilibria.pivoting import limit, pivoted
 from nashward.games.equilibria.polish import gap, polished
 
@@ -194,12 +194,12 @@ def test_the_face_of_a_game_with_twins() -> None:
     assert face.dimension == 3  # each of three pairs shares its weight as it likes
     assert face.support.all()
     pairs = np.array([4, 3, 4]) / 11
-    for point in (games.vertex, games.centre, games.maximum_entropy):
+    for point in (vertex, centre, maximum_entropy):
         x = point(face)
         np.testing.assert_allclose(x.reshape(3, 2).sum(-1), pairs, atol=1e-12)
-    np.testing.assert_allclose(games.centre(face), np.repeat(pairs, 2) / 2, atol=1e-10)
-    np.testing.assert_allclose(games.maximum_entropy(face), np.repeat(pairs, 2) / 2, atol=1e-10)
-    assert (games.vertex(face) > 0).sum() == 3
+    np.testing.assert_allclose(centre(face), np.repeat(pairs, 2) / 2, atol=1e-10)
+    np.testing.assert_allclose(maximum_entropy(face), np.repeat(pairs, 2) / 2, atol=1e-10)
+    assert (vertex(face) > 0).sum() == 3
 
 
 def test_centre_and_maximum_entropy_differ_where_the_face_is_not_symmetric() -> None:
@@ -209,11 +209,11 @@ def test_centre_and_maximum_entropy_differ_where_the_face_is_not_symmetric() -> 
     face = games.face(games.PreferenceGame(0.5 + tie))
     assert face.dimension == 2
     assert face.support.tolist() == [True, True, True, False]
-    np.testing.assert_allclose(games.maximum_entropy(face), [1 / 3, 1 / 3, 1 / 3, 0], atol=1e-9)
+    np.testing.assert_allclose(maximum_entropy(face), [1 / 3, 1 / 3, 1 / 3, 0], atol=1e-9)
     skew = np.zeros((5, 5))
     skew[0, 4], skew[4, 0], skew[1, 4], skew[4, 1] = 0.1, -0.1, -0.2, 0.2  # the fifth caps the second at half the first
     cut = games.face(games.PreferenceGame(0.5 + skew))
-    chosen = [games.nash(games.PreferenceGame(0.5 + skew), p).policy for p in (games.centre, games.maximum_entropy)]
+    chosen = [games.nash(games.PreferenceGame(0.5 + skew), p).policy for p in (centre, maximum_entropy)]
     for policy in chosen:
         assert games.duality_gap(games.PreferenceGame(0.5 + skew), policy) <= 1e-12
     entropies = [-float(torch.special.xlogy(p, p).sum()) for p in chosen]
@@ -233,10 +233,10 @@ def test_the_extent_of_the_equilibria_is_none_where_there_is_one() -> None:
 
 def test_nash_takes_the_chosen_point() -> None:
     twice = games.PreferenceGame(np.kron(games.zoo.rock_paper_scissors().P.numpy(), np.ones((2, 2))))
-    uniform = games.nash(games.PreferenceGame(torch.stack([twice.P, twice.P])), games.maximum_entropy)
+    uniform = games.nash(games.PreferenceGame(torch.stack([twice.P, twice.P])), maximum_entropy)
     torch.testing.assert_close(uniform.policy, torch.full((2, 6), 1 / 6, dtype=torch.float64), atol=1e-12, rtol=0)
     assert not uniform.unique.any()
-    assert int(games.nash(twice, games.vertex).support.sum()) == 3
+    assert int(games.nash(twice, vertex).support.sum()) == 3
 
 
 def test_uniqueness_of_small_integer_games_against_fractions_by_hand() -> None:

@@ -183,7 +183,7 @@ def test_momentum_with_nesterovs_payoff_is_apo() -> None:
 
 
 def test_every_mirror_step_is_in_the_table() -> None:
-    assert {type(solver) for solver, _ in BY_HAND} == set(games.MIRROR_STEPS)
+    assert {type(solver) for solver, _ in BY_HAND} == set(games.solvers.MIRROR_STEPS)
 
 
 @pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")

@@ -56,17 +56,17 @@ def solve(
 
     Args:
         game: a game or a batch of games, which are solved together.
-        solver: for example ``games.MWU(step=0.1)``; ``games.SOLVERS`` lists all.
+        solver: for example ``games.MWU(step=0.1)``; ``games.solvers.SOLVERS`` lists all.
         iterations: how many steps to make from pi_1 = start.
         start: pi_1, [..., n] probabilities (uniform when None), or [starts, ..., n] for many trajectories at once; a
             pair for an ``n x m`` game.
         reference: the policy that regularised solvers are drawn to (the start when None).
         tolerance: stop at the first record where the gap of the last or of the average iterate is this small.
-        feedback: what a step sees of the payoff: ``games.exact``, ``games.SampledFeedback(k)`` or ``games.DuelingFeedback()``.
+        feedback: what a step sees of the payoff: ``games.feedback.exact``, ``games.feedback.SampledFeedback(k)`` or ``games.feedback.DuelingFeedback()``.
         opponents: fixed policies that the solver plays against by name (``games.FixedOpponents``), as ``start`` is given.
-        averaging: the weight of the t-th played policy, ``games.uniform``, ``games.linear`` or a step schedule; None:
+        averaging: the weight of the t-th played policy, ``games.averaging.uniform``, ``games.averaging.linear`` or a step schedule; None:
             the solver's own, which is uniform for those that do not say.
-        averages: further averages to record by name, for example ``{"linear": games.linear}``.
+        averages: further averages to record by name, for example ``{"linear": games.averaging.linear}``.
         record: the step counts at which to record (see ``recorded``); the last is always recorded.
         keep_policies: keep the policies at every record, for trajectories.
         throw: raise a ``SolverError`` unless the status is ok.
@@ -99,10 +99,12 @@ def solve(
     if any(((q == 0) & (p > 0)).any() for p, q in zip(*map(tables.probabilities, (first, pull)), strict=True)):
         raise NashwardError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
     if averages is not None and not isinstance(averages, Mapping):
-        raise TypeError(f'averages are given by name, for example {{"linear": games.linear}}, got {averages!r}')
+        raise TypeError(
+            f'averages are given by name, for example {{"linear": games.averaging.linear}}, got {averages!r}'
+        )
     for name, given in {"averaging": averaging or uniform, **(averages or {})}.items():
         if not callable(given):
-            raise TypeError(f"{name} is a function of t, for example games.linear, got {given!r}")
+            raise TypeError(f"{name} is a function of t, for example games.averaging.linear, got {given!r}")
     if taken := {"last", "average"}.intersection(averages or ()):
         raise NashwardError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
     players = {name: tables.policy(policy, name) for name, policy in (opponents or {}).items()}
