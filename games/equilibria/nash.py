@@ -22,8 +22,8 @@ from . import selection
 from .double_oracle import double_oracle
 from .face import Face
 from .face import face as face_of
-from .rational import Rational, certified, fractions
-from .selection import GAP, GOOD, STRICT, solved
+from .rational import Rational, certify, fractions
+from .selection import GAP, GOOD, STRICT, solve_margins
 
 Point = Callable[
     [Face], Float[np.ndarray, " n"]
@@ -119,7 +119,7 @@ def nash(
         (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
     """
     if isinstance(game, PreferenceGame) and point is None and game.alone is not None:
-        lottery, low, reached = selection.one(game.alone, 0.5)
+        lottery, low, reached = selection.solve_one(game.alone, 0.5)
         _promise(reached, 1.0)
         return Equilibrium(torch.from_numpy(lottery), 0.5, reached, low, game.P)
     if isinstance(game, LowRankGame | ImplicitGame):
@@ -130,7 +130,7 @@ def nash(
     sizes = game.responses if isinstance(game, ContextualGame) else None
     P, shape = (game.game if isinstance(game, ContextualGame) else game).P.detach(), game.batch_shape
     tables = P.reshape(-1, *P.shape[-2:])
-    x, least, gap = selection.solve(tables, 0.5, sizes)
+    x, least, gap = selection.solve_batch(tables, 0.5, sizes)
     if point is not None:
         x = _chosen(tables, x, least, point, sizes)
         gap = 2 * ((tables.to(torch.float64) @ x[..., None])[..., 0] - 0.5).amax(-1)
@@ -190,7 +190,7 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
     P = game.P.detach().cpu().numpy().astype(np.float64)
     table = fractions(P, denominator)
     clean = np.array([[float(p) for p in row] for row in table]) - 0.5
-    return certified(table, solved((clean - clean.T) / 2)[0])
+    return certify(table, solve_margins((clean - clean.T) / 2)[0])
 
 
 def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
@@ -218,7 +218,7 @@ def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibr
     found = double_oracle(
         margins=lambda actions, weights: game.margins(there(actions), there(weights)).cpu().numpy(),
         rows=lambda actions, columns: game.rows(there(actions), there(columns)).cpu().numpy(),
-        solve=solved,
+        solve=solve_margins,
         tolerance=tolerance,
         most=n,
     )

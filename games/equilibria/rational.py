@@ -52,7 +52,7 @@ def fractions(P: Float[np.ndarray, "n n"], denominator: int) -> list[list[Fracti
     return table
 
 
-def certified(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> Rational:
+def certify(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> Rational:
     """The vertex that ``x`` rounds, in fractions: the actions that it plays are those for which the rest tie.
 
     Raises:

@@ -19,7 +19,7 @@ from nashward.errors import NashwardError
 
 from ..forms.game import PreferenceGame
 from ..forms.io import load
-from ..solvers.schedule import whole
+from ..solvers.schedule import check_whole
 from .generators import (
     beating,
     blotto,
@@ -254,7 +254,7 @@ def condorcet_winner(n: int = 5) -> PreferenceGame:
     Raises:
         ValueError: n is not a whole number >= 1.
     """
-    whole("n", n)
+    check_whole("n", n)
     table = np.full((n, n), 0.5)
     table[0, 1:], table[1:, 0] = 1.0, 0.0
     return PreferenceGame(table)
@@ -303,7 +303,7 @@ def indifference(n: int = 4) -> PreferenceGame:
     Raises:
         ValueError: n is not a whole number >= 1.
     """
-    whole("n", n)
+    check_whole("n", n)
     return PreferenceGame(np.full((n, n), 0.5))
 
 
@@ -451,7 +451,7 @@ def random_preferences(n: int = 10, seed: int = 0) -> PreferenceGame:
     Raises:
         ValueError: n is not a whole number >= 1.
     """
-    whole("n", n)
+    check_whole("n", n)
     upper = np.triu(np.random.default_rng(seed).uniform(size=(n, n)) - 0.5, 1)
     return PreferenceGame(0.5 + upper - upper.T)
 
