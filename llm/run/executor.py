@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nashward.errors import NashwardError
-from nashward.games import Blend, Policy, Step
+from nashward.games import Policy, Step
+from nashward.games.policy import Blend
 
 from ..data.prompts import Prompt
 from ..oracles import Cache, PreferenceOracle, preference_matrices

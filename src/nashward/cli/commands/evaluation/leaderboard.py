@@ -26,7 +26,7 @@ class Standings:
         logits_curl: the mean share of a prompt's logits that no score explains; None where nobody judged.
     """
 
-    battles: games.Battles
+    battles: games.analysis.leaderboard.Battles
     told: list[str]
     rates: tuple[Any, Any] | None = None
     logits_curl: float | None = None
@@ -82,7 +82,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _fought(path: Path) -> Standings:
-    battles = games.read_battles(path)
+    battles = games.analysis.leaderboard.read_battles(path)
     prompts = f" on {len(battles.wins)} prompts" if len(battles.wins) > 1 else ""
     told = [f"{len(battles.labels)} models, {battles.met.sum() / 2:g} battles{prompts}"]
     if battles.missing:
