@@ -93,7 +93,7 @@ def described(help: str, default: Any, none: str | None = None) -> str:
     value = none if default is None else default
     if "{default}" in help:
         return help.format(default=written(value))
-    if "default" in help or value is None or value is MISSING or isinstance(value, bool):
+    if "default" in help or value is None or value is MISSING or isinstance(value, bool | tuple):
         return help
     return f"{help} (default: {written(value)})" if help else f"default: {written(value)}"
 

@@ -21,6 +21,7 @@ from nashward import games, llm
 from nashward.llm.policy.model import WEIGHTS
 
 from . import tiny
+from .tiny_run import self_play
 
 RECORD = Path(__file__).with_name("golden.json")
 TOLERANCE = 1e-3  # relative, elsewhere
@@ -42,7 +43,7 @@ def environment() -> dict[str, str]:
 def numbers(home: Path) -> dict[str, Any]:
     """A short run of optimism in float32: the summary of each iterate, the adapters' hashes and norms."""
     torch.set_num_threads(1)
-    run = llm.SelfPlay(
+    run = self_play(
         policy=tiny.policy(home / "policy"), oracle=tiny.high_bytes(), solver=games.OptimisticMWU(2.0),
         prompts=[f"Say {i} things{'!' * (i % 4)}" for i in range(20)], folder=home / "run", iterations=2, responses=3,
         sampling=llm.Sampling(max_new_tokens=6), lora=llm.Lora(rank=2), quantise=False,

@@ -229,7 +229,7 @@ def self_play(chosen: Settings) -> SelfPlay:
     if "folder" not in top:
         raise NashwardError('a run folder is needed: --out FOLDER, or folder = "FOLDER" in the file of --config')
     phases = tuple(Phase.read(row) for row in top.pop("phases", []))
-    inputs = {"policy": None, "oracle": None, "prompts": None}
+    inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
     wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
     config = RunConfig(

@@ -66,10 +66,10 @@ def loaded(given: argparse.Namespace, mixture: Mixture | None) -> tuple[Language
 
     if mixture is not None:
         mixture.check(given.policy)
-    chosen = {name: setting.value for name, setting in configuration.flags(given, SAMPLING).items()}
-    seed, template = chosen.pop("seed", 0), chosen.pop("chat-template", None)
+    chosen = options.values(given, options.select(options.RUN, SAMPLING))
+    seed, template = chosen.pop("seed", 0), chosen.pop("chat_template", None)
     quantise = chosen.pop("quantise", True)
-    sampling = Sampling(**{options.RUN[name].path[1]: value for name, value in chosen.items()})
+    sampling = Sampling(**chosen)
     model = LanguageModel.from_pretrained(
         given.policy, None if mixture is None else mixture.largest, quantise=quantise, seed=seed,
         chat_template=None if template is None else configuration.template(template),

@@ -142,12 +142,11 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     from nashward.llm.policy.loading import adapter_config, check_policy, local_adapter
     from nashward.llm.policy.mixture import Mixture
 
-    typed = configuration.flags(given, SAMPLING)
-    settings = {name: setting.value for name, setting in typed.items()}
-    template = settings.pop("chat-template", None)
+    settings = options.values(given, SAMPLING)
+    template = settings.pop("chat_template", None)
     template = None if template is None else configuration.template(template)
     quantise = settings.pop("quantise", True)
-    sampling = Sampling(**{SAMPLING[name].path[-1]: value for name, value in settings.items()})
+    sampling = Sampling(**settings)
     prompts = read_prompts(given.prompts).kept
     check_policy(given.policy, template)
     mixture = Mixture.load(given.adapter) if given.adapter and Path(given.adapter).suffix == ".json" else None
