@@ -59,11 +59,20 @@ def test_games_need_no_language_model_packages() -> None:
     assert _run(code).stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("code", ["import nashward.llm.config", "from nashward.__main__ import main; main()"])
+def test_the_settings_and_the_help_need_no_torch(code: str) -> None:
+    heavy = ("torch", "transformers", "numpy", "matplotlib")
+    loaded = f"atexit.register(lambda: print([m for m in {heavy} if m in sys.modules]))"
+    result = _run(f"import atexit, sys; sys.argv = ['nashward', '--help']; {loaded}; {code}")
+    assert result.stdout.strip().endswith("[]"), result
+
+
 def test_llm_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     # A finder that hides transformers stands in for an environment without the extra.
     code = (
         "import importlib.util as u; real = u.find_spec; "
-        "u.find_spec = lambda name, *a: None if name == 'transformers' else real(name, *a); import nashward.llm"
+        "u.find_spec = lambda name, *a: None if name == 'transformers' else real(name, *a); "
+        "from nashward.llm import SelfPlay"
     )
     result = _run(code, tmp_path)
     assert 'nashward.llm needs transformers: pip install "nashward[llm]"' in result.stderr

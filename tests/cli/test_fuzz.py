@@ -134,8 +134,9 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(inside)
         patch.setenv("HOME", str(base / "home"))
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        for place in ("llm.model.LanguageModel.from_pretrained", "llm.selfplay.as_oracle", "demo.tables",
-                      "llm.oracles.fit.VoteTraining", "llm.prompts._dataset", "llm.plan.plan"):  # fmt: skip
+        for place in ("llm.policy.model.LanguageModel.from_pretrained", "llm.run.selfplay.as_oracle",
+                      "cli.demo.demo.tables", "llm.oracles.fitting.fit.VoteTraining", "llm.data.prompts._dataset",
+                      "llm.planner.plan.plan"):  # fmt: skip
             patch.setattr(f"nashward.{place}", _loaded)
         yield inside
 
