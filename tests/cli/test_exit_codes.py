@@ -116,7 +116,8 @@ def test_what_a_process_leaves_behind(here: Path) -> None:
     refused = _shell(here, '"$PYTHON" -m nashward solve none.csv')
     line = "nashward: none.csv does not exist; expected a payoff table (.csv, .npz or .parquet)\n"
     assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", line)
-    planted = "from nashward import games; from nashward.cli.main import main; games.nash = {}.__getitem__; exit(main(['solve', 'good.csv']))"
+    imports = "from nashward import games; from nashward.cli.main import main"
+    planted = f"{imports}; games.nash = {{}}.__getitem__; exit(main(['solve', 'good.csv']))"
     bug = _shell(here, f'"$PYTHON" -c "{planted}"')
     assert bug.returncode == 1
     assert bug.stderr.startswith("Traceback")
