@@ -314,7 +314,7 @@ def test_a_task_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixture[
 
 
 def test_every_field_of_the_settings_has_help_and_an_option() -> None:
-    kinds = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
+    kinds: list[Any] = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
     assert len(kinds) == 12
     for kind in set(kinds) - {Phase}:
         hints = get_type_hints(kind)
