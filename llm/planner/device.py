@@ -12,7 +12,7 @@ from ..config.plan import Demand
 from ..config.run import RunConfig
 from ..oracles.load import oracle_shape
 from ..policy.loading import adapter_config
-from ..policy.model import computed_in
+from ..policy.model import compute_dtype
 from ..store.say import warn
 from .plan import Plan, free_memory, plan
 
@@ -52,7 +52,7 @@ def device_plan(config: RunConfig, policy: Any, adapter: str | Path | None = Non
     try:
         found = plan(
             str(policy), memory, demand, oracle=oracle_shape(oracle), placement=config.placement,
-            dtype=computed_in("cuda"), windows=os.name == "nt",
+            dtype=compute_dtype("cuda"), windows=os.name == "nt",
         )  # fmt: skip
     except ValueError as error:
         warn(f"without a plan of the memory: {error}")
