@@ -164,8 +164,8 @@ def language_model(play: Any, out: Path, seed: int, say: Say) -> tuple[Any, list
         f"{STEP:g} was played by the language model: responses were sampled, judged by the pocket PairRM, and an "
         "adapter was fitted to each step. The dashed lines are the table executor with the same solver on the style "
         "table that the oracle learned, from the base's own mix.</p><p>Why the last iterate need not be near the Nash: "
-        "on a cycle it goes around before it closes in, and a few steps of this size are a part of one turn. What a theorem bounds "
-        "after every number of steps is the mixture of the iterates. More iterations bring the mixture closer, and a "
+        "on a cycle it goes around before it closes in, and a few steps of this size are a part of one turn. What a theorem "
+        "bounds after every number of steps is the mixture of the iterates. More iterations bring the mixture closer, and a "
         "smaller step with more of them the last iterate. Where the language model lags behind the table, the share "
         "of the step that its fit achieved says how much (below).</p>"
     )
