@@ -107,7 +107,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         play = llm.SelfPlay(
             policy=model, oracle=Noughts(), solver=games.MWU(1.0), prompts=prompts, folder=Path(folder) / "run",
-            iterations=1, responses=given.responses, sampling=Free(), fit=llm.Fit(epochs=1, held_out=0.02),
+            source=Free(),
+            config=llm.RunConfig(iterations=1, responses=given.responses, fit=llm.Fit(epochs=1, held_out=0.02)),
         )  # fmt: skip
         before, began, profile = memory(), time.monotonic(), cProfile.Profile()
         if given.profile:

@@ -84,7 +84,7 @@ class Counting(oracles.PreferenceOracle):
 
 
 @dataclass(frozen=True)
-class CountedSampling(llm.Sampling):
+class CountedSource(llm.GenerateSource):
     """Sampling that notes what it draws, by the first seed of each prompt: which names step, policy and prompt."""
 
     log: str = ""
@@ -116,9 +116,11 @@ class Harness:
     def play(self, folder: Path, log: Path) -> llm.SelfPlay:
         return llm.SelfPlay(
             policy=self.model, oracle=Counting(log / "pairs"), solver=games.OptimisticMWU(2.0), prompts=PROMPTS,
-            folder=folder, iterations=2, responses=3, lora=llm.Lora(rank=2),
-            sampling=CountedSampling(max_new_tokens=6, batch=24, log=str(log / "prompts")),
-            fit=llm.Fit(learning_rate=2e-3, epochs=1, batch=16, tokens=2000, checkpoint_seconds=0.0),
+            folder=folder, source=CountedSource(llm.Sampling(max_new_tokens=6, batch=24), str(log / "prompts")),
+            config=llm.RunConfig(
+                iterations=2, responses=3, lora=llm.Lora(rank=2),
+                fit=llm.Fit(learning_rate=2e-3, epochs=1, batch=16, tokens=2000, checkpoint_seconds=0.0),
+            ),
         )  # fmt: skip
 
     def process(self, folder: Path, log: Path, rename: int | None = None, after: bool = False) -> tuple[int, int]:

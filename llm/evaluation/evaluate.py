@@ -79,7 +79,7 @@ def evaluate(
             raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to hold against its start")
         if twice := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
             raise NashwardError(f"two players would be called {twice[0]}; call one of them something else")
-        given = told(home, answers, _tokenizer(run), prompts, run.column) if answers else {}
+        given = told(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
         run = _with_room(run, players, others)
         players |= others
 
@@ -151,7 +151,7 @@ def evaluate(
 def _tokenizer(run: SelfPlay) -> Any:
     if isinstance(run.policy, LanguageModel):
         return run.policy.tokenizer
-    return check_policy(str(run.policy), run.chat_template)
+    return check_policy(str(run.policy), run.config.chat_template)
 
 
 def _with_room(run: SelfPlay, own: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
@@ -171,7 +171,8 @@ def _with_room(run: SelfPlay, own: Mapping[str, Mixture], others: Mapping[str, M
     )
     rank = LoraShape.of(largest).rank
     if not isinstance(run.policy, LanguageModel):
-        return dataclasses.replace(run, adapter=None, lora=dataclasses.replace(run.lora, rank=rank))
+        lora = dataclasses.replace(run.config.lora, rank=rank)
+        return dataclasses.replace(run, adapter=None, config=dataclasses.replace(run.config, lora=lora))
     if (room := run.policy.shape.rank) < rank:
         raise NashwardError(f"{largest} has rank {rank}, the model was loaded for {room}; give its folder in its place")
     return run

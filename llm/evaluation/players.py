@@ -11,6 +11,7 @@ from typing import Any
 
 from nashward.errors import CorruptFileError, NashwardError
 
+from ..config.sampling import Sampling
 from ..data.prompts import Prompt
 from ..policy import mixture
 from ..policy.mixture import Mixture
@@ -60,7 +61,7 @@ def answers(
     model: Callable[[], LanguageModel],
     prompts: Sequence[Prompt],
     count: int,
-    source: Source,
+    source: Source | Sampling,
     seed: int,
     progress: Callable[[str], object] = lambda what: None,
 ) -> dict[str, list[list[Answer]]]:
@@ -73,7 +74,7 @@ def answers(
             for name, player in players.items()}  # fmt: skip
 
 
-def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source, seed: int) -> str:
+def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source | Sampling, seed: int) -> str:
     """What tells the responses from others that a policy of this name may have given."""
     members = [[_sums(folder), weight] for folder, weight in player.members]
     key = json.dumps([members, [prompt.id for prompt in prompts], count, repr(source), seed])
@@ -107,7 +108,7 @@ def _of(
     model: Callable[[], LanguageModel],
     prompts: Sequence[Prompt],
     count: int,
-    source: Source,
+    source: Source | Sampling,
     seed: int,
     progress: Callable[[str], object],
 ) -> list[list[Answer]]:

@@ -27,10 +27,12 @@ from transformers import (
     PretrainedConfig,
 )
 
+from ..config.placement import Placement
+from ..config.sampling import KVCache
 from ..oracles.models.network import OracleShape
-from ..policy.experimental.int8_cache import KVCache, rounded_cache
+from ..policy.experimental.int8_cache import rounded_cache
 from ..policy.logprobs import sequence_logprobs
-from ..policy.placement import Placement, place
+from ..policy.placement import place
 from ..policy.sampling import Draw
 from .live_storage import LiveStorage, resident_bytes, unique_bytes
 

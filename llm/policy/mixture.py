@@ -12,11 +12,12 @@ from pathlib import Path
 from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, nash
 
+from ..config.sampling import Sampling
 from ..store.files import write_json
 from ..store.run_folder import order
 from .lora import LoraShape, common_base, is_same_base
 from .model import LanguageModel
-from .sampling import Response, Source, seed_of
+from .sampling import Response, Source, as_source, seed_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Mixture:
         model: LanguageModel,
         prompts: Sequence[Sequence[int]],
         count: int,
-        source: Source,
+        source: Source | Sampling,
         seed: int,
     ) -> list[list[Response]]:
         """Draw responses, each from a member drawn anew with its weight; grouped by member, so that an adapter is
@@ -109,6 +110,7 @@ class Mixture:
             ValueError, FileNotFoundError: what ``check`` finds.
         """
         self.check(model.name)
+        source = as_source(source)
         weights = [weight for _, weight in self.members]
         drawn = [
             random.Random(seed_of(seed, "member", i)).choices(range(len(self.members)), weights, k=count)

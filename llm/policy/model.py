@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ from transformers import (
 
 from nashward.errors import NashwardError
 
+from ..config.lora import Lora
+from ..config.placement import Placement
 from ..data.library_errors import first_line
 from ..data.prompts import Prompt
 from ..store.files import atomic_folder
@@ -33,41 +34,9 @@ from .loading import adapter_config, check_policy, local_adapter
 from .lora import WEIGHTS as WEIGHTS
 from .lora import LoraShape, fitted_to_slot, is_same_base, scale_of
 from .memory import OnEvent, ignore_event, release_memory
-from .placement import Placement, place
+from .placement import default_placement, place
 
 SLOTS = ("trained", "frozen")  # the adapters on the device; all others are folders on disk
-
-
-@dataclass(frozen=True)
-class Lora:
-    """The shape of a fresh adapter: float32, on every linear layer but the head.
-
-    .. math::  W \\to W + \\frac{\\alpha}{r} B A, \\qquad B \\in R^{m \\times r}, \\; A \\in R^{r \\times n}
-
-    for each layer's weight W, with B = 0 at first: a fresh adapter changes nothing.
-
-    Attributes:
-        rank: r.
-        alpha: of the scale alpha / r; twice the rank when None.
-
-    Raises:
-        ValueError: a rank below 1, or an alpha that is no positive number.
-
-    Source: arXiv 2106.09685.
-
-    Example:
-        >>> Lora(rank=8, alpha=16.0)
-        Lora(rank=8, alpha=16.0)
-    """
-
-    rank: int = 16
-    alpha: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise NashwardError(f"the LoRA rank must be at least 1, got {self.rank}")
-        if self.alpha is not None and not 0 < self.alpha < float("inf"):
-            raise NashwardError(f"the LoRA alpha must be a positive number, got {self.alpha}")
 
 
 class LanguageModel:
@@ -142,7 +111,7 @@ class LanguageModel:
             dtype: of the computation; bfloat16 on CUDA, float16 on a card that has none, float32 on a CPU. Adapters are
                 float32 in any case.
             chat_template: a Jinja template to use in place of the tokenizer's.
-            placement: what stays on the device; ``Placement.default`` for the device and the dtype, or that but for
+            placement: what stays on the device; ``default_placement`` for the device and the dtype, or that but for
                 the attributes of a mapping.
             seed: of the fresh adapter.
 
@@ -199,7 +168,7 @@ class LanguageModel:
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # the log-ratio to the anchor must be that of one fixed function
         if not isinstance(placement, Placement):
-            placement = Placement.default(base, device, dtype).but(placement or {})
+            placement = default_placement(base, device, dtype).but(placement or {})
         stream = place(network, placement, torch.device(device))
         return cls(network, tokenizer, str(source), stream)
 

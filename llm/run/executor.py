@@ -26,14 +26,14 @@ from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Adapter, Responses, Sampled, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
-from ..policy.sampling import Sampling, seed_of
+from ..policy.sampling import GenerateSource, seed_of
 from ..store.files import write_shard
 from ..store.run_folder import RunFolder, Stage
-from .phases import phase_of
 from .progress import Progress, Stopped
 from .rollouts import Chosen, Stored, versus
 from .settings import Settings
 from .shards import SHARD, Division, divided
+from .step_control import limit_factor, phase_of
 from .train import Training, settle, write_adapter
 
 Heard = TypeVar("Heard")
@@ -174,12 +174,12 @@ class AdapterExecutor:
             self.folder.plan(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         if self.settings.limits.lowers == "learning-rate":
-            rate *= self.settings.limits.share(self.folder, self.done + 1)
+            rate *= limit_factor(self.settings.limits, self.folder, self.done + 1)
         return dataclasses.replace(self.settings, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
 
     def _division(self, stage: Path, chosen: Chosen) -> Division:
         source, count = self.settings.sampling, self.settings.responses
-        at_once = max(1, source.batch // count) if isinstance(source, Sampling) else SHARD
+        at_once = max(1, source.batch // count) if isinstance(source, GenerateSource) else SHARD
         return divided(self.folder, stage, chosen, self.lengths, at_once)
 
     def _missing(self, division: Division, folder: Path, name: str) -> Shards:
@@ -209,8 +209,8 @@ class AdapterExecutor:
             return
         source, model = self.settings.sampling, self.model()
         self._alone(model)
-        if isinstance(source, Sampling) and source.batch >= self.settings.responses:
-            source = dataclasses.replace(source, batch=self.settings.responses * SHARD)  # the division says which
+        if isinstance(source, GenerateSource) and source.batch >= self.settings.responses:
+            source = source.with_batch(self.settings.responses * SHARD)  # the division says which
         for number, shard in self._over(stage, "sampling", policy.label, division, missing):
             rows: list[dict[str, Any]] = []
             for batch in shard:

@@ -27,7 +27,7 @@ from ..store.say import warn
 from ..training import regression
 from ..training.batches import Group, MicroBatch, Text, micro_batches
 from ..training.diagnostics import changed_fraction, clipped, described, fit_metrics, initial_metrics, unreachable
-from ..training.losses import LOSSES
+from ..training.losses import LOSSES, objective
 from ..training.optimize import order
 from ..training.sft import TaskTerm, divided, encoded, ordered, packed
 from .progress import Progress
@@ -69,7 +69,7 @@ class Training:
         held = set(self._held_out([number for number, _ in groups], settings.held_out))
         if step.opponent is None:  # a geometric mixture: nothing is chosen over anything
             settings = replace(settings, loss="mirror")
-        sizes = settings.tokens, settings.batch, settings.objective(self.settings.sampling.enumerates)
+        sizes = settings.tokens, settings.batch, objective(settings, self.settings.sampling.enumerates)
         training = micro_batches([g for number, g in groups if number not in held], *sizes)
         testing = micro_batches([g for number, g in groups if number in held], *sizes)
         self.score([*training, *testing])

@@ -143,11 +143,13 @@ def _align(home: Path, words: str) -> Path:
 
 def tiny_run(home: Path) -> dict[str, Any]:
     """Optimism in float32 under an oracle in Python, through the public names."""
+    config = llm.RunConfig(
+        iterations=2, responses=3, sampling=llm.Sampling(max_new_tokens=6), lora=llm.Lora(rank=2), quantise=False,
+        fit=llm.Fit(learning_rate=2e-3, epochs=2, batch=4, held_out=0.2),
+    )  # fmt: skip
     llm.SelfPlay(
         policy=tiny.policy(home / "policy"), oracle=tiny.high_bytes(), solver=games.OptimisticMWU(2.0),
-        prompts=[f"Say {i} things{'!' * (i % 4)}" for i in range(20)], folder=home / "run", iterations=2, responses=3,
-        sampling=llm.Sampling(max_new_tokens=6), lora=llm.Lora(rank=2), quantise=False,
-        fit=llm.Fit(learning_rate=2e-3, epochs=2, batch=4, held_out=0.2),
+        prompts=[f"Say {i} things{'!' * (i % 4)}" for i in range(20)], folder=home / "run", config=config,
     ).run()  # fmt: skip
     return _run(home / "run")
 

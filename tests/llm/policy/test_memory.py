@@ -21,6 +21,7 @@ from nashward.llm.training.batches import Group, MicroBatch, micro_batches
 from nashward.llm.training.optimize import Fit, fit
 
 from .. import tiny
+from ..tiny_run import self_play
 
 FIRST = 30  # calls of every phase that fail once
 
@@ -66,8 +67,8 @@ class Sometimes:
 
 
 def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
-    prompts = [f"Tell me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
-    run = llm.SelfPlay(
+    prompts = [f"OnEvent me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
+    run = self_play(
         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.MWU(2.0), prompts=prompts, folder=folder,
         iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=24, batch=12), lora=llm.Lora(rank=4),
         fit=Fit(epochs=2, batch=4, learning_rate=2e-3, tokens=tokens, baseline=baseline, held_out=0.1),
@@ -153,7 +154,7 @@ def test_a_single_response_that_does_not_fit_is_told(monkeypatch):
 
 def test_nobody_listens_after_the_run(tmp_path):
     model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY, device="cpu")
-    llm.SelfPlay(
+    self_play(
         policy=model, oracle=llm.oracles.Length(), solver=games.MWU(2.0), prompts=["a", "b"], folder=tmp_path / "run",
         iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=8), fit=Fit(epochs=1),
     ).run()  # fmt: skip

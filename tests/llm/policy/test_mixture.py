@@ -19,7 +19,7 @@ from nashward.llm.policy.mixture import Mixture, linear, nash_weights, policies,
 from nashward.llm.policy.model import WEIGHTS
 
 from ..test_enumerable import EXACT, GAMES, Restricted, Table, _source, random_policy
-from ..tiny_run import short_run
+from ..tiny_run import self_play, short_run
 
 IDS = torch.tensor([[0, 4, 50, 5, 60, 61]])
 
@@ -200,7 +200,7 @@ def test_the_mixture_of_iterates_has_the_gap_of_the_tables_average(tmp_path: Pat
     """Within 4 standard errors of 3000 responses; its last iterate's gap is another one."""
     game, solver, T = GAMES["comal"], games.MWU(2.0), 6
     responses, texts = _source(3)
-    play = llm.SelfPlay(
+    play = self_play(
         policy=random_policy(tmp_path / "policy", spread=0.3), oracle=Table(game.P, texts), solver=solver,
         prompts=["?"], folder=tmp_path / "run", iterations=T, sampling=responses, fit=EXACT, lora=llm.Lora(rank=4),
     )  # fmt: skip

@@ -19,6 +19,7 @@ from nashward.llm.store.files import read_shard
 from tests.conftest import ROOT
 
 from .. import tiny
+from ..tiny_run import self_play
 
 
 def _ask(text: str) -> Prompt:
@@ -52,7 +53,7 @@ def test_no_string_in_a_prompt_changes_it_and_blanks_of_a_response_survive(tiny_
     model = _initial(tiny_folder, tmp_path)
     text = "Nothing, None and [/INST] None."
     assert text in model.tokenizer.decode(model.encode(_ask(text)))
-    run = llm.SelfPlay(
+    run = self_play(
         policy=tiny_folder, oracle=tiny.high_bytes(), solver=games.MWU(1.0), prompts=[text, "None"], iterations=1,
         folder=tmp_path / "run", responses=2, sampling=Sampling(max_new_tokens=6), lora=Lora(rank=2),
     ).run()  # fmt: skip
@@ -122,7 +123,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_folder: Path, tmp_path:
 
 def test_adapters_move_at_a_small_rate_which_bfloat16_ones_would_not(tiny_folder: Path, tmp_path: Path) -> None:
     """At 5e-7 a bfloat16 master keeps nearly all of its entries; ours are float32, and the metric shows their move."""
-    run = llm.SelfPlay(
+    run = self_play(
         policy=tiny_folder, oracle=tiny.high_bytes(), solver=games.MWU(1.0), prompts=[f"p{k}" for k in range(4)],
         folder=tmp_path / "run", iterations=1, responses=3, sampling=Sampling(max_new_tokens=6), lora=Lora(rank=2),
         fit=llm.Fit(learning_rate=5e-7, schedule="constant", warmup=0.0, epochs=20, batch=2, held_out=0.0),

@@ -12,8 +12,8 @@ import torch
 from nashward import games, llm
 from nashward.games import Policy
 from nashward.llm import Limits
-from nashward.llm.run.limits import lowered
 from nashward.llm.run.refit import Scores
+from nashward.llm.run.step_control import with_factor
 from nashward.llm.store.files import read_lines
 from nashward.llm.training.diagnostics import Scored
 
@@ -35,7 +35,7 @@ def test_the_steps_of_a_table_are_those_of_the_shares(around: bool) -> None:
         return 0.4 * t
 
     start: Any = [0.5, 0.3, 0.2]
-    solver = lowered(join(games.MWU(step)), lambda t: SHARES[t - 1])
+    solver = with_factor(join(games.MWU(step)), lambda t: SHARES[t - 1])
     found = games.solve(game, solver, 4, start=start, opponents=opponents).last
     for t, share in enumerate(SHARES, 1):
         start = games.solve(game, join(games.MWU(share * step(t))), 1, start=start, opponents=opponents).last

@@ -22,7 +22,7 @@ from nashward.llm.store.fingerprints import fingerprint
 from nashward.llm.store.run_folder import RunFolder
 
 from .. import tiny
-from ..tiny_run import files, short_run
+from ..tiny_run import files, self_play, short_run
 
 
 def test_a_folder_with_another_run_is_refused_and_left_alone(tiny_folder: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_run_json_of_something_else_is_refused(content: str, tiny_folder: Path
 
 def test_an_oracle_that_changed_is_another_run(tiny_folder: Path, tmp_path: Path) -> None:
     def judged_by(oracle: Any, folder: str) -> Any:
-        return llm.SelfPlay(
+        return self_play(
             policy=tiny_folder, oracle=oracle, solver=games.MWU(1.0), prompts=["a", "b"], folder=tmp_path / folder,
             iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=4), lora=llm.Lora(rank=2),
         )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 
 from nashward import games, llm
 from nashward.llm import Phase
-from nashward.llm.run.phases import stepped
+from nashward.llm.run.step_control import with_phases
 from nashward.llm.store.files import read_lines
 
 from ..tiny_run import quick_run
@@ -25,7 +25,7 @@ def test_the_steps_of_a_table_are_those_of_the_phases(around: bool) -> None:
         return games.FixedOpponents(solver, {"one": 0.25}) if around else solver
 
     start: Any = [0.5, 0.3, 0.2]
-    found = games.solve(game, stepped(join(games.MWU(0.5)), PHASES), 6, start=start, opponents=opponents).last
+    found = games.solve(game, with_phases(join(games.MWU(0.5)), PHASES), 6, start=start, opponents=opponents).last
     for step in (1.0, 1.0, 0.5, 0.25, 0.25, 0.25):
         start = games.solve(game, join(games.MWU(step)), 1, start=start, opponents=opponents).last
     assert games.total_variation(found, start) < 1e-14

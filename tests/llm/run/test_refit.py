@@ -18,13 +18,14 @@ from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.training.batches import MicroBatch
 
 from .. import tiny
+from ..tiny_run import self_play
 
 FIT: dict[str, Any] = {"learning_rate": 5e-3, "epochs": 3, "batch": 4, "held_out": 0.2, "checkpoint_seconds": 0.0}
 WILD = {**FIT, "learning_rate": 0.1}
 
 
 def _run(source: Path, folder: Path, **fit: Any) -> llm.Run:
-    return llm.SelfPlay(
+    return self_play(
         policy=source, oracle=tiny.high_bytes(), solver=games.MWU(2.0), prompts=[f"Say {i} things" for i in range(12)],
         folder=folder, iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=6), lora=llm.Lora(rank=4),
         fit=llm.Fit(**{**FIT, **fit}),

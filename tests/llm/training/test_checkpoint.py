@@ -19,6 +19,7 @@ from nashward.llm.training.checkpoint import Checkpoints, State
 from nashward.llm.training.optimize import OPTIMISERS
 
 from .. import tiny
+from ..tiny_run import self_play
 
 
 class Killed(Exception):
@@ -29,7 +30,7 @@ def _play(source: Path, folder: Path, optimiser: str = "adamw", **more: Any) -> 
     settings: dict[str, Any] = {"learning_rate": 2e-3, "epochs": 2, "batch": 4, "checkpoint_seconds": 0.0}
     if optimiser == "lbfgs":
         settings |= {"learning_rate": 1.0, "batch": 100, "max_grad_norm": math.inf, "epochs": 4}
-    return llm.SelfPlay(
+    return self_play(
         policy=source, oracle=tiny.high_bytes(), solver=games.MWU(2.0), prompts=[f"Say {i} things" for i in range(14)],
         folder=folder, iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=6),
         # 64 x 64 entries, the least that are kept in 8 bits

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="average the networks' weights into one adapter, in place of a mixture",
     )
-    options.add_groups(parser, ("policy", "oracle", "prompts", *SAMPLING))
+    names = ("policy", "oracle", "prompts", *SAMPLING)
+    options.add_groups(parser, options.select({**options.INPUTS, **options.RUN}, names))
 
 
 def run(given: argparse.Namespace) -> int:
@@ -88,8 +89,6 @@ def _numbers(text: str) -> list[float]:
 
 
 COMMAND = Command(
-    "mix",
-    "a mixture of adapters of one base, or one adapter with their averaged weights",
     "nashward mix runs/first runs/second/iteration-02/adapter --weights linear --out mixture.json",
     add_arguments,
     run,

@@ -20,14 +20,14 @@ SAMPLING: dict[str, Option] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--oracle", required=True, help=options.MODELS["oracle"].text)
+    parser.add_argument("--oracle", required=True, help=options.INPUTS["oracle"].text)
     parser.add_argument("--out", required=True, type=options.path, metavar="FILE", help="a .jsonl file to write")
     parser.add_argument(
         "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
     )
-    parser.add_argument("--policy", help="in place of --responses: " + options.MODELS["policy"].text)
+    parser.add_argument("--policy", help="in place of --responses: " + options.INPUTS["policy"].text)
     parser.add_argument("--adapter", help="of the policy: a LoRA folder or id, or the mixture.json of a run")
-    parser.add_argument("--prompts", help="for the policy: " + options.RUN["prompts"].text)
+    parser.add_argument("--prompts", help="for the policy: " + options.INPUTS["prompts"].text)
     parser.add_argument("--n", type=options.whole, default=16, help="responses a prompt (default: 16)")
     parser.add_argument(
         "--rule", choices=RULES, default="mean-win-rate",
@@ -142,12 +142,11 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     from nashward.llm.policy.loading import adapter_config, check_policy, local_adapter
     from nashward.llm.policy.mixture import Mixture
 
-    typed = configuration.flags(given, SAMPLING)
-    settings = {name: setting.value for name, setting in typed.items()}
-    template = settings.pop("chat-template", None)
+    settings = options.values(given, SAMPLING)
+    template = settings.pop("chat_template", None)
     template = None if template is None else configuration.template(template)
     quantise = settings.pop("quantise", True)
-    sampling = Sampling(**{SAMPLING[name].path[-1]: value for name, value in settings.items()})
+    sampling = Sampling(**settings)
     prompts = read_prompts(given.prompts).kept
     check_policy(given.policy, template)
     mixture = Mixture.load(given.adapter) if given.adapter and Path(given.adapter).suffix == ".json" else None
@@ -180,8 +179,6 @@ def _sampled(
 
 
 COMMAND = Command(
-    "best-of-n",
-    "of n responses to each prompt the one that an oracle prefers",
     "nashward best-of-n --responses ready.jsonl --oracle oracles/mine --out best.jsonl",
     add_arguments,
     run,

@@ -187,8 +187,6 @@ def _save(path: Path, game: games.PreferenceGame) -> None:
 
 
 COMMAND = Command(
-    "leaderboard",
-    "models that answered the same prompts, or fought battles: the Nash among them, and every other ranking",
     "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
     add_arguments,
     run,

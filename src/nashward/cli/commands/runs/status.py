@@ -40,8 +40,6 @@ def run(given: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    "status",
-    "where a run stands and what is left",
     "nashward status runs/first",
     add_arguments,
     run,
