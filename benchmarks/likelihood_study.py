@@ -142,11 +142,11 @@ def read(file: Path, settings: dict[str, Any]) -> list[Course]:
     Raises:
         ValueError: they are of other settings.
     """
-    from nashward.llm.store.files import read_lines
+    from nashward.llm.store.files import read_jsonl
 
     from .likelihood_fits import Course
 
-    rows = read_lines(file)
+    rows = read_jsonl(file)
     if not rows:
         return []
     held = rows[0].get("settings")
@@ -157,10 +157,10 @@ def read(file: Path, settings: dict[str, Any]) -> list[Course]:
 
 
 def _write(file: Path, settings: dict[str, Any], courses: Sequence[Course]) -> None:
-    from nashward.llm.store.files import atomic_write, lines
+    from nashward.llm.store.files import atomic_write, to_jsonl
 
     with atomic_write(file) as unfinished:
-        unfinished.write_bytes(lines([{"settings": settings}, *map(dataclasses.asdict, courses)]))
+        unfinished.write_bytes(to_jsonl([{"settings": settings}, *map(dataclasses.asdict, courses)]))
 
 
 def _study(given: argparse.Namespace) -> tuple[Study, dict[str, Any]]:

@@ -13,7 +13,7 @@ from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, nash
 
 from ..store.files import write_json
-from ..store.run_folder import order
+from ..store.run_folder import step_order
 from .lora import Shape, one_base, same_base
 from .model import LanguageModel
 from .sampling import Response, Source, seed_of
@@ -214,7 +214,7 @@ def policies(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
             continue
         stages = [stage for stage in path.glob("iteration-*") if "half" not in stage.name]
-        stages = [path / "start", *sorted(stages, key=order)]
+        stages = [path / "start", *sorted(stages, key=step_order)]
         own = [stage / "adapter" for stage in stages if (stage / "adapter").is_dir()]
         if not own:
             raise FileNotFoundError(f"{path} is neither an adapter's folder nor a run's")

@@ -10,7 +10,7 @@ from nashward.errors import CorruptFileError, NashwardError
 
 from ..run.selfplay import iterates
 from ..store.files import atomic_write
-from ..store.run_folder import RunFolder, flat
+from ..store.run_folder import RunFolder, flatten
 from .page import page, picture, table, warning
 from .panels import MEASURES, asked, course, judged, sampled, warnings
 
@@ -64,7 +64,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _differing(runs: dict[str, Path]) -> str:
-    configs = [flat(RunFolder(path).read()["config"]) for path in runs.values()]
+    configs = [flatten(RunFolder(path).read()["config"]) for path in runs.values()]
     keys = sorted({key for config in configs for key in config})
     rows = [(key, *(str(config.get(key)) for config in configs)) for key in keys]
     rows = [row for row in rows if len(set(row[1:])) > 1]

@@ -14,8 +14,8 @@ from ..data.prompts import Prompt
 from ..run.rollouts import versus
 from ..run.selfplay import iterates, metrics
 from ..run.status import status
-from ..store.files import read_lines, read_shard, shards
-from ..store.run_folder import PROMPTS, RunFolder, flat, order
+from ..store.files import read_jsonl, read_shard, shards
+from ..store.run_folder import PROMPTS, RunFolder, flatten, step_order
 from .evaluated import called_out, evaluated
 from .page import download, picture, table, warning, with_error
 
@@ -62,7 +62,7 @@ def settings(folder: Path) -> str:
         ("hardware", run["hardware"]),
         ("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
     ]
-    whole = table(("setting", "value"), sorted(flat(config).items()), text=True)
+    whole = table(("setting", "value"), sorted(flatten(config).items()), text=True)
     return (
         table(("setting", "value"), rows, text=True)
         + f"<details><summary>All settings</summary>{whole}"
@@ -233,12 +233,12 @@ def judged(step: Path, prompts: Mapping[str, str], count: int) -> list[Judged]:
 def sampled(folder: Path) -> list[Path]:
     """The steps that have drawn responses, as they were played."""
     found = (path.parent for path in folder.glob("iteration-*/responses") if any(path.glob("*.parquet")))
-    return sorted(found, key=order)
+    return sorted(found, key=step_order)
 
 
 def asked(folder: Path) -> dict[str, str]:
     """The texts of a run's prompts by their ids."""
-    return {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(folder / PROMPTS)}
+    return {row["id"]: Prompt(tuple(row["messages"])).text for row in read_jsonl(folder / PROMPTS)}
 
 
 def samples(folder: Path, count: int = 8) -> str:

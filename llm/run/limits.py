@@ -12,7 +12,7 @@ from nashward.errors import NashwardError
 from nashward.games import Solver, schedule
 
 from ..config.choices import check_choice
-from ..store.files import read_lines
+from ..store.files import read_jsonl
 from ..store.run_folder import RunFolder
 
 Lowers = Literal["step", "learning-rate"]
@@ -90,7 +90,7 @@ class Limits:
     def share(self, home: RunFolder, t: int) -> float:
         """What the step or the learning rate of iteration t is multiplied by: factor ** (earlier ones beyond)."""
         adapters = (home / f"iteration-{k:02d}" / "adapter" for k in range(1, t))
-        rows = [row for adapter in adapters for row in read_lines(adapter / METRICS) if row.get("crossed")]
+        rows = [row for adapter in adapters for row in read_jsonl(adapter / METRICS) if row.get("crossed")]
         return self.factor ** len(rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,11 @@ from ..planner.plan import Demand, Plan, free_memory, plan
 from ..policy.loading import adapter_config
 from ..policy.model import computed_in
 from ..policy.sampling import Sampling
-from ..store.say import warn
 
 if TYPE_CHECKING:
     from .selfplay import SelfPlay
+
+logger = logging.getLogger(__name__)
 
 
 def planned(play: SelfPlay) -> Plan | None:
@@ -49,7 +51,7 @@ def planned(play: SelfPlay) -> Plan | None:
             windows=os.name == "nt",
         )  # fmt: skip
     except ValueError as error:
-        warn(f"without a plan of the memory: {error}")
+        logger.warning("without a plan of the memory: %s", error)
         return None
     if not found.fits:
         raise NashwardError(f"it does not fit: {'; '.join(found.advice)}; --no-plan tries it all the same")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nashward.console import console_log
 from nashward.errors import NashwardError
 from nashward.games import Blend, Policy, Solver, Step, check_solver, drive, resolved
 
@@ -24,22 +26,23 @@ from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel, Lora
 from ..policy.placement import Placement
 from ..policy.sampling import Sampling, Source
-from ..store.files import read_lines, write_json
-from ..store.run_folder import RunFolder, Stage, order
-from ..store.say import warn
+from ..store.files import read_jsonl, write_json
+from ..store.run_folder import RunFolder, Stage, step_order
 from ..training import losses
 from ..training.optimize import Fit
 from .environment import environment
 from .executor import AdapterExecutor
 from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
-from .inputs.sft import TaskFile
+from .inputs.sft import SFTFile
 from .limits import Limits, lowered
 from .manifest import contents, named, settings
 from .phases import Phase, stepped
 from .planned import planned
 from .progress import Interrupted, Progress, Stopped
 from .settings import Mixtures, Settings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class SelfPlay:
             "token-level", blended while it is drawn, which costs no fit and is an approximation (``MixedNetwork``).
         phases: iterations with a step and a learning rate of their own.
         task: prompts with responses whose likelihood is kept up beside (``Fit.task_weight``) and measured; a file, a
-            dataset id or rows, see ``TaskFile``. None: what the folder holds, if anything.
+            dataset id or rows, see ``SFTFile``. None: what the folder holds, if anything.
         limits: how far the task's likelihood may fall, and how rarely an iterate may win; see ``Limits``.
         prompts_per_iteration: each iteration takes the next so many prompts (None: all of them each time).
         max_prompt_tokens: longer prompts are dropped, and counted.
@@ -184,8 +187,10 @@ class SelfPlay:
         home = RunFolder(self.folder)
         prompts = self.check(until)
         if left := len(self._task.texts) - len(self._texts) if self._texts else 0:
-            warn(f"{left} of {left + len(self._texts)} task texts are longer than the run's longest and are left out")
-        with home.held():
+            logger.warning(
+                "%d of %d task texts are longer than the run's longest and are left out", left, left + len(self._texts)
+            )
+        with console_log(quiet=not progress), home.lock():
             self.write(home, prompts)
             if redo is not None and home.redo(redo) is None:
                 raise NashwardError(f"{home.path} holds no step yet that could be made again; leave --from out")
@@ -292,7 +297,7 @@ class SelfPlay:
             raise NashwardError("a limit on the task's likelihood needs the task: give its texts (--task)")
         if tokenizer is not None:
             most = self.sampling.max_new_tokens if isinstance(self.sampling, Sampling) else None
-            self._texts = self._task.kept(tokenizer, None if most is None else self.max_prompt_tokens + most)
+            self._texts = self._task.within(tokenizer, None if most is None else self.max_prompt_tokens + most)
         if self.adapter is not None and until != "judge":
             adapter_config(self.adapter)
         if self.oracle is not None and until in (None, "judge"):
@@ -301,7 +306,7 @@ class SelfPlay:
                 Cache.check(self.cache)
         if until != "judge":
             _ = self.planned
-        prompts = self._prompts.played(tokenizer)
+        prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
         return prompts
 
@@ -322,12 +327,12 @@ class SelfPlay:
         return StoredOpponents(self.opponents, self.column)
 
     @cached_property
-    def _task(self) -> TaskFile:
-        return TaskFile(self.task, RunFolder(self.folder), self.column)
+    def _task(self) -> SFTFile:
+        return SFTFile(self.task, RunFolder(self.folder), self.column)
 
     def config(self) -> dict[str, Any]:
         """What pins the run: a run folder that was written with other values is refused."""
-        prompts = self._prompts.told  # first: what follows may load the oracle
+        prompts = self._prompts.parsed  # first: what follows may load the oracle
         models = {**self._contents, "opponents": self._opponents.fingerprint, "task": self._task.fingerprint}
         return {**named(self), **models, **settings(self, prompts)}
 
@@ -344,9 +349,9 @@ class SelfPlay:
         """
         record = {**self._prompts.record(prompts), **environment()}
         home.write(home.check(self.config()), record)
-        self._opponents.keep(home)
-        self._task.keep()
-        self._prompts.keep(prompts)
+        self._opponents.save(home)
+        self._task.save()
+        self._prompts.save(prompts)
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -392,8 +397,8 @@ class SelfPlay:
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
-    files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: order(file.parent))
-    return [row for file in files for row in read_lines(file) if "iteration" in row]
+    files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: step_order(file.parent))
+    return [row for file in files for row in read_jsonl(file) if "iteration" in row]
 
 
 def iterates(folder: str | Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
+from nashward.console import console_log
 from nashward.errors import NashwardError
 
 from .. import __version__
@@ -81,7 +82,8 @@ def _run(arguments: Sequence[str]) -> int:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # a kernel that another package would bring, and that `keep_gradients` keeps away from: nothing to act on
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    code = given.command(given)
+    with console_log(given.quiet, always=True):
+        code = given.command(given)
     sys.stdout.flush()
     return code
 
