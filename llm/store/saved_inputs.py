@@ -8,20 +8,16 @@ from .files import atomic_write, sha256
 from .run_folder import RunFolder
 
 
-def fingerprint(content: bytes) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a file's content."""
-    return sha256(content)[:16]
-
-
 @dataclass(frozen=True)
 class SavedInput:
     """One file in a run folder, and where ``run.json`` has its SHA-256 or the first digits of it.
 
     Example:
         >>> from tempfile import TemporaryDirectory
+        >>> from nashward.llm.store.fingerprints import fingerprint_content
         >>> with TemporaryDirectory() as home:
         ...     folder = RunFolder(home)
-        ...     folder.write({"solver": "MWU", "task": fingerprint(b"texts")}, {})
+        ...     folder.write({"solver": "MWU", "task": fingerprint_content(b"texts")}, {})
         ...     task = SavedInput(folder, "task.jsonl", ("config", "task"))
         ...     task.save(b"texts")
         ...     task.load()

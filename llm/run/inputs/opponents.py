@@ -13,8 +13,9 @@ from nashward.llm.data.answers import answered
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.policy.handles import Responses
 from nashward.llm.store.files import read_jsonl, to_jsonl
+from nashward.llm.store.fingerprints import fingerprint_content
 from nashward.llm.store.run_folder import RunFolder
-from nashward.llm.store.saved_inputs import SavedInput, fingerprint
+from nashward.llm.store.saved_inputs import SavedInput
 
 ResponsesByMember: TypeAlias = dict[str, dict[str, list[str]]]  # by the member's name and the prompt's id
 
@@ -60,7 +61,7 @@ class StoredOpponents:
     @property
     def fingerprint(self) -> str | None:
         """Differs where the responses do; None where no sources are given."""
-        return None if self.responses is None else fingerprint(_content(self.responses))
+        return None if self.responses is None else fingerprint_content(_content(self.responses))
 
     def members(self, folder: RunFolder, prompts: Sequence[Prompt]) -> dict[str, Responses]:
         """The opponents, by their names, on these prompts.

@@ -14,8 +14,9 @@ from nashward.errors import NashwardError
 from nashward.llm.data.answers import answered
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.store.files import to_jsonl
+from nashward.llm.store.fingerprints import fingerprint_content
 from nashward.llm.store.run_folder import RunFolder
-from nashward.llm.store.saved_inputs import SavedInput, fingerprint
+from nashward.llm.store.saved_inputs import SavedInput
 from nashward.llm.training.sft import encoded
 
 
@@ -62,7 +63,7 @@ class SFTFile:
     @property
     def fingerprint(self) -> str | None:
         """Differs where the texts do; None where the run has no task."""
-        return fingerprint(self._content) if self.texts else None
+        return fingerprint_content(self._content) if self.texts else None
 
     def save(self) -> None:
         """Write the texts into the run folder, whose ``run.json`` pins them, unless they are there already.
