@@ -120,7 +120,7 @@ class Study:
         """
         with TemporaryDirectory() as folder:
             start = Path(folder) / "start"
-            model.start(start, None)
+            model.write_start_adapter(start, None)
             ids, groups = self._groups(model, oracle, prompts, start, seed)
             with model.use_adapter(start):
                 base = self.draw(model, ids, 1, ("study", seed, "base"))
@@ -168,7 +168,7 @@ class Study:
         """
         with TemporaryDirectory() as folder:
             start = Path(folder) / "start"
-            model.start(start, None)
+            model.write_start_adapter(start, None)
             groups = self._groups(model, oracle, prompts, start, seed)[1](1.0)
             found = []
             with model.training(start) as parameters:

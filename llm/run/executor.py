@@ -90,7 +90,7 @@ class AdapterExecutor:
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
         if not self.folder.verified(self.reference.folder):
-            write_adapter(self.reference.folder, lambda folder: self.model().start(folder, adapter))
+            write_adapter(self.reference.folder, lambda folder: self.model().write_start_adapter(folder, adapter))
         return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.policy.memory import OnEvent, ignore_event, in_parts
+from nashward.llm.policy.memory import OnEvent, ignore_event, run_in_parts
 
 from ..protocol import Pairs, PreferenceOracle
 from . import checkpoint
@@ -184,7 +184,7 @@ class NetworkOracle(PreferenceOracle):
         uses = Counter({row: len(own) for row, own in needs.items()})
         held: list[dict[tuple[int, Key], Tensor]] = [{} for _ in self.members or (None,)]
         for batch in by_length(list(needs), lengths.__getitem__, self.token_budget):
-            read = in_parts(
+            read = run_in_parts(
                 self._states, [self.row(encoded[n], key) for n, key in batch], "row to judge", self.on_event
             )
             ready = []
@@ -202,7 +202,7 @@ class NetworkOracle(PreferenceOracle):
                 rows = [[torch.stack([store[row] for row in waiting[p]]) for p in part] for store in held]
                 return list(np.moveaxis(self._compare(rows), -1, 0))
 
-            logits = np.stack(in_parts(compared, ready, "pair to judge", self.on_event), -1)
+            logits = np.stack(run_in_parts(compared, ready, "pair to judge", self.on_event), -1)
             if np.isnan(logits).any():
                 raise NashwardError(
                     f"{self.name} gave NaN for {int(np.isnan(logits).any(0).sum())} of {len(ready)} pairs, as of "

@@ -11,7 +11,7 @@ from typing import Any
 
 from nashward.errors import NashwardError
 from nashward.llm.data.prompts import Prompt, Prompts, read_prompts
-from nashward.llm.policy.model import prompt_length
+from nashward.llm.policy.chat_template import prompt_length
 from nashward.llm.store.files import read_jsonl, sha256, to_jsonl
 from nashward.llm.store.run_folder import PROMPTS, RunFolder
 from nashward.llm.store.saved_inputs import SavedInput

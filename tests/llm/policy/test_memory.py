@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from nashward import games, llm
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy import sampling
-from nashward.llm.policy.memory import ignore_event, in_parts
+from nashward.llm.policy.memory import ignore_event, run_in_parts
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.training import batches
 from nashward.llm.training.batches import Group, MicroBatch, micro_batches
@@ -35,7 +35,7 @@ def test_halves_are_tried_until_they_fit():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return [10 * item for item in items]
 
-    assert in_parts(work, list(range(10)), "thing", told.append) == [10 * k for k in range(10)]
+    assert run_in_parts(work, list(range(10)), "thing", told.append) == [10 * k for k in range(10)]
     assert tried == [10, 5, 2, 3, 5, 2, 3]
     assert [event["at_once"] for event in told] == [10, 5, 5]
 
@@ -43,9 +43,9 @@ def test_halves_are_tried_until_they_fit():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(MemoryError, match=r"out of memory with a single thing: take shorter texts \(--max-new-tokens"):
-        in_parts(never, [1, 2], "thing", told.append)
+        run_in_parts(never, [1, 2], "thing", told.append)
     with pytest.raises(ZeroDivisionError):  # another failure is not survived
-        in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", told.append)
+        run_in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", told.append)
 
 
 class Sometimes:
@@ -179,7 +179,7 @@ def test_float16_is_trained_with_a_scaled_loss(tmp_path):
     for kind in ("float32", "float16", "unscaled", "overflowing"):
         dtype = torch.float32 if kind == "float32" else torch.float16
         model = llm.LanguageModel.from_pretrained(folder, lora=llm.Lora(rank=2), quantise=False, dtype=dtype)
-        model.start(tmp_path / kind, None)
+        model.write_start_adapter(tmp_path / kind, None)
         # targets that differ by 2e-8 nats: gradients far below the smallest number of float16
         far = 1e3 if kind == "overflowing" else 1e-8
         gains, weights = torch.tensor([[far, -far]]), torch.full((1, 2), 0.5)

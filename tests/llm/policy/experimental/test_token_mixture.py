@@ -33,7 +33,7 @@ def _members(source: Path, folder: Path, **options: Any) -> tuple[llm.LanguageMo
     model = llm.LanguageModel.from_pretrained(source, lora=llm.Lora(rank=4), **options)
     blend = games.Blend({})
     for seed, (name, weight) in enumerate({"x": WEIGHT, "reference": 1 - WEIGHT}.items()):
-        model.start(folder / name, None)
+        model.write_start_adapter(folder / name, None)
         state = load_file(folder / name / WEIGHTS)
         noise = torch.Generator().manual_seed(seed)
         save_file({k: 0.3 * torch.randn(v.shape, generator=noise) for k, v in state.items()}, folder / name / WEIGHTS)

@@ -56,7 +56,7 @@ def _policy(adapter: Path | None) -> Mixture | None:
 def _base(model: LanguageModel, folder: Path) -> Mixture:
     from nashward.llm import Mixture
 
-    model.start(folder / "none", None)
+    model.write_start_adapter(folder / "none", None)
     return Mixture(((folder / "none", 1.0),))
 
 

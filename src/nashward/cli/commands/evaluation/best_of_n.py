@@ -175,7 +175,7 @@ def _sampled(
     if mixture is not None:
         return mixture.sample(model, ids, count, sampling, seed)
     with tempfile.TemporaryDirectory() as place:  # an adapter is a folder, also the one that changes nothing
-        model.start(Path(place) / "adapter", adapter)
+        model.write_start_adapter(Path(place) / "adapter", adapter)
         return Mixture(((Path(place) / "adapter", 1.0),)).sample(model, ids, count, sampling, seed)
 
 
