@@ -17,7 +17,7 @@ class SavedInput:
         >>> from nashward.llm.store.fingerprints import fingerprint_content
         >>> with TemporaryDirectory() as home:
         ...     folder = RunFolder(home)
-        ...     folder.write({"solver": "MWU", "task": fingerprint_content(b"texts")}, {})
+        ...     folder.write({"solver": {}, "task": fingerprint_content(b"texts")}, {})
         ...     task = SavedInput(folder, "task.jsonl", ("config", "task"))
         ...     task.save(b"texts")
         ...     task.load()
