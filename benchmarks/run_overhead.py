@@ -88,12 +88,12 @@ def main() -> None:
     words = random.Random(0)
     prompts = [f"Tell me about {'bread ' * words.randrange(1, 20)}{k}." for k in range(given.prompts)]
     rows: list[tuple[str, float, float, float]] = []
-    over = Progress.over
+    timed = Progress.phase
 
     @contextmanager
     def watched(self: Progress, step: str, phase: str, *more: Any, **named: Any) -> Iterator[Any]:
         began, at_start, middle = time.monotonic(), memory(), [0.0]
-        with over(self, step, phase, *more, **named) as tick:
+        with timed(self, step, phase, *more, **named) as tick:
 
             def watching(count: int, before: bool = False) -> None:
                 tick(count, before)
@@ -102,7 +102,7 @@ def main() -> None:
             yield watching
         rows.append((phase, time.monotonic() - began, at_start, max(middle)))
 
-    Progress.over = watched  # type: ignore[method-assign]
+    Progress.phase = watched  # type: ignore[method-assign]
     model = llm.LanguageModel.from_pretrained(pocket.POLICY, quantise=False, lora=llm.Lora(rank=2))
     with tempfile.TemporaryDirectory() as folder:
         play = llm.SelfPlay(

@@ -73,7 +73,7 @@ def evaluate(
     home, held_out, others, answers = RunFolder(run.folder), held_out or {}, others or {}, answers or {}
     if TRAINING in held_out:
         raise NashwardError(f"a held-out oracle may not be called {TRAINING}: that is the run's own")
-    with home.held():
+    with home.lock():
         players = policies(home)
         if len(players) < 2:
             raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to hold against its start")

@@ -18,7 +18,7 @@ from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import Source, seed_of
 from ..run.inputs.opponents import StoredOpponents
-from ..store.files import SUMS, check_seal, read_shard, shards, write_shard
+from ..store.files import CHECKSUMS, read_shard, shards, verify_checksums, write_shard
 from ..store.fingerprints import fingerprint
 from ..store.run_folder import RunFolder
 
@@ -46,7 +46,7 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
         raise NashwardError(f"{home.path} has no policy yet: its run has not begun")
     found = {folder.parent.name: folder for folder in mixture.policies([home.path])}
     for folder in found.values():
-        check_seal(folder)
+        verify_checksums(folder)
     pure = {name: Mixture(((folder, 1.0),)) for name, folder in found.items()}
     if (home / "mixture.json").exists():
         several = Mixture.load(home / "mixture.json")
@@ -135,7 +135,7 @@ def _of(
 
 def _sums(adapter: Path) -> str:
     """What tells an adapter from others: its checksums, or what it holds where it was not made here."""
-    sealed = adapter / SUMS
+    sealed = adapter / CHECKSUMS
     return sealed.read_text(encoding="utf-8") if sealed.exists() else fingerprint(adapter)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from ..config.run import RunConfig
 from ..oracles.load import oracle_shape
 from ..policy.loading import adapter_config
 from ..policy.model import compute_dtype
-from ..store.say import warn
 from .plan import Plan, free_memory, plan
+
+logger = logging.getLogger(__name__)
 
 
 def device_plan(config: RunConfig, policy: Any, adapter: str | Path | None = None, oracle: Any = None) -> Plan | None:
@@ -55,7 +57,7 @@ def device_plan(config: RunConfig, policy: Any, adapter: str | Path | None = Non
             dtype=compute_dtype("cuda"), windows=os.name == "nt",
         )  # fmt: skip
     except ValueError as error:
-        warn(f"without a plan of the memory: {error}")
+        logger.warning(f"without a plan of the memory: {error}")
         return None
     if not found.fits:
         raise NashwardError(f"it does not fit: {'; '.join(found.advice)}; --no-plan tries it all the same")

@@ -14,7 +14,7 @@ from nashward.games import PreferenceGame, nash
 
 from ..config.sampling import Sampling
 from ..store.files import write_json
-from ..store.run_folder import order
+from ..store.run_folder import step_order
 from .lora import LoraShape, common_base, is_same_base
 from .model import LanguageModel
 from .sampling import Response, Source, as_source, seed_of
@@ -216,7 +216,7 @@ def policies(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
             continue
         stages = [stage for stage in path.glob("iteration-*") if "half" not in stage.name]
-        stages = [path / "start", *sorted(stages, key=order)]
+        stages = [path / "start", *sorted(stages, key=step_order)]
         own = [stage / "adapter" for stage in stages if (stage / "adapter").is_dir()]
         if not own:
             raise FileNotFoundError(f"{path} is neither an adapter's folder nor a run's")

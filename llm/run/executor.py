@@ -90,7 +90,7 @@ class AdapterExecutor:
 
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
-        if not self.folder.sealed(self.reference.folder):
+        if not self.folder.verified(self.reference.folder):
             write_adapter(self.reference.folder, lambda folder: self.model().write_start_adapter(folder, adapter))
         return Policy(self.reference, "start")
 
@@ -102,7 +102,7 @@ class AdapterExecutor:
         step = _spread(step)
         stage = self.folder / name
         chosen = self._portion(self.done)
-        finished = self.folder.sealed(stage / "adapter")
+        finished = self.folder.verified(stage / "adapter")
         settings = self.settings if finished else self._pinned(name)
         samplers, others = _roles(step)
         for policy in samplers:
@@ -168,10 +168,10 @@ class AdapterExecutor:
         """The settings of a step: the learning rate of its phase, lowered where limits say so, and the padded tokens of
         a pass that it began with: other passes give other last bits."""
         fit, phase = self.settings.fit, phase_of(self.settings.phases, self.done + 1)
-        tokens = self.folder.plans().get(step, {}).get("tokens")
+        tokens = self.folder.pinned_step(step).get("tokens")
         if tokens is None:
             tokens = fit.tokens
-            self.folder.plan(step, {"tokens": tokens})
+            self.folder.pin_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         if self.settings.limits.lowers == "learning-rate":
             rate *= limit_factor(self.settings.limits, self.folder, self.done + 1)
@@ -192,9 +192,9 @@ class AdapterExecutor:
         """The missing shards, one after another under a progress bar; the run may stop before each."""
         total = sum(len(batch) for shard in division for batch in shard)
         done = total - sum(len(batch) for _, shard in missing for batch in shard)
-        with self.progress.over(stage.name, phase, name, total, done) as tick:
+        with self.progress.phase(stage.name, phase, name, total, done) as tick:
             for number, shard in missing:
-                self.progress.check()
+                self.progress.raise_if_stopped()
                 yield number, shard
                 tick(sum(map(len, shard)))
 
@@ -282,7 +282,7 @@ class AdapterExecutor:
         try:
             if own and not _readable(self.cache):
                 for file in sorted(self.cache.parent.glob(f"{self.cache.name}*")):  # its write-ahead log too
-                    self.folder.set_aside(file, f"{file} is damaged: what it held is judged again where it is needed")
+                    self.folder.quarantine(file, f"{file} is damaged: what it held is judged again where it is needed")
             with kind(self.cache) as cache:
                 yield cache
         except sqlite3.Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nashward.console import console_log
 from nashward.errors import NashwardError
 from nashward.games import Policy, Solver, Step
 from nashward.games.driver import check_solver, drive
@@ -29,18 +31,19 @@ from ..policy.loading import adapter_config, check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import GenerateSource, Source
-from ..store.files import read_lines, write_json
-from ..store.run_folder import RunFolder, Stage, order
-from ..store.say import warn
+from ..store.files import read_jsonl, write_json
+from ..store.run_folder import RunFolder, Stage, step_order
 from ..training import losses
 from . import manifest
 from .executor import AdapterExecutor
 from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
-from .inputs.sft import TaskFile
+from .inputs.sft import SFTFile
 from .progress import Interrupted, Progress, Stopped
 from .settings import Settings
 from .step_control import limit_factor, with_factor, with_phases
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class SelfPlay:
             (``games.FixedOpponents`` plays any solver against some); each a file, a dataset id or rows, see
             ``StoredOpponents``. None in place of one: those in the folder.
         task: prompts with responses whose likelihood is kept up beside (``Fit.task_weight``) and measured; a file, a
-            dataset id or rows, see ``TaskFile``. None: those in the folder, if any.
+            dataset id or rows, see ``SFTFile``. None: those in the folder, if any.
         adapter: a LoRA folder or id to start from and to regress against.
         source: where responses come from; None: transformers' ``generate`` with ``config.sampling``.
         label: returns the kind of a response's text (None: no kind); the shares of the kinds enter the metrics.
@@ -148,8 +151,10 @@ class SelfPlay:
         home = RunFolder(self.folder)
         prompts = self.check(until)
         if left := len(self._task.texts) - len(self._texts) if self._texts else 0:
-            warn(f"{left} of {left + len(self._texts)} task texts are longer than the run's longest and are left out")
-        with home.held():
+            logger.warning(
+                "%d of %d task texts are longer than the run's longest and are left out", left, left + len(self._texts)
+            )
+        with console_log(quiet=not progress), home.lock():
             self.write(home, prompts)
             if redo is not None and home.redo(redo) is None:
                 raise NashwardError(f"{home.path} holds no step yet that could be made again; leave --from out")
@@ -259,7 +264,7 @@ class SelfPlay:
             raise NashwardError("a limit on the task's likelihood needs the task: give its texts (--task)")
         if tokenizer is not None:
             longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
-            self._texts = self._task.kept(tokenizer, longest if self.source is None else None)
+            self._texts = self._task.within(tokenizer, longest if self.source is None else None)
         if self.adapter is not None and until != "judge":
             adapter_config(self.adapter)
         if self.oracle is not None and until in (None, "judge"):
@@ -268,7 +273,7 @@ class SelfPlay:
                 Cache.check(self.config.cache)
         if until != "judge":
             _ = self.planned
-        prompts = self._prompts.played(tokenizer)
+        prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
         return prompts
 
@@ -289,12 +294,12 @@ class SelfPlay:
         return StoredOpponents(self.opponents, self.config.column)
 
     @cached_property
-    def _task(self) -> TaskFile:
-        return TaskFile(self.task, RunFolder(self.folder), self.config.column)
+    def _task(self) -> SFTFile:
+        return SFTFile(self.task, RunFolder(self.folder), self.config.column)
 
     def manifest(self) -> dict[str, Any]:
         """The settings and fingerprints of the run: a run folder that was written with others is refused."""
-        prompts = self._prompts.told  # first: what follows may load the oracle
+        prompts = self._prompts.parsed  # first: what follows may load the oracle
         models = {"opponents": self._opponents.fingerprint, "task": self._task.fingerprint}
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
         settings = manifest.settings(self.config, self.solver, self.sampling, prompts)
@@ -313,9 +318,9 @@ class SelfPlay:
         """
         record = {**self._prompts.record(prompts), **manifest.environment()}
         home.write(home.check(self.manifest()), record)
-        self._opponents.keep(home)
-        self._task.keep()
-        self._prompts.keep(prompts)
+        self._opponents.save(home)
+        self._task.save()
+        self._prompts.save(prompts)
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -362,8 +367,8 @@ class SelfPlay:
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
-    files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: order(file.parent))
-    return [row for file in files for row in read_lines(file) if "iteration" in row]
+    files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: step_order(file.parent))
+    return [row for file in files for row in read_jsonl(file) if "iteration" in row]
 
 
 def iterates(folder: str | Path) -> list[dict[str, Any]]:

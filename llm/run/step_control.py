@@ -12,7 +12,7 @@ from nashward.games import Solver, schedule
 
 from ..config.limits import Limits
 from ..config.phase import Phase
-from ..store.files import read_lines
+from ..store.files import read_jsonl
 from ..store.run_folder import RunFolder
 
 METRICS = "metrics.jsonl"
@@ -89,5 +89,5 @@ def limit_factor(limits: Limits, home: RunFolder, t: int) -> float:
     It is a function of the sealed metrics of the run folder alone, so that a run that continues takes the same steps.
     """
     adapters = (home / f"iteration-{k:02d}" / "adapter" for k in range(1, t))
-    rows = [row for adapter in adapters for row in read_lines(adapter / METRICS) if row.get("crossed")]
+    rows = [row for adapter in adapters for row in read_jsonl(adapter / METRICS) if row.get("crossed")]
     return limits.factor ** len(rows)

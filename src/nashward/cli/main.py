@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 
+from nashward.console import console_log
 from nashward.errors import NashwardError
 
 from .. import __version__
@@ -69,7 +70,8 @@ def _run(arguments: Sequence[str]) -> int:
     given = _parse(arguments)
     if given.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    code = given.command(given)
+    with console_log(given.quiet, always=True):
+        code = given.command(given)
     sys.stdout.flush()
     return code
 

@@ -85,7 +85,7 @@ def test_a_placement_that_is_given_is_planned_with(
 
 
 def test_what_cannot_be_planned_is_said_and_tried(
-    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _card(monkeypatch, 8 * GIB)
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_planned_is_said_and_tried(
 
     monkeypatch.setattr(device, "plan", unknown)
     assert _play(tmp_path, policy).planned is None
-    assert "without a plan of the memory: a Squid cannot be run by shape alone here" in capsys.readouterr().err
+    assert "without a plan of the memory: a Squid cannot be run by shape alone here" in caplog.text
 
 
 def test_policy_and_oracle_are_on_the_device_by_turns(

@@ -10,7 +10,7 @@ import pytest
 from nashward import games, llm
 from nashward.llm import Phase
 from nashward.llm.run.step_control import with_phases
-from nashward.llm.store.files import read_lines
+from nashward.llm.store.files import read_jsonl
 
 from ..tiny_run import quick_run
 
@@ -39,7 +39,7 @@ def test_a_run_takes_the_phases_one_after_another(tiny_folder: Path, tmp_path: P
     run = play.run()
     sizes = {row["iteration"]: row["size"] for row in run.metrics}
     rates = {
-        file.parent.name: {row["learning_rate"] for row in read_lines(file) if "step" in row}
+        file.parent.name: {row["learning_rate"] for row in read_jsonl(file) if "step" in row}
         for file in run.folder.glob("iteration-*/metrics.jsonl")
     }
     for t, (size, rate) in enumerate([(1.0, 2e-3), (1.0, 2e-3), (0.5, 1e-3), (0.25, 5e-4), (0.25, 5e-4)], 1):

@@ -148,7 +148,7 @@ def test_a_request_to_stop_leaves_a_checkpoint_whatever_the_time(
     assert _adapter(tmp_path / "cut") == _adapter(tmp_path / "whole")
 
 
-def test_a_damaged_newest_checkpoint_leaves_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_newest_checkpoint_leaves_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = RunFolder(tmp_path)
     kept = Checkpoints(run, tmp_path / "training", 0)
     for count in (1, 2, 3):
@@ -162,7 +162,7 @@ def test_a_damaged_newest_checkpoint_leaves_the_one_before(tmp_path: Path, capsy
     assert state is not None
     assert len(state.records) == 2
     assert torch.equal(state.weights[0], torch.full((2, 2), 2.0))
-    assert "rest.pt was altered or cut; it is set aside in" in capsys.readouterr().err
+    assert "rest.pt was altered or cut; it is set aside in" in caplog.text
     again.save("fit", State(weights, {}, {}, [[[0]]], [{"loss": 0.5}] * 4), 9)  # in the place of the damaged one
     assert sorted(folder.name for folder in (tmp_path / "training").iterdir()) == ["0", "1"]
 

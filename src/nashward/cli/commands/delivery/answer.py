@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     from nashward.llm.data.responses import read_prompts_in_order
-    from nashward.llm.store.files import atomic_write, lines
+    from nashward.llm.store.files import atomic_write, to_jsonl
 
     check_out(given.out, folder=False)
     prompts = read_prompts_in_order(given.prompts)
@@ -37,7 +37,7 @@ def run(given: argparse.Namespace) -> int:
         texts = answers_of(model, mixture or _base(model, Path(folder)), prompts, sampling, seed)
     rows = [{"prompt": prompt.text, "output": text} for prompt, text in zip(prompts, texts, strict=True)]
     with atomic_write(given.out) as unfinished:
-        unfinished.write_bytes(lines(rows))
+        unfinished.write_bytes(to_jsonl(rows))
     print(f"{len(rows)} answers: {given.out}")
     return 0
 

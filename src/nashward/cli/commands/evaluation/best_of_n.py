@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.evaluation.best_of_n import kl_bound
-    from nashward.llm.store.files import atomic_write, lines
+    from nashward.llm.store.files import atomic_write, to_jsonl
 
     _check(given)
     opponents = None if given.opponents is None else _read(given.opponents)
@@ -68,7 +68,7 @@ def run(given: argparse.Namespace) -> int:
         for (prompt, own), k in zip(candidates.items(), chosen, strict=True)
     ]
     with atomic_write(given.out) as unfinished:
-        unfinished.write_bytes(lines(rows))
+        unfinished.write_bytes(to_jsonl(rows))
     sizes = sorted({len(own) for own in candidates.values()})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(f"best of {n} by {oracle.name} ({_described(given)}) for {len(prompts)} prompts: {given.out}")

@@ -33,9 +33,9 @@ _add_train = _add_sample
 
 def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
     def run(given: argparse.Namespace) -> int:
-        from nashward.llm.run.signals import signals
+        from nashward.llm.run.signals import stop_on_signals
 
-        with signals() as received:
+        with stop_on_signals() as received:
             return play_stage(given, received)
 
     def play_stage(given: argparse.Namespace, received: Any) -> int:
@@ -52,7 +52,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         result = play.run(until, redo, received.event, progress=not given.quiet)
         if result.interrupted:
             print(f"nashward: {result.stopped}; the same command continues", file=sys.stderr)
-            return received.code
+            return received.exit_code
         for row in [] if given.quiet else result.metrics:
             fit, held = row["train"], row["held_out"].get("r2")
             achieved = [
