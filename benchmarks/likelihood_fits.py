@@ -19,10 +19,10 @@ from nashward.llm.evaluation import win_rate
 from nashward.llm.oracles import PreferenceOracle, preference_matrices
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.model import LanguageModel
-from nashward.llm.policy.sampling import Response, Sampling, seed_of
+from nashward.llm.policy.sampling import Response, Sampling, as_source, seed_of
 from nashward.llm.training import regression
 from nashward.llm.training.batches import Group, MicroBatch, micro_batches
-from nashward.llm.training.losses import Loss
+from nashward.llm.training.losses import Loss, objective
 from nashward.llm.training.optimize import Fit, fit, order
 
 LEVEL = 0.05  # of the sign test: five of five seeds meet it
@@ -123,7 +123,7 @@ class Study:
         """
         with TemporaryDirectory() as folder:
             start = Path(folder) / "start"
-            model.start(start, None)
+            model.write_start_adapter(start, None)
             ids, groups = self._groups(model, oracle, prompts, start, seed)
             with model.use_adapter(start):
                 base = self.draw(model, ids, 1, ("study", seed, "base"))
@@ -154,7 +154,7 @@ class Study:
     ) -> list[list[Response]]:
         """``count`` responses of the active adapter to each prompt's token ids; ``key`` makes their seeds."""
         seeds = [[seed_of(*key, i, k) for k in range(count)] for i in range(len(ids))]
-        return self.sampling.draw(model, ids, seeds)
+        return as_source(self.sampling).draw(model, ids, seeds)
 
     def gram(
         self, model: LanguageModel, oracle: PreferenceOracle, prompts: Sequence[Prompt], seed: int
@@ -171,7 +171,7 @@ class Study:
         """
         with TemporaryDirectory() as folder:
             start = Path(folder) / "start"
-            model.start(start, None)
+            model.write_start_adapter(start, None)
             groups = self._groups(model, oracle, prompts, start, seed)[1](1.0)
             products = []
             with model.training(start) as parameters:
@@ -197,7 +197,7 @@ class Study:
         measure: _Measure,
     ) -> TrainingCurve:
         settings = replace(self.fit, loss=loss, selection="best-worst")
-        batches = micro_batches(groups, settings.tokens, settings.batch, settings.objective(whole=False))
+        batches = micro_batches(groups, settings.tokens, settings.batch, objective(settings, whole=False))
         with model.use_adapter(start) as network:
             for batch in batches:
                 batch.start = batch.anchor = batch.sampler = batch.logprobs(network, model.pad_id)

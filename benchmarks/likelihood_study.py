@@ -24,7 +24,7 @@ from nashward.errors import NashwardError
 from nashward.games import plots
 from nashward.llm import Fit, LanguageModel, Lora, Prompt, Sampling, oracles, pocket, read_prompts
 from nashward.llm.pocket import styles
-from nashward.llm.store.files import atomic_write, lines, read_lines
+from nashward.llm.store.files import atomic_write, read_jsonl, to_jsonl
 from nashward.llm.training.losses import Loss
 from nashward.llm.training.optimize import Optimiser
 
@@ -173,7 +173,7 @@ def read(file: Path, settings: dict[str, Any]) -> list[TrainingCurve]:
     Raises:
         ValueError: they are of other settings.
     """
-    rows = read_lines(file)
+    rows = read_jsonl(file)
     if not rows:
         return []
     stored = rows[0].get("settings")
@@ -187,7 +187,7 @@ def read(file: Path, settings: dict[str, Any]) -> list[TrainingCurve]:
 
 def _write(file: Path, settings: dict[str, Any], curves: Sequence[TrainingCurve]) -> None:
     with atomic_write(file) as unfinished:
-        unfinished.write_bytes(lines([{"settings": settings}, *map(dataclasses.asdict, curves)]))
+        unfinished.write_bytes(to_jsonl([{"settings": settings}, *map(dataclasses.asdict, curves)]))
 
 
 def _numbers(text: str) -> list[float]:

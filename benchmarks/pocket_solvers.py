@@ -40,9 +40,11 @@ def preset(play: Any, name: str) -> Any:
     settings = configuration.from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}")
     with tempfile.TemporaryDirectory() as folder:
         tuned = configuration.self_play({**settings, "out": configuration.Setting(folder, "benchmark")})
-    sampling = replace(tuned.sampling, max_new_tokens=play.sampling.max_new_tokens, batch=play.sampling.batch)
-    fit = replace(tuned.fit, tokens=play.fit.tokens)
-    return replace(play, solver=tuned.solver, sampling=sampling, fit=fit, self_comparison=tuned.self_comparison)
+    config, sizes = tuned.config, play.config
+    sampling = replace(config.sampling, max_new_tokens=sizes.sampling.max_new_tokens, batch=sizes.sampling.batch)
+    fit = replace(config.fit, tokens=sizes.fit.tokens)
+    config = replace(sizes, sampling=sampling, fit=fit, self_comparison=config.self_comparison)
+    return replace(play, solver=tuned.solver, config=config)
 
 
 def measured(play: Any, seed: int) -> list[float]:

@@ -26,7 +26,7 @@ class KSamples:
 
     Args:
         k: K.
-        self_comparison: as in ``games.SampledFeedback``, SPPO's code.
+        self_comparison: as in ``games.feedback.SampledFeedback``, SPPO's code.
 
     Source: derived; the estimator is equation 4.5 of arXiv 2405.00675.
 
@@ -81,8 +81,8 @@ class KSamples:
 
     def check_share(self, game: games.PreferenceGame, policy: Any, rounds: int = 50, seed: int = 0) -> Check:
         """The same m draws with and without the self-comparison: one is the other times the share, draw by draw."""
-        drawn = self.draws(game, games.SampledFeedback(self.k, seed, self.self_comparison), policy, rounds)
-        plain = self.draws(game, games.SampledFeedback(self.samples, seed), policy, rounds)
+        drawn = self.draws(game, games.feedback.SampledFeedback(self.k, seed, self.self_comparison), policy, rounds)
+        plain = self.draws(game, games.feedback.SampledFeedback(self.samples, seed), policy, rounds)
         return Check.of(range(rounds), self.share * (plain - 0.5), drawn - 0.5, equal=True, tolerance=0.0)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from nashward.games import Policy, Solver, Step, drive
+from nashward.games import Policy, Solver, Step
+from nashward.games.driver import drive
 
 
 def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:

@@ -43,7 +43,7 @@ class RegretMatchingAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the uniform average against the bound."""
-        solution = solve_quietly(game, solver, iterations, start, averaging=games.uniform)
+        solution = solve_quietly(game, solver, iterations, start, averaging=games.averaging.uniform)
         return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
 
 

@@ -301,7 +301,7 @@ def _self_comparison(quick: bool) -> Iterator[Case]:
     rounds = 2000 if quick else 20_000
     for itself in (False, True):
         theorem = KSamples(5, itself)
-        check = theorem.check(game, games.SampledFeedback(5, 1, itself), START, rounds)
+        check = theorem.check(game, games.feedback.SampledFeedback(5, 1, itself), START, rounds)
         yield theorem, f"comal_cycle, K = 5, {'with' if itself else 'without'} itself, {rounds} draws", check
 
 

@@ -9,7 +9,7 @@ from nashward.errors import CorruptFileError, NashwardError
 
 from ..run.selfplay import iterates
 from ..store.files import atomic_write
-from ..store.run_folder import RunFolder, flat
+from ..store.run_folder import RunFolder, flatten
 from .content import Alert, Content, Heading, Paragraph, Picture, Section, Table
 from .curves import MEASURES, training_curves
 from .page import render
@@ -78,7 +78,7 @@ def _warnings(runs: Runs) -> list[Content]:
 
 
 def _differing_settings(runs: Runs) -> list[Content]:
-    configs = [flat(RunFolder(path).read()["config"]) for path in runs.values()]
+    configs = [flatten(RunFolder(path).read()["config"]) for path in runs.values()]
     keys = sorted({key for config in configs for key in config})
     rows = [(key, *(str(config.get(key)) for config in configs)) for key in keys]
     differing = [row for row in rows if len(set(row[1:])) > 1]

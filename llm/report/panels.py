@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..run.selfplay import iterates, metrics
 from ..run.status import status
-from ..store.run_folder import RunFolder, flat
+from ..store.run_folder import RunFolder, flatten
 from .content import Alert, Content, Details, Download, Paragraph, Picture, Table, with_error
 from .curves import training_curves
 from .responses import responses
@@ -57,7 +57,7 @@ def settings(folder: Path) -> list[Content]:
         ("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())),
     ]
     columns = ("setting", "value")
-    everything = Table(columns, sorted(flat(config).items()), text=True)
+    everything = Table(columns, sorted(flatten(config).items()), text=True)
     return [
         Table(columns, rows, text=True),
         Details("All settings", [everything, Download(config, "all settings", "settings.json")]),

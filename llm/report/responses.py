@@ -10,8 +10,8 @@ from nashward.errors import CorruptFileError
 
 from ..data.prompts import Prompt
 from ..run.rollouts import versus
-from ..store.files import read_lines, read_shard, shards
-from ..store.run_folder import PROMPTS, order
+from ..store.files import read_jsonl, read_shard, shards
+from ..store.run_folder import PROMPTS, step_order
 from .content import Alert, Content, Heading, Paragraph, Table
 
 LONGEST = 240  # characters that are shown of a text
@@ -84,12 +84,12 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
 def sampled_steps(folder: Path) -> list[Path]:
     """The folders of the steps that have sampled responses, in the order of the run."""
     steps = (path.parent for path in folder.glob("iteration-*/responses") if any(path.glob("*.parquet")))
-    return sorted(steps, key=order)
+    return sorted(steps, key=step_order)
 
 
 def prompt_texts(folder: Path) -> dict[str, str]:
     """The texts of a run's prompts by their ids."""
-    return {row["id"]: Prompt(tuple(row["messages"])).text for row in read_lines(folder / PROMPTS)}
+    return {row["id"]: Prompt(tuple(row["messages"])).text for row in read_jsonl(folder / PROMPTS)}
 
 
 def responses(folder: Path, count: int = 8) -> list[Content]:

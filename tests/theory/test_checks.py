@@ -176,9 +176,9 @@ def test_what_theorem_four_one_says_of_its_own_run() -> None:
 
 def test_an_estimator_with_the_wrong_share_is_seen() -> None:
     own, plain = theory.KSamples(5, True), theory.KSamples(5)
-    assert not own.check(COMAL, games.SampledFeedback(5, 1), START).holds
-    assert not plain.check(COMAL, games.SampledFeedback(5, 1, self_comparison=True), START).holds
-    assert not plain.check(COMAL, games.SampledFeedback(20, 1), START).holds  # right mean, wrong variance
+    assert not own.check(COMAL, games.feedback.SampledFeedback(5, 1), START).holds
+    assert not plain.check(COMAL, games.feedback.SampledFeedback(5, 1, self_comparison=True), START).holds
+    assert not plain.check(COMAL, games.feedback.SampledFeedback(20, 1), START).holds  # right mean, wrong variance
     wrong = dataclasses.replace(own, self_comparison=False)
     assert wrong.share == 1.0
 

@@ -122,12 +122,14 @@ def self_play(out: Path, iterations: int, seed: int) -> Any:
         solver=games.OptimisticMWU(step=STEP),
         prompts=prompts,
         folder=out,
-        iterations=iterations,
-        sampling=llm.Sampling(max_new_tokens=48, batch=256),
-        fit=llm.Fit(learning_rate=3e-3, epochs=3, batch=4, tokens=1500),
-        lora=llm.Lora(rank=8),
-        seed=seed,
         label=lambda text: None if (style := styles.style_of(text)) is None else styles.STYLES[style],
+        config=llm.RunConfig(
+            iterations=iterations,
+            sampling=llm.Sampling(max_new_tokens=48, batch=256),
+            fit=llm.Fit(learning_rate=3e-3, epochs=3, batch=4, tokens=1500),
+            lora=llm.Lora(rank=8),
+            seed=seed,
+        ),
     )
 
 
@@ -161,7 +163,7 @@ def language_model(play: Any, out: Path, seed: int, say: Say) -> tuple[Any, list
         gap = f"{gaps[which][t]:.3f} ± {errors[which][t]:.3f}"
         rows.append((name, *(f"{100 * share:.0f}%" for share in shares), str(style.wins.get(name, "")), gap))
     method = (
-        f"{style.responses} responses of each policy, {play.responses} a prompt. Optimistic MWU with step {STEP:g} "
+        f"{style.responses} responses of each policy, {play.config.responses} a prompt. Optimistic MWU with step {STEP:g} "
         "was played by the language model: responses were sampled, judged by the pocket PairRM, and an adapter was "
         "fitted to each step. The dashed lines are the table executor with the same solver on the style table that the "
         "oracle learned, from the base's own mix."
