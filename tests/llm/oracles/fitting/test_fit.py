@@ -414,7 +414,7 @@ def test_wrong_settings_are_refused(settings, message):
 
 def test_what_cannot_be_fitted_is_refused_before_anything_is_loaded(tmp_path):
     vote = Vote("p", "a", "b", 1.0, 1.0)
-    with pytest.raises(ValueError, match="1 votes on 1 prompts .*at least 2 prompts"):
+    with pytest.raises(ValueError, match=r"1 votes on 1 prompts .*at least 2 prompts"):
         fit_oracle([vote], "nobody/nothing", "pairrm", tmp_path / "x")
     other = Vote("q", "a", "b", 1.0, 1.0)
     with pytest.raises(ValueError, match="kind is 'llm'; expected one of pairrm, gpm, bt"):
