@@ -30,8 +30,8 @@ def load(path: str | Path, total: float | None = None) -> PreferenceGame | Const
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another file type, a cell that is no number, ragged rows, repeated labels, or a table that is
-            not the game asked for. The entry is named.
+        ValueError: another file type, a cell that is not a number, ragged rows, repeated labels, or a table that is
+            not such a game. The entry is named.
 
     Example:
         >>> from nashward import games
@@ -117,10 +117,10 @@ def _npz(file: Path) -> _Read:
         with file.open("rb") as handle:
             archive = np.load(handle, allow_pickle=False)
             content = {name: archive[name] for name in archive.files} if isinstance(archive, NpzFile) else None
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError):  # numpy's own words speak of pickles
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError):  # numpy's message is about pickles
         content = None
     if content is None:
-        raise NashwardError(f"{file} is no .npz archive of plain arrays; numpy.savez writes one")
+        raise NashwardError(f"{file} is not a .npz archive of plain arrays; numpy.savez writes one")
     names = [name for name in content if name != "labels"]
     key = "P" if "P" in names else names[0] if len(names) == 1 else None
     if key is None:
@@ -140,7 +140,7 @@ def _parquet(file: Path) -> _Read:
     try:
         table = parquet.read_table(file)
     except pyarrow.ArrowInvalid as error:
-        raise NashwardError(f"{file} is no Parquet file: {error}") from None
+        raise NashwardError(f"{file} is not a Parquet file: {error}") from None
     columns = list(table.column_names[1:])
     if not columns:
         raise NashwardError(f"{file} has {table.num_columns} columns; expected one of labels, then one an action")
