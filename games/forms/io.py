@@ -120,7 +120,7 @@ def _npz(file: Path) -> _Read:
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError):  # numpy's message is about pickles
         content = None
     if content is None:
-        raise NashwardError(f"{file} is not a .npz archive of plain arrays; numpy.savez writes one")
+        raise NashwardError(f"{file} is no .npz archive of plain arrays; numpy.savez writes one")
     names = [name for name in content if name != "labels"]
     key = "P" if "P" in names else names[0] if len(names) == 1 else None
     if key is None:
@@ -140,7 +140,7 @@ def _parquet(file: Path) -> _Read:
     try:
         table = parquet.read_table(file)
     except pyarrow.ArrowInvalid as error:
-        raise NashwardError(f"{file} is not a Parquet file: {error}") from None
+        raise NashwardError(f"{file} is no Parquet file: {error}") from None
     columns = list(table.column_names[1:])
     if not columns:
         raise NashwardError(f"{file} has {table.num_columns} columns; expected one of labels, then one an action")
