@@ -51,9 +51,9 @@ GAMES = [
         ("anchor", "torch.where(met > 0, share - p, 0.0)", "torch.where(met > 0, share, 0.0)"),
     ]),
     Method("A Step on a table", "games/executor.py", ["tests/games/compiled/test_trace.py", *STEPS], [
-        ("sign", "x + step.size * gain", "x - step.size * gain"),
-        ("factor", "x + step.size * gain", "x + 2 * step.size * gain"),
-        ("anchor", "logits = tuple(x + step.size * gain for", "logits = tuple(step.size * gain for"),
+        ("sign", "x + step.size * payoff", "x - step.size * payoff"),
+        ("factor", "x + step.size * payoff", "x + 2 * step.size * payoff"),
+        ("anchor", "logits = tuple(x + step.size * payoff for", "logits = tuple(step.size * payoff for"),
         ("other", "sum(w * x.masked_fill(excluded, 0.0)", "sum(x.masked_fill(excluded, 0.0)"),
     ], {"games/compiled/loop.py": [
         ("sign", "before = size * payoff[against, r, i]", "before = -size * payoff[against, r, i]"),
@@ -123,8 +123,8 @@ GAMES = [
         ("sign", "wins.sum(-1) - wins.sum(-2)", "wins.sum(-2) - wins.sum(-1)"),
         ("sign", "reach = ~_beats(table).mT", "reach = ~_beats(table)"),
         ("factor", ".round().to(torch.int64) // 3", ".round().to(torch.int64)"),
-        ("factor", "(table.sum(-1) - own) / max(n - 1, 1)", "2 * (table.sum(-1) - own) / max(n - 1, 1)"),
-        ("anchor", "(table.sum(-1) - own) / max(n - 1, 1)", "table.sum(-1) / max(n - 1, 1)"),
+        ("factor", "(table.sum(-1) - diagonal) / max(n - 1, 1)", "2 * (table.sum(-1) - diagonal) / max(n - 1, 1)"),
+        ("anchor", "(table.sum(-1) - diagonal) / max(n - 1, 1)", "table.sum(-1) / max(n - 1, 1)"),
     ]),
     Method("Plackett-Luce", "games/analysis/ratings.py", CHOICE, [
         ("factor", "waits = 2 * smoothing / (strength + 1)", "waits = smoothing / (strength + 1)"),

@@ -77,7 +77,8 @@ SOLVERS = [
     Method("`NashMD`", f"{S}/mirror_steps/nash_md.py", STEPS, [
         ("sign", "opponent=mix, size=size", "opponent=mix, size=-size"),
         ("factor", "opponent=mix, size=size", "opponent=mix, size=2 * size"),
-        ("anchor", "yield Step(regularised_anchor(x, reference, size, self.tau), is_iterate=False)", "yield Step(x, is_iterate=False)"),
+        ("anchor", "yield Step(regularised_anchor(x, reference, size, self.tau), is_iterate=False)",
+         "yield Step(x, is_iterate=False)"),
         ("anchor", "Step(anchor=mix, opponent=mix", "Step(anchor=x, opponent=mix"),
         ("other", "Step(anchor=mix, opponent=mix", "Step(anchor=mix, opponent=x"),
         ("other", "opponent=mix, size=size, averaged=x", "opponent=mix, size=size"),
@@ -150,7 +151,7 @@ SOLVERS = [
     ]),
     Method("`FictitiousPlay`", f"{S}/tables_only/fictitious_play.py", TABLES, [
         ("sign", "values >= values.amax", "values <= values.amin"),
-        ("anchor", "total + gain", "gain"),
+        ("anchor", "total + payoff", "payoff"),
     ], lacks={"factor": "the best action stays the best: a factor on all payoffs changes nothing"}),
     Method("`Replicator`", f"{S}/tables_only/replicator.py", TABLES, [
         ("sign", "_runge_kutta(x, slope, at(self.step, t))", "_runge_kutta(x, slope, -at(self.step, t))"),
@@ -178,9 +179,9 @@ SOLVERS = [
         ("other", "bisect_left(ends, t)", "bisect_left(ends, t + 1)"),
     ]}),
     Method("Fixed opponents", f"{S}/mirror_steps/fixed_opponents.py", ["tests/games/solvers/test_fixed_opponents.py"], [
-        ("sign", "own * step.opponent + others", "own * step.opponent - others"),
-        ("anchor", "own * step.opponent + others", "step.opponent"),
-        ("other", "share * opponent(name)", "sum(self.opponents.values()) / len(self.opponents) * opponent(name)"),
-        ("other", "opponent=own * step.opponent + others", "opponent=others / (1 - own)"),
+        ("sign", "remaining * step.opponent + fixed", "remaining * step.opponent - fixed"),
+        ("anchor", "remaining * step.opponent + fixed", "step.opponent"),
+        ("other", "weight * opponent(name)", "sum(self.opponents.values()) / len(self.opponents) * opponent(name)"),
+        ("other", "opponent=remaining * step.opponent + fixed", "opponent=fixed / (1 - remaining)"),
     ]),
 ]  # fmt: skip
