@@ -12,11 +12,12 @@ from pathlib import Path
 from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, nash
 
+from ..data.responses import Response
 from ..store.files import write_json
 from ..store.run_folder import order
 from .lora import Shape, one_base, same_base
 from .model import LanguageModel
-from .sampling import Response, Source, seed_of
+from .sampling import Source, seed_of
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 
 from ..config.choices import check_choice
+from ..data.responses import Response
 from .experimental.int8_cache import KVCache, rounded_cache
 from .logprobs import sequence_logprobs
 from .memory import in_parts
@@ -79,19 +80,6 @@ class Sampling:
             raise NashwardError(
                 f"max_new_tokens and batch must be at least 1, got {self.max_new_tokens} and {self.batch}"
             )
-
-
-@dataclass(frozen=True)
-class Response:
-    """One response: its token ids (with the stop token if finished), its text for judges and readers, its weight.
-
-    The weights of a prompt's responses sum to 1: each sample weighs the same, an enumerated response its probability.
-    """
-
-    ids: list[int]
-    finished: bool
-    text: str
-    weight: float = 1.0
 
 
 class Source(Protocol):

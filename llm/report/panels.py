@@ -11,7 +11,7 @@ from typing import Any
 from nashward.errors import CorruptFileError
 
 from ..data.prompts import Prompt
-from ..run.rollouts import versus
+from ..run.rollouts import table_name
 from ..run.selfplay import iterates, metrics
 from ..run.status import status
 from ..store.files import read_lines, read_shard, shards
@@ -150,7 +150,7 @@ def fits(folder: Path) -> str:
             m["train"]["kl"],
             with_error(m["after"]["kl_to_reference"], m["after"].get("kl_to_reference_error"), 3),
             m["after"]["entropy_per_token"],
-            f"{100 * m['moved']:.0f}%",
+            f"{100 * m['changed_fraction']:.0f}%",
             m["response_tokens"],
             f"{100 * m['finished']:.0f}%",
             None if m.get("labels") is None else f"{100 * m['labels'].get('none', 0):.0f}%",
@@ -170,7 +170,7 @@ def fits(folder: Path) -> str:
         "KL of the step",
         "KL to the start",
         "entropy a token",
-        "moved",
+        "changed",
         "tokens",
         "finished",
         "no label",
@@ -178,8 +178,8 @@ def fits(folder: Path) -> str:
     note = (
         "<p>A step asks the log-ratio of the new policy to its anchor to meet a target (rms in nats). The share is how "
         "much of the target was met, R² how well; both are 1 for the exact mirror step. KL divergences are in "
-        "nats a response, estimated: of the step, and of the new policy to the start; its entropy is a token's. Moved "
-        "is the share of the adapter's entries that changed.</p>"
+        "nats a response, estimated: of the step, and of the new policy to the start; its entropy is a token's. "
+        "Changed is the share of the adapter's entries that the fit changed.</p>"
     )
     return note + table(head, rows)
 
@@ -222,7 +222,7 @@ def judged(step: Path, prompts: Mapping[str, str], count: int) -> list[Judged]:
         texts.setdefault(row["prompt"], []).append(row["text"])
     tables = {
         row["prompt"]: row["P"]
-        for file in shards(step / "judgements", versus(label, label))[:1]
+        for file in shards(step / "judgements", table_name(label, label))[:1]
         for row in read_shard(file, ["prompt", "P"])
     }
     return [

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from nashward.errors import NashwardError
 from nashward.llm.data.answers import answered
 from nashward.llm.data.prompts import Prompt
-from nashward.llm.policy.handles import Responses
+from nashward.llm.policy.handles import StoredResponses
 from nashward.llm.store.files import lines, read_lines
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.store.saved_inputs import keep, kept, sum_of
@@ -64,7 +64,7 @@ class StoredOpponents:
         """Tells one set of opponents from another; None where nothing was given."""
         return None if self.told is None else sum_of(_content(self.told))
 
-    def members(self, home: RunFolder, prompts: Sequence[Prompt]) -> dict[str, Responses]:
+    def members(self, home: RunFolder, prompts: Sequence[Prompt]) -> dict[str, StoredResponses]:
         """Who is played against on these prompts.
 
         Raises:
@@ -81,7 +81,7 @@ class StoredOpponents:
                     f"{name} has no response to {len(lacking)} of {len(prompts)} prompts, the first of them "
                     f"{lacking[0].text!r:.60}; give one to each, or leave these prompts out"
                 )
-            found[name] = Responses(f"opponent-{k}", told[name])
+            found[name] = StoredResponses(f"opponent-{k}", told[name])
         return found
 
     def keep(self, home: RunFolder) -> None:

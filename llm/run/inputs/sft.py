@@ -16,7 +16,7 @@ from nashward.llm.data.prompts import Prompt
 from nashward.llm.store.files import lines
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.store.saved_inputs import keep, kept, pinned, sum_of
-from nashward.llm.training.sft import encoded
+from nashward.llm.training.sft import encode
 
 FILE, KEY = "task.jsonl", "task"  # in the run folder, and in its ``run.json``
 
@@ -78,7 +78,7 @@ class TaskFile:
         found = []
         for prompt, response in self.texts:
             try:
-                asked, answer = encoded(tokenizer, prompt, response)
+                asked, answer = encode(tokenizer, prompt, response)
             except TemplateError as error:
                 raise NashwardError(f"the chat template refuses {prompt.text!r:.60} of the task ({error})") from None
             if longest is None or len(asked) + len(answer) <= longest:

@@ -50,7 +50,7 @@ def test_every_mirror_step_solver_plays(solver: Any, tiny_folder: Path, tmp_path
         # Where the anchor is one policy the first log-ratio is exactly 0, not nearly.
         if len(row["anchor"]) == 1:
             assert row["at_start"]["log_ratio_rms"] == 0.0
-        assert row["moved"] > 0.99
+        assert row["changed_fraction"] > 0.99
         assert np.isfinite(row["held_out"]["r2"])
 
 
