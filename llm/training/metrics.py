@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 METRICS = "metrics.jsonl"
@@ -23,22 +23,22 @@ _FIT = {
     "r2": "R^2 of the log-ratio as a prediction of its target; 1 for the exact mirror step",
     "share": "slope of the regression of the log-ratio on its target: 1 is the whole step, 0 none of it",
     "kl": "KL(policy before || policy after), nats a response",
-    "kl_per_token": "`kl` divided by the mean length under the policy before",
+    "kl_per_token": "the same a token: divided by the mean length under the policy before",
 }
 _POLICY = {
     "tokens": "mean length of a response",
     "entropy": "-E log pi, nats a response",
     "entropy_per_token": "`entropy` divided by `tokens`",
     "kl_to_reference": "KL(policy || policy that the run started from), nats a response",
-    "kl_to_reference_error": "its standard error over prompts",
+    "kl_to_reference_error": "standard error of `kl_to_reference` over prompts",
     "kl_to_reference_per_token": "`kl_to_reference` divided by `tokens`",
     "relative_ess": "effective sample size of these estimates as a share of the responses; 1 where they are the "
     "policy's own samples, unreliable at a few percent",
 }
 
 
-def _under(prefix: str, fields: Mapping[str, str], of: str) -> dict[str, str]:
-    return {f"{prefix}.{name}": f"{of}: {text}" for name, text in fields.items()}
+def _under(prefixes: Sequence[str], fields: Mapping[str, str]) -> dict[str, str]:
+    return {f"{prefix}.{name}": text for prefix in prefixes for name, text in fields.items()}
 
 
 FIELDS = {
@@ -52,22 +52,12 @@ FIELDS = {
     "response_tokens": "mean length of the sampled responses, with the stop token",
     "finished": "fraction of the sampled responses that end with a stop token, not at `--max-new-tokens`",
     "labels.NAME": "fraction of the first sampled policy's responses with a label (`SelfPlay(label=...)`), or null",
-    **_under(
-        "at_start",
-        {
-            "loss": _FIT["loss"],
-            "loss_paper": "`loss` divided by size^2, the unit in which SPPO's code reports it",
-            "log_ratio_rms": _FIT["log_ratio_rms"],
-            "target_rms": _FIT["target_rms"],
-        },
-        "before training",
-    ),
+    **_under(["at_start"], {name: _FIT[name] for name in ("loss", "log_ratio_rms", "target_rms")}),
+    "at_start.loss_paper": "`at_start.loss` divided by size^2, the unit in which SPPO's code reports it",
     "first_loss.observed": "loss of the first optimiser step, in training",
     "first_loss.expected": "the same, computed before training from the scored log-probabilities",
-    **_under("train", _FIT, "fitted prompts"),
-    **_under("held_out", _FIT, "held-out prompts (none with `--held-out 0`)"),
-    **_under("before", _POLICY, "policy that the fit started from"),
-    **_under("after", _POLICY, "fitted policy"),
+    **_under(["train", "held_out"], _FIT),
+    **_under(["before", "after"], _POLICY),
     "win_rate": "of the fitted policy over the one before, on held-out prompts: 1/2 + E_after G - E_before G; null "
     "with the loss gpo",
     "line_fraction": "how far the adapter is on the straight line to where the fit went; below 1 where `--target-kl` "
@@ -107,6 +97,9 @@ def field_names(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def markdown(fields: Mapping[str, str]) -> str:
-    """The fields as a table, as ``docs/metrics.md`` has it."""
-    rows = [f"| `{name}` | {text.replace('|', chr(92) + '|')} |" for name, text in fields.items()]
+    """The fields as a table, as ``docs/metrics.md`` has it; fields of one meaning share a row."""
+    names: dict[str, list[str]] = {}
+    for name, meaning in fields.items():
+        names.setdefault(meaning.replace("|", "\\|"), []).append(f"`{name}`")
+    rows = [f"| {', '.join(row)} | {meaning} |" for meaning, row in names.items()]
     return "\n".join(["| field | meaning |", "| --- | --- |", *rows])
