@@ -15,7 +15,7 @@ from torch import Tensor
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 from nashward.llm.data.prompts import Prompt
-from nashward.llm.data.responses import Response, Rollout
+from nashward.llm.data.rollouts import Response, Rollout
 from nashward.llm.evaluation import win_rate
 from nashward.llm.oracles import PreferenceOracle, preference_matrices
 from nashward.llm.policy.logprobs import sequence_logprobs

@@ -11,7 +11,7 @@ from typing import Any
 from nashward.errors import NashwardError
 
 from ..data.prompts import Prompt
-from ..data.responses import Response
+from ..data.rollouts import Response
 from ..oracles import as_oracle
 from ..oracles.models.network import NetworkOracle
 from ..policy.loading import check_policy

@@ -11,7 +11,7 @@ from typing import Any
 from nashward.errors import CorruptFileError, NashwardError
 
 from ..data.prompts import Prompt
-from ..data.responses import Response
+from ..data.rollouts import Response
 from ..policy import mixture
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel

@@ -12,7 +12,7 @@ from pathlib import Path
 from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, nash
 
-from ..data.responses import Response
+from ..data.rollouts import Response
 from ..store.files import write_json
 from ..store.run_folder import order
 from .lora import Shape, one_base, same_base

@@ -22,7 +22,7 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 
 from ..config.choices import check_choice
-from ..data.responses import Response
+from ..data.rollouts import Response
 from .experimental.int8_cache import KVCache, rounded_cache
 from .logprobs import sequence_logprobs
 from .memory import in_parts

@@ -13,7 +13,7 @@ import torch
 from nashward.games.shapes import Float
 
 from ..data.prompts import Prompt
-from ..data.responses import COLUMNS, Rollout
+from ..data.rollouts import COLUMNS, Rollout
 from ..store.files import read_shard, shards
 
 PromptNumbers: TypeAlias = tuple[int, ...]  # the prompts of an iteration, by their numbers

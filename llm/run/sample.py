@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.responses import Rollout
+from ..data.rollouts import Rollout
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Sampled
 from ..policy.model import LanguageModel

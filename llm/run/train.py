@@ -17,7 +17,7 @@ from nashward.games import Blend, Policy, Step
 from nashward.games.shapes import Float
 
 from ..data.prompts import Prompt
-from ..data.responses import Rollout, Text
+from ..data.rollouts import Rollout, Text
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Adapter, Sampled, StoredResponses
 from ..policy.model import LanguageModel

@@ -12,7 +12,7 @@ from torch import Tensor
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
-from ..data.responses import Rollout, Text
+from ..data.rollouts import Rollout, Text
 from ..policy.logprobs import sequence_logprobs
 from ..policy.memory import OnEvent, halves, ignore_event
 from . import regression

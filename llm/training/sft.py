@@ -21,7 +21,7 @@ from torch import Tensor
 from nashward.games.shapes import Float
 
 from ..data.prompts import Prompt
-from ..data.responses import Text
+from ..data.rollouts import Text
 from ..policy.memory import OnEvent, ignore_event
 from .batches import Passes, backward_by_pass, logprobs_by_pass, plan_passes
 

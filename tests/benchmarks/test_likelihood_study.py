@@ -14,7 +14,7 @@ from benchmarks.likelihood_study import COURSES, LOSSES, PICTURE
 
 from nashward import llm
 from nashward.cli.main import main
-from nashward.llm.data.responses import Response
+from nashward.llm.data.rollouts import Response
 from nashward.llm.training.losses import Loss
 
 from ..llm import tiny

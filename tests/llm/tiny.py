@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nashward.llm import LanguageModel, Lora
-from nashward.llm.data.responses import Response, Rollout
+from nashward.llm.data.rollouts import Response, Rollout
 from nashward.llm.oracles import PreferenceOracle
 from nashward.llm.policy.placement import Placement
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from nashward import games, llm
-from nashward.llm.data.responses import Rollout
+from nashward.llm.data.rollouts import Rollout
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy import sampling
 from nashward.llm.policy.memory import ignore_event, in_parts

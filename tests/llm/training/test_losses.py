@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nashward import games, llm
 from nashward.cli.main import main
-from nashward.llm.data.responses import Response, Rollout
+from nashward.llm.data.rollouts import Response, Rollout
 from nashward.llm.run.selfplay import metrics
 from nashward.llm.training import losses, regression
 from nashward.llm.training.batches import MicroBatch

@@ -15,7 +15,7 @@ import torch
 
 from nashward import games, llm
 from nashward.llm import LanguageModel, Prompt
-from nashward.llm.data.responses import Text
+from nashward.llm.data.rollouts import Text
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.run.inputs.sft import TaskFile
 from nashward.llm.store.files import read_lines

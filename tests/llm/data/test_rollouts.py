@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nashward.llm.data.responses import COLUMNS, Response, Rollout
+from nashward.llm.data.rollouts import COLUMNS, Response, Rollout
 from nashward.llm.store.files import read_shard, write_shard
 
 
