@@ -86,7 +86,7 @@ def main() -> None:
     torch.set_num_threads(1)
     batches.sequence_logprobs = free_logprobs
     words = random.Random(0)
-    prompts = [f"OnEvent me about {'bread ' * words.randrange(1, 20)}{k}." for k in range(given.prompts)]
+    prompts = [f"Tell me about {'bread ' * words.randrange(1, 20)}{k}." for k in range(given.prompts)]
     rows: list[tuple[str, float, float, float]] = []
     over = Progress.over
 

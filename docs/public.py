@@ -46,7 +46,7 @@ def _exported(module: ModuleType) -> list[str]:
 def home(module: str, name: str) -> str:
     """The module that a name is defined in, found by following imports."""
     node = sys.modules[module]
-    for statement in _tree(node).body:
+    for statement in ast.walk(_tree(node)):  # a room that loads lazily has its imports under TYPE_CHECKING
         if isinstance(statement, ast.ImportFrom) and name in [alias.asname or alias.name for alias in statement.names]:
             package = module if Path(str(node.__file__)).name == "__init__.py" else module.rpartition(".")[0]
             source = "." * statement.level + (statement.module or "")

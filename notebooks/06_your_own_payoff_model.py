@@ -74,7 +74,7 @@ np.testing.assert_allclose(result.P, TABLE[:3, :3])
 # that likes whatever is shown first does not, and is told so.
 
 # %%
-passed = llm.oracles.check(Judge())
+passed = llm.oracles.check_oracle(Judge())
 print(f"{len(passed)} checks passed")
 
 
@@ -84,7 +84,7 @@ class FirstIsBetter(Judge):
 
 
 try:
-    llm.oracles.check(FirstIsBetter())
+    llm.oracles.check_oracle(FirstIsBetter())
 except llm.oracles.ConformanceError as error:
     print(error)
 else:

@@ -66,7 +66,7 @@ class Counting(oracles.PreferenceOracle):
     """Prefers high bytes, costs nothing, and notes every pair that it judges."""
 
     name, symmetric, fingerprint = "counting", True, "counting 1"
-    pairs_a_call = 60
+    pairs_per_call = 60
 
     def __init__(self, log: Path):
         self.log = log

@@ -15,7 +15,7 @@ from ..data.rollouts import Response
 from ..oracles import as_oracle
 from ..oracles.models.network import NetworkOracle
 from ..policy.loading import check_policy
-from ..policy.lora import Shape
+from ..policy.lora import LoraShape
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..run.selfplay import SelfPlay, metrics
@@ -164,11 +164,13 @@ def _with_room(run: SelfPlay, own: Mapping[str, Mixture], others: Mapping[str, M
         player.check(base)
         for folder, _ in player.members:
             try:
-                Shape.of(folder).plain()
+                LoraShape.of(folder).plain()
             except ValueError as error:
                 raise NashwardError(f"{folder} cannot play: {error}") from None
-    largest = max((player.largest for player in [*own.values(), *others.values()]), key=lambda one: Shape.of(one).rank)
-    rank = Shape.of(largest).rank
+    largest = max(
+        (player.largest for player in [*own.values(), *others.values()]), key=lambda one: LoraShape.of(one).rank
+    )
+    rank = LoraShape.of(largest).rank
     if not isinstance(run.policy, LanguageModel):
         return dataclasses.replace(run, adapter=None, lora=dataclasses.replace(run.lora, rank=rank))
     if (room := run.policy.shape.rank) < rank:

@@ -27,7 +27,7 @@ from transformers import (
     PretrainedConfig,
 )
 
-from ..oracles.models.network import Shape
+from ..oracles.models.network import OracleShape
 from ..policy.experimental.int8_cache import KVCache, rounded_cache
 from ..policy.logprobs import sequence_logprobs
 from ..policy.placement import Placement, place
@@ -162,7 +162,7 @@ def scoring(network: Any, prompts: list[int], responses: list[int]) -> Footprint
     return Footprint(resident_bytes(network), storage.peak)
 
 
-def judging(oracle: Shape, rows: int, tokens: int) -> Footprint:
+def judging(oracle: OracleShape, rows: int, tokens: int) -> Footprint:
     """One forward pass of an oracle's encoder over ``rows`` rows of ``tokens`` tokens."""
     network = oracle.network.eval()
     for module in network.modules():

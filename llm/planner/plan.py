@@ -16,8 +16,8 @@ from transformers import AutoConfig, PretrainedConfig
 from nashward.errors import NashwardError, UnsupportedModelError
 
 from ..config.choices import check_choice
-from ..data.library_errors import Reading, first_line
-from ..oracles.models.network import Shape
+from ..data.library_errors import first_line, translated_errors
+from ..oracles.models.network import OracleShape
 from ..policy.experimental.int8_cache import KVCache
 from ..policy.loading import check_causal
 from ..policy.placement import Placement
@@ -109,7 +109,7 @@ class Plan:
     judging_tokens: int | None
     placement: Placement
     parameters: tuple[int, int]
-    oracle: Shape | None = None
+    oracle: OracleShape | None = None
     advice: list[str] = field(default_factory=list)
 
     @property
@@ -122,7 +122,7 @@ def plan(
     memory: int,
     demand: Demand | None = None,
     *,
-    oracle: Shape | None = None,
+    oracle: OracleShape | None = None,
     placement: Placement | Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.bfloat16,
     windows: bool = False,
@@ -278,7 +278,7 @@ def _config(source: str | Path) -> PretrainedConfig:
     """
     check_causal(source)
     told, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
-    with Reading(lambda error: NashwardError(f"{told} ({first_line(error):.100}); expected {expected}")):
+    with translated_errors(lambda error: NashwardError(f"{told} ({first_line(error):.100}); expected {expected}")):
         config = AutoConfig.from_pretrained(source)
     stored = getattr(config, "quantization_config", None)
     if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):

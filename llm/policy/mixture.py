@@ -15,7 +15,7 @@ from nashward.games import PreferenceGame, nash
 from ..data.rollouts import Response
 from ..store.files import write_json
 from ..store.run_folder import order
-from .lora import Shape, one_base, same_base
+from .lora import LoraShape, common_base, is_same_base
 from .model import LanguageModel
 from .sampling import Source, seed_of
 
@@ -56,7 +56,7 @@ class Mixture:
             FileNotFoundError: a member is no adapter folder.
             ValueError: the configuration of one cannot be read.
         """
-        return max((folder for folder, _ in self.members), key=lambda folder: Shape.of(folder).rank)
+        return max((folder for folder, _ in self.members), key=lambda folder: LoraShape.of(folder).rank)
 
     @classmethod
     def of(cls, adapters: Sequence[Path], weights: Sequence[float] | None = None) -> Mixture:
@@ -81,8 +81,8 @@ class Mixture:
             ValueError: they are not.
             FileNotFoundError: a member is no adapter folder.
         """
-        base = one_base([folder for folder, _ in self.members])
-        if model is not None and base is not None and not same_base(base, model):
+        base = common_base([folder for folder, _ in self.members])
+        if model is not None and base is not None and not is_same_base(base, model):
             raise NashwardError(f"{self.members[0][0]} is for {base}, not for {model}; give that one as --policy")
 
     def sample(

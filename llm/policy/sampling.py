@@ -25,7 +25,7 @@ from ..config.choices import check_choice
 from ..data.rollouts import Response
 from .experimental.int8_cache import KVCache, rounded_cache
 from .logprobs import sequence_logprobs
-from .memory import in_parts
+from .memory import run_in_parts
 from .model import LanguageModel
 
 
@@ -178,7 +178,7 @@ def sample(
 
         for start in range(0, len(rows), settings.batch):  # one prompt's responses may be too many at once
             part = rows[start : start + settings.batch]
-            for (i, _), response in zip(part, in_parts(draw, part, "response", model.on_event), strict=True):
+            for (i, _), response in zip(part, run_in_parts(draw, part, "response", model.on_event), strict=True):
                 results[i].append(response)
         progress(len(chosen))
     return results

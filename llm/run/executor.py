@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from nashward.errors import NashwardError
-from nashward.games import Blend, Policy, Step
+from nashward.games import Policy, Step
+from nashward.games.policy import Blend
 
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
@@ -87,7 +88,10 @@ class AdapterExecutor:
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
         if not self.folder.sealed(self.reference.folder):
-            write_adapter(self.reference.folder, lambda folder: self._attach(self._load_model()).start(folder, adapter))
+            write_adapter(
+                self.reference.folder,
+                lambda folder: self._attach(self._load_model()).write_start_adapter(folder, adapter),
+            )
         return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:

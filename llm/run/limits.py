@@ -102,7 +102,7 @@ def lowered(solver: Solver, share: Callable[[int], float]) -> Solver:
 
     Example:
         >>> from nashward import games
-        >>> halved = lowered(games.SOLVERS[0](step=4.0), lambda t: 0.5 ** (t - 1))
+        >>> halved = lowered(games.solvers.SOLVERS[0](step=4.0), lambda t: 0.5 ** (t - 1))
         >>> [halved.step(t) for t in (1, 2, 3)]
         [4.0, 2.0, 1.0]
     """

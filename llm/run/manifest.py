@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.prompts import Prompt, Prompts
-from ..oracles.identity import identity
+from ..oracles.fingerprint import oracle_fingerprint
 from ..oracles.models.checkpoint import is_id
 from ..policy.placement import Placement
 from ..store.fingerprints import fingerprint
@@ -41,7 +41,7 @@ def contents(play: SelfPlay) -> dict[str, str | None]:
     if play.oracle is not None:
         stored = isinstance(play.oracle, str | Path)
         known = stored and (Path(play.oracle).expanduser().exists() or is_id(play.oracle))
-        oracle = identity(play.oracle if known else play.judge)
+        oracle = oracle_fingerprint(play.oracle if known else play.judge)
     return {"policy_content": content(play.policy), "adapter_content": content(play.adapter), "oracle_content": oracle}
 
 

@@ -11,7 +11,7 @@ from nashward.errors import NashwardError
 from ..oracles.load import oracle_shape
 from ..planner.plan import Demand, Plan, free_memory, plan
 from ..policy.loading import adapter_config
-from ..policy.model import computed_in
+from ..policy.model import compute_dtype
 from ..policy.sampling import Sampling
 from ..store.say import warn
 
@@ -45,7 +45,7 @@ def planned(play: SelfPlay) -> Plan | None:
     try:
         shape = oracle_shape(play.oracle)
         found = plan(
-            str(play.policy), memory, demand, oracle=shape, placement=play.placement, dtype=computed_in("cuda"),
+            str(play.policy), memory, demand, oracle=shape, placement=play.placement, dtype=compute_dtype("cuda"),
             windows=os.name == "nt",
         )  # fmt: skip
     except ValueError as error:

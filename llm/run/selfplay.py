@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
-from nashward.games import Blend, Policy, Solver, Step, check_solver, drive, resolved
+from nashward.games import Policy, Solver, Step
+from nashward.games.driver import check_solver, drive
+from nashward.games.opponents import resolve
+from nashward.games.policy import Blend
 
 from ..data.prompts import Prompt, Prompts
 from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
@@ -122,7 +125,7 @@ class SelfPlay:
         >>> from nashward import games, llm
         >>> with TemporaryDirectory() as folder:
         ...     run = llm.SelfPlay(
-        ...         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.SOLVERS[0](), folder=folder,
+        ...         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.solvers.SOLVERS[0](), folder=folder,
         ...         prompts=["Name a river.", "Name a tree."], iterations=1, responses=2,
         ...         sampling=llm.Sampling(max_new_tokens=8),
         ...     ).run(progress=False)
@@ -259,7 +262,7 @@ class SelfPlay:
         check_solver(self.solver)
         start = Policy(Adapter("start", RunFolder(self.folder) / "start" / "adapter"), "start")
         first = next(self._stepped(RunFolder(self.folder)).play(start, start))
-        resolved(first, {name: Policy(None, name) for name in self.opponents})
+        resolve(first, {name: Policy(None, name) for name in self.opponents})
         losses.check(self.fit.loss, self.fit.selection, self.solver, self.responses)
         if self.limits.win_rate is not None and self.fit.loss == "gpo":
             raise NashwardError("gpo plays for scores, not for win rates: take the floor on the win rate out")

@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError
 
 from nashward.errors import NashwardError
-from nashward.games import Blend, Policy, Step
+from nashward.games import Policy, Step
+from nashward.games.policy import Blend
 from nashward.games.shapes import Float
 
 from ..data.prompts import Prompt

@@ -14,7 +14,7 @@ from nashward.games.shapes import Float
 
 from ..data.rollouts import Rollout, Text
 from ..policy.logprobs import sequence_logprobs
-from ..policy.memory import OnEvent, halves, ignore_event
+from ..policy.memory import OnEvent, ignore_event, split_in_half
 from . import regression
 from .experience import Experience, scored
 from .losses import LOSSES, MIRROR, Objective
@@ -247,6 +247,6 @@ def _pass(network: Any, texts: Sequence[Text], places: Sequence[int], pad_id: in
 def _halve(texts: Sequence[Text], passes: Passes, number: int, on_event: OnEvent) -> None:
     """Make two passes of one that does not fit."""
     longest = max(len(texts[k][0]) + len(texts[k][1]) for k in passes[number])
-    first, second = halves(passes[number], f"response of up to {longest} tokens")
+    first, second = split_in_half(passes[number], f"response of up to {longest} tokens")
     on_event({"out_of_memory": "response", "at_once": len(passes[number])})
     passes[number : number + 1] = [list(first), list(second)]

@@ -20,7 +20,7 @@ from torch.nn.functional import logsigmoid
 
 from nashward.errors import NashwardError
 from nashward.games import Policy, Solver
-from nashward.games.opponents import Named
+from nashward.games.opponents import OpponentName
 from nashward.games.shapes import Float
 
 from . import regression
@@ -386,7 +386,7 @@ def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> N
     step = next(play)
     for number in range(STEPS):
         members = {} if step.opponent is None else step.opponent.members()
-        if len(members) > 1 or any(isinstance(policy.value, Named) for policy in members):
+        if len(members) > 1 or any(isinstance(policy.value, OpponentName) for policy in members):
             of_win_rates = ", ".join(name for name, kind in LOSSES.items() if not kind.pairs)
             raise NashwardError(
                 f"the loss {loss} compares responses of one policy, and {type(solver).__name__} plays against others "

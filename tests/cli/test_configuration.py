@@ -341,14 +341,18 @@ def _fields() -> dict[tuple[str, ...], tuple[Any, Any]]:
 def test_every_setting_has_an_option() -> None:
     of_solvers = {(name, *rest) for name, *rest in configuration.PLACES if name == "solver"}
     assert set(configuration.PLACES) - of_solvers == set(_fields()) - set(WITHOUT)
-    named = {("solver", field.name) for kind in games.SOLVERS for field in dataclasses.fields(kind)}
+    named = {("solver", field.name) for kind in games.solvers.SOLVERS for field in dataclasses.fields(kind)}
     numbers = {place for place in named if not _hints(place[1]) & {tuple}}
     assert of_solvers == {("solver", "name"), *numbers}
 
 
 def _hints(name: str) -> set[Any]:
     """What the solvers that have a setting take for it."""
-    hints = [get_type_hints(kind)[name] for kind in games.SOLVERS if name in [f.name for f in dataclasses.fields(kind)]]
+    hints = [
+        get_type_hints(kind)[name]
+        for kind in games.solvers.SOLVERS
+        if name in [f.name for f in dataclasses.fields(kind)]
+    ]
     return {get_origin(hint) or hint for hint in hints}
 
 

@@ -93,7 +93,7 @@ def _toml(value: Any) -> str:
 def _tokens() -> st.SearchStrategy[list[str]]:
     """A command, and flags of it or of others with values; what starts a long computation is not among them."""
     commands = ["solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard"]
-    commands += ["mix", "answer", "evaluate", "exploit", "best-of-n", "likelihood-study"]
+    commands += ["mix", "answer", "evaluate", "exploit", "best-of-n"]
     others = [
         "--no-quantise", "--total", "--plot", "--save", "--memory", "--pairs", "--base", "--kind", "--folds",
         "--device", "--limit", "--quiet", "--config", "--start", "--feedback", "--tolerance", "--held-out", "--of",
@@ -265,5 +265,5 @@ def test_the_commands_are_all_fuzzed() -> None:
     action = next(a for a in build_parser()._actions if a.metavar == "COMMAND")
     assert set(action.choices or ()) <= {
         "solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard", "report",
-        "status", "theory", "mix", "answer", "evaluate", "exploit", "best-of-n", "likelihood-study",
+        "status", "theory", "mix", "answer", "evaluate", "exploit", "best-of-n",
     }  # fmt: skip

@@ -166,10 +166,10 @@ def test_stored_responses_are_played_against_as_a_table_s_fixed_policies(
 
 
 def test_every_mirror_step_is_among_the_cases() -> None:
-    assert {type(solver) for solver in QUICK + SLOW} == set(games.MIRROR_STEPS)
+    assert {type(solver) for solver in QUICK + SLOW} == set(games.solvers.MIRROR_STEPS)
 
 
-@pytest.mark.parametrize("kind", games.TABLES_ONLY)
+@pytest.mark.parametrize("kind", games.solvers.TABLES_ONLY)
 def test_what_is_no_mirror_step_is_refused_before_anything_is_written(kind: Any, tmp_path: Path) -> None:
     play = llm.SelfPlay(policy=tmp_path / "nowhere", oracle=None, solver=kind(), prompts=["?"], folder=tmp_path / "run")
     with pytest.raises(

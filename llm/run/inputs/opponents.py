@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nashward.errors import NashwardError
-from nashward.llm.data.answers import answered
 from nashward.llm.data.prompts import Prompt
+from nashward.llm.data.responses import read_prompts_with_responses
 from nashward.llm.policy.handles import StoredResponses
 from nashward.llm.store.files import lines, read_lines
 from nashward.llm.store.run_folder import RunFolder
@@ -108,7 +108,7 @@ def _kept(home: RunFolder) -> Told:
 
 def _read(source: str | Path | Iterable[Any], name: str, column: str | None) -> dict[str, list[str]]:
     told: dict[str, list[str]] = {}
-    for prompt, texts in answered(source, name, column):
+    for prompt, texts in read_prompts_with_responses(source, name, column):
         told.setdefault(prompt.id, []).extend(texts)
     if not any(told.values()):
         raise NashwardError(f"{source if isinstance(source, str | Path) else name} holds no responses")

@@ -12,7 +12,7 @@ from typing import Any
 
 from nashward.errors import NashwardError
 from nashward.llm.data.prompts import Prompt, Prompts, read_prompts
-from nashward.llm.policy.model import prompt_length
+from nashward.llm.policy.chat_template import prompt_length
 from nashward.llm.store.files import atomic_write, lines, read_lines
 from nashward.llm.store.run_folder import PROMPTS, RunFolder
 

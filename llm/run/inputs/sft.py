@@ -11,8 +11,8 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from nashward.errors import NashwardError
-from nashward.llm.data.answers import answered
 from nashward.llm.data.prompts import Prompt
+from nashward.llm.data.responses import read_prompts_with_responses
 from nashward.llm.store.files import lines
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.store.saved_inputs import keep, kept, pinned, sum_of
@@ -50,7 +50,11 @@ class TaskFile:
         if self.given is None and kept(self.home, FILE, KEY) is None:
             raise NashwardError(f"{self.home / FILE} was altered or lost; give the task texts that the run began with")
         source = self.home / FILE if self.given is None else self.given
-        found = [(prompt, text) for prompt, own in answered(source, "the task", self.column) for text in own]
+        found = [
+            (prompt, text)
+            for prompt, own in read_prompts_with_responses(source, "the task", self.column)
+            for text in own
+        ]
         if len(found) < 2:
             where = source if isinstance(source, str | Path) else "the task"
             raise NashwardError(

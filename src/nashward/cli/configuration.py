@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
-from nashward.games import SOLVERS
+from nashward.games.solvers import SOLVERS
 
 from . import options
 from .opponents import Opponents, unwrapped

@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from nashward.errors import NashwardError
-from nashward.games import MIRROR_STEPS, SOLVERS, TABLES_ONLY
+from nashward.games.solvers import MIRROR_STEPS, SOLVERS, TABLES_ONLY
 
 OPTIMISERS = ("adamw", "rmsprop", "adamw8bit", "rmsprop8bit", "paged-adamw", "paged-adamw8bit", "lbfgs")
 LOSSES = (

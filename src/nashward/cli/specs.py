@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from nashward import games
 from nashward.errors import NashwardError
+from nashward.games.feedback import DuelingFeedback, Feedback, SampledFeedback
 
 from . import configuration, options
 from .configuration import Setting, Settings
@@ -19,15 +20,18 @@ from .options import Option
 GENERATORS: dict[str, Callable[..., games.PreferenceGame]] = {
     make.__name__: make
     for make in (
-        games.generators.tournament,
-        games.generators.scores_and_cycles,
-        games.generators.low_rank,
-        games.generators.disc,
-        games.generators.blotto,
+        games.zoo.generators.tournament,
+        games.zoo.generators.scores_and_cycles,
+        games.zoo.generators.low_rank,
+        games.zoo.generators.disc,
+        games.zoo.generators.blotto,
         games.zoo.three_cycle,
     )
 }  # those whose settings are numbers
-FEEDBACK: dict[str, Callable[..., games.Feedback]] = {"samples": games.SampledFeedback, "duels": games.DuelingFeedback}
+FEEDBACK: dict[str, Callable[..., Feedback]] = {
+    "samples": SampledFeedback,
+    "duels": DuelingFeedback,
+}
 SOLVER = {option.path[1]: name for name, option in options.SOLVER.items() if name != "solver"}  # flags by the field
 
 
@@ -77,13 +81,13 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
     return found
 
 
-def feedback(text: str, seed: int | None) -> games.Feedback:
+def feedback(text: str, seed: int | None) -> Feedback:
     """``exact``, or ``samples`` or ``duels`` with their settings and that seed."""
     name, settings = _split(text)
     if name == "exact" and not settings:
         if seed is not None:
             raise NashwardError("--seed is of the draws: give --feedback samples or --feedback duels as well")
-        return games.exact
+        return games.feedback.exact
     if name not in FEEDBACK:
         raise NashwardError(f"there is no feedback {text!r}; there are: exact, {', '.join(FEEDBACK)}")
     if "seed" in settings:

@@ -15,7 +15,7 @@ from nashward import games, llm
 from nashward.llm.data.rollouts import Rollout
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy import sampling
-from nashward.llm.policy.memory import ignore_event, in_parts
+from nashward.llm.policy.memory import ignore_event, run_in_parts
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.training import batches
 from nashward.llm.training.batches import MicroBatch, micro_batches
@@ -36,7 +36,7 @@ def test_halves_are_tried_until_they_fit():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return [10 * item for item in items]
 
-    assert in_parts(work, list(range(10)), "thing", told.append) == [10 * k for k in range(10)]
+    assert run_in_parts(work, list(range(10)), "thing", told.append) == [10 * k for k in range(10)]
     assert tried == [10, 5, 2, 3, 5, 2, 3]
     assert [event["at_once"] for event in told] == [10, 5, 5]
 
@@ -44,9 +44,9 @@ def test_halves_are_tried_until_they_fit():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(MemoryError, match=r"out of memory with a single thing: take shorter texts \(--max-new-tokens"):
-        in_parts(never, [1, 2], "thing", told.append)
+        run_in_parts(never, [1, 2], "thing", told.append)
     with pytest.raises(ZeroDivisionError):  # another failure is not survived
-        in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", told.append)
+        run_in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", told.append)
 
 
 class Sometimes:
@@ -67,7 +67,7 @@ class Sometimes:
 
 
 def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
-    prompts = [f"OnEvent me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
+    prompts = [f"Tell me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
     run = llm.SelfPlay(
         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.MWU(2.0), prompts=prompts, folder=folder,
         iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=24, batch=12), lora=llm.Lora(rank=4),
@@ -179,7 +179,7 @@ def test_float16_is_trained_with_a_scaled_loss(tmp_path):
     for kind in ("float32", "float16", "unscaled", "overflowing"):
         dtype = torch.float32 if kind == "float32" else torch.float16
         model = llm.LanguageModel.from_pretrained(folder, lora=llm.Lora(rank=2), quantise=False, dtype=dtype)
-        model.start(tmp_path / kind, None)
+        model.write_start_adapter(tmp_path / kind, None)
         # targets that differ by 2e-8 nats: gradients far below the smallest number of float16
         far = 1e3 if kind == "overflowing" else 1e-8
         ids = [[40, 41, 6], [50, 51, 6]]

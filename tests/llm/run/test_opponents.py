@@ -13,7 +13,8 @@ import pytest
 
 from nashward import games, llm
 from nashward.cli import opponents
-from nashward.games import Policy, Solver, Step, member
+from nashward.games import Policy, Solver, Step
+from nashward.games.opponents import opponent
 from nashward.llm.run.inputs.opponents import StoredOpponents
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
@@ -113,7 +114,7 @@ class Anchored:
 
     def play(self, x: Policy, reference: Policy) -> Any:
         while True:
-            x = yield Step(anchor=0.5 * x + 0.5 * member("rival"), opponent=x, size=1.0)
+            x = yield Step(anchor=0.5 * x + 0.5 * opponent("rival"), opponent=x, size=1.0)
 
 
 class Counted:
@@ -121,7 +122,7 @@ class Counted:
 
     def play(self, x: Policy, reference: Policy) -> Any:
         while True:
-            x = yield Step(anchor=x, opponent=member("rival"), size=1.0)
+            x = yield Step(anchor=x, opponent=opponent("rival"), size=1.0)
 
 
 @pytest.mark.parametrize(("solver", "what"), [(Anchored(), "anchored at"), (Counted(), "averaged")])

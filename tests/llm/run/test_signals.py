@@ -37,7 +37,7 @@ def foreground() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     prompts = tmp_path_factory.mktemp("prompts") / "prompts.txt"
-    prompts.write_text("".join(f"OnEvent me {i}.\n" for i in range(70)))
+    prompts.write_text("".join(f"Tell me {i}.\n" for i in range(70)))
     return [
         "align", "--policy", str(tiny_folder), "--no-quantise", "--oracle", "nashward.llm.oracles:Length",
         "--prompts", str(prompts), "--iterations", "1", "--responses", "2", "--max-new-tokens", "6", "--epochs", "1",

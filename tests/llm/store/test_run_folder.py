@@ -255,7 +255,7 @@ def test_an_adapter_is_the_same_bytes_in_every_process(tiny_folder: Path, tmp_pa
     """PEFT holds the names of its layers in a set: each process has another order of it."""
     write = (
         "import sys; from pathlib import Path; from nashward.llm import LanguageModel\n"
-        "LanguageModel.from_pretrained(sys.argv[1]).start(Path(sys.argv[2]), None)"
+        "LanguageModel.from_pretrained(sys.argv[1]).write_start_adapter(Path(sys.argv[2]), None)"
     )
     found = []
     for seed in ("1", "2"):

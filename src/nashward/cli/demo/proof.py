@@ -173,7 +173,7 @@ def _ids(policy: Path) -> tuple[list[int], list[list[int]]]:
     from transformers import AutoTokenizer
 
     from nashward.llm import Prompt
-    from nashward.llm.policy.model import encode
+    from nashward.llm.policy.chat_template import encode
 
     tokenizer: Any = AutoTokenizer.from_pretrained(policy)
     prompt = encode(tokenizer, Prompt(({"role": "user", "content": PROMPT},)))

@@ -31,9 +31,9 @@ def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _members(source: Path, folder: Path, **options: Any) -> tuple[llm.LanguageModel, TokenMixture]:
     """A model, and the mixture of two adapters of it that differ."""
     model = llm.LanguageModel.from_pretrained(source, lora=llm.Lora(rank=4), **options)
-    blend = games.Blend({})
+    blend = games.policy.Blend({})
     for seed, (name, weight) in enumerate({"x": WEIGHT, "reference": 1 - WEIGHT}.items()):
-        model.start(folder / name, None)
+        model.write_start_adapter(folder / name, None)
         state = load_file(folder / name / WEIGHTS)
         noise = torch.Generator().manual_seed(seed)
         save_file({k: 0.3 * torch.randn(v.shape, generator=noise) for k, v in state.items()}, folder / name / WEIGHTS)
@@ -144,7 +144,7 @@ def test_self_play_against_it_is_the_step_against_explicit_blending(steep: Path,
         return torch.stack([torch.as_tensor(score) for score in scores]).softmax(-1)
 
     def mix(name: str) -> Tensor:
-        return explicit(TokenMixture(name, games.Blend({Policy(policies[name]): 1.0})))
+        return explicit(TokenMixture(name, games.policy.Blend({Policy(policies[name]): 1.0})))
 
     for before, after in (
         ("start", "iteration-01"),

@@ -26,11 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from nashward.llm.data.answers import read_asked
+    from nashward.llm.data.responses import read_prompts_in_order
     from nashward.llm.store.files import atomic_write, lines
 
     check_out(given.out, folder=False)
-    prompts = read_asked(given.prompts)
+    prompts = read_prompts_in_order(given.prompts)
     mixture = _policy(given.adapter)
     model, sampling, seed = loaded(given, mixture)
     with TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def _policy(adapter: Path | None) -> Mixture | None:
 def _base(model: LanguageModel, folder: Path) -> Mixture:
     from nashward.llm import Mixture
 
-    model.start(folder / "none", None)
+    model.write_start_adapter(folder / "none", None)
     return Mixture(((folder / "none", 1.0),))
 
 

@@ -62,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
         )
     oracle, prompts = oracles.as_oracle(source), list(candidates)
     against = None if opponents is None else [opponents[prompt] for prompt in prompts]
-    chosen = oracles.best_of_n(oracle, prompts, list(candidates.values()), given.rule, given.cache, against)
+    chosen = oracles.select_best(oracle, prompts, list(candidates.values()), given.rule, given.cache, against)
     rows = [
         {"prompt": prompt, "response": own[k], "chosen": k, "n": len(own)}
         for (prompt, own), k in zip(candidates.items(), chosen, strict=True)
@@ -113,14 +113,14 @@ def _described(given: argparse.Namespace) -> str:
 
 def _read(file: str) -> dict[str, list[str]]:
     """The responses of a file by their prompt."""
-    from nashward.llm.data.prompts import Prompt, messages, rows
+    from nashward.llm.data.prompts import Prompt, prompt_messages, read_rows
 
     if not Path(file).is_file():
         raise FileNotFoundError(f"there is no file of responses {file}")
     found: dict[str, list[str]] = {}
-    for number, row in enumerate(rows(file, "responses"), 1):
+    for number, row in enumerate(read_rows(file, "responses"), 1):
         try:
-            prompt = Prompt(messages(row)).text
+            prompt = Prompt(prompt_messages(row)).text
         except ValueError as error:
             raise NashwardError(f"{file}: row {number} {error}") from None
         own = row.get("responses") if isinstance(row, dict) else None
@@ -175,7 +175,7 @@ def _sampled(
     if mixture is not None:
         return mixture.sample(model, ids, count, sampling, seed)
     with tempfile.TemporaryDirectory() as place:  # an adapter is a folder, also the one that changes nothing
-        model.start(Path(place) / "adapter", adapter)
+        model.write_start_adapter(Path(place) / "adapter", adapter)
         return Mixture(((Path(place) / "adapter", 1.0),)).sample(model, ids, count, sampling, seed)
 
 

@@ -59,7 +59,7 @@ def run(given: argparse.Namespace) -> int:
     fit = oracles.fit_oracle(
         votes, given.base, given.kind, given.out, settings, device=given.device, progress=not given.quiet
     )
-    voters = {vote.voter for vote in votes if vote.voter}
+    voters = {vote.annotator for vote in votes if vote.annotator}
     print(
         f"{len(votes)} votes on {len({vote.prompt for vote in votes})} prompts"
         + (f" by {len(voters)} voters" if voters else "")
