@@ -1,4 +1,4 @@
-"""Every loss and every mirror-step solver on a language model whose responses can be enumerated: who reaches the Nash?
+"""Every loss and every mirror-step solver on a language model whose responses can be enumerated: which reach the Nash?
 
     python benchmarks/losses.py
 
@@ -36,6 +36,7 @@ from nashward import games
 from nashward.cli.demo import proof
 from nashward.games.policy import Blend
 from nashward.llm.training import losses, regression
+from nashward.llm.training.experience import Experience
 from nashward.llm.training.losses import Loss
 
 FITS, STEP, REACHED = 30, 2.0, 0.1
@@ -130,9 +131,9 @@ def fitted(loss: Loss, step: games.Step, P: Tensor) -> Tensor:
     opponents = step.opponent.members() if step.opponent is not None else {games.Policy(anchor): 1.0}
     sampler = torch.stack([policy.value.exp() for policy in opponents]).mean(0)
     payoff = losses.LOSSES[loss].payoff(P)
-    gains = sum(weight * (payoff @ policy.value.exp()) for policy, weight in opponents.items())[None]
+    payoffs = sum(weight * (payoff @ policy.value.exp()) for policy, weight in opponents.items())[None]
     drift = (anchor - sampler.log())[None]
-    target = regression.targets(gains, step.size, sampler[None], "plug-in", drift)
+    target = regression.targets(payoffs, step.size, sampler[None], "plug-in", drift)
     theta = anchor.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [theta], max_iter=200, tolerance_grad=1e-10, tolerance_change=1e-14, line_search_fn="strong_wolfe"
@@ -141,11 +142,11 @@ def fitted(loss: Loss, step: games.Step, P: Tensor) -> Tensor:
     def closure() -> Tensor:
         optimiser.zero_grad()
         now, ones = theta.log_softmax(-1)[None], torch.full((1, len(P)), float(proof.TOKENS), dtype=P.dtype)
-        judged = losses.Judged(
-            now, anchor[None], sampler.log()[None], gains, sampler[None], ones, target, "plug-in", step.size, P[None],
+        batch = Experience(
+            now, anchor[None], sampler.log()[None], payoffs, sampler[None], ones, target, "plug-in", step.size, P[None],
             whole=True,
         )  # fmt: skip
-        value = losses.LOSSES[loss if step.opponent is not None else "mirror"].of(judged)
+        value = losses.LOSSES[loss if step.opponent is not None else "mirror"].of(batch)
         value.backward()
         return value
 
@@ -157,12 +158,12 @@ def _blended(blend: games.Policy | Blend, of: Callable[[Tensor], Tensor]) -> Ten
     return torch.stack([weight * of(policy.value) for policy, weight in blend.members().items()]).sum(0)
 
 
-def line(found: np.ndarray) -> str:
+def line(rows: np.ndarray) -> str:
     """A row's figures, from [seeds, 3]."""
-    mean, spread = found.mean(0), found.std(0, ddof=1) if len(found) > 1 else np.zeros(3)
-    last, mixture = (found[:, :2] <= REACHED).sum(0)
+    mean, spread = rows.mean(0), rows.std(0, ddof=1) if len(rows) > 1 else np.zeros(3)
+    last, mixture = (rows[:, :2] <= REACHED).sum(0)
     figures = "".join(f"{f'{m:.3f} ± {s:.3f}':>18}" for m, s in zip(mean, spread, strict=True))
-    return f"{figures}{last:>7} of {len(found)}{mixture:>10} of {len(found)}"
+    return f"{figures}{last:>7} of {len(rows)}{mixture:>10} of {len(rows)}"
 
 
 def main() -> None:
@@ -175,18 +176,18 @@ def main() -> None:
     given = parser.parse_args()
     began = time.monotonic()
     tasks = [(name, seed, given.logits) for name in given.rows for seed in range(given.seeds)]
-    found = {}
+    results = {}
     print(f"{datetime.date.today()}; {FITS} fits, {given.seeds} seeds: mean and standard deviation")
     heads = "".join(f"{head:>18}" for head in ("gap, last", "gap, mixture", "KL"))
     print(f"{'':<34}{heads}   last there   mixture there")
     with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
         figures = pool.imap(measured, tasks)
         for name in given.rows:
-            found[name] = [next(figures) for _ in range(given.seeds)]
-            print(f"{name:<34}{line(np.array(found[name]))}", flush=True)
+            results[name] = [next(figures) for _ in range(given.seeds)]
+            print(f"{name:<34}{line(np.array(results[name]))}", flush=True)
     print(f"{time.monotonic() - began:.0f} seconds")
     if given.json is not None:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+        given.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

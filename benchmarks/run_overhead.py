@@ -27,7 +27,7 @@ import torch
 
 from nashward import games, llm
 from nashward.llm import pocket
-from nashward.llm.policy.sampling import Response
+from nashward.llm.data.rollouts import Response
 from nashward.llm.run.progress import Progress
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.training import batches
@@ -45,10 +45,10 @@ class Free:
         self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
     ) -> list[list[Response]]:
         rows = []
-        for own in seeds:
-            ids = np.random.default_rng(own[0]).integers(300, 700, (len(own), LENGTH)).tolist()
+        for row_seeds in seeds:
+            ids = np.random.default_rng(row_seeds[0]).integers(300, 700, (len(row_seeds), LENGTH)).tolist()
             texts = [" ".join(map(str, row[:60])) for row in ids]
-            rows.append([Response(row, True, text, 1 / len(own)) for row, text in zip(ids, texts, strict=True)])
+            rows.append([Response(row, True, text, 1 / len(row_seeds)) for row, text in zip(ids, texts, strict=True)])
         return rows
 
 
@@ -59,7 +59,9 @@ class Noughts(llm.oracles.PreferenceOracle):
 
     def raw_logits(self, prompts: Any, candidates: Any, pairs: Any) -> list[np.ndarray]:
         scores = [[text.count("0") / 10 for text in texts] for texts in candidates]
-        return [np.array([own[i] - own[j] for i, j in asked]) for own, asked in zip(scores, pairs, strict=True)]
+        return [
+            np.array([score[i] - score[j] for i, j in indices]) for score, indices in zip(scores, pairs, strict=True)
+        ]
 
 
 def free_logprobs(network: Any, prompts: Any, responses: Any, pad_id: int) -> torch.Tensor:
@@ -86,14 +88,14 @@ def main() -> None:
     torch.set_num_threads(1)
     batches.sequence_logprobs = free_logprobs
     words = random.Random(0)
-    prompts = [f"OnEvent me about {'bread ' * words.randrange(1, 20)}{k}." for k in range(given.prompts)]
+    prompts = [f"Tell me about {'bread ' * words.randrange(1, 20)}{k}." for k in range(given.prompts)]
     rows: list[tuple[str, float, float, float]] = []
-    over = Progress.over
+    timed = Progress.phase
 
     @contextmanager
     def watched(self: Progress, step: str, phase: str, *more: Any, **named: Any) -> Iterator[Any]:
         began, at_start, middle = time.monotonic(), memory(), [0.0]
-        with over(self, step, phase, *more, **named) as tick:
+        with timed(self, step, phase, *more, **named) as tick:
 
             def watching(count: int, before: bool = False) -> None:
                 tick(count, before)
@@ -102,12 +104,13 @@ def main() -> None:
             yield watching
         rows.append((phase, time.monotonic() - began, at_start, max(middle)))
 
-    Progress.over = watched  # type: ignore[method-assign]
+    Progress.phase = watched  # type: ignore[method-assign]
     model = llm.LanguageModel.from_pretrained(pocket.POLICY, quantise=False, lora=llm.Lora(rank=2))
     with tempfile.TemporaryDirectory() as folder:
         play = llm.SelfPlay(
             policy=model, oracle=Noughts(), solver=games.MWU(1.0), prompts=prompts, folder=Path(folder) / "run",
-            iterations=1, responses=given.responses, sampling=Free(), fit=llm.Fit(epochs=1, held_out=0.02),
+            source=Free(),
+            config=llm.RunConfig(iterations=1, responses=given.responses, fit=llm.Fit(epochs=1, held_out=0.02)),
         )  # fmt: skip
         before, began, profile = memory(), time.monotonic(), cProfile.Profile()
         if given.profile:

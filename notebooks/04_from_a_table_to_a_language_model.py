@@ -68,9 +68,8 @@ def play(solver, iterations: int, fit: llm.Fit = EXACT) -> tuple[np.ndarray, lis
             solver=solver,
             prompts=["Tell me about bread."],
             folder=Path(folder) / "run",
-            iterations=iterations,
-            sampling=llm.Enumerated(tuple(map(tuple, ids))),
-            fit=fit,
+            source=llm.Enumerated(tuple(map(tuple, ids))),
+            config=llm.RunConfig(iterations=iterations, fit=fit),
         ).run(progress=False)
         files = [
             max((run.folder / f"iteration-{t:02d}" / "responses").glob("*.parquet")) for t in range(1, iterations + 1)

@@ -33,6 +33,8 @@ def test_every_folder_with_code_is_packaged() -> None:
         for room in ROOMS
         for file in (ROOT / room).rglob("__init__.py")
     }
+    source = ROOT / "src"
+    found |= {".".join(f.parent.relative_to(source).parts) for f in (source / "nashward" / "cli").rglob("__init__.py")}
     assert not found - listed, "only on disk"
     for name in listed - found:  # folders of data, which setuptools wants listed as well
         folder = ROOT.joinpath(*name.split(".")[1:])
@@ -59,11 +61,20 @@ def test_games_need_no_language_model_packages() -> None:
     assert _run(code).stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("code", ["import nashward.llm.config", "from nashward.__main__ import main; main()"])
+def test_the_settings_and_the_help_need_no_torch(code: str) -> None:
+    heavy = ("torch", "transformers", "numpy", "matplotlib")
+    loaded = f"atexit.register(lambda: print([m for m in {heavy} if m in sys.modules]))"
+    result = _run(f"import atexit, sys; sys.argv = ['nashward', '--help']; {loaded}; {code}")
+    assert result.stdout.strip().endswith("[]"), result
+
+
 def test_llm_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     # A finder that hides transformers stands in for an environment without the extra.
     code = (
         "import importlib.util as u; real = u.find_spec; "
-        "u.find_spec = lambda name, *a: None if name == 'transformers' else real(name, *a); import nashward.llm"
+        "u.find_spec = lambda name, *a: None if name == 'transformers' else real(name, *a); "
+        "from nashward.llm import SelfPlay"
     )
     result = _run(code, tmp_path)
     assert 'nashward.llm needs transformers: pip install "nashward[llm]"' in result.stderr
@@ -91,7 +102,7 @@ def test_arrows_run_one_way(room: str, allowed: set[str]) -> None:
 
 
 def test_the_check_of_arrows_sees_an_import() -> None:
-    assert _imports(ROOT / "llm" / "adapters.py") == {"games"}
+    assert _imports(ROOT / "llm" / "run" / "selfplay.py") == {"games"}
 
 
 def test_no_solver_is_named_in_llm() -> None:

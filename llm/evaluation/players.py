@@ -5,34 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nashward.errors import CorruptFileError, NashwardError
 
+from ..config.sampling import Sampling
 from ..data.prompts import Prompt
+from ..data.rollouts import Response
 from ..policy import mixture
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import Source, seed_of
 from ..run.inputs.opponents import StoredOpponents
-from ..store.files import SUMS, check_seal, read_shard, shards, write_shard
+from ..store.files import CHECKSUMS, read_shard, shards, verify_checksums, write_shard
 from ..store.fingerprints import fingerprint
 from ..store.run_folder import RunFolder
 
 START, MIXTURE = "start", "mixture"
 FOLDER = "evaluation"  # of all that is drawn and judged after a run
 PART = 256  # prompts whose responses are drawn and kept together: what a kill costs at most
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response as it is kept: its token ids for counting, its text for judges."""
-
-    ids: list[int]
-    finished: bool
-    text: str
 
 
 def policies(home: RunFolder) -> dict[str, Mixture]:
@@ -45,7 +37,7 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
         raise NashwardError(f"{home.path} has no policy yet: its run has not begun")
     found = {folder.parent.name: folder for folder in mixture.policies([home.path])}
     for folder in found.values():
-        check_seal(folder)
+        verify_checksums(folder)
     pure = {name: Mixture(((folder, 1.0),)) for name, folder in found.items()}
     if (home / "mixture.json").exists():
         several = Mixture.load(home / "mixture.json")
@@ -60,10 +52,10 @@ def answers(
     model: Callable[[], LanguageModel],
     prompts: Sequence[Prompt],
     count: int,
-    source: Source,
+    source: Source | Sampling,
     seed: int,
     progress: Callable[[str], object] = lambda what: None,
-) -> dict[str, list[list[Answer]]]:
+) -> dict[str, list[list[Response]]]:
     """``count`` responses of each player to each prompt; those that the folder has already are not drawn again.
 
     What was drawn is told from all else by the adapters' checksums, the prompts, the sampler and the seed. All players
@@ -73,7 +65,7 @@ def answers(
             for name, player in players.items()}  # fmt: skip
 
 
-def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source, seed: int) -> str:
+def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source | Sampling, seed: int) -> str:
     """What tells the responses from others that a policy of this name may have given."""
     members = [[_sums(folder), weight] for folder, weight in player.members]
     key = json.dumps([members, [prompt.id for prompt in prompts], count, repr(source), seed])
@@ -82,7 +74,7 @@ def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Sourc
 
 def told(
     home: RunFolder, given: Mapping[str, Any], tokenizer: Any, prompts: Sequence[Prompt], column: str | None = None
-) -> dict[str, list[Answer]]:
+) -> dict[str, list[Response]]:
     """The first response of each given model to each prompt, found by the prompt; see ``StoredOpponents`` for what is read.
 
     Its tokens are those of the run's policy, with the stop token that a finished response of that one has.
@@ -93,8 +85,8 @@ def told(
     """
     stop = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
-    def answer(text: str) -> Answer:
-        return Answer([*tokenizer(text, add_special_tokens=False)["input_ids"], *stop], True, text)
+    def answer(text: str) -> Response:
+        return Response([*tokenizer(text, add_special_tokens=False)["input_ids"], *stop], True, text)
 
     members = StoredOpponents(given, column).members(home, prompts)
     return {name: [answer(one.texts[prompt.id][0]) for prompt in prompts] for name, one in members.items()}
@@ -107,12 +99,12 @@ def _of(
     model: Callable[[], LanguageModel],
     prompts: Sequence[Prompt],
     count: int,
-    source: Source,
+    source: Source | Sampling,
     seed: int,
     progress: Callable[[str], object],
-) -> list[list[Answer]]:
+) -> list[list[Response]]:
     folder, label = home / FOLDER / "responses", f"{name}-{digest(player, prompts, count, source, seed)}"
-    found: list[list[Answer]] = []
+    found: list[list[Response]] = []
     for number, start in enumerate(range(0, len(prompts), PART)):
         part = prompts[start : start + PART]
         rows = _kept(folder, label, number)
@@ -127,14 +119,14 @@ def _of(
                 for one in row
             ]
             write_shard(folder, label, number, rows)
-        flat = [Answer(row["ids"], row["finished"], row["text"]) for row in rows]
+        flat = [Response(row["ids"], row["finished"], row["text"]) for row in rows]
         found += [flat[k : k + count] for k in range(0, len(flat), count)]
     return found
 
 
 def _sums(adapter: Path) -> str:
     """What tells an adapter from others: its checksums, or what it holds where it was not made here."""
-    sealed = adapter / SUMS
+    sealed = adapter / CHECKSUMS
     return sealed.read_text(encoding="utf-8") if sealed.exists() else fingerprint(adapter)
 
 

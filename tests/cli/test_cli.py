@@ -269,7 +269,7 @@ def test_the_demo_keeps_to_the_table(seed: int, tmp_path: Path, capsys: pytest.C
     mix, play = Mixture.load(out / "run" / "mixture.json"), self_play(out / "run", 6, seed)
     assert [weight for _, weight in mix.members] == pytest.approx([1 / 6] * 6)
     prompts = [play.model.encode(prompt) for prompt in play.check().kept]
-    drawn = mix.sample(play.model, prompts, play.responses, play.sampling, seed + 1)
+    drawn = mix.sample(play.model, prompts, play.config.responses, play.sampling, seed + 1)
     found = [styles.style_of(answer.text) for row in drawn for answer in row]
     shares = [sum(style == which for style in found) / len(found) for which in (0, 1, 2, 3, None)]
     assert shares == pytest.approx(numbers["shares"][-1])

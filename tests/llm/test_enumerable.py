@@ -16,11 +16,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from nashward import games, llm
 from nashward.games import Step
 from nashward.llm.run.executor import AdapterExecutor
-from nashward.llm.run.train import Training
+from nashward.llm.run.train import TrainStage
 from nashward.llm.store.files import read_shard
 from nashward.llm.training import regression
 
 from . import tiny
+from .tiny_run import self_play
 
 STEPS = 10
 EXACT = llm.Fit(
@@ -94,7 +95,7 @@ def _distance(
 ) -> float:
     """The largest total variation between the language model's iterates and the table's, from the same start."""
     responses, texts = _source(game.sizes[0])
-    play = llm.SelfPlay(
+    play = self_play(
         oracle=Table(game.P, texts), solver=solver, prompts=["?"], folder=folder, iterations=steps,
         sampling=responses, opponents={name: _told(name) for name in rivals},
         **{"policy": source, "fit": EXACT, "lora": llm.Lora(rank=4), **more},
@@ -171,7 +172,7 @@ def test_every_mirror_step_is_among_the_cases() -> None:
 
 @pytest.mark.parametrize("kind", games.solvers.TABLES_ONLY)
 def test_what_is_no_mirror_step_is_refused_before_anything_is_written(kind: Any, tmp_path: Path) -> None:
-    play = llm.SelfPlay(policy=tmp_path / "nowhere", oracle=None, solver=kind(), prompts=["?"], folder=tmp_path / "run")
+    play = self_play(policy=tmp_path / "nowhere", oracle=None, solver=kind(), prompts=["?"], folder=tmp_path / "run")
     with pytest.raises(
         ValueError, match=f"{kind.__name__} makes no .* nearest mirror step is {kind.nearest.__name__}$"
     ):
@@ -195,7 +196,7 @@ def test_prompts_count_in_the_loss_by_their_weights(steep: Path, tmp_path: Path)
             return [own if prompt == "this" else -own for prompt, own in zip(prompts, found, strict=True)]
 
     def after(name: str, step: float, *prompts: Any) -> torch.Tensor:
-        play = llm.SelfPlay(
+        play = self_play(
             policy=steep, oracle=Opposite(P, texts), solver=games.MWU(step), prompts=prompts, folder=tmp_path / name,
             iterations=1, sampling=responses, fit=dataclasses.replace(EXACT, baseline="centred"), lora=llm.Lora(rank=4),
             chat_template="{{ bos_token }}?",
@@ -258,15 +259,15 @@ def test_training_from_the_wrong_adapter_is_seen(steep: Path, tmp_path: Path, mo
     def use_adapter(self: llm.LanguageModel, folder: Path) -> Any:
         return real(self, folder.parents[1] / "start" / "adapter" if scoring[0] else folder)
 
-    score = Training.score
+    score = TrainStage.score
 
-    def wrong(self: Training, *arguments: Any) -> None:
+    def wrong(self: TrainStage, *arguments: Any) -> None:
         scoring[0] = True
         score(self, *arguments)
         scoring[0] = False
 
     monkeypatch.setattr(llm.LanguageModel, "use_adapter", use_adapter)
-    monkeypatch.setattr(Training, "score", wrong)
+    monkeypatch.setattr(TrainStage, "score", wrong)
     assert _distance(GAMES["comal"], games.MWU(0.7), steep, tmp_path / "run", 3) > 1e-2
 
 
@@ -275,7 +276,7 @@ def test_with_samples_the_deviation_falls_as_one_over_the_root_of_k(steep: Path,
     game, (responses, texts) = GAMES["random"], _source(6)
     errors = {}
     for K in (4, 16, 64):
-        play = llm.SelfPlay(
+        play = self_play(
             policy=steep, oracle=Table(game.P, texts), solver=games.MWU(0.7), prompts=[f"{i}?" for i in range(120)],
             folder=tmp_path / str(K), iterations=1, responses=K, sampling=Restricted(responses), fit=EXACT,
         )  # fmt: skip

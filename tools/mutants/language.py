@@ -61,10 +61,9 @@ LANGUAGE = [
         ("anchor", "self._put(slot, {**left, **state})", "self._put(slot, state)"),
     ]}),
     Method("A Step of a language model", "llm/run/train.py", ["tests/llm/test_enumerable.py"], [
-        ("sign", "gain += weight * regression.win_rates(P", "gain -= weight * regression.win_rates(P"),
-        ("factor", "gain += weight * regression.win_rates(P", "gain += 2 * weight * regression.win_rates(P"),
-        ("anchor", "scored * anchor.get(policy, 0.0) + batch.anchor", "batch.anchor"),
-    ]),
+        ("sign", "expected += weight * regression.win_rates(P", "expected -= weight * regression.win_rates(P"),
+        ("factor", "expected += weight * regression.win_rates(P", "expected += 2 * weight * regression.win_rates(P"),
+    ], {"llm/training/scoring.py": [("anchor", "logprobs * weight + batch.anchor", "batch.anchor")]}),
     Method("From logits to a table", "llm/oracles/matrices.py", JUDGED, [
         ("sign", "A[:, j, i] = -A[:, i, j]", "A[:, j, i] = A[:, i, j]"),
         ("sign", "np.where(A >= 0, larger, 1.0 - larger)", "np.where(A <= 0, larger, 1.0 - larger)"),
@@ -95,9 +94,9 @@ LANGUAGE = [
     Method("Mixtures", "llm/policy/mixture.py", MIXTURES, [
         ("factor", "2 * t / (count * (count + 1))", "1 / count"),
     ], {"llm/policy/experimental/token_mixture.py": [
-        ("sign", "total = total + weight * own.float()", "total = total - weight * own.float()"),
+        ("sign", "total = total + weight * output.float()", "total = total - weight * output.float()"),
         ("factor", "blend = sum(weight * part for", "blend = sum(2 * weight * part for"),
-        ("anchor", "total = total + weight * own.float()", "total = weight * own.float()"),
+        ("anchor", "total = total + weight * output.float()", "total = weight * output.float()"),
     ]}),
     Method("Over-optimisation", f"{V}/over_optimisation.py", ["tests/llm/evaluation/test_over_optimisation.py"], [
         ("sign", "beyond = value - thresholds.errors * error", "beyond = value + thresholds.errors * error"),

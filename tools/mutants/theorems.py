@@ -34,7 +34,7 @@ THEOREMS = [
         ("factor", "return 4 * math.log(self.n)", "return 8 * math.log(self.n)"),
         ("factor", "return 4 * math.sqrt(math.log(self.n))", "return 8 * math.sqrt(math.log(self.n))"),
     ], lacks={"anchor": "they are stated for the uniform start, whose share is the log n"}),
-    Method("`LocalThreshold`", "theory/threshold.py", THEORY, [
+    Method("`LocalThreshold`", "theory/step_threshold.py", THEORY, [
         ("sign", "2 * tau / (lam**2 - tau**2) if", "2 * tau / (lam**2 + tau**2) if"),
         ("sign", "return Check.of([T[1]], early, late", "return Check.of([T[1]], late, early"),
         ("factor", "lambda lam: 1 / (math.sqrt(3) * lam)", "lambda lam: 2 / (math.sqrt(3) * lam)"),
@@ -98,15 +98,15 @@ THEOREMS = [
         ("factor", "return 2 * self.tau * (-pull", "return 4 * self.tau * (-pull"),
         ("anchor", "-pull.log().amin(-1) - games.kl_divergence(p, pull)", "-pull.log().amin(-1)"),
     ]),
-    Method("`RegretMatchingAverage`", "theory/tables_only.py", THEORY, [
+    Method("`RegretMatchingAverage`", "theory/table_solvers.py", THEORY, [
         ("sign", "return 2 * np.sqrt((self.n - 1)", "return 2 * np.sqrt((self.n + 1)"),
         ("factor", "return 2 * np.sqrt((self.n - 1)", "return 4 * np.sqrt((self.n - 1)"),
     ], lacks={"anchor": "it holds from any start"}),
-    Method("`FictitiousPlayRate`", "theory/tables_only.py", THEORY, [
+    Method("`FictitiousPlayRate`", "theory/table_solvers.py", THEORY, [
         ("sign", "return self.constant / np.sqrt", "return -self.constant / np.sqrt"),
         ("factor", "return self.constant / np.sqrt", "return 2 * self.constant / np.sqrt"),
     ], lacks={"anchor": "it is measured from the first action alone"}),
-    Method("`ReplicatorInvariant`", "theory/tables_only.py", THEORY, [
+    Method("`ReplicatorInvariant`", "theory/table_solvers.py", THEORY, [
         ("sign", "float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)",
          "-float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)"),
         ("factor", "float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)",

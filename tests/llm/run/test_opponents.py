@@ -15,6 +15,7 @@ from nashward import games, llm
 from nashward.cli import opponents
 from nashward.games import Policy, Solver, Step
 from nashward.games.opponents import opponent
+from nashward.llm.config import Opponents
 from nashward.llm.run.inputs.opponents import StoredOpponents
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
@@ -45,10 +46,12 @@ def test_only_the_policy_is_sampled_and_fitted(tiny_folder: Path, tmp_path: Path
             against_itself = table[k, [j for j in range(3) if j != k]].mean()
             expected.append(0.75 * against_itself + 0.25 * P[row["prompt"]][k].mean())
     (targets,) = shards(stage / "targets", "anchor")
-    found = [gain for row in read_shard(targets) for group in row["gains"] for gain in group]
+    found = [gain for row in read_shard(targets) for group in row["payoffs"] for gain in group]
     np.testing.assert_allclose(sorted(found), sorted(expected), atol=1e-6)
     assert run.metrics[0]["opponent"] == {"start": 0.75, "rival": 0.25}
-    assert run.metrics[0]["wins"] == {"rival": pytest.approx(np.mean([table.mean() for table in P.values()]))}
+    assert run.metrics[0]["opponent_win_rates"] == {
+        "rival": pytest.approx(np.mean([table.mean() for table in P.values()]))
+    }
 
 
 def test_a_cut_run_ends_the_same_with_and_without_the_file(tiny_folder: Path, tmp_path: Path) -> None:
@@ -75,12 +78,12 @@ def test_members_keep_their_places_whatever_their_order(tiny_folder: Path, tmp_p
     for name, text in (("gpt", "zzz"), ("gpt-4", "a")):
         rows = [json.dumps({"prompt": prompt, "response": f"{prompt} {text}"}) for prompt in PROMPTS]
         (answers / f"{name}.jsonl").write_text("\n".join(rows))
-    solver, files = opponents.Opponents(str(answers), "gpt=0.3,gpt-4=0.1").joined(games.MWU(2.0))
+    solver, files = opponents.joined(Opponents(str(answers), "gpt=0.3,gpt-4=0.1"), games.MWU(2.0))
     first = quick_run(tiny_folder, tmp_path / "run", solver=solver, opponents=files, iterations=1).run().metrics[0]
     assert first["opponent"]["gpt"] == pytest.approx(0.3)
     described, shares = opponents.unwrapped(RunFolder(tmp_path / "run").read()["config"]["solver"])
     assert described["name"] == "MWU"
-    solver, kept = opponents.Opponents(None, shares).joined(games.MWU(2.0))
+    solver, kept = opponents.joined(Opponents(None, shares), games.MWU(2.0))
     again = (
         quick_run(tiny_folder, tmp_path / "run", solver=solver, opponents=kept, iterations=1)
         .run(redo="train")

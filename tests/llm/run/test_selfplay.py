@@ -24,7 +24,7 @@ from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.store.files import atomic_folder, atomic_write, read_shard, shards
 
 from .. import tiny
-from ..tiny_run import PROMPTS, files, short_run
+from ..tiny_run import PROMPTS, files, self_play, short_run
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_every_mirror_step_solver_plays(solver: Any, tiny_folder: Path, tmp_path
         # Where the anchor is one policy the first log-ratio is exactly 0, not nearly.
         if len(row["anchor"]) == 1:
             assert row["at_start"]["log_ratio_rms"] == 0.0
-        assert row["moved"] > 0.99
+        assert row["changed_fraction"] > 0.99
         assert np.isfinite(row["held_out"]["r2"])
 
 
 def test_the_fit_learns_the_step_and_the_policy_wins(tiny_folder: Path, tmp_path: Path) -> None:
     prompts = [f"Say {i} things" for i in range(60)]
-    play = llm.SelfPlay(
+    play = self_play(
         policy=tiny_folder,
         oracle=tiny.brevity(),
         solver=games.MWU(6.0),
@@ -111,7 +111,7 @@ def test_targets_are_those_of_the_step(tiny_folder: Path, tmp_path: Path) -> Non
                 expected.append(2 * against_now - against_before)
     (file,) = shards(stage / "targets", "anchor")
     rows = read_shard(file)
-    stored = [gain for row in rows for group in row["gains"] for gain in group]
+    stored = [gain for row in rows for group in row["payoffs"] for gain in group]
     np.testing.assert_allclose(sorted(stored), sorted(expected), atol=1e-6)
 
 
@@ -165,11 +165,11 @@ def test_best_and_worst_with_the_constant(tiny_folder: Path, tmp_path: Path) -> 
     (file,) = shards(run.folder / "iteration-01" / "targets", "anchor")
     rows = read_shard(file)
     for row in rows:
-        for gains, targets in zip(row["gains"], row["targets"], strict=True):
+        for gains, targets in zip(row["payoffs"], row["targets"], strict=True):
             assert len(gains) == 2
             np.testing.assert_allclose(targets, 1000 * (np.array(gains) - 0.5), rtol=1e-4, atol=1e-3)
     (row,) = run.metrics
-    gains = np.array([group for shard in rows for group in shard["gains"]])
+    gains = np.array([group for shard in rows for group in shard["payoffs"]])
     assert row["at_start"]["target_rms"] > 20
     assert row["at_start"]["loss"] == pytest.approx(1e6 * ((gains - 0.5) ** 2).mean(), rel=1e-4)
     assert row["at_start"]["loss_paper"] == pytest.approx(((gains - 0.5) ** 2).mean(), rel=1e-4)
@@ -215,10 +215,10 @@ def test_bad_settings_write_nothing(settings: dict[str, Any], message: str, tiny
 
 
 def test_policy_and_oracle_swapped(tmp_path: Path) -> None:
-    play = llm.SelfPlay(llm.pocket.PAIRRM, llm.pocket.POLICY, games.MWU(), PROMPTS, tmp_path / "run")
+    play = self_play(llm.pocket.PAIRRM, llm.pocket.POLICY, games.MWU(), PROMPTS, tmp_path / "run")
     with pytest.raises(ValueError, match="swapped"):
         play.run()
-    play = llm.SelfPlay(llm.pocket.POLICY, llm.pocket.POLICY, games.MWU(), PROMPTS, tmp_path / "run")
+    play = self_play(llm.pocket.POLICY, llm.pocket.POLICY, games.MWU(), PROMPTS, tmp_path / "run")
     with pytest.raises(ValueError, match="not a PairRM: --policy and --oracle may be swapped"):
         play.run()
     assert not (tmp_path / "run").exists()
@@ -335,7 +335,7 @@ def test_functions_and_judges_are_oracles_as_they_are(tiny_folder: Path, tmp_pat
             return [int(b > a) for a, b in pairs]
 
     for number, oracle in enumerate((short, [short, short], Later())):
-        run = llm.SelfPlay(
+        run = self_play(
             policy=tiny_folder, oracle=oracle, solver=games.MWU(1.0), prompts=["a", "b"], iterations=1, responses=3,
             folder=tmp_path / str(number), sampling=llm.Sampling(max_new_tokens=4), lora=llm.Lora(rank=2),
         ).run()  # fmt: skip

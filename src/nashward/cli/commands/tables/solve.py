@@ -16,11 +16,12 @@ import torch
 from nashward import games
 from nashward.cli import configuration, json_output, options, specs
 from nashward.cli.command import Command
+from nashward.cli.solver_options import SOLVER
 from nashward.errors import NashwardError
 from nashward.games.equilibria import Equilibrium
 from nashward.games.forms.game import Game
 
-SETTINGS = {name: option for name, option in options.SOLVER.items() if name != "solver"}
+SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
 AVERAGES = {"linear": games.averaging.linear}
 
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--total", type=options.number, help="read an n x m game whose payoffs sum to this, not a preference game"
     )
     parser.add_argument(
-        "--solver", action="append", default=[], type=options.SOLVER["solver"].parse, metavar="SOLVER",
+        "--solver", action="append", default=[], type=SOLVER["solver"].parse, metavar="SOLVER",
         help="a solver, or several by commas or by giving this again, each with its own settings if need be, as "
         f"MWU,OptimisticMWU:step=0.5 (there are {', '.join(kind.__name__ for kind in games.solvers.SOLVERS)})",
     )  # fmt: skip
@@ -232,8 +233,6 @@ def _described(game: Any, entry: games.zoo.Entry | None) -> dict[str, Any]:
 
 
 COMMAND = Command(
-    "solve",
-    "the Nash equilibrium of a game, and how solvers get there",
     "nashward solve zoo:comal_cycle --solver MWU,OptimisticMWU:step=1,ExtraGradient --plot race.png",
     add_arguments,
     run,

@@ -1,0 +1,97 @@
+"""Limits on what an iteration may cost: beyond one, the iterations after it go less far."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from nashward.errors import NashwardError
+
+from .choices import check_choice
+from .fields import setting
+
+Lowers = Literal["step", "learning-rate"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What each iteration is held against when its fit is measured; no oracle is called again.
+
+    An iteration that ends beyond a limit stays as it is. Each later one has its step, or its learning rate, multiplied
+    by ``factor`` once for every iteration before it that ended beyond: while things stay bad it falls on, and it never
+    rises again. The verdict is a part of the iteration's sealed metrics, and what is lowered a function of those alone,
+    so that a run that goes on from its folder, or is played again, steps as it did.
+
+    A smaller step is the same mirror step on less, which the fit can meet in full; beside a task term it is the lower
+    weight of the alignment. A lower learning rate leaves the target where it is and the fit short of it: take it where
+    the target is out of reach anyway (large steps, the recipe of SPPO), for there the step cancels.
+
+    Attributes:
+        task: the NLL of held-out task texts, in nats a token, may be so much above that of the policy that the run
+            started from. None: no limit.
+        win_rate: the least win rate of the new iterate on held-out prompts (on the others, where none is held out):
+
+                1/2 + E_{y ~ new} G(y) - E_{y ~ old} G(y),   G(y) = sum_j c_j P(y beats rho_j)
+
+            the Step's gains, old the policy that the fit started from. Where the Step plays against old, as in plain
+            multiplicative weights, it is P(new beats old). The exact mirror step from a single anchor never has less
+            than 1/2. Estimated by importance weights from the responses that are fitted and the tables that there are.
+            None: no limit.
+        factor: in (0, 1).
+        lowers: what is multiplied.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown name.
+
+    Example:
+        >>> Limits(task=0.05, win_rate=0.5).crossed(rise=0.08, win_rate=0.61)
+        ["the held-out task NLL is 0.08 nats a token above the start's (limit 0.05)"]
+    """
+
+    task: float | None = setting(
+        None,
+        "nats a token that the held-out task may lose to the start before later iterations go less far",
+        "task and limits",
+        option="task-limit",
+        none="none",
+    )
+    win_rate: float | None = setting(
+        None,
+        "the same below this win rate of a new iterate on held-out prompts, 1/2 where nothing is gained",
+        "task and limits",
+        option="win-rate-floor",
+        none="none",
+    )
+    factor: float = setting(
+        0.5, "what is lowered beyond a limit is multiplied by", "task and limits", option="limit-factor"
+    )
+    lowers: Lowers = setting("step", "what is lowered beyond a limit", "task and limits", option="limit-lowers")
+
+    def __post_init__(self) -> None:
+        check_choice("lowers", self.lowers, Lowers)
+        if self.task is not None and not 0 <= self.task < math.inf:
+            raise NashwardError(f"task must be a number of nats a token, at least 0, got {self.task}")
+        if self.win_rate is not None and not 0 <= self.win_rate <= 1:
+            raise NashwardError(f"win_rate must be in [0, 1], got {self.win_rate}")
+        if not 0 < self.factor < 1:
+            raise NashwardError(f"factor must be between 0 and 1, got {self.factor}")
+
+    @property
+    def stated(self) -> bool:
+        """Whether there is any."""
+        return self.task is not None or self.win_rate is not None
+
+    def crossed(self, rise: float | None, win_rate: float | None) -> list[str]:
+        """The limits that an iteration is beyond, each in words.
+
+        Args:
+            rise: of the held-out task NLL over the start's, in nats a token; None: not measured.
+            win_rate: of the new iterate, see the class; None: not measured.
+        """
+        crossed = []
+        if self.task is not None and rise is not None and not rise <= self.task:
+            crossed.append(f"the held-out task NLL is {rise:.4g} nats a token above the start's (limit {self.task:g})")
+        if self.win_rate is not None and win_rate is not None and not win_rate >= self.win_rate:
+            crossed.append(f"the win rate on held-out prompts is {win_rate:.4g} (floor {self.win_rate:g})")
+        return crossed

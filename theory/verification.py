@@ -1,0 +1,142 @@
+"""A theorem checked against a run: for every number of iterations its bound, the measured value and their ratio."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+
+from nashward import games
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float
+
+
+class Theorem(Protocol):
+    """A statement with its source, which can be checked against a run. Its constants are the fields of the dataclass.
+
+    Each theorem also has ``value(...)``, the value of its formula, and ``check(game, solver, ...)``.
+    """
+
+    statement: ClassVar[str]
+    source: ClassVar[str]
+    check: Callable[..., Check]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The bound of a theorem beside the values that were measured in a run.
+
+    Attributes:
+        iterations: [records], the T of each row (or what else the statement runs over).
+        bound: [records, ...], the value of the theorem's formula.
+        measured: as ``bound``, the value in the run.
+        equal: the statement is an equation, measured = bound; else measured <= bound.
+        tolerance: relative to the bound.
+        rounding: absolute; a number, or as ``bound``.
+
+    Example:
+        >>> check = Check.of([1, 2], bound=[1.0, 0.5], measured=[0.7, 0.4])
+        >>> check.holds, check.worst, check.reversed().holds
+        (True, (2.0, 0.5, 0.4, 0.8), False)
+    """
+
+    iterations: Float[np.ndarray, " records"]
+    bound: Float[np.ndarray, " records *batch"]
+    measured: Float[np.ndarray, " records *batch"]
+    equal: bool = False
+    tolerance: float = 1e-9
+    rounding: Any = 1e-12
+
+    @classmethod
+    def of(
+        cls, at: Any, bound: Any, measured: Any, *, equal: bool = False, tolerance: float = 1e-9, rounding: Any = 1e-12
+    ) -> Check:
+        """A check of anything that numpy reads; a bound without the dimensions of a batch is broadcast over its games.
+
+        Raises:
+            ValueError: nothing was recorded, so that the check could not fail.
+        """
+        T, values = np.atleast_1d(_array(at)), np.atleast_1d(_array(measured))
+        limit = np.atleast_1d(_array(bound))
+        if not values.size:
+            raise NashwardError("nothing was measured; raise iterations")
+        limit = limit.reshape(*limit.shape, *(1,) * (values.ndim - limit.ndim))
+        return cls(T, np.broadcast_to(limit, values.shape), values, equal, tolerance, rounding)
+
+    @property
+    def ratio(self) -> Float[np.ndarray, " records *batch"]:
+        """measured / bound: at most 1 (in an equation: 1) where the theorem holds. 0 / 0 is 1."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.measured == self.bound, 1.0, self.measured / self.bound)
+
+    @property
+    def excess(self) -> Float[np.ndarray, " records *batch"]:
+        """By how much the statement is missed beyond rounding; at most 0 where it holds."""
+        with np.errstate(invalid="ignore"):
+            difference = self.measured - self.bound
+        return (np.abs(difference) if self.equal else difference) - self.tolerance * np.abs(self.bound) - self.rounding
+
+    @property
+    def holds(self) -> bool:
+        """Whether every row satisfies the statement; a value that is not finite does not."""
+        return bool((self.excess <= 0).all() and np.isfinite(self.measured).all())
+
+    @property
+    def worst(self) -> tuple[float, float, float, float]:
+        """T, bound, measured and ratio of the row nearest to failing, or of the one that fails most."""
+        comparable = np.isfinite(self.ratio) & (self.measured > self.rounding)  # rounding over rounding is no ratio
+        score = self.excess if self.equal or not self.holds else np.where(comparable, self.ratio, -np.inf)
+        row = np.unravel_index(int(np.argmax(np.nan_to_num(score, nan=np.inf, neginf=-1e300))), self.measured.shape)
+        T = self.iterations[row[0]]
+        return float(T), float(self.bound[row]), float(self.measured[row]), float(self.ratio[row])
+
+    def reversed(self) -> Check:
+        """The opposite statement: bound <= measured, or of an equation measured = -bound."""
+        if self.equal:
+            return replace(self, bound=-self.bound)
+        return replace(self, bound=self.measured, measured=self.bound)
+
+
+def _array(values: Any) -> Float[np.ndarray, "..."]:
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
+
+
+def solve_quietly(game: Any, solver: Any, iterations: int, start: Any = None, **settings: Any) -> games.Solution:
+    """``games.solve`` without its warning of steps beyond a threshold, which some checks take on purpose."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", games.StepWarning)
+        return games.solve(game, solver, iterations, start, **settings)
+
+
+def check_average(value: Callable[[Any], Any], game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
+    """Check the duality gaps of a solver's average against their bounds, ``value(iterations)``."""
+    solution = solve_quietly(game, solver, iterations, start)
+    return Check.of(solution.iterations, value(solution.iterations), solution.gaps["average"])
+
+
+def kl_to_target(
+    game: Any,
+    solver: Any,
+    target: Float[torch.Tensor, "*batch n"],
+    iterations: int,
+    start: Any = None,
+    reference: Any = None,
+) -> Float[torch.Tensor, " {iterations}+1 *batch"]:
+    """KL(target || pi_t) of a solver's iterates.
+
+    Returns:
+        [T + 1, ...], for t = 1 .. T + 1, the start first.
+    """
+    every = range(1, iterations + 1)
+    path = solve_quietly(game, solver, iterations, start, reference=reference, record=every, keep_policies=True)
+    first = (
+        torch.full_like(target, 1 / target.shape[-1])
+        if start is None
+        else torch.as_tensor(start, dtype=target.dtype, device=target.device)
+    )
+    return torch.cat([games.kl_divergence(target, first.expand_as(target))[None],
+                      games.kl_divergence(target, path.policies["last"])])  # fmt: skip
