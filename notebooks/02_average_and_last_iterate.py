@@ -113,8 +113,8 @@ print(f"formula {np.sqrt(1 + lam**2):.5f}")
 # ## What the theorem says of SPPO as it is run
 #
 # SPPO's paper proves the same kind of bound for its average and then runs three iterations with a step of 1000 and
-# keeps the last model. `theory.explain_bound` says what is left of the theorem then. $C$ is $-\log \pi_1$ of a whole response,
-# hundreds of nats; take 300.
+# keeps the last model. `theory.explain_bound` says what is left of the theorem then. $C$ is $-\log \pi_1$ of a whole
+# response, hundreds of nats; take 300.
 
 # %%
 for line in theory.explain_bound(step=1e3, iterations=3, C=300.0):
