@@ -14,13 +14,13 @@ from statistics import median
 import numpy as np
 
 from nashward import games
-from nashward.games.analysis.dueling import Choice
+from nashward.games.analysis.dueling import Choice, challengers, uniform_pairs, winner_from_duels
 
 
 def arrival(game: games.PreferenceGame, choose: Choice, seed: int, target: float, horizon: int) -> int:
     """The duels after which the gap stays at or below the target; the horizon where it does not."""
     P, outcomes = game.P.numpy(), np.random.default_rng([seed, 1])
-    learn = games.winner_from_duels(lambda ij: outcomes.random(len(ij)) < P[ij[:, 0], ij[:, 1]], len(P), seed, choose)
+    learn = winner_from_duels(lambda ij: outcomes.random(len(ij)) < P[ij[:, 0], ij[:, 1]], len(P), seed, choose)
     made = [(n, float(games.duality_gap(game, x))) for n, x in takewhile(lambda step: step[0] <= horizon, learn)]
     late = [n for n, gap in made if gap > target]
     return min([n for n, _ in made if not late or n > late[-1]], default=horizon)
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--horizon", type=int, default=16_000, help="duels of a run (default: 16000)")
     given = parser.parse_args()
     game, found = games.zoo.get(given.game), {}
-    for choose in (games.uniform_pairs, games.challengers):
+    for choose in (uniform_pairs, challengers):
         runs = [arrival(game, choose, seed, given.target, given.horizon) for seed in range(given.seeds)]
         found[choose.__name__] = median(runs)
         quarter, _, three_quarters = np.quantile(runs, [0.25, 0.5, 0.75])

@@ -1,4 +1,4 @@
-"""What losses do to the likelihoods of the pairs that they are trained on: one start, the same judged responses."""
+"""Fits of several losses to the same pairs from the same start, and the likelihoods of the pairs during each fit."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from nashward.llm.evaluation import win_rate
 from nashward.llm.oracles import PreferenceOracle, preference_matrices
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.model import LanguageModel
-from nashward.llm.policy.sampling import Response, Sampling, seed_of
+from nashward.llm.policy.sampling import Response, Sampling, as_source, seed_of
 from nashward.llm.training import regression
 from nashward.llm.training.batches import Group, MicroBatch, micro_batches
-from nashward.llm.training.losses import Loss
+from nashward.llm.training.losses import Loss, objective
 from nashward.llm.training.optimize import Fit, fit, order
 
 LEVEL = 0.05  # of the sign test: five of five seeds meet it
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingCurve:
     """One training; lists are over the points at which it was measured, the first before it.
 
     Attributes:
@@ -40,8 +40,8 @@ class Course:
         loss, temperature, seed: what was trained.
 
     Example:
-        >>> course = Course("dpo", 1.0, 0, [0, 8], chosen=[-20.0, -21.5], rejected=[-19.0, -25.0], wins=[], tokens=[])
-        >>> course.change("chosen"), course.margin
+        >>> curve = TrainingCurve("dpo", 1.0, 0, [0, 8], [-20.0, -21.5], [-19.0, -25.0], wins=[], tokens=[])
+        >>> curve.change("chosen"), curve.margin
         (-1.5, [-1.0, 3.5])
     """
 
@@ -104,35 +104,38 @@ class Study:
         oracle: PreferenceOracle,
         prompts: Sequence[Prompt],
         seed: int,
-        told: Callable[[Course], None] = lambda course: None,
-    ) -> list[Course]:
-        """Every loss at every temperature from the same start, on the same responses, of which ``seed`` is the seed.
+        on_curve: Callable[[TrainingCurve], None] = lambda curve: None,
+    ) -> list[TrainingCurve]:
+        """Train with each loss at each temperature from the same start on the same responses.
 
         Args:
             model: the base; its adapters are overwritten.
             oracle: the judge.
             prompts: N.
             seed: of the responses, and of the order of the fits.
-            told: is given each course when it is done.
+            on_curve: is called with each curve when it is complete.
+
+        Returns:
+            The curves, temperature after temperature.
 
         Raises:
             ValueError: the oracle tells no prompt's responses apart, or a fit diverges (``DivergedError``).
         """
         with TemporaryDirectory() as folder:
             start = Path(folder) / "start"
-            model.start(start, None)
+            model.write_start_adapter(start, None)
             ids, groups = self._groups(model, oracle, prompts, start, seed)
             with model.use_adapter(start):
                 base = self.draw(model, ids, 1, ("study", seed, "base"))
-            found = []
+            curves = []
             for temperature in self.temperatures:
-                own = groups(temperature)
+                pairs = groups(temperature)
                 for loss, size in self.sizes.items():
                     measure = _Measure(self, model, oracle, prompts, ids, base, seed)
-                    course = self._train(model, start, own, loss, size, temperature, seed, measure)
-                    found.append(course)
-                    told(course)
-        return found
+                    curve = self._train(model, start, pairs, loss, size, temperature, seed, measure)
+                    curves.append(curve)
+                    on_curve(curve)
+        return curves
 
     def _groups(
         self, model: LanguageModel, oracle: PreferenceOracle, prompts: Sequence[Prompt], start: Path, seed: int
@@ -151,7 +154,7 @@ class Study:
     ) -> list[list[Response]]:
         """``count`` responses of the active adapter to each prompt's token ids; ``key`` makes their seeds."""
         seeds = [[seed_of(*key, i, k) for k in range(count)] for i in range(len(ids))]
-        return self.sampling.draw(model, ids, seeds)
+        return as_source(self.sampling).draw(model, ids, seeds)
 
     def gram(
         self, model: LanguageModel, oracle: PreferenceOracle, prompts: Sequence[Prompt], seed: int
@@ -168,9 +171,9 @@ class Study:
         """
         with TemporaryDirectory() as folder:
             start = Path(folder) / "start"
-            model.start(start, None)
+            model.write_start_adapter(start, None)
             groups = self._groups(model, oracle, prompts, start, seed)[1](1.0)
-            found = []
+            products = []
             with model.training(start) as parameters:
                 for group in groups:
                     scores = []
@@ -179,8 +182,8 @@ class Study:
                         slopes = torch.autograd.grad(value, parameters)
                         scores.append(torch.cat([slope.flatten() for slope in slopes]).double())
                     both = torch.stack(scores)
-                    found.append(both @ both.mT)
-        return torch.stack(found).cpu()
+                    products.append(both @ both.mT)
+        return torch.stack(products).cpu()
 
     def _train(
         self,
@@ -192,32 +195,32 @@ class Study:
         temperature: float,
         seed: int,
         measure: _Measure,
-    ) -> Course:
+    ) -> TrainingCurve:
         settings = replace(self.fit, loss=loss, selection="best-worst")
-        batches = micro_batches(groups, settings.tokens, settings.batch, settings.objective(whole=False))
+        batches = micro_batches(groups, settings.tokens, settings.batch, objective(settings, whole=False))
         with model.use_adapter(start) as network:
             for batch in batches:
                 batch.start = batch.anchor = batch.sampler = batch.logprobs(network, model.pad_id)
         total = len(order(batches, settings, seed))
         due = {round(k * total / (self.points - 1)) for k in range(self.points)}
-        course = Course(loss, temperature, seed, [], [], [], [], [])
+        curve = TrainingCurve(loss, temperature, seed, [], [], [], [], [])
         done = 0
 
         def after(prompts: int, before: bool) -> None:
             nonlocal done
             done += 1
             if done in due:
-                measure(course, done, batches)
+                measure(curve, done, batches)
 
         with model.training(start) as parameters:
-            measure(course, 0, batches)
+            measure(curve, 0, batches)
             fit(model.network, parameters, batches, size, settings, model.pad_id, seed, after)
-        return course
+        return curve
 
 
 @dataclass(frozen=True)
 class _Measure:
-    """Adds a point to a course, with the adapter as it is."""
+    """Adds a point to a curve, with the adapter as it is."""
 
     study: Study
     model: LanguageModel
@@ -227,7 +230,7 @@ class _Measure:
     base: Sequence[Sequence[Response]]
     seed: int
 
-    def __call__(self, course: Course, done: int, batches: Sequence[MicroBatch]) -> None:
+    def __call__(self, curve: TrainingCurve, done: int, batches: Sequence[MicroBatch]) -> None:
         model = self.model
         model.network.eval()
         with torch.no_grad():
@@ -241,11 +244,11 @@ class _Measure:
             [[row[0].text] for row in self.base],
         )
         chosen, rejected = scored.double().mean(0).tolist()
-        course.steps.append(done)
-        course.chosen.append(chosen)
-        course.rejected.append(rejected)
-        course.wins.append(rate.value)
-        course.tokens.append(float(np.mean([len(row[0].ids) for row in answers])))
+        curve.steps.append(done)
+        curve.chosen.append(chosen)
+        curve.rejected.append(rejected)
+        curve.wins.append(rate.value)
+        curve.tokens.append(float(np.mean([len(row[0].ids) for row in answers])))
 
 
 def paired(
@@ -262,7 +265,7 @@ def paired(
         prompts: N.
         ids: their token ids.
         drawn: the K responses to each.
-        P: ``[N, K, K]``, who beats whom of them.
+        P: ``[N, K, K]``, the probability that the row's response beats the column's.
 
     Raises:
         ValueError: no prompt has a pair.
@@ -278,11 +281,11 @@ def paired(
     gains = regression.win_rates(P, torch.ones(len(P), count, dtype=P.dtype), torch.arange(count))
     weights = regression.select(gains, torch.full_like(gains, 1 / count), "best-worst")
     groups = []
-    for prompt, own, row, gain, weight, table in zip(prompts, ids, drawn, gains, weights, P, strict=True):
+    for prompt, tokens, row, gain, weight, table in zip(prompts, ids, drawn, gains, weights, P, strict=True):
         if weight.sum() > 0:
             two = sorted(weight.nonzero().flatten().tolist(), key=lambda k: -float(gain[k]))
             responses = [row[k].ids for k in two]
-            groups.append(Group(prompt.id, own, responses, gain[two], weight[two], table[two][:, two]))
+            groups.append(Group(prompt.id, tokens, responses, gain[two], weight[two], table[two][:, two]))
     if not groups:
         raise NashwardError("no prompt has responses that the oracle tells apart; nothing to learn from")
     return groups
@@ -293,7 +296,7 @@ class Claim:
     """A statement on the sign of a change, and the sign test on it.
 
     Attributes:
-        says: the statement.
+        statement: what is claimed.
         agree, seeds: in how many seeds it was so, of how many.
         mean: what is claimed to be positive or negative, over the seeds.
 
@@ -303,7 +306,7 @@ class Claim:
         (0.03125, 'reproduced', 'undecided')
     """
 
-    says: str
+    statement: str
     agree: int
     seeds: int
     mean: float
@@ -322,12 +325,15 @@ class Claim:
         return "reproduced" if self.p <= LEVEL else "contradicted" if against <= LEVEL else "undecided"
 
 
-def claims(courses: Sequence[Course]) -> list[Claim]:
-    """Those of the abstract of arXiv 2405.00675 on courses of one temperature: SPPO raises the chosen and lowers the
-    rejected one, DPO and IPO do not. And the weaker one that SPPO raises the chosen by more than they do.
+def claims(curves: Sequence[TrainingCurve]) -> list[Claim]:
+    """Test the claims of the abstract of arXiv 2405.00675 on curves of one temperature: SPPO raises the chosen response
+    and lowers the rejected one, DPO and IPO do not. And a weaker one: SPPO raises the chosen response by more.
 
     Args:
-        courses: of "sppo", "dpo" and "ipo", a seed each.
+        curves: of "sppo", "dpo" and "ipo", one a seed.
+
+    Returns:
+        The claims, each with its sign test over the seeds.
 
     Raises:
         ValueError: the losses were not trained on the same seeds.
@@ -335,33 +341,33 @@ def claims(courses: Sequence[Course]) -> list[Claim]:
     Example:
         >>> up, down = [-20.0, -18.0], [-20.0, -25.0]
         >>> rows = [("sppo", up, down), ("dpo", down, down), ("ipo", up, down)]
-        >>> courses = [Course(loss, 1.0, 0, [0, 8], chosen, rejected, [], []) for loss, chosen, rejected in rows]
-        >>> [claim.agree for claim in claims(courses)]
+        >>> curves = [TrainingCurve(loss, 1.0, 0, [0, 8], chosen, rejected, [], []) for loss, chosen, rejected in rows]
+        >>> [claim.agree for claim in claims(curves)]
         [1, 1, 1, 1, 0, 0]
     """
     change = {
-        (course.loss, name): [c.change(name) for c in sorted(courses, key=lambda c: c.seed) if c.loss == course.loss]
-        for course in courses
+        (curve.loss, name): [c.change(name) for c in sorted(curves, key=lambda c: c.seed) if c.loss == curve.loss]
+        for curve in curves
         for name in ("chosen", "rejected")
     }
-    found = [
+    tested = [
         _claim("sppo: chosen rises", change["sppo", "chosen"], True),
         _claim("sppo: rejected falls", change["sppo", "rejected"], False),
     ]
     for other in ("dpo", "ipo"):
-        own = change[other, "chosen"]
-        if len(own) != len(change["sppo", "chosen"]):
+        chosen = change[other, "chosen"]
+        if len(chosen) != len(change["sppo", "chosen"]):
             raise NashwardError(
-                f"{len(change['sppo', 'chosen'])} seeds of sppo and {len(own)} of {other}; expected the same"
+                f"{len(change['sppo', 'chosen'])} seeds of sppo and {len(chosen)} of {other}; expected the same"
             )
-        more = [a - b for a, b in zip(change["sppo", "chosen"], own, strict=True)]
-        found.append(_claim(f"{other}: chosen does not rise", own, False))
-        found.append(_claim(f"sppo raises the chosen more than {other}", more, True))
-    return found
+        more = [a - b for a, b in zip(change["sppo", "chosen"], chosen, strict=True)]
+        tested.append(_claim(f"{other}: chosen does not rise", chosen, False))
+        tested.append(_claim(f"sppo raises the chosen more than {other}", more, True))
+    return tested
 
 
-def _claim(says: str, values: Sequence[float], up: bool) -> Claim:
-    return Claim(says, sum((value > 0) == up for value in values), len(values), float(np.mean(values)))
+def _claim(statement: str, values: Sequence[float], up: bool) -> Claim:
+    return Claim(statement, sum((value > 0) == up for value in values), len(values), float(np.mean(values)))
 
 
 def _chance(agree: int, seeds: int) -> float:

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from nashward import games
 from nashward.cli.demo import proof
+from nashward.games.policy import Blend
 from nashward.llm.training import losses, regression
 from nashward.llm.training.losses import Loss
 
@@ -111,7 +112,7 @@ def on_logits(row: Row, P: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tenso
     played: list[Tensor] = []
 
     def record(step: games.Step, policy: games.Policy) -> bool:
-        if isinstance(step.averaged, games.Blend):
+        if isinstance(step.averaged, Blend):
             played.append(_blended(step.averaged, torch.exp))
         return False
 
@@ -119,7 +120,7 @@ def on_logits(row: Row, P: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tenso
         return games.Policy(fitted(row.loss, step, P))
 
     first = games.Policy(start)
-    last = games.drive(row.solver, first, first, execute, record, row.fits // row.each)
+    last = games.driver.drive(row.solver, first, first, execute, record, row.fits // row.each)
     return start.exp(), last.value.exp(), torch.stack(played).mean(0)
 
 
@@ -152,7 +153,7 @@ def fitted(loss: Loss, step: games.Step, P: Tensor) -> Tensor:
     return theta.detach().log_softmax(-1)
 
 
-def _blended(blend: games.Policy | games.Blend, of: Callable[[Tensor], Tensor]) -> Tensor:
+def _blended(blend: games.Policy | Blend, of: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.stack([weight * of(policy.value) for policy, weight in blend.members().items()]).sum(0)
 
 

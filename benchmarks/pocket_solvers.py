@@ -40,9 +40,11 @@ def preset(play: Any, name: str) -> Any:
     held = configuration.from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}")
     with tempfile.TemporaryDirectory() as folder:
         own = configuration.self_play({**held, "out": configuration.Setting(folder, "benchmark")})
-    sampling = replace(own.sampling, max_new_tokens=play.sampling.max_new_tokens, batch=play.sampling.batch)
-    fit = replace(own.fit, tokens=play.fit.tokens)
-    return replace(play, solver=own.solver, sampling=sampling, fit=fit, self_comparison=own.self_comparison)
+    config, sizes = own.config, play.config
+    sampling = replace(config.sampling, max_new_tokens=sizes.sampling.max_new_tokens, batch=sizes.sampling.batch)
+    fit = replace(config.fit, tokens=sizes.fit.tokens)
+    config = replace(sizes, sampling=sampling, fit=fit, self_comparison=config.self_comparison)
+    return replace(play, solver=own.solver, config=config)
 
 
 def measured(play: Any, seed: int) -> list[float]:

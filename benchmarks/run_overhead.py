@@ -86,14 +86,14 @@ def main() -> None:
     torch.set_num_threads(1)
     batches.sequence_logprobs = free_logprobs
     words = random.Random(0)
-    prompts = [f"OnEvent me about {'bread ' * words.randrange(1, 20)}{k}." for k in range(given.prompts)]
+    prompts = [f"Tell me about {'bread ' * words.randrange(1, 20)}{k}." for k in range(given.prompts)]
     rows: list[tuple[str, float, float, float]] = []
-    over = Progress.over
+    timed = Progress.phase
 
     @contextmanager
     def watched(self: Progress, step: str, phase: str, *more: Any, **named: Any) -> Iterator[Any]:
         began, at_start, middle = time.monotonic(), memory(), [0.0]
-        with over(self, step, phase, *more, **named) as tick:
+        with timed(self, step, phase, *more, **named) as tick:
 
             def watching(count: int, before: bool = False) -> None:
                 tick(count, before)
@@ -102,12 +102,13 @@ def main() -> None:
             yield watching
         rows.append((phase, time.monotonic() - began, at_start, max(middle)))
 
-    Progress.over = watched  # type: ignore[method-assign]
+    Progress.phase = watched  # type: ignore[method-assign]
     model = llm.LanguageModel.from_pretrained(pocket.POLICY, quantise=False, lora=llm.Lora(rank=2))
     with tempfile.TemporaryDirectory() as folder:
         play = llm.SelfPlay(
             policy=model, oracle=Noughts(), solver=games.MWU(1.0), prompts=prompts, folder=Path(folder) / "run",
-            iterations=1, responses=given.responses, sampling=Free(), fit=llm.Fit(epochs=1, held_out=0.02),
+            source=Free(),
+            config=llm.RunConfig(iterations=1, responses=given.responses, fit=llm.Fit(epochs=1, held_out=0.02)),
         )  # fmt: skip
         before, began, profile = memory(), time.monotonic(), cProfile.Profile()
         if given.profile:

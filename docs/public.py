@@ -46,12 +46,18 @@ def _exported(module: ModuleType) -> list[str]:
 def home(module: str, name: str) -> str:
     """The module that a name is defined in, found by following imports."""
     node = sys.modules[module]
-    for statement in _tree(node).body:
+    for statement in _imports(_tree(node)):
         if isinstance(statement, ast.ImportFrom) and name in [alias.asname or alias.name for alias in statement.names]:
             package = module if Path(str(node.__file__)).name == "__init__.py" else module.rpartition(".")[0]
             source = "." * statement.level + (statement.module or "")
             return home(importlib.import_module(source, package).__name__, name)
     return module
+
+
+def _imports(tree: ast.Module) -> list[ast.stmt]:
+    """The statements of a module, with those under ``if TYPE_CHECKING``, which a lazy room has for type checkers."""
+    guarded = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return [*tree.body, *(statement for node in guarded for statement in node.body)]
 
 
 def undocumented() -> list[str]:

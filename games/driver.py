@@ -7,7 +7,7 @@ from typing import Any
 
 from nashward.errors import NashwardError
 
-from .opponents import resolved
+from .opponents import resolve
 from .policy import Policy
 from .step import Solver, Step
 
@@ -65,7 +65,7 @@ def drive(
 
     Example:
         >>> from nashward import games
-        >>> tables = games.TableExecutor(games.zoo.rock_paper_scissors())
+        >>> tables = games.executor.TableExecutor(games.zoo.rock_paper_scissors())
         >>> x = tables.policy([0.5, 0.25, 0.25])
         >>> last = drive(games.MWU(0.1), x, x, tables.execute, lambda step, policy: False, iterations=2)
         >>> tables.probabilities(last)
@@ -76,7 +76,7 @@ def drive(
     policy, done = start, 0
     step = next(play)
     while done < iterations:
-        step = resolved(step, opponents or {})
+        step = resolve(step, opponents or {})
         policy = execute(step)
         done += step.is_iterate
         if record(step, policy) or done == iterations:

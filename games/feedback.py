@@ -24,7 +24,19 @@ Feedback: TypeAlias = Callable[[Game, Opponent, int], Players]
 
 
 def blended(weights: Sequence[float], policies: Sequence[Players]) -> Players:
-    """``sum_k w_k policies[k]``, player by player."""
+    """The linear blend ``sum_k w_k policies[k]``, player by player.
+
+    Args:
+        weights: w_k, of any sign.
+        policies: a tuple of one tensor [..., n] a player, for each k.
+
+    Returns:
+        One tensor [..., n] a player.
+
+    Example:
+        >>> blended([0.5, 0.5], [(torch.tensor([1.0, 0.0]),), (torch.tensor([0.0, 1.0]),)])
+        (tensor([0.5000, 0.5000]),)
+    """
     return tuple(_sum(weights, members) for members in zip(*policies, strict=True))
 
 
@@ -78,7 +90,7 @@ class SampledFeedback:
 
     Example:
         >>> from nashward import games
-        >>> game, feedback = games.zoo.comal_cycle(), games.SampledFeedback(k=5, seed=1)
+        >>> game, feedback = games.zoo.comal_cycle(), games.feedback.SampledFeedback(k=5, seed=1)
         >>> games.solve(game, games.MWU(0.1), iterations=1000, feedback=feedback).gaps["average"][-1] < 0.05
         tensor(True)
     """
@@ -130,7 +142,7 @@ class DuelingFeedback:
     Example:
         >>> from nashward import games
         >>> game = games.zoo.comal_cycle()
-        >>> solution = games.solve(game, games.MWU(0.01), iterations=5000, feedback=games.DuelingFeedback(seed=1))
+        >>> solution = games.solve(game, games.MWU(0.01), iterations=5000, feedback=games.feedback.DuelingFeedback(seed=1))
         >>> bool(solution.gaps["average"][-1] < 0.1)
         True
     """
@@ -150,7 +162,7 @@ class DuelingFeedback:
     def __call__(self, game: Game, opponent: Opponent, round: int) -> Players:
         if not isinstance(game, PreferenceGame):
             raise NashwardError(
-                "duels are won and lost in a table of win probabilities; take games.SampledFeedback for others"
+                "duels are won and lost in a table of win probabilities; take games.feedback.SampledFeedback for others"
             )
         (rho,) = blended([weight for weight, _ in opponent], [players for _, players in opponent])
         q = (1 - self.explore) * rho.abs() / rho.abs().sum(-1, keepdim=True) + self.explore / rho.shape[-1]

@@ -12,13 +12,13 @@ from .step import Step
 
 
 @dataclass(frozen=True)
-class Named:
+class OpponentName:
     """What the handle on a fixed opponent holds until the executor puts its own handle there."""
 
     name: str
 
 
-def member(name: str) -> Policy:
+def opponent(name: str) -> Policy:
     """A handle on the member of that name, for a solver's Steps: on a table a fixed policy, for a language model the
     stored responses of another one.
 
@@ -27,13 +27,13 @@ def member(name: str) -> Policy:
 
     Example:
         >>> from nashward import games
-        >>> 0.75 * games.Policy(None, "x") + 0.25 * member("rival")
+        >>> 0.75 * games.Policy(None, "x") + 0.25 * opponent("rival")
         0.75 x + 0.25 rival
     """
-    return Policy(Named(name), name)
+    return Policy(OpponentName(name), name)
 
 
-def resolved(step: Step, opponents: Mapping[str, Policy]) -> Step:
+def resolve(step: Step, opponents: Mapping[str, Policy]) -> Step:
     """The Step with the executor's handles in the place of names.
 
     Args:
@@ -45,12 +45,12 @@ def resolved(step: Step, opponents: Mapping[str, Policy]) -> Step:
 
     Example:
         >>> x, rival = Policy(None, "x"), Policy(None, "rival")
-        >>> resolved(Step(x, opponent=0.5 * x + 0.5 * member("r"), size=0.1), {"r": rival}).opponent
+        >>> resolve(Step(x, opponent=0.5 * x + 0.5 * opponent("r"), size=0.1), {"r": rival}).opponent
         0.5 x + 0.5 rival
     """
 
     def known(blend: Policy | Blend | None) -> Policy | Blend | None:
-        if blend is None or not any(isinstance(policy.value, Named) for policy in blend.members()):
+        if blend is None or not any(isinstance(policy.value, OpponentName) for policy in blend.members()):
             return blend
         return sum((weight * _who(policy, opponents) for policy, weight in blend.members().items()), Blend({}))
 
@@ -60,7 +60,7 @@ def resolved(step: Step, opponents: Mapping[str, Policy]) -> Step:
 
 
 def _who(policy: Policy, opponents: Mapping[str, Policy]) -> Policy:
-    if not isinstance(policy.value, Named):
+    if not isinstance(policy.value, OpponentName):
         return policy
     if policy.value.name not in opponents:
         there = f"it has {', '.join(map(repr, opponents))}" if opponents else "there is none"

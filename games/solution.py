@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from .shapes import Float, Int
-from .solvers.schedule import whole
+from .solvers.schedule import check_whole
 
 
 class Status(enum.Enum):
@@ -72,7 +72,7 @@ class Solution:
     policies: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
-def recorded(iterations: int) -> list[int]:
+def default_record(iterations: int) -> list[int]:
     """The default records: every iteration up to 200, then each one 2% later than the one before, and the last."""
     points, t = [], 1
     while t < iterations:
@@ -81,13 +81,13 @@ def recorded(iterations: int) -> list[int]:
     return [*points, iterations]
 
 
-def points_of(record: Sequence[int] | None, iterations: int) -> list[int]:
+def record_points(record: Sequence[int] | None, iterations: int) -> list[int]:
     """The step counts at which a run of so many iterations is recorded, in rising order; the last is always one.
 
     Raises:
         ValueError: one that is no whole number.
     """
-    within = [t for t in (recorded(iterations) if record is None else record) if 0 < t < iterations]
+    within = [t for t in (default_record(iterations) if record is None else record) if 0 < t < iterations]
     for t in within:
-        whole("a record", t)
+        check_whole("a record", t)
     return sorted({int(iterations), *map(int, within)})

@@ -12,7 +12,7 @@ from torch import Tensor
 from .equilibria.nash import nash
 from .forms.game import ConstantSumGame, Game, PreferenceGame, check_game
 from .shapes import Float
-from .solvers.mirror_steps.limit import Limited
+from .solvers.mirror_steps.step_limit import HasStepLimit
 
 TINY = 1e-100  # in place of 0 where a game does not turn, or pays all the same
 
@@ -63,8 +63,8 @@ def _root(p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n n"]:
     return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
 
 
-def warn_of_step(game: Game, solver: Any) -> None:
-    """Warn of a constant step beyond the solver's ``limit`` on this game.
+def warn_step_size(game: Game, solver: Any) -> None:
+    """Warn of a constant step beyond the solver's ``step_limit`` on this game.
 
     An exact limit is first taken at the largest frequency that payoffs of this size allow: the equilibrium is solved
     for only where a step is above that, and not in a batch.
@@ -73,19 +73,19 @@ def warn_of_step(game: Game, solver: Any) -> None:
         StepWarning: one line that names the threshold.
     """
     step = getattr(solver, "step", None)
-    if not (isinstance(solver, Limited) and isinstance(step, int | float)):
+    if not (isinstance(solver, HasStepLimit) and isinstance(step, int | float)):
         return
     if isinstance(game, ConstantSumGame):
         L = max(float(game.payoff.amax() - game.payoff.amin()) / 2, TINY)
-        limit = solver.limit(L, lam=L)
+        limit = solver.step_limit(L, lam=L)
     else:
         L = 0.5
-        limit = solver.limit(L, lam=L / math.sqrt(2))
+        limit = solver.step_limit(L, lam=L / math.sqrt(2))
     if limit.exact and step > limit.step:
         lam = _frequency_at_nash(game)
         if lam is None:
             return
-        limit = solver.limit(L, lam)
+        limit = solver.step_limit(L, lam)
     if step > limit.step * (1 + 1e-9):
         warnings.warn(
             f"the step {step:g} of {type(solver).__name__} is above {limit.step:.6g} = {limit.formula}: {limit.means}",

@@ -55,7 +55,7 @@ for order in permutations(range(3)):  # from the largest reward to the smallest
 # (the row sums of the two tables are equal) and loses whom it beats.
 
 # %%
-fit = games.ratings.bradley_terry(P)
+fit = games.analysis.ratings.bradley_terry(P)
 fitted = fit.P.numpy()
 np.testing.assert_allclose(fitted.sum(1), P.sum(1), atol=1e-9)
 scores = fit.scores.round(decimals=6) + 0.0  # no -0.000
@@ -105,7 +105,7 @@ weights = reference * np.exp((fit.scores.numpy() - float(fit.scores.max())) / pr
 paths = {
     "trained on the reward": weights / weights.sum(1, keepdims=True),
     "trained on the table": np.stack(
-        [solved.policy.numpy() for solved in games.regularised_path(game, prices, reference)]
+        [solved.policy.numpy() for solved in games.equilibria.regularised_path(game, prices, reference)]
     ),
 }
 for name, path in paths.items():
@@ -121,8 +121,8 @@ games.plots.simplex(paths, nash.policy, names, title="tau from 1 (hollow) to 0.0
 
 # %%
 margins = game.P - 0.5
-parts = dict(zip(("P - 1/2", "scores", "cycle"), (margins, *games.social_choice.hodge(margins)), strict=True))
-share = float(games.social_choice.curl_fraction(margins))
+parts = dict(zip(("P - 1/2", "scores", "cycle"), (margins, *games.analysis.social_choice.hodge(margins)), strict=True))
+share = float(games.analysis.social_choice.curl_fraction(margins))
 assert share > 0.9
 print(f"share that no score explains: {share:.3f}")
 
@@ -169,7 +169,7 @@ print(f"\nNash (unique: {bool(nash.unique)}):", ", ".join(f"{names[i]} {nash.pol
 for i, j in zip(played, played[1:] + played[:1], strict=True):
     print(f"  {names[i]} beats {names[j]} with probability {P[i, j]:.3f}")
 
-fit = games.ratings.bradley_terry(P)
+fit = games.analysis.ratings.bradley_terry(P)
 best = int(fit.scores.argmax())
 pairs = np.triu_indices(len(P), 1)
 wrong = int(((P[pairs] - 0.5) * (fit.P.numpy()[pairs] - 0.5) < 0).sum())
@@ -178,7 +178,7 @@ print(f"\nBradley-Terry: {wrong} of {len(pairs[0])} pairs with the wrong winner,
 print(f"largest reward: {names[best]}, beaten by {names[int(P[:, best].argmax())]} with {P[:, best].max():.3f}")
 alone = float(games.duality_gap(soccer, np.eye(10)[best]))
 print(f"duality gap: {names[best]} alone {alone:.3f}, Nash below 1e-12")
-assert int(games.social_choice.condorcet_winner(P)) == -1
+assert int(games.analysis.social_choice.condorcet_winner(P)) == -1
 assert nash.gap < 1e-12 < alone
 
 # %% [markdown]

@@ -113,13 +113,13 @@ print(f"formula {np.sqrt(1 + lam**2):.5f}")
 # ## What the theorem says of SPPO as it is run
 #
 # SPPO's paper proves the same kind of bound for its average and then runs three iterations with a step of 1000 and
-# keeps the last model. `theory.of_run` says what is left of the theorem then. $C$ is $-\log \pi_1$ of a whole response,
+# keeps the last model. `theory.explain_bound` says what is left of the theorem then. $C$ is $-\log \pi_1$ of a whole response,
 # hundreds of nats; take 300.
 
 # %%
-for line in theory.of_run(step=1e3, iterations=3, C=300.0):
+for line in theory.explain_bound(step=1e3, iterations=3, C=300.0):
     print("-", line)
-assert theory.SPPOTheorem(step=1e3, C=300.0).says_nothing(iterations=3)
+assert theory.SPPOTheorem(step=1e3, C=300.0).is_vacuous(iterations=3)
 needed = int(np.ceil(2 * 300.0 / 0.1**2))
 print(f"\niterations for a bound of 0.1 with the best step and C = 300: {needed}")
 

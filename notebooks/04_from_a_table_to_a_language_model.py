@@ -68,9 +68,8 @@ def play(solver, iterations: int, fit: llm.Fit = EXACT) -> tuple[np.ndarray, lis
             solver=solver,
             prompts=["Tell me about bread."],
             folder=Path(folder) / "run",
-            iterations=iterations,
-            sampling=llm.Enumerated(tuple(map(tuple, ids))),
-            fit=fit,
+            source=llm.Enumerated(tuple(map(tuple, ids))),
+            config=llm.RunConfig(iterations=iterations, fit=fit),
         ).run(progress=False)
         files = [
             max((run.folder / f"iteration-{t:02d}" / "responses").glob("*.parquet")) for t in range(1, iterations + 1)
@@ -158,7 +157,7 @@ assert achieved[48] < 0.02 < achieved[3]
 # ## What sampling adds
 #
 # Answers of a real model cannot be enumerated: K of them are sampled a prompt, and a win rate is a mean over K. On a
-# table the same is `feedback=games.SampledFeedback(K)`. Forty runs of optimistic multiplicative weights for each K, with the
+# table the same is `feedback=games.feedback.SampledFeedback(K)`. Forty runs of optimistic multiplicative weights for each K, with the
 # step that was exact above:
 
 # %%
@@ -171,7 +170,7 @@ for K in (4, 32, 256):
         games.OptimisticMWU(2.0),
         iterations=T,
         start=torch.tensor(start),
-        feedback=games.SampledFeedback(K, seed=1),
+        feedback=games.feedback.SampledFeedback(K, seed=1),
     )
 ends = {which: [float(s.gaps[which][-1].median()) for s in noisy.values()] for which in ("last", "average")}
 for name, last, average in zip(noisy, ends["last"], ends["average"], strict=True):

@@ -153,10 +153,10 @@ print(tokenizer.decode(answer[0, asked["input_ids"].shape[1] :], skip_special_to
 # of the fits.
 
 # %%
-from nashward.llm.report.panels import course
+from nashward.llm.report.curves import training_curves
 
 assert Path("run/report.html").stat().st_size > 10_000
-course({"": Path("run")})
+training_curves({"": Path("run")})
 
 # %%
 from nashward.llm.run.selfplay import metrics

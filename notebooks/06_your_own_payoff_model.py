@@ -74,7 +74,7 @@ np.testing.assert_allclose(result.P, TABLE[:3, :3])
 # that likes whatever is shown first does not, and is told so.
 
 # %%
-passed = llm.oracles.check(Judge())
+passed = llm.oracles.check_oracle(Judge())
 print(f"{len(passed)} checks passed")
 
 
@@ -84,7 +84,7 @@ class FirstIsBetter(Judge):
 
 
 try:
-    llm.oracles.check(FirstIsBetter())
+    llm.oracles.check_oracle(FirstIsBetter())
 except llm.oracles.ConformanceError as error:
     print(error)
 else:
@@ -169,10 +169,12 @@ play = llm.SelfPlay(
     solver=games.OptimisticMWU(3.0),
     prompts=prompts,
     folder="run",
-    iterations=3,
-    sampling=llm.Sampling(max_new_tokens=48, batch=256),
-    fit=llm.Fit(learning_rate=3e-3, epochs=3, batch=4),
-    lora=llm.Lora(rank=8),
+    config=llm.RunConfig(
+        iterations=3,
+        sampling=llm.Sampling(max_new_tokens=48, batch=256),
+        fit=llm.Fit(learning_rate=3e-3, epochs=3, batch=4),
+        lora=llm.Lora(rank=8),
+    ),
 )
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     run = play.run(progress=False)

@@ -29,13 +29,13 @@ import torch
 from matplotlib.figure import Figure
 
 from nashward import games
-from nashward.games.analysis import social_choice
+from nashward.games.analysis import leaderboard, social_choice
 
 mpl.rcParams["figure.dpi"] = 80  # small pictures
 PROMPTS = 805
 
 
-def of_annotations(file: Path) -> tuple[games.Battles, str, str]:
+def of_annotations(file: Path) -> tuple[leaderboard.Battles, str, str]:
     """Battles among the models of AlpacaEval and the baseline, prompt by prompt.
 
     Two models never met: on a prompt the one whose answer the annotator liked more against the baseline's is taken as
@@ -49,18 +49,22 @@ def of_annotations(file: Path) -> tuple[games.Battles, str, str]:
     )
     wins[:, range(wins.shape[1]), range(wins.shape[1])] = 0.0
     return (
-        games.Battles((*map(str, data["models"]), "baseline"), wins),
+        leaderboard.Battles((*map(str, data["models"]), "baseline"), wins),
         "baseline",
         f"AlpacaEval's annotations, {file.name}",
     )
 
 
-def of_figure(game: games.PreferenceGame, baseline: str) -> tuple[games.Battles, str, str]:
+def of_figure(game: games.PreferenceGame, baseline: str) -> tuple[leaderboard.Battles, str, str]:
     """Battles drawn from a table, each pair once a prompt, independently."""
     n, random = len(game.labels), np.random.default_rng(0)
     upper = np.triu(random.random((PROMPTS, n, n)) < game.P.numpy(), 1).astype(float)
     lower = np.tril(np.ones((n, n)), -1) * (1 - upper.swapaxes(1, 2))
-    return games.Battles(game.labels, upper + lower), baseline, f"SPPO paper, Figure 3; {PROMPTS} prompts drawn from it"
+    return (
+        leaderboard.Battles(game.labels, upper + lower),
+        baseline,
+        f"SPPO paper, Figure 3; {PROMPTS} prompts drawn from it",
+    )
 
 
 found = Path(os.environ.get("NASHWARD_DATA", ".")) / "alpacaeval" / "annotations.npz"
@@ -148,7 +152,7 @@ for a, m in enumerate(margins):
         rings[a, b] = (won > size / 2).all(1).mean()
         for x, y, z in won:
             wins = np.array([[0, x, size - z], [size - x, 0, y], [z, size - y, 0]])
-            rejected[a, b] += games.ratings.bradley_terry(wins, smoothing=1.0).cycle_p_value < 0.05
+            rejected[a, b] += games.analysis.ratings.bradley_terry(wins, smoothing=1.0).cycle_p_value < 0.05
 rejected /= DRAWS
 for title, shares in (("the ring shows", rings), ("scores are rejected at 5%", rejected)):
     print(f"{title}, share of {DRAWS} draws")

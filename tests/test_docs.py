@@ -207,7 +207,7 @@ def test_the_index_of_papers_has_every_solver_every_loss_and_every_theorem() -> 
     text = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ") and "`" in line]
     named = {name for row in rows for name in re.findall(r"`([\w-]+)", row[0])}
-    assert {solver.__name__ for solver in games.SOLVERS} - named == set()
+    assert {solver.__name__ for solver in games.solvers.SOLVERS} - named == set()
     assert set(LOSSES) - named == set()
     assert {name for name, value in vars(theory).items() if hasattr(value, "statement")} - named == set()
     for method, paper, equation, read, file, test in rows:

@@ -22,7 +22,7 @@ ROOMS = ("games", "theory", "llm")  # those whose docstrings are held to this
 NO_EXAMPLE = {  # why a name shows nothing
     **{f"nashward.games.zoo.{name}": "tests/games/zoo/test_zoo.py plays it" for name in games.zoo.GAMES},
     **{f"nashward.games.plots.{name}": "a picture" for name in public.modules()["nashward.games.plots"]},
-    "nashward.games.read_battles": "reads a file",
+    "nashward.games.analysis.leaderboard.read_battles": "reads a file",
     "nashward.llm.Run": "what SelfPlay returns, whose example has one",
     "nashward.llm.oracles.OracleFit": "what fit_oracle returns, whose example has one",
 }
@@ -42,14 +42,17 @@ PLAIN: dict[str, Any] = {  # protocols are made by others, and errors say what t
     if not (inspect.isclass(value) and (getattr(value, "_is_protocol", False) or issubclass(value, BaseException)))
 }
 METHODS = [
-    *games.SOLVERS,
+    *games.solvers.SOLVERS,
     *(value for value in vars(theory).values() if inspect.isclass(value) and hasattr(value, "statement")),
     *(
         getattr(games, name)
         for name in public.modules()["nashward.games"]
         if public.home("nashward.games", name) == measures.__name__
     ),
-    *(getattr(games.social_choice, name) for name in public.modules()["nashward.games.social_choice"]),
+    *(
+        getattr(games.analysis.social_choice, name)
+        for name in public.modules()["nashward.games.analysis.social_choice"]
+    ),
     *(getattr(losses, name) for name in ("sppo", "sppo_pair", "dpo", "ipo", "kto", "simpo", "rebel", "dno", "gpo")),
     *(getattr(llm.oracles, name) for name in ("EmbeddingOracle", "GPM", "PairRM", "RewardModel", "ScalarOracle")),
     llm.evaluation.length_controlled_win_rate,

@@ -110,7 +110,7 @@ def _identifiers(tree: ast.AST) -> set[str]:
 
 
 def test_no_solver_is_named_in_llm() -> None:
-    solvers = {solver.__name__ for solver in games.SOLVERS}
+    solvers = {solver.__name__ for solver in games.solvers.SOLVERS}
     assert len(solvers) >= 4
     for file in _files(ROOT / "llm"):
         assert _identifiers(ast.parse(file.read_text(encoding="utf-8"))) & solvers == set(), file

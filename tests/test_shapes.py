@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from nashward import games
-from nashward.games import equilibria, measures, shapes
-from nashward.games.equilibria import regularized
+from nashward.games import measures, shapes
+from nashward.games.equilibria import regularized, selection
 
 from .conftest import ROOT
 from .shapes import CALLS, MOST
@@ -21,7 +21,7 @@ from .shapes import CALLS, MOST
 
 def test_a_wrong_shape_into_a_function_is_refused() -> None:
     with pytest.raises(jaxtyping.TypeCheckError, match="the parameters of"):
-        equilibria.solve(torch.zeros(5, 3, 4))
+        selection.solve_batch(torch.zeros(5, 3, 4))
 
 
 def test_axes_of_one_name_agree() -> None:

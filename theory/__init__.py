@@ -1,11 +1,9 @@
-"""Theorems as objects: each knows its statement, its source and its bound, so that tests and plots can hold it
-against what a solver did. Imports ``nashward.games`` only."""
+"""Theorems as objects: each has its statement, its source and its bound, so that tests and plots can compare it with
+the run of a solver. Imports ``nashward.games`` only."""
 
 if __name__ == "theory":
     raise ImportError("import nashward.theory, not theory: this folder is a part of the package (pip install -e .)")
 
-from .check import Check as Check
-from .check import Theorem as Theorem
 from .estimators import KSamples as KSamples
 from .estimators import OracleError as OracleError
 from .estimators import ScoresLoseCycles as ScoresLoseCycles
@@ -22,10 +20,7 @@ from .mwu_average import MWUAverage as MWUAverage
 from .mwu_average import MWULeaves as MWULeaves
 from .mwu_average import SPPOTheorem as SPPOTheorem
 from .mwu_average import complexity as complexity
-from .mwu_average import of_run as of_run
-from .numbered import CHECKS as CHECKS
-from .numbered import Row as Row
-from .numbered import table as table
+from .mwu_average import explain_bound as explain_bound
 from .optimistic import OptimisticAverage as OptimisticAverage
 from .optimistic import PublishedRootFails as PublishedRootFails
 from .regularised import Contraction as Contraction
@@ -39,7 +34,12 @@ from .regularised import ProximalMonotone as ProximalMonotone
 from .regularised import RegularisedGap as RegularisedGap
 from .stability import local_factor as local_factor
 from .stability import stable_below as stable_below
-from .tables_only import FictitiousPlayRate as FictitiousPlayRate
-from .tables_only import RegretMatchingAverage as RegretMatchingAverage
-from .tables_only import ReplicatorInvariant as ReplicatorInvariant
-from .threshold import LocalThreshold as LocalThreshold
+from .step_threshold import LocalThreshold as LocalThreshold
+from .table_solvers import FictitiousPlayRate as FictitiousPlayRate
+from .table_solvers import RegretMatchingAverage as RegretMatchingAverage
+from .table_solvers import ReplicatorInvariant as ReplicatorInvariant
+from .theorem_table import CHECKS as CHECKS
+from .theorem_table import Row as Row
+from .theorem_table import table as table
+from .verification import Check as Check
+from .verification import Theorem as Theorem

@@ -1,4 +1,4 @@
-"""What K samples, an oracle's errors and a score in place of a table do to the game."""
+"""The effect on a game of estimates from K samples, of an oracle's errors, and of scores in place of a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from nashward import games
 from nashward.games.shapes import Float
 
-from .check import Check
+from .verification import Check
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class KSamples:
 
     Args:
         k: K.
-        self_comparison: as in ``games.SampledFeedback``, SPPO's code.
+        self_comparison: as in ``games.feedback.SampledFeedback``, SPPO's code.
 
     Source: derived; the estimator is equation 4.5 of arXiv 2405.00675.
 
@@ -43,12 +43,12 @@ class KSamples:
 
     @property
     def samples(self) -> int:
-        """m, how many are drawn."""
+        """m, the number of independent samples."""
         return self.k - self.self_comparison
 
     @property
     def share(self) -> float:
-        """m / K, of the step that is left."""
+        """m / K, the share of the step that is left."""
         return self.samples / self.k
 
     def value(
@@ -73,15 +73,17 @@ class KSamples:
         mean, variance = self.value(game, policy)
         centred = (drawn - drawn.mean(0)) ** 2
         errors = torch.cat([drawn.std(0), centred.std(0)]) / rounds**0.5
-        found = torch.cat([drawn.mean(0) - 0.5, drawn.var(0)])
-        said = torch.cat([mean - 0.5, variance])
-        return Check.of(range(len(said)), said, found, equal=True, tolerance=0.0, rounding=5 * errors.numpy() + 1e-12)
+        measured = torch.cat([drawn.mean(0) - 0.5, drawn.var(0)])
+        expected = torch.cat([mean - 0.5, variance])
+        return Check.of(
+            range(len(expected)), expected, measured, equal=True, tolerance=0.0, rounding=5 * errors.numpy() + 1e-12
+        )
 
     def check_share(self, game: games.PreferenceGame, policy: Any, rounds: int = 50, seed: int = 0) -> Check:
         """The same m draws with and without the self-comparison: one is the other times the share, draw by draw."""
-        own = self.draws(game, games.SampledFeedback(self.k, seed, self.self_comparison), policy, rounds)
-        plain = self.draws(game, games.SampledFeedback(self.samples, seed), policy, rounds)
-        return Check.of(range(rounds), self.share * (plain - 0.5), own - 0.5, equal=True, tolerance=0.0)
+        drawn = self.draws(game, games.feedback.SampledFeedback(self.k, seed, self.self_comparison), policy, rounds)
+        plain = self.draws(game, games.feedback.SampledFeedback(self.samples, seed), policy, rounds)
+        return Check.of(range(rounds), self.share * (plain - 0.5), drawn - 0.5, equal=True, tolerance=0.0)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class OracleError:
 
 @dataclass(frozen=True)
 class ScoresLoseCycles:
-    """A table rebuilt from mean scores has no cycle left, so its Nash is pure, whatever the oracle's table held.
+    """A table rebuilt from mean scores has no cycle, so its Nash is pure, whatever the oracle's table was.
 
     .. math::  P^{BT}_{ij} = \\sigma(s_i - s_j), \\quad s_i = \\frac1n \\sum_j L_{ij}
 
@@ -156,7 +158,7 @@ class ScoresLoseCycles:
         """The Nash of the score table against ``expected`` [n]; the uniform policy where all scores are equal."""
         A = self.value(logits)
         tied = A.abs().max() < 1e-12  # no action is better: all are played alike
-        found = torch.full((len(A),), 1 / len(A), dtype=torch.float64)
+        nash = torch.full((len(A),), 1 / len(A), dtype=torch.float64)
         if not tied:
-            found = games.nash(games.PreferenceGame(A + 0.5)).policy
-        return Check.of(range(len(A)), expected, found, equal=True, tolerance=0.0, rounding=1e-9)
+            nash = games.nash(games.PreferenceGame(A + 0.5)).policy
+        return Check.of(range(len(A)), expected, nash, equal=True, tolerance=0.0, rounding=1e-9)

@@ -1,5 +1,5 @@
-"""What a fit by likelihood ratios rests on: the mean win rate, the log-partition function, the pair loss; and what a
-step on a pair's loss does to the likelihoods of its two responses."""
+"""The foundations of a fit by likelihood ratios: the mean win rate, the log-partition function, the pair loss; and the
+effect of a gradient step on a pair's loss on the likelihoods of its two responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from nashward import games
 from nashward.games.shapes import Float
 
-from .check import Check, played
+from .verification import Check, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MeanWinRate:
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 50, start: Any = None) -> Check:
         """The mean along the solver's iterates."""
-        path = played(game, solver, iterations, start, keep_policies=True)
+        path = solve_quietly(game, solver, iterations, start, keep_policies=True)
         x = path.policies["last"]
         return Check.of(path.iterations, self.value(), (x * game.win_rate(x)).sum(-1), equal=True, tolerance=0.0)
 
@@ -80,11 +80,12 @@ class LogPartition:
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 20, start: Any = None) -> Check:
         """log Z along the solver's iterates against the expansion, within the remainder."""
-        path = played(game, solver, iterations, start, record=range(1, iterations + 1), keep_policies=True)
+        path = solve_quietly(game, solver, iterations, start, record=range(1, iterations + 1), keep_policies=True)
         x = path.policies["last"]
-        found = (x.log() + self.step * game.win_rate(x)).logsumexp(-1)
+        log_partition = (x.log() + self.step * game.win_rate(x)).logsumexp(-1)
         remainder = self.step**3 / (36 * math.sqrt(3)) + 1e-15
-        return Check.of(path.iterations, self.value(game, x), found, equal=True, tolerance=0.0, rounding=remainder)
+        expansion = self.value(game, x)
+        return Check.of(path.iterations, expansion, log_partition, equal=True, tolerance=0.0, rounding=remainder)
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ class OrderedLogPartition:
             if policy is None
             else torch.as_tensor(policy, dtype=torch.float64)
         )
-        found = (pi.log() + self.step * game.win_rate(pi)).logsumexp(-1) / self.step
-        return Check.of([n], self.value(), found, equal=True, tolerance=0.0, rounding=5e-4)
+        measured = (pi.log() + self.step * game.win_rate(pi)).logsumexp(-1) / self.step
+        return Check.of([n], self.value(), measured, equal=True, tolerance=0.0, rounding=5e-4)
 
 
 @dataclass(frozen=True)
@@ -170,14 +171,14 @@ class PairLoss:
             if start is None
             else torch.as_tensor(start, dtype=torch.float64)
         )
-        last = played(game, solver, 1, first).last
-        fitted = self.value(game, first)
-        found, said = (x.log() - first.log() for x in (last, fitted))
-        return Check.of(range(len(first)), said, found, equal=True, tolerance=0.0, rounding=1e-9)
+        last = solve_quietly(game, solver, 1, first).last
+        minimiser = self.value(game, first)
+        measured, expected = (x.log() - first.log() for x in (last, minimiser))
+        return Check.of(range(len(first)), expected, measured, equal=True, tolerance=0.0, rounding=1e-9)
 
 
 def sppo_forces(ratios: Any, wins: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
-    """How SPPO's loss of a pair pulls at its two log-ratios, -dL / d(l_w, l_l): at each apart.
+    """The forces of SPPO's loss of a pair on its two log-ratios, -dL / d(l_w, l_l): one on each, independently.
 
     .. math::  f_w = s (P_w - 1/2) - l_w, \\qquad f_l = s (P_l - 1/2) - l_l
 
@@ -199,7 +200,7 @@ def sppo_forces(ratios: Any, wins: Any, size: float) -> Float[torch.Tensor, "*ba
 
 
 def dpo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
-    """How DPO's loss pulls: as strongly at one as it pushes at the other, and ever less.
+    """The forces of DPO's loss of a pair on its two log-ratios: equal and opposite, and weaker as the margin grows.
 
     .. math::  f_w = -f_l = \\sigma(-(l_w - l_l) / s) / s
 
@@ -220,7 +221,7 @@ def dpo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
 
 
 def ipo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
-    """How IPO's loss pulls: as strongly at one as it pushes at the other, to a margin of s / 2.
+    """The forces of IPO's loss of a pair on its two log-ratios: equal and opposite, until the margin is s / 2.
 
     .. math::  f_w = -f_l = 2 (s / 2 - (l_w - l_l))
 
@@ -241,7 +242,7 @@ def ipo_forces(ratios: Any, size: float) -> Float[torch.Tensor, "*batch 2"]:
 
 
 def likelihood_change(gram: Any, forces: Any) -> Float[torch.Tensor, "*batch 2"]:
-    """What a small step of gradient descent does to a pair's log-probabilities, for each unit of the learning rate.
+    """The change of a pair's log-probabilities in a small step of gradient descent, per unit of the learning rate.
 
     .. math::
         \\dot l_a = \\sum_b K_{ab} f_b, \\qquad K_{ab} = \\langle \\nabla \\log \\pi(a), \\nabla \\log \\pi(b) \\rangle
@@ -256,7 +257,10 @@ def likelihood_change(gram: Any, forces: Any) -> Float[torch.Tensor, "*batch 2"]
         forces: [..., 2].
 
     Returns:
-        [..., 2].
+        [..., 2], of the chosen and of the rejected response.
+
+    See also:
+        ``sppo_forces``, ``dpo_forces``, ``ipo_forces``: the forces of three losses.
 
     Source: derived, to first order in the learning rate.
 
@@ -269,7 +273,7 @@ def likelihood_change(gram: Any, forces: Any) -> Float[torch.Tensor, "*batch 2"]
 
 @dataclass(frozen=True)
 class TablesRaiseTheChosen:
-    """In a table no loss of the margin lowers its chosen response: it takes a network, whose responses share weights.
+    """In a table no loss of the margin lowers its chosen response: that takes a network, whose responses share weights.
 
     .. math::
         K_{ab} = [a = b] - \\pi_a - \\pi_b + {\\textstyle\\sum_y \\pi_y^2}, \\qquad
@@ -303,11 +307,11 @@ class TablesRaiseTheChosen:
         """K_ww - K_wl of every pair against that of the score functions."""
         logits = torch.as_tensor(policy, dtype=torch.float64).log()
         scores = torch.autograd.functional.jacobian(lambda theta: theta.log_softmax(-1), logits)
-        found = scores @ scores.mT
+        gram = scores @ scores.mT
         pairs = list(permutations(range(len(logits)), 2))
-        said = torch.stack([self.value(logits.exp(), a, b) for a, b in pairs])
-        gaps = torch.stack([found[a, a] - found[a, b] for a, b in pairs])
-        return Check.of(range(len(pairs)), said, gaps, equal=True, tolerance=0.0, rounding=1e-12)
+        expected = torch.stack([self.value(logits.exp(), a, b) for a, b in pairs])
+        measured = torch.stack([gram[a, a] - gram[a, b] for a, b in pairs])
+        return Check.of(range(len(pairs)), expected, measured, equal=True, tolerance=0.0, rounding=1e-12)
 
 
 def _margin(ratios: Any) -> Float[torch.Tensor, "*batch"]:

@@ -1,4 +1,4 @@
-"""The first theorem: the average of multiplicative weights in self-play approaches the Nash equilibrium."""
+"""Multiplicative weights in self-play: the average approaches the Nash equilibrium, the last iterate does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
-from .check import Check, distances, of_average
+from .verification import Check, check_average, kl_to_target
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,20 @@ class MWUAverage:
     bound = value  # as pictures call it
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """Play the solver from a start whose complexity is C, and hold its average's gap against the bound."""
-        return of_average(self.value, game, solver, iterations, start)
+        """The gap of the solver's average against the bound; C is the complexity of the start."""
+        return check_average(self.value, game, solver, iterations, start)
 
 
 @dataclass(frozen=True)
 class SPPOTheorem:
-    """Theorem 4.1 of SPPO with its constants written out, and where it says nothing.
+    """Theorem 4.1 of SPPO with its constants written out, and where it is vacuous.
 
     .. math::  gap(\\bar\\pi_T) \\le \\frac{step}{2} + \\frac{2 C}{step \\cdot T}, \\qquad step = 2 \\sqrt{C / T}
 
     The paper states O(1 / sqrt T) for a step of the order of 1 / sqrt T; its proof (Freund & Schapire's theorem 1, with
     step / (1 - exp(-step)) <= 1 + step / 2 + ...) gives these constants, which :class:`MWUAverage` halves in the first
     term. No duality gap is above 1: at the paper's own step of 1e3 and T = 3 the bound is at least 500, and the
-    theorem says nothing about such a run.
+    theorem is vacuous for such a run.
 
     Args:
         step: the constant step size (the paper's eta).
@@ -89,9 +89,9 @@ class SPPOTheorem:
     Source: arXiv 2405.00675, theorem 4.1 and appendix B.
 
     Example:
-        >>> SPPOTheorem(step=1e3, C=300.0).says_nothing(iterations=3)
+        >>> SPPOTheorem(step=1e3, C=300.0).is_vacuous(iterations=3)
         True
-        >>> SPPOTheorem.best(iterations=10_000, C=math.log(3)).says_nothing(10_000)
+        >>> SPPOTheorem.best(iterations=10_000, C=math.log(3)).is_vacuous(10_000)
         False
     """
 
@@ -113,13 +113,13 @@ class SPPOTheorem:
         """The bound after T iterations; T may be an array."""
         return self.step / 2 + 2 * self.C / (self.step * np.asarray(iterations, dtype=np.float64))
 
-    def says_nothing(self, iterations: int) -> bool:
-        """Whether the bound is above 1, which no gap exceeds."""
+    def is_vacuous(self, iterations: int) -> bool:
+        """Whether the bound is at least 1, which no gap exceeds."""
         return bool(self.value(iterations) >= 1)
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """As :class:`MWUAverage`'s."""
-        return of_average(self.value, game, solver, iterations, start)
+        """The gap of the solver's average against the bound."""
+        return check_average(self.value, game, solver, iterations, start)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class MWULeaves:
 
     def __post_init__(self) -> None:
         if not (torch.as_tensor(self.nash) > 0).all():
-            raise NashwardError("the last iterate is only known to leave a Nash that plays every action")
+            raise NashwardError("the theorem needs a Nash that plays every action; this one has a probability of 0")
 
     def value(self, distance: Any) -> Any:
         """The least KL after a step from a policy at this KL: the same."""
@@ -161,7 +161,7 @@ class MWULeaves:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """KL before each step (measured) against KL after it (bound)."""
-        kl = distances(game, solver, self.nash, iterations, start)
+        kl = kl_to_target(game, solver, self.nash, iterations, start)
         return Check.of(range(1, iterations + 1), self.value(kl[1:]), kl[:-1])
 
 
@@ -190,17 +190,23 @@ def complexity(start: Any) -> float:
     return float(-torch.as_tensor(start, dtype=torch.float64).log().min())
 
 
-def of_run(step: float, iterations: int, C: float, kl: float | None = None) -> list[str]:
-    """What the theorem says of a finished self-play run of a language model, and what it does not, a line each.
+def explain_bound(step: float, iterations: int, C: float, kl: float | None = None) -> list[str]:
+    """What the theorem says of a finished self-play run of a language model, and what it does not say.
 
     Args:
         step: of the run, constant.
         iterations: T.
         C: -log pi_1 of the least likely response that matters, in nats.
-        kl: KL(last || first) that was measured, in nats, where it was.
+        kl: the measured KL(last || first) in nats; None: not measured.
+
+    Returns:
+        Lines of text.
+
+    See also:
+        ``SPPOTheorem.is_vacuous``: whether the paper's own bound says anything.
 
     Example:
-        >>> for line in of_run(step=1e3, iterations=3, C=300.0, kl=2.0): print(line)
+        >>> for line in explain_bound(step=1e3, iterations=3, C=300.0, kl=2.0): print(line)
         the bound on the gap of the mixture of the 3 played policies is 250, above 1: nothing is said
         the smallest bound after 3 iterations, 14.1, would need the step 28.3
         of the last iterate it says nothing
@@ -209,9 +215,9 @@ def of_run(step: float, iterations: int, C: float, kl: float | None = None) -> l
     """
     theorem, best = MWUAverage(step, C), MWUAverage.best(iterations, C)
     bound = float(theorem.value(iterations))
-    said = "above 1: nothing is said" if bound >= 1 else "for the oracle's own game"
+    verdict = "above 1: nothing is said" if bound >= 1 else "for the oracle's own game"
     lines = [
-        f"the bound on the gap of the mixture of the {iterations} played policies is {bound:.3g}, {said}",
+        f"the bound on the gap of the mixture of the {iterations} played policies is {bound:.3g}, {verdict}",
         f"the smallest bound after {iterations} iterations, {float(best.value(iterations)):.3g}, would need the step "
         f"{best.step:.3g}",
         "of the last iterate it says nothing",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .check import Check, of_average, played
+from .verification import Check, check_average, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class OptimisticAverage:
         return 4 * math.log(self.n) / np.asarray(iterations, dtype=np.float64)
 
     def check(self, game: Any, solver: Any, iterations: int = 400, start: Any = None) -> Check:
-        """Play the solver (two sequences, step 1/2) and hold its average's gap against the bound."""
-        return of_average(self.value, game, solver, iterations, start)
+        """The gap of the solver's average (two sequences, step 1/2) against the bound."""
+        return check_average(self.value, game, solver, iterations, start)
 
 
 @dataclass(frozen=True)
 class PublishedRootFails:
-    """``4 sqrt(log n) / T``, as ONPO's theorem 2 reads in print, is exceeded on ``games.zoo.condorcet_winner``.
+    """``4 sqrt(log n) / T``, the published bound of ONPO's theorem 2, is exceeded on ``games.zoo.condorcet_winner``.
 
     .. math::  \\exists \\text{ game}: \\quad 4 \\sqrt{\\log n} / T < gap(\\bar\\pi_T)
 
@@ -75,5 +75,5 @@ class PublishedRootFails:
 
     def check(self, game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
         """The published value (measured) below the gap that is reached (bound), at T = iterations."""
-        gap = played(game, solver, iterations, start, record=[iterations]).gaps["average"]
+        gap = solve_quietly(game, solver, iterations, start, record=[iterations]).gaps["average"]
         return Check.of([iterations], gap, self.value([iterations]))

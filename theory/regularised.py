@@ -1,4 +1,4 @@
-"""Last iterates in the KL-regularised game: contraction, Nash-MD's rate and bias, magnets, the gap that is left."""
+"""Last iterates in the KL-regularised game: contraction, Nash-MD's rate and bias, magnets, the remaining gap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nashward.games.forms.game import Players
 from nashward.games.shapes import Float
 from nashward.games.solvers.tables_only.base import Payoffs
 
-from .check import Check, distances, played
+from .verification import Check, kl_to_target, solve_quietly
 
 HALF = 0.5  # L, the largest centred payoff of a preference game
 ROUNDING = 1e-11  # KL below this is rounding
@@ -23,7 +23,7 @@ ROUNDING = 1e-11  # KL below this is rounding
 
 @dataclass(frozen=True)
 class Contraction:
-    """Each step shrinks KL to the Nash of the regularised game by one factor.
+    """Each step shrinks KL to the Nash of the regularised game by a constant factor.
 
     .. math::  KL(\\pi^*_\\tau \\| \\pi_{t+1}) \\le factor \\cdot KL(\\pi^*_\\tau \\| \\pi_t)
 
@@ -34,7 +34,7 @@ class Contraction:
     Args:
         step: s.
         tau: the pull to the reference.
-        factor: what is left of KL after a step, at most.
+        factor: KL after a step is at most this share of KL before it.
         largest: the step up to which the theorem holds.
 
     Source: Sokota et al. 2023 (arXiv 2206.05825), theorem 3.4; arXiv 2503.08942 (EGPO); arXiv 2505.19731.
@@ -83,7 +83,7 @@ class Contraction:
         """KL after each step against the factor times KL before it; rows where KL is rounding are left at its level."""
         pull = start if reference is None else reference
         target = games.regularised_nash(game, self.tau, pull).policy
-        kl = distances(game, solver, target, iterations, start, pull)
+        kl = kl_to_target(game, solver, target, iterations, start, pull)
         bound = self.factor * kl[:-1]
         return Check.of(range(1, iterations + 1), bound, kl[1:], tolerance=1e-6, rounding=ROUNDING)
 
@@ -122,8 +122,10 @@ class MagneticIsINPO:
             if start is None
             else torch.as_tensor(start, dtype=torch.float64)
         )
-        found, other = (played(game, s, iterations, start).last.log() - first.log() for s in (solver, inpo))
-        return Check.of(range(len(first)), other, found, equal=True)
+        measured, expected = (
+            solve_quietly(game, s, iterations, start).last.log() - first.log() for s in (solver, inpo)
+        )
+        return Check.of(range(len(first)), expected, measured, equal=True)
 
 
 @dataclass(frozen=True)
@@ -157,14 +159,14 @@ class NashMDRate:
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """KL after each iteration against the rate."""
         T = np.arange(1, iterations + 1)
-        kl = distances(game, solver, games.regularised_nash(game, self.tau, start).policy, iterations, start, start)
+        kl = kl_to_target(game, solver, games.regularised_nash(game, self.tau, start).policy, iterations, start, start)
         return Check.of(T, self.value(T), kl[1:])
 
     def check_recursion(
         self, game: games.PreferenceGame, solver: games.NashMD, iterations: int = 1000, start: Any = None
     ) -> Check:
-        """KL after each step against what the lemma makes of KL before it."""
-        kl = distances(game, solver, games.regularised_nash(game, self.tau, start).policy, iterations, start, start)
+        """KL after each step against the lemma's bound from KL before it."""
+        kl = kl_to_target(game, solver, games.regularised_nash(game, self.tau, start).policy, iterations, start, start)
         steps = np.array([games.schedule.at(solver.step, t) for t in range(1, iterations + 1)])
         s = torch.as_tensor(steps).reshape(-1, *[1] * (kl.ndim - 1))
         return Check.of(range(1, iterations + 1), (1 - s * self.tau) * kl[:-1] + 2 * s**2, kl[1:])
@@ -211,14 +213,14 @@ class NashMDBias:
         target = games.regularised_nash(game, self.tau, reference).policy
         step = games.schedule.at(solver.step, 1)
         T = iterations or math.ceil(12 / (step * self.tau))
-        last = played(game, solver, T, target, reference=reference, record=[T]).last
+        last = solve_quietly(game, solver, T, target, reference=reference, record=[T]).last
         kl = games.kl_divergence(target, last)
         return Check.of([T], self.value(game, step, reference), kl, equal=True, tolerance=0.05)
 
 
 @dataclass(frozen=True)
 class ExactProximalPoint:
-    """The proximal point method with every inner game solved to 1e-12: what ``games.ProximalPoint`` approximates.
+    """The proximal point method with every inner game solved to 1e-12; ``games.ProximalPoint`` approximates it.
 
     Args:
         game: a single preference game.
@@ -273,7 +275,7 @@ class ProximalMonotone:
 
     def check(self, game: Any, solver: Any, iterations: int = 20, start: Any = None) -> Check:
         """KL after each iteration against KL before it."""
-        kl = distances(game, solver, self.nash, iterations, start)
+        kl = kl_to_target(game, solver, self.nash, iterations, start)
         return Check.of(range(1, iterations + 1), self.value(kl[:-1]), kl[1:])
 
 
@@ -310,8 +312,8 @@ class RegularisedGap:
         return 2 * self.tau * (-pull.log().amin(-1) - games.kl_divergence(p, pull))
 
     def check(self, game: Any, solver: Any, iterations: int = 4000, start: Any = None) -> Check:
-        """The gap at which the solver, drawn to its start, comes to rest, against the bound."""
-        last = played(game, solver, iterations, start, record=[iterations]).last
+        """The gap in the limit of the solver, with its start as the reference, against the bound."""
+        last = solve_quietly(game, solver, iterations, start, record=[iterations]).last
         pull = (
             torch.full_like(last, 1 / last.shape[-1]) if start is None else torch.as_tensor(start, dtype=torch.float64)
         )
@@ -345,15 +347,15 @@ class FixedMagnet:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap after T iterations from ``start``, which is the reference, against that of the regularised Nash."""
-        gap = played(game, solver, iterations, start, record=[iterations]).gaps["last"]
+        gap = solve_quietly(game, solver, iterations, start, record=[iterations]).gaps["last"]
         return Check.of([iterations], self.value(game, start), gap, equal=True, tolerance=1e-3)
 
 
 @dataclass(frozen=True)
 class MovingMagnet:
-    """Where the magnet moves to the iterate in time, the last iterate reaches a Nash of the game.
+    """Where the magnet moves to the iterate from time to time, the last iterate converges to a Nash of the game.
 
-    The limit has no rate in the paper; ``gap`` is what has to be reached after T.
+    The paper gives no rate; ``gap`` is the level that has to be reached after T iterations.
 
     Args:
         gap: the level.
@@ -377,5 +379,5 @@ class MovingMagnet:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap after T iterations against the level."""
-        gap = played(game, solver, iterations, start, record=[iterations]).gaps["last"]
+        gap = solve_quietly(game, solver, iterations, start, record=[iterations]).gaps["last"]
         return Check.of([iterations], self.value([iterations]), gap)

@@ -1,19 +1,20 @@
-"""Local stability of any solver: it is played on a single small turn around the equilibrium."""
+"""Local stability of any solver: the solver is run on a small rotation around the equilibrium."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from nashward.games import Policy, Solver, Step, drive
+from nashward.games import Policy, Solver, Step
+from nashward.games.driver import drive
 
 
 def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
     """The factor by which a small deviation from the equilibrium grows (> 1) or shrinks (< 1) an iteration.
 
     Around a fixed point at which all policies meet, geometric and linear blends are the same, and payoffs act on
-    deviations of log pi as a rotation with the frequencies +- i lam of ``games.rotation_frequency``. So the solver itself is
-    played, by the one driver, on complex numbers, from z = 1 and with 0 for the reference:
+    deviations of log pi as a rotation with the frequencies +- i lam of ``games.rotation_frequency``. So the solver
+    itself is run, by the one driver, on complex numbers, from z = 1 and with 0 for the reference:
 
     .. math::  z_{next} = \\sum_k w_k z_k + i \\lambda \\, size \\sum_j c_j z_j
 
@@ -22,8 +23,14 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
     Args:
         solver: any mirror-step solver.
         lam: the frequency at the point where the solver comes to rest (with tau > 0 the regularised Nash).
-        iterations: the factor is the mean over as many, after as many. A solver that repeats after k iterations
-            needs a multiple of k.
+        iterations: the factor is the geometric mean over so many iterations, after as many that are not counted. A
+            solver that repeats after k iterations needs a multiple of k.
+
+    Returns:
+        The factor an iteration.
+
+    See also:
+        ``stable_below``: the largest stable step. ``LocalThreshold``: the formula, where there is one.
 
     Source: derived: the step is made linear at the fixed point.
 
@@ -54,13 +61,19 @@ def local_factor(solver: Solver, lam: float, iterations: int = 200) -> float:
 def stable_below(make: Callable[[float], Solver], lam: float, iterations: int = 200, first: float = 1e-2) -> float:
     """The step up to which ``make(step)`` is locally stable, by bisection upwards from ``first``.
 
-    0: not even at ``first``; inf: up to 1e6. A solver may be stable again at larger steps.
+    A solver may be stable again at larger steps.
 
     Args:
         make: from the step to a solver.
         lam: the frequency at the point where the solver comes to rest.
         iterations: as of ``local_factor``.
         first: the smallest step that is tried.
+
+    Returns:
+        The step; 0: not stable at ``first``; inf: stable at 1e6.
+
+    See also:
+        ``local_factor``: how fast deviations grow or shrink at one step.
 
     Source: derived; see ``local_factor``.
 

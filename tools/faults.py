@@ -1,9 +1,9 @@
 """A run that is killed and damaged again and again: ``python -m tools.faults --kills 50 --damages 20``.
 
 Each process of the run is a fork of this one, which has loaded the model. It is killed (SIGKILL) at a random moment of
-a stage, or inside a rename; or its newest file is cut, deleted or altered. Held against a run that nothing disturbed:
-every file but the logs, bit by bit. Counted: prompts sampled and pairs judged although they were finished. After every
-kill each file that has its name is looked at: it is whole.
+a phase, or inside a rename; or its newest file is cut, deleted or altered. Every file but the logs is compared bit for
+bit with that of an undisturbed run. Counted: prompts sampled and pairs judged although they were finished. After every
+kill each file is verified: none may be incomplete.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from nashward.errors import CorruptFileError
 from nashward.llm import oracles
 from nashward.llm.run.executor import _readable
 from nashward.llm.run.progress import Progress
-from nashward.llm.store.files import LEFT, check_seal, check_shard, read_shard
-from nashward.llm.store.run_folder import _pinned
+from nashward.llm.store.files import TEMPORARY, read_shard, verify_checksums, verify_shard
+from nashward.llm.store.run_folder import QUARANTINE, read_run_json
 
 PROMPTS = [f"Say {i} things{'!' * (i % 7)}" for i in range(150)]
-CALL = "call"  # begins: what the one before it found is kept by then
+CALL = "call"  # a call of the oracle begins: the results of the one before it are on disk by then
 STEPS = ("iteration-01", "iteration-02")
 PHASES = ("sampling", "judging", "scoring", "training", "measuring")
 LOGS = ("timings.jsonl", "events.jsonl")
-# what an undisturbed run may say otherwise: the cache's pages, and where a copy of run.json is
-OTHERWISE = (".lock", "judgements.sqlite", "judgements.sqlite-wal", "judgements.sqlite-shm", *LOGS)
+# these may differ from an undisturbed run: the cache's pages, the copy of run.json, the logs
+MAY_DIFFER = (".lock", "judgements.sqlite", "judgements.sqlite-wal", "judgements.sqlite-shm", *LOGS)
 
 
-def note(file: Path, *keys: str) -> None:
-    """Add lines at once, as the last thing that a killed process does."""
+def append(file: Path, *keys: str) -> None:
+    """Append lines in one write, which a kill does not split."""
     handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(handle, "".join(key + "\n" for key in keys).encode())
     os.close(handle)
 
 
-def noted(file: Path) -> list[str]:
+def read(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
@@ -62,11 +62,11 @@ def pair_key(prompt: str, a: str, b: str) -> str:
     return hashlib.sha256("\0".join((prompt, a, b)).encode(errors="surrogatepass")).hexdigest()
 
 
-class Counting(oracles.PreferenceOracle):
-    """Prefers high bytes, costs nothing, and notes every pair that it judges."""
+class LoggedOracle(oracles.PreferenceOracle):
+    """Prefers high bytes, costs nothing, and logs every pair that it judges."""
 
     name, symmetric, fingerprint = "counting", True, "counting 1"
-    pairs_a_call = 60
+    pairs_per_call = 60
 
     def __init__(self, log: Path):
         self.log = log
@@ -74,29 +74,29 @@ class Counting(oracles.PreferenceOracle):
     def raw_logits(self, prompts: Any, candidates: Any, pairs: Any) -> list[np.ndarray]:
         keys = [
             pair_key(prompt, *sorted((texts[i], texts[j])))
-            for prompt, texts, asked in zip(prompts, candidates, pairs, strict=True)
-            for i, j in asked
+            for prompt, texts, indices in zip(prompts, candidates, pairs, strict=True)
+            for i, j in indices
         ]
-        note(self.log, CALL, *keys)
+        append(self.log, CALL, *keys)
         time.sleep(0.002)
         scores = [[4.0 * sum(c > "m" for c in t) / max(len(t), 1) for t in texts] for texts in candidates]
-        return [np.array([own[i] - own[j] for i, j in asked]) for own, asked in zip(scores, pairs, strict=True)]
+        return [np.array([score[i] - score[j] for i, j in ij]) for score, ij in zip(scores, pairs, strict=True)]
 
 
 @dataclass(frozen=True)
-class CountedSampling(llm.Sampling):
-    """Sampling that notes what it draws, by the first seed of each prompt: which names step, policy and prompt."""
+class LoggedSource(llm.GenerateSource):
+    """A source that logs the first seed of each prompt, which identifies step, policy and prompt."""
 
     log: str = ""
 
     def draw(self, model: Any, prompts: Any, seeds: Sequence[Sequence[int]]) -> Any:
-        note(Path(self.log), *(str(own[0]) for own in seeds))
+        append(Path(self.log), *(str(row[0]) for row in seeds))
         return super().draw(model, prompts, seeds)
 
 
 @dataclass
 class Harness:
-    """Plays one run in forked processes and holds it against one that nothing disturbed."""
+    """Plays one run in forked processes and compares it with an undisturbed one."""
 
     home: Path
     seed: int
@@ -108,21 +108,30 @@ class Harness:
         self.model = llm.LanguageModel.from_pretrained(self.policy, lora=llm.Lora(rank=2), quantise=False)
         self.folder = self.home / "run"
         self.problems: list[str] = []
-        self.kept: set[str] = set()  # pairs of calls that were over when a process died
+        self.cached_pairs: set[str] = set()  # of calls that were over when a process died
         self.kills = self.renames = self.damages = self.repeated = 0
         self.hit: Counter[str] = Counter()  # damages of each kind of file
         self.durations: dict[tuple[str, str], float] = {}
 
-    def play(self, folder: Path, log: Path) -> llm.SelfPlay:
+    def self_play(self, folder: Path, log: Path) -> llm.SelfPlay:
         return llm.SelfPlay(
-            policy=self.model, oracle=Counting(log / "pairs"), solver=games.OptimisticMWU(2.0), prompts=PROMPTS,
-            folder=folder, iterations=2, responses=3, lora=llm.Lora(rank=2),
-            sampling=CountedSampling(max_new_tokens=6, batch=24, log=str(log / "prompts")),
-            fit=llm.Fit(learning_rate=2e-3, epochs=1, batch=16, tokens=2000, checkpoint_seconds=0.0),
+            policy=self.model, oracle=LoggedOracle(log / "pairs"), solver=games.OptimisticMWU(2.0), prompts=PROMPTS,
+            folder=folder, source=LoggedSource(llm.Sampling(max_new_tokens=6, batch=24), str(log / "prompts")),
+            config=llm.RunConfig(
+                iterations=2, responses=3, lora=llm.Lora(rank=2),
+                fit=llm.Fit(learning_rate=2e-3, epochs=1, batch=16, tokens=2000, checkpoint_seconds=0.0),
+            ),
         )  # fmt: skip
 
-    def process(self, folder: Path, log: Path, rename: int | None = None, after: bool = False) -> tuple[int, int]:
-        """Start the run in a process of its own; returns its id and the end of a pipe that tells its phases."""
+    def start(self, folder: Path, log: Path, rename: int | None = None, after: bool = False) -> tuple[int, int]:
+        """Start the run in a process of its own.
+
+        Args:
+            rename, after: kill it before or after this rename, counted from 1.
+
+        Returns:
+            The process id, and the reading end of a pipe with a line where each phase begins and ends.
+        """
         reading, writing = os.pipe()
         child = os.fork()
         if child:
@@ -135,9 +144,9 @@ class Harness:
             os.dup2(output, 1)
             os.dup2(output, 2)
             tqdm.set_lock(threading.RLock())  # its own: forks share the one they inherit, and a killed one keeps it
-            self._listen(writing)
-            self._die_in_rename(log, rename, after)
-            self.play(folder, log).run()
+            self._report_phases(writing)
+            self._kill_in_rename(log, rename, after)
+            self.self_play(folder, log).run()
             code = 0
         finally:
             if code:
@@ -148,26 +157,26 @@ class Harness:
             sys.stderr.flush()
             os._exit(code)
 
-    def _listen(self, pipe: int) -> None:
-        over = Progress.over
+    def _report_phases(self, pipe: int) -> None:
+        timed = Progress.phase
 
         @contextmanager
-        def told(self: Progress, step: str, phase: str, *given: Any, **named: Any) -> Iterator[Any]:
+        def reported(self: Progress, step: str, phase: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
             os.write(pipe, f"{step} {phase} {time.monotonic()}\n".encode())
-            with over(self, step, phase, *given, **named) as tick:
-                yield tick
-            os.write(pipe, f"{step} {phase} {time.monotonic()} over\n".encode())
+            with timed(self, step, phase, *args, **kwargs) as advance:
+                yield advance
+            os.write(pipe, f"{step} {phase} {time.monotonic()} end\n".encode())
 
-        Progress.over = told  # type: ignore[method-assign]
+        Progress.phase = reported  # type: ignore[method-assign]
 
-    def _die_in_rename(self, log: Path, at: int | None, after: bool) -> None:
+    def _kill_in_rename(self, log: Path, at: int | None, after: bool) -> None:
         calls = 0
 
-        def dying(real: Any) -> Any:
+        def killing(real: Any) -> Any:
             def rename(path: Path, target: Any) -> Any:
                 nonlocal calls
                 calls += 1
-                note(log / "renames", str(calls))
+                append(log / "renames", str(calls))
                 if calls == at and not after:
                     os.kill(os.getpid(), signal.SIGKILL)
                 result = real(path, target)
@@ -178,42 +187,47 @@ class Harness:
             return rename
 
         for name in ("rename", "replace"):
-            setattr(Path, name, dying(getattr(Path, name)))
+            setattr(Path, name, killing(getattr(Path, name)))
 
     def undisturbed(self) -> None:
-        """The run that all others are held against; how long its phases took."""
+        """Play the run that all others are compared with, and time its phases."""
         self.log = self.home / "undisturbed-log"
         self.log.mkdir()
         began = time.monotonic()
-        child, pipe = self.process(self.home / "undisturbed", self.log)
+        child, pipe = self.start(self.home / "undisturbed", self.log)
         started: dict[tuple[str, str], float] = {}
         with os.fdopen(pipe) as lines:
             for line in lines:
-                step, phase, at, *over = line.split()
-                if over:
-                    spent = float(at) - started[step, phase]
-                    self.durations[step, phase] = self.durations.get((step, phase), 0.0) + spent
+                step, phase, at, *end = line.split()
+                if end:
+                    duration = float(at) - started[step, phase]
+                    self.durations[step, phase] = self.durations.get((step, phase), 0.0) + duration
                 else:
                     started[step, phase] = float(at)
         _, status = os.waitpid(child, 0)
         if status:
             raise RuntimeError(f"the undisturbed run failed:\n{(self.log / 'output').read_text()}")
         self.expected = contents(self.home / "undisturbed")
-        self.count = len(noted(self.log / "renames"))
+        self.count = len(read(self.log / "renames"))
         print(f"undisturbed: {time.monotonic() - began:.1f} s, {len(self.expected)} files, {self.count} renames")
 
-    def fresh(self) -> None:
+    def reset(self) -> None:
+        """Begin with an empty folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.kept = set()
+        self.cached_pairs = set()
         self.log = self.home / "log"
         shutil.rmtree(self.log, ignore_errors=True)
         self.log.mkdir()
 
-    def go(self, target: tuple[str, str] | None = None, rename: int | None = None, after: bool = False) -> bool:
-        """Go on with the run, killed at a random moment of ``target``'s phase or in a rename; whether it was killed."""
-        before = {name: len(noted(self.log / name)) for name in ("prompts", "pairs")}
+    def resume(self, target: tuple[str, str] | None = None, rename: int | None = None, after: bool = False) -> bool:
+        """Go on with the run, killed at a random moment of a phase of a step (``target``) or in a rename.
+
+        Returns:
+            Whether it was killed.
+        """
+        before = {name: len(read(self.log / name)) for name in ("prompts", "pairs")}
         finished = self.finished()
-        child, pipe = self.process(self.folder, self.log, rename, after)
+        child, pipe = self.start(self.folder, self.log, rename, after)
         killed = False
         with os.fdopen(pipe) as lines:
             for line in lines:
@@ -226,17 +240,19 @@ class Harness:
         if not killed and status:
             self.problems.append(f"a process failed:\n{(self.log / 'output').read_text()[-2000:]}")
         for name, done in finished.items():
-            again = set(noted(self.log / name)[before[name] :]) & (done | (self.kept if name == "pairs" else set()))
+            again = set(read(self.log / name)[before[name] :]) & (
+                done | (self.cached_pairs if name == "pairs" else set())
+            )
             self.repeated += len(again)
             if again:
                 self.problems.append(f"{len(again)} {name} that were finished were made again")
-        *over, last = " ".join(noted(self.log / "pairs")[before["pairs"] :]).split(CALL)
-        self.kept |= set(" ".join(over if killed else [*over, last]).split())
-        self.whole()
+        *calls, last = " ".join(read(self.log / "pairs")[before["pairs"] :]).split(CALL)
+        self.cached_pairs |= set(" ".join(calls if killed else [*calls, last]).split())
+        self.verify()
         return killed
 
     def finished(self) -> dict[str, set[str]]:
-        """What need not be made again: prompts in whole shards, pairs in them or in the cache."""
+        """What need not be done again: prompts in valid shards, pairs in them or in the cache."""
         prompts: set[str] = set()
         pairs: set[str] = set()
         texts: dict[tuple[str, str], list[str]] = {}
@@ -248,63 +264,63 @@ class Harness:
         by_id = {prompt.id: prompt.text for prompt in llm.read_prompts(PROMPTS).kept}
         for file in self.shards("judgements"):
             for row in read_shard(file):
-                own = {*texts.get((row["rows"], row["prompt"]), ()), *texts.get((row["columns"], row["prompt"]), ())}
-                if row["rows"] != row["columns"]:
-                    own = set()  # which of them are in it the cache knows
-                pairs |= {pair_key(by_id[row["prompt"]], *sorted((a, b))) for a in own for b in own if a < b}
+                if row["rows"] == row["columns"]:  # of tables between two policies the cache knows the pairs
+                    responses = set(texts.get((row["rows"], row["prompt"]), ()))
+                    pairs |= {pair_key(by_id[row["prompt"]], a, b) for a in responses for b in responses if a < b}
         return {"prompts": prompts, "pairs": pairs | self.cached(texts, by_id)}
 
     def cached(self, texts: dict[tuple[str, str], list[str]], by_id: dict[str, str]) -> set[str]:
+        """The pairs of these responses that are in the cache of judgements."""
         files = list(self.folder.glob("judgements.sqlite*"))
-        own: dict[str, set[str]] = {}
-        for (_, prompt), drawn in texts.items():
-            own.setdefault(prompt, set()).update(drawn)
+        by_prompt: dict[str, set[str]] = {}
+        for (_, prompt), responses in texts.items():
+            by_prompt.setdefault(prompt, set()).update(responses)
         with tempfile.TemporaryDirectory() as copy:
             for file in files:
                 shutil.copy(file, copy)
             file = Path(copy) / "judgements.sqlite"
             if not file.exists() or not _readable(file):
                 return set()
-            found = set()
+            cached = set()
             with oracles.Cache(file) as cache:
-                identity = Counting(self.log).cache_key()
+                identity = LoggedOracle(self.log).cache_key()
                 assert identity is not None
-                for prompt, answers in own.items():
-                    listed = sorted(answers)
-                    pairs = [(i, j) for i in range(len(listed)) for j in range(i + 1, len(listed))]
-                    keys = oracles.Cache.keys(identity, by_id[prompt], listed, pairs)
-                    held = cache.get(keys)
-                    found |= {
-                        pair_key(by_id[prompt], listed[i], listed[j])
+                for prompt, unordered in by_prompt.items():
+                    ordered = sorted(unordered)
+                    pairs = [(i, j) for i in range(len(ordered)) for j in range(i + 1, len(ordered))]
+                    keys = oracles.Cache.keys(identity, by_id[prompt], ordered, pairs)
+                    logits = cache.get(keys)
+                    cached |= {
+                        pair_key(by_id[prompt], ordered[i], ordered[j])
                         for key, (i, j) in zip(keys, pairs, strict=True)
-                        if key in held
+                        if key in logits
                     }
-            return found
+            return cached
 
     def shards(self, kind: str) -> list[Path]:
-        """The whole ones."""
-        found = []
+        """The valid shards of responses or judgements."""
+        valid = []
         for file in sorted(self.folder.glob(f"iteration-*/{kind}/*.parquet")):
             try:
-                check_shard(file)
-                found.append(file)
+                verify_shard(file)
+                valid.append(file)
             except CorruptFileError:
                 continue
-        return found
+        return valid
 
-    def whole(self) -> None:
-        """Every file that has its name is whole, a moment after a kill."""
+    def verify(self) -> None:
+        """Verify every file with a checksum that is not a temporary one, just after a kill."""
         for file in self.folder.rglob("*"):
-            inside = file.relative_to(self.folder).parts
-            if not file.is_file() or inside[0] == "set-aside" or any(LEFT.fullmatch(part) for part in inside):
+            parts = file.relative_to(self.folder).parts
+            if not file.is_file() or parts[0] == QUARANTINE or any(TEMPORARY.fullmatch(part) for part in parts):
                 continue
             try:
                 if file.suffix == ".parquet":
-                    check_shard(file)
+                    verify_shard(file)
                 elif file.name in ("run.json", ".run.json"):
-                    _pinned(file)
+                    read_run_json(file)
                 elif file.name == "SHA256SUMS":
-                    check_seal(file.parent)
+                    verify_checksums(file.parent)
             except CorruptFileError as error:
                 self.problems.append(f"after a kill: {error}")
 
@@ -315,11 +331,11 @@ class Harness:
             for file in self.folder.rglob("*")
             if file.is_file()
             and file.name not in (".lock", *LOGS)
-            and not any(LEFT.fullmatch(part) for part in file.relative_to(self.folder).parts)
-            and "set-aside" not in file.parts
+            and not any(TEMPORARY.fullmatch(part) for part in file.relative_to(self.folder).parts)
+            and QUARANTINE not in file.parts
         ]
         steps = sorted(self.folder.glob("iteration-*"))
-        # a finished step needs its shards no more: what the newest one wrote, and what lies outside of the steps
+        # a finished step needs its shards no more: the files of the newest step, and those outside of the steps
         recent = [f for f in files if not any(step in f.parents for step in steps[:-1])]
         kinds: dict[str, Path] = {}
         for file in sorted(recent, key=lambda file: file.stat().st_mtime_ns):
@@ -338,35 +354,35 @@ class Harness:
             newest.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
         self.damages += 1
         if newest.name.startswith("judgements.sqlite"):
-            self.kept = set()  # what was kept is not any more
+            self.cached_pairs = set()  # what was in it may be gone
         return f"{newest.relative_to(self.folder)} {how}"
 
     def finish(self) -> None:
-        """Play to the end and hold it against the undisturbed run."""
-        if self.go():
-            self.problems.append("a process that nobody killed was killed")
-        found = contents(self.folder)
-        for name in sorted(found.keys() | self.expected.keys()):
-            if found.get(name) != self.expected.get(name):
-                state = "differs" if name in found and name in self.expected else "is only in one of the runs"
+        """Play to the end and compare the folder with the undisturbed one."""
+        if self.resume():
+            self.problems.append("a process died without a kill")
+        actual = contents(self.folder)
+        for name in sorted(actual.keys() | self.expected.keys()):
+            if actual.get(name) != self.expected.get(name):
+                state = "differs" if name in actual and name in self.expected else "is only in one of the runs"
                 self.problems.append(f"{name} {state}")
 
-    def torture(self, kills: int, damages: int) -> None:
-        """``kills`` kills, uniform over the stages but for a fifth in renames, and ``damages`` damages after kills."""
+    def inject(self, kills: int, damages: int) -> None:
+        """Inject kills, uniform over the phases but for a fifth in renames, and damages after kills."""
         targets = [(step, phase) for step in STEPS for phase in PHASES]
         hit: dict[tuple[str, str] | str, int] = {**dict.fromkeys(targets, 0), "rename": 0}
         renames = kills // 5
         while self.kills < kills or self.damages < damages or hit["rename"] < renames:
-            self.fresh()
+            self.reset()
             while hit["rename"] < renames and self.random.random() < 0.7:
-                if not self.go(rename=self.random.randrange(1, self.count // 3), after=hit["rename"] % 2 == 1):
+                if not self.resume(rename=self.random.randrange(1, self.count // 3), after=hit["rename"] % 2 == 1):
                     break
                 self.kills += 1
                 hit["rename"] += 1
-            # those that were hit the least, a few in one run
+            # the phases that were hit the least, a few in one run
             order = sorted(targets, key=lambda target: (hit[target], self.random.random()))
             for target in sorted(order[:4], key=targets.index):
-                if (self.kills < kills or self.damages < damages) and self.go(target):
+                if (self.kills < kills or self.damages < damages) and self.resume(target):
                     self.kills += 1
                     hit[target] += 1
                     if self.damages < damages and self.random.random() < 0.6:
@@ -383,8 +399,8 @@ def contents(folder: Path) -> dict[str, str]:
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in folder.rglob("*")
         if file.is_file()
-        and file.name not in OTHERWISE
-        and file.relative_to(folder).parts[0] not in ("set-aside", "run.json", ".run.json")
+        and file.name not in MAY_DIFFER
+        and file.relative_to(folder).parts[0] not in (QUARANTINE, "run.json", ".run.json")
     }
 
 
@@ -393,12 +409,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--damages", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    options = parser.parse_args()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as home:
-        harness = Harness(Path(home), given.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        harness = Harness(Path(folder), options.seed)
         harness.undisturbed()
-        harness.torture(given.kills, given.damages)
+        harness.inject(options.kills, options.damages)
         for problem in harness.problems:
             print(problem)
         print(

@@ -1,1 +1,7 @@
-"""What a payoff table says of its actions: ratings, social choice, cycles, leaderboards, dueling bandits."""
+"""Readings of a table of win probabilities: ratings, social choice, cycles beyond noise, leaderboards, duels."""
+
+from . import dueling as dueling
+from . import leaderboard as leaderboard
+from . import ratings as ratings
+from . import significant_cycles as significant_cycles
+from . import social_choice as social_choice

@@ -19,7 +19,15 @@ Pairs: TypeAlias = Int[np.ndarray, "count 2"]
 
 @dataclass(frozen=True)
 class Tally:
-    """The duels so far: ``wins[i, j]`` of i over j; the belief about P[i, j] is Beta(1 + wins, 1 + losses)."""
+    """The duels so far; the belief about P[i, j] is Beta(1 + wins, 1 + losses).
+
+    Attributes:
+        wins: [n, n], how often i beat j.
+
+    Example:
+        >>> Tally(np.array([[0.0, 3.0], [1.0, 0.0]])).mean[0].round(3).tolist()
+        [0.5, 0.667]
+    """
 
     wins: Float[np.ndarray, "n n"]
 

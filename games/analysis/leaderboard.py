@@ -34,6 +34,12 @@ class Bands:
         low, high: [n], the quantiles of the lottery over the bootstrap.
         elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles.
         share: of the draws that lie between them, for each model.
+
+    Example:
+        >>> battles = from_battles([{"model_a": "x", "model_b": "y", "wins_a": 30, "wins_b": 10}])
+        >>> bands = battles.bands(share=0.9, seed=0)
+        >>> bands.lottery.tolist(), bool((bands.elo_low < bands.elo).all()), bands.share
+        ([1.0, 0.0], True, 0.9)
     """
 
     lottery: Float[Tensor, " n"]

@@ -12,7 +12,16 @@ from nashward.errors import NashwardError
 
 @dataclass(frozen=True)
 class Cycle:
-    """i beats j, j beats k, k beats i; ``share`` is how often that is so when the prompts are drawn again."""
+    """A cycle of three: i beats j, j beats k, k beats i.
+
+    Attributes:
+        players: (i, j, k).
+        share: of the bootstrap draws, those in which all three hold.
+
+    Example:
+        >>> Cycle((0, 1, 2), share=0.97).players
+        (0, 1, 2)
+    """
 
     players: tuple[int, int, int]
     share: float
@@ -27,6 +36,7 @@ def significant_cycles(tables: np.ndarray, share: float = 0.95, draws: int = 100
         tables: [prompts, n, n] win probabilities, NaN where a pair was not judged.
         share: of the draws in which the same ring must be there.
         draws: of the prompts, with replacement.
+        seed: of the draws.
 
     Raises:
         ValueError: tables of another shape, a share out of (0, 1], no draws.

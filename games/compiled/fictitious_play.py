@@ -14,7 +14,7 @@ from nashward.errors import NashwardError
 from ..equilibria.regularized import skew
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, PreferenceGame, check_table
-from ..solution import Solution, Status, points_of
+from ..solution import Solution, Status, record_points
 from .accelerator import compiled
 
 Array = NDArray[np.float64]
@@ -62,7 +62,7 @@ def fictitious_play(
     A, _ = skew(game)
     n, batch = A.shape[-1], tuple(game.batch_shape)
     tables = A.reshape(-1, n, n).cpu().contiguous().numpy()
-    points = np.array(points_of(record, iterations), dtype=np.int64)
+    points = np.array(record_points(record, iterations), dtype=np.int64)
     edges = np.cumsum([0, *game.sizes])
     counts, gaps = np.zeros((len(tables), n)), np.empty((2, len(points), len(tables)))
     latest = np.zeros((len(tables), n))

@@ -27,7 +27,7 @@ _BLAS = 48  # from so many actions on the library's product beats a loop
 _LEG = 2e9  # multiplications, some tenths of a second
 
 
-def obstacle(game: Game, solver: Any, feedback: Feedback) -> str | None:
+def untraceable_reason(game: Game, solver: Any, feedback: Feedback) -> str | None:
     """What keeps a run from being traced; None where nothing does."""
     if not ACCELERATED:
         return 'numba is missing (pip install "nashward[accelerator]")'
@@ -64,7 +64,7 @@ def run_traced(
     It comes up for air some times a second, for ``bar`` and for an interrupt.
 
     Args:
-        game: one that has no ``obstacle``.
+        game: one that has no ``untraceable_reason``.
         start, reference: log-probabilities, [..., n] of each player.
         averages: what weighs the policies of each average; the first is the solution's.
         points: the iterations to record, in rising order; the last is the last.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nashward.errors import NashwardError
 
-from ..opponents import Named
+from ..opponents import OpponentName
 from ..policy import Blend, Policy
 from ..step import Solver, Step
 
@@ -93,7 +93,7 @@ def _lines(solver: Solver) -> Iterator[tuple[Step, _Line]]:
 
         def aged(blend: Policy | Blend | None, now: int = len(made)) -> _Members:
             members = [] if blend is None else list(blend.members().items())
-            if any(isinstance(policy.value, Named) for policy, _ in members):
+            if any(isinstance(policy.value, OpponentName) for policy, _ in members):
                 raise UntraceableError("the solver plays against fixed opponents: it stays interpreted")
             fixed = {start: START, reference: REFERENCE}
             found = tuple((fixed.get(p, now - 1 - made.get(p, 0)), weight) for p, weight in members)

@@ -1,20 +1,16 @@
-"""Equilibria of symmetric games, exactly: one file a method, and the rule that chooses among them.
+"""Exact equilibria: what ``nash`` and ``regularised_nash`` return, the face of all equilibria, points chosen on it.
 
-Everything here takes margins, the skew matrix ``A = P - 1/2``; x is an equilibrium where ``max(A x) <= 0``.
+``games.nash(game, maximum_entropy)`` chooses among several equilibria; the modules hold one method a file and take
+margins, the skew matrix ``A = P - 1/2``, of which x is an equilibrium where ``max(A x) <= 0``.
 """
 
-from .double_oracle import double_oracle as double_oracle
 from .face import Face as Face
 from .face import centre as centre
-from .face import face as face
 from .face import maximum_entropy as maximum_entropy
 from .face import vertex as vertex
-from .linear_program import linear_program as linear_program
+from .nash import Equilibrium as Equilibrium
 from .rational import Rational as Rational
-from .selection import GAP as GAP
-from .selection import STRICT as STRICT
-from .selection import one as one
-from .selection import solve as solve
-
-__all__ = ["GAP", "STRICT", "Face", "Rational", "centre", "double_oracle", "face", "linear_program",
-           "maximum_entropy", "one", "solve", "vertex"]  # fmt: skip
+from .regularized import RegularisedEquilibrium as RegularisedEquilibrium
+from .regularized import regularised_best_response as regularised_best_response
+from .regularized import regularised_gap as regularised_gap
+from .regularized import regularised_path as regularised_path

@@ -38,7 +38,7 @@ def closed_form(A: Float[Tensor, "games n n"]) -> tuple[Float[Tensor, "games n"]
 
 
 @compiled
-def closed_form_of_one(P: NDArray[np.float64], half: float, x: NDArray[np.float64]) -> float:
+def closed_form_one(P: NDArray[np.float64], half: float, x: NDArray[np.float64]) -> float:
     """``closed_form`` of one game with P - half skew: fills ``x``, which comes as zeros, and returns the least."""
     n = len(x)
     for i in range(n):

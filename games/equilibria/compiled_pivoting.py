@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiled.accelerator import compiled
-from .closed_form import closed_form_of_one
+from .closed_form import closed_form_one
 from .pivoting import COVERED, INFEASIBLE, PIVOT
 from .polish import DUST
 
@@ -39,10 +39,10 @@ def exchange(K: Array, q: Array, d: Array, basic: Flags, columns: Array, i: int,
 
 
 @compiled
-def complementary_loop(
+def solve_complementarity_one(
     K: Array, q: Array, d: Array, basic: Flags, columns: Array, pairs: int, pivots: int, z: Array
 ) -> float:
-    """``complementary`` for one problem with the cover ``d``; fills ``z``, returns the least basic variable or NaN."""
+    """``solve_complementarity`` for one problem with the cover ``d``; fills ``z``, returns the least basic variable or NaN."""
     for _ in range(pivots + 1):
         lam, i = -1.0, -1
         for k in range(pairs):
@@ -67,8 +67,8 @@ def complementary_loop(
 
 
 @compiled
-def vertex_of_one(P: Array, half: float, pivots: int, x: Array) -> float:
-    """``pivoted`` for one game of any scale, P - half skew: fills ``x`` up to its scale, returns the least or NaN."""
+def pivot_one(P: Array, half: float, pivots: int, x: Array) -> float:
+    """``pivot`` for one game of any scale, P - half skew: fills ``x`` up to its scale, returns the least or NaN."""
     n = len(x)
     room, basic = np.empty((n + 5, n + 1)), np.zeros(n + 1, dtype=np.bool_)
     K, q, d, columns = room[: n + 1], room[n + 1], room[n + 2], room[n + 3 :]
@@ -91,15 +91,15 @@ def vertex_of_one(P: Array, half: float, pivots: int, x: Array) -> float:
     for k in range(n):
         d[k] = 1 + 0.37 * (np.sqrt(k + 2.0) * np.pi % 1.0)  # as cover
     d[n] = 0.0
-    return complementary_loop(K, q, d, basic, columns, n, pivots, x)
+    return solve_complementarity_one(K, q, d, basic, columns, n, pivots, x)
 
 
 @compiled
-def solved_game(P: Array, half: float, pivots: int, x: Array) -> tuple[float, float]:
+def solve_game(P: Array, half: float, pivots: int, x: Array) -> tuple[float, float]:
     """One game with P - half skew, in closed form or by pivoting: fills ``x``; returns the least and the gap."""
     n = len(x)
     x[:] = 0.0
-    least = closed_form_of_one(P, half, x) if n <= 3 else vertex_of_one(P, half, pivots, x)
+    least = closed_form_one(P, half, x) if n <= 3 else pivot_one(P, half, pivots, x)
     largest, total, gap = np.max(x), 0.0, -np.inf
     for k in range(n):
         if x[k] <= DUST * largest:
@@ -117,10 +117,10 @@ def solved_game(P: Array, half: float, pivots: int, x: Array) -> tuple[float, fl
 
 
 @compiled
-def solved_games(
+def solve_games(
     P: Array, half: float, sizes: NDArray[np.int64], pivots: int, x: Array, least: Array, gap: Array
 ) -> None:
-    """``solved_game`` for the upper left corners of ``P`` [games, n, n]."""
+    """``solve_game`` for the upper left corners of ``P`` [games, n, n]."""
     for game in range(len(P)):
         n = sizes[game]
-        least[game], gap[game] = solved_game(P[game], half, pivots, x[game, :n])
+        least[game], gap[game] = solve_game(P[game], half, pivots, x[game, :n])

@@ -7,8 +7,8 @@ import torch
 
 from ..compiled.accelerator import ACCELERATED
 from ..shapes import Float
-from .compiled_pivoting import complementary_loop
-from .pivoting import complementary, cover, limit
+from .compiled_pivoting import solve_complementarity_one
+from .pivoting import cover, pivot_limit, solve_complementarity
 
 DOUBT, ROUNDS, WRONG = 100.0, 4, -1e-12
 
@@ -18,7 +18,7 @@ def in_doubt(x: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]) -> int:
     return int(np.count_nonzero(np.abs(np.log(x / s)) < np.log(DOUBT)))
 
 
-def crossed_over(
+def crossover(
     A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " n"], float] | None:
     """A vertex near an interior point (x, s) of a skew game, or None where there is none that near.
@@ -74,7 +74,7 @@ def _complementary(K: Float[np.ndarray, "n n"], q: Float[np.ndarray, " n"]) -> t
     if ACCELERATED:
         z = np.zeros(m)
         flags = np.zeros(m, dtype=np.bool_)
-        return z, complementary_loop(K, q, cover(m).copy(), flags, np.empty((2, m)), m, limit(m), z)
+        return z, solve_complementarity_one(K, q, cover(m).copy(), flags, np.empty((2, m)), m, pivot_limit(m), z)
     state = torch.zeros(1, m, dtype=torch.bool)
-    found, least = complementary(torch.from_numpy(K)[None], torch.from_numpy(q)[None], state, m, limit(m))
+    found, least = solve_complementarity(torch.from_numpy(K)[None], torch.from_numpy(q)[None], state, m, pivot_limit(m))
     return found[0].numpy(), float(least)

@@ -11,8 +11,8 @@ from scipy.optimize import linprog
 from ..shapes import Bool, Float
 from .interior_point import central_path
 from .linear_program import extent
-from .polish import cleaned, gap, polished
-from .selection import GAP, solved
+from .polish import gap, normalise_support, polish
+from .selection import GAP, solve_margins
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def face(A: Float[np.ndarray, "n n"]) -> Face:
         if float((x * s).sum()) < 1e-15:
             break
     y, support = x[0].numpy(), (x > s)[0].numpy()
-    interior = polished(A, y, support)
+    interior = polish(A, y, support)
     S = np.flatnonzero(support)
     values, vectors = np.linalg.svd(np.r_[A[np.ix_(S, S)], np.ones((1, len(S)))])[1:]
     rank = int((values > 1e-11 * values[0]).sum())
@@ -72,7 +72,7 @@ def face(A: Float[np.ndarray, "n n"]) -> Face:
     directions[S] = vectors[rank:].T
     if gap(A, interior) <= GAP and (interior[S] > 0).all():
         return Face(support, interior, directions, A)
-    x_vertex, _ = solved(A)
+    x_vertex, _ = solve_margins(A)
     if gap(A, x_vertex) > GAP or extent(A, x_vertex) > 1e-6:
         raise ArithmeticError(f"the equilibria of this {n} x {n} game are too badly conditioned to be told apart")
     return Face(x_vertex > 0, x_vertex, np.zeros((n, 0)), A)
@@ -105,7 +105,7 @@ def vertex(face: Face) -> Float[np.ndarray, " n"]:
     if result.x is None:
         raise ArithmeticError(f"HiGHS found no vertex of the equilibria: {result.message}")
     x = face.interior + face.directions @ result.x
-    return cleaned(np.where(x > 1e-11, x, 0.0))
+    return normalise_support(np.where(x > 1e-11, x, 0.0))
 
 
 def centre(face: Face) -> Float[np.ndarray, " n"]:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, linprog
 
 from ..shapes import Float
-from .polish import cleaned, gap, polished
+from .polish import gap, normalise_support, polish
 
 _TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
@@ -27,15 +27,15 @@ def linear_program(A: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     if result.x is None:
         raise ArithmeticError(f"HiGHS found no equilibrium of the {n} x {n} game: {result.message}")
     x = result.x[:n]
-    best = cleaned(x)
+    best = normalise_support(x)
     for threshold in (1e-9, 1e-7, 1e-5):
-        best = min(best, polished(A, best, x > threshold), key=lambda y: gap(A, y))
+        best = min(best, polish(A, best, x > threshold), key=lambda y: gap(A, y))
     scale = 1e-7
     if gap(A, best) > 1e-13:  # as seen through a magnifying glass
         room = (gap(A, best) / 2 - A @ best) / scale
         fine = _solved(A, room, 0.0, -best / scale, np.r_[np.zeros(n), 1.0])
         if fine.x is not None:
-            best = min(best, cleaned(best + scale * fine.x[:n]), key=lambda y: gap(A, y))
+            best = min(best, normalise_support(best + scale * fine.x[:n]), key=lambda y: gap(A, y))
     return best
 
 

@@ -12,18 +12,22 @@ from torch import Tensor
 
 from nashward.errors import NashwardError
 
-from .. import equilibria
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, PreferenceGame, Profile, check_game, check_table
 from ..forms.implicit import ImplicitGame
 from ..forms.low_rank import LowRankGame
 from ..forms.symmetrize import split, symmetrised
 from ..shapes import Bool, Float, Int
-from . import GAP, STRICT, Face
-from .rational import Rational, certified, fractions
-from .selection import GOOD, solved
+from . import selection
+from .double_oracle import double_oracle
+from .face import Face
+from .face import face as face_of
+from .rational import Rational, certify, fractions
+from .selection import GAP, GOOD, STRICT, solve_margins
 
-Point = Callable[[Face], Float[np.ndarray, " n"]]  # games.vertex, games.centre, games.maximum_entropy
+Point = Callable[
+    [Face], Float[np.ndarray, " n"]
+]  # games.equilibria.vertex, games.equilibria.centre, games.equilibria.maximum_entropy
 
 
 class Equilibrium:
@@ -77,7 +81,7 @@ class Equilibrium:
         if self._table is not None:
             flat, tables = unique.reshape(-1).clone(), self._table.reshape(-1, *self._table.shape[-2:])
             for game in (~flat).nonzero()[:, 0].tolist():
-                flat[game] = equilibria.face(_margins(tables[game])).dimension == 0
+                flat[game] = face_of(_margins(tables[game])).dimension == 0
             unique = flat.reshape(unique.shape)
         return unique
 
@@ -94,12 +98,12 @@ def nash(
 
     The method goes by the form and the size of the game (``games/equilibria/selection.py``): a closed form, principal
     pivoting, a double oracle, an interior point, and HiGHS where those give up. An ``n x m`` game is solved as a
-    symmetric one (``games.symmetrised``).
+    symmetric one (``games.forms.symmetrize.symmetrised``).
 
     Args:
         game: a game, or a batch of games. A float32 table is taken as exact, and solved in float64.
-        point: which equilibrium, where there are several: ``games.vertex``, ``games.centre`` or
-            ``games.maximum_entropy``. None takes the first one found. Needs a table.
+        point: which equilibrium, where there are several: ``games.equilibria.vertex``, ``games.equilibria.centre`` or
+            ``games.equilibria.maximum_entropy``. None takes the first one found. Needs a table.
 
     Raises:
         ArithmeticError: no method reached the gap; the message gives what was reached.
@@ -115,7 +119,7 @@ def nash(
         (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
     """
     if isinstance(game, PreferenceGame) and point is None and game.alone is not None:
-        lottery, low, reached = equilibria.one(game.alone, 0.5)
+        lottery, low, reached = selection.solve_one(game.alone, 0.5)
         _promise(reached, 1.0)
         return Equilibrium(torch.from_numpy(lottery), 0.5, reached, low, game.P)
     if isinstance(game, LowRankGame | ImplicitGame):
@@ -126,7 +130,7 @@ def nash(
     sizes = game.responses if isinstance(game, ContextualGame) else None
     P, shape = (game.game if isinstance(game, ContextualGame) else game).P.detach(), game.batch_shape
     tables = P.reshape(-1, *P.shape[-2:])
-    x, least, gap = equilibria.solve(tables, 0.5, sizes)
+    x, least, gap = selection.solve_batch(tables, 0.5, sizes)
     if point is not None:
         x = _chosen(tables, x, least, point, sizes)
         gap = 2 * ((tables.to(torch.float64) @ x[..., None])[..., 0] - 0.5).amax(-1)
@@ -157,7 +161,7 @@ def face(game: PreferenceGame | ConstantSumGame) -> Face:
     table = symmetrised(game) if isinstance(game, ConstantSumGame) else game
     if table.batch_shape:
         raise NashwardError(f"the face is of one game, got a batch of shape {tuple(table.batch_shape)}")
-    return equilibria.face(_margins(table.P))
+    return face_of(_margins(table.P))
 
 
 def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
@@ -186,7 +190,7 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
     P = game.P.detach().cpu().numpy().astype(np.float64)
     table = fractions(P, denominator)
     clean = np.array([[float(p) for p in row] for row in table]) - 0.5
-    return certified(table, solved((clean - clean.T) / 2)[0])
+    return certify(table, solve_margins((clean - clean.T) / 2)[0])
 
 
 def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
@@ -211,10 +215,10 @@ def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibr
     def there(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(device)
 
-    found = equilibria.double_oracle(
+    found = double_oracle(
         margins=lambda actions, weights: game.margins(there(actions), there(weights)).cpu().numpy(),
         rows=lambda actions, columns: game.rows(there(actions), there(columns)).cpu().numpy(),
-        solve=solved,
+        solve=solve_margins,
         tolerance=tolerance,
         most=n,
     )
@@ -236,7 +240,7 @@ def _chosen(
     x = x.clone()
     for game in (~(least > STRICT)).nonzero()[:, 0].tolist():
         n = tables.shape[-1] if sizes is None else int(sizes[game])
-        chosen = point(equilibria.face(_margins(tables[game, :n, :n])))
+        chosen = point(face_of(_margins(tables[game, :n, :n])))
         x[game, :n] = torch.from_numpy(chosen).to(x)
     return x
 

@@ -14,7 +14,7 @@ from ..shapes import Bool, Float, Int
 INFEASIBLE, COVERED, PIVOT = 1e-13, 1e-12, 1e-11  # absolute: the margins are scaled to 1/2 first
 
 
-def limit(n: int) -> int:
+def pivot_limit(n: int) -> int:
     """How many pivots are made before a game is given up; random games and tournaments take about 3 n."""
     return 20 * n + 50
 
@@ -25,17 +25,17 @@ def cover(n: int) -> NDArray[np.float64]:
     return 1 + 0.37 * np.modf(np.sqrt(np.arange(2.0, n + 2.0)) * np.pi)[0]
 
 
-def pivoted(A: Float[Tensor, "games n n"], pivots: int) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"]]:
+def pivot(A: Float[Tensor, "games n n"], pivots: int) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"]]:
     """A vertex of the equilibria of each skew game.
 
     .. math::  x \\ge 0, \\quad s = t 1 - A x \\ge 0, \\quad x^\\top s = 0, \\quad 1^\\top x = 1
 
     is the linear complementarity problem ``w = K z + q`` with ``K = [[-A, -1], [1', 0]]``, ``z = (x, -t)`` and
-    ``q = (0, -1)``, which ``complementary`` solves from the action with the largest sum of margins.
+    ``q = (0, -1)``, which ``solve_complementarity`` solves from the action with the largest sum of margins.
 
     Args:
         A: [games, n, n], skew, scaled to entries of size at most about 1/2.
-        pivots: give a game up after so many (see ``limit``).
+        pivots: give a game up after so many (see ``pivot_limit``).
 
     Returns:
         ``x`` [games, n], and [games] the least basic variable: above 0 where the vertex is the only equilibrium,
@@ -49,11 +49,13 @@ def pivoted(A: Float[Tensor, "games n n"], pivots: int) -> tuple[Float[Tensor, "
     first = A.sum(-1).argmax(-1)
     basic = torch.zeros_like(K[..., 0], dtype=torch.bool)
     q, basic = _exchange(K, q, basic, first, torch.full_like(first, n))
-    z, least = complementary(K, q[..., 0], basic, n, pivots)  # the multiplier of 1'x = 1 is free: its pair stays
+    z, least = solve_complementarity(
+        K, q[..., 0], basic, n, pivots
+    )  # the multiplier of 1'x = 1 is free: its pair stays
     return z[:, :n] / z[:, :n].sum(-1, keepdim=True), least
 
 
-def complementary(
+def solve_complementarity(
     K: Float[Tensor, "problems m m"],
     q: Float[Tensor, "problems m"],
     basic: Bool[Tensor, "problems m"],

@@ -15,13 +15,13 @@ def gap(A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]) -> float:
     return 2 * float((A @ x).max())
 
 
-def cleaned(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def normalise_support(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """``x`` as a distribution, without dust."""
     y = np.where(x > DUST * x.max(initial=0.0), x, 0.0)
     return y / y.sum()
 
 
-def polished(
+def polish(
     A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"], support: Bool[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
     """The point nearest to ``x`` at which the actions of ``support`` all pay the same; ``x`` if that has a larger gap.
@@ -30,7 +30,7 @@ def polished(
     takes an odd number of actions, else with least norm.
     """
     S = np.flatnonzero(support)
-    x = cleaned(x)
+    x = normalise_support(x)
     system = np.ones((len(S) + 1, len(S) + 1))
     system[:-1, :-1], system[-1, -1] = A[np.ix_(S, S)], 0.0
     y = np.where(support, x, 0.0)
@@ -43,5 +43,5 @@ def polished(
         y[S] += move[:-1]
     if not np.isfinite(y).all() or y.min() < -1e-9 or y.max() <= 0:
         return x
-    y = cleaned(y)
+    y = normalise_support(y)
     return y if gap(A, y) < gap(A, x) else x

@@ -14,7 +14,19 @@ from ..shapes import Float
 
 
 class Rational(NamedTuple):
-    """An equilibrium in fractions, with its value, and its duality gap: exactly 0."""
+    """An equilibrium in fractions.
+
+    Attributes:
+        policy: n fractions that sum to 1.
+        value: 1/2.
+        gap: the duality gap, exactly 0.
+
+    Example:
+        >>> from nashward import games
+        >>> equilibrium = games.nash_fractions(games.zoo.rock_paper_scissors())
+        >>> [str(p) for p in equilibrium.policy], str(equilibrium.value), str(equilibrium.gap)
+        (['1/3', '1/3', '1/3'], '1/2', '0')
+    """
 
     policy: tuple[Fraction, ...]
     value: Fraction
@@ -40,7 +52,7 @@ def fractions(P: Float[np.ndarray, "n n"], denominator: int) -> list[list[Fracti
     return table
 
 
-def certified(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> Rational:
+def certify(table: Sequence[Sequence[Fraction]], x: Float[np.ndarray, " n"]) -> Rational:
     """The vertex that ``x`` rounds, in fractions: the actions that it plays are those for which the rest tie.
 
     Raises:

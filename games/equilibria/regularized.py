@@ -71,7 +71,7 @@ def regularised_best_response(game: Table, policy: Any, tau: float, reference: A
 
     Example:
         >>> from nashward import games
-        >>> games.regularised_best_response(games.zoo.rock_paper_scissors(), [1.0, 0.0, 0.0], tau=0.5)
+        >>> games.equilibria.regularised_best_response(games.zoo.rock_paper_scissors(), [1.0, 0.0, 0.0], tau=0.5)
         tensor([0.2447, 0.6652, 0.0900], dtype=torch.float64)
     """
     check_table(game)

@@ -12,13 +12,13 @@ from torch import Tensor
 from ..compiled.accelerator import ACCELERATED
 from ..shapes import Float, Int
 from .closed_form import closed_form
-from .compiled_pivoting import solved_game, solved_games, vertex_of_one
-from .crossover import crossed_over, in_doubt
+from .compiled_pivoting import pivot_one, solve_game, solve_games
+from .crossover import crossover, in_doubt
 from .double_oracle import double_oracle
 from .interior_point import central_path
 from .linear_program import linear_program
-from .pivoting import limit, pivoted
-from .polish import DUST, cleaned, gap, polished
+from .pivoting import pivot, pivot_limit
+from .polish import DUST, gap, normalise_support, polish
 
 # An equilibrium, and the least basic variable: NaN where nothing is known of it.
 Vertex: TypeAlias = tuple[Float[np.ndarray, " n"], float]
@@ -34,7 +34,7 @@ ORACLE = 300 if ACCELERATED else 150  # and one of more than so many by double o
 BATCHED = 64  # without the accelerator, batches of games of at most so many actions are pivoted together
 
 
-def solve(
+def solve_batch(
     P: Float[Tensor, "games n n"], half: float = 0.5, sizes: Int[Tensor, " games"] | None = None
 ) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"], Float[Tensor, " games"]]:
     """An equilibrium of each symmetric game of a batch.
@@ -54,13 +54,13 @@ def solve(
     least = torch.full((games,), torch.nan, dtype=torch.float64, device=P.device)
     if games == 1 and n > PIVOTING:
         m = n if sizes is None else int(sizes[0])
-        y, low, _ = one(P[0, :m, :m].to(torch.float64).contiguous().cpu().numpy(), half)
+        y, low, _ = solve_one(P[0, :m, :m].to(torch.float64).contiguous().cpu().numpy(), half)
         x[0, :m], least[0] = torch.from_numpy(y), low
     else:
         many = torch.full((games,), n) if sizes is None else sizes.cpu()
         for m in many.unique().tolist():
             members = (many == m).nonzero()[:, 0].to(P.device)
-            x[members, :m], least[members] = _alike(P[members, :m, :m].to(torch.float64) - half)
+            x[members, :m], least[members] = _same_size(P[members, :m, :m].to(torch.float64) - half)
     x = torch.where(x > DUST * x.amax(-1, keepdim=True), x, 0.0)
     x = x / x.sum(-1, keepdim=True)
     return x, least, 2 * ((P.to(torch.float64) @ x[..., None])[..., 0] - half).amax(-1)
@@ -73,39 +73,39 @@ def _compiled(
     games, n = tables.shape[:2]
     x, least, gaps = np.zeros((games, n)), np.empty(games), np.empty(games)
     each = np.full(games, n) if sizes is None else sizes.numpy()
-    solved_games(np.ascontiguousarray(tables), half, each, limit(n), x, least, gaps)
+    solve_games(np.ascontiguousarray(tables), half, each, pivot_limit(n), x, least, gaps)
     for game in np.flatnonzero(~(gaps <= GOOD) | np.isnan(least)):
         m = int(each[game])
-        x[game, :m], least[game], gaps[game] = one(np.ascontiguousarray(tables[game, :m, :m]), half)
+        x[game, :m], least[game], gaps[game] = solve_one(np.ascontiguousarray(tables[game, :m, :m]), half)
     return torch.from_numpy(x), torch.from_numpy(least), torch.from_numpy(gaps)
 
 
-def _alike(A: Float[Tensor, "games n n"]) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"]]:
+def _same_size(A: Float[Tensor, "games n n"]) -> tuple[Float[Tensor, "games n"], Float[Tensor, " games"]]:
     """``x`` and the least basic variables of games of one size, without the accelerator or on a GPU."""
     games, n = A.shape[:2]
     x, least = torch.zeros_like(A[..., 0]), A.new_full((games,), torch.nan)
     if n <= 3:
         x, least = closed_form(A)
     elif n <= PIVOTING or (games > 1 and n <= BATCHED):
-        x, least = pivoted(A / (2 * A.abs().amax((-2, -1), keepdim=True)).clamp_min(TINY), limit(n))
+        x, least = pivot(A / (2 * A.abs().amax((-2, -1), keepdim=True)).clamp_min(TINY), pivot_limit(n))
     wrong = ~((2 * (A @ x[..., None]).amax((-2, -1)) <= GOOD) & least.isfinite())
     for game in wrong.nonzero()[:, 0].tolist():
-        y, low, _ = one(A[game].cpu().numpy(), 0.0)
+        y, low, _ = solve_one(A[game].cpu().numpy(), 0.0)
         x[game], least[game] = torch.from_numpy(y).to(x), low
     return x, least
 
 
-def one(P: Float[np.ndarray, "n n"], half: float) -> tuple[Float[np.ndarray, " n"], float, float]:
+def solve_one(P: Float[np.ndarray, "n n"], half: float) -> tuple[Float[np.ndarray, " n"], float, float]:
     """An equilibrium of one game with ``P - half`` skew, its least basic variable, and its duality gap."""
     n = len(P)
     if ACCELERATED and n <= PIVOTING:
         x = np.empty(n)
-        least, reached = solved_game(P, half, limit(n), x)
+        least, reached = solve_game(P, half, pivot_limit(n), x)
         if reached <= GOOD and least == least:
             return x, least, reached
     vertex = by_double_oracle(P, half) if n > ORACLE else None
     if vertex is None or _gap(P, half, vertex[0]) > GOOD:
-        vertex = solved(P - half)
+        vertex = solve_margins(P - half)
     return *vertex, _gap(P, half, vertex[0])
 
 
@@ -113,7 +113,7 @@ def _gap(P: Float[np.ndarray, "n n"], half: float, x: Float[np.ndarray, " n"]) -
     return 2 * float((P @ x).max() - half)
 
 
-def solved(A: Float[np.ndarray, "n n"]) -> Vertex:
+def solve_margins(A: Float[np.ndarray, "n n"]) -> Vertex:
     """The answer of the first route that reaches the gap, else the best one of all."""
     largest = np.abs(A).max()
     A = A / (2 * largest) if largest > TINY else A
@@ -121,9 +121,9 @@ def solved(A: Float[np.ndarray, "n n"]) -> Vertex:
     for route in routes(len(A)):
         vertex = route(A)
         if vertex is not None:
-            x, least = cleaned(vertex[0]), vertex[1]
+            x, least = normalise_support(vertex[0]), vertex[1]
             if gap(A, x) > GOOD:
-                x = polished(A, x, x > 0)
+                x = polish(A, x, x > 0)
             if gap(A, x) <= GOOD:
                 return x, least
             best = min(best, (x, np.nan), key=lambda each: gap(A, each[0]))
@@ -146,9 +146,9 @@ def by_pivoting(A: Float[np.ndarray, "n n"]) -> Vertex | None:
     """A vertex by principal pivoting, or None on a ray or at the pivot limit."""
     if ACCELERATED:
         x = np.zeros(len(A))
-        least = vertex_of_one(np.ascontiguousarray(A), 0.0, limit(len(A)), x)
+        least = pivot_one(np.ascontiguousarray(A), 0.0, pivot_limit(len(A)), x)
         return None if np.isnan(least) else (x, least)
-    y, low = pivoted(torch.from_numpy(A)[None], limit(len(A)))
+    y, low = pivot(torch.from_numpy(A)[None], pivot_limit(len(A)))
     return None if bool(low.isnan()) else (y[0].numpy(), float(low))
 
 
@@ -157,7 +157,7 @@ def by_double_oracle(P: Float[np.ndarray, "n n"], half: float = 0.5) -> Vertex |
     found = double_oracle(
         margins=lambda actions, weights: -(weights @ (P[actions] - half)),
         rows=lambda actions, columns: P[np.ix_(actions, columns)] - half,
-        solve=solved,
+        solve=solve_margins,
         tolerance=GOOD / 4,
         most=max(len(P) // 4, 96),
         dense=True,
@@ -178,12 +178,12 @@ def by_interior_point(A: Float[np.ndarray, "n n"]) -> Vertex | None:
             y, slack = x[0].numpy(), s[0].numpy()
             before, bound = bound, float(y @ slack)
             if bound < 1e-2 and in_doubt(y, slack) <= n // 8 + 8:
-                vertex = crossed_over(A, y, slack)
-                if vertex is not None and gap(A, cleaned(vertex[0])) <= GOOD:
+                vertex = crossover(A, y, slack)
+                if vertex is not None and gap(A, normalise_support(vertex[0])) <= GOOD:
                     return vertex
             if bound < 1e-15 or (bound < 1e-4 and bound > before * 0.9):  # float32 stalls near 1e-7
                 break
-    return polished(A, y, y > slack), np.nan
+    return polish(A, y, y > slack), np.nan
 
 
 def by_linear_program(A: Float[np.ndarray, "n n"]) -> Vertex | None:

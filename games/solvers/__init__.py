@@ -13,6 +13,7 @@ from .mirror_steps.nash_md import NashMD as NashMD
 from .mirror_steps.optimistic_mwu import OptimisticMWU as OptimisticMWU
 from .mirror_steps.proximal_point import MagnetReset as MagnetReset
 from .mirror_steps.proximal_point import ProximalPoint as ProximalPoint
+from .tables_only.base import TableSolver as TableSolver
 from .tables_only.fictitious_play import FictitiousPlay as FictitiousPlay
 from .tables_only.regret_matching import PredictiveRegretMatchingPlus as PredictiveRegretMatchingPlus
 from .tables_only.regret_matching import RegretMatching as RegretMatching

@@ -41,7 +41,7 @@ def at(schedule: Schedule, t: int) -> float:
     return size
 
 
-def check(step: Schedule, **not_negative: float) -> None:
+def check_step(step: Schedule, **not_negative: float) -> None:
     """Refuse a constant step that is not positive, and any other setting that is negative, before the first play.
 
     Args:
@@ -64,7 +64,7 @@ def check(step: Schedule, **not_negative: float) -> None:
             raise NashwardError(f"{name} must be a number >= 0, got {value}")
 
 
-def whole(name: str, value: int) -> None:
+def check_whole(name: str, value: int) -> None:
     """Refuse what is not a whole number of at least 1.
 
     Args:

@@ -19,7 +19,7 @@ from nashward.errors import NashwardError
 
 from ..forms.game import PreferenceGame
 from ..forms.io import load
-from ..solvers.schedule import whole
+from ..solvers.schedule import check_whole
 from .generators import (
     beating,
     blotto,
@@ -46,8 +46,9 @@ Property = Literal[
     "Condorcet winner",
     "low rank",  # the rank of P - 1/2 is at most half the number of actions
 ]
+"""A property that a game of the zoo may have."""
 PROPERTIES: tuple[Property, ...] = get_args(Property)
-"""What a game may be; ``names`` takes them."""
+"""All properties; ``names`` selects games by them."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,7 @@ def condorcet_winner(n: int = 5) -> PreferenceGame:
     Raises:
         ValueError: n is not a whole number >= 1.
     """
-    whole("n", n)
+    check_whole("n", n)
     table = np.full((n, n), 0.5)
     table[0, 1:], table[1:, 0] = 1.0, 0.0
     return PreferenceGame(table)
@@ -302,7 +303,7 @@ def indifference(n: int = 4) -> PreferenceGame:
     Raises:
         ValueError: n is not a whole number >= 1.
     """
-    whole("n", n)
+    check_whole("n", n)
     return PreferenceGame(np.full((n, n), 0.5))
 
 
@@ -450,7 +451,7 @@ def random_preferences(n: int = 10, seed: int = 0) -> PreferenceGame:
     Raises:
         ValueError: n is not a whole number >= 1.
     """
-    whole("n", n)
+    check_whole("n", n)
     upper = np.triu(np.random.default_rng(seed).uniform(size=(n, n)) - 0.5, 1)
     return PreferenceGame(0.5 + upper - upper.T)
 
@@ -495,4 +496,5 @@ EXACT: dict[str, tuple[Fraction, ...]] = {
     name: entry.nash
     for name, entry in GAMES.items()
     if entry.nash is not None and "several equilibria" not in entry.properties
-}  # the only Nash of each game where it is known in fractions
+}
+"""The Nash of each game that has only one, where it is known in fractions."""

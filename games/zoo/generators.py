@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from nashward.errors import NashwardError
 
 from ..forms.game import PreferenceGame
-from ..solvers.schedule import whole
+from ..solvers.schedule import check_whole
 
 
 def from_scores(scores: ArrayLike) -> PreferenceGame:
@@ -97,7 +97,7 @@ def tournament(n: int, seed: int) -> PreferenceGame:
         >>> sorted(set(tournament(5, seed=0).P.flatten().tolist()))
         [0.0, 0.5, 1.0]
     """
-    whole("n", n)
+    check_whole("n", n)
     upper = np.triu(np.random.default_rng(seed).integers(0, 2, size=(n, n)) - 0.5, 1)
     return PreferenceGame(0.5 + upper - upper.T)
 
@@ -116,14 +116,14 @@ def scores_and_cycles(n: int = 8, cycles: float = 0.5, seed: int = 0) -> Prefere
     Source: the Hodge parts of Jiang, Lim, Yao & Ye 2011.
 
     Example:
-        >>> from nashward.games.social_choice import curl_fraction
+        >>> from nashward.games.analysis.social_choice import curl_fraction
         >>> game = scores_and_cycles(cycles=1.0)
         >>> round(float(curl_fraction((game.P / (1 - game.P)).log())), 6)
         1.0
     """
     if not 0 <= cycles <= 1:
         raise NashwardError(f"cycles must be in [0, 1], got {cycles}")
-    whole("n", n)
+    check_whole("n", n)
     random = np.random.default_rng(seed)
     r, noise = random.normal(size=n), random.normal(size=(n, n))
     skew = noise - noise.T
@@ -171,7 +171,7 @@ def low_rank(n: int = 12, rank: int = 2, seed: int = 0) -> PreferenceGame:
         >>> int(torch.linalg.matrix_rank(low_rank(12, rank=4).P - 0.5))
         4
     """
-    whole("n", n)
+    check_whole("n", n)
     if rank < 2 or rank % 2:
         raise NashwardError(f"the rank of a skew table is even, from 2 on; got {rank}")
     left, right = np.random.default_rng(seed).normal(size=(2, n, rank // 2))
@@ -196,7 +196,7 @@ def disc(n: int = 7, seed: int | None = None) -> PreferenceGame:
         >>> disc(3).P[0].round(decimals=4).tolist()
         [0.5, 1.0, 0.0]
     """
-    whole("n", n)
+    check_whole("n", n)
     angle, radius = 2 * np.pi * np.arange(n) / n, np.ones(n)
     if seed is not None:
         random = np.random.default_rng(seed)
@@ -222,8 +222,8 @@ def blotto(troops: int = 5, fields: int = 3) -> PreferenceGame:
         >>> len(game.labels), float(game.P[game.labels.index("1-1-1"), game.labels.index("0-0-3")])
         (10, 1.0)
     """
-    whole("troops", troops)
-    whole("fields", fields)
+    check_whole("troops", troops)
+    check_whole("fields", fields)
     bars = combinations(range(troops + fields - 1), fields - 1)
     layouts = [tuple(b - a - 1 for a, b in zip((-1, *cut), (*cut, troops + fields - 1), strict=True)) for cut in bars]
     x = np.array(layouts)

@@ -1,48 +1,42 @@
-"""What code that is not ours says of what it cannot do, as one error of ours."""
+"""Errors of libraries, and of modules that a user names, as errors of this package in one line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from huggingface_hub.errors import StrictDataclassError
 
-# what code that is not ours raises where it is wrong or was given something wrong
-FAULTS = (
+# what code outside of this package raises on wrong input, or where it is wrong itself
+LIBRARY_ERRORS = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, ImportError,
     NameError, RuntimeError, SyntaxError, EOFError, BufferError,
 )  # fmt: skip
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that some libraries add; its class where it says nothing."""
+    """The first line of an error's message; the name of its class where it has no message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-class Reading:
-    """A block in which a library reads files that anybody may have written, or somebody's own module is imported.
+@contextmanager
+def translated_errors(translate: Callable[[BaseException], Exception]) -> Iterator[None]:
+    """A block whose errors become errors of this package: a library parses a file, or a user's module is imported.
 
     Args:
-        told: the error to raise for one of theirs. An exception of a kind that is neither a ``FAULTS`` nor the plain
-            ``Exception`` goes on as it is.
+        translate: from the error to the one that is raised in its place. It is called for ``LIBRARY_ERRORS`` and for
+            the plain ``Exception``, which tokenizers raises; other exceptions pass unchanged.
 
     Example:
-        >>> with Reading(lambda error: NashwardError(f"no number: {first_line(error)}")):
+        >>> with translated_errors(lambda error: NashwardError(f"no number: {first_line(error)}")):
         ...     int("x")
         Traceback (most recent call last):
         nashward.errors.NashwardError: no number: invalid literal for int() with base 10: 'x'
     """
-
-    def __init__(self, told: Callable[[BaseException], Exception]) -> None:
-        self._told = told
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # what a parser raises depends on the key that is wrong; tokenizers raises Exception itself, which no handler
-        # can name without naming every other
-        if isinstance(error, (*FAULTS, StrictDataclassError)) or type(error) is Exception:
-            raise self._told(error) from error
+    try:
+        yield
+    except Exception as error:
+        # which error a parser raises depends on the key that is wrong
+        if isinstance(error, (*LIBRARY_ERRORS, StrictDataclassError)) or type(error) is Exception:
+            raise translate(error) from error
+        raise

@@ -10,19 +10,20 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from nashward.errors import NashwardError
 
 Message: TypeAlias = Mapping[str, str]
+Parsed = TypeVar("Parsed")
 
-TEXT_FIELDS = ("prompt", "instruction", "question")  # where a row keeps its prompt, the first that it has
+TEXT_FIELDS = ("prompt", "instruction", "question")  # where a row has its prompt, the first that it has
 PROMPT_FIELDS = (*TEXT_FIELDS, "messages")
 FILE_TYPES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
-_HALF = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, as broken JSON has it: no tokenizer takes it
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair, as broken JSON has it: tokenizers raise on it
 _ROLES = ("system", "user", "assistant")
 
 
@@ -45,21 +46,27 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """What a judge and a reader see: the instruction itself, or the turns by role if there are several."""
+        """The prompt as judges and reports show it: the instruction itself, or the turns by role if there are several."""
         if len(self.messages) == 1:
             return self.messages[0]["content"]
         return "\n".join(f"{message['role'].upper()}: {message['content']}" for message in self.messages)
 
     @property
     def id(self) -> str:
-        """A name made from the content: the same prompt has the same name in every file and run."""
+        """A hash of the content: the same prompt has the same id in every file and run."""
         turns = [[message["role"], message["content"]] for message in self.messages]
         return hashlib.sha256(json.dumps(turns).encode()).hexdigest()[:16]
 
 
 @dataclass
 class Prompts:
-    """What was read: the prompts that are kept, and why the others were dropped."""
+    """Prompts of a source.
+
+    Attributes:
+        kept: the prompts that are used.
+        read: how many the source has.
+        dropped: how many were dropped, by the reason.
+    """
 
     kept: list[Prompt]
     read: int
@@ -75,7 +82,7 @@ class Prompts:
         """Drop the prompts that are not marked, counting them under ``reason``."""
         self.dropped[reason] += len(keep) - sum(keep)
         self.dropped += Counter()
-        self.kept = [prompt for prompt, kept in zip(self.kept, keep, strict=True) if kept]
+        self.kept = [prompt for prompt, marked in zip(self.kept, keep, strict=True) if marked]
 
 
 def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) -> Prompts:
@@ -85,9 +92,12 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
         source: a file (.jsonl, .json, .csv, .parquet, .txt with one prompt a line; each also gzipped, but for
             Parquet), the id of a dataset on the hub (``ID`` or ``ID:SPLIT``), or an iterable of rows. A row is a
             string or has a ``prompt`` (or ``instruction``, ``question``) that is a string or a list of chat messages,
-            or ``messages``; an answer at the end of the messages is left away. Its ``weight``, where it has one, says
-            how often the prompt counts in the loss (1).
+            or ``messages``; a response at the end of the messages is removed. Its ``weight``, where it has one, is how
+            often the prompt counts in the loss (1).
         column: the name of the field that holds the prompt, instead of those.
+
+    Returns:
+        The prompts, without empty and repeated ones and those that are not Unicode.
 
     Raises:
         FileNotFoundError: no such file and no such dataset.
@@ -98,40 +108,57 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
         >>> print(read_prompts(["Name a river.", "Name a river.", " "]))
         3 prompts read, 1 kept, 2 dropped (1 empty, 1 repeated)
     """
-    if isinstance(source, str | Path):
-        name, found = str(source), rows(source)
-    else:
-        name, found = "the prompts", iter(source)
-    kept: dict[str, Prompt] = {}
+    name, rows = (str(source), read_rows(source)) if isinstance(source, str | Path) else ("the prompts", source)
+    by_id: dict[str, Prompt] = {}
     result = Prompts([], 0)
-    for number, row in enumerate(found, 1):
+    for prompt in numbered_rows(rows, name, lambda row: Prompt(prompt_messages(row, column), _weight(row))):
         result.read += 1
-        try:
-            prompt = Prompt(messages(row, column), _weight(row))
-        except ValueError as error:
-            raise NashwardError(f"{name}: row {number} {error}") from None
         if not prompt.messages or not prompt.messages[-1]["content"].strip():
             result.dropped["empty"] += 1
-        elif _HALF.search(prompt.text):
+        elif _SURROGATE.search(prompt.text):
             result.dropped["not Unicode"] += 1
-        elif prompt.id in kept:
+        elif prompt.id in by_id:
             result.dropped["repeated"] += 1
         else:
-            kept[prompt.id] = prompt
-    result.kept = list(kept.values())
+            by_id[prompt.id] = prompt
+    result.kept = list(by_id.values())
     if not result.kept:
         raise NashwardError(f"{name} holds no prompts: {result}")
     return result
 
 
-def messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
+def numbered_rows(rows: Iterable[Any], name: str, parse: Callable[[Any], Parsed]) -> Iterator[Parsed]:
+    """Parse rows; the error of a row begins with the source and the row's number, from 1.
+
+    Args:
+        rows: the rows.
+        name: of the source.
+        parse: of one row; its error reads like "has no prompt".
+
+    Raises:
+        ValueError: ``parse`` raised one.
+
+    Example:
+        >>> list(numbered_rows(["1", "two"], "file.csv", int))
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: file.csv: row 2 invalid literal for int() with base 10: 'two'
+    """
+    for number, row in enumerate(rows, 1):
+        try:
+            parsed = parse(row)
+        except ValueError as error:
+            raise NashwardError(f"{name}: row {number} {error}") from None
+        yield parsed
+
+
+def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
     """The prompt of one row of a file, see ``read_prompts``.
 
     Raises:
-        ValueError: it has none; it says what the row lacks.
+        ValueError: the row has no prompt.
 
     Example:
-        >>> messages({"question": "Name a river."})
+        >>> prompt_messages({"question": "Name a river."})
         ({'role': 'user', 'content': 'Name a river.'},)
     """
     if isinstance(row, str):
@@ -139,49 +166,61 @@ def messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
     if not isinstance(row, Mapping):
         raise NashwardError(f"is {type(row).__name__}, expected a string or an object with a prompt")
     fields = (column,) if column else PROMPT_FIELDS
-    found = next((name for name in fields if row.get(name) is not None), None)
-    if found is None:
+    field = next((name for name in fields if row.get(name) is not None), None)
+    if field is None:
         raise NashwardError(f"has no {' or '.join(fields)}; it has {', '.join(map(str, row)) or 'nothing'}")
-    if isinstance(row[found], str):
-        return ({"role": "user", "content": row[found]},)
-    own = turns(row[found], found)
-    while own and own[-1]["role"] == "assistant":
-        own.pop()
-    return tuple(own)
+    if isinstance(row[field], str):
+        return ({"role": "user", "content": row[field]},)
+    messages = chat_messages(row[field], field)
+    while messages and messages[-1]["role"] == "assistant":
+        messages.pop()
+    return tuple(messages)
 
 
 def _weight(row: Any) -> float:
     """A row's weight, which CSV has as text; 1 where it has none."""
-    given = row.get("weight") if isinstance(row, Mapping) else None
-    if given is None or given == "":
+    value = row.get("weight") if isinstance(row, Mapping) else None
+    if value is None or value == "":
         return 1.0
     try:
-        found = float(given)
+        weight = float(value)
     except (TypeError, ValueError):
-        found = math.nan
-    if not 0 < found < math.inf:
-        raise NashwardError(f"has a weight of {given!r}, expected a positive number")
-    return found
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise NashwardError(f"has a weight of {value!r}, expected a positive number")
+    return weight
 
 
-def turns(value: Any, field: str) -> list[Message]:
+def chat_messages(value: Any, field: str) -> list[Message]:
     """The role and the content of each message of a row's field.
+
+    Args:
+        value: of the field.
+        field: its name, for errors.
 
     Raises:
         ValueError: it is no list of messages.
     """
     if not isinstance(value, list | tuple):
         raise NashwardError(f"has a {field} that is {type(value).__name__}, expected text or a list of messages")
-    for turn in value:
-        if not isinstance(turn, Mapping) or turn.get("role") not in _ROLES or not isinstance(turn.get("content"), str):
+    for message in value:
+        if (
+            not isinstance(message, Mapping)
+            or message.get("role") not in _ROLES
+            or not isinstance(message.get("content"), str)
+        ):
             raise NashwardError(
-                f"has a message without a role ({', '.join(_ROLES)}) and a content that is text: {turn!r}"
+                f"has a message without a role ({', '.join(_ROLES)}) and a content that is text: {message!r}"
             )
-    return [{"role": turn["role"], "content": turn["content"]} for turn in value]
+    return [{"role": message["role"], "content": message["content"]} for message in value]
 
 
-def rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
-    """The rows of a file, or of a dataset on the hub; ``what`` they are is said in errors. See ``read_prompts``.
+def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
+    """The rows of a file, or of a dataset on the hub; see ``read_prompts`` for the types of files.
+
+    Args:
+        source: a file or a dataset id.
+        what: the rows are, for errors.
 
     Raises:
         FileNotFoundError: no such file and no such dataset.

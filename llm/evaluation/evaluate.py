@@ -14,7 +14,7 @@ from ..data.prompts import Prompt
 from ..oracles import as_oracle
 from ..oracles.models.network import NetworkOracle
 from ..policy.loading import check_policy
-from ..policy.lora import Shape
+from ..policy.lora import LoraShape
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..run.selfplay import SelfPlay, metrics
@@ -73,13 +73,13 @@ def evaluate(
     home, held_out, others, answers = RunFolder(run.folder), held_out or {}, others or {}, answers or {}
     if TRAINING in held_out:
         raise NashwardError(f"a held-out oracle may not be called {TRAINING}: that is the run's own")
-    with home.held():
+    with home.lock():
         players = policies(home)
         if len(players) < 2:
             raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to hold against its start")
         if twice := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
             raise NashwardError(f"two players would be called {twice[0]}; call one of them something else")
-        given = told(home, answers, _tokenizer(run), prompts, run.column) if answers else {}
+        given = told(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
         run = _with_room(run, players, others)
         players |= others
 
@@ -151,7 +151,7 @@ def evaluate(
 def _tokenizer(run: SelfPlay) -> Any:
     if isinstance(run.policy, LanguageModel):
         return run.policy.tokenizer
-    return check_policy(str(run.policy), run.chat_template)
+    return check_policy(str(run.policy), run.config.chat_template)
 
 
 def _with_room(run: SelfPlay, own: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
@@ -163,13 +163,16 @@ def _with_room(run: SelfPlay, own: Mapping[str, Mixture], others: Mapping[str, M
         player.check(base)
         for folder, _ in player.members:
             try:
-                Shape.of(folder).plain()
+                LoraShape.of(folder).plain()
             except ValueError as error:
                 raise NashwardError(f"{folder} cannot play: {error}") from None
-    largest = max((player.largest for player in [*own.values(), *others.values()]), key=lambda one: Shape.of(one).rank)
-    rank = Shape.of(largest).rank
+    largest = max(
+        (player.largest for player in [*own.values(), *others.values()]), key=lambda one: LoraShape.of(one).rank
+    )
+    rank = LoraShape.of(largest).rank
     if not isinstance(run.policy, LanguageModel):
-        return dataclasses.replace(run, adapter=None, lora=dataclasses.replace(run.lora, rank=rank))
+        lora = dataclasses.replace(run.config.lora, rank=rank)
+        return dataclasses.replace(run, adapter=None, config=dataclasses.replace(run.config, lora=lora))
     if (room := run.policy.shape.rank) < rank:
         raise NashwardError(f"{largest} has rank {rank}, the model was loaded for {room}; give its folder in its place")
     return run

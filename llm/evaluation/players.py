@@ -11,13 +11,14 @@ from typing import Any
 
 from nashward.errors import CorruptFileError, NashwardError
 
+from ..config.sampling import Sampling
 from ..data.prompts import Prompt
 from ..policy import mixture
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import Source, seed_of
 from ..run.inputs.opponents import StoredOpponents
-from ..store.files import SUMS, check_seal, read_shard, shards, write_shard
+from ..store.files import CHECKSUMS, read_shard, shards, verify_checksums, write_shard
 from ..store.fingerprints import fingerprint
 from ..store.run_folder import RunFolder
 
@@ -45,7 +46,7 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
         raise NashwardError(f"{home.path} has no policy yet: its run has not begun")
     found = {folder.parent.name: folder for folder in mixture.policies([home.path])}
     for folder in found.values():
-        check_seal(folder)
+        verify_checksums(folder)
     pure = {name: Mixture(((folder, 1.0),)) for name, folder in found.items()}
     if (home / "mixture.json").exists():
         several = Mixture.load(home / "mixture.json")
@@ -60,7 +61,7 @@ def answers(
     model: Callable[[], LanguageModel],
     prompts: Sequence[Prompt],
     count: int,
-    source: Source,
+    source: Source | Sampling,
     seed: int,
     progress: Callable[[str], object] = lambda what: None,
 ) -> dict[str, list[list[Answer]]]:
@@ -73,7 +74,7 @@ def answers(
             for name, player in players.items()}  # fmt: skip
 
 
-def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source, seed: int) -> str:
+def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source | Sampling, seed: int) -> str:
     """What tells the responses from others that a policy of this name may have given."""
     members = [[_sums(folder), weight] for folder, weight in player.members]
     key = json.dumps([members, [prompt.id for prompt in prompts], count, repr(source), seed])
@@ -107,7 +108,7 @@ def _of(
     model: Callable[[], LanguageModel],
     prompts: Sequence[Prompt],
     count: int,
-    source: Source,
+    source: Source | Sampling,
     seed: int,
     progress: Callable[[str], object],
 ) -> list[list[Answer]]:
@@ -134,7 +135,7 @@ def _of(
 
 def _sums(adapter: Path) -> str:
     """What tells an adapter from others: its checksums, or what it holds where it was not made here."""
-    sealed = adapter / SUMS
+    sealed = adapter / CHECKSUMS
     return sealed.read_text(encoding="utf-8") if sealed.exists() else fingerprint(adapter)
 
 

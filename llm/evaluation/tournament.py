@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from nashward.errors import NashwardError
-from nashward.games import Battles, PreferenceGame
+from nashward.games import PreferenceGame
+from nashward.games.analysis.leaderboard import Battles
 from nashward.games.shapes import Float, Int
 
 from ..oracles import Cache, PreferenceOracle, preference_matrices

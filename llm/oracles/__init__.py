@@ -1,49 +1,77 @@
-"""Preference oracles: who wins when two responses to one prompt are compared."""
+"""Preference oracles: judges of two responses to one prompt, and the tables of win probabilities that they give.
 
-from .best_of_n import best_of_n, winner
-from .cache import Cache
-from .conformance import ConformanceError, check
-from .embedding import EmbeddingOracle
-from .fitting.fit import OracleFit, fit_oracle
-from .fitting.settings import FitSettings
-from .fitting.vote_table import VoteTable
-from .fitting.votes import Vote, read_votes
-from .load import as_oracle, check_source
-from .matrices import PairwiseResult, curl, preference_matrices
-from .models.gpm import GPM
-from .models.llm_blender import LLMBlenderOracle
-from .models.pairrm import PairRM
-from .models.reward_model import RewardModel
-from .pairwise import Function, Judge
-from .protocol import PreferenceOracle
-from .scalar import Length, RewardFunction, ScalarOracle
+Names are loaded when they are first used, so that ``import nashward.llm.oracles`` loads neither torch nor transformers.
+"""
 
-__all__ = [
-    "GPM",
-    "Cache",
-    "ConformanceError",
-    "EmbeddingOracle",
-    "FitSettings",
-    "Function",
-    "Judge",
-    "LLMBlenderOracle",
-    "Length",
-    "OracleFit",
-    "PairRM",
-    "PairwiseResult",
-    "PreferenceOracle",
-    "RewardFunction",
-    "RewardModel",
-    "ScalarOracle",
-    "Vote",
-    "VoteTable",
-    "as_oracle",
-    "best_of_n",
-    "check",
-    "check_source",
-    "curl",
-    "fit_oracle",
-    "preference_matrices",
-    "read_votes",
-    "winner",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .best_of_n import select_best as select_best
+    from .cache import Cache as Cache
+    from .conformance import ConformanceError as ConformanceError
+    from .conformance import check_oracle as check_oracle
+    from .embedding import EmbeddingOracle as EmbeddingOracle
+    from .fitting.fit import OracleFit as OracleFit
+    from .fitting.fit import fit_oracle as fit_oracle
+    from .fitting.settings import FitSettings as FitSettings
+    from .fitting.vote_table import VoteTable as VoteTable
+    from .fitting.votes import Vote as Vote
+    from .fitting.votes import read_votes as read_votes
+    from .load import as_oracle as as_oracle
+    from .load import check_source as check_source
+    from .matrices import PairwiseResult as PairwiseResult
+    from .matrices import curl as curl
+    from .matrices import preference_matrices as preference_matrices
+    from .models.gpm import GPM as GPM
+    from .models.llm_blender import LLMBlenderOracle as LLMBlenderOracle
+    from .models.pairrm import PairRM as PairRM
+    from .models.reward_model import RewardModel as RewardModel
+    from .pairwise import Function as Function
+    from .pairwise import Judge as Judge
+    from .protocol import PreferenceOracle as PreferenceOracle
+    from .scalar import Length as Length
+    from .scalar import RewardFunction as RewardFunction
+    from .scalar import ScalarOracle as ScalarOracle
+
+_MODULES = {
+    "GPM": ".models.gpm",
+    "Cache": ".cache",
+    "ConformanceError": ".conformance",
+    "EmbeddingOracle": ".embedding",
+    "FitSettings": ".fitting.settings",
+    "Function": ".pairwise",
+    "Judge": ".pairwise",
+    "LLMBlenderOracle": ".models.llm_blender",
+    "Length": ".scalar",
+    "OracleFit": ".fitting.fit",
+    "PairRM": ".models.pairrm",
+    "PairwiseResult": ".matrices",
+    "PreferenceOracle": ".protocol",
+    "RewardFunction": ".scalar",
+    "RewardModel": ".models.reward_model",
+    "ScalarOracle": ".scalar",
+    "Vote": ".fitting.votes",
+    "VoteTable": ".fitting.vote_table",
+    "as_oracle": ".load",
+    "check_oracle": ".conformance",
+    "check_source": ".load",
+    "curl": ".matrices",
+    "fit_oracle": ".fitting.fit",
+    "preference_matrices": ".matrices",
+    "read_votes": ".fitting.votes",
+    "select_best": ".best_of_n",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

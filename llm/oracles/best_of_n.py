@@ -21,7 +21,7 @@ Rule = Literal["mean-win-rate", "copeland", "knock-out"]
 Match = tuple[int, int]
 
 
-def best_of_n(
+def select_best(
     oracle: PreferenceOracle,
     prompts: Sequence[str],
     candidates: Sequence[Sequence[str]],
@@ -29,7 +29,7 @@ def best_of_n(
     cache: Cache | str | Path | None = None,
     opponents: Sequence[Sequence[str]] | None = None,
 ) -> list[int]:
-    """For each prompt the index of its best candidate; see ``winner`` for the rules.
+    """For each prompt the index of its best candidate; see ``table_winner`` for the rules.
 
     "mean-win-rate" and "copeland" judge all n (n - 1) / 2 comparisons of a prompt. "knock-out" judges the n - 1 that it
     plays, a round of all prompts at once; what is missing is then known of these alone.
@@ -48,7 +48,7 @@ def best_of_n(
 
     Example:
         >>> from nashward.llm.oracles import Length
-        >>> best_of_n(Length(), ["Say hello."], [["Hello!", "Hello, dear reader!", "Hi."]], rule="knock-out")
+        >>> select_best(Length(), ["Say hello."], [["Hello!", "Hello, dear reader!", "Hi."]], rule="knock-out")
         [1]
     """
     check_choice("rule", rule, Rule)
@@ -65,7 +65,7 @@ def best_of_n(
     else:
         tables = [result.P for result in preference_matrices(oracle, prompts, candidates, cache=cache)]
         missing = [_all_missing(P) for P in tables]
-        winners = [0 if lost else winner(P, rule) for P, lost in zip(tables, missing, strict=True)]
+        winners = [0 if lost else table_winner(P, rule) for P, lost in zip(tables, missing, strict=True)]
     if any(missing):
         n = missing.index(True)
         raise NashwardError(
@@ -75,7 +75,7 @@ def best_of_n(
     return winners
 
 
-def winner(P: Num[np.ndarray, "..."], rule: Rule = "mean-win-rate") -> int:
+def table_winner(P: Num[np.ndarray, "..."], rule: Rule = "mean-win-rate") -> int:
     """The best of n candidates by their table of win probabilities.
 
     - "mean-win-rate": the largest mean of P_ij over j != i (Borda's rule), missing judgements left out.
@@ -99,7 +99,7 @@ def winner(P: Num[np.ndarray, "..."], rule: Rule = "mean-win-rate") -> int:
 
     Example:
         >>> P = np.array([[0.5, 0.6, 0.6], [0.4, 0.5, 0.99], [0.4, 0.01, 0.5]])
-        >>> winner(P, "mean-win-rate"), winner(P, "copeland")
+        >>> table_winner(P, "mean-win-rate"), table_winner(P, "copeland")
         (1, 0)
     """
     check_choice("rule", rule, Rule)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nashward.errors import NashwardError
 
-from ..data.library_errors import FAULTS
+from ..data.library_errors import LIBRARY_ERRORS
 from .conformance_checks import CHECKS, Case, Failed, raised
 from .matrices import check_texts
 from .protocol import PreferenceOracle
@@ -23,7 +23,7 @@ class ConformanceError(AssertionError):
     """An oracle that breaks the protocol: which checks failed, what was found, what to fix."""
 
 
-def check(
+def check_oracle(
     oracle: PreferenceOracle,
     prompts: Sequence[str] | None = None,
     candidates: Sequence[Sequence[str]] | None = None,
@@ -49,7 +49,7 @@ def check(
 
     Example:
         >>> from nashward.llm.oracles import Length
-        >>> check(Length())[:3]
+        >>> check_oracle(Length())[:3]
         ['one logit a pair', 'tables', 'symmetric as declared']
     """
     if not isinstance(oracle, PreferenceOracle):
@@ -63,7 +63,7 @@ def check(
             note = run(case)
         except Failed as failure:
             failed.append(f"{name}: {failure}")
-        except FAULTS as error:
+        except LIBRARY_ERRORS as error:
             failed.append(f"{name}: {raised(error)}")
         else:
             passed.append(f"{name} ({note})" if note else name)

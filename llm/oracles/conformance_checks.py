@@ -15,7 +15,7 @@ from typing import get_args
 import numpy as np
 import torch
 
-from ..data.library_errors import FAULTS
+from ..data.library_errors import LIBRARY_ERRORS
 from .matrices import PairwiseResult, preference_matrices
 from .protocol import Aggregation, Pairs, PreferenceOracle
 
@@ -238,7 +238,7 @@ def _odd_texts(case: Case) -> str | None:
     for name, text in ODD_TEXTS.items():
         try:
             answers = case.ask([prompt, text], [[first, text], [first, second]])
-        except FAULTS as error:
+        except LIBRARY_ERRORS as error:
             found.append(f"{name}: {raised(error)}")
             continue
         if any(np.isinf(logits).any() for logits in answers) and not sure:

@@ -12,12 +12,12 @@ import torch
 
 from nashward.errors import NashwardError
 
-from ..data.library_errors import Reading, first_line
+from ..data.library_errors import first_line, translated_errors
 from ..data.prompts import FILE_TYPES
 from .fitting.vote_table import VoteTable
 from .models.checkpoint import is_id, read_config, resolve, tensor_names
 from .models.gpm import GPM
-from .models.network import Shape
+from .models.network import OracleShape
 from .models.pairrm import PairRM
 from .models.reward_model import RewardModel
 from .pairwise import Judge
@@ -99,7 +99,7 @@ def check_source(source: Any) -> Any:
     return as_oracle(source)
 
 
-def oracle_shape(source: Any) -> Shape | None:
+def oracle_shape(source: Any) -> OracleShape | None:
     """What a plan needs to know of an oracle that is a checkpoint; None for anything else, and for what is loaded."""
     kind = _kind(source) if isinstance(source, str | Path) else None
     return None if kind is None or kind is VoteTable else kind.shape(source)
@@ -140,7 +140,7 @@ def _named(source: str) -> Any:
         return NashwardError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}")
 
     try:
-        with Reading(unread):
+        with translated_errors(unread):
             found: Any = importlib.import_module(module)
             for part in name.split("."):
                 found = getattr(found, part)
@@ -151,7 +151,7 @@ def _named(source: str) -> Any:
 
 def _made(kind: type) -> Any:
     """An object of a class that needs nothing."""
-    with Reading(
+    with translated_errors(
         lambda error: NashwardError(
             f"{kind.__name__} cannot be made without arguments: {first_line(error)}; make one in a module of your own "
             "and name that, or give the object"

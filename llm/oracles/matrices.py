@@ -139,7 +139,7 @@ def preference_matrices(
 def curl(logits: Float[np.ndarray, "K K"]) -> float:
     """``1 - |grad|^2 / |A|^2`` with A = (L - L.T) / 2 ``[K, K]``: the cyclic share of the averaged logits.
 
-    grad is the closest table of score differences (``games.social_choice.hodge``). 0 where all logits are 0; NaN where
+    grad is the closest table of score differences (``games.analysis.social_choice.hodge``). 0 where all logits are 0; NaN where
     a judgement is missing or a win is sure (an infinite logit).
 
     Args:

@@ -45,7 +45,7 @@ class Function(PreferenceOracle):
         self.function, self.symmetric, self.transitive = function, symmetric, transitive
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self.fingerprint = fingerprint
-        self.pairs_a_call = 1  # a plain function has no batches: each prompt's answers are kept at once
+        self.pairs_per_call = 1  # a plain function has no batches: each prompt's answers are kept at once
 
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
@@ -71,7 +71,7 @@ class Judge(PreferenceOracle):
     Args:
         judge: the object.
         name, fingerprint: see ``PreferenceOracle``.
-        pairs_a_call: how many pairs about one call of ``judge`` gets.
+        pairs_per_call: how many pairs about one call of ``judge`` gets.
 
     Raises:
         ValueError: when it judges, verdicts of another number than the pairs, or one that is no verdict.
@@ -85,11 +85,11 @@ class Judge(PreferenceOracle):
     """
 
     def __init__(
-        self, judge: Any, *, name: str | None = None, fingerprint: str | None = None, pairs_a_call: int = 64
+        self, judge: Any, *, name: str | None = None, fingerprint: str | None = None, pairs_per_call: int = 64
     ) -> None:
         self.wrapped = judge
         self.name = name or str(getattr(judge, "name", type(judge).__name__))
-        self.fingerprint, self.pairs_a_call = fingerprint, pairs_a_call
+        self.fingerprint, self.pairs_per_call = fingerprint, pairs_per_call
         known = inspect.signature(judge.judge).parameters
         self._settings = {"shuffle_order": False} if "shuffle_order" in known else {}
 

@@ -29,7 +29,7 @@ class PreferenceOracle(ABC):
         symmetric: True promises logit(i, j) == -logit(j, i); then one order is asked for and the other is its negative.
         transitive: True promises that the logits are differences of a score: the game has a pure equilibrium.
         aggregation: how logits become win probabilities where the caller does not say; see ``preference_matrices``.
-        pairs_a_call: about how many pairs ``judge`` hands to one call of ``raw_logits``. An answer that was returned is
+        pairs_per_call: about how many pairs ``judge`` hands to one call of ``raw_logits``. An answer that was returned is
             kept whatever happens later; what one call was working on when the process died is asked again.
 
     Example:
@@ -48,7 +48,7 @@ class PreferenceOracle(ABC):
     symmetric: bool = False
     transitive: bool = False
     aggregation: Aggregation = "calibrated"
-    pairs_a_call: int = 1024
+    pairs_per_call: int = 1024
 
     def cache_key(self) -> str | None:
         """What judgements are kept under: ``fingerprint``, and what a base class knows to change them."""
@@ -84,7 +84,7 @@ class PreferenceOracle(ABC):
         Yields:
             The places of the pairs, each (which prompt, which of its pairs), and their logits ``[B]`` or
             ``[members, B]``. An oracle that has its own batches yields them; this one calls ``raw_logits`` on as many
-            prompts as have about ``pairs_a_call`` pairs.
+            prompts as have about ``pairs_per_call`` pairs.
 
         Raises:
             ValueError: if ``raw_logits`` returns something else than one logit a pair.
@@ -92,7 +92,7 @@ class PreferenceOracle(ABC):
         start = 0
         while start < len(prompts):
             stop, count = start + 1, len(pairs[start])
-            while stop < len(prompts) and count + len(pairs[stop]) <= self.pairs_a_call:
+            while stop < len(prompts) and count + len(pairs[stop]) <= self.pairs_per_call:
                 count += len(pairs[stop])
                 stop += 1
             part = slice(start, stop)

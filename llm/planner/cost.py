@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nashward.errors import NashwardError
 
-from .plan import MOST, Demand, Plan, read_size
+from ..config.plan import MOST, Demand, Rates
+from .plan import Plan, read_size
 
 FOUR_BITS = 0.516  # bytes of a number in 4 bits, with its share of the scales
 FEWEST = 200  # prompts of an iteration: with fewer, K is lowered rather
@@ -18,31 +19,6 @@ LESS: dict[str, tuple[int, ...]] = {
     "new_tokens": (512, 384, 256, 128),
     "iterations": (3, 2, 1),
 }  # in the order given up
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What a card reaches. The defaults are assumptions about a small one, not measurements.
-
-    Attributes:
-        tflops: 10^12 floating-point operations a second, in 16 bits.
-        bandwidth: of its memory, 10^9 bytes a second.
-        transfer: from host memory, 10^9 bytes a second.
-        step: seconds that a token takes at least in a batch: Python and the launches of its kernels.
-
-    Raises:
-        ValueError: a rate that is not positive.
-    """
-
-    tflops: float = 20.0
-    bandwidth: float = 250.0
-    transfer: float = 10.0
-    step: float = 0.05
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not value > 0:
-                raise NashwardError(f"{name} is {value}; expected a positive number")
 
 
 def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:

@@ -27,10 +27,12 @@ from transformers import (
     PretrainedConfig,
 )
 
-from ..oracles.models.network import Shape
-from ..policy.experimental.int8_cache import KVCache, rounded_cache
+from ..config.placement import Placement
+from ..config.sampling import KVCache
+from ..oracles.models.network import OracleShape
+from ..policy.experimental.int8_cache import rounded_cache
 from ..policy.logprobs import sequence_logprobs
-from ..policy.placement import Placement, place
+from ..policy.placement import place
 from ..policy.sampling import Draw
 from .live_storage import LiveStorage, resident_bytes, unique_bytes
 
@@ -162,7 +164,7 @@ def scoring(network: Any, prompts: list[int], responses: list[int]) -> Footprint
     return Footprint(resident_bytes(network), storage.peak)
 
 
-def judging(oracle: Shape, rows: int, tokens: int) -> Footprint:
+def judging(oracle: OracleShape, rows: int, tokens: int) -> Footprint:
     """One forward pass of an oracle's encoder over ``rows`` rows of ``tokens`` tokens."""
     network = oracle.network.eval()
     for module in network.modules():

@@ -15,12 +15,12 @@ from transformers import AutoConfig, PretrainedConfig
 
 from nashward.errors import NashwardError, UnsupportedModelError
 
-from ..config.choices import check_choice
-from ..data.library_errors import Reading, first_line
-from ..oracles.models.network import Shape
-from ..policy.experimental.int8_cache import KVCache
+from ..config.placement import Placement
+from ..config.plan import Demand
+from ..data.library_errors import first_line, translated_errors
+from ..oracles.models.network import OracleShape
 from ..policy.loading import check_causal
-from ..policy.placement import Placement
+from ..policy.placement import gpu_placement
 from ..training.optimize import OPTIMISERS
 from .dry_run import Footprint, judging, policy, sampling, scoring, training
 
@@ -34,52 +34,6 @@ LADDER: tuple[dict[str, Any], ...] = (
     {}, {"mlp_tokens": TILE}, {"layers": "host"}, {"layers": "host", "mlp_tokens": TILE},
 )  # fmt: skip
 JUDGED = 8192  # tokens of an oracle's forward pass, where there is room
-
-
-MOST = 10**9
-LIMITS = {"responses": (2, MOST), "prompt_tokens": (1, 2**20), "new_tokens": (1, 2**20)}
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What is asked of a run, where it bears on memory and time; the names are those of ``SelfPlay`` and its parts.
-
-    Attributes:
-        rank, optimiser, epochs: of the fit.
-        responses: K, a prompt.
-        prompts: of an iteration.
-        iterations: how many.
-        prompt_tokens, new_tokens: of the longest texts.
-        sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
-        quantise_head: whether the head is in 4 bits too.
-        kv_cache: of the sampler.
-
-    Raises:
-        ValueError: a number out of its range, or an optimiser or a cache that is not known.
-    """
-
-    rank: int = 16
-    optimiser: str = "adamw"
-    epochs: int = 2
-    responses: int = 5
-    prompts: int = 1000
-    iterations: int = 3
-    prompt_tokens: int = 512
-    new_tokens: int = 512
-    sampling_batch: int = 64
-    tokens: int = 4096
-    quantise_head: bool = False
-    kv_cache: KVCache = "full"
-
-    def __post_init__(self) -> None:
-        if self.optimiser not in OPTIMISERS or self.optimiser == "lbfgs":
-            known = ", ".join(name for name in OPTIMISERS if name != "lbfgs")
-            raise NashwardError(f"optimiser is {self.optimiser!r}; expected one of {known}")
-        check_choice("kv_cache", self.kv_cache, KVCache)
-        for name, value in vars(self).items():
-            least, most = LIMITS.get(name, (1, MOST))
-            if name not in ("optimiser", "quantise_head", "kv_cache") and not least <= value <= most:
-                raise NashwardError(f"{name} is {value:g}; expected {least} to {most}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +63,7 @@ class Plan:
     judging_tokens: int | None
     placement: Placement
     parameters: tuple[int, int]
-    oracle: Shape | None = None
+    oracle: OracleShape | None = None
     advice: list[str] = field(default_factory=list)
 
     @property
@@ -122,7 +76,7 @@ def plan(
     memory: int,
     demand: Demand | None = None,
     *,
-    oracle: Shape | None = None,
+    oracle: OracleShape | None = None,
     placement: Placement | Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.bfloat16,
     windows: bool = False,
@@ -160,7 +114,7 @@ def plan(
             "the head is the table of embeddings (tied), which stays in 16 bits; leave quantise_head out"
         )
     fixed = vars(placement) if isinstance(placement, Placement) else dict(placement or {})
-    usual = Placement.on_gpu(tied, dtype).but(fixed)
+    usual = gpu_placement(tied, dtype).but(fixed)
     free = [less for less in LADDER if not less.keys() & fixed.keys()]
     state = OPTIMISERS[demand.optimiser]
 
@@ -278,7 +232,7 @@ def _config(source: str | Path) -> PretrainedConfig:
     """
     check_causal(source)
     told, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
-    with Reading(lambda error: NashwardError(f"{told} ({first_line(error):.100}); expected {expected}")):
+    with translated_errors(lambda error: NashwardError(f"{told} ({first_line(error):.100}); expected {expected}")):
         config = AutoConfig.from_pretrained(source)
     stored = getattr(config, "quantization_config", None)
     if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):

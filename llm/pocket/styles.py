@@ -148,7 +148,7 @@ def garbled(rng: np.random.Generator) -> str:
 
 # What a prompt is made of. The lists are wide on purpose: a small model meets real prompts that look like none of them.
 _ASKS = (
-    "What is {t}?", "OnEvent me about {t}.", "How does {t} work?",
+    "What is {t}?", "Tell me about {t}.", "How does {t} work?",
     "Why do people like {t}?", "Explain {t} to a child.",
     "Write a short story about {t}.", "Give me three tips for {t}",
     "who invented {t}", "I want to learn {t}. Where do I start?",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from nashward.games import Blend
+from nashward.games.policy import Blend
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from nashward.errors import NashwardError
 
-from ..data.library_errors import Reading, first_line
+from ..data.library_errors import first_line, translated_errors
 from .lora import CONFIG, WEIGHTS
 
 
@@ -25,7 +25,9 @@ def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
         ValueError: not a causal language model (a PairRM is told apart), no chat template, no end-of-text token.
     """
     check_causal(source)
-    with Reading(lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")):
+    with translated_errors(
+        lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
+    ):
         tokenizer = AutoTokenizer.from_pretrained(source)
     if chat_template is not None:
         tokenizer.chat_template = chat_template

@@ -23,7 +23,7 @@ PLAIN = {"use_dora": False, "bias": "none", "rank_pattern": {}, "alpha_pattern":
 
 
 @dataclass(frozen=True)
-class Shape:
+class LoraShape:
     """What of an adapter's configuration says how its matrices are used.
 
     Attributes:
@@ -33,7 +33,7 @@ class Shape:
         more: a setting by which it is more than one B A of this rank and scale for each layer; None: it is not.
 
     Example:
-        >>> Shape(8, 2.0, more="use_dora").plain()
+        >>> LoraShape(8, 2.0, more="use_dora").plain()
         Traceback (most recent call last):
         nashward.errors.NashwardError: it is no plain LoRA, use_dora is set; train it without
     """
@@ -44,7 +44,7 @@ class Shape:
     more: str | None = None
 
     @classmethod
-    def of(cls, folder: Path) -> Shape:
+    def of(cls, folder: Path) -> LoraShape:
         """That of an adapter folder.
 
         Raises:
@@ -62,7 +62,7 @@ class Shape:
         more = next((key for key, value in PLAIN.items() if held.get(key) not in (value, None)), None)
         return cls(rank, scale, held.get("base_model_name_or_path"), more)
 
-    def plain(self) -> Shape:
+    def plain(self) -> LoraShape:
         """Itself.
 
         Raises:
@@ -87,7 +87,7 @@ def _scale(rank: int, alpha: float, rooted: bool) -> float:
     return alpha / (math.sqrt(rank) if rooted else rank)
 
 
-def shaped(state: Mapping[str, Tensor], own: Shape, slot: Shape) -> dict[str, Tensor]:
+def fitted_to_slot(state: Mapping[str, Tensor], own: LoraShape, slot: LoraShape) -> dict[str, Tensor]:
     """The same update in a slot of at least its rank: rows and columns of zeros, the scale taken into B.
 
     Args:
@@ -100,7 +100,7 @@ def shaped(state: Mapping[str, Tensor], own: Shape, slot: Shape) -> dict[str, Te
 
     Example:
         >>> state = {"lora_A": torch.ones(1, 3), "lora_B": torch.ones(2, 1)}
-        >>> wide = shaped(state, Shape(rank=1, scale=2.0), Shape(rank=2, scale=1.0))
+        >>> wide = fitted_to_slot(state, LoraShape(rank=1, scale=2.0), LoraShape(rank=2, scale=1.0))
         >>> wide["lora_B"]
         tensor([[2., 0.],
                 [2., 0.]])
@@ -145,12 +145,12 @@ def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
     """
     if not members:
         raise NashwardError("there are no adapters to interpolate; give at least one")
-    one_base([member for member, _ in members])
+    common_base([member for member, _ in members])
     rows: dict[str, list[Tensor]] = {}
     rank, read = 0, []
     for member, weight in members:
         try:
-            read.append((Shape.of(member).plain(), weights_of(member), weight))
+            read.append((LoraShape.of(member).plain(), weights_of(member), weight))
         except ValueError as error:
             raise NashwardError(f"{member} cannot be interpolated: {error}") from None
     names = sorted(set().union(*(state for _, state, _ in read)))
@@ -187,27 +187,27 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
         raise NashwardError(f"it holds no weights that can be read ({WEIGHTS}): {error}") from None
 
 
-def one_base(folders: Sequence[Path]) -> str | None:
+def common_base(folders: Sequence[Path]) -> str | None:
     """The base of all adapters; None where none says it.
 
     Raises:
         ValueError: they are for different bases.
         FileNotFoundError: one is no adapter.
     """
-    named = [(folder, base) for folder in folders if (base := Shape.of(folder).base) is not None]
+    named = [(folder, base) for folder in folders if (base := LoraShape.of(folder).base) is not None]
     for folder, base in named[1:]:
-        if not same_base(base, named[0][1]):
+        if not is_same_base(base, named[0][1]):
             raise NashwardError(
                 f"{named[0][0]} is for {named[0][1]}, {folder} for {base}; adapters of one base can be mixed"
             )
     return named[0][1] if named else None
 
 
-def same_base(a: str, b: str) -> bool:
+def is_same_base(a: str, b: str) -> bool:
     """Whether two names may be of one model; of a folder that is gone nothing can be told.
 
     Example:
-        >>> same_base("mistralai/Mistral-7B", "meta-llama/Llama-3-8B"), same_base("a/b", "/gone/b")
+        >>> is_same_base("mistralai/Mistral-7B", "meta-llama/Llama-3-8B"), is_same_base("a/b", "/gone/b")
         (False, True)
     """
     if a == b:

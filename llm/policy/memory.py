@@ -17,7 +17,7 @@ def ignore_event(event: dict[str, Any]) -> None:
     """Tells nobody."""
 
 
-def halves(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Sequence[Item]]:
+def split_in_half(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Sequence[Item]]:
     """The two halves of what did not fit, with the memory given back that the attempt had taken.
 
     Call it after the ``except`` block: inside, the traceback still holds the attempt's tensors.
@@ -25,7 +25,7 @@ def halves(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Sequence[I
     Raises:
         MemoryError: if there is nothing to halve.
     """
-    give_back()
+    release_memory()
     if len(items) < 2:
         raise MemoryError(
             f"out of memory with a single {what}: take shorter texts (--max-new-tokens, --max-prompt-tokens), a "
@@ -35,14 +35,14 @@ def halves(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Sequence[I
     return items[:middle], items[middle:]
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Free what nobody holds, and what the allocator keeps of it. Call it after the ``except`` block."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def in_parts(
+def run_in_parts(
     work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], what: str, on_event: OnEvent
 ) -> list[Result]:
     """``work(items)``, or where memory runs out that of the halves, one after the other.
@@ -55,6 +55,6 @@ def in_parts(
         return work(items)
     except torch.OutOfMemoryError:
         pass
-    first, second = halves(items, what)
+    first, second = split_in_half(items, what)
     on_event({"out_of_memory": what, "at_once": len(items)})
-    return in_parts(work, first, what, on_event) + in_parts(work, second, what, on_event)
+    return run_in_parts(work, first, what, on_event) + run_in_parts(work, second, what, on_event)

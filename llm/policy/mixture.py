@@ -12,11 +12,12 @@ from pathlib import Path
 from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, nash
 
+from ..config.sampling import Sampling
 from ..store.files import write_json
-from ..store.run_folder import order
-from .lora import Shape, one_base, same_base
+from ..store.run_folder import step_order
+from .lora import LoraShape, common_base, is_same_base
 from .model import LanguageModel
-from .sampling import Response, Source, seed_of
+from .sampling import Response, Source, as_source, seed_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Mixture:
             FileNotFoundError: a member is no adapter folder.
             ValueError: the configuration of one cannot be read.
         """
-        return max((folder for folder, _ in self.members), key=lambda folder: Shape.of(folder).rank)
+        return max((folder for folder, _ in self.members), key=lambda folder: LoraShape.of(folder).rank)
 
     @classmethod
     def of(cls, adapters: Sequence[Path], weights: Sequence[float] | None = None) -> Mixture:
@@ -80,8 +81,8 @@ class Mixture:
             ValueError: they are not.
             FileNotFoundError: a member is no adapter folder.
         """
-        base = one_base([folder for folder, _ in self.members])
-        if model is not None and base is not None and not same_base(base, model):
+        base = common_base([folder for folder, _ in self.members])
+        if model is not None and base is not None and not is_same_base(base, model):
             raise NashwardError(f"{self.members[0][0]} is for {base}, not for {model}; give that one as --policy")
 
     def sample(
@@ -89,7 +90,7 @@ class Mixture:
         model: LanguageModel,
         prompts: Sequence[Sequence[int]],
         count: int,
-        source: Source,
+        source: Source | Sampling,
         seed: int,
     ) -> list[list[Response]]:
         """Draw responses, each from a member drawn anew with its weight; grouped by member, so that an adapter is
@@ -109,6 +110,7 @@ class Mixture:
             ValueError, FileNotFoundError: what ``check`` finds.
         """
         self.check(model.name)
+        source = as_source(source)
         weights = [weight for _, weight in self.members]
         drawn = [
             random.Random(seed_of(seed, "member", i)).choices(range(len(self.members)), weights, k=count)
@@ -214,7 +216,7 @@ def policies(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
             continue
         stages = [stage for stage in path.glob("iteration-*") if "half" not in stage.name]
-        stages = [path / "start", *sorted(stages, key=order)]
+        stages = [path / "start", *sorted(stages, key=step_order)]
         own = [stage / "adapter" for stage in stages if (stage / "adapter").is_dir()]
         if not own:
             raise FileNotFoundError(f"{path} is neither an adapter's folder nor a run's")

@@ -7,12 +7,10 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError, TemplateSyntaxError
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -25,49 +23,20 @@ from transformers import (
 
 from nashward.errors import NashwardError
 
+from ..config.lora import Lora
+from ..config.placement import Placement
 from ..data.library_errors import first_line
 from ..data.prompts import Prompt
 from ..store.files import atomic_folder
+from .chat_template import encode
 from .experimental.streaming import LayerStream
 from .loading import adapter_config, check_policy, local_adapter
 from .lora import WEIGHTS as WEIGHTS
-from .lora import Shape, same_base, scale_of, shaped
-from .memory import OnEvent, give_back, ignore_event
-from .placement import Placement, place
+from .lora import LoraShape, fitted_to_slot, is_same_base, scale_of
+from .memory import OnEvent, ignore_event, release_memory
+from .placement import default_placement, place
 
 SLOTS = ("trained", "frozen")  # the adapters on the device; all others are folders on disk
-
-
-@dataclass(frozen=True)
-class Lora:
-    """The shape of a fresh adapter: float32, on every linear layer but the head.
-
-    .. math::  W \\to W + \\frac{\\alpha}{r} B A, \\qquad B \\in R^{m \\times r}, \\; A \\in R^{r \\times n}
-
-    for each layer's weight W, with B = 0 at first: a fresh adapter changes nothing.
-
-    Attributes:
-        rank: r.
-        alpha: of the scale alpha / r; twice the rank when None.
-
-    Raises:
-        ValueError: a rank below 1, or an alpha that is no positive number.
-
-    Source: arXiv 2106.09685.
-
-    Example:
-        >>> Lora(rank=8, alpha=16.0)
-        Lora(rank=8, alpha=16.0)
-    """
-
-    rank: int = 16
-    alpha: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise NashwardError(f"the LoRA rank must be at least 1, got {self.rank}")
-        if self.alpha is not None and not 0 < self.alpha < float("inf"):
-            raise NashwardError(f"the LoRA alpha must be a positive number, got {self.alpha}")
 
 
 class LanguageModel:
@@ -113,7 +82,7 @@ class LanguageModel:
         floating = (p for name, p in network.named_parameters() if p.is_floating_point() and "lora_" not in name)
         self.dtype = next(floating).dtype  # in which it computes
         fresh = get_peft_model_state_dict(network, adapter_name=SLOTS[0])
-        self._fresh = {name: weight.detach().cpu().clone() for name, weight in fresh.items()}
+        self._initial = {name: weight.detach().cpu().clone() for name, weight in fresh.items()}
 
     @classmethod
     def from_pretrained(
@@ -142,7 +111,7 @@ class LanguageModel:
             dtype: of the computation; bfloat16 on CUDA, float16 on a card that has none, float32 on a CPU. Adapters are
                 float32 in any case.
             chat_template: a Jinja template to use in place of the tokenizer's.
-            placement: what stays on the device; ``Placement.default`` for the device and the dtype, or that but for
+            placement: what stays on the device; ``default_placement`` for the device and the dtype, or that but for
                 the attributes of a mapping.
             seed: of the fresh adapter.
 
@@ -157,7 +126,7 @@ class LanguageModel:
         tokenizer = check_policy(source, chat_template)
         config = adapter_config(adapter) if adapter is not None else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = dtype or computed_in(device)
+        dtype = dtype or compute_dtype(device)
         given = placement if isinstance(placement, Placement) else Placement().but(placement or {})
         # what the device cannot hold is quantised in host memory
         options: dict[str, Any] = {"dtype": dtype, "device_map": {"": "cpu" if given.layers == "host" else device}}
@@ -184,7 +153,7 @@ class LanguageModel:
                 task_type="CAUSAL_LM",
             )
         config.inference_mode = False
-        if config.base_model_name_or_path and same_base(config.base_model_name_or_path, str(source)):
+        if config.base_model_name_or_path and is_same_base(config.base_model_name_or_path, str(source)):
             config.base_model_name_or_path = str(source)  # where it is now
         with torch.random.fork_rng(), warnings.catch_warnings():
             # peft asks transformers for a name that transformers 5.23 has renamed
@@ -199,7 +168,7 @@ class LanguageModel:
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # the log-ratio to the anchor must be that of one fixed function
         if not isinstance(placement, Placement):
-            placement = Placement.default(base, device, dtype).but(placement or {})
+            placement = default_placement(base, device, dtype).but(placement or {})
         stream = place(network, placement, torch.device(device))
         return cls(network, tokenizer, str(source), stream)
 
@@ -209,10 +178,10 @@ class LanguageModel:
         return self._device
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> LoraShape:
         """Of the adapters that it takes: none of a larger rank."""
         config: Any = self.network.peft_config[SLOTS[0]]
-        return Shape(config.r, scale_of(config))
+        return LoraShape(config.r, scale_of(config))
 
     def offload(self) -> None:
         """Give the device's memory back: the weights wait in host memory until the policy acts or is trained."""
@@ -252,8 +221,8 @@ class LanguageModel:
             return
         try:
             state = load_file(folder / WEIGHTS, device=str(self.device))
-            state = shaped(state, Shape.of(folder), self.shape)
-            left = {name: torch.zeros_like(weight) for name, weight in self._fresh.items() if name not in state}
+            state = fitted_to_slot(state, LoraShape.of(folder), self.shape)
+            left = {name: torch.zeros_like(weight) for name, weight in self._initial.items() if name not in state}
             self._put(slot, {**left, **state})
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
             raise NashwardError(f"{folder} holds no weights that fit this adapter: {first_line(error)}") from None
@@ -295,7 +264,7 @@ class LanguageModel:
             yield self.network
 
     @contextmanager
-    def together(self, folders: Sequence[Path]) -> Iterator[tuple[str, ...]]:
+    def use_adapters(self, folders: Sequence[Path]) -> Iterator[tuple[str, ...]]:
         """The adapters of at most two folders on the device at once, in eval mode and without gradients; their slots.
 
         PEFT tells by a row's slot which of them acts on it.
@@ -354,7 +323,7 @@ class LanguageModel:
             ordered = {k: sorted(v) if isinstance(getattr(config, k, None), set) else v for k, v in written.items()}
             file.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
-    def start(self, folder: Path, adapter: str | Path | None) -> None:
+    def write_start_adapter(self, folder: Path, adapter: str | Path | None) -> None:
         """Write the adapter that a run starts from: a copy of the given one, or one that changes nothing (B = 0).
 
         Raises:
@@ -367,35 +336,11 @@ class LanguageModel:
             self.load("trained", local_adapter(adapter))
             self._loaded["trained"] = None
         else:
-            self._put("trained", self._fresh)
+            self._put("trained", self._initial)
         self.save(folder)
 
 
-def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
-    # As text first: templates write BOS themselves, so no special tokens are added a second time.
-    text = tokenizer.apply_chat_template(list(prompt.messages), tokenize=False, add_generation_prompt=True)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
-    """How many tokens the prompt has in the chat template; None where the template refuses its turns.
-
-    Raises:
-        ValueError: the template is not valid, or fails in another way.
-    """
-    try:
-        return len(encode(tokenizer, prompt))
-    except TemplateSyntaxError as error:
-        raise NashwardError(f"the chat template is not valid Jinja: {error}") from None
-    except TemplateError:  # a template may refuse a system turn, or two turns of one role
-        return None
-    except (ArithmeticError, LookupError, TypeError, AttributeError, ValueError) as error:  # of the template's own code
-        raise NashwardError(
-            f"the chat template cannot be applied: {type(error).__name__}: {first_line(error)}"
-        ) from None
-
-
-def computed_in(device: str) -> torch.dtype:
+def compute_dtype(device: str) -> torch.dtype:
     """The dtype that suits a device."""
     if not device.startswith("cuda"):
         return torch.float32
@@ -415,7 +360,7 @@ def _read(source: str | Path, options: dict[str, Any]) -> Any:
     except RuntimeError:
         if options["device_map"] == {"": "cpu"}:
             raise
-    give_back()
+    release_memory()
     return _read(source, {**options, "device_map": {"": "cpu"}})
 
 

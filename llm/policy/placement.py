@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -16,78 +15,23 @@ from torch.utils.checkpoint import checkpoint
 from nashward.errors import NashwardError, UnsupportedModelError
 from nashward.games.shapes import Float, Int
 
-from ..config.choices import check_choice
+from ..config.placement import Placement
 from .experimental.streaming import LayerStream, stream_layers
 
-Checkpoints = Literal["none", "device", "host"]
-Embeddings = Literal["device", "host"]
-AdapterDtype = Literal["float32", "input"]
-Layers = Literal["device", "host"]
 
+def default_placement(network: Any, device: str, dtype: torch.dtype) -> Placement:
+    """What costs little time: nothing on a CPU, where host and device are one.
 
-@dataclass(frozen=True)
-class Placement:
-    """Where the parts of a policy live, and in what they are computed, to save memory on the device.
-
-    Attributes:
-        checkpoints: only each layer's input is kept for the backward pass, on the device or in (pinned) host memory,
-            and the rest is computed again; "none" keeps all activations.
-        embeddings: the table of input embeddings; in host memory its rows are gathered there and [B, T, H] is moved.
-        adapters: the dtype in which adapters are multiplied: float32, with a float32 copy of each layer's input, or
-            that of the input, as under autocast. Their weights and gradients are float32 in either case.
-        mlp_tokens: each layer's MLP takes this many tokens at once and makes each tile again in the backward pass;
-            None: all tokens. It costs up to one more pass through the MLPs.
-        layers: the frozen matrices of the decoder layers; in host memory two layers at a time pass through the device
-            (see ``streaming``). It needs checkpoints, and time: each pass moves the whole model.
-
-    Raises:
-        ValueError: a place that is not known, tiles of no token, or streamed layers without checkpoints.
-
-    Example:
-        >>> Placement("none", "device", "float32").but({"layers": "host"}).checkpoints
-        'host'
+    In float16 an adapter's first updates would be lost below its smallest number, so it stays in float32.
     """
+    if device == "cpu":
+        return Placement("none", "device", "float32")
+    return gpu_placement(tied(network), dtype)
 
-    checkpoints: Checkpoints = "host"
-    embeddings: Embeddings = "host"
-    adapters: AdapterDtype = "input"
-    mlp_tokens: int | None = None
-    layers: Layers = "device"
 
-    def __post_init__(self) -> None:
-        kinds = {"checkpoints": Checkpoints, "embeddings": Embeddings, "adapters": AdapterDtype, "layers": Layers}
-        for name, allowed in kinds.items():
-            check_choice(name, getattr(self, name), allowed)
-        if self.mlp_tokens is not None and self.mlp_tokens < 1:
-            raise NashwardError(f"mlp_tokens must be at least 1 (or None), got {self.mlp_tokens}")
-        if self.layers == "host" and self.checkpoints == "none":
-            raise NashwardError(
-                "layers = 'host' needs checkpoints: a backward pass without them holds every layer; take checkpoints = "
-                "'host' or 'device'"
-            )
-
-    @staticmethod
-    def default(network: Any, device: str, dtype: torch.dtype) -> Placement:
-        """What costs little time: nothing on a CPU, where host and device are one.
-
-        In float16 an adapter's first updates would be lost below its smallest number, so it stays in float32.
-        """
-        if device == "cpu":
-            return Placement("none", "device", "float32")
-        return Placement.on_gpu(tied(network), dtype)
-
-    @staticmethod
-    def on_gpu(tied: bool, dtype: torch.dtype) -> Placement:
-        """The usual one of a model whose head is its table of embeddings, or is not."""
-        return Placement(
-            embeddings="device" if tied else "host", adapters="float32" if dtype == torch.float16 else "input"
-        )
-
-    def but(self, given: Mapping[str, Any]) -> Placement:
-        """This placement but for some attributes; streamed layers bring the checkpoints that they need."""
-        if given.get("layers") == "host" and self.checkpoints == "none":
-            given = {"checkpoints": "host", **given}
-        return replace(self, **given)
+def gpu_placement(tied: bool, dtype: torch.dtype) -> Placement:
+    """The default on a GPU of a model whose head is its table of embeddings, or is not."""
+    return Placement(embeddings="device" if tied else "host", adapters="float32" if dtype == torch.float16 else "input")
 
 
 def place(network: Any, placement: Placement, device: torch.device) -> LayerStream | None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -18,67 +17,13 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 
-from ..config.choices import check_choice
-from .experimental.int8_cache import KVCache, rounded_cache
+from ..config.sampling import Sampling
+from .experimental.int8_cache import rounded_cache
 from .logprobs import sequence_logprobs
-from .memory import in_parts
+from .memory import run_in_parts
 from .model import LanguageModel
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How responses are drawn. The theory takes them from the policy itself: temperature 1, the whole support.
-
-    A token is the one at which the distribution function passes a uniform number u, which the response's own seed
-    gives: y_h = min {v: sum_{w <= v} pi(w | x, y_<h) > u_h}. So a response depends on no other one of its batch.
-
-    Attributes:
-        temperature, top_p: of the sampler.
-        max_new_tokens: a response that is longer is cut, and marked as not finished.
-        batch: rows (responses) in one batch. A step of a run that has begun keeps the size that it began with.
-        kv_cache: "full" keeps keys and values as they are computed, "int8" rounds them: less memory, another sampler.
-        enumerates: False, see ``Source``.
-
-    Raises:
-        ValueError: a number out of its range, or a cache that is not known or cannot be had.
-
-    Example:
-        >>> from nashward import llm
-        >>> model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY)
-        >>> prompt = model.encode(llm.Prompt(({"role": "user", "content": "Name a river."},)))
-        >>> (responses,) = Sampling(max_new_tokens=8).draw(model, [prompt], seeds=[[0, 1]])
-        >>> [(len(response.ids) <= 8, response.weight) for response in responses]
-        [(True, 0.5), (True, 0.5)]
-    """
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_new_tokens: int = 512
-    batch: int = 64
-    kv_cache: KVCache = "full"
-    enumerates = False
-
-    def draw(
-        self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
-    ) -> list[list[Response]]:
-        """The responses of the active adapter to each prompt's token ids, one a seed, each of weight 1 / K."""
-        return [
-            [replace(response, weight=1 / len(row)) for response in row] for row in sample(model, prompts, seeds, self)
-        ]
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise NashwardError(f"the temperature must be a positive number, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise NashwardError(f"top_p must be in (0, 1], got {self.top_p}")
-        check_choice("kv_cache", self.kv_cache, KVCache)
-        if self.max_new_tokens < 1 or self.batch < 1:
-            raise NashwardError(
-                f"max_new_tokens and batch must be at least 1, got {self.max_new_tokens} and {self.batch}"
-            )
 
 
 @dataclass(frozen=True)
@@ -108,6 +53,60 @@ class Source(Protocol):
     ) -> list[list[Response]]:
         """The responses of the active adapter to each prompt's token ids; a run asks for one batch of prompts."""
         ...
+
+
+@dataclass(frozen=True)
+class GenerateSource:
+    """Responses that transformers' ``generate`` draws from the active adapter.
+
+    A token is the one at which the distribution function passes a uniform number u, which the response's own seed
+    gives: y_h = min {v: sum_{w <= v} pi(w | x, y_<h) > u_h}. So a response depends on no other one of its batch.
+
+    Attributes:
+        settings: of the sampler.
+        enumerates: False, see ``Source``.
+
+    See also:
+        ``Enumerated``, the whole distribution over a finite set.
+
+    Example:
+        >>> from nashward import llm
+        >>> model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY)
+        >>> prompt = model.encode(llm.Prompt(({"role": "user", "content": "Name a river."},)))
+        >>> source = GenerateSource(llm.Sampling(max_new_tokens=8))
+        >>> (responses,) = source.draw(model, [prompt], seeds=[[0, 1]])
+        >>> [(len(response.ids) <= 8, response.weight) for response in responses]
+        [(True, 0.5), (True, 0.5)]
+    """
+
+    settings: Sampling = field(default_factory=Sampling)
+    enumerates = False
+
+    def draw(
+        self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
+    ) -> list[list[Response]]:
+        """The responses of the active adapter to each prompt's token ids, one a seed, each of weight 1 / K."""
+        drawn = sample(model, prompts, seeds, self.settings)
+        return [[replace(response, weight=1 / len(row)) for response in row] for row in drawn]
+
+    @property
+    def batch(self) -> int:
+        """Responses in one batch."""
+        return self.settings.batch
+
+    def with_batch(self, batch: int) -> GenerateSource:
+        """The same source with another number of responses in one batch."""
+        return replace(self, settings=replace(self.settings, batch=batch))
+
+
+def as_source(source: Source | Sampling) -> Source:
+    """A source as it is; of settings the one that draws with them.
+
+    Example:
+        >>> as_source(Sampling(top_p=0.9)).enumerates
+        False
+    """
+    return GenerateSource(source) if isinstance(source, Sampling) else source
 
 
 @dataclass(frozen=True)
@@ -170,9 +169,8 @@ def sample(
         model: with the policy's adapter active (``with model.use_adapter(folder): ...``).
         prompts: token ids of each prompt.
         seeds: for each prompt one seed a response: a response depends on its own seed only.
-        progress: is told how many prompts each batch finished.
-
         settings: of the sampler.
+        progress: is called with the number of prompts that a batch finished.
 
     Returns:
         For each prompt its responses, in the order of the seeds.
@@ -190,7 +188,7 @@ def sample(
 
         for start in range(0, len(rows), settings.batch):  # one prompt's responses may be too many at once
             part = rows[start : start + settings.batch]
-            for (i, _), response in zip(part, in_parts(draw, part, "response", model.on_event), strict=True):
+            for (i, _), response in zip(part, run_in_parts(draw, part, "response", model.on_event), strict=True):
                 results[i].append(response)
         progress(len(chosen))
     return results

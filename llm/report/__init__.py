@@ -1,4 +1,8 @@
-"""The report of a run, and of several beside each other: one page that needs nothing beside itself."""
+"""The report of a run, and of several beside each other: one page that needs no other file.
+
+A page is a list of sections, a section a list of content: dataclasses that hold numbers and text. The templates turn
+them into HTML and escape all that comes from models and files.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,42 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..store.files import atomic_write
-from .compare import compare
-from .page import page, picture, table
+from .comparison import compare
+from .content import Alert, Content, Details, Download, Heading, Html, Paragraph, Picture, Section, Table
+from .page import render
 from .panels import PANELS
 
-__all__ = ["PANELS", "compare", "page", "picture", "table", "write"]
+__all__ = [
+    "PANELS",
+    "Alert",
+    "Content",
+    "Details",
+    "Download",
+    "Heading",
+    "Html",
+    "Paragraph",
+    "Picture",
+    "Section",
+    "Table",
+    "compare",
+    "render",
+    "write",
+]
 
 
 def write(
     folder: str | Path,
-    extra: Sequence[tuple[str, str]] = (),
+    extra: Sequence[Section] = (),
     title: str = "Self-play",
     file: str | Path | None = None,
 ) -> Path:
-    """Write the report of a run, ``report.html`` in its folder unless told.
+    """Write the report of a run, finished or not.
 
-    Warnings come first, then the ``extra`` sections, then what there is of the run; it need not be finished.
+    Warnings come first, then the ``extra`` sections, then what there is of the run.
 
     Args:
         folder: of the run.
-        extra: sections of one's own, each a head and its HTML.
+        extra: sections of one's own.
         title: of the page.
         file: None: ``report.html`` in the folder.
 
@@ -35,16 +55,19 @@ def write(
     Raises:
         OSError: it cannot be written.
 
+    See also:
+        ``compare``: several runs on one page.
+
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     file = write(folder, [("Note", "<p>A first try.</p>")])
-        ...     file.name, "<h2>Note</h2><p>A first try.</p>" in file.read_text(encoding="utf-8")
+        ...     file = write(folder, [Section("Note", [Paragraph("A first try.")])])
+        ...     file.name, "<p>A first try.</p>" in file.read_text(encoding="utf-8")
         ('report.html', True)
     """
     folder = Path(folder)
-    (first, *others) = [(head, panel(folder)) for head, panel in PANELS]
+    first, *others = [Section(name, panel(folder)) for name, panel in PANELS]
     file = Path(file) if file is not None else folder / "report.html"
     with atomic_write(file) as unfinished:
-        unfinished.write_text(page(title, [first, *extra, *others]), encoding="utf-8")
+        unfinished.write_text(render(title, [first, *extra, *others]), encoding="utf-8")
     return file

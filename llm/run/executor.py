@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nashward.errors import NashwardError
-from nashward.games import Blend, Policy, Step
+from nashward.games import Policy, Step
+from nashward.games.policy import Blend
 
 from ..data.prompts import Prompt
 from ..oracles import Cache, PreferenceOracle, preference_matrices
@@ -25,14 +26,14 @@ from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Adapter, Responses, Sampled, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
-from ..policy.sampling import Sampling, seed_of
+from ..policy.sampling import GenerateSource, seed_of
 from ..store.files import write_shard
 from ..store.run_folder import RunFolder, Stage
-from .phases import phase_of
 from .progress import Progress, Stopped
 from .rollouts import Chosen, Stored, versus
 from .settings import Settings
 from .shards import SHARD, Division, divided
+from .step_control import limit_factor, phase_of
 from .train import Training, settle, write_adapter
 
 Heard = TypeVar("Heard")
@@ -89,8 +90,8 @@ class AdapterExecutor:
 
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
-        if not self.folder.sealed(self.reference.folder):
-            write_adapter(self.reference.folder, lambda folder: self.model().start(folder, adapter))
+        if not self.folder.verified(self.reference.folder):
+            write_adapter(self.reference.folder, lambda folder: self.model().write_start_adapter(folder, adapter))
         return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:
@@ -101,7 +102,7 @@ class AdapterExecutor:
         step = _spread(step)
         stage = self.folder / name
         chosen = self._portion(self.done)
-        finished = self.folder.sealed(stage / "adapter")
+        finished = self.folder.verified(stage / "adapter")
         settings = self.settings if finished else self._pinned(name)
         samplers, others = _roles(step)
         for policy in samplers:
@@ -167,18 +168,18 @@ class AdapterExecutor:
         """The settings of a step: the learning rate of its phase, lowered where limits say so, and the padded tokens of
         a pass that it began with: other passes give other last bits."""
         fit, phase = self.settings.fit, phase_of(self.settings.phases, self.done + 1)
-        tokens = self.folder.plans().get(step, {}).get("tokens")
+        tokens = self.folder.pinned_step(step).get("tokens")
         if tokens is None:
             tokens = fit.tokens
-            self.folder.plan(step, {"tokens": tokens})
+            self.folder.pin_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         if self.settings.limits.lowers == "learning-rate":
-            rate *= self.settings.limits.share(self.folder, self.done + 1)
+            rate *= limit_factor(self.settings.limits, self.folder, self.done + 1)
         return dataclasses.replace(self.settings, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
 
     def _division(self, stage: Path, chosen: Chosen) -> Division:
         source, count = self.settings.sampling, self.settings.responses
-        at_once = max(1, source.batch // count) if isinstance(source, Sampling) else SHARD
+        at_once = max(1, source.batch // count) if isinstance(source, GenerateSource) else SHARD
         return divided(self.folder, stage, chosen, self.lengths, at_once)
 
     def _missing(self, division: Division, folder: Path, name: str) -> Shards:
@@ -191,9 +192,9 @@ class AdapterExecutor:
         """The missing shards, one after another under a progress bar; the run may stop before each."""
         total = sum(len(batch) for shard in division for batch in shard)
         done = total - sum(len(batch) for _, shard in missing for batch in shard)
-        with self.progress.over(stage.name, phase, name, total, done) as tick:
+        with self.progress.phase(stage.name, phase, name, total, done) as tick:
             for number, shard in missing:
-                self.progress.check()
+                self.progress.raise_if_stopped()
                 yield number, shard
                 tick(sum(map(len, shard)))
 
@@ -208,8 +209,8 @@ class AdapterExecutor:
             return
         source, model = self.settings.sampling, self.model()
         self._alone(model)
-        if isinstance(source, Sampling) and source.batch >= self.settings.responses:
-            source = dataclasses.replace(source, batch=self.settings.responses * SHARD)  # the division says which
+        if isinstance(source, GenerateSource) and source.batch >= self.settings.responses:
+            source = source.with_batch(self.settings.responses * SHARD)  # the division says which
         for number, shard in self._over(stage, "sampling", policy.label, division, missing):
             rows: list[dict[str, Any]] = []
             for batch in shard:
@@ -281,7 +282,7 @@ class AdapterExecutor:
         try:
             if own and not _readable(self.cache):
                 for file in sorted(self.cache.parent.glob(f"{self.cache.name}*")):  # its write-ahead log too
-                    self.folder.set_aside(file, f"{file} is damaged: what it held is judged again where it is needed")
+                    self.folder.quarantine(file, f"{file} is damaged: what it held is judged again where it is needed")
             with kind(self.cache) as cache:
                 yield cache
         except sqlite3.Error as error:

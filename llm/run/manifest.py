@@ -1,97 +1,135 @@
-"""What pins a run: its settings, and what tells its models and its prompts from others, as ``run.json`` holds them."""
+"""The manifest of a run: its settings, the fingerprints of its models and its prompts, and the record of the machine,
+as ``run.json`` holds them."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from nashward.games import Solver
+
+from ..config.placement import Placement
+from ..config.run import RunConfig
 from ..data.prompts import Prompt, Prompts
-from ..oracles.identity import identity
+from ..oracles.fingerprint import oracle_fingerprint
 from ..oracles.models.checkpoint import is_id
-from ..policy.placement import Placement
 from ..store.fingerprints import fingerprint
 
-if TYPE_CHECKING:
-    from .selfplay import SelfPlay
+PACKAGES = ("nashward", "torch", "transformers", "peft", "bitsandbytes")
 
 
-def named(play: SelfPlay) -> dict[str, str | None]:
-    """Policy, adapter and oracle by their ids or their places on this disk."""
+def sources(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> dict[str, str | None]:
+    """Policy, adapter and oracle by their ids or their paths on this disk.
+
+    Args:
+        policy, adapter, oracle: as ``SelfPlay`` has them.
+        load: returns the oracle as an object, which has a name; called where it is neither an id nor a path.
+    """
 
     def name(model: Any) -> str | None:
         if model is None or isinstance(model, str | Path):
             return None if model is None else str(Path(model).resolve()) if Path(model).exists() else str(model)
         return str(model.name)
 
-    oracle = play.oracle if play.oracle is None or isinstance(play.oracle, str | Path) else play.judge
-    return {"policy": name(play.policy), "adapter": name(play.adapter), "oracle": name(oracle)}
+    stored = oracle is None or isinstance(oracle, str | Path)
+    return {"policy": name(policy), "adapter": name(adapter), "oracle": name(oracle if stored else load())}
 
 
-def contents(play: SelfPlay) -> dict[str, str | None]:
-    """What tells policy, adapter and oracle from others at the same place, and finds them again at another."""
+def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> dict[str, str | None]:
+    """The fingerprints of policy, adapter and oracle: another model at the same path has others, the same model at
+    another path has these. Arguments as those of ``sources``."""
 
     def content(model: Any) -> str | None:
         path = Path(model).expanduser() if isinstance(model, str | Path) else None
         return fingerprint(path) if path is not None and path.is_dir() else None
 
-    oracle = None
-    if play.oracle is not None:
-        stored = isinstance(play.oracle, str | Path)
-        known = stored and (Path(play.oracle).expanduser().exists() or is_id(play.oracle))
-        oracle = identity(play.oracle if known else play.judge)
-    return {"policy_content": content(play.policy), "adapter_content": content(play.adapter), "oracle_content": oracle}
+    judge = None
+    if oracle is not None:
+        stored = isinstance(oracle, str | Path)
+        known = stored and (Path(oracle).expanduser().exists() or is_id(oracle))
+        judge = oracle_fingerprint(oracle if known else load())
+    return {"policy_content": content(policy), "adapter_content": content(adapter), "oracle_content": judge}
 
 
-def settings(play: SelfPlay, prompts: Prompts | None) -> dict[str, Any]:
-    """All that was asked for, and the fingerprint of the prompts."""
-    source = "\n".join(map(_told_apart, prompts.kept)) if prompts is not None else None
-    placement = play.placement
+def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts | None) -> dict[str, Any]:
+    """All settings, and the fingerprint of the prompts; ``sampling`` is a source or the settings of one."""
+    text = "\n".join(map(_prompt_key, prompts.kept)) if prompts is not None else None
+    placement = config.placement
     return {
-        "prompts": hashlib.sha256(source.encode()).hexdigest()[:16] if source is not None else None,
-        "solver": _plain(play.solver),
-        "iterations": play.iterations,
-        "responses": play.responses,
-        "self_comparison": play.self_comparison,
-        "mixtures": play.mixtures,
-        "phases": [dataclasses.asdict(phase) for phase in play.phases] or None,
-        "limits": dataclasses.asdict(play.limits),
-        "prompts_per_iteration": play.prompts_per_iteration,
-        "seed": play.seed,
-        "fit": dataclasses.asdict(play.fit),
-        "sampling": {"source": type(play.sampling).__name__, **_fields(play.sampling)},
-        "lora": dataclasses.asdict(play.lora),
-        "max_prompt_tokens": play.max_prompt_tokens,
-        "column": play.column,
-        "chat_template": play.chat_template,
-        "quantise": play.quantise,
-        "quantise_head": play.quantise_head,
-        "plan": play.plan,
-        "cache": None if play.cache is None else str(Path(play.cache).absolute()),
+        "prompts": hashlib.sha256(text.encode()).hexdigest()[:16] if text is not None else None,
+        "solver": _json_value(solver),
+        "iterations": config.iterations,
+        "responses": config.responses,
+        "self_comparison": config.self_comparison,
+        "mixtures": config.mixtures,
+        "phases": [dataclasses.asdict(phase) for phase in config.phases] or None,
+        "limits": dataclasses.asdict(config.limits),
+        "prompts_per_iteration": config.prompts_per_iteration,
+        "seed": config.seed,
+        "fit": dataclasses.asdict(config.fit),
+        "sampling": {"source": type(sampling).__name__, **_fields(sampling)},
+        "lora": dataclasses.asdict(config.lora),
+        "max_prompt_tokens": config.max_prompt_tokens,
+        "column": config.column,
+        "chat_template": config.chat_template,
+        "quantise": config.quantise,
+        "quantise_head": config.quantise_head,
+        "plan": config.plan,
+        "cache": None if config.cache is None else str(Path(config.cache).absolute()),
         "placement": dataclasses.asdict(placement)
         if isinstance(placement, Placement)
         else placement and dict(placement),
     }
 
 
-def _told_apart(prompt: Prompt) -> str:
+def environment() -> dict[str, Any]:
+    """Versions, hardware and commit, for the record."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    commit = None
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "hardware": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or platform.machine(),
+        "commit": commit,
+    }
+
+
+def _prompt_key(prompt: Prompt) -> str:
     """A prompt's content, and its weight where it has one."""
     return prompt.id if prompt.weight == 1 else f"{prompt.id} {prompt.weight!r}"
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """A setting as JSON holds it: a solver by its name and its settings, a schedule by its first values, anything else
     that JSON lacks by its repr."""
     if callable(getattr(value, "play", None)):
         return {"name": type(value).__name__, **_fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(held) for key, held in value.items()}
+        return {str(key): _json_value(part) for key, part in value.items()}
     if callable(value):
         return [float(value(t)) for t in range(1, 9)]
     return value if isinstance(value, str | int | float | None) else repr(value)
 
 
 def _fields(settings: Any) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in vars(settings).items() if not key.startswith("_")}
+    return {key: _json_value(value) for key, value in vars(settings).items() if not key.startswith("_")}

@@ -1,7 +1,8 @@
-"""What a person sees of a run while it plays, what ``nashward status`` is told, and where the run may stop."""
+"""The progress of a run: bars and log lines, timings, events, and where the run may stop."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -10,109 +11,117 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from ..store.files import append_line
+from ..store.files import append_jsonl
 from ..store.run_folder import TIMINGS, RunFolder
-from ..store.say import warn
-from .status import clock, left, recorded
+from .status import clock, read_timings, remaining_seconds
 
-EVERY = 60.0  # seconds between lines where there is no terminal
+logger = logging.getLogger(__name__)
+
+EVERY = 60.0  # seconds between log lines where there is no terminal
 
 
-class Tick(Protocol):
-    """Is told how many more are done; ``before``: by a process before this one, in no time of this one's."""
+class Advance(Protocol):
+    """Counts what is done: ``count`` more, with ``before`` by an earlier process, which does not enter the timings."""
 
     def __call__(self, count: int, before: bool = False) -> None: ...
 
 
 class Stopped(Exception):
-    """Raised where a run stops before its end because it was asked to, and all that it has done is on disk."""
+    """A run stops before its end because it is to stop there; all that it has done is on disk."""
 
 
 class Interrupted(Stopped):
-    """It was asked while it played, not when it was started."""
+    """The request to stop came while the run played, not when it was started."""
 
 
 class Progress:
-    """The phases of a run: a bar for each on a terminal, else a line now and then; both with an estimate for the run.
+    """The phases of a run: on a terminal a bar for each, else log lines; both with an estimate for the run.
 
     Args:
-        run: where timings and events are kept.
+        run: the folder that keeps timings and events.
         iterations: how many the run is to make.
-        stop: set by whoever wants the run to stop.
-        quiet: no bars and no lines but warnings.
+        stop: the run stops at the next place where it can when this is set.
+        quiet: no bars, and nothing is logged but warnings.
     """
 
     def __init__(self, run: RunFolder, iterations: int, stop: threading.Event | None = None, quiet: bool = False):
         self.run, self.iterations, self.stop = run, iterations, stop or threading.Event()
         self.quiet = quiet
-        self.phase = "start"
-        self._timings = recorded(run)
+        self.current = "start"  # the phase, as it is shown
+        self._timings = read_timings(run)
 
     @contextmanager
-    def over(
-        self, step: str, phase: str, what: str, total: int, done: int = 0, units: str = "prompts"
-    ) -> Iterator[Tick]:
-        """A phase of a step; yields what is to be told how many more are done."""
-        self.phase = f"{step}: {phase} {what}".rstrip()
-        self.check()
-        began = last = shown = time.monotonic()
-        told = made = 0
+    def phase(
+        self, step: str, phase: str, name: str, total: int, done: int = 0, units: str = "prompts"
+    ) -> Iterator[Advance]:
+        """Time a phase of a step and show its progress; yields the function that counts what is done.
 
-        def keep() -> None:
-            """What was done since the last time, and how long it took."""
-            nonlocal told, made, last
+        Args:
+            name: of what is sampled or judged, where the phase has several parts.
+            total, done: how many there are, and how many an earlier process has done.
+        """
+        self.current = f"{step}: {phase} {name}".rstrip()
+        self.raise_if_stopped()
+        began = recorded = shown = time.monotonic()
+        pending = counted = 0
+
+        def record() -> None:
+            """Write a row of what was done since the last one, and how long it took."""
+            nonlocal pending, counted, recorded
             now = time.monotonic()
-            made += told
-            if told:
-                row = {"step": step, "phase": phase, "what": what, "done": told, "of": total, "seconds": now - last}
-                append_line(self.run / TIMINGS, row)
+            counted += pending
+            if pending:
+                row = {"step": step, "phase": phase, "what": name, "done": pending, "of": total,
+                       "seconds": now - recorded}  # fmt: skip
+                append_jsonl(self.run / TIMINGS, row)
                 self._timings.append(row)
-            told, last = 0, now
+            pending, recorded = 0, now
 
-        with tqdm(total=total, initial=done, desc=self.phase, unit=f" {units}", disable=self.quiet or None) as bar:
+        with tqdm(total=total, initial=done, desc=self.current, unit=f" {units}", disable=self.quiet or None) as bar:
 
-            def tick(count: int, before: bool = False) -> None:
-                nonlocal done, told, shown
-                done, told = done + count, told + (0 if before else count)
+            def advance(count: int, before: bool = False) -> None:
+                nonlocal done, pending, shown
+                done, pending = done + count, pending + (0 if before else count)
                 bar.update(count)
                 now = time.monotonic()
-                if now - last > 1 or done == total:
-                    keep()
+                if now - recorded > 1 or done == total:
+                    record()
                     bar.set_postfix_str(self._estimate())
                 if bar.disable and now - shown > EVERY and done < total:
                     shown = now
-                    self.say("; ".join(filter(None, (f"{self.phase}: {done} of {total} {units}", self._estimate()))))
+                    self.info("; ".join(filter(None, (f"{self.current}: {done} of {total} {units}", self._estimate()))))
 
             try:
-                yield tick
+                yield advance
             finally:
-                keep()
+                record()
         if bar.disable:
-            took = clock(time.monotonic() - began)
-            self.say("; ".join(filter(None, (f"{self.phase}: {made} {units} in {took}", self._estimate()))))
+            duration = clock(time.monotonic() - began)
+            self.info("; ".join(filter(None, (f"{self.current}: {counted} {units} in {duration}", self._estimate()))))
 
-    def say(self, line: str) -> None:
-        """What is good to know and no warning."""
+    def info(self, line: str) -> None:
+        """Log what is good to know, unless the run is to be quiet."""
         if not self.quiet:
-            tqdm.write(line)
+            logger.info(line)
 
     def _estimate(self) -> str:
-        seconds = left(self._timings, self.iterations)
+        seconds = remaining_seconds(self._timings, self.iterations)
         return "" if seconds is None else f"the run: about {clock(seconds)} left"
 
-    def check(self) -> None:
-        """Go on, or stop.
+    def raise_if_stopped(self) -> None:
+        """Call where the run can be continued from.
 
         Raises:
-            Interrupted: the run was asked to stop.
+            Interrupted: the run is to stop.
         """
         if self.stop.is_set():
-            raise Interrupted(f"{self.phase}: stopped as asked")
+            raise Interrupted(f"{self.current}: stopped as asked")
 
     def on_event(self, event: dict[str, Any]) -> None:
-        """Keep and show what did not fit into memory."""
+        """Record an event of the run, with the phase in which it happened; warn where memory ran out."""
         try:
-            self.run.journal({"at": self.phase, **event})
+            self.run.journal({**event, "at": event.get("at", self.current)})
         except OSError as error:  # the run is worth more than the line
-            warn(f"the journal cannot be written: {error}")
-        warn(f"{self.phase}: out of memory with {event['at_once']} at once; the half is tried")
+            logger.warning("the journal cannot be written: %s", error)
+        if "out_of_memory" in event:
+            logger.warning("%s: out of memory with %s at once; the half is tried", self.current, event["at_once"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,6 @@ from nashward.errors import DivergedError
 
 from ..policy.model import LanguageModel
 from ..store.run_folder import RunFolder
-from ..store.say import warn
 from ..training.batches import MicroBatch
 from ..training.checkpoint import Checkpoints
 from ..training.diagnostics import Scored, divergence, loss, mean_under, off_band, worse
@@ -21,6 +21,8 @@ from ..training.optimize import Fit, fit, order
 from ..training.regression import Baseline
 from ..training.sft import TaskTerm
 from .progress import Progress
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Fitting:
             DivergedError: the last fit that is allowed diverged.
         """
         before = self.scored().loss
-        refits: list[dict[str, float]] = list(self.folder.plans().get(self.stage.name, {}).get("refits") or [])
+        refits: list[dict[str, float]] = list(self.folder.pinned_step(self.stage.name).get("refits") or [])
         while True:
             settings = replace(self.settings, learning_rate=self.settings.learning_rate / 2 ** len(refits))
             last = len(refits) == settings.refits
@@ -146,9 +148,9 @@ class Fitting:
                     raise
                 after = math.inf
             refits.append({"learning_rate": settings.learning_rate, "loss": after})
-            self.folder.plan(self.stage.name, {"refits": refits})
-            self.folder.journal({"at": f"{self.stage.name}: training", "refit": refits[-1]})
-            warn(
+            self.folder.pin_step(self.stage.name, {"refits": refits})
+            self.progress.on_event({"refit": refits[-1], "at": f"{self.stage.name}: training"})
+            logger.warning(
                 f"{self.stage.name}: the loss rose from {before:.4g} to {after:.4g} nats^2 at a learning rate of "
                 f"{settings.learning_rate:g}; the fit is made again at half of it"
             )
@@ -166,13 +168,13 @@ class Fitting:
         total = settings.epochs * sum(len(batch.groups) for batch in self.training)
         checkpoints = Checkpoints(self.folder, self.stage / "training", settings.checkpoint_seconds)
         first = Scored.of(order(self.training, settings, self.seed)[0], self.size, settings.baseline)
-        with progress.over(self.stage.name, "training", "", total) as tick:
+        with progress.phase(self.stage.name, "training", "", total) as tick:
             records = fit(
                 model.network, parameters, self.training, self.size, settings, model.pad_id, self.seed, tick,
                 model.on_event, checkpoints, progress.stop.is_set, model.dtype == torch.float16,
                 () if self.task is None else self.task.training,
             )  # fmt: skip
-            progress.check()
+            progress.raise_if_stopped()
         kept, end = 1.0, [parameter.detach().cpu().clone() for parameter in parameters]
         while True:
             found = self._measured()
@@ -192,11 +194,11 @@ class Fitting:
         batches = [*self.training, *self.testing]
         now: list[torch.Tensor] = []
         total = sum(len(batch.groups) for batch in batches)
-        with self.progress.over(self.stage.name, "measuring", "", total) as tick:
+        with self.progress.phase(self.stage.name, "measuring", "", total) as tick:
             for batch in batches:
                 now.append(batch.logprobs(self.model.network, self.model.pad_id, self.model.on_event))
                 tick(len(batch.groups))
-                self.progress.check()
+                self.progress.raise_if_stopped()
             found = self.scored(now)
             if self.task is None:
                 return found

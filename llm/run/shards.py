@@ -14,7 +14,7 @@ from pathlib import Path
 from nashward.errors import NashwardError
 
 from ..store.files import atomic_write
-from ..store.run_folder import PLAN, RunFolder
+from ..store.run_folder import SHARDS, RunFolder
 
 SHARD = 64  # prompts in one file
 
@@ -42,12 +42,12 @@ def divided(run: RunFolder, step: Path, chosen: Sequence[int], lengths: Sequence
     Raises:
         ValueError: it is lost, and what would take its place differs from it.
     """
-    pinned, file = run.plans().get(step.name, {}), step / PLAN
+    pinned, file = run.pinned_step(step.name), step / SHARDS
     if "division" in pinned and file.exists():
         content = file.read_bytes()
         if _hash(content) == pinned["division"]:
             return json.loads(content)
-        run.set_aside(file, f"{file} was altered or cut")
+        run.quarantine(file, f"{file} was altered or cut")
     at_once = pinned.get("at_once", at_once)
     made = divide(chosen, lengths, at_once)
     content = json.dumps(made, separators=(",", ":")).encode() + b"\n"
@@ -55,7 +55,7 @@ def divided(run: RunFolder, step: Path, chosen: Sequence[int], lengths: Sequence
         raise NashwardError(f"{file} is lost and cannot be made again as it was; redo the step with --from sample")
     with atomic_write(file) as unfinished:
         unfinished.write_bytes(content)
-    run.plan(step.name, {"division": _hash(content), "at_once": at_once})
+    run.pin_step(step.name, {"division": _hash(content), "at_once": at_once})
     return made
 
 

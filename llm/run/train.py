@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -21,19 +22,20 @@ from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Adapter, Responses, Sampled
 from ..policy.model import LanguageModel
 from ..policy.sampling import seed_of
-from ..store.files import atomic_folder, atomic_write, lines, read_shard, seal, write_shard
+from ..store.files import atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
 from ..store.run_folder import RunFolder
-from ..store.say import warn
 from ..training import regression
 from ..training.batches import Group, MicroBatch, Text, micro_batches
 from ..training.diagnostics import changed_fraction, clipped, described, fit_metrics, initial_metrics, unreachable
-from ..training.losses import LOSSES
+from ..training.losses import LOSSES, objective
 from ..training.optimize import order
 from ..training.sft import TaskTerm, divided, encoded, ordered, packed
 from .progress import Progress
 from .refit import Fitting
 from .rollouts import Answers, Chosen, Stored
 from .settings import Settings
+
+logger = logging.getLogger(__name__)
 
 SCORED = 256  # prompts in a shard of log-probabilities: each costs a switch of adapters
 METRICS = "metrics.jsonl"
@@ -69,7 +71,7 @@ class Training:
         held = set(self._held_out([number for number, _ in groups], settings.held_out))
         if step.opponent is None:  # a geometric mixture: nothing is chosen over anything
             settings = replace(settings, loss="mirror")
-        sizes = settings.tokens, settings.batch, settings.objective(self.settings.sampling.enumerates)
+        sizes = settings.tokens, settings.batch, objective(settings, self.settings.sampling.enumerates)
         training = micro_batches([g for number, g in groups if number not in held], *sizes)
         testing = micro_batches([g for number, g in groups if number in held], *sizes)
         self.score([*training, *testing])
@@ -82,10 +84,10 @@ class Training:
         known = initial_metrics(at_start.train, step.size, settings.baseline)
         mirror = f"{known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the paper's units)"
         stated = mirror if settings.loss == "mirror" else f"{known['loss']:.6g} ({settings.loss})"
-        self.progress.say(f"{stage.name}: loss before training {stated}")
+        self.progress.info(f"{stage.name}: loss before training {stated}")
         told = unreachable(known["target_rms"], step.size)
         if told:
-            warn(f"{stage.name}: {told}")
+            logger.warning("%s: %s", stage.name, told)
         with model.training(heaviest.folder) as parameters:
             before = [parameter.detach().cpu().clone() for parameter in parameters]
             made = fitting.run(parameters, before)
@@ -94,7 +96,7 @@ class Training:
             crossed = self._crossed(task, win_rate)
             said = made.said(at_start.loss, settings.target_kl) + crossed
             for line in said:
-                warn(f"{stage.name}: {line}")
+                logger.warning("%s: %s", stage.name, line)
             train, held_out, baseline = made.scores.train, made.scores.held_out, settings.baseline
             lengths = [length for answers in sets.values() for length in answers.lengths]
             summary = {
@@ -123,7 +125,7 @@ class Training:
                 "labels": self._labels(sets[self.samplers[0]]),
                 "finished": sum(answers.finished for answers in sets.values()) / len(lengths),
             }
-        metrics = lines([*({"step": i, **r} for i, r in enumerate(made.records, 1)), summary])
+        metrics = to_jsonl([*({"step": i, **r} for i, r in enumerate(made.records, 1)), summary])
         write_adapter(stage / "adapter", model.save, metrics)
         settle(stage)
 
@@ -146,7 +148,7 @@ class Training:
         """NLL of the task's held-out texts, nats a token, under the run's start and where the fit starts."""
         found = {}
         for policy in dict.fromkeys([self.reference, heaviest]):
-            self.progress.check()
+            self.progress.raise_if_stopped()
             with use_policy(self.model, policy) as network:
                 found[policy] = term.held_out(network, self.model.pad_id, self.model.on_event)
         return {"start": found[self.reference], "before": found[heaviest]}
@@ -239,9 +241,9 @@ class Training:
         if not missing:
             return
         done = len(batches) - sum(len(part) for _, part in missing)
-        with self.progress.over(self.stage.name, "scoring", "", len(batches), done, "batches") as tick:
+        with self.progress.phase(self.stage.name, "scoring", "", len(batches), done, "batches") as tick:
             for number, part in missing:
-                self.progress.check()
+                self.progress.raise_if_stopped()
                 self._score(part)
                 rows = [
                     {"prompts": [group.name for group in batch.groups], "parts": batch.parts,
@@ -260,7 +262,7 @@ class Training:
         if file is not None and [[group.name for group in batch.groups] for batch in batches] != [
             row["prompts"] for row in rows
         ]:
-            self.folder.set_aside(file, f"{file} is of other micro-batches")
+            self.folder.quarantine(file, f"{file} is of other micro-batches")
             return False
         for batch, row in zip(batches, rows, strict=False):
             batch.parts = row["parts"]
@@ -304,7 +306,7 @@ def write_adapter(folder: Path, save: Callable[[Path], None], metrics: bytes | N
             raise OSError(f"{folder} cannot be written ({error}); make room, and the same command continues") from None
         if metrics is not None:
             (unfinished / METRICS).write_bytes(metrics)
-        seal(unfinished)
+        write_checksums(unfinished)
 
 
 def settle(stage: Path) -> None:

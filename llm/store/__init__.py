@@ -1,1 +1,1 @@
-"""The run folder: files that appear whole or not at all, checksums, fingerprints."""
+"""What a run writes: atomic files, checksums, the run folder, fingerprints of what was given."""

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and that tell when they were damaged."""
+"""Atomic writes of files and folders, and checksums that detect what was damaged."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from typing import Any
 
 from nashward.errors import CorruptFileError
 
-SUMS = "SHA256SUMS"  # of a sealed folder, as `sha256sum --check` reads it
+CHECKSUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
 UNFINISHED, REPLACED = ".unfinished", ".replaced"
-LEFT = re.compile(rf"\.(.+)\.\d+(\{UNFINISHED}|\{REPLACED})")  # what a process that died may have left
+TEMPORARY = re.compile(rf"\.(.+)\.\d+(\{UNFINISHED}|\{REPLACED})")  # the names that a killed process may leave
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``path`` only when the block ends without an error.
+    """A temporary path to write to, which replaces ``path`` only when the block ends without an error.
 
     Raises:
-        OSError: the disk is full or cannot be written; what was at ``path`` is still there.
+        OSError: the disk is full or cannot be written; ``path`` is then unchanged.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,117 +42,125 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the place of ``path`` only when the block ends without an error.
+    """A temporary folder to write into, which replaces ``path`` only when the block ends without an error.
 
-    No system call swaps two folders everywhere: the old one is moved away first, and ``tidy`` moves it back if the
-    process died before the new one had its place.
+    No portable system call swaps two folders: the old one is moved away first, and ``recover`` moves it back if the
+    process died before the new one was in its place.
+
+    Raises:
+        OSError: the disk is full or cannot be written; ``path`` is then unchanged.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        tidy(path.parent, path.name)
+        recover(path.parent, path.name)
         unfinished, replaced = _beside(path, UNFINISHED), _beside(path, REPLACED)
         unfinished.mkdir()
         try:
             yield unfinished
-            for inside in (*unfinished.rglob("*"), unfinished):
-                _sync(inside)
+            for entry in (*unfinished.rglob("*"), unfinished):
+                _sync(entry)
             if path.exists():
                 path.rename(replaced)
             unfinished.rename(path)
             _sync(path.parent)
         finally:
-            tidy(path.parent, path.name)
+            recover(path.parent, path.name)
 
 
-def tidy(folder: Path, name: str | None = None) -> None:
-    """Undo what dead processes left half done in a folder: no unfinished files, and what was to be replaced is back.
+def recover(folder: Path, name: str | None = None) -> None:
+    """Undo the unfinished writes of killed processes: temporary files go, and what was being replaced comes back.
 
-    Nobody may be writing there now. With ``name`` only what was to become that.
+    No other process may be writing there. With ``name``, only the writes to the entry of that name are undone.
     """
     for ending in (REPLACED, UNFINISHED):  # in this order: what comes back may itself be unfinished
         for entry in list(folder.iterdir()):
-            found = LEFT.fullmatch(entry.name)
-            if found is None or found[2] != ending or (name is not None and found[1] != name):
+            match = TEMPORARY.fullmatch(entry.name)
+            if match is None or match[2] != ending or (name is not None and match[1] != name):
                 continue
-            if ending == REPLACED and not (folder / found[1]).exists():
-                entry.rename(folder / found[1])
+            if ending == REPLACED and not (folder / match[1]).exists():
+                entry.rename(folder / match[1])
             elif entry.is_dir():
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
 
 
-def seal(folder: Path) -> None:
-    """Write the checksums of a folder's files into it."""
-    lines = [f"{_hash_file(file)}  {file.name}\n" for file in sorted(folder.iterdir()) if file.name != SUMS]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of each file of a folder into its ``SHA256SUMS``."""
+    lines = [f"{_sha256_of_file(file)}  {file.name}\n" for file in sorted(folder.iterdir()) if file.name != CHECKSUMS]
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def check_seal(folder: Path) -> None:
-    """Whether a sealed folder's files are those that were sealed.
+def verify_checksums(folder: Path) -> None:
+    """Compare the files of a folder with its ``SHA256SUMS``.
 
     Raises:
-        CorruptFileError: they are not, or some are gone.
+        CorruptFileError: a file was altered or is missing, or there are no checksums.
     """
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
         for line in lines:
             expected, name = line.split("  ", 1)
-            if _hash_file(folder / name) != expected:
+            if _sha256_of_file(folder / name) != expected:
                 raise CorruptFileError(f"{folder / name} was altered or cut")
     except (FileNotFoundError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, CorruptFileError):
             raise
-        raise CorruptFileError(f"{folder} is not whole ({error})") from None
+        raise CorruptFileError(f"{folder} is incomplete ({error})") from None
     if not lines:
-        raise CorruptFileError(f"{folder / SUMS} is empty")
+        raise CorruptFileError(f"{folder / CHECKSUMS} is empty")
 
 
 def write_shard(folder: Path, name: str, number: int, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write rows as Parquet; the file's name has the checksum of its content before the suffix."""
+    """Write rows as Parquet, in a file whose name holds the SHA-256 of its content: ``name.00000.<16 digits>.parquet``.
+
+    Returns:
+        The file.
+    """
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
     stream = arrow.BufferOutputStream()
     parquet.write_table(arrow.Table.from_pylist(list(rows)), stream)
     content = stream.getvalue().to_pybytes()
-    file = folder / f"{name}.{number:05d}.{_hash(content)[:16]}.parquet"
+    file = folder / f"{name}.{number:05d}.{sha256(content)[:16]}.parquet"
     with atomic_write(file) as unfinished:
         unfinished.write_bytes(content)
     return file
 
 
 def read_shard(file: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The rows of a shard.
+    """The rows of a shard, with these columns (None: all).
 
     Raises:
-        CorruptFileError: the content is not what the file's name says.
+        CorruptFileError: the content has not the checksum in the file's name.
     """
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    content = check_shard(file)
+    content = verify_shard(file)
     return parquet.read_table(arrow.BufferReader(content), columns=columns and list(columns)).to_pylist()
 
 
-def check_shard(file: Path) -> bytes:
-    """The content of a shard, held against the checksum in its name.
+def verify_shard(file: Path) -> bytes:
+    """The content of a shard, compared with the checksum in its name.
 
     Raises:
-        CorruptFileError: it is another one's.
+        CorruptFileError: the content has another checksum.
     """
     content = file.read_bytes()
-    if _hash(content)[:16] != file.stem.rsplit(".", 1)[-1]:
+    if sha256(content)[:16] != file.stem.rsplit(".", 1)[-1]:
         raise CorruptFileError(f"{file} was altered or cut: its content has not the checksum in its name")
     return content
 
 
 def shards(folder: Path, name: str, number: int | None = None) -> list[Path]:
-    """The shards of that name in a folder, in order ("*" is any name); of a number: that one."""
+    """The files of the shards of a name ("*": any), in order; with ``number``, of that shard alone."""
     return sorted(folder.glob(f"{name}.{'?????' if number is None else f'{number:05d}'}.*.parquet"))
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented strict JSON, atomically."""
     with atomic_write(path) as unfinished:
         unfinished.write_text(
             json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
@@ -161,23 +169,23 @@ def write_json(path: Path, value: Any) -> None:
         )
 
 
-def lines(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Rows as JSONL holds them."""
+def to_jsonl(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Rows as the bytes of a JSONL file."""
     text = "".join(json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     return text.encode(errors="backslashreplace")
 
 
-def append_line(path: Path, row: dict[str, Any]) -> None:
-    """Add a line to a journal; half a line, which a full disk or a kill may leave, is ended first."""
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Append a row to a JSONL file; an incomplete last line, which a full disk or a kill may leave, is ended first."""
     with disk_errors(path), path.open("ab+") as handle:
         end = handle.seek(0, os.SEEK_END)
         handle.seek(max(end - 1, 0))
         torn = end > 0 and handle.read(1) != b"\n"
-        handle.write(b"\n" * torn + lines([row]))
+        handle.write(b"\n" * torn + to_jsonl([row]))
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file that this module wrote; half a line is left out. Empty where there is no file."""
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file that this module wrote, without incomplete lines; empty where there is no file."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -194,7 +202,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def finite(value: Any) -> Any:
-    """The value as strict JSON holds it: a number that is not finite (not defined here) becomes null."""
+    """The value with null in place of each number that is not finite, which strict JSON lacks."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -202,11 +210,12 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _hash(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """The SHA-256 of some bytes, in 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
-def _hash_file(file: Path) -> str:
+def _sha256_of_file(file: Path) -> str:
     with file.open("rb") as handle:  # an adapter may be larger than the memory that is left
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -216,7 +225,7 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk before going on: a rename may else outrun its content."""
+    """Flush a file, or the entries of a folder, to the disk: a rename may else reach it before the content."""
     if path.is_dir() and os.name == "nt":
         return  # a folder cannot be opened there
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -228,7 +237,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Says of a full or read-only disk what to do."""
+    """Raise the errors of a full or read-only disk with a message that names ``path`` and says what to do."""
     advice = {
         errno.ENOSPC: "the disk is full: make room, and the same command continues",
         errno.EDQUOT: "the quota is used up: make room, and the same command continues",
@@ -238,8 +247,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        home = os.path.abspath(path.parent)
-        elsewhere = error.filename is not None and not os.path.abspath(error.filename).startswith(home)
+        folder = os.path.abspath(path.parent)
+        elsewhere = error.filename is not None and not os.path.abspath(error.filename).startswith(folder)
         if error.errno not in advice or elsewhere or str(path.parent) in (error.strerror or ""):
             raise
         raise type(error)(error.errno, f"{path} cannot be written, {advice[error.errno]}") from None

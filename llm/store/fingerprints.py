@@ -1,4 +1,4 @@
-"""What is in the folder of a model or an oracle, without its weights being read whole."""
+"""Fingerprints of what was given: of a model's folder, without all of its weights being read, and of a file."""
 
 from __future__ import annotations
 
@@ -8,32 +8,45 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-WHOLE = 1 << 20  # bytes: what is smaller is read whole
-BLOCK = 1 << 12  # bytes that are read of a tensor, or of each MiB where the file does not say where its tensors are
-READ = (".json", ".jinja", ".model", ".txt", ".safetensors", ".bin")
+from .files import sha256
+
+SMALL = 1 << 20  # bytes: a smaller file is read in full
+BLOCK = 1 << 12  # bytes that are read of a tensor, or of each MiB of a file without an index of its tensors
+SUFFIXES = (".json", ".jinja", ".model", ".txt", ".safetensors", ".bin")
 
 
 def fingerprint(folder: str | Path) -> str:
-    """A short text that is the same for a copy of the folder elsewhere and another one where its content changed.
+    """A hash of a model's folder: equal for a copy of it elsewhere, another one where its content changed.
 
-    Configuration, tokenizer and templates are read whole, of large files their size, their beginning and a block from
-    the middle of each tensor: any training or merging changes those, in seconds also of a model of 70B. What was
-    changed inside a tensor and nowhere near its middle is not seen.
+    Configuration, tokenizer and templates are read in full; of large files the size, the beginning and a block from the
+    middle of each tensor, which any training or merging changes: seconds also for a model of 70B. A change inside a
+    tensor far from its middle is not detected.
+
+    Returns:
+        16 hexadecimal digits.
 
     Raises:
         OSError: a file cannot be read.
+
+    See also:
+        ``fingerprint_content``, of the content of one file.
     """
     folder, digest = Path(folder), blake2b(digest_size=8)
-    for file in sorted(file for file in folder.rglob("*") if file.suffix in READ and file.is_file()):
+    for file in sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES and file.is_file()):
         digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size}\n".encode())
         with file.open("rb") as content:
-            if file.stat().st_size <= WHOLE or file.suffix in (".json", ".jinja", ".txt"):
+            if file.stat().st_size <= SMALL or file.suffix in (".json", ".jinja", ".txt"):
                 digest.update(content.read())
                 continue
             for place, size in _blocks(file):
                 content.seek(place)
                 digest.update(content.read(size))
     return digest.hexdigest()
+
+
+def fingerprint_content(content: bytes) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a file's content."""
+    return sha256(content)[:16]
 
 
 def _blocks(file: Path) -> Iterator[tuple[int, int]]:
@@ -45,9 +58,9 @@ def _blocks(file: Path) -> Iterator[tuple[int, int]]:
             tensors = json.loads(content.read(header)) if file.suffix == ".safetensors" and header < size else {}
             spans = [value["data_offsets"] for name, value in sorted(tensors.items()) if name != "__metadata__"]
             middles = [8 + header + (int(begin) + int(end)) // 2 for begin, end in spans]
-        except (ValueError, TypeError, LookupError, AttributeError):  # no safetensors: whoever loads it says so
+        except (ValueError, TypeError, LookupError, AttributeError):  # no safetensors, which loading reports
             header, middles = 0, []
-    yield 0, min(8 + header, size) if middles else WHOLE
-    for middle in middles or range(WHOLE, size, WHOLE):
+    yield 0, min(8 + header, size) if middles else SMALL
+    for middle in middles or range(SMALL, size, SMALL):
         yield max(middle - BLOCK // 2, 0), BLOCK
     yield max(size - BLOCK, 0), BLOCK

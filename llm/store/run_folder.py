@@ -1,9 +1,9 @@
-"""The journal of a run: one folder, one process at a time, ``run.json`` that pins what is played."""
+"""The folder of a run: ``run.json``, which pins what is played, one folder a step, a lock and two logs."""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,58 +14,61 @@ from filelock import FileLock, Timeout
 from nashward.errors import CorruptFileError, NashwardError
 
 from .files import (
-    LEFT,
-    append_line,
+    TEMPORARY,
+    append_jsonl,
     atomic_write,
-    check_seal,
-    check_shard,
     disk_errors,
     finite,
-    lines,
-    read_lines,
+    read_jsonl,
+    recover,
+    sha256,
     shards,
-    tidy,
+    to_jsonl,
+    verify_checksums,
+    verify_shard,
     write_json,
 )
-from .say import warn
 
-RUN, COPY, PROMPTS, PLAN = "run.json", ".run.json", "prompts.jsonl", "plan.json"
+logger = logging.getLogger(__name__)
+
+FORMAT = 2  # of the run folder; 1 had no number
+RUN, COPY, PROMPTS, SHARDS = "run.json", ".run.json", "prompts.jsonl", "shards.json"
 EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
-LOCK, ASIDE = ".lock", "set-aside"
+LOCK, QUARANTINE = ".lock", "set-aside"
 
 Stage = Literal["sample", "judge", "train"]
 # what each stage writes into a step's folder, in order
-WRITES: dict[Stage, tuple[str, ...]] = {
-    "sample": (PLAN, "responses"),
+STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
+    "sample": (SHARDS, "responses"),
     "judge": ("judgements",),
     "train": ("targets", "training", "adapter", "metrics.jsonl"),
 }
-
-
 # the phases that ``Progress`` times in each
-PHASES_OF: dict[Stage, tuple[str, ...]] = {
+STAGE_PHASES: dict[Stage, tuple[str, ...]] = {
     "sample": ("sampling",),
     "judge": ("judging",),
     "train": ("scoring", "training", "measuring"),
 }
 
 
-def iteration(step: str) -> int:
+def iteration_of(step: str) -> int:
     """The number in the name of a step: iteration-07-half-1 is of the seventh iteration."""
     return int(step.split("-")[1])
 
 
-def order(step: Path) -> tuple[int, bool, int]:
-    """Sorts the folders of steps as they were played: the half steps of an iteration before it."""
-    *_, last = step.name.split("-")
-    return iteration(step.name), "half" not in step.name, int(last)
+def step_order(step: Path) -> tuple[int, bool, int]:
+    """A key that sorts the folders of steps as they were played: the half steps of an iteration before it."""
+    *_, number = step.name.split("-")
+    return iteration_of(step.name), "half" not in step.name, int(number)
 
 
 class RunFolder:
     """One run on disk: ``run.json``, the folder of the start, one folder a step.
 
-    ``run.json`` pins the configuration, the versions, the prompts and the plan of batches. The same configuration
-    continues the run; another one is refused, and so is a folder that holds something else.
+    ``run.json`` pins the configuration, the versions, the prompts and the batches of each step. The same configuration
+    continues the run. Another configuration is refused, and so is a folder that holds something else, or a run of
+    another format. What happens on the way (a damaged file, a stage played again, memory that ran out) is logged, and
+    recorded in ``events.jsonl``.
     """
 
     # more iterations continue a run; the others are memory and time. The sizes of batches are those of the next step
@@ -75,16 +78,11 @@ class RunFolder:
         "placement.embeddings", "placement.adapters", "placement.mlp_tokens", "placement.layers",
         "cache", "plan",
     )  # fmt: skip
-    # where these lie is free while their content (policy_content, ...) is the same, as on another machine
+    # where these are is free while their content (policy_content, ...) is the same, as on another machine
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
-    OMITTED = (
-        "policy",
-        "oracle",
-        "prompts",
-        "opponents",
-        *CONTENTS,
-    )  # what a stage that does not need it may leave out
+    # a stage that does not need these may leave them out
+    OPTIONAL = ("policy", "oracle", "prompts", "opponents", *CONTENTS)
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -94,62 +92,61 @@ class RunFolder:
 
     def steps(self) -> list[Path]:
         """The folders of the steps, finished or begun, as they were played."""
-        return sorted((path for path in self.path.glob("iteration-[0-9]*") if path.is_dir()), key=order)
+        return sorted((path for path in self.path.glob("iteration-[0-9]*") if path.is_dir()), key=step_order)
 
     def read(self) -> dict[str, Any]:
         """``run.json``, or its copy where it is damaged; empty where there is no run yet.
 
         Raises:
-            ValueError: it is that of something else, or it and the copy are damaged.
+            NashwardError: it is of another format or of another program, or it and the copy are damaged.
         """
-        told: CorruptFileError | None = None
+        damage: CorruptFileError | None = None
         for file in (self.path / RUN, self.path / COPY):
             try:
-                return _pinned(file)
+                return read_run_json(file)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except CorruptFileError as error:
-                told = error
-                continue
-        if told is not None:
-            raise NashwardError(f"{told}; choose another folder")
+                damage = error
+        if damage is not None:
+            raise NashwardError(f"{damage}; choose another folder")
         if self.started:
             raise NashwardError(f"{self.path} holds a run without {RUN}; restore the file, or choose another folder")
         return {}
 
     @property
     def started(self) -> bool:
-        """Whether anything is there that a change of the configuration would make wrong."""
+        """Whether the folder holds anything that a change of the configuration would invalidate."""
         return (self.path / "start").exists() or any(self.path.glob("iteration-*"))
 
     def check(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The configuration merged with what the folder holds; nothing is written.
+        """The configuration merged with the one that the folder holds; nothing is written.
 
         Raises:
-            ValueError: the folder holds another run (the differing settings are named) or something else.
+            NashwardError: the folder holds another run (the settings that differ are named) or something else.
         """
         if self.path.exists() and not self.path.is_dir():
             raise NashwardError(f"{self.path} is a file; --out names a folder for the run")
-        held = self.read()
-        if not held:
+        record = self.read()
+        if not record:
             entries = self.path.iterdir() if self.path.exists() else ()
-            own = (RUN, COPY, LOCK)  # what is there before run.json, or without it
-            others = [entry.name for entry in entries if entry.name not in own and not LEFT.fullmatch(entry.name)]
-            if others:
+            ignored = (RUN, COPY, LOCK)  # what is there before run.json, or without it
+            foreign = [e.name for e in entries if e.name not in ignored and not TEMPORARY.fullmatch(e.name)]
+            if foreign:
                 raise NashwardError(
-                    f"{self.path} is not empty and holds no run ({others[0]}, ...); choose another folder"
+                    f"{self.path} is not empty and holds no run ({foreign[0]}, ...); choose another folder"
                 )
             return config
         if not self.started:
             return config
-        merged = dict(held["config"])
-        before, now = flat(merged), flat(json.loads(json.dumps(finite(config))))
+        merged = dict(record["config"])
+        before, now = flatten(merged), flatten(json.loads(json.dumps(finite(config))))
         differing = []
-        other = before.get("solver.name") != now.get("solver.name")  # then its settings say nothing more
+        other_solver = before.get("solver.name") != now.get("solver.name")  # whose settings have other meanings
         for key in [*now, *(key for key in before if key not in now)]:
-            if other and key.startswith("solver.") and key != "solver.name":
+            if other_solver and key.startswith("solver.") and key != "solver.name":
                 continue
-            if key in self.FREE or (key in self.OMITTED and None in (before.get(key), now.get(key))):
+            if key in self.FREE or (key in self.OPTIONAL and None in (before.get(key), now.get(key))):
                 continue
             content = f"{key}_content"
             moved = key in self.MOVABLE and before.get(content) == now.get(content) is not None
@@ -157,40 +154,45 @@ class RunFolder:
                 differing.append(f"{key} {before.get(key)!r} there, {now.get(key)!r} now")
         if differing:
             raise NashwardError(f"{self.path} holds another run ({'; '.join(differing)}); choose another folder")
-        merged.update({key: value for key, value in config.items() if value is not None or key not in self.OMITTED})
+        merged.update({key: value for key, value in config.items() if value is not None or key not in self.OPTIONAL})
         return merged
 
     def write(self, config: dict[str, Any], record: dict[str, Any]) -> None:
-        """Pin the configuration; ``record`` (versions, hardware, prompts) is that of the start that did something."""
-        self._pin({**self.read(), **({} if self.started else record), "config": json.loads(_text(config))})
+        """Pin the configuration; ``record`` (versions, hardware, prompts) is kept from the process that started."""
+        self._pin({**self.read(), **({} if self.started else record), "config": json.loads(_canonical(config))})
 
-    def plans(self) -> dict[str, dict[str, Any]]:
-        """What is fixed of each step's batches, by the step's name."""
-        return self.read().get("plans", {})
+    def pinned_step(self, step: str) -> dict[str, Any]:
+        """What ``run.json`` pins of a step's batches and fits, by the step's name; empty before anything is."""
+        return self.read().get("steps", {}).get(step, {})
 
-    def plan(self, step: str, fixed: dict[str, Any]) -> None:
-        """Fix something of a step's batches for good; an empty plan forgets it."""
-        held = self.read()
-        plans = {**held.get("plans", {}), step: {**held.get("plans", {}).get(step, {}), **fixed}}
-        self._pin({**held, "plans": plans if fixed else {name: plan for name, plan in plans.items() if name != step}})
+    def pin_step(self, step: str, values: dict[str, Any]) -> None:
+        """Pin something of a step's batches or fits; what was pinned before under other keys stays."""
+        record = self.read()
+        steps = record.get("steps", {})
+        self._pin({**record, "steps": {**steps, step: {**steps.get(step, {}), **values}}})
 
-    def _pin(self, value: dict[str, Any]) -> None:
-        value = {key: item for key, item in value.items() if key != "checksum"}
-        value["checksum"] = _sum(value)
-        for file in (self.path / COPY, self.path / RUN):  # the copy first: a run.json of ours has one
+    def unpin_step(self, step: str) -> None:
+        """Forget what is pinned of a step."""
+        record = self.read()
+        self._pin({**record, "steps": {name: pins for name, pins in record.get("steps", {}).items() if name != step}})
+
+    def _pin(self, record: dict[str, Any]) -> None:
+        record = {**record, "format": FORMAT}
+        record["checksum"] = _checksum(record)
+        for file in (self.path / COPY, self.path / RUN):  # the copy first: there is never a run.json without one
             try:
-                same = _pinned(file) == value
+                same = read_run_json(file) == record
             except (CorruptFileError, FileNotFoundError):
                 same = False
             if not same:
-                write_json(file, value)
+                write_json(file, record)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the folder alone, with what dead processes left half done undone; a kill lets go of it too.
+    def lock(self) -> Iterator[None]:
+        """Lock the folder for this process, with the unfinished writes of killed ones undone; a kill unlocks it too.
 
         Raises:
-            ValueError: another process holds it.
+            NashwardError: another process has locked it.
             OSError: it cannot be written.
         """
         try:
@@ -203,110 +205,139 @@ class RunFolder:
             ) from None
         with lock:
             for folder in (self.path, *(path for path in self.path.rglob("*") if path.is_dir())):
-                if folder.exists():  # not itself tidied away
-                    tidy(folder)
+                if folder.exists():  # may have been a temporary one
+                    recover(folder)
             yield
 
-    def set_aside(self, path: Path, why: str) -> None:
-        """Move something of the run out of the way, and say so in one line."""
-        warn(f"{why}; it is set aside in {self._aside(path)}")
-        self.journal({"set_aside": str(path.relative_to(self.path)), "why": why})
+    def quarantine(self, path: Path, reason: str) -> None:
+        """Move a file or folder of the run to ``set-aside``; a warning and an event give the reason."""
+        logger.warning("%s; it is set aside in %s", reason, self._move_aside(path))
+        self.journal({"quarantine": str(path.relative_to(self.path)), "reason": reason})
 
-    def _aside(self, path: Path) -> Path:
-        place = self.path / ASIDE / path.relative_to(self.path)
+    def _move_aside(self, path: Path) -> Path:
+        target = self.path / QUARANTINE / path.relative_to(self.path)
         number = 1
-        while place.exists():
+        while target.exists():
             number += 1
-            place = place.with_name(f"{path.name}.{number}")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(place)
-        return place
+            target = target.with_name(f"{path.name}.{number}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        return target
 
     def shard(self, folder: Path, name: str, number: int) -> Path | None:
-        """The shard of that number, None where it is not there or (it is then set aside) damaged."""
+        """The file of a shard; None where there is none, or only a damaged one, which is quarantined."""
         for file in shards(folder, name, number):
             try:
-                check_shard(file)
+                verify_shard(file)
             except CorruptFileError as error:
-                self.set_aside(file, str(error))
+                self.quarantine(file, str(error))
             else:
                 return file
         return None
 
-    def sealed(self, folder: Path) -> bool:
-        """Whether a sealed folder is there and whole; a damaged one is set aside."""
+    def verified(self, folder: Path) -> bool:
+        """Whether a folder is there and its files have their checksums; a damaged one is quarantined."""
         if not folder.exists():
             return False
         try:
-            check_seal(folder)
+            verify_checksums(folder)
         except CorruptFileError as error:
-            self.set_aside(folder, str(error))
+            self.quarantine(folder, str(error))
         return folder.exists()
 
     def redo(self, stage: Stage) -> Path | None:
-        """Set aside what the newest step has of a stage and of those after it; returns the step's folder.
+        """Set aside what a stage and those after it wrote into the newest step, which is then played again from there.
 
-        A step that is being made again from that stage and is not finished stays as it is: it is continued.
+        A step that such a call has set aside and that is not finished yet is not changed: it is continued.
+
+        Returns:
+            The step's folder; None where there is no step.
         """
         if not self.steps():
             return None
         step = self.steps()[-1]
-        asked = {"stage": stage, "step": step.name}
-        if self.read().get("redo") == asked and not (step / "adapter").exists():
+        request = {"stage": stage, "step": step.name}
+        if self.read().get("redo") == request and not (step / "adapter").exists():
             return step
         self._pin({**self.read(), "redo": None})
-        kinds = list(WRITES)[list(WRITES).index(stage) :]
+        stages = list(STAGE_OUTPUTS)[list(STAGE_OUTPUTS).index(stage) :]
         if stage == "sample":
-            self.plan(step.name, {})
-        elif self.plans().get(step.name):
-            self.plan(step.name, {"tokens": None, "refits": None})
-        # the adapter, which ends a step, first: killed in between, the step is one that has still to be finished
-        names = [name for kind in reversed(kinds) for name in sorted(WRITES[kind], key=lambda name: name != "adapter")]
-        moved = [self._aside(step / name) for name in names if (step / name).exists()]
-        phases = {phase for kind in kinds for phase in PHASES_OF[kind]}
-        timings = [row for row in read_lines(self / TIMINGS) if (row.get("step"), row.get("phase")) not in
-                   {(step.name, phase) for phase in phases}]  # fmt: skip
+            self.unpin_step(step.name)
+        elif self.pinned_step(step.name):
+            self.pin_step(step.name, {"tokens": None, "refits": None})
+        # the adapter, which ends a step, first: after a kill in between the step counts as not finished
+        names = [
+            name
+            for later in reversed(stages)
+            for name in sorted(STAGE_OUTPUTS[later], key=lambda name: name != "adapter")
+        ]
+        moved = [self._move_aside(step / name) for name in names if (step / name).exists()]
+        phases = {(step.name, phase) for later in stages for phase in STAGE_PHASES[later]}
+        timings = [row for row in read_jsonl(self / TIMINGS) if (row.get("step"), row.get("phase")) not in phases]
         with atomic_write(self / TIMINGS) as unfinished:
-            unfinished.write_bytes(lines(timings))
+            unfinished.write_bytes(to_jsonl(timings))
         self.journal({"redo": stage, "at": step.name})
         if moved:
-            what = ", ".join(place.name for place in moved)
-            warn(f"{step.name} is made again from {stage} on: {what} set aside in {moved[0].parent}")
+            outputs = ", ".join(path.name for path in moved)
+            logger.warning(
+                "%s is made again from %s on: %s set aside in %s", step.name, stage, outputs, moved[0].parent
+            )
         for name in ("last.json", "mixture.json"):  # written again at the end
             (self.path / name).unlink(missing_ok=True)
-        self._pin({**self.read(), "redo": asked})  # last: what is killed before is set aside by the same command
+        self._pin(
+            {**self.read(), "redo": request}
+        )  # last: after a kill before this line the same command does the rest
         return step
 
     def journal(self, event: dict[str, Any]) -> None:
-        """Add one line to ``events.jsonl``: what happened on the way that the results do not show."""
-        append_line(self.path / EVENTS, event)
+        """Append an event to ``events.jsonl``; one of its keys names it: out_of_memory, quarantine, refit or redo."""
+        append_jsonl(self.path / EVENTS, event)
 
 
-def _pinned(file: Path) -> dict[str, Any]:
-    """A ``run.json`` that is as it was written."""
+def read_run_json(file: Path) -> dict[str, Any]:
+    """The content of a ``run.json``, verified by its checksum.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptFileError: it is not as it was written.
+        NashwardError: it is of another format of the run folder.
+    """
     content = file.read_bytes()
     try:
-        held = json.loads(content)
+        record = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"{file} is not valid JSON ({error})") from None
-    if not isinstance(held, dict) or not isinstance(held.get("config"), dict) or "solver" not in held["config"]:
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict) or "solver" not in record["config"]:
         raise CorruptFileError(f"{file} is not that of a nashward run")
-    if held.get("checksum") != _sum({key: item for key, item in held.items() if key != "checksum"}):
+    if record.keys() & {"checksum", "format"} and record.get("checksum") != _checksum(record):
         raise CorruptFileError(f"{file} is not as it was written: its checksum is another one")
-    return held
+    if record.get("format") != FORMAT:
+        versions = record.get("versions")
+        version = versions.get("nashward", "unknown") if isinstance(versions, dict) else "unknown"
+        raise NashwardError(
+            f"{file.parent} holds a run of format {record.get('format', 1)}, begun by nashward {version}; this version "
+            f"plays format {FORMAT}: finish the run with the version that began it, or choose another folder"
+        )
+    return record
 
 
-def _text(value: Any) -> str:
+def _canonical(value: Any) -> str:
     return json.dumps(finite(value), sort_keys=True)
 
 
-def _sum(value: dict[str, Any]) -> str:
-    return hashlib.sha256(_text(value).encode()).hexdigest()[:16]
+def _checksum(record: dict[str, Any]) -> str:
+    """Of all but the checksum itself."""
+    return sha256(_canonical({key: item for key, item in record.items() if key != "checksum"}).encode())[:16]
 
 
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by their keys as a configuration file has them: fit.epochs."""
-    found: dict[str, Any] = {}
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by their keys in a configuration file.
+
+    Example:
+        >>> flatten({"seed": 0, "fit": {"epochs": 2}})
+        {'seed': 0, 'fit.epochs': 2}
+    """
+    flat: dict[str, Any] = {}
     for key, value in config.items():
-        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return found
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat

@@ -1,35 +1,57 @@
-"""Files that a run folder keeps of what was given, pinned by their fingerprint in ``run.json``."""
+"""Inputs of a run that its folder keeps, verified by the SHA-256 that ``run.json`` pins."""
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import dataclass
 
-from .files import atomic_write
+from .files import atomic_write, sha256
 from .run_folder import RunFolder
 
 
-def sum_of(content: bytes) -> str:
-    """The fingerprint of a file's content."""
-    return hashlib.sha256(content).hexdigest()[:16]
+@dataclass(frozen=True)
+class SavedInput:
+    """One file in a run folder, and where ``run.json`` has its SHA-256 or the first digits of it.
 
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from nashward.llm.store.fingerprints import fingerprint_content
+        >>> with TemporaryDirectory() as home:
+        ...     folder = RunFolder(home)
+        ...     folder.write({"solver": {}, "task": fingerprint_content(b"texts")}, {})
+        ...     task = SavedInput(folder, "task.jsonl", ("config", "task"))
+        ...     task.save(b"texts")
+        ...     task.load()
+        b'texts'
+    """
 
-def pinned(home: RunFolder, key: str) -> str | None:
-    """The fingerprint that ``run.json`` has under a key of its configuration; None where it has none."""
-    return home.read().get("config", {}).get(key)
+    folder: RunFolder
+    file: str
+    key: tuple[str, ...]
 
+    @property
+    def pinned(self) -> str | None:
+        """What ``run.json`` has under the key; None where it has nothing."""
+        value = self.folder.read()
+        for name in self.key:
+            value = value.get(name) or {}
+        return value or None  # type: ignore[return-value]
 
-def kept(home: RunFolder, file: str, key: str) -> bytes | None:
-    """The content of a kept file; None where there is none, or another one than ``run.json`` has pinned."""
-    path = home / file
-    content = path.read_bytes() if path.exists() else None
-    return content if content is not None and sum_of(content) == pinned(home, key) else None
+    def load(self) -> bytes | None:
+        """The file's content; None where there is no file, or its content is not the pinned one."""
+        path, pinned = self.folder / self.file, self.pinned
+        content = path.read_bytes() if path.exists() else None
+        return content if content is not None and pinned is not None and sha256(content).startswith(pinned) else None
 
+    def save(self, content: bytes) -> None:
+        """Write the content that ``run.json`` pins, unless it is there already; a damaged file is quarantined.
 
-def keep(home: RunFolder, file: str, key: str, content: bytes) -> None:
-    """Write what ``run.json`` pins under the key, if it is not there; what lies in its place is set aside."""
-    if kept(home, file, key) is not None:
-        return
-    if (home / file).exists():
-        home.set_aside(home / file, f"{home / file} was altered or cut")
-    with atomic_write(home / file) as unfinished:
-        unfinished.write_bytes(content)
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self.load() is not None:
+            return
+        path = self.folder / self.file
+        if self.folder.started and path.exists():
+            self.folder.quarantine(path, f"{path} was altered or cut")
+        with atomic_write(path) as unfinished:
+            unfinished.write_bytes(content)

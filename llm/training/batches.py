@@ -13,7 +13,7 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
 from ..policy.logprobs import sequence_logprobs
-from ..policy.memory import OnEvent, halves, ignore_event
+from ..policy.memory import OnEvent, ignore_event, split_in_half
 from . import regression
 from .losses import LOSSES, MIRROR, Judged, Objective
 from .regression import Baseline
@@ -242,7 +242,7 @@ def _pass(network: Any, texts: Sequence[Text], part: Sequence[int], pad_id: int)
 def _halve(texts: Sequence[Text], parts: list[list[int]], part: int, on_event: OnEvent) -> None:
     """Make two passes of one that does not fit."""
     longest = max(len(texts[k][0]) + len(texts[k][1]) for k in parts[part])
-    first, second = halves(parts[part], f"response of up to {longest} tokens")
+    first, second = split_in_half(parts[part], f"response of up to {longest} tokens")
     on_event({"out_of_memory": "response", "at_once": len(parts[part])})
     parts[part : part + 1] = [list(first), list(second)]
 

@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from ..store.files import atomic_folder, read_lines, seal
+from ..store.files import atomic_folder, read_jsonl, write_checksums
 from ..store.run_folder import RunFolder
 
 ABOUT, WEIGHTS, REST = "about.json", "weights.safetensors", "rest.pt"
@@ -69,7 +69,7 @@ class Checkpoints:
             (unfinished / WEIGHTS).write_bytes(safetensors.torch.save(weights))
             (unfinished / REST).write_bytes(rest.getbuffer())
             (unfinished / ABOUT).write_text(json.dumps({"fit": fit, "done": len(state.records), "steps": steps}))
-            seal(unfinished)
+            write_checksums(unfinished)
         self._turn = 1 - self._turn
         self._last = time.monotonic()
 
@@ -77,7 +77,7 @@ class Checkpoints:
         """The newest state of this fit, with the random numbers' generators set to it; None where there is none."""
         found: list[tuple[int, int]] = []
         for turn in (0, 1):
-            if self.run.sealed(self.folder / str(turn)):
+            if self.run.verified(self.folder / str(turn)):
                 about = json.loads((self.folder / str(turn) / ABOUT).read_text())
                 if about["fit"] == fit:
                     found.append((about["done"], turn))
@@ -96,5 +96,5 @@ class Checkpoints:
 
 def progress(folder: Path) -> tuple[int, int] | None:
     """The optimiser steps done and to do, as the newest checkpoint has them; only reads."""
-    found = [about for file in folder.glob(f"[01]/{ABOUT}") for about in read_lines(file)]
+    found = [about for file in folder.glob(f"[01]/{ABOUT}") for about in read_jsonl(file)]
     return max(((about["done"], about["steps"]) for about in found if {"done", "steps"} <= about.keys()), default=None)

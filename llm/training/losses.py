@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -21,15 +21,12 @@ from torch.nn.functional import logsigmoid
 
 from nashward.errors import NashwardError
 from nashward.games import Policy, Solver
-from nashward.games.opponents import Named
+from nashward.games.opponents import OpponentName
 from nashward.games.shapes import Float, Num
 
+from ..config.fit import Baseline, Fit, Loss, Selection
 from . import regression
-from .regression import Baseline, Selection
 
-Loss = Literal[
-    "mirror", "sppo", "sppo-single", "sppo-hard", "dpo", "ipo", "kto", "simpo", "rebel", "online-ipo", "dno", "gpo"
-]
 STEPS = 4  # of a solver that are looked at
 CERTAIN = 1e-4  # win probabilities nearer to 0 or 1 have no larger score
 
@@ -463,6 +460,16 @@ class Objective:
 MIRROR = Objective()
 
 
+def objective(fit: Fit, whole: bool) -> Objective:
+    """What a fit with these settings minimises; ``whole``: the responses are all that there are.
+
+    Example:
+        >>> objective(Fit(loss="dpo", selection="best-worst"), whole=False)
+        Objective(loss='dpo', hard=True, whole=False, margin=0.5)
+    """
+    return Objective(fit.loss, fit.selection == "best-worst", whole, fit.margin)
+
+
 def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> None:
     """Refuse a loss that cannot do what the solver or the number of responses asks of it.
 
@@ -487,10 +494,13 @@ def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> N
     step = next(play)
     for number in range(STEPS):
         members = {} if step.opponent is None else step.opponent.members()
-        if len(members) > 1 or any(isinstance(policy.value, Named) for policy in members):
+        if len(members) > 1 or any(isinstance(policy.value, OpponentName) for policy in members):
             able = ", ".join(name for name, kind in LOSSES.items() if not kind.pairs)
             raise NashwardError(
                 f"the loss {loss} compares responses of one policy, and {type(solver).__name__} plays against others "
                 f"or blends of several; take --solver mwu without opponents, or a loss of win rates: {able}"
             )
         step = play.send(Policy(None, str(number)))
+
+
+assert set(LOSSES) == set(get_args(Loss))

@@ -6,25 +6,21 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import replace
+from typing import Any, get_args
 
 import bitsandbytes
 import torch
 from transformers import get_scheduler
 
-from nashward.errors import DivergedError, NashwardError
+from nashward.errors import DivergedError
 
-from ..config.choices import check_choice
+from ..config.fit import Fit, Optimiser
 from ..policy.memory import OnEvent, ignore_event
 from .batches import MicroBatch
 from .checkpoint import Checkpoints, State
-from .losses import LOSSES, Loss, Objective
-from .regression import Baseline, Selection
 from .sft import TaskBatch
 
-Optimiser = Literal["adamw", "rmsprop", "adamw8bit", "rmsprop8bit", "paged-adamw", "paged-adamw8bit", "lbfgs"]
-Schedule = Literal["linear", "cosine", "constant"]
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": lambda weights, lr: torch.optim.AdamW(weights, lr=lr, weight_decay=0.0),
     "rmsprop": lambda weights, lr: torch.optim.RMSprop(weights, lr=lr),
@@ -37,98 +33,6 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
         weights, lr=lr, max_iter=60, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
     ),
 }
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How a step is fitted: by gradient descent on a loss of the log-ratio l(y) = log pi_theta(y) - log anchor(y).
-
-    Attributes:
-        loss: the mirror step's regression, or one of the field's on the same log-probabilities, see ``losses``; the
-            Step's anchor is its reference, its size 1 / beta. What a fit achieved is then told of the mirror step too.
-        margin: gamma / beta of simpo, in nats a token.
-        selection: all responses of a prompt, or the best and the worst of them (as SPPO's code does, which moves the
-            fixed point away from the Nash).
-        baseline: the constant of the regression, see ``regression.targets``; plug-in needs all responses.
-        optimiser, learning_rate, schedule, warmup: warmup is the share of the steps over which the rate rises. With
-            lbfgs a step is a run of up to 60 evaluations on one batch: make the batch all prompts, the rate 1,
-            max_grad_norm infinite.
-        epochs: passes over the responses.
-        batch: about how many prompts one optimiser step has.
-        tokens: padded tokens in one forward pass; a single longer response passes alone.
-        max_grad_norm: the gradient is scaled down to this norm.
-        held_out: the share of prompts kept from training, on which the fit is measured.
-        checkpoint_seconds: a training that is killed loses at most so much; 0: one optimiser step.
-        target_kl: the most that a step may move the policy, KL(before || after) in nats a response, as measured on the
-            responses that were fitted. An adapter that went further is drawn back on the straight line to where it
-            started until it is within: to first order the same mirror step with a smaller size. None: no limit.
-        refits: how often a fit that left the loss on held-out prompts (the others, where none is held out) above what
-            it was before is made again from the start, each time at half the learning rate. A task term is not in it.
-        task_weight: w of a run's task term, see ``task``; 0: the task is measured, and the fit is as without it. The
-            default is that of arXiv 2404.19733, whose likelihood is a mean over tokens too.
-
-    Raises:
-        ValueError: a name that is not known, a number out of its range, or settings that do not go together (plug-in
-            with best-worst, online-ipo with best-worst, lbfgs with a bounded gradient).
-
-    Example:
-        >>> Fit(loss="dpo", selection="best-worst", learning_rate=5e-6).objective(whole=False)
-        Objective(loss='dpo', hard=True, whole=False, margin=0.5)
-    """
-
-    loss: Loss = "mirror"
-    margin: float = 0.5
-    selection: Selection = "all"
-    baseline: Baseline = "plug-in"
-    optimiser: Optimiser = "adamw"
-    learning_rate: float = 2e-4
-    schedule: Schedule = "linear"
-    warmup: float = 0.1
-    epochs: int = 2
-    batch: int = 16
-    tokens: int = 4096
-    max_grad_norm: float = 1.0
-    held_out: float = 0.1
-    checkpoint_seconds: float = 300.0
-    target_kl: float | None = None
-    refits: int = 0
-    task_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_choice("loss", self.loss, Loss)
-        check_choice("selection", self.selection, Selection)
-        check_choice("baseline", self.baseline, Baseline)
-        check_choice("optimiser", self.optimiser, Optimiser)
-        check_choice("schedule", self.schedule, Schedule)
-        if self.selection == "best-worst" and self.loss == "online-ipo":
-            raise NashwardError("online-ipo compares two responses with a third: take selection all")
-        if self.selection == "best-worst" and self.baseline == "plug-in" and self.loss == "mirror":
-            raise NashwardError("the plug-in baseline needs all responses; with best-worst take centred or constant")
-        for name in ("learning_rate", "epochs", "batch", "tokens", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise NashwardError(f"{name} must be positive, got {getattr(self, name)}")
-        if not math.isfinite(self.margin):
-            raise NashwardError(f"margin must be a finite number, got {self.margin}")
-        if not math.isfinite(self.learning_rate):
-            raise NashwardError(f"learning_rate must be a finite number, got {self.learning_rate}")
-        if self.optimiser == "lbfgs" and math.isfinite(self.max_grad_norm):
-            raise NashwardError("lbfgs searches along lines and needs the gradient as it is: set max_grad_norm to inf")
-        if not 0 <= self.checkpoint_seconds < math.inf:
-            raise NashwardError(
-                f"checkpoint_seconds must be 0 or a finite number above it, got {self.checkpoint_seconds}"
-            )
-        if self.target_kl is not None and not self.target_kl > 0:
-            raise NashwardError(f"target_kl must be positive, got {self.target_kl}")
-        if self.refits < 0:
-            raise NashwardError(f"refits must be at least 0, got {self.refits}")
-        if not 0 <= self.task_weight < math.inf:
-            raise NashwardError(f"task_weight must be a finite number, at least 0, got {self.task_weight}")
-        if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
-            raise NashwardError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
-
-    def objective(self, whole: bool) -> Objective:
-        """What the fit lowers; ``whole``: the responses are all that there are."""
-        return Objective(self.loss, self.selection == "best-worst", whole, self.margin)
 
 
 HALF_SCALE = 2.0**16  # of the loss in float16
@@ -278,4 +182,3 @@ def _epoch(
 
 
 assert set(OPTIMISERS) == set(get_args(Optimiser))
-assert set(LOSSES) == set(get_args(Loss))

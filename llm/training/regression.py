@@ -7,15 +7,12 @@ size * G over responses to the same prompt. All tensors are ``[prompts, R]``, R 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from nashward.games.shapes import Float, Int
 
-Baseline = Literal["plug-in", "centred", "constant"]
-Selection = Literal["all", "best-worst"]
+from ..config.fit import Baseline, Selection
 
 
 def win_rates(

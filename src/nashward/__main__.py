@@ -1,4 +1,4 @@
-"""Where the command begins: torch takes a second to import, in which Ctrl-C may come already."""
+"""Where the command begins: Ctrl-C may come while it is being imported."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The likelihood study: its pairs, its measurements, the sign test, the command and what it leaves."""
+"""The likelihood study: its pairs, its measurements, the sign test, the script and its files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks.likelihood_fits import Course, Study, claims, paired
-from benchmarks.likelihood_study import COURSES, LOSSES, PICTURE
+from likelihood_fits import Study, TrainingCurve, claims, paired
+from likelihood_study import CURVES, LOSSES, PICTURE, main
 
 from nashward import llm
-from nashward.cli.main import main
 from nashward.llm.policy.sampling import Response
 from nashward.llm.training.losses import Loss
 
@@ -30,8 +29,10 @@ QUICK = Study(
 )
 
 
-def _course(loss: Loss, chosen: float, rejected: float, seed: int = 0) -> Course:
-    return Course(loss, 1.0, seed, [0, 9], [-5.0, -5.0 + chosen], [-6.0, -6.0 + rejected], [0.5, 0.6], [3.0, 4.0])
+def _curve(loss: Loss, chosen: float, rejected: float, seed: int = 0) -> TrainingCurve:
+    return TrainingCurve(
+        loss, 1.0, seed, [0, 9], [-5.0, -5.0 + chosen], [-6.0, -6.0 + rejected], [0.5, 0.6], [3.0, 4.0]
+    )
 
 
 def test_a_pair_is_the_best_and_the_worst_by_mean_win_rate() -> None:
@@ -48,17 +49,17 @@ def test_a_pair_is_the_best_and_the_worst_by_mean_win_rate() -> None:
 
 
 def test_every_loss_starts_at_one_place_and_does_what_it_is_for(model: llm.LanguageModel) -> None:
-    told: list[Course] = []
-    found = QUICK.run(model, tiny.high_bytes(), PROMPTS, 3, told.append)
-    assert told == found
-    assert [(course.loss, course.temperature) for course in found] == [(n, T) for T in (0.5, 2.0) for n in QUICK.sizes]
-    for course in found:
-        assert course.steps == [0, 10, 20]
-        assert (course.chosen[0], course.rejected[0]) == (found[0].chosen[0], found[0].rejected[0])
-        assert course.margin[-1] > course.margin[0] + 0.1
-        assert course.wins[0] == found[0].wins[0]
+    reported: list[TrainingCurve] = []
+    curves = QUICK.run(model, tiny.high_bytes(), PROMPTS, 3, reported.append)
+    assert reported == curves
+    assert [(curve.loss, curve.temperature) for curve in curves] == [(n, T) for T in (0.5, 2.0) for n in QUICK.sizes]
+    for curve in curves:
+        assert curve.steps == [0, 10, 20]
+        assert (curve.chosen[0], curve.rejected[0]) == (curves[0].chosen[0], curves[0].rejected[0])
+        assert curve.margin[-1] > curve.margin[0] + 0.1
+        assert curve.wins[0] == curves[0].wins[0]
     again = dataclasses.replace(QUICK, temperatures=(2.0,)).run(model, tiny.high_bytes(), PROMPTS, 3)
-    for first, second in zip(found[3:], again, strict=True):  # whatever was trained before
+    for first, second in zip(curves[3:], again, strict=True):  # whatever was trained before
         assert second.chosen == pytest.approx(first.chosen, rel=1e-4)
 
 
@@ -75,18 +76,18 @@ def test_the_gram_is_of_the_score_functions(model: llm.LanguageModel) -> None:
     ("ups", "verdict", "p"), [(5, "reproduced", 1 / 32), (4, "undecided", 6 / 32), (0, "contradicted", 1.0)]
 )
 def test_the_sign_test_by_hand(ups: int, verdict: str, p: float) -> None:
-    courses = [_course("sppo", 0.5 if k < ups else -0.5, -1.0, k) for k in range(5)]
-    courses += [_course("dpo", 0.1, -2.0, 4 - k) for k in range(5)]
-    courses += [_course("ipo", -0.9, -2.0, 4 - k) for k in range(5)]
-    chosen, rejected, dpo, over_dpo, ipo, over_ipo = claims(courses)
+    curves = [_curve("sppo", 0.5 if k < ups else -0.5, -1.0, k) for k in range(5)]
+    curves += [_curve("dpo", 0.1, -2.0, 4 - k) for k in range(5)]
+    curves += [_curve("ipo", -0.9, -2.0, 4 - k) for k in range(5)]
+    chosen, rejected, dpo, over_dpo, ipo, over_ipo = claims(curves)
     assert (chosen.agree, chosen.seeds, chosen.verdict) == (ups, 5, verdict)
     assert chosen.p == pytest.approx(p)
-    assert (rejected.says, rejected.agree, rejected.mean) == ("sppo: rejected falls", 5, -1.0)
-    assert (dpo.says, dpo.agree, dpo.verdict) == ("dpo: chosen does not rise", 0, "contradicted")
+    assert (rejected.statement, rejected.agree, rejected.mean) == ("sppo: rejected falls", 5, -1.0)
+    assert (dpo.statement, dpo.agree, dpo.verdict) == ("dpo: chosen does not rise", 0, "contradicted")
     assert (ipo.agree, ipo.verdict, over_ipo.agree) == (5, "reproduced", 5)
     assert over_dpo.agree == ups
     with pytest.raises(ValueError, match="5 seeds of sppo and 4 of dpo; expected the same"):
-        claims([course for course in courses if (course.loss, course.seed) != ("dpo", 2)])
+        claims([curve for curve in curves if (curve.loss, curve.seed) != ("dpo", 2)])
 
 
 def test_bad_settings_are_refused() -> None:
@@ -96,30 +97,32 @@ def test_bad_settings_are_refused() -> None:
         Study({"dpo": 1.0}, temperatures=(1.0, 0.0))
 
 
-def test_the_command_goes_on_and_refuses_another_study(
+def test_the_script_continues_a_study_and_refuses_another(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("prompts.txt").write_text("".join(f"Say {i}\n" for i in range(6)))
-    command = ["likelihood-study", "--policy", str(tiny_folder), "--oracle", "nashward.llm.oracles:Length",
-               "--prompts", "prompts.txt", "--temperatures", "1", "--epochs", "1", "--max-new-tokens", "5",
-               "--responses", "3", "--points", "2", "--rank", "2"]  # fmt: skip
-    assert main([*command, "--seeds", "1"]) == 0
+    arguments = ["--policy", str(tiny_folder), "--oracle", "nashward.llm.oracles:Length", "--prompts", "prompts.txt",
+                 "--temperatures", "1", "--epochs", "1", "--max-new-tokens", "5", "--responses", "3", "--points", "2",
+                 "--rank", "2"]  # fmt: skip
+    main([*arguments, "--seeds", "1"])
     assert "sppo: chosen rises" in capsys.readouterr().out
-    first = Path("likelihoods", COURSES).read_text().splitlines()
+    first = Path("likelihoods", CURVES).read_text().splitlines()
     assert len(first) == 1 + len(LOSSES)
     assert Path("likelihoods", PICTURE).stat().st_size > 10_000
-    assert main([*command, "--seeds", "2", "--quiet"]) == 0
-    second = Path("likelihoods", COURSES).read_text().splitlines()
-    assert second[: len(first)] == first  # what was there is not trained again
+    main([*arguments, "--seeds", "2", "--quiet"])
+    second = Path("likelihoods", CURVES).read_text().splitlines()
+    assert second[: len(first)] == first  # the first seed is not trained again
     assert {json.loads(line)["seed"] for line in second[1:]} == {0, 1}
     capsys.readouterr()
-    assert main([*command, "--seeds", "2", "--size", "3"]) == 2
-    assert "is of a study with another size; choose another folder" in capsys.readouterr().err
-    for more, line in (
-        (["--temperatures", "hot"], "--temperatures: expected numbers with commas, got 'hot'"),
-        (["--seeds", "0"], "--seeds and --limit must be at least 1"),
-        (["--size", "0"], "--size must be positive"),
+    for more, words in (
+        (["--seeds", "2", "--size", "3"], ["another size", "--out"]),
+        (["--temperatures", "hot"], ["--temperatures", "'hot'"]),
+        (["--seeds", "0"], ["--seeds", "at least 1"]),
+        (["--size", "0"], ["--size", "positive"]),
+        (["--optimiser", "sgdd"], ["--optimiser", "adamw"]),
     ):
-        assert main([*command, *more]) == 2
-        assert line in capsys.readouterr().err
+        with pytest.raises(SystemExit, match="2"):
+            main([*arguments, *more])
+        error = capsys.readouterr().err
+        assert all(word in error for word in words), error

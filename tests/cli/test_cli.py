@@ -54,7 +54,7 @@ def test_solve_plays_a_solver_on_a_game_of_the_zoo(capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "comal_cycle: 3 actions; cyclic\nsource: arXiv 2410.23223 (COMAL)\n" in out
     assert "  a  0.364  4/11\n" in out
-    solver, linear = games.OptimisticMWU(0.5), {"linear": games.linear}
+    solver, linear = games.OptimisticMWU(0.5), {"linear": games.averaging.linear}
     gaps = games.solve(games.zoo.comal_cycle(), solver, iterations=50, averages=linear).gaps
     row = "  ".join(f"{float(gaps[which][-1]):.3e}" for which in ("last", "average", "linear"))
     assert f"  OptimisticMWU(step=0.5)          50  {row}\n" in out
@@ -87,7 +87,7 @@ def test_solve_races_several_solvers_and_writes_json(
     assert content["nash"]["policy"] == games.nash(game).policy.tolist()
     asked: list[games.Solver] = [games.MWU(0.1), games.OptimisticMWU(2.0), games.Momentum(0.1, nesterov=True)]
     for one, solver in zip(content["solvers"], asked, strict=True):
-        expected = games.solve(game, solver, 30, start, tolerance=0.25, averages={"linear": games.linear})
+        expected = games.solve(game, solver, 30, start, tolerance=0.25, averages={"linear": games.averaging.linear})
         assert one["solver"] == type(solver).__name__
         assert one["iterations"] == expected.iterations.tolist()
         assert one["gaps"] == {which: gaps.tolist() for which, gaps in expected.gaps.items()}
@@ -99,14 +99,14 @@ def test_solve_races_several_solvers_and_writes_json(
 
 def test_solve_reads_generators_settings_and_feedback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for text, game in (
-        ("generator:scores_and_cycles:n=5:cycles=0.5:seed=3", games.generators.scores_and_cycles(5, 0.5, 3)),
+        ("generator:scores_and_cycles:n=5:cycles=0.5:seed=3", games.zoo.generators.scores_and_cycles(5, 0.5, 3)),
         ("zoo:random_preferences:n=4:seed=2", games.zoo.random_preferences(4, 2)),
     ):
         sampled = ["--solver", "mwu", "--iterations", "20", "--feedback", "samples:k=3", "--seed", "7"]
         assert main(["solve", text, *sampled, "--json", str(tmp_path / "all.json")]) == 0
         content = json.loads((tmp_path / "all.json").read_text())
         assert content["game"]["P"] == game.P.tolist()
-        expected = games.solve(game, games.MWU(), 20, feedback=games.SampledFeedback(3, seed=7))
+        expected = games.solve(game, games.MWU(), 20, feedback=games.feedback.SampledFeedback(3, seed=7))
         assert content["solvers"][0]["last"] == expected.last.tolist()
     assert main(["solve", "comal_cycle", "--solver", "mwu", "--feedback", "duels", "--iterations", "5"]) == 0
     capsys.readouterr()
@@ -269,7 +269,7 @@ def test_the_demo_keeps_to_the_table(seed: int, tmp_path: Path, capsys: pytest.C
     mix, play = Mixture.load(out / "run" / "mixture.json"), self_play(out / "run", 6, seed)
     assert [weight for _, weight in mix.members] == pytest.approx([1 / 6] * 6)
     prompts = [play.model.encode(prompt) for prompt in play.check().kept]
-    drawn = mix.sample(play.model, prompts, play.responses, play.sampling, seed + 1)
+    drawn = mix.sample(play.model, prompts, play.config.responses, play.sampling, seed + 1)
     found = [styles.style_of(answer.text) for row in drawn for answer in row]
     shares = [sum(style == which for style in found) / len(found) for which in (0, 1, 2, 3, None)]
     assert shares == pytest.approx(numbers["shares"][-1])

@@ -19,6 +19,8 @@ from nashward.cli.main import main
 from nashward.llm import pocket
 from nashward.llm.oracles.best_of_n import Rule
 
+from ..llm.tiny_run import self_play
+
 LENGTH = ["--oracle", "nashward.llm.oracles:Length"]
 POLICY = ["--policy", str(pocket.POLICY)]
 SMALL = shlex.split(
@@ -147,7 +149,7 @@ def test_a_run_is_evaluated_from_anywhere_and_its_adversary_has_no_phases_of_its
 
 def test_the_theorem_speaks_of_a_mixture_of_one_solver_only() -> None:
     def said(solver: Any, of: str) -> str:
-        return upper_bound(llm.SelfPlay(None, None, solver, None, "nowhere"), of, 16)[0]
+        return upper_bound(self_play(None, None, solver, None, "nowhere"), of, 16)[0]
 
     for solver, of in ((games.OptimisticMWU(2.0), "mixture"), (games.MWU(2.0), "iteration-01")):
         assert said(solver, of).startswith("no theorem bounds it")

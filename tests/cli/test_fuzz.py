@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from nashward import games
 from nashward.cli import options
 from nashward.cli.main import build_parser, main
+from nashward.cli.solver_options import ALL
 from nashward.llm import pocket
 from nashward.llm.policy.loading import check_policy
 
@@ -60,9 +61,9 @@ def _likely(option: options.Option) -> st.SearchStrategy[Any]:
 def _tomls(draw: st.DrawFn) -> str:
     """Settings, many of them right; keys and sections that there are, that there nearly are, and that there are not."""
     found: dict[str, dict[str, Any]] = {"": {}}
-    for name in draw(st.lists(st.sampled_from(sorted(options.ALL)), max_size=4, unique=True)):
+    for name in draw(st.lists(st.sampled_from(sorted(ALL)), max_size=4, unique=True)):
         if name != "out":
-            option = options.ALL[name]
+            option = ALL[name]
             *section, key = option.path
             odd = draw(st.integers(0, 9)) == 0
             where = draw(st.sampled_from(["", "fit", "lora", "fitt"])) if odd else "".join(section)
@@ -93,13 +94,13 @@ def _toml(value: Any) -> str:
 def _tokens() -> st.SearchStrategy[list[str]]:
     """A command, and flags of it or of others with values; what starts a long computation is not among them."""
     commands = ["solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard"]
-    commands += ["mix", "answer", "evaluate", "exploit", "best-of-n", "likelihood-study"]
+    commands += ["mix", "answer", "evaluate", "exploit", "best-of-n"]
     others = [
         "--no-quantise", "--total", "--plot", "--save", "--memory", "--pairs", "--base", "--kind", "--folds",
         "--device", "--limit", "--quiet", "--config", "--start", "--feedback", "--tolerance", "--held-out", "--of",
         "--train", "--n", "--responses", "--opponents",
     ]  # fmt: skip
-    flags = [*others, *(f"--{name}" for name in sorted(options.ALL))]
+    flags = [*others, *(f"--{name}" for name in sorted(ALL))]
     plain = st.sampled_from([*REAL, *TRICKS, "mwu", "pairrm", "6GiB", "-1", "0", "1", "3", "0.5", "x.toml"])
     pair = st.tuples(st.sampled_from(flags), plain).map(list)
     joined = st.tuples(st.sampled_from(flags), plain).map(lambda words: ["=".join(words)])
@@ -133,8 +134,9 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(inside)
         patch.setenv("HOME", str(base / "home"))
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        for place in ("llm.model.LanguageModel.from_pretrained", "llm.selfplay.as_oracle", "demo.tables",
-                      "llm.oracles.fit.VoteTraining", "llm.prompts._dataset", "llm.plan.plan"):  # fmt: skip
+        for place in ("llm.policy.model.LanguageModel.from_pretrained", "llm.run.selfplay.as_oracle",
+                      "cli.demo.demo.tables", "llm.oracles.fitting.fit.VoteTraining", "llm.data.prompts._dataset",
+                      "llm.planner.plan.plan"):  # fmt: skip
             patch.setattr(f"nashward.{place}", _loaded)
         yield inside
 
@@ -265,5 +267,5 @@ def test_the_commands_are_all_fuzzed() -> None:
     action = next(a for a in build_parser()._actions if a.metavar == "COMMAND")
     assert set(action.choices or ()) <= {
         "solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard", "report",
-        "status", "theory", "mix", "answer", "evaluate", "exploit", "best-of-n", "likelihood-study",
+        "status", "theory", "mix", "answer", "evaluate", "exploit", "best-of-n",
     }  # fmt: skip

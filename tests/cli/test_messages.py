@@ -89,7 +89,7 @@ SOLVE = [
     (["generator:disc:n=x"], "disc: n: expected a whole number, got the string 'x'"),
     (["generator:blotto:troops=-3"], "troops must be a whole number >= 1, got -3"),
     (["good.csv", "--solver", "mwu,"], f"no solver ''; there are MWU, {ANY}"),
-    (["good.csv", "--solver", "mwu,mwu"], "mwu: this solver is there already; give another one, or other settings"),
+    (["good.csv", "--solver", "mwu,mwu"], "mwu: this solver is given twice; give another one, or other settings"),
     (["good.csv", "--solver", "mwu", "--solver", "mwu:step=x"],
      "mwu:step=x: step: expected a number, got the string 'x'"),
     (["good.csv", "--solver", "mwu:none=1"], f"mwu:none=1: no solver has a setting 'none'; there are: step, {ANY}"),

@@ -21,7 +21,7 @@ def test_equal_values_are_not_equal_policies() -> None:
 
 
 def test_a_growing_history_stays_finite() -> None:
-    history: games.Blend | Policy = Policy(0)
+    history: games.policy.Blend | Policy = Policy(0)
     for t in range(2000):
         history = 0.9 * history + 0.1 * Policy(t)
     assert len(history.members()) < 250

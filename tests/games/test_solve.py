@@ -12,6 +12,8 @@ import torch
 
 from nashward import games, theory
 from nashward.games import MWU, ExtraGradient, MagneticMirrorDescent, OptimisticMWU
+from nashward.games.forms.symmetrize import symmetrised
+from nashward.games.solution import SolverError
 
 COMAL_START = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).softmax(0)
 
@@ -74,10 +76,10 @@ def test_average_is_over_what_was_played_from_the_start_on() -> None:
     solution = games.solve(game, MWU(0.3), iterations=3, start=start, keep_policies=True)
     played = torch.stack([start, *solution.policies["last"][:2]])
     torch.testing.assert_close(solution.average, played.mean(0), atol=1e-15, rtol=0)
-    linear = games.solve(game, MWU(0.3), iterations=3, start=start, averaging=games.linear)
+    linear = games.solve(game, MWU(0.3), iterations=3, start=start, averaging=games.averaging.linear)
     weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     torch.testing.assert_close(linear.average, weights @ played / 6, atol=1e-15, rtol=0)
-    both = games.solve(game, MWU(0.3), 3, start=start, averages={"linear": games.linear}, keep_policies=True)
+    both = games.solve(game, MWU(0.3), 3, start=start, averages={"linear": games.averaging.linear}, keep_policies=True)
     torch.testing.assert_close(both.average, solution.average, atol=1e-15, rtol=0)
     torch.testing.assert_close(both.gaps["linear"], linear.gaps["average"], atol=1e-15, rtol=0)
     torch.testing.assert_close(both.policies["linear"][-1], linear.average, atol=1e-15, rtol=0)
@@ -103,7 +105,7 @@ def test_status_says_what_happened() -> None:
     assert min(found.gaps["last"][-1], found.gaps["average"][-1]) <= 1e-6
     short = games.solve(game, MWU(0.5), iterations=10, start=COMAL_START, tolerance=1e-6)
     assert short.status is games.Status.NOT_CONVERGED
-    with pytest.raises(games.SolverError, match="raise iterations"):
+    with pytest.raises(SolverError, match="raise iterations"):
         games.solve(game, MWU(0.5), iterations=10, start=COMAL_START, tolerance=1e-6, throw=True)
 
 
@@ -119,7 +121,7 @@ def test_status_says_what_happened() -> None:
         ),
         (lambda: games.solve(games.zoo.comal_cycle(), MWU(), iterations=eval("1.5")), r"whole number >= 1, got 1\.5"),
         (
-            lambda: games.solve(games.zoo.comal_cycle(), MWU(), averages={"last": games.linear}),
+            lambda: games.solve(games.zoo.comal_cycle(), MWU(), averages={"last": games.averaging.linear}),
             "a name of its own, got 'last'",
         ),
         (lambda: games.solve(games.zoo.comal_cycle(), ExtraGradient(2.0, tau=1.0)), "step \\* tau must be at most 1"),
@@ -235,9 +237,9 @@ WORD: Any = "linear"
         (games.face, r"expected a game with a table of payoffs, got ImplicitGame\(2 actions\)"),
         (games.nash_fractions, "expected a game with a table"),
         (lambda game: games.regularised_nash(game, 0.1), "expected a game with a table"),
-        (lambda game: games.regularised_gap(game, [0.5, 0.5], 0.1), "expected a game with a table"),
+        (lambda game: games.equilibria.regularised_gap(game, [0.5, 0.5], 0.1), "expected a game with a table"),
         (lambda game: games.fictitious_play(game, 5), "expected a game with a table"),
-        (lambda game: games.symmetrised(games.zoo.comal_cycle()), "expected a ConstantSumGame, which has two players"),
+        (lambda game: symmetrised(games.zoo.comal_cycle()), "expected a ConstantSumGame, which has two players"),
         (lambda game: games.rotation_frequency(LIST, [1.0]), "expected a game, got list"),
         (lambda game: games.solve(game, MWU(), averaging=WORD), "averaging is a function of t, .* got 'linear'"),
         (lambda game: games.solve(game, MWU(), averages=LIST), "averages are given by name"),

@@ -140,7 +140,7 @@ def test_nothing_is_told_below_or_where_nothing_is_known() -> None:
         for solver in (
             games.OptimisticMWU(2.76), games.ExtraGradient(4.78), games.ExtraGradient(1.66, tau=0.1), games.MWU(30.0),
             games.MagneticMirrorDescent(0.4, 0.1), games.MagneticMirrorDescent(5.0, 0.0), games.INPO(3.0, 0.0),
-            games.OptimisticMWU(lambda t: 30.0 / t), *(kind() for kind in games.SOLVERS),
+            games.OptimisticMWU(lambda t: 30.0 / t), *(kind() for kind in games.solvers.SOLVERS),
         ):  # fmt: skip
             games.solve(GAMES["comal"], solver, iterations=1)
         games.solve(games.zoo.condorcet_winner(), games.OptimisticMWU(50.0), iterations=1)  # a pure Nash: nothing turns

@@ -21,6 +21,7 @@ from nashward.llm.store.files import read_shard
 from nashward.llm.training import regression
 
 from . import tiny
+from .tiny_run import self_play
 
 STEPS = 10
 EXACT = llm.Fit(
@@ -94,7 +95,7 @@ def _distance(
 ) -> float:
     """The largest total variation between the language model's iterates and the table's, from the same start."""
     responses, texts = _source(game.sizes[0])
-    play = llm.SelfPlay(
+    play = self_play(
         oracle=Table(game.P, texts), solver=solver, prompts=["?"], folder=folder, iterations=steps,
         sampling=responses, opponents={name: _told(name) for name in rivals},
         **{"policy": source, "fit": EXACT, "lora": llm.Lora(rank=4), **more},
@@ -166,12 +167,12 @@ def test_stored_responses_are_played_against_as_a_table_s_fixed_policies(
 
 
 def test_every_mirror_step_is_among_the_cases() -> None:
-    assert {type(solver) for solver in QUICK + SLOW} == set(games.MIRROR_STEPS)
+    assert {type(solver) for solver in QUICK + SLOW} == set(games.solvers.MIRROR_STEPS)
 
 
-@pytest.mark.parametrize("kind", games.TABLES_ONLY)
+@pytest.mark.parametrize("kind", games.solvers.TABLES_ONLY)
 def test_what_is_no_mirror_step_is_refused_before_anything_is_written(kind: Any, tmp_path: Path) -> None:
-    play = llm.SelfPlay(policy=tmp_path / "nowhere", oracle=None, solver=kind(), prompts=["?"], folder=tmp_path / "run")
+    play = self_play(policy=tmp_path / "nowhere", oracle=None, solver=kind(), prompts=["?"], folder=tmp_path / "run")
     with pytest.raises(
         ValueError, match=f"{kind.__name__} makes no .* nearest mirror step is {kind.nearest.__name__}$"
     ):
@@ -195,7 +196,7 @@ def test_prompts_count_in_the_loss_by_their_weights(steep: Path, tmp_path: Path)
             return [own if prompt == "this" else -own for prompt, own in zip(prompts, found, strict=True)]
 
     def after(name: str, step: float, *prompts: Any) -> torch.Tensor:
-        play = llm.SelfPlay(
+        play = self_play(
             policy=steep, oracle=Opposite(P, texts), solver=games.MWU(step), prompts=prompts, folder=tmp_path / name,
             iterations=1, sampling=responses, fit=dataclasses.replace(EXACT, baseline="centred"), lora=llm.Lora(rank=4),
             chat_template="{{ bos_token }}?",
@@ -275,7 +276,7 @@ def test_with_samples_the_deviation_falls_as_one_over_the_root_of_k(steep: Path,
     game, (responses, texts) = GAMES["random"], _source(6)
     errors = {}
     for K in (4, 16, 64):
-        play = llm.SelfPlay(
+        play = self_play(
             policy=steep, oracle=Table(game.P, texts), solver=games.MWU(0.7), prompts=[f"{i}?" for i in range(120)],
             folder=tmp_path / str(K), iterations=1, responses=K, sampling=Restricted(responses), fit=EXACT,
         )  # fmt: skip

@@ -16,6 +16,7 @@ from nashward import games, llm
 
 from . import tiny
 from .test_enumerable import EXACT, Restricted, Table, random_policy
+from .tiny_run import self_play
 
 TEXTS = ["ke", "kg", "dm"]  # the model gives them 39, 24 and 37% of what it gives to all three
 PROMPTS = 250
@@ -42,7 +43,7 @@ class Player:
 
     def play(self, P: torch.Tensor, solver: Any, folder: Path, prompts: int = 1, **settings: Any) -> list[torch.Tensor]:
         """The distributions pi_1 .. pi_{T + 1}."""
-        play = llm.SelfPlay(
+        play = self_play(
             policy=self.model, oracle=Table(P, TEXTS), solver=solver, prompts=[f"{i}" for i in range(prompts)],
             folder=folder, **{"iterations": 1, "sampling": self.all, "fit": EXACT, **settings},
         )  # fmt: skip

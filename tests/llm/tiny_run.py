@@ -1,7 +1,8 @@
-"""A short run of the tiny model, for tests of what a run does."""
+"""A short run of the tiny model, for tests of what a run does; its settings are given flat."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,31 @@ QUICK: dict[str, Any] = {
     "lora": llm.Lora(rank=2),
     "responses": 3,
 }
+IN_CONFIG = {field.name for field in dataclasses.fields(llm.RunConfig)}
+
+
+def self_play(*inputs: Any, **settings: Any) -> llm.SelfPlay:
+    """``SelfPlay`` from its arguments and the fields of its ``RunConfig``; ``sampling`` may be a source too."""
+    config, others = _parted(settings)
+    return llm.SelfPlay(*inputs, **{**others, "config": llm.RunConfig(**config)})
+
+
+def changed(play: llm.SelfPlay, **settings: Any) -> llm.SelfPlay:
+    """The run with some of its arguments, or of the fields of its ``RunConfig``, in place of its own."""
+    config, others = _parted(settings)
+    return dataclasses.replace(play, **others, config=dataclasses.replace(play.config, **config))
+
+
+def _parted(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    if not isinstance(settings.get("sampling", llm.Sampling()), llm.Sampling):
+        settings = {**settings, "source": settings["sampling"]}
+        del settings["sampling"]
+    config = {name: value for name, value in settings.items() if name in IN_CONFIG}
+    return config, {name: value for name, value in settings.items() if name not in IN_CONFIG}
 
 
 def short_run(source: Any, folder: Path, solver: Any = None, **settings: Any) -> llm.SelfPlay:
-    return llm.SelfPlay(
+    return self_play(
         folder=folder,
         **{
             "policy": source,

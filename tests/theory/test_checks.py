@@ -163,22 +163,22 @@ def test_the_published_figures() -> None:
 
 def test_what_theorem_four_one_says_of_its_own_run() -> None:
     paper = theory.SPPOTheorem(1e3, C=300.0)
-    assert paper.says_nothing(3)
+    assert paper.is_vacuous(3)
     assert float(paper.value(3)) > 500
     best = theory.SPPOTheorem.best(10_000, 300.0)
-    assert not best.says_nothing(10_000)
+    assert not best.is_vacuous(10_000)
     assert float(best.value(10_000)) == pytest.approx(2 * math.sqrt(300 / 10_000))
-    lines = theory.of_run(1e3, 3, 300.0)
+    lines = theory.explain_bound(1e3, 3, 300.0)
     assert len(lines) == 4
     assert "nothing is said" in lines[0]
-    assert "above 1" not in theory.of_run(0.1, 10_000, math.log(3))[0]
+    assert "above 1" not in theory.explain_bound(0.1, 10_000, math.log(3))[0]
 
 
 def test_an_estimator_with_the_wrong_share_is_seen() -> None:
     own, plain = theory.KSamples(5, True), theory.KSamples(5)
-    assert not own.check(COMAL, games.SampledFeedback(5, 1), START).holds
-    assert not plain.check(COMAL, games.SampledFeedback(5, 1, self_comparison=True), START).holds
-    assert not plain.check(COMAL, games.SampledFeedback(20, 1), START).holds  # right mean, wrong variance
+    assert not own.check(COMAL, games.feedback.SampledFeedback(5, 1), START).holds
+    assert not plain.check(COMAL, games.feedback.SampledFeedback(5, 1, self_comparison=True), START).holds
+    assert not plain.check(COMAL, games.feedback.SampledFeedback(20, 1), START).holds  # right mean, wrong variance
     wrong = dataclasses.replace(own, self_comparison=False)
     assert wrong.share == 1.0
 

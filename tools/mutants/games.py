@@ -17,14 +17,14 @@ MEASURED = ["tests/games/forms/test_game.py", "tests/games/forms/test_forms.py",
 
 GAMES = [
     Method("Exact equilibria by pivoting", f"{E}/pivoting.py", EXACT, [
-        ("sign", "pivoted", "(-1.0, 1.0)", "(1.0, -1.0)"),
-        ("sign", "pivoted", "-A", "A"),
+        ("sign", "pivot", "(-1.0, 1.0)", "(1.0, -1.0)"),
+        ("sign", "pivot", "-A", "A"),
         ("factor", "_exchange", "vj / p", "2 * vj / p"),
-        ("anchor", "pivoted", "q[:, n] = -1.0", "q[:, n] = 0.0"),
+        ("anchor", "pivot", "q[:, n] = -1.0", "q[:, n] = 0.0"),
     ], {f"{E}/compiled_pivoting.py": [
         ("sign", "exchange", "(qj, -qi, dj, -di)", "(qj, qi, dj, di)"),
         ("factor", "exchange", "-b[k]", "-2 * b[k]"),
-        ("anchor", "vertex_of_one", "(0.0, -1.0, 0.0)", "(0.0, 0.0, 0.0)"),
+        ("anchor", "pivot_one", "(0.0, -1.0, 0.0)", "(0.0, 0.0, 0.0)"),
     ]}),
     Method("Games of two players as symmetric ones", "games/forms/symmetrize.py", EXACT, [
         ("sign", "symmetrised", "0.5 + A - A.mT", "0.5 - A + A.mT"),
@@ -75,7 +75,7 @@ GAMES = [
         ("other", "_generator", "[0, 0, 0, round]", "[0, 0, 0, 0]"),
     ]),
     Method("Frequencies, and steps beyond their threshold", "games/stability.py", ["tests/games/test_stability.py"], [
-        ("factor", "warn_of_step", "math.sqrt(2)", "8"),
+        ("factor", "warn_step_size", "math.sqrt(2)", "8"),
         ("anchor", "_root", "torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)", "torch.diag_embed(p)"),
         ("other", "_frequency_at_nash", "bool(equilibrium.unique)", "True"),
     ], {"theory/stability.py": [
@@ -122,8 +122,8 @@ GAMES = [
     ]),
     Method("Equilibria in closed form", f"{E}/closed_form.py", EXACT, [
         ("sign", "closed_form", "A[:, 2, 0]", "A[:, 0, 2]"),
-        ("sign", "closed_form_of_one", "least >= 0.0", "least <= 0.0"),
-        ("factor", "closed_form_of_one", "P[1, 2] - half", "2 * (P[1, 2] - half)"),
+        ("sign", "closed_form_one", "least >= 0.0", "least <= 0.0"),
+        ("factor", "closed_form_one", "P[1, 2] - half", "2 * (P[1, 2] - half)"),
     ]),
     Method("Games of low rank", "games/forms/low_rank.py", ["tests/games/forms/test_forms.py"], [
         ("sign", "LowRankGame.win_rate",

@@ -53,9 +53,9 @@ LANGUAGE = [
         ("factor", "_at", "penalty * np.abs(w).sum()", "2 * penalty * np.abs(w).sum()"),
     ]}),
     Method("Low-rank adapters on a base in 4 bits", "llm/policy/lora.py", MIXED, [
-        ("sign", "shaped", "wide * (own.scale / slot.scale)", "-wide * (own.scale / slot.scale)"),
+        ("sign", "fitted_to_slot", "wide * (own.scale / slot.scale)", "-wide * (own.scale / slot.scale)"),
         ("sign", "interpolate", "weight * shape.scale", "-weight * shape.scale"),
-        ("factor", "shaped", "wide * (own.scale / slot.scale)", "2 * wide * (own.scale / slot.scale)"),
+        ("factor", "fitted_to_slot", "wide * (own.scale / slot.scale)", "2 * wide * (own.scale / slot.scale)"),
         ("factor", "interpolate", "weight * shape.scale", "2 * weight * shape.scale"),
         ("factor", "_scale",
          "alpha / (math.sqrt(rank) if rooted else rank)",

@@ -42,7 +42,7 @@ THEOREMS = [
         ("factor", "OptimisticAverage.value", "4 * math.log(self.n)", "8 * math.log(self.n)"),
         ("factor", "PublishedRootFails.value", "4 * math.sqrt(math.log(self.n))", "8 * math.sqrt(math.log(self.n))"),
     ], lacks={"anchor": "they are stated for the uniform start, whose share is the log n"}),
-    Method("`LocalThreshold`", "theory/threshold.py", THEORY, [
+    Method("`LocalThreshold`", "theory/step_threshold.py", THEORY, [
         ("sign", "LocalThreshold.magnetic", "lam ** 2 - tau ** 2", "lam ** 2 + tau ** 2"),
         ("sign", "LocalThreshold.check",
          "Check.of([T[1]], early, late, rounding=0.0)",
@@ -126,13 +126,13 @@ THEOREMS = [
          "-pull.log().amin(-1) - games.kl_divergence(p, pull)",
          "-pull.log().amin(-1)"),
     ]),
-    Method("`RegretMatchingAverage`", "theory/tables_only.py", THEORY, [
+    Method("`RegretMatchingAverage`", "theory/table_solvers.py", THEORY, [
         ("sign", "RegretMatchingAverage.value", "self.n - 1", "self.n + 1"),
         ("factor", "RegretMatchingAverage.value",
          "2 * np.sqrt((self.n - 1) / np.asarray(iterations, dtype=np.float64))",
          "4 * np.sqrt((self.n - 1) / np.asarray(iterations, dtype=np.float64))"),
     ], lacks={"anchor": "it holds from any start"}),
-    Method("`FictitiousPlayRate`", "theory/tables_only.py", THEORY, [
+    Method("`FictitiousPlayRate`", "theory/table_solvers.py", THEORY, [
         ("sign", "FictitiousPlayRate.value",
          "self.constant / np.sqrt(np.asarray(iterations, dtype=np.float64))",
          "-self.constant / np.sqrt(np.asarray(iterations, dtype=np.float64))"),
@@ -140,7 +140,7 @@ THEOREMS = [
          "self.constant / np.sqrt(np.asarray(iterations, dtype=np.float64))",
          "2 * self.constant / np.sqrt(np.asarray(iterations, dtype=np.float64))"),
     ], lacks={"anchor": "it is measured from the first action alone"}),
-    Method("`ReplicatorInvariant`", "theory/tables_only.py", THEORY, [
+    Method("`ReplicatorInvariant`", "theory/table_solvers.py", THEORY, [
         ("sign", "ReplicatorInvariant.value",
          "float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)",
          "-float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)"),

@@ -10,8 +10,8 @@ from nashward.games.policy import Policy
 from nashward.games.step import Step
 
 from ..schedule import Schedule, at
-from .limit import Limit
-from .pull import check_pulled, pulled
+from .anchoring import check_regularised, regularised_anchor
+from .step_limit import StepLimit
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ExtraGradient:
     tau: float = 0.0
 
     def __post_init__(self) -> None:
-        check_pulled(self.step, self.tau)
+        check_regularised(self.step, self.tau)
 
     @property
     def period(self) -> int | None:
@@ -58,13 +58,13 @@ class ExtraGradient:
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
             size = at(self.step, t)
-            anchor = pulled(x, reference, size, self.tau)
+            anchor = regularised_anchor(x, reference, size, self.tau)
             half = yield Step(anchor, opponent=x, size=size, is_iterate=False, averaged=None)
             x = yield Step(anchor, opponent=half, size=size)
 
-    def limit(self, L: float, lam: float) -> Limit:
+    def step_limit(self, L: float, lam: float) -> StepLimit:
         if self.tau > 0:
-            return Limit(
+            return StepLimit(
                 1 / (L + self.tau), "1 / (L + tau)", "up to it each step is proven to shrink KL by 1 - step tau"
             )
-        return Limit(1 / lam, "1 / lam", "beyond it the last iterate leaves the Nash", exact=True)
+        return StepLimit(1 / lam, "1 / lam", "beyond it the last iterate leaves the Nash", exact=True)

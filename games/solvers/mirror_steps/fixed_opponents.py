@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from nashward.errors import NashwardError
 from nashward.games.driver import check_solver
-from nashward.games.opponents import member
+from nashward.games.opponents import opponent
 from nashward.games.policy import Blend, Policy
 from nashward.games.step import Solver, Step
 
@@ -56,7 +56,7 @@ class FixedOpponents:
             )
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
-        others = sum((share * member(name) for name, share in self.opponents.items()), Blend({}))
+        others = sum((share * opponent(name) for name, share in self.opponents.items()), Blend({}))
         own = 1 - sum(self.opponents.values())
         play = self.solver.play(x, reference)
         step = next(play)

@@ -11,7 +11,7 @@ from nashward.games.policy import Blend, Policy
 from nashward.games.step import Step
 
 from ..schedule import Schedule, at
-from .pull import check_pulled, pulled
+from .anchoring import check_regularised, regularised_anchor
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class HistoryMixture:
     weights: tuple[float, ...] = (0.5, 0.5)
 
     def __post_init__(self) -> None:
-        check_pulled(self.step, self.tau)
+        check_regularised(self.step, self.tau)
         if not self.weights or min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9:
             raise NashwardError(f"weights must be at least 0 and sum to 1, got {self.weights}")
 
@@ -58,6 +58,6 @@ class HistoryMixture:
         for t in count(1):
             size = at(self.step, t)
             mix = sum((w * pi for w, pi in zip(self.weights, latest, strict=True)), Blend({}))
-            anchor = pulled(mix, reference, size, self.tau)
+            anchor = regularised_anchor(mix, reference, size, self.tau)
             x = yield Step(anchor, opponent=mix, size=size, averaged=latest[0])
             latest = [x, *latest[:-1]]

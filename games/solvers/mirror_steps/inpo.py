@@ -10,8 +10,8 @@ from nashward.games.policy import Policy
 from nashward.games.step import Step
 
 from ..schedule import Schedule, at
-from .limit import Limit, contraction
-from .pull import check_pulled, implicit, pulled
+from .anchoring import check_regularised, explicit_step, regularised_anchor
+from .step_limit import StepLimit, contraction_limit
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class INPO:
     tau: float = 0.1
 
     def __post_init__(self) -> None:
-        check_pulled(self.step, self.tau)
+        check_regularised(self.step, self.tau)
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
             size = at(self.step, t)
-            x = yield Step(pulled(x, reference, size, self.tau), opponent=x, size=size)
+            x = yield Step(regularised_anchor(x, reference, size, self.tau), opponent=x, size=size)
 
-    def limit(self, L: float, lam: float) -> Limit:
-        step = implicit(contraction(self.tau, L), self.tau) if self.tau else contraction(0.0, L)
-        return Limit(step, "tau / (L^2 + tau^2)", "up to it the last iterate is proven to converge")
+    def step_limit(self, L: float, lam: float) -> StepLimit:
+        step = explicit_step(contraction_limit(self.tau, L), self.tau) if self.tau else contraction_limit(0.0, L)
+        return StepLimit(step, "tau / (L^2 + tau^2)", "up to it the last iterate is proven to converge")

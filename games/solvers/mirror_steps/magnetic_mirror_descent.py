@@ -9,9 +9,9 @@ from itertools import count
 from nashward.games.policy import Policy
 from nashward.games.step import Step
 
-from ..schedule import Schedule, at, check
-from .limit import Limit, contraction
-from .pull import implicit, pulled
+from ..schedule import Schedule, at, check_step
+from .anchoring import explicit_step, regularised_anchor
+from .step_limit import StepLimit, contraction_limit
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MagneticMirrorDescent:
     tau: float = 0.1
 
     def __post_init__(self) -> None:
-        check(self.step, tau=self.tau)
+        check_step(self.step, tau=self.tau)
 
     @property
     def period(self) -> int | None:
@@ -57,8 +57,8 @@ class MagneticMirrorDescent:
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
-            size = implicit(at(self.step, t), self.tau)
-            x = yield Step(pulled(x, reference, size, self.tau), opponent=x, size=size)
+            size = explicit_step(at(self.step, t), self.tau)
+            x = yield Step(regularised_anchor(x, reference, size, self.tau), opponent=x, size=size)
 
-    def limit(self, L: float, lam: float) -> Limit:
-        return Limit(contraction(self.tau, L), "tau / L^2", "up to it the last iterate is proven to converge")
+    def step_limit(self, L: float, lam: float) -> StepLimit:
+        return StepLimit(contraction_limit(self.tau, L), "tau / L^2", "up to it the last iterate is proven to converge")

@@ -10,7 +10,7 @@ from nashward.errors import NashwardError
 from nashward.games.policy import Policy
 from nashward.games.step import Step
 
-from ..schedule import Schedule, at, check
+from ..schedule import Schedule, at, check_step
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Momentum:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        check(self.step)
+        check_step(self.step)
         if not 0 <= self.momentum < 1:
             raise NashwardError(f"momentum must be in [0, 1), got {self.momentum}")
 

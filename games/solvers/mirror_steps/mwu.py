@@ -9,7 +9,7 @@ from itertools import count
 from nashward.games.policy import Policy
 from nashward.games.step import Step
 
-from ..schedule import Schedule, at, check
+from ..schedule import Schedule, at, check_step
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MWU:
     step: Schedule = 0.5
 
     def __post_init__(self) -> None:
-        check(self.step)
+        check_step(self.step)
 
     @property
     def period(self) -> int | None:

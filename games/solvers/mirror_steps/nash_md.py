@@ -11,7 +11,7 @@ from nashward.games.policy import Blend, Policy
 from nashward.games.step import Step
 
 from ..schedule import Schedule, at
-from .pull import check_pulled, pulled
+from .anchoring import check_regularised, regularised_anchor
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class NashMD:
     tau: float = 0.1
 
     def __post_init__(self) -> None:
-        check_pulled(self.step, self.tau)
+        check_regularised(self.step, self.tau)
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
             size = at(self.step, t)
-            mix = yield Step(pulled(x, reference, size, self.tau), is_iterate=False)
+            mix = yield Step(regularised_anchor(x, reference, size, self.tau), is_iterate=False)
             x = yield Step(anchor=mix, opponent=mix, size=size, averaged=x)
 
 
@@ -93,7 +93,7 @@ class NashEMA:
     decay: float = 0.5
 
     def __post_init__(self) -> None:
-        check_pulled(self.step, self.tau)
+        check_regularised(self.step, self.tau)
         if not 0 <= self.decay < 1:
             raise NashwardError(f"decay must be in [0, 1), got {self.decay}")
 
@@ -101,5 +101,5 @@ class NashEMA:
         average = Blend(x.members())
         for t in count(1):
             size = at(self.step, t)
-            x = yield Step(pulled(x, reference, size, self.tau), opponent=average, size=size, averaged=x)
+            x = yield Step(regularised_anchor(x, reference, size, self.tau), opponent=average, size=size, averaged=x)
             average = self.decay * average + (1 - self.decay) * x

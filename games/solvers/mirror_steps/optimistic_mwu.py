@@ -10,8 +10,8 @@ from itertools import count
 from nashward.games.policy import Policy
 from nashward.games.step import Step
 
-from ..schedule import Schedule, at, check
-from .limit import Limit
+from ..schedule import Schedule, at, check_step
+from .step_limit import StepLimit
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class OptimisticMWU:
     two_sequences: bool = False
 
     def __post_init__(self) -> None:
-        check(self.step)
+        check_step(self.step)
 
     @property
     def period(self) -> int | None:
@@ -80,7 +80,7 @@ class OptimisticMWU:
             base = yield Step(anchor=base, opponent=x, size=size, is_iterate=False)
             x = yield Step(anchor=base, opponent=x, size=size, averaged=None)
 
-    def limit(self, L: float, lam: float) -> Limit:
-        return Limit(
+    def step_limit(self, L: float, lam: float) -> StepLimit:
+        return StepLimit(
             1 / (math.sqrt(3) * lam), "1 / (sqrt(3) lam)", "beyond it the last iterate leaves the Nash", exact=True
         )

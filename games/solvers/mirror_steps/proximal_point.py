@@ -9,9 +9,9 @@ from itertools import count
 from nashward.games.policy import Policy
 from nashward.games.step import Step
 
-from ..schedule import Schedule, at, check, whole
-from .limit import Limit, contraction
-from .pull import check_pulled, implicit, pulled
+from ..schedule import Schedule, at, check_step, check_whole
+from .anchoring import check_regularised, explicit_step, regularised_anchor
+from .step_limit import StepLimit, contraction_limit
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,20 @@ class ProximalPoint:
     inner: int = 50
 
     def __post_init__(self) -> None:
-        check_pulled(self.step, self.tau)
-        whole("inner", self.inner)
+        check_regularised(self.step, self.tau)
+        check_whole("inner", self.inner)
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
             magnet, size = x, at(self.step, t)
             for k in range(1, self.inner + 1):
-                anchor = pulled(x, magnet, size, self.tau)
+                anchor = regularised_anchor(x, magnet, size, self.tau)
                 counts = magnet if k == 1 else None
                 x = yield Step(anchor, opponent=x, size=size, is_iterate=k == self.inner, averaged=counts)
 
-    def limit(self, L: float, lam: float) -> Limit:
-        step = implicit(contraction(self.tau, L), self.tau) if self.tau else contraction(0.0, L)
-        return Limit(step, "tau / (L^2 + tau^2)", "up to it the inner steps are proven to converge")
+    def step_limit(self, L: float, lam: float) -> StepLimit:
+        step = explicit_step(contraction_limit(self.tau, L), self.tau) if self.tau else contraction_limit(0.0, L)
+        return StepLimit(step, "tau / (L^2 + tau^2)", "up to it the inner steps are proven to converge")
 
 
 @dataclass(frozen=True)
@@ -98,17 +98,17 @@ class MagnetReset:
     every: int = 50
 
     def __post_init__(self) -> None:
-        check(self.step, tau=self.tau)
-        whole("every", self.every)
+        check_step(self.step, tau=self.tau)
+        check_whole("every", self.every)
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         magnet = reference
         for t in count(1):
-            size = implicit(at(self.step, t), self.tau)
-            x = yield Step(pulled(x, magnet, size, self.tau), opponent=x, size=size)
+            size = explicit_step(at(self.step, t), self.tau)
+            x = yield Step(regularised_anchor(x, magnet, size, self.tau), opponent=x, size=size)
             magnet = x if t % self.every == 0 else magnet
 
-    def limit(self, L: float, lam: float) -> Limit:
-        return Limit(
-            contraction(self.tau, L), "tau / L^2", "up to it the steps between two resets are proven to converge"
+    def step_limit(self, L: float, lam: float) -> StepLimit:
+        return StepLimit(
+            contraction_limit(self.tau, L), "tau / L^2", "up to it the steps between two resets are proven to converge"
         )

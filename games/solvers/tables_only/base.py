@@ -31,7 +31,7 @@ class TableSolver(Protocol):
 
 
 @dataclass(frozen=True)
-class OnTables:
+class AsSteps:
     """A solver of tables only in the shape that the driver plays: each iterate is a Step that is its own anchor."""
 
     solver: TableSolver
@@ -42,7 +42,7 @@ class OnTables:
             x = yield Step(anchor=self.tables.handle(players), averaged=x)
 
 
-def playable(solver: Solver | TableSolver, tables: TableExecutor) -> Solver:
+def as_solver(solver: Solver | TableSolver, tables: TableExecutor) -> Solver:
     """The solver as the driver plays it on tables.
 
     Raises:
@@ -50,4 +50,4 @@ def playable(solver: Solver | TableSolver, tables: TableExecutor) -> Solver:
     """
     if isinstance(solver, type):
         check_solver(solver)  # before anything is asked of it
-    return OnTables(solver, tables) if isinstance(solver, TableSolver) else solver
+    return AsSteps(solver, tables) if isinstance(solver, TableSolver) else solver

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from nashward.games.forms.game import Players
 
 from ..mirror_steps.mwu import MWU
-from ..schedule import Schedule, at, check
+from ..schedule import Schedule, at, check_step
 from .base import Payoffs
 
 
@@ -43,7 +43,7 @@ class Replicator:
     nearest: ClassVar[Any] = MWU
 
     def __post_init__(self) -> None:
-        check(self.step)
+        check_step(self.step)
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
         def slope(x: Players) -> Players:

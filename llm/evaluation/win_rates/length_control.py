@@ -14,7 +14,7 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
 from .cross_validation import chosen_penalty
-from .keyed import Column, aligned
+from .keyed_columns import Column, aligned
 from .logistic import fit
 
 GAMED = 0.1  # the weight of a row of the gamed baseline: lambda = 0.2 over its two models, verbose and concise

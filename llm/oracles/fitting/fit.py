@@ -22,7 +22,7 @@ from nashward.llm.store.files import atomic_folder, write_json
 from ..models import checkpoint
 from ..models.network import NetworkOracle
 from .annotators import Reliability
-from .init import check_kind, fresh
+from .init import check_kind, init_from_base
 from .settings import FitSettings, fold_key
 from .train import VoteTraining
 from .votes import Vote, read_votes
@@ -116,7 +116,7 @@ def fit_oracle(
         oracle = copy.copy(base)
         oracle.model = copy.deepcopy(base.model)
     else:
-        oracle = fresh(kind, base, settings.dimensions, settings.seed, device)
+        oracle = init_from_base(kind, base, settings.dimensions, settings.seed, device)
     oracle.members = []
     with torch.random.fork_rng(devices=[oracle.device] if oracle.device.type == "cuda" else []):
         training = VoteTraining(oracle, votes, settings, progress)
@@ -129,7 +129,7 @@ def fit_oracle(
         best = [fold.epoch for fold in results]
         member = training.train(range(len(training.examples)), (), round(float(np.median(best))), "all").member
     members = [fold.member for fold in results]
-    for name, value in checkpoint.changed(oracle.model, member).items():
+    for name, value in checkpoint.member_parameters(oracle.model, member).items():
         oracle.model.get_parameter(name).data = value
     if any(name.endswith(checkpoint.UP) for name in member):
         # the model moved under the folds' changes, which are measured from where it started

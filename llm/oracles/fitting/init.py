@@ -1,4 +1,4 @@
-"""Oracles to be fitted: a base model under a new head, or one that has its head already."""
+"""The oracle that a fit starts from: a base model under a new head, or a checkpoint that has its head already."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from nashward.errors import NashwardError
-from nashward.llm.data.library_errors import Reading, first_line
+from nashward.llm.data.library_errors import first_line, translated_errors
 
-from ..models.chat import longest
-from ..models.checkpoint import names, read_config, read_tokenizer, read_weights, resolve, tensor_names
-from ..models.gpm import GPM, VALUE_HEAD, GPMModel, check_tokenizer
+from ..models.chat import max_row_length
+from ..models.checkpoint import (
+    check_tensors,
+    first_names,
+    load_network,
+    read_config,
+    read_tokenizer,
+    read_weights,
+    resolve,
+    tensor_names,
+)
+from ..models.gpm import GPM, VALUE_HEAD, GPMModel
 from ..models.network import NetworkOracle, freeze, target_device
 from ..models.pairrm import CANDIDATE_MAXLENGTH, MARKERS, SOURCE_MAXLENGTH, PairRM, PairRMModel, is_pairrm
 from ..models.reward_model import RewardModel, RewardNetwork
@@ -29,20 +38,21 @@ BASES = {
 }
 
 
-def fresh(
+def init_from_base(
     kind: str, base: str | Path, dimensions: int, seed: int, device: str | torch.device | None = None
 ) -> NetworkOracle:
-    """The oracle of that kind on a base model, in float32; a base that is an oracle of the kind keeps its head.
+    """The oracle of a kind on a base model, in float32; a base that is an oracle of the kind keeps its head.
 
     Args:
         kind: "pairrm", "gpm" or "bt".
         base: a folder or hub id.
         dimensions: of a new preference embedding.
         seed: of the new head and of the markers' embeddings.
+        device: None: "cuda" where there is one, else "cpu".
 
     Raises:
-        OSError: if the base, its weights or its tokenizer cannot be found.
-        ValueError: if no such oracle can be made of it, tensors of the base model are missing or of another shape, a
+        OSError: the base, its weights or its tokenizer cannot be found.
+        ValueError: the base is of another kind of model, tensors of the base model are missing or of another shape, a
             file is damaged, or weights are NaN.
     """
     folder = resolve(base)
@@ -60,12 +70,16 @@ def fresh(
             oracle = _reward_model(base, folder, settings, target)
     damaged = [name for name, parameter in oracle.model.named_parameters() if parameter.isnan().any()]
     if damaged:
-        raise NashwardError(f"{base} has NaN in its weights ({names(damaged)}): they are damaged; fetch it again")
+        raise NashwardError(f"{base} has NaN in its weights ({first_names(damaged)}): they are damaged; fetch it again")
     return oracle
 
 
 def check_kind(oracle: NetworkOracle, kind: str) -> None:
-    """A ValueError if an oracle that is loaded already is of another kind than the one to be fitted."""
+    """Check the kind of an oracle that is already loaded.
+
+    Raises:
+        ValueError: it is not of the kind to be fitted.
+    """
     if not isinstance(oracle, CLASSES[kind]):
         raise NashwardError(
             f"the base {oracle.name} is a {type(oracle).__name__}; kind {kind!r} expects a {CLASSES[kind].__name__}, "
@@ -82,12 +96,12 @@ def _pairrm(base: str | Path, folder: Path, settings: dict[str, Any], target: to
             f"the tokenizer of {base} has no [CLS] and [SEP]: a PairRM is made from an encoder such as "
             "microsoft/deberta-v3-large; for a causal language model fit --kind gpm or bt"
         )
-    encoder = _loaded(MODEL_MAPPING, base, folder)
+    encoder = _base_network(MODEL_MAPPING, base, folder)
     tokenizer.add_tokens(list(MARKERS))
     if len(tokenizer) > encoder.get_input_embeddings().num_embeddings:
         encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
-        # a marker begins as a [CLS], whose state sums up what is around it, and a little apart from the others
+        # a marker starts near [CLS], whose state sums up the text around it, plus noise that separates the markers
         table = encoder.get_input_embeddings().weight
         ids = tokenizer.convert_tokens_to_ids(list(MARKERS))
         first = table[tokenizer.cls_token_id]
@@ -96,16 +110,16 @@ def _pairrm(base: str | Path, folder: Path, settings: dict[str, Any], target: to
     config.vocab_size = encoder.get_input_embeddings().num_embeddings
     model = PairRMModel(encoder, config.hidden_size)
     # as the published model divides its 2048 tokens: 1224 for the prompt, 412 for each response
-    whole = SOURCE_MAXLENGTH + 2 * CANDIDATE_MAXLENGTH
-    room = whole
-    if getattr(config, "position_biased_input", True):  # else positions are relative alone: no length is too long
-        room = min(longest(encoder, tokenizer), whole)
+    published = SOURCE_MAXLENGTH + 2 * CANDIDATE_MAXLENGTH
+    length = published
+    if getattr(config, "position_biased_input", True):  # else positions are only relative: no length is too long
+        length = min(max_row_length(encoder, tokenizer), published)
     return PairRM(
         freeze(model.to(target)),
         tokenizer,
         name=str(base),
-        source_maxlength=room * SOURCE_MAXLENGTH // whole,
-        candidate_maxlength=room * CANDIDATE_MAXLENGTH // whole,
+        source_maxlength=length * SOURCE_MAXLENGTH // published,
+        candidate_maxlength=length * CANDIDATE_MAXLENGTH // published,
     )
 
 
@@ -120,11 +134,10 @@ def _gpm(base: str | Path, folder: Path, settings: dict[str, Any], dimensions: i
             "pairrm or bt"
         )
     tokenizer = read_tokenizer(folder, str(base))
-    check_tokenizer(tokenizer, str(base))
-    # Free lengths, as in the published training code: what says nothing can be given length 0, and a small start
-    # prefers nothing. At length 1 the start is sure of itself at random, which few votes do not undo.
-    model = GPMModel(_loaded(MODEL_MAPPING, base, folder), dimensions, normalise=False)
-    _start(model.value_head)
+    # Free lengths, as in the published training code: an uninformative response can have length 0, and small initial
+    # weights prefer nothing. At length 1 the initial preferences are strong and random, which few votes do not undo.
+    model = GPMModel(_base_network(MODEL_MAPPING, base, folder), dimensions, normalise=False)
+    _init_head(model.value_head)
     return GPM(freeze(model.to(target)), tokenizer, name=str(base))
 
 
@@ -132,48 +145,40 @@ def _reward_model(base: str | Path, folder: Path, settings: dict[str, Any], targ
     if any(str(name).endswith("ForSequenceClassification") for name in settings.get("architectures") or []):
         return RewardModel.from_pretrained(base, device=target, dtype=torch.float32, ensemble=False)
     tokenizer = read_tokenizer(folder, str(base))
-    model = RewardNetwork(_loaded(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, base, folder, num_labels=1))
-    _start(model.head)
+    model = RewardNetwork(_base_network(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, base, folder, num_labels=1))
+    _init_head(model.head)
     return RewardModel(freeze(model.to(target)), tokenizer, name=str(base))
 
 
-def _start(head: nn.Linear) -> None:
-    """Small, as the published training code of GPM starts its heads: nothing is preferred yet."""
+def _init_head(head: nn.Linear) -> None:
+    """Small weights, as in the published training code of GPM: nothing is preferred yet."""
     nn.init.normal_(head.weight, std=1 / (head.in_features + 1))
 
 
-def _loaded(classes: Any, base: str | Path, folder: Path, **options: Any) -> Any:
-    """The model of the class for its configuration, in float32; what its checkpoint has beside it is left away.
+def _base_network(classes: Any, base: str | Path, folder: Path, **options: Any) -> Any:
+    """The model of transformers for a base model's configuration, in float32, without the head of its checkpoint.
 
     New is what lies outside of the base model, the head; and a pooler, which language models are published without:
     a classifier's is trained with it, an encoder's own is never read.
     """
     state = read_weights(folder)
-    told = logging.get_verbosity()
-    logging.set_verbosity_error()  # transformers reports the head that is left away and the one that is new
-    cannot = f"{base} cannot be loaded as a base model"
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # transformers reports the head that is left out and the one that is new
+    prefix = f"{base} cannot be loaded as a base model"
     try:
-        with Reading(lambda error: NashwardError(f"{cannot}: {first_line(error)}")):
+        with translated_errors(lambda error: NashwardError(f"{prefix}: {first_line(error)}")):
             config = AutoConfig.from_pretrained(str(folder), **options)
             kind = classes.get(type(config), None)
             if kind is not None:
-                network, found = kind.from_pretrained(
-                    None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
-                    ignore_mismatched_sizes=True,
-                )  # fmt: skip
+                network, problems = load_network(kind, config, state, dtype=torch.float32)
     finally:
-        logging.set_verbosity(told)
+        logging.set_verbosity(verbosity)
     if kind is None:
-        raise NashwardError(f"{cannot}: transformers has no such model for {config.model_type}")
+        raise NashwardError(f"{prefix}: transformers has no such model for {config.model_type}")
     inside = "" if network.base_model is network else f"{network.base_model_prefix}."
-    problems = {"missing": found["missing_keys"], "of another shape": {key for key, *_ in found["mismatched_keys"]}}
     wrong = {
-        problem: sorted(key for key in keys if key.startswith(inside) and "pooler" not in key.split("."))
+        problem: [key for key in keys if key.startswith(inside) and "pooler" not in key.split(".")]
         for problem, keys in problems.items()
     }
-    lost = "; ".join(f"{problem}: {names(keys)}" for problem, keys in wrong.items() if keys)
-    if lost:
-        raise NashwardError(
-            f"the tensors of {base} are not those of {type(network).__name__}: {lost}; they would be random"
-        )
+    check_tensors(wrong, str(base), type(network).__name__, consequence="; they would be random")
     return network

@@ -34,7 +34,7 @@ class _Example:
     weight: float
     vote: int
     prompt: str
-    voter: str | None
+    annotator: str | None
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ class VoteTraining:
                     self._places[row] = len(self.rows)
                     self.rows.append(row)
                 places.append(self._places[row])
-            self.examples.append(_Example(tuple(places), target, weight / len(orders), number, vote.prompt, vote.voter))
+            self.examples.append(
+                _Example(tuple(places), target, weight / len(orders), number, vote.prompt, vote.annotator)
+            )
 
     def _trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained in place: the head, or all; a LoRA's own are apart."""
@@ -130,7 +132,7 @@ class VoteTraining:
         yield from by_length(places, self.lengths.__getitem__, self.oracle.token_budget)
 
     def _weight(self, example: _Example) -> float:
-        return example.weight * self.voter_weights.get(example.voter or "", 1.0)
+        return example.weight * self.voter_weights.get(example.annotator or "", 1.0)
 
     def weigh(self, weights: dict[str, float]) -> None:
         self.voter_weights = weights
@@ -259,7 +261,7 @@ class VoteTraining:
     def _loss(self, votes: Sequence[int], predicted: Float[np.ndarray, " votes"]) -> float:
         own = [self.votes[vote] for vote in votes]
         wins, n = np.array([v.wins for v in own]), np.array([v.n for v in own])
-        weight = np.array([v.weight * self.voter_weights.get(v.voter or "", 1.0) for v in own])
+        weight = np.array([v.weight * self.voter_weights.get(v.annotator or "", 1.0) for v in own])
         total = float((weight * n).sum())
         return float((weight * _cross_entropy(predicted, wins, n)).sum()) / total if total else math.inf
 
@@ -290,7 +292,7 @@ class VoteTraining:
         return weight * wins, weight * n
 
     def annotators(self, results: Sequence[_Trained]) -> dict[str, Reliability]:
-        return reliabilities([vote.voter for vote in self.votes], self.held_out(results), *self.counts())
+        return reliabilities([vote.annotator for vote in self.votes], self.held_out(results), *self.counts())
 
     def summary(self, results: Sequence[_Trained]) -> dict[str, Any]:
         wins, n = self.counts()

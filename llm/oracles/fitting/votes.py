@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
-from nashward.llm.data.prompts import PROMPT_FIELDS, Message, Prompt, messages, rows, turns
+from nashward.llm.data.prompts import PROMPT_FIELDS, Message, Prompt, chat_messages, prompt_messages, read_rows
 
 WINS = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
@@ -39,7 +39,7 @@ class Vote:
     b: str
     wins: float
     n: float
-    voter: str | None = None
+    annotator: str | None = None
     weight: float = 1.0
 
     def __post_init__(self) -> None:
@@ -78,10 +78,10 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
 
     Example:
         >>> read_votes([{"prompt": "Name a river.", "a": "The Rhine.", "b": "No.", "winner": "a"}])
-        [Vote(prompt='Name a river.', a='The Rhine.', b='No.', wins=1.0, n=1.0, voter=None, weight=1.0)]
+        [Vote(prompt='Name a river.', a='The Rhine.', b='No.', wins=1.0, n=1.0, annotator=None, weight=1.0)]
     """
     if isinstance(source, str | Path):
-        name, found = str(source), rows(source, "votes")
+        name, found = str(source), read_rows(source, "votes")
     else:
         name, found = "the votes", iter(source)
     votes = []
@@ -118,7 +118,7 @@ def _texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
     for name in ("a", "b"):
         if row.get(name) is None:
             raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}")
-    return Prompt(messages(row)).text, row["a"], row["b"]
+    return Prompt(prompt_messages(row)).text, row["a"], row["b"]
 
 
 def _counts(row: Mapping[str, Any]) -> Fields:
@@ -145,7 +145,7 @@ def _chosen(row: Mapping[str, Any]) -> Fields:
         raise NashwardError("has other turns before the response in chosen than in rejected, expected the same")
     if before and all(row.get(field) is None for field in PROMPT_FIELDS):
         return Prompt(before).text, chosen, rejected, 1.0, 1.0
-    prompt = messages(row)
+    prompt = prompt_messages(row)
     if before and _said(prompt) != _said(before):
         raise NashwardError(
             "has turns in chosen and rejected that are not those of its prompt; leave the prompt away to take the turns"
@@ -160,7 +160,7 @@ def _split(row: Mapping[str, Any], field: str) -> tuple[tuple[Message, ...], str
         raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}")
     if isinstance(value, str):
         return (), value
-    said = turns(value, field)
+    said = chat_messages(value, field)
     if [turn["role"] for turn in said[-2:]] not in (["assistant"], ["user", "assistant"]):
         raise NashwardError(f"has a {field} that does not end with the assistant's turn after the user's")
     return tuple(said[:-1]), said[-1]["content"]

@@ -1,21 +1,21 @@
-"""A prompt and a response as one row of tokens, for oracles that read each response by itself."""
+"""Oracles that read each response by itself: a prompt and a response as one row of tokens."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from jinja2 import TemplateError
 
 from nashward.errors import NashwardError
 from nashward.llm.data.library_errors import first_line
 
-from .checkpoint import members_size
-from .network import NetworkOracle, Shape
+from .checkpoint import Member
+from .network import Key, NetworkOracle, RowCount, RowLength
+from .pretrained import Pretrained, PretrainedOracle
 
-MAX_LENGTH = 4096  # tokens of a row, where neither the tokenizer nor the configuration says less
+MAX_LENGTH = 4096  # tokens of a row, unless tokenizer or configuration have a smaller limit
 
 
 class Tokens(NamedTuple):
@@ -23,8 +23,8 @@ class Tokens(NamedTuple):
 
     Attributes:
         ids: the token ids.
-        segments: 0 for the first text of a pair and 1 for the second, where the tokenizer tells them apart; else None.
-        cut: whether the text was longer.
+        segments: 0 for the first text of a pair and 1 for the second, from tokenizers with token types; else None.
+        cut: whether the text was truncated.
     """
 
     ids: list[int]
@@ -33,15 +33,15 @@ class Tokens(NamedTuple):
 
 
 class Chat:
-    """One tokenizer's way to write and to cut a conversation.
+    """Conversations as tokens: chat template, control tokens and truncation.
 
     Args:
-        tokenizer: a fast tokenizer; it is set to cut on the right.
-        name: what errors call it.
-        max_length: tokens of a row; more are cut.
+        tokenizer: a fast tokenizer; it is set to truncate on the right.
+        name: of the oracle, for errors.
+        max_length: tokens of a row; longer ones are truncated.
 
     Raises:
-        ValueError: if ``max_length`` is below 1.
+        ValueError: ``max_length`` is below 1.
     """
 
     def __init__(self, tokenizer: Any, *, name: str, max_length: int) -> None:
@@ -54,14 +54,14 @@ class Chat:
         self._control = re.compile("|".join(map(re.escape, control)) or r"(?!)")
 
     def plain(self, text: str) -> str:
-        """The text with a blank in place of each control token: a user who writes "<|im_end|>" ends no turn."""
-        return self._control.sub(" ", sound(text))
+        """The text with a blank in place of each control token: "<|im_end|>" in a text ends no turn."""
+        return self._control.sub(" ", replace_surrogates(text))
 
     def text(self, prompt: str, response: str | None = None) -> str:
         """The chat template of the user's turn and, if there is a response, the assistant's; no generation prompt.
 
         Raises:
-            ValueError: if the template refuses these turns.
+            ValueError: the template raises an error on these turns.
         """
         turns = [{"role": "user", "content": self.plain(prompt)}]
         if response is not None:
@@ -77,48 +77,99 @@ class Chat:
     def tokens(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, add_special_tokens: bool
     ) -> list[Tokens]:
-        """The texts, or pairs of texts, in tokens."""
+        """Tokenise texts, or pairs of texts.
 
-        def call(chosen: Sequence[int], limit: int) -> Any:
+        Args:
+            texts: the texts.
+            pairs: the second texts, of one length with ``texts``; None: single texts.
+            add_special_tokens: whether the tokenizer adds its own, as BOS.
+        """
+
+        def tokenise(chosen: Sequence[int], limit: int) -> Any:
             second = None if pairs is None else [pairs[k] for k in chosen]
             options = {"truncation": True, "max_length": limit, "add_special_tokens": add_special_tokens}
             return self.tokenizer([texts[k] for k in chosen], second, **options)
 
-        # One token more than allowed shows which are cut; those are cut anew, as a tokenizer may keep its last token.
-        found = call(range(len(texts)), self.max_length + 1)
-        long = [k for k, ids in enumerate(found["input_ids"]) if len(ids) > self.max_length]
-        ids, segments = list(found["input_ids"]), list(found.get("token_type_ids") or [None] * len(texts))
+        # One token above the limit shows which texts are too long. Those are tokenised again with the limit, because a
+        # tokenizer may write a special token behind a truncated text.
+        batch = tokenise(range(len(texts)), self.max_length + 1)
+        long = [k for k, ids in enumerate(batch["input_ids"]) if len(ids) > self.max_length]
+        ids, segments = list(batch["input_ids"]), list(batch.get("token_type_ids") or [None] * len(texts))
         if long:
-            again = call(long, self.max_length)
+            truncated = tokenise(long, self.max_length)
             for place, k in enumerate(long):
-                ids[k] = again["input_ids"][place]
-                segments[k] = again["token_type_ids"][place] if segments[k] is not None else None
+                ids[k] = truncated["input_ids"][place]
+                segments[k] = truncated["token_type_ids"][place] if segments[k] is not None else None
         return [Tokens(ids[k], segments[k], k in set(long)) for k in range(len(texts))]
 
 
-def sound(text: str) -> str:
+class ChatOracle(PretrainedOracle):
+    """Base of oracles that read each response by itself: K rows of tokens for a table of K x K.
+
+    Args:
+        model: the network, in evaluation mode, on its device; its ``backbone`` is a model of transformers.
+        tokenizer: its fast tokenizer.
+        name: shown in reports; None: that of the class.
+        token_budget, members: see ``NetworkOracle``.
+        max_length: tokens of a row, longer ones are truncated. None: see ``max_row_length``.
+
+    Raises:
+        ValueError: ``token_budget`` or ``max_length`` below 1, or a tokenizer that lacks what the class needs.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str | None = None,
+        token_budget: int | None = None,
+        max_length: int | None = None,
+        members: Sequence[Member] = (),
+    ) -> None:
+        name = self.name if name is None else name
+        self._check_tokenizer(tokenizer, name)
+        super().__init__(model, tokenizer, name=name, token_budget=token_budget, members=members)
+        self.max_length = max_row_length(model.backbone, tokenizer) if max_length is None else max_length
+        self._chat = Chat(tokenizer, name=name, max_length=self.max_length)
+
+    @classmethod
+    def from_network(cls, source: Pretrained, network: Any, *, ensemble: bool, **options: Any) -> Self:
+        """See ``PretrainedOracle.from_network``.
+
+        Raises:
+            ValueError: the tokenizer writes tokens that the network has no embedding for.
+        """
+        oracle = super().from_network(source, network, ensemble=ensemble, **options)
+        check_vocabulary(oracle, network.backbone.get_input_embeddings().num_embeddings)
+        return oracle
+
+    @classmethod
+    def _row_lengths(cls, source: Pretrained, network: Any) -> tuple[RowLength, RowCount]:
+        limit = max_row_length(network.backbone, source.tokenizer)
+        template = _template_length(source.tokenizer, source.name, limit)
+        return lambda prompt, response: min(limit, prompt + response + template), lambda responses: responses
+
+    @staticmethod
+    def keys(i: int, j: int) -> tuple[Key, ...]:
+        return (i,), (j,)
+
+
+def replace_surrogates(text: str) -> str:
     """The text with a "?" for each half of a surrogate pair, as broken JSON has it: tokenizers refuse those."""
     return text.encode("utf-8", "replace").decode()
 
 
-def shape_alone(network: Any, tokenizer: Any, name: str, most: int, folder: Path) -> Shape:
-    """What a plan needs of an oracle that reads each response by itself, in rows of at most so many tokens."""
-    own = _frame(tokenizer, name, most)
-    return Shape(
-        network, lambda prompt, response: min(most, prompt + response + own), lambda count: count, members_size(folder)
-    )
-
-
-def _frame(tokenizer: Any, name: str, most: int) -> int:
-    """Tokens that a row has besides those of its prompt and response, at most."""
-    chat = Chat(tokenizer, name=name, max_length=most)
+def _template_length(tokenizer: Any, name: str, limit: int) -> int:
+    """The tokens of a row besides those of its prompt and its response, at most."""
+    chat = Chat(tokenizer, name=name, max_length=limit)
     if tokenizer.chat_template:
         return len(chat.tokens([chat.text("a", "a")], add_special_tokens=True)[0].ids)
     return len(chat.tokens(["a"], ["a"], add_special_tokens=True)[0].ids)
 
 
-def longest(network: Any, tokenizer: Any) -> int:
-    """The tokens that a row may have: the least of what the tokenizer says, the network's positions and 4096."""
+def max_row_length(network: Any, tokenizer: Any) -> int:
+    """The largest number of tokens of a row: the least of the tokenizer's limit, the network's positions and 4096."""
     positions = getattr(network.config.get_text_config(), "max_position_embeddings", None) or 0
     for name, module in network.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
@@ -127,14 +178,14 @@ def longest(network: Any, tokenizer: Any) -> int:
 
 
 def check_vocabulary(oracle: NetworkOracle, rows: int) -> None:
-    """Whether what the tokenizer writes has an embedding among ``rows``; a pad token without one is dropped.
+    """Check that every token of a row has one of the ``rows`` embeddings; a pad token without one is removed.
 
     Raises:
-        ValueError: if a piece of text, or a token of the format, has none.
+        ValueError: a token of text, or of the chat format, has no embedding.
     """
     tokenizer = oracle.tokenizer
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
-        tokenizer.pad_token = None  # added with no row of its own; padding is masked in any case
+        tokenizer.pad_token = None  # padding is masked, so any other token will do
     ids, _ = oracle.row(oracle.encode("a", ["b"])[0], (0,))
     added = tokenizer.added_tokens_decoder
     pieces = {k for k in tokenizer.get_vocab().values() if k not in added}

@@ -1,4 +1,4 @@
-"""Checkpoints of oracles: found, read without running anybody's code, and told apart."""
+"""The files of an oracle's checkpoint: finding them, reading them without running code that lies in them, hashing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from nashward.errors import NashwardError
-from nashward.llm.data.library_errors import Reading
+from nashward.llm.data.library_errors import translated_errors
 
 SAFE, BINARY = "model.safetensors", "pytorch_model.bin"
 MEMBERS = "members"
 # What a member of an ensemble holds: for a parameter that differs its own value, or a change of low rank, up @ down.
 Member = dict[str, torch.Tensor]
+Problems = dict[str, list[str]]  # the names of tensors, by what is wrong with them
 UP, DOWN = ".up", ".down"
 _VOCABULARIES = (
     "tokenizer.json", "tokenizer.model", "spm.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt",
@@ -39,19 +40,26 @@ _SMALL = ["*.json", "*.model", "*.txt", "*.jinja"]
 
 
 def fetch_hint(model_id: str) -> str:
+    """The end of an error message about a model that is not in the local cache."""
     return f"Fetch it on a machine with network (hf download {model_id}) or pass a local folder."
 
 
 def is_id(name: str | Path) -> bool:
-    """Whether it reads as a hub id, ``owner/name``."""
+    """Whether the name has the form of a hub id, ``owner/name``."""
     return not isinstance(name, Path) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
 
 
 def resolve(id_or_folder: str | Path) -> Path:
-    """The folder itself, or the hub's snapshot of that id.
+    """The folder of a checkpoint.
+
+    Args:
+        id_or_folder: a folder, or a hub id; from the hub its small files and weights are fetched, safetensors first.
+
+    Returns:
+        The folder itself, or the snapshot of the hub id in the local cache.
 
     Raises:
-        OSError: if it cannot be found (FileNotFoundError for a folder).
+        OSError: neither a folder nor a model on the hub (FileNotFoundError for a folder).
     """
     path = Path(id_or_folder).expanduser()
     if path.is_dir():
@@ -71,10 +79,14 @@ def resolve(id_or_folder: str | Path) -> Path:
 
 
 def read_config(folder: Path, expected: str) -> dict[str, Any]:
-    """config.json.
+    """The content of config.json.
+
+    Args:
+        folder: of the checkpoint.
+        expected: what kind of checkpoint is expected, for errors.
 
     Raises:
-        ValueError: there is none, or it cannot be read; says what the folder holds, and what was ``expected``.
+        ValueError: the file is missing or cannot be read; the message has what the folder holds and ``expected``.
     """
     if (folder / "adapter_config.json").exists():
         raise NashwardError(f"{folder} holds a PEFT adapter, not an oracle: --policy and --oracle may be swapped")
@@ -90,17 +102,27 @@ def read_config(folder: Path, expected: str) -> dict[str, Any]:
 
 
 def read_tokenizer(source: str | Path, name: str) -> Any:
-    """The tokenizer of a checkpoint in a folder, or of a hub id.
+    """The tokenizer of a checkpoint.
+
+    Args:
+        source: a folder or a hub id.
+        name: what errors call the checkpoint.
 
     Raises:
-        OSError: if there is none, or it cannot be read.
+        OSError: the tokenizer is missing or cannot be read.
     """
     folder = Path(source)
     if folder.is_dir() and not any((folder / file).exists() for file in _VOCABULARIES):
-        # transformers would make one up, of special tokens alone
+        # transformers would invent a tokenizer of special tokens alone
         raise OSError(f"{name} has no tokenizer in {folder}; expected tokenizer.json beside its weights")
-    told, expected = f"{name} has no tokenizer that can be read in {source}", "tokenizer.json and tokenizer_config.json"
-    with Reading(lambda error: OSError(f"{told} ({type(error).__name__}); expected {expected} beside its weights")):
+
+    def unreadable(error: BaseException) -> OSError:
+        return OSError(
+            f"{name} has no tokenizer that can be read in {source} ({type(error).__name__}); expected tokenizer.json "
+            "and tokenizer_config.json beside its weights"
+        )
+
+    with translated_errors(unreadable):
         return AutoTokenizer.from_pretrained(str(source))
 
 
@@ -108,8 +130,8 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """All tensors, from safetensors (one file or shards with their index) or pytorch_model.bin.
 
     Raises:
-        FileNotFoundError: if there are none.
-        ValueError: if a file is truncated, no checkpoint, or a pickle with more than tensors in it.
+        FileNotFoundError: no such file in the folder.
+        ValueError: a file is truncated, is no checkpoint, or is a pickle that holds more than tensors.
     """
     index = next(
         (folder / f"{name}.index.json" for name in (SAFE, BINARY) if (folder / f"{name}.index.json").exists()), None
@@ -135,12 +157,12 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def tensor_names(folder: Path) -> set[str]:
-    """The names of the tensors of a checkpoint in safetensors, without reading one; empty where there is none."""
+    """The names of a checkpoint's tensors from its safetensors' headers; empty where there are no safetensors."""
     for index in folder.glob("*.index.json"):
         try:
             return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         except (ValueError, KeyError, TypeError, RecursionError):
-            return set()  # whoever reads the weights says what is wrong
+            return set()  # read_weights raises the error
     if not (folder / SAFE).exists():
         return set()
     try:
@@ -151,7 +173,7 @@ def tensor_names(folder: Path) -> set[str]:
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """That of most of a checkpoint's weights, from the headers of its safetensors; float32 where there are none.
+    """The dtype of most of a checkpoint's weights, from its safetensors' headers; float32 without safetensors.
 
     Raises:
         ValueError: a header cannot be read.
@@ -169,11 +191,11 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of one file; of a pickle nothing but tensors is ever made.
+    """The tensors of one file. Unpickling is limited to tensors.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or holds something else than tensors.
+        FileNotFoundError: no such file.
+        ValueError: the file cannot be read, or holds something else than tensors.
     """
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing; fetch the checkpoint again")
@@ -184,12 +206,12 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
             raise NashwardError(f"{file} cannot be read: {error}") from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle's protocol
+            warnings.simplefilter("ignore")  # about the protocol of the pickle
             state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise NashwardError(
-            f"{file} is a pickle that holds more than tensors, or is damaged; it is not opened, as that could run "
-            "somebody's code. Convert it to safetensors where you trust it"
+            f"{file} is a pickle that holds more than tensors, or is damaged; it is not opened, as that could run code "
+            "that lies in it. Convert it to safetensors where you trust it"
         ) from None
     except (RuntimeError, EOFError, OSError) as error:
         raise NashwardError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
@@ -199,64 +221,109 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
 
 
 def read_members(folder: Path, model: nn.Module) -> list[Member]:
-    """The members of an ensemble, ``members/*.safetensors``; empty where there are none.
+    """The members of an ensemble, ``members/*.safetensors``; empty for a single model.
 
     Raises:
         ValueError: a file cannot be read, or does not belong to the model.
     """
-    own = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     members = []
     for file in sorted((folder / MEMBERS).glob("*.safetensors")):
         tensors = read_tensors(file)
-        wrong = [key for key in tensors if key.removesuffix(UP).removesuffix(DOWN) not in own]
-        wrong += [key for key, value in tensors.items() if key in own and own[key].shape != value.shape]
+        wrong = [key for key in tensors if key.removesuffix(UP).removesuffix(DOWN) not in parameters]
+        wrong += [key for key, value in tensors.items() if key in parameters and parameters[key].shape != value.shape]
         if wrong:
-            raise NashwardError(f"{file} does not belong to the model in {folder}: {names(wrong)}")
-        members.append(
-            {key: value.to(own[key.removesuffix(UP).removesuffix(DOWN)].dtype) for key, value in tensors.items()}
-        )
+            raise NashwardError(f"{file} does not belong to the model in {folder}: {first_names(wrong)}")
+        dtypes = {key: parameters[key.removesuffix(UP).removesuffix(DOWN)].dtype for key in tensors}
+        members.append({key: value.to(dtypes[key]) for key, value in tensors.items()})
     return members
 
 
 def members_size(folder: Path) -> int:
-    """Bytes of the members of an ensemble."""
+    """Bytes of the members of an ensemble, 0 for a single model."""
     return sum(file.stat().st_size for file in (folder / MEMBERS).glob("*.safetensors"))
 
 
-def load_state(model: nn.Module, state: dict[str, torch.Tensor], name: str, what: str) -> None:
-    """``load_state_dict`` that names what does not fit in one line.
+def load_state(model: nn.Module, state: dict[str, torch.Tensor], name: str, expected: str) -> None:
+    """``load_state_dict``, strict, with one line that names the tensors that do not fit.
+
+    Args:
+        model: the network.
+        state: the tensors of the checkpoint.
+        name: what errors call the checkpoint.
+        expected: what the network is, for errors.
 
     Raises:
         ValueError: tensors are missing, unexpected or of another shape.
     """
-    own = model.state_dict()
-    problems = {
-        "missing": [key for key in own if key not in state],
-        "unexpected": [key for key in state if key not in own],
-        "of another shape": [key for key in own if key in state and own[key].shape != state[key].shape],
-    }
-    told = "; ".join(f"{problem}: {names(keys)}" for problem, keys in problems.items() if keys)
-    if told:
-        raise NashwardError(f"the tensors of {name} are not those of {what}: {told}")
+    parameters = model.state_dict()
+    check_tensors(
+        {
+            "missing": [key for key in parameters if key not in state],
+            "unexpected": [key for key in state if key not in parameters],
+            "of another shape": [
+                key for key in parameters if key in state and parameters[key].shape != state[key].shape
+            ],
+        },
+        name,
+        expected,
+    )
     model.load_state_dict(state)
 
 
-def names(keys: Iterable[str]) -> str:
-    """The first three, and how many more."""
+def load_network(classes: Any, config: Any, state: dict[str, torch.Tensor], **options: Any) -> tuple[Any, Problems]:
+    """A network of transformers with the tensors of a checkpoint.
+
+    Args:
+        classes: the class of transformers.
+        config: its configuration.
+        state: the tensors.
+        options: more arguments of transformers' ``from_pretrained``.
+
+    Returns:
+        The network, and the names of its tensors that transformers had to initialise at random, by the reason. The
+        caller raises, see ``check_tensors``: of a base model under a new head some may be missing.
+    """
+    network, report = classes.from_pretrained(
+        None, config=config, state_dict=state, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    mismatched = {key for key, *_ in report["mismatched_keys"]}
+    return network, {"missing": sorted(report["missing_keys"]), "of another shape": sorted(mismatched)}
+
+
+def check_tensors(problems: Problems, name: str, expected: str, consequence: str = "") -> None:
+    """Raise where tensors of a checkpoint do not fit the network.
+
+    Args:
+        problems: the names of tensors by what is wrong with them.
+        name: what errors call the checkpoint.
+        expected: what the network is.
+        consequence: the end of the message.
+
+    Raises:
+        ValueError: some are wrong.
+    """
+    wrong = "; ".join(f"{problem}: {first_names(keys)}" for problem, keys in problems.items() if keys)
+    if wrong:
+        raise NashwardError(f"the tensors of {name} are not those of {expected}: {wrong}{consequence}")
+
+
+def first_names(keys: Iterable[str]) -> str:
+    """The first three names, and how many more there are."""
     keys = list(keys)
     return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], tokenizer: Any, settings: dict[str, Any]) -> str:
-    """A hash of weights, tokenizer and settings: equal where the answers are."""
+    """A hash of weights, tokenizer and settings: equal where the judgements are."""
     digest = blake2b(digest_size=16)
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(content.numpy().data)
-    core = getattr(tokenizer, "backend_tokenizer", None)
-    if core is not None:  # without the truncation and padding of whatever it was called with last
-        digest.update(json.dumps(json.loads(core.to_str()) | {"truncation": None, "padding": None}).encode())
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is not None:  # without the truncation and padding of its last call
+        digest.update(json.dumps(json.loads(fast.to_str()) | {"truncation": None, "padding": None}).encode())
     else:
         digest.update(repr(tokenizer).encode())
     digest.update(str(getattr(tokenizer, "chat_template", None)).encode())
@@ -264,26 +331,26 @@ def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], tokenizer: Any, set
     return digest.hexdigest()
 
 
-def changed(model: nn.Module, member: Member) -> dict[str, torch.Tensor]:
-    """The parameters of the model that are others in a member, as they are there."""
-    others = {}
+def member_parameters(model: nn.Module, member: Member) -> dict[str, torch.Tensor]:
+    """The parameters in which a member of an ensemble differs from the model, with the values that they have there."""
+    changed = {}
     for name, parameter in model.named_parameters():
         if name in member:
-            others[name] = member[name]
+            changed[name] = member[name]
         elif name + UP in member:
-            others[name] = parameter.data + member[name + UP] @ member[name + DOWN]
-    return others
+            changed[name] = parameter.data + member[name + UP] @ member[name + DOWN]
+    return changed
 
 
 @contextmanager
-def swapped(model: nn.Module, member: Member) -> Iterator[None]:
-    """The model with a member's parameters in place of its own."""
-    own, others = dict(model.named_parameters()), changed(model, member)
-    kept = {name: own[name].data for name in others}
+def use_member(model: nn.Module, member: Member) -> Iterator[None]:
+    """The model with a member's parameters in place of its own, inside of the block."""
+    parameters, changed = dict(model.named_parameters()), member_parameters(model, member)
+    original = {name: parameters[name].data for name in changed}
     try:
-        for name, value in others.items():
-            own[name].data = value
+        for name, value in changed.items():
+            parameters[name].data = value
         yield
     finally:
-        for name, value in kept.items():
-            own[name].data = value
+        for name, value in original.items():
+            parameters[name].data = value

@@ -10,33 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.data.library_errors import Reading, first_line
 
 from ..embedding import skew_product
-from .chat import Chat, check_vocabulary, longest, shape_alone
-from .checkpoint import (
-    Member,
-    load_state,
-    read_config,
-    read_members,
-    read_tokenizer,
-    read_weights,
-    resolve,
-    stored_dtype,
-    tensor_names,
-)
-from .network import Key, NetworkOracle, Row, Shape, freeze, target_device
+from .chat import ChatOracle
+from .checkpoint import load_state, read_weights, tensor_names
+from .network import Key, Row, placement
+from .pretrained import Pretrained
 
 VALUE_HEAD, PROMPT_HEAD = "value_head.weight", "prompt_head.weight"
 EXPECTED = f"a GPM, a causal language model with {VALUE_HEAD} in place of its head"
@@ -50,12 +40,12 @@ class GPMModel(nn.Module):
     Args:
         backbone: the base model of a causal language model, as ``AutoModel`` gives it.
         dimensions: d of the embedding, even.
-        prompt_head: whether the prompt weighs the d/2 planes.
+        prompt_head: whether the prompt gives weights to the d/2 planes.
         temperature: of the score.
         normalise: embeddings of length 1.
 
     Raises:
-        ValueError: if d is odd or below 2, or the temperature is not positive.
+        ValueError: d is odd or below 2, or the temperature is not positive.
     """
 
     head_names = ("value_head", "prompt_head")
@@ -84,6 +74,7 @@ class GPMModel(nn.Module):
 
     @property
     def backbone(self) -> Any:
+        """The base model."""
         return self.get_submodule(self._prefix)
 
     def states(
@@ -95,36 +86,36 @@ class GPMModel(nn.Module):
             input_ids, attention_mask: ``[R, T]``, padded on the right.
             positions: ``[R, 2]``.
         """
-        found = self.backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-        hidden = found.last_hidden_state
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        hidden = output.last_hidden_state
         return hidden[torch.arange(len(hidden), device=hidden.device)[:, None], positions]
 
     def compare(self, states: Float[Tensor, "B 2 2 H"]) -> Float[Tensor, " B"]:
         """Log-odds ``[B]`` that the first response is better, from the states ``[B, 2, 2, H]``.
 
-        The weights of the planes are the mean over both rows: where the prompt's tokens are the same in both, as nearly
-        always, either row's; where a tokenizer lets them differ, the score is still skew.
+        The weights of the planes are the mean over both rows. The prompt's tokens are nearly always the same in both,
+        and the mean is then either row's; where a tokenizer lets them differ, the score is still skew.
         """
-        kind = torch.promote_types(self.value_head.weight.dtype, torch.float32)
-        v: Any = linear(states[:, :, 1].to(kind), self.value_head.weight.to(kind))
+        dtype = torch.promote_types(self.value_head.weight.dtype, torch.float32)
+        v: Any = linear(states[:, :, 1].to(dtype), self.value_head.weight.to(dtype))
         if self.normalise:
             v = normalize(v, dim=-1)
         first, second = v[:, 0], v[:, 1]
         if self.prompt_head is not None:
-            weights = linear(states[:, :, 0].to(kind), self.prompt_head.weight.to(kind)).softmax(-1).mean(1)
+            weights = linear(states[:, :, 0].to(dtype), self.prompt_head.weight.to(dtype)).softmax(-1).mean(1)
             first = first * weights.repeat_interleave(2, dim=-1)
         score: Any = skew_product(first, second)
         return score / self.temperature
 
 
 class Encoded(NamedTuple):
-    """The tokens of a prompt alone, how many, and of each row."""
+    """The number of tokens of a prompt alone, and the tokens of each row."""
 
     prompt: int
     rows: list[list[int]]
 
 
-class GPM(NetworkOracle):
+class GPM(ChatOracle):
     """A general preference model: logit(i, j) = sum_k lambda_k (v_i[2k] v_j[2k+1] - v_i[2k+1] v_j[2k]) / temperature.
 
     v in R^d is ``value_head`` of the state at the last token, at length 1; lambda = softmax of ``prompt_head`` of the
@@ -132,15 +123,15 @@ class GPM(NetworkOracle):
     already able to hold a cycle (Zhang et al. 2024, arXiv 2410.02197). K passes give the table of K x K.
 
     Rows are those of the published inference code, which the published models need: the chat template of [user,
-    assistant], tokenised with the tokenizer's special tokens (so with two BOS where the template writes one too), cut
-    on the right, the last token overwritten by EOS. Control tokens in the texts, as "</s>", are replaced by blanks.
+    assistant], tokenised with the tokenizer's special tokens (so with two BOS where the template writes one too),
+    truncated on the right, the last token overwritten by EOS. Control tokens in the texts, as "</s>", become blanks.
 
     Args:
         model: base model and heads, in evaluation mode, on its device.
         tokenizer: its fast tokenizer, with a chat template and an EOS token.
         name, token_budget, members: see ``NetworkOracle``.
-        max_length: tokens of a row. None: the least of what the tokenizer says, what the network has positions for and
-            4096, that of the published inference.
+        max_length: tokens of a row. None: the least of the tokenizer's limit, the network's positions and 4096, that of
+            the published inference.
 
     Raises:
         ValueError: a tokenizer without a chat template or an EOS token, or a token budget below 1.
@@ -152,22 +143,9 @@ class GPM(NetworkOracle):
         >>> preference_matrices(oracle, ["2 + 2?"], [["4", "5", "four"]])[0].P  # doctest: +SKIP
     """
 
+    name = "GPM"
     symmetric = True
-
-    def __init__(
-        self,
-        model: GPMModel,
-        tokenizer: Any,
-        *,
-        name: str = "GPM",
-        token_budget: int | None = None,
-        max_length: int | None = None,
-        members: Sequence[Member] = (),
-    ) -> None:
-        check_tokenizer(tokenizer, name)
-        super().__init__(model, tokenizer, name=name, token_budget=token_budget, members=members)
-        self.max_length = longest(model.backbone, tokenizer) if max_length is None else max_length
-        self._chat = Chat(tokenizer, name=name, max_length=self.max_length)
+    expected = EXPECTED
 
     @classmethod
     def from_pretrained(
@@ -181,7 +159,7 @@ class GPM(NetworkOracle):
         normalise: bool | None = None,
         max_length: int | None = None,
         ensemble: bool = True,
-    ) -> GPM:
+    ) -> Self:
         """Load a checkpoint from the model hub or from a folder, one file or shards.
 
         Args:
@@ -192,49 +170,53 @@ class GPM(NetworkOracle):
             token_budget, max_length: see the class.
             temperature: of the logits; None: ``gpm_temperature`` of config.json, else 0.1.
             normalise: embeddings of length 1; None: ``gpm_normalise`` of config.json, else True.
-            ensemble: where ``fit-oracle`` left the models of its folds, judge with all of them.
+            ensemble: with the models of the folds, where ``fit-oracle`` saved them.
 
         Raises:
-            OSError: if it cannot be found (FileNotFoundError for a folder), or has no tokenizer.
-            ValueError: if it is no GPM, or tensors are missing, unexpected or of another shape.
+            OSError: the checkpoint cannot be found (FileNotFoundError for a folder), or has no tokenizer.
+            ValueError: it is no GPM, or tensors are missing, unexpected or of another shape.
         """
-        name, folder = str(id_or_folder), resolve(id_or_folder)
-        config, tokenizer = _parts(folder, name)
-        state = {key: value for key, value in read_weights(folder).items() if not key.startswith(_UNUSED)}
+        source = cls.read_pretrained(id_or_folder)
+        state = {key: value for key, value in read_weights(source.folder).items() if not key.startswith(_UNUSED)}
         if VALUE_HEAD not in state:
-            raise NashwardError(f"the weights of {name} lack {VALUE_HEAD}; expected {EXPECTED}")
-        target = target_device(device)
-        kind = dtype or (torch.float32 if target.type == "cpu" else state[VALUE_HEAD].dtype)
-        with target:  # a large model is never whole in memory and on a GPU at once
-            model = GPMModel(
+            raise NashwardError(f"the weights of {source.name} lack {VALUE_HEAD}; expected {EXPECTED}")
+        config, (target, kind) = source.config, placement(device, dtype, state[VALUE_HEAD].dtype)
+        with target:  # a large model is never in host memory and on a GPU at once
+            network = GPMModel(
                 AutoModel.from_config(config, dtype=kind),
                 len(state[VALUE_HEAD]),
                 prompt_head=PROMPT_HEAD in state,
                 temperature=getattr(config, "gpm_temperature", TEMPERATURE) if temperature is None else temperature,
                 normalise=getattr(config, "gpm_normalise", True) if normalise is None else normalise,
             ).to(kind)
-        load_state(model, state, name, "a GPM on its base model")
-        members = read_members(folder, model) if ensemble else ()
-        oracle = cls(
-            freeze(model), tokenizer, name=name, token_budget=token_budget, max_length=max_length, members=members
-        )
-        check_vocabulary(oracle, model.backbone.get_input_embeddings().num_embeddings)
-        return oracle
+        load_state(network, state, source.name, "a GPM on its base model")
+        return cls.from_network(source, network, ensemble=ensemble, token_budget=token_budget, max_length=max_length)
+
+    @classmethod
+    def _check_settings(cls, settings: dict[str, Any], folder: Path, name: str) -> None:
+        architectures = ", ".join(settings.get("architectures") or [settings.get("model_type") or "no model"])
+        causal = settings.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        if not causal or "SequenceClassification" in architectures:
+            raise NashwardError(f"{name} is {architectures}; expected {EXPECTED}")
+        stored = tensor_names(folder)
+        if stored and VALUE_HEAD not in stored:
+            raise NashwardError(
+                f"{name} is {architectures} without {VALUE_HEAD}; expected {EXPECTED}: --policy and --oracle may be "
+                "swapped"
+            )
 
     @staticmethod
-    def check(id_or_folder: str | Path) -> None:
-        """Whether it is there and is a GPM, before any weight is read; raises what ``from_pretrained`` would."""
-        _parts(resolve(id_or_folder), str(id_or_folder))
+    def _check_tokenizer(tokenizer: Any, name: str) -> None:
+        if not tokenizer.chat_template:
+            raise NashwardError(
+                f"the tokenizer of {name} has no chat template; a GPM reads its conversations through one"
+            )
+        if tokenizer.eos_token_id is None:
+            raise NashwardError(f"the tokenizer of {name} has no EOS token; a GPM's embedding is read there")
 
-    @staticmethod
-    def shape(id_or_folder: str | Path) -> Shape:
-        """What a plan needs to know of it, but for its small heads; reads no weight, and raises as ``check`` does."""
-        folder = resolve(id_or_folder)
-        config, tokenizer = _parts(folder, str(id_or_folder))
-        dtype = stored_dtype(folder)
-        with torch.device("meta"):
-            network = GPMModel(AutoModel.from_config(config, dtype=dtype), 2)
-        return shape_alone(network, tokenizer, str(id_or_folder), longest(network.backbone, tokenizer), folder)
+    @classmethod
+    def _meta_network(cls, source: Pretrained, dtype: torch.dtype) -> GPMModel:
+        return GPMModel(AutoModel.from_config(source.config, dtype=dtype), 2)
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> None:
         """Write the model in the published format, temperature and normalisation in config.json; without members."""
@@ -250,51 +232,21 @@ class GPM(NetworkOracle):
 
     @property
     def settings(self) -> dict[str, Any]:
-        own = {"temperature": self.model.temperature, "normalise": self.model.normalise}
-        return {"max_length": self.max_length, **own}
+        network = {"temperature": self.model.temperature, "normalise": self.model.normalise}
+        return {"max_length": self.max_length, **network}
 
     def encode(self, prompt: str, candidates: Sequence[str]) -> tuple[Encoded, int]:
-        """The tokens, and how many of the prompt and the rows of the responses were cut."""
-        texts = [self._chat.text(prompt), *(self._chat.text(prompt, response) for response in candidates)]
-        first, *others = self._chat.tokens(texts, add_special_tokens=True)
-        rows = [[*tokens.ids[:-1], self.tokenizer.eos_token_id] for tokens in others]
-        return Encoded(len(first.ids), rows), first.cut + sum(tokens.cut for tokens in others)
+        """Tokenise a prompt and its responses.
 
-    @staticmethod
-    def keys(i: int, j: int) -> tuple[Key, ...]:
-        return (i,), (j,)
+        Returns:
+            The tokens, and how many of the prompt and the rows of the responses were truncated.
+        """
+        texts = [self._chat.text(prompt), *(self._chat.text(prompt, response) for response in candidates)]
+        alone, *conversations = self._chat.tokens(texts, add_special_tokens=True)
+        rows = [[*tokens.ids[:-1], self.tokenizer.eos_token_id] for tokens in conversations]
+        return Encoded(len(alone.ids), rows), alone.cut + sum(tokens.cut for tokens in conversations)
 
     def row(self, encoded: Encoded, key: Key) -> Row:
         """The ids of one response's row, and the positions of the prompt's end and of its own."""
         ids = encoded.rows[key[0]]
         return ids, (min(encoded.prompt, len(ids)) - 1, len(ids) - 1)
-
-
-def _parts(folder: Path, name: str) -> tuple[Any, Any]:
-    """Configuration and tokenizer of a GPM; a ValueError says what the folder holds instead."""
-    settings = read_config(folder, EXPECTED)
-    found = ", ".join(settings.get("architectures") or [settings.get("model_type") or "no model"])
-    held = tensor_names(folder)
-    if settings.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or "SequenceClassification" in found:
-        raise NashwardError(f"{name} is {found}; expected {EXPECTED}")
-    if held and VALUE_HEAD not in held:
-        raise NashwardError(
-            f"{name} is {found} without {VALUE_HEAD}; expected {EXPECTED}: --policy and --oracle may be swapped"
-        )
-    with Reading(lambda error: NashwardError(f"{folder / 'config.json'} cannot be read: {first_line(error)}")):
-        config = AutoConfig.from_pretrained(str(folder))
-    tokenizer = read_tokenizer(folder, name)
-    check_tokenizer(tokenizer, name)
-    return config, tokenizer
-
-
-def check_tokenizer(tokenizer: Any, name: str) -> None:
-    """Whether a GPM has what it needs in it.
-
-    Raises:
-        ValueError: it has not; it says what is missing.
-    """
-    if not tokenizer.chat_template:
-        raise NashwardError(f"the tokenizer of {name} has no chat template; a GPM reads its conversations through one")
-    if tokenizer.eos_token_id is None:
-        raise NashwardError(f"the tokenizer of {name} has no EOS token; a GPM's embedding is read there")

@@ -1,4 +1,4 @@
-"""PairRM judged by the llm-blender package itself: what ``PairRM`` is held against, and far slower."""
+"""PairRM by the llm-blender package itself: the reference that ``PairRM`` is tested against, and far slower."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nashward.errors import MissingPackageError, NashwardError
 
 from ..protocol import Pairs, PreferenceOracle
 from . import checkpoint
-from .pairrm import CANDIDATE, CANDIDATE_MAXLENGTH, EXPECTED, SOURCE, SOURCE_MAXLENGTH, PairRM, neutralise
+from .pairrm import CANDIDATE, CANDIDATE_MAXLENGTH, EXPECTED, SOURCE, SOURCE_MAXLENGTH, PairRM, sanitise
 
 DEVICES = ("cpu", "cuda")
 
@@ -28,19 +28,19 @@ DEVICES = ("cpu", "cuda")
 class LLMBlenderOracle(PreferenceOracle):
     """llm-blender's ranker as an oracle, one prompt at a time. ``LLMBlenderOracle.from_pretrained`` loads one.
 
-    It gives the raw logits L_ij of both orders, i shown first, as llm-blender's ``rank`` computes them at batch size 1,
-    the setting of the official code of SPPO (arXiv 2405.00675). Above 1 the room of a response depends on the prompts
-    that share its batch, and so does the judgement. Use ``PairRM`` to judge, and this to check it.
+    The raw logits L_ij of both orders, i shown first, are those that llm-blender's ``rank`` computes at batch size 1,
+    the setting of the official code of SPPO (arXiv 2405.00675). Above 1 the tokens that a response may have depend on
+    the prompts of its batch, and so does the judgement. Use ``PairRM`` to judge, and this class to check it.
 
-    Unlike llm-blender, it puts a blank in place of a marker of the format, such as ``<|candidate|>``, in a prompt or a
-    response: there llm-blender fails, and a whole job of judging with it. [SEP] llm-blender replaces itself.
+    Unlike llm-blender, it replaces a marker of the format, such as ``<|candidate|>``, in a prompt or a response by a
+    blank: llm-blender raises there. [SEP] llm-blender replaces itself.
 
     Args:
         blender: a ``llm_blender.Blender`` with its ranker loaded.
-        name: what reports call it.
+        name: shown in reports.
 
     Raises:
-        ValueError: when it judges, a logit that is NaN.
+        ValueError: in ``raw_logits``, a logit that is NaN.
 
     Source: arXiv 2306.02561, and its package llm-blender.
 
@@ -49,7 +49,7 @@ class LLMBlenderOracle(PreferenceOracle):
         >>> (result,) = preference_matrices(oracle, ["hello!"], [["hi!", "go away!"]])  # doctest: +SKIP
     """
 
-    pairs_a_call = 1  # each prompt's answers are kept at once
+    pairs_per_call = 1  # each prompt's logits are cached at once
 
     def __init__(self, blender: Any, *, name: str = "llm-blender") -> None:
         self.blender, self.name = blender, name
@@ -58,7 +58,7 @@ class LLMBlenderOracle(PreferenceOracle):
     def from_pretrained(cls, id_or_folder: str | Path, *, device: str = "cpu") -> LLMBlenderOracle:
         """Load a PairRM, in either published layout, with ``Blender.loadranker``.
 
-        The members of an ensemble that ``fit-oracle`` left are not used. The base model's weights are needed (and
+        The members of an ensemble that ``fit-oracle`` saved are not used. The base model's weights are needed (and
         discarded), except where the checkpoint is its own base, as PairRM-hf.
 
         Args:
@@ -66,15 +66,13 @@ class LLMBlenderOracle(PreferenceOracle):
             device: "cpu" (float32) or "cuda" (float16 if the checkpoint says so, as the published one does).
 
         Raises:
-            ImportError: if llm-blender is not installed.
-            OSError: if the checkpoint or its base cannot be found (FileNotFoundError for a folder).
-            ValueError: if it is not a PairRM, or the device is another.
+            ImportError: llm-blender is not installed.
+            OSError: the checkpoint or its base cannot be found (FileNotFoundError for a folder).
+            ValueError: the checkpoint is not a PairRM, or the device is neither.
         """
         if not isinstance(device, str) or device not in DEVICES:
-            # llm-blender compares the name: with "cuda:0" or a torch.device it stays in float32 and says nothing
-            raise NashwardError(
-                f"device is {device!r}; expected one of {', '.join(DEVICES)}, as llm-blender knows them"
-            )
+            # llm-blender compares the name: with "cuda:0" or a torch.device it stays in float32 without a warning
+            raise NashwardError(f"device is {device!r}; expected one of {', '.join(DEVICES)}, the two of llm-blender")
         llm_blender = import_llm_blender()
         PairRM.check(id_or_folder)
         folder = checkpoint.resolve(id_or_folder)
@@ -82,7 +80,7 @@ class LLMBlenderOracle(PreferenceOracle):
         blender = llm_blender.Blender(llm_blender.BlenderConfig(device=device, use_tqdm=False))
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of empty fields of its configuration
+                warnings.simplefilter("ignore")  # about empty fields of its configuration
                 blender.loadranker(str(folder), device=device, **overrides)
         except OSError as error:
             raise OSError(
@@ -109,48 +107,48 @@ class LLMBlenderOracle(PreferenceOracle):
         """For each prompt one logit a pair (i, j), i shown first; all ordered pairs of the candidates are computed.
 
         Raises:
-            ValueError: one is NaN: weights that are damaged, or half precision that overflows.
+            ValueError: a logit is NaN: weights that are damaged, or half precision that overflows.
         """
-        found = []
-        for prompt, texts, asked in zip(prompts, candidates, pairs, strict=True):
-            if not len(asked):
-                found.append(np.zeros(0))
+        answers = []
+        for prompt, texts, prompt_pairs in zip(prompts, candidates, pairs, strict=True):
+            if not len(prompt_pairs):
+                answers.append(np.zeros(0))
                 continue
-            source, *responses = (self._neutralise(text) for text in (prompt, *texts))
+            source, *responses = (self._sanitise(text) for text in (prompt, *texts))
             batch = self.blender.ranker_collator([{"source": source, "candidates": responses}])
             inputs = {
                 key: value.to(self.blender.ranker_config.device) for key, value in batch.items() if key != "scores"
             }
             table = self.blender.ranker._full_predict(**inputs)["logits"][0].double().cpu().numpy()
-            logits = table[tuple(np.array(asked).T)]
+            logits = table[tuple(np.array(prompt_pairs).T)]
             if np.isnan(logits).any():
                 raise NashwardError(
-                    f"{self.name} gave NaN for {int(np.isnan(logits).sum())} of {len(asked)} pairs of prompt "
+                    f"{self.name} gave NaN for {int(np.isnan(logits).sum())} of {len(prompt_pairs)} pairs of prompt "
                     f"{prompt!r:.60}: its weights are damaged, or half precision overflows (load it on the cpu)"
                 )
-            found.append(logits)
-        return found
+            answers.append(logits)
+        return answers
 
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
-        """How many of the prompt and the responses are cut before they are judged."""
+        """How many of the prompt and the responses are truncated."""
         collator = self.blender.ranker_collator
-        texts = [SOURCE + self._neutralise(prompt), *(CANDIDATE + self._neutralise(text) for text in candidates)]
+        texts = [SOURCE + self._sanitise(prompt), *(CANDIDATE + self._sanitise(text) for text in candidates)]
         source, *responses = (len(ids) for ids in self.blender.ranker_tokenizer(texts)["input_ids"])
         room = collator.candidate_maxlength + max(0, collator.source_maxlength - source) // 2
         return (source > collator.source_maxlength) + sum(length > room for length in responses)
 
-    def _neutralise(self, text: str) -> str:
-        return neutralise(text, self.blender.ranker_tokenizer.sep_token)
+    def _sanitise(self, text: str) -> str:
+        return sanitise(text, self.blender.ranker_tokenizer.sep_token)
 
 
 def import_llm_blender() -> ModuleType:
     """The package ``llm_blender``. Two names of transformers 4 that it needs are put back where they are missing.
 
-    They stay: ``transformers.utils.hub.TRANSFORMERS_CACHE``, which it imports, and
-    ``PreTrainedTokenizerBase.batch_encode_plus``, which it calls.
+    They are ``transformers.utils.hub.TRANSFORMERS_CACHE``, which it imports, and
+    ``PreTrainedTokenizerBase.batch_encode_plus``, which it calls; they remain.
 
     Raises:
-        ImportError: if it is not installed.
+        ImportError: it is not installed.
     """
     hub: Any = import_module("transformers.utils.hub")
     tokenizer: Any = PreTrainedTokenizerBase
@@ -160,7 +158,7 @@ def import_llm_blender() -> ModuleType:
         tokenizer.batch_encode_plus = _batch_encode_plus
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own dependencies
+            warnings.simplefilter("ignore")  # about its own dependencies
             import llm_blender
     except ModuleNotFoundError as error:
         if error.name != "llm_blender":
@@ -174,14 +172,13 @@ def _batch_encode_plus(tokenizer: Any, texts: Sequence[str], **settings: Any) ->
 
 
 def _overrides(folder: Path) -> dict[str, Any]:
-    """What ``loadranker`` is told besides config.json."""
+    """The arguments of ``loadranker`` that override config.json."""
     settings = checkpoint.read_config(folder, EXPECTED)
     lengths = {"source_maxlength": SOURCE_MAXLENGTH, "candidate_maxlength": CANDIDATE_MAXLENGTH}
-    found = {key: settings.get(key) or default for key, default in lengths.items()}
-    if (
-        settings.get("ranker_type") != "pairranker"
-    ):  # the layout of PairRM-hf, which llm-blender takes for another model
-        return {**found, "ranker_type": "pairranker", "model_type": "deberta", "model_name": str(folder)}
+    limits = {key: settings.get(key) or default for key, default in lengths.items()}
+    # the layout of PairRM-hf, which llm-blender takes for another model
+    if settings.get("ranker_type") != "pairranker":
+        return {**limits, "ranker_type": "pairranker", "model_type": "deberta", "model_name": str(folder)}
     # llm-blender looks for a base folder in the working directory, not in the checkpoint
     local = folder / settings["model_name"]
-    return {**found, "model_name": str(local if local.is_dir() else settings["model_name"])}
+    return {**limits, "model_name": str(local if local.is_dir() else settings["model_name"])}

@@ -1,4 +1,4 @@
-"""What PairRM, reward models and preference embeddings share: rows of tokens in, states out, a head that compares."""
+"""What PairRM, reward models and preference embeddings share: an encoder of rows of tokens, a head that compares."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from torch import Tensor, nn
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.policy.memory import OnEvent, ignore_event, in_parts
+from nashward.llm.policy.memory import OnEvent, ignore_event, run_in_parts
 
 from ..protocol import Pairs, PreferenceOracle
 from . import checkpoint
 
 Module = TypeVar("Module", bound=nn.Module)
 Item = TypeVar("Item")
-PADDING = 0.1  # the share of padding that a batch may have
+MAX_PADDING = 0.1  # the largest share of padding in a batch
 Key = tuple[int, ...]  # which of a prompt's candidates a row of tokens holds
 Row = tuple[Sequence[int], Sequence[int]]  # token ids, and the positions whose states are read
+Pair = tuple[int, int]  # which prompt, which of its pairs
+RowLength = Callable[[int, int], int]  # tokens of a prompt and of a response -> tokens of a row
+RowCount = Callable[[int], int]  # responses -> rows of their table
 
 
 class Network(Protocol):
-    """A module whose head is apart from its encoder: ``states`` runs the encoder, ``compare`` the head."""
+    """A module whose head is separate from its encoder: ``states`` runs the encoder, ``compare`` the head."""
 
-    head_names: tuple[str, ...]  # how the names of the head's parameters begin
+    head_names: tuple[str, ...]  # prefixes of the names of the head's parameters
     reads: int  # how many positions of a row have their states read
 
     def states(
@@ -44,19 +47,19 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What a plan needs to know of an oracle's network: no weight is read for it.
+class OracleShape:
+    """The size of an oracle's network and of its inputs, for a plan; known without reading a weight.
 
     Attributes:
         network: a ``Network`` that is an ``nn.Module``, on the meta device, in the dtype that it has on a GPU.
-        row: how many tokens a row of a prompt and responses of so many tokens has at most.
-        rows: how many rows the table of K responses takes.
+        row: of the tokens of a prompt and of a response, the largest number of tokens of a row.
+        rows: of the number K of responses, the rows of their table.
         members: bytes of the other members of an ensemble, which are on the device too.
     """
 
     network: Any
-    row: Callable[[int, int], int]
-    rows: Callable[[int], int]
+    row: RowLength
+    rows: RowCount
     members: int = 0
 
 
@@ -66,13 +69,13 @@ class NetworkOracle(PreferenceOracle):
     Args:
         model: a ``Network`` that is an ``nn.Module``, in evaluation mode, on its device.
         tokenizer: its tokenizer.
-        name: what reports call it.
+        name: shown in reports.
         token_budget: tokens of one forward pass, padding included; a single longer row still runs, alone. None: 8192 on
             a GPU, 1024 on a CPU, which gains nothing from large batches (benchmarks/judge_speed.py).
-        members: of an ensemble: for each the tensors in which it differs from ``model``. None given: ``model`` alone.
+        members: of an ensemble: for each the tensors in which it differs from ``model``. Empty: ``model`` alone.
 
     Raises:
-        ValueError: a token budget below 1; when it judges, a logit that is NaN.
+        ValueError: a token budget below 1; in ``judge``, a logit that is NaN.
     """
 
     def __init__(
@@ -89,11 +92,11 @@ class NetworkOracle(PreferenceOracle):
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.device = next(model.parameters()).device
         self.token_budget = token_budget or (1024 if self.device.type == "cpu" else 8192)
-        self.on_event: OnEvent = ignore_event  # is told where memory ran out
+        self.on_event: OnEvent = ignore_event  # called when memory runs out
         self.members = [{key: value.to(self.device) for key, value in member.items()} for member in members]
 
     def offload(self) -> None:
-        """Give the device's memory back: the weights wait in host memory until something is to be judged."""
+        """Move the weights to host memory; the next ``judge`` moves them back."""
         self._move(torch.device("cpu"))
 
     def _move(self, device: torch.device) -> None:
@@ -101,21 +104,25 @@ class NetworkOracle(PreferenceOracle):
             self.model.to(device)
             self.members = [{key: value.to(device) for key, value in member.items()} for member in self.members]
 
-    # What each kind of network says of itself.
+    # What differs from one kind of network to the next.
 
     @property
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What the answers depend on besides weights and tokenizer, as JSON holds it."""
+        """What the logits depend on besides weights and tokenizer; JSON."""
 
     @abstractmethod
     def encode(self, prompt: str, candidates: Sequence[str]) -> tuple[Any, int]:
-        """What ``row`` needs of a prompt's candidates, and how many of the texts (the prompt is one) were cut."""
+        """Tokenise a prompt and its candidates.
+
+        Returns:
+            The tokens, as ``row`` takes them, and how many of the texts (the prompt is one) were cut.
+        """
 
     @staticmethod
     @abstractmethod
     def keys(i: int, j: int) -> tuple[Key, ...]:
-        """The rows of tokens that the pair (i, j) needs: ((i, j),) if they are read together, ((i,), (j,)) if apart."""
+        """The rows of tokens of the pair (i, j): ((i, j),) if they are read together, ((i,), (j,)) if separately."""
 
     @abstractmethod
     def row(self, encoded: Any, key: Key) -> Row:
@@ -125,7 +132,7 @@ class NetworkOracle(PreferenceOracle):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model, without members, in the format that its ``from_pretrained`` reads."""
 
-    # What follows from it.
+    # What is the same for all.
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
@@ -135,15 +142,15 @@ class NetworkOracle(PreferenceOracle):
         return checkpoint.fingerprint(tensors, self.tokenizer, {"kind": type(self).__name__, **self.settings})
 
     def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """Rows of tokens, padded at the end, on the model's device: what ``states`` takes."""
+        """Rows of tokens as a batch for ``states``: padded at the end, on the model's device."""
         longest = max(len(ids) for ids, _ in rows)
-        fillers = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)  # masked: which one does not matter
-        padded = torch.full((len(rows), longest), next(filler for filler in fillers if filler is not None))
+        pad_ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)  # masked, so any of them will do
+        padded = torch.full((len(rows), longest), next(pad for pad in pad_ids if pad is not None))
         mask = torch.zeros_like(padded)
         for number, (ids, _) in enumerate(rows):
             padded[number, : len(ids)] = torch.tensor(ids)
             mask[number, : len(ids)] = 1
-        positions = torch.tensor([list(own) for _, own in rows])
+        positions = torch.tensor([list(read) for _, read in rows])
         batch = {"input_ids": padded, "attention_mask": mask, "positions": positions}
         return {key: value.to(self.device) for key, value in batch.items()}
 
@@ -156,53 +163,53 @@ class NetworkOracle(PreferenceOracle):
             ValueError: as ``judge``.
         """
         members = (len(self.members),) if self.members else ()
-        found: list[np.ndarray] = [np.empty((*members, len(asked))) for asked in pairs]
-        for where, logits in self.judge(prompts, candidates, pairs):
-            for (n, k), values in zip(where, np.moveaxis(logits, -1, 0), strict=True):
-                found[n][..., k] = values
-        return found
+        answers: list[np.ndarray] = [np.empty((*members, len(prompt_pairs))) for prompt_pairs in pairs]
+        for judged, logits in self.judge(prompts, candidates, pairs):
+            for (n, k), values in zip(judged, np.moveaxis(logits, -1, 0), strict=True):
+                answers[n][..., k] = values
+        return answers
 
     def judge(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> Iterator[tuple[list[tuple[int, int]], np.ndarray]]:
-        """All logits, those of a forward pass at a time; see ``PreferenceOracle.judge``.
+        """All logits, those that a forward pass completes at a time; see ``PreferenceOracle.judge``.
 
         Raises:
-            ValueError: one is NaN: weights that are damaged, or half precision that overflows.
+            ValueError: a logit is NaN: weights that are damaged, or half precision that overflows.
         """
         self._move(self.device)
         encoded = [self.encode(prompt, texts)[0] for prompt, texts in zip(prompts, candidates, strict=True)]
-        needs: dict[tuple[int, Key], list[tuple[int, int]]] = {}  # row: the pairs that wait for it
-        waiting: dict[tuple[int, int], tuple[tuple[int, Key], ...]] = {}  # pair: its rows
-        for n, asked in enumerate(pairs):
-            for k, (i, j) in enumerate(asked):
-                waiting[n, k] = tuple((n, key) for key in self.keys(i, j))
-                for row in waiting[n, k]:
-                    needs.setdefault(row, []).append((n, k))
-        lengths = {row: len(self.row(encoded[row[0]], row[1])[0]) for row in needs}
-        missing = Counter({pair: len(rows) for pair, rows in waiting.items()})
-        uses = Counter({row: len(own) for row, own in needs.items()})
-        held: list[dict[tuple[int, Key], Tensor]] = [{} for _ in self.members or (None,)]
-        for batch in by_length(list(needs), lengths.__getitem__, self.token_budget):
-            read = in_parts(
+        pairs_of: dict[tuple[int, Key], list[Pair]] = {}  # the pairs that need a row
+        rows_of: dict[Pair, tuple[tuple[int, Key], ...]] = {}  # the rows that a pair needs
+        for n, prompt_pairs in enumerate(pairs):
+            for k, (i, j) in enumerate(prompt_pairs):
+                rows_of[n, k] = tuple((n, key) for key in self.keys(i, j))
+                for row in rows_of[n, k]:
+                    pairs_of.setdefault(row, []).append((n, k))
+        lengths = {row: len(self.row(encoded[row[0]], row[1])[0]) for row in pairs_of}
+        missing = Counter({pair: len(rows) for pair, rows in rows_of.items()})  # rows whose states are not there yet
+        uses = Counter({row: len(needed_by) for row, needed_by in pairs_of.items()})  # pairs that still need the states
+        states_of: list[dict[tuple[int, Key], Tensor]] = [{} for _ in self.members or (None,)]  # of each member
+        for batch in by_length(list(pairs_of), lengths.__getitem__, self.token_budget):
+            batch_states = run_in_parts(
                 self._states, [self.row(encoded[n], key) for n, key in batch], "row to judge", self.on_event
             )
             ready = []
-            for row, states in zip(batch, read, strict=True):
-                for own, store in zip(states, held, strict=True):
-                    store[row] = own
-                for pair in needs[row]:
+            for row, row_states in zip(batch, batch_states, strict=True):
+                for states, stored in zip(row_states, states_of, strict=True):
+                    stored[row] = states
+                for pair in pairs_of[row]:
                     missing[pair] -= 1
                     if not missing[pair]:
                         ready.append(pair)
             if not ready:
                 continue
 
-            def compared(part: Sequence[tuple[int, int]]) -> list[Any]:
-                rows = [[torch.stack([store[row] for row in waiting[p]]) for p in part] for store in held]
+            def compared(part: Sequence[Pair]) -> list[Any]:
+                rows = [[torch.stack([stored[row] for row in rows_of[pair]]) for pair in part] for stored in states_of]
                 return list(np.moveaxis(self._compare(rows), -1, 0))
 
-            logits = np.stack(in_parts(compared, ready, "pair to judge", self.on_event), -1)
+            logits = np.stack(run_in_parts(compared, ready, "pair to judge", self.on_event), -1)
             if np.isnan(logits).any():
                 raise NashwardError(
                     f"{self.name} gave NaN for {int(np.isnan(logits).any(0).sum())} of {len(ready)} pairs, as of "
@@ -211,11 +218,11 @@ class NetworkOracle(PreferenceOracle):
                 )
             yield ready, logits
             for pair in ready:
-                for row in waiting[pair]:
+                for row in rows_of[pair]:
                     uses[row] -= 1
                     if not uses[row]:
-                        for store in held:
-                            del store[row]
+                        for stored in states_of:
+                            del stored[row]
 
     @torch.inference_mode()
     def _states(self, rows: Sequence[Row]) -> list[tuple[Tensor, ...]]:
@@ -227,7 +234,7 @@ class NetworkOracle(PreferenceOracle):
         else:
             states = []
             for member in self.members:
-                with checkpoint.swapped(self.model, member):
+                with checkpoint.use_member(self.model, member):
                     states.append(self.model.states(**batch))
         return list(zip(*states, strict=True))
 
@@ -235,20 +242,20 @@ class NetworkOracle(PreferenceOracle):
     def _compare(self, states: Sequence[Sequence[Tensor]]) -> Float[np.ndarray, "*members B"]:
         """Logits ``[B]``, of an ensemble ``[members, B]``."""
         logits = []
-        for own, member in zip(states, self.members or [{}], strict=True):
-            with checkpoint.swapped(self.model, member):
-                logits.append(self.model.compare(torch.stack(list(own))).double().cpu().numpy())
+        for member_states, member in zip(states, self.members or [{}], strict=True):
+            with checkpoint.use_member(self.model, member):
+                logits.append(self.model.compare(torch.stack(list(member_states))).double().cpu().numpy())
         return np.stack(logits) if self.members else logits[0]
 
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
-        """How many of the prompt and the responses are cut before they are judged."""
+        """How many of the prompt and the responses are truncated."""
         return self.encode(prompt, candidates)[1]
 
 
 def by_length(items: Sequence[Item], length: Callable[[Item], int], budget: int) -> Iterator[list[Item]]:
-    """The items in batches of like length: at most ``budget`` tokens with padding, and at most ``PADDING`` of it.
+    """The items in batches of like length: at most ``budget`` tokens with padding, and at most ``MAX_PADDING`` of it.
 
-    The longest come first: if memory is short, it shows at once.
+    The longest come first, so that memory that is too small runs out at once.
 
     Example:
         >>> list(by_length(["a", "bbbb", "cccc", "dd"], len, budget=8))
@@ -258,7 +265,7 @@ def by_length(items: Sequence[Item], length: Callable[[Item], int], budget: int)
     longest = total = 0
     for item in sorted(items, key=length, reverse=True):
         room = longest * (len(batch) + 1)
-        if batch and (room > budget or room - total - length(item) > PADDING * room):
+        if batch and (room > budget or room - total - length(item) > MAX_PADDING * room):
             yield batch
             batch = []
         if not batch:
@@ -270,21 +277,34 @@ def by_length(items: Sequence[Item], length: Callable[[Item], int], budget: int)
 
 
 def target_device(device: str | torch.device | None) -> torch.device:
-    """The one that was asked for; else "cuda" where there is one, else "cpu".
+    """The device; for None "cuda" where there is one, else "cpu".
 
     Raises:
-        ValueError: there is none such.
+        ValueError: no such device here.
     """
     try:
-        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
         raise NashwardError(f"there is no device {device!r}; expected for example cpu, cuda or cuda:1") from None
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
         raise NashwardError(f"there is no device {device} here: torch sees {torch.cuda.device_count()} CUDA devices")
-    return found
+    return target
+
+
+def placement(
+    device: str | torch.device | None, dtype: torch.dtype | None, stored: torch.dtype | str
+) -> tuple[torch.device, Any]:
+    """Device and dtype of a network that is loaded: by default float32 on a CPU, the checkpoint's own on a GPU.
+
+    Args:
+        device, dtype: as ``from_pretrained`` was called with.
+        stored: the dtype of the checkpoint, or "auto".
+    """
+    target = target_device(device)
+    return target, dtype or (torch.float32 if target.type == "cpu" else stored)
 
 
 def freeze(model: Module) -> Module:
-    """In evaluation mode, without gradients."""
+    """The module in evaluation mode, without gradients."""
     model.eval().requires_grad_(False)
     return model

@@ -13,34 +13,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
-from nashward.llm.data.library_errors import Reading, first_line
+from nashward.llm.data.library_errors import first_line, translated_errors
 
 from ..protocol import Aggregation
-from .chat import sound
-from .checkpoint import (
-    SAFE,
-    Member,
-    fetch_hint,
-    load_state,
-    members_size,
-    names,
-    read_config,
-    read_members,
-    read_tokenizer,
-    read_weights,
-    resolve,
-    stored_dtype,
-)
-from .network import Key, NetworkOracle, Shape, freeze, target_device
+from .chat import replace_surrogates
+from .checkpoint import SAFE, Member, fetch_hint, first_names, load_state, read_weights
+from .network import Key, RowCount, RowLength, placement
+from .pretrained import Pretrained, PretrainedOracle
 
 MARKERS = ("<|source|>", "<|candidate1|>", "<|candidate2|>", "<|candidate|>")
 SOURCE, CANDIDATE_1, CANDIDATE_2, CANDIDATE = MARKERS
@@ -101,18 +89,18 @@ class Encoded(NamedTuple):
     responses: list[list[int]]
 
 
-class PairRM(NetworkOracle):
+class PairRM(PretrainedOracle):
     """The PairRM oracle: an encoder that reads the prompt and two responses together.
 
     .. math::  L_{ij} = f(h_x, h_i) - f(h_x, h_j), \\qquad P(y_i \\succ y_j | x) = \\sigma(L_{ij})
 
     with h the encoder's states at the markers of the prompt x, the first response y_i and the second y_j, and f a head
-    of two linear layers with a tanh between. What comes first matters: L_ij and -L_ji differ, and ``judge`` is asked
-    for both. K responses take K (K - 1) passes.
+    of two linear layers with a tanh between. The order shown matters: L_ij and -L_ji differ, and both are judged. K
+    responses take K (K - 1) passes.
 
     Args:
         model: encoder and head, in evaluation mode, on its device.
-        tokenizer: a fast tokenizer that knows the four markers and writes [CLS] .. [SEP] around a text.
+        tokenizer: a fast tokenizer with the four markers that writes [CLS] .. [SEP] around a text.
         name, token_budget, members: see ``NetworkOracle``.
         source_maxlength, candidate_maxlength: tokens of the prompt and of a response, markers included. A response may
             also use one half of what the prompt leaves.
@@ -121,7 +109,7 @@ class PairRM(NetworkOracle):
         aggregation: how logits become win probabilities; see ``preference_matrices``.
 
     Raises:
-        ValueError: an unknown format of the prompt, a token budget below 1, or a tokenizer that is no PairRM's.
+        ValueError: an unknown format of the prompt, a token budget below 1, or a tokenizer of another format.
 
     Source: Jiang, Ren & Lin 2023, arXiv 2306.02561.
 
@@ -133,6 +121,8 @@ class PairRM(NetworkOracle):
         >>> result.P.shape, result.meta["calls"], bool((result.P + result.P.T == 1).all())
         ((3, 3), 6, True)
     """
+
+    expected = EXPECTED
 
     def __init__(
         self,
@@ -155,10 +145,10 @@ class PairRM(NetworkOracle):
         self.tokenizer.truncation_side = "right"
         self._marker_ids = dict(zip(MARKERS, tokenizer.convert_tokens_to_ids(list(MARKERS)), strict=True))
         self._forbidden = {*self._marker_ids.values(), tokenizer.sep_token_id}
-        shape = tokenizer(SOURCE + "a")["input_ids"]
-        if shape[:2] != [tokenizer.cls_token_id, self._marker_ids[SOURCE]] or shape[-1] != tokenizer.sep_token_id:
+        ids = tokenizer(SOURCE + "a")["input_ids"]
+        if ids[:2] != [tokenizer.cls_token_id, self._marker_ids[SOURCE]] or ids[-1] != tokenizer.sep_token_id:
             raise NashwardError(
-                f"the tokenizer of {name} turns {SOURCE + 'a'!r} into {shape}; expected [CLS], the marker, .., [SEP]: "
+                f"the tokenizer of {name} turns {SOURCE + 'a'!r} into {ids}; expected [CLS], the marker, .., [SEP]: "
                 "it is no tokenizer of a PairRM"
             )
 
@@ -173,7 +163,7 @@ class PairRM(NetworkOracle):
         prompt_format: str = "raw",
         aggregation: Aggregation = "calibrated",
         ensemble: bool = True,
-    ) -> PairRM:
+    ) -> Self:
         """Load a checkpoint from the model hub or from a folder, in either layout, safetensors or pytorch_model.bin.
 
         Args:
@@ -181,76 +171,88 @@ class PairRM(NetworkOracle):
             device: None: "cuda" where there is one, else "cpu".
             dtype: None: the checkpoint's own on a GPU, float32 on a CPU.
             token_budget, prompt_format, aggregation: see the class.
-            ensemble: where ``fit-oracle`` left the models of its folds, judge with all of them.
+            ensemble: with the models of the folds, where ``fit-oracle`` saved them.
 
         Raises:
-            OSError: if it cannot be found (FileNotFoundError for a folder).
-            ValueError: if it is not a PairRM, or tensors are missing, unexpected or of another shape.
+            OSError: the checkpoint, or its base model's tokenizer, cannot be found (FileNotFoundError for a folder).
+            ValueError: it is not a PairRM, or tensors are missing, unexpected or of another shape.
         """
-        folder = resolve(id_or_folder)
-        settings = _settings(folder)
-        config, tokenizer, base = _base(folder, settings, str(id_or_folder))
-        tokenizer.add_tokens(list(MARKERS))  # in this order, which gives the published ids; adds none that is there
-        for key, marker in zip(PREFIX_KEYS, MARKERS, strict=True):
-            if settings.get(key, found := tokenizer.convert_tokens_to_ids(marker)) != found:
-                raise NashwardError(
-                    f"{folder}: config.json has {key} {settings[key]} but its tokenizer gives {marker} the id {found}; "
-                    "they are not of one checkpoint"
-                )
-        state, embeddings = read_weights(folder), f"pretrained_model.{_embeddings(config, folder)}"
-        if embeddings not in state:
+        source = cls.read_pretrained(id_or_folder)
+        settings, tokenizer = source.settings, source.tokenizer
+        _add_markers(source)
+        state, name = read_weights(source.folder), f"pretrained_model.{_embeddings(source)}"
+        if name not in state:
             raise NashwardError(
-                f"the weights in {folder} lack {embeddings}; found {names(state)}: they are not a PairRM's"
+                f"the weights in {source.folder} lack {name}; found {first_names(state)}: they are not a PairRM's"
             )
-        rows = state[embeddings]
-        if len(rows) < len(tokenizer):
+        embeddings = state[name]
+        if len(embeddings) < len(tokenizer):
             raise NashwardError(
-                f"{id_or_folder} embeds {len(rows)} tokens but its tokenizer from {base} has {len(tokenizer)}, markers "
-                "included: checkpoint and tokenizer do not belong together"
+                f"{source.name} embeds {len(embeddings)} tokens but its tokenizer from {source.base} has "
+                f"{len(tokenizer)}, markers included: checkpoint and tokenizer do not belong together"
             )
-        target = target_device(device)
-        config.vocab_size = len(rows)
-        kind = dtype or (torch.float32 if target.type == "cpu" else rows.dtype)
-        encoder = AutoModel.from_config(config, dtype=kind)
-        shape = {"n_tasks": settings.get("n_tasks", 1), "dropout": settings.get("drop_out", 0.05)}
-        model = PairRMModel(encoder, config.hidden_size, **shape).to(kind)
-        load_state(model, state, str(id_or_folder), "a PairRM on its base model")
-        return cls(
-            freeze(model.to(target)),
-            tokenizer,
-            name=str(id_or_folder),
-            source_maxlength=settings.get("source_maxlength") or SOURCE_MAXLENGTH,
-            candidate_maxlength=settings.get("candidate_maxlength") or CANDIDATE_MAXLENGTH,
+        source.config.vocab_size = len(embeddings)
+        target, kind = placement(device, dtype, embeddings.dtype)
+        network = PairRMModel(
+            AutoModel.from_config(source.config, dtype=kind),
+            source.config.hidden_size,
+            n_tasks=settings.get("n_tasks", 1),
+            dropout=settings.get("drop_out", 0.05),
+        ).to(kind)
+        load_state(network, state, source.name, "a PairRM on its base model")
+        prompt_limit, response_limit = _limits(settings)
+        return cls.from_network(
+            source,
+            network.to(target),
+            ensemble=ensemble,
+            source_maxlength=prompt_limit,
+            candidate_maxlength=response_limit,
             token_budget=token_budget,
             prompt_format=prompt_format,
             aggregation=aggregation,
-            members=read_members(folder, model) if ensemble else (),
         )
 
-    @staticmethod
-    def check(id_or_folder: str | Path) -> None:
-        """Whether it is there and is a PairRM, before any weight is read; raises what ``from_pretrained`` would."""
-        folder = resolve(id_or_folder)
-        _base(folder, _settings(folder), str(id_or_folder))
+    @classmethod
+    def _check_settings(cls, settings: dict[str, Any], folder: Path, name: str) -> None:
+        if _names_base(settings) or PREFIX_KEYS[0] in settings:
+            return
+        architectures = ", ".join(settings.get("architectures") or [settings.get("model_type") or "no model"])
+        if "CausalLM" in architectures:
+            raise NashwardError(
+                f"{folder} is a causal language model ({architectures}), not a PairRM: --policy and --oracle may be "
+                "swapped"
+            )
+        raise NashwardError(f"{folder} is {architectures}; expected {EXPECTED}")
+
+    @classmethod
+    def _base(cls, settings: dict[str, Any], folder: Path) -> str:
+        if not _names_base(settings):
+            return str(folder)
+        inside = folder / settings["model_name"]
+        return str(inside) if inside.is_dir() else str(settings["model_name"])
 
     @staticmethod
-    def shape(id_or_folder: str | Path) -> Shape:
-        """What a plan needs to know of it; reads no weight, and raises as ``check`` does."""
-        folder = resolve(id_or_folder)
-        settings = _settings(folder)
-        config, tokenizer, _ = _base(folder, settings, str(id_or_folder))
-        config.vocab_size = max(config.vocab_size, len(tokenizer) + len(MARKERS))
-        dtype = stored_dtype(folder)
-        with torch.device("meta"):
-            network = PairRMModel(AutoModel.from_config(config, dtype=dtype), config.hidden_size).to(dtype)
-        source = settings.get("source_maxlength") or SOURCE_MAXLENGTH
-        candidate = settings.get("candidate_maxlength") or CANDIDATE_MAXLENGTH
+    def _unreadable(error: BaseException, base: str, folder: Path, name: str) -> Exception:
+        return OSError(
+            f"{name} takes architecture and tokenizer from {base}, where they could not be read "
+            f"({type(error).__name__}). {fetch_hint(base)}"
+        )
+
+    @classmethod
+    def _meta_network(cls, source: Pretrained, dtype: torch.dtype) -> PairRMModel:
+        config = source.config
+        config.vocab_size = max(config.vocab_size, len(source.tokenizer) + len(MARKERS))
+        return PairRMModel(AutoModel.from_config(config, dtype=dtype), config.hidden_size).to(dtype)
+
+    @classmethod
+    def _row_lengths(cls, source: Pretrained, network: Any) -> tuple[RowLength, RowCount]:
+        prompt_limit, response_limit = _limits(source.settings)
 
         def row(prompt: int, response: int) -> int:
-            room = candidate + (source - min(source, prompt)) // 2
-            return min(source, prompt) + 2 * min(room, response)
+            room = response_limit + (prompt_limit - min(prompt_limit, prompt)) // 2
+            return min(prompt_limit, prompt) + 2 * min(room, response)
 
-        return Shape(network, row, lambda count: count * (count - 1), members_size(folder))
+        return row, lambda responses: responses * (responses - 1)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model in PairRM-hf's layout: safetensors, configuration and tokenizer, markers included."""
@@ -276,7 +278,11 @@ class PairRM(NetworkOracle):
         }
 
     def encode(self, prompt: str, candidates: Sequence[str]) -> tuple[Encoded, int]:
-        """The token ids, and how many of the prompt and the responses were cut."""
+        """Tokenise a prompt and its responses.
+
+        Returns:
+            The token ids, and how many of the prompt and the responses were truncated.
+        """
         if self.prompt_format == "conversation":
             prompt = CONVERSATION.format(prompt=prompt)
             candidates = [f"<Response 1>: {text}" for text in candidates]
@@ -297,20 +303,20 @@ class PairRM(NetworkOracle):
         return ids, (1, len(source) + 1, len(source) + len(first) + 1)
 
     def _tokenize(self, marker: str, texts: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
-        # One token more than allowed shows whether a text is cut.
-        marked = [marker + self._neutralise(text) for text in texts]
+        # One token above the limit shows whether a text is too long.
+        marked = [marker + self._sanitise(text) for text in texts]
         encoded = self.tokenizer(marked, truncation=True, max_length=limit + 1)["input_ids"]
         cut = sum(len(ids) > limit for ids in encoded)
         encoded = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in encoded]
         # A tokenizer's normaliser could turn other characters into a marker: none may stay inside.
         return [[*ids[:2], *(i for i in ids[2:-1] if i not in self._forbidden), ids[-1]] for ids in encoded], cut
 
-    def _neutralise(self, text: str) -> str:
+    def _sanitise(self, text: str) -> str:
         """The text without [SEP], as in llm-blender, and without the markers, which make llm-blender fail."""
-        return neutralise(sound(text), self.tokenizer.sep_token)
+        return sanitise(replace_surrogates(text), self.tokenizer.sep_token)
 
 
-def neutralise(text: str, separator: str) -> str:
+def sanitise(text: str, separator: str) -> str:
     """The text with blanks in place of the tokens that are part of the format."""
     for token in (separator, *MARKERS):
         text = text.replace(token, " ")
@@ -322,41 +328,42 @@ def is_pairrm(settings: dict[str, Any]) -> bool:
     return settings.get("ranker_type") == "pairranker" or PREFIX_KEYS[0] in settings
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """config.json of a PairRM in either layout; a ValueError says what the folder holds instead."""
-    settings = read_config(folder, EXPECTED)
-    if settings.get("ranker_type") == "pairranker" and settings.get("model_name"):
-        return settings
-    if PREFIX_KEYS[0] in settings:
-        settings.pop("model_name", None)
-        return settings
-    found = ", ".join(settings.get("architectures") or [settings.get("model_type") or "no model"])
-    if "CausalLM" in found:
-        raise NashwardError(
-            f"{folder} is a causal language model ({found}), not a PairRM: --policy and --oracle may be swapped"
-        )
-    raise NashwardError(f"{folder} is {found}; expected {EXPECTED}")
+def _names_base(settings: dict[str, Any]) -> bool:
+    """Whether config.json is a RankerConfig of llm-blender, which names a base model: a folder inside, or a hub id."""
+    return settings.get("ranker_type") == "pairranker" and bool(settings.get("model_name"))
 
 
-def _embeddings(config: Any, folder: Path) -> str:
-    """The name of an encoder's table of token embeddings, which differs from one architecture to the next."""
-    file = folder / "config.json"
+def _limits(settings: dict[str, Any]) -> tuple[int, int]:
+    """Tokens of the prompt and of a response."""
+    return (
+        settings.get("source_maxlength") or SOURCE_MAXLENGTH,
+        settings.get("candidate_maxlength") or CANDIDATE_MAXLENGTH,
+    )
+
+
+def _add_markers(source: Pretrained) -> None:
+    """Add the markers that the tokenizer lacks.
+
+    Raises:
+        ValueError: config.json has other ids for them.
+    """
+    source.tokenizer.add_tokens(list(MARKERS))  # in this order, which gives the published ids
+    for key, marker in zip(PREFIX_KEYS, MARKERS, strict=True):
+        marker_id = source.tokenizer.convert_tokens_to_ids(marker)
+        if source.settings.get(key, marker_id) != marker_id:
+            raise NashwardError(
+                f"{source.folder}: config.json has {key} {source.settings[key]} but its tokenizer gives {marker} the "
+                f"id {marker_id}; they are not of one checkpoint"
+            )
+
+
+def _embeddings(source: Pretrained) -> str:
+    """The name of the encoder's table of token embeddings, which depends on the architecture."""
+    file = source.folder / "config.json"
     with (
-        Reading(lambda error: NashwardError(f"{file} cannot be read as an encoder's: {first_line(error)}")),
+        translated_errors(lambda error: NashwardError(f"{file} cannot be read as an encoder's: {first_line(error)}")),
         torch.device("meta"),
     ):
-        encoder = AutoModel.from_config(config)
+        encoder = AutoModel.from_config(source.config)
     table = encoder.get_input_embeddings().weight
     return next(name for name, parameter in encoder.named_parameters() if parameter is table)
-
-
-def _base(folder: Path, settings: dict[str, Any], name: str) -> tuple[Any, Any, str]:
-    """Architecture, tokenizer and where they are from; a base model's weights are never read."""
-    base = str(folder)
-    if "model_name" in settings:  # a RankerConfig names its base: a folder inside, or a hub id
-        local = folder / settings["model_name"]
-        base = str(local) if local.is_dir() else settings["model_name"]
-    told = f"{name} takes architecture and tokenizer from {base}, where they could not be read"
-    with Reading(lambda error: OSError(f"{told} ({type(error).__name__}). {fetch_hint(base)}")):
-        config = AutoConfig.from_pretrained(base)
-    return config, read_tokenizer(base, name), base

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from nashward.games.shapes import Float, Int
-
-KVCache = Literal["full", "int8"]
 
 
 def rounded_cache() -> Cache:

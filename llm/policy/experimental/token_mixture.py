@@ -109,5 +109,5 @@ def use_policy(model: LanguageModel, policy: Sampled) -> Iterator[Any]:
             yield network
         return
     members = {member.value.folder: weight for member, weight in policy.blend}
-    with model.together(list(members)) as slots:
+    with model.use_adapters(list(members)) as slots:
         yield MixedNetwork(model.network, dict(zip(slots, members.values(), strict=True)))

@@ -1,1 +1,1 @@
-"""What a run reads at its start and keeps in its folder: prompts, opponents' responses, task texts."""
+"""What a run reads at its start and its folder keeps: prompts, responses of opponents, texts to fine-tune on."""

@@ -1,4 +1,4 @@
-"""Task texts from a file: what is read, what of it can be trained on, and what the run folder keeps."""
+"""Texts of supervised fine-tuning beside a run: those given, those that are trained on, those that its folder keeps."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from nashward.errors import NashwardError
-from nashward.llm.data.answers import answered
 from nashward.llm.data.prompts import Prompt
-from nashward.llm.store.files import lines
+from nashward.llm.data.responses import read_prompts_with_responses
+from nashward.llm.store.files import to_jsonl
+from nashward.llm.store.fingerprints import fingerprint_content
 from nashward.llm.store.run_folder import RunFolder
-from nashward.llm.store.saved_inputs import keep, kept, pinned, sum_of
+from nashward.llm.store.saved_inputs import SavedInput
 from nashward.llm.training.sft import encoded
-
-FILE, KEY = "task.jsonl", "task"  # in the run folder, and in its ``run.json``
 
 
 @dataclass
-class TaskFile:
-    """The prompts and responses of a task, as they were given or as the run folder keeps them.
+class SFTFile:
+    """Prompts with responses to fine-tune on (the task of a run), from their source or from the run folder.
 
     Attributes:
-        given: a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or rows; a row has a
+        source: a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or rows; a row has a
             prompt as those of ``read_prompts`` do, and the response as ``output``, ``response`` or ``text``, or several
             as ``responses``. None: what the folder holds.
-        home: the run folder.
+        folder: the run folder.
         column: the field that holds the prompt where there is one of this name, in place of the usual ones.
     """
 
-    given: str | Path | Iterable[Any] | None
-    home: RunFolder
+    source: str | Path | Iterable[Any] | None
+    folder: RunFolder
     column: str | None = None
 
     @cached_property
@@ -43,53 +42,66 @@ class TaskFile:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: a row without a prompt or a response; fewer than two; the folder lost its own.
+            NashwardError: a row without a prompt or a response; fewer than two; the folder's file is damaged.
         """
-        if self.given is None and pinned(self.home, KEY) is None:
+        if self.source is None and self._saved.pinned is None:
             return []
-        if self.given is None and kept(self.home, FILE, KEY) is None:
-            raise NashwardError(f"{self.home / FILE} was altered or lost; give the task texts that the run began with")
-        source = self.home / FILE if self.given is None else self.given
-        found = [(prompt, text) for prompt, own in answered(source, "the task", self.column) for text in own]
-        if len(found) < 2:
+        path = self.folder / self._saved.file
+        if self.source is None and self._saved.load() is None:
+            raise NashwardError(f"{path} was altered or lost; give the task texts that the run began with")
+        source = path if self.source is None else self.source
+        texts = [
+            (prompt, text)
+            for prompt, responses in read_prompts_with_responses(source, "the task", self.column)
+            for text in responses
+        ]
+        if len(texts) < 2:
             where = source if isinstance(source, str | Path) else "the task"
             raise NashwardError(
-                f"{where} holds {len(found)} responses; expected 2 at least, to train on and to hold out"
+                f"{where} holds {len(texts)} responses; expected 2 at least, to train on and to hold out"
             )
-        return found
+        return texts
 
     @property
     def fingerprint(self) -> str | None:
-        """Tells one task from another; None where there is none."""
-        return sum_of(self._content) if self.texts else None
+        """Differs where the texts do; None where the run has no task."""
+        return fingerprint_content(self._content) if self.texts else None
 
-    def keep(self) -> None:
-        """Write the texts into the run folder, whose ``run.json`` has their fingerprint, if they are not there."""
-        if self.texts:
-            keep(self.home, FILE, KEY, self._content)
-
-    def kept(self, tokenizer: Any, longest: int | None) -> list[tuple[Prompt, str]]:
-        """Those that are at most so many tokens long with their prompt: a pass of them takes no more memory than one
-        of the run's own responses (None: all).
+    def save(self) -> None:
+        """Write the texts into the run folder, whose ``run.json`` pins them, unless they are there already.
 
         Raises:
-            ValueError: the chat template refuses a prompt; fewer than two are left.
+            OSError: they cannot be written.
         """
-        found = []
+        if self.texts:
+            self._saved.save(self._content)
+
+    def within(self, tokenizer: Any, max_tokens: int | None) -> list[tuple[Prompt, str]]:
+        """The texts of at most ``max_tokens`` tokens with their prompt (None: all): a pass of them takes no more memory
+        than one of the run's own responses.
+
+        Raises:
+            NashwardError: the chat template refuses a prompt; fewer than two are left.
+        """
+        short = []
         for prompt, response in self.texts:
             try:
-                asked, answer = encoded(tokenizer, prompt, response)
+                prompt_ids, response_ids = encoded(tokenizer, prompt, response)
             except TemplateError as error:
                 raise NashwardError(f"the chat template refuses {prompt.text!r:.60} of the task ({error})") from None
-            if longest is None or len(asked) + len(answer) <= longest:
-                found.append((prompt, response))
-        if self.texts and len(found) < 2:
+            if max_tokens is None or len(prompt_ids) + len(response_ids) <= max_tokens:
+                short.append((prompt, response))
+        if self.texts and len(short) < 2:
             raise NashwardError(
-                f"{len(found)} of {len(self.texts)} task texts are at most {longest} tokens long (--max-prompt-tokens "
-                "and --max-new-tokens together); expected 2 at least"
+                f"{len(short)} of {len(self.texts)} task texts are at most {max_tokens} tokens long "
+                "(--max-prompt-tokens and --max-new-tokens together); expected 2 at least"
             )
-        return found
+        return short
+
+    @property
+    def _saved(self) -> SavedInput:
+        return SavedInput(self.folder, "task.jsonl", ("config", "task"))
 
     @cached_property
     def _content(self) -> bytes:
-        return lines([{"messages": list(prompt.messages), "response": text} for prompt, text in self.texts])
+        return to_jsonl([{"messages": list(prompt.messages), "response": text} for prompt, text in self.texts])

@@ -1,8 +1,9 @@
-"""What a command is: its name, its help, its arguments and what it does."""
+"""What a command is: its help, its arguments and what it does."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,15 +13,30 @@ class Command:
     """One command of ``nashward``.
 
     Attributes:
-        name: as it is typed.
-        summary: of ``nashward --help``, and at the head of the command's own.
         example: one worked line.
         add_arguments: declares its arguments.
         run: does it, and returns the exit code.
     """
 
-    name: str
-    summary: str
     example: str
     add_arguments: Callable[[argparse.ArgumentParser], object]
     run: Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command in the table of commands.
+
+    Attributes:
+        summary: of ``nashward --help``, and at the head of the command's own.
+        place: the module under ``commands``, and the name of its ``Command`` there.
+    """
+
+    summary: str
+    place: str
+
+    def load(self) -> Command:
+        """Import the command."""
+        module, _, name = self.place.partition(":")
+        command: Command = getattr(importlib.import_module(f"nashward.cli.commands.{module}"), name)
+        return command

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
-from nashward.games import SOLVERS
+from nashward.games.solvers import SOLVERS
+from nashward.llm.config import Fit, Limits, Lora, Opponents, Phase, RunConfig, Sampling
 
 from . import options
-from .opponents import Opponents, unwrapped
-from .options import ALL
+from .opponents import joined, unwrapped
+from .solver_options import ALL, DEFAULT_SOLVER, DEFAULT_STEP, SOLVER
 
 if TYPE_CHECKING:
     from nashward.games import Solver
@@ -40,12 +41,12 @@ Settings = dict[str, Setting]  # by the option's name
 
 def flags(given: argparse.Namespace, known: Iterable[str] = ALL) -> Settings:
     """The settings that were given on the command line, and no other."""
-    typed = vars(given)
-    return {name: Setting(typed[key], "flag") for name in known if (key := name.replace("-", "_")) in typed}
+    arguments = vars(given)
+    return {name: Setting(arguments[key], "flag") for name in known if (key := name.replace("-", "_")) in arguments}
 
 
 def settings(given: argparse.Namespace) -> Settings:
-    """All that was asked for, and of the rest what the run folder holds.
+    """The settings of the command line, the file and the preset, and the others as the run folder has them.
 
     Raises:
         ValueError, OSError: the file cannot be read, or has an unknown key or a value of another type.
@@ -58,23 +59,23 @@ def settings(given: argparse.Namespace) -> Settings:
     chosen = merged(layers)
     if "out" in chosen:
         chosen = merged([*layers, from_folder(chosen["out"].value)])
-    chosen.setdefault("solver", Setting(options.DEFAULT_SOLVER, "default"))
+    chosen.setdefault("solver", Setting(DEFAULT_SOLVER, "default"))
     if "step" in _fields(_solver(chosen["solver"].value)):
-        chosen.setdefault("step", Setting(options.DEFAULT_STEP, "default"))
+        chosen.setdefault("step", Setting(DEFAULT_STEP, "default"))
     return chosen
 
 
 def merged(layers: list[Settings]) -> Settings:
     """The first layer that has a setting decides; the settings of a solver go with it when another one is chosen."""
-    found: Settings = {}
+    chosen: Settings = {}
     for layer in layers:
         other = (
-            "solver" in found and "solver" in layer and _plain(found["solver"].value) != _plain(layer["solver"].value)
+            "solver" in chosen and "solver" in layer and _plain(chosen["solver"].value) != _plain(layer["solver"].value)
         )
         for name, setting in layer.items():
-            if not (other and name in options.SOLVER):
-                found.setdefault(name, setting)
-    return found
+            if not (other and name in SOLVER):
+                chosen.setdefault(name, setting)
+    return chosen
 
 
 def read_text(path: Path, what: str) -> str:
@@ -87,21 +88,21 @@ def read_text(path: Path, what: str) -> str:
 
 
 def from_toml(text: str, name: str, source: str) -> Settings:
-    """The settings of a TOML file, whose sections are those of ``SelfPlay``'s tree.
+    """The settings of a TOML file, whose sections are those of ``RunConfig``.
 
     Raises:
-        ValueError: no TOML; a key or a section that there is not (the nearest one is named); a value of another type.
+        ValueError: no TOML, an unknown key or section (the message names the nearest one), a value of another type.
     """
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise NashwardError(f"{name} is not valid TOML: {error}") from None
-    found: Settings = {}
+    settings: Settings = {}
     for path, value in _leaves(content, name):
         if path not in PLACES:
             raise NashwardError(f"{name}: there is no setting {'.'.join(path)!r:.80}; {_nearest(path)}")
-        found[PLACES[path]] = Setting(_read(PLACES[path], value, name), source)
-    return found
+        settings[PLACES[path]] = Setting(_read(PLACES[path], value, name), source)
+    return settings
 
 
 def check_place(path: Path) -> None:
@@ -126,9 +127,9 @@ def from_folder(folder: Path) -> Settings:
     are in files beside."""
     config = run_folder(folder).read().get("config", {})
     if config:
-        own, shares = unwrapped(config["solver"])
-        config = {**config, "solver": own, "opponents": {"shares": shares}}
-    found: Settings = {}
+        inner, shares = unwrapped(config["solver"])
+        config = {**config, "solver": inner, "opponents": {"shares": shares}}
+    settings: Settings = {}
     for name, option in ALL.items():
         value: Any = config
         for key in option.path:
@@ -136,28 +137,28 @@ def from_folder(folder: Path) -> Settings:
         if value is None and name == "max-grad-norm" and config:
             value = float("inf")  # JSON has no infinity
         if name not in ("prompts", "task", "out") and value is not None:
-            found[name] = Setting(_read(name, value, str(folder / "run.json")), "folder")
-    return found
+            settings[name] = Setting(_read(name, value, str(folder / "run.json")), "folder")
+    return settings
 
 
 def _leaves(content: dict[str, Any], name: str) -> list[tuple[tuple[str, ...], Any]]:
-    found: list[tuple[tuple[str, ...], Any]] = []
+    leaves: list[tuple[tuple[str, ...], Any]] = []
     for key, value in content.items():
         if key in SECTIONS:
             if not isinstance(value, dict):
                 raise NashwardError(f"{name}: {key} is a section: write [{key}] and its settings under it")
-            found += [((key, inner), held) for inner, held in value.items()]
+            leaves += [((key, inner), leaf) for inner, leaf in value.items()]
         elif isinstance(value, dict) and (key,) not in PLACES:
             near = difflib.get_close_matches(key, SECTIONS, 1)
-            told = f"the nearest is [{near[0]}]" if near else f"there are {', '.join(f'[{s}]' for s in SECTIONS)}"
-            raise NashwardError(f"{name}: there is no section {f'[{key}]'!r:.80}; {told}")
+            advice = f"the nearest is [{near[0]}]" if near else f"there are {', '.join(f'[{s}]' for s in SECTIONS)}"
+            raise NashwardError(f"{name}: there is no section {f'[{key}]'!r:.80}; {advice}")
         else:
-            found.append(((key,), value))
-    return found
+            leaves.append(((key,), value))
+    return leaves
 
 
 def _nearest(path: tuple[str, ...]) -> str:
-    """The known setting that was meant: of the same name elsewhere, of the flag's name, or spelt alike."""
+    """The nearest known setting: of the same name elsewhere, of the flag's name, or spelt alike."""
     known = [option.key for option in ALL.values()]
     flag, leaf = path[-1].replace("_", "-"), path[-1].replace("-", "_")
     named = [key for key in known if key.rpartition(".")[2] == leaf]
@@ -182,10 +183,10 @@ def _plain(name: str) -> str:
 
 
 def _solver(name: str) -> type[Any]:
-    found = [kind for kind in SOLVERS if _plain(kind.__name__) == _plain(name)]
-    if not found:
-        raise NashwardError(f"no solver {name!r}; there are {', '.join(kind.__name__ for kind in SOLVERS)}")
-    return found[0]
+    for kind in SOLVERS:
+        if _plain(kind.__name__) == _plain(name):
+            return kind
+    raise NashwardError(f"no solver {name!r}; there are {', '.join(kind.__name__ for kind in SOLVERS)}")
 
 
 def _fields(kind: type[Any]) -> list[str]:
@@ -195,7 +196,7 @@ def _fields(kind: type[Any]) -> list[str]:
 def solver(chosen: Settings) -> Solver:
     """The solver of that name with the settings given; a setting that it does not have is refused."""
     kind = _solver(chosen["solver"].value)
-    given = {ALL[name].path[1]: chosen[name].value for name in options.SOLVER if name in chosen and name != "solver"}
+    given = {ALL[name].path[1]: chosen[name].value for name in SOLVER if name in chosen and name != "solver"}
     foreign = [name for name in given if name not in _fields(kind)]
     if foreign:
         raise NashwardError(f"{kind.__name__} has no {foreign[0]}; it has {', '.join(_fields(kind)) or 'no settings'}")
@@ -209,7 +210,7 @@ def self_play(chosen: Settings) -> SelfPlay:
         ValueError: a value that a part refuses, no run folder.
         FileNotFoundError: no such chat template.
     """
-    from nashward.llm import Fit, Limits, Lora, Phase, Sampling, SelfPlay
+    from nashward.llm import SelfPlay
 
     tree: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
     for name, setting in chosen.items():
@@ -222,24 +223,25 @@ def self_play(chosen: Settings) -> SelfPlay:
         except ValueError as error:
             raise NashwardError(f"{section}: {error}") from None
 
-    phases = [Phase.read(row) for row in tree[""].pop("phases", [])]
-    top = {"policy": None, "oracle": None, "prompts": None, **tree[""]}
+    top = tree[""]
     if top.get("chat_template") is not None:
         top["chat_template"] = template(top["chat_template"])
     if "folder" not in top:
         raise NashwardError('a run folder is needed: --out FOLDER, or folder = "FOLDER" in the file of --config')
-    played, opponents = Opponents(**tree["opponents"]).joined(solver(chosen))
-    play = SelfPlay(
+    phases = tuple(Phase.read(row) for row in top.pop("phases", []))
+    inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
+    inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
+    wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
+    config = RunConfig(
         **top,
-        solver=played,
-        opponents=opponents,
         phases=phases,
-        limits=part("limits", Limits),
+        lora=part("lora", Lora),
         sampling=part("sampling", Sampling),
         fit=part("fit", Fit),
-        lora=part("lora", Lora),
+        limits=part("limits", Limits),
         placement=tree["placement"] or None,
     )
+    play = SelfPlay(**inputs, solver=wrapped, opponents=opponents, config=config)
     play.check_settings()
     return play
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from nashward.errors import NashwardError
-from nashward.games import Profile
+from nashward.games.forms.game import Profile
 
 from . import configuration
 

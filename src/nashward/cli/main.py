@@ -5,28 +5,19 @@ from __future__ import annotations
 import argparse
 import difflib
 import io
-import logging
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NoReturn
 
+from nashward.console import console_log
 from nashward.errors import NashwardError
 
 from .. import __version__
-from .command import Command
-from .commands.delivery import answer, mix
-from .commands.evaluation import best_of_n, evaluate, exploit, leaderboard
-from .commands.judges import fit_oracle
-from .commands.runs import align, config, plan, report, status
-from .commands.tables import demo, solve, theory
+from .command import Entry
+from .commands import COMMANDS
 
-COMMANDS = (
-    demo.COMMAND, solve.COMMAND, align.ALIGN, align.SAMPLE, align.JUDGE, align.TRAIN, config.COMMAND, status.COMMAND,
-    plan.COMMAND, fit_oracle.COMMAND, leaderboard.COMMAND, mix.COMMAND, answer.COMMAND, evaluate.COMMAND,
-    exploit.COMMAND, best_of_n.COMMAND, theory.COMMAND, report.COMMAND,
-)  # fmt: skip
 INTERNAL, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
@@ -38,7 +29,7 @@ class Help(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, in place of a page of usage."""
+    """Raises what is wrong with the arguments as one line, in place of a page of usage."""
 
     def error(self, message: str) -> NoReturn:
         if "required: COMMAND" in message:
@@ -60,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal's encoding lacks
     try:
         return _run(arguments)
-    except BrokenPipeError:  # whoever read the output has enough of it
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERNAL
     except KeyboardInterrupt:
         print("\nnashward: interrupted; the same command continues where it stopped", file=sys.stderr)
         return INTERRUPTED
-    except (NashwardError, OSError, MemoryError, RuntimeError) as error:
+    except (NashwardError, OSError, MemoryError, RuntimeError, ModuleNotFoundError) as error:
         message = _one_line(error)
         if message is None or "--traceback" in arguments:
             raise
@@ -79,19 +70,22 @@ def _run(arguments: Sequence[str]) -> int:
     given = _parse(arguments)
     if given.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # a kernel that another package would bring, and that `keep_gradients` keeps away from: nothing to act on
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    code = given.command(given)
+    with console_log(given.quiet, always=True):
+        code = given.command(given)
     sys.stdout.flush()
     return code
 
 
 def _one_line(error: Exception) -> str | None:
-    """What an error says to the user; None where it is a defect of nashward.
+    """The line of an error that the user can act on; None where it is a defect of nashward.
 
-    ``NashwardError`` is raised on purpose. What the machine lacks (a file, a permission, space, memory) arrives as
-    OSError or an error of memory, whoever raises it.
+    ``NashwardError`` is raised on purpose. What the machine lacks (a file, a permission, space, memory, a package of
+    the llm extra) arrives as OSError, an error of memory or of an import from any library.
     """
+    if isinstance(error, ModuleNotFoundError):
+        from nashward import llm
+
+        return llm.missing(error.name) if error.name in llm.PACKAGES else None
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory ({(str(error) or 'on the host').splitlines()[0]}); see nashward plan --help"
     if isinstance(error, OSError):
@@ -102,8 +96,8 @@ def _one_line(error: Exception) -> str | None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments; of one that is not known the error names the nearest."""
-    parser = build_parser()
+    """The arguments; the error of an unknown one names the nearest."""
+    parser = build_parser([word for word in arguments if word in COMMANDS][:1])
     for word in arguments:
         if word.startswith("--") and word.endswith("=--"):  # Python 3.11's argparse makes an empty list of that value
             parser.error(f"{word[:-3]}: expected a value, got --")
@@ -116,7 +110,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(names: Collection[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the command line, with the arguments of the named commands; the others are in its help alone."""
     parser = Parser(
         prog="nashward",
         description="From reward to Nash: the policy that no other policy beats, for a table and for a language model.",
@@ -124,17 +119,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nashward {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    for command in COMMANDS:
-        _add(commands, command)
+    for name, entry in COMMANDS.items():
+        _add(commands, name, entry, declare=name in names)
     return parser
 
 
-def _add(commands: argparse._SubParsersAction[Parser], command: Command) -> None:
+def _add(commands: argparse._SubParsersAction[Parser], name: str, entry: Entry, declare: bool) -> None:
     parser = commands.add_parser(
-        command.name, help=command.summary, description=command.summary, epilog=f"example: {command.example}",
-        allow_abbrev=False, formatter_class=Help,
-    )  # fmt: skip
+        name, help=entry.summary, description=entry.summary, allow_abbrev=False, formatter_class=Help
+    )
+    if not declare:
+        return
+    command = entry.load()
+    parser.epilog = f"example: {command.example}"
     parser.set_defaults(command=command.run, parser=parser)
     parser.add_argument("--quiet", action="store_true", help="only the result and warnings, no progress")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")

@@ -3,55 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
 from nashward.games import FixedOpponents, Solver
+from nashward.llm.config import Opponents
 
 ENDINGS = (".gz", ".jsonl", ".json", ".csv", ".parquet")
 
 
-@dataclass(frozen=True)
-class Opponents:
-    """Whose stored responses a run is played against, and how much they count.
+def joined(opponents: Opponents, solver: Solver) -> tuple[Solver, dict[str, Path | None]]:
+    """The solver against these opponents, and the files of their responses; the solver as it was where there are none.
 
-    Attributes:
-        answers: a file of one model's responses, or a folder with one file a model; None: those in the run folder.
-        shares: of the opponent, that of all models together, divided evenly, or each one's: "gpt=0.2,claude=0.1".
+    Raises:
+        FileNotFoundError: no such file, or a folder without one.
+        ValueError: shares that are no numbers, of a model without a file, or without any file.
     """
-
-    answers: str | None = None
-    shares: str | None = None
-
-    def joined(self, solver: Solver) -> tuple[Solver, dict[str, Path | None]]:
-        """The solver against these opponents, and where the responses of each are; as it was where there are none.
-
-        Raises:
-            FileNotFoundError: no such file, or a folder without one.
-            ValueError: shares that are no numbers, of a model without a file, or without any file.
-        """
-        if self.answers is None:
-            if self.shares is None:
-                return solver, {}
-            if "=" not in self.shares:
-                raise NashwardError(f"shares {self.shares} are of no opponents: give their responses with --opponents")
-            shares = self._shares(sorted({part.partition("=")[0] for part in self.shares.split(",")}))
-            return FixedOpponents(solver, shares), dict.fromkeys(shares)
-        files = files_of(Path(self.answers))
-        return FixedOpponents(solver, self._shares(list(files))), dict(files)
-
-    def _shares(self, names: Sequence[str]) -> dict[str, float]:
-        text = "0.25" if self.shares is None else self.shares
+    if opponents.answers is None:
+        text = opponents.shares
+        if text is None:
+            return solver, {}
         if "=" not in text:
-            return dict.fromkeys(names, _number(text, text) / len(names))
-        found = {name: _number(share, text) for name, _, share in (part.partition("=") for part in text.split(","))}
-        if set(found) != set(names):
-            odd = min(set(found) ^ set(names))
-            what = "no responses" if odd in found else "no share"
-            raise NashwardError(f"shares {text}: {odd} has {what}; there are {', '.join(names)}")
-        return {name: found[name] for name in names}
+            raise NashwardError(f"shares {text} are of no opponents: give their responses with --opponents")
+        shares = _shares(text, sorted({part.partition("=")[0] for part in text.split(",")}))
+        return FixedOpponents(solver, shares), dict.fromkeys(shares)
+    files = files_of(Path(opponents.answers))
+    return FixedOpponents(solver, _shares(opponents.shares, list(files))), dict(files)
+
+
+def _shares(text: str | None, names: Sequence[str]) -> dict[str, float]:
+    text = "0.25" if text is None else text
+    if "=" not in text:
+        return dict.fromkeys(names, _number(text, text) / len(names))
+    shares = {name: _number(share, text) for name, _, share in (part.partition("=") for part in text.split(","))}
+    if set(shares) != set(names):
+        odd = min(set(shares) ^ set(names))
+        lacking = "no responses" if odd in shares else "no share"
+        raise NashwardError(f"shares {text}: {odd} has {lacking}; there are {', '.join(names)}")
+    return {name: shares[name] for name in names}
 
 
 def unwrapped(solver: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
@@ -74,17 +64,17 @@ def files_of(source: Path) -> dict[str, Path]:
     files = [file for file in inside if file.is_file() and file.name.removesuffix(".gz").endswith(ENDINGS)]
     if not files:
         raise FileNotFoundError(f"{source} holds no responses; expected one file a model ({', '.join(ENDINGS[1:])})")
-    found: dict[str, Path] = {}
+    models: dict[str, Path] = {}
     for file in files:
         name = file.name
         for ending in ENDINGS:
             name = name.removesuffix(ending)
         if not name or set(name) & set(",="):
             raise NashwardError(f"{file}: the name of a model has no comma and no =; rename the file")
-        if name in found:
-            raise NashwardError(f"{source} holds {found[name].name} and {file.name}: two files for {name}")
-        found[name] = file
-    return dict(sorted(found.items()))  # as a run folder has them
+        if name in models:
+            raise NashwardError(f"{source} holds {models[name].name} and {file.name}: two files for {name}")
+        models[name] = file
+    return dict(sorted(models.items()))  # as a run folder has them
 
 
 def _number(share: str, text: str) -> float:

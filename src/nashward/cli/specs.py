@@ -11,24 +11,28 @@ from typing import Any, get_args, get_type_hints
 
 from nashward import games
 from nashward.errors import NashwardError
+from nashward.games.feedback import Feedback
 
-from . import configuration, options
+from . import configuration, solver_options
 from .configuration import Setting, Settings
 from .options import Option
 
 GENERATORS: dict[str, Callable[..., games.PreferenceGame]] = {
     make.__name__: make
     for make in (
-        games.generators.tournament,
-        games.generators.scores_and_cycles,
-        games.generators.low_rank,
-        games.generators.disc,
-        games.generators.blotto,
+        games.zoo.generators.tournament,
+        games.zoo.generators.scores_and_cycles,
+        games.zoo.generators.low_rank,
+        games.zoo.generators.disc,
+        games.zoo.generators.blotto,
         games.zoo.three_cycle,
     )
 }  # those whose settings are numbers
-FEEDBACK: dict[str, Callable[..., games.Feedback]] = {"samples": games.SampledFeedback, "duels": games.DuelingFeedback}
-SOLVER = {option.path[1]: name for name, option in options.SOLVER.items() if name != "solver"}  # flags by the field
+FEEDBACK: dict[str, Callable[..., Feedback]] = {
+    "samples": games.feedback.SampledFeedback,
+    "duels": games.feedback.DuelingFeedback,
+}
+SOLVER = {option.path[1]: name for name, option in solver_options.SOLVER.items() if name != "solver"}
 
 
 def game(text: str, total: float | None = None) -> games.PreferenceGame | games.ConstantSumGame:
@@ -45,14 +49,14 @@ def game(text: str, total: float | None = None) -> games.PreferenceGame | games.
     if kind == "generator":
         if name not in GENERATORS:
             raise NashwardError(f"there is no {_unknown('generator', name, GENERATORS)}")
-        return _made(GENERATORS[name], name, settings)
+        return _call(GENERATORS[name], name, settings)
     if name not in games.zoo.GAMES:
         raise NashwardError(f"there is no {_unknown('game', name, games.zoo.names())}")
-    return _made(games.zoo.GAMES[name].make, name, settings)
+    return _call(games.zoo.GAMES[name].make, name, settings)
 
 
 def entry(text: str) -> games.zoo.Entry | None:
-    """What the zoo knows of the game of that text: nothing of one with settings of its own, or of a file."""
+    """The entry of the zoo for the game of that text; None for one with settings of its own, or a file."""
     return None if Path(text).exists() else games.zoo.GAMES.get(text.removeprefix("zoo:"))
 
 
@@ -62,33 +66,33 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
     Raises:
         ValueError: no such solver, a setting that it has not, one solver twice.
     """
-    found: list[Any] = []
+    chosen: list[Any] = []
     for text in [one for several in texts for one in several.split(",")]:
         name, settings = _split(text)
-        own: Settings = {}
+        given: Settings = {}
         for key, value in settings.items():
             if key not in SOLVER:
                 raise NashwardError(f"{text}: no solver has a setting {key!r}; there are: {', '.join(SOLVER)}")
-            own[SOLVER[key]] = Setting(_value(text, key, options.SOLVER[SOLVER[key]], value), "flag")
-        solver = configuration.solver({**shared, **own, "solver": Setting(name, "flag")})
-        if solver in found:
-            raise NashwardError(f"{text}: this solver is there already; give another one, or other settings")
-        found.append(solver)
-    return found
+            given[SOLVER[key]] = Setting(_value(text, key, solver_options.SOLVER[SOLVER[key]], value), "flag")
+        solver = configuration.solver({**shared, **given, "solver": Setting(name, "flag")})
+        if solver in chosen:
+            raise NashwardError(f"{text}: this solver is given twice; give another one, or other settings")
+        chosen.append(solver)
+    return chosen
 
 
-def feedback(text: str, seed: int | None) -> games.Feedback:
+def feedback(text: str, seed: int | None) -> Feedback:
     """``exact``, or ``samples`` or ``duels`` with their settings and that seed."""
     name, settings = _split(text)
     if name == "exact" and not settings:
         if seed is not None:
             raise NashwardError("--seed is of the draws: give --feedback samples or --feedback duels as well")
-        return games.exact
+        return games.feedback.exact
     if name not in FEEDBACK:
         raise NashwardError(f"there is no feedback {text!r}; there are: exact, {', '.join(FEEDBACK)}")
     if "seed" in settings:
         raise NashwardError(f"{text}: the seed is given by --seed")
-    return _made(FEEDBACK[name], name, settings, seed=_seed(seed or 0))
+    return _call(FEEDBACK[name], name, settings, seed=_seed(seed or 0))
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
@@ -110,7 +114,7 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
     return name, settings
 
 
-def _made(make: Callable[..., Any], name: str, settings: Mapping[str, str], **fixed: Any) -> Any:
+def _call(make: Callable[..., Any], name: str, settings: Mapping[str, str], **fixed: Any) -> Any:
     """Call it with the settings, each read as the type of its parameter; numbers and truth values can be typed."""
     hints, kinds = get_type_hints(make.__init__ if inspect.isclass(make) else make), {}
     needed = []

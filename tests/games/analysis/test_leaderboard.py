@@ -12,11 +12,12 @@ import torch
 
 from nashward import games
 from nashward.cli.main import main
+from nashward.games.analysis.leaderboard import Battles, from_battles, read_battles
 
 
-def _fought(game: games.PreferenceGame, battles: int, rng: np.random.Generator) -> games.Battles:
+def _fought(game: games.PreferenceGame, battles: int, rng: np.random.Generator) -> Battles:
     upper = np.triu(rng.binomial(battles, game.P.numpy()), 1).astype(float)
-    return games.Battles(game.labels, (upper + np.triu(battles - upper, 1).T)[None])
+    return Battles(game.labels, (upper + np.triu(battles - upper, 1).T)[None])
 
 
 def _coverage(name: str, battles: int, repeats: int) -> float:
@@ -41,7 +42,7 @@ def test_the_bands_of_other_games(name: str) -> None:
 def test_the_true_ratings_lie_in_the_bands_as_often_as_they_say() -> None:
     game, rng, inside = games.zoo.bradley_terry(), np.random.default_rng(0), []
     strengths = torch.tensor([-1.0, 0.0, 0.5, 1.5]).double()
-    truth = 1500 + games.ratings.ELO * (strengths - strengths.mean())
+    truth = 1500 + games.analysis.ratings.ELO * (strengths - strengths.mean())
     for seed in range(200):
         bands = _fought(game, 100, rng).bands(draws=200, seed=seed)
         inside.append(((bands.elo_low <= truth) & (truth <= bands.elo_high)).double().mean())
@@ -50,9 +51,9 @@ def test_the_true_ratings_lie_in_the_bands_as_often_as_they_say() -> None:
 
 def test_bands_of_ratings_are_quantiles_of_fits_one_by_one() -> None:
     rng, upper = np.random.default_rng(0), np.triu_indices(3, 1)
-    battles = games.Battles(("a", "b", "c"), rng.integers(0, 2, size=(40, 3, 3)).astype(float) * (1 - np.eye(3)))
+    battles = Battles(("a", "b", "c"), rng.integers(0, 2, size=(40, 3, 3)).astype(float) * (1 - np.eye(3)))
     counts = np.random.default_rng(5).multinomial(40, np.full(40, 1 / 40), size=30)
-    fits = [games.ratings.bradley_terry(np.einsum("p,pij->ij", row, battles.wins), 1.0).elo for row in counts]
+    fits = [games.analysis.ratings.bradley_terry(np.einsum("p,pij->ij", row, battles.wins), 1.0).elo for row in counts]
     low, high = np.quantile(np.stack(fits), (0.05, 0.95), axis=0)
     bands = battles.bands(draws=30, seed=5)
     np.testing.assert_allclose(bands.elo_low, low, atol=1e-6)
@@ -64,13 +65,13 @@ def test_without_a_prior_the_table_is_as_counted() -> None:
     """Ratings and draws still have one: a player who never lost has a rating, and a pair that a draw left out 1/2."""
     wins = np.zeros((2, 2, 2))
     wins[0, 0, 1] = 1.0
-    battles = games.Battles(("a", "b"), wins, smoothing=0.0)
+    battles = Battles(("a", "b"), wins, smoothing=0.0)
     assert battles.game.P.tolist() == [[0.5, 1.0], [0.0, 0.5]]
     assert float(battles.ratings.P[0, 1]) == pytest.approx(0.75)
     bands = battles.bands(draws=100, seed=0)
     assert float(bands.elo_low[0]) == 1500  # of draws without the prompt on which they fought
     assert float(bands.elo_high[0]) > 1600
-    alone = games.Battles(("a", "b"), wins[:1], smoothing=0.0).bands()
+    alone = Battles(("a", "b"), wins[:1], smoothing=0.0).bands()
     assert 1500 < float(alone.elo[0]) < float(alone.elo_high[0]) < 2500
 
 
@@ -83,8 +84,8 @@ def test_prompts_are_drawn_whole() -> None:
             winner = "model_a" if rng.random() < 0.7 else "model_b"
             row = {"model_a": str(i), "model_b": str((i + 1) % 3), "prompt": prompt, "winner": winner}
             rows += [row] * 10
-    whole = games.from_battles(rows)
-    alone = games.from_battles([{k: v for k, v in row.items() if k != "prompt"} for row in rows])
+    whole = from_battles(rows)
+    alone = from_battles([{k: v for k, v in row.items() if k != "prompt"} for row in rows])
     assert (len(whole.wins), len(alone.wins)) == (200, 1)
     np.testing.assert_array_equal(whole.total, alone.total)
     wide, narrow = ((b.high - b.low).sum() for b in (whole.bands(), alone.bands()))
@@ -98,7 +99,7 @@ def test_counts_winners_ties_and_the_prior() -> None:
         {"model_a": "x", "model_b": "y", "winner": "tie"},
         {"model_a": "y", "model_b": "z", "wins_a": 3, "wins_b": 1, "ties": 2},
     ]
-    battles = games.from_battles(rows)
+    battles = from_battles(rows)
     assert battles.labels == ("x", "y", "z")
     assert battles.total.tolist() == [[0, 2.5, 0], [0.5, 0, 4], [0, 2, 0]]
     assert battles.missing == [("x", "z")]
@@ -122,21 +123,21 @@ def test_counts_winners_ties_and_the_prior() -> None:
 )
 def test_bad_rows(row: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        games.from_battles([row])
+        from_battles([row])
 
 
 def test_bad_settings_and_files(tmp_path: Path) -> None:
-    battles = games.from_battles([{"model_a": "x", "model_b": "y", "winner": "x"}])
+    battles = from_battles([{"model_a": "x", "model_b": "y", "winner": "x"}])
     for build, message in (
-        (lambda: games.from_battles([]), "there are no battles"),
-        (lambda: games.from_battles([], smoothing=0), "above 0, got 0"),
+        (lambda: from_battles([]), "there are no battles"),
+        (lambda: from_battles([], smoothing=0), "above 0, got 0"),
         (lambda: battles.bands(share=1), "between 0 and 1, got 1"),
         (lambda: battles.bands(draws=1), "at least 2, got 1"),
     ):
         with pytest.raises(ValueError, match=message):
             build()
     with pytest.raises(FileNotFoundError, match="there is no file of battles"):
-        games.read_battles(tmp_path / "none.csv")
+        read_battles(tmp_path / "none.csv")
     for name, text, message in (
         ("a.txt", "x", "unknown type '.txt'"),
         ("a.json", "{", "cannot be read as json"),
@@ -145,7 +146,7 @@ def test_bad_settings_and_files(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=message):
-            games.read_battles(tmp_path / name)
+            read_battles(tmp_path / name)
 
 
 def test_the_leaderboard_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,8 +173,11 @@ def test_the_leaderboard_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "scores do not explain the battles" in said[0]
     table = games.load(tmp_path / "table.csv")
     assert isinstance(table, games.PreferenceGame)
-    torch.testing.assert_close(table.P, games.read_battles(tmp_path / "battles.csv").game.P, atol=0, rtol=0)
-    content, known = json.loads((tmp_path / "deep" / "all.json").read_text()), games.read_battles(tmp_path / name)
+    torch.testing.assert_close(table.P, read_battles(tmp_path / "battles.csv").game.P, atol=0, rtol=0)
+    content, known = (
+        json.loads((tmp_path / "deep" / "all.json").read_text()),
+        read_battles(tmp_path / name),
+    )
     bands, P = known.bands(seed=3), known.game.P
     assert [row["model"] for row in content["models"]] == sorted("abcd", key=lambda x: -bands.lottery["abcd".index(x)])
     for row in content["models"]:
@@ -181,16 +185,18 @@ def test_the_leaderboard_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
         assert row["nash_band"] == [float(bands.low[i]), float(bands.high[i])]
         assert row["elo"] == float(known.ratings.elo[i])
         assert row["elo_band"] == [float(bands.elo_low[i]), float(bands.elo_high[i])]
-        assert row["copeland"] == int(games.social_choice.copeland(P)[i])
-        assert row["smith"] == bool(games.social_choice.smith_set(P)[i])
+        assert row["copeland"] == int(games.analysis.social_choice.copeland(P)[i])
+        assert row["smith"] == bool(games.analysis.social_choice.smith_set(P)[i])
         line = next(line for line in said[0].splitlines() if line.startswith(f"{row['model']} "))
         assert line.split()[-1] == f"{row['copeland']:+d}"
         assert f"  {row['elo']:4.0f}  {row['elo_band'][0]:4.0f} to {row['elo_band'][1]:4.0f} " in line
     assert content["condorcet_winner"] is None
-    assert content["curl"] == pytest.approx(float(games.social_choice.curl_fraction(P - 0.5)))
+    assert content["curl"] == pytest.approx(float(games.analysis.social_choice.curl_fraction(P - 0.5)))
     assert content["P"] == P.tolist()
     smith = [
-        label for label, member in zip(known.labels, games.social_choice.smith_set(P).tolist(), strict=True) if member
+        label
+        for label, member in zip(known.labels, games.analysis.social_choice.smith_set(P).tolist(), strict=True)
+        if member
     ]
     assert f"beats every other: nobody; Smith set: {', '.join(smith)}\n" in said[0]
     assert f"(Hodge): {content['curl']:.3f}" in said[0]

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from nashward import games
+from nashward.games.averaging import linear
 from nashward.games.compiled import accelerator
 from nashward.games.compiled.trace import START, UntraceableError, trace
+from nashward.games.forms.game import Profile
 
 from .. import mixed
 
@@ -40,7 +42,7 @@ def _games() -> list[games.PreferenceGame | games.ConstantSumGame | games.Contex
     ]
 
 
-def _flat(policy: torch.Tensor | games.Profile) -> torch.Tensor:
+def _flat(policy: torch.Tensor | Profile) -> torch.Tensor:
     return torch.cat(list(policy), -1) if isinstance(policy, tuple) else policy
 
 
@@ -50,8 +52,8 @@ def _flat(policy: torch.Tensor | games.Profile) -> torch.Tensor:
 def test_traced_runs_equal_interpreted_ones(solver: games.Solver) -> None:
     for game in _games():
         start = game.uniform() if isinstance(game, games.ContextualGame) else None
-        slow = games.solve(game, solver, 300, start, averaging=games.linear, keep_policies=True, traced=False)
-        fast = games.solve(game, solver, 300, start, averaging=games.linear, keep_policies=True, traced=True)
+        slow = games.solve(game, solver, 300, start, averaging=linear, keep_policies=True, traced=False)
+        fast = games.solve(game, solver, 300, start, averaging=linear, keep_policies=True, traced=True)
         assert torch.equal(slow.iterations, fast.iterations)
         for a, b in [(slow.last, fast.last), (slow.average, fast.average)]:
             torch.testing.assert_close(_flat(a), _flat(b), atol=1e-12, rtol=0)
@@ -62,10 +64,10 @@ def test_traced_runs_equal_interpreted_ones(solver: games.Solver) -> None:
 
 @needs_numba
 def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: games.TableExecutor, step: games.Step) -> games.Policy:
+    def refuse(self: games.executor.TableExecutor, step: games.Step) -> games.Policy:
         raise AssertionError("a Step was interpreted")
 
-    monkeypatch.setattr(games.TableExecutor, "execute", refuse)
+    monkeypatch.setattr(games.executor.TableExecutor, "execute", refuse)
     game, solver = games.zoo.comal_cycle(), games.MWU(step=0.1)
     games.solve(game, solver, 10)
     games.solve(game, games.MWU(step=lambda t: 0.1), 10, traced=True)
@@ -74,7 +76,7 @@ def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest
         lambda: games.solve(game, solver, 10, traced=False),
         lambda: games.solve(game, games.MWU(step=lambda t: 0.1), 10),
         lambda: games.solve(game, games.Momentum(), 10),
-        lambda: games.solve(game, solver, 10, feedback=games.SampledFeedback(3)),
+        lambda: games.solve(game, solver, 10, feedback=games.feedback.SampledFeedback(3)),
         lambda: games.solve(float32, solver, 10),
         lambda: games.solve(games.LowRankGame(np.ones((3, 1)), np.eye(3)[:, :1]), solver, 10),
     ):
@@ -86,7 +88,7 @@ def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest
 def test_what_cannot_be_traced_says_why() -> None:
     game = games.zoo.comal_cycle()
     with pytest.raises(ValueError, match="cannot be traced: only exact payoffs are known beforehand; leave traced out"):
-        games.solve(game, games.MWU(), 10, feedback=games.SampledFeedback(3), traced=True)
+        games.solve(game, games.MWU(), 10, feedback=games.feedback.SampledFeedback(3), traced=True)
     with pytest.raises(ValueError, match="cannot be traced: RegretMatching makes no mirror steps"):
         games.solve(game, games.RegretMatching(), 10, traced=True)
     with pytest.raises(ValueError, match=r"the table is torch.float32 on cpu, not float64"):
@@ -250,7 +252,7 @@ def test_a_run_that_comes_up_for_air_is_the_same_and_keeps_several_averages(
     batch = games.PreferenceGame(torch.stack([games.zoo.random_preferences(5, seed).P for seed in range(3)]))
 
     def run(traced: bool) -> games.Solution:
-        averages = {"linear": games.linear, "late": lambda t: float(t > 20)}
+        averages = {"linear": linear, "late": lambda t: float(t > 20)}
         return games.solve(batch, solver, 300, None, None, tolerance, averages=averages, keep_policies=True,
                            traced=traced)  # fmt: skip
 
@@ -276,7 +278,7 @@ def test_weights_of_any_callable_and_no_starts_at_all() -> None:
             return t**self.exponent
 
     game, solver = games.zoo.comal_cycle(), games.MWU(0.2)
-    found, expected = (games.solve(game, solver, 30, averaging=by, traced=True) for by in (Power(1.0), games.linear))
+    found, expected = (games.solve(game, solver, 30, averaging=by, traced=True) for by in (Power(1.0), linear))
     assert torch.equal(found.average, expected.average)
     assert games.solve(game, solver, 30, start=torch.ones(0, 3), traced=True).gaps["last"].shape == (30, 0)
 

@@ -11,14 +11,14 @@ from scipy.optimize import linprog
 
 from nashward import games
 from nashward.games.compiled import accelerator
-from nashward.games.equilibria import linear_program, selection
-from nashward.games.equilibria.closed_form import closed_form, closed_form_of_one
-from nashward.games.equilibria.crossover import crossed_over, in_doubt
+from nashward.games.equilibria import centre, maximum_entropy, selection, vertex
+from nashward.games.equilibria.closed_form import closed_form, closed_form_one
+from nashward.games.equilibria.crossover import crossover, in_doubt
 from nashward.games.equilibria.double_oracle import double_oracle
 from nashward.games.equilibria.interior_point import central_path
-from nashward.games.equilibria.linear_program import extent
-from nashward.games.equilibria.pivoting import limit, pivoted
-from nashward.games.equilibria.polish import gap, polished
+from nashward.games.equilibria.linear_program import extent, linear_program
+from nashward.games.equilibria.pivoting import pivot, pivot_limit
+from nashward.games.equilibria.polish import gap, polish
 
 from .. import mixed
 
@@ -57,7 +57,7 @@ def test_the_closed_form_of_one_game_is_that_of_a_batch() -> None:
         kind = mixed.KINDS[seed % len(mixed.KINDS)]
         A = kind(np.random.default_rng(seed), n)
         x = np.zeros(n)
-        least = closed_form_of_one(0.5 + A, 0.5, x)
+        least = closed_form_one(0.5 + A, 0.5, x)
         many, leasts = closed_form(torch.from_numpy(A)[None])
         np.testing.assert_allclose(x, many[0], atol=1e-9)
         assert least == pytest.approx(float(leasts[0]), abs=1e-9)
@@ -83,24 +83,23 @@ def test_mixed_games_agree_with_highs_in_value() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_route_solves_the_same_game(seed: int) -> None:
-    A = selection.solved(mixed.uniform(np.random.default_rng(seed), 9))[0]  # the shape of an answer
+    A = selection.solve_margins(mixed.uniform(np.random.default_rng(seed), 9))[0]  # the shape of an answer
     assert A.shape == (9,)
     A = mixed.margins(seed)
     A = A / max(2 * np.abs(A).max(), 1e-12)
     for route in (selection.by_pivoting, selection.by_interior_point, selection.by_linear_program):
         vertex = route(A)
         assert vertex is not None, route.__name__
-        x = polished(A, vertex[0], vertex[0] > 1e-9)
+        x = polish(A, vertex[0], vertex[0] > 1e-9)
         assert gap(A, x) <= 1e-9 if "linear" in route.__name__ else gap(A, x) <= 1e-12, route.__name__
 
 
 def test_the_pivot_limit_gives_up_and_another_route_solves(monkeypatch: pytest.MonkeyPatch) -> None:
     A = torch.from_numpy(np.stack([mixed.uniform(np.random.default_rng(seed), 12) for seed in range(5)]))
-    x, least = pivoted(A, pivots=2)
+    x, least = pivot(A, pivots=2)
     assert least.isnan().all()
     assert torch.equal(x.nan_to_num(), torch.zeros(5, 12, dtype=torch.float64))  # no answer is made up
-    for name in ("limit",):
-        monkeypatch.setattr(selection, name, lambda n: 2)
+    monkeypatch.setattr(selection, "pivot_limit", lambda n: 2)
     assert selection.by_pivoting(A[0].numpy()) is None
     equilibrium = games.nash(games.PreferenceGame(0.5 + A))
     assert (equilibrium.gap <= 1e-12).all()
@@ -109,13 +108,13 @@ def test_the_pivot_limit_gives_up_and_another_route_solves(monkeypatch: pytest.M
 
 def test_a_ray_is_reported_as_unknown() -> None:
     A = torch.full((1, 5, 5), torch.nan, dtype=torch.float64)  # no pivot is admissible
-    _, least = pivoted(A, limit(5))
+    _, least = pivot(A, pivot_limit(5))
     assert least.isnan().all()
 
 
 def test_what_no_route_solves_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "routes", lambda n: (lambda A: None,))
-    monkeypatch.setattr(selection, "limit", lambda n: 0)
+    monkeypatch.setattr(selection, "pivot_limit", lambda n: 0)
     with pytest.raises(ArithmeticError, match=r"nash reached a duality gap of .* only, 1e-12 was asked for"):
         games.nash(games.zoo.random_preferences(12, seed=1))
 
@@ -126,7 +125,7 @@ def test_closed_form_against_pivoting() -> None:
         A = torch.from_numpy(np.stack([mixed.integers(rng, n) for _ in range(200)]))
         x, least = closed_form(A)
         assert float((A @ x[..., None]).max()) <= 1e-15
-        y, other = pivoted(A, limit(n))
+        y, other = pivot(A, pivot_limit(n))
         unique = least > 1e-9
         assert torch.equal(unique, other > 1e-9)
         torch.testing.assert_close(x[unique], y[unique], atol=1e-14, rtol=0)
@@ -157,11 +156,11 @@ def test_the_central_path_ends_in_the_middle_and_tells_who_is_played() -> None:
 
 def test_crossover_settles_the_actions_in_doubt() -> None:
     A = mixed.uniform(np.random.default_rng(3), 120)
-    exact = selection.solved(A)[0]
+    exact = selection.solve_margins(A)[0]
     settled = []
     for x, s in central_path(torch.from_numpy(A)[None]):
         y, slack = x[0].numpy(), s[0].numpy()
-        vertex = crossed_over(A, y, slack) if y @ slack < 1e-2 else None
+        vertex = crossover(A, y, slack) if y @ slack < 1e-2 else None
         if vertex is not None and gap(A, vertex[0] / vertex[0].sum()) <= 1e-12:
             np.testing.assert_allclose(vertex[0] / vertex[0].sum(), exact, atol=1e-12)
             settled.append(in_doubt(y, slack))
@@ -177,7 +176,7 @@ def test_the_double_oracle_looks_at_few_rows() -> None:
         looked.update(actions.tolist())
         return A[np.ix_(actions, columns)]
 
-    found = double_oracle(lambda i, w: A[:, i] @ w, rows, selection.solved, tolerance=1e-14, most=2000)
+    found = double_oracle(lambda i, w: A[:, i] @ w, rows, selection.solve_margins, tolerance=1e-14, most=2000)
     assert found.settled
     assert 2 * found.margins.max() <= 1e-12
     assert len(looked) < 200
@@ -185,7 +184,7 @@ def test_the_double_oracle_looks_at_few_rows() -> None:
 
 def test_linear_programs_find_the_same_equilibrium() -> None:
     A = mixed.uniform(np.random.default_rng(2), 15)
-    np.testing.assert_allclose(linear_program(A), selection.solved(A)[0], atol=1e-10)
+    np.testing.assert_allclose(linear_program(A), selection.solve_margins(A)[0], atol=1e-10)
 
 
 def test_the_face_of_a_game_with_twins() -> None:
@@ -194,12 +193,12 @@ def test_the_face_of_a_game_with_twins() -> None:
     assert face.dimension == 3  # each of three pairs shares its weight as it likes
     assert face.support.all()
     pairs = np.array([4, 3, 4]) / 11
-    for point in (games.vertex, games.centre, games.maximum_entropy):
+    for point in (vertex, centre, maximum_entropy):
         x = point(face)
         np.testing.assert_allclose(x.reshape(3, 2).sum(-1), pairs, atol=1e-12)
-    np.testing.assert_allclose(games.centre(face), np.repeat(pairs, 2) / 2, atol=1e-10)
-    np.testing.assert_allclose(games.maximum_entropy(face), np.repeat(pairs, 2) / 2, atol=1e-10)
-    assert (games.vertex(face) > 0).sum() == 3
+    np.testing.assert_allclose(centre(face), np.repeat(pairs, 2) / 2, atol=1e-10)
+    np.testing.assert_allclose(maximum_entropy(face), np.repeat(pairs, 2) / 2, atol=1e-10)
+    assert (vertex(face) > 0).sum() == 3
 
 
 def test_centre_and_maximum_entropy_differ_where_the_face_is_not_symmetric() -> None:
@@ -209,11 +208,11 @@ def test_centre_and_maximum_entropy_differ_where_the_face_is_not_symmetric() -> 
     face = games.face(games.PreferenceGame(0.5 + tie))
     assert face.dimension == 2
     assert face.support.tolist() == [True, True, True, False]
-    np.testing.assert_allclose(games.maximum_entropy(face), [1 / 3, 1 / 3, 1 / 3, 0], atol=1e-9)
+    np.testing.assert_allclose(maximum_entropy(face), [1 / 3, 1 / 3, 1 / 3, 0], atol=1e-9)
     skew = np.zeros((5, 5))
     skew[0, 4], skew[4, 0], skew[1, 4], skew[4, 1] = 0.1, -0.1, -0.2, 0.2  # the fifth caps the second at half the first
     cut = games.face(games.PreferenceGame(0.5 + skew))
-    chosen = [games.nash(games.PreferenceGame(0.5 + skew), p).policy for p in (games.centre, games.maximum_entropy)]
+    chosen = [games.nash(games.PreferenceGame(0.5 + skew), p).policy for p in (centre, maximum_entropy)]
     for policy in chosen:
         assert games.duality_gap(games.PreferenceGame(0.5 + skew), policy) <= 1e-12
     entropies = [-float(torch.special.xlogy(p, p).sum()) for p in chosen]
@@ -233,10 +232,10 @@ def test_the_extent_of_the_equilibria_is_none_where_there_is_one() -> None:
 
 def test_nash_takes_the_chosen_point() -> None:
     twice = games.PreferenceGame(np.kron(games.zoo.rock_paper_scissors().P.numpy(), np.ones((2, 2))))
-    uniform = games.nash(games.PreferenceGame(torch.stack([twice.P, twice.P])), games.maximum_entropy)
+    uniform = games.nash(games.PreferenceGame(torch.stack([twice.P, twice.P])), maximum_entropy)
     torch.testing.assert_close(uniform.policy, torch.full((2, 6), 1 / 6, dtype=torch.float64), atol=1e-12, rtol=0)
     assert not uniform.unique.any()
-    assert int(games.nash(twice, games.vertex).support.sum()) == 3
+    assert int(games.nash(twice, vertex).support.sum()) == 3
 
 
 def test_uniqueness_of_small_integer_games_against_fractions_by_hand() -> None:

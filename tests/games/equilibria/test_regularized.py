@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nashward import games
+from nashward.games.equilibria import regularised_best_response, regularised_gap, regularised_path
 
 from .. import mixed
 
@@ -37,13 +38,13 @@ def test_the_regularised_gap_by_its_definition() -> None:
     game, tau = games.zoo.random_preferences(6, seed=2), 0.3
     rng = np.random.default_rng(0)
     policy, reference = torch.from_numpy(rng.dirichlet(np.ones(6))), torch.from_numpy(rng.dirichlet(np.ones(6)))
-    best = games.regularised_best_response(game, policy, tau, reference)
+    best = regularised_best_response(game, policy, tau, reference)
 
     def worth(p: torch.Tensor) -> float:
         pays = p @ game.win_rate(policy) - tau * games.kl_divergence(p, reference)
         return float(pays + tau * games.kl_divergence(policy, reference))
 
-    assert float(games.regularised_gap(game, policy, tau, reference)) == pytest.approx(2 * (worth(best) - 0.5))
+    assert float(regularised_gap(game, policy, tau, reference)) == pytest.approx(2 * (worth(best) - 0.5))
     for other in torch.from_numpy(rng.dirichlet(np.ones(6), size=200)):
         assert worth(other) <= worth(best) + 1e-12
 
@@ -51,13 +52,13 @@ def test_the_regularised_gap_by_its_definition() -> None:
 def test_the_path_leads_to_the_nash() -> None:
     game = games.zoo.random_preferences(12, seed=4)
     taus = [1.0, 0.1, 0.01, 1e-3, 1e-4]
-    path = games.regularised_path(game, taus)
+    path = regularised_path(game, taus)
     gaps = [float(point.gap) for point in path]
     assert gaps == sorted(gaps, reverse=True)
     assert float((path[-1].policy - games.nash(game).policy).abs().max()) < 1e-2
     assert [point.tau for point in path] == taus
     with pytest.raises(ValueError, match="must fall"):
-        games.regularised_path(game, [0.1, 0.1])
+        regularised_path(game, [0.1, 0.1])
     with pytest.raises(ValueError, match="tau must be a positive number, got 0"):
         games.regularised_nash(game, 0)
 

@@ -8,6 +8,8 @@ import torch
 from scipy.optimize import linprog
 
 from nashward import games
+from nashward.games.equilibria import centre, maximum_entropy
+from nashward.games.forms.symmetrize import split, symmetrised
 
 from .. import mixed
 
@@ -94,7 +96,7 @@ def test_two_players_agree_with_highs(shape: tuple[int, int]) -> None:
 
 def test_two_players_in_batches_and_with_ties() -> None:
     U = np.random.default_rng(0).integers(-2, 3, size=(4, 3, 6, 5)).astype(float)
-    equilibrium = games.nash(games.ConstantSumGame(U, total=0.0), games.maximum_entropy)
+    equilibrium = games.nash(games.ConstantSumGame(U, total=0.0), maximum_entropy)
     assert equilibrium.policy.row.shape == (4, 3, 6)
     assert equilibrium.policy.column.shape == (4, 3, 5)
     assert (equilibrium.gap <= 1e-11).all()
@@ -106,14 +108,14 @@ def test_two_players_in_batches_and_with_ties() -> None:
 
 def test_a_two_player_game_and_its_symmetric_one_have_the_same_equilibria() -> None:
     game = games.ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
-    symmetric = games.symmetrised(game)
-    pair = games.split(game, games.nash(symmetric).policy)
+    symmetric = symmetrised(game)
+    pair = split(game, games.nash(symmetric).policy)
     torch.testing.assert_close(pair.row, torch.tensor([1 / 3, 2 / 3], dtype=torch.float64))
     torch.testing.assert_close(pair.column, torch.tensor([1 / 3, 2 / 3], dtype=torch.float64))
     with pytest.raises(ValueError, match=r"shape \[..., 5\], got \[4\]"):
-        games.split(game, torch.ones(4) / 4)
+        split(game, torch.ones(4) / 4)
     with pytest.raises(ValueError, match="no mass"):
-        games.split(game, torch.tensor([1.0, 0, 0, 0, 0]))
+        split(game, torch.tensor([1.0, 0, 0, 0, 0]))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,10 @@ def test_a_two_player_game_and_its_symmetric_one_have_the_same_equilibria() -> N
             lambda: games.face(games.PreferenceGame(np.full((2, 3, 3), 0.5))),
             r"of one game, got a batch of .* \(2,\)",
         ),
-        (lambda: games.nash(games.LowRankGame(*_factors(5, 2)), games.centre), "no table, .* leave point out"),
+        (
+            lambda: games.nash(games.LowRankGame(*_factors(5, 2)), centre),
+            "no table, .* leave point out",
+        ),
     ],
 )
 def test_what_is_refused(make, message: str) -> None:

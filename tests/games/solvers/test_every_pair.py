@@ -2,7 +2,7 @@
 
 Each is held against its bound: a theorem's where there is one, else ``TARGET``. What is beyond it stands in
 ``every_pair.txt``, a row a game and a column a solver, with three signs for the three iterates; ``REASONS`` says why.
-``python -m tests.games.test_every_pair`` prints the table anew.
+``python -m tests.games.solvers.test_every_pair`` prints the table anew.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nashward import games, theory
 from nashward.games import zoo
+from nashward.games.averaging import linear, uniform
 
 TABLE = Path(__file__).parent / "every_pair.txt"
 ITERATES = ("last", "average", "linear")
@@ -152,11 +153,11 @@ def worst(row: Row, batch: Batch, iterations: int) -> dict[str, tuple[float, ...
     """
     T = max(round(iterations * row.share), 20)
     record = range(max(1, T // 100), T + 1, max(1, T // 100))
-    uniform = torch.full_like(batch.start, 1 / len(batch.start))
+    reference = torch.full_like(batch.start, 1 / len(batch.start))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", games.StepWarning)  # some are beyond what is proven for their last iterate
         found = games.solve(
-            batch.game, row.solver, T, batch.start, uniform, averaging=games.uniform, averages={"linear": games.linear},
+            batch.game, row.solver, T, batch.start, reference, averaging=uniform, averages={"linear": linear},
             record=record,
         )  # fmt: skip
     at, ratios = found.iterations.double()[:, None], []
@@ -218,7 +219,7 @@ def _reasons(iterate: str) -> list[str]:
 
 def test_the_table_has_every_pair() -> None:
     assert list(table()) == [row.name for row in ROWS]
-    assert {type(row.solver) for row in ROWS} == set(games.SOLVERS)
+    assert {type(row.solver) for row in ROWS} == set(games.solvers.SOLVERS)
     for column in table().values():
         assert list(column) == zoo.names()
         assert all(len(cell) == 3 and set(cell) <= set(SIGNS.values()) for cell in column.values())

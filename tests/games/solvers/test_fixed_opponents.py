@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from nashward import games
-from nashward.games import Policy, Step, member
+from nashward.games import Policy, Step
+from nashward.games.compiled.accelerator import ACCELERATED
+from nashward.games.opponents import opponent
 
 GAME = games.zoo.random_preferences(5, seed=4)
 RIVALS = {"one": torch.tensor([0.1, 0.5, 0.2, 0.1, 0.1], dtype=torch.float64), "two": torch.eye(5).double()[3]}
@@ -88,7 +90,7 @@ def test_solvers_of_tables_only_are_refused() -> None:
         games.FixedOpponents(games.RegretMatching(), {"one": 0.5})  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(not games.ACCELERATED, reason="needs numba")
+@pytest.mark.skipif(not ACCELERATED, reason="needs numba")
 def test_a_traced_run_says_that_it_cannot() -> None:
     with pytest.raises(ValueError, match="plays against fixed opponents: it stays interpreted"):
         games.solve(GAME, games.FixedOpponents(games.MWU(0.5), {"one": 0.5}), 5, traced=True)
@@ -96,10 +98,10 @@ def test_a_traced_run_says_that_it_cannot() -> None:
 
 def test_the_executor_puts_its_own_handles_in_place() -> None:
     x, rival = Policy(None, "x"), Policy(None, "rival")
-    step = Step(anchor=x, opponent=0.5 * x + 0.5 * member("rival"), size=0.3)
-    found = games.resolved(step, {"rival": rival})
+    step = Step(anchor=x, opponent=0.5 * x + 0.5 * opponent("rival"), size=0.3)
+    found = games.opponents.resolve(step, {"rival": rival})
     assert found.opponent is not None
     assert found.opponent.members() == {x: 0.5, rival: 0.5}
     assert (found.size, found.anchor.members()) == (0.3, {x: 1.0})
     plain = Step(anchor=x, opponent=x, size=0.3)
-    assert games.resolved(plain, {}) is plain
+    assert games.opponents.resolve(plain, {}) is plain

@@ -183,7 +183,7 @@ def test_momentum_with_nesterovs_payoff_is_apo() -> None:
 
 
 def test_every_mirror_step_is_in_the_table() -> None:
-    assert {type(solver) for solver, _ in BY_HAND} == set(games.MIRROR_STEPS)
+    assert {type(solver) for solver, _ in BY_HAND} == set(games.solvers.MIRROR_STEPS)
 
 
 @pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")
@@ -329,7 +329,7 @@ def test_each_step_shrinks_kl_as_proven_up_to_the_proven_step(kind: type, tau: f
         [f(6, seed).P for f in (games.zoo.random_preferences, games.zoo.random_tournament) for seed in range(4)]
     )
     game, start = games.PreferenceGame(tables), np.random.default_rng(0).dirichlet(np.ones(6))
-    step = kind(1.0, tau).limit(0.5, 1.0).step
+    step = kind(1.0, tau).step_limit(0.5, 1.0).step
     factor = 1 / (1 + step * tau) if kind is MagneticMirrorDescent else 1 - step * tau
     limit = games.solve(game, ExtraGradient(1 / (0.5 + tau), tau), 4000, start=start).last
     path = games.solve(game, kind(step, tau), 60, start=start, keep_policies=True).policies["last"]

@@ -46,7 +46,7 @@ def test_the_average_obeys_the_bound_of_regret_matching(kind: type) -> None:
         tables = [games.zoo.random_preferences(n, seed).P for seed in range(4)]
         tables += [games.zoo.random_tournament(n, seed).P for seed in range(4)] + [games.zoo.condorcet_winner(n).P]
         game = games.PreferenceGame(torch.stack(tables))
-        solution = games.solve(game, kind(), 400, averaging=games.uniform)
+        solution = games.solve(game, kind(), 400, averaging=games.averaging.uniform)
         bound = 2 * ((n - 1) / solution.iterations.double()).sqrt()
         assert (solution.gaps["average"] <= bound[:, None]).all()
 
@@ -68,7 +68,7 @@ def test_averages_are_linear_where_the_method_says_so() -> None:
         played = torch.stack([START, *solution.policies["last"][:2]])
         expected = torch.tensor(weights).double() @ played / sum(weights)
         torch.testing.assert_close(solution.average, expected, atol=1e-15, rtol=0)
-    uniform = games.solve(COMAL, RegretMatchingPlus(), 3, start=START, averaging=games.uniform)
+    uniform = games.solve(COMAL, RegretMatchingPlus(), 3, start=START, averaging=games.averaging.uniform)
     assert games.total_variation(uniform.average, solution.average) > 0.01
 
 
@@ -100,14 +100,14 @@ def test_the_replicator_is_multiplicative_weights_with_small_steps() -> None:
     T = 2.0
     limit = games.solve(COMAL, Replicator(0.01), round(T / 0.01), start=START).last
 
-    def error(solver: games.Solver | games.TableSolver, h: float) -> float:
+    def error(solver: games.Solver | games.solvers.TableSolver, h: float) -> float:
         return float(games.total_variation(games.solve(COMAL, solver, round(T / h), start=START).last, limit))
 
     assert error(games.MWU(0.04), 0.04) / error(games.MWU(0.02), 0.02) == pytest.approx(2, rel=0.05)
     assert math.log2(error(Replicator(0.5), 0.5) / error(Replicator(0.25), 0.25)) == pytest.approx(4, abs=0.5)
 
 
-@pytest.mark.parametrize("kind", games.TABLES_ONLY)
+@pytest.mark.parametrize("kind", games.solvers.TABLES_ONLY)
 def test_n_by_m_games_and_batches(kind: type) -> None:
     game = games.ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
     start = ([0.9, 0.1], [0.2, 0.8])
@@ -120,16 +120,16 @@ def test_n_by_m_games_and_batches(kind: type) -> None:
         torch.testing.assert_close(batch.average[i], alone.average, atol=1e-13, rtol=0)
 
 
-@pytest.mark.parametrize("kind", games.TABLES_ONLY)
+@pytest.mark.parametrize("kind", games.solvers.TABLES_ONLY)
 def test_who_asks_for_steps_hears_of_the_nearest_mirror_step(kind: type) -> None:
     nearest = kind.nearest.__name__  # type: ignore[attr-defined]
-    assert kind.nearest in games.MIRROR_STEPS  # type: ignore[attr-defined]
+    assert kind.nearest in games.solvers.MIRROR_STEPS  # type: ignore[attr-defined]
     with pytest.raises(
         ValueError, match=f"{kind.__name__} makes no mirror steps.* nearest mirror step is {nearest}$"
     ) as no:
-        games.check_solver(kind())
+        games.driver.check_solver(kind())
     assert "\n" not in str(no.value)
-    games.check_solver(kind.nearest())  # type: ignore[attr-defined]
+    games.driver.check_solver(kind.nearest())  # type: ignore[attr-defined]
     policy = games.Policy(None)
     with pytest.raises(ValueError, match=nearest):
-        games.drive(kind(), policy, policy, lambda step: policy, lambda step, made: True, 1)
+        games.driver.drive(kind(), policy, policy, lambda step: policy, lambda step, made: True, 1)

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from nashward import games
-from nashward.games import generators, zoo
+from nashward.games import zoo
+from nashward.games.analysis.social_choice import curl_fraction, cyclic_triples
+from nashward.games.zoo import generators
 
 SLOW, EDGE = 1e-3, 0.05
 
@@ -76,7 +78,7 @@ def test_no_two_are_one_game_relabelled_or_rescaled() -> None:
         A = A / A.abs().max().clamp_min(1e-300)
         key = tuple(sorted(tuple(row.sort().values.round(decimals=9).tolist()) for row in A))
         spectrum = tuple(torch.linalg.svdvals(A).round(decimals=7).tolist())
-        rings = int(games.social_choice.cyclic_triples(A + 0.5)), _fours(A)
+        rings = int(cyclic_triples(A + 0.5)), _fours(A)
         assert (key, spectrum, rings) not in seen, (name, seen[key, spectrum, rings])
         seen[key, spectrum, rings] = name
 
@@ -88,7 +90,7 @@ def _fours(A: torch.Tensor) -> tuple[int, ...]:
 
 
 def test_the_sppo_papers_table_is_near_to_bradley_terry() -> None:
-    game, choice = zoo.sppo_pairrm(), games.social_choice
+    game, choice = zoo.sppo_pairrm(), games.analysis.social_choice
     at = {name: k for k, name in enumerate(game.labels)}
     for winner, loser, rate in (
         ("SPPO Iter3", "Mistral-7B-Instruct-v0.2", 0.781),
@@ -108,7 +110,7 @@ def test_the_sppo_papers_table_is_near_to_bradley_terry() -> None:
     assert 0 < float(choice.curl_fraction(game.P - 0.5)) < 0.005
     scores = choice.hodge(logits)[0]
     assert float((scores.sigmoid() - game.P).abs().max()) == pytest.approx(0.016, abs=5e-4)
-    assert float(games.ratings.bradley_terry(game.P).residual.abs().max()) < 0.02
+    assert float(games.analysis.ratings.bradley_terry(game.P).residual.abs().max()) < 0.02
 
 
 def test_generators_by_their_definitions() -> None:
@@ -123,7 +125,7 @@ def test_generators_by_their_definitions() -> None:
     assert float(judges.P[1, 0]) == pytest.approx(0.75 / (1 + np.exp(-1)) + 0.25 / (1 + np.exp(1)))
     for cycles, share in ((0.0, 0.0), (1.0, 1.0)):
         table = generators.scores_and_cycles(6, cycles).P
-        assert float(games.social_choice.curl_fraction((table / (1 - table)).log())) == pytest.approx(share, abs=1e-12)
+        assert float(curl_fraction((table / (1 - table)).log())) == pytest.approx(share, abs=1e-12)
     votes = generators.from_rankings(["AB", "AB", "BA"])
     assert float(votes.P[0, 1]) == pytest.approx(2 / 3)
 

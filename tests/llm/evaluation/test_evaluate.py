@@ -70,7 +70,7 @@ def test_false_rings_of_equal_players_are_rare() -> None:
     for _ in range(200):
         upper = np.triu(random.uniform(size=(30, 3, 3)), 1)
         tables = upper + np.tril(1 - upper.swapaxes(1, 2), -1) + np.eye(3) / 2
-        rings += int(games.social_choice.cyclic_triples(tables.mean(0)))
+        rings += int(games.analysis.social_choice.cyclic_triples(tables.mean(0)))
         confirmed += len(significant_cycles(tables, draws=200))
     assert 30 <= rings <= 70
     assert confirmed <= 4

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from nashward.llm.evaluation import NotComparable, Weights, length_controlled_win_rate, predict
 from nashward.llm.evaluation.win_rates.cross_validation import PENALTIES, chosen_penalty
-from nashward.llm.evaluation.win_rates.keyed import aligned
+from nashward.llm.evaluation.win_rates.keyed_columns import aligned
 from nashward.llm.evaluation.win_rates.logistic import fit
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nashward import games
-from nashward.llm.data.answers import read_answers, read_texts
+from nashward.llm.data.responses import read_prompt_texts, read_responses
 from nashward.llm.evaluation.tournament import tournament
 from nashward.llm.oracles import Function, Length, PairRM, preference_matrices
 from nashward.llm.pocket import PAIRRM
@@ -97,29 +97,29 @@ def test_what_is_wrong_is_told(tmp_path):
     with pytest.raises(ValueError, match="silent judged no answer of a against one of b"):
         tournament(silent, ["p"], {"a": ["x"], "b": ["y"]})
     with pytest.raises(FileNotFoundError, match="holds no answers"):
-        read_answers(tmp_path)
+        read_responses(tmp_path)
     (tmp_path / "a.json").write_text(json.dumps([{"output": 3}]))
     with pytest.raises(ValueError, match=r"a\.json: row 1 has no answer"):
-        read_answers(tmp_path)
+        read_responses(tmp_path)
     (tmp_path / "a.json").write_text('["x"]')
     (tmp_path / "a.jsonl").write_text('"x"')
     with pytest.raises(ValueError, match=r"holds a\.json and a\.jsonl: two files for a; expected one a player"):
-        read_answers(tmp_path)
+        read_responses(tmp_path)
 
 
 def test_answers_and_prompts_are_read_in_their_order(tmp_path):
     (tmp_path / "plain.json").write_text(json.dumps(["one", {"output": "two"}, None]))
     with gzip.open(tmp_path / "zipped.jsonl.gz", "wt") as file:
         file.write('{"response": "three"}\n"four"\n{"text": null}\n')
-    assert read_answers(tmp_path) == {"plain": ["one", "two", None], "zipped": ["three", "four", None]}
+    assert read_responses(tmp_path) == {"plain": ["one", "two", None], "zipped": ["three", "four", None]}
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "same"}\n{"instruction": ""}\n{"prompt": "same"}\n')
-    assert read_texts(prompts) == ["same", "", "same"]  # none is dropped: answers go with them
+    assert read_prompt_texts(prompts) == ["same", "", "same"]  # none is dropped: answers go with them
 
 
 def test_real_answers_make_a_game_under_a_rule(data):
-    prompts = read_texts(data / "alpacaeval" / "prompts.json.gz")[:50]
-    answers = {name: texts[:50] for name, texts in read_answers(data / "alpacaeval" / "outputs").items()}
+    prompts = read_prompt_texts(data / "alpacaeval" / "prompts.json.gz")[:50]
+    answers = {name: texts[:50] for name, texts in read_responses(data / "alpacaeval" / "outputs").items()}
     result = tournament(Length(), prompts, answers)
     equilibrium = games.nash(result.game)
     assert len(result.game.labels) == 8
@@ -132,8 +132,8 @@ def test_real_answers_make_a_game_under_a_rule(data):
 
 @pytest.mark.slow
 def test_real_answers_make_a_game_under_the_pocket_pairrm(data, tmp_path):
-    prompts = read_texts(data / "alpacaeval" / "prompts.json.gz")[:50]
-    answers = {name: texts[:50] for name, texts in read_answers(data / "alpacaeval" / "outputs").items()}
+    prompts = read_prompt_texts(data / "alpacaeval" / "prompts.json.gz")[:50]
+    answers = {name: texts[:50] for name, texts in read_responses(data / "alpacaeval" / "outputs").items()}
     oracle = PairRM.from_pretrained(PAIRRM, device="cpu")
     result = tournament(oracle, prompts, answers, cache=tmp_path / "c.sqlite")
     assert float(games.nash(result.game).gap) <= 1e-12

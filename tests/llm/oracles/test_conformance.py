@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from nashward.llm.oracles import EmbeddingOracle, Function, Judge, Length, PairRM, PreferenceOracle, RewardFunction
-from nashward.llm.oracles.conformance import ConformanceError, check
+from nashward.llm.oracles.conformance import ConformanceError, check_oracle
 from nashward.llm.oracles.conformance_checks import ODD_TEXTS
 from nashward.llm.oracles.fitting.vote_table import VoteTable
 from nashward.llm.oracles.fitting.votes import Vote
@@ -97,27 +97,27 @@ VOTES = [Vote("p", a, b, 2, 3) for a, b in ("ab", "bc", "ca", "cd")]
     ids=lambda value: value.name if isinstance(value, PreferenceOracle) else "",
 )
 def test_good_oracles_pass(oracle: PreferenceOracle, skipped: list[str]) -> None:
-    passed = check(oracle)
+    passed = check_oracle(oracle)
     assert len(passed) == 18
     assert [name.split(" (")[0] for name in passed if "skipped" in name] == skipped
     assert not [name for name in passed if "missing" in name]
 
 
 def test_the_pocket_pairrm_passes() -> None:
-    passed = check(PairRM.from_pretrained(PAIRRM, device="cpu"))
+    passed = check_oracle(PairRM.from_pretrained(PAIRRM, device="cpu"))
     assert passed[-1] == "cache round trip"
     assert "odd texts" in passed
 
 
 def test_an_oracle_that_knows_some_texts_alone_is_given_those() -> None:
     table = VoteTable(VOTES, fill="missing")
-    passed = check(table, ["p", "p"], [["a", "b", "c", "d", "a"], ["a", "b"]])
+    passed = check_oracle(table, ["p", "p"], [["a", "b", "c", "d", "a"], ["a", "b"]])
     assert passed[0] == "one logit a pair (4 of 14 missing)"
     assert "odd texts (missing: " + ", ".join(ODD_TEXTS) + ")" in passed
     with pytest.raises(ConformanceError, match=r"one logit a pair: all judgements are missing \(NaN\); pass prompts"):
-        check(table)
-    assert check(table, ["p"], [["a", "b", "c"]], cache=False)[-1] == "cache round trip (skipped: cache=False)"
-    assert "a prompt alone (skipped: one prompt)" in check(table, ["p"], [["a", "b", "c"]])
+        check_oracle(table)
+    assert check_oracle(table, ["p"], [["a", "b", "c"]], cache=False)[-1] == "cache round trip (skipped: cache=False)"
+    assert "a prompt alone (skipped: one prompt)" in check_oracle(table, ["p"], [["a", "b", "c"]])
 
 
 # The mutants: each spoils one promise.
@@ -247,7 +247,7 @@ class ForgetsItsWeights(Plain):
 
 MUTANTS: list[tuple[str, type[PreferenceOracle], str]] = [
     ("one logit a pair", Missing, "all judgements are missing"),
-    ("tables", LeavesOut, "it raised ValueError: plain left out 12 of the 12 pairs of prompt 1"),
+    ("tables", LeavesOut, "it raised NashwardError: plain left out 12 of the 12 pairs of prompt 1"),
     ("tables", CountsTooMany, "truncated says 99 of 5 texts"),
     ("symmetric as declared", NotSymmetric, "set symmetric = False"),
     ("transitive as declared", NotTransitive, r"L_ij \+ L_jk and L_ik differ by"),
@@ -277,7 +277,7 @@ MUTANTS: list[tuple[str, type[PreferenceOracle], str]] = [
 
 def failures(oracle: PreferenceOracle) -> dict[str, str]:
     with pytest.raises(ConformanceError) as error:
-        check(oracle)
+        check_oracle(oracle)
     head, *lines = str(error.value).splitlines()
     assert head == f"{oracle.name} fails {len(lines)} of 18 checks:"
     assert all(line.startswith("- ") for line in lines)
@@ -292,7 +292,7 @@ def test_each_mutant_is_caught_by_its_check_alone(name: str, mutant: type[Prefer
 
 
 def test_every_check_has_a_mutant() -> None:
-    assert {name for name, _, _ in MUTANTS} == {name.split(" (")[0] for name in check(Plain())}
+    assert {name for name, _, _ in MUTANTS} == {name.split(" (")[0] for name in check_oracle(Plain())}
 
 
 def test_a_judge_that_answers_otherwise_is_told_of_it() -> None:
@@ -330,7 +330,7 @@ def test_the_global_generators_are_as_before() -> None:
         return [random.getstate(), numpy[1].tolist(), numpy[2], torch.get_rng_state().tolist()]
 
     before = states()
-    check(Plain())
+    check_oracle(Plain())
     assert states() == before
 
 
@@ -346,7 +346,7 @@ def test_the_global_generators_are_as_before() -> None:
 )
 def test_bad_arguments_are_named(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check(*arguments)
+        check_oracle(*arguments)
 
 
 # What docs/oracles.md shows is what happens.
@@ -377,7 +377,7 @@ def test_the_page_for_extenders_shows_what_happens(tmp_path: Path, monkeypatch: 
 
 def test_a_new_oracle_takes_twenty_lines() -> None:
     code = PAGE.split("## A new oracle\n")[1].split("```python\n")[1].split("```")[0]
-    for part in ("(llm.oracles.PreferenceOracle):", "llm.oracles.preference_matrices(", "llm.oracles.check("):
+    for part in ("(llm.oracles.PreferenceOracle):", "llm.oracles.preference_matrices(", "llm.oracles.check_oracle("):
         assert part in code
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
     with contextlib.redirect_stdout(io.StringIO()) as out:

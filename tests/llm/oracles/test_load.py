@@ -26,7 +26,7 @@ from nashward.llm.oracles import (
     RewardModel,
     VoteTable,
     as_oracle,
-    check,
+    check_oracle,
     check_source,
     preference_matrices,
 )
@@ -163,7 +163,7 @@ def test_reward_functions_as_trl_takes_them():
     np.testing.assert_allclose(logits, [1 - 13 + 0.0, 6 - 1 - 1.0])
     weighed = RewardFunction([reward_length, reward_prompt], [0.5, 2.0], temperature=2.0)
     np.testing.assert_allclose(weighed.raw_logits(["p"], [TEXTS], [[(2, 0)]])[0], [(0.5 * 5 + 2.0) / 2])
-    assert check(one, cache=False)
+    assert check_oracle(one, cache=False)
 
 
 def test_a_reward_that_is_not_given_is_missing():

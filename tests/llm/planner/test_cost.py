@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig
 
-from nashward.cli.commands.runs import plan as plan_command
 from nashward.cli.main import main
 from nashward.llm.planner.cost import FEWEST, Rates, hours, lost, read_budget, seconds, within
 from nashward.llm.planner.plan import GIB, Demand, Plan, plan
@@ -99,9 +98,3 @@ def test_the_command_says_what_is_lost(capsys: pytest.CaptureFixture[str], tmp_p
     assert main([*command, "soon"]) == 2
     assert main([*command, "8GiB, 5h", "--bandwidth", "0"]) == 2
     assert "bandwidth is 0.0; expected a positive number" in capsys.readouterr().err
-
-
-def test_the_help_text_names_the_defaults_of_a_plan() -> None:
-    own = dataclasses.asdict(Demand())
-    assert plan_command._DEFAULTS.items() <= own.items()
-    assert plan_command._RATES.items() <= dataclasses.asdict(Rates()).items()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, DebertaV2Config, LlamaConfig, MistralConfig, PretrainedConfig
 
-from nashward.llm.oracles.models.network import Shape
+from nashward.llm.oracles.models.network import OracleShape
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.planner import dry_run
 from nashward.llm.planner.live_storage import LiveStorage, resident_bytes
@@ -192,7 +192,7 @@ def test_judging_by_the_shape_of_pairrm(rows: int, takes: float) -> None:
     config = DebertaV2Config(**settings)
     with torch.device("meta"):
         network = PairRMModel(AutoModel.from_config(config, dtype=torch.float32), config.hidden_size)
-    shape = Shape(network, lambda prompt, response: 2048, lambda count: count * (count - 1))
+    shape = OracleShape(network, lambda prompt, response: 2048, lambda count: count * (count - 1))
     footprint = dry_run.judging(shape, rows, 2048)
     print(rows, footprint, f"total {footprint.total / GIB:.4f} GiB")
     assert footprint.total / GIB == pytest.approx(takes, abs=0.05)

@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from nashward import games, llm
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy import sampling
-from nashward.llm.policy.memory import ignore_event, in_parts
+from nashward.llm.policy.memory import ignore_event, run_in_parts
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.training import batches
 from nashward.llm.training.batches import Group, MicroBatch, micro_batches
 from nashward.llm.training.optimize import Fit, fit
 
 from .. import tiny
+from ..tiny_run import self_play
 
 FIRST = 30  # calls of every phase that fail once
 
@@ -35,7 +36,7 @@ def test_halves_are_tried_until_they_fit():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return [10 * item for item in items]
 
-    assert in_parts(work, list(range(10)), "thing", told.append) == [10 * k for k in range(10)]
+    assert run_in_parts(work, list(range(10)), "thing", told.append) == [10 * k for k in range(10)]
     assert tried == [10, 5, 2, 3, 5, 2, 3]
     assert [event["at_once"] for event in told] == [10, 5, 5]
 
@@ -43,9 +44,9 @@ def test_halves_are_tried_until_they_fit():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(MemoryError, match=r"out of memory with a single thing: take shorter texts \(--max-new-tokens"):
-        in_parts(never, [1, 2], "thing", told.append)
+        run_in_parts(never, [1, 2], "thing", told.append)
     with pytest.raises(ZeroDivisionError):  # another failure is not survived
-        in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", told.append)
+        run_in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", told.append)
 
 
 class Sometimes:
@@ -67,7 +68,7 @@ class Sometimes:
 
 def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
     prompts = [f"OnEvent me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
-    run = llm.SelfPlay(
+    run = self_play(
         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.MWU(2.0), prompts=prompts, folder=folder,
         iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=24, batch=12), lora=llm.Lora(rank=4),
         fit=Fit(epochs=2, batch=4, learning_rate=2e-3, tokens=tokens, baseline=baseline, held_out=0.1),
@@ -153,7 +154,7 @@ def test_a_single_response_that_does_not_fit_is_told(monkeypatch):
 
 def test_nobody_listens_after_the_run(tmp_path):
     model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY, device="cpu")
-    llm.SelfPlay(
+    self_play(
         policy=model, oracle=llm.oracles.Length(), solver=games.MWU(2.0), prompts=["a", "b"], folder=tmp_path / "run",
         iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=8), fit=Fit(epochs=1),
     ).run()  # fmt: skip
@@ -179,7 +180,7 @@ def test_float16_is_trained_with_a_scaled_loss(tmp_path):
     for kind in ("float32", "float16", "unscaled", "overflowing"):
         dtype = torch.float32 if kind == "float32" else torch.float16
         model = llm.LanguageModel.from_pretrained(folder, lora=llm.Lora(rank=2), quantise=False, dtype=dtype)
-        model.start(tmp_path / kind, None)
+        model.write_start_adapter(tmp_path / kind, None)
         # targets that differ by 2e-8 nats: gradients far below the smallest number of float16
         far = 1e3 if kind == "overflowing" else 1e-8
         gains, weights = torch.tensor([[far, -far]]), torch.full((1, 2), 0.5)

@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM
 
 from nashward import games, llm
 from nashward.cli.main import main
-from nashward.llm.policy.lora import Shape, interpolate, one_base
+from nashward.llm.policy.lora import LoraShape, common_base, interpolate
 from nashward.llm.policy.mixture import Mixture, linear, nash_weights, policies, uniform
 from nashward.llm.policy.model import WEIGHTS
 
 from ..test_enumerable import EXACT, GAMES, Restricted, Table, _source, random_policy
-from ..tiny_run import short_run
+from ..tiny_run import self_play, short_run
 
 IDS = torch.tensor([[0, 4, 50, 5, 60, 61]])
 
@@ -52,10 +52,10 @@ def _logits(source: Path, adapter: Path) -> torch.Tensor:
 def test_the_scale_of_an_adapter_is_alpha_over_rank_and_two_where_none_is_given(
     pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    assert [(Shape.of(folder).rank, Shape.of(folder).scale) for folder in pair] == [(2, 3.0), (5, 2.0)]
+    assert [(LoraShape.of(folder).rank, LoraShape.of(folder).scale) for folder in pair] == [(2, 3.0), (5, 2.0)]
     rooted = {"r": 4, "lora_alpha": 6, "use_rslora": True}
     (tmp_path / "adapter_config.json").write_text(json.dumps(rooted), encoding="utf-8")
-    assert Shape.of(tmp_path).scale == 3.0
+    assert LoraShape.of(tmp_path).scale == 3.0
 
 
 def test_weights() -> None:
@@ -110,7 +110,7 @@ def test_interpolation_adds_the_updates_exactly(
     """Against PEFT's own concatenation on the loaded model, and against one adapter where that is all."""
     small, large = pair
     interpolate(list(zip(pair, weights, strict=True)), tmp_path / "sum")
-    assert Shape.of(tmp_path / "sum").rank == 7
+    assert LoraShape.of(tmp_path / "sum").rank == 7
     found = _logits(tiny_folder, tmp_path / "sum")
     network = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder), str(small), "small")
     network.load_adapter(str(large), "large")
@@ -139,7 +139,7 @@ def test_adapters_of_other_bases_are_refused(tiny_folder: Path, pair: tuple[Path
     other = shutil.copytree(tiny_folder, tmp_path / "other")
     foreign = _adapter(other, tmp_path / "foreign", 2, 3)
     with pytest.raises(ValueError, match=r"foreign for .*other; adapters of one base can be mixed"):
-        one_base([pair[0], foreign])
+        common_base([pair[0], foreign])
     mixture = Mixture.of([foreign])
     with pytest.raises(ValueError, match=r"foreign is for .*other, not for .*; give that one as --policy"):
         mixture.check(str(tiny_folder))
@@ -200,7 +200,7 @@ def test_the_mixture_of_iterates_has_the_gap_of_the_tables_average(tmp_path: Pat
     """Within 4 standard errors of 3000 responses; its last iterate's gap is another one."""
     game, solver, T = GAMES["comal"], games.MWU(2.0), 6
     responses, texts = _source(3)
-    play = llm.SelfPlay(
+    play = self_play(
         policy=random_policy(tmp_path / "policy", spread=0.3), oracle=Table(game.P, texts), solver=solver,
         prompts=["?"], folder=tmp_path / "run", iterations=T, sampling=responses, fit=EXACT, lora=llm.Lora(rank=4),
     )  # fmt: skip

@@ -108,14 +108,14 @@ def test_a_users_adapter_is_the_start_and_another_shape_is_taken_from_it(tiny_fo
     _stir(first)
     first.save(tmp_path / "mine")
     second = LanguageModel.from_pretrained(tiny_folder, adapter=tmp_path / "mine", lora=Lora(rank=8))
-    second.start(tmp_path / "start", tmp_path / "mine")
+    second.write_start_adapter(tmp_path / "start", tmp_path / "mine")
     mine, start = load_file(tmp_path / "mine" / WEIGHTS), load_file(tmp_path / "start" / WEIGHTS)
     assert mine.keys() == start.keys()
     assert all(torch.equal(mine[name], start[name]) for name in mine)
 
 
 def test_a_fresh_start_changes_nothing(model: LanguageModel, tmp_path: Path) -> None:
-    model.start(tmp_path / "start", None)
+    model.write_start_adapter(tmp_path / "start", None)
     ids = torch.tensor([model.encode(PROMPT)])
     with model.use_adapter(tmp_path / "start") as network:
         with_adapter = network(ids).logits
@@ -134,7 +134,7 @@ def test_one_bos_and_the_template_ids(tiny_folder: Path) -> None:
 
 def test_every_stop_token_ends_a_response_and_only_finished_ones_hold_it(model: LanguageModel, tmp_path: Path) -> None:
     assert model.stop_ids == [1, 6]
-    model.start(tmp_path / "start", None)
+    model.write_start_adapter(tmp_path / "start", None)
     with model.use_adapter(tmp_path / "start"):
         (answers,) = sample(model, [model.encode(PROMPT)], [list(range(300))], Sampling(max_new_tokens=40, batch=300))
     ends = {answer.ids[-1] for answer in answers if answer.finished}
@@ -153,7 +153,7 @@ def test_every_stop_token_ends_a_response_and_only_finished_ones_hold_it(model: 
 def test_sampling_draws_from_the_policys_own_distribution(model: LanguageModel, tmp_path: Path) -> None:
     """The first tokens of 4000 responses against the softmax, by a chi-square test; settings of the checkpoint
     (a repetition penalty) do not leak in."""
-    model.start(tmp_path / "start", None)
+    model.write_start_adapter(tmp_path / "start", None)
     ids = model.encode(PROMPT)
     with model.use_adapter(tmp_path / "start") as network:
         expected = network(torch.tensor([ids])).logits[0, -1].softmax(-1).double()
@@ -170,7 +170,7 @@ def test_sampling_draws_from_the_policys_own_distribution(model: LanguageModel, 
 
 
 def test_a_response_depends_on_its_own_seed_only(model: LanguageModel, tmp_path: Path) -> None:
-    model.start(tmp_path / "start", None)
+    model.write_start_adapter(tmp_path / "start", None)
     ids = [model.encode(PROMPT), model.encode(Prompt(({"role": "user", "content": "Name a liver."},)))]
     with model.use_adapter(tmp_path / "start"):
         together = sample(model, ids, [[1, 2, 3], [4, 5, 6]], Sampling(max_new_tokens=12))
@@ -248,7 +248,7 @@ def test_a_folder_without_an_adapter_is_refused_without_asking_the_hub(
 def test_a_model_without_a_pad_token_takes_a_stop_token_as_filler(tmp_path: Path) -> None:
     model = LanguageModel.from_pretrained(tiny.policy(tmp_path / "no_pad", pad=False))
     assert model.pad_id in model.stop_ids
-    model.start(tmp_path / "start", None)
+    model.write_start_adapter(tmp_path / "start", None)
     short, long = model.encode(PROMPT), model.encode(Prompt(({"role": "user", "content": "x" * 40},)))
     with model.use_adapter(tmp_path / "start"):
         together = sample(model, [short, long], [[1, 2], [3, 4]], Sampling(max_new_tokens=10))
@@ -268,7 +268,7 @@ def test_a_head_in_four_bits_is_one_policy_in_sampling_scoring_and_training(tiny
     assert base.get_output_embeddings().weight.dtype == torch.uint8
     assert tiles_agree(base)
     prompt, texts = [0, 50, 60, 70], [[40, 41, 42, 6], [50, 51, 52, 53]]
-    model.start(tmp_path / "start", None)
+    model.write_start_adapter(tmp_path / "start", None)
     with model.use_adapter(tmp_path / "start") as network:
         logits = network(torch.tensor([prompt + texts[0]])).logits[0, len(prompt) - 1 : -1].double()
         scored = sequence_logprobs(network, [prompt], [texts[0]], model.pad_id)
@@ -315,7 +315,7 @@ def test_a_device_that_is_too_small_to_load_on_is_loaded_by_way_of_the_host(
 
 def test_a_training_leaves_no_gradient_behind(tiny_folder: Path, tmp_path: Path) -> None:
     model = LanguageModel.from_pretrained(tiny_folder)
-    model.start(tmp_path / "start", None)
+    model.write_start_adapter(tmp_path / "start", None)
     with model.training(tmp_path / "start") as weights:
         sequence_logprobs(model.network, [[0, 50]], [[40, 6]], model.pad_id).sum().backward()
         assert any(weight.grad is not None for weight in weights)

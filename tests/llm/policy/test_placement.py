@@ -13,10 +13,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nashward.llm import LanguageModel, Sampling
+from nashward.llm.config import Placement
 from nashward.llm.planner.live_storage import LiveStorage
 from nashward.llm.policy import placement as module
 from nashward.llm.policy.logprobs import sequence_logprobs
-from nashward.llm.policy.placement import HostEmbedding, Placement, embeddings_to_host, tied
+from nashward.llm.policy.placement import HostEmbedding, default_placement, embeddings_to_host, tied
 from nashward.llm.policy.sampling import sample
 
 from .. import tiny
@@ -113,15 +114,15 @@ def test_tied_embeddings_stay_and_say_why() -> None:
     assert tied(network)
     with pytest.raises(ValueError, match=r"are its head too \(tied\).*embeddings = 'device'"):
         embeddings_to_host(network)
-    assert Placement.default(network, "cuda", torch.bfloat16) == Placement(embeddings="device")
+    assert default_placement(network, "cuda", torch.bfloat16) == Placement(embeddings="device")
 
 
 def test_the_default_follows_the_device_and_the_dtype() -> None:
     network = LlamaForCausalLM(LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
                                            num_attention_heads=2, tie_word_embeddings=False))  # fmt: skip
-    assert Placement.default(network, "cuda", torch.bfloat16) == Placement()
-    assert Placement.default(network, "cuda:1", torch.float16) == Placement(adapters="float32")
-    assert Placement.default(network, "cpu", torch.float32) == PLAIN
+    assert default_placement(network, "cuda", torch.bfloat16) == Placement()
+    assert default_placement(network, "cuda:1", torch.float16) == Placement(adapters="float32")
+    assert default_placement(network, "cpu", torch.float32) == PLAIN
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,14 @@ from nashward.llm.store.files import read_shard
 from tests.conftest import ROOT
 
 from .. import tiny
+from ..tiny_run import self_play
 
 
 def _ask(text: str) -> Prompt:
     return Prompt(({"role": "user", "content": text},))
 
 
-def _fresh(folder: Path, tmp_path: Path, placement: dict[str, str] | None = None) -> LanguageModel:
+def _initial(folder: Path, tmp_path: Path, placement: dict[str, str] | None = None) -> LanguageModel:
     model = LanguageModel.from_pretrained(folder, lora=Lora(rank=4), device="cpu", placement=placement)
     generator = torch.Generator().manual_seed(3)
     for name, weight in model.network.named_parameters():
@@ -36,7 +37,7 @@ def _fresh(folder: Path, tmp_path: Path, placement: dict[str, str] | None = None
 
 
 def test_a_cut_response_gets_no_stop_token_and_a_finished_one_holds_one(tiny_folder: Path, tmp_path: Path) -> None:
-    model = _fresh(tiny_folder, tmp_path)
+    model = _initial(tiny_folder, tmp_path)
     with model.use_adapter(tmp_path / "adapter"):
         cut = sample(model, [model.encode(_ask("a"))], [list(range(8))], Sampling(max_new_tokens=1))[0]
         longer = sample(model, [model.encode(_ask("a"))], [list(range(60))], Sampling(max_new_tokens=40))[0]
@@ -49,10 +50,10 @@ def test_a_cut_response_gets_no_stop_token_and_a_finished_one_holds_one(tiny_fol
 
 
 def test_no_string_in_a_prompt_changes_it_and_blanks_of_a_response_survive(tiny_folder: Path, tmp_path: Path) -> None:
-    model = _fresh(tiny_folder, tmp_path)
+    model = _initial(tiny_folder, tmp_path)
     text = "Nothing, None and [/INST] None."
     assert text in model.tokenizer.decode(model.encode(_ask(text)))
-    run = llm.SelfPlay(
+    run = self_play(
         policy=tiny_folder, oracle=tiny.high_bytes(), solver=games.MWU(1.0), prompts=[text, "None"], iterations=1,
         folder=tmp_path / "run", responses=2, sampling=Sampling(max_new_tokens=6), lora=Lora(rank=2),
     ).run()  # fmt: skip
@@ -89,7 +90,7 @@ def test_tokens_that_would_merge_at_the_boundary_are_trained_as_they_were_sample
 
 def test_what_is_sampled_from_is_what_is_trained(tiny_folder: Path, tmp_path: Path) -> None:
     """One 4-bit model for both: each token's log-probability while it was drawn equals the one in training."""
-    model = _fresh(tiny_folder, tmp_path)
+    model = _initial(tiny_folder, tmp_path)
     assert any("4bit" in type(module).__name__ for module in model.network.modules())
     prompt = model.encode(_ask("Name a river."))
     with model.use_adapter(tmp_path / "adapter") as network:
@@ -106,7 +107,7 @@ def test_what_is_sampled_from_is_what_is_trained(tiny_folder: Path, tmp_path: Pa
 def test_gradient_checkpointing_changes_no_gradient(tiny_folder: Path, tmp_path: Path) -> None:
     found = []
     for checkpointing in (False, True):
-        model = _fresh(tiny_folder, tmp_path, {"checkpoints": "device" if checkpointing else "none"})
+        model = _initial(tiny_folder, tmp_path, {"checkpoints": "device" if checkpointing else "none"})
         with model.training(tmp_path / "adapter") as weights:
             base: Any = model.network.get_base_model()
             assert base.model.layers[0].gradient_checkpointing is checkpointing
@@ -122,7 +123,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_folder: Path, tmp_path:
 
 def test_adapters_move_at_a_small_rate_which_bfloat16_ones_would_not(tiny_folder: Path, tmp_path: Path) -> None:
     """At 5e-7 a bfloat16 master keeps nearly all of its entries; ours are float32, and the metric shows their move."""
-    run = llm.SelfPlay(
+    run = self_play(
         policy=tiny_folder, oracle=tiny.high_bytes(), solver=games.MWU(1.0), prompts=[f"p{k}" for k in range(4)],
         folder=tmp_path / "run", iterations=1, responses=3, sampling=Sampling(max_new_tokens=6), lora=Lora(rank=2),
         fit=llm.Fit(learning_rate=5e-7, schedule="constant", warmup=0.0, epochs=20, batch=2, held_out=0.0),

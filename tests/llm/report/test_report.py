@@ -22,7 +22,9 @@ from nashward.llm import report
 from nashward.llm.evaluation.evaluate import evaluate
 from nashward.llm.evaluation.exploit import exploit
 from nashward.llm.evaluation.over_optimisation import Thresholds
-from nashward.llm.report.page import shown
+from nashward.llm.report.content import plotted_numbers
+from nashward.llm.report.curves import training_curves
+from nashward.llm.report.responses import JudgedResponses, judged_responses
 from nashward.llm.run.selfplay import iterates
 from nashward.llm.run.train import Training
 from nashward.llm.store.files import read_shard, write_json
@@ -53,7 +55,7 @@ def test_every_number_of_a_picture_can_be_taken_from_the_page() -> None:
     left.set(title="a", xlabel="t", ylabel="g")
     right.imshow([[0.1, 0.9], [0.4, 0.6]])
     right.bar([0, 1], [2.0, 3.0])
-    text = report.picture(figure, "What <it> shows")
+    text = report.render("Numbers", [report.Section("Here", [report.Picture(figure, "What <it> shows")])])
     assert "What &lt;it&gt; shows" in text
     (link,) = re.findall(r'href="data:application/json;base64,([^"]+)"', text)
     one, two = json.loads(base64.b64decode(link))
@@ -66,8 +68,8 @@ def test_every_number_of_a_picture_can_be_taken_from_the_page() -> None:
 
 
 def test_the_course_is_that_of_the_metrics(runs: dict[str, Path]) -> None:
-    figure = report.panels.course({"": runs["whole"]})
-    drawn = {axes["title"]: axes["lines"] for axes in shown(figure)}
+    figure = training_curves({"": runs["whole"]})
+    drawn = {axes["title"]: axes["lines"] for axes in plotted_numbers(figure)}
     rows = iterates(runs["whole"])
     assert len(rows) == 2
     (line,) = drawn["KL to the start (nats a response)"]
@@ -81,14 +83,14 @@ def test_the_course_is_that_of_the_metrics(runs: dict[str, Path]) -> None:
 def test_verdicts_are_those_of_the_judgements(runs: dict[str, Path]) -> None:
     step = runs["whole"] / "iteration-01"
     rows = [row for file in sorted((step / "judgements").glob("start.*.parquet")) for row in read_shard(file)]
-    found = report.panels.judged(step, {row["prompt"]: row["prompt"] for row in rows}, 100)
+    found = judged_responses(step, {row["prompt"]: row["prompt"] for row in rows}, 100)
     assert {one.prompt for one in found} == {row["prompt"] for row in rows}
     tables = {row["prompt"]: row["P"] for row in rows}
     for one in found:
         P = tables[one.prompt]
         assert one.P == P
         rates = [(sum(P[k]) - P[k][k]) / (len(P) - 1) for k in range(len(P))]
-        assert [one.wins(k) for k in range(len(P))] == pytest.approx(rates)
+        assert [one.win_rate(k) for k in range(len(P))] == pytest.approx(rates)
         if (pair := one.extremes) is not None:
             assert rates[pair[0]] == pytest.approx(max(rates))
             assert rates[pair[1]] == pytest.approx(min(rates))
@@ -103,6 +105,34 @@ def test_warnings_come_first_and_an_unfinished_run_says_so(runs: dict[str, Path]
     assert "The run is not finished" not in pages["whole"]
     assert "What the oracle prefers" in pages["whole"]
     assert "What the oracle prefers" not in pages["sampled"]
+
+
+def test_text_of_models_and_files_is_escaped(runs: dict[str, Path], tmp_path: Path) -> None:
+    """A response is untrusted: neither a script nor a tag of it reaches the page."""
+    attack = "<script>alert(1)</script><img src=x onerror=alert(1)> & \" '"
+    home = shutil.copytree(runs["whole"], tmp_path / "run")
+    config = json.loads((home / "run.json").read_text())
+    config["config"]["oracle"] = attack
+    (home / "run.json").write_text(json.dumps(config))
+    with pytest.MonkeyPatch.context() as patch:
+        judged = [JudgedResponses(attack, [attack, attack], [[0.5, 0.9], [0.1, 0.5]])]
+        patch.setattr("nashward.llm.report.responses.judged_responses", lambda *given: judged)
+        page = report.write(home, [report.Section(attack, [report.Paragraph(attack)])], attack).read_text()
+    assert "<script" not in page
+    assert "onerror" in page
+    assert "<img src=x" not in page
+    # title and heading, the extra section, the setting twice, the responses: each is there as text
+    cells = [html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", page, re.DOTALL)]
+    assert cells.count(attack) >= 2
+    assert any(cell.startswith(f"{attack}\n[wins 90%") for cell in cells)
+    assert html.unescape(page).count(f">{attack}<") >= 4
+
+
+def test_each_panel_is_on_the_page_of_a_finished_run(runs: dict[str, Path]) -> None:
+    page = report.write(runs["whole"]).read_text()
+    heads = re.findall(r"<h2>(.*?)</h2>", page)
+    assert heads == [name for name, panel in report.PANELS if panel(runs["whole"])]
+    assert {"The run", "Its course", "What the fits achieved", "Responses"} <= set(heads)
 
 
 def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: Path, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import torch
 from nashward import games, llm
 from nashward.games import Policy
 from nashward.llm import Limits
-from nashward.llm.run.limits import lowered
 from nashward.llm.run.refit import Scores
-from nashward.llm.store.files import read_lines
+from nashward.llm.run.step_control import with_factor
+from nashward.llm.store.files import read_jsonl
 from nashward.llm.training.diagnostics import Scored
 
 from ..tiny_run import files, quick_run
@@ -35,7 +35,7 @@ def test_the_steps_of_a_table_are_those_of_the_shares(around: bool) -> None:
         return 0.4 * t
 
     start: Any = [0.5, 0.3, 0.2]
-    solver = lowered(join(games.MWU(step)), lambda t: SHARES[t - 1])
+    solver = with_factor(join(games.MWU(step)), lambda t: SHARES[t - 1])
     found = games.solve(game, solver, 4, start=start, opponents=opponents).last
     for t, share in enumerate(SHARES, 1):
         start = games.solve(game, join(games.MWU(share * step(t))), 1, start=start, opponents=opponents).last
@@ -72,13 +72,13 @@ def test_the_win_rate_is_that_over_the_policy_before() -> None:
 def _steps(run: llm.Run) -> list[tuple[float, float]]:
     """Step size and learning rate of each step."""
     return [
-        (row["size"], read_lines(run.folder / row["iteration"] / "metrics.jsonl")[0]["learning_rate"])
+        (row["size"], read_jsonl(run.folder / row["iteration"] / "metrics.jsonl")[0]["learning_rate"])
         for row in run.metrics
     ]
 
 
 def test_beyond_a_limit_the_steps_fall_and_a_cut_run_takes_the_same(
-    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings: dict[str, Any] = {
         "task": TASK, "fit": WILD, "iterations": 3, "solver": games.ExtraGradient(2.0), "limits": Limits(task=0.0),
@@ -89,7 +89,7 @@ def test_beyond_a_limit_the_steps_fall_and_a_cut_run_takes_the_same(
     assert beyond[:2] == [row["task"]["after"] > row["task"]["start"] for row in ends[:2]] == [True, True]
     assert not any(row["crossed"] for row in run.metrics if "half" in row["iteration"])
     assert _steps(run) == [(size, 2e-2) for size in (2.0, 2.0, 1.0, 1.0, 0.5, 0.5)]
-    told = [line for line in capsys.readouterr().err.splitlines() if "Beyond its limits" in line]
+    told = [line for line in caplog.messages if "Beyond its limits" in line]
     assert len(told) == sum(beyond)
     assert told[0].startswith("iteration-01: Beyond its limits: the held-out task NLL is ")
     assert told[0].endswith(" (limit 0); the step of later iterations is times 0.5.")

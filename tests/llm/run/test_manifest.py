@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nashward import games, llm
-from nashward.llm.oracles.identity import identity
+from nashward.llm.oracles.fingerprint import oracle_fingerprint
 from nashward.llm.run.selfplay import metrics
 from nashward.llm.store.fingerprints import fingerprint
 from nashward.llm.store.run_folder import RunFolder
 
 from .. import tiny
-from ..tiny_run import files, short_run
+from ..tiny_run import files, self_play, short_run
 
 
 def test_a_folder_with_another_run_is_refused_and_left_alone(tiny_folder: Path, tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_run_json_of_something_else_is_refused(content: str, tiny_folder: Path
 
 def test_an_oracle_that_changed_is_another_run(tiny_folder: Path, tmp_path: Path) -> None:
     def judged_by(oracle: Any, folder: str) -> Any:
-        return llm.SelfPlay(
+        return self_play(
             policy=tiny_folder, oracle=oracle, solver=games.MWU(1.0), prompts=["a", "b"], folder=tmp_path / folder,
             iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=4), lora=llm.Lora(rank=2),
         )  # fmt: skip
@@ -133,19 +134,24 @@ def test_an_oracle_that_changed_is_another_run(tiny_folder: Path, tmp_path: Path
         judged_by(folder, "three").run()
 
 
-def test_a_function_is_the_same_in_another_process_and_another_name_in_it_is_another(tmp_path: Path) -> None:
+def test_a_function_is_known_by_its_name_and_its_source_text(tmp_path: Path) -> None:
     program = (
-        "from nashward.llm.oracles import as_oracle\nfrom nashward.llm.oracles.identity import identity\n"
-        "print(identity(as_oracle(lambda completions, **k: [float(c in {'a', 'the', 'of'}) for c in completions])))"
+        "import judges\nfrom nashward.llm.oracles import as_oracle\n"
+        "from nashward.llm.oracles.fingerprint import oracle_fingerprint\n"
+        "print(oracle_fingerprint(as_oracle(judges.words)))"
     )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in "12"
-    }  # fmt: skip
-    assert len(found) == 1
+
+    def of_module(source: str, seed: str = "1") -> str:
+        (tmp_path / "judges.py").write_text(source)
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+    source = "def words(completions, **k):\n    return [float(c in {'a', 'the', 'of'}) for c in completions]\n"
+    first = of_module(source)
+    assert of_module(source.replace("return [", "# a comment\n    return ["), seed="2") == first
+    assert of_module(source.replace("'of'", "'on'")) != first
 
     def words(completions: list[str]) -> list[float]:
         return [float(len(text.split())) for text in completions]
@@ -153,8 +159,13 @@ def test_a_function_is_the_same_in_another_process_and_another_name_in_it_is_ano
     def lines(completions: list[str]) -> list[float]:
         return [float(len(text.splitlines())) for text in completions]
 
-    lines.__name__ = "words"
-    assert identity(llm.oracles.as_oracle(words)) != identity(llm.oracles.as_oracle(lines))
+    lines.__name__, lines.__qualname__ = words.__name__, words.__qualname__
+    assert oracle_fingerprint(llm.oracles.as_oracle(words)) != oracle_fingerprint(llm.oracles.as_oracle(lines))
+
+    def counter(size: int) -> Callable[..., list[float]]:
+        return lambda completions: [float(size) for _ in completions]
+
+    assert len({oracle_fingerprint(llm.oracles.as_oracle(counter(size))) for size in (1, 2, 2)}) == 2
 
 
 def test_a_model_that_changed_in_place_is_another_run_and_a_copy_elsewhere_the_same(

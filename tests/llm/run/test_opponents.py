@@ -13,7 +13,9 @@ import pytest
 
 from nashward import games, llm
 from nashward.cli import opponents
-from nashward.games import Policy, Solver, Step, member
+from nashward.games import Policy, Solver, Step
+from nashward.games.opponents import opponent
+from nashward.llm.config import Opponents
 from nashward.llm.run.inputs.opponents import StoredOpponents
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
@@ -74,12 +76,12 @@ def test_members_keep_their_places_whatever_their_order(tiny_folder: Path, tmp_p
     for name, text in (("gpt", "zzz"), ("gpt-4", "a")):
         rows = [json.dumps({"prompt": prompt, "response": f"{prompt} {text}"}) for prompt in PROMPTS]
         (answers / f"{name}.jsonl").write_text("\n".join(rows))
-    solver, files = opponents.Opponents(str(answers), "gpt=0.3,gpt-4=0.1").joined(games.MWU(2.0))
+    solver, files = opponents.joined(Opponents(str(answers), "gpt=0.3,gpt-4=0.1"), games.MWU(2.0))
     first = quick_run(tiny_folder, tmp_path / "run", solver=solver, opponents=files, iterations=1).run().metrics[0]
     assert first["opponent"]["gpt"] == pytest.approx(0.3)
     described, shares = opponents.unwrapped(RunFolder(tmp_path / "run").read()["config"]["solver"])
     assert described["name"] == "MWU"
-    solver, kept = opponents.Opponents(None, shares).joined(games.MWU(2.0))
+    solver, kept = opponents.joined(Opponents(None, shares), games.MWU(2.0))
     again = (
         quick_run(tiny_folder, tmp_path / "run", solver=solver, opponents=kept, iterations=1)
         .run(redo="train")
@@ -111,7 +113,7 @@ class Anchored:
 
     def play(self, x: Policy, reference: Policy) -> Any:
         while True:
-            x = yield Step(anchor=0.5 * x + 0.5 * member("rival"), opponent=x, size=1.0)
+            x = yield Step(anchor=0.5 * x + 0.5 * opponent("rival"), opponent=x, size=1.0)
 
 
 class Counted:
@@ -119,7 +121,7 @@ class Counted:
 
     def play(self, x: Policy, reference: Policy) -> Any:
         while True:
-            x = yield Step(anchor=x, opponent=member("rival"), size=1.0)
+            x = yield Step(anchor=x, opponent=opponent("rival"), size=1.0)
 
 
 @pytest.mark.parametrize(("solver", "what"), [(Anchored(), "anchored at"), (Counted(), "averaged")])

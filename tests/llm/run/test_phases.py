@@ -9,8 +9,8 @@ import pytest
 
 from nashward import games, llm
 from nashward.llm import Phase
-from nashward.llm.run.phases import stepped
-from nashward.llm.store.files import read_lines
+from nashward.llm.run.step_control import with_phases
+from nashward.llm.store.files import read_jsonl
 
 from ..tiny_run import quick_run
 
@@ -25,7 +25,7 @@ def test_the_steps_of_a_table_are_those_of_the_phases(around: bool) -> None:
         return games.FixedOpponents(solver, {"one": 0.25}) if around else solver
 
     start: Any = [0.5, 0.3, 0.2]
-    found = games.solve(game, stepped(join(games.MWU(0.5)), PHASES), 6, start=start, opponents=opponents).last
+    found = games.solve(game, with_phases(join(games.MWU(0.5)), PHASES), 6, start=start, opponents=opponents).last
     for step in (1.0, 1.0, 0.5, 0.25, 0.25, 0.25):
         start = games.solve(game, join(games.MWU(step)), 1, start=start, opponents=opponents).last
     assert games.total_variation(found, start) < 1e-14
@@ -39,7 +39,7 @@ def test_a_run_takes_the_phases_one_after_another(tiny_folder: Path, tmp_path: P
     run = play.run()
     sizes = {row["iteration"]: row["size"] for row in run.metrics}
     rates = {
-        file.parent.name: {row["learning_rate"] for row in read_lines(file) if "step" in row}
+        file.parent.name: {row["learning_rate"] for row in read_jsonl(file) if "step" in row}
         for file in run.folder.glob("iteration-*/metrics.jsonl")
     }
     for t, (size, rate) in enumerate([(1.0, 2e-3), (1.0, 2e-3), (0.5, 1e-3), (0.25, 5e-4), (0.25, 5e-4)], 1):

@@ -18,13 +18,14 @@ from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.training.batches import MicroBatch
 
 from .. import tiny
+from ..tiny_run import self_play
 
 FIT: dict[str, Any] = {"learning_rate": 5e-3, "epochs": 3, "batch": 4, "held_out": 0.2, "checkpoint_seconds": 0.0}
 WILD = {**FIT, "learning_rate": 0.1}
 
 
 def _run(source: Path, folder: Path, **fit: Any) -> llm.Run:
-    return llm.SelfPlay(
+    return self_play(
         policy=source, oracle=tiny.high_bytes(), solver=games.MWU(2.0), prompts=[f"Say {i} things" for i in range(12)],
         folder=folder, iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=6), lora=llm.Lora(rank=4),
         fit=llm.Fit(**{**FIT, **fit}),
@@ -80,7 +81,7 @@ def test_a_fit_that_diverges_is_made_again_too(
     with pytest.raises(ValueError, match=r"the loss after its last step is nan; take a learning_rate below 0\.0025"):
         _run(tiny_folder, tmp_path / "run", refits=1)
     assert not (tmp_path / "run" / "iteration-01" / "adapter").exists()
-    assert RunFolder(tmp_path / "run").plans()["iteration-01"]["refits"] == [{"learning_rate": 0.005, "loss": None}]
+    assert RunFolder(tmp_path / "run").pinned_step("iteration-01")["refits"] == [{"learning_rate": 0.005, "loss": None}]
 
 
 class Killed(Exception):
@@ -116,7 +117,7 @@ def test_made_again_on_request_the_training_begins_at_the_full_rate(tiny_folder:
     run = _run(tiny_folder, tmp_path / "run", **WILD, refits=1)
     home = RunFolder(run.folder)
     home.redo("train")
-    assert not home.plans()["iteration-01"]["refits"]
+    assert not home.pinned_step("iteration-01")["refits"]
     assert _run(tiny_folder, tmp_path / "run", **WILD, refits=1).metrics == run.metrics
 
 

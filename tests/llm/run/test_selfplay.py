@@ -24,7 +24,7 @@ from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.store.files import atomic_folder, atomic_write, read_shard, shards
 
 from .. import tiny
-from ..tiny_run import PROMPTS, files, short_run
+from ..tiny_run import PROMPTS, files, self_play, short_run
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_every_mirror_step_solver_plays(solver: Any, tiny_folder: Path, tmp_path
 
 def test_the_fit_learns_the_step_and_the_policy_wins(tiny_folder: Path, tmp_path: Path) -> None:
     prompts = [f"Say {i} things" for i in range(60)]
-    play = llm.SelfPlay(
+    play = self_play(
         policy=tiny_folder,
         oracle=tiny.brevity(),
         solver=games.MWU(6.0),
@@ -215,10 +215,10 @@ def test_bad_settings_write_nothing(settings: dict[str, Any], message: str, tiny
 
 
 def test_policy_and_oracle_swapped(tmp_path: Path) -> None:
-    play = llm.SelfPlay(llm.pocket.PAIRRM, llm.pocket.POLICY, games.MWU(), PROMPTS, tmp_path / "run")
+    play = self_play(llm.pocket.PAIRRM, llm.pocket.POLICY, games.MWU(), PROMPTS, tmp_path / "run")
     with pytest.raises(ValueError, match="swapped"):
         play.run()
-    play = llm.SelfPlay(llm.pocket.POLICY, llm.pocket.POLICY, games.MWU(), PROMPTS, tmp_path / "run")
+    play = self_play(llm.pocket.POLICY, llm.pocket.POLICY, games.MWU(), PROMPTS, tmp_path / "run")
     with pytest.raises(ValueError, match="not a PairRM: --policy and --oracle may be swapped"):
         play.run()
     assert not (tmp_path / "run").exists()
@@ -335,7 +335,7 @@ def test_functions_and_judges_are_oracles_as_they_are(tiny_folder: Path, tmp_pat
             return [int(b > a) for a, b in pairs]
 
     for number, oracle in enumerate((short, [short, short], Later())):
-        run = llm.SelfPlay(
+        run = self_play(
             policy=tiny_folder, oracle=oracle, solver=games.MWU(1.0), prompts=["a", "b"], iterations=1, responses=3,
             folder=tmp_path / str(number), sampling=llm.Sampling(max_new_tokens=4), lora=llm.Lora(rank=2),
         ).run()  # fmt: skip

@@ -28,7 +28,7 @@ def _result(home: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def foreground() -> Iterator[None]:
-    """SIGINT is heard, which a process that a shell started in the background ignores, and so its children."""
+    """SIGINT is handled: processes that a shell starts in the background ignore it, and so do their children."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -37,7 +37,7 @@ def foreground() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     prompts = tmp_path_factory.mktemp("prompts") / "prompts.txt"
-    prompts.write_text("".join(f"OnEvent me {i}.\n" for i in range(70)))
+    prompts.write_text("".join(f"Tell me {i}.\n" for i in range(70)))
     return [
         "align", "--policy", str(tiny_folder), "--no-quantise", "--oracle", "nashward.llm.oracles:Length",
         "--prompts", str(prompts), "--iterations", "1", "--responses", "2", "--max-new-tokens", "6", "--epochs", "1",
@@ -47,7 +47,7 @@ def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 @pytest.fixture(scope="module")
 def expected(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What a run leaves that nothing disturbed."""
+    """The files of a run without interruption."""
     home = tmp_path_factory.mktemp("whole") / "run"
     assert main([*settings, "--out", str(home)]) == 0
     return _result(home)
@@ -65,15 +65,15 @@ def test_a_signal_stops_after_the_shard_and_the_command_goes_on(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    over = executor.Progress.over
+    phase_of = executor.Progress.phase
 
-    def told(self: Any, step: str, kind: str, what: str, *given: Any) -> Any:
+    def signalled(self: Any, step: str, kind: str, what: str, *given: Any) -> Any:
         if f"{kind} {what}".rstrip() == phase:
             threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
-        return over(self, step, kind, what, *given)
+        return phase_of(self, step, kind, what, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(executor.Progress, "over", told)
+        patch.setattr(executor.Progress, "phase", signalled)
         assert main(command) == code
     error = capfd.readouterr().err
     assert f"{number.name}: stopping after this shard; once more stops at once" in error
@@ -89,27 +89,27 @@ def test_a_signal_stops_after_the_shard_and_the_command_goes_on(
 
 def test_a_second_signal_stops_at_once_and_other_threads_do_not_listen() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with signals.signals() as asked:
+    with signals.stop_on_signals() as request:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert asked.event.wait(5)
-        assert asked.code == 143
+        assert request.event.wait(5)
+        assert request.exit_code == 143
         with pytest.raises(SystemExit, match="143"):
             os.kill(os.getpid(), signal.SIGTERM)
-    with signals.signals() as asked:
+    with signals.stop_on_signals() as request:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
-    found: list[Any] = []
+    handlers: list[Any] = []
 
     def elsewhere() -> None:
-        with signals.signals():
-            found.append(signal.getsignal(signal.SIGTERM))
+        with signals.stop_on_signals():
+            handlers.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
-    assert found == [before]
+    assert handlers == [before]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
@@ -150,11 +150,11 @@ def small_disk(tmp_path: Path) -> Any:
     place.mkdir()
 
     def mount(options: str) -> Path:
-        made = subprocess.run(
+        mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, text=True, check=False
         )
-        if made.returncode:
-            pytest.skip(f"a small disk cannot be mounted here: {made.stderr.strip()}")
+        if mounted.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
         return place
 
     if shutil.which("mount") is None:
@@ -169,17 +169,17 @@ def test_a_real_full_disk_and_a_real_read_only_one(
 ) -> None:
     run = small_disk("size=8k") / "run"
     command = [*command[:-1], str(run)]
-    said = []
+    ends = []
     for size in (40, 120, 148, 230, 300, 460, 540, 20_000):
         small_disk(f"remount,size={size}k")
         capfd.readouterr()
         code = main(command)
-        said.append((code, capfd.readouterr().err.splitlines()[-1]))
+        ends.append((code, capfd.readouterr().err.splitlines()[-1]))
         if code == 0:
             break
-    assert len(said) >= 4
-    assert all("continues" in line for code, line in said if code)
-    assert said[-1][0] == 0
+    assert len(ends) >= 4
+    assert all("continues" in line for code, line in ends if code)
+    assert ends[-1][0] == 0
     small_disk("remount,ro")
     capfd.readouterr()
     assert main(["status", str(run)]) == 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nashward.cli.main import main
-from nashward.llm.run.status import clock, left, status
+from nashward.llm.run.status import clock, remaining_seconds, status
 
 from ..tiny_run import quick_run
 
@@ -31,7 +31,7 @@ def test_status_of_runs_at_every_stage(tiny_folder: Path, tmp_path: Path, capsys
         for line in shown:
             assert line in out
         assert {file: file.stat().st_mtime_ns for file in home.rglob("*") if file.name != ".lock"} == before
-    assert status(home).left == 0.0
+    assert status(home).remaining_seconds == 0.0
 
 
 def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
@@ -43,10 +43,12 @@ def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:
         row("iteration-01", "judging", "start", 100, 100, 20.0), row("iteration-01", "scoring", "", 10, 10, 5.0),
         row("iteration-01", "training", "", 200, 200, 60.0),
     ]  # fmt: skip
-    assert left(first, 3) is None  # never measured
+    assert remaining_seconds(first, 3) is None  # never measured
     first.append(row("iteration-01", "measuring", "", 100, 100, 5.0))
-    assert left(first, 1) == 0
-    assert left(first, 3) == pytest.approx(200.0)
+    assert remaining_seconds(first, 1) == 0
+    assert remaining_seconds(first, 3) == pytest.approx(200.0)
     # sampling is twice as slow now, and half done: 10 s of it, 90 s of the rest, and a whole iteration of 110 s
-    assert left([*first, row("iteration-02", "sampling", "iteration-01", 50, 100, 10.0)], 3) == pytest.approx(210.0)
+    assert remaining_seconds(
+        [*first, row("iteration-02", "sampling", "iteration-01", 50, 100, 10.0)], 3
+    ) == pytest.approx(210.0)
     assert (clock(0.4), clock(61), clock(7200), clock(90061)) == ("0 s", "1 min 1 s", "2 h", "1 d 1 h")

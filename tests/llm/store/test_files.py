@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all, after a kill between any two calls, and tell their damage."""
+"""Writes are atomic, after a kill between any two calls, and damage is detected."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from nashward.errors import CorruptFileError
 from nashward.llm.store import files
 from nashward.llm.store.files import (
-    append_line,
+    append_jsonl,
     atomic_folder,
-    check_seal,
-    read_lines,
+    read_jsonl,
     read_shard,
-    seal,
+    recover,
     shards,
-    tidy,
+    verify_checksums,
+    write_checksums,
     write_shard,
 )
 
@@ -57,33 +57,33 @@ def test_a_folder_is_the_old_or_the_new_one_after_a_kill_at_any_call(
 
             with monkeypatch.context() as patch:
                 patch.setattr(Path, "rename", rename)
-                patch.setattr(files, "tidy", lambda *given: None)  # a dead process does not
+                patch.setattr(files, "recover", lambda *given: None)  # a dead process does not
                 try:
                     with atomic_folder(home / "thing") as unfinished:
                         (unfinished / "a").write_text("new")
                 except Killed:
                     pass
-            tidy(home)
-            there = (home / "thing" / "a").read_text() if (home / "thing").exists() else None
-            assert there in (before, "new")
-            seen.add(there)
-            assert [entry.name for entry in home.iterdir()] == (["thing"] if there else [])
+            recover(home)
+            content = (home / "thing" / "a").read_text() if (home / "thing").exists() else None
+            assert content in (before, "new")
+            seen.add(content)
+            assert [entry.name for entry in home.iterdir()] == (["thing"] if content else [])
     assert seen == {before, "new"}
 
 
 def test_the_content_and_the_name_are_on_the_disk_before_the_next_thing_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    did: list[str] = []
+    calls: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
     def synced(handle: int) -> None:
         name = Path(os.readlink(f"/proc/self/fd/{handle}"))
-        did.append(f"sync {'folder' if name.is_dir() else 'file'}")
+        calls.append(f"sync {'folder' if name.is_dir() else 'file'}")
         fsync(handle)
 
     def replaced(path: Path, target: Any) -> Path:
-        did.append("rename")
+        calls.append("rename")
         return replace(path, target)
 
     if not Path("/proc/self/fd").exists():
@@ -91,7 +91,7 @@ def test_the_content_and_the_name_are_on_the_disk_before_the_next_thing_is_done(
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", replaced)
     write_shard(tmp_path, "start", 0, [{"a": 1}])
-    assert did == ["sync file", "rename", "sync folder"]
+    assert calls == ["sync file", "rename", "sync folder"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered"])
@@ -108,31 +108,31 @@ def test_damage_of_any_kind_is_seen(damage: str, tmp_path: Path) -> None:
             read_shard(file)
 
 
-def test_a_sealed_folder_is_checked_by_sha256sum_too(tmp_path: Path) -> None:
+def test_checksums_are_those_that_sha256sum_reads(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     (tmp_path / "b").write_text("2")
-    seal(tmp_path)
-    check_seal(tmp_path)
+    write_checksums(tmp_path)
+    verify_checksums(tmp_path)
     if shutil.which("sha256sum"):
         subprocess.run(
             ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True, capture_output=True
         )
     sums = (tmp_path / "SHA256SUMS").read_text()
     for name, content in (("a", "3"), ("SHA256SUMS", ""), ("SHA256SUMS", sums[:40]), ("SHA256SUMS", sums[:-3])):
-        held = (tmp_path / name).read_text()
+        original = (tmp_path / name).read_text()
         (tmp_path / name).write_text(content)
         with pytest.raises(CorruptFileError):
-            check_seal(tmp_path)
-        (tmp_path / name).write_text(held)
+            verify_checksums(tmp_path)
+        (tmp_path / name).write_text(original)
     (tmp_path / "b").unlink()
-    with pytest.raises(CorruptFileError, match="is not whole"):
-        check_seal(tmp_path)
+    with pytest.raises(CorruptFileError, match="is incomplete"):
+        verify_checksums(tmp_path)
 
 
-def test_half_a_line_of_a_journal_costs_that_line_alone(tmp_path: Path) -> None:
+def test_an_incomplete_line_costs_that_line_alone(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
-    append_line(file, {"a": "one\u2028line"})
+    append_jsonl(file, {"a": "one\u2028line"})
     with file.open("a") as handle:
         handle.write('{"a": "tw')
-    append_line(file, {"a": "three"})
-    assert read_lines(file) == [{"a": "one\u2028line"}, {"a": "three"}]
+    append_jsonl(file, {"a": "three"})
+    assert read_jsonl(file) == [{"a": "one\u2028line"}, {"a": "three"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from nashward import llm
+from nashward.cli.main import main
+from nashward.errors import NashwardError
 from nashward.llm import pocket
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy.model import WEIGHTS
@@ -22,7 +25,7 @@ from nashward.llm.run import executor
 from nashward.llm.run.shards import divide
 from nashward.llm.run.status import status
 from nashward.llm.store.files import shards
-from nashward.llm.store.run_folder import RunFolder, Stage
+from nashward.llm.store.run_folder import FORMAT, RunFolder, Stage
 
 from ..tiny_run import quick_run
 
@@ -38,7 +41,7 @@ def _result(home: Path) -> dict[str, bytes]:
 def test_a_damaged_run_json_comes_back_from_its_copy(tiny_folder: Path, tmp_path: Path) -> None:
     quick_run(tiny_folder, tmp_path / "run", iterations=1).run("judge")
     whole, file = RunFolder(tmp_path / "run").read(), tmp_path / "run" / "run.json"
-    assert {"config", "versions", "data", "plans", "checksum"} <= whole.keys()
+    assert {"config", "versions", "data", "steps", "format", "checksum"} <= whole.keys()
     for content in (None, "{", file.read_text().replace('"seed": 0', '"seed": 1')):
         if content is None:
             file.unlink()
@@ -53,8 +56,68 @@ def test_a_damaged_run_json_comes_back_from_its_copy(tiny_folder: Path, tmp_path
         quick_run(tiny_folder, tmp_path / "run").run()
 
 
-def test_damaged_prompts_are_made_again_from_the_same_source_alone(
+def _as_format_1(folder: Path) -> None:
+    """Rewrite ``run.json`` and its copy as a version without a format number wrote them."""
+    for name in ("run.json", ".run.json"):
+        record = json.loads((folder / name).read_text())
+        for key in ("format", "checksum"):
+            del record[key]
+        record["config"]["cast"], record["plans"] = record["config"].pop("opponents"), record.pop("steps")
+        record["versions"]["nashward"] = "0.4.0"
+        content = json.dumps(record, sort_keys=True).encode()
+        record["checksum"] = hashlib.sha256(content).hexdigest()[:16]
+        (folder / name).write_text(json.dumps(record))
+
+
+def test_a_folder_of_an_older_format_is_refused_in_one_line(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "run"
+    quick_run(tiny_folder, home, iterations=1).run("sample")
+    assert RunFolder(home).read()["format"] == FORMAT
+    _as_format_1(home)
+    before = {file: file.read_bytes() for file in home.rglob("*") if file.is_file()}
+    with pytest.raises(NashwardError) as refused:
+        quick_run(tiny_folder, home, iterations=1).run()
+    for part in (str(home), "format 1", "nashward 0.4.0", "the version that began it", "choose another folder"):
+        assert part in str(refused.value)
+    capsys.readouterr()
+    for command in (["status", str(home)], ["report", str(home)], ["align", "--out", str(home)]):
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{home} holds a run of format 1, begun by nashward 0.4.0" in line
+    assert {file: file.read_bytes() for file in home.rglob("*") if file.is_file()} == before
+
+
+def test_a_newer_format_and_a_run_json_without_a_checksum_are_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write({"solver": {"name": "MWU"}}, {})
+    record = folder.read()
+    for file in (folder / "run.json", folder / ".run.json"):
+        file.write_text(json.dumps({key: record[key] for key in ("config",)}))
+    with pytest.raises(NashwardError, match=r"format 1, begun by nashward unknown"):
+        folder.read()
+    newer = {"config": record["config"], "format": FORMAT + 1}
+    newer["checksum"] = hashlib.sha256(json.dumps(newer, sort_keys=True).encode()).hexdigest()[:16]
+    for file in (folder / "run.json", folder / ".run.json"):
+        file.write_text(json.dumps(newer))
+    with pytest.raises(NashwardError, match=f"format {FORMAT + 1}, .*format {FORMAT}:"):
+        folder.read()
+
+
+def test_what_is_pinned_of_a_step_adds_up_until_it_is_forgotten(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write({"solver": {"name": "MWU"}}, {})
+    folder.pin_step("iteration-01", {"tokens": 5})
+    folder.pin_step("iteration-01", {"refits": []})
+    folder.pin_step("iteration-02", {"tokens": 6})
+    assert folder.pinned_step("iteration-01") == {"tokens": 5, "refits": []}
+    folder.unpin_step("iteration-01")
+    assert (folder.pinned_step("iteration-01"), folder.pinned_step("iteration-02")) == ({}, {"tokens": 6})
+
+
+def test_damaged_prompts_are_made_again_from_the_same_source_alone(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     quick_run(tiny_folder, tmp_path / "run", iterations=1).run("sample")
     file = tmp_path / "run" / "prompts.jsonl"
@@ -68,14 +131,14 @@ def test_damaged_prompts_are_made_again_from_the_same_source_alone(
             quick_run(tiny_folder, tmp_path / "run", iterations=1, prompts=["another"]).run()
         quick_run(tiny_folder, tmp_path / "run", iterations=1).run("sample")
         assert file.read_bytes() == content
-    assert "prompts.jsonl was altered or cut; it is set aside in" in capsys.readouterr().err
+    assert "prompts.jsonl was altered or cut; it is set aside in" in caplog.text
     file.unlink()
     with pytest.raises(ValueError, match="give a file or a dataset id"):
         quick_run(tiny_folder, tmp_path / "run", iterations=1, prompts=None).run()
 
 
 def test_old_files_that_a_later_step_needs_are_made_again(
-    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Optimism plays the start's responses again in the second step: they, and the adapters, are as they were."""
     home = tmp_path / "run"
@@ -87,11 +150,10 @@ def test_old_files_that_a_later_step_needs_are_made_again(
             shutil.rmtree(found)
         else:
             found.write_bytes(found.read_bytes()[:-1])
-    capsys.readouterr()
+    caplog.clear()
     quick_run(tiny_folder, home).run()
     assert _result(home) == before
-    told = [line for line in capsys.readouterr().err.splitlines() if "set aside" in line]
-    assert len(told) == 2
+    assert len([line for line in caplog.messages if "set aside" in line]) == 2
     assert status(home).events == {"set aside": 2}
 
 
@@ -122,11 +184,11 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tiny_folde
     quick_run(tiny_folder, home.path, iterations=1).run("sample")
     hold = (
         "import sys, time; from nashward.llm.store.run_folder import RunFolder\n"
-        "with RunFolder(sys.argv[1]).held(): print('held', flush=True); time.sleep(60)"
+        "with RunFolder(sys.argv[1]).lock(): print('locked', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", hold, str(home.path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+        assert other.stdout.readline() == "locked\n"
         (home / ".last.json.1.unfinished").write_text("of the other")
         with pytest.raises(ValueError, match=r"another process is playing in .*: wait for it or stop it"):
             quick_run(tiny_folder, home.path, iterations=1).run()
@@ -139,7 +201,7 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tiny_folde
 
 
 def test_redo_sets_the_newest_step_aside_from_a_stage_on(
-    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = tmp_path / "run"
     quick_run(tiny_folder, home).run()
@@ -151,18 +213,18 @@ def test_redo_sets_the_newest_step_aside_from_a_stage_on(
     }
     stages: tuple[Stage, ...] = ("train", "judge", "sample")
     for stage in stages:
-        capsys.readouterr()
-        quick_run(tiny_folder, home).run(redo=stage, stop=_asked())
+        caplog.clear()
+        quick_run(tiny_folder, home).run(redo=stage, stop=_set())
         there = {path.name for path in (home / "iteration-02").iterdir()}
-        assert there - {"plan.json"} == kept[stage]
+        assert there - {"shards.json"} == kept[stage]
         assert {name: data for name, data in _result(home).items() if name.startswith("iteration-01")} == {
             name: data for name, data in before.items() if name.startswith("iteration-01")
         }
-        told = [line for line in capsys.readouterr().err.splitlines() if "iteration-02 is made again from" in line]
-        assert len(told) == 1
-        assert f"from {stage} on" in told[0]
+        (warning,) = [line for line in caplog.messages if "iteration-02 is made again" in line]
+        assert f"from {stage} on" in warning
+        caplog.clear()
         quick_run(tiny_folder, home).run(redo=stage)  # the same command continues, and sets nothing aside
-        assert "is made again" not in capsys.readouterr().err
+        assert "is made again" not in caplog.text
         assert _result(home) == before
     assert (home / "set-aside" / "iteration-02" / "adapter.3" / WEIGHTS).exists()
 
@@ -174,7 +236,7 @@ def test_steps_are_in_the_order_in_which_they_were_played(tmp_path: Path) -> Non
     assert [step.name for step in RunFolder(tmp_path).steps()] == names
 
 
-def _asked() -> threading.Event:
+def _set() -> threading.Event:
     event = threading.Event()
     event.set()
     return event
@@ -193,15 +255,15 @@ def test_like_lengths_make_a_batch_and_the_longest_come_first() -> None:
 def test_a_step_keeps_its_batches_and_the_next_one_takes_the_new_size(tiny_folder: Path, tmp_path: Path) -> None:
     quick_run(tiny_folder, tmp_path / "whole").run()
     quick_run(tiny_folder, tmp_path / "cut").run("sample")
-    (tmp_path / "cut" / "iteration-01" / "plan.json").unlink()  # it is made again, as it is pinned
+    (tmp_path / "cut" / "iteration-01" / "shards.json").unlink()  # it is made again, as it is pinned
     other = {"sampling": Sampling(max_new_tokens=6, batch=6)}
     quick_run(tiny_folder, tmp_path / "cut", **other).run("train")
     name = f"iteration-01/adapter/{WEIGHTS}"
     assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     run = quick_run(tiny_folder, tmp_path / "cut", **other).run("sample")
-    plans = [json.loads((run.folder / f"iteration-0{k}" / "plan.json").read_text()) for k in (1, 2)]
-    assert [[len(batch) for shard in plan for batch in shard] for plan in plans] == [[10], [2] * 5]
-    assert RunFolder(run.folder).plans()["iteration-02"]["at_once"] == 2
+    steps = [json.loads((run.folder / f"iteration-0{k}" / "shards.json").read_text()) for k in (1, 2)]
+    assert [[len(batch) for shard in step for batch in shard] for step in steps] == [[10], [2] * 5]
+    assert RunFolder(run.folder).pinned_step("iteration-02")["at_once"] == 2
 
 
 def test_shards_are_the_same_whoever_makes_them_in_whatever_order(
@@ -256,7 +318,7 @@ def test_an_adapter_is_the_same_bytes_in_every_process(tiny_folder: Path, tmp_pa
     """PEFT holds the names of its layers in a set: each process has another order of it."""
     write = (
         "import sys; from pathlib import Path; from nashward.llm import LanguageModel\n"
-        "LanguageModel.from_pretrained(sys.argv[1]).start(Path(sys.argv[2]), None)"
+        "LanguageModel.from_pretrained(sys.argv[1]).write_start_adapter(Path(sys.argv[2]), None)"
     )
     found = []
     for seed in ("1", "2"):
@@ -268,7 +330,7 @@ def test_an_adapter_is_the_same_bytes_in_every_process(tiny_folder: Path, tmp_pa
     assert {"adapter_config.json", WEIGHTS} <= found[0].keys()
 
 
-def test_a_users_own_prompts_file_is_no_run_of_ours(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_file_of_the_user_is_not_taken_for_a_run(tiny_folder: Path, tmp_path: Path) -> None:
     home = tmp_path / "mine"
     home.mkdir()
     own = home / "prompts.jsonl"

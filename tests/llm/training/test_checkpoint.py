@@ -19,6 +19,7 @@ from nashward.llm.training.checkpoint import Checkpoints, State
 from nashward.llm.training.optimize import OPTIMISERS
 
 from .. import tiny
+from ..tiny_run import self_play
 
 
 class Killed(Exception):
@@ -29,7 +30,7 @@ def _play(source: Path, folder: Path, optimiser: str = "adamw", **more: Any) -> 
     settings: dict[str, Any] = {"learning_rate": 2e-3, "epochs": 2, "batch": 4, "checkpoint_seconds": 0.0}
     if optimiser == "lbfgs":
         settings |= {"learning_rate": 1.0, "batch": 100, "max_grad_norm": math.inf, "epochs": 4}
-    return llm.SelfPlay(
+    return self_play(
         policy=source, oracle=tiny.high_bytes(), solver=games.MWU(2.0), prompts=[f"Say {i} things" for i in range(14)],
         folder=folder, iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=6),
         # 64 x 64 entries, the least that are kept in 8 bits
@@ -147,7 +148,7 @@ def test_a_request_to_stop_leaves_a_checkpoint_whatever_the_time(
     assert _adapter(tmp_path / "cut") == _adapter(tmp_path / "whole")
 
 
-def test_a_damaged_newest_checkpoint_leaves_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_newest_checkpoint_leaves_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = RunFolder(tmp_path)
     kept = Checkpoints(run, tmp_path / "training", 0)
     for count in (1, 2, 3):
@@ -161,7 +162,7 @@ def test_a_damaged_newest_checkpoint_leaves_the_one_before(tmp_path: Path, capsy
     assert state is not None
     assert len(state.records) == 2
     assert torch.equal(state.weights[0], torch.full((2, 2), 2.0))
-    assert "rest.pt was altered or cut; it is set aside in" in capsys.readouterr().err
+    assert "rest.pt was altered or cut; it is set aside in" in caplog.text
     again.save("fit", State(weights, {}, {}, [[[0]]], [{"loss": 0.5}] * 4), 9)  # in the place of the damaged one
     assert sorted(folder.name for folder in (tmp_path / "training").iterdir()) == ["0", "1"]
 

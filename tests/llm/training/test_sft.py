@@ -16,8 +16,8 @@ import torch
 from nashward import games, llm
 from nashward.llm import LanguageModel, Prompt
 from nashward.llm.policy.model import WEIGHTS
-from nashward.llm.run.inputs.sft import TaskFile
-from nashward.llm.store.files import read_lines
+from nashward.llm.run.inputs.sft import SFTFile
+from nashward.llm.store.files import read_jsonl
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.training import batches
 from nashward.llm.training.batches import Group, Text, micro_batches
@@ -118,7 +118,7 @@ def test_at_weight_0_the_run_is_that_without_a_task(tiny_folder: Path, tmp_path:
     mixed = _play(tiny_folder, tmp_path / "mixed").run().metrics[0]
     assert measured["task"]["start"] == measured["task"]["before"] == mixed["task"]["before"]
     assert mixed["task"]["after"] < mixed["task"]["before"] - 0.05
-    records = [row for row in read_lines(tmp_path / "mixed/iteration-01/metrics.jsonl") if "step" in row]
+    records = [row for row in read_jsonl(tmp_path / "mixed/iteration-01/metrics.jsonl") if "step" in row]
     assert records[0]["task_nll"] > 0
     assert records[0]["loss"] == pytest.approx(mixed["first_loss"]["expected"], rel=1e-6)
 
@@ -236,27 +236,27 @@ def test_texts_are_divided_ordered_and_packed() -> None:
 )
 def test_task_texts_that_are_refused(rows: Any, line: str, tmp_path: Path) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=f"^{re.escape(line)}"):
-        _ = TaskFile(rows, RunFolder(tmp_path / "run")).texts
+        _ = SFTFile(rows, RunFolder(tmp_path / "run")).texts
 
 
 def test_what_is_too_long_or_cannot_be_asked(tmp_path: Path) -> None:
     words, home = tiny.tokenizer(), RunFolder(tmp_path / "run")
     rows = [{"prompt": "p", "output": "x" * n} for n in (1, 2, 30)]
-    assert [text for _, text in TaskFile(rows, home).kept(words, 20)] == ["x", "xx"]
-    assert len(TaskFile(rows, home).kept(words, None)) == 3
+    assert [text for _, text in SFTFile(rows, home).within(words, 20)] == ["x", "xx"]
+    assert len(SFTFile(rows, home).within(words, None)) == 3
     with pytest.raises(ValueError, match=r"^0 of 3 task texts are at most 3 tokens long \(--max-prompt-tokens"):
-        TaskFile(rows, home).kept(words, 3)
+        SFTFile(rows, home).within(words, 3)
     words.chat_template = "{{ raise_exception('no system turn') }}"
     with pytest.raises(ValueError, match=r"^the chat template refuses 'p' of the task \(no system turn\)$"):
-        TaskFile(rows, home).kept(words, None)
+        SFTFile(rows, home).within(words, None)
 
 
 def test_texts_that_are_left_out_are_counted(
-    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     long = [{"prompt": "p", "output": "x" * 600}]
     _play(tiny_folder, tmp_path / "run", [*TASK, *long]).run(until="sample", progress=False)
-    told = [line for line in capsys.readouterr().err.splitlines() if "task texts" in line]
+    told = [line for line in caplog.messages if "task texts" in line]
     assert told == ["1 of 10 task texts are longer than the run's longest and are left out"]
 
 

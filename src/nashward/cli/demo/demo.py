@@ -6,13 +6,16 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nashward import games, theory
 from nashward.errors import NashwardError
 from nashward.games import plots
 
 from ..one_thread import one_thread
+
+if TYPE_CHECKING:
+    from nashward.llm.report import Section
 
 SOLVERS = (
     games.MWU(step=0.1),
@@ -66,8 +69,8 @@ def _nothing(text: str) -> None:
     pass
 
 
-def tables(say: Say) -> list[tuple[str, str]]:
-    """Sections on tables: gap curves over the bound, trajectories on the simplex."""
+def tables(say: Say) -> list[Section]:
+    """Sections of the report on tables: gap curves over the bound, trajectories on the simplex."""
     from nashward.llm import report
 
     rows, curves = [], []
@@ -91,19 +94,19 @@ def tables(say: Say) -> list[tuple[str, str]]:
         if name == ZOO[0]:
             figure = plots.gap_curves(solutions, {"bound for MWU's average": theorem.bound}, title=name)
             curves.append(
-                report.picture(figure, "Duality gap after t iterations; MWU's average stays below its bound.")
+                report.Picture(figure, "Duality gap after t iterations; MWU's average stays below its bound.")
             )
             paths = {solver: solution.policies["last"] for solver, solution in solutions.items()}
             exact = games.nash(game).policy
             curves.append(
-                report.picture(
+                report.Picture(
                     plots.simplex(paths, exact, game.labels, title=f"last iterates on {name}"),
                     "Multiplicative weights circle the Nash; optimism and extragradient reach it, the magnet stops.",
                 )
             )
     head = ("game", "solver", "gap of the last", "gap of the average", "bound for the average")
-    note = "<p>2000 iterations from the same start. The theorem speaks of MWU's average, not of its last iterate.</p>"
-    return [("Solvers on tables", note + report.table(head, rows) + "".join(curves))]
+    note = "2000 iterations from the same start. The theorem speaks of MWU's average, not of its last iterate."
+    return [report.Section("Solvers on tables", [report.Paragraph(note), report.Table(head, rows), *curves])]
 
 
 def self_play(out: Path, iterations: int, seed: int) -> Any:
@@ -119,16 +122,18 @@ def self_play(out: Path, iterations: int, seed: int) -> Any:
         solver=games.OptimisticMWU(step=STEP),
         prompts=prompts,
         folder=out,
-        iterations=iterations,
-        sampling=llm.Sampling(max_new_tokens=48, batch=256),
-        fit=llm.Fit(learning_rate=3e-3, epochs=3, batch=4, tokens=1500),
-        lora=llm.Lora(rank=8),
-        seed=seed,
         label=lambda text: None if (style := styles.style_of(text)) is None else styles.STYLES[style],
+        config=llm.RunConfig(
+            iterations=iterations,
+            sampling=llm.Sampling(max_new_tokens=48, batch=256),
+            fit=llm.Fit(learning_rate=3e-3, epochs=3, batch=4, tokens=1500),
+            lora=llm.Lora(rank=8),
+            seed=seed,
+        ),
     )
 
 
-def language_model(play: Any, out: Path, seed: int, say: Say) -> tuple[Any, list[tuple[str, str]]]:
+def language_model(play: Any, out: Path, seed: int, say: Say) -> tuple[Any, list[Section]]:
     """Self-play on the pocket models, and what it did to the style of the responses."""
     from nashward.llm import report
     from nashward.llm.pocket.styles import PLANTED, STYLES
@@ -157,15 +162,18 @@ def language_model(play: Any, out: Path, seed: int, say: Say) -> tuple[Any, list
         which, t = ("average", -1) if name == "mixture" else ("last", i)
         gap = f"{gaps[which][t]:.3f} ± {errors[which][t]:.3f}"
         rows.append((name, *(f"{100 * share:.0f}%" for share in shares), str(style.wins.get(name, "")), gap))
-    text = (
-        f"<p>{style.responses} responses of each policy, {play.responses} a prompt. Optimistic MWU with step {STEP:g} "
+    method = (
+        f"{style.responses} responses of each policy, {play.config.responses} a prompt. Optimistic MWU with step {STEP:g} "
         "was played by the language model: responses were sampled, judged by the pocket PairRM, and an adapter was "
         "fitted to each step. The dashed lines are the table executor with the same solver on the style table that the "
-        "oracle learned, from the base's own mix.</p><p>Why the last iterate need not be near the Nash: on a cycle it "
+        "oracle learned, from the base's own mix."
+    )
+    reading = (
+        "Why the last iterate need not be near the Nash: on a cycle it "
         "goes around before it closes in, and a few steps of this size are a part of one turn. What a theorem bounds "
         "after every number of steps is the mixture of the iterates. More iterations bring the mixture closer, and a "
         "smaller step with more of them the last iterate. Where the language model lags behind the table, the share "
-        "of the step that its fit achieved says how much (below).</p>"
+        "of the step that its fit achieved says how much (below)."
     )
     head = ("policy", *STYLES, "no style", "win rate against the base", "gap in the style game")
     pairs = ("P(row beats column), learned (planted)", *STYLES, "Nash, learned (planted)")
@@ -176,9 +184,14 @@ def language_model(play: Any, out: Path, seed: int, say: Say) -> tuple[Any, list
     ]  # fmt: skip
     duels = [(name, *(f"{p:.2f}" for p in row)) for name, row in zip(style.names, style.tournament, strict=True)]
     caption = "Left: what the model writes; right: the gap of its style mix, over the table's."
-    body = text + report.picture(style_game.figure(style), caption) + report.table(head, rows)
+    content = [
+        report.Paragraph(method),
+        report.Paragraph(reading),
+        report.Picture(style_game.figure(style), caption),
+        report.Table(head, rows),
+    ]
     return run, [
-        ("A language model under the same solver", body),
-        ("The style table", report.table(pairs, table)),
-        ("Each policy against each", report.table(("P(row beats column)", *style.names), duels)),
+        report.Section("A language model under the same solver", content),
+        report.Section("The style table", [report.Table(pairs, table)]),
+        report.Section("Each policy against each", [report.Table(("P(row beats column)", *style.names), duels)]),
     ]

@@ -24,7 +24,7 @@ from ..one_thread import one_thread
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from nashward.llm.training.losses import Loss
+    from nashward.llm.config.fit import Loss
 
 SOLVERS: dict[str, games.Solver] = {
     "MWU": games.MWU(step=1.0),
@@ -136,27 +136,26 @@ def played(
     def wins(prompt: str, first: str, second: str) -> float:
         return float(game.P[RESPONSES.index(first), RESPONSES.index(second)])
 
+    source = llm.Enumerated(tuple(map(tuple, _ids(policy)[1])))
+    fit = llm.Fit(
+        optimiser="lbfgs", learning_rate=1.0, schedule="constant", warmup=0.0, epochs=2, batch=1, held_out=0.0,
+        max_grad_norm=float("inf"), loss=loss,
+    )  # fmt: skip
     play = llm.SelfPlay(
         policy=policy,
         oracle=llm.oracles.Function(wins, symmetric=True, name="table"),
         solver=solver,
         prompts=[PROMPT],
         folder=folder,
-        iterations=iterations,
-        sampling=llm.Enumerated(tuple(map(tuple, _ids(policy)[1]))),
-        fit=llm.Fit(
-            optimiser="lbfgs", learning_rate=1.0, schedule="constant", warmup=0.0, epochs=2, batch=1, held_out=0.0,
-            max_grad_norm=float("inf"), loss=loss,
-        ),
-        lora=llm.Lora(rank=4),
-        quantise=False,
-    )  # fmt: skip
+        source=source,
+        config=llm.RunConfig(iterations=iterations, fit=fit, lora=llm.Lora(rank=4), quantise=False),
+    )
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # a line and bars for each of many fits
         run = play.run()
 
     def mix(adapter: Path) -> Tensor:
         with play.model.use_adapter(adapter):
-            (answers,) = play.sampling.draw(play.model, [_ids(policy)[0]], [])
+            (answers,) = source.draw(play.model, [_ids(policy)[0]], [])
         return torch.tensor([answer.weight for answer in answers], dtype=torch.float64)
 
     stages = [folder / "start", *(folder / f"iteration-{t:02d}" for t in range(1, iterations + 1))]
@@ -173,7 +172,7 @@ def _ids(policy: Path) -> tuple[list[int], list[list[int]]]:
     from transformers import AutoTokenizer
 
     from nashward.llm import Prompt
-    from nashward.llm.policy.model import encode
+    from nashward.llm.policy.chat_template import encode
 
     tokenizer: Any = AutoTokenizer.from_pretrained(policy)
     prompt = encode(tokenizer, Prompt(({"role": "user", "content": PROMPT},)))

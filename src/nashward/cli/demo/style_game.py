@@ -70,10 +70,10 @@ def measure(play: SelfPlay, run: Run, seed: int) -> StyleGame:
     """Sample the last iterate and the mixture, read what is stored of the others, and measure all of them."""
     assert run.prompts is not None
     texts = [prompt.text for prompt in run.prompts.kept]
-    answers = _stored(run.folder, [prompt.id for prompt in run.prompts.kept], play.iterations)
+    answers = _stored(run.folder, [prompt.id for prompt in run.prompts.kept], play.config.iterations)
     ids = [play.model.encode(prompt) for prompt in run.prompts.kept]
-    for name, policy in ((_name(play.iterations), Mixture(((run.last, 1.0),))), ("mixture", run.average)):
-        drawn = policy.sample(play.model, ids, play.responses, play.sampling, seed + 1)
+    for name, policy in ((_name(play.config.iterations), Mixture(((run.last, 1.0),))), ("mixture", run.average)):
+        drawn = policy.sample(play.model, ids, play.config.responses, play.sampling, seed + 1)
         answers[name] = [[answer.text for answer in row] for row in drawn]
     counts = np.stack([_counts(rows) for rows in answers.values()])  # [policies, prompts, styles + 1]
     learned = _style_table(run.folder)
@@ -81,8 +81,8 @@ def measure(play: SelfPlay, run: Run, seed: int) -> StyleGame:
     rng = np.random.default_rng(seed)
     redrawn = [_gaps(learned, counts[:-1, rng.integers(len(texts), size=len(texts))]) for _ in range(RESAMPLES)]
     solution = games.solve(
-        games.PreferenceGame(learned), play.solver, iterations=play.iterations, start=_mix(counts[:1])[0],
-        record=range(1, play.iterations + 1),
+        games.PreferenceGame(learned), play.solver, iterations=play.config.iterations, start=_mix(counts[:1])[0],
+        record=range(1, play.config.iterations + 1),
     )  # fmt: skip
     names = list(answers)
     tournament = np.full((len(names), len(names)), 0.5)

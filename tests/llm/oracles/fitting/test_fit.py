@@ -29,7 +29,7 @@ from nashward.llm.oracles.fitting.augment import (
 )
 from nashward.llm.oracles.fitting.settings import fold_key, folds
 from nashward.llm.oracles.fitting.train import VoteTraining, _Trained
-from nashward.llm.oracles.models.checkpoint import swapped
+from nashward.llm.oracles.models.checkpoint import use_member
 from nashward.llm.pocket import PAIRRM, POLICY
 from nashward.llm.pocket.styles import TOPICS, held_out_prompts, response
 from tests.llm import tiny_words
@@ -191,7 +191,9 @@ def test_the_model_beside_the_folds_is_one_that_other_tools_load(tmp_path):
     assert alone.members == []
     assert preference_matrices(alone, ["?"], [["a", "b"]])[0].std is None
     base = PairRM.from_pretrained(PAIRRM, device="cpu")
-    with swapped(base.model, {name: p for name, p in alone.model.named_parameters() if name.startswith("head_layer")}):
+    with use_member(
+        base.model, {name: p for name, p in alone.model.named_parameters() if name.startswith("head_layer")}
+    ):
         expected = base.raw_logits(["?"], [["a", "b"]], [[(0, 1)]])
     np.testing.assert_allclose(alone.raw_logits(["?"], [["a", "b"]], [[(0, 1)]]), expected, atol=1e-6)
 
@@ -213,14 +215,21 @@ def test_a_voter_who_flips_half_his_labels_is_found(tmp_path):
     votes, _ = planted(CYCLIC, 600, seed=5, annotators=("ann", "bob", "carol", "dan"))
     rng = np.random.default_rng(6)
     votes = [
-        Vote(v.prompt, v.a, v.b, 1 - v.wins if v.voter == "carol" and rng.random() < 0.5 else v.wins, 1.0, v.voter)
+        Vote(
+            v.prompt,
+            v.a,
+            v.b,
+            1 - v.wins if v.annotator == "carol" and rng.random() < 0.5 else v.wins,
+            1.0,
+            v.annotator,
+        )
         for v in votes
     ]
     fit = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "fit", **QUIET)
     assert {name for name, found in fit.annotators.items() if found.suspect} == {"carol"}
     assert abs(fit.annotators["carol"].agreement - 0.5) < 0.1
     weighed = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "weighed", FitSettings(weigh_annotators=True), **QUIET)
-    honest = np.array([v.voter != "carol" for v in votes])
+    honest = np.array([v.annotator != "carol" for v in votes])
     wins = np.array([v.wins for v in votes])
 
     def loss(found):
@@ -235,9 +244,11 @@ def test_who_weighs_nothing_weighs_nothing_in_added_pairs_either(tmp_path):
     settings = FitSettings(near_duplicates=0, length_matched=1.0, style_swapped=1.0)
     training = VoteTraining(oracle, votes, settings, progress=False)
     training.weigh({"bob": 0.0})
-    by_voter = {name: sum(training._weight(e) for e in training.examples if e.voter == name) for name in ("ann", "bob")}
+    by_voter = {
+        name: sum(training._weight(e) for e in training.examples if e.annotator == name) for name in ("ann", "bob")
+    }
     assert by_voter["bob"] == 0.0
-    assert by_voter["ann"] > sum(vote.voter == "ann" for vote in votes)
+    assert by_voter["ann"] > sum(vote.annotator == "ann" for vote in votes)
 
 
 def test_the_baseline_of_length_alone_is_the_same_from_either_side():

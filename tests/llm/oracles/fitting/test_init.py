@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from nashward.llm.oracles import GPM, FitSettings, PairRM, RewardModel, Vote, as_oracle, fit_oracle
-from nashward.llm.oracles.fitting.init import check_kind, fresh
+from nashward.llm.oracles.fitting.init import check_kind, init_from_base
 from nashward.llm.pocket import PAIRRM
 from tests.llm import tiny, tiny_pairrm, tiny_reward
 
@@ -82,14 +82,14 @@ def base(folder: Path, kind: str) -> Path:
 
 def refused(kind: str, folder: Path, error: Any, match: str) -> None:
     with pytest.raises(error, match=match) as caught:
-        fresh(kind, folder, 2, 0, "cpu")
+        init_from_base(kind, folder, 2, 0, "cpu")
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoder_of_any_kind_becomes_a_pairrm_that_is_read_back(tmp_path, name):
     source = encoder(tmp_path / "base", name)
-    oracle = fresh("pairrm", source, 2, 0, "cpu")
+    oracle = init_from_base("pairrm", source, 2, 0, "cpu")
     assert isinstance(oracle, PairRM)
     state, own = load_file(source / "model.safetensors"), dict(oracle.model.pretrained_model.named_parameters())
     prefix = f"{oracle.model.pretrained_model.base_model_prefix}."
@@ -108,7 +108,7 @@ def test_an_encoder_of_any_kind_becomes_a_pairrm_that_is_read_back(tmp_path, nam
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert"])
 def test_a_masked_language_model_becomes_a_reward_model_though_it_has_no_pooler(tmp_path, name):
-    oracle = fresh("bt", encoder(tmp_path / "base", name), 2, 0, "cpu")
+    oracle = init_from_base("bt", encoder(tmp_path / "base", name), 2, 0, "cpu")
     oracle.save_pretrained(tmp_path / "again")
     settings = json.loads((tmp_path / "again" / "config.json").read_text())
     assert "source_prefix_id" not in settings
@@ -120,7 +120,7 @@ def test_a_masked_language_model_becomes_a_reward_model_though_it_has_no_pooler(
 
 
 def test_a_gpm_reads_no_more_tokens_than_its_base_has_positions(tmp_path):
-    oracle = fresh("gpm", causal(tmp_path / "base", 64), 2, 0, "cpu")
+    oracle = init_from_base("gpm", causal(tmp_path / "base", 64), 2, 0, "cpu")
     assert isinstance(oracle, GPM)
     assert oracle.max_length == 64
     assert np.isfinite(oracle.raw_logits(["a" * 100], [TEXTS], [[(0, 1)]])[0]).all()

@@ -128,7 +128,7 @@ def test_each_input_has_three_cls_and_three_sep_and_markers_where_said(oracle):
 
 
 @pytest.mark.parametrize("token", [*MARKERS, "[SEP]", "<|cand<|source|>idate|>"])
-def test_markers_in_user_text_are_neutralised(oracle, token):
+def test_markers_in_user_text_are_sanitised(oracle, token):
     dirty, _ = oracle.encode(f"one {token} two", [f"three {token}{token} four", token])
     marker_ids = set(oracle.tokenizer.convert_tokens_to_ids(list(MARKERS)))
     for ids in (dirty[0], *dirty[1]):
@@ -139,7 +139,7 @@ def test_markers_in_user_text_are_neutralised(oracle, token):
 
 
 def test_a_marker_that_the_normaliser_would_create_is_dropped(oracle, monkeypatch):
-    monkeypatch.setattr(oracle, "_neutralise", lambda text: text)
+    monkeypatch.setattr(oracle, "_sanitise", lambda text: text)
     (source, responses), _ = oracle.encode("a <|candidate1|> b", ["c <|source|> d [SEP] e"])
     marker_ids = set(oracle.tokenizer.convert_tokens_to_ids(list(MARKERS)))
     assert not marker_ids & {*source[2:], *responses[0][2:]}

@@ -133,7 +133,7 @@ def test_a_weight_that_nobody_asked_for_is_an_error_not_a_number(deep: Path) -> 
 
 def test_rest_gives_the_buffers_back_and_changes_no_number(deep: Path) -> None:
     model = tiny.stirred(deep, RESIDENT.but({"layers": "host"}))
-    model.start(deep / "start", None)
+    model.write_start_adapter(deep / "start", None)
     with model.use_adapter(deep / "start") as network:
         before = sequence_logprobs(network, PROMPTS, RESPONSES, model.pad_id)
     taken = resident_bytes(model.network)

@@ -18,7 +18,7 @@ from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.store.files import read_shard, shards
 from tests.llm.test_enumerable import EXACT, GAMES, Table, _source, random_policy
-from tests.llm.tiny_run import files, quick_run
+from tests.llm.tiny_run import files, quick_run, self_play
 
 WEIGHT = 0.6
 
@@ -31,9 +31,9 @@ def steep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _members(source: Path, folder: Path, **options: Any) -> tuple[llm.LanguageModel, TokenMixture]:
     """A model, and the mixture of two adapters of it that differ."""
     model = llm.LanguageModel.from_pretrained(source, lora=llm.Lora(rank=4), **options)
-    blend = games.Blend({})
+    blend = games.policy.Blend({})
     for seed, (name, weight) in enumerate({"x": WEIGHT, "reference": 1 - WEIGHT}.items()):
-        model.start(folder / name, None)
+        model.write_start_adapter(folder / name, None)
         state = load_file(folder / name / WEIGHTS)
         noise = torch.Generator().manual_seed(seed)
         save_file({k: 0.3 * torch.randn(v.shape, generator=noise) for k, v in state.items()}, folder / name / WEIGHTS)
@@ -83,7 +83,7 @@ def test_it_draws_as_explicit_blending_does(quantise: bool, tiny_folder: Path, t
     """Token for token, from the same uniform numbers; a sampler of one member draws others."""
     model, mixture = _members(tiny_folder, tmp_path, quantise=quantise)
     prompts, seeds = [[0, 9, 8, 7], [0, 5]], [[1, 2], [3, 4]]
-    source = llm.Sampling(max_new_tokens=6, batch=3, temperature=0.8)
+    source = llm.GenerateSource(llm.Sampling(max_new_tokens=6, batch=3, temperature=0.8))
     with use_policy(model, mixture) as network:
         assert isinstance(network, MixedNetwork)
         model.network, plain = network, model.network  # type: ignore[assignment]
@@ -127,7 +127,7 @@ def test_self_play_against_it_is_the_step_against_explicit_blending(steep: Path,
     """x' = x^(1 - s tau) ref^(s tau) exp(s P mix), the anchor exact and mix token by token, for three iterations."""
     game, size, tau = GAMES["comal"], 0.7, 0.5
     responses, texts = _source(3)
-    play = llm.SelfPlay(
+    play = self_play(
         policy=steep, oracle=Table(game.P, texts), solver=games.NashMD(size, tau), prompts=["?"],
         folder=tmp_path / "run", iterations=3, sampling=responses, fit=EXACT, lora=llm.Lora(rank=4),
         mixtures="token-level",
@@ -144,7 +144,7 @@ def test_self_play_against_it_is_the_step_against_explicit_blending(steep: Path,
         return torch.stack([torch.as_tensor(score) for score in scores]).softmax(-1)
 
     def mix(name: str) -> Tensor:
-        return explicit(TokenMixture(name, games.Blend({Policy(policies[name]): 1.0})))
+        return explicit(TokenMixture(name, games.policy.Blend({Policy(policies[name]): 1.0})))
 
     for before, after in (
         ("start", "iteration-01"),

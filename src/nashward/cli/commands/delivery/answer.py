@@ -19,25 +19,25 @@ SAMPLING = ("temperature", "top-p", "max-new-tokens", "sampling-batch", "quantis
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add(parser, {"policy": options.MODELS["policy"], "prompts": options.RUN["prompts"]}, required=True)
+    options.add(parser, options.select(options.INPUTS, ("policy", "prompts")), required=True)
     parser.add_argument("--adapter", type=options.path, help="an adapter's folder or a mixture.json (default: none)")
     parser.add_argument("--out", type=options.path, required=True, help="JSONL file of the answers, one a prompt")
-    options.add_groups(parser, SAMPLING)
+    options.add_groups(parser, options.select(options.RUN, SAMPLING))
 
 
 def run(given: argparse.Namespace) -> int:
-    from nashward.llm.data.answers import read_asked
-    from nashward.llm.store.files import atomic_write, lines
+    from nashward.llm.data.responses import read_prompts_in_order
+    from nashward.llm.store.files import atomic_write, to_jsonl
 
     check_out(given.out, folder=False)
-    prompts = read_asked(given.prompts)
+    prompts = read_prompts_in_order(given.prompts)
     mixture = _policy(given.adapter)
     model, sampling, seed = loaded(given, mixture)
     with TemporaryDirectory() as folder:
         texts = answers_of(model, mixture or _base(model, Path(folder)), prompts, sampling, seed)
     rows = [{"prompt": prompt.text, "output": text} for prompt, text in zip(prompts, texts, strict=True)]
     with atomic_write(given.out) as unfinished:
-        unfinished.write_bytes(lines(rows))
+        unfinished.write_bytes(to_jsonl(rows))
     print(f"{len(rows)} answers: {given.out}")
     return 0
 
@@ -56,7 +56,7 @@ def _policy(adapter: Path | None) -> Mixture | None:
 def _base(model: LanguageModel, folder: Path) -> Mixture:
     from nashward.llm import Mixture
 
-    model.start(folder / "none", None)
+    model.write_start_adapter(folder / "none", None)
     return Mixture(((folder / "none", 1.0),))
 
 
@@ -66,10 +66,10 @@ def loaded(given: argparse.Namespace, mixture: Mixture | None) -> tuple[Language
 
     if mixture is not None:
         mixture.check(given.policy)
-    chosen = {name: setting.value for name, setting in configuration.flags(given, SAMPLING).items()}
-    seed, template = chosen.pop("seed", 0), chosen.pop("chat-template", None)
+    chosen = options.values(given, options.select(options.RUN, SAMPLING))
+    seed, template = chosen.pop("seed", 0), chosen.pop("chat_template", None)
     quantise = chosen.pop("quantise", True)
-    sampling = Sampling(**{options.RUN[name].path[1]: value for name, value in chosen.items()})
+    sampling = Sampling(**chosen)
     model = LanguageModel.from_pretrained(
         given.policy, None if mixture is None else mixture.largest, quantise=quantise, seed=seed,
         chat_template=None if template is None else configuration.template(template),
@@ -94,8 +94,6 @@ def check_out(path: Path, folder: bool) -> None:
 
 
 COMMAND = Command(
-    "answer",
-    "answer prompts with a policy: a base, an adapter or a mixture of them",
     "nashward answer --policy mistralai/Mistral-7B-Instruct-v0.2 --adapter runs/first/mixture.json "
     "--prompts prompts.jsonl --out answers/it.jsonl",
     add_arguments,

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="average the networks' weights into one adapter, in place of a mixture",
     )
-    options.add_groups(parser, ("policy", "oracle", "prompts", *SAMPLING))
+    names = ("policy", "oracle", "prompts", *SAMPLING)
+    options.add_groups(parser, options.select({**options.INPUTS, **options.RUN}, names))
 
 
 def run(given: argparse.Namespace) -> int:
@@ -67,14 +68,14 @@ def run(given: argparse.Namespace) -> int:
 def _tournament(given: argparse.Namespace, adapters: Sequence[Path]) -> Any:
     """The game of the adapters against each other, one answer a prompt each."""
     from nashward.llm import Mixture
-    from nashward.llm.data.answers import read_asked
+    from nashward.llm.data.responses import read_prompts_in_order
     from nashward.llm.evaluation.tournament import tournament
     from nashward.llm.oracles import as_oracle
 
     missing = [name for name in ("policy", "oracle", "prompts") if getattr(given, name, None) is None]
     if missing:
         raise NashwardError(f"--weights nash plays a tournament, which needs --{missing[0]}")
-    prompts, oracle = read_asked(given.prompts), as_oracle(given.oracle)
+    prompts, oracle = read_prompts_in_order(given.prompts), as_oracle(given.oracle)
     model, sampling, seed = loaded(given, Mixture.of(adapters))
     answers = {str(a): answers_of(model, Mixture(((a, 1.0),)), prompts, sampling, seed) for a in adapters}
     return tournament(oracle, [prompt.text for prompt in prompts], answers).game
@@ -88,8 +89,6 @@ def _numbers(text: str) -> list[float]:
 
 
 COMMAND = Command(
-    "mix",
-    "a mixture of adapters of one base, or one adapter with their averaged weights",
     "nashward mix runs/first runs/second/iteration-02/adapter --weights linear --out mixture.json",
     add_arguments,
     run,

@@ -20,14 +20,14 @@ SAMPLING: dict[str, Option] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--oracle", required=True, help=options.MODELS["oracle"].text)
+    parser.add_argument("--oracle", required=True, help=options.INPUTS["oracle"].text)
     parser.add_argument("--out", required=True, type=options.path, metavar="FILE", help="a .jsonl file to write")
     parser.add_argument(
         "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
     )
-    parser.add_argument("--policy", help="in place of --responses: " + options.MODELS["policy"].text)
+    parser.add_argument("--policy", help="in place of --responses: " + options.INPUTS["policy"].text)
     parser.add_argument("--adapter", help="of the policy: a LoRA folder or id, or the mixture.json of a run")
-    parser.add_argument("--prompts", help="for the policy: " + options.RUN["prompts"].text)
+    parser.add_argument("--prompts", help="for the policy: " + options.INPUTS["prompts"].text)
     parser.add_argument("--n", type=options.whole, default=16, help="responses a prompt (default: 16)")
     parser.add_argument(
         "--rule", choices=RULES, default="mean-win-rate",
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.evaluation.best_of_n import kl_bound
-    from nashward.llm.store.files import atomic_write, lines
+    from nashward.llm.store.files import atomic_write, to_jsonl
 
     _check(given)
     opponents = None if given.opponents is None else _read(given.opponents)
@@ -62,13 +62,13 @@ def run(given: argparse.Namespace) -> int:
         )
     oracle, prompts = oracles.as_oracle(source), list(candidates)
     against = None if opponents is None else [opponents[prompt] for prompt in prompts]
-    chosen = oracles.best_of_n(oracle, prompts, list(candidates.values()), given.rule, given.cache, against)
+    chosen = oracles.select_best(oracle, prompts, list(candidates.values()), given.rule, given.cache, against)
     rows = [
         {"prompt": prompt, "response": own[k], "chosen": k, "n": len(own)}
         for (prompt, own), k in zip(candidates.items(), chosen, strict=True)
     ]
     with atomic_write(given.out) as unfinished:
-        unfinished.write_bytes(lines(rows))
+        unfinished.write_bytes(to_jsonl(rows))
     sizes = sorted({len(own) for own in candidates.values()})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(f"best of {n} by {oracle.name} ({_described(given)}) for {len(prompts)} prompts: {given.out}")
@@ -113,14 +113,14 @@ def _described(given: argparse.Namespace) -> str:
 
 def _read(file: str) -> dict[str, list[str]]:
     """The responses of a file by their prompt."""
-    from nashward.llm.data.prompts import Prompt, messages, rows
+    from nashward.llm.data.prompts import Prompt, prompt_messages, read_rows
 
     if not Path(file).is_file():
         raise FileNotFoundError(f"there is no file of responses {file}")
     found: dict[str, list[str]] = {}
-    for number, row in enumerate(rows(file, "responses"), 1):
+    for number, row in enumerate(read_rows(file, "responses"), 1):
         try:
-            prompt = Prompt(messages(row)).text
+            prompt = Prompt(prompt_messages(row)).text
         except ValueError as error:
             raise NashwardError(f"{file}: row {number} {error}") from None
         own = row.get("responses") if isinstance(row, dict) else None
@@ -142,12 +142,11 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     from nashward.llm.policy.loading import adapter_config, check_policy, local_adapter
     from nashward.llm.policy.mixture import Mixture
 
-    typed = configuration.flags(given, SAMPLING)
-    settings = {name: setting.value for name, setting in typed.items()}
-    template = settings.pop("chat-template", None)
+    settings = options.values(given, SAMPLING)
+    template = settings.pop("chat_template", None)
     template = None if template is None else configuration.template(template)
     quantise = settings.pop("quantise", True)
-    sampling = Sampling(**{SAMPLING[name].path[-1]: value for name, value in settings.items()})
+    sampling = Sampling(**settings)
     prompts = read_prompts(given.prompts).kept
     check_policy(given.policy, template)
     mixture = Mixture.load(given.adapter) if given.adapter and Path(given.adapter).suffix == ".json" else None
@@ -175,13 +174,11 @@ def _sampled(
     if mixture is not None:
         return mixture.sample(model, ids, count, sampling, seed)
     with tempfile.TemporaryDirectory() as place:  # an adapter is a folder, also the one that changes nothing
-        model.start(Path(place) / "adapter", adapter)
+        model.write_start_adapter(Path(place) / "adapter", adapter)
         return Mixture(((Path(place) / "adapter", 1.0),)).sample(model, ids, count, sampling, seed)
 
 
 COMMAND = Command(
-    "best-of-n",
-    "of n responses to each prompt the one that an oracle prefers",
     "nashward best-of-n --responses ready.jsonl --oracle oracles/mine --out best.jsonl",
     add_arguments,
     run,

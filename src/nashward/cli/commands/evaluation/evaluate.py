@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_of_run(parser: argparse.ArgumentParser) -> None:
     """The arguments of what is computed from a run."""
     parser.add_argument("folder", type=options.path, help="the run folder; the run need not be finished")
-    parser.add_argument("--prompts", help="of others than the run's: " + options.RUN["prompts"].text)
+    parser.add_argument("--prompts", help="of others than the run's: " + options.INPUTS["prompts"].text)
     parser.add_argument(
         "--limit", type=options.whole, default=200, help="prompts at most, drawn by seed (default: 200)"
     )
@@ -56,7 +56,8 @@ def of_run(given: argparse.Namespace) -> tuple[Any, list[Any]]:
     home = configuration.run_folder(given.folder)
     if not given.folder.is_dir() or not home.read():
         raise FileNotFoundError(f"{given.folder} holds no run (it has no run.json)")
-    chosen = configuration.merged([configuration.flags(given, options.MODELS), configuration.from_folder(given.folder)])
+    moved = configuration.flags(given, ("policy", "oracle"))
+    chosen = configuration.merged([moved, configuration.from_folder(given.folder)])
     play = configuration.self_play({**chosen, "out": configuration.Setting(given.folder, "flag")})
     prompts = read_prompts(given.prompts if given.prompts is not None else home / PROMPTS).kept
     if len(prompts) > given.limit:
@@ -151,8 +152,6 @@ def _number(value: float | None, digits: int) -> str:
 
 
 COMMAND = Command(
-    "evaluate",
-    "the iterates of a run against each other: their game, lengths, and what was given up for the oracle",
     "nashward evaluate runs/first --held-out oracles/mine",
     add_arguments,
     run,

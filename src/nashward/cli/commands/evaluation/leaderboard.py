@@ -26,7 +26,7 @@ class Standings:
         logits_curl: the mean share of a prompt's logits that no score explains; None where nobody judged.
     """
 
-    battles: games.Battles
+    battles: games.analysis.leaderboard.Battles
     told: list[str]
     rates: tuple[Any, Any] | None = None
     logits_curl: float | None = None
@@ -82,7 +82,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _fought(path: Path) -> Standings:
-    battles = games.read_battles(path)
+    battles = games.analysis.leaderboard.read_battles(path)
     prompts = f" on {len(battles.wins)} prompts" if len(battles.wins) > 1 else ""
     told = [f"{len(battles.labels)} models, {battles.met.sum() / 2:g} battles{prompts}"]
     if battles.missing:
@@ -97,13 +97,13 @@ def _judged(given: argparse.Namespace) -> Standings:
     from tqdm import tqdm
 
     from nashward.llm import oracles
-    from nashward.llm.data.answers import read_answers, read_texts
+    from nashward.llm.data.responses import read_prompt_texts, read_responses
     from nashward.llm.evaluation.tournament import tournament
 
     if given.limit is not None and given.limit < 1:
         raise NashwardError(f"--limit is {given.limit}; expected at least 1")
-    prompts = read_texts(given.prompts)[: given.limit]
-    answers = {name: texts[: given.limit] for name, texts in read_answers(given.answers).items()}
+    prompts = read_prompt_texts(given.prompts)[: given.limit]
+    answers = {name: texts[: given.limit] for name, texts in read_responses(given.answers).items()}
     oracle = oracles.as_oracle(given.oracle)
     with tqdm(
         total=len(prompts), desc=f"judging {len(answers)} models", unit="prompt", disable=given.quiet or None
@@ -187,8 +187,6 @@ def _save(path: Path, game: games.PreferenceGame) -> None:
 
 
 COMMAND = Command(
-    "leaderboard",
-    "models that answered the same prompts, or fought battles: the Nash among them, and every other ranking",
     "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
     add_arguments,
     run,

@@ -6,38 +6,14 @@ import argparse
 
 from nashward.cli import options
 from nashward.cli.command import Command
-from nashward.cli.options import Option
+from nashward.llm.config import FitSettings
 
 KINDS = {
     "pairrm": "reads both responses together, on an encoder",
     "gpm": "embeds each response, so that cycles can be held; on a causal language model",
     "bt": "gives each response a reward; on a model for sequence classification",
 }
-SETTINGS: dict[str, Option] = {
-    "train": Option(("train",), str, "what is trained (default: head)", ("head", "lora", "all")),
-    "folds": Option(("folds",), int, "of the cross-validation by prompt (default: 5)"),
-    "epochs": Option(("epochs",), int, "at most (default: 20)"),
-    "patience": Option(("patience",), int, "epochs without a better held-out loss before training stops (default: 3)"),
-    "learning-rate": Option(("learning_rate",), float, "default: 1e-3 for a head, 2e-4 for a LoRA, 2e-5 for all"),
-    "weight-decay": Option(("weight_decay",), float, "default: 0.01"),
-    "warmup": Option(("warmup",), float, "share of the optimiser steps (default: 0.05)"),
-    "batch": Option(("batch",), int, "pairs in an optimiser step (default: 32)"),
-    "near-duplicates": Option(
-        ("near_duplicates",), float, "added ties of a response with its near copy, as a share (default: 0.1)"
-    ),
-    "length-matched": Option(
-        ("length_matched",), float, "labelled pairs of like length once more, as a share (default: 0.1)"
-    ),
-    "style-swapped": Option(
-        ("style_swapped",), float, "winners in plain text, losers in lists and bold, as a share (default: 0.05)"
-    ),
-    "weigh-voters": Option(("weigh_voters",), bool, "fit again with each voter weighed by his reliability"),
-    "rank": Option(("rank",), int, "of the LoRA (default: 16)"),
-    "dimensions": Option(("dimensions",), int, "of a new preference embedding (default: 8)"),
-    "ensemble": Option(("ensemble",), bool, "keep the folds' models for a standard error (default)"),
-    "half": Option(("half",), bool, "store the weights in float16"),
-    "seed": Option(("seed",), int, "of everything (default: 0)"),
-}
+SETTINGS = options.options_of(FitSettings)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,13 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     from nashward.llm import oracles
 
-    typed = vars(given)
-    settings = oracles.FitSettings(**{key: typed[key] for option in SETTINGS.values() if (key := option.key) in typed})
+    settings = FitSettings(**options.values(given, SETTINGS))
     votes = oracles.read_votes(given.pairs)
     fit = oracles.fit_oracle(
         votes, given.base, given.kind, given.out, settings, device=given.device, progress=not given.quiet
     )
-    voters = {vote.voter for vote in votes if vote.voter}
+    voters = {vote.annotator for vote in votes if vote.annotator}
     print(
         f"{len(votes)} votes on {len({vote.prompt for vote in votes})} prompts"
         + (f" by {len(voters)} voters" if voters else "")
@@ -82,8 +57,6 @@ def run(given: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    "fit-oracle",
-    "a preference oracle of your own, from people's or a judge's verdicts on pairs",
     "nashward fit-oracle --pairs votes.jsonl --base microsoft/deberta-v3-large --kind pairrm --out oracles/mine",
     add_arguments,
     run,

@@ -7,25 +7,25 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from nashward.cli import configuration, options
+from nashward.cli import configuration, solver_options
 from nashward.cli.command import Command
 
 _NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}
 
 
 def _add_align(parser: argparse.ArgumentParser) -> None:
-    options.add_run(parser, ("policy", "oracle")).add_argument(
+    solver_options.add_run(parser, ("policy", "oracle")).add_argument(
         "--from", dest="redo", choices=("sample", "judge", "train"), metavar="STAGE",
         help="make the newest step again from this stage on (sample, judge or train); what it has is set aside",
     )  # fmt: skip
 
 
 def _add_sample(parser: argparse.ArgumentParser) -> None:
-    options.add_run(parser, ("policy",))
+    solver_options.add_run(parser, ("policy",))
 
 
 def _add_judge(parser: argparse.ArgumentParser) -> None:
-    options.add_run(parser, ("oracle",), ("cache",))
+    solver_options.add_run(parser, ("oracle",), ("cache",))
 
 
 _add_train = _add_sample
@@ -33,12 +33,12 @@ _add_train = _add_sample
 
 def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
     def run(given: argparse.Namespace) -> int:
-        from nashward.llm.run.signals import signals
+        from nashward.llm.run.signals import stop_on_signals
 
-        with signals() as asked:
-            return heard(given, asked)
+        with stop_on_signals() as received:
+            return play_stage(given, received)
 
-    def heard(given: argparse.Namespace, asked: Any) -> int:
+    def play_stage(given: argparse.Namespace, received: Any) -> int:
         from nashward.llm import report
         from nashward.llm.run.selfplay import iterates
 
@@ -49,10 +49,10 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         if not given.quiet:
             print(f"prompts: {prompts}")
         redo = getattr(given, "redo", None)
-        result = play.run(until, redo, asked.event, progress=not given.quiet)
+        result = play.run(until, redo, received.event, progress=not given.quiet)
         if result.interrupted:
             print(f"nashward: {result.stopped}; the same command continues", file=sys.stderr)
-            return asked.code
+            return received.exit_code
         for row in [] if given.quiet else result.metrics:
             fit, held = row["train"], row["held_out"].get("r2")
             achieved = [
@@ -66,7 +66,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
                 achieved.append(f"task {_figure(task['start'])} to {_figure(task['after'])} nats a token")
             print(f"{row['iteration']}: {', '.join(achieved)}")
         if result.stopped:
-            over = until == "train" and len(iterates(result.folder)) == play.iterations
+            over = until == "train" and len(iterates(result.folder)) == play.config.iterations
             following = "" if over else f" Next: nashward {_NEXT[until]} --out {result.folder}"
             print(f"{result.stopped}.{following}")
         else:
@@ -84,29 +84,21 @@ def _figure(value: float | None, digits: int = 3) -> str:
 
 _POLICY = "--policy mistralai/Mistral-7B-Instruct-v0.2"
 ALIGN = Command(
-    "align",
-    "self-play of a language model under a preference oracle",
     f"nashward align {_POLICY} --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first",
     _add_align,
     _stage(None),
 )
 SAMPLE = Command(
-    "sample",
-    "the first stage of align alone: draw the responses of the next step",
     f"nashward sample {_POLICY} --prompts prompts.jsonl --out runs/first",
     _add_sample,
     _stage("sample"),
 )
 JUDGE = Command(
-    "judge",
-    "the second stage of align alone: the oracle's win probabilities",
     "nashward judge --oracle llm-blender/PairRM --out runs/first",
     _add_judge,
     _stage("judge"),
 )
 TRAIN = Command(
-    "train",
-    "the third stage of align alone: fit the adapter of the next step",
     "nashward train --out runs/first",
     _add_train,
     _stage("train"),

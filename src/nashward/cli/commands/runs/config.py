@@ -7,25 +7,25 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nashward.cli import options
+from nashward.cli import solver_options
 from nashward.cli.command import Command
 from nashward.cli.configuration import PLACES, SECTIONS, Setting, Settings, run_folder, self_play, settings
-from nashward.cli.options import ALL
+from nashward.cli.solver_options import ALL
 from nashward.errors import NashwardError
 
 NEEDED = ("out", "policy", "oracle", "prompts")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_run(parser, ("policy", "oracle"))
+    solver_options.add_run(parser, ("policy", "oracle"))
 
 
 def run(given: argparse.Namespace) -> int:
     chosen = settings(given)
     here = {**chosen, "out": chosen.get("out", Setting(Path(), "default"))}  # where none is given none is looked at
     play = self_play(here)
-    held = ("prompts",) if run_folder(play.folder).started else ()
-    missing = [name for name in NEEDED if name not in chosen and name not in held]
+    saved = ("prompts",) if run_folder(play.folder).started else ()
+    missing = [name for name in NEEDED if name not in chosen and name not in saved]
     if not missing:
         play.check()
     print(toml({**defaults(play), "out": Setting(None, "default"), **chosen}, missing), end="")
@@ -33,14 +33,14 @@ def run(given: argparse.Namespace) -> int:
 
 
 def defaults(play: Any) -> Settings:
-    """The values of what was not asked for, as they stand in the run."""
-    found: Settings = {}
+    """The values of all settings, as the run has them."""
+    values: Settings = {}
     for path, name in PLACES.items():
-        value = play
+        value = play.config if hasattr(play.config, path[0]) else play
         for key in path:
             value = getattr(value, key, None)
-        found[name] = Setting(None if value == [] else value, "default")
-    return found
+        values[name] = Setting(None if value == () else value, "default")
+    return values
 
 
 def toml(chosen: Settings, missing: list[str]) -> str:
@@ -86,8 +86,6 @@ def _printable(text: str) -> str:
 
 
 COMMAND = Command(
-    "config",
-    "the settings of align as a TOML file, each with where it is from; runs nothing",
     "nashward config --preset sppo-paper --config mine.toml --step 3",
     add_arguments,
     run,

@@ -9,6 +9,7 @@ from typing import Any
 from nashward.cli import options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
+from nashward.llm.config import Demand, Rates
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,37 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     card.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB (default: what is free on this one)")
     run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
                      "iterations until it fits; says what is lost")  # fmt: skip
-    for name, text in (
-        ("rank", "of the LoRA"), ("responses", "K, responses a prompt"), ("prompts-per-iteration", "of an iteration"),
-        ("iterations", "of the run"), ("max-prompt-tokens", "of a prompt"), ("max-new-tokens", "of a response"),
-        ("epochs", "of the fit"),
-    ):  # fmt: skip
-        run.add_argument(f"--{name}", type=options.whole, metavar="N", help=f"{text} (default: {_default(name)})")
-    run.add_argument("--quantise-head", action="store_true", default=None, help="the head in 4 bits too")
-    run.add_argument("--kv-cache", choices=("full", "int8"), help="of the sampler (default: full)")
+    options.add(run, {name: option for name, option in DEMAND.items() if option.kind is not bool})
+    run.add_argument(
+        "--quantise-head", action="store_true", default=argparse.SUPPRESS, help=DEMAND["quantise-head"].text
+    )
     card.add_argument("--float16", action="store_true", help="the card has no bfloat16 (T4, V100)")
-    run.add_argument("--optimiser", choices=options.OPTIMISERS, help="default: adamw")
-    for name, text in (
-        ("tflops", "10^12 operations a second that the card reaches in 16 bits"),
-        ("bandwidth", "GB a second of its memory"),
-        ("transfer", "GB a second from host memory"),
-    ):
-        card.add_argument(
-            f"--{name}", type=options.number, metavar="X", help=f"{text} (default: {_RATES[name]:g}, assumed)"
-        )
+    options.add(card, RATES)
 
 
-# Names of the command line for those of ``Demand``; and its defaults and those of ``Rates``, which a test compares:
-# importing them here would load transformers to print a help text.
-DEMAND = {"prompts-per-iteration": "prompts", "max-prompt-tokens": "prompt_tokens", "max-new-tokens": "new_tokens"}
-_DEFAULTS = {"rank": 16, "epochs": 2, "responses": 5, "prompts": 1000, "iterations": 3, "prompt_tokens": 512,
-             "new_tokens": 512}  # fmt: skip
+DEMAND, RATES = options.options_of(Demand), options.options_of(Rates)
 SMALLEST = 10**8  # parameters: the seconds of a token are those of models of billions
-_RATES = {"tflops": 20.0, "bandwidth": 250.0, "transfer": 10.0}
-
-
-def _default(name: str) -> int:
-    return _DEFAULTS[DEMAND.get(name, name)]
 
 
 def run(given: argparse.Namespace) -> int:
@@ -58,13 +38,9 @@ def run(given: argparse.Namespace) -> int:
 
     from nashward.llm.oracles.load import oracle_shape
     from nashward.llm.planner import cost
-    from nashward.llm.planner.plan import Demand, Plan, free_memory, plan, read_size
+    from nashward.llm.planner.plan import Plan, free_memory, plan, read_size
 
-    names = ("rank", "optimiser", "epochs", "responses", "prompts-per-iteration", "iterations", "max-prompt-tokens",
-             "max-new-tokens", "quantise-head", "kv-cache")  # fmt: skip
-    asked = {DEMAND.get(name, name.replace("-", "_")): getattr(given, name.replace("-", "_")) for name in names}
-    demand = Demand(**{name: value for name, value in asked.items() if value is not None})
-    rates = cost.Rates(**{name: value for name in _RATES if (value := getattr(given, name)) is not None})
+    demand, rates = Demand(**options.values(given, DEMAND)), Rates(**options.values(given, RATES))
     memory, limit = cost.read_budget(given.budget) if given.budget is not None else (None, None)
     if memory is not None and given.memory is not None:
         raise NashwardError("the memory is given twice, in --memory and in --budget; give it once")
@@ -92,10 +68,10 @@ def run(given: argparse.Namespace) -> int:
     fitting += " --layers host" if place.layers == "host" else ""
     print(f"it fits with {fitting}")
     if limit is not None:
-        chosen = found.demand
+        fitted = found.demand
         print(
-            f"within {limit:g} hours: --prompts-per-iteration {chosen.prompts} --responses {chosen.responses} "
-            f"--max-new-tokens {chosen.new_tokens} --iterations {chosen.iterations}"
+            f"within {limit:g} hours: --prompts-per-iteration {fitted.prompts} --responses {fitted.responses} "
+            f"--max-new-tokens {fitted.new_tokens} --iterations {fitted.iterations}"
         )
         for line in lost or ["nothing of what was asked is lost"]:
             print(f"  {line}")
@@ -135,8 +111,6 @@ def _print(found: Any) -> None:
 
 
 COMMAND = Command(
-    "plan",
-    "will it fit: the peak memory of each phase on a card, before anything is loaded",
     "nashward plan --policy mistralai/Mistral-7B-Instruct-v0.2 --memory 6GiB",
     add_arguments,
     run,

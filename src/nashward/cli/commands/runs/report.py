@@ -36,8 +36,6 @@ def run(given: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    "report",
-    "write report.html of a run, finished or not; of several runs, one page that compares them",
     "nashward report runs/first runs/second --out both.html",
     add_arguments,
     run,

@@ -22,26 +22,25 @@ def run(given: argparse.Namespace) -> int:
     for name, done in found.steps:
         if done:
             print(f"  {name}: finished")
-        parts = [part for part in found.parts if part.step == name]
-        for part in parts:
-            of = "" if part.of is None else f" of {part.of}"
-            rate = "" if part.rate is None else f", {part.rate:.3g} a second"
-            if part.rate and part.of and part.of > part.done:
-                rate += f", about {clock((part.of - part.done) / part.rate)} left"
-            print(f"  {name}: {f'{part.phase} {part.what}'.rstrip()}: {part.done}{of} {part.unit}{rate}")
-        if not done and not parts:
+        phases = [phase for phase in found.phases if phase.step == name]
+        for phase in phases:
+            total = "" if phase.total is None else f" of {phase.total}"
+            rate = "" if phase.rate is None else f", {phase.rate:.3g} a second"
+            if phase.rate and phase.total and phase.total > phase.done:
+                rate += f", about {clock((phase.total - phase.done) / phase.rate)} left"
+            print(f"  {name}: {f'{phase.phase} {phase.name}'.rstrip()}: {phase.done}{total} {phase.unit}{rate}")
+        if not done and not phases:
             print(f"  {name}: begun")
     if found.events:
         print("  on the way: " + ", ".join(f"{count} x {event}" for event, count in sorted(found.events.items())))
     if not finished:
-        estimate = "not known before an iteration is finished" if found.left is None else f"about {clock(found.left)}"
+        seconds = found.remaining_seconds
+        estimate = "not known before an iteration is finished" if seconds is None else f"about {clock(seconds)}"
         print(f"left: {estimate}" + ("" if found.playing else "; the command that began the run continues it"))
     return 0
 
 
 COMMAND = Command(
-    "status",
-    "where a run stands and what is left",
     "nashward status runs/first",
     add_arguments,
     run,

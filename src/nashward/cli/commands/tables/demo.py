@@ -35,8 +35,6 @@ def run(given: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    "demo",
-    "solve a small zoo, then align a pocket model; writes report.html",
     "nashward demo",
     add_arguments,
     run,

@@ -16,11 +16,14 @@ import torch
 from nashward import games
 from nashward.cli import configuration, json_output, options, specs
 from nashward.cli.command import Command
+from nashward.cli.solver_options import SOLVER
 from nashward.errors import NashwardError
+from nashward.games.equilibria import Equilibrium
+from nashward.games.forms.game import Game
 
-SETTINGS = {name: option for name, option in options.SOLVER.items() if name != "solver"}
+SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
-AVERAGES = {"linear": games.linear}
+AVERAGES = {"linear": games.averaging.linear}
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--total", type=options.number, help="read an n x m game whose payoffs sum to this, not a preference game"
     )
     parser.add_argument(
-        "--solver", action="append", default=[], type=options.SOLVER["solver"].parse, metavar="SOLVER",
+        "--solver", action="append", default=[], type=SOLVER["solver"].parse, metavar="SOLVER",
         help="a solver, or several by commas or by giving this again, each with its own settings if need be, as "
-        f"MWU,OptimisticMWU:step=0.5 (there are {', '.join(kind.__name__ for kind in games.SOLVERS)})",
+        f"MWU,OptimisticMWU:step=0.5 (there are {', '.join(kind.__name__ for kind in games.solvers.SOLVERS)})",
     )  # fmt: skip
     parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")
     parser.add_argument("--tolerance", type=options.number, help="stop at this gap of the last or of the average")
@@ -132,7 +135,7 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _start(text: str, game: games.Game) -> list[float]:
+def _start(text: str, game: Game) -> list[float]:
     if len(game.sizes) > 1:
         raise NashwardError("--start is one policy, of a preference game; an n x m game starts from uniform")
     try:
@@ -162,7 +165,7 @@ def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], torch.Tenso
     return [("row ", game.row_labels, policy.row), ("column ", game.column_labels, policy.column)]
 
 
-def _print_nash(name: str, game: Any, equilibrium: games.Equilibrium, entry: games.zoo.Entry | None) -> None:
+def _print_nash(name: str, game: Any, equilibrium: Equilibrium, entry: games.zoo.Entry | None) -> None:
     size = " x ".join(str(n) for n in game.sizes)
     paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
     print(f"{name}: {size} actions{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
@@ -202,7 +205,7 @@ def _print_drawn(game: Any, solvers: Sequence[Any], start: Any) -> None:
             print(f"  {type(solver).__name__} goes to the Nash regularised by tau = {tau:g}, of gap {gap:.3e}")
 
 
-def _draw(path: Path, title: str, game: Any, equilibrium: games.Equilibrium, played: Sequence[Played]) -> None:
+def _draw(path: Path, title: str, game: Any, equilibrium: Equilibrium, played: Sequence[Played]) -> None:
     found = {one.label: one.solution for one in played if len(one.solution.iterations)}
     if played and not found:
         raise NashwardError(f"there is nothing to draw in {path}: no solver made a finite policy; lower the step")
@@ -230,8 +233,6 @@ def _described(game: Any, entry: games.zoo.Entry | None) -> dict[str, Any]:
 
 
 COMMAND = Command(
-    "solve",
-    "the Nash equilibrium of a game, and how solvers get there",
     "nashward solve zoo:comal_cycle --solver MWU,OptimisticMWU:step=1,ExtraGradient --plot race.png",
     add_arguments,
     run,

@@ -38,8 +38,6 @@ def run(given: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    "theory",
-    "the theorems held against the solvers: bound, measured, ratio, verdict",
     "nashward theory --quick",
     add_arguments,
     run,

@@ -1,4 +1,4 @@
-"""The exact thresholds of the step, held from both sides: closing in below, leaving above."""
+"""The exact thresholds of the step, checked from both sides: convergence below, divergence above."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import torch
 
 from nashward import games
 
-from .check import Check, played
 from .stability import local_factor
+from .verification import Check, solve_quietly
 
 
 @dataclass(frozen=True)
 class LocalThreshold:
-    """Near an interior Nash the last iterate closes in exactly for steps below a threshold that lam decides.
+    """Near an interior Nash the last iterate converges exactly for steps below a threshold, which depends on lam.
 
     .. math::
         s < \\frac{1}{\\sqrt3 \\lambda} \\text{ (optimistic MWU)}, \\quad
         s < \\frac{1}{\\lambda} \\text{ (extragradient)}, \\quad
         s < \\frac{2 \\tau}{\\lambda^2 - \\tau^2} \\text{ (MMD, reference at the Nash)}
 
-    with lam = ``games.rotation_frequency`` of the Nash. No other solver needs a formula: ``stable_below`` finds its threshold.
+    with lam = ``games.rotation_frequency`` of the Nash. For other solvers ``stable_below`` finds the threshold.
 
     Args:
         formula: the threshold as a function of lam.
@@ -74,6 +74,6 @@ class LocalThreshold:
             factor = local_factor(solver, float(games.rotation_frequency(game, nash)))
             iterations = math.ceil(min(500, abs(math.log(10) / math.log(factor) / 2)))
         T = [iterations, 2 * iterations]
-        path = played(game, solver, T[1], start, reference=nash, record=T, keep_policies=True)
+        path = solve_quietly(game, solver, T[1], start, reference=nash, record=T, keep_policies=True)
         early, late = games.kl_divergence(nash, path.policies["last"])
         return Check.of([T[1]], early, late, rounding=0.0)

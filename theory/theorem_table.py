@@ -1,4 +1,4 @@
-"""The numbered checks: each a few lines that name the game, the solver and the figures it is held against."""
+"""The table of theorems: numbered checks, each a few lines that name the theorem, the game and the solver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from nashward import games
 from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, zoo
 
-from .check import Check
 from .estimators import KSamples, OracleError, ScoresLoseCycles
 from .likelihood import LogPartition, MeanWinRate, OrderedLogPartition, PairLoss
 from .mwu_average import MWUAverage, MWULeaves, SPPOTheorem, complexity
@@ -30,8 +29,9 @@ from .regularised import (
     ProximalMonotone,
     RegularisedGap,
 )
-from .tables_only import FictitiousPlayRate, RegretMatchingAverage, ReplicatorInvariant
-from .threshold import LocalThreshold
+from .step_threshold import LocalThreshold
+from .table_solvers import FictitiousPlayRate, RegretMatchingAverage, ReplicatorInvariant
+from .verification import Check
 
 START = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).softmax(0)
 FIRST = [1.0, 0.0, 0.0]
@@ -39,13 +39,13 @@ FIRST = [1.0, 0.0, 0.0]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: which check, of what, on which game, with what result.
+    """One line of the table: the theorem, the game and the result.
 
     Attributes:
         number: of the check.
         statement: of the theorem.
         case: the game and the settings, in words.
-        check: what came of it.
+        check: the result.
 
     Example:
         >>> row = next(table(quick=True, numbers=("20",)))
@@ -65,22 +65,25 @@ CHECKS: dict[str, Callable[[bool], Iterator[Case]]] = {}
 
 
 def _numbered(number: str) -> Callable[[Callable[[bool], Iterator[Case]]], Callable[[bool], Iterator[Case]]]:
-    def enter(function: Callable[[bool], Iterator[Case]]) -> Callable[[bool], Iterator[Case]]:
+    def register(function: Callable[[bool], Iterator[Case]]) -> Callable[[bool], Iterator[Case]]:
         CHECKS[number] = function
         return function
 
-    return enter
+    return register
 
 
 def table(quick: bool = False, numbers: tuple[str, ...] = ()) -> Iterator[Row]:
-    """Every numbered check, as it is made.
+    """Run the numbered checks one by one.
 
     Args:
         quick: fewer and smaller games, shorter runs; the same statements.
         numbers: only these (all when empty).
 
+    Returns:
+        An iterator over the rows; each is computed when it is asked for.
+
     Raises:
-        ValueError: a number that there is not.
+        ValueError: a number that does not exist.
 
     Example:
         >>> [(row.case, row.check.holds) for row in table(quick=True, numbers=("20",))]
@@ -100,8 +103,8 @@ def _sizes(quick: bool) -> list[int]:
 
 def mixed(n: int, seeds: int) -> PreferenceGame:
     """A batch of random games, tournaments and the Condorcet game, each of n actions."""
-    made = [f(n, seed).P for f in (zoo.random_preferences, zoo.random_tournament) for seed in range(seeds)]
-    return PreferenceGame(torch.stack([*made, zoo.condorcet_winner(n).P]))
+    tables = [f(n, seed).P for f in (zoo.random_preferences, zoo.random_tournament) for seed in range(seeds)]
+    return PreferenceGame(torch.stack([*tables, zoo.condorcet_winner(n).P]))
 
 
 @_numbered("1")
@@ -117,9 +120,9 @@ def _mwu_average(quick: bool) -> Iterator[Case]:
     paper = SPPOTheorem.best(400, complexity(start))
     case = f"n = 8, the same start, step {paper.step:.2g}"
     yield paper, case, paper.check(mixed(8, 4), games.MWU(paper.step), 400, start)
-    own = SPPOTheorem(1e3, math.log(8))
-    said = "says nothing" if own.says_nothing(3) else "says something"
-    yield own, f"n = 8, the paper's own step 1000 and T = 3: {said}", own.check(mixed(8, 4), games.MWU(1e3), 3)
+    large = SPPOTheorem(1e3, math.log(8))
+    verdict = "says nothing" if large.is_vacuous(3) else "says something"
+    yield large, f"n = 8, the paper's own step 1000 and T = 3: {verdict}", large.check(mixed(8, 4), games.MWU(1e3), 3)
 
 
 @_numbered("2")
@@ -273,7 +276,7 @@ def _ordered(quick: bool) -> Iterator[Case]:
 
 
 def _ordered_game(n: int) -> games.ImplicitGame:
-    """i beats j surely where i > j, without the table."""
+    """i beats j with probability 1 where i > j, without the table."""
 
     def win_rate(policy: torch.Tensor) -> torch.Tensor:
         below = policy.cumsum(-1)
@@ -296,10 +299,10 @@ def _self_comparison(quick: bool) -> Iterator[Case]:
     theorem, game = KSamples(5, self_comparison=True), zoo.comal_cycle()
     yield theorem, "comal_cycle, K = 5: the share 0.8, draw by draw", theorem.check_share(game, START)
     rounds = 2000 if quick else 20_000
-    for own in (False, True):
-        theorem = KSamples(5, own)
-        check = theorem.check(game, games.SampledFeedback(5, 1, own), START, rounds)
-        yield theorem, f"comal_cycle, K = 5, {'with' if own else 'without'} itself, {rounds} draws", check
+    for itself in (False, True):
+        theorem = KSamples(5, itself)
+        check = theorem.check(game, games.feedback.SampledFeedback(5, 1, itself), START, rounds)
+        yield theorem, f"comal_cycle, K = 5, {'with' if itself else 'without'} itself, {rounds} draws", check
 
 
 @_numbered("17")
@@ -315,8 +318,8 @@ def _regularised_gap(quick: bool) -> Iterator[Case]:
     start = np.random.default_rng(1).dirichlet(np.ones(6))
     for tau in (0.1, 1.0) if quick else (0.03, 0.1, 0.3, 1.0):
         theorem, solver = RegularisedGap(tau), games.ExtraGradient(1 / (0.5 + tau), tau)
-        for where, first in (("uniform", None), ("random", start)):
-            yield theorem, f"n = 6, tau {tau}, {where} reference", theorem.check(mixed(6, 15), solver, 1500, first)
+        for name, first in (("uniform", None), ("random", start)):
+            yield theorem, f"n = 6, tau {tau}, {name} reference", theorem.check(mixed(6, 15), solver, 1500, first)
 
 
 @_numbered("19")

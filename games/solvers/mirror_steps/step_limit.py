@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
-class Limit(NamedTuple):
+class StepLimit(NamedTuple):
     """A threshold of the step size: its value, its formula, and what it parts.
 
     ``exact``: it depends on lam, the frequency at the Nash (``games.rotation_frequency``), and the iterates leave beyond it;
@@ -20,14 +20,14 @@ class Limit(NamedTuple):
 
 
 @runtime_checkable
-class Limited(Protocol):
+class HasStepLimit(Protocol):
     """A solver whose largest constant step is known."""
 
-    def limit(self, L: float, lam: float) -> Limit:
+    def step_limit(self, L: float, lam: float) -> StepLimit:
         """The threshold of its step where the largest centred payoff is L and the frequency at the Nash lam."""
         ...
 
 
-def contraction(tau: float, L: float) -> float:
+def contraction_limit(tau: float, L: float) -> float:
     """``tau / L^2``, the largest step of magnetic mirror descent; none (infinite) without regularisation."""
     return tau / L**2 if tau > 0 else math.inf

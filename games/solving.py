@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nashward.errors import NashwardError
 
 from .averaging import uniform
-from .compiled.runner import obstacle, run_traced
+from .compiled.runner import run_traced, untraceable_reason
 from .driver import drive
 from .executor import TableExecutor
 from .feedback import Feedback, blended, exact
@@ -22,10 +22,10 @@ from .forms.game import ConstantSumGame, Game, Players, PreferenceGame, check_ga
 from .forms.low_rank import LowRankGame
 from .measures import gap_of
 from .policy import Policy
-from .solution import Solution, SolverError, Status, points_of
-from .solvers.schedule import whole
-from .solvers.tables_only.base import TableSolver, playable
-from .stability import warn_of_step
+from .solution import Solution, SolverError, Status, record_points
+from .solvers.schedule import check_whole
+from .solvers.tables_only.base import TableSolver, as_solver
+from .stability import warn_step_size
 from .step import Solver, Step
 
 _WAITING = 2**18  # numbers: 2 MiB of each kind of policy
@@ -56,18 +56,18 @@ def solve(
 
     Args:
         game: a game or a batch of games, which are solved together.
-        solver: for example ``games.MWU(step=0.1)``; ``games.SOLVERS`` lists all.
+        solver: for example ``games.MWU(step=0.1)``; ``games.solvers.SOLVERS`` lists all.
         iterations: how many steps to make from pi_1 = start.
         start: pi_1, [..., n] probabilities (uniform when None), or [starts, ..., n] for many trajectories at once; a
             pair for an ``n x m`` game.
         reference: the policy that regularised solvers are drawn to (the start when None).
         tolerance: stop at the first record where the gap of the last or of the average iterate is this small.
-        feedback: what a step sees of the payoff: ``games.exact``, ``games.SampledFeedback(k)`` or ``games.DuelingFeedback()``.
+        feedback: what a step sees of the payoff: ``games.feedback.exact``, ``games.feedback.SampledFeedback(k)`` or ``games.feedback.DuelingFeedback()``.
         opponents: fixed policies that the solver plays against by name (``games.FixedOpponents``), as ``start`` is given.
-        averaging: the weight of the t-th played policy, ``games.uniform``, ``games.linear`` or a step schedule; None:
+        averaging: the weight of the t-th played policy, ``games.averaging.uniform``, ``games.averaging.linear`` or a step schedule; None:
             the solver's own, which is uniform for those that do not say.
-        averages: further averages to record by name, for example ``{"linear": games.linear}``.
-        record: the step counts at which to record (see ``recorded``); the last is always recorded.
+        averages: further averages to record by name, for example ``{"linear": games.averaging.linear}``.
+        record: the step counts at which to record (see ``default_record``); the last is always recorded.
         keep_policies: keep the policies at every record, for trajectories.
         throw: raise a ``SolverError`` unless the status is ok.
         traced: False never compiles the loop; True always does, for solvers without a period too (such as a step that
@@ -91,7 +91,7 @@ def solve(
         ('CONVERGED', 1926, tensor([0.3636, 0.2727, 0.3636], dtype=torch.float64))
     """
     check_game(game)
-    whole("iterations", iterations)
+    check_whole("iterations", iterations)
     iterations = int(iterations)  # 1e3 is one
     tables = TableExecutor(game, feedback)
     first = tables.policy(start)
@@ -99,20 +99,22 @@ def solve(
     if any(((q == 0) & (p > 0)).any() for p, q in zip(*map(tables.probabilities, (first, pull)), strict=True)):
         raise NashwardError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
     if averages is not None and not isinstance(averages, Mapping):
-        raise TypeError(f'averages are given by name, for example {{"linear": games.linear}}, got {averages!r}')
+        raise TypeError(
+            f'averages are given by name, for example {{"linear": games.averaging.linear}}, got {averages!r}'
+        )
     for name, given in {"averaging": averaging or uniform, **(averages or {})}.items():
         if not callable(given):
-            raise TypeError(f"{name} is a function of t, for example games.linear, got {given!r}")
+            raise TypeError(f"{name} is a function of t, for example games.averaging.linear, got {given!r}")
     if taken := {"last", "average"}.intersection(averages or ()):
         raise NashwardError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
     players = {name: tables.policy(policy, name) for name, policy in (opponents or {}).items()}
     first, pull, players = _spread(first, pull, players)
-    warn_of_step(game, solver)
+    warn_step_size(game, solver)
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
-    points = points_of(record, iterations)
-    player = playable(solver, tables)
+    points = record_points(record, iterations)
+    player = as_solver(solver, tables)
     weights = {"average": weigh, **(averages or {})}
-    why_not = obstacle(game, solver, feedback)
+    why_not = untraceable_reason(game, solver, feedback)
     if traced and why_not is not None:
         raise NashwardError(f"the run cannot be traced: {why_not}; leave traced out")
     with tqdm(total=iterations, desc=type(solver).__name__, unit=" iterations", disable=not progress) as bar:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from nashward.errors import NashwardError
-from nashward.games import Solver, schedule
 
-from ..config.choices import check_choice
-from ..store.files import read_lines
-from ..store.run_folder import RunFolder
+from .choices import check_choice
+from .fields import setting
 
 Lowers = Literal["step", "learning-rate"]
-METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What each iteration is held against when its fit is measured; no oracle is asked anything more.
+    """What each iteration is held against when its fit is measured; no oracle is called again.
 
     An iteration that ends beyond a limit stays as it is. Each later one has its step, or its learning rate, multiplied
     by ``factor`` once for every iteration before it that ended beyond: while things stay bad it falls on, and it never
@@ -47,17 +42,31 @@ class Limits:
         lowers: what is multiplied.
 
     Raises:
-        ValueError: a number out of its range, or a name that is not known.
+        ValueError: a number out of its range, or an unknown name.
 
     Example:
         >>> Limits(task=0.05, win_rate=0.5).crossed(rise=0.08, win_rate=0.61)
         ["the held-out task NLL is 0.08 nats a token above the start's (limit 0.05)"]
     """
 
-    task: float | None = None
-    win_rate: float | None = None
-    factor: float = 0.5
-    lowers: Lowers = "step"
+    task: float | None = setting(
+        None,
+        "nats a token that the held-out task may lose to the start before later iterations go less far",
+        "task and limits",
+        option="task-limit",
+        none="none",
+    )
+    win_rate: float | None = setting(
+        None,
+        "the same below this win rate of a new iterate on held-out prompts, 1/2 where nothing is gained",
+        "task and limits",
+        option="win-rate-floor",
+        none="none",
+    )
+    factor: float = setting(
+        0.5, "what is lowered beyond a limit is multiplied by", "task and limits", option="limit-factor"
+    )
+    lowers: Lowers = setting("step", "what is lowered beyond a limit", "task and limits", option="limit-lowers")
 
     def __post_init__(self) -> None:
         check_choice("lowers", self.lowers, Lowers)
@@ -80,38 +89,9 @@ class Limits:
             rise: of the held-out task NLL over the start's, in nats a token; None: not measured.
             win_rate: of the new iterate, see the class; None: not measured.
         """
-        found = []
+        crossed = []
         if self.task is not None and rise is not None and not rise <= self.task:
-            found.append(f"the held-out task NLL is {rise:.4g} nats a token above the start's (limit {self.task:g})")
+            crossed.append(f"the held-out task NLL is {rise:.4g} nats a token above the start's (limit {self.task:g})")
         if self.win_rate is not None and win_rate is not None and not win_rate >= self.win_rate:
-            found.append(f"the win rate on held-out prompts is {win_rate:.4g} (floor {self.win_rate:g})")
-        return found
-
-    def share(self, home: RunFolder, t: int) -> float:
-        """What the step or the learning rate of iteration t is multiplied by: factor ** (earlier ones beyond)."""
-        adapters = (home / f"iteration-{k:02d}" / "adapter" for k in range(1, t))
-        rows = [row for adapter in adapters for row in read_lines(adapter / METRICS) if row.get("crossed")]
-        return self.factor ** len(rows)
-
-
-def lowered(solver: Solver, share: Callable[[int], float]) -> Solver:
-    """The solver with the step of its t-th iteration multiplied by ``share(t)``, also where another one plays it.
-
-    Raises:
-        ValueError: a solver without a step.
-
-    Example:
-        >>> from nashward import games
-        >>> halved = lowered(games.SOLVERS[0](step=4.0), lambda t: 0.5 ** (t - 1))
-        >>> [halved.step(t) for t in (1, 2, 3)]
-        [4.0, 2.0, 1.0]
-    """
-    played: Any = solver
-    if hasattr(played, "solver"):
-        return dataclasses.replace(played, solver=lowered(played.solver, share))
-    own = getattr(played, "step", None)
-    if not (callable(own) or isinstance(own, int | float)):
-        raise NashwardError(
-            f"{type(solver).__name__} has no step that a limit could lower; let it lower the learning-rate"
-        )
-    return dataclasses.replace(played, step=lambda t: share(t) * schedule.at(own, t))
+            crossed.append(f"the win rate on held-out prompts is {win_rate:.4g} (floor {self.win_rate:g})")
+        return crossed

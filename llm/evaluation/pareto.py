@@ -1,4 +1,4 @@
-"""The price curve: what a win rate costs in task score. One point a policy: iterate, mixture, interpolation."""
+"""The Pareto front of win rate and task score: one point a policy (iterate, mixture, interpolation)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Priced:
+class ParetoPoint:
     """A policy by what it wins and by what it still can do.
 
     Attributes:
@@ -42,7 +42,7 @@ class Priced:
             )
 
 
-def envelope(points: Sequence[Priced]) -> list[Priced]:
+def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
     """The policies that no other beats in both: from the best score to the best win rate, wins rising, scores falling.
 
     Of policies with equal figures the first one given counts. The ends are the best score (of these the one that wins
@@ -52,43 +52,44 @@ def envelope(points: Sequence[Priced]) -> list[Priced]:
         ValueError: there are no points.
 
     Example:
-        >>> found = envelope([Priced("base", 0.5, 0.8), Priced("one", 0.6, 0.7), Priced("two", 0.55, 0.6)])
-        >>> [point.name for point in found]
+        >>> P = ParetoPoint
+        >>> front = pareto_front([P("base", 0.5, 0.8), P("one", 0.6, 0.7), P("two", 0.55, 0.6)])
+        >>> [point.name for point in front]
         ['base', 'one']
     """
     if not points:
         raise NashwardError("a price curve needs at least one policy")
-    kept: list[Priced] = []
+    kept: list[ParetoPoint] = []
     for point in sorted(points, key=lambda p: (-p.score, -p.wins)):
         if not kept or point.wins > kept[-1].wins:
             kept.append(point)
     return kept
 
 
-def attainable(points: Sequence[Priced]) -> list[Priced]:
-    """The corners of what linear mixtures of the policies attain: the concave upper edge of ``envelope``.
+def mixture_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
+    """The corners of what linear mixtures of the policies attain: the concave upper edge of ``pareto_front``.
 
     A mixture's win rate against a fixed opponent and its score are the weighted means of its members', so that two
-    neighbours' mixtures lie on the straight line between them. A corner of the envelope below such a line is worse
+    neighbours' mixtures lie on the straight line between them. A corner of the front below such a line is worse
     than a mixture.
 
     Raises:
         ValueError: there are no points.
 
     Example:
-        >>> curve = [Priced("base", 0.5, 0.8), Priced("one", 0.6, 0.6), Priced("two", 0.8, 0.5)]
-        >>> [point.name for point in envelope(curve)], [point.name for point in attainable(curve)]
+        >>> curve = [ParetoPoint("base", 0.5, 0.8), ParetoPoint("one", 0.6, 0.6), ParetoPoint("two", 0.8, 0.5)]
+        >>> [point.name for point in pareto_front(curve)], [point.name for point in mixture_front(curve)]
         (['base', 'one', 'two'], ['base', 'two'])
     """
-    kept: list[Priced] = []
-    for point in envelope(points):
+    kept: list[ParetoPoint] = []
+    for point in pareto_front(points):
         while len(kept) > 1 and _below(kept[-2], kept[-1], point):
             kept.pop()
         kept.append(point)
     return kept
 
 
-def price(points: Sequence[Priced], wins: float) -> float:
+def score_cost(points: Sequence[ParetoPoint], wins: float) -> float:
     """The score that the best mixture gives up for a win rate, against the best score; 0 where it costs nothing.
 
     .. math::  \\max_k s_k - \\max_w \\sum_k w_k s_k \\quad \\text{subject to} \\quad \\sum_k w_k p_k \\ge p
@@ -103,10 +104,11 @@ def price(points: Sequence[Priced], wins: float) -> float:
         ValueError: there are no points, or no mixture wins so often.
 
     Example:
-        >>> round(price([Priced("base", 0.5, 0.8), Priced("one", 0.7, 0.6)], wins=0.6), 3)  # half of each
+        >>> points = [ParetoPoint("base", 0.5, 0.8), ParetoPoint("one", 0.7, 0.6)]
+        >>> round(score_cost(points, wins=0.6), 3)  # half of each
         0.1
     """
-    corners = attainable(points)
+    corners = mixture_front(points)
     if wins > corners[-1].wins:
         raise NashwardError(f"no mixture wins {wins:g}; the best one wins {corners[-1].wins:g}")
     for first, second in pairwise(corners):
@@ -116,8 +118,8 @@ def price(points: Sequence[Priced], wins: float) -> float:
     return 0.0
 
 
-def figure(points: Sequence[Priced], task: str = "task score", axes: Axes | None = None) -> Figure:
-    """All policies, the envelope as steps, and what mixtures attain as a dashed line.
+def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes | None = None) -> Figure:
+    """All policies, their Pareto front as steps, and what mixtures attain as a dashed line.
 
     Args:
         points: the policies.
@@ -128,7 +130,7 @@ def figure(points: Sequence[Priced], task: str = "task score", axes: Axes | None
         ValueError: there are no points.
 
     Example:
-        >>> figure([Priced("base", 0.5, 0.8), Priced("one", 0.6, 0.7)]).axes[0].get_xlabel()
+        >>> figure([ParetoPoint("base", 0.5, 0.8), ParetoPoint("one", 0.6, 0.7)]).axes[0].get_xlabel()
         'win rate'
     """
     from matplotlib.figure import Figure
@@ -138,7 +140,7 @@ def figure(points: Sequence[Priced], task: str = "task score", axes: Axes | None
     if axes is None:
         page = Figure(figsize=(5.6, 4.2), layout="constrained")
         axes = page.subplots()
-    kept, corners = envelope(points), attainable(points)
+    kept, corners = pareto_front(points), mixture_front(points)
     axes.errorbar(
         [p.wins for p in points], [p.score for p in points], [p.error for p in points], fmt="o", capsize=2,
         color=plots.COLOURS[0], ecolor="0.6",
@@ -156,7 +158,7 @@ def figure(points: Sequence[Priced], task: str = "task score", axes: Axes | None
     return axes.get_figure(root=True)  # type: ignore[return-value]
 
 
-def _below(first: Priced, middle: Priced, last: Priced) -> bool:
+def _below(first: ParetoPoint, middle: ParetoPoint, last: ParetoPoint) -> bool:
     """Whether the middle one is on or below the line from the first to the last."""
     along = (middle.wins - first.wins) * (last.score - first.score)
     return (middle.score - first.score) * (last.wins - first.wins) <= along

@@ -10,14 +10,15 @@ import pytest
 from nashward import games, llm
 from nashward.llm import LanguageModel
 from nashward.llm.oracles import PairRM
+from nashward.llm.planner import device
 from nashward.llm.planner.plan import GIB
-from nashward.llm.run import planned
 
 from .. import tiny
+from ..tiny_run import self_play
 
 
 def _play(folder: Path, policy: Any, **settings: Any) -> llm.SelfPlay:
-    return llm.SelfPlay(
+    return self_play(
         policy=policy, oracle=llm.pocket.PAIRRM, solver=games.MWU(1.0), prompts=["tea", "milk", "a river"],
         folder=folder, iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=8), lora=llm.Lora(rank=2),
         max_prompt_tokens=40, fit=llm.Fit(epochs=1, held_out=0.0), **settings,
@@ -30,13 +31,13 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _card(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(planned, "free_memory", lambda: size)
+    monkeypatch.setattr(device, "free_memory", lambda: size)
 
 
 def test_without_a_card_nothing_is_planned(policy: Path, tmp_path: Path) -> None:
     play = _play(tmp_path, policy)
     assert play.planned is None
-    assert play.settings.sampling == play.sampling
+    assert play.settings.sampling == llm.GenerateSource(play.config.sampling)
 
 
 def test_batches_and_placement_are_those_that_fit(
@@ -84,16 +85,16 @@ def test_a_placement_that_is_given_is_planned_with(
 
 
 def test_what_cannot_be_planned_is_said_and_tried(
-    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _card(monkeypatch, 8 * GIB)
 
     def unknown(*given: Any, **named: Any) -> Any:
         raise ValueError("a Squid cannot be run by shape alone here")
 
-    monkeypatch.setattr(planned, "plan", unknown)
+    monkeypatch.setattr(device, "plan", unknown)
     assert _play(tmp_path, policy).planned is None
-    assert "without a plan of the memory: a Squid cannot be run by shape alone here" in capsys.readouterr().err
+    assert "without a plan of the memory: a Squid cannot be run by shape alone here" in caplog.text
 
 
 def test_policy_and_oracle_are_on_the_device_by_turns(

@@ -11,7 +11,7 @@ import torch
 from nashward import games
 from nashward.games.shapes import Float
 
-from .check import Check, played
+from .verification import Check, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class RegretMatchingAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the uniform average against the bound."""
-        solution = played(game, solver, iterations, start, averaging=games.uniform)
+        solution = solve_quietly(game, solver, iterations, start, averaging=games.averaging.uniform)
         return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
 
 
 @dataclass(frozen=True)
 class FictitiousPlayRate:
-    """Fictitious play's gap times sqrt(T), from the first action, ties to the first: a figure, no theorem.
+    """Fictitious play's gap times sqrt(T), from the first action, ties to the first: a measured rate, no theorem.
 
     Robinson 1951 proves convergence without such a rate, and with adversarial ties there is none.
 
     Args:
         constant: gap times sqrt(T): 2 / 3 on rock-paper-scissors, about 0.43 on COMAL's cycle.
-        within: how far it may be off.
+        within: the largest deviation from it.
 
     Source: measured; Robinson 1951 for the limit.
 
@@ -78,14 +78,14 @@ class FictitiousPlayRate:
     def check(self, game: Any, solver: Any, iterations: int = 10_000, start: Any = None) -> Check:
         """gap sqrt(T) at T = 100, 1000, ... against the constant."""
         T = [10**k for k in range(2, 7) if 10**k <= iterations]
-        gaps = played(game, solver, iterations, start, record=T).gaps["average"][: len(T)]
-        found = gaps * torch.tensor(T).sqrt()
-        return Check.of(T, [self.constant] * len(T), found, equal=True, tolerance=0.0, rounding=self.within)
+        gaps = solve_quietly(game, solver, iterations, start, record=T).gaps["average"][: len(T)]
+        measured = gaps * torch.tensor(T).sqrt()
+        return Check.of(T, [self.constant] * len(T), measured, equal=True, tolerance=0.0, rounding=self.within)
 
 
 @dataclass(frozen=True)
 class ReplicatorInvariant:
-    """The replicator conserves sum_y nash_y log pi_y of an interior Nash: it turns around it for ever.
+    """The replicator conserves sum_y nash_y log pi_y of an interior Nash, so it cycles around it for ever.
 
     .. math::  \\frac{d}{dt} \\sum_y \\pi^*_y \\log \\pi_y = \\pi^{*\\top} A \\pi = 0
 
@@ -113,7 +113,7 @@ class ReplicatorInvariant:
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The invariant along the path against that of the start."""
         first = torch.full_like(self.nash, 1 / len(self.nash)) if start is None else start
-        path = played(game, solver, iterations, start, keep_policies=True)
-        found = path.policies["last"].log() @ self.nash
-        value = np.full(found.shape, self.value(first))
-        return Check.of(path.iterations, value, found, equal=True, tolerance=0.0, rounding=1e-10)
+        path = solve_quietly(game, solver, iterations, start, keep_policies=True)
+        invariant = path.policies["last"].log() @ self.nash
+        expected = np.full(invariant.shape, self.value(first))
+        return Check.of(path.iterations, expected, invariant, equal=True, tolerance=0.0, rounding=1e-10)

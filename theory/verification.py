@@ -1,4 +1,4 @@
-"""What comes of holding a theorem against a run: for every T its bound, what was measured, and the ratio."""
+"""A theorem checked against a run: for every number of iterations its bound, the measured value and their ratio."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nashward.games.shapes import Float
 
 
 class Theorem(Protocol):
-    """A statement that can be looked up and held against a run; its constants are the fields of the dataclass.
+    """A statement with its source, which can be checked against a run. Its constants are the fields of the dataclass.
 
-    Each theorem also has ``value(...)``, what its formula gives, and ``check(game, solver, ...)``.
+    Each theorem also has ``value(...)``, the value of its formula, and ``check(game, solver, ...)``.
     """
 
     statement: ClassVar[str]
@@ -28,12 +28,12 @@ class Theorem(Protocol):
 
 @dataclass(frozen=True)
 class Check:
-    """A theorem beside what a run did.
+    """The bound of a theorem beside the values that were measured in a run.
 
     Attributes:
         iterations: [records], the T of each row (or what else the statement runs over).
-        bound: [records, ...], what the theorem says.
-        measured: as ``bound``, what was found.
+        bound: [records, ...], the value of the theorem's formula.
+        measured: as ``bound``, the value in the run.
         equal: the statement is an equation, measured = bound; else measured <= bound.
         tolerance: relative to the bound.
         rounding: absolute; a number, or as ``bound``.
@@ -55,17 +55,17 @@ class Check:
     def of(
         cls, at: Any, bound: Any, measured: Any, *, equal: bool = False, tolerance: float = 1e-9, rounding: Any = 1e-12
     ) -> Check:
-        """A check of anything that numpy reads, the bound spread over the games of a batch.
+        """A check of anything that numpy reads; a bound without the dimensions of a batch is broadcast over its games.
 
         Raises:
             ValueError: nothing was recorded, so that the check could not fail.
         """
-        T, found = np.atleast_1d(_array(at)), np.atleast_1d(_array(measured))
+        T, values = np.atleast_1d(_array(at)), np.atleast_1d(_array(measured))
         limit = np.atleast_1d(_array(bound))
-        if not found.size:
+        if not values.size:
             raise NashwardError("nothing was measured; raise iterations")
-        limit = limit.reshape(*limit.shape, *(1,) * (found.ndim - limit.ndim))
-        return cls(T, np.broadcast_to(limit, found.shape), found, equal, tolerance, rounding)
+        limit = limit.reshape(*limit.shape, *(1,) * (values.ndim - limit.ndim))
+        return cls(T, np.broadcast_to(limit, values.shape), values, equal, tolerance, rounding)
 
     @property
     def ratio(self) -> Float[np.ndarray, " records *batch"]:
@@ -77,8 +77,8 @@ class Check:
     def excess(self) -> Float[np.ndarray, " records *batch"]:
         """By how much the statement is missed beyond rounding; at most 0 where it holds."""
         with np.errstate(invalid="ignore"):
-            off = self.measured - self.bound
-        return (np.abs(off) if self.equal else off) - self.tolerance * np.abs(self.bound) - self.rounding
+            difference = self.measured - self.bound
+        return (np.abs(difference) if self.equal else difference) - self.tolerance * np.abs(self.bound) - self.rounding
 
     @property
     def holds(self) -> bool:
@@ -87,12 +87,12 @@ class Check:
 
     @property
     def worst(self) -> tuple[float, float, float, float]:
-        """T, bound, measured and ratio of the row nearest to failing, or that fails most."""
-        shown = np.isfinite(self.ratio) & (self.measured > self.rounding)  # rounding over rounding is no ratio
-        score = self.excess if self.equal or not self.holds else np.where(shown, self.ratio, -np.inf)
-        where = np.unravel_index(int(np.argmax(np.nan_to_num(score, nan=np.inf, neginf=-1e300))), self.measured.shape)
-        T = self.iterations[where[0]]
-        return float(T), float(self.bound[where]), float(self.measured[where]), float(self.ratio[where])
+        """T, bound, measured and ratio of the row nearest to failing, or of the one that fails most."""
+        comparable = np.isfinite(self.ratio) & (self.measured > self.rounding)  # rounding over rounding is no ratio
+        score = self.excess if self.equal or not self.holds else np.where(comparable, self.ratio, -np.inf)
+        row = np.unravel_index(int(np.argmax(np.nan_to_num(score, nan=np.inf, neginf=-1e300))), self.measured.shape)
+        T = self.iterations[row[0]]
+        return float(T), float(self.bound[row]), float(self.measured[row]), float(self.ratio[row])
 
     def reversed(self) -> Check:
         """The opposite statement: bound <= measured, or of an equation measured = -bound."""
@@ -105,20 +105,20 @@ def _array(values: Any) -> Float[np.ndarray, "..."]:
     return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
 
 
-def played(game: Any, solver: Any, iterations: int, start: Any = None, **settings: Any) -> games.Solution:
-    """``games.solve`` without its warning of steps beyond a threshold: the check itself says what they do."""
+def solve_quietly(game: Any, solver: Any, iterations: int, start: Any = None, **settings: Any) -> games.Solution:
+    """``games.solve`` without its warning of steps beyond a threshold, which some checks take on purpose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", games.StepWarning)
         return games.solve(game, solver, iterations, start, **settings)
 
 
-def of_average(value: Callable[[Any], Any], game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
-    """Play a solver and hold the duality gaps of its average against their bounds, ``value`` of the iterations."""
-    solution = played(game, solver, iterations, start)
+def check_average(value: Callable[[Any], Any], game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
+    """Check the duality gaps of a solver's average against their bounds, ``value(iterations)``."""
+    solution = solve_quietly(game, solver, iterations, start)
     return Check.of(solution.iterations, value(solution.iterations), solution.gaps["average"])
 
 
-def distances(
+def kl_to_target(
     game: Any,
     solver: Any,
     target: Float[torch.Tensor, "*batch n"],
@@ -126,9 +126,13 @@ def distances(
     start: Any = None,
     reference: Any = None,
 ) -> Float[torch.Tensor, " {iterations}+1 *batch"]:
-    """KL(target || pi_t) for t = 1 .. T + 1, [T + 1, ...]."""
+    """KL(target || pi_t) of a solver's iterates.
+
+    Returns:
+        [T + 1, ...], for t = 1 .. T + 1, the start first.
+    """
     every = range(1, iterations + 1)
-    path = played(game, solver, iterations, start, reference=reference, record=every, keep_policies=True)
+    path = solve_quietly(game, solver, iterations, start, reference=reference, record=every, keep_policies=True)
     first = (
         torch.full_like(target, 1 / target.shape[-1])
         if start is None

@@ -1,0 +1,111 @@
+"""How a step is fitted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from nashward.errors import NashwardError
+
+from .choices import check_choice
+from .fields import setting
+
+Loss = Literal[
+    "mirror", "sppo", "sppo-single", "sppo-hard", "dpo", "ipo", "kto", "simpo", "rebel", "online-ipo", "dno", "gpo"
+]
+Selection = Literal["all", "best-worst"]
+Baseline = Literal["plug-in", "centred", "constant"]
+Optimiser = Literal["adamw", "rmsprop", "adamw8bit", "rmsprop8bit", "paged-adamw", "paged-adamw8bit", "lbfgs"]
+Schedule = Literal["linear", "cosine", "constant"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a step is fitted: by gradient descent on a loss of the log-ratio l(y) = log pi_theta(y) - log anchor(y).
+
+    Attributes:
+        loss: the mirror step's regression, or one of the field's on the same log-probabilities, see ``losses``; the
+            Step's anchor is its reference, its size 1 / beta. The mirror step's fit is measured as well.
+        margin: gamma / beta of simpo, in nats a token.
+        selection: all responses of a prompt, or the best and the worst of them (as SPPO's code does, which moves the
+            fixed point away from the Nash).
+        baseline: the constant of the regression, see ``regression.targets``; plug-in needs all responses.
+        optimiser, learning_rate, schedule, warmup: warmup is the share of the steps over which the rate rises. With
+            lbfgs a step is a run of up to 60 evaluations on one batch: make the batch all prompts, the rate 1,
+            max_grad_norm infinite.
+        epochs: passes over the responses.
+        batch: about how many prompts one optimiser step has.
+        tokens: padded tokens in one forward pass; a single longer response passes alone.
+        max_grad_norm: the gradient is scaled down to this norm.
+        held_out: the share of prompts kept from training, on which the fit is measured.
+        checkpoint_seconds: a training that is killed repeats at most so much; 0: one optimiser step.
+        target_kl: the most that a step may move the policy, KL(before || after) in nats a response, as measured on the
+            responses that were fitted. An adapter that went further is drawn back on the straight line to where it
+            started until it is within: to first order the same mirror step with a smaller size. None: no limit.
+        refits: how often a fit that left the loss on held-out prompts (the others, where none is held out) above what
+            it was before is made again from the start, each time at half the learning rate. A task term is not in it.
+        task_weight: w of a run's task term, see ``task``; 0: the task is measured, and the fit is as without it. The
+            default is that of arXiv 2404.19733, whose likelihood is a mean over tokens too.
+
+    Raises:
+        ValueError: an unknown name, a number out of its range, or settings that do not go together (plug-in
+            with best-worst, online-ipo with best-worst, lbfgs with a bounded gradient).
+
+    See also:
+        ``training.losses.objective``, what a fit with these settings minimises.
+
+    Example:
+        >>> Fit(loss="dpo", selection="best-worst", learning_rate=5e-6).optimiser
+        'adamw'
+    """
+
+    loss: Loss = setting("mirror", "what a fit lowers, with beta = 1 / step", "loss")
+    margin: float = setting(0.5, "gamma / beta of simpo, nats a token", "loss")
+    selection: Selection = setting("all", "responses that are fitted", "loss")
+    baseline: Baseline = setting("plug-in", "", "loss")
+    optimiser: Optimiser = setting("adamw", "default: {default}; 8-bit and paged ones take less", "training")
+    learning_rate: float = setting(2e-4, "", "training")
+    schedule: Schedule = setting("linear", "of the rate", "training")
+    warmup: float = setting(0.1, "share of the optimiser steps", "training")
+    epochs: int = setting(2, "passes over the responses of a step", "training")
+    batch: int = setting(16, "prompts in an optimiser step", "training")
+    tokens: int = setting(4096, "padded tokens in a forward pass of training", "training")
+    max_grad_norm: float = setting(1.0, "", "training")
+    held_out: float = setting(0.1, "share of prompts kept to measure the fit", "training")
+    checkpoint_seconds: float = setting(300.0, "between checkpoints of training; 0: after each step", "training")
+    target_kl: float | None = setting(None, "the most nats a response that a step may move", "training", none="none")
+    refits: int = setting(0, "fits again at half the rate where the held-out loss rose", "training")
+    task_weight: float = setting(1.0, "of the task's nats a token in the loss; 0: measured alone", "task and limits")
+
+    def __post_init__(self) -> None:
+        check_choice("loss", self.loss, Loss)
+        check_choice("selection", self.selection, Selection)
+        check_choice("baseline", self.baseline, Baseline)
+        check_choice("optimiser", self.optimiser, Optimiser)
+        check_choice("schedule", self.schedule, Schedule)
+        if self.selection == "best-worst" and self.loss == "online-ipo":
+            raise NashwardError("online-ipo compares two responses with a third: take selection all")
+        if self.selection == "best-worst" and self.baseline == "plug-in" and self.loss == "mirror":
+            raise NashwardError("the plug-in baseline needs all responses; with best-worst take centred or constant")
+        for name in ("learning_rate", "epochs", "batch", "tokens", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise NashwardError(f"{name} must be positive, got {getattr(self, name)}")
+        if not math.isfinite(self.margin):
+            raise NashwardError(f"margin must be a finite number, got {self.margin}")
+        if not math.isfinite(self.learning_rate):
+            raise NashwardError(f"learning_rate must be a finite number, got {self.learning_rate}")
+        if self.optimiser == "lbfgs" and math.isfinite(self.max_grad_norm):
+            raise NashwardError("lbfgs searches along lines and needs the gradient as it is: set max_grad_norm to inf")
+        if not 0 <= self.checkpoint_seconds < math.inf:
+            raise NashwardError(
+                f"checkpoint_seconds must be 0 or a finite number above it, got {self.checkpoint_seconds}"
+            )
+        if self.target_kl is not None and not self.target_kl > 0:
+            raise NashwardError(f"target_kl must be positive, got {self.target_kl}")
+        if self.refits < 0:
+            raise NashwardError(f"refits must be at least 0, got {self.refits}")
+        if not 0 <= self.task_weight < math.inf:
+            raise NashwardError(f"task_weight must be a finite number, at least 0, got {self.task_weight}")
+        if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
+            raise NashwardError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")

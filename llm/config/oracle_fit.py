@@ -1,0 +1,89 @@
+"""How an oracle is fitted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from nashward.errors import NashwardError
+
+from .choices import check_choice
+from .fields import setting, written
+
+Train = Literal["head", "lora", "all"]
+RATES: dict[str, float] = {"head": 1e-3, "lora": 2e-4, "all": 2e-5}
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How an oracle is fitted.
+
+    Attributes:
+        train: "head": the head alone, on states of the frozen encoder that are computed once; "lora": a LoRA on all its
+            linear layers as well; "all": everything.
+        folds: of the cross-validation, by prompt.
+        epochs, patience: so many epochs at most; training stops earlier when ``patience`` of them bring no better
+            held-out loss.
+        learning_rate: None: 1e-3 for a head, 2e-4 for a LoRA, 2e-5 for all. A cosine over ``epochs`` after a warm-up.
+        weight_decay: of AdamW.
+        batch: pairs in an optimiser step.
+        warmup: the share of the optimiser steps over which the rate rises.
+        near_duplicates, length_matched, style_swapped: pairs added, as shares of the labelled ones: a response against
+            its near copy (a tie), labelled pairs of like length once more, the winner in plain text against the loser
+            in lists and bold.
+        weigh_annotators: fit twice, the second time with the votes of each annotator weighed by their reliability.
+        rank: of the LoRA.
+        dimensions: d of a new preference embedding.
+        ensemble: keep the folds' models beside the one that was trained on everything.
+        half: store the weights in float16.
+        seed: of everything.
+
+    Raises:
+        ValueError: a number out of its range, an odd dimension, or an unknown part to train.
+
+    Example:
+        >>> FitSettings(dimensions=3)
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: dimensions is 3; expected an even number
+    """
+
+    train: Train = setting("head", "what is trained", "training")
+    folds: int = setting(5, "of the cross-validation by prompt", "training")
+    epochs: int = setting(20, "at most", "training")
+    patience: int = setting(3, "epochs without a better held-out loss before training stops", "training")
+    learning_rate: float | None = setting(
+        None,
+        f"default: {written(RATES['head'])} for a head, {written(RATES['lora'])} for a LoRA, {written(RATES['all'])} "
+        "for all",
+        "training",
+    )
+    weight_decay: float = setting(0.01, "", "training")
+    batch: int = setting(32, "pairs in an optimiser step", "training")
+    warmup: float = setting(0.05, "share of the optimiser steps", "training")
+    near_duplicates: float = setting(0.1, "added ties of a response with its near copy, as a share", "training")
+    length_matched: float = setting(0.1, "labelled pairs of like length once more, as a share", "training")
+    style_swapped: float = setting(0.05, "winners in plain text, losers in lists and bold, as a share", "training")
+    weigh_annotators: bool = setting(
+        False, "fit again with each voter weighed by their reliability", "training", option="weigh-voters"
+    )
+    rank: int = setting(16, "of the LoRA", "training")
+    dimensions: int = setting(8, "of a new preference embedding", "training")
+    ensemble: bool = setting(True, "keep the folds' models for a standard error (default)", "training")
+    half: bool = setting(False, "store the weights in float16", "training")
+    seed: int = setting(0, "of everything", "training")
+
+    def __post_init__(self) -> None:
+        check_choice("train", self.train, Train)
+        least = {"folds": 2, "epochs": 1, "patience": 1, "batch": 1, "rank": 1, "dimensions": 2, "seed": 0}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < bound:
+                raise NashwardError(f"{name} is {value}; expected a whole number, at least {bound}")
+        for name in ("weight_decay", "warmup", "near_duplicates", "length_matched", "style_swapped"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise NashwardError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise NashwardError(f"learning_rate is {self.learning_rate}; expected a positive number")
+        if self.dimensions % 2:
+            raise NashwardError(f"dimensions is {self.dimensions}; expected an even number")

@@ -1,0 +1,93 @@
+"""What the planner of memory and time is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from nashward.errors import NashwardError
+
+from .choices import check_choice
+from .fields import setting
+from .fit import Optimiser
+from .sampling import KVCache
+
+MOST = 10**9
+RANGES = {"responses": (2, MOST), "prompt_tokens": (1, 2**20), "new_tokens": (1, 2**20)}
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is asked of a run, where it bears on memory and time; the names are those of ``RunConfig`` and its parts.
+
+    Attributes:
+        rank, optimiser, epochs: of the fit.
+        responses: K, a prompt.
+        prompts: of an iteration.
+        iterations: how many.
+        prompt_tokens, new_tokens: of the longest texts.
+        sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
+        quantise_head: whether the head is in 4 bits too.
+        kv_cache: of the sampler.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown optimiser or cache.
+
+    Example:
+        >>> Demand(rank=8).prompts
+        1000
+    """
+
+    rank: int = setting(16, "of the LoRA", "run")
+    optimiser: Optimiser = setting("adamw", "", "run")
+    epochs: int = setting(2, "of the fit", "run")
+    responses: int = setting(5, "K, responses a prompt", "run")
+    prompts: int = setting(1000, "of an iteration", "run", option="prompts-per-iteration")
+    iterations: int = setting(3, "of the run", "run")
+    prompt_tokens: int = setting(512, "of a prompt", "run", option="max-prompt-tokens")
+    new_tokens: int = setting(512, "of a response", "run", option="max-new-tokens")
+    sampling_batch: int = 64
+    tokens: int = 4096
+    quantise_head: bool = setting(False, "the head in 4 bits too", "run")
+    kv_cache: KVCache = setting("full", "of the sampler", "run")
+
+    def __post_init__(self) -> None:
+        known = [name for name in get_args(Optimiser) if name != "lbfgs"]
+        if self.optimiser not in known:
+            raise NashwardError(f"optimiser is {self.optimiser!r}; expected one of {', '.join(known)}")
+        check_choice("kv_cache", self.kv_cache, KVCache)
+        for name, value in vars(self).items():
+            least, most = RANGES.get(name, (1, MOST))
+            if name not in ("optimiser", "quantise_head", "kv_cache") and not least <= value <= most:
+                raise NashwardError(f"{name} is {value:g}; expected {least} to {most}")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a card reaches. The defaults are assumptions about a small one, not measurements.
+
+    Attributes:
+        tflops: 10^12 floating-point operations a second, in 16 bits.
+        bandwidth: of its memory, 10^9 bytes a second.
+        transfer: from host memory, 10^9 bytes a second.
+        step: seconds that a token takes at least in a batch: Python and the launches of its kernels.
+
+    Raises:
+        ValueError: a rate that is not positive.
+
+    Example:
+        >>> Rates(tflops=100.0).bandwidth
+        250.0
+    """
+
+    tflops: float = setting(
+        20.0, "10^12 operations a second that the card reaches in 16 bits (default: {default}, assumed)", "card"
+    )
+    bandwidth: float = setting(250.0, "GB a second of its memory (default: {default}, assumed)", "card")
+    transfer: float = setting(10.0, "GB a second from host memory (default: {default}, assumed)", "card")
+    step: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise NashwardError(f"{name} is {value}; expected a positive number")

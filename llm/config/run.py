@@ -1,0 +1,108 @@
+"""The settings of a run: the tree of a TOML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nashward.errors import NashwardError
+
+from .choices import check_choice
+from .fields import setting
+from .fit import Fit
+from .limits import Limits
+from .lora import Lora
+from .phase import Phase
+from .placement import Placement
+from .sampling import Sampling
+
+Mixtures = Literal["fitted", "token-level"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The settings of a run, but for its solver and what it reads.
+
+    Attributes:
+        iterations: how many iterates to make.
+        seed: of everything.
+        lora: the shape of a new adapter.
+        chat_template: a Jinja template in place of the tokenizer's.
+        quantise: keep the base in 4 bits.
+        quantise_head: its head too, see ``LanguageModel.from_pretrained``.
+        column: the field that holds the prompt, where it is not one of the usual ones.
+        prompts_per_iteration: each iteration takes the next so many prompts (None: all of them each time).
+        max_prompt_tokens: longer prompts are dropped, and counted.
+        phases: iterations with a step and a learning rate of their own.
+        mixtures: how a geometric mixture is made that a Step samples from: "fitted" to an adapter of its own, or
+            "token-level", blended while it is drawn, which costs no fit and is an approximation (``MixedNetwork``).
+        responses: K, the responses a prompt from each policy; at least 2.
+        sampling: how they are drawn.
+        self_comparison: whether a response is compared with itself (1/2) in its win rate.
+        cache: the file of judgements; None: ``judgements.sqlite`` in the run folder. Only an oracle that has a
+            fingerprint is cached.
+        fit: how a step is fitted.
+        limits: how far the task's likelihood may fall, and how rarely an iterate may win.
+        plan: on a GPU find out first, from the configurations alone, which batches and which placement fit, and take
+            these where less was not asked for; refuse what does not fit. See ``nashward.llm.planner.plan``.
+        placement: what of the policy lives on the device; None: what costs little time, see ``default_placement``; a
+            mapping: that, but for these of its attributes.
+
+    Raises:
+        ValueError: fewer than 2 responses, no iteration, no prompt an iteration, unknown mixtures, or a placement that
+            ``Placement`` refuses.
+
+    Example:
+        >>> RunConfig(iterations=1, fit=Fit(epochs=1)).fit.batch
+        16
+    """
+
+    iterations: int = setting(3, "iterates to make", "run")
+    seed: int = setting(0, "of everything", "run")
+    lora: Lora = setting(default_factory=Lora)
+    chat_template: str | None = setting(
+        None, "a Jinja file (or the template itself) in place of the tokenizer's chat template", "models"
+    )
+    quantise: bool = setting(True, "keep the base in 4 bits (default), or in 16 (on a CPU 32)", "models")
+    quantise_head: bool = setting(False, "the head in 4 bits too: another policy, in less memory", "models")
+    column: str | None = setting(
+        None, "the field with the prompt (default: prompt, messages, ...)", "prompts", option="prompt-field"
+    )
+    prompts_per_iteration: int | None = setting(None, "prompts of an iteration", "prompts", none="all")
+    max_prompt_tokens: int = setting(512, "longer prompts are dropped", "prompts")
+    phases: Sequence[Phase] = setting(
+        (),
+        "iterations with a step and a learning rate of their own, as in TOML: [{iterations = 2, step = 2.5}, "
+        "{iterations = 2, learning_rate = 1e-4}]",
+        "solver",
+    )
+    mixtures: Mixtures = setting(
+        "fitted", "how a solver's geometric mixture is made; token-level: no fit, an approximation", "solver"
+    )
+    responses: int = setting(5, "K, responses a prompt", "sampling")
+    sampling: Sampling = setting(default_factory=Sampling)
+    self_comparison: bool = setting(False, "compare a response with itself too (1/2), as SPPO does", "judging")
+    cache: str | Path | None = setting(
+        None, "keep judgements in this file (default: judgements.sqlite in the run folder)", "judging"
+    )
+    fit: Fit = setting(default_factory=Fit)
+    limits: Limits = setting(default_factory=Limits)
+    plan: bool = setting(
+        True, "on a GPU find batches and a placement that fit; refuse what does not (default)", "memory"
+    )
+    placement: Placement | Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("mixtures", self.mixtures, Mixtures)
+        if self.responses < 2:
+            raise NashwardError(
+                f"each prompt needs at least 2 responses to be compared with each other, got {self.responses}"
+            )
+        if self.prompts_per_iteration is not None and self.prompts_per_iteration < 1:
+            raise NashwardError(f"prompts_per_iteration must be at least 1, got {self.prompts_per_iteration}")
+        if self.iterations < 1:
+            raise NashwardError(f"iterations must be at least 1, got {self.iterations}")
+        if isinstance(self.placement, Mapping):
+            Placement().but(self.placement)  # its own checks

@@ -1,0 +1,86 @@
+"""Fingerprints of oracles: whether a run is continued with the oracle that it began with."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from ..store import fingerprints
+from .models.checkpoint import is_id
+from .protocol import PreferenceOracle
+from .scalar import RewardFunction
+
+
+def oracle_fingerprint(source: str | Path | PreferenceOracle) -> str | None:
+    """A hash that changes with the oracle, as far as that can be seen without reading a large file.
+
+    Args:
+        source: an oracle, a file, a checkpoint's folder, or a hub id.
+
+    Returns:
+        Of an oracle the hash of its cache key and its aggregation. Without a cache key that of its name and of its
+        Python functions: module, qualified name, source text, defaults and closure, where these are plain values. The
+        source text counts without comments and formatting; a function without one, as from ``python -c``, counts by its
+        name alone. Of a file the hash of its content, of a folder ``fingerprints.fingerprint``; None for a hub id.
+    """
+    digest = blake2b(digest_size=8)
+    if isinstance(source, PreferenceOracle):
+        key = source.cache_key()
+        digest.update(f"{key or source.name} {source.aggregation}".encode())
+        if key is None:
+            functions = source.functions if isinstance(source, RewardFunction) else [getattr(source, "function", None)]
+            for function in functions:
+                digest.update(_description(function).encode(errors="backslashreplace"))
+        return digest.hexdigest()
+    path = Path(source).expanduser()
+    if path.is_file():
+        return blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    if path.is_dir():
+        return fingerprints.fingerprint(path)
+    assert is_id(source), f"{source} is checked before"
+    return None
+
+
+def _description(function: Any) -> str:
+    """A function as text: its name, its source, and the plain values of its defaults and its closure.
+
+    Of a callable object it is the name of its class.
+    """
+    if not hasattr(function, "__code__"):
+        function = type(function)
+        return f"{function.__module__}.{function.__qualname__}"
+    closure = [cell.cell_contents for cell in function.__closure__ or ()]
+    return "\n".join(
+        [
+            f"{function.__module__}.{function.__qualname__}",
+            _source(function),
+            *map(_plain, (function.__defaults__, function.__kwdefaults__, closure)),
+        ]
+    )
+
+
+def _source(function: Any) -> str:
+    """The source text of a function without comments and formatting; of a lambda that of its statement."""
+    try:
+        text = textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        return ""
+    try:
+        return ast.unparse(ast.parse(text))
+    except SyntaxError:  # of a lambda, some lines of a longer statement
+        return text
+
+
+def _plain(value: Any) -> str:
+    """Plain values as a text that is the same in every process; of anything else its type."""
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(_plain, value)))}}}"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(sorted(f'{_plain(k)}: {_plain(v)}' for k, v in value.items()))}}}"
+    return repr(value) if isinstance(value, str | bytes | int | float | complex | None) else type(value).__qualname__

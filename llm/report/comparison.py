@@ -1,0 +1,123 @@
+"""Runs beside each other: where their settings differ, how each went, what each answers to the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nashward.errors import CorruptFileError, NashwardError
+
+from ..run.selfplay import iterates
+from ..store.files import atomic_write
+from ..store.run_folder import RunFolder, flatten
+from .content import Alert, Content, Heading, Paragraph, Picture, Section, Table
+from .curves import MEASURES, training_curves
+from .page import render
+from .panels import warnings
+from .responses import judged_responses, prompt_texts, sampled_steps
+
+Runs = Mapping[str, Path]  # the folders by the runs' names
+
+
+def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> Path:
+    """Write a page that holds runs, finished or not, beside each other.
+
+    Args:
+        folders: of the runs; at least two.
+        file: the page.
+        count: prompts whose responses are shown, of those that all runs have.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: fewer than two folders, or one twice.
+        FileNotFoundError: a folder holds no run.
+        OSError: the page cannot be written.
+
+    See also:
+        ``write``: the report of one run.
+
+    Example:
+        >>> compare(["runs/first"], "both.html")
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: a comparison is of two or more run folders, each once
+    """
+    paths = [Path(folder) for folder in folders]
+    if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
+        raise NashwardError("a comparison is of two or more run folders, each once")
+    for path in paths:
+        if not RunFolder(path).read():
+            raise FileNotFoundError(f"{path} holds no run (it has no run.json)")
+    names = _names(paths)
+    runs = dict(zip(names, paths, strict=True))
+    sections = [
+        Section("Warnings", _warnings(runs)),
+        Section("Where the settings differ", _differing_settings(runs)),
+        Section("The newest iterates", _newest_iterates(runs)),
+        Section("Their course", _curves(runs)),
+        Section("Responses", _responses(runs, count)),
+    ]
+    with atomic_write(Path(file)) as unfinished:
+        unfinished.write_text(render(" against ".join(names), sections), encoding="utf-8")
+    return Path(file)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The folders' names where they differ, else the whole paths."""
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _warnings(runs: Runs) -> list[Content]:
+    content: list[Content] = []
+    for name, path in runs.items():
+        if alerts := warnings(path):
+            content += [Heading(name), *alerts]
+    return content
+
+
+def _differing_settings(runs: Runs) -> list[Content]:
+    configs = [flatten(RunFolder(path).read()["config"]) for path in runs.values()]
+    keys = sorted({key for config in configs for key in config})
+    rows = [(key, *(str(config.get(key)) for config in configs)) for key in keys]
+    differing = [row for row in rows if len(set(row[1:])) > 1]
+    if not differing:
+        return [Paragraph("Their settings are the same.")]
+    return [Table(("setting", *runs), differing, text=True)]
+
+
+def _newest_iterates(runs: Runs) -> list[Content]:
+    newest = {name: rows[-1] for name, path in runs.items() if (rows := iterates(path))}
+    if not newest:
+        return [Paragraph("No step is finished yet.")]
+    names = ("iterate", *(row["iteration"] for row in newest.values()))
+    measured = [(title, *(measure(row) for row in newest.values())) for title, measure in MEASURES.items()]
+    return [Table(("", *newest), [names, *measured])]
+
+
+def _curves(runs: Runs) -> list[Content]:
+    """Empty until each run has an iterate."""
+    if not all(iterates(path) for path in runs.values()):
+        return []
+    return [Picture(training_curves(runs), "A line a run.")]
+
+
+def _responses(runs: Runs, count: int) -> list[Content]:
+    """What the newest sampled policy of each run answers to the prompts that all have."""
+    answers: dict[str, dict[str, str]] = {}
+    for name, path in runs.items():
+        steps = sampled_steps(path)
+        if not steps:
+            return [Paragraph(f"{name} has not sampled yet.")]
+        try:
+            responses = judged_responses(steps[-1], prompt_texts(path), 10 * count)
+        except CorruptFileError as error:
+            return [Alert(f"{error}.")]
+        answers[f"{name} ({steps[-1].name})"] = {judged.prompt: judged.texts[0] for judged in responses}
+    first, *others = answers.values()
+    shared = [prompt for prompt in first if all(prompt in other for other in others)][:count]
+    if not shared:
+        return [Paragraph("The runs have sampled no prompt in common.")]
+    rows = [(prompt, *(by_prompt[prompt] for by_prompt in answers.values())) for prompt in shared]
+    return [Table(("prompt", *answers), rows, text=True)]

@@ -1,0 +1,142 @@
+"""The responses of a run with their judgements, and the panel that shows those of its first and newest policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nashward.errors import CorruptFileError
+
+from ..data.prompts import Prompt
+from ..run.rollouts import versus
+from ..store.files import read_jsonl, read_shard, shards
+from ..store.run_folder import PROMPTS, step_order
+from .content import Alert, Content, Heading, Paragraph, Table
+
+LONGEST = 240  # characters that are shown of a text
+
+
+@dataclass(frozen=True)
+class JudgedResponses:
+    """The responses of one policy to a prompt, in their order.
+
+    Attributes:
+        prompt: its text.
+        texts: [K], of the responses.
+        P: [K, K], the probability that the row's response beats the column's; None: not judged.
+
+    Example:
+        >>> judged = JudgedResponses("A river?", ["The Rhine.", "No."], [[0.5, 0.9], [0.1, 0.5]])
+        >>> judged.win_rate(0), judged.extremes
+        (0.9, (0, 1))
+    """
+
+    prompt: str
+    texts: list[str]
+    P: list[list[float]] | None
+
+    def win_rate(self, k: int) -> float | None:
+        """The win rate of a response against the policy's others; None where there is none."""
+        if self.P is None or len(self.texts) < 2:
+            return None
+        return sum(p for j, p in enumerate(self.P[k]) if j != k) / (len(self.texts) - 1)
+
+    @property
+    def extremes(self) -> tuple[int, int] | None:
+        """The responses with the highest and with the lowest win rate; None where all are equal or unknown."""
+        rates = [self.win_rate(k) for k in range(len(self.texts))]
+        known = [rate for rate in rates if rate is not None]
+        if not known or max(known) == min(known):
+            return None
+        return rates.index(max(known)), rates.index(min(known))
+
+
+def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list[JudgedResponses]:
+    """The first responses that a step sampled from its newest policy, with their judgements.
+
+    Args:
+        step: its folder.
+        prompts: the prompts' texts by their ids; others are left out.
+        count: of prompts, at most.
+
+    Raises:
+        CorruptFileError: a shard that is not as it was written.
+    """
+    responses = step / "responses"
+    policies = {file.name.split(".")[0] for file in shards(responses, "*")}
+    newest = max(policies - {"start"}, default="start")
+    texts: dict[str, list[str]] = {}
+    for row in (row for file in shards(responses, newest)[:1] for row in read_shard(file)):
+        texts.setdefault(row["prompt"], []).append(row["text"])
+    tables = {
+        row["prompt"]: row["P"]
+        for file in shards(step / "judgements", versus(newest, newest))[:1]
+        for row in read_shard(file, ["prompt", "P"])
+    }
+    return [
+        JudgedResponses(prompts[prompt], answers, tables.get(prompt))
+        for prompt, answers in list(texts.items())[:count]
+        if prompt in prompts
+    ]
+
+
+def sampled_steps(folder: Path) -> list[Path]:
+    """The folders of the steps that have sampled responses, in the order of the run."""
+    steps = (path.parent for path in folder.glob("iteration-*/responses") if any(path.glob("*.parquet")))
+    return sorted(steps, key=step_order)
+
+
+def prompt_texts(folder: Path) -> dict[str, str]:
+    """The texts of a run's prompts by their ids."""
+    return {row["id"]: Prompt(tuple(row["messages"])).text for row in read_jsonl(folder / PROMPTS)}
+
+
+def responses(folder: Path, count: int = 8) -> list[Content]:
+    """Responses of the first and of the newest policy that was sampled, side by side, with the oracle's judgements."""
+    steps, prompts = sampled_steps(folder), prompt_texts(folder)
+    if not steps:
+        return [Paragraph("Nothing is sampled yet.")]
+    ends = list(dict.fromkeys((steps[0], steps[-1])))
+    try:
+        policies = [judged_responses(step, prompts, 10 * count) for step in ends]
+    except CorruptFileError as error:
+        return [Alert(f"{error}.")]
+    heads = [f"{'first' if step == steps[0] else 'newest'} policy ({step.name})" for step in ends]
+    by_prompt = [{judged.prompt: judged for judged in policy} for policy in policies]
+    shared = [judged.prompt for judged in policies[0] if all(judged.prompt in policy for policy in by_prompt)]
+    content: list[Content] = []
+    if len(policies) == 1 or shared:
+        rows = [
+            (_shortened(prompt), *(_with_win_rate(policy[prompt], 0) for policy in by_prompt))
+            for prompt in shared[:count]
+        ]
+        content.append(Table(("prompt", *heads), rows, text=True))
+    else:  # each iteration had prompts of its own
+        for head, policy in zip(heads, policies, strict=True):
+            rows = [(_shortened(judged.prompt), _with_win_rate(judged, 0)) for judged in policy[:count]]
+            content.append(Table(("prompt", head), rows, text=True))
+    compared = [row for judged in policies[-1] if (row := _extremes(judged)) is not None]
+    if compared:
+        columns = ("prompt", "preferred", "least preferred", "P(the first beats the second)")
+        content.append(Heading(f"What the oracle prefers, {heads[-1]}"))
+        content.append(Table(columns, compared[:count], text=True))
+    return content
+
+
+def _extremes(judged: JudgedResponses) -> tuple[str, str, str, str] | None:
+    """A row of the table of preferences: the best response, the worst one, the probability that it wins."""
+    if judged.P is None or (pair := judged.extremes) is None:
+        return None
+    best, worst = pair
+    probability = f"{100 * judged.P[best][worst]:.0f}%"
+    return _shortened(judged.prompt), _with_win_rate(judged, best), _with_win_rate(judged, worst), probability
+
+
+def _with_win_rate(judged: JudgedResponses, k: int) -> str:
+    rate = judged.win_rate(k)
+    return _shortened(judged.texts[k]) + ("" if rate is None else f"\n[wins {100 * rate:.0f}% of its duels]")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,0 +1,138 @@
+"""The results of ``nashward evaluate`` and ``nashward exploit``, as a panel of the run's report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .content import Alert, Content, Download, Heading, Paragraph, Picture, Table, with_error
+
+LONGEST = 16  # characters of a name in a picture
+
+
+def over_optimised(folder: Path) -> list[Content]:
+    """A warning for each measure of over-optimisation beyond its threshold, and for each damaged file of results."""
+    results = _read(folder / "evaluation.json")
+    damaged = [
+        Alert(f"{file} cannot be read; the command that wrote it writes it again")
+        for file in (folder / "evaluation.json", *(folder / "evaluation").glob("exploit-*.json"))
+        if file.is_file() and not _read(file)
+    ]
+    beyond = [
+        Alert(
+            f"{policy}: {measure['measure']} {measure['value']:.3f} ± {measure['standard_error']:.3f} is beyond its "
+            f"threshold {measure['threshold']:g}: the oracle may be gamed"
+        )
+        for policy, measures in results.get("over_optimisation", {}).items()
+        for measure in measures
+        if measure["called_out"]
+    ]
+    return [*damaged, *beyond]
+
+
+def evaluation(folder: Path) -> list[Content]:
+    """The tournament under each oracle, the measures of over-optimisation, and the adversaries of the policies."""
+    results = _read(folder / "evaluation.json")
+    content = [part for oracle in results.get("games", {}) for part in _tournament(oracle, results)]
+    if results:
+        content += [*_over_optimisation(results), Download(results, "evaluation", "evaluation.json")]
+    for file in sorted((folder / "evaluation").glob("exploit-*.json")):
+        content += _adversaries(_read(file))
+    return content
+
+
+def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
+    from nashward.games import PreferenceGame, nash
+    from nashward.games.plots import payoff_table
+
+    game, rates = results["games"][oracle], results["against_start"][oracle]
+    rows = []
+    for name in game["players"]:
+        rate = rates.get(name, {})
+        rows.append((name, with_error(rate.get("win_rate"), rate.get("standard_error")), rate.get("minimal"),
+                     game["lottery"][name], game["exploitability"][name], results["tokens"][name],
+                     f"{100 * results['refusals'][name]:.0f}%" if name in results["refusals"] else None))  # fmt: skip
+    head = ("policy", "wins over the start, %", "the same at equal lengths (minimal), %", "in the Nash",
+            "exploitability", "tokens", "refuses the probe")  # fmt: skip
+    cycles = [" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]]
+    summary = (
+        f"Beats every other: {game['condorcet_winner'] or 'nobody'}. Scores (Bradley-Terry) miss a win rate by up to "
+        f"{game['bradley_terry']['largest_residual']:.3f}; {100 * game['curl']:.1f}% of the log-odds go round. Cycles "
+        f"beyond noise: {'; '.join(cycles) or 'none'}."
+    )
+    role = "the oracle it was trained on" if oracle == "training" else "held out"
+    labelled = PreferenceGame(game["P"], labels=_shortened(game["players"]))
+    return [
+        Heading(f"{results['oracles'][oracle]} ({role})"),
+        Table(head, rows),
+        Paragraph(summary),
+        Picture(payoff_table(labelled, nash(labelled)), "P(row beats column)."),
+    ]
+
+
+def _shortened(names: Sequence[str]) -> list[str]:
+    """Names that fit beside a picture; unchanged where the short ones would not differ."""
+    short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 6]}…{name[-5:]}" for name in names]
+    return short if len(set(short)) == len(short) else list(names)
+
+
+def _over_optimisation(results: dict[str, Any]) -> list[Content]:
+    """The table of what was given up for the oracle; empty where nothing was measured."""
+    measured = {
+        policy: {measure["measure"]: measure for measure in measures}
+        for policy, measures in results["over_optimisation"].items()
+    }
+    if not measured:
+        return []
+    thresholds = {
+        measure["measure"]: measure["threshold"] for measures in measured.values() for measure in measures.values()
+    }
+    head = ("policy", *(f"{name} (threshold {threshold:g})" for name, threshold in thresholds.items()))
+    rows = [(policy, *(_value(measures.get(name)) for name in thresholds)) for policy, measures in measured.items()]
+    content: list[Content] = [Heading("What was given up for the oracle"), Table(head, rows)]
+    for_scale = [  # policies that were given by their responses have no verdict
+        policy
+        for policy, measures in measured.items()
+        if any(measure["called_out"] is None for measure in measures.values())
+    ]
+    if for_scale:
+        note = "is there for scale: it was given by its responses, and gave nothing up for this oracle"
+        if len(for_scale) > 1:
+            note = "are there for scale: they were given by their responses, and gave nothing up for this oracle"
+        content.append(Paragraph(f"{', '.join(for_scale)} {note}."))
+    return content
+
+
+def _value(measure: dict[str, Any] | None) -> str | None:
+    """A measure with its error, and whether it is beyond the threshold."""
+    if measure is None:
+        return None
+    value = with_error(measure["value"], measure["standard_error"], 3) or "?"
+    return f"{value}{' beyond' if measure['called_out'] else ''}"
+
+
+def _adversaries(results: dict[str, Any]) -> list[Content]:
+    if not results:
+        return []
+    rows = [
+        (
+            adversary["name"],
+            with_error(adversary["wins"]["value"], adversary["wins"]["standard_error"], 3),
+            adversary["gap"],
+            adversary["lower_bound"],
+        )
+        for adversary in results["adversaries"]
+    ]
+    head = ("adversary", "beats it", "duality gap at least", "95% sure of")
+    return [Heading(f"Who beats {results['of']}"), Table(head, rows), Paragraph(" ".join(results["theorem"]))]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The results that a command wrote; empty where it was not run, or where its file is damaged."""
+    try:
+        results = json.loads(file.read_bytes()) if file.is_file() else {}
+    except (ValueError, RecursionError):
+        return {}
+    return results if isinstance(results, dict) else {}
