@@ -21,9 +21,9 @@ def arrival(game: games.PreferenceGame, choose: Choice, seed: int, target: float
     """The duels after which the gap stays at or below the target; the horizon where it does not."""
     P, outcomes = game.P.numpy(), np.random.default_rng([seed, 1])
     learn = winner_from_duels(lambda ij: outcomes.random(len(ij)) < P[ij[:, 0], ij[:, 1]], len(P), seed, choose)
-    made = [(n, float(games.duality_gap(game, x))) for n, x in takewhile(lambda step: step[0] <= horizon, learn)]
-    late = [n for n, gap in made if gap > target]
-    return min([n for n, _ in made if not late or n > late[-1]], default=horizon)
+    gaps = [(n, float(games.duality_gap(game, x))) for n, x in takewhile(lambda step: step[0] <= horizon, learn)]
+    late = [n for n, gap in gaps if gap > target]
+    return min([n for n, _ in gaps if not late or n > late[-1]], default=horizon)
 
 
 def main() -> None:
@@ -33,15 +33,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--horizon", type=int, default=16_000, help="duels of a run (default: 16000)")
     given = parser.parse_args()
-    game, found = games.zoo.get(given.game), {}
+    game, duels = games.zoo.get(given.game), {}
     for choose in (uniform_pairs, challengers):
         runs = [arrival(game, choose, seed, given.target, given.horizon) for seed in range(given.seeds)]
-        found[choose.__name__] = median(runs)
+        duels[choose.__name__] = median(runs)
         quarter, _, three_quarters = np.quantile(runs, [0.25, 0.5, 0.75])
         print(
             f"{choose.__name__:<14} median {median(runs):>7.0f} duels (quartiles {quarter:.0f}, {three_quarters:.0f})"
         )
-    print(f"ratio          {found['uniform_pairs'] / found['challengers']:.2f}")
+    print(f"ratio          {duels['uniform_pairs'] / duels['challengers']:.2f}")
 
 
 if __name__ == "__main__":

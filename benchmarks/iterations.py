@@ -34,7 +34,7 @@ SOLVERS = {
 def peers(A: np.ndarray, iterations: int) -> dict:
     """Calls that make so many iterations and return the average policy, or what a package gives in its place."""
     n = len(A)
-    found = {}
+    calls = {}
 
     def numpy_mwu() -> np.ndarray:
         logits, total = np.zeros(n), np.zeros(n)
@@ -45,7 +45,7 @@ def peers(A: np.ndarray, iterations: int) -> dict:
             logits += 0.1 * (A @ x)
         return total / iterations
 
-    found["numpy loop, MWU"] = numpy_mwu
+    calls["numpy loop, MWU"] = numpy_mwu
     if importlib.util.find_spec("pyspiel"):
         from open_spiel.python.algorithms import projected_replicator_dynamics, regret_matching
         from open_spiel.python.egt import dynamics
@@ -59,11 +59,11 @@ def peers(A: np.ndarray, iterations: int) -> dict:
                 x = x + 0.1 * field(x)
             return total / iterations
 
-        found["OpenSpiel replicator, Euler loop"] = replicator
-        found["OpenSpiel projected replicator"] = lambda: np.asarray(
+        calls["OpenSpiel replicator, Euler loop"] = replicator
+        calls["OpenSpiel projected replicator"] = lambda: np.asarray(
             projected_replicator_dynamics.projected_replicator_dynamics([A, -A], prd_iterations=iterations)[0]
         )
-        found["OpenSpiel regret matching"] = lambda: np.asarray(
+        calls["OpenSpiel regret matching"] = lambda: np.asarray(
             regret_matching.regret_matching([A, -A], iterations=iterations)[0]
         )
     if importlib.util.find_spec("nashpy"):
@@ -73,16 +73,16 @@ def peers(A: np.ndarray, iterations: int) -> dict:
             *_, (counts, _) = nashpy.Game(A).fictitious_play(iterations=iterations)
             return counts / counts.sum()
 
-        found["nashpy fictitious play"] = fictitious
-        found["nashpy regret minimization"] = lambda: np.asarray(
+        calls["nashpy fictitious play"] = fictitious
+        calls["nashpy regret minimization"] = lambda: np.asarray(
             next(nashpy.Game(A).regret_minimization(iterations=iterations))[0]
         )
     if importlib.util.find_spec("quantecon"):
         from quantecon.game_theory import FictitiousPlay, NormalFormGame, Player
 
         play = FictitiousPlay(NormalFormGame((Player(A), Player(-A.T))))
-        found["QuantEcon fictitious play"] = lambda: play.play(num_reps=iterations)[0]
-    return found
+        calls["QuantEcon fictitious play"] = lambda: play.play(num_reps=iterations)[0]
+    return calls
 
 
 def main() -> None:

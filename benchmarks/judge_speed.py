@@ -59,7 +59,7 @@ REST = "Python and the rest"
 
 @dataclass(frozen=True)
 class Measured:
-    """What one way of judging took and found."""
+    """The time of one way of judging, and its scores."""
 
     seconds: float
     padding: float  # share of the tokens in the forward passes
@@ -86,16 +86,16 @@ def build(folder: Path, shape: str) -> None:
 def texts(prompts: int, candidates: int, seed: int) -> tuple[list[str], list[list[str]]]:
     """Prompts, and for each different responses of one to six parts."""
     rng = np.random.default_rng(seed)
-    asked, answers = [], []
+    prompt_texts, responses = [], []
     for _ in range(prompts):
         prompt, topic = styles.prompt(rng)
-        own: dict[str, None] = {}
-        while len(own) < candidates:
+        distinct: dict[str, None] = {}
+        while len(distinct) < candidates:
             parts = [styles.response(int(rng.integers(4)), topic, rng) for _ in range(rng.integers(1, 7))]
-            own[" ".join(parts)] = None
-        asked.append(prompt)
-        answers.append(list(own))
-    return asked, answers
+            distinct[" ".join(parts)] = None
+        prompt_texts.append(prompt)
+        responses.append(list(distinct))
+    return prompt_texts, responses
 
 
 def measure(judge: Callable[[], np.ndarray], encoder: torch.nn.Module, device: str) -> Measured:
@@ -126,7 +126,7 @@ def compare(shape: str, given: argparse.Namespace) -> float:
     prompts, candidates = texts(given.prompts, given.candidates, given.seed)
     pairs = given.prompts * given.candidates * (given.candidates - 1)
     few = prompts[:1], [[text[:20] for text in candidates[0][:2]]]  # what happens once happens here
-    found: dict[str, Measured] = {}
+    measured: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build(folder, shape)
@@ -136,7 +136,7 @@ def compare(shape: str, given: argparse.Namespace) -> float:
         rank(*few)
         for size in (1, 8):
             judge = partial(rank, prompts, candidates, batch_size=size)
-            found[f"llm-blender, batch size {size}"] = measure(judge, blender.ranker.pretrained_model, given.device)
+            measured[f"llm-blender, batch size {size}"] = measure(judge, blender.ranker.pretrained_model, given.device)
         del blender, rank, judge  # a large model once, not twice
         gc.collect()
         oracle = PairRM.from_pretrained(folder, device=given.device)
@@ -148,18 +148,18 @@ def compare(shape: str, given: argparse.Namespace) -> float:
     preference_matrices(oracle, *few)
     for budget in given.token_budget or [oracle.token_budget]:
         oracle.token_budget = budget
-        found[f"nashward, {budget} tokens a batch"] = measure(ours, oracle.model.pretrained_model, given.device)
+        measured[f"nashward, {budget} tokens a batch"] = measure(ours, oracle.model.pretrained_model, given.device)
 
-    first = next(iter(found.values()))
+    first = next(iter(measured.values()))
     size = sum(parameter.numel() for parameter in oracle.model.parameters()) / 1e6
     where = f"cpu, {given.threads} thread(s), CPU seconds" if given.device == "cpu" else "cuda, float32, wall seconds"
     print(f"{shape}: {size:.3g} million parameters; {where}")
     print(f"{given.prompts} prompts, {given.candidates} candidates: {pairs} pairs of {first.tokens / pairs:.0f} tokens")
     print(f"{'':30}{'seconds':>9}{'pairs/s':>9}{'padding':>9}{'speed':>8}")
-    for label, one in found.items():
+    for label, one in measured.items():
         speed, gain = pairs / one.seconds, first.seconds / one.seconds
         print(f"{label:30}{one.seconds:9.2f}{speed:9.3g}{one.padding:9.1%}{gain:7.2f}x")
-    difference = max(float(np.abs(one.scores - first.scores).max()) for one in found.values())
+    difference = max(float(np.abs(one.scores - first.scores).max()) for one in measured.values())
     print(f"largest difference of scores {difference:.1e}; their standard deviation {first.scores.std():.2g}\n")
     if given.profile:
         show_profile(ours)

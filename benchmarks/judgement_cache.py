@@ -47,13 +47,13 @@ def main() -> None:
         order = rng.permutation(prompts)
         with Cache(file) as cache:
             began = time.perf_counter()
-            found = sum(len(cache.get(keys(int(n)))) for n in order)
+            hits = sum(len(cache.get(keys(int(n)))) for n in order)
             hit = (time.perf_counter() - began) / count
         began = time.perf_counter()
-        held = sum(key in floor for n in order for key in keys(int(n)))
+        floor_hits = sum(key in floor for n in order for key in keys(int(n)))
         least = (time.perf_counter() - began) / count
-    if not found == held == count:
-        raise SystemExit(f"{count} pairs were written, {found} found")
+    if not hits == floor_hits == count:
+        raise SystemExit(f"{count} pairs were written, {hits} found")
     print(f"{count} pairs, responses of {given.characters} characters, {K} a prompt")
     print(f"write  {written / count * 1e6:6.2f} microseconds a pair")
     print(f"hit    {hit * 1e6:6.2f} microseconds a pair, {hit / least:.1f} times a dictionary in memory")

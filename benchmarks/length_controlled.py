@@ -37,10 +37,10 @@ LEAST = {FIXED: 60, CV: 4}  # times faster than the public tool's fit
 def extract() -> dict[str, np.ndarray]:
     if (DATA / "annotations.npz").is_file():
         with np.load(DATA / "annotations.npz") as archive:
-            held = dict(archive)
-        keep = ~np.isnan(held["preference"]).any(0) & (held["output_length"] != held["baseline_length"][:, None]).any(0)
-        return {**held, **{name: held[name][..., keep] for name in ("models", "preference", "output_length")}}
-    print(f"{DATA} is not there: random rows of the same number")
+            data = dict(archive)
+        keep = ~np.isnan(data["preference"]).any(0) & (data["output_length"] != data["baseline_length"][:, None]).any(0)
+        return {**data, **{name: data[name][..., keep] for name in ("models", "preference", "output_length")}}
+    print(f"{DATA} does not exist: random rows of the same number")
     random = np.random.default_rng(0)
     d, tanh = random.normal(0, 1.5, 805), np.tanh(random.normal(0, 1, 1610))
     length = random.integers(300, 3000, (805, 3))
@@ -61,9 +61,9 @@ def imputed(tanh: np.ndarray, d: np.ndarray, s1: float, s2: float) -> np.ndarray
         y = expit(w[0] * tanh + w[1] * d)
         return [float(y @ tanh - s1), float(y @ d - s2)]
 
-    found = root(miss, [-1.0, 0.5])
-    assert found.success, found.message
-    return expit(found.x[0] * tanh + found.x[1] * d)
+    solution = root(miss, [-1.0, 0.5])
+    assert solution.success, solution.message
+    return expit(solution.x[0] * tanh + solution.x[1] * d)
 
 
 def peer(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, C: float | None = None) -> np.ndarray:
@@ -100,37 +100,37 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=3, help="how many to fit (default: 3)")
     given = parser.parse_args()
     warnings.simplefilter("ignore")  # scikit-learn renames its settings
-    held = extract()
-    d, baseline = held["instruction_difficulty"], held["baseline_length"].astype(float)
-    tanh, d2 = held["gamed_tanh_length"], np.tile(held["instruction_difficulty"], 2)
-    labels = imputed(tanh, d2, float(held["gamed_s1"]), float(held["gamed_s2"]))
+    data = extract()
+    d, baseline = data["instruction_difficulty"], data["baseline_length"].astype(float)
+    tanh, d2 = data["gamed_tanh_length"], np.tile(data["instruction_difficulty"], 2)
+    labels = imputed(tanh, d2, float(data["gamed_s1"]), float(data["gamed_s2"]))
     gamed = {"gamed_tanh_length": tanh, "gamed_preference": labels}
     slowest = {FIXED: np.inf, CV: np.inf}
-    for k in range(min(given.models, len(held["models"]))):
-        y, length = held["preference"][:, k], held["output_length"][:, k].astype(float)
+    for k in range(min(given.models, len(data["models"]))):
+        y, length = data["preference"][:, k], data["output_length"][:, k].astype(float)
         apart = baseline - length
-        own = np.stack([np.tanh(apart / apart.std(ddof=1)), d, np.ones(len(y))], 1)
-        features = np.concatenate([np.stack([tanh, d2, np.zeros(len(d2))], 1), own])
+        ours_design = np.stack([np.tanh(apart / apart.std(ddof=1)), d, np.ones(len(y))], 1)
+        features = np.concatenate([np.stack([tanh, d2, np.zeros(len(d2))], 1), ours_design])
         shares = np.repeat([GAMED, 1.0], [len(d2), len(y)])
         truth = np.concatenate([labels, y])
-        found: dict[str, np.ndarray] = {}
+        weights: dict[str, np.ndarray] = {}
 
-        def kept(name: str, w: Any, found: dict[str, np.ndarray] = found) -> None:
-            found[name] = np.array(w)
+        def store(name: str, w: Any, weights: dict[str, np.ndarray] = weights) -> None:
+            weights[name] = np.array(w)
 
         def ours(how: Any, y: Any = y, length: Any = length) -> Any:
             return length_controlled_win_rate(y, length, baseline, d, gamed, how).weights
 
         calls = {
-            "tool": lambda f=features, t=truth, s=shares: kept("tool", peer(f, t, s)),
-            "tool, one C": lambda f=features, t=truth, s=shares: kept("tool, one C", peer(f, t, s, 1 / 0.15)),
-            FIXED: lambda own=ours: kept(FIXED, own(0.15)),
-            CV: lambda own=ours: kept(CV, own("cross-validation")),
+            "tool": lambda f=features, t=truth, s=shares: store("tool", peer(f, t, s)),
+            "tool, one C": lambda f=features, t=truth, s=shares: store("tool, one C", peer(f, t, s, 1 / 0.15)),
+            FIXED: lambda fit=ours: store(FIXED, fit(0.15)),
+            CV: lambda fit=ours: store(CV, fit("cross-validation")),
         }
         seconds = in_turns(calls, {name: cpu(call) for name, call in calls.items()}, rounds=3)
-        rate = {name: 100 * float(expit(w[2] + w[1] * d).mean()) for name, w in found.items()}
+        rate = {name: 100 * float(expit(w[2] + w[1] * d).mean()) for name, w in weights.items()}
         print(
-            f"{held['models'][k]}: "
+            f"{data['models'][k]}: "
             + ", ".join(f"{name} {text(s)} (LC {rate[name]:.3f})" for name, s in seconds.items())
         )
         for name in slowest:

@@ -1,4 +1,4 @@
-"""Every loss and every mirror-step solver on a language model whose responses can be enumerated: who reaches the Nash?
+"""Every loss and every mirror-step solver on a language model whose responses can be enumerated: which reach the Nash?
 
     python benchmarks/losses.py
 
@@ -157,12 +157,12 @@ def _blended(blend: games.Policy | Blend, of: Callable[[Tensor], Tensor]) -> Ten
     return torch.stack([weight * of(policy.value) for policy, weight in blend.members().items()]).sum(0)
 
 
-def line(found: np.ndarray) -> str:
+def line(rows: np.ndarray) -> str:
     """A row's figures, from [seeds, 3]."""
-    mean, spread = found.mean(0), found.std(0, ddof=1) if len(found) > 1 else np.zeros(3)
-    last, mixture = (found[:, :2] <= REACHED).sum(0)
+    mean, spread = rows.mean(0), rows.std(0, ddof=1) if len(rows) > 1 else np.zeros(3)
+    last, mixture = (rows[:, :2] <= REACHED).sum(0)
     figures = "".join(f"{f'{m:.3f} ± {s:.3f}':>18}" for m, s in zip(mean, spread, strict=True))
-    return f"{figures}{last:>7} of {len(found)}{mixture:>10} of {len(found)}"
+    return f"{figures}{last:>7} of {len(rows)}{mixture:>10} of {len(rows)}"
 
 
 def main() -> None:
@@ -175,18 +175,18 @@ def main() -> None:
     given = parser.parse_args()
     began = time.monotonic()
     tasks = [(name, seed, given.logits) for name in given.rows for seed in range(given.seeds)]
-    found = {}
+    results = {}
     print(f"{datetime.date.today()}; {FITS} fits, {given.seeds} seeds: mean and standard deviation")
     heads = "".join(f"{head:>18}" for head in ("gap, last", "gap, mixture", "KL"))
     print(f"{'':<34}{heads}   last there   mixture there")
     with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
         figures = pool.imap(measured, tasks)
         for name in given.rows:
-            found[name] = [next(figures) for _ in range(given.seeds)]
-            print(f"{name:<34}{line(np.array(found[name]))}", flush=True)
+            results[name] = [next(figures) for _ in range(given.seeds)]
+            print(f"{name:<34}{line(np.array(results[name]))}", flush=True)
     print(f"{time.monotonic() - began:.0f} seconds")
     if given.json is not None:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+        given.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ def strengths(rng: np.random.Generator, n: int) -> Array:
 
 
 def duplicated(rng: np.random.Generator, n: int) -> Array:
-    who = rng.integers(0, max(3, n // 2), size=n)
-    return skew(rng.integers(-5, 6, size=(n, n)) / 10)[np.ix_(who, who)]
+    copies = rng.integers(0, max(3, n // 2), size=n)
+    return skew(rng.integers(-5, 6, size=(n, n)) / 10)[np.ix_(copies, copies)]
 
 
 KINDS: dict[str, Callable[[np.random.Generator, int], Array]] = {
@@ -183,8 +183,8 @@ def main() -> None:
                 print(f"  {name:22s} {text(times[name]):>9s}   gap {gaps[name]:8.1e}   {ratio:8.2f} times nash()")
                 rows.append({"kind": kind, "n": n, "solver": name, "seconds": times[name], "gap": gaps[name]})
             if best:
-                arrays, whole = (peers[best] / times[name] for name in ("nashward on arrays", "nashward nash()"))
-                print(f"  {'fastest peer':22s} {best}: nash() is {whole:.2f} times as fast, on arrays {arrays:.2f}")
+                arrays, complete = (peers[best] / times[name] for name in ("nashward on arrays", "nashward nash()"))
+                print(f"  {'fastest peer':22s} {best}: nash() is {complete:.2f} times as fast, on arrays {arrays:.2f}")
     for n in given.low_rank:
         left, right = np.random.default_rng(n).normal(size=(2, n, 5)) / 10
         game = games.LowRankGame(left, right)

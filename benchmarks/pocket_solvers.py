@@ -37,14 +37,14 @@ COLUMNS = ("gap, last", "gap, mixture", "wins, last", "share", "R2 held out", "K
 
 def preset(play: Any, name: str) -> Any:
     """The run with the solver and the settings of a preset that are not sizes of prompts, responses or iterations."""
-    held = configuration.from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}")
+    settings = configuration.from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}")
     with tempfile.TemporaryDirectory() as folder:
-        own = configuration.self_play({**held, "out": configuration.Setting(folder, "benchmark")})
-    config, sizes = own.config, play.config
+        tuned = configuration.self_play({**settings, "out": configuration.Setting(folder, "benchmark")})
+    config, sizes = tuned.config, play.config
     sampling = replace(config.sampling, max_new_tokens=sizes.sampling.max_new_tokens, batch=sizes.sampling.batch)
     fit = replace(config.fit, tokens=sizes.fit.tokens)
     config = replace(sizes, sampling=sampling, fit=fit, self_comparison=config.self_comparison)
-    return replace(play, solver=own.solver, config=config)
+    return replace(play, solver=tuned.solver, config=config)
 
 
 def measured(play: Any, seed: int) -> list[float]:
@@ -67,9 +67,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all figures into this file too")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, list[list[float]]] = {name: [] for name in (*SOLVERS, "sppo-paper")}
+    results: dict[str, list[list[float]]] = {name: [] for name in (*SOLVERS, "sppo-paper")}
     for seed in range(given.seeds):
-        for name, figures in found.items():
+        for name, figures in results.items():
             with tempfile.TemporaryDirectory() as folder:
                 play = self_play(Path(folder) / "run", given.iterations, seed)
                 play.prompts = play.prompts[: given.prompts]
@@ -77,11 +77,11 @@ def main() -> None:
                 figures.append(measured(play, seed))
     print(f"{datetime.date.today()}; {given.iterations} iterations, {given.seeds} seeds: mean and standard deviation")
     print(f"{'':<16}" + "".join(f"{column:>18}" for column in COLUMNS))
-    for name, figures in found.items():
+    for name, figures in results.items():
         mean, spread = np.mean(figures, 0), np.std(figures, 0, ddof=1 if given.seeds > 1 else 0)
         print(f"{name:<16}" + "".join(f"{f'{m:.3g} ± {s:.1g}':>18}" for m, s in zip(mean, spread, strict=True)))
     if given.json is not None:
-        given.json.write_text(json.dumps({"columns": COLUMNS, **found}, indent=2) + "\n")
+        given.json.write_text(json.dumps({"columns": COLUMNS, **results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

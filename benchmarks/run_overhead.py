@@ -45,10 +45,10 @@ class Free:
         self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
     ) -> list[list[Response]]:
         rows = []
-        for own in seeds:
-            ids = np.random.default_rng(own[0]).integers(300, 700, (len(own), LENGTH)).tolist()
+        for row_seeds in seeds:
+            ids = np.random.default_rng(row_seeds[0]).integers(300, 700, (len(row_seeds), LENGTH)).tolist()
             texts = [" ".join(map(str, row[:60])) for row in ids]
-            rows.append([Response(row, True, text, 1 / len(own)) for row, text in zip(ids, texts, strict=True)])
+            rows.append([Response(row, True, text, 1 / len(row_seeds)) for row, text in zip(ids, texts, strict=True)])
         return rows
 
 
@@ -59,7 +59,9 @@ class Noughts(llm.oracles.PreferenceOracle):
 
     def raw_logits(self, prompts: Any, candidates: Any, pairs: Any) -> list[np.ndarray]:
         scores = [[text.count("0") / 10 for text in texts] for texts in candidates]
-        return [np.array([own[i] - own[j] for i, j in asked]) for own, asked in zip(scores, pairs, strict=True)]
+        return [
+            np.array([score[i] - score[j] for i, j in indices]) for score, indices in zip(scores, pairs, strict=True)
+        ]
 
 
 def free_logprobs(network: Any, prompts: Any, responses: Any, pad_id: int) -> torch.Tensor:

@@ -91,12 +91,12 @@ class Meter:
     def __init__(self, given: argparse.Namespace):
         self.tracked, self.cuda = given.measure == "memory", given.device == "cuda"
         self.file = Path(given.folder) / f"{given.variant}.safetensors"
-        self.found: dict[str, Any] = {"seconds": []}
+        self.results: dict[str, Any] = {"seconds": []}
         self.began = 0.0
 
     def passes(self, network: Any, run: Callable[[], Any]) -> Any:
         """Run the forward and backward passes of a step, which give its loss."""
-        if "loss" in self.found or not self.tracked:
+        if "loss" in self.results or not self.tracked:
             return run()
         gc.collect()
         resident = _peak_resident()
@@ -109,7 +109,7 @@ class Meter:
             with LiveStorage() as memory:
                 loss = run()
             peak = memory.peak
-        self.found |= {"loss": float(loss), "peak": peak, "resident": _peak_resident() - resident}
+        self.results |= {"loss": float(loss), "peak": peak, "resident": _peak_resident() - resident}
         save_file({k: p.grad.float().cpu() for k, p in network.named_parameters() if p.grad is not None}, self.file)
         return loss
 
@@ -118,7 +118,7 @@ class Meter:
         self.began = self._now()
 
     def end(self) -> None:
-        self.found["seconds"].append(self._now() - self.began)
+        self.results["seconds"].append(self._now() - self.began)
 
     def _now(self) -> float:
         if not self.cuda:
@@ -284,11 +284,11 @@ def train_trl(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
     )
     fill(trainer.model)
     trainer.train()
-    meter.found["version"] = f"{trl.__version__} ({Path(trl.__file__).parent})"
+    meter.results["version"] = f"{trl.__version__} ({Path(trl.__file__).parent})"
 
 
 def child(given: argparse.Namespace) -> None:
-    """Run one variant in this process and write what was found."""
+    """Run one variant in this process and write its results."""
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     if given.variant == "base":
@@ -296,7 +296,7 @@ def child(given: argparse.Namespace) -> None:
         return
     meter, pair = Meter(given), Pair.random(given.length)
     (train_trl if given.variant.startswith("trl") else train)(given, pair, meter)
-    (Path(given.folder) / "found.json").write_text(json.dumps(meter.found))
+    (Path(given.folder) / "results.json").write_text(json.dumps(meter.results))
 
 
 def start(given: argparse.Namespace, folder: Path, variant: str, measure: str) -> dict[str, Any]:
@@ -311,35 +311,35 @@ def start(given: argparse.Namespace, folder: Path, variant: str, measure: str) -
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
         return {"failed": last}
-    file = folder / "found.json"
+    file = folder / "results.json"
     return json.loads(file.read_text()) if file.exists() else {}
 
 
 def difference(folder: Path, variant: str) -> float:
     """How far the gradient of a variant is from the plain one's, relative to that."""
-    own, plain = load_file(folder / f"{variant}.safetensors"), load_file(folder / "plain.safetensors")
-    if own.keys() != plain.keys():
+    adapter, plain = load_file(folder / f"{variant}.safetensors"), load_file(folder / "plain.safetensors")
+    if adapter.keys() != plain.keys():
         raise NashwardError(f"{variant} has gradients of other weights than the plain variant")
-    off = sum(float((own[k].double() - plain[k].double()).square().sum()) for k in plain)
+    off = sum(float((adapter[k].double() - plain[k].double()).square().sum()) for k in plain)
     return (off / sum(float(g.double().square().sum()) for g in plain.values())) ** 0.5
 
 
 def compare(given: argparse.Namespace, folder: Path) -> list[str]:
     """Run all variants and print the table; returns what is wrong."""
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     wrong: list[str] = []
     if given.device == "cuda":
-        made = start(given, folder, "base", "memory")
-        if made:
-            return [f"the base cannot be made: {made['failed']}"]
+        base = start(given, folder, "base", "memory")
+        if base:
+            return [f"the base cannot be made: {base['failed']}"]
     installed = importlib.util.find_spec("trl") is not None
     for variant in VARIANTS:
         if variant.startswith("trl") and not installed:
             continue
         memory, speed = (start(given, folder, variant, measure) for measure in ("memory", "time"))
         failed = memory.get("failed") or speed.get("failed")
-        found[variant] = {"failed": failed} if failed else {**memory, "step": min(speed["seconds"][1:])}
-    shown = {name: one for name, one in found.items() if "failed" not in one}
+        results[variant] = {"failed": failed} if failed else {**memory, "step": min(speed["seconds"][1:])}
+    shown = {name: one for name, one in results.items() if "failed" not in one}
     trl = shown.get("trl")
     config = _config(given)
     where = "cpu, float32, one thread, CPU seconds" if given.device == "cpu" else "cuda, NF4 and bfloat16, clock"
@@ -349,10 +349,10 @@ def compare(given: argparse.Namespace, folder: Path) -> list[str]:
     print(f"{'':32}{'peak MiB':>10}{'less':>8}{'maxrss MiB':>12}{'s/step':>9}{'tokens/s':>10}{'faster':>8}{'loss':>12}"
           f"{'gradient':>10}")  # fmt: skip
     for variant, label in VARIANTS.items():
-        one = found.get(variant, {"failed": "not installed: pip install trl==1.16.0"})
+        one = results.get(variant, {"failed": "not installed: pip install trl==1.16.0"})
         if "failed" in one:
             print(f"{label:32}  {one['failed']}")
-            wrong += [f"{label}: {one['failed']}"] if variant in found else []
+            wrong += [f"{label}: {one['failed']}"] if variant in results else []
             continue
         less, faster = (f"{trl[key] / one[key]:.1f}x" if trl else "-" for key in ("peak", "step"))
         inline = "inline" in label  # the pass that stores the reference has raised the maxrss before the step

@@ -73,7 +73,8 @@ def picture() -> str:
             f'<circle cx="{x}" cy="{height - 20}" r="6" fill="{colour}"/>',
             _text(x + 14, height - 15, _walk(walk)),
         ]
-    tip = '<marker id="tip" orient="auto" markerWidth="8" markerHeight="8" refX="5" refY="3"><path d="M0 0 6 3 0 6z"/></marker>'
+    arrow = 'orient="auto" markerWidth="8" markerHeight="8" refX="5" refY="3"'
+    tip = f'<marker id="tip" {arrow}><path d="M0 0 6 3 0 6z"/></marker>'
     return "\n".join([*lines[:2], tip, *lines[2:], "</svg>", ""])
 
 

@@ -1,4 +1,4 @@
-"""How the policies that were played are weighed in their average."""
+"""Weights of the played policies in their average."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one driver: it plays any solver on any executor."""
+"""The driver: it plays any solver on any executor."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .step import Solver, Step
 
 
 def check_solver(solver: Any) -> None:
-    """Refuse what yields no Steps; an executor may ask before it has done any work.
+    """Raise for an object that yields no Steps, before any work is done.
 
     Args:
-        solver: what is to be played.
+        solver: the object to be played.
 
     Raises:
         ValueError: a solver of tables only; names the nearest mirror step.
-        TypeError: no solver at all.
+        TypeError: not a solver.
 
     Example:
         >>> from nashward import games
@@ -35,7 +35,7 @@ def check_solver(solver: Any) -> None:
     name = type(solver).__name__
     if hasattr(solver, "nearest"):
         raise NashwardError(
-            f"{name} makes no mirror steps, so that only games.solve can play it, on a table; "
+            f"{name} makes no mirror steps, so only games.solve can play it, on a table; "
             f"for a language model the nearest mirror step is {solver.nearest.__name__}"
         )
     raise TypeError(f"a solver needs a method play(start, reference) that yields Steps; got {solver!r}")
@@ -50,18 +50,24 @@ def drive(
     iterations: int,
     opponents: Mapping[str, Policy] | None = None,
 ) -> Policy:
-    """Play ``solver`` for ``iterations`` iterates and return the last one.
+    """Play ``solver`` for ``iterations`` iterations.
 
     Args:
         solver: any object with ``play(start, reference)``, see :class:`Solver`.
         start, reference: handles made by the executor.
         execute: carries out one Step and returns a handle on the policy that it made.
-        record: is told every Step and its policy; returns True to stop.
+        record: called with every Step and its policy; returns True to stop.
         iterations: how many Steps with ``is_iterate`` to make; half steps do not count.
-        opponents: the executor's handles on the fixed opponents that the solver may name.
+        opponents: the executor's handles on the fixed opponents, by name.
+
+    Returns:
+        The last policy.
 
     Raises:
-        ValueError, TypeError: from ``check_solver``; a Step that names nobody of the fixed opponents.
+        ValueError, TypeError: from ``check_solver``; a Step with an unknown fixed opponent.
+
+    See also:
+        ``games.solve``, which drives the table executor and records gaps.
 
     Example:
         >>> from nashward import games

@@ -17,13 +17,13 @@ from .step import Step
 
 
 class TableExecutor:
-    """Carries Steps out on a game, in log space, [..., n].
+    """Executes Steps on a game, in log space, [..., n].
 
     A handle's ``value`` is a tuple of normalised log-probabilities, one tensor a player.
 
     Args:
         game: a game or a batch of games.
-        feedback: what a step sees of the payoff; it is told the number of the round, from 0 on.
+        feedback: what a step sees of the payoff; called with the game, the opponent and the round 0, 1, ...
 
     Example:
         >>> from nashward import games
@@ -39,18 +39,18 @@ class TableExecutor:
     def policy(self, probabilities: Any = None, name: str = "start") -> Policy:
         """A handle on given probabilities (None: uniform, without padding), spread over the batch of games."""
         if probabilities is None and isinstance(self.game, ContextualGame):
-            one: Players = (self.game.uniform(),)
+            players: Players = (self.game.uniform(),)
         elif probabilities is None:
             sizes = self.game.sizes
-            one = tuple(torch.full((n,), 1.0 / n, dtype=torch.float64, device=self.game.device) for n in sizes)
+            players = tuple(torch.full((n,), 1.0 / n, dtype=torch.float64, device=self.game.device) for n in sizes)
         else:
-            one = self.game.players(probabilities)
-        return self.handle(one, name)
+            players = self.game.players(probabilities)
+        return self.handle(players, name)
 
     def handle(self, players: Players, name: str = "iterate") -> Policy:
-        """A handle on probabilities that are known to be some, [..., n] of each player."""
-        lead = torch.broadcast_shapes(self.game.batch_shape, *(p.shape[:-1] for p in players))
-        return Policy(tuple(p.log().expand(*lead, p.shape[-1]) for p in players), name)
+        """A handle on valid probabilities, [..., n] of each player; they are not checked."""
+        batch = torch.broadcast_shapes(self.game.batch_shape, *(p.shape[:-1] for p in players))
+        return Policy(tuple(p.log().expand(*batch, p.shape[-1]) for p in players), name)
 
     def probabilities(self, policy: Policy | Blend) -> Players:
         """The linear blend of the members' probabilities."""
@@ -58,18 +58,22 @@ class TableExecutor:
         return blended(list(members.values()), list(map(_probabilities, members)))
 
     def payoffs(self, players: Players) -> Players:
-        """What the feedback says of every action's payoff against the players."""
-        return self._seen([(1.0, players)])
+        """Every action's payoff against the players, as the feedback gives it."""
+        return self._feedback([(1.0, players)])
 
     def execute(self, step: Step) -> Policy:
-        """The policy that a Step asks for, exactly."""
+        """The policy that the Step makes, with payoffs from the feedback.
+
+        Returns:
+            A handle on the new policy.
+        """
         logits = _geometric(step.anchor.members())
         if step.opponent is not None:
-            gains = self._seen([(weight, _probabilities(m)) for m, weight in step.opponent.members().items()])
-            logits = tuple(x + step.size * gain for x, gain in zip(logits, gains, strict=True))
+            payoffs = self._feedback([(weight, _probabilities(m)) for m, weight in step.opponent.members().items()])
+            logits = tuple(x + step.size * payoff for x, payoff in zip(logits, payoffs, strict=True))
         return Policy(tuple(x.log_softmax(-1) for x in logits), "iterate")
 
-    def _seen(self, opponent: Opponent) -> Players:
+    def _feedback(self, opponent: Opponent) -> Players:
         self.rounds += 1
         return self.feedback(self.game, opponent, self.rounds - 1)
 
@@ -77,7 +81,8 @@ class TableExecutor:
 def _logs(policy: Policy) -> Players:
     if not isinstance(policy.value, tuple):
         raise NashwardError(
-            f"{policy!r} is no policy of this game: a Step is made of the start, the reference and iterates"
+            f"{policy!r} is not a policy of this game: a Step may refer to the start, the reference, iterates and "
+            "fixed opponents"
         )
     return policy.value
 

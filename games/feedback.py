@@ -1,7 +1,7 @@
-"""What a step sees of the payoff: all of it, K samples of the opponent, or single duels.
+"""What a step sees of the payoff: the exact payoff, K samples of the opponent, or single duels.
 
 A feedback is a function of the game, the opponent and the number of the round; the draws of a round depend on the seed
-and the round alone, so that a run can be repeated or replayed. It belongs to the table executor: no solver sees it.
+and the round alone, so that a run can be repeated or replayed. It belongs to the table executor; solvers do not see it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def exact(game: Game, opponent: Opponent, round: int = 0) -> Players:
     Args:
         game: a game or a batch of games.
         opponent: (weight, policies) of each member; policies are a tuple of one tensor [..., n] a player.
-        round: of no account here.
+        round: not used.
 
     Returns:
         For each player [..., n], what every action earns.
@@ -114,14 +114,14 @@ class SampledFeedback:
             shares = random.multinomial(count, (p / p.sum(-1, keepdim=True)).cpu().numpy()) / count
             return torch.as_tensor(shares, dtype=p.dtype, device=p.device)
 
-        gains = exact(game, [(weight, tuple(map(drawn, players))) for weight, players in opponent])
+        payoffs = exact(game, [(weight, tuple(map(drawn, players))) for weight, players in opponent])
         share = count / self.k
-        return tuple(share * gain + (1 - share) / 2 for gain in gains) if self.self_comparison else gains
+        return tuple(share * payoff + (1 - share) / 2 for payoff in payoffs) if self.self_comparison else payoffs
 
 
 @dataclass(frozen=True)
 class DuelingFeedback:
-    """Payoffs from who won single duels, one a round unless told otherwise.
+    """Payoffs estimated from the winners of single duels, by default one a round.
 
     Both sides are drawn from the opponent's distribution rho, mixed with the uniform one,
 
@@ -142,7 +142,8 @@ class DuelingFeedback:
     Example:
         >>> from nashward import games
         >>> game = games.zoo.comal_cycle()
-        >>> solution = games.solve(game, games.MWU(0.01), iterations=5000, feedback=games.feedback.DuelingFeedback(seed=1))
+        >>> duels = games.feedback.DuelingFeedback(seed=1)
+        >>> solution = games.solve(game, games.MWU(0.01), iterations=5000, feedback=duels)
         >>> bool(solution.gaps["average"][-1] < 0.1)
         True
     """
@@ -174,6 +175,6 @@ class DuelingFeedback:
             game.P.gather(-2, i.unsqueeze(-1).expand(*i.shape, rho.shape[-1])).gather(-1, j.unsqueeze(-1)).squeeze(-1)
         )
         value = ((uniform[2] < wins).to(rho.dtype) - 0.5) / (2 * q.gather(-1, i) * q.gather(-1, j) * self.duels)
-        gain = torch.full_like(rho, 0.5)
-        gain = gain.scatter_add(-1, i, value * rho.gather(-1, j)).scatter_add(-1, j, -value * rho.gather(-1, i))
-        return (gain,)
+        payoff = torch.full_like(rho, 0.5)
+        payoff = payoff.scatter_add(-1, i, value * rho.gather(-1, j)).scatter_add(-1, j, -value * rho.gather(-1, i))
+        return (payoff,)

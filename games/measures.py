@@ -12,7 +12,7 @@ from .shapes import Float
 
 
 def duality_gap(game: Game, policy: Any) -> Float[Tensor, "..."]:
-    """How much both players could gain by best responses; 0 exactly at a Nash equilibrium.
+    """The sum of what both players gain by best responses; 0 exactly at a Nash equilibrium.
 
     For a symmetric game whose two players both play pi
 
@@ -28,7 +28,10 @@ def duality_gap(game: Game, policy: Any) -> Float[Tensor, "..."]:
         [...], in units of the payoff.
 
     Raises:
-        ValueError: a policy of another shape, or that is no distribution.
+        ValueError: a policy of another shape, or that is not a distribution.
+
+    See also:
+        ``exploitability``, half of it; ``games.equilibria.regularised_gap``, the gap of the regularised game.
 
     Source: arXiv 2405.00675, section 3 (the duality gap of SPPO).
 
@@ -42,7 +45,7 @@ def duality_gap(game: Game, policy: Any) -> Float[Tensor, "..."]:
 
 
 def gap_of(game: Game, players: Players) -> Float[Tensor, "..."]:
-    """``duality_gap`` of policies that are known to be some."""
+    """``duality_gap`` of valid policies, which are not checked."""
     if len(players) == 1:  # the two players of a symmetric game are alike; centred, so that rounding stays near 1e-17
         return 2 * (game.payoffs(players)[0] - game.total / 2).amax(-1)
     best = [payoff.amax(-1) for payoff in game.payoffs(players)]

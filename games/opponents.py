@@ -1,4 +1,4 @@
-"""fixed opponents: fixed opponents that a solver knows by name alone."""
+"""Fixed opponents: policies that a solver refers to by name, and the executor holds."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from .step import Step
 
 @dataclass(frozen=True)
 class OpponentName:
-    """What the handle on a fixed opponent holds until the executor puts its own handle there."""
+    """The value of a handle on a fixed opponent, until the executor's handle replaces it."""
 
     name: str
 
 
 def opponent(name: str) -> Policy:
-    """A handle on the member of that name, for a solver's Steps: on a table a fixed policy, for a language model the
-    stored responses of another one.
+    """A handle on the fixed opponent of that name, for a solver's Steps.
+
+    On a table it stands for a fixed policy, for a language model for the stored responses of another model.
 
     Args:
-        name: of the member, as in ``games.solve(..., opponents={name: ...})``.
+        name: of the opponent, as in ``games.solve(..., opponents={name: ...})``.
+
+    Returns:
+        The handle; ``resolve`` replaces it by the executor's.
+
+    See also:
+        ``games.FixedOpponents``, which adds fixed opponents to any solver.
 
     Example:
         >>> from nashward import games
@@ -34,14 +41,17 @@ def opponent(name: str) -> Policy:
 
 
 def resolve(step: Step, opponents: Mapping[str, Policy]) -> Step:
-    """The Step with the executor's handles in the place of names.
+    """Replace the names in a Step by the executor's handles.
 
     Args:
-        step: as a solver yielded it.
+        step: as the solver yielded it.
         opponents: the executor's handles, by name.
 
+    Returns:
+        A new Step, or ``step`` itself if it has no names.
+
     Raises:
-        ValueError: a name that nobody among the opponents bears.
+        ValueError: an unknown name.
 
     Example:
         >>> x, rival = Policy(None, "x"), Policy(None, "rival")
@@ -49,20 +59,22 @@ def resolve(step: Step, opponents: Mapping[str, Policy]) -> Step:
         0.5 x + 0.5 rival
     """
 
-    def known(blend: Policy | Blend | None) -> Policy | Blend | None:
+    def with_handles(blend: Policy | Blend | None) -> Policy | Blend | None:
         if blend is None or not any(isinstance(policy.value, OpponentName) for policy in blend.members()):
             return blend
-        return sum((weight * _who(policy, opponents) for policy, weight in blend.members().items()), Blend({}))
+        return sum((weight * _handle(policy, opponents) for policy, weight in blend.members().items()), Blend({}))
 
-    parts = {name: getattr(step, name) for name in ("anchor", "opponent", "averaged")}
-    found = {name: known(blend) for name, blend in parts.items()}
-    return step if all(found[name] is parts[name] for name in parts) else replace(step, **found)  # type: ignore[arg-type]
+    before = {name: getattr(step, name) for name in ("anchor", "opponent", "averaged")}
+    after = {name: with_handles(blend) for name, blend in before.items()}
+    return step if all(after[name] is before[name] for name in before) else replace(step, **after)  # type: ignore[arg-type]
 
 
-def _who(policy: Policy, opponents: Mapping[str, Policy]) -> Policy:
+def _handle(policy: Policy, opponents: Mapping[str, Policy]) -> Policy:
     if not isinstance(policy.value, OpponentName):
         return policy
     if policy.value.name not in opponents:
-        there = f"it has {', '.join(map(repr, opponents))}" if opponents else "there is none"
-        raise NashwardError(f"the solver plays against {policy.value.name!r}, who is not among the opponents; {there}")
+        known = ", ".join(map(repr, opponents)) or "none"
+        raise NashwardError(
+            f"the solver plays against {policy.value.name!r}, which is not among the opponents: {known}"
+        )
     return opponents[policy.value.name]

@@ -8,7 +8,9 @@ from typing import Any
 
 from nashward.errors import NashwardError
 
-NEGLIGIBLE = 1e-9  # a member whose weight is this small beside the largest one is dropped: history mixtures stay finite
+NEGLIGIBLE = (
+    1e-9  # members with a smaller share of the largest weight are dropped, so that history mixtures stay finite
+)
 
 
 class _Arithmetic:
@@ -45,14 +47,14 @@ class _Arithmetic:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Policy(_Arithmetic):
-    """A handle on one policy. Only the executor that made it looks inside ``value``.
+    """An opaque handle on one policy. Only the executor that made it reads ``value``.
 
     To the table executor ``value`` holds log-probabilities, to the language-model executor an adapter.
-    Two handles are equal when they are the same object; solvers never need more.
+    Two handles are equal when they are the same object. Solvers never read ``value``.
 
     Args:
-        value: what the executor that made it knows it by.
-        name: how it is shown.
+        value: the executor's data.
+        name: shown by ``repr``.
 
     Example:
         >>> x, previous = Policy(value=None, name="x"), Policy(value=None, name="previous")
@@ -73,7 +75,7 @@ class Policy(_Arithmetic):
 class Blend(_Arithmetic):
     """A weighted sum of policies: equal members merged, negligible ones dropped.
 
-    What the weights mean is the Step's business: an anchor is a geometric blend, an opponent a linear one.
+    The Step decides what the weights mean: an anchor is a geometric blend, an opponent a linear one.
 
     Args:
         members: the weight of each policy; of any sign, and of any sum.
@@ -104,7 +106,10 @@ class Blend(_Arithmetic):
 
 
 def affine(policies: Policy | Blend, what: str) -> Blend:
-    """``policies`` as a blend whose weights sum to 1 (dropped members' weight is shared among the rest).
+    """``policies`` as a blend whose weights sum to 1 (the weight of dropped members is shared among the rest).
+
+    Returns:
+        The blend, divided by the sum of its weights.
 
     Raises:
         TypeError: not a policy or a blend.

@@ -1,4 +1,4 @@
-"""What a solver found, at which iterations, and what happened."""
+"""The result of ``solve``: policies, gaps and a status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .solvers.schedule import check_whole
 
 
 class Status(enum.Enum):
-    """What happened, and what to do about it.
+    """How a run ended; the value says what to do about it.
 
     Attributes:
         value: what happened, in words.
@@ -36,7 +36,7 @@ class Status(enum.Enum):
 
     @property
     def ok(self) -> bool:
-        """Whether the solver came to the end that was asked for."""
+        """Whether the run made all iterations or reached the tolerance."""
         return self in (Status.DONE, Status.CONVERGED)
 
 
@@ -46,11 +46,11 @@ class SolverError(RuntimeError):
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solver found.
+    """The result of ``solve``.
 
     Attributes:
         last: pi_{T+1}, [..., n] probabilities (a ``Profile`` for an ``n x m`` game).
-        average: the average of what was played, pi_1 .. pi_T.
+        average: the average of the played policies, pi_1 .. pi_T.
         gaps: ``{"last": [records, ...], "average": [records, ...]}``, duality gaps after ``iterations`` steps; further
             averages have theirs by name.
         iterations: [records], the step counts at which ``gaps`` were taken.
@@ -73,7 +73,7 @@ class Solution:
 
 
 def default_record(iterations: int) -> list[int]:
-    """The default records: every iteration up to 200, then each one 2% later than the one before, and the last."""
+    """The default records: every iteration up to 200, then in steps of 2%, and the last."""
     points, t = [], 1
     while t < iterations:
         points.append(t)
@@ -82,10 +82,13 @@ def default_record(iterations: int) -> list[int]:
 
 
 def record_points(record: Sequence[int] | None, iterations: int) -> list[int]:
-    """The step counts at which a run of so many iterations is recorded, in rising order; the last is always one.
+    """The iterations to record, in rising order; the last one is always among them.
+
+    Returns:
+        Step counts from 1 to ``iterations``.
 
     Raises:
-        ValueError: one that is no whole number.
+        ValueError: a record that is not a whole number.
     """
     within = [t for t in (default_record(iterations) if record is None else record) if 0 < t < iterations]
     for t in within:

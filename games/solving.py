@@ -1,4 +1,4 @@
-"""``solve``: a solver played on a game by the table executor, with its duality gaps recorded."""
+"""``solve``: play a solver on a game with the table executor and record its duality gaps."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def solve(
 ) -> Solution:
     """Play ``solver`` on ``game``.
 
-    Where numba is installed, the payoffs are exact and the solver promises a ``period``, its Steps are laid down first
-    and run as a compiled loop; the result is the same to 1e-12.
+    If numba is installed, the payoffs are exact and the solver has a ``period``, its Steps are traced and run as a
+    compiled loop; the result is the same within 1e-12.
 
     Args:
         game: a game or a batch of games, which are solved together.
@@ -60,26 +60,27 @@ def solve(
         iterations: how many steps to make from pi_1 = start.
         start: pi_1, [..., n] probabilities (uniform when None), or [starts, ..., n] for many trajectories at once; a
             pair for an ``n x m`` game.
-        reference: the policy that regularised solvers are drawn to (the start when None).
+        reference: the policy that regularised solvers stay near (the start when None).
         tolerance: stop at the first record where the gap of the last or of the average iterate is this small.
-        feedback: what a step sees of the payoff: ``games.feedback.exact``, ``games.feedback.SampledFeedback(k)`` or ``games.feedback.DuelingFeedback()``.
-        opponents: fixed policies that the solver plays against by name (``games.FixedOpponents``), as ``start`` is given.
-        averaging: the weight of the t-th played policy, ``games.averaging.uniform``, ``games.averaging.linear`` or a step schedule; None:
-            the solver's own, which is uniform for those that do not say.
+        feedback: what a step sees of the payoff: ``games.feedback.exact``, ``SampledFeedback(k)`` or
+            ``DuelingFeedback()``.
+        opponents: fixed policies that the solver plays against by name (``games.FixedOpponents``), each as ``start``.
+        averaging: the weight of the t-th played policy, ``games.averaging.uniform``, ``games.averaging.linear`` or a
+            step schedule; None: the solver's default, or uniform.
         averages: further averages to record by name, for example ``{"linear": games.averaging.linear}``.
         record: the step counts at which to record (see ``default_record``); the last is always recorded.
         keep_policies: keep the policies at every record, for trajectories.
         throw: raise a ``SolverError`` unless the status is ok.
-        traced: False never compiles the loop; True always does, for solvers without a period too (such as a step that
-            is a function of t), which are then played beforehand; None decides as said above.
+        traced: False never compiles the loop; True always does, also for solvers without a period (such as a step that
+            is a function of t), which are traced to the last iteration; None decides as described above.
         progress: show a bar of the iterations on standard error.
 
     Raises:
-        ValueError: iterations or a record no whole number >= 1, a further average called "last" or "average", a start,
-            reference or fixed opponent that is no distribution over the actions, a reference that excludes what the
-            start plays, settings that the solver refuses, an unknown fixed opponent, ``traced=True`` where that
-            cannot be.
-        TypeError: no game, no solver, or an average that is no function.
+        ValueError: iterations or a record that is not a whole number >= 1, a further average named "last" or
+            "average", a start, reference or fixed opponent that is not a distribution over the actions, a reference
+            that excludes an action of the start, an unknown fixed opponent, ``traced=True`` for a run that cannot be
+            traced.
+        TypeError: not a game, not a solver, or an average that is not a function.
 
     Warns:
         StepWarning: a constant step beyond a proven or exact threshold of the solver.
@@ -94,9 +95,12 @@ def solve(
     check_whole("iterations", iterations)
     iterations = int(iterations)  # 1e3 is one
     tables = TableExecutor(game, feedback)
-    first = tables.policy(start)
-    pull = first if reference is None else tables.policy(reference, "reference")
-    if any(((q == 0) & (p > 0)).any() for p, q in zip(*map(tables.probabilities, (first, pull)), strict=True)):
+    start_policy = tables.policy(start)
+    anchor_policy = start_policy if reference is None else tables.policy(reference, "reference")
+    if any(
+        ((q == 0) & (p > 0)).any()
+        for p, q in zip(*map(tables.probabilities, (start_policy, anchor_policy)), strict=True)
+    ):
         raise NashwardError("the reference gives probability 0 to an action that the start plays: KL is infinite there")
     if averages is not None and not isinstance(averages, Mapping):
         raise TypeError(
@@ -106,41 +110,55 @@ def solve(
         if not callable(given):
             raise TypeError(f"{name} is a function of t, for example games.averaging.linear, got {given!r}")
     if taken := {"last", "average"}.intersection(averages or ()):
-        raise NashwardError(f"a further average needs a name of its own, got {taken.pop()!r}; for example 'linear'")
+        raise NashwardError(
+            f"a further average must not be named 'last' or 'average', got {taken.pop()!r}; for example 'linear'"
+        )
     players = {name: tables.policy(policy, name) for name, policy in (opponents or {}).items()}
-    first, pull, players = _spread(first, pull, players)
+    start_policy, anchor_policy, players = _spread(start_policy, anchor_policy, players)
     warn_step_size(game, solver)
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
     points = record_points(record, iterations)
-    player = as_solver(solver, tables)
+    played = as_solver(solver, tables)
     weights = {"average": weigh, **(averages or {})}
-    why_not = untraceable_reason(game, solver, feedback)
-    if traced and why_not is not None:
-        raise NashwardError(f"the run cannot be traced: {why_not}; leave traced out")
+    reason = untraceable_reason(game, solver, feedback)
+    if traced and reason is not None:
+        raise NashwardError(f"the run cannot be traced: {reason}; leave traced out")
     with tqdm(total=iterations, desc=type(solver).__name__, unit=" iterations", disable=not progress) as bar:
-        if traced or (traced is None and why_not is None and getattr(solver, "period", None) is not None):
-            solution = run_traced(game, player, first.value, pull.value, tolerance, weights, points, keep_policies, bar)
+        if traced or (traced is None and reason is None and getattr(solver, "period", None) is not None):
+            solution = run_traced(
+                game, played, start_policy.value, anchor_policy.value, tolerance, weights, points, keep_policies, bar
+            )
         else:
             recorder = _Recorder(tables, tolerance, weights, points, keep_policies, bar)
-            solution = recorder.solution(drive(player, first, pull, tables.execute, recorder, iterations, players))
+            solution = recorder.solution(
+                drive(played, start_policy, anchor_policy, tables.execute, recorder, iterations, players)
+            )
     if throw and not solution.status.ok:
         raise SolverError(solution.status.value)
     return solution
 
 
-def _spread(first: Policy, pull: Policy, opponents: Mapping[str, Policy]) -> tuple[Policy, Policy, dict[str, Policy]]:
-    """The handles for every start that any of them has, so that all policies and all records have one shape."""
-    lead = torch.broadcast_shapes(*(handle.value[0].shape[:-1] for handle in (first, pull, *opponents.values())))
+def _spread(
+    start_policy: Policy, anchor_policy: Policy, opponents: Mapping[str, Policy]
+) -> tuple[Policy, Policy, dict[str, Policy]]:
+    """Broadcast all handles over the starts, so that all policies and all records have one shape."""
+    batch = torch.broadcast_shapes(
+        *(handle.value[0].shape[:-1] for handle in (start_policy, anchor_policy, *opponents.values()))
+    )
 
     def spread(policy: Policy) -> Policy:
-        return Policy(tuple(side.expand(*lead, side.shape[-1]) for side in policy.value), policy.name)
+        return Policy(tuple(side.expand(*batch, side.shape[-1]) for side in policy.value), policy.name)
 
-    start = spread(first)
-    return start, start if pull is first else spread(pull), {name: spread(policy) for name, policy in opponents.items()}
+    start = spread(start_policy)
+    return (
+        start,
+        start if anchor_policy is start_policy else spread(anchor_policy),
+        {name: spread(policy) for name, policy in opponents.items()},
+    )
 
 
 class _Recorder:
-    """Averages what was played, and takes the gaps of the records: those of many together, by one product."""
+    """Averages the played policies and computes the gaps of the records, many records in one product."""
 
     def __init__(
         self,
@@ -199,7 +217,7 @@ class _Recorder:
             if not waiting:
                 continue
             policies = _normalised(waiting)
-            alone = len(waiting) == 1  # as a game from outside expects it
+            alone = len(waiting) == 1  # a custom game may expect a single policy
             gaps = gap_of(self.tables.game, tuple(p[0] for p in policies) if alone else policies)
             self.gaps[name].append(gaps[None] if alone else gaps)
             if self.keep:
@@ -213,15 +231,15 @@ class _Recorder:
     def solution(self, last: Policy) -> Solution:
         self._measure()
         profile, now = self.tables.game.profile, self.tables.probabilities(last)
-        nothing = tuple(p[None][:0] for p in now)  # of a run that was not finite at its first record
+        empty = tuple(p[None][:0] for p in now)  # for a run that was not finite at its first record
         return Solution(
             last=profile(now),
             average=profile(self.average(now)),
-            gaps={name: torch.cat(v or [nothing[0][..., 0]]) for name, v in self.gaps.items()},
+            gaps={name: torch.cat(v or [empty[0][..., 0]]) for name, v in self.gaps.items()},
             iterations=torch.tensor(self.at, dtype=torch.int64),
             status=self.status,
             policies={
-                name: profile(tuple(map(torch.cat, zip(*(v or [nothing]), strict=True))))
+                name: profile(tuple(map(torch.cat, zip(*(v or [empty]), strict=True))))
                 for name, v in self.policies.items()
                 if self.keep
             },
@@ -229,13 +247,13 @@ class _Recorder:
 
 
 def _normalised(records: Sequence[tuple[Players, float]]) -> Players:
-    """What each record holds over its weight, [records, ..., n] of each player."""
+    """Each record's weighted sum divided by its weight, [records, ..., n] of each player."""
     sides = [torch.stack(side) for side in zip(*(players for players, _ in records), strict=True)]
     weights = torch.tensor([weight for _, weight in records], dtype=sides[0].dtype, device=sides[0].device)
     return tuple(side / weights.view(-1, *[1] * (side.ndim - 1)) for side in sides)
 
 
 def _at_once(game: Game) -> int:
-    """How many numbers of policies may wait to be measured; a game from outside may take one policy at a time only."""
+    """How many numbers may wait to be measured; a custom game may accept a single policy only."""
     ours = (PreferenceGame, ConstantSumGame, ContextualGame, LowRankGame)
-    return _WAITING if type(game) in ours else 1  # what derives from one may answer in another way
+    return _WAITING if type(game) in ours else 1  # a subclass may compute its payoffs in another way

@@ -1,4 +1,4 @@
-"""How fast a game turns around its equilibrium, and a warning for steps that are too large for that."""
+"""The rotation frequency of a game at its equilibrium, and a warning for steps that are too large for it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .forms.game import ConstantSumGame, Game, PreferenceGame, check_game
 from .shapes import Float
 from .solvers.mirror_steps.step_limit import HasStepLimit
 
-TINY = 1e-100  # in place of 0 where a game does not turn, or pays all the same
+TINY = 1e-100  # in place of 0, for games without rotation or with constant payoffs
 
 
 class StepWarning(UserWarning):
-    """A step beyond a threshold: proven (nothing is known beyond it) or exact (beyond it the iterates leave)."""
+    """A step beyond a threshold: proven (nothing is known beyond it) or exact (the iterates leave the Nash)."""
 
 
 def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
-    """lam, the angular frequency of small turns around ``policy``, per unit of step: [...].
+    """lam, the angular frequency of small rotations around ``policy``, per unit of step.
 
     .. math::  \\lambda = \\rho(S^{1/2} A S^{1/2}), \\quad A = P - 1/2, \\quad S = diag(\\pi) - \\pi \\pi^\\top
 
@@ -34,8 +34,11 @@ def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
         game: a game or a batch of games.
         policy: [..., n] probabilities (of an ``n x m`` game a pair), for example the Nash or a regularised one.
 
+    Returns:
+        [...], at least 0.
+
     Raises:
-        ValueError: a policy of another shape, or that is no distribution.
+        ValueError: a policy of another shape, or that is not a distribution.
 
     Source: derived: the step is made linear at the policy; see ``theory/stability.py``.
 
@@ -51,8 +54,8 @@ def rotation_frequency(game: Game, policy: Any) -> Float[Tensor, "..."]:
     # Column k of A S^(1/2) is the payoff of column k of S^(1/2): a difference of policies, centred by itself.
     if len(players) == 1:
         (root,) = roots
-        turn = root @ torch.stack([game.payoffs((c,))[0] for c in root.unbind(-1)], -1).to(root)
-        return torch.linalg.svdvals(turn)[..., 0]
+        rotation = root @ torch.stack([game.payoffs((c,))[0] for c in root.unbind(-1)], -1).to(root)
+        return torch.linalg.svdvals(rotation)[..., 0]
     assert isinstance(game, ConstantSumGame)
     return torch.linalg.svdvals(roots[0] @ game.payoff.to(roots[0]) @ roots[1])[..., 0]
 
@@ -66,8 +69,8 @@ def _root(p: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n n"]:
 def warn_step_size(game: Game, solver: Any) -> None:
     """Warn of a constant step beyond the solver's ``step_limit`` on this game.
 
-    An exact limit is first taken at the largest frequency that payoffs of this size allow: the equilibrium is solved
-    for only where a step is above that, and not in a batch.
+    An exact limit is first computed for the largest frequency that payoffs of this size allow; the equilibrium is
+    solved only for a step above it, and not for a batch.
 
     Warns:
         StepWarning: one line that names the threshold.
@@ -95,7 +98,7 @@ def warn_step_size(game: Game, solver: Any) -> None:
 
 
 def _frequency_at_nash(game: Game) -> float | None:
-    """lam at the equilibrium; None for a batch and where there are several equilibria."""
+    """lam at the equilibrium; None for a batch, or if there are several equilibria."""
     if game.batch_shape or not isinstance(game, PreferenceGame | ConstantSumGame):
         return None
     equilibrium = nash(game)

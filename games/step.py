@@ -1,4 +1,4 @@
-"""One mirror step: what every solver yields and every executor carries out."""
+"""One mirror step, which every solver yields and every executor executes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Step:
             and may be negative (optimism). None: no payoff, the step is a geometric mixture.
         size: the step size, in nats per unit of win probability; 0 exactly when there is no opponent.
         is_iterate: the new policy is an iterate that may be returned (False: a half step).
-        averaged: the policy that was played in this step, which enters the average; the opponent when not given,
-            None when nothing was played.
+        averaged: the policy that was played in this step and enters the average; the opponent by default, None if
+            no policy was played.
 
     Raises:
         ValueError: weights that do not sum to 1, a size that is not finite, a size without an opponent.
@@ -65,17 +65,17 @@ class Step:
                 fix(name, affine(getattr(self, name), f"a Step's {name}"))
         if isinstance(self.averaged, Blend) and any(weight < 0 for _, weight in self.averaged):
             raise NashwardError(
-                f"what a Step counts was played, so it cannot hold a negative weight: {self.averaged!r}"
+                f"averaged is a policy that was played, so its weights cannot be negative, got {self.averaged!r}"
             )
 
 
 class Solver(Protocol):
     """A frozen dataclass of hyperparameters with one method.
 
-    ``play`` is a generator: it yields Steps and is sent the policy that each one made. It must be deterministic,
-    because a run is resumed by playing it again against what was made before.
+    ``play`` is a generator: it yields Steps and is sent the policy that each Step made. It must be deterministic: a run
+    is resumed by replaying it with the stored policies.
     """
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
-        """The Steps from the start x on; each is answered with the policy that it made."""
+        """Yield Steps from the start x; each ``yield`` returns the policy that the Step made."""
         ...

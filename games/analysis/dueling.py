@@ -1,4 +1,4 @@
-"""The von Neumann winner from duels alone: who is asked to fight whom, and what is believed after."""
+"""The von Neumann winner from duels alone: which pairs are compared, and the posterior after."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ Choice: TypeAlias = Callable[[Tally, Lottery, int, np.random.Generator], Pairs]
 
 
 def uniform_pairs(tally: Tally, policy: Lottery, count: int, random: np.random.Generator) -> Pairs:
-    """Every pair of two different actions is as likely as any other.
+    """Pairs of two different actions, drawn uniformly.
 
     Args:
         tally: the duels so far.
-        policy: [n], what is played now.
+        policy: [n], the current policy.
         count: how many pairs.
-        random: where the draws come from.
+        random: the generator of the draws.
 
     Returns:
         [count, 2], pairs (i, j) with i < j.
@@ -69,15 +69,15 @@ def uniform_pairs(tally: Tally, policy: Lottery, count: int, random: np.random.G
 
 
 def challengers(tally: Tally, policy: Lottery, count: int, random: np.random.Generator) -> Pairs:
-    """Who may beat the current policy: a best response in a table drawn from the belief, against the policy's own draw.
+    """Challengers of the current policy: a best response in a table drawn from the belief, and a draw of the policy.
 
-    Thompson sampling of the duality gap: what is played is tested, by those that could still have the better of it.
+    Thompson sampling of the duality gap: the played actions are compared with those that may still beat them.
 
     Args:
         tally: the duels so far.
-        policy: [n], what is played now.
+        policy: [n], the current policy.
         count: how many pairs.
-        random: where the draws come from.
+        random: the generator of the draws.
 
     Returns:
         [count, 2], pairs (challenger, defender) of different actions.
@@ -104,9 +104,9 @@ def winner_from_duels(
     choose: Choice = challengers,
     block: int = 40,
 ) -> Iterator[tuple[int, Lottery]]:
-    """Learn the maximal lottery of ``n`` actions from the outcomes of duels, without ever seeing a probability.
+    """Learn the maximal lottery of ``n`` actions from the outcomes of duels, without access to the probabilities.
 
-    In each round ``block`` pairs are chosen, fought and tallied; the policy is the Nash equilibrium of the mean of
+    In each round ``block`` pairs are chosen and compared; the policy is the Nash equilibrium of the mean of
     the belief, exact.
 
     Args:

@@ -1,4 +1,4 @@
-"""Battles in, a Nash leaderboard out: who beats whom, the maximal lottery with bands, Bradley-Terry beside it."""
+"""A Nash leaderboard from battles: the win table, the maximal lottery with bands, and Bradley-Terry ratings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ..forms.game import PreferenceGame
 from ..shapes import Float
 from .ratings import ELO, Ratings, bradley_terry, scores
 
-JEFFREYS = 0.5  # a of the prior Beta(a, a) that says least
+JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
 TIES = ("tie", "draw", "both", "tie (bothbad)")
 
 
 @dataclass(frozen=True)
 class Bands:
-    """The maximal lottery and Elo's ratings, with what the battles leave open.
+    """The maximal lottery and Elo's ratings, with their uncertainty.
 
     Attributes:
         lottery: [n], of the smoothed table.
@@ -57,9 +57,9 @@ class Battles:
 
     Attributes:
         labels: of the models, sorted.
-        wins: [prompts, n, n], how often i beat j, a tie as half a win of each; one table where no prompts were told.
-        smoothing: a of the prior Beta(a, a) on each win probability. With 0 the table is as it was counted; what
-            needs a prior (ratings, draws without prompts) then takes Jeffreys' 1/2.
+        wins: [prompts, n, n], how often i beat j, a tie as half a win of each; one table if the prompts are not given.
+        smoothing: a of the prior Beta(a, a) on each win probability. With 0 the table is the observed frequencies;
+            ratings and draws without prompts, which need a prior, then use Jeffreys' 1/2.
 
     Example:
         >>> battles = from_battles([{"model_a": "x", "model_b": "y", "wins_a": 2, "wins_b": 1, "ties": 1}])
@@ -78,7 +78,7 @@ class Battles:
 
     @cached_property
     def met(self) -> Float[np.ndarray, "n n"]:
-        """[n, n], how many battles each pair fought."""
+        """[n, n], the number of battles of each pair."""
         return self.total + self.total.T
 
     @property
@@ -94,14 +94,17 @@ class Battles:
 
     @cached_property
     def ratings(self) -> Ratings:
-        """Bradley-Terry beside it, each pair smoothed by the same prior; its ``cycle_p_value`` tests for cycles."""
+        """Bradley-Terry ratings, each pair smoothed by the same prior; its ``cycle_p_value`` tests for cycles."""
         return bradley_terry(self.total, 2 * (self.smoothing or JEFFREYS))
 
     def bands(self, share: float = 0.9, draws: int = 400, seed: int = 0) -> Bands:
-        """The maximal lottery and Elo's ratings, with bands from drawing the battles again.
+        """The maximal lottery and Elo's ratings, with bands from the bootstrap.
 
-        With several prompts these are drawn with replacement, so that what a prompt does to all its battles stays
-        together. Without, each pair's probability is drawn from its Beta posterior (the Bayesian bootstrap).
+        Several prompts are drawn with replacement, so that the battles of a prompt stay together.
+        Without prompts each pair's probability is drawn from its Beta posterior (the Bayesian bootstrap).
+
+        Returns:
+            The bands that hold this share of the draws.
 
         Raises:
             ValueError: a share out of (0, 1), fewer than two draws.
@@ -121,7 +124,7 @@ class Battles:
         return Bands(nash(self.game).policy, low, high, self.ratings.elo, elo_low, elo_high, share)
 
     def _drawn(self, draws: int, random: np.random.Generator) -> Float[np.ndarray, "draws n n"]:
-        """[draws, n, n], wins as they might have been."""
+        """[draws, n, n], wins drawn from the bootstrap or the posterior."""
         if len(self.wins) > 1:
             counts = random.multinomial(len(self.wins), np.full(len(self.wins), 1 / len(self.wins)), size=draws)
             return np.einsum("dp,pij->dij", counts, self.wins)
@@ -181,7 +184,10 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
 
 
 def _battle(row: Any) -> tuple[str, str, np.ndarray]:
-    """Both models and their wins; ValueError says what a row lacks."""
+    """Both models and their wins.
+
+    Raises:
+        ValueError: the missing or wrong field of the row."""
     if not isinstance(row, Mapping):
         raise NashwardError(f"is of type {type(row).__name__}; expected a row with model_a, model_b and winner")
     for name in ("model_a", "model_b"):

@@ -20,7 +20,7 @@ FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class Ratings:
-    """Scores r with P(i beats j) = sigmoid(r_i - r_j), and what they miss.
+    """Scores r with P(i beats j) = sigmoid(r_i - r_j), and the residual.
 
     Attributes:
         scores: [n], in nats, with mean 0.
@@ -97,7 +97,7 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
 
 
 def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Tensor, "*batch n"]:
-    """Bradley-Terry scores [..., n] with mean 0 of tables of wins [..., n, n] that are known to have some.
+    """Bradley-Terry scores [..., n] with mean 0 of tables of wins [..., n, n], which must have a maximum likelihood.
 
     Args:
         wins: [..., n, n], how often i beat j, ties as halves.
@@ -176,7 +176,7 @@ def plackett_luce(
         new = chosen / waits
         if smoothing <= 0:
             new = new / new.log().mean().exp()
-        moved, strength = float((new.log() - strength.log()).abs().max()), new
-        if moved < FLOOR:
+        change, strength = float((new.log() - strength.log()).abs().max()), new
+        if change < FLOOR:
             break
     return strength.log() - strength.log().mean()

@@ -1,4 +1,4 @@
-"""Cycles beyond noise: rings of three that stay when the prompts are drawn again."""
+"""Cycles of three that the bootstrap over prompts confirms."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Cycle:
 
 
 def significant_cycles(tables: np.ndarray, share: float = 0.95, draws: int = 1000, seed: int = 0) -> list[Cycle]:
-    """The rings of three in a mean table that the bootstrap over prompts confirms, the surest first.
+    """The cycles of three in a mean table that the bootstrap over prompts confirms, the most frequent first.
 
-    A ring in the mean is no finding: three equal players form one in a quarter of all cases.
+    A cycle in the mean alone is not significant: three equal players form one in a quarter of all cases.
 
     Args:
         tables: [prompts, n, n] win probabilities, NaN where a pair was not judged.
-        share: of the draws in which the same ring must be there.
+        share: of the draws, those in which the same cycle must occur.
         draws: of the prompts, with replacement.
         seed: of the draws.
 
     Raises:
         ValueError: tables of another shape, a share out of (0, 1], no draws.
 
-    Source: Efron 1979 for the bootstrap; Kendall & Babington Smith 1940 for rings of three.
+    Source: Efron 1979 for the bootstrap; Kendall & Babington Smith 1940 for cycles of three.
 
     Example:
         >>> ring = np.array([[0.5, 0.9, 0.1], [0.1, 0.5, 0.9], [0.9, 0.1, 0.5]])
@@ -53,14 +53,14 @@ def significant_cycles(tables: np.ndarray, share: float = 0.95, draws: int = 100
     if not 0 < share <= 1 or draws < 1:
         raise NashwardError(f"share must be in (0, 1] and draws at least 1, got {share} and {draws}")
     counts = np.random.default_rng(seed).multinomial(len(tables), np.full(len(tables), 1 / len(tables)), size=draws)
-    # the sum of the margins has the sign of their mean; a pair that a draw has no judgement of beats nobody
+    # the sum of the margins has the sign of their mean; a pair without a judgement in a draw counts as a tie
     margins = np.nan_to_num(tables - 0.5).reshape(len(tables), -1)
     beats = (counts @ margins > 1e-12).reshape(draws, *tables.shape[1:])
-    found = []
+    cycles = []
     for i, j, k in combinations(range(tables.shape[1]), 3):
-        for ring in ((i, j, k), (i, k, j)):
-            a, b, c = ring
-            often = float((beats[:, a, b] & beats[:, b, c] & beats[:, c, a]).mean())
-            if often >= share:
-                found.append(Cycle(ring, often))
-    return sorted(found, key=lambda cycle: -cycle.share)
+        for players in ((i, j, k), (i, k, j)):
+            a, b, c = players
+            frequency = float((beats[:, a, b] & beats[:, b, c] & beats[:, c, a]).mean())
+            if frequency >= share:
+                cycles.append(Cycle(players, frequency))
+    return sorted(cycles, key=lambda cycle: -cycle.share)

@@ -1,4 +1,4 @@
-"""What social choice says of a table of win probabilities: winners, sets and scores, of [..., n, n] tensors."""
+"""Social choice on tables of win probabilities [..., n, n]: winners, sets and scores."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _only(flags: Bool[Tensor, "*batch n"]) -> Int[Tensor, "*batch"]:
 
 
 def smith_set(P: Any) -> Bool[Tensor, "*batch n"]:
-    """The smallest set whose members beat everyone outside, bool [..., n]: who reaches all others by "not beaten by".
+    """The smallest set whose members beat all others, bool [..., n]: those that reach all others by "not beaten by".
 
     A tie keeps both in. Source: Smith 1973; the closure is Warshall's.
 
@@ -100,14 +100,14 @@ def borda(P: Any) -> Float[Tensor, "*batch n"]:
     """
     table = torch.as_tensor(P)
     n = table.shape[-1]
-    own = torch.diagonal(table, dim1=-2, dim2=-1)
-    return (table.sum(-1) - own) / max(n - 1, 1)
+    diagonal = torch.diagonal(table, dim1=-2, dim2=-1)
+    return (table.sum(-1) - diagonal) / max(n - 1, 1)
 
 
 def cyclic_triples(P: Any) -> Int[Tensor, "*batch"]:
-    """How many of the n (n - 1) (n - 2) / 6 triples beat each other in a ring, [...].
+    """The number of the n (n - 1) (n - 2) / 6 triples that form a cycle, [...].
 
-    The trace of the cubed win relation counts each ring three times. Source: Kendall & Babington Smith 1940.
+    The trace of the cubed win relation counts each cycle three times. Source: Kendall & Babington Smith 1940.
 
     Args:
         P: [..., n, n] win probabilities.
@@ -122,7 +122,7 @@ def cyclic_triples(P: Any) -> Int[Tensor, "*batch"]:
 
 
 def hodge(A: Any) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "*batch n n"]]:
-    """The parts of a skew table: what a score for each action explains, and what goes round.
+    """The parts of a skew table: the part that a score for each action explains, and the cyclic part.
 
     .. math::
         A = G + C, \\quad G_{ij} = s_i - s_j, \\quad s_i = \\frac1n \\sum_j A_{ij}, \\quad \\sum_j C_{ij} = 0, \\quad
@@ -171,7 +171,7 @@ def curl_fraction(A: Any) -> Float[Tensor, "*batch"]:
 
 
 def rank_profile(P: Any) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
-    """Rank against cycle: each action's score (its mean margin), and how much of its margins goes round, [..., n] each.
+    """Each action's score (its mean margin), and the size of the cyclic part of its margins, [..., n] each.
 
     The second is the root of the mean square of the cyclic part of its row: two actions of one score differ in it when
     one of them is strong against some and weak against others.

@@ -11,7 +11,7 @@ ACCELERATED = importlib.util.find_spec("numba") is not None
 
 
 def compiled(function: Callable) -> Callable[..., Any]:
-    """``function`` as machine code; without numba it stays as it is, and callers ask for ``ACCELERATED`` first."""
+    """``function`` compiled by numba; without numba unchanged, and callers check ``ACCELERATED`` first."""
     if not ACCELERATED:
         return function
     import numba

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from nashward.errors import NashwardError
 
-from ..equilibria.regularized import skew
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, PreferenceGame, check_table
+from ..forms.skew import skew
 from ..solution import Solution, Status, record_points
 from .accelerator import compiled
 
@@ -28,7 +28,7 @@ def fictitious_play(
     *,
     record: Sequence[int] | None = None,
 ) -> Solution:
-    """Play a best response to what was played so far, again and again; ties go to the first action.
+    """Repeated best responses to the average of what was played; ties go to the first action.
 
     .. math::  j_{t+1} = \\arg\\max_y (A c_t)_y, \\quad c_{t+1} = c_t + e_j, \\quad A c_{t+1} = A c_t - A_{j \\cdot}
 
@@ -45,7 +45,7 @@ def fictitious_play(
         A Solution whose ``last`` is the last best response (a pure policy).
 
     Raises:
-        ValueError: iterations < 1, a record that is no whole number, or a start that is no action.
+        ValueError: iterations < 1, a record that is not a whole number, or a start that is not an action.
 
     Source: Brown 1951; Robinson 1951.
 

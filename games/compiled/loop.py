@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .accelerator import compiled
-from .trace import NOTHING, REFERENCE, START
+from .trace import PADDING, REFERENCE, START
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -14,57 +14,58 @@ Flags = NDArray[np.bool_]
 
 
 @compiled
-def run(
+def run_recurrence(
     A: Array, edges: Indices,
     anchor: Indices, anchor_weight: Array, opponent: Indices, opponent_weight: Array,
-    counts: Indices, count_weight: Array,
-    size: Array, is_last: Flags, lead: int, weights: Array, points: Indices, tolerance: float,
-    summed: bool, loop: bool, chunk: int, stop: int,
-    all_logs: Array, all_probabilities: Array, all_payoffs: Array, all_total: Array, known: Flags, place_in: Indices,
-    weight_of: Array,
-    gaps: Array, kept: Array,
+    averaged: Indices, averaged_weight: Array,
+    size: Array, is_iterate: Flags, lead: int, weights: Array, points: Indices, tolerance: float,
+    sum_payoffs: bool, use_loops: bool, chunk: int, stop: int,
+    all_logs: Array, all_probabilities: Array, all_payoffs: Array, all_total: Array, known: Flags, position: Indices,
+    total_weights: Array,
+    gaps: Array, recorded_policies: Array,
 ) -> bool:  # fmt: skip
-    """Run on to ``stop`` iterations, or to the first of ``points`` where all gaps are small or one is not finite.
+    """Run up to ``stop`` iterations, or to the first of ``points`` where all gaps are small or one is not finite.
 
     The newest ``depth`` policies of each game lie in a ring, START and REFERENCE behind them. A policy's payoffs are
-    computed once, when first needed; those of blends, and of the average where it is ``summed``, are sums of these. So
-    a Step costs one product at most, and a record costs none that the next Step does not need.
+    computed once, when first needed; those of blends, and with ``sum_payoffs`` of the average, are sums of these. So a
+    Step costs one product at most, and a record costs none that the next Step does not need.
 
     Args:
         A: [games, n, n], skew.
         edges: [games, players + 1], where each player's actions begin; what lies behind them is padding.
-        summed: what is counted is among the opponents of the same Step.
-        loop: multiply by loops, not by the library.
-        weights: [averages, counted], of each policy that is counted here; [averages, 0] where all have the same.
+        sum_payoffs: the averaged policies are among the opponents of the same Step.
+        use_loops: multiply by loops instead of BLAS.
+        weights: [averages, policies], of each policy averaged in this call; [averages, 0] where all weights are 1.
         chunk: how many records each game makes before the next game's turn; it may stop at the end of a chunk only.
         stop: no more than the last of ``points``.
         all_logs, all_probabilities, all_payoffs, all_total: [games, depth + 2, starts, n], the same, [games, depth + 3,
             starts, n] (the last for blends) and [games, 2 averages, starts, n] (sums of policies and of payoffs by
             turns), changed in place, as the rest.
-        known: [depth + 2], whose payoffs are known.
-        place_in: newest slot, line, policies counted, iterations done, records made.
-        weight_of: [averages], the weight of what was counted.
-        gaps, kept: [1 + averages, records, games, starts] and [1 + averages, records or 0, games, starts, n], of the
-            last iterate and of the averages; the run ends by the first of them.
+        known: [depth + 2], whether the payoffs of a slot are known.
+        position: newest slot, line, policies averaged, iterations done, records done.
+        total_weights: [averages], the sum of the weights so far.
+        gaps: [1 + averages, records, games, starts], of the last iterate and of the averages; those of the last
+            iterate and of the first average decide when the run ends.
+        recorded_policies: [1 + averages, records or 0, games, starts, n], the same for the policies.
 
     Returns:
-        Whether it has come to an end before ``stop``.
+        Whether the run ended before ``stop``.
     """
     # In arrays of its own, of which the compiler knows that no two overlap: a fifth faster.
     logs, probabilities = all_logs.copy(), all_probabilities.copy()
     payoffs, total = all_payoffs.copy(), all_total.copy()
     depth, ended = logs.shape[1] - 2, False
     blend = depth + 2  # the slot of a blend's payoffs
-    known_now, weight, counted = known.copy(), weight_of.copy(), place_in[2]
-    while place_in[3] < stop and not ended:
-        made = place_in[4]
-        end = min(stop, points[min(made + chunk, len(points)) - 1])
+    known_now, weight, counted = known.copy(), total_weights.copy(), position[2]
+    while position[3] < stop and not ended:
+        records_done = position[4]
+        end = min(stop, points[min(records_done + chunk, len(points)) - 1])
         newest, line, played, done, point = -1, -1, 0, 0, 0
         for game in range(len(A)):
-            newest, line, played, done, point = place_in[0], place_in[1], place_in[2], place_in[3], made
-            known_now[:], weight[:] = known, weight_of
+            newest, line, played, done, point = position[0], position[1], position[2], position[3], records_done
+            known_now[:], weight[:] = known, total_weights
             table, edge = A[game], edges[game]
-            log, chance, payoff, summa = logs[game], probabilities[game], payoffs[game], total[game]
+            log, probability, payoff, sums = logs[game], probabilities[game], payoffs[game], total[game]
             n = edge[-1]
             while done < end:
                 line = line + 1 if line + 1 < len(size) else lead
@@ -72,54 +73,66 @@ def run(
                 against = blend
                 if size[line] != 0.0:
                     for k in range(opponent.shape[1]):
-                        if opponent[line, k] != NOTHING:
-                            learn(table, chance, payoff, known_now, place(opponent[line, k], newest, depth), n, loop)
+                        if opponent[line, k] != PADDING:
+                            compute_payoffs(
+                                table,
+                                probability,
+                                payoff,
+                                known_now,
+                                slot_of(opponent[line, k], newest, depth),
+                                n,
+                                use_loops,
+                            )
                     if opponent_weight[line, 0] == 1.0:  # weights sum to 1, so there is no other member
-                        against = place(opponent[line, 0], newest, depth)
+                        against = slot_of(opponent[line, 0], newest, depth)
                     else:
                         for k in range(opponent.shape[1]):
-                            if opponent[line, k] != NOTHING:
-                                source = place(opponent[line, k], newest, depth)
+                            if opponent[line, k] != PADDING:
+                                source = slot_of(opponent[line, k], newest, depth)
                                 add(payoff, blend, opponent_weight[line, k], payoff, source, n, k == 0)
                 for k in range(anchor.shape[1]):
-                    if anchor[line, k] != NOTHING:
-                        source = place(anchor[line, k], newest, depth)
-                        extend(log, slot, anchor_weight[line, k], source, size[line], payoff, against, n, k == 0)
+                    if anchor[line, k] != PADDING:
+                        source = slot_of(anchor[line, k], newest, depth)
+                        add_to_anchor(log, slot, anchor_weight[line, k], source, size[line], payoff, against, n, k == 0)
                 for player in range(len(edge) - 1):
-                    normalise(log, chance, slot, edge[player], edge[player + 1])
-                if counts[line, 0] != NOTHING:
+                    normalise(log, probability, slot, edge[player], edge[player + 1])
+                if averaged[line, 0] != PADDING:
                     for m in range(len(weight)):
                         w = weights[m, played - counted] if weights.shape[1] else 1.0
                         weight[m] += w
-                        for k in range(counts.shape[1]):
-                            if counts[line, k] != NOTHING:
-                                source = place(counts[line, k], newest, depth)
-                                add(summa, 2 * m, w * count_weight[line, k], chance, source, n, False)
-                                if summed:
-                                    add(summa, 2 * m + 1, w * count_weight[line, k], payoff, source, n, False)
+                        for k in range(averaged.shape[1]):
+                            if averaged[line, k] != PADDING:
+                                source = slot_of(averaged[line, k], newest, depth)
+                                add(sums, 2 * m, w * averaged_weight[line, k], probability, source, n, False)
+                                if sum_payoffs:
+                                    add(sums, 2 * m + 1, w * averaged_weight[line, k], payoff, source, n, False)
                     played += 1
                 newest, known_now[slot] = slot, False
-                done += is_last[line]
-                if is_last[line] and done == points[point]:
-                    learn(table, chance, payoff, known_now, newest, n, loop)
+                done += is_iterate[line]
+                if is_iterate[line] and done == points[point]:
+                    compute_payoffs(table, probability, payoff, known_now, newest, n, use_loops)
                     for r in range(log.shape[1]):
                         gaps[0, point, game, r] = gap(payoff, newest, r, edge)
-                    if kept.shape[1]:
-                        kept[0, point, game] = chance[newest]
+                    if recorded_policies.shape[1]:
+                        recorded_policies[0, point, game] = probability[newest]
                     for m in range(len(weight)):
-                        own = weight[m] > 0.0  # else nothing was counted, and the average is the last iterate
-                        if own and not summed:
-                            multiply(table, summa, 2 * m, summa, 2 * m + 1, n, loop)
+                        has_average = weight[m] > 0.0  # else nothing was averaged, and the average is the last iterate
+                        if has_average and not sum_payoffs:
+                            multiply(table, sums, 2 * m, sums, 2 * m + 1, n, use_loops)
                         for r in range(log.shape[1]):
-                            found = gap(summa, 2 * m + 1, r, edge) / weight[m] if own else gaps[0, point, game, r]
-                            gaps[1 + m, point, game, r] = found
-                        if kept.shape[1]:
-                            kept[1 + m, point, game] = summa[2 * m] / weight[m] if own else chance[newest]
+                            value = (
+                                gap(sums, 2 * m + 1, r, edge) / weight[m] if has_average else gaps[0, point, game, r]
+                            )
+                            gaps[1 + m, point, game, r] = value
+                        if recorded_policies.shape[1]:
+                            recorded_policies[1 + m, point, game] = (
+                                sums[2 * m] / weight[m] if has_average else probability[newest]
+                            )
                     point += 1
-        place_in[0], place_in[1], place_in[2], place_in[3] = newest, line, played, done
-        known[:], weight_of[:] = known_now, weight
-        for record in range(made, point):
-            place_in[4] += 1
+        position[0], position[1], position[2], position[3] = newest, line, played, done
+        known[:], total_weights[:] = known_now, weight
+        for record in range(records_done, point):
+            position[4] += 1
             finite, small = True, tolerance >= 0.0
             for game in range(len(A)):
                 for r in range(logs.shape[2]):
@@ -134,7 +147,7 @@ def run(
 
 
 @compiled
-def place(age: int, newest: int, depth: int) -> int:
+def slot_of(age: int, newest: int, depth: int) -> int:
     if age == START:
         return depth
     if age == REFERENCE:
@@ -147,17 +160,19 @@ def place(age: int, newest: int, depth: int) -> int:
 
 
 @compiled
-def learn(table: Array, chance: Array, payoff: Array, known: Flags, slot: int, n: int, loop: bool) -> None:
+def compute_payoffs(
+    table: Array, probability: Array, payoff: Array, known: Flags, slot: int, n: int, use_loops: bool
+) -> None:
     """Compute the payoffs against the policy in ``slot``, unless they are known."""
     if not known[slot]:
-        multiply(table, chance, slot, payoff, slot, n, loop)
+        multiply(table, probability, slot, payoff, slot, n, use_loops)
         known[slot] = True
 
 
 @compiled
-def multiply(table: Array, x: Array, at: int, out: Array, to: int, n: int, loop: bool) -> None:
+def multiply(table: Array, x: Array, at: int, out: Array, to: int, n: int, use_loops: bool) -> None:
     """``out[to, r] = A x[at, r]``."""
-    if loop:
+    if use_loops:
         for r in range(x.shape[1]):
             for i in range(n):
                 total = 0.0
@@ -172,14 +187,14 @@ def multiply(table: Array, x: Array, at: int, out: Array, to: int, n: int, loop:
 
 @compiled
 def add(out: Array, to: int, w: float, values: Array, at: int, n: int, anew: bool) -> None:
-    """``out[to] += w values[at]``, or ``=`` where it is begun anew."""
+    """``out[to] += w values[at]``, or ``=`` for the first member."""
     for r in range(out.shape[1]):
         for i in range(n):
             out[to, r, i] = w * values[at, r, i] + (0.0 if anew else out[to, r, i])
 
 
 @compiled
-def extend(
+def add_to_anchor(
     log: Array, slot: int, w: float, at: int, size: float, payoff: Array, against: int, n: int, anew: bool
 ) -> None:
     """Add a member to an anchor, the first one to ``size`` times the payoffs; what it excludes stays excluded."""
@@ -193,7 +208,7 @@ def extend(
 
 
 @compiled
-def normalise(log: Array, chance: Array, slot: int, low: int, high: int) -> None:
+def normalise(log: Array, probability: Array, slot: int, low: int, high: int) -> None:
     """The softmax over some actions; their largest log is made 0."""
     for r in range(log.shape[1]):
         top, mass = -np.inf, 0.0
@@ -201,11 +216,11 @@ def normalise(log: Array, chance: Array, slot: int, low: int, high: int) -> None
             top = max(top, log[slot, r, i])
         for i in range(low, high):
             log[slot, r, i] -= top
-            chance[slot, r, i] = np.exp(log[slot, r, i])
-            mass += chance[slot, r, i]
+            probability[slot, r, i] = np.exp(log[slot, r, i])
+            mass += probability[slot, r, i]
         share = 1 / mass
         for i in range(low, high):
-            chance[slot, r, i] *= share
+            probability[slot, r, i] *= share
 
 
 @compiled

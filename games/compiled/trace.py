@@ -15,27 +15,34 @@ from ..opponents import OpponentName
 from ..policy import Blend, Policy
 from ..step import Solver, Step
 
-START, REFERENCE, NOTHING = -1, -2, -3
-DEEPEST = 64  # a policy further back than this is not kept
+START, REFERENCE, PADDING = -1, -2, -3
+MAX_AGE = 64  # a policy further back than this is not kept
 
 
 class UntraceableError(NashwardError):
-    """The solver's Steps cannot be laid down before the policies are known, or look too far back."""
+    """The solver's Steps depend on the policies, or refer to policies too far back."""
 
 
-class _Unseen:
-    """What a handle holds while a solver is traced: nothing that may be looked at."""
+class _OpaqueValue:
+    """The value of a handle while a solver is traced; any access raises."""
 
     def __getattr__(self, name: str) -> Any:
-        raise UntraceableError("the solver looks into its policies, so its Steps depend on them: it stays interpreted")
+        raise UntraceableError(
+            "the solver reads its policies' values, so its Steps depend on them: it cannot be traced"
+        )
 
 
 @dataclass(frozen=True)
 class Recurrence:
-    """The Steps of a solver, the first ``lead`` ones and then a round of the others again and again.
+    """The Steps of a solver: the first ``lead`` ones once, then the others in cycles.
 
-    ``anchor``, ``opponent`` and ``averaged`` are pairs (ages [steps, members], weights [steps, members]); an age of 0 is
-    the newest policy, ``START`` and ``REFERENCE`` are the given ones, ``NOTHING`` fills up.
+    Attributes:
+        anchor, opponent, averaged: pairs (ages [steps, members], weights [steps, members]); an age of 0 is the newest
+            policy, ``START`` and ``REFERENCE`` are the given ones, ``PADDING`` fills up.
+        size: [steps], the step sizes.
+        is_iterate: [steps], whether the new policy is an iterate.
+        lead: the number of Steps before the cycle.
+        sum_payoffs: every averaged policy is among the opponents of the same Step, so that its payoffs are known.
     """
 
     anchor: tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -44,7 +51,7 @@ class Recurrence:
     size: NDArray[np.float64]
     is_iterate: NDArray[np.bool_]
     lead: int
-    summed: bool  # what is counted is played against in the same Step
+    sum_payoffs: bool
 
     @property
     def depth(self) -> int:
@@ -53,71 +60,71 @@ class Recurrence:
 
 
 def trace(solver: Solver, iterations: int) -> Recurrence:
-    """The Steps of ``solver`` for so many iterations, without making any policy.
+    """Record the Steps of ``solver`` for this many iterations, without computing any policy.
 
-    A solver that promises ``period``, the number of Steps after which they repeat with the same weights and sizes
-    counted back from the newest policy, is played for a few rounds; the promise is checked on two of them. Any other
-    solver is played to the end, which costs some microseconds a Step.
+    A solver with a ``period`` (the number of Steps after which ages, weights and sizes repeat) is run for a few
+    periods, and the last two are compared. Any other solver is run for all iterations, at some microseconds a Step.
+
+    Returns:
+        The Steps as a recurrence.
 
     Raises:
         UntraceableError: the solver looks into its policies, or blends one from more than 64 Steps ago.
-        ValueError: the promised period is not kept.
+        ValueError: the Steps do not repeat after ``period``.
     """
     period = getattr(solver, "period", None)
     lead = 0 if period is None else 4 * period + 4
-    lines, done = [], 0
-    for step, line in _lines(solver):
-        lines.append(line)
+    rows, done = [], 0
+    for step, row in _rows(solver):
+        rows.append(row)
         done += step.is_iterate
-        if done == iterations or (period is not None and len(lines) == lead + 2 * period):
+        if done == iterations or (period is not None and len(rows) == lead + 2 * period):
             break
-    if period is None or len(lines) < lead + 2 * period:
-        return _packed(lines, len(lines))
-    if lines[lead : lead + period] != lines[lead + period :]:
-        raise NashwardError(
-            f"{solver!r} promises Steps that repeat after {period}, and they do not: its period is wrong"
-        )
-    return _packed(lines[: lead + period], lead)
+    if period is None or len(rows) < lead + 2 * period:
+        return _recurrence(rows, len(rows))
+    if rows[lead : lead + period] != rows[lead + period :]:
+        raise NashwardError(f"the Steps of {solver!r} do not repeat after its period of {period}")
+    return _recurrence(rows[: lead + period], lead)
 
 
 _Members = tuple[tuple[int, float], ...]
-_Line = tuple[_Members, _Members, _Members, float, bool]
+_StepRow = tuple[_Members, _Members, _Members, float, bool]
 
 
-def _lines(solver: Solver) -> Iterator[tuple[Step, _Line]]:
-    start, reference = Policy(_Unseen(), "start"), Policy(_Unseen(), "reference")
-    made: dict[Policy, int] = {}  # the Step that made a policy
+def _rows(solver: Solver) -> Iterator[tuple[Step, _StepRow]]:
+    start, reference = Policy(_OpaqueValue(), "start"), Policy(_OpaqueValue(), "reference")
+    step_of: dict[Policy, int] = {}  # the Step that produced each policy
     play = solver.play(start, reference)
     step = next(play)
     while True:
 
-        def aged(blend: Policy | Blend | None, now: int = len(made)) -> _Members:
+        def ages(blend: Policy | Blend | None, now: int = len(step_of)) -> _Members:
             members = [] if blend is None else list(blend.members().items())
             if any(isinstance(policy.value, OpponentName) for policy, _ in members):
-                raise UntraceableError("the solver plays against fixed opponents: it stays interpreted")
+                raise UntraceableError("the solver plays against fixed opponents: it cannot be traced")
             fixed = {start: START, reference: REFERENCE}
-            found = tuple((fixed.get(p, now - 1 - made.get(p, 0)), weight) for p, weight in members)
-            if any(age >= DEEPEST for age, _ in found):
+            by_age = tuple((fixed.get(p, now - 1 - step_of.get(p, 0)), weight) for p, weight in members)
+            if any(age >= MAX_AGE for age, _ in by_age):
                 raise UntraceableError(
-                    f"the solver blends a policy from more than {DEEPEST} Steps ago: it stays interpreted"
+                    f"the solver blends a policy from more than {MAX_AGE} Steps ago: it cannot be traced"
                 )
-            return tuple(sorted(found))
+            return tuple(sorted(by_age))
 
-        yield step, (aged(step.anchor), aged(step.opponent), aged(step.averaged), step.size, step.is_iterate)
-        policy = Policy(_Unseen(), "iterate")
-        made[policy] = len(made)
+        yield step, (ages(step.anchor), ages(step.opponent), ages(step.averaged), step.size, step.is_iterate)
+        policy = Policy(_OpaqueValue(), "iterate")
+        step_of[policy] = len(step_of)
         step = play.send(policy)
 
 
-def _packed(lines: list[_Line], lead: int) -> Recurrence:
+def _recurrence(rows: list[_StepRow], lead: int) -> Recurrence:
     def table(field: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        width = max(1, max(len(line[field]) for line in lines))  # type: ignore[arg-type]
-        ages, weights = np.full((len(lines), width), NOTHING), np.zeros((len(lines), width))
-        for row, line in enumerate(lines):
-            for column, (age, weight) in enumerate(line[field]):  # type: ignore[arg-type]
-                ages[row, column], weights[row, column] = age, weight
+        width = max(1, max(len(row[field]) for row in rows))  # type: ignore[arg-type]
+        ages, weights = np.full((len(rows), width), PADDING), np.zeros((len(rows), width))
+        for i, row in enumerate(rows):
+            for j, (age, weight) in enumerate(row[field]):  # type: ignore[arg-type]
+                ages[i, j], weights[i, j] = age, weight
         return ages, weights
 
-    size, last = np.array([line[3] for line in lines]), np.array([line[4] for line in lines])
-    summed = all({age for age, _ in line[2]} <= {age for age, _ in line[1]} for line in lines)
-    return Recurrence(table(0), table(1), table(2), size, last, lead, summed)
+    size, is_iterate = np.array([row[3] for row in rows]), np.array([row[4] for row in rows])
+    sum_payoffs = all({age for age, _ in row[2]} <= {age for age, _ in row[1]} for row in rows)
+    return Recurrence(table(0), table(1), table(2), size, is_iterate, lead, sum_payoffs)

@@ -42,7 +42,11 @@ def exchange(K: Array, q: Array, d: Array, basic: Flags, columns: Array, i: int,
 def solve_complementarity_one(
     K: Array, q: Array, d: Array, basic: Flags, columns: Array, pairs: int, pivots: int, z: Array
 ) -> float:
-    """``solve_complementarity`` for one problem with the cover ``d``; fills ``z``, returns the least basic variable or NaN."""
+    """``solve_complementarity`` for one problem with the cover ``d``: fills ``z``.
+
+    Returns:
+        The least basic variable, NaN where the method gave up.
+    """
     for _ in range(pivots + 1):
         lam, i = -1.0, -1
         for k in range(pairs):

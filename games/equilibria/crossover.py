@@ -1,4 +1,4 @@
-"""From the middle to a vertex: pivot on the few actions that an interior point leaves in doubt."""
+"""Crossover from an interior point to a vertex: pivot on the few actions that are still in doubt."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def _complementary(K: Float[np.ndarray, "n n"], q: Float[np.ndarray, " n"]) -> t
         flags = np.zeros(m, dtype=np.bool_)
         return z, solve_complementarity_one(K, q, cover(m).copy(), flags, np.empty((2, m)), m, pivot_limit(m), z)
     state = torch.zeros(1, m, dtype=torch.bool)
-    found, least = solve_complementarity(torch.from_numpy(K)[None], torch.from_numpy(q)[None], state, m, pivot_limit(m))
-    return found[0].numpy(), float(least)
+    z, least = solve_complementarity(torch.from_numpy(K)[None], torch.from_numpy(q)[None], state, m, pivot_limit(m))
+    return z[0].numpy(), float(least)

@@ -1,4 +1,4 @@
-"""Double oracle: solve the game among a few actions, add the best answers to it, until nothing answers better."""
+"""Double oracle: solve the game restricted to a few actions, add best responses, until there is none."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-ANSWERS = 24  # how many best answers are added a round
+ANSWERS = 24  # best responses added a round
 
 
 class Restricted(NamedTuple):
-    """An equilibrium among some actions: who they are, their weights, the margins [n] of all actions against it."""
+    """An equilibrium of the game restricted to some actions, with the margins [n] of all actions against it."""
 
     actions: Indices
     weights: Array
@@ -32,7 +32,7 @@ def double_oracle(
     most: int,
     dense: bool = False,
 ) -> Restricted:
-    """An equilibrium of a skew game of which only parts are looked at.
+    """An equilibrium of a skew game, from parts of its table.
 
     The game is symmetric, so one set of actions serves both players.
 

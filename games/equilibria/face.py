@@ -55,7 +55,7 @@ def face(A: Float[np.ndarray, "n n"]) -> Face:
     """The face of a skew game, from a strictly complementary equilibrium found by an interior point.
 
     Raises:
-        ArithmeticError: neither the interior point nor linear programs could tell which actions are played.
+        ArithmeticError: neither the interior point nor linear programs determine which actions are played.
     """
     n = len(A)
     largest = np.abs(A).max()
@@ -74,7 +74,7 @@ def face(A: Float[np.ndarray, "n n"]) -> Face:
         return Face(support, interior, directions, A)
     x_vertex, _ = solve_margins(A)
     if gap(A, x_vertex) > GAP or extent(A, x_vertex) > 1e-6:
-        raise ArithmeticError(f"the equilibria of this {n} x {n} game are too badly conditioned to be told apart")
+        raise ArithmeticError(f"the equilibria of this {n} x {n} game are too badly conditioned to be separated")
     return Face(x_vertex > 0, x_vertex, np.zeros((n, 0)), A)
 
 
@@ -128,7 +128,7 @@ def centre(face: Face) -> Float[np.ndarray, " n"]:
 
 
 def maximum_entropy(face: Face) -> Float[np.ndarray, " n"]:
-    """The equilibrium with the largest entropy, to about 1e-10: alike actions are played alike.
+    """The equilibrium with the largest entropy, to about 1e-10: equal actions have equal probabilities.
 
     Args:
         face: of all equilibria of a game, as ``games.face`` gives it.

@@ -18,7 +18,7 @@ def linear_program(A: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     for the scaled residual.
 
     Raises:
-        ArithmeticError: HiGHS found nothing; its message is given.
+        ArithmeticError: HiGHS found no solution; its message is given.
 
     Source: Gleixner, Steffy & Wolter 2016 (iterative refinement).
     """
@@ -31,7 +31,7 @@ def linear_program(A: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     for threshold in (1e-9, 1e-7, 1e-5):
         best = min(best, polish(A, best, x > threshold), key=lambda y: gap(A, y))
     scale = 1e-7
-    if gap(A, best) > 1e-13:  # as seen through a magnifying glass
+    if gap(A, best) > 1e-13:  # iterative refinement: the residual, scaled up
         room = (gap(A, best) / 2 - A @ best) / scale
         fine = _solved(A, room, 0.0, -best / scale, np.r_[np.zeros(n), 1.0])
         if fine.x is not None:

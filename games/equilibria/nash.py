@@ -25,16 +25,14 @@ from .face import face as face_of
 from .rational import Rational, certify, fractions
 from .selection import GAP, GOOD, STRICT, solve_margins
 
-Point = Callable[
-    [Face], Float[np.ndarray, " n"]
-]  # games.equilibria.vertex, games.equilibria.centre, games.equilibria.maximum_entropy
+Point = Callable[[Face], Float[np.ndarray, " n"]]  # vertex, centre or maximum_entropy of games.equilibria
 
 
 class Equilibrium:
     """A Nash equilibrium (of a symmetric game: the maximal lottery, or von Neumann winner).
 
     Args:
-        least: [...], above 0 where the method showed that there is no other equilibrium; NaN where it did not tell.
+        least: [...], above 0 if the method proved that there is no other equilibrium; NaN if it did not.
         table: [..., n, n] of the symmetric game that was solved; None of a game without a table.
 
     Attributes:
@@ -52,8 +50,8 @@ class Equilibrium:
 
     def __init__(self, policy: Any, value: Any, gap: Any, least: Any, table: Float[Tensor, "*batch n n"] | None):
         self.policy = policy
-        self._value, self._gap = value, gap  # numbers become tensors when they are asked for
-        self._least = least  # above 0 where it proves that there is no other equilibrium; NaN: not known
+        self._value, self._gap = value, gap  # numbers become tensors on access
+        self._least = least  # above 0 if it proves that there is no other equilibrium; NaN: not known
         self._table = table  # [..., n, n] of the symmetric game; None where there is no table
 
     @property
@@ -103,12 +101,16 @@ def nash(
     Args:
         game: a game, or a batch of games. A float32 table is taken as exact, and solved in float64.
         point: which equilibrium, where there are several: ``games.equilibria.vertex``, ``games.equilibria.centre`` or
-            ``games.equilibria.maximum_entropy``. None takes the first one found. Needs a table.
+            ``games.equilibria.maximum_entropy``. None: the first one found. Needs a table.
 
     Raises:
-        ArithmeticError: no method reached the gap; the message gives what was reached.
-        ValueError: a point asked for of a game that has no table.
-        TypeError: no game.
+        ArithmeticError: no method reached the gap; the message gives the gap that was reached.
+        ValueError: a ``point`` for a game that has no table.
+        TypeError: not a game.
+
+    See also:
+        ``nash_fractions`` for small tables in exact arithmetic, ``face`` for all equilibria, ``regularised_nash`` for
+        the KL-regularised game.
 
     Source: von Neumann's minimax theorem; the files of ``games/equilibria`` name theirs.
 
@@ -118,8 +120,8 @@ def nash(
         >>> equilibrium.policy * 11, equilibrium.unique
         (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
     """
-    if isinstance(game, PreferenceGame) and point is None and game.alone is not None:
-        lottery, low, reached = selection.solve_one(game.alone, 0.5)
+    if isinstance(game, PreferenceGame) and point is None and game.single_table is not None:
+        lottery, low, reached = selection.solve_one(game.single_table, 0.5)
         _promise(reached, 1.0)
         return Equilibrium(torch.from_numpy(lottery), 0.5, reached, low, game.P)
     if isinstance(game, LowRankGame | ImplicitGame):
@@ -140,14 +142,14 @@ def nash(
 
 
 def face(game: PreferenceGame | ConstantSumGame) -> Face:
-    """All equilibria of one game at once: who is played in some of them, and how far they reach.
+    """The set of all equilibria of one game: the actions played in some of them, its dimension, and points on it.
 
     Args:
         game: a single game; of an ``n x m`` one the face is that of ``symmetrised(game)``.
 
     Raises:
         ValueError: a batch of games.
-        TypeError: no game, or one without a table.
+        TypeError: not a game, or a game without a table.
 
     Source: Gale, Kuhn & Tucker 1950; Goldman & Tucker 1956.
 
@@ -212,21 +214,21 @@ def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibr
     device, n = game.device, game.sizes[0]
     tolerance = max(GOOD / 4, game.precision)
 
-    def there(values: np.ndarray) -> Tensor:
+    def on_device(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(device)
 
-    found = double_oracle(
-        margins=lambda actions, weights: game.margins(there(actions), there(weights)).cpu().numpy(),
-        rows=lambda actions, columns: game.rows(there(actions), there(columns)).cpu().numpy(),
+    restricted = double_oracle(
+        margins=lambda actions, weights: game.margins(on_device(actions), on_device(weights)).cpu().numpy(),
+        rows=lambda actions, columns: game.rows(on_device(actions), on_device(columns)).cpu().numpy(),
         solve=solve_margins,
         tolerance=tolerance,
         most=n,
     )
     policy = torch.zeros(n, dtype=torch.float64, device=device)
-    policy[there(found.actions)] = there(found.weights)
-    gap = 2 * float(found.margins.max())
+    policy[on_device(restricted.actions)] = on_device(restricted.weights)
+    gap = 2 * float(restricted.margins.max())
     _promise(gap, max(1.0, 4 * tolerance / GAP))
-    half, gap_, least = torch.tensor([0.5, gap, found.least], dtype=torch.float64, device=device)
+    half, gap_, least = torch.tensor([0.5, gap, restricted.least], dtype=torch.float64, device=device)
     return Equilibrium(policy, half, gap_, least, None)
 
 
@@ -255,4 +257,4 @@ def _tensor(values: Any) -> Float[Tensor, "..."]:
 
 def _promise(worst: float, unit: float) -> None:
     if not worst <= GAP * unit:
-        raise ArithmeticError(f"nash reached a duality gap of {worst:.2e} only, {GAP * unit:.0e} was asked for")
+        raise ArithmeticError(f"nash reached a duality gap of {worst:.2e} only, expected {GAP * unit:.0e}")

@@ -15,7 +15,7 @@ INFEASIBLE, COVERED, PIVOT = 1e-13, 1e-12, 1e-11  # absolute: the margins are sc
 
 
 def pivot_limit(n: int) -> int:
-    """How many pivots are made before a game is given up; random games and tournaments take about 3 n."""
+    """The largest number of pivots for a game of n actions; random games and tournaments take about 3 n."""
     return 20 * n + 50
 
 
@@ -77,7 +77,7 @@ def solve_complementarity(
 
     Source: Lemke 1965; Cottle & Dantzig 1968; Dantzig 1963 (self-dual parametric method); Cottle, Pang & Stone 1992.
     """
-    found, least = torch.zeros_like(q), torch.full_like(q[:, 0], torch.nan)
+    solution, least = torch.zeros_like(q), torch.full_like(q[:, 0], torch.nan)
     which, open_ = torch.arange(len(q), device=q.device), torch.ones(len(q), dtype=torch.bool, device=q.device)
     d = torch.nn.functional.pad(torch.from_numpy(cover(pairs)).to(q), (0, q.shape[-1] - pairs)).expand_as(q)
     v = torch.stack([q, d], -1)
@@ -90,7 +90,7 @@ def solve_complementarity(
         theta, j = ratio[:, :pairs].min(-1)
         done, ray = open_ & (lam < 0), theta.isinf()
         if bool((done | ray).any()):
-            found[which[done]] = torch.where(basic, q, 0.0).clamp_min(0)[done]
+            solution[which[done]] = torch.where(basic, q, 0.0).clamp_min(0)[done]
             least[which[done]] = q[done, :pairs].amin(-1)
             open_ = open_ & ~(done | ray)
             if not bool(open_.any()):
@@ -99,7 +99,7 @@ def solve_complementarity(
                 which, K, v, basic, i, j = (each[open_] for each in (which, K, v, basic, i, j))
                 open_ = open_[open_]
         v, basic = _exchange(K, v, basic, i, j)
-    return found, least
+    return solution, least
 
 
 def _exchange(

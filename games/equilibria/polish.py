@@ -1,4 +1,4 @@
-"""The last digits: the equations that hold on a support, solved directly."""
+"""Refine an equilibrium to full precision: solve the equations that hold on its support."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from ..shapes import Bool, Float
 
-DUST = 1e-13  # probabilities below are rounding
+DUST = 1e-13  # smaller probabilities are rounding
 
 
 def gap(A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]) -> float:
@@ -16,7 +16,7 @@ def gap(A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]) -> float:
 
 
 def normalise_support(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """``x`` as a distribution, without dust."""
+    """``x`` without entries that are rounding, normalised to sum to 1."""
     y = np.where(x > DUST * x.max(initial=0.0), x, 0.0)
     return y / y.sum()
 

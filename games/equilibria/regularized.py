@@ -1,4 +1,4 @@
-"""Equilibria of KL-regularised games, for any pull to any reference policy, and the path to the game itself."""
+"""Equilibria of KL-regularised games for any tau and any reference, and the path to the unregularised game."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from nashward.errors import NashwardError
 
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, Players, PreferenceGame, check_table
+from ..forms.skew import skew
 from ..measures import duality_gap
 from ..shapes import Bool, Float
 
 Table = PreferenceGame | ConstantSumGame | ContextualGame
 
-RESIDUAL = 1e-12  # what is promised of the fixed point
+RESIDUAL = 1e-12  # of the fixed point, guaranteed
 _GOOD = 1e-13
 _NEWTON = 12  # steps for one tau; the path is walked more finely where they do not suffice
 _WALK = 2000
@@ -31,10 +32,10 @@ class RegularisedEquilibrium:
 
     Attributes:
         policy: [..., n] probabilities; a ``Profile`` for an ``n x m`` game.
-        gap: [...], the duality gap in the game itself, without the pull: at most ``2 tau max(-log reference)``.
+        gap: [...], the duality gap in the game itself, without regularisation: at most ``2 tau max(-log reference)``.
         regularised_gap: [...], the duality gap in the regularised game, in closed form.
         residual: [...], the largest difference between ``policy`` and the best response to it.
-        tau: the pull to the reference.
+        tau: the strength of the regularisation.
 
     Example:
         >>> from nashward import games
@@ -75,14 +76,14 @@ def regularised_best_response(game: Table, policy: Any, tau: float, reference: A
         tensor([0.2447, 0.6652, 0.0900], dtype=torch.float64)
     """
     check_table(game)
-    _positive(tau)
+    _check_tau(tau)
     players = _players(game, policy, "policy")
     logs = _answer(game, players, _log_reference(game, reference), tau)
     return game.profile(tuple(log.exp() for log in logs))
 
 
 def regularised_gap(game: Table, policy: Any, tau: float, reference: Any = None) -> Float[Tensor, "*batch"]:
-    """The duality gap of the regularised game: what both players could gain together, net of what they pay.
+    """The duality gap of the regularised game: what both players could gain together, net of the regularisation.
 
     .. math::
         gap_\\tau(\\pi)
@@ -112,10 +113,10 @@ def regularised_gap(game: Table, policy: Any, tau: float, reference: Any = None)
         True
     """
     check_table(game)
-    _positive(tau)
-    players, pull = _players(game, policy, "policy"), _log_reference(game, reference)
+    _check_tau(tau)
+    players, log_reference = _players(game, policy, "policy"), _log_reference(game, reference)
     gap = torch.zeros((), dtype=torch.float64, device=game.device)
-    for p, payoff, log in zip(players, _payoffs(game, players), pull, strict=True):
+    for p, payoff, log in zip(players, _payoffs(game, players), log_reference, strict=True):
         answer = (log + payoff / tau).log_softmax(-1)
         terms = torch.where(p > 0, p * (p.log() - answer), 0.0)
         gap = gap + tau * terms.sum(-1)
@@ -179,22 +180,22 @@ def regularised_path(game: Table, taus: Sequence[float], reference: Any = None) 
     """
     check_table(game)
     for tau in taus:
-        _positive(tau)
+        _check_tau(tau)
     if any(later >= earlier for earlier, later in pairwise(taus)):
         raise NashwardError(f"the taus of a path must fall, got {list(taus)}")
-    pull = _log_reference(game, reference)
+    log_reference = _log_reference(game, reference)
     A, blocks = skew(game)
-    u_ref = torch.cat([log.expand(*game.batch_shape, -1) for log in pull], -1)
+    u_ref = torch.cat([log.expand(*game.batch_shape, -1) for log in log_reference], -1)
     inside = ~u_ref.isneginf()
-    u, theta, found = u_ref, 0.0, []
+    u, theta, equilibria = u_ref, 0.0, []
     for tau in taus:
-        u = _walked(A, blocks, inside, u, u_ref, theta, 1 / tau)
+        u = _follow_path(A, blocks, inside, u, u_ref, theta, 1 / tau)
         theta = 1 / tau
-        found.append(_equilibrium(game, u, tau, pull))
-    return found
+        equilibria.append(_equilibrium(game, u, tau, log_reference))
+    return equilibria
 
 
-def _walked(
+def _follow_path(
     A: Float[Tensor, "*batch n n"],
     blocks: Float[Tensor, "players n"],
     inside: Bool[Tensor, "*batch n"],
@@ -255,45 +256,38 @@ def _newton(
     return u, False
 
 
-def _equilibrium(game: Table, u: Float[Tensor, "*batch n"], tau: float, pull: Players) -> RegularisedEquilibrium:
+def _equilibrium(
+    game: Table, u: Float[Tensor, "*batch n"], tau: float, log_reference: Players
+) -> RegularisedEquilibrium:
     logs = u.split(list(game.sizes), -1)
     players = tuple(log.softmax(-1) for log in logs)
-    answers = tuple(log.exp() for log in _answer(game, players, pull, tau))
+    answers = tuple(log.exp() for log in _answer(game, players, log_reference, tau))
     residual = torch.stack([(p - q).abs().amax(-1) for p, q in zip(players, answers, strict=True)]).amax(0)
     reachable = max(RESIDUAL, 1e-16 / tau)
     if not bool((residual <= reachable).all()):
         raise ArithmeticError(
             f"the regularised equilibrium for tau = {tau:g} has a residual of {residual.max():.1e}, "
-            f"{reachable:.0e} was asked for: raise tau"
+            f"expected {reachable:.0e}: raise tau"
         )
     profile = game.profile(players)
     return RegularisedEquilibrium(
-        profile, duality_gap(game, profile), regularised_gap(game, profile, tau, _profile(game, pull)), residual, tau
+        profile,
+        duality_gap(game, profile),
+        regularised_gap(game, profile, tau, _profile(game, log_reference)),
+        residual,
+        tau,
     )
 
 
-def _answer(game: Table, players: Players, pull: Players, tau: float) -> Players:
+def _answer(game: Table, players: Players, log_reference: Players, tau: float) -> Players:
     payoffs = _payoffs(game, players)
-    return tuple((log + payoff / tau).log_softmax(-1) for log, payoff in zip(pull, payoffs, strict=True))
+    return tuple((log + payoff / tau).log_softmax(-1) for log, payoff in zip(log_reference, payoffs, strict=True))
 
 
 def _payoffs(game: Table, players: Players) -> Players:
     """The payoffs, shifted to be near 0 at equilibrium, so that they keep their digits when divided by tau."""
     A, _ = skew(game)
     return (A @ torch.cat(players, -1)[..., None])[..., 0].split(list(game.sizes), -1)
-
-
-def skew(game: Table) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "players n"]]:
-    """The skew matrix of all players' actions together, and which actions are whose, [players, n]."""
-    if isinstance(game, ConstantSumGame):
-        n, m = game.sizes
-        U = game.payoff.to(torch.float64) - game.total / 2
-        A = U.new_zeros(*game.batch_shape, n + m, n + m)
-        A[..., :n, n:], A[..., n:, :n] = U, -U.mT
-        owner = torch.arange(n + m, device=U.device) >= n
-        return A, torch.stack([~owner, owner]).to(U)
-    P = (game.game if isinstance(game, ContextualGame) else game).P.to(torch.float64)
-    return P - 0.5, P.new_ones(1, P.shape[-1])
 
 
 def _log_reference(game: Table, reference: Any) -> Players:
@@ -313,10 +307,10 @@ def _players(game: Table, policy: Any, what: str) -> Players:
     return tuple(p.to(torch.float64).expand(shape) for p, shape in zip(players, shapes, strict=True))
 
 
-def _profile(game: Table, pull: Players) -> Any:
-    return game.profile(tuple(log.exp() for log in pull))
+def _profile(game: Table, log_reference: Players) -> Any:
+    return game.profile(tuple(log.exp() for log in log_reference))
 
 
-def _positive(tau: float) -> None:
+def _check_tau(tau: float) -> None:
     if not 0 < tau < float("inf"):
         raise NashwardError(f"tau must be a positive number, got {tau}")

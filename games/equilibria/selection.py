@@ -1,4 +1,4 @@
-"""Which method solves which game, in what order, and what happens when one gives up."""
+"""The methods for each kind and size of game, in order, with the next one where a method gives up."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .linear_program import linear_program
 from .pivoting import pivot, pivot_limit
 from .polish import DUST, gap, normalise_support, polish
 
-# An equilibrium, and the least basic variable: NaN where nothing is known of it.
+# An equilibrium, and the least basic variable: NaN if it is not known.
 Vertex: TypeAlias = tuple[Float[np.ndarray, " n"], float]
 Route: TypeAlias = Callable[[Float[np.ndarray, "n n"]], Vertex | None]
 
-GAP = 1e-12  # what is promised, in units of the largest payoff
-GOOD = 1e-13  # what a route must reach, so that a rounding elsewhere does not break the promise
-STRICT = 1e-11  # a least basic variable above this is no rounding
+GAP = 1e-12  # guaranteed, in units of the largest payoff
+GOOD = 1e-13  # required of a method, so that later rounding does not exceed GAP
+STRICT = 1e-11  # a least basic variable above this is not rounding
 TINY = 1e-300
 
 PIVOTING = 300 if ACCELERATED else 24  # a single game of at most so many actions is solved by pivoting first
@@ -114,7 +114,10 @@ def _gap(P: Float[np.ndarray, "n n"], half: float, x: Float[np.ndarray, " n"]) -
 
 
 def solve_margins(A: Float[np.ndarray, "n n"]) -> Vertex:
-    """The answer of the first route that reaches the gap, else the best one of all."""
+    """An equilibrium of one game with margins A: of the first method that reaches the gap, else the best of all.
+
+    Returns:
+        The policy [n] and its least basic variable."""
     largest = np.abs(A).max()
     A = A / (2 * largest) if largest > TINY else A
     best: Vertex = (np.full(len(A), 1 / len(A)), np.nan)
@@ -154,7 +157,7 @@ def by_pivoting(A: Float[np.ndarray, "n n"]) -> Vertex | None:
 
 def by_double_oracle(P: Float[np.ndarray, "n n"], half: float = 0.5) -> Vertex | None:
     """A vertex with a small support, or None where the support turns out large. Reads few rows of the table."""
-    found = double_oracle(
+    restricted = double_oracle(
         margins=lambda actions, weights: -(weights @ (P[actions] - half)),
         rows=lambda actions, columns: P[np.ix_(actions, columns)] - half,
         solve=solve_margins,
@@ -162,11 +165,11 @@ def by_double_oracle(P: Float[np.ndarray, "n n"], half: float = 0.5) -> Vertex |
         most=max(len(P) // 4, 96),
         dense=True,
     )
-    if not found.settled:
+    if not restricted.settled:
         return None
     x = np.zeros(len(P))
-    x[found.actions] = found.weights
-    return x, found.least
+    x[restricted.actions] = restricted.weights
+    return x, restricted.least
 
 
 def by_interior_point(A: Float[np.ndarray, "n n"]) -> Vertex | None:

@@ -1,1 +1,1 @@
-"""The forms of a game: a table, one table a context, low rank, implicit; how one is read or symmetrized."""
+"""The forms of a game: a table, one table a context, low rank, implicit; reading one from a file, symmetrising one."""

@@ -49,16 +49,16 @@ class ContextualGame:
     def __init__(self, tables: Sequence[Any], weights: Any = None):
         if not len(tables):
             raise NashwardError("a contextual game needs at least one table, got none")
-        plain = [torch.as_tensor(table, dtype=torch.float64) for table in tables]
-        for prompt, table in enumerate(plain):
+        tensors = [torch.as_tensor(table, dtype=torch.float64) for table in tables]
+        for prompt, table in enumerate(tensors):
             if table.ndim != 2 or table.shape[0] != table.shape[1] or not len(table):
                 raise NashwardError(f"the table of prompt {prompt} must be square, got shape {[*table.shape]}")
-        sizes = torch.tensor([len(table) for table in plain])
+        sizes = torch.tensor([len(table) for table in tensors])
         n = int(sizes.max())
-        P = torch.full((len(plain), n, n), 0.5, dtype=torch.float64)
+        P = torch.full((len(tensors), n, n), 0.5, dtype=torch.float64)
         for m in sizes.unique().tolist():
             members = (sizes == m).nonzero()[:, 0]
-            stack = torch.stack([plain[prompt] for prompt in members.tolist()])
+            stack = torch.stack([tensors[prompt] for prompt in members.tolist()])
             try:
                 P[members, :m, :m] = PreferenceGame(stack).P
             except ValueError as error:
@@ -66,14 +66,14 @@ class ContextualGame:
             P[members, :m, m:], P[members, m:, :m] = 1.0, 0.0
         self.game, self.responses = PreferenceGame(P), sizes
         self.real = torch.arange(n) < sizes[:, None]
-        w = torch.full((len(plain),), 1 / len(plain)) if weights is None else torch.as_tensor(weights)
+        w = torch.full((len(tensors),), 1 / len(tensors)) if weights is None else torch.as_tensor(weights)
         self.weights = w.to(torch.float64)
         if (
             self.weights.shape != sizes.shape
             or not (self.weights >= 0).all()
             or abs(float(self.weights.sum()) - 1) > 1e-6
         ):
-            raise NashwardError(f"weights must be {len(plain)} probabilities that sum to 1, got {weights}")
+            raise NashwardError(f"weights must be {len(tensors)} probabilities that sum to 1, got {weights}")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -107,11 +107,11 @@ class ContextualGame:
         return players[0]
 
     def uniform(self) -> Float[Tensor, "prompts n"]:
-        """The policy that plays a prompt's responses alike, [prompts, n]: a start for ``solve`` without padding."""
+        """The uniform policy over each prompt's responses, [prompts, n]: zero at the padding."""
         return self.real / self.responses[:, None].to(torch.float64)
 
     def expected(self, values: Float[Tensor, "*batch prompts"]) -> Float[Tensor, "*batch"]:
-        """The mean over prompts of what each one gives, [..., prompts] to [...]."""
+        """The weighted mean over prompts, [..., prompts] to [...]."""
         return (self.weights * values).sum(-1)
 
     def split(self, policy: Float[Tensor, "prompts n"]) -> list[Float[Tensor, " _"]]:

@@ -16,7 +16,7 @@ from nashward.errors import NashwardError
 
 from ..shapes import Float, Num
 
-_PIECE = 2**18  # numbers that are checked at once
+_PIECE = 2**18  # numbers checked at once
 
 
 class Profile(NamedTuple):
@@ -42,7 +42,7 @@ Players: TypeAlias = tuple[Float[Tensor, "... _"], ...]
 
 
 class Game(Protocol):
-    """What solvers and measures need of a game; [...] is the batch."""
+    """What solvers and measures need from a game; [...] is the batch."""
 
     total: float
 
@@ -58,19 +58,19 @@ class Game(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the payoffs are, and policies are put."""
+        """The device of the payoffs and of policies."""
         ...
 
     def payoffs(self, opponents: Players) -> Players:
-        """What each action earns against the opponents' policies, for each player: [..., n]."""
+        """The payoff of each action against the opponents' policies, for each player: [..., n]."""
         ...
 
     def players(self, policy: Any) -> Players:
-        """What a user gives as a policy (of an ``n x m`` game a pair), checked: one tensor a player."""
+        """Check a policy that a user gives (for an ``n x m`` game a pair); returns one tensor a player."""
         ...
 
     def profile(self, players: Players) -> Any:
-        """One tensor a player as a user sees it: [..., n], or a ``Profile``."""
+        """One tensor a player in the form that users see: [..., n], or a ``Profile``."""
         ...
 
 
@@ -106,21 +106,21 @@ class PreferenceGame:
         lowest, highest = table.aminmax()
         if lowest < 0 or highest > 1:
             _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
-        self.P = self._fair(table, tolerance)
+        self.P = self._without_rounding(table, tolerance)
 
-    def _fair(self, table: Tensor, tolerance: float) -> Tensor:
-        """The table without the rounding in P + P^T, made piece by piece in the processor's cache."""
-        fair = torch.empty_like(table, memory_format=torch.contiguous_format)
+    def _without_rounding(self, table: Tensor, tolerance: float) -> Tensor:
+        """The table with P + P^T = 1 exactly, computed in pieces that fit the processor's cache."""
+        exact = torch.empty_like(table, memory_format=torch.contiguous_format)
         size = max(1, _PIECE // table[0].numel())
         for begin in range(0, len(table), size):
             piece = slice(begin, begin + size)  # of the rows of a game, or of the games of a batch
-            own, other = table[piece], (table[:, piece] if table.ndim == 2 else table[piece]).mT.contiguous()
-            lowest, highest = (own + other).aminmax()
+            upper, lower = table[piece], (table[:, piece] if table.ndim == 2 else table[piece]).mT.contiguous()
+            lowest, highest = (upper + lower).aminmax()
             if 1 - lowest > tolerance or highest - 1 > tolerance:
                 self._refuse_sums(table, tolerance)
-            half = (own - other) / 2
-            fair[piece] = torch.where(half < 0, 1 - (0.5 - half), 0.5 + half)  # 1 - p is exact for p >= 1/2
-        return fair
+            half = (upper - lower) / 2
+            exact[piece] = torch.where(half < 0, 1 - (0.5 - half), 0.5 + half)  # 1 - p is exact for p >= 1/2
+        return exact
 
     def _refuse_sums(self, table: Tensor, tolerance: float) -> None:
         off = table + table.mT - 1
@@ -146,15 +146,15 @@ class PreferenceGame:
         return self.P.device
 
     @cached_property
-    def alone(self) -> NDArray[np.float64] | None:
-        """The table of a single game on the CPU in float64, P's own memory where it is that; None of any other."""
+    def single_table(self) -> NDArray[np.float64] | None:
+        """The table of a single game on the CPU as float64, sharing P's memory if possible; None for any other game."""
         if self.P.ndim > 2 or self.P.device.type != "cpu":
             return None
         return np.ascontiguousarray(self.P.detach().numpy(), dtype=np.float64)
 
     @property
     def precision(self) -> float:
-        """The duality gap below which the payoffs of this dtype hold rounding only; ``nash`` computes in float64."""
+        """The duality gap below which this dtype's payoffs are rounding only; ``nash`` computes in float64."""
         return 4 * torch.finfo(self.P.dtype).eps
 
     def win_rate(self, policy: Any) -> Float[Tensor, "... n"]:
@@ -172,8 +172,8 @@ class PreferenceGame:
         return players[0]
 
     def __repr__(self) -> str:
-        said = "" if self.P.dtype == torch.float64 else f", float32: gaps below {self.precision:.0e} are rounding"
-        return f"PreferenceGame({_shape(self.P)}{said})"
+        suffix = "" if self.P.dtype == torch.float64 else f", float32: gaps below {self.precision:.0e} are rounding"
+        return f"PreferenceGame({_shape(self.P)}{suffix})"
 
 
 class ConstantSumGame:

@@ -1,4 +1,4 @@
-"""Preference games that are known by their answers only: win rates against a policy."""
+"""Preference games given by a function: win rates against a policy."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .game import Players, _policy
 
 
 class ImplicitGame:
-    """A symmetric constant-sum game that can be asked for the win rates against a policy, and for nothing else.
+    """A symmetric constant-sum game given by the function of its win rates against a policy.
 
     Args:
         win_rate: ``mu -> P mu``, float64 [n] to [n], with P + P^T = 1; [..., n] to [..., n] for ``solve`` on batches.
         n: the number of actions.
-        device: where policies are made.
+        device: the device of policies.
 
     Raises:
         ValueError: the win rates against the first action are not [n], not finite, or not 1/2 for itself.
@@ -42,9 +42,9 @@ class ImplicitGame:
         self._win_rate, self.n, self.device = win_rate, n, torch.device(device)
         wins = self._against(0)
         if wins.shape != (n,) or not wins.isfinite().all() or abs(float(wins[0]) - 0.5) > 1e-9:
-            said = f"shape {[*wins.shape]}, {float(wins.flatten()[0]):g} against itself"
+            result = f"shape {[*wins.shape]}, {float(wins.flatten()[0]):g} against itself"
             raise NashwardError(
-                f"win_rate must give [{n}] finite numbers, 1/2 of an action against itself; it gave {said}"
+                f"win_rate must give [{n}] finite numbers, 1/2 of an action against itself; it gave {result}"
             )
 
     @property
@@ -69,13 +69,13 @@ class ImplicitGame:
         return players[0]
 
     def margins(self, actions: Int[Tensor, " k"], weights: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
-        """``P[:, actions] @ weights - 1/2`` for weights that sum to 1: one question."""
+        """``P[:, actions] @ weights - 1/2`` for weights that sum to 1: one call of ``win_rate``."""
         policy = torch.zeros(self.n, dtype=torch.float64, device=self.device)
         policy[actions] = weights
         return self.win_rate(policy) - 0.5
 
     def rows(self, actions: Int[Tensor, " k"], columns: Int[Tensor, " l"]) -> Float[Tensor, "k l"]:
-        """``P[actions][:, columns] - 1/2``: one question an action."""
+        """``P[actions][:, columns] - 1/2``: one call an action."""
         return torch.stack([0.5 - self._against(int(action))[columns] for action in actions])
 
     def _against(self, action: int) -> Float[Tensor, "..."]:

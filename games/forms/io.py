@@ -30,8 +30,8 @@ def load(path: str | Path, total: float | None = None) -> PreferenceGame | Const
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another file type, a cell that is no number, ragged rows, repeated labels, or a table that is
-            not the game asked for. The entry is named.
+        ValueError: another file type, a cell that is not a number, ragged rows, repeated labels, or a table that is
+            not such a game. The entry is named.
 
     Example:
         >>> from nashward import games
@@ -117,7 +117,7 @@ def _npz(file: Path) -> _Read:
         with file.open("rb") as handle:
             archive = np.load(handle, allow_pickle=False)
             content = {name: archive[name] for name in archive.files} if isinstance(archive, NpzFile) else None
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError):  # numpy's own words speak of pickles
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError):  # numpy's message is about pickles
         content = None
     if content is None:
         raise NashwardError(f"{file} is no .npz archive of plain arrays; numpy.savez writes one")

@@ -1,4 +1,4 @@
-"""Preference games of low rank: two thin factors, and a table that is never made."""
+"""Preference games of low rank: two thin factors; the table is never materialised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LowRankGame:
 
     .. math::  P = 1/2 + L R^\\top - R L^\\top
 
-    P + P^T = 1 by construction, and a payoff costs O(n r). Whether the entries of P lie in [0, 1] is not looked at:
+    P + P^T = 1 by construction, and a payoff costs O(n r). Whether the entries of P lie in [0, 1] is not checked:
     that would cost n^2 r, and no result on the equilibrium needs it.
 
     Args:
@@ -82,7 +82,7 @@ class LowRankGame:
 
     @property
     def precision(self) -> float:
-        """The duality gap below which float64 payoffs hold rounding only."""
+        """The duality gap below which float64 payoffs are rounding only."""
         sizes = self.left.norm(dim=-1).amax() * self.right.norm(dim=-1).amax()
         return float(8 * torch.finfo(torch.float64).eps * max(1.0, 4 * float(sizes)))
 

@@ -1,4 +1,4 @@
-"""A game of two different players as a symmetric one, and back."""
+"""Symmetrise a game of two players, and split the policy again."""
 
 from __future__ import annotations
 

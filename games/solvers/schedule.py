@@ -1,9 +1,8 @@
-"""Step sizes: a number, or a function of the iteration t = 1, 2, ...; and those functions that theorems ask for.
+"""Step sizes: a number, or a function of the iteration t = 1, 2, ...; and the schedules of the theorems.
 
-A solver's policies are opaque to it, so a step depends on t alone: what it plays is the same when it is played again.
-A step that adapts to payoffs (AdaHedge's to the regret so far, AdaGrad's to squared gradients) needs what a solver does
-not see, and is not here; ``doubling`` adapts to the horizon, which t tells.
-Where steps fall, the theorem for multiplicative weights speaks of the average *weighted by the step*:
+Policies are opaque to a solver, so a step depends on t alone, and a run can be replayed. Steps that adapt to payoffs
+(AdaHedge, AdaGrad) need what a solver does not see and are not here; ``doubling`` adapts to the horizon.
+For falling steps the theorem for multiplicative weights speaks of the average *weighted by the step*:
 ``solve(game, MWU(schedule), averaging=schedule)``.
 """
 
@@ -42,7 +41,7 @@ def at(schedule: Schedule, t: int) -> float:
 
 
 def check_step(step: Schedule, **not_negative: float) -> None:
-    """Refuse a constant step that is not positive, and any other setting that is negative, before the first play.
+    """Check a constant step and other settings before the first step.
 
     Args:
         step: a step size, or a function of t, which is not called.
@@ -52,8 +51,8 @@ def check_step(step: Schedule, **not_negative: float) -> None:
         ValueError: a constant step that is not a positive number, another setting that is not a number >= 0.
 
     Example:
-        >>> check(0.5, tau=0.1)
-        >>> try: check(0.5, tau=-1.0)
+        >>> check_step(0.5, tau=0.1)
+        >>> try: check_step(0.5, tau=-1.0)
         ... except ValueError as error: print(error)
         tau must be a number >= 0, got -1.0
     """
@@ -65,17 +64,17 @@ def check_step(step: Schedule, **not_negative: float) -> None:
 
 
 def check_whole(name: str, value: int) -> None:
-    """Refuse what is not a whole number of at least 1.
+    """Check that a setting is a whole number of at least 1.
 
     Args:
-        name: of the setting, for the message.
-        value: its value.
+        name: the name of the setting, for the message.
+        value: the setting.
 
     Raises:
         ValueError: the value is not a whole number of at least 1.
 
     Example:
-        >>> try: whole("n", 0)
+        >>> try: check_whole("n", 0)
         ... except ValueError as error: print(error)
         n must be a whole number >= 1, got 0
     """
@@ -93,7 +92,7 @@ def horizon(iterations: int, C: float) -> float:
         C: max_y -log pi_1(y), in nats; log n for a uniform start.
 
     Raises:
-        ValueError: C is 0, so that the step is.
+        ValueError: C is 0, so that the step would be 0.
 
     Source: Freund & Schapire 1999, with Hoeffding's lemma.
 
@@ -105,7 +104,7 @@ def horizon(iterations: int, C: float) -> float:
 
 
 def doubling(C: float) -> Callable[[int], float]:
-    """``horizon`` for a number of iterations that nobody told: over t = 2^k .. 2^(k+1) - 1 the step for T = 2^k.
+    """``horizon`` for an unknown number of iterations: over t = 2^k .. 2^(k+1) - 1 the step for T = 2^k.
 
     It adapts to any horizon at the price of a constant factor (the doubling trick).
 
@@ -137,7 +136,7 @@ def harmonic(tau: float) -> Callable[[int], float]:
     """``2 / (tau (t + 2))``, the theorem's schedule for Nash-MD (8 / (tau^2 (T + 1)) in KL) and for INPO.
 
     Args:
-        tau: the pull to the reference.
+        tau: the strength of the regularisation towards the reference.
 
     Source: arXiv 2312.00886, theorem 1; arXiv 2407.00617, theorem 4 (there eta_t = tau (t + 2) / 2 is its inverse).
 
@@ -149,7 +148,7 @@ def harmonic(tau: float) -> Callable[[int], float]:
 
 
 def phased(phases: Sequence[tuple[int, float]]) -> Callable[[int], float]:
-    """The steps of phases, each (iterations, step), one after another; the last one goes on.
+    """Piecewise constant steps: phases of (iterations, step) one after another; the last one continues.
 
     Args:
         phases: (iterations, step) of each.

@@ -1,4 +1,4 @@
-"""Named preference games, each with its source, its Nash where that is known, and its properties.
+"""Named preference games, each with its source, its properties and, if known, its Nash.
 
 ``names()`` lists them, ``get(name)`` builds one, ``GAMES[name]`` says what is known of it, and each is a function of
 its own. ``games/zoo/generators.py`` has the families that they are drawn from.
@@ -37,8 +37,8 @@ from .generators import (
 )
 
 Property = Literal[
-    "cyclic",  # some actions beat each other in a ring
-    "transitive",  # whoever beats someone beats all whom he beats, and there is no ring
+    "cyclic",  # some actions form a cycle
+    "transitive",  # i beats j and j beats k implies that i beats k
     "degenerate",  # some action has several best replies
     "near-boundary",  # the only Nash plays an action with less than 0.05
     "slow",  # the last iterate of optimistic MWU (step 1/2, from uniform) has a gap above 1e-3 after 2000 steps
@@ -57,7 +57,7 @@ class Entry:
 
     Attributes:
         make: builds it with its default settings.
-        source: where it is from; "made here" is nobody's, and "not checked" says what is told but was not looked up.
+        source: where it is from; "made here" for the project's own, "not checked" for a source that was not verified.
         nash: an exact equilibrium, where one is known in fractions.
         properties: those of ``PROPERTIES`` that it has, and no others.
 
@@ -78,7 +78,7 @@ GAMES: dict[str, Entry] = {}
 
 
 def _named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable:
-    """Enter a function into the zoo, with its Nash as integer weights where that is known."""
+    """Register a function in the zoo, with its Nash as integer weights if known."""
 
     def enter(function: Callable) -> Callable:
         exact = tuple(Fraction(weight, sum(nash)) for weight in nash) if nash else None
@@ -95,7 +95,7 @@ def names(*properties: Property) -> list[str]:
         properties: of ``PROPERTIES``, all of which a game must have.
 
     Raises:
-        ValueError: a property that there is not.
+        ValueError: an unknown property.
 
     Example:
         >>> names("cyclic", "near-boundary")[:2]

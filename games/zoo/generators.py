@@ -50,7 +50,7 @@ def from_margins(A: ArrayLike, labels: Sequence[str] | None = None) -> Preferenc
 
 
 def beating(beats: Mapping[str, Sequence[str]]) -> PreferenceGame:
-    """Who surely beats whom; other pairs tie.
+    """A table of sure wins; other pairs tie.
 
     Args:
         beats: for each action, by name, those that it beats.
@@ -64,7 +64,7 @@ def beating(beats: Mapping[str, Sequence[str]]) -> PreferenceGame:
 
 
 def circulant(margins: Sequence[float]) -> PreferenceGame:
-    """n = 2 len(margins) + 1 actions in a ring: each has ``margins[k - 1]`` over the k-th next one. Nash uniform.
+    """n = 2 len(margins) + 1 actions in a circle: each has ``margins[k - 1]`` over the k-th next one. Nash uniform.
 
     Args:
         margins: P - 1/2 over the next one, the one after it, ...
@@ -103,11 +103,11 @@ def tournament(n: int, seed: int) -> PreferenceGame:
 
 
 def scores_and_cycles(n: int = 8, cycles: float = 0.5, seed: int = 0) -> PreferenceGame:
-    """Bradley-Terry plus cycles with a knob: log-odds (1 - c) (r_i - r_j) + c C_ij, C without any score in it.
+    """Bradley-Terry plus cycles of adjustable weight: log-odds (1 - c) (r_i - r_j) + c C_ij, C without any score in it.
 
     Args:
         n: the number of actions.
-        cycles: c from 0 (transitive) to 1 (all goes round: the curl fraction of the log-odds is 1).
+        cycles: c from 0 (transitive) to 1 (purely cyclic: the curl fraction of the log-odds is 1).
         seed: of the scores and of the cycles.
 
     Raises:
@@ -133,7 +133,7 @@ def scores_and_cycles(n: int = 8, cycles: float = 0.5, seed: int = 0) -> Prefere
 
 
 def mixture_of_judges(scores: ArrayLike, weights: Sequence[float] | None = None) -> PreferenceGame:
-    """Judges with scores of their own, one of them drawn for each comparison: sum_k w_k sigmoid(r^k_i - r^k_j).
+    """Judges with different scores, one of them drawn for each comparison: sum_k w_k sigmoid(r^k_i - r^k_j).
 
     Each judge is transitive, their mixture need not be.
 
@@ -206,7 +206,7 @@ def disc(n: int = 7, seed: int | None = None) -> PreferenceGame:
 
 
 def blotto(troops: int = 5, fields: int = 3) -> PreferenceGame:
-    """Colonel Blotto: troops laid out on fields, each won by the larger number; who wins more fields wins (or ties).
+    """Colonel Blotto: troops laid out on fields, each won by the larger number; the player with more fields wins.
 
     Layouts that differ in order only are different actions. Source: Borel 1921.
 

@@ -46,7 +46,7 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The prompt as judges and reports show it: the instruction itself, or the turns by role if there are several."""
+        """The prompt for judges and reports: the instruction itself, or the turns by role if there are several."""
         if len(self.messages) == 1:
             return self.messages[0]["content"]
         return "\n".join(f"{message['role'].upper()}: {message['content']}" for message in self.messages)

@@ -1,4 +1,4 @@
-"""The best of n responses by what a preference oracle says of them: three rules, which differ where it has cycles."""
+"""The best of n responses by a preference oracle: three rules, which differ where the preferences have cycles."""
 
 from __future__ import annotations
 
@@ -31,20 +31,22 @@ def select_best(
 ) -> list[int]:
     """For each prompt the index of its best candidate; see ``table_winner`` for the rules.
 
-    "mean-win-rate" and "copeland" judge all n (n - 1) / 2 comparisons of a prompt. "knock-out" judges the n - 1 that it
-    plays, a round of all prompts at once; what is missing is then known of these alone.
+    "mean-win-rate" and "copeland" judge all n (n - 1) / 2 comparisons of a prompt. "knock-out" judges the n - 1
+    comparisons of its matches, a round of all prompts at once.
 
     Args:
         oracle: the judge.
         prompts: N raw instructions.
         candidates: for each prompt its n responses; n may differ.
         rule: one of the three.
-        cache: where judgements are kept and looked up; see ``preference_matrices``.
+        cache: of judgements; see ``preference_matrices``.
         opponents: for each prompt the responses to beat, in place of the other candidates: the best has the largest
-            mean win probability against them, the earliest among equals. It is the rule "mean-win-rate" then.
+            mean win probability against them, the earliest among equals. Only with the rule "mean-win-rate".
 
     Raises:
-        ValueError: if all judgements of a prompt are missing, the rule is unknown, or as ``preference_matrices``.
+        ValueError: all judgements of a prompt are missing, the rule is unknown, or as ``preference_matrices``.
+
+    See also: ``table_winner`` for tables that are computed already.
 
     Example:
         >>> from nashward.llm.oracles import Length
@@ -57,20 +59,20 @@ def select_best(
             raise NashwardError(f"against opponents the rule is mean-win-rate, got {rule!r}")
         tables = [result.P for result in preference_matrices(oracle, prompts, candidates, opponents, cache=cache)]
         missing = [bool(np.isnan(P).all()) for P in tables]
-        winners = [0 if lost else _largest(P.tolist()) for P, lost in zip(tables, missing, strict=True)]
+        winners = [0 if empty else _largest(P.tolist()) for P, empty in zip(tables, missing, strict=True)]
     elif rule == "knock-out":
-        brackets = _play(oracle, prompts, candidates, cache)
+        brackets = _play_brackets(oracle, prompts, candidates, cache)
         missing = [bracket.size > 1 and not bracket.judged for bracket in brackets]
         winners = [bracket.standing[0] for bracket in brackets]
     else:
         tables = [result.P for result in preference_matrices(oracle, prompts, candidates, cache=cache)]
         missing = [_all_missing(P) for P in tables]
-        winners = [0 if lost else table_winner(P, rule) for P, lost in zip(tables, missing, strict=True)]
+        winners = [0 if empty else table_winner(P, rule) for P, empty in zip(tables, missing, strict=True)]
     if any(missing):
         n = missing.index(True)
         raise NashwardError(
             f"{oracle.name} gave no judgement for prompt {n}, {prompts[n]!r:.60}: no candidate is the best; leave the "
-            "prompt out, or ask another oracle"
+            "prompt out, or take another oracle"
         )
     return winners
 
@@ -85,17 +87,16 @@ def table_winner(P: Num[np.ndarray, "..."], rule: Rule = "mean-win-rate") -> int
       a Condorcet winner too, but in a cycle the order decides. PairRanker's single bubble run (Jiang, Ren and Lin 2023,
       arXiv 2306.02561) is of its kind: with n - 1 comparisons it takes the preferences to be transitive.
 
-    What is still equal goes to the earliest. A missing judgement is no coin flip: it counts for neither, and in a
-    knock-out the earlier goes on. A candidate without any judgement is behind all that have one. The three agree
-    wherever P_ij = f(r_i - r_j) with a strictly increasing f.
+    Among equals the earliest wins. A missing judgement is no coin flip: it counts for neither candidate, and in a
+    knock-out the earlier one goes on. A candidate without any judgement is behind all that have one. The three rules
+    agree wherever P_ij = f(r_i - r_j) with a strictly increasing f.
 
     Args:
         P: ``[n, n]``, P_ij the probability that i beats j; NaN where it is missing. The diagonal is not read.
         rule: one of the three.
 
     Raises:
-        ValueError: if P is not square, holds something else than probabilities or no judgement at all, or the rule is
-            unknown.
+        ValueError: P is not square, holds numbers outside of [0, 1] or no judgement at all, or the rule is unknown.
 
     Example:
         >>> P = np.array([[0.5, 0.6, 0.6], [0.4, 0.5, 0.99], [0.4, 0.01, 0.5]])
@@ -126,7 +127,7 @@ def table_winner(P: Num[np.ndarray, "..."], rule: Rule = "mean-win-rate") -> int
 
 
 def _mean(row: Sequence[float]) -> float:
-    """The mean of what is known; fsum: equal win rates stay equal in whatever order they are added."""
+    """The mean without NaN; fsum: equal win rates stay equal in every order of summation."""
     known = [p for p in row if not math.isnan(p)]
     return math.fsum(known) / len(known) if known else -math.inf
 
@@ -138,19 +139,19 @@ def _largest(rows: Sequence[Sequence[float]]) -> int:
 
 
 class _Bracket:
-    """A knock-out of ``size`` candidates: those still standing, in order, and those that were ever judged."""
+    """A knock-out of ``size`` candidates: those left, in order, and those with any judgement."""
 
     def __init__(self, size: int) -> None:
         self.size, self.standing = size, list(range(size))
         self.judged: set[int] = set()
 
     def matches(self) -> list[Match]:
-        """The neighbours that play this round; none where one candidate is left."""
+        """The pairs of neighbours that play this round; none where one candidate is left."""
         return list(zip(self.standing[::2], self.standing[1::2], strict=False))
 
-    def advance(self, won: Sequence[float]) -> None:
-        """Play the round: for each match P(the earlier beats the later), NaN where it is missing."""
-        played = list(zip(self.matches(), won, strict=True))
+    def advance(self, probabilities: Sequence[float]) -> None:
+        """Play the round by P(the earlier beats the later) of each match, NaN where it is missing."""
+        played = list(zip(self.matches(), probabilities, strict=True))
         self.judged.update(i for match, p in played if not np.isnan(p) for i in match)
         bye = self.standing[2 * len(played) :]
         self.standing = [later if self._later_wins(earlier, later, p) else earlier for (earlier, later), p in played]
@@ -162,27 +163,27 @@ class _Bracket:
         return p < 0.5
 
 
-def _play(
+def _play_brackets(
     oracle: PreferenceOracle,
     prompts: Sequence[str],
     candidates: Sequence[Sequence[str]],
     cache: Cache | str | Path | None,
 ) -> list[_Bracket]:
-    """The brackets of all prompts, played to their ends."""
+    """The brackets of all prompts, with all their rounds played."""
     check_texts(prompts, candidates, "candidates")
     brackets = [_Bracket(len(texts)) for texts in candidates]
-    while games := [(n, match) for n, bracket in enumerate(brackets) for match in bracket.matches()]:
+    while matches := [(n, match) for n, bracket in enumerate(brackets) for match in bracket.matches()]:
         results = preference_matrices(
             oracle,
-            [prompts[n] for n, _ in games],
-            [[candidates[n][i]] for n, (i, _) in games],  # each match apart: no other pair is asked for
-            [[candidates[n][j]] for n, (_, j) in games],
+            [prompts[n] for n, _ in matches],
+            [[candidates[n][i]] for n, (i, _) in matches],  # each match by itself: no other pair is judged
+            [[candidates[n][j]] for n, (_, j) in matches],
             aggregation="calibrated",  # of two candidates every aggregation prefers the same one
             cache=cache,
         )
-        won = iter([float(result.P[0, 0]) for result in results])
+        probabilities = iter([float(result.P[0, 0]) for result in results])
         for bracket in brackets:
-            bracket.advance([next(won) for _ in bracket.matches()])
+            bracket.advance([next(probabilities) for _ in bracket.matches()])
     return brackets
 
 

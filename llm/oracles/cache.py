@@ -1,4 +1,4 @@
-"""Judgements on disk, found by what was judged: a killed judging repeats nothing that was finished."""
+"""A cache of judgements on disk, keyed by oracle and texts: after a kill no finished judgement is repeated."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,23 +11,23 @@ import numpy as np
 from nashward.errors import NashwardError
 
 _WAIT = 60.0  # seconds that a process waits for another one's write
-_MAGIC = b"SQLite format 3\0"  # how its files begin
-_ASKED = 500  # keys in one query
+_MAGIC = b"SQLite format 3\0"  # the first bytes of its files
+_BATCH = 500  # keys in one query
 
 
 class Cache:
     """A table of logits in one SQLite file, keyed by oracle, prompt and the two responses in the order shown.
 
     A key is a 16-byte hash of the oracle's fingerprint and the texts; neither is stored. Every ``put`` is one
-    transaction: what it wrote survives a kill, and processes that share the file wait for each other. It has to lie on
-    a local disk: SQLite's shared memory does not work over a network.
+    transaction: it survives a kill, and processes that share the file wait for each other. The file has to be on a
+    local disk: SQLite's shared memory does not work over a network.
 
     Args:
-        path: the file; it is made where it is missing.
+        path: the file; it is created where it is missing.
 
     Raises:
-        ValueError: if the path is a folder, or the file is something else or cannot be opened.
-        OSError: if its folder cannot be made, or the disk is full or cannot be written.
+        ValueError: the path is a folder, or the file is no such cache or cannot be opened.
+        OSError: its folder cannot be created, or the disk is full or cannot be written.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -68,11 +68,14 @@ class Cache:
 
     @staticmethod
     def check(path: str | Path) -> Path:
-        """The file, of which nothing is made yet.
+        """Check the path of a cache; nothing is created.
+
+        Returns:
+            The path, with "~" replaced.
 
         Raises:
-            ValueError: it is a folder, or holds something else than judgements.
-            NotADirectoryError: its folder would have to be made under a file.
+            ValueError: it is a folder, or a file that is no SQLite database.
+            NotADirectoryError: its folder would be inside of a file.
         """
         file = Path(path).expanduser()
         if file.is_dir():
@@ -116,18 +119,18 @@ class Cache:
         return [_hash(head + hashed[i] + hashed[j]) for i, j in pairs]
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """The logits ``[members]`` of the keys that are there."""
-        found: dict[bytes, np.ndarray] = {}
-        for start in range(0, len(keys), _ASKED):
-            part = keys[start : start + _ASKED]
+        """The logits ``[members]`` of the keys that the cache has."""
+        logits: dict[bytes, np.ndarray] = {}
+        for start in range(0, len(keys), _BATCH):
+            part = keys[start : start + _BATCH]
             marks = ",".join("?" * len(part))
             rows = self._connection.execute(f"SELECT key, logit FROM judgement WHERE key IN ({marks})", part)
             for key, value in rows:
-                found[key] = np.frombuffer(value) if isinstance(value, bytes) else np.array([value])
-        return found
+                logits[key] = np.frombuffer(value) if isinstance(value, bytes) else np.array([value])
+        return logits
 
     def put(self, logits: Mapping[bytes, np.ndarray]) -> None:
-        """Keep the logits ``[members]`` of these keys, all of them or, if the process dies, none."""
+        """Write the logits ``[members]`` of these keys, all of them or, if the process dies, none."""
         if not logits:
             return
         rows = [

@@ -1,4 +1,4 @@
-"""The checks that any preference oracle has to pass; for the tests of those who write a new one."""
+"""A check of preference oracles, for the tests of new ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CANDIDATES = (
 
 
 class ConformanceError(AssertionError):
-    """An oracle that breaks the protocol: which checks failed, what was found, what to fix."""
+    """An oracle that breaks the protocol: which checks failed, by what result, and how to fix it."""
 
 
 def check_oracle(
@@ -30,22 +30,22 @@ def check_oracle(
     cache: bool = True,
     tolerance: float = 1e-4,
 ) -> list[str]:
-    """Check that an oracle keeps the protocol, see ``PreferenceOracle``.
+    """Check that an oracle follows the protocol, see ``PreferenceOracle``.
 
     Args:
-        oracle: the oracle. It is asked some hundred pairs; two of the texts have 20,000 words.
-        prompts: None: three of the kit's own. An oracle that knows some texts alone needs some of those here.
+        oracle: the oracle. It judges some hundred pairs; two of the texts have 20,000 words.
+        prompts: None: three prompts for any oracle. An oracle of a fixed set of texts needs some of these here.
         candidates: for each prompt some responses, of one prompt at least three that differ.
         cache: whether judgements are written to a temporary file and read again.
-        tolerance: of logits that a batch may round in another way, absolute and relative; for a network in half
-            precision take 1e-2.
+        tolerance: of logits that a batch may round differently, absolute and relative; for a network in half precision
+            take 1e-2.
 
     Returns:
         The names of the checks that passed, with what was skipped or missing in brackets.
 
     Raises:
-        ConformanceError: if a check fails; it names all that failed, one a line.
-        ValueError: if the oracle is no ``PreferenceOracle``, or the texts are not enough.
+        ConformanceError: a check failed; the message names all that failed, one a line.
+        ValueError: the oracle is no ``PreferenceOracle``, or there are too few texts.
 
     Example:
         >>> from nashward.llm.oracles import Length
@@ -56,7 +56,7 @@ def check_oracle(
         raise NashwardError(
             f"{type(oracle).__name__} is no PreferenceOracle; derive from it or wrap a function in Function"
         )
-    case = Case(oracle, *_material(prompts, candidates), cache, tolerance)
+    case = Case(oracle, *_texts(prompts, candidates), cache, tolerance)
     passed, failed = [], []
     for name, run in CHECKS.items():
         try:
@@ -74,7 +74,7 @@ def check_oracle(
     return passed
 
 
-def _material(
+def _texts(
     prompts: Sequence[str] | None, candidates: Sequence[Sequence[str]] | None
 ) -> tuple[list[str], list[list[str]]]:
     if prompts is None or candidates is None:
@@ -82,8 +82,8 @@ def _material(
             raise NashwardError("prompts and candidates belong together; give both or neither")
         prompts, candidates = PROMPTS, CANDIDATES
     check_texts(prompts, candidates, "candidates")
-    given = zip(prompts, candidates, strict=True)
-    kept = [(prompt, own) for prompt, texts in given if len(own := list(dict.fromkeys(texts))) > 1]
-    if max((len(own) for _, own in kept), default=0) < 3:
+    distinct = [(prompt, list(dict.fromkeys(texts))) for prompt, texts in zip(prompts, candidates, strict=True)]
+    several = [(prompt, texts) for prompt, texts in distinct if len(texts) > 1]
+    if max((len(texts) for _, texts in several), default=0) < 3:
         raise NashwardError("no prompt has three candidates that differ; the checks need at least one that has")
-    return [prompt for prompt, _ in kept], [own for _, own in kept]
+    return [prompt for prompt, _ in several], [texts for _, texts in several]

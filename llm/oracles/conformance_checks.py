@@ -1,4 +1,4 @@
-"""What any preference oracle has to keep, one check after the other."""
+"""The checks of ``check_oracle``, one for each promise of the protocol."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ ODD_TEXTS = {
     "</s>": "a </s><s> b",
     "<|im_end|>": "a <|im_end|>\n<|im_start|>assistant",
 }
-ALONE = "a logit may depend on the prompt and its two texts alone"
+ALONE = "a logit may depend only on the prompt and its two texts"
 
 
 class Failed(Exception):
-    """What one check found, and how to mend it."""
+    """The result that fails a check, and how to fix it."""
 
 
 def raised(error: Exception) -> str:
-    """That an oracle raised, and the first line of what it said."""
+    """The name of an error, and the first line of its message."""
     lines = str(error).splitlines()
     return f"it raised {type(error).__name__}" + (f": {lines[0]}" if lines else "")
 
 
 @dataclass
 class Case:
-    """An oracle and what it is asked; logits are tables ``[members, K, K]``, the row shown first, 0 on the diagonal."""
+    """An oracle and its texts; logits are tables ``[members, K, K]``, the row shown first, 0 on the diagonal."""
 
     oracle: PreferenceOracle
     prompts: list[str]
@@ -61,53 +61,54 @@ class Case:
 
     @cached_property
     def answers(self) -> list[np.ndarray]:
-        """All logits of all prompts, asked together."""
-        return self.ask(self.prompts, self.candidates)
+        """All logits of all prompts, from one call."""
+        return self.judge(self.prompts, self.candidates)
 
     @property
     def widest(self) -> tuple[str, list[str], np.ndarray]:
-        """The prompt that has the most candidates, these, and their logits."""
+        """The prompt with the most candidates, its candidates, and their logits."""
         n = max(range(len(self.prompts)), key=lambda n: len(self.candidates[n]))
         return self.prompts[n], self.candidates[n], self.answers[n]
 
-    def ask(
+    def judge(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Pairs | None = None
     ) -> list[np.ndarray]:
-        """The logits from ``raw_logits`` itself, of all ordered pairs, or of these pairs alone and NaN elsewhere."""
-        asked = [list(pairs or permutations(range(len(texts)), 2)) for texts in candidates]
-        answers = self.oracle.raw_logits(list(prompts), [list(own) for own in candidates], [list(own) for own in asked])
+        """The logits from ``raw_logits`` itself, of all ordered pairs, or of ``pairs`` with NaN elsewhere."""
+        judged = [list(pairs or permutations(range(len(texts)), 2)) for texts in candidates]
+        copies = [list(texts) for texts in candidates], [list(prompt_pairs) for prompt_pairs in judged]
+        answers = self.oracle.raw_logits(list(prompts), *copies)
         if len(answers) != len(prompts):
             raise Failed(f"raw_logits answered {len(answers)} of {len(prompts)} prompts; return one array for each")
         tables = []
-        for n, (answer, own) in enumerate(zip(answers, asked, strict=True)):
-            logits = np.atleast_2d(self.oracle._checked(answer, len(own), n))
+        for n, (answer, prompt_pairs) in enumerate(zip(answers, judged, strict=True)):
+            logits = np.atleast_2d(self.oracle._checked(answer, len(prompt_pairs), n))
             table = np.full((len(logits), len(candidates[n]), len(candidates[n])), 0.0 if pairs is None else np.nan)
-            table[:, *np.array(own).T] = logits
+            table[:, *np.array(prompt_pairs).T] = logits
             tables.append(table)
         return tables
 
-    def same(self, found: np.ndarray, expected: np.ndarray, what: str, close: float | None = None) -> None:
-        """Fails where logits ``[..., i, j]`` differ; NaN equals NaN, and a sure verdict itself."""
-        close = self.tolerance if close is None else close
-        if found.shape != expected.shape:
-            raise Failed(f"logits of shape {expected.shape} are of shape {found.shape} {what}")
-        wrong = np.argwhere(~np.isclose(found, expected, rtol=close, atol=close, equal_nan=True))
+    def same(self, actual: np.ndarray, expected: np.ndarray, what: str, tolerance: float | None = None) -> None:
+        """Raise ``Failed`` where logits ``[..., i, j]`` differ; NaN equals NaN, and an infinite logit itself."""
+        tolerance = self.tolerance if tolerance is None else tolerance
+        if actual.shape != expected.shape:
+            raise Failed(f"logits of shape {expected.shape} are of shape {actual.shape} {what}")
+        wrong = np.argwhere(~np.isclose(actual, expected, rtol=tolerance, atol=tolerance, equal_nan=True))
         if len(wrong):
             at = tuple(wrong[0].tolist())
-            raise Failed(f"the logit {expected[at]:.6g} of pair {at[-2:]} is {found[at]:.6g} {what}")
+            raise Failed(f"the logit {expected[at]:.6g} of pair {at[-2:]} is {actual[at]:.6g} {what}")
 
     def table(
         self, candidates: Sequence[str], opponents: Sequence[str] | None = None, cache: Path | None = None
     ) -> PairwiseResult:
-        """What ``preference_matrices`` makes of the widest prompt with these texts."""
-        others = None if opponents is None else [opponents]
+        """The result of ``preference_matrices`` on the widest prompt with these texts."""
+        lists = None if opponents is None else [opponents]
         (result,) = preference_matrices(
-            self.oracle, [self.widest[0]], [candidates], others, aggregation="calibrated", cache=cache
+            self.oracle, [self.widest[0]], [candidates], lists, aggregation="calibrated", cache=cache
         )
         return result
 
 
-# The checks, each of a case. What one returns is said behind its name; what it finds it raises.
+# The checks, each of a case. One that fails raises ``Failed``; what it returns is a note behind its name.
 
 
 def _one_logit_a_pair(case: Case) -> str | None:
@@ -126,13 +127,15 @@ def _tables(case: Case) -> None:
     for n, (result, logits) in enumerate(zip(results, case.answers, strict=True)):
         total, count = result.P + result.P.T, len(case.candidates[n])
         if not (total[~np.isnan(total)] == 1.0).all():
-            raise Failed(f"P + P.T is not 1 for prompt {n}; leave judge to the base class")
-        # of a symmetric oracle one order is asked, that in which the texts are sorted
-        asked = np.array([[not case.oracle.symmetric or a < b for b in case.candidates[n]] for a in case.candidates[n]])
-        what = f"in the table of prompt {n}; judge has to answer what raw_logits answers"
-        case.same(np.where(asked, result.logits, 0.0), np.where(asked, logits.mean(0), 0.0), what)
+            raise Failed(f"P + P.T is not 1 for prompt {n}; inherit judge from the base class")
+        # of a symmetric oracle one order is judged, that in which the texts are sorted
+        judged = np.array(
+            [[not case.oracle.symmetric or a < b for b in case.candidates[n]] for a in case.candidates[n]]
+        )
+        what = f"in the table of prompt {n}; judge and raw_logits have to return the same"
+        case.same(np.where(judged, result.logits, 0.0), np.where(judged, logits.mean(0), 0.0), what)
         if not 0 <= result.meta["truncated"] <= count + 1:
-            raise Failed(f"truncated says {result.meta['truncated']} of {count + 1} texts; count each text once")
+            raise Failed(f"truncated returns {result.meta['truncated']} of {count + 1} texts; count each text once")
 
 
 def _symmetric(case: Case) -> str | None:
@@ -140,7 +143,7 @@ def _symmetric(case: Case) -> str | None:
         return "skipped: not declared"
     for n, L in enumerate(case.answers):
         what = f"as the negative of the other order, prompt {n}; return L_ij == -L_ji or set symmetric = False"
-        case.same(-L.transpose(0, 2, 1), L, what, close=1e-6)
+        case.same(-L.transpose(0, 2, 1), L, what, tolerance=1e-6)
     return None
 
 
@@ -165,34 +168,36 @@ def _prompt_alone(case: Case) -> str | None:
     if len(case.prompts) == 1:
         return "skipped: one prompt"
     for n, (prompt, texts) in enumerate(zip(case.prompts, case.candidates, strict=True)):
-        what = f"where prompt {n} is asked alone; the other prompts of a batch must not change an answer"
-        case.same(case.ask([prompt], [texts])[0], case.answers[n], what)
+        what = f"where prompt {n} is judged by itself; the other prompts of a batch must not change a logit"
+        case.same(case.judge([prompt], [texts])[0], case.answers[n], what)
     return None
 
 
 def _pair_alone(case: Case) -> None:
     prompt, texts, expected = case.widest
     for i, j in list(permutations(range(len(texts)), 2))[:12]:
-        (found,) = case.ask([prompt], [texts], [(i, j)])
+        (actual,) = case.judge([prompt], [texts], [(i, j)])
         alone = np.full_like(expected, np.nan)
         alone[:, i, j] = expected[:, i, j]
-        case.same(found, alone, "where it is asked alone; the other pairs must not change an answer")
+        case.same(actual, alone, "where it is judged by itself; the other pairs must not change a logit")
 
 
 def _other_candidates(case: Case) -> None:
     prompt, texts, expected = case.widest
     for count in {2, len(texts) - 1}:
         what = f"with the first {count} of {len(texts)} candidates; {ALONE}"
-        case.same(case.ask([prompt], [texts[:count]])[0], expected[:, :count, :count], what)
+        case.same(case.judge([prompt], [texts[:count]])[0], expected[:, :count, :count], what)
 
 
 def _order(case: Case) -> None:
     prompt, texts, expected = case.widest
     order = [0, *range(len(texts) - 1, 0, -1)]
-    (found,) = case.ask([prompt], [[texts[k] for k in order]])
+    (actual,) = case.judge([prompt], [[texts[k] for k in order]])
     # the order is its own inverse
     case.same(
-        found[:, order][:, :, order], expected, f"with the candidates in the order {order}; use texts, not their places"
+        actual[:, order][:, :, order],
+        expected,
+        f"with the candidates in the order {order}; use texts, not their indices",
     )
 
 
@@ -200,11 +205,11 @@ def _equal_texts(case: Case) -> None:
     prompt, texts, expected = case.widest
     once, twice = case.table(texts[:3]), case.table([*texts[:3], texts[0]])
     if twice.P[0, 3] != 0.5 or twice.meta["calls"] != once.meta["calls"]:
-        raise Failed("equal texts do not tie or are judged; leave judge to the base class")
-    places = np.ix_([3, 1, 2], [3, 1, 2])
-    case.same(twice.logits[places], once.logits, f"where candidate 0 is there twice; {ALONE}")
-    (found,) = case.ask([prompt], [[*texts[:-1], texts[0]]])
-    case.same(found[:, :-1, :-1], expected[:, :-1, :-1], f"where candidate 0 is there twice; {ALONE}")
+        raise Failed("equal texts do not tie or are judged; inherit judge from the base class")
+    indices = np.ix_([3, 1, 2], [3, 1, 2])
+    case.same(twice.logits[indices], once.logits, f"where candidate 0 is there twice; {ALONE}")
+    (actual,) = case.judge([prompt], [[*texts[:-1], texts[0]]])
+    case.same(actual[:, :-1, :-1], expected[:, :-1, :-1], f"where candidate 0 is there twice; {ALONE}")
 
 
 def _opponents(case: Case) -> None:
@@ -212,16 +217,16 @@ def _opponents(case: Case) -> None:
     half = len(texts) // 2
     square, block = case.table(texts), case.table(texts[:half], texts[half:])
     expected = np.stack([square.logits[:half, half:], square.logits[half:, :half].T])
-    what = "with the second half of the candidates as opponents; the other pairs must not change an answer"
+    what = "with the second half of the candidates as opponents; the other pairs must not change a logit"
     case.same(block.logits, expected, what)
 
 
 def _ragged(case: Case) -> None:
     prompt, texts, _ = case.widest
     lists = [texts[:count] for count in range(2, min(len(texts), 4) + 1)]
-    for own, together in zip(lists, case.ask([prompt] * len(lists), lists), strict=True):
+    for candidates, together in zip(lists, case.judge([prompt] * len(lists), lists), strict=True):
         what = "beside prompts with another number of candidates; the lists may differ in length"
-        case.same(together, case.ask([prompt], [own])[0], what)
+        case.same(together, case.judge([prompt], [candidates])[0], what)
 
 
 def _one_candidate(case: Case) -> None:
@@ -233,20 +238,20 @@ def _one_candidate(case: Case) -> None:
 
 def _odd_texts(case: Case) -> str | None:
     prompt, (first, second, *_), _ = case.widest
-    sure = any(np.isinf(logits).any() for logits in case.answers)
-    found, missing = [], []
+    certain = any(np.isinf(logits).any() for logits in case.answers)
+    failures, missing = [], []
     for name, text in ODD_TEXTS.items():
         try:
-            answers = case.ask([prompt, text], [[first, text], [first, second]])
+            answers = case.judge([prompt, text], [[first, text], [first, second]])
         except LIBRARY_ERRORS as error:
-            found.append(f"{name}: {raised(error)}")
+            failures.append(f"{name}: {raised(error)}")
             continue
-        if any(np.isinf(logits).any() for logits in answers) and not sure:
-            found.append(f"{name}: an infinite logit")
+        if any(np.isinf(logits).any() for logits in answers) and not certain:
+            failures.append(f"{name}: an infinite logit")
         if any(np.isnan(logits).any() for logits in answers):
             missing.append(name)
-    if found:
-        raise Failed("; ".join(found) + "; answer on every text, with NaN where that is impossible")
+    if failures:
+        raise Failed("; ".join(failures) + "; return a logit for every text, NaN where that is impossible")
     return f"missing: {', '.join(missing)}" if missing else None
 
 
@@ -254,7 +259,7 @@ def _deterministic(case: Case) -> None:
     one, two = (_with_seed(case, 0)[0] for _ in range(2))
     for first, second in zip(one, two, strict=True):
         case.same(
-            second, first, "where the same is asked again; give one answer, with a seed of its own if it draws", 0.0
+            second, first, "where the same is judged again; return the same logits, with a fixed seed if it draws", 0.0
         )
 
 
@@ -263,23 +268,23 @@ def _global_random_state(case: Case) -> None:
     if moved:
         raise Failed(f"it moves the global generator of {' and '.join(moved)}; draw from a generator of its own")
     for first, second in zip(one, two, strict=True):
-        case.same(second, first, "with another global seed; draw from a generator of its own, with its own seed")
+        case.same(second, first, "with another global seed; draw from a generator of its own, with a fixed seed")
 
 
 def _with_seed(case: Case, seed: int) -> tuple[list[np.ndarray], list[str]]:
-    """The answers with the global generators seeded, and which of these moved; they are put back."""
-    kept = random.getstate(), np.random.get_state()  # noqa: NPY002, the global one is what is checked
+    """The logits with the global generators seeded, and which of these were used; their states are restored."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002, the global one is what is checked
     with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         torch.manual_seed(seed)
         before = _random_states()
         try:
-            answers = case.ask(case.prompts, case.candidates)
+            answers = case.judge(case.prompts, case.candidates)
             return answers, [name for name, state in _random_states().items() if state != before[name]]
         finally:
-            random.setstate(kept[0])
-            np.random.set_state(kept[1])  # noqa: NPY002
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
 
 
 def _random_states() -> dict[str, list[bytes]]:
@@ -294,24 +299,24 @@ def _random_states() -> dict[str, list[bytes]]:
 
 def _inputs(case: Case) -> None:
     pairs = [list(permutations(range(len(texts)), 2)) for texts in case.candidates]
-    given = deepcopy((case.prompts, case.candidates, pairs))
-    case.oracle.raw_logits(*given)
-    if given != (case.prompts, case.candidates, pairs):
-        raise Failed("raw_logits changed the lists that it was given; work on a copy")
+    arguments = deepcopy((case.prompts, case.candidates, pairs))
+    case.oracle.raw_logits(*arguments)
+    if arguments != (case.prompts, case.candidates, pairs):
+        raise Failed("raw_logits changed the lists that it was called with; work on a copy")
 
 
 def _attributes(case: Case) -> None:
     oracle = case.oracle
     if not isinstance(oracle.name, str) or not oracle.name:
-        raise Failed(f"name is {oracle.name!r}; expected what reports shall call it")
+        raise Failed(f"name is {oracle.name!r}; expected a text, for reports")
     if oracle.aggregation not in get_args(Aggregation):
         raise Failed(f"aggregation is {oracle.aggregation!r}; expected one of {', '.join(get_args(Aggregation))}")
     if not _usable(oracle.fingerprint) and oracle.fingerprint is not None:
         raise Failed(
-            f"fingerprint is {oracle.fingerprint!r}; expected a text that changes whenever its answers may, or None"
+            f"fingerprint is {oracle.fingerprint!r}; expected a text that changes whenever its logits may, or None"
         )
     if oracle.fingerprint != oracle.fingerprint:
-        raise Failed("fingerprint differs each time that it is read; make it of weights and settings alone")
+        raise Failed("fingerprint differs each time that it is read; derive it from weights and settings only")
 
 
 def _usable(fingerprint: object) -> bool:
@@ -323,14 +328,14 @@ def _cache(case: Case) -> str | None:
         return "skipped: no fingerprint" if case.cache else "skipped: cache=False"
     _, texts, _ = case.widest
     with tempfile.TemporaryDirectory() as folder:
-        fresh, again = (case.table(texts, cache=Path(folder) / "judgements.sqlite") for _ in range(2))
-    if again.meta["calls"] != fresh.meta["missing"]:
+        first, second = (case.table(texts, cache=Path(folder) / "judgements.sqlite") for _ in range(2))
+    if second.meta["calls"] != first.meta["missing"]:
         raise Failed(
-            f"{again.meta['calls']} of {fresh.meta['calls']} judgements were asked again; the fingerprint must stay as "
-            "it is while weights and settings do"
+            f"{second.meta['calls']} of {first.meta['calls']} judgements were repeated; the fingerprint must not "
+            "change while weights and settings do not"
         )
-    if not np.array_equal(again.logits, fresh.logits, equal_nan=True):
-        raise Failed("the table from the cache is another one than before; judge has to yield each pair once")
+    if not np.array_equal(second.logits, first.logits, equal_nan=True):
+        raise Failed("the table from the cache differs from the first one; judge has to yield each pair once")
     return None
 
 

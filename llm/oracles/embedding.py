@@ -1,4 +1,4 @@
-"""Oracles that embed each response: K forward passes for K x K preferences, cycles included."""
+"""Oracles with an embedding for each response: K forward passes for K x K preferences, cycles included."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
-from .protocol import Pairs, PreferenceOracle, distinct, numbers, one_each
+from .protocol import Pairs, PreferenceOracle, as_floats, one_each, texts_in_pairs
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -21,7 +21,7 @@ class EmbeddingOracle(PreferenceOracle):
     """Base of oracles with an embedding v in R^d, d even: logit(i, j) = <R v_i, v_j> / temperature.
 
     R turns every plane (2k, 2k+1) by a right angle, so that the logit is sum_k v_i[2k] v_j[2k+1] - v_i[2k+1] v_j[2k]:
-    skew, and with d = 2 already able to hold a cycle (Zhang et al. 2024, arXiv 2410.02197). A new one writes ``embed``.
+    skew, and with d = 2 already able to hold a cycle (Zhang et al. 2024, arXiv 2410.02197). Subclasses write ``embed``.
 
     Attributes:
         temperature: of the logits.
@@ -50,14 +50,14 @@ class EmbeddingOracle(PreferenceOracle):
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
-        texts, places = distinct(candidates, pairs)
-        answers = one_each(self.embed(prompts, texts), len(prompts), f"{self.name} returned embeddings", "prompts")
+        needed, indices = texts_in_pairs(candidates, pairs)
+        returned = one_each(self.embed(prompts, needed), len(prompts), f"{self.name} returned embeddings", "prompts")
         logits = []
-        for n, (answer, own, at) in enumerate(zip(answers, texts, places, strict=True)):
-            v, found = numbers(answer)
-            if v.ndim not in (2, 3) or v.shape[-2] != len(own) or v.shape[-1] % 2:
+        for n, (values, texts, at) in enumerate(zip(returned, needed, indices, strict=True)):
+            v, actual = as_floats(values)
+            if v.ndim not in (2, 3) or v.shape[-2] != len(texts) or v.shape[-1] % 2:
                 raise NashwardError(
-                    f"{self.name} returned embeddings {found} for prompt {n}; expected ({len(own)}, d) with an even d"
+                    f"{self.name} returned embeddings {actual} for prompt {n}; expected ({len(texts)}, d), d even"
                 )
             with np.errstate(invalid="ignore"):  # what infinite embeddings leave undefined is missing
                 logits.append(skew_product(v[..., at[:, 0], :], v[..., at[:, 1], :]) / self.temperature)

@@ -1,4 +1,4 @@
-"""Any oracle by what a user has: an object, a checkpoint, a file of votes, a name in Python."""
+"""An oracle from a checkpoint, a file of votes, an object, or a name in Python."""
 
 from __future__ import annotations
 
@@ -32,18 +32,21 @@ ACCEPTED = (
 
 
 def as_oracle(source: Any, *, device: str | torch.device | None = None) -> PreferenceOracle:
-    """An oracle from whatever can be one.
+    """An oracle from its source.
 
     Args:
-        source: a ``PreferenceOracle``, as it is; a folder or hub id of a checkpoint, told by its configuration (PairRM,
-            GPM, reward model); a file of votes, see ``read_votes``; ``"module:name"``, something in Python; an object
-            with ``judge(prompts, pairs)``; a reward function ``(prompts, completions) -> numbers`` as TRL's trainers
-            take it, or a list of them; a class of any of these that is made without arguments.
+        source: a ``PreferenceOracle``, which is returned as it is; a folder or hub id of a checkpoint, whose
+            configuration decides its kind (PairRM, GPM, reward model); a file of votes, see ``read_votes``;
+            ``"module:name"``, something in Python; an object with ``judge(prompts, pairs)``; a reward function
+            ``(prompts, completions) -> numbers`` as TRL's trainers take it, or a list of them; a class of any of these
+            that needs no arguments.
         device: for checkpoints; None: "cuda" where there is one, else "cpu".
 
     Raises:
-        ValueError: if it is none of these, or a module or a class of one's own raises an error.
-        OSError: if a file or checkpoint cannot be found.
+        ValueError: the source is none of these, or importing the module, or creating the object, raises an error.
+        OSError: a file or checkpoint cannot be found.
+
+    See also: ``check_source``, which reads no weights.
 
     Example:
         >>> as_oracle("nashward.llm.oracles:Length").name
@@ -56,10 +59,10 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
         if kind is VoteTable:
             return VoteTable.from_file(source)
         if kind is None:
-            return as_oracle(_named(str(source)), device=device)
+            return as_oracle(_import_object(str(source)), device=device)
         return kind.from_pretrained(source, device=device)
     if isinstance(source, type):
-        return as_oracle(_made(source), device=device)
+        return as_oracle(_instance(source), device=device)
     if isinstance(source, PreferenceOracle):
         return source
     if callable(getattr(source, "judge", None)):
@@ -71,14 +74,14 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
 
 
 def check_source(source: Any) -> Any:
-    """What can be found wrong with it before a weight is read: votes are read, and objects of one's own are made.
+    """Check the source of an oracle before weights are read: votes are read, and Python objects are created.
 
     Args:
         source: as ``as_oracle`` takes it.
 
     Returns:
-        What ``as_oracle`` then takes in place of the source, so that nothing is read or made twice: the oracle, or of a
-        checkpoint its folder or id.
+        The oracle, or of a checkpoint its folder or id: a source for ``as_oracle``, such that nothing is read or
+        created twice.
 
     Raises:
         ValueError, OSError: as ``as_oracle``.
@@ -100,19 +103,19 @@ def check_source(source: Any) -> Any:
 
 
 def oracle_shape(source: Any) -> OracleShape | None:
-    """What a plan needs to know of an oracle that is a checkpoint; None for anything else, and for what is loaded."""
+    """The network of an oracle that is a checkpoint, for a plan, without its weights; None for any other source."""
     kind = _kind(source) if isinstance(source, str | Path) else None
     return None if kind is None or kind is VoteTable else kind.shape(source)
 
 
 def _kind(source: str | Path) -> Any:
-    """The class that reads it; None for a name in Python."""
+    """The class that reads a source; None for a name in Python."""
     path = Path(source).expanduser()
     if path.name.removesuffix(".gz").endswith(VOTES) and not path.is_dir():
         if not path.is_file():
             raise FileNotFoundError(f"there is no file of votes {source}")
         return VoteTable
-    drive = re.match(r"[A-Za-z]:[\\/]", str(source))  # of a path of Windows
+    drive = re.match(r"[A-Za-z]:[\\/]", str(source))  # a path of Windows
     if not path.is_dir() and ":" in str(source) and not isinstance(source, Path) and not drive:
         return None
     if not path.is_dir() and not is_id(source):
@@ -124,37 +127,37 @@ def _kind(source: str | Path) -> Any:
         return RewardModel
     if "value_head.weight" in tensor_names(folder):
         return GPM
-    return PairRM  # its own check says what it found instead
+    return PairRM  # whose check raises the error for any other model
 
 
-def _named(source: str) -> Any:
+def _import_object(source: str) -> Any:
     """The object of ``module:name``."""
     module, _, name = source.partition(":")
     expected = "expected module:name, the module in the working directory or installed"
     if not all(part.isidentifier() for part in module.split(".")):
         raise NashwardError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")
 
-    def unread(error: BaseException) -> NashwardError:
+    def failure(error: BaseException) -> NashwardError:
         if isinstance(error, ImportError | AttributeError):
             return NashwardError(f"{source} is no name in Python ({first_line(error)}); {expected}")
         return NashwardError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}")
 
     try:
-        with translated_errors(unread):
-            found: Any = importlib.import_module(module)
+        with translated_errors(failure):
+            value: Any = importlib.import_module(module)
             for part in name.split("."):
-                found = getattr(found, part)
-    except SystemExit as error:  # a script that ends itself
-        raise unread(error) from error
-    return found
+                value = getattr(value, part)
+    except SystemExit as error:  # a script that calls sys.exit
+        raise failure(error) from error
+    return value
 
 
-def _made(kind: type) -> Any:
-    """An object of a class that needs nothing."""
+def _instance(kind: type) -> Any:
+    """An object of a class that needs no arguments."""
     with translated_errors(
         lambda error: NashwardError(
-            f"{kind.__name__} cannot be made without arguments: {first_line(error)}; make one in a module of your own "
-            "and name that, or give the object"
+            f"{kind.__name__} cannot be made without arguments: {first_line(error)}; create one in a module and name "
+            "that, or pass the object"
         )
     ):
         return kind()

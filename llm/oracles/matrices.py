@@ -1,4 +1,4 @@
-"""From an oracle's raw logits to tables of win probabilities: both orders, duplicates, the cache, the aggregation."""
+"""From an oracle's raw logits to tables of win probabilities: both orders, equal texts, the cache, the aggregation."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ class PairwiseResult:
             the texts are equal. Against opponents: ``[2, K, M]``, log-odds of the first shown: ``logits[0]`` with the
             candidate shown first, ``logits[1]`` with the opponent shown first.
         meta: ``order_gap``, the mean of ``|L_ij + L_ji| / 2``, how far the order shown moves a logit; ``calls``, the
-            judgements that the oracle was asked for; ``cached``, those that the cache held; ``missing``, those that
-            could not be had; ``truncated``, how many of the texts were cut; for a square table ``curl``, the share of
-            the averaged logits that no score per response explains (0: transitive, 1: purely cyclic). NaN where it is
-            not defined.
+            pairs that the oracle judged; ``cached``, those from the cache; ``missing``, those without a judgement;
+            ``truncated``, how many of the texts were truncated; for a square table ``curl``, the share of the averaged
+            logits that no score per response explains (0: transitive, 1: purely cyclic). NaN where it is not defined.
         std: the standard deviation of P over an ensemble's members, shaped as P; None where there is one member.
 
     Example:
@@ -50,19 +49,19 @@ class PairwiseResult:
 
 
 @dataclass(frozen=True)
-class _Question:
-    """One prompt's distinct texts, where the rows and columns of its table are among them, and the pairs to judge."""
+class _Request:
+    """One prompt's distinct texts, the indices of its table's rows and columns among them, and the pairs to judge."""
 
     texts: list[str]
     rows: Int[np.ndarray, " K"]
     columns: Int[np.ndarray, " M"]
     one_way: list[tuple[int, int]]  # each unordered pair of distinct texts once
-    pairs: list[tuple[int, int]]  # those, and behind them the other order of each if the oracle needs it
+    pairs: list[tuple[int, int]]  # those, followed by the other order of each unless the oracle is symmetric
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """The logits of one question's pairs ``[members, pairs]``, how many were cached, how many texts are cut."""
+class _Judgement:
+    """The logits of one request's pairs ``[members, pairs]``, how many were cached, how many texts are truncated."""
 
     logits: Float[np.ndarray, "members pairs"]
     cached: int
@@ -82,7 +81,7 @@ def preference_matrices(
 
     Both orders of a pair are judged and averaged: A_ij = (L_ij - L_ji) / 2, P_ij = sigmoid(A_ij). Equal texts get 1/2
     without a judgement, and a text that occurs twice is judged once. The number of candidates may differ from prompt
-    to prompt. Two sure judgements that contradict each other (infinite logits of opposite sign) make 1/2.
+    to prompt. Two certain judgements that contradict each other (infinite logits of opposite sign) give 1/2.
 
     Args:
         oracle: the judge.
@@ -93,12 +92,12 @@ def preference_matrices(
             "hodge": P_ij = sigmoid(s_i - s_j) with s_i the mean of A_ij over j, the closest table without a cycle.
             "sppo-official": sigmoid(2 (s_i - s_j)), what the official code of SPPO (arXiv 2405.00675) computes: the
             cycles are thrown away, and the sum of the two orders is taken for their mean. Both need a square table.
-        cache: where judgements are kept and looked up: a ``Cache`` or the path of one. What an oracle has answered is
-            written at once, so that nothing finished is lost if a later answer fails.
+        cache: of judgements: a ``Cache`` or the path of one. Judgements are written as the oracle returns them, so that
+            a later failure loses none.
 
     Raises:
-        ValueError: if lengths do not fit, a text is not a string, the oracle returns a wrong number of logits, a cache
-            is given for an oracle without a fingerprint, or the aggregation does not fit the table.
+        ValueError: lengths do not fit, a text is not a string, the oracle returns a wrong number of logits, there is a
+            cache but the oracle has no fingerprint, or the aggregation does not fit the table.
 
     Example:
         >>> from nashward.llm.oracles import Length, preference_matrices
@@ -116,31 +115,31 @@ def preference_matrices(
     check_texts(prompts, candidates, "candidates")
     if opponents is not None:
         check_texts(prompts, opponents, "opponents")
-    questions = [
-        _question(candidates[n], None if opponents is None else opponents[n], oracle.symmetric)
+    requests = [
+        _request(candidates[n], None if opponents is None else opponents[n], oracle.symmetric)
         for n in range(len(prompts))
     ]
-    answers = _ask(oracle, prompts, questions, cache)
+    judgements = _judge(oracle, prompts, requests, cache)
     results = []
-    with np.errstate(invalid="ignore"):  # inf - inf, of members that are sure of opposite things, is missing
-        for question, answer in zip(questions, answers, strict=True):
-            mean = answer.logits.mean(0)
+    with np.errstate(invalid="ignore"):  # inf - inf, of members that are certain of opposite winners, is missing
+        for request, judgement in zip(requests, judgements, strict=True):
+            mean = judgement.logits.mean(0)
             meta = {
                 "order_gap": _order_gap(mean, oracle.symmetric),
-                "calls": len(question.pairs) - answer.cached,
-                "cached": answer.cached,
+                "calls": len(request.pairs) - judgement.cached,
+                "cached": judgement.cached,
                 "missing": int(np.isnan(mean).sum()),
-                "truncated": answer.truncated,
+                "truncated": judgement.truncated,
             }
-            results.append(_result(question, answer.logits, meta, opponents is None, aggregation, oracle))
+            results.append(_result(request, judgement.logits, meta, opponents is None, aggregation, oracle))
     return results
 
 
 def curl(logits: Float[np.ndarray, "K K"]) -> float:
     """``1 - |grad|^2 / |A|^2`` with A = (L - L.T) / 2 ``[K, K]``: the cyclic share of the averaged logits.
 
-    grad is the closest table of score differences (``games.analysis.social_choice.hodge``). 0 where all logits are 0; NaN where
-    a judgement is missing or a win is sure (an infinite logit).
+    grad is the closest table of score differences (``games.social_choice.hodge``). 0 where all logits are 0; NaN where
+    a judgement is missing or certain (an infinite logit).
 
     Args:
         logits: L ``[K, K]``, the row shown first.
@@ -158,101 +157,108 @@ def curl(logits: Float[np.ndarray, "K K"]) -> float:
     return float(curl_fraction((logits - logits.T) / 2))
 
 
-def _question(candidates: Sequence[str], opponents: Sequence[str] | None, symmetric: bool) -> _Question:
+def _request(candidates: Sequence[str], opponents: Sequence[str] | None, symmetric: bool) -> _Request:
     texts = list(dict.fromkeys([*candidates, *(opponents or ())]))
     index = {text: i for i, text in enumerate(texts)}
     rows = np.array([index[text] for text in candidates])
     columns = rows if opponents is None else np.array([index[text] for text in opponents])
     one_way = sorted({(min(i, j), max(i, j)) for i in rows.tolist() for j in columns.tolist() if i != j})
-    if symmetric:  # one order is enough, and the cache holds the same one whichever text comes first
+    if symmetric:  # one order is enough, and the cache has the same one whichever text comes first
         one_way = [(i, j) if texts[i] < texts[j] else (j, i) for i, j in one_way]
-    return _Question(texts, rows, columns, one_way, one_way if symmetric else one_way + [(j, i) for i, j in one_way])
+    return _Request(texts, rows, columns, one_way, one_way if symmetric else one_way + [(j, i) for i, j in one_way])
 
 
-def _ask(
-    oracle: PreferenceOracle, prompts: Sequence[str], questions: Sequence[_Question], cache: Cache | str | Path | None
-) -> list[_Answer]:
-    """The answer to each prompt's question, from the cache and then the oracle."""
-    identity = oracle.cache_key()
-    if cache is not None and identity is None:
+def _judge(
+    oracle: PreferenceOracle, prompts: Sequence[str], requests: Sequence[_Request], cache: Cache | str | Path | None
+) -> list[_Judgement]:
+    """The judgements of each prompt's request, from the cache and then from the oracle."""
+    cache_key = oracle.cache_key()
+    if cache is not None and cache_key is None:
         raise NashwardError(
             f"the judgements of {oracle.name} cannot be cached: it has no fingerprint. Set one on its class, a text "
-            "that changes whenever its answers may, or judge without a cache"
+            "that changes whenever its logits may, or judge without a cache"
         )
-    held: Any = nullcontext(cache) if cache is None or isinstance(cache, Cache) else Cache(cache)
-    found: list[dict[int, np.ndarray]] = [{} for _ in questions]
-    with held as store:
-        # the keys of a question's pairs, and last that of how many of its texts are cut
+    opened: Any = nullcontext(cache) if cache is None or isinstance(cache, Cache) else Cache(cache)
+    logits_of: list[dict[int, np.ndarray]] = [{} for _ in requests]  # by the index of the pair
+    with opened as store:
+        # the keys of a request's pairs, and last that of the number of its truncated texts
         keys: list[list[bytes]] = []
-        known: dict[bytes, np.ndarray] = {}
-        if store is not None and identity is not None:
-            for prompt, question in zip(prompts, questions, strict=True):
-                cut = Cache.keys(f"truncated {identity}", prompt, ["\0".join(sorted(question.texts))], [(0, 0)])
-                keys.append([*Cache.keys(identity, prompt, question.texts, question.pairs), *cut])
-            known = store.get([key for own in keys for key in own])
-            for own, row in zip(keys, found, strict=True):
-                row.update({k: known[key] for k, key in enumerate(own[:-1]) if key in known})
-        cached = [len(row) for row in found]
-        places = [[k for k in range(len(q.pairs)) if k not in row] for q, row in zip(questions, found, strict=True)]
-        asked = [n for n, left in enumerate(places) if left]
-        if asked:
+        cached: dict[bytes, np.ndarray] = {}
+        if store is not None and cache_key is not None:
+            for prompt, request in zip(prompts, requests, strict=True):
+                truncated = Cache.keys(f"truncated {cache_key}", prompt, ["\0".join(sorted(request.texts))], [(0, 0)])
+                keys.append([*Cache.keys(cache_key, prompt, request.texts, request.pairs), *truncated])
+            cached = store.get([key for prompt_keys in keys for key in prompt_keys])
+            for prompt_keys, prompt_logits in zip(keys, logits_of, strict=True):
+                prompt_logits.update({k: cached[key] for k, key in enumerate(prompt_keys[:-1]) if key in cached})
+        cached_counts = [len(prompt_logits) for prompt_logits in logits_of]
+        open_pairs = [
+            [k for k in range(len(request.pairs)) if k not in prompt_logits]
+            for request, prompt_logits in zip(requests, logits_of, strict=True)
+        ]
+        open_prompts = [n for n, indices in enumerate(open_pairs) if indices]
+        if open_prompts:
             batches = oracle.judge(
-                [prompts[n] for n in asked],
-                [questions[n].texts for n in asked],
-                [[questions[n].pairs[k] for k in places[n]] for n in asked],
+                [prompts[n] for n in open_prompts],
+                [requests[n].texts for n in open_prompts],
+                [[requests[n].pairs[k] for k in open_pairs[n]] for n in open_prompts],
             )
-            for where, logits in batches:
+            for judged, logits in batches:
                 members = np.atleast_2d(np.asarray(logits, dtype=np.float64))
-                fresh = {}
-                for (m, k), values in zip(where, members.T, strict=True):
-                    n, place = asked[m], places[asked[m]][k]
-                    found[n][place] = values
+                new = {}
+                for (m, k), values in zip(judged, members.T, strict=True):
+                    n, pair = open_prompts[m], open_pairs[open_prompts[m]][k]
+                    logits_of[n][pair] = values
                     if store is not None and not np.isnan(values).any():
-                        fresh[keys[n][place]] = values
+                        new[keys[n][pair]] = values
                 if store is not None:
-                    store.put(fresh)
-        cuts: list[int] = []
-        counted: dict[bytes, np.ndarray] = {}
-        for n, (prompt, question) in enumerate(zip(prompts, questions, strict=True)):
-            if store is not None and keys[n][-1] in known:
-                cuts.append(int(known[keys[n][-1]][0]))
+                    store.put(new)
+        truncated_counts: list[int] = []
+        new_counts: dict[bytes, np.ndarray] = {}
+        for n, (prompt, request) in enumerate(zip(prompts, requests, strict=True)):
+            if store is not None and keys[n][-1] in cached:
+                truncated_counts.append(int(cached[keys[n][-1]][0]))
                 continue
-            cuts.append(oracle.truncated(prompt, question.texts))
+            truncated_counts.append(oracle.truncated(prompt, request.texts))
             if store is not None:
-                counted[keys[n][-1]] = np.array([float(cuts[n])])
+                new_counts[keys[n][-1]] = np.array([float(truncated_counts[n])])
         if store is not None:
-            store.put(counted)
-    for n, (question, row) in enumerate(zip(questions, found, strict=True)):
-        if len(row) != len(question.pairs):
-            lost = len(question.pairs) - len(row)
-            raise NashwardError(f"{oracle.name} left out {lost} of the {len(question.pairs)} pairs of prompt {n}")
-        if len({len(values) for values in row.values()}) > 1:
+            store.put(new_counts)
+    for n, (request, prompt_logits) in enumerate(zip(requests, logits_of, strict=True)):
+        if len(prompt_logits) != len(request.pairs):
+            left_out = len(request.pairs) - len(prompt_logits)
+            raise NashwardError(f"{oracle.name} left out {left_out} of the {len(request.pairs)} pairs of prompt {n}")
+        if len({len(values) for values in prompt_logits.values()}) > 1:
             raise NashwardError(
-                f"{oracle.name} answered prompt {n} with a changing number of members: an ensemble that changed needs "
+                f"{oracle.name} judged prompt {n} with a changing number of members: an ensemble that changed needs "
                 "another fingerprint"
             )
-    tables = [np.stack([row[k] for k in range(len(row))], 1) if row else np.zeros((1, 0)) for row in found]
-    return [_Answer(*answer) for answer in zip(tables, cached, cuts, strict=True)]
+    stacked = [
+        np.stack([prompt_logits[k] for k in range(len(prompt_logits))], 1) if prompt_logits else np.zeros((1, 0))
+        for prompt_logits in logits_of
+    ]
+    return [_Judgement(*values) for values in zip(stacked, cached_counts, truncated_counts, strict=True)]
 
 
 def _result(
-    question: _Question,
+    request: _Request,
     logits: Float[np.ndarray, "members pairs"],
     meta: dict[str, Any],
     square: bool,
     aggregation: Aggregation,
     oracle: PreferenceOracle,
 ) -> PairwiseResult:
-    rows, columns = question.rows, question.columns
-    L, A = _tables(len(question.texts), question.one_way, logits, oracle.symmetric)
-    own = A[:, rows[:, None], columns]  # [members, K, K or M]
-    same = rows[:, None] == columns
-    tables = np.stack([_win_probability(member, same, aggregation, oracle.name) for member in own])
-    mean = _win_probability(own.mean(0), same, aggregation, oracle.name) if len(own) > 1 else tables[0]
-    std = tables.std(0, ddof=1) if len(own) > 1 else None
+    """The result of one prompt, from the logits of its pairs."""
+    rows, columns = request.rows, request.columns
+    L, A = _tables(len(request.texts), request.one_way, logits, oracle.symmetric)
+    averaged = A[:, rows[:, None], columns]  # [members, K, K or M]
+    equal = rows[:, None] == columns
+    tables = np.stack([_win_probability(member, equal, aggregation, oracle.name) for member in averaged])
+    mean = _win_probability(averaged.mean(0), equal, aggregation, oracle.name) if len(averaged) > 1 else tables[0]
+    std = tables.std(0, ddof=1) if len(averaged) > 1 else None
     if square:
-        shown = L[np.ix_(rows, rows)]
-        return PairwiseResult(mean, shown, {**meta, "curl": curl(shown)}, std)
+        raw = L[np.ix_(rows, rows)]
+        return PairwiseResult(mean, raw, {**meta, "curl": curl(raw)}, std)
     return PairwiseResult(mean, np.stack([L[np.ix_(rows, columns)], L[np.ix_(columns, rows)].T]), meta, std)
 
 
@@ -263,11 +269,11 @@ def _tables(
     L, A = np.zeros((size, size)), np.zeros((len(logits), size, size))
     if not one_way:
         return L, A
-    with np.errstate(invalid="ignore"):  # inf - inf among members that are sure of opposite things: missing
+    with np.errstate(invalid="ignore"):  # inf - inf, of members that are certain of opposite winners, is missing
         i, j = np.array(one_way).T
         forward, backward = (logits, -logits) if symmetric else np.split(logits, 2, axis=1)
         L[i, j], L[j, i] = forward.mean(0), backward.mean(0)
-        # sure verdicts that contradict each other: inf - inf is no number, but a tie
+        # certain judgements that contradict each other: inf - inf is NaN, but they tie
         contradict = np.isinf(forward) & (forward == backward)
         A[:, i, j] = (np.where(contradict, 0.0, forward) - np.where(contradict, 0.0, backward)) / 2
         A[:, j, i] = -A[:, i, j]
@@ -275,20 +281,20 @@ def _tables(
 
 
 def _win_probability(
-    A: Float[np.ndarray, "K M"], same: Bool[np.ndarray, "K M"], aggregation: Aggregation, name: str
+    A: Float[np.ndarray, "K M"], equal: Bool[np.ndarray, "K M"], aggregation: Aggregation, name: str
 ) -> Float[np.ndarray, "K M"]:
     """P from averaged logits: sigmoid, such that P_ij and P_ji add up to 1 exactly where A_ij = -A_ji."""
     if aggregation != "calibrated":
         if np.isinf(A).any():
             raise NashwardError(
-                f"aggregation {aggregation!r} averages logits, but {name} is sure of some (infinite logits); use "
-                "'calibrated'"
+                f"aggregation {aggregation!r} averages logits, but {name} is certain of some pairs (infinite "
+                "logits); use 'calibrated'"
             )
         A = np.where(np.isnan(A), np.nan, (2.0 if aggregation == "sppo-official" else 1.0) * _gradient(A))
     # the larger of the two is computed and the other is its complement in floating point: 1 - p is exact for
     # p in [1/2, 1], so P + P.T == 1 holds exactly and a permutation of the candidates only permutes P
     larger = 1.0 / (1.0 + np.exp(-np.abs(A)))
-    return np.where(same, 0.5, np.where(A >= 0, larger, 1.0 - larger))
+    return np.where(equal, 0.5, np.where(A >= 0, larger, 1.0 - larger))
 
 
 def _gradient(A: Float[np.ndarray, "K K"]) -> Float[np.ndarray, "K K"]:
@@ -310,17 +316,22 @@ def _order_gap(logits: Float[np.ndarray, " pairs"], symmetric: bool) -> float:
     if symmetric or not logits.size:
         return 0.0
     forward, backward = np.split(logits, 2)
-    # sure verdicts that agree have no gap, though inf - inf is no number
+    # certain judgements that agree have no gap, though inf - inf is NaN
     agree = np.isinf(forward) & (forward == -backward)
     gaps = np.abs(np.where(agree, 0.0, forward) + np.where(agree, 0.0, backward)) / 2
     return float(gaps[~np.isnan(gaps)].mean()) if not np.isnan(gaps).all() else float("nan")
 
 
 def check_texts(prompts: Sequence[str], responses: Sequence[Sequence[str]], what: str) -> None:
-    """Whether there is a list of texts for each prompt.
+    """Check that there is a list of texts for each prompt.
+
+    Args:
+        prompts: the prompts.
+        responses: for each prompt its texts.
+        what: the texts are, for errors.
 
     Raises:
-        ValueError: there is not; it says where.
+        ValueError: the lengths differ, or an entry is of another type (it is numbered).
     """
     if isinstance(prompts, str) or isinstance(responses, str):
         raise NashwardError(f"prompts and {what} have to be lists, one entry a prompt; a single string was given")

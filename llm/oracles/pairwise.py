@@ -1,4 +1,4 @@
-"""Pairwise judges that are not networks of ours: plain functions, and objects with a ``judge`` method."""
+"""Pairwise judges as oracles: plain functions, and objects with a ``judge`` method."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
-from .protocol import Pairs, PreferenceOracle, one_each, plain
+from .protocol import Pairs, PreferenceOracle, as_number, one_each
 
 
 class Function(PreferenceOracle):
     """A plain function as an oracle.
 
     Args:
-        function: ``(prompt, first, second) -> P(first beats second)`` in [0, 1], or None where it cannot tell.
-        symmetric: promise that f(p, a, b) == 1 - f(p, b, a); then one order is asked for.
+        function: ``(prompt, first, second) -> P(first beats second)`` in [0, 1], or None for no verdict.
+        symmetric: promise that f(p, a, b) == 1 - f(p, b, a); then one order is judged.
         transitive, name, fingerprint: see ``PreferenceOracle``.
 
     Raises:
-        ValueError: when it judges, an answer that is neither a probability nor None.
+        ValueError: in ``raw_logits``, a value that is neither a probability nor None.
 
     Example:
         >>> from nashward.llm.oracles import Function, preference_matrices
@@ -45,36 +45,36 @@ class Function(PreferenceOracle):
         self.function, self.symmetric, self.transitive = function, symmetric, transitive
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self.fingerprint = fingerprint
-        self.pairs_per_call = 1  # a plain function has no batches: each prompt's answers are kept at once
+        self.pairs_per_call = 1  # a plain function has no batches: each prompt's logits are cached at once
 
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
-        answers = []
-        for prompt, texts, asked in zip(prompts, candidates, pairs, strict=True):
-            given = [plain(self.function(prompt, texts[i], texts[j])) for i, j in asked]
-            for p in given:
+        logits = []
+        for prompt, texts, prompt_pairs in zip(prompts, candidates, pairs, strict=True):
+            values = [as_number(self.function(prompt, texts[i], texts[j])) for i, j in prompt_pairs]
+            for p in values:
                 if not isinstance(p, Real | None):
                     raise NashwardError(f"{self.name} gave {p!r:.60}; expected a probability in [0, 1], or None")
-            answers.append(log_odds([float("nan") if p is None else float(p) for p in given], self.name))
-        return answers
+            logits.append(log_odds([float("nan") if p is None else float(p) for p in values], self.name))
+        return logits
 
 
 class Judge(PreferenceOracle):
     """An object with ``judge(prompts, pairs)``, as TRL's pairwise judges had it, as an oracle.
 
-    ``pairs`` are lists of two texts. An answer that is an integer (or a bool) is the index of the winner: 0, the first,
-    or 1; -1 or another number means that there is no verdict, as None does, and the judgement is missing. A float is
-    P(first beats second). Tensors and arrays are read by their type in the same way. Both orders are asked here: a
-    ``shuffle_order`` that the method has is switched off.
+    ``pairs`` are lists of two texts. A verdict that is an integer (or a bool) is the index of the winner: 0, the first,
+    or 1; -1 or another number is no verdict, as None is, and the judgement is missing. A float is P(first beats
+    second). Tensors and arrays are read by their type in the same way. Both orders are judged: an argument
+    ``shuffle_order`` of the method is set to False.
 
     Args:
         judge: the object.
         name, fingerprint: see ``PreferenceOracle``.
-        pairs_per_call: how many pairs about one call of ``judge`` gets.
+        pairs_per_call: about how many pairs are passed to one call of ``judge``.
 
     Raises:
-        ValueError: when it judges, verdicts of another number than the pairs, or one that is no verdict.
+        ValueError: in ``raw_logits``, more or fewer verdicts than pairs, or a value that is no verdict.
 
     Example:
         >>> class Shortest:
@@ -90,34 +90,36 @@ class Judge(PreferenceOracle):
         self.wrapped = judge
         self.name = name or str(getattr(judge, "name", type(judge).__name__))
         self.fingerprint, self.pairs_per_call = fingerprint, pairs_per_call
-        known = inspect.signature(judge.judge).parameters
-        self._settings = {"shuffle_order": False} if "shuffle_order" in known else {}
+        parameters = inspect.signature(judge.judge).parameters
+        self._options = {"shuffle_order": False} if "shuffle_order" in parameters else {}
 
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
-        asked = [
+        texts_shown = [
             (prompt, [texts[i], texts[j]])
-            for prompt, texts, own in zip(prompts, candidates, pairs, strict=True)
-            for i, j in own
+            for prompt, texts, prompt_pairs in zip(prompts, candidates, pairs, strict=True)
+            for i, j in prompt_pairs
         ]
-        verdicts = self.wrapped.judge([prompt for prompt, _ in asked], [pair for _, pair in asked], **self._settings)
-        given = one_each(verdicts, len(asked), f"{self.name} gave verdicts", "pairs")
-        logits = log_odds([_verdict(answer, self.name) for answer in given], self.name)
-        return np.split(logits, np.cumsum([len(own) for own in pairs])[:-1])
+        returned = self.wrapped.judge(
+            [prompt for prompt, _ in texts_shown], [pair for _, pair in texts_shown], **self._options
+        )
+        verdicts = one_each(returned, len(texts_shown), f"{self.name} gave verdicts", "pairs")
+        logits = log_odds([_probability(verdict, self.name) for verdict in verdicts], self.name)
+        return np.split(logits, np.cumsum([len(prompt_pairs) for prompt_pairs in pairs])[:-1])
 
 
-def _verdict(answer: Any, name: str) -> float:
-    """P(first beats second) of one answer of a judge; NaN where it gave none."""
-    answer = plain(answer)
-    if answer is None:
+def _probability(verdict: Any, name: str) -> float:
+    """P(first beats second) by one verdict of a judge; NaN for none."""
+    verdict = as_number(verdict)
+    if verdict is None:
         return float("nan")
-    if isinstance(answer, Integral):
-        return {0: 1.0, 1: 0.0}.get(int(answer), float("nan"))
-    if isinstance(answer, Real):
-        return float(answer)
+    if isinstance(verdict, Integral):
+        return {0: 1.0, 1: 0.0}.get(int(verdict), float("nan"))
+    if isinstance(verdict, Real):
+        return float(verdict)
     raise NashwardError(
-        f"{name} gave the verdict {answer!r:.60}; expected 0 or 1, which of the two texts wins, or a float, the "
+        f"{name} gave the verdict {verdict!r:.60}; expected 0 or 1, which of the two texts wins, or a float, the "
         "probability that the first does, or None"
     )
 

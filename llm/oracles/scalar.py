@@ -1,4 +1,4 @@
-"""Oracles that give each response a reward: whatever they prefer, they prefer it transitively."""
+"""Oracles with a reward for each response: their preferences are transitive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from nashward.errors import NashwardError
 
-from .protocol import Pairs, PreferenceOracle, distinct, numbers, one_each
+from .protocol import Pairs, PreferenceOracle, as_floats, one_each, texts_in_pairs
 
 RewardFunc = Callable[..., Sequence[float | None]]
 TEXTS = ("prompts", "completions")  # the keywords that a reward function is called with
@@ -21,11 +21,11 @@ TEXTS = ("prompts", "completions")  # the keywords that a reward function is cal
 class ScalarOracle(PreferenceOracle):
     """Base of oracles with a reward r: P(i beats j) = sigmoid((r_i - r_j) / temperature) (Bradley and Terry 1952).
 
-    A new one writes ``rewards``. The game that it makes has a pure equilibrium, the response of highest reward: no
-    solver finds a mixture in it.
+    A subclass writes ``rewards``. Its game has a pure equilibrium, the response of highest reward: no solver finds a
+    mixture in it.
 
     Attributes:
-        temperature: of the rewards; above 1 it makes the preferences less sure.
+        temperature: of the rewards; above 1 it moves the preferences towards 1/2.
 
     Source: Bradley & Terry 1952.
 
@@ -54,14 +54,14 @@ class ScalarOracle(PreferenceOracle):
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
-        texts, places = distinct(candidates, pairs)
-        answers = one_each(self.rewards(prompts, texts), len(prompts), f"{self.name} returned rewards", "prompts")
+        needed, indices = texts_in_pairs(candidates, pairs)
+        returned = one_each(self.rewards(prompts, needed), len(prompts), f"{self.name} returned rewards", "prompts")
         logits = []
-        for n, (answer, own, at) in enumerate(zip(answers, texts, places, strict=True)):
-            rewards, found = numbers(answer)
-            if rewards.ndim not in (1, 2) or rewards.shape[-1] != len(own):
+        for n, (values, texts, at) in enumerate(zip(returned, needed, indices, strict=True)):
+            rewards, actual = as_floats(values)
+            if rewards.ndim not in (1, 2) or rewards.shape[-1] != len(texts):
                 raise NashwardError(
-                    f"{self.name} returned rewards {found} for prompt {n}; expected ({len(own)},), "
+                    f"{self.name} returned rewards {actual} for prompt {n}; expected ({len(texts)},), "
                     "one reward a candidate"
                 )
             with np.errstate(invalid="ignore"):  # the difference of two infinite rewards is missing
@@ -70,12 +70,12 @@ class ScalarOracle(PreferenceOracle):
 
 
 class Length(ScalarOracle):
-    """The rule "the longer, the better": r = log(1 + characters). A judge that is worth its name does better.
+    """The rule "the longer, the better": r = log(1 + characters), the baseline for every judge.
 
     AlpacaEval's own "longest" baseline agrees with people in 62.2% of the pairs, people with each other in 65.7%.
 
     Args:
-        weight: of the rule; below 0 the shorter response is better.
+        weight: of the rule; with a negative weight the shorter response is better.
 
     Example:
         >>> Length().rewards(["Say hello."], [["Hi.", "Hello!"]])[0].round(2)
@@ -95,21 +95,20 @@ class RewardFunction(ScalarOracle):
     """Reward functions of TRL's signature as one oracle: their weighted sum is the reward.
 
     A function is called as TRL's trainers call it, with the keywords ``prompts`` and ``completions``, two lists of
-    texts of one length (those of them that it has, all where it takes ``**kwargs``), and returns a number for each, or
-    None where it has none to give: that judgement is then missing. What else it needs has to be bound to it before, as
+    texts of one length (those of the two that are among its parameters, both for ``**kwargs``), and returns a number
+    for each completion, or None: the judgement is then missing. Other parameters have to be bound before, for example
     by ``functools.partial``.
 
     Args:
         functions: one, or several.
         weights: one a function; None: 1 each.
         name: None: the functions' names.
-        fingerprint: what the functions' rewards depend on; weights and temperature are added to it. None: they are not
-            cached.
+        fingerprint: identifies the functions; weights and temperature are added to it. None: judgements are not cached.
         temperature: see ``ScalarOracle``.
 
     Raises:
-        ValueError: if there are not as many weights as functions, or a function takes no ``completions``, needs other
-            parameters, or is a network; when it judges, if one does not return a number for each completion.
+        ValueError: another number of weights than of functions, or a function that takes no ``completions``, needs
+            other parameters, or is a network; in ``rewards``, one that does not return a number for each completion.
 
     Example:
         >>> def questions(completions):
@@ -148,10 +147,10 @@ class RewardFunction(ScalarOracle):
         }
         total = np.zeros(len(flat["completions"]))
         for function, weight, keywords in zip(self.functions, self.weights, self._keywords, strict=True):
-            values, found = numbers(function(**{key: flat[key] for key in keywords}))
+            values, actual = as_floats(function(**{key: flat[key] for key in keywords}))
             if values.shape != total.shape:
                 raise NashwardError(
-                    f"{_name(function)} returned rewards {found} for {len(total)} completions; expected a list of "
+                    f"{_name(function)} returned rewards {actual} for {len(total)} completions; expected a list of "
                     "numbers, one each"
                 )
             with np.errstate(invalid="ignore"):  # the sum of opposite infinities is missing
@@ -160,7 +159,7 @@ class RewardFunction(ScalarOracle):
 
 
 def _keywords(function: Any) -> tuple[str, ...]:
-    """Which of ``TEXTS`` it is called with."""
+    """The keywords, of ``TEXTS``, that a function is called with."""
     name, expected = _name(function), "expected a reward function (prompts, completions) -> list of numbers"
     if isinstance(function, nn.Module):
         raise NashwardError(
@@ -169,7 +168,7 @@ def _keywords(function: Any) -> tuple[str, ...]:
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        raise NashwardError(f"{name} does not say which parameters it has; {expected}") from None
+        raise NashwardError(f"the parameters of {name} are unknown; {expected}") from None
     any_keyword = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if not any_keyword and "completions" not in parameters:
         raise NashwardError(
@@ -181,8 +180,8 @@ def _keywords(function: Any) -> tuple[str, ...]:
         needed = parameter.default is parameter.empty and "VAR" not in parameter.kind.name
         if needed and (by_position or parameter.name not in TEXTS):
             raise NashwardError(
-                f"{name} needs {parameter.name}{' by position' if by_position else ''}, which it is not given; "
-                f"{expected}. Bind what else it needs with functools.partial"
+                f"{name} needs {parameter.name}{' by position' if by_position else ''}, which is not passed; "
+                f"{expected}. Bind other parameters with functools.partial"
             )
     return TEXTS if any_keyword else tuple(key for key in TEXTS if key in parameters)
 

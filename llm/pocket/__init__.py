@@ -1,8 +1,8 @@
 """Pocket models: a chat policy and a PairRM small enough to ship, so that all runs with no network and no GPU.
 
 `POLICY` and `PAIRRM` are folders that load as Mistral-7B and PairRM do:
-`AutoModelForCausalLM.from_pretrained(POLICY)` and `PairRM.from_pretrained(PAIRRM)`. `make` is the script that made
-them, `styles` the text, the judgements and the classifier that it used. It imports no torch itself.
+`AutoModelForCausalLM.from_pretrained(POLICY)` and `PairRM.from_pretrained(PAIRRM)`. `make` is the script that trained
+them, `styles` the text, the judgements and the classifier that it used. This module imports no torch.
 """
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 
     python -m nashward.llm.pocket.make --out FOLDER     # the policy; the PairRM's base and votes on pairs
     nashward fit-oracle --pairs FOLDER/votes.jsonl --base FOLDER/pairrm-base --kind pairrm --out FOLDER/pairrm ...
-    python -m nashward.llm.pocket.measure               # what the shipped models do
+    python -m nashward.llm.pocket.measure               # measures the shipped models
 
 Float32, one seed, no network; `make pocket` has the whole command.
 """
@@ -58,7 +58,7 @@ def _train_tokenizer(texts: Sequence[str], specials: Sequence[str]) -> Tokenizer
 
 
 def _sample_texts(rng: np.random.Generator, count: int) -> list[str]:
-    """What the tokenizers are trained on: as many responses of each style as prompts."""
+    """Texts to train the tokenizers on: prompts, and as many responses, the styles in turn."""
     texts = []
     for i in range(count):
         text, topic = prompt(rng)
@@ -173,19 +173,19 @@ def make_policy(folder: Path, seed: int = 0, prompts: int = 13_000, peak: float 
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.05)
     began = time.monotonic()
     for step, batch in enumerate(batches):
-        chosen = [rows[i] for i in batch]
+        batch_rows = [rows[i] for i in batch]
         ids, positions, segments = (
-            torch.nn.utils.rnn.pad_sequence([row[key] for row in chosen], batch_first=True, padding_value=fill)
+            torch.nn.utils.rnn.pad_sequence([row[key] for row in batch_rows], batch_first=True, padding_value=fill)
             for key, fill in (("ids", tokenizer.pad_token_id), ("positions", 0), ("segments", -1))
         )
         hidden = model.model(input_ids=ids, position_ids=positions, attention_mask=_visible(segments)).last_hidden_state
-        picked = torch.cat([hidden[b, row["queries"]] for b, row in enumerate(chosen)])
-        targets = torch.cat([row["targets"] for row in chosen])
-        logits = model.lm_head(picked)
+        queried = torch.cat([hidden[b, row["queries"]] for b, row in enumerate(batch_rows)])
+        targets = torch.cat([row["targets"] for row in batch_rows])
+        logits = model.lm_head(queried)
         total = cross_entropy(logits, targets, reduction="sum")
         # Cross entropy alone leaves about one response in fifty garbled, and a fit that moves the logits a little
         # makes many of the rest likely. Tokens that never follow are pushed far down, as a long training would.
-        current = torch.cat([row["ids"][row["queries"]] for row in chosen])
+        current = torch.cat([row["ids"][row["queries"]] for row in batch_rows])
         excess = (logits.log_softmax(-1) - FLOOR).relu().masked_fill(follows[current], 0.0)
         total = total + 0.01 * excess.sum()
         for group in optimizer.param_groups:
@@ -210,7 +210,11 @@ def make_policy(folder: Path, seed: int = 0, prompts: int = 13_000, peak: float 
 def sample(
     folder: Path, prompts: Sequence[str], seed: int, temperature: float = 1.0, max_new_tokens: int = 64
 ) -> tuple[list[str], np.ndarray]:
-    """One response of the policy to each prompt, and how many tokens it took, EOS included."""
+    """Sample one response of the policy to each prompt.
+
+    Returns:
+        The texts, and their numbers of tokens, EOS included.
+    """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     torch.manual_seed(seed)
@@ -252,8 +256,8 @@ def pairrm_tokenizer(rng: np.random.Generator) -> PreTrainedTokenizerFast:
 def make_pairrm_base(folder: Path, policy: Path, seed: int = 0, texts: int = 16_000, peak: float = 2e-3) -> None:
     """Train a small encoder to tell the styles of two responses apart, and save it under an untrained PairRM head.
 
-    It stands for a language model that was pretrained: from judgements alone, a model of this size learns a score per
-    style soon and a cycle late or, for some seeds, never.
+    It stands for a pretrained language model: from judgements alone, a model of this size soon learns a score per
+    style, but a cycle late or, for some seeds, never.
     """
     rng = np.random.default_rng([seed, 2])
     torch.manual_seed(seed)
@@ -271,19 +275,19 @@ def make_pairrm_base(folder: Path, policy: Path, seed: int = 0, texts: int = 16_
     rows, styles = [], []
     for text, kinds, responses in _compared(policy, rng, seed, texts):
         rows.append(oracle.row(oracle.encode(text, responses)[0], (0, 1)))
-        styles.append([kinds, kinds[::-1]])  # of each marker: its own style and the other's
+        styles.append([kinds, kinds[::-1]])  # at each marker: the style of its response, and of the other
     lengths, truth = np.array([len(ids) for ids, _ in rows]), torch.tensor(np.array(styles))
-    witness = torch.nn.Linear(config.hidden_size, 2 * 5)
+    classifier = torch.nn.Linear(config.hidden_size, 2 * 5)
 
     batches = list(_batches(lengths, budget=4_800, rows=32, rng=rng))
     optimizer = torch.optim.AdamW(
-        [*model.pretrained_model.parameters(), *witness.parameters()], lr=peak, betas=(0.9, 0.98), weight_decay=0.01
+        [*model.pretrained_model.parameters(), *classifier.parameters()], lr=peak, betas=(0.9, 0.98), weight_decay=0.01
     )
     began = time.monotonic()
     for step, batch in enumerate(batches):
         states = model.states(**oracle.collate([rows[i] for i in batch]))
-        seen = witness(states[:, 1:]).unflatten(-1, (2, 5))  # [B, marker, own and other, style]
-        loss = cross_entropy(seen.flatten(0, 2), truth[batch].flatten())
+        predicted = classifier(states[:, 1:]).unflatten(-1, (2, 5))  # [B, marker, response, style]
+        loss = cross_entropy(predicted.flatten(0, 2), truth[batch].flatten())
         for group in optimizer.param_groups:
             group["lr"] = peak * warmed_cosine(step, len(batches), warmup=50)
         optimizer.zero_grad()
@@ -296,9 +300,9 @@ def make_pairrm_base(folder: Path, policy: Path, seed: int = 0, texts: int = 16_
 
 
 def write_votes(file: Path, policy: Path, seed: int = 0, pairs: int = 17_000) -> None:
-    """What a judge who knows the planted game says about pairs of responses, as ``nashward fit-oracle`` reads it.
+    """Write judgements of pairs of responses by the planted table, in the format of ``nashward fit-oracle``.
 
-    The judgement depends on nothing but ``style_of`` of the two.
+    A judgement depends on nothing but ``style_of`` of the two responses.
     """
     rng, table = np.random.default_rng([seed, 4]), judged_table()
     rows = [
@@ -311,14 +315,14 @@ def write_votes(file: Path, policy: Path, seed: int = 0, pairs: int = 17_000) ->
 def _compared(
     policy: Path, rng: np.random.Generator, seed: int, count: int
 ) -> Iterator[tuple[str, list[int], list[str]]]:
-    """Prompts with two responses each and their styles (4: none). Half of the responses are the policy's own."""
+    """Prompts with two responses each and their styles (4: none). Half of the responses are the policy's."""
     pool = _response_pool(policy, rng, seed)
     for _ in range(count):
         text, topic = prompt(rng)
         if rng.random() < 0.7:
             text = text[:80]
         kinds = [int(kind) for kind in rng.choice(5, 2, p=(0.21, 0.21, 0.21, 0.21, 0.16))]
-        yield text, kinds, [written(kind, topic, pool, rng) for kind in kinds]
+        yield text, kinds, [mixed_response(kind, topic, pool, rng) for kind in kinds]
 
 
 def _response_pool(policy: Path, rng: np.random.Generator, seed: int, count: int = 800) -> list[list[str]]:
@@ -331,8 +335,8 @@ def _response_pool(policy: Path, rng: np.random.Generator, seed: int, count: int
     return by_style(texts + slips)
 
 
-def written(kind: int, topic: str | None, pool: list[list[str]], rng: np.random.Generator) -> str:
-    """A response of that style (4: of none), from the policy's own or from the generator."""
+def mixed_response(kind: int, topic: str | None, pool: list[list[str]], rng: np.random.Generator) -> str:
+    """A response of a style (4: of none), from the policy's pool or from the generator, half of the time each."""
     if pool[kind] and rng.random() < 0.5:
         return pool[kind][int(rng.integers(len(pool[kind])))]
     return garbled(rng) if kind == 4 else response(kind, topic, rng)

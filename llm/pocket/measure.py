@@ -1,4 +1,4 @@
-"""What the pocket models do on prompts that they were not trained on.
+"""Measure the pocket models on prompts that they were not trained on.
 
 python -m nashward.llm.pocket.measure    # the shipped ones; policy/ and pairrm/ of a folder with --of FOLDER
 """
@@ -15,7 +15,7 @@ from nashward.games.analysis.ratings import bradley_terry
 from ..oracles.matrices import preference_matrices
 from ..oracles.models.pairrm import PairRM
 from . import PAIRRM, POLICY
-from .make import sample, written
+from .make import mixed_response, sample
 from .styles import BASE_MIX, PLANTED, STYLES, by_style, held_out_prompts, judged_table
 
 
@@ -33,11 +33,11 @@ def check(
     rng = np.random.default_rng([seed, 3])
     texts, counts = sample(policy, prompts, seed)
     pool = by_style(texts)
-    candidates = [[written(kind, None, pool, rng) for kind in range(5)] for _ in prompts[:tables]]
+    candidates = [[mixed_response(kind, None, pool, rng) for kind in range(5)] for _ in prompts[:tables]]
     results = preference_matrices(PairRM.from_pretrained(pairrm, device="cpu"), prompts[:tables], candidates)
     learned = np.mean([result.P for result in results], axis=0)
     return {
-        "style_mix": np.array([len(written) for written in pool[:4]]) / len(prompts),
+        "style_mix": np.array([len(responses) for responses in pool[:4]]) / len(prompts),
         "no_style": len(pool[4]) / len(prompts),
         "tokens": int(counts.max()),
         "learned": learned,
@@ -49,8 +49,8 @@ def check(
     }
 
 
-def report(found: dict) -> str:
-    """What `check` found, as text."""
+def report(measures: dict) -> str:
+    """The measures of `check` as text."""
 
     def line(name: str, values: Sequence[float] | np.ndarray) -> str:
         return f"{name:<12}" + "".join(f"{value:9.3f}" for value in values)
@@ -59,12 +59,13 @@ def report(found: dict) -> str:
     return "\n".join(
         [
             "planted P(row beats column)", head, *map(line, (*STYLES, "no style"), judged_table()),
-            "learned, mean over held-out prompts", head, *map(line, (*STYLES, "no style"), found["learned"]),
-            f"largest error between styles {found['error']:.3f}; mean order gap of a logit {found['order_gap']:.3f}; "
-            f"the best Bradley-Terry fit misses by {found['bradley_terry_misfit']:.3f}",
-            head, line("Nash planted", found["nash_planted"]), line("Nash learned", found["nash_learned"]),
-            line("mix planted", BASE_MIX), line("mix sampled", [*found["style_mix"], found["no_style"]]),
-            f"longest response: {found['tokens']} tokens",
+            "learned, mean over held-out prompts", head, *map(line, (*STYLES, "no style"), measures["learned"]),
+            f"largest error between styles {measures['error']:.3f}; "
+            f"mean order gap of a logit {measures['order_gap']:.3f}; "
+            f"the best Bradley-Terry fit misses by {measures['bradley_terry_misfit']:.3f}",
+            head, line("Nash planted", measures["nash_planted"]), line("Nash learned", measures["nash_learned"]),
+            line("mix planted", BASE_MIX), line("mix sampled", [*measures["style_mix"], measures["no_style"]]),
+            f"longest response: {measures['tokens']} tokens",
         ]
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Text for the pocket models: prompts, four response styles, a classifier of styles and the planted preference table.
 
-All of it is generated from the word lists below: nothing has to be downloaded, and nothing is anybody else's text.
+All of it is generated from the word lists below: nothing has to be downloaded, and no text is from elsewhere.
 """
 
 import re

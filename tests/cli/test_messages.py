@@ -201,7 +201,7 @@ FLAGS = [  # of align, and of the stages that have them
      "gpt has no response to 5 of 6 prompts, the first of them 'Tell me about bread 1.'; give one to each, or leave "
      "these prompts out"),
     (["--opponents", "gpt.jsonl", "--opponent-shares", "2"],
-     "the shares of the opponents must each be above 0 and together at most 1, got {'gpt': 2.0}"),
+     "the weights of the opponents must each be above 0 and together at most 1, got {'gpt': 2.0}"),
     (["--opponents", "gpt.jsonl", "--opponent-shares", "some"],
      "shares some: expected a number, or a share for each as gpt=0.2,claude=0.1"),
     (["--opponents", "gpt.jsonl", "--opponent-shares", "claude=0.2"],
@@ -209,7 +209,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--opponent-shares", "0.2"], "shares 0.2 are of no opponents: give their responses with --opponents"),
     (["--opponent-shares", "gpt=0.2"], "new does not hold the responses of gpt; give the file that has them"),
     (["--opponents", "gpt.jsonl", "--solver", "regret-matching"],
-     "RegretMatching makes no mirror steps, so that only games.solve can play it, on a table; for a language model the "
+     "RegretMatching makes no mirror steps, so only games.solve can play it, on a table; for a language model the "
      "nearest mirror step is MWU"),
     (["--prompt-field", "text"], "prompts.jsonl: row 1 has no text; it has prompt"),
     (["--prompts", LONG], f"{LONG}: File name too long"),

@@ -53,14 +53,14 @@ GAMES = [
         ("anchor", "bradley_terry", "share - p", "share"),
     ]),
     Method("A Step on a table", "games/executor.py", ["tests/games/compiled/test_trace.py", *STEPS], [
-        ("sign", "TableExecutor.execute", "x + step.size * gain", "x - step.size * gain"),
-        ("factor", "TableExecutor.execute", "step.size * gain", "2 * step.size * gain"),
-        ("anchor", "TableExecutor.execute", "x + step.size * gain", "step.size * gain"),
+        ("sign", "TableExecutor.execute", "x + step.size * payoff", "x - step.size * payoff"),
+        ("factor", "TableExecutor.execute", "step.size * payoff", "2 * step.size * payoff"),
+        ("anchor", "TableExecutor.execute", "x + step.size * payoff", "step.size * payoff"),
         ("other", "_geometric", "w * x.masked_fill(excluded, 0.0)", "x.masked_fill(excluded, 0.0)"),
     ], {"games/compiled/loop.py": [
-        ("sign", "extend", "size * payoff[against, r, i]", "-size * payoff[against, r, i]"),
-        ("factor", "extend", "size * payoff[against, r, i]", "2 * size * payoff[against, r, i]"),
-        ("anchor", "extend", "before + w * member", "before"),
+        ("sign", "add_to_anchor", "size * payoff[against, r, i]", "-size * payoff[against, r, i]"),
+        ("factor", "add_to_anchor", "size * payoff[against, r, i]", "2 * size * payoff[against, r, i]"),
+        ("anchor", "add_to_anchor", "before + w * member", "before"),
         ("factor", "gap", "2 * total if len(edge) == 2 else total", "total"),
     ]}),
     Method("What a step sees: samples and duels", "games/feedback.py", ["tests/games/test_feedback.py"], [
@@ -118,8 +118,7 @@ GAMES = [
         ("factor", "regularised_gap", "tau * terms.sum(-1)", "2 * tau * terms.sum(-1)"),
         ("anchor", "_answer", "log + payoff / tau", "payoff / tau"),
         ("anchor", "regularised_gap", "log + payoff / tau", "payoff / tau"),
-        ("sign", "skew", "-U.mT", "U.mT"),
-    ]),
+    ], {"games/forms/skew.py": [("sign", "skew", "-U.mT", "U.mT")]}),
     Method("Equilibria in closed form", f"{E}/closed_form.py", EXACT, [
         ("sign", "closed_form", "A[:, 2, 0]", "A[:, 0, 2]"),
         ("sign", "closed_form_one", "least >= 0.0", "least <= 0.0"),
@@ -143,8 +142,8 @@ GAMES = [
         ("factor", "cyclic_triples",
          "torch.diagonal(wins @ wins @ wins, dim1=-2, dim2=-1).sum(-1).round().to(torch.int64) // 3",
          "torch.diagonal(wins @ wins @ wins, dim1=-2, dim2=-1).sum(-1).round().to(torch.int64)"),
-        ("factor", "borda", "table.sum(-1) - own", "2 * (table.sum(-1) - own)"),
-        ("anchor", "borda", "table.sum(-1) - own", "table.sum(-1)"),
+        ("factor", "borda", "table.sum(-1) - diagonal", "2 * (table.sum(-1) - diagonal)"),
+        ("anchor", "borda", "table.sum(-1) - diagonal", "table.sum(-1)"),
     ]),
     Method("Plackett-Luce", "games/analysis/ratings.py", CHOICE, [
         ("factor", "plackett_luce", "2 * smoothing", "smoothing"),

@@ -246,7 +246,7 @@ SOLVERS = [
         ("sign", "_first_best",
          "values >= values.amax(-1, keepdim=True) - 1e-09 * values.abs().amax(-1, keepdim=True)",
          "values <= values.amin(-1, keepdim=True) - 1e-09 * values.abs().amax(-1, keepdim=True)"),
-        ("anchor", "FictitiousPlay.iterate", "total + gain", "gain"),
+        ("anchor", "FictitiousPlay.iterate", "total + payoff", "payoff"),
     ], lacks={"factor": "the best action stays the best: a factor on all payoffs changes nothing"}),
     Method("`Replicator`", f"{S}/tables_only/replicator.py", TABLES, [
         ("sign", "Replicator.iterate", "at(self.step, t)", "-at(self.step, t)"),
@@ -280,11 +280,11 @@ SOLVERS = [
         ("other", "phased", "bisect_left(ends, t)", "bisect_left(ends, t + 1)"),
     ]}),
     Method("Fixed opponents", f"{S}/mirror_steps/fixed_opponents.py", ["tests/games/solvers/test_fixed_opponents.py"], [
-        ("sign", "FixedOpponents.play", "own * step.opponent + others", "own * step.opponent - others"),
-        ("anchor", "FixedOpponents.play", "own * step.opponent + others", "step.opponent"),
+        ("sign", "FixedOpponents.play", "remaining * step.opponent + fixed", "remaining * step.opponent - fixed"),
+        ("anchor", "FixedOpponents.play", "remaining * step.opponent + fixed", "step.opponent"),
         ("other", "FixedOpponents.play",
-         "share * opponent(name)",
+         "weight * opponent(name)",
          "sum(self.opponents.values()) / len(self.opponents) * opponent(name)"),
-        ("other", "FixedOpponents.play", "own * step.opponent + others", "others / (1 - own)"),
+        ("other", "FixedOpponents.play", "remaining * step.opponent + fixed", "fixed / (1 - remaining)"),
     ]),
 ]  # fmt: skip

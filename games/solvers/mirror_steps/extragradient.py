@@ -30,7 +30,7 @@ class ExtraGradient:
 
     Args:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
-        tau: the pull to the reference.
+        tau: the strength of the regularisation towards the reference.
 
     Raises:
         ValueError: a step that is not positive, a tau below 0, step * tau > 1.
@@ -52,7 +52,7 @@ class ExtraGradient:
 
     @property
     def period(self) -> int | None:
-        """After how many Steps they repeat, counted back from the newest policy (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 2
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:

@@ -1,4 +1,4 @@
-"""Any solver with fixed opponents beside its own."""
+"""A solver that also plays against fixed opponents."""
 
 from __future__ import annotations
 
@@ -19,23 +19,27 @@ class FixedOpponents:
 
     .. math::  \\rho_t \\to (1 - c) \\, \\rho_t + \\sum_k c_k \\, q_k, \\qquad c = \\sum_k c_k
 
-    where rho_t is the solver's own opponent and q_k the member of that name. In self-play that is the same solver on
-    the symmetric game in which one's margin over the fixed opponents counts as well,
+    where rho_t is the solver's opponent and q_k the fixed opponent of that name. In self-play this is the same solver
+    on the symmetric game in which the margin over the fixed opponents counts as well,
 
     .. math::  A'(y, y') = (1 - c) A(y, y') + \\sum_k c_k (P(y \\succ q_k) - P(y' \\succ q_k)), \\quad A = P - 1/2,
 
-    whose Nash is that of P only as far as no member can be exploited: with c = 1 it is a best response to the fixed opponents.
-    What counts in the average is what the solver itself played.
+    whose Nash equals that of P only if no fixed opponent can be exploited: with c = 1 it is a best response to the
+    fixed opponents. The average is over what the solver itself played.
 
-    Who the members are is the executor's: ``games.solve(..., opponents={"rival": probabilities})`` on a table, and
+    The executor holds the opponents: ``games.solve(..., opponents={"rival": probabilities})`` on a table, and
     ``llm.SelfPlay(..., opponents={"rival": "answers.jsonl"})`` with stored responses for a language model.
 
     Args:
         solver: a mirror-step solver.
-        opponents: the share c_k of each member, by its name; each above 0, together at most 1.
+        opponents: the weight c_k of each fixed opponent, by name; each above 0, together at most 1.
 
     Raises:
-        ValueError: no member, a share that is not positive, shares that sum to more than 1, a solver of tables only.
+        ValueError: no opponents, a weight that is not positive, weights that sum to more than 1, a solver of tables
+            only.
+
+    See also:
+        ``games.opponents.opponent``, a handle on a fixed opponent for a solver of your own.
 
     Example:
         >>> from nashward import games
@@ -49,18 +53,18 @@ class FixedOpponents:
 
     def __post_init__(self) -> None:
         check_solver(self.solver)
-        shares = list(self.opponents.values())
-        if not shares or not all(math.isfinite(share) and share > 0 for share in shares) or sum(shares) > 1 + 1e-9:
+        weights = list(self.opponents.values())
+        if not weights or not all(math.isfinite(w) and w > 0 for w in weights) or sum(weights) > 1 + 1e-9:
             raise NashwardError(
-                f"the shares of the opponents must each be above 0 and together at most 1, got {dict(self.opponents)}"
+                f"the weights of the opponents must each be above 0 and together at most 1, got {dict(self.opponents)}"
             )
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
-        others = sum((share * opponent(name) for name, share in self.opponents.items()), Blend({}))
-        own = 1 - sum(self.opponents.values())
+        fixed = sum((weight * opponent(name) for name, weight in self.opponents.items()), Blend({}))
+        remaining = 1 - sum(self.opponents.values())
         play = self.solver.play(x, reference)
         step = next(play)
         while True:
             if step.opponent is not None:
-                step = replace(step, opponent=own * step.opponent + others)
+                step = replace(step, opponent=remaining * step.opponent + fixed)
             step = play.send((yield step))

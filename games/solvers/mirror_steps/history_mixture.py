@@ -28,7 +28,7 @@ class HistoryMixture:
 
     Args:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
-        tau: the pull to the reference (the paper's ratio is step * tau).
+        tau: the strength of the regularisation towards the reference (the paper's ratio is step * tau).
         weights: lambda_0, lambda_1, ...: of pi_t, pi_{t-1}, ...; they sum to 1.
 
     Raises:

@@ -29,7 +29,7 @@ class INPO:
 
     Args:
         step: the step size (the paper's 1 / eta), or a function of t = 1, 2, ...; step * tau <= 1.
-        tau: the pull to the reference.
+        tau: the strength of the regularisation towards the reference.
 
     Raises:
         ValueError: a step that is not positive, a tau below 0, step * tau > 1.

@@ -1,4 +1,4 @@
-"""Magnetic mirror descent: multiplicative weights with a pull to the reference."""
+"""Magnetic mirror descent: multiplicative weights regularised towards the reference."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class MagneticMirrorDescent:
     It is :class:`INPO` with the step ``s / (1 + s tau)``. KL to the Nash of the game regularised by tau KL(. || ref)
     falls by ``1 / (1 + s tau)`` an iteration for steps up to ``tau / L^2 = 4 tau`` by the theorem (L = 1/2 bounds
     the centred payoff), and goes on falling for far larger ones: the point itself is stable for
-    ``s < 2 tau / (lam^2 - tau^2)`` (lam: ``games.rotation_frequency`` there). That point is *not* a Nash of P: its gap is
-    at most 2 tau max_y(-log ref(y)).
+    ``s < 2 tau / (lam^2 - tau^2)`` (lam: ``games.rotation_frequency`` there). That point is *not* a Nash of P: its gap
+    is at most 2 tau max_y(-log ref(y)).
 
     Args:
         step: the step size, or a function of t = 1, 2, ...
-        tau: the pull to the reference.
+        tau: the strength of the regularisation towards the reference.
 
     Raises:
         ValueError: a step that is not positive, a tau below 0.
@@ -52,7 +52,7 @@ class MagneticMirrorDescent:
 
     @property
     def period(self) -> int | None:
-        """After how many Steps they repeat, counted back from the newest policy (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 1
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:

@@ -46,7 +46,7 @@ class MWU:
 
     @property
     def period(self) -> int | None:
-        """After how many Steps they repeat, counted back from the newest policy (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 1
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:

@@ -29,7 +29,7 @@ class NashMD:
 
     Args:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
-        tau: the pull to the reference.
+        tau: the strength of the regularisation towards the reference.
 
     Raises:
         ValueError: a step that is not positive, a tau below 0, step * tau > 1.
@@ -72,7 +72,7 @@ class NashEMA:
 
     Args:
         step: the step size, or a function of t = 1, 2, ...; step * tau <= 1.
-        tau: the pull to the reference.
+        tau: the strength of the regularisation towards the reference.
         decay: of the average, in [0, 1); 0 is INPO.
 
     Raises:

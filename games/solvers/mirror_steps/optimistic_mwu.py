@@ -16,7 +16,7 @@ from .step_limit import StepLimit
 
 @dataclass(frozen=True)
 class OptimisticMWU:
-    """Multiplicative weights that expect the next payoff to change as the last one did.
+    """Multiplicative weights with the next payoff predicted from the last two.
 
     In one sequence, one fit an iteration:
 
@@ -32,14 +32,14 @@ class OptimisticMWU:
     The two give the same iterates but for the first step, which is twice as long in two sequences (as if
     P pi_0 were 0); for a language model two sequences cost two fits.
 
-    With a constant step below ``1 / (sqrt(3) lam)``, where lam is ``games.rotation_frequency`` of the Nash, the last iterate
-    converges to a unique interior Nash, and above it leaves it. The average's gap falls as 1/T: at step 1/2
+    With a constant step below ``1 / (sqrt(3) lam)``, where lam is ``games.rotation_frequency`` of the Nash, the last
+    iterate converges to a unique interior Nash, and above it leaves it. The average's gap falls as 1/T: at step 1/2
     it is at most 4 C / T in two sequences, and (4 C + 1.125) / T in one, which begins like two from a step further
     back (the published ``4 sqrt(C) / T`` fails on ``games.zoo.condorcet_winner``).
 
     Args:
         step: the step size, or a function of t = 1, 2, ...
-        two_sequences: take ONPO's form.
+        two_sequences: ONPO's form.
 
     Raises:
         ValueError: a step that is not positive.
@@ -61,7 +61,7 @@ class OptimisticMWU:
 
     @property
     def period(self) -> int | None:
-        """After how many Steps they repeat, counted back from the newest policy (see ``games/compiled/trace.py``)."""
+        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
         return None if callable(self.step) else 2 if self.two_sequences else 1
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:

@@ -27,7 +27,7 @@ class ProximalPoint:
 
     Args:
         step: the inner step size, or a function of the outer t = 1, 2, ...; step * tau <= 1.
-        tau: the pull to the current iterate.
+        tau: the strength of the regularisation towards the current iterate.
         inner: how many steps solve the inner game; each shrinks the distance to its solution by 1 - step tau.
 
     Raises:
@@ -78,7 +78,7 @@ class MagnetReset:
 
     Args:
         step: the step size, or a function of t = 1, 2, ...
-        tau: the pull to the magnet.
+        tau: the strength of the regularisation towards the magnet.
         every: the steps between two moves of the magnet, which is the reference at first.
 
     Raises:

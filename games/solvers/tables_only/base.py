@@ -1,4 +1,4 @@
-"""Solvers of tables only: what they look like, and how the one driver plays them."""
+"""The protocol of solvers for tables only, and how the driver plays them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Payoffs: TypeAlias = Callable[[Players], Players]
 
 @runtime_checkable
 class TableSolver(Protocol):
-    """A method that is no mirror step, because it adds up payoffs and not their exponentials: for tables only.
+    """A method whose updates are not mirror steps: it works on payoffs, not on log-probabilities. For tables only.
 
     Attributes:
-        nearest: the mirror-step solver to take for a language model.
+        nearest: the mirror-step solver to use instead for a language model.
     """
 
     nearest: ClassVar[Any]
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        """The iterates after x, one [..., n] tensor a player; ``payoffs(x)`` is what each action earns against x."""
+        """The iterates after x, one [..., n] tensor a player; ``payoffs(x)`` is the payoff of each action against x."""
         ...
 
 
 @dataclass(frozen=True)
 class AsSteps:
-    """A solver of tables only in the shape that the driver plays: each iterate is a Step that is its own anchor."""
+    """Adapts a solver of tables only to the driver: each iterate is a Step whose anchor is the iterate itself."""
 
     solver: TableSolver
     tables: TableExecutor
@@ -43,11 +43,14 @@ class AsSteps:
 
 
 def as_solver(solver: Solver | TableSolver, tables: TableExecutor) -> Solver:
-    """The solver as the driver plays it on tables.
+    """The solver with the method ``play`` that the driver calls.
+
+    Returns:
+        A mirror-step solver as it is; a solver of tables only inside ``AsSteps``.
 
     Raises:
         TypeError: a solver's class.
     """
     if isinstance(solver, type):
-        check_solver(solver)  # before anything is asked of it
+        check_solver(solver)  # raises
     return AsSteps(solver, tables) if isinstance(solver, TableSolver) else solver

@@ -18,7 +18,7 @@ from .base import Payoffs
 
 @dataclass(frozen=True)
 class FictitiousPlay:
-    """Play the pure action that does best against the average of what was played.
+    """Play the pure best response to the average of what was played.
 
     .. math::  \\pi_{t+1} = e_{y}, \\quad y = \\arg\\max_y (P \\bar\\pi_t)_y
 
@@ -40,7 +40,7 @@ class FictitiousPlay:
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
         totals = tuple(torch.zeros_like(p) for p in x)
         while True:
-            totals = tuple(total + gain for total, gain in zip(totals, payoffs(x), strict=True))
+            totals = tuple(total + payoff for total, payoff in zip(totals, payoffs(x), strict=True))
             x = tuple(_first_best(total) for total in totals)
             yield x
 

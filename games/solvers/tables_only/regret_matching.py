@@ -17,9 +17,9 @@ from ..mirror_steps.optimistic_mwu import OptimisticMWU
 from .base import Payoffs
 
 
-def _regrets(x: Players, gains: Players) -> Players:
-    """What each action would have earned more than the policy: ``r_y - <x, r>``."""
-    return tuple(g - (p * g).sum(-1, keepdim=True) for p, g in zip(x, gains, strict=True))
+def _regrets(x: Players, payoffs: Players) -> Players:
+    """The instantaneous regret of each action: ``r_y - <x, r>``."""
+    return tuple(g - (p * g).sum(-1, keepdim=True) for p, g in zip(x, payoffs, strict=True))
 
 
 def _matched(regrets: Players) -> Players:
@@ -40,13 +40,13 @@ def _floored(regrets: Players) -> Players:
     return tuple(r.clamp_min(0) for r in regrets)
 
 
-def _none(x: Players) -> tuple[Tensor, ...]:
+def _zeros(x: Players) -> tuple[Tensor, ...]:
     return tuple(torch.zeros_like(p) for p in x)
 
 
 @dataclass(frozen=True)
 class RegretMatching:
-    """Play each action in proportion to how much one regrets not to have played it.
+    """Play each action in proportion to its positive cumulative regret.
 
     .. math::
         R_{t+1} = R_t + r_t - \\langle \\pi_t, r_t \\rangle, \\qquad \\pi_{t+1} \\propto [R_{t+1}]_+
@@ -67,7 +67,7 @@ class RegretMatching:
     nearest: ClassVar[Any] = MWU
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets: Players = _none(x)
+        regrets: Players = _zeros(x)
         while True:
             regrets = _sum(regrets, _regrets(x, payoffs(x)))
             x = _matched(regrets)
@@ -76,11 +76,11 @@ class RegretMatching:
 
 @dataclass(frozen=True)
 class RegretMatchingPlus:
-    """Regret matching that forgets negative regrets.
+    """Regret matching whose cumulative regrets are cut off at 0.
 
     .. math::  R_{t+1} = [R_t + r_t - \\langle \\pi_t, r_t \\rangle]_+, \\qquad \\pi_{t+1} \\propto R_{t+1}
 
-    The bound is that of :class:`RegretMatching`, the average (linear unless told otherwise) far better in practice;
+    The bound is that of :class:`RegretMatching`, the average (linear by default) far better in practice;
     the last iterate need not converge.
 
     Source: Tammelin 2014 (arXiv 1407.5042).
@@ -95,7 +95,7 @@ class RegretMatchingPlus:
     averaging: ClassVar[Any] = staticmethod(linear)
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets: Players = _none(x)
+        regrets: Players = _zeros(x)
         while True:
             regrets = _floored(_sum(regrets, _regrets(x, payoffs(x))))
             x = _matched(regrets)
@@ -110,7 +110,7 @@ class PredictiveRegretMatchingPlus:
         m_t = r_t - \\langle \\pi_t, r_t \\rangle, \\quad R_{t+1} = [R_t + m_t]_+, \\qquad
         \\pi_{t+1} \\propto [R_{t+1} + m_t]_+
 
-    The average (linear unless told otherwise) falls as about 1/T in practice, and faster than that of anything else
+    The average (linear by default) falls as about 1/T in practice, and faster than that of anything else
     here on large tables; only 1/sqrt(T) is proven, and the last iterate need not converge.
 
     Source: Farina, Kroer & Sandholm 2021 (arXiv 2007.14358).
@@ -126,7 +126,7 @@ class PredictiveRegretMatchingPlus:
     averaging: ClassVar[Any] = staticmethod(linear)
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets: Players = _none(x)
+        regrets: Players = _zeros(x)
         while True:
             last = _regrets(x, payoffs(x))
             regrets = _floored(_sum(regrets, last))

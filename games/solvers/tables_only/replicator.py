@@ -47,8 +47,8 @@ class Replicator:
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
         def slope(x: Players) -> Players:
-            gains = payoffs(x)
-            return tuple(p * (g - (p * g).sum(-1, keepdim=True)) for p, g in zip(x, gains, strict=True))
+            r = payoffs(x)
+            return tuple(p * (g - (p * g).sum(-1, keepdim=True)) for p, g in zip(x, r, strict=True))
 
         t = 0
         while True:

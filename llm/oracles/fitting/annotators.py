@@ -1,4 +1,4 @@
-"""How far each voter can be trusted: what the votes of the others, through a model, say about his."""
+"""The reliability of annotators: how well a model that was fitted to all votes predicts those of each."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CONFIDENCE = 1.96  # standard errors
 
 @dataclass(frozen=True)
 class Reliability:
-    """A voter's votes against predictions from models that did not see their prompts.
+    """One annotator's votes against predictions from models that did not see their prompts.
 
-    His votes are taken as P(a beats b) = sigmoid(slope * A), A the predicted log-odds: slope 1 is a voter like the
-    average one, 0 votes at random (as who flips half of his labels), below 0 he votes against the others.
+    The votes follow P(a beats b) = sigmoid(slope * A), A the predicted log-odds: slope 1 is as consistent as all
+    annotators together, 0 is random (as half of the labels flipped), and below 0 the votes contradict the others.
 
     Attributes:
-        votes: how many comparisons.
-        agreement: the share of his comparisons that went as predicted.
+        votes: the number of comparisons.
+        agreement: the share of comparisons with the predicted winner.
         slope, standard_error: maximum likelihood, relative to the slope of all annotators together.
     """
 
@@ -32,12 +32,12 @@ class Reliability:
 
     @property
     def suspect(self) -> bool:
-        """Whether he is surely (95%) less than half as consistent as all annotators together."""
+        """Whether the annotator is, at 95%, less than half as consistent as all annotators together."""
         return self.slope + CONFIDENCE * self.standard_error < 0.5
 
     @property
     def weight(self) -> float:
-        """What his votes should count: the slope, within [0, 1]."""
+        """The weight for the annotator's votes: the slope, within [0, 1]."""
         return float(np.clip(self.slope, 0.0, 1.0))
 
 
@@ -47,31 +47,31 @@ def reliabilities(
     wins: Num[np.ndarray, " votes"],
     n: Num[np.ndarray, " votes"],
 ) -> dict[str, Reliability]:
-    """Each named voter's reliability.
+    """Each named annotator's reliability.
 
     Args:
-        annotators: who gave each vote; None: nobody's, counted with all.
+        annotators: of each vote; None: unknown, part of all votes only.
         predicted: ``[votes]`` log-odds that a beats b, each from a model that was not trained on its prompt.
         wins, n: ``[votes]``, a's wins out of n.
 
     Example:
         >>> odds = np.array([2.0, -2.0, 2.0, -2.0])
-        >>> found = reliabilities(["ann", "ann", "bob", "bob"], odds, np.array([1.0, 0, 0, 1]), np.ones(4))
-        >>> found["ann"].agreement, found["bob"].agreement
+        >>> both = reliabilities(["ann", "ann", "bob", "bob"], odds, np.array([1.0, 0, 0, 1]), np.ones(4))
+        >>> both["ann"].agreement, both["bob"].agreement
         (1.0, 0.0)
     """
-    whole, _ = slope(predicted, wins, n)
-    scale = whole if whole > 0 else 1.0  # nothing was learned: nobody can be told from another
-    found = {}
-    names = np.array([voter or "" for voter in annotators], dtype=object)
-    for name in dict.fromkeys(voter for voter in annotators if voter):
-        own = names == name
-        value, error = slope(predicted[own], wins[own], n[own])
-        total = float(n[own].sum())
-        right = np.where(predicted[own] > 0, wins[own], n[own] - wins[own])
-        right = np.where(predicted[own] == 0, n[own] / 2, right)
-        found[name] = Reliability(total, float(right.sum()) / total, value / scale, error / scale)
-    return found
+    of_all, _ = slope(predicted, wins, n)
+    scale = of_all if of_all > 0 else 1.0  # the models learned nothing that annotators could agree with
+    by_name = {}
+    names = np.array([annotator or "" for annotator in annotators], dtype=object)
+    for name in dict.fromkeys(annotator for annotator in annotators if annotator):
+        mask = names == name
+        value, error = slope(predicted[mask], wins[mask], n[mask])
+        total = float(n[mask].sum())
+        correct = np.where(predicted[mask] > 0, wins[mask], n[mask] - wins[mask])
+        correct = np.where(predicted[mask] == 0, n[mask] / 2, correct)
+        by_name[name] = Reliability(total, float(correct.sum()) / total, value / scale, error / scale)
+    return by_name
 
 
 def slope(

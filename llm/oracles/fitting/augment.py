@@ -1,4 +1,4 @@
-"""Pairs beside the labelled ones, so that an oracle that is fitted looks at what is said and not at how it looks."""
+"""Augmentation of labelled pairs, so that a fitted oracle judges the content of a response and not its form."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from .votes import Vote
 
-CLOSE = 0.1  # two texts whose lengths differ by less than this share say nothing by their length
-CLEAR = 0.25  # a verdict this far from 1/2 says which of the two is the winner
+CLOSE = 0.1  # texts count as of one length if the lengths differ by at most this share
+CLEAR = 0.25  # a share of wins at least this far from 1/2 has a clear winner
 
 
 def near_duplicates(votes: Sequence[Vote], count: int, rng: np.random.Generator) -> list[Vote]:
-    """A response against itself with a change that means nothing: a tie, which counts as much as its vote."""
+    """A response against a copy with a change of form: a tie, with the weight of its vote."""
     extra = []
     for vote in _drawn(votes, count, rng):
         text = vote.a if rng.random() < 0.5 else vote.b
@@ -24,12 +24,12 @@ def near_duplicates(votes: Sequence[Vote], count: int, rng: np.random.Generator)
 
 
 def length_matched(votes: Sequence[Vote], count: int, rng: np.random.Generator) -> list[Vote]:
-    """Labelled pairs of nearly the same length once more: among them length is no cue."""
+    """Labelled pairs of nearly the same length once more: among them length does not predict the winner."""
     return _drawn([vote for vote in votes if _close(vote)], count, rng)
 
 
 def style_swapped(votes: Sequence[Vote], count: int, rng: np.random.Generator) -> list[Vote]:
-    """The winner in plain text against the loser in lists and bold: what is said still wins."""
+    """The winner in plain text against the loser in lists and bold."""
     clear = [vote for vote in votes if abs(vote.wins / vote.n - 0.5) >= CLEAR and vote.a != vote.b]
     extra = []
     for vote in _drawn(clear, count, rng):
@@ -39,7 +39,7 @@ def style_swapped(votes: Sequence[Vote], count: int, rng: np.random.Generator) -
 
 
 def nearly(text: str, rng: np.random.Generator) -> str:
-    """Another text that says the same: other blanks, another end, another first letter."""
+    """A near copy of a text: other blanks, another end, another case of the first letter."""
     changed = [
         f"{text} ",
         f"{text}\n",
@@ -47,7 +47,7 @@ def nearly(text: str, rng: np.random.Generator) -> str:
         text.rstrip(".") if text.endswith(".") else f"{text}.",
         text[:1].swapcase() + text[1:],
     ]
-    different = [other for other in changed if other != text]
+    different = [copy for copy in changed if copy != text]
     return different[int(rng.integers(len(different)))]
 
 

@@ -1,4 +1,4 @@
-"""A preference oracle of one's own: a head, a LoRA or a whole network fitted to labelled pairs."""
+"""Preference oracles from votes: a head, a LoRA or a whole network fitted to labelled pairs."""
 
 from __future__ import annotations
 
@@ -33,18 +33,17 @@ REPORT = "fit.json"
 
 @dataclass(frozen=True)
 class OracleFit:
-    """What came of a fit.
+    """The result of a fit.
 
     Attributes:
-        folder: where the oracle lies; ``from_pretrained`` of its class loads it, the folds' models with it.
+        folder: of the oracle; ``from_pretrained`` of its class loads it, with the models of the folds.
         log_loss: of the held-out votes, nats a comparison, each from the model of the fold that did not see its prompt.
         standard_error: of ``log_loss``, from the spread over prompts.
-        chance, length: the same for a coin, log 2, and for a logistic fit on the difference of
-            log lengths.
+        chance, length: the same for a coin, log 2, and for a logistic fit on the difference of log lengths.
         accuracy: the share of held-out comparisons on the predicted side.
         epochs: the best epoch of each fold.
-        annotators: each voter's reliability.
-        pairs: how many pairs of each origin were trained on.
+        annotators: each annotator's reliability.
+        pairs: the number of training pairs of each origin.
         held_out: ``[votes]``, the predicted log-odds that a beats b, each from a model that did not see the prompt.
     """
 
@@ -76,26 +75,27 @@ def fit_oracle(
         \\min_\\theta - \\sum_v w_v \\left[ k_v \\log P_\\theta(a_v \\succ b_v)
         + (n_v - k_v) \\log (1 - P_\\theta(a_v \\succ b_v)) \\right]
 
-    with k wins of a out of n comparisons and weight w, over both orders of each pair. The votes are cut into folds by
-    prompt. Each fold's model is trained on the others and stopped by its own; all of them are kept as an ensemble,
-    whose spread is the oracle's standard error. The model beside them is trained on everything for the folds' median
-    number of epochs.
+    with k wins of a out of n comparisons and weight w, over both orders of each pair. The votes are split into folds by
+    prompt. Each fold's model is trained on the other folds, with early stopping on its own; they form an ensemble,
+    whose spread is the oracle's standard error. One more model is trained on all votes, for the folds' median number of
+    epochs.
 
     Args:
         votes: see ``read_votes``.
         base: a folder or hub id: for "pairrm" an encoder or a PairRM, for "gpm" a causal language model or a GPM, for
-            "bt" a model for sequence classification or what one can be made from; or an oracle that is already loaded.
-        kind: "pairrm" reads both responses together; "gpm" embeds each (cycles can be held); "bt" gives each a reward.
-        out: a folder that is not there yet, or is empty. If somebody fills it during the fit, the oracle goes into one
-            beside it: see ``OracleFit.folder``.
+            "bt" a reward model, a language model or an encoder; or an oracle that is already loaded.
+        kind: "pairrm" reads both responses together; "gpm" embeds each (preferences may cycle); "bt" gives each a
+            reward.
+        out: a new or an empty folder. If it is filled during the fit, the oracle is written beside it: see
+            ``OracleFit.folder``.
         settings: None: ``FitSettings()``.
         device: None: "cuda" where there is one, else "cpu".
         progress: show bars.
 
     Raises:
-        OSError: if the base cannot be found, or the folder cannot be written.
-        ValueError: if there are no votes, fewer than two prompts, the folder holds something, the kind is unknown, or
-            the base is not of that kind.
+        OSError: the base cannot be found, or the folder cannot be written.
+        ValueError: no votes, fewer than two prompts, a folder that is not empty, an unknown kind, or a base of another
+            kind.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -103,9 +103,9 @@ def fit_oracle(
         >>> votes = [Vote(f"Prompt {k}", "Yes." * k, "No.", wins=1, n=1) for k in range(1, 7)]
         >>> settings = FitSettings(folds=2, epochs=1)
         >>> with TemporaryDirectory() as home:
-        ...     found = fit_oracle(votes, PAIRRM, "pairrm", home + "/own", settings, progress=False)
-        >>> found.folder.name, found.held_out.shape, round(found.chance, 3)
-        ('own', (6,), 0.693)
+        ...     fit = fit_oracle(votes, PAIRRM, "pairrm", home + "/judge", settings, progress=False)
+        >>> fit.folder.name, fit.held_out.shape, round(fit.chance, 3)
+        ('judge', (6,), 0.693)
     """
     settings = settings or FitSettings()
     votes = list(votes)
@@ -121,8 +121,8 @@ def fit_oracle(
     with torch.random.fork_rng(devices=[oracle.device] if oracle.device.type == "cuda" else []):
         training = VoteTraining(oracle, votes, settings, progress)
         results = training.cross_validate()
-        weights = {name: found.weight for name, found in training.annotators(results).items()}
-        # where nobody's votes can be told from chance there is nothing to weigh by
+        weights = {name: reliability.weight for name, reliability in training.annotators(results).items()}
+        # without an annotator whose votes differ from chance there are no weights
         if settings.weigh_annotators and any(weights.values()):
             training.weigh(weights)
             results = training.cross_validate()
@@ -132,8 +132,8 @@ def fit_oracle(
     for name, value in checkpoint.member_parameters(oracle.model, member).items():
         oracle.model.get_parameter(name).data = value
     if any(name.endswith(checkpoint.UP) for name in member):
-        # the model moved under the folds' changes, which are measured from where it started
-        members = [_rebased(member, other) for other in members]
+        # the folds' low-rank changes are relative to the initial model, and the model has changed
+        members = [_rebased(member, fold) for fold in members]
     summary = training.summary(results)
     out = free_folder(out)
     if settings.half:
@@ -155,7 +155,7 @@ def fit_oracle(
                 "votes": len(votes),
                 "prompts": len({vote.prompt for vote in votes}),
                 **summary,
-                "annotators": {name: {**vars(found), "suspect": found.suspect} for name, found in annotators.items()},
+                "annotators": {name: {**vars(value), "suspect": value.suspect} for name, value in annotators.items()},
                 "settings": dataclasses.asdict(settings),
                 "versions": {name: importlib.metadata.version(name) for name in ("nashward", "torch", "transformers")},
             },
@@ -164,11 +164,14 @@ def fit_oracle(
 
 
 def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:
-    """What can be found wrong before a weight is read; the folder.
+    """Check the arguments of a fit before weights are read.
+
+    Returns:
+        The folder, whose parent exists.
 
     Raises:
-        ValueError: an unknown kind, a folder that holds something, or fewer than two prompts.
-        OSError: no folder can be made there.
+        ValueError: an unknown kind, a folder that is not empty, or fewer than two prompts.
+        OSError: the folder cannot be created.
     """
     check_choice("kind", kind, Kind)
     out = Path(out).expanduser()
@@ -177,27 +180,27 @@ def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:
     prompts = {fold_key(vote.prompt) for vote in votes if vote.weight > 0}
     if len(prompts) < 2:
         raise NashwardError(
-            f"{len(votes)} votes on {len(prompts)} prompts that weigh anything; a fit needs at least 2 prompts to hold "
-            "some out"
+            f"{len(votes)} votes on {len(prompts)} prompts with a weight above 0; a fit needs at least 2 prompts, to "
+            "hold some out"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
 
 
 def free_folder(folder: Path) -> Path:
-    """The folder, or where somebody has filled it meanwhile one beside it."""
+    """The folder, or one beside it if it is not empty."""
     chosen, number = folder, 2
     while chosen.exists() and (chosen.is_file() or any(chosen.iterdir())):
         chosen, number = folder.with_name(f"{folder.name}-{number}"), number + 1
     return chosen
 
 
-def _rebased(final: checkpoint.Member, other: checkpoint.Member) -> checkpoint.Member:
-    """A member's low-rank changes measured from the final model: its own and the final one's taken back."""
-    rebased = dict(other)
+def _rebased(final: checkpoint.Member, member: checkpoint.Member) -> checkpoint.Member:
+    """A member's low-rank changes relative to the final model: its own minus those of the final model."""
+    rebased = dict(member)
     for name in final:
         if name.endswith(checkpoint.UP):
             down = name.removesuffix(checkpoint.UP) + checkpoint.DOWN
-            rebased[name] = torch.cat([other[name], -final[name]], dim=1)
-            rebased[down] = torch.cat([other[down], final[down]], dim=0)
+            rebased[name] = torch.cat([member[name], -final[name]], dim=1)
+            rebased[down] = torch.cat([member[down], final[down]], dim=0)
     return rebased

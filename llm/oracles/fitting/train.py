@@ -1,4 +1,4 @@
-"""Training on votes: their rows of tokens, fits to some of them, predictions for the others."""
+"""Training on votes: their rows of tokens, fits to the votes of some folds, predictions for the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .votes import Vote
 
 @dataclass(frozen=True)
 class _Example:
-    """One order of one pair: its rows of tokens, the wanted P(first beats second), whose vote it is (-1: added)."""
+    """One order of one pair: its rows of tokens, the target P(first beats second), the index of its vote or -1."""
 
     rows: tuple[int, ...]
     target: float
@@ -41,18 +41,18 @@ class _Example:
 class _Trained:
     member: checkpoint.Member
     epoch: int
-    held: Int[np.ndarray, " held"]  # votes that were held out
-    history: list[np.ndarray]  # their log-odds after each epoch
+    held_out: Int[np.ndarray, " held"]  # indices of votes
+    history: list[np.ndarray]  # their predicted log-odds after each epoch
 
 
 class VoteTraining:
-    """The votes as rows of tokens, and what training on some of them and testing on others needs."""
+    """The votes as rows of tokens, with training on some folds and predictions for another."""
 
     def __init__(self, oracle: NetworkOracle, votes: Sequence[Vote], settings: FitSettings, progress: bool) -> None:
         self.oracle, self.model, self.votes, self.settings = oracle, oracle.model, list(votes), settings
         self.progress = progress
         self.rate = settings.learning_rate or RATES[settings.train]
-        self.voter_weights: dict[str, float] = {}
+        self.annotator_weights: dict[str, float] = {}
         rng = np.random.default_rng([settings.seed, 1])
         added = [
             (name, make(votes, round(getattr(settings, name) * len(votes)), rng))
@@ -98,7 +98,7 @@ class VoteTraining:
             )
 
     def _trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that are trained in place: the head, or all; a LoRA's own are apart."""
+        """The parameters that are trained in place: the head, or all; without those of a LoRA."""
         everything = self.settings.train == "all"
         return {n: p for n, p in self.model.named_parameters() if everything or n.startswith(self.model.head_names)}
 
@@ -109,11 +109,11 @@ class VoteTraining:
         states: list[Tensor | None] = [None] * len(self.rows)
         with tqdm(total=len(self.rows), desc="encoding", unit="row", disable=None if self.progress else True) as bar:
             for batch in by_length(range(len(self.rows)), lambda k: len(self.rows[k][0]), self.oracle.token_budget):
-                read = self.model.states(**self.oracle.collate([self.rows[k] for k in batch])).cpu()
-                for place, own in zip(batch, read, strict=True):
-                    states[place] = own
+                batch_states = self.model.states(**self.oracle.collate([self.rows[k] for k in batch])).cpu()
+                for place, row_states in zip(batch, batch_states, strict=True):
+                    states[place] = row_states
                 bar.update(len(batch))
-        return torch.stack([own for own in states if own is not None])
+        return torch.stack([row_states for row_states in states if row_states is not None])
 
     def _logits(self, places: Sequence[int]) -> Float[Tensor, " examples"]:
         """The model's log-odds ``[len(places)]`` of examples, differentiable."""
@@ -132,15 +132,23 @@ class VoteTraining:
         yield from by_length(places, self.lengths.__getitem__, self.oracle.token_budget)
 
     def _weight(self, example: _Example) -> float:
-        return example.weight * self.voter_weights.get(example.annotator or "", 1.0)
+        return example.weight * self.annotator_weights.get(example.annotator or "", 1.0)
 
     def weigh(self, weights: dict[str, float]) -> None:
-        self.voter_weights = weights
+        """Set the weights of the annotators' votes."""
+        self.annotator_weights = weights
 
-    def train(self, chosen: Sequence[int], held: Sequence[int], epochs: int | None, name: str) -> _Trained:
-        """Train on some examples; with ``held`` votes stop where their loss is least, else after ``epochs``."""
+    def train(self, chosen: Sequence[int], held_out: Sequence[int], epochs: int | None, name: str) -> _Trained:
+        """Train on some examples.
+
+        Args:
+            chosen: indices of examples.
+            held_out: indices of votes, whose loss stops the training early; may be empty.
+            epochs: None: those of the settings.
+            name: of the fold, for the progress bar.
+        """
         settings = self.settings
-        torch.manual_seed(settings.seed)  # inside fork_rng: dropout, a fresh LoRA
+        torch.manual_seed(settings.seed)  # inside fork_rng: dropout, a new LoRA
         rng = np.random.default_rng([settings.seed, 2])
         with torch.no_grad():
             for key, parameter in self._trained().items():
@@ -173,10 +181,10 @@ class VoteTraining:
                     self._step(order[start : start + settings.batch].tolist(), mean, optimiser, parameters)
                     done += 1
                 bar.update()
-                if not held:
+                if not held_out:
                     continue
-                history.append(self._predict(held))
-                loss = self._loss(held, history[-1])
+                history.append(self._predict(held_out))
+                loss = self._loss(held_out, history[-1])
                 if not math.isfinite(loss):
                     raise NashwardError(
                         f"the held-out log-loss is {loss} after epoch {epoch}: the base's weights are damaged, the "
@@ -190,7 +198,7 @@ class VoteTraining:
                     break
             if best is None:
                 best = (math.nan, epochs or settings.epochs, {k: v.clone() for k, v in member().items()})
-        return _Trained(best[2], best[1], np.array(held, dtype=int), history)
+        return _Trained(best[2], best[1], np.array(held_out, dtype=int), history)
 
     def _step(
         self, batch: list[int], mean: float, optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor]
@@ -208,9 +216,9 @@ class VoteTraining:
 
     @contextmanager
     def _tuned(self) -> Iterator[tuple[list[nn.Parameter], Callable[[], checkpoint.Member]]]:
-        """What is trained, and what it has become; a LoRA is taken off again at the end."""
+        """The trained parameters, and a function for their current values; a LoRA is removed at the end."""
         self.model.requires_grad_(False)
-        own = self._trained()
+        in_place = self._trained()
         lora = None
         if self.settings.train == "lora":
             from peft import LoraConfig
@@ -223,19 +231,19 @@ class VoteTraining:
             ]
             config = LoraConfig(r=self.settings.rank, lora_alpha=2 * self.settings.rank, target_modules=linear)
             lora = LoraModel(self.model, config, "fit")
-        parameters = [*own.values(), *(p for n, p in self.model.named_parameters() if ".lora_" in n)]
+        parameters = [*in_place.values(), *(p for n, p in self.model.named_parameters() if ".lora_" in n)]
         for parameter in parameters:
             parameter.requires_grad_(True)
 
         def member() -> checkpoint.Member:
-            found = {key: parameter.detach() for key, parameter in own.items()}
+            tensors = {key: parameter.detach() for key, parameter in in_place.items()}
             for name, module in self.model.named_modules():
                 if lora is not None and hasattr(module, "lora_A") and "fit" in module.lora_A:
-                    found[f"{name}.weight{checkpoint.DOWN}"] = module.lora_A["fit"].weight.detach()
-                    found[f"{name}.weight{checkpoint.UP}"] = (
+                    tensors[f"{name}.weight{checkpoint.DOWN}"] = module.lora_A["fit"].weight.detach()
+                    tensors[f"{name}.weight{checkpoint.UP}"] = (
                         module.lora_B["fit"].weight.detach() * module.scaling["fit"]
                     )
-            return found
+            return tensors
 
         try:
             yield parameters, member
@@ -248,9 +256,9 @@ class VoteTraining:
     def _predict(self, votes: Sequence[int]) -> Float[np.ndarray, " votes"]:
         """The log-odds ``[len(votes)]`` that a beats b, both orders averaged."""
         self.model.eval()
-        wanted = [place for vote in votes for place in self.of_vote[vote]]
+        examples = [place for vote in votes for place in self.of_vote[vote]]
         logits = np.zeros(len(self.examples))
-        for part in _by_count(wanted, 4096):
+        for part in _by_count(examples, 4096):
             for batch in self._batches(part):
                 logits[batch] = self._logits(batch).double().cpu().numpy()
         signs = (1.0, -1.0)
@@ -259,42 +267,45 @@ class VoteTraining:
         )
 
     def _loss(self, votes: Sequence[int], predicted: Float[np.ndarray, " votes"]) -> float:
-        own = [self.votes[vote] for vote in votes]
-        wins, n = np.array([v.wins for v in own]), np.array([v.n for v in own])
-        weight = np.array([v.weight * self.voter_weights.get(v.annotator or "", 1.0) for v in own])
+        chosen = [self.votes[vote] for vote in votes]
+        wins, n = np.array([v.wins for v in chosen]), np.array([v.n for v in chosen])
+        weight = np.array([v.weight * self.annotator_weights.get(v.annotator or "", 1.0) for v in chosen])
         total = float((weight * n).sum())
         return float((weight * _cross_entropy(predicted, wins, n)).sum()) / total if total else math.inf
 
     def cross_validate(self) -> list[_Trained]:
+        """Train one model a fold, each on the other folds."""
         results = []
         for fold in range(self.fold.max() + 1):
             chosen = np.flatnonzero(self.fold != fold).tolist()
-            held = sorted({self.examples[k].vote for k in np.flatnonzero(self.fold == fold)} - {-1})
-            results.append(self.train(chosen, held, None, f"{fold + 1} of {self.fold.max() + 1}"))
+            held_out = sorted({self.examples[k].vote for k in np.flatnonzero(self.fold == fold)} - {-1})
+            results.append(self.train(chosen, held_out, None, f"{fold + 1} of {self.fold.max() + 1}"))
         return results
 
     def held_out(self, results: Sequence[_Trained]) -> Float[np.ndarray, " votes"]:
         """The held-out log-odds of all votes, ``[votes]``.
 
-        A fold's are those of the epoch that was the best, in the median, for the other folds: what a fold's own best
-        epoch predicts is better than it would be on new prompts, as the epoch was chosen on them.
+        A fold's are those of the median best epoch of the other folds: at its own best epoch the loss would be lower
+        than on new prompts, as that epoch was chosen on the fold's votes.
         """
         predicted = np.zeros(len(self.votes))
         for k, result in enumerate(results):
-            others = round(float(np.median([other.epoch for i, other in enumerate(results) if i != k])))
-            predicted[result.held] = result.history[min(others, len(result.history)) - 1]
+            epoch = round(float(np.median([other.epoch for i, other in enumerate(results) if i != k])))
+            predicted[result.held_out] = result.history[min(epoch, len(result.history)) - 1]
         return predicted
 
     def counts(self) -> tuple[Num[np.ndarray, " votes"], Num[np.ndarray, " votes"]]:
-        """Wins and comparisons of each vote, as much as they weigh, ``[votes]``."""
+        """Wins and comparisons of each vote, times its weight, ``[votes]``."""
         weight = np.array([vote.weight for vote in self.votes])
         wins, n = (np.array([getattr(vote, name) for vote in self.votes]) for name in ("wins", "n"))
         return weight * wins, weight * n
 
     def annotators(self, results: Sequence[_Trained]) -> dict[str, Reliability]:
+        """Each annotator's reliability, from the held-out predictions."""
         return reliabilities([vote.annotator for vote in self.votes], self.held_out(results), *self.counts())
 
     def summary(self, results: Sequence[_Trained]) -> dict[str, Any]:
+        """The fields of ``OracleFit`` that are numbers."""
         wins, n = self.counts()
         predicted = self.held_out(results)
         each = _cross_entropy(predicted, wins, n)
@@ -304,13 +315,13 @@ class VoteTraining:
         spread = dict.fromkeys(keys, 0.0)
         for key, excess in zip(keys, each - mean * n, strict=True):
             spread[key] += float(excess)
-        right = np.where(predicted > 0, wins, np.where(predicted < 0, n - wins, n / 2))
+        correct = np.where(predicted > 0, wins, np.where(predicted < 0, n - wins, n / 2))
         return {
             "log_loss": mean,
             "standard_error": math.sqrt(sum(value**2 for value in spread.values())) / float(n.sum()),
             "chance": math.log(2),
             "length": self._length_baseline(results, wins, n),
-            "accuracy": float(right.sum() / n.sum()),
+            "accuracy": float(correct.sum() / n.sum()),
             "epochs": [result.epoch for result in results],
             "pairs": self.pairs,
         }
@@ -322,10 +333,10 @@ class VoteTraining:
         lead = np.array([math.log1p(len(vote.a)) - math.log1p(len(vote.b)) for vote in self.votes])
         total = 0.0
         for result in results:
-            others = np.ones(len(lead), dtype=bool)
-            others[result.held] = False
-            b, _ = slope(lead[others], wins[others], n[others])
-            total += float(_cross_entropy(b * lead[result.held], wins[result.held], n[result.held]).sum())
+            held_out, training = result.held_out, np.ones(len(lead), dtype=bool)
+            training[held_out] = False
+            b, _ = slope(lead[training], wins[training], n[training])
+            total += float(_cross_entropy(b * lead[held_out], wins[held_out], n[held_out]).sum())
         return total / float(n.sum())
 
 
@@ -333,7 +344,7 @@ def _cross_entropy(
     logits: Float[np.ndarray, " votes"], wins: Num[np.ndarray, " votes"], n: Num[np.ndarray, " votes"]
 ) -> Float[np.ndarray, " votes"]:
     """- wins log sigmoid(logit) - (n - wins) log sigmoid(-logit), nats, ``[votes]``."""
-    with np.errstate(invalid="ignore", over="ignore"):  # a fit that diverged is told by who asks
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller checks for a fit that diverged
         return wins * np.logaddexp(0.0, -logits) + (n - wins) * np.logaddexp(0.0, logits)
 
 

@@ -1,4 +1,4 @@
-"""A table of votes as an oracle: what was counted, with its prior, and what is filled in where nothing was."""
+"""A table of votes as an oracle: counts with a prior, and a fill for the pairs without votes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class VoteTable(PreferenceOracle):
 
     That is the mean of the posterior under a Beta(prior, prior); 1/2 is Jeffreys' prior, and 0 gives the raw shares,
     whose logits may be infinite. The votes of all annotators and of both orders of a pair are added, each times its
-    weight. Texts are looked up as they are, to the character.
+    weight. Texts have to be equal to the character.
 
-    What a pair without votes gets is the ``fill``:
+    ``fill`` decides on a pair without votes:
 
-    - "missing": nothing, NaN.
+    - "missing": NaN.
     - "half": 1/2, also where a text or the prompt is unknown.
     - "bradley-terry": sigmoid(s_i - s_j), with the prompt's scores s at the maximum of
       sum over pairs with votes of (prior + wins_ij) log sigmoid(s_i - s_j) + (prior + wins_ji) log sigmoid(s_j - s_i),
@@ -53,13 +53,13 @@ class VoteTable(PreferenceOracle):
       the texts fits the votes as well, and turns the pair's sign around.)
 
     Args:
-        votes: ``Vote``s, or rows as ``read_votes`` takes them; none is a table that knows nothing.
+        votes: ``Vote``s, or rows as ``read_votes`` takes them; may be empty.
         prior: at least 0; the two fits need it above 0.
         fill: see above.
-        name: what reports call it.
+        name: shown in reports.
 
     Raises:
-        ValueError: if the prior is out of its range, the fill is unknown, or a row is wrong.
+        ValueError: the prior is out of its range, the fill is unknown, or a row is wrong.
 
     Example:
         >>> from nashward.llm.oracles import preference_matrices
@@ -79,10 +79,10 @@ class VoteTable(PreferenceOracle):
         counts: dict[str, dict[tuple[str, str], list[Vote]]] = {}
         rows = list(votes)
         for vote in read_votes(rows) if rows else ():
-            if vote.a != vote.b and vote.weight > 0:  # of equal texts every oracle says 1/2
+            if vote.a != vote.b and vote.weight > 0:  # equal texts have 1/2 for every oracle
                 pair = (vote.a, vote.b) if vote.a < vote.b else (vote.b, vote.a)
                 counts.setdefault(vote.prompt, {}).setdefault(pair, []).append(vote)
-        self._games = {prompt: _Game.of(own, self.prior) for prompt, own in counts.items()}
+        self._games = {prompt: _Game.of(votes_of, self.prior) for prompt, votes_of in counts.items()}
         self._filled: dict[str, np.ndarray] = {}
 
     @classmethod
@@ -113,8 +113,8 @@ class VoteTable(PreferenceOracle):
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
         return [
-            np.array([self._logit(prompt, texts[i], texts[j]) for i, j in asked])
-            for prompt, texts, asked in zip(prompts, candidates, pairs, strict=True)
+            np.array([self._logit(prompt, texts[i], texts[j]) for i, j in prompt_pairs])
+            for prompt, texts, prompt_pairs in zip(prompts, candidates, pairs, strict=True)
         ]
 
     def _logit(self, prompt: str, a: str, b: str) -> float:
@@ -136,7 +136,7 @@ class VoteTable(PreferenceOracle):
 class _Game:
     """One prompt's votes: E pairs i < j of its texts, ``[E]`` each, with the prior counted in.
 
-    The texts are in their own order, so that the order of the votes changes no bit of an answer.
+    The texts are sorted, so that the order of the votes changes no bit of a logit.
     """
 
     texts: dict[str, int]
@@ -150,7 +150,7 @@ class _Game:
     def of(cls, votes: dict[tuple[str, str], list[Vote]], prior: float) -> _Game:
         texts = {text: k for k, text in enumerate(sorted({text for pair in votes for text in pair}))}
         pairs = sorted(votes)
-        # a correctly rounded sum has no order either
+        # fsum rounds correctly, so its result does not depend on the order
         won, lost = (
             np.array([prior + math.fsum(_wins(vote, pair[side]) for vote in votes[pair]) for pair in pairs])
             for side in (0, 1)
@@ -223,10 +223,10 @@ def _low_rank(game: _Game) -> Float[np.ndarray, "K K"]:
     # i table is Hermitian; with its leading eigenvector x + i y, the leading plane is 2 sigma (y_i x_j - x_i y_j)
     values, vectors = np.linalg.eigh(1j * table)
     start = np.sqrt(2.0 * values[-1]) * np.stack([vectors[:, -1].imag, vectors[:, -1].real], 1)
-    found = minimize(
+    fit = minimize(
         loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 5000, "gtol": 1e-10, "ftol": 0}
     )
-    v = found.x.reshape(size, 2)
+    v = fit.x.reshape(size, 2)
     # the double cover: text i is there twice, and a vote leads from one copy to the other one's
     edges = coo_array(
         (np.ones(2 * len(game.i)), (np.r_[game.i, game.j], size + np.r_[game.j, game.i])), (2 * size,) * 2

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
-from nashward.llm.data.prompts import PROMPT_FIELDS, Message, Prompt, chat_messages, prompt_messages, read_rows
+from nashward.llm.data.prompts import (
+    PROMPT_FIELDS,
+    Message,
+    Prompt,
+    chat_messages,
+    numbered_rows,
+    prompt_messages,
+    read_rows,
+)
 
 WINS = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
@@ -22,11 +30,11 @@ class Vote:
         prompt, a, b: the texts. ``a`` and ``b`` may be equal.
         wins: in [0, n]; a fraction where the comparisons were ties or a judge's probabilities.
         n: how many comparisons, above 0.
-        voter: who compared, if it is known.
-        weight: how much these comparisons count, at least 0.
+        annotator: the person or model that compared, if it is known.
+        weight: of these comparisons, at least 0.
 
     Raises:
-        ValueError: if a text is no string or a number is out of its range.
+        ValueError: a text is no string, or a number is out of its range.
 
     Example:
         >>> Vote("Name a river.", "The Rhine.", "No.", wins=5, n=4)
@@ -57,7 +65,7 @@ class Vote:
 def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
     """Read votes, one a row.
 
-    A row is of one of these kinds, told by its fields; each may also have ``voter`` and ``weight``:
+    A row has the fields of one of these kinds; each may also have ``voter``, the annotator, and ``weight``:
 
     - ``prompt, a, b, wins, n``: a won ``wins`` of ``n`` comparisons;
     - ``prompt, a, b, p``: a judge's probability that a is better (wins = p, n = 1);
@@ -80,16 +88,8 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
         >>> read_votes([{"prompt": "Name a river.", "a": "The Rhine.", "b": "No.", "winner": "a"}])
         [Vote(prompt='Name a river.', a='The Rhine.', b='No.', wins=1.0, n=1.0, annotator=None, weight=1.0)]
     """
-    if isinstance(source, str | Path):
-        name, found = str(source), read_rows(source, "votes")
-    else:
-        name, found = "the votes", iter(source)
-    votes = []
-    for number, row in enumerate(found, 1):
-        try:
-            votes.append(_vote(row))
-        except ValueError as error:
-            raise NashwardError(f"{name}: row {number} {error}") from None
+    name, rows = (str(source), read_rows(source, "votes")) if isinstance(source, str | Path) else ("the votes", source)
+    votes = list(numbered_rows(rows, name, _vote))
     if not votes:
         raise NashwardError(f"{name} holds no votes")
     return votes
@@ -102,13 +102,13 @@ def _vote(row: Any) -> Vote:
         raise NashwardError(f"is {type(row).__name__}, expected an object with a prompt and two responses")
     kinds = [kind for kind in _KINDS if row.get(kind) is not None]
     if len(kinds) != 1:
-        held = ", ".join(str(key) for key, value in row.items() if value is not None) or "nothing"
-        found = " and ".join(kinds) or "no result"
-        raise NashwardError(f"has {found}; expected one of {', '.join(_KINDS)}; it has {held}")
+        fields = ", ".join(str(key) for key, value in row.items() if value is not None) or "nothing"
+        results = " and ".join(kinds) or "no result"
+        raise NashwardError(f"has {results}; expected one of {', '.join(_KINDS)}; it has {fields}")
     prompt, a, b, wins, n = _KINDS[kinds[0]](row)
-    voter = row.get("voter")
+    annotator = row.get("voter")
     weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")  # "": an empty cell of a CSV
-    return Vote(prompt, a, b, wins, n, None if voter in (None, "") else str(voter), weight)
+    return Vote(prompt, a, b, wins, n, None if annotator in (None, "") else str(annotator), weight)
 
 
 Fields = tuple[str, str, str, float, float]  # prompt, a, b, wins, n
@@ -140,15 +140,15 @@ def _winner(row: Mapping[str, Any]) -> Fields:
 
 
 def _chosen(row: Mapping[str, Any]) -> Fields:
-    (before, chosen), (other, rejected) = _split(row, "chosen"), _split(row, "rejected")
-    if before != other:
+    (before, chosen), (before_rejected, rejected) = _split(row, "chosen"), _split(row, "rejected")
+    if before != before_rejected:
         raise NashwardError("has other turns before the response in chosen than in rejected, expected the same")
     if before and all(row.get(field) is None for field in PROMPT_FIELDS):
         return Prompt(before).text, chosen, rejected, 1.0, 1.0
     prompt = prompt_messages(row)
-    if before and _said(prompt) != _said(before):
+    if before and _contents(prompt) != _contents(before):
         raise NashwardError(
-            "has turns in chosen and rejected that are not those of its prompt; leave the prompt away to take the turns"
+            "has turns in chosen and rejected that are not those of its prompt; leave out the prompt to use the turns"
         )
     return Prompt(prompt).text, chosen, rejected, 1.0, 1.0
 
@@ -160,15 +160,15 @@ def _split(row: Mapping[str, Any], field: str) -> tuple[tuple[Message, ...], str
         raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}")
     if isinstance(value, str):
         return (), value
-    said = chat_messages(value, field)
-    if [turn["role"] for turn in said[-2:]] not in (["assistant"], ["user", "assistant"]):
+    messages = chat_messages(value, field)
+    if [message["role"] for message in messages[-2:]] not in (["assistant"], ["user", "assistant"]):
         raise NashwardError(f"has a {field} that does not end with the assistant's turn after the user's")
-    return tuple(said[:-1]), said[-1]["content"]
+    return tuple(messages[:-1]), messages[-1]["content"]
 
 
-def _said(prompt: Iterable[Message]) -> list[str]:
-    """What was said, without the system prompt, which some datasets keep apart."""
-    return [turn["content"].strip() for turn in prompt if turn["role"] != "system"]
+def _contents(prompt: Iterable[Message]) -> list[str]:
+    """The contents of the turns, without the system prompt, which some datasets have elsewhere."""
+    return [message["content"].strip() for message in prompt if message["role"] != "system"]
 
 
 def _number(row: Mapping[str, Any], field: str) -> float:
@@ -181,7 +181,7 @@ def _number(row: Mapping[str, Any], field: str) -> float:
         raise NashwardError(f"has {field} {value!r}, expected a number") from None
 
 
-# the field by which a kind is told
+# each kind by the field that only it has
 _KINDS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
     "wins": _counts,
     "p": _probability,

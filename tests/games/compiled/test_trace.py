@@ -87,7 +87,7 @@ def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest
 @needs_numba
 def test_what_cannot_be_traced_says_why() -> None:
     game = games.zoo.comal_cycle()
-    with pytest.raises(ValueError, match="cannot be traced: only exact payoffs are known beforehand; leave traced out"):
+    with pytest.raises(ValueError, match="only exact payoffs"):
         games.solve(game, games.MWU(), 10, feedback=games.feedback.SampledFeedback(3), traced=True)
     with pytest.raises(ValueError, match="cannot be traced: RegretMatching makes no mirror steps"):
         games.solve(game, games.RegretMatching(), 10, traced=True)
@@ -183,7 +183,7 @@ def test_a_promised_period_is_traced_once_and_checked() -> None:
                 size = 0.3 - size
                 x = yield games.Step(x, x, size)
 
-    with pytest.raises(ValueError, match="promises Steps that repeat after 1, and they do not"):
+    with pytest.raises(ValueError, match="period of 1"):
         trace(Switch(), 1000)
 
 
@@ -201,7 +201,7 @@ def test_solvers_that_look_or_reach_far_back_stay_interpreted() -> None:
             while True:
                 x = yield games.Step(x, (x + first) / 2, 0.1)
 
-    with pytest.raises(UntraceableError, match="looks into its policies"):
+    with pytest.raises(UntraceableError, match="cannot be traced"):
         trace(Looks(), 10)
     with pytest.raises(UntraceableError, match="more than 64 Steps ago"):
         trace(Remembers(), 100)
@@ -257,7 +257,7 @@ def test_a_run_that_comes_up_for_air_is_the_same_and_keeps_several_averages(
                            traced=traced)  # fmt: skip
 
     plain, whole = run(False), run(True)
-    monkeypatch.setattr("nashward.games.compiled.runner._LEG", 3 * 25**2 * 7.0)  # every seven iterations
+    monkeypatch.setattr("nashward.games.compiled.runner._CHUNK_COST", 3 * 25**2 * 7.0)  # every seven iterations
     often = run(True)
     for other, rounding in ((whole, 1e-15), (plain, 1e-12)):
         assert often.status == other.status

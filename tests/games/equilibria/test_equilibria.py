@@ -115,7 +115,7 @@ def test_a_ray_is_reported_as_unknown() -> None:
 def test_what_no_route_solves_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "routes", lambda n: (lambda A: None,))
     monkeypatch.setattr(selection, "pivot_limit", lambda n: 0)
-    with pytest.raises(ArithmeticError, match=r"nash reached a duality gap of .* only, 1e-12 was asked for"):
+    with pytest.raises(ArithmeticError, match=r"duality gap of .* 1e-12"):
         games.nash(games.zoo.random_preferences(12, seed=1))
 
 

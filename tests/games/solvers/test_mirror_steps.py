@@ -424,5 +424,5 @@ def test_a_policy_from_elsewhere_is_refused() -> None:
         def play(self, x: games.Policy, reference: games.Policy) -> Any:
             yield games.Step(x, games.Policy("a folder", "gpt-4-answers"), 1.0)
 
-    with pytest.raises(ValueError, match="gpt-4-answers is no policy of this game"):
+    with pytest.raises(ValueError, match="gpt-4-answers is not a policy"):
         games.solve(COMAL, Stranger(), iterations=1)

@@ -248,11 +248,11 @@ class ForgetsItsWeights(Plain):
 MUTANTS: list[tuple[str, type[PreferenceOracle], str]] = [
     ("one logit a pair", Missing, "all judgements are missing"),
     ("tables", LeavesOut, "it raised NashwardError: plain left out 12 of the 12 pairs of prompt 1"),
-    ("tables", CountsTooMany, "truncated says 99 of 5 texts"),
+    ("tables", CountsTooMany, "99 of 5 texts"),
     ("symmetric as declared", NotSymmetric, "set symmetric = False"),
     ("transitive as declared", NotTransitive, r"L_ij \+ L_jk and L_ik differ by"),
-    ("a prompt alone", FirstPrompt, "where prompt 1 is asked alone"),
-    ("a pair alone", PairAlone, "where it is asked alone"),
+    ("a prompt alone", FirstPrompt, "where prompt 1 is judged by itself"),
+    ("a pair alone", PairAlone, "where it is judged by itself"),
     ("other candidates", Normalises, "with the first 2 of 4 candidates"),
     ("order of candidates", Places, r"with the candidates in the order \[0, 3, 2, 1\]"),
     ("equal texts", Repetition, "where candidate 0 is there twice"),
@@ -261,17 +261,17 @@ MUTANTS: list[tuple[str, type[PreferenceOracle], str]] = [
     ("one candidate", TwoTexts, "it raised IndexError"),
     ("odd texts", NoEmptyText, "the empty text: it raised ZeroDivisionError"),
     ("odd texts", Overflows, "20,000 words: an infinite logit"),
-    ("deterministic", Drifts, "where the same is asked again"),
+    ("deterministic", Drifts, "where the same is judged again"),
     ("global random state", _moves(random.random), "moves the global generator of random;"),
     ("global random state", _moves(lambda: np.random.rand()), "moves the global generator of numpy;"),  # noqa: NPY002
     ("global random state", _moves(lambda: torch.rand(1)), "moves the global generator of torch;"),
     ("global random state", FollowsTheSeed, "with another global seed"),
-    ("inputs unchanged", Reorders, "changed the lists that it was given"),
+    ("inputs unchanged", Reorders, "raw_logits changed the lists"),
     ("attributes", _says(name=""), "name is ''"),
     ("attributes", _says(fingerprint=""), "fingerprint is ''; expected a text"),
     ("attributes", _says(fingerprint=3), "fingerprint is 3"),
     ("attributes", _says(aggregation="mean"), "aggregation is 'mean'; expected one of calibrated"),
-    ("cache round trip", ForgetsItsWeights, "12 of 12 judgements were asked again"),
+    ("cache round trip", ForgetsItsWeights, "12 of 12 judgements"),
 ]
 
 
@@ -296,7 +296,7 @@ def test_every_check_has_a_mutant() -> None:
 
 
 def test_a_judge_that_answers_otherwise_is_told_of_it() -> None:
-    assert "judge has to answer what raw_logits answers" in failures(JudgesOtherwise())["tables"]
+    assert "raw_logits" in failures(JudgesOtherwise())["tables"]
 
 
 class WrongShape(Plain):

@@ -200,7 +200,7 @@ def test_contradicting_verdicts_of_one_side_alone_stay_sure():
 
 def test_aggregations_on_sure_verdicts_are_refused():
     oracle = Function(lambda prompt, a, b: float(a < b), name="sure")
-    with pytest.raises(ValueError, match="averages logits, but sure is sure of some"):
+    with pytest.raises(ValueError, match=r"averages logits, .*infinite"):
         preference_matrices(oracle, ["p"], [["a", "b"]], aggregation="hodge")
     with pytest.raises(ValueError, match="expected one of calibrated, hodge, sppo-official"):
         preference_matrices(oracle, ["p"], [["a", "b"]], aggregation="mean")  # type: ignore[arg-type]

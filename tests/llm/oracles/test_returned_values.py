@@ -180,7 +180,7 @@ def positional(completions, /):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (grounded, "grounded needs ground_truth, which it is not given; .*functools.partial"),
+        (grounded, "grounded needs ground_truth, .*functools.partial"),
         ([grounded], "grounded needs ground_truth"),
         (positional, "positional needs completions by position"),
         (torch.nn.Linear(2, 1), "Linear is a network, which reads no texts; .*the folder or hub id"),

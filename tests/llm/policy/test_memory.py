@@ -67,7 +67,7 @@ class Sometimes:
 
 
 def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
-    prompts = [f"OnEvent me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
+    prompts = [f"Tell me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
     run = self_play(
         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.MWU(2.0), prompts=prompts, folder=folder,
         iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=24, batch=12), lora=llm.Lora(rank=4),

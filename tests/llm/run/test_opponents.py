@@ -133,9 +133,7 @@ def test_a_member_has_no_probabilities(solver: Solver, what: str, tiny_folder: P
 def test_an_unknown_member_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     solver = games.FixedOpponents(games.MWU(2.0), {"nobody": 0.25})
     play = _run(tmp_path / "nowhere", tmp_path / "run", solver=solver)
-    with pytest.raises(
-        ValueError, match=r"^the solver plays against 'nobody', who is not among the opponents; it has 'rival'$"
-    ):
+    with pytest.raises(ValueError, match=r"'nobody'.* not among the opponents: 'rival'"):
         play.run()
     assert not (tmp_path / "run").exists()
 

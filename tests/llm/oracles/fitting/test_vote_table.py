@@ -82,7 +82,7 @@ def test_neither_the_order_of_the_votes_nor_how_a_pair_is_written_changes_a_bit(
 
 
 def test_votes_of_a_pair_add_up() -> None:
-    votes = [Vote("p", "a", "b", wins, 1, voter) for wins, voter in ((1, "x"), (0.5, "y"), (1, None), (0, "x"))]
+    votes = [Vote("p", "a", "b", wins, 1, annotator) for wins, annotator in ((1, "x"), (0.5, "y"), (1, None), (0, "x"))]
     weighed = [Vote("p", "a", "b", 1.25, 2, weight=2.0)]
     together = [Vote("p", "a", "b", 2.5, 4)]
     assert VoteTable(votes).fingerprint == VoteTable(together).fingerprint == VoteTable(weighed).fingerprint
