@@ -28,6 +28,7 @@ def translated_errors(translate: Callable[[BaseException], Exception]) -> Iterat
             the plain ``Exception``, which tokenizers raises; other exceptions pass unchanged.
 
     Example:
+        >>> from nashward.errors import NashwardError
         >>> with translated_errors(lambda error: NashwardError(f"no number: {first_line(error)}")):
         ...     int("x")
         Traceback (most recent call last):
