@@ -15,13 +15,14 @@ from torch import Tensor
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 from nashward.llm.data.prompts import Prompt
+from nashward.llm.data.rollouts import Response, Rollout
 from nashward.llm.evaluation import win_rate
 from nashward.llm.oracles import PreferenceOracle, preference_matrices
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.model import LanguageModel
-from nashward.llm.policy.sampling import Response, Sampling, as_source, seed_of
+from nashward.llm.policy.sampling import Sampling, as_source, seed_of
 from nashward.llm.training import regression
-from nashward.llm.training.batches import Group, MicroBatch, micro_batches
+from nashward.llm.training.batches import MicroBatch, micro_batches
 from nashward.llm.training.losses import Loss, objective
 from nashward.llm.training.optimize import Fit, fit, order
 
@@ -139,7 +140,7 @@ class Study:
 
     def _groups(
         self, model: LanguageModel, oracle: PreferenceOracle, prompts: Sequence[Prompt], start: Path, seed: int
-    ) -> tuple[list[list[int]], Callable[[float], list[Group]]]:
+    ) -> tuple[list[list[int]], Callable[[float], list[Rollout]]]:
         """The prompts' token ids, and the pairs of their sampled responses by the temperature of the oracle."""
         ids = [model.encode(prompt) for prompt in prompts]
         with model.use_adapter(start):
@@ -178,7 +179,7 @@ class Study:
                 for group in groups:
                     scores = []
                     for response in group.responses:
-                        value = sequence_logprobs(model.network, [group.prompt], [response], model.pad_id).sum()
+                        value = sequence_logprobs(model.network, [group.prompt_ids], [response.ids], model.pad_id).sum()
                         slopes = torch.autograd.grad(value, parameters)
                         scores.append(torch.cat([slope.flatten() for slope in slopes]).double())
                     both = torch.stack(scores)
@@ -189,7 +190,7 @@ class Study:
         self,
         model: LanguageModel,
         start: Path,
-        groups: Sequence[Group],
+        groups: Sequence[Rollout],
         loss: Loss,
         size: float,
         temperature: float,
@@ -256,7 +257,7 @@ def paired(
     ids: Sequence[Sequence[int]],
     drawn: Sequence[Sequence[Response]],
     P: Float[Tensor, "prompts K K"],
-) -> list[Group]:
+) -> list[Rollout]:
     """The best and the worst response of each prompt by mean win rate over the others, in this order.
 
     Prompts whose responses the oracle does not tell apart have no pair.
@@ -274,18 +275,18 @@ def paired(
         >>> drawn = [[Response([7], True, "No."), Response([8, 9], True, "The Rhine.")]]
         >>> prompt = Prompt(({"role": "user", "content": "Name a river."},))
         >>> (group,) = paired([prompt], [[1, 2]], drawn, torch.tensor([[[0.5, 0.1], [0.9, 0.5]]]))
-        >>> group.responses, group.gains
+        >>> [response.ids for response in group.responses], group.payoffs
         ([[8, 9], [7]], tensor([0.9000, 0.1000]))
     """
     count = P.shape[-1]
-    gains = regression.win_rates(P, torch.ones(len(P), count, dtype=P.dtype), torch.arange(count))
-    weights = regression.select(gains, torch.full_like(gains, 1 / count), "best-worst")
+    payoffs = regression.win_rates(P, torch.ones(len(P), count, dtype=P.dtype), torch.arange(count))
+    weights = regression.select(payoffs, torch.full_like(payoffs, 1 / count), "best-worst")
     groups = []
-    for prompt, tokens, row, gain, weight, table in zip(prompts, ids, drawn, gains, weights, P, strict=True):
+    for prompt, own, row, payoff, weight, table in zip(prompts, ids, drawn, payoffs, weights, P, strict=True):
         if weight.sum() > 0:
-            two = sorted(weight.nonzero().flatten().tolist(), key=lambda k: -float(gain[k]))
-            responses = [row[k].ids for k in two]
-            groups.append(Group(prompt.id, tokens, responses, gain[two], weight[two], table[two][:, two]))
+            two = sorted(weight.nonzero().flatten().tolist(), key=lambda k: -float(payoff[k]))
+            responses = [replace(row[k], weight=float(weight[k])) for k in two]
+            groups.append(Rollout(prompt.id, own, responses, payoff[two], table[two][:, two]))
     if not groups:
         raise NashwardError("no prompt has responses that the oracle tells apart; nothing to learn from")
     return groups

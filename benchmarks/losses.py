@@ -36,6 +36,7 @@ from nashward import games
 from nashward.cli.demo import proof
 from nashward.games.policy import Blend
 from nashward.llm.training import losses, regression
+from nashward.llm.training.experience import Experience
 from nashward.llm.training.losses import Loss
 
 FITS, STEP, REACHED = 30, 2.0, 0.1
@@ -130,9 +131,9 @@ def fitted(loss: Loss, step: games.Step, P: Tensor) -> Tensor:
     opponents = step.opponent.members() if step.opponent is not None else {games.Policy(anchor): 1.0}
     sampler = torch.stack([policy.value.exp() for policy in opponents]).mean(0)
     payoff = losses.LOSSES[loss].payoff(P)
-    gains = sum(weight * (payoff @ policy.value.exp()) for policy, weight in opponents.items())[None]
+    payoffs = sum(weight * (payoff @ policy.value.exp()) for policy, weight in opponents.items())[None]
     drift = (anchor - sampler.log())[None]
-    target = regression.targets(gains, step.size, sampler[None], "plug-in", drift)
+    target = regression.targets(payoffs, step.size, sampler[None], "plug-in", drift)
     theta = anchor.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [theta], max_iter=200, tolerance_grad=1e-10, tolerance_change=1e-14, line_search_fn="strong_wolfe"
@@ -141,11 +142,11 @@ def fitted(loss: Loss, step: games.Step, P: Tensor) -> Tensor:
     def closure() -> Tensor:
         optimiser.zero_grad()
         now, ones = theta.log_softmax(-1)[None], torch.full((1, len(P)), float(proof.TOKENS), dtype=P.dtype)
-        judged = losses.Judged(
-            now, anchor[None], sampler.log()[None], gains, sampler[None], ones, target, "plug-in", step.size, P[None],
+        batch = Experience(
+            now, anchor[None], sampler.log()[None], payoffs, sampler[None], ones, target, "plug-in", step.size, P[None],
             whole=True,
         )  # fmt: skip
-        value = losses.LOSSES[loss if step.opponent is not None else "mirror"].of(judged)
+        value = losses.LOSSES[loss if step.opponent is not None else "mirror"].of(batch)
         value.backward()
         return value
 

@@ -27,7 +27,7 @@ import torch
 
 from nashward import games, llm
 from nashward.llm import pocket
-from nashward.llm.policy.sampling import Response
+from nashward.llm.data.rollouts import Response
 from nashward.llm.run.progress import Progress
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.training import batches

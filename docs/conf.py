@@ -49,6 +49,7 @@ PAGES = {
         "oracles",
         "evaluation",
         "configuration",
+        "metrics",
         "traps",
         "papers",
         "mutants",

@@ -1,4 +1,4 @@
-"""Shapes in annotations: ``Float[Tensor, "*batch n n"]`` is a ``Tensor`` to whoever runs or type-checks the code.
+"""Shapes in annotations: ``Float[Tensor, "*batch n n"]`` is a ``Tensor`` at run time and for type checkers.
 
 The tests put jaxtyping's types of the same names in place and check the calls (``tests/shapes.py``); nothing else
 needs them. The name tells what is held (``Num``: any number), the string the axes: ``*batch`` stands for any number of

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from nashward import games, llm
 from nashward.errors import CorruptFileError
 from nashward.llm import oracles
-from nashward.llm.run.executor import _readable
+from nashward.llm.run.judge import is_intact
 from nashward.llm.run.progress import Progress
 from nashward.llm.store.files import TEMPORARY, read_shard, verify_checksums, verify_shard
 from nashward.llm.store.run_folder import QUARANTINE, read_run_json
@@ -279,7 +279,7 @@ class Harness:
             for file in files:
                 shutil.copy(file, copy)
             file = Path(copy) / "judgements.sqlite"
-            if not file.exists() or not _readable(file):
+            if not file.exists() or not is_intact(file):
                 return set()
             cached = set()
             with oracles.Cache(file) as cache:

@@ -315,9 +315,9 @@ def indifference(n: int = 4) -> PreferenceGame:
     nash=(1, 5, 4, 5, 1),
 )
 def mendelsohn() -> PreferenceGame:
-    """Name a number from 1 to 5: the higher wins 1, but whoever is one higher loses 2. Nash (1, 5, 4, 5, 1) / 16.
+    """Name a number from 1 to 5: the higher wins 1, but a number higher by one loses 2. Nash (1, 5, 4, 5, 1) / 16.
 
-    It is told the other way round as well: the lower wins 1, but to one higher it loses 2.
+    Other sources have the reverse: the lower wins 1, but loses 2 to a number higher by one.
     """
     i = np.arange(5)
     d = i[:, None] - i

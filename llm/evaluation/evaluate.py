@@ -11,6 +11,7 @@ from typing import Any
 from nashward.errors import NashwardError
 
 from ..data.prompts import Prompt
+from ..data.rollouts import Response
 from ..oracles import as_oracle
 from ..oracles.models.network import NetworkOracle
 from ..policy.loading import check_policy
@@ -21,7 +22,7 @@ from ..run.selfplay import SelfPlay, metrics
 from ..store.files import write_json
 from ..store.run_folder import RunFolder
 from .over_optimisation import DEFAULT, Thresholds, verdicts
-from .players import FOLDER, START, Answer, policies, told
+from .players import FOLDER, START, policies, told
 from .players import answers as drawn_of
 from .refusals import PROBES, refuses
 from .tables import Played, play
@@ -83,7 +84,7 @@ def evaluate(
         run = _with_room(run, players, others)
         players |= others
 
-        def draw(asked: Sequence[Prompt], count: int, own: Mapping[str, Mixture]) -> dict[str, list[list[Answer]]]:
+        def draw(asked: Sequence[Prompt], count: int, own: Mapping[str, Mixture]) -> dict[str, list[list[Response]]]:
             return drawn_of(
                 home,
                 own,
@@ -183,7 +184,7 @@ def _column(played: Played, player: str) -> Any:
     return played.tables[:, played.players.index(player), played.players.index(START)]
 
 
-def _against(played: Played, drawn: Mapping[str, Sequence[Answer]], player: str) -> dict[str, Any]:
+def _against(played: Played, drawn: Mapping[str, Sequence[Response]], player: str) -> dict[str, Any]:
     """A player's win rate against the start, and at equal lengths; in percent."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotComparable)  # it is named minimal wherever it is shown

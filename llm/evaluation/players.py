@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from nashward.errors import CorruptFileError, NashwardError
 
 from ..config.sampling import Sampling
 from ..data.prompts import Prompt
+from ..data.rollouts import Response
 from ..policy import mixture
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
@@ -25,15 +25,6 @@ from ..store.run_folder import RunFolder
 START, MIXTURE = "start", "mixture"
 FOLDER = "evaluation"  # of all that is drawn and judged after a run
 PART = 256  # prompts whose responses are drawn and kept together: what a kill costs at most
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response as it is kept: its token ids for counting, its text for judges."""
-
-    ids: list[int]
-    finished: bool
-    text: str
 
 
 def policies(home: RunFolder) -> dict[str, Mixture]:
@@ -64,7 +55,7 @@ def answers(
     source: Source | Sampling,
     seed: int,
     progress: Callable[[str], object] = lambda what: None,
-) -> dict[str, list[list[Answer]]]:
+) -> dict[str, list[list[Response]]]:
     """``count`` responses of each player to each prompt; those that the folder has already are not drawn again.
 
     What was drawn is told from all else by the adapters' checksums, the prompts, the sampler and the seed. All players
@@ -83,7 +74,7 @@ def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Sourc
 
 def told(
     home: RunFolder, given: Mapping[str, Any], tokenizer: Any, prompts: Sequence[Prompt], column: str | None = None
-) -> dict[str, list[Answer]]:
+) -> dict[str, list[Response]]:
     """The first response of each given model to each prompt, found by the prompt; see ``StoredOpponents`` for what is read.
 
     Its tokens are those of the run's policy, with the stop token that a finished response of that one has.
@@ -94,8 +85,8 @@ def told(
     """
     stop = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
-    def answer(text: str) -> Answer:
-        return Answer([*tokenizer(text, add_special_tokens=False)["input_ids"], *stop], True, text)
+    def answer(text: str) -> Response:
+        return Response([*tokenizer(text, add_special_tokens=False)["input_ids"], *stop], True, text)
 
     members = StoredOpponents(given, column).members(home, prompts)
     return {name: [answer(one.texts[prompt.id][0]) for prompt in prompts] for name, one in members.items()}
@@ -111,9 +102,9 @@ def _of(
     source: Source | Sampling,
     seed: int,
     progress: Callable[[str], object],
-) -> list[list[Answer]]:
+) -> list[list[Response]]:
     folder, label = home / FOLDER / "responses", f"{name}-{digest(player, prompts, count, source, seed)}"
-    found: list[list[Answer]] = []
+    found: list[list[Response]] = []
     for number, start in enumerate(range(0, len(prompts), PART)):
         part = prompts[start : start + PART]
         rows = _kept(folder, label, number)
@@ -128,7 +119,7 @@ def _of(
                 for one in row
             ]
             write_shard(folder, label, number, rows)
-        flat = [Answer(row["ids"], row["finished"], row["text"]) for row in rows]
+        flat = [Response(row["ids"], row["finished"], row["text"]) for row in rows]
         found += [flat[k : k + count] for k in range(0, len(flat), count)]
     return found
 

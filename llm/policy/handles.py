@@ -1,4 +1,4 @@
-"""What a policy's handle holds on a language model: an adapter, a mixture token by token, stored responses."""
+"""The values of policy handles on a language model: an adapter, a token-level mixture, stored responses."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from nashward.games.policy import Blend
 
 @dataclass(frozen=True)
 class Adapter:
-    """What a policy handle holds here: a name, unique in the run, and the folder of the adapter."""
+    """A trained policy.
+
+    Attributes:
+        label: a name, unique in the run.
+        folder: of the adapter.
+    """
 
     label: str
     folder: Path
 
 
 @dataclass(frozen=True, eq=False)
-class Responses:
-    """What the handle on a fixed opponent holds: what another model answered. It can be played against, no more.
+class StoredResponses:
+    """A fixed opponent: another model's responses. It can be played against, but neither sampled nor fitted.
 
     Attributes:
         label: a name, unique in the run, that file names can hold.
@@ -33,11 +38,11 @@ class Responses:
 
 @dataclass(frozen=True, eq=False)
 class TokenMixture:
-    """What the handle on a geometric mixture holds that is blended token by token while it is sampled from.
+    """A geometric mixture whose members are blended token by token while it is sampled from.
 
     Attributes:
         label: a name, unique in the run.
-        blend: of two policies with adapters. As a part of an anchor it stands for itself, with no approximation.
+        blend: of two policies with adapters. In an anchor its members are scored, with no approximation.
     """
 
     label: str

@@ -13,11 +13,12 @@ from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, nash
 
 from ..config.sampling import Sampling
+from ..data.rollouts import Response
 from ..store.files import write_json
 from ..store.run_folder import step_order
 from .lora import LoraShape, common_base, is_same_base
 from .model import LanguageModel
-from .sampling import Response, Source, as_source, seed_of
+from .sampling import Source, as_source, seed_of
 
 
 @dataclass(frozen=True)

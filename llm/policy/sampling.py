@@ -20,23 +20,11 @@ from transformers import (
 from nashward.games.shapes import Float, Int
 
 from ..config.sampling import Sampling
+from ..data.rollouts import Response
 from .experimental.int8_cache import rounded_cache
 from .logprobs import sequence_logprobs
 from .memory import run_in_parts
 from .model import LanguageModel
-
-
-@dataclass(frozen=True)
-class Response:
-    """One response: its token ids (with the stop token if finished), its text for judges and readers, its weight.
-
-    The weights of a prompt's responses sum to 1: each sample weighs the same, an enumerated response its probability.
-    """
-
-    ids: list[int]
-    finished: bool
-    text: str
-    weight: float = 1.0
 
 
 class Source(Protocol):

@@ -85,7 +85,7 @@ def fits(folder: Path) -> list[Content]:
             row["train"]["kl"],
             with_error(row["after"]["kl_to_reference"], row["after"].get("kl_to_reference_error"), 3),
             row["after"]["entropy_per_token"],
-            f"{100 * row['moved']:.0f}%",
+            f"{100 * row['changed_fraction']:.0f}%",
             row["response_tokens"],
             f"{100 * row['finished']:.0f}%",
             None if row.get("labels") is None else f"{100 * row['labels'].get('none', 0):.0f}%",
@@ -105,7 +105,7 @@ def fits(folder: Path) -> list[Content]:
         "KL of the step",
         "KL to the start",
         "entropy a token",
-        "moved",
+        "changed",
         "tokens",
         "finished",
         "no label",
@@ -113,8 +113,8 @@ def fits(folder: Path) -> list[Content]:
     note = (
         "A step asks the log-ratio of the new policy to its anchor to meet a target (rms in nats). The share is how "
         "much of the target was met, R² how well; both are 1 for the exact mirror step. KL divergences are in "
-        "nats a response, estimated: of the step, and of the new policy to the start; its entropy is a token's. Moved "
-        "is the share of the adapter's entries that changed."
+        "nats a response, estimated: of the step, and of the new policy to the start; its entropy is a token's. "
+        "Changed is the share of the adapter's entries that the fit changed."
     )
     return [Paragraph(note), Table(head, rows)]
 

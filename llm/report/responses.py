@@ -9,7 +9,7 @@ from pathlib import Path
 from nashward.errors import CorruptFileError
 
 from ..data.prompts import Prompt
-from ..run.rollouts import versus
+from ..run.rollouts import table_name
 from ..store.files import read_jsonl, read_shard, shards
 from ..store.run_folder import PROMPTS, step_order
 from .content import Alert, Content, Heading, Paragraph, Table
@@ -71,7 +71,7 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
         texts.setdefault(row["prompt"], []).append(row["text"])
     tables = {
         row["prompt"]: row["P"]
-        for file in shards(step / "judgements", versus(newest, newest))[:1]
+        for file in shards(step / "judgements", table_name(newest, newest))[:1]
         for row in read_shard(file, ["prompt", "P"])
     }
     return [

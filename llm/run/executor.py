@@ -1,44 +1,35 @@
-"""The language-model executor: it carries a Step out as sampling, judging and a fit. It reads nothing but Steps."""
+"""The language-model executor: it carries a Step out as sampling, judging and training. It reads nothing but Steps."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 import random
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import zip_longest
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TypeVar
 
 from nashward.errors import NashwardError
 from nashward.games import Policy, Step
 from nashward.games.policy import Blend
 
 from ..data.prompts import Prompt
-from ..oracles import Cache, PreferenceOracle, preference_matrices
+from ..oracles import PreferenceOracle
 from ..oracles.models.network import NetworkOracle
-from ..policy.experimental.token_mixture import use_policy
-from ..policy.handles import Adapter, Responses, Sampled, TokenMixture
+from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, seed_of
-from ..store.files import write_shard
+from ..policy.sampling import seed_of
 from ..store.run_folder import RunFolder, Stage
+from .judge import JudgeStage
 from .progress import Progress, Stopped
-from .rollouts import Chosen, Stored, versus
+from .rollouts import PromptNumbers, RolloutStore
+from .sample import SampleStage
 from .settings import Settings
-from .shards import SHARD, Division, divided
 from .step_control import limit_factor, phase_of
-from .train import Training, settle, write_adapter
+from .train import TrainStage, publish_metrics, write_adapter
 
-Heard = TypeVar("Heard")
-Shards = list[tuple[int, list[list[int]]]]  # their numbers and batches
-JUDGED = 16  # prompts whose pairs a network judges together
+Part = TypeVar("Part")
 
 
 class AdapterExecutor:
@@ -60,7 +51,7 @@ class AdapterExecutor:
         lengths: how long each is, in tokens: like lengths are sampled together.
         settings: sizes and seeds.
         model, oracle: called when the model or the oracle is first needed, so that a stage loads only its own.
-        progress: shows how far the run is, and knows whether it is to stop.
+        progress: shows how far the run is, and where it is to stop.
         until: the stage of the first unfinished Step after which to stop (None: go on).
         cache: the file of judgements; None: one in the run folder.
     """
@@ -77,243 +68,143 @@ class AdapterExecutor:
         until: Stage | None = None,
         cache: str | Path | None = None,
     ):
-        self.folder, self.prompts, self.lengths, self.settings = folder, list(prompts), lengths, settings
+        self.folder, self.prompts, self.settings = folder, list(prompts), settings
         self.progress, self.until = progress, until
-        self.model, self.oracle = lambda: self._heard(model()), lambda: self._heard(oracle())
-        self.cache = folder / "judgements.sqlite" if cache is None else Path(cache)
         self.reference = Adapter("start", folder / "start" / "adapter")
-        self.stored = Stored(prompts)
-        self.stopped: str | None = None  # set after the training that was asked for
-        self._listened: list[LanguageModel | NetworkOracle] = []
-        self.done = 0  # iterates made
-        self.half = 0  # half steps since
+        self.rollouts = RolloutStore(prompts)
+        self._load_model = model
+        stage = (folder, self.prompts, lengths, settings, progress, self.rollouts)
+        self._sample = SampleStage(*stage, self._model)
+        self._judge = JudgeStage(
+            *stage,
+            lambda: self._on_device(oracle()),
+            folder / "judgements.sqlite" if cache is None else Path(cache),
+        )
+        self.stopped: str | None = None  # why it stopped after a training
+        self._attached: list[LanguageModel | NetworkOracle] = []
+        self.iterates = 0
+        self.half_steps = 0  # since the last iterate
 
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
         if not self.folder.verified(self.reference.folder):
-            write_adapter(self.reference.folder, lambda folder: self.model().write_start_adapter(folder, adapter))
+            write_adapter(
+                self.reference.folder,
+                lambda folder: self._attach(self._load_model()).write_start_adapter(folder, adapter),
+            )
         return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:
-        name = f"iteration-{self.done + 1:02d}" + ("" if step.is_iterate else f"-half-{self.half + 1}")
+        """The policy that a Step makes.
+
+        Raises:
+            Stopped: at the stage after which the run was to stop.
+        """
+        name = f"iteration-{self.iterates + 1:02d}" + ("" if step.is_iterate else f"-half-{self.half_steps + 1}")
         if self.settings.mixtures == "token-level" and step.opponent is None and not step.is_iterate:
-            self.half += 1
-            return _token_mixture(name, step.anchor)
-        step = _spread(step)
-        stage = self.folder / name
-        chosen = self._portion(self.done)
-        finished = self.folder.verified(stage / "adapter")
-        settings = self.settings if finished else self._pinned(name)
-        samplers, others = _roles(step)
+            self.half_steps += 1
+            return token_mixture(name, step.anchor)
+        step = expand_mixtures(step)
+        folder, numbers = self.folder / name, self._prompt_numbers(self.iterates)
+        finished = self.folder.verified(folder / "adapter")
+        settings = self.settings if finished else self._pinned_settings(name)
+        samplers, fixed = samplers_and_fixed(step)
         for policy in samplers:
-            self._draw(stage, policy, chosen, skip=finished)
+            at = self.rollouts.responses_at(policy.label, numbers, folder)
+            if not finished:
+                self._sample.run(at, policy, numbers)
         if self.until == "sample" and not finished:
             raise Stopped(f"{name}: the responses are sampled")
-        pairs: list[tuple[Sampled, Sampled | Responses]] = [
-            *itertools.combinations_with_replacement(samplers, 2),
-            *itertools.product(samplers, others),
-        ]
-        for a, b in pairs:
-            self._judge(stage, a, b, chosen, skip=finished)
+        for rows, columns in self._pairs(samplers, fixed, numbers):
+            at = self.rollouts.tables_at(rows.label, columns.label, numbers, folder)
+            if not finished:
+                self._judge.run(at, rows, columns, numbers)
         if self.until == "judge" and not finished:
             raise Stopped(f"{name}: the responses are judged")
         if finished:
-            settle(stage)
+            publish_metrics(folder)
         else:
-            self._alone(self.model())
-            Training(
-                self.folder, self.prompts, settings, self.progress, self.stored, self.model(), stage, step,
-                samplers, chosen, self.reference,
+            TrainStage(
+                self.folder, self.prompts, settings, self.progress, self.rollouts, self._model(), folder, step,
+                samplers, numbers, self.reference,
             ).run()  # fmt: skip
-        self.done, self.half = (self.done + 1, 0) if step.is_iterate else (self.done, self.half + 1)
         if self.until == "train" and not finished:
             self.stopped = f"{name}: the adapter is trained"
-        return Policy(Adapter(name, stage / "adapter"), name)
+        self.iterates, self.half_steps = (
+            (self.iterates + 1, 0) if step.is_iterate else (self.iterates, self.half_steps + 1)
+        )
+        return Policy(Adapter(name, folder / "adapter"), name)
 
-    def _heard(self, part: Heard) -> Heard:
-        """The model or the oracle, where it runs out of memory telling the journal."""
-        if isinstance(part, LanguageModel | NetworkOracle) and not any(part is own for own in self._listened):
-            part.on_event = self.progress.on_event
-            self._listened.append(part)
-            if isinstance(part, LanguageModel):
-                part.invalidate()
-        return part
-
-    def _alone(self, part: Any) -> None:
-        """Policy and oracle are on the device by turns, where both are networks."""
-        for other in self._listened if part in self._listened else []:
-            if other is not part:
-                other.offload()
-
-    def leave(self) -> None:
-        """Stop listening: model and oracle may be used for something else now."""
-        for part in self._listened:
+    def detach(self) -> None:
+        """Leave model and oracle as they were: their events go nowhere."""
+        for part in self._attached:
             part.on_event = ignore_event
 
-    def _portion(self, iteration: int) -> Chosen:
-        """The prompts of an iteration: all, or the next ones of an order that is shuffled for each pass."""
+    def _pairs(
+        self, samplers: Sequence[Sampled], fixed: Sequence[StoredResponses], numbers: PromptNumbers
+    ) -> list[tuple[Sampled, Sampled | StoredResponses]]:
+        """Whose responses are judged against whose: rows and columns of the tables, as an earlier Step has them."""
+        sampled = [
+            (b, a) if self.rollouts.has_tables(b.label, a.label, numbers) else (a, b)
+            for a, b in itertools.combinations_with_replacement(samplers, 2)
+        ]
+        return [*sampled, *itertools.product(samplers, fixed)]
+
+    def _prompt_numbers(self, iteration: int) -> PromptNumbers:
+        """The prompts of an iteration: all, or the next ones of an order that is shuffled for each epoch."""
         n, size = len(self.prompts), self.settings.prompts_per_iteration
         if size is None or size >= n:
             return tuple(range(n))
-        chosen: list[int] = []
+        numbers: list[int] = []
         first = iteration * size
-        while len(chosen) < size:
-            turn, offset = divmod(first + len(chosen), n)
+        while len(numbers) < size:
+            epoch, offset = divmod(first + len(numbers), n)
             order = list(range(n))
-            random.Random(seed_of(self.settings.seed, "prompts", turn)).shuffle(order)
-            chosen += order[offset : offset + size - len(chosen)]
-        return tuple(sorted(set(chosen)))
+            random.Random(seed_of(self.settings.seed, "prompts", epoch)).shuffle(order)
+            numbers += order[offset : offset + size - len(numbers)]
+        return tuple(sorted(set(numbers)))
 
-    def _pinned(self, step: str) -> Settings:
-        """The settings of a step: the learning rate of its phase, lowered where limits say so, and the padded tokens of
-        a pass that it began with: other passes give other last bits."""
-        fit, phase = self.settings.fit, phase_of(self.settings.phases, self.done + 1)
+    def _pinned_settings(self, step: str) -> Settings:
+        """The settings of a step: the learning rate of its phase, lowered where limits lower it, and the padded tokens
+        of a pass that it began with: other passes give other last bits."""
+        fit, phase = self.settings.fit, phase_of(self.settings.phases, self.iterates + 1)
         tokens = self.folder.pinned_step(step).get("tokens")
         if tokens is None:
             tokens = fit.tokens
             self.folder.pin_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         if self.settings.limits.lowers == "learning-rate":
-            rate *= limit_factor(self.settings.limits, self.folder, self.done + 1)
+            rate *= limit_factor(self.settings.limits, self.folder, self.iterates + 1)
         return dataclasses.replace(self.settings, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
 
-    def _division(self, stage: Path, chosen: Chosen) -> Division:
-        source, count = self.settings.sampling, self.settings.responses
-        at_once = max(1, source.batch // count) if isinstance(source, GenerateSource) else SHARD
-        return divided(self.folder, stage, chosen, self.lengths, at_once)
+    def _model(self) -> LanguageModel:
+        return self._on_device(self._load_model())
 
-    def _missing(self, division: Division, folder: Path, name: str) -> Shards:
-        """The shards that are still to be written."""
-        return [(k, shard) for k, shard in enumerate(division) if self.folder.shard(folder, name, k) is None]
+    def _on_device(self, part: Part) -> Part:
+        """A model or an oracle, attached. Where both are networks they are on the device by turns."""
+        self._attach(part)
+        for other in self._attached if part in self._attached else []:
+            if other is not part:
+                other.offload()
+        return part
 
-    def _over(
-        self, stage: Path, phase: str, name: str, division: Division, missing: Shards
-    ) -> Iterator[tuple[int, list[list[int]]]]:
-        """The missing shards, one after another under a progress bar; the run may stop before each."""
-        total = sum(len(batch) for shard in division for batch in shard)
-        done = total - sum(len(batch) for _, shard in missing for batch in shard)
-        with self.progress.phase(stage.name, phase, name, total, done) as tick:
-            for number, shard in missing:
-                self.progress.raise_if_stopped()
-                yield number, shard
-                tick(sum(map(len, shard)))
-
-    def _draw(self, stage: Path, policy: Sampled, chosen: Chosen, skip: bool) -> None:
-        """Have a policy's responses to the chosen prompts: drawn for the first step that needs them."""
-        stage = self.stored.drawn.setdefault((policy.label, chosen), stage)
-        if skip:
-            return
-        division = self._division(stage, chosen)
-        missing = self._missing(division, stage / "responses", policy.label)
-        if not missing:
-            return
-        source, model = self.settings.sampling, self.model()
-        self._alone(model)
-        if isinstance(source, GenerateSource) and source.batch >= self.settings.responses:
-            source = source.with_batch(self.settings.responses * SHARD)  # the division says which
-        for number, shard in self._over(stage, "sampling", policy.label, division, missing):
-            rows: list[dict[str, Any]] = []
-            for batch in shard:
-                prompts = [self.prompts[i] for i in batch]
-                ids = [model.encode(prompt) for prompt in prompts]
-                key = (self.settings.seed, stage.name, policy.label)
-                seeds = [[seed_of(*key, p.id, k) for k in range(self.settings.responses)] for p in prompts]
-                with use_policy(model, policy) as network:
-                    playing = copy.copy(model)
-                    playing.network = network
-                    answers = source.draw(playing, ids, seeds)
-                rows += [
-                    {"prompt": prompt.id, "policy": policy.label, "response": k, "seed": s,
-                     "weight": answer.weight, "prompt_ids": prompt_ids, "ids": answer.ids,
-                     "finished": answer.finished, "text": answer.text}
-                    for prompt, prompt_ids, row, own in zip(prompts, ids, answers, seeds, strict=True)
-                    for k, (answer, s) in enumerate(zip_longest(row, own[: len(row)]))
-                ]  # fmt: skip
-            write_shard(stage / "responses", policy.label, number, rows)
-
-    def _judge(self, stage: Path, a: Sampled, b: Sampled | Responses, chosen: Chosen, skip: bool) -> None:
-        """Have the tables of a's responses against b's: judged for the first step that needs them."""
-        if not isinstance(b, Responses) and (b.label, a.label, chosen) in self.stored.judged:
-            a, b = b, a
-        stage = self.stored.judged.setdefault((a.label, b.label, chosen), stage)
-        if skip:
-            return
-        name = versus(a.label, b.label)
-        division = self._division(self.stored.drawn[a.label, chosen], chosen)
-        missing = self._missing(division, stage / "judgements", name)
-        if not missing:
-            return
-        oracle = self.oracle()
-        self._alone(oracle)
-        with self._cache(oracle) as cache:
-            for number, shard in self._over(stage, "judging", name, division, missing):
-                numbers = list(itertools.chain(*shard))
-                first = self.stored.texts(a.label, chosen, number)
-                if isinstance(b, Responses):
-                    second = {i: list(b.texts[self.prompts[i].id]) for i in numbers}
-                else:
-                    second = first if a == b else self.stored.texts(b.label, chosen, number)
-                rows = []
-                for part in _together(numbers, oracle):
-                    results = preference_matrices(
-                        oracle,
-                        [self.prompts[i].text for i in part],
-                        [first[i] for i in part],
-                        None if a == b else [second[i] for i in part],
-                        cache=cache,
-                    )
-                    if isinstance(cache, _Whole):
-                        cache.write()
-                    rows += [
-                        {"prompt": self.prompts[i].id, "rows": a.label, "columns": b.label, "P": result.P.tolist(),
-                         "logits": result.logits.tolist(), **_meta(result.meta)}
-                        for i, result in zip(part, results, strict=True)
-                    ]  # fmt: skip
-                write_shard(stage / "judgements", name, number, rows)
-
-    @contextmanager
-    def _cache(self, oracle: PreferenceOracle) -> Iterator[Cache | None]:
-        """Where judgements are kept; one of the run's own that is damaged is set aside."""
-        if oracle.cache_key() is None:
-            yield None
-            return
-        own = self.cache.parent == self.folder.path and self.cache.exists()
-        kind = _Whole if isinstance(oracle, NetworkOracle) else Cache
-        try:
-            if own and not _readable(self.cache):
-                for file in sorted(self.cache.parent.glob(f"{self.cache.name}*")):  # its write-ahead log too
-                    self.folder.quarantine(file, f"{file} is damaged: what it held is judged again where it is needed")
-            with kind(self.cache) as cache:
-                yield cache
-        except sqlite3.Error as error:
-            raise OSError(
-                f"judgements cannot be kept in {self.cache} ({error}); make room there or repair it, and the same "
-                "command continues"
-            ) from error
+    def _attach(self, part: Part) -> Part:
+        """A model or an oracle whose out-of-memory events go to the journal."""
+        if isinstance(part, LanguageModel | NetworkOracle) and not any(part is known for known in self._attached):
+            part.on_event = self.progress.on_event
+            self._attached.append(part)
+            if isinstance(part, LanguageModel):
+                part.invalidate()
+        return part
 
 
-class _Whole(Cache):
-    """A cache that keeps what a call found all together or not at all.
+def token_mixture(name: str, anchor: Policy | Blend) -> Policy:
+    """A handle on the geometric blend of one or two adapters that needs no fit.
 
-    What a network says depends in its last bits on what else is in the batch: were a part of a call's pairs kept, the
-    others would make other batches after a kill.
+    Raises:
+        ValueError: a blend of more.
     """
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
-        self._found: dict[bytes, np.ndarray] = {}
-
-    def put(self, logits: Mapping[bytes, np.ndarray]) -> None:
-        self._found.update(logits)
-
-    def write(self) -> None:
-        super().put(self._found)
-        self._found = {}
-
-
-def _token_mixture(name: str, anchor: Policy | Blend) -> Policy:
-    """A handle on the geometric blend of some adapters that needs no fit."""
-    blend = _spread(Step(anchor)).anchor
+    blend = expand_mixtures(Step(anchor)).anchor
     members = list(blend.members())
     if len(members) == 1:
         return members[0]
@@ -324,8 +215,8 @@ def _token_mixture(name: str, anchor: Policy | Blend) -> Policy:
     return Policy(TokenMixture(name, Blend(blend.members())), name)
 
 
-def _spread(step: Step) -> Step:
-    """The Step with the members of token-level mixtures in its anchor in their place, which are known exactly."""
+def expand_mixtures(step: Step) -> Step:
+    """The Step with each token-level mixture in its anchor replaced by its members, which are scored exactly."""
     members = step.anchor.members().items()
     if not any(isinstance(member.value, TokenMixture) for member, _ in members):
         return step
@@ -333,42 +224,19 @@ def _spread(step: Step) -> Step:
     return dataclasses.replace(step, anchor=sum((weight * part for part, weight in parts), Blend({})))
 
 
-def _roles(step: Step) -> tuple[list[Sampled], list[Responses]]:
-    """Whose responses are sampled and fitted, and the fixed opponents that are played against as well.
+def samplers_and_fixed(step: Step) -> tuple[list[Sampled], list[StoredResponses]]:
+    """The policies whose responses are sampled and fitted, and the fixed opponents that are played against as well.
 
     Where the opponent is the fixed opponents alone, the anchor's policies are sampled.
 
     Raises:
         ValueError: an anchor without an adapter, or a policy without one that counts in the average.
     """
-    for what, blend in (("anchored at", step.anchor), ("averaged", step.averaged)):
+    for role, blend in (("anchored at", step.anchor), ("averaged", step.averaged)):
         for member in blend.members() if blend is not None else ():
             if not isinstance(member.value, Adapter):
-                raise NashwardError(f"{member.name} has no adapter: it can be played against, not {what}")
+                raise NashwardError(f"{member.name} has no adapter: it can be played against, not {role}")
     anchors = [member.value for member in step.anchor.members()]
     opponents = [member.value for member in (step.opponent or step.anchor).members()]
-    samplers = [policy for policy in opponents if not isinstance(policy, Responses)] or anchors
-    return samplers, [policy for policy in opponents if isinstance(policy, Responses)]
-
-
-def _meta(meta: Mapping[str, Any]) -> dict[str, float]:
-    """What is told of a table, but for how much of it was cached: a run that was killed had more."""
-    return {key: float(value) for key, value in meta.items() if key not in ("calls", "cached")}
-
-
-def _together(shard: list[int], oracle: PreferenceOracle) -> list[list[int]]:
-    """The prompts that are judged in one call: few for a network, whose calls are kept whole."""
-    size = JUDGED if isinstance(oracle, NetworkOracle) else len(shard)
-    return [shard[k : k + size] for k in range(0, len(shard), size)]
-
-
-def _readable(file: Path) -> bool:
-    """Whether an SQLite file is whole."""
-    try:
-        connection = sqlite3.connect(file)
-        try:
-            return connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError:
-        return False
+    samplers = [policy for policy in opponents if not isinstance(policy, StoredResponses)] or anchors
+    return samplers, [policy for policy in opponents if isinstance(policy, StoredResponses)]

@@ -188,7 +188,7 @@ class SelfPlay:
         except Stopped as stage:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
-            executor.leave()
+            executor.detach()
         stopped = stopped or executor.stopped
         average = sum(played[1:], played[0]) / len(played) if played else Blend({start: 1.0})
         mixture = Mixture(tuple((policy.value.folder, weight) for policy, weight in average))

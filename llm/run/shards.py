@@ -1,62 +1,118 @@
-"""How a step's prompts are divided: shards, which are written whole, and in them the batches that are sampled together.
+"""How a step's prompts are sharded: shards, which are written whole, and in them the batches that are sampled together.
 
 Padding alone moves a logit, so what is sampled depends on the batch. Which prompts make one is therefore fixed before
-the first is drawn, and kept: a shard is the same whoever makes it, and when.
+the first is drawn, and saved: a shard is the same whichever process makes it, and when.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from nashward.errors import NashwardError
 
+from ..data.prompts import Prompt
+from ..policy.sampling import GenerateSource
 from ..store.files import atomic_write
 from ..store.run_folder import SHARDS, RunFolder
+from .progress import Progress
+from .rollouts import PromptNumbers, RolloutStore
+from .settings import Settings
 
-SHARD = 64  # prompts in one file
+SHARD_PROMPTS = 64
 
-Division = list[list[list[int]]]  # shards of batches of prompts, by their numbers
+Shard: TypeAlias = list[list[int]]  # batches of prompts, by their numbers
+ShardPlan: TypeAlias = list[Shard]
 
 
-def divide(chosen: Sequence[int], lengths: Sequence[int], at_once: int) -> Division:
+def plan_shards(numbers: Sequence[int], lengths: Sequence[int], batch_prompts: int) -> ShardPlan:
     """Like lengths together, the longest first: memory runs out at once or not.
 
+    Args:
+        numbers: the prompts of the step, by their numbers.
+        lengths: of all prompts of the run, in tokens.
+        batch_prompts: how many are sampled together.
+
     Example:
-        >>> divide([0, 1, 3], [5, 9, 7, 6], 2)
+        >>> plan_shards([0, 1, 3], [5, 9, 7, 6], 2)
         [[[1, 3], [0]]]
     """
-    order = sorted(chosen, key=lambda number: (-lengths[number], number))
-    shards = [order[k : k + SHARD] for k in range(0, len(order), SHARD)]
-    return [[shard[k : k + at_once] for k in range(0, len(shard), at_once)] for shard in shards]
+    order = sorted(numbers, key=lambda number: (-lengths[number], number))
+    shards = [order[k : k + SHARD_PROMPTS] for k in range(0, len(order), SHARD_PROMPTS)]
+    return [[shard[k : k + batch_prompts] for k in range(0, len(shard), batch_prompts)] for shard in shards]
 
 
-def divided(run: RunFolder, step: Path, chosen: Sequence[int], lengths: Sequence[int], at_once: int) -> Division:
-    """The division of a step, which ``run.json`` pins; made and pinned where there is none yet.
+def saved_plan(
+    run: RunFolder, step: Path, numbers: Sequence[int], lengths: Sequence[int], batch_prompts: int
+) -> ShardPlan:
+    """The plan of a step, which ``run.json`` pins; made and pinned where there is none yet.
 
     Args:
-        at_once: prompts in a batch, of a step that has no division yet.
+        batch_prompts: of a step that has no plan yet.
 
     Raises:
         ValueError: it is lost, and what would take its place differs from it.
     """
     pinned, file = run.pinned_step(step.name), step / SHARDS
-    if "division" in pinned and file.exists():
+    if "shards" in pinned and file.exists():
         content = file.read_bytes()
-        if _hash(content) == pinned["division"]:
+        if _hash(content) == pinned["shards"]:
             return json.loads(content)
         run.quarantine(file, f"{file} was altered or cut")
-    at_once = pinned.get("at_once", at_once)
-    made = divide(chosen, lengths, at_once)
-    content = json.dumps(made, separators=(",", ":")).encode() + b"\n"
-    if pinned.get("division", _hash(content)) != _hash(content):
+    batch_prompts = pinned.get("batch_prompts", batch_prompts)
+    plan = plan_shards(numbers, lengths, batch_prompts)
+    content = json.dumps(plan, separators=(",", ":")).encode() + b"\n"
+    if pinned.get("shards", _hash(content)) != _hash(content):
         raise NashwardError(f"{file} is lost and cannot be made again as it was; redo the step with --from sample")
     with atomic_write(file) as unfinished:
         unfinished.write_bytes(content)
-    run.pin_step(step.name, {"division": _hash(content), "at_once": at_once})
-    return made
+    run.pin_step(step.name, {"shards": _hash(content), "batch_prompts": batch_prompts})
+    return plan
+
+
+@dataclass(frozen=True)
+class ShardedStage:
+    """A stage that writes its results shard by shard: those that are complete are not made again.
+
+    Attributes:
+        folder: the run folder.
+        prompts: all prompts of the run.
+        lengths: how long each is, in tokens.
+        settings: sizes and seeds.
+        progress: shows how far the stage is; the run may stop before each shard.
+        rollouts: where the responses and the tables are.
+    """
+
+    folder: RunFolder
+    prompts: Sequence[Prompt]
+    lengths: Sequence[int]
+    settings: Settings
+    progress: Progress
+    rollouts: RolloutStore
+
+    def plan(self, step: Path, numbers: PromptNumbers) -> ShardPlan:
+        source = self.settings.sampling
+        rows = source.batch // self.settings.responses if isinstance(source, GenerateSource) else SHARD_PROMPTS
+        return saved_plan(self.folder, step, numbers, self.lengths, max(1, rows))
+
+    def missing(self, plan: ShardPlan, folder: Path, name: str) -> dict[int, Shard]:
+        """The shards that are still to be written, by their numbers."""
+        return {k: shard for k, shard in enumerate(plan) if self.folder.shard(folder, name, k) is None}
+
+    def each(
+        self, step: Path, phase: str, name: str, plan: ShardPlan, missing: dict[int, Shard]
+    ) -> Iterator[tuple[int, Shard]]:
+        """The missing shards, one after another under a progress bar."""
+        total, left = (sum(len(batch) for shard in shards for batch in shard) for shards in (plan, missing.values()))
+        with self.progress.phase(step.name, phase, name, total, total - left) as tick:
+            for number, shard in missing.items():
+                self.progress.raise_if_stopped()
+                yield number, shard
+                tick(sum(map(len, shard)))
 
 
 def _hash(content: bytes) -> str:

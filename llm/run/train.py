@@ -1,54 +1,64 @@
-"""The training of one Step: what is fitted, the anchor's log-probabilities, the fit, and what it achieved."""
+"""The third stage of a Step: an adapter is trained on the judged responses."""
 
 from __future__ import annotations
 
 import logging
-import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from nashward.errors import NashwardError
-from nashward.games import Step
+from nashward.games import Policy, Step
+from nashward.games.policy import Blend
 from nashward.games.shapes import Float
 
 from ..data.prompts import Prompt
+from ..data.rollouts import Rollout, Text
 from ..policy.experimental.token_mixture import use_policy
-from ..policy.handles import Adapter, Responses, Sampled
+from ..policy.handles import Adapter, Sampled, StoredResponses
 from ..policy.model import LanguageModel
 from ..policy.sampling import seed_of
 from ..store.files import atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
 from ..store.run_folder import RunFolder
-from ..training import regression
-from ..training.batches import Group, MicroBatch, Text, micro_batches
-from ..training.diagnostics import changed_fraction, clipped, described, fit_metrics, initial_metrics, unreachable
+from ..training import regression, sft
+from ..training.batches import MicroBatch, micro_batches
+from ..training.diagnostics import (
+    changed_fraction,
+    clip_fraction,
+    fit_metrics,
+    initial_metrics,
+    policy_metrics,
+    unreachable_target,
+)
+from ..training.experience import scored
 from ..training.losses import LOSSES, objective
-from ..training.optimize import order
-from ..training.sft import TaskTerm, divided, encoded, ordered, packed
+from ..training.metrics import METRICS
+from ..training.optimize import Fit, order
+from ..training.scoring import SCORES, heaviest, score
 from .progress import Progress
-from .refit import Fitting
-from .rollouts import Answers, Chosen, Stored
+from .refit import FitResult, StepFit
+from .rollouts import PromptNumbers, RolloutStore
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
-SCORED = 256  # prompts in a shard of log-probabilities: each costs a switch of adapters
-METRICS = "metrics.jsonl"
+SCORED_PROMPTS = 256  # in a shard of log-probabilities: each shard costs a switch of adapters
 
 
 @dataclass
-class Training:
-    """One Step's; ``run`` makes its adapter, from where an earlier process left it.
+class TrainStage:
+    """Trains the adapter of one Step, from where an earlier process left it.
 
     Args:
         model: of the policy.
-        stage: the step's folder.
-        samplers: whose responses are fitted; the first one's are described in the metrics.
+        step_folder: where the Step is written.
+        samplers: the policies whose responses are fitted; the metrics describe those of the first.
         reference: the policy that the run started from.
     """
 
@@ -56,241 +66,263 @@ class Training:
     prompts: Sequence[Prompt]
     settings: Settings
     progress: Progress
-    stored: Stored
+    rollouts: RolloutStore
     model: LanguageModel
-    stage: Path
+    step_folder: Path
     step: Step
     samplers: Sequence[Sampled]
-    chosen: Chosen
+    numbers: PromptNumbers
     reference: Adapter
 
     def run(self) -> None:
-        settings, stage, step, model = self.settings.fit, self.stage, self.step, self.model
-        sets = {p: self.stored.answers(p.label, self.chosen, self.settings.label) for p in self.samplers}
-        groups = self._groups(sets)
-        held = set(self._held_out([number for number, _ in groups], settings.held_out))
-        if step.opponent is None:  # a geometric mixture: nothing is chosen over anything
-            settings = replace(settings, loss="mirror")
-        sizes = settings.tokens, settings.batch, objective(settings, self.settings.sampling.enumerates)
-        training = micro_batches([g for number, g in groups if number not in held], *sizes)
-        testing = micro_batches([g for number, g in groups if number in held], *sizes)
+        """Judged responses in, a sealed adapter with its metrics out."""
+        settings, name, model = self._fit_settings(), self.step_folder.name, self.model
+        sampled = {policy: self.rollouts.rollouts(policy.label, self.numbers) for policy in self.samplers}
+        fitted = self._union(sampled)
+        training, testing = self._micro_batches(fitted, settings)
         self.score([*training, *testing])
-        heaviest = max(step.anchor.members().items(), key=lambda item: item[1])[0].value
-        seed = seed_of(self.settings.seed, stage.name, "fit")
-        term = self._task(len(order(training, settings, seed)))
-        before_task = {} if term is None else self._likelihoods(term, heaviest)
-        fitting = Fitting(self.folder, self.progress, model, stage, step.size, settings, seed, training, testing, term)
-        at_start = fitting.scored()
-        known = initial_metrics(at_start.train, step.size, settings.baseline)
-        mirror = f"{known['loss']:.6g} nats^2 ({known['loss_paper']:.3g} in the paper's units)"
-        stated = mirror if settings.loss == "mirror" else f"{known['loss']:.6g} ({settings.loss})"
-        self.progress.info(f"{stage.name}: loss before training {stated}")
-        told = unreachable(known["target_rms"], step.size)
-        if told:
-            logger.warning("%s: %s", stage.name, told)
-        with model.training(heaviest.folder) as parameters:
-            before = [parameter.detach().cpu().clone() for parameter in parameters]
-            made = fitting.run(parameters, before)
-            task = {} if made.scores.task is None else {**before_task, "after": made.scores.task}
-            win_rate = None if settings.loss == "gpo" else made.scores.win_rate  # its gains are scores
-            crossed = self._crossed(task, win_rate)
-            said = made.said(at_start.loss, settings.target_kl) + crossed
-            for line in said:
-                logger.warning("%s: %s", stage.name, line)
-            train, held_out, baseline = made.scores.train, made.scores.held_out, settings.baseline
-            lengths = [length for answers in sets.values() for length in answers.lengths]
+        anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
+        start = heaviest(anchor)
+        seed = seed_of(self.settings.seed, name, "fit")
+        term = self._sft_term(len(order(training, settings, seed)))
+        nll = {} if term is None else self._sft_nll(term, start)
+        fit = StepFit(
+            self.folder, self.progress, model, self.step_folder, self.step.size, settings, seed, training, testing, term
+        )
+        before = fit.scores()
+        initial = initial_metrics(before.train)
+        self._announce(initial, settings)
+        unreachable = unreachable_target(initial["target_rms"], self.step.size)
+        if unreachable:
+            logger.warning(f"{name}: {unreachable}")
+        with model.training(start.folder) as parameters:
+            weights = [parameter.detach().cpu().clone() for parameter in parameters]
+            result = fit.run(parameters, weights)
+            if result.scores.sft_nll is not None:
+                nll["after"] = result.scores.sft_nll
+            win_rate = None if settings.loss == "gpo" else result.scores.win_rate  # its payoffs are scores
+            exceeded = self._limits_exceeded(nll, win_rate)
+            warnings = result.warnings(before.loss, settings.target_kl) + exceeded
+            for line in warnings:
+                logger.warning(f"{name}: {line}")
             summary = {
-                "iteration": stage.name,
-                "size": step.size,
-                "anchor": {member.name: weight for member, weight in step.anchor.members().items()},
-                "opponent": {m.name: w for m, w in step.opponent.members().items()} if step.opponent else {},
-                "wins": self._wins(sets[self.samplers[0]]),
-                "prompts": len(self.chosen),
-                "prompts_without_pair": len(self.chosen) - len(groups),
-                "at_start": known,
-                "first_loss": {"found": made.records[0]["loss"], "expected": made.expected},
-                "warning": " ".join(filter(None, [told, *said])) or None,
-                "train": fit_metrics(train, baseline),
-                "held_out": {} if held_out is None else fit_metrics(held_out, baseline),
-                "before": described(train.start, train),
-                "after": described(train.now, train),
+                **self._step_metrics(sampled, len(fitted)),
+                "at_start": initial,
+                "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
+                **_fit_summary(result, settings.max_grad_norm),
                 "win_rate": win_rate,
-                "task": task,
-                "crossed": bool(crossed),
-                "kept": made.kept,
-                "refits": made.refits,
-                "clipped": clipped([record["gradient_norm"] for record in made.records], settings.max_grad_norm),
-                "moved": changed_fraction(before, [parameter.detach().cpu() for parameter in parameters]),
-                "response_tokens": sum(lengths) / len(lengths),
-                "labels": self._labels(sets[self.samplers[0]]),
-                "finished": sum(answers.finished for answers in sets.values()) / len(lengths),
+                "task": nll,
+                "crossed": bool(exceeded),
+                "changed_fraction": changed_fraction(weights, [p.detach().cpu() for p in parameters]),
             }
-        metrics = to_jsonl([*({"step": i, **r} for i, r in enumerate(made.records, 1)), summary])
-        write_adapter(stage / "adapter", model.save, metrics)
-        settle(stage)
+        metrics = to_jsonl([*({"step": i, **record} for i, record in enumerate(result.records, 1)), summary])
+        write_adapter(self.step_folder / "adapter", model.save, metrics)
+        publish_metrics(self.step_folder)
 
-    def _task(self, steps: int) -> TaskTerm | None:
-        """The task's texts for a fit of so many optimiser steps; None where the run has no task, and for a geometric
-        mixture, whose members have been fitted with it."""
+    def _fit_settings(self) -> Fit:
+        fit = self.settings.fit
+        if self.step.opponent is None:  # a geometric mixture: no response is preferred to another
+            fit = replace(fit, loss="mirror")
+        return fit
+
+    def _opponents(self) -> dict[Policy, float]:
+        return {} if self.step.opponent is None else self.step.opponent.members()
+
+    def _union(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> dict[int, Rollout]:
+        """The responses of all samplers to each prompt, with their payoffs and weights in the fit, by the number of
+        the prompt; a prompt without a pair to learn from is left out.
+
+        Raises:
+            ValueError: all are.
+        """
+        payoffs, weights = self._payoffs(sampled)
+        weights = regression.select(payoffs, weights, self.settings.fit.selection)
+        tables = self._tables(sampled) if LOSSES[self.settings.fit.loss].pairs else None
+        union: dict[int, Rollout] = {}
+        for i, number in enumerate(self.numbers):
+            rollouts = [of_policy[i] for of_policy in sampled.values()]
+            responses = [response for rollout in rollouts for response in rollout.responses]
+            # Only the pair passes through the network where only the pair is fitted; else all, in one shape.
+            everything = self.settings.fit.selection == "all"
+            places = list(range(len(responses))) if everything else weights[i].nonzero().flatten().tolist()
+            if weights[i].sum() > 0:
+                in_fit = (self.prompts[number].weight * weights[i][places]).tolist()
+                union[number] = replace(
+                    rollouts[0],
+                    responses=[replace(responses[k], weight=w) for k, w in zip(places, in_fit, strict=True)],
+                    payoffs=payoffs[i][places],
+                    table=None if tables is None else tables[i][places][:, places],
+                )
+        if not union:
+            raise NashwardError(
+                f"{self.step_folder.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
+            )
+        return union
+
+    def _payoffs(
+        self, sampled: Mapping[Sampled, Sequence[Rollout]]
+    ) -> tuple[Float[torch.Tensor, "prompts R"], Float[torch.Tensor, "prompts R"]]:
+        """G(y) = sum_j c_j P(y beats rho_j) for the responses of all samplers, and their weights in the union,
+        ``[prompts, R]``."""
+        total: list[torch.Tensor] = []
+        weights = {policy: _weights(rollouts) for policy, rollouts in sampled.items()}
+        payoff = LOSSES[self.settings.fit.loss].payoff
+        for policy in sampled:
+            expected = torch.zeros_like(weights[policy])
+            for member, weight in self._opponents().items():
+                itself = None
+                if not (self.settings.self_comparison or self.settings.sampling.enumerates):
+                    count = expected.shape[1]
+                    itself = torch.arange(count) if member.value == policy else torch.full((count,), -1)
+                P = payoff(self.rollouts.tables(policy.label, member.value.label, self.numbers))
+                # the responses of a fixed opponent, which is not sampled, weigh the same
+                columns = weights.get(member.value, P.new_ones(len(P), P.shape[-1]))
+                expected += weight * regression.win_rates(P, columns, itself)
+            total.append(expected)
+        return torch.cat(total, 1), torch.cat(list(weights.values()), 1) / len(sampled)
+
+    def _tables(self, policies: Mapping[Sampled, Sequence[Rollout]]) -> Float[torch.Tensor, "prompts R R"]:
+        """The win probabilities of the responses of all samplers against each other, ``[prompts, R, R]``."""
+        rows = [[self.rollouts.tables(a.label, b.label, self.numbers) for b in policies] for a in policies]
+        return torch.cat([torch.cat(row, 2) for row in rows], 1)
+
+    def _micro_batches(self, fitted: Mapping[int, Rollout], fit: Fit) -> tuple[list[MicroBatch], list[MicroBatch]]:
+        """What is trained on, and what is held out."""
+        shuffled = sorted(fitted, key=lambda i: seed_of(self.settings.seed, "held out", self.prompts[i].id))
+        held_out = set(shuffled[: min(round(fit.held_out * len(shuffled)), len(shuffled) - 1)])
+        sizes = fit.tokens, fit.batch, objective(fit, self.settings.sampling.enumerates)
+        training = micro_batches([rollout for i, rollout in fitted.items() if i not in held_out], *sizes)
+        testing = micro_batches([rollout for i, rollout in fitted.items() if i in held_out], *sizes)
+        return training, testing
+
+    def score(self, batches: Sequence[MicroBatch]) -> None:
+        """The log-probabilities of the micro-batches, shard by shard; those of complete shards are read."""
+        folder, parts = self.step_folder / "targets", _shards(batches)
+        missing = [(number, part) for number, part in enumerate(parts) if not self._read_scores(folder, number, part)]
+        if not missing:
+            return
+        anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
+        done = len(batches) - sum(len(part) for _, part in missing)
+        with self.progress.phase(self.step_folder.name, "scoring", "", len(batches), done, "batches") as tick:
+            for number, part in missing:
+                self.progress.raise_if_stopped()
+                score(self.model, part, anchor, self.samplers, self.reference)
+                rows = [
+                    {"prompts": [rollout.prompt for rollout in batch.rollouts], "passes": batch.passes,
+                     **{name: scored(getattr(batch, name), name).tolist() for name in SCORES},
+                     "payoffs": batch.payoffs.tolist(), "weights": batch.weights.tolist(),
+                     "targets": batch.targets(self.step.size, self.settings.fit.baseline).tolist()}
+                    for batch in part
+                ]  # fmt: skip
+                write_shard(folder, "anchor", number, rows)
+                tick(len(part))
+
+    def _read_scores(self, folder: Path, number: int, batches: Sequence[MicroBatch]) -> bool:
+        """Whether a shard has the scores of these micro-batches, which then have them too."""
+        file = self.folder.shard(folder, "anchor", number)
+        if file is None:
+            return False
+        rows = read_shard(file)
+        if [[rollout.prompt for rollout in batch.rollouts] for batch in batches] != [row["prompts"] for row in rows]:
+            self.folder.quarantine(file, f"{file} is of other micro-batches")
+            return False
+        for batch, row in zip(batches, rows, strict=True):
+            batch.passes = row["passes"]
+            for name in SCORES:
+                setattr(batch, name, torch.tensor(row[name], dtype=torch.float32))
+        return True
+
+    def _sft_term(self, steps: int) -> sft.SFTTerm | None:
+        """The SFT texts of a fit of so many optimiser steps; None where the run has none, and for a geometric mixture,
+        whose members have been fitted with them."""
         texts, fit, key = self.settings.task, self.settings.fit, (self.settings.seed, "task")
         if not texts or self.step.opponent is None:
             return None
 
         def text(number: int) -> Text:
-            return encoded(self.model.tokenizer, *texts[number], self.model.stop_ids)
+            return sft.encode(self.model.tokenizer, *texts[number], self.model.stop_ids)
 
-        training, testing = divided(len(texts), fit.held_out, seed_of(*key))
-        stream = map(text, ordered(training, seed_of(*key, self.stage.name)))
-        beside = packed(stream, fit.tokens, fit.batch, steps if fit.task_weight > 0 else 0)
-        return TaskTerm(beside, packed(map(text, testing), fit.tokens, fit.batch))
+        training, testing = sft.split(len(texts), fit.held_out, seed_of(*key))
+        stream = map(text, sft.epochs(training, seed_of(*key, self.step_folder.name)))
+        batches = sft.pack(stream, fit.tokens, fit.batch, steps if fit.task_weight > 0 else 0)
+        return sft.SFTTerm(batches, sft.pack(map(text, testing), fit.tokens, fit.batch))
 
-    def _likelihoods(self, term: TaskTerm, heaviest: Adapter) -> dict[str, float]:
-        """NLL of the task's held-out texts, nats a token, under the run's start and where the fit starts."""
-        found = {}
-        for policy in dict.fromkeys([self.reference, heaviest]):
+    def _sft_nll(self, term: sft.SFTTerm, start: Adapter) -> dict[str, float]:
+        """NLL of the held-out SFT texts, nats a token, where the run started and where the fit starts."""
+        nll = {}
+        for policy in dict.fromkeys([self.reference, start]):
             self.progress.raise_if_stopped()
             with use_policy(self.model, policy) as network:
-                found[policy] = term.held_out(network, self.model.pad_id, self.model.on_event)
-        return {"start": found[self.reference], "before": found[heaviest]}
+                nll[policy] = term.held_out_nll(network, self.model.pad_id, self.model.on_event)
+        return {"start": nll[self.reference], "before": nll[start]}
 
-    def _crossed(self, task: dict[str, float], win_rate: float | None) -> list[str]:
-        """One sentence where the iterate is beyond a limit of the run; half steps are held against none."""
+    def _limits_exceeded(self, nll: Mapping[str, float], win_rate: float | None) -> list[str]:
+        """One sentence where the iterate exceeds a limit of the run; half steps have no limits."""
         limits = self.settings.limits
-        rise = task["after"] - task["start"] if task else None
-        found = limits.crossed(rise, win_rate) if self.step.is_iterate else []
-        if not found:
+        rise = nll["after"] - nll["start"] if nll else None
+        exceeded = limits.crossed(rise, win_rate) if self.step.is_iterate else []
+        if not exceeded:
             return []
         lowers = limits.lowers.replace("-", " ")
         return [
-            f"Beyond its limits: {' and '.join(found)}; the {lowers} of later iterations is times {limits.factor:g}."
+            f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is times {limits.factor:g}."
         ]
 
-    def _groups(self, sets: dict[Sampled, Answers]) -> list[tuple[int, Group]]:
-        """What is fitted together, by the number of its prompt; a prompt without a pair to learn from has nothing."""
-        gains, weights = self._gains(sets)
-        weights = regression.select(gains, weights, self.settings.fit.selection)
-        prompts = sets[self.samplers[0]].prompts
-        tables = self._tables(sets) if LOSSES[self.settings.fit.loss].pairs else None
-        groups = []
-        for i, number in enumerate(self.chosen):
-            union = [ids for answers in sets.values() for ids in answers.ids[i]]
-            # Only the pair passes through the network where only the pair is fitted; else all, in one shape.
-            everything = self.settings.fit.selection == "all"
-            kept = list(range(len(union))) if everything else weights[i].nonzero().flatten().tolist()
-            if weights[i].sum() > 0:
-                prompt, ids = self.prompts[number], [union[k] for k in kept]
-                own = prompt.weight * weights[i][kept]
-                table = None if tables is None else tables[i][kept][:, kept]
-                groups.append((number, Group(prompt.id, prompts[i], ids, gains[i][kept], own, table)))
-        if not groups:
-            raise NashwardError(
-                f"{self.stage.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
-            )
-        return groups
+    def _announce(self, initial: Mapping[str, float], settings: Fit) -> None:
+        mirror = f"{initial['loss']:.6g} nats^2 ({initial['loss_paper']:.3g} in the paper's units)"
+        value = mirror if settings.loss == "mirror" else f"{initial['loss']:.6g} ({settings.loss})"
+        self.progress.info(f"{self.step_folder.name}: loss before training {value}")
 
-    def _gains(
-        self, sets: dict[Sampled, Answers]
-    ) -> tuple[Float[torch.Tensor, "prompts R"], Float[torch.Tensor, "prompts R"]]:
-        """sum_j c_j P(y beats rho_j) for the responses of all sets, and their weights in the union, [prompts, R]."""
-        total: list[torch.Tensor] = []
-        payoff = LOSSES[self.settings.fit.loss].payoff
-        for row, answers in sets.items():
-            gain = torch.zeros_like(answers.weights)
-            for member, weight in self.step.opponent.members().items() if self.step.opponent is not None else ():
-                itself = None
-                if not (self.settings.self_comparison or self.settings.sampling.enumerates):
-                    count = gain.shape[1]
-                    itself = torch.arange(count) if member.value == row else torch.full((count,), -1)
-                P = payoff(self.stored.tables(row.label, member.value.label, self.chosen))
-                own = sets.get(member.value)  # None: of the fixed opponents, whose responses all weigh the same
-                columns = P.new_ones(len(P), P.shape[-1]) if own is None else own.weights
-                gain += weight * regression.win_rates(P, columns, itself)
-            total.append(gain)
-        return torch.cat(total, 1), torch.cat([answers.weights for answers in sets.values()], 1) / len(sets)
+    def _step_metrics(self, sampled: Mapping[Sampled, Sequence[Rollout]], fitted: int) -> dict[str, Any]:
+        """The Step and its responses."""
+        first = self.samplers[0]
+        responses = [
+            response for rollouts in sampled.values() for rollout in rollouts for response in rollout.responses
+        ]
+        return {
+            "iteration": self.step_folder.name,
+            "size": self.step.size,
+            "anchor": _named_weights(self.step.anchor),
+            "opponent": _named_weights(self.step.opponent),
+            "opponent_win_rates": self._opponent_win_rates(_weights(sampled[first])),
+            "prompts": len(self.numbers),
+            "prompts_without_pair": len(self.numbers) - fitted,
+            "response_tokens": sum(len(response.ids) for response in responses) / len(responses),
+            "finished": sum(response.finished for response in responses) / len(responses),
+            "labels": self._label_fractions(first.label, self.settings.label),
+        }
 
-    def _tables(self, sets: dict[Sampled, Answers]) -> Float[torch.Tensor, "prompts R R"]:
-        """The win probabilities of the responses of all sets against each other, [prompts, R, R]."""
-        rows = [[self.stored.tables(a.label, b.label, self.chosen) for b in sets] for a in sets]
-        return torch.cat([torch.cat(row, 2) for row in rows], 1)
-
-    def _wins(self, answers: Answers) -> dict[str, float]:
+    def _opponent_win_rates(self, weights: Float[torch.Tensor, "prompts K"]) -> dict[str, float]:
         """How often the first sampler beats each fixed opponent, over the prompts that were judged."""
-        found = {}
-        for member in self.step.opponent.members() if self.step.opponent is not None else ():
-            if isinstance(member.value, Responses):
-                P = self.stored.tables(self.samplers[0].label, member.value.label, self.chosen)
-                rates = regression.win_rates(P, P.new_ones(len(P), P.shape[-1]))
-                found[member.name] = float((rates * answers.weights).sum(-1).nanmean())
-        return found
+        rates = {}
+        for member in self._opponents():
+            if isinstance(member.value, StoredResponses):
+                P = self.rollouts.tables(self.samplers[0].label, member.value.label, self.numbers)
+                wins = regression.win_rates(P, P.new_ones(len(P), P.shape[-1]))
+                rates[member.name] = float((wins * weights).sum(-1).nanmean())
+        return rates
 
-    def _labels(self, answers: Answers) -> dict[str, float] | None:
-        """The share of each label among the responses, "none" for those that have none."""
-        if self.settings.label is None:
+    def _label_fractions(self, policy: str, classify: Callable[[str], str | None] | None) -> dict[str, float] | None:
+        """The fraction of each label among a policy's responses, "none" for those that have none."""
+        if classify is None:
             return None
-        total = sum(answers.labels.values())
-        return {name: count / total for name, count in sorted(answers.labels.items())}
-
-    def _held_out(self, numbers: Sequence[int], share: float) -> list[int]:
-        mixed = sorted(numbers, key=lambda i: seed_of(self.settings.seed, "held out", self.prompts[i].id))
-        return mixed[: min(round(share * len(mixed)), len(mixed) - 1)]
-
-    def score(self, batches: Sequence[MicroBatch]) -> None:
-        """The anchor's and the samplers' log-probabilities, each micro-batch in the composition of the fit."""
-        targets, parts = self.stage / "targets", _parts(batches)
-        missing = [(number, part) for number, part in enumerate(parts) if not self._scored(targets, number, part)]
-        if not missing:
-            return
-        done = len(batches) - sum(len(part) for _, part in missing)
-        with self.progress.phase(self.stage.name, "scoring", "", len(batches), done, "batches") as tick:
-            for number, part in missing:
-                self.progress.raise_if_stopped()
-                self._score(part)
-                rows = [
-                    {"prompts": [group.name for group in batch.groups], "parts": batch.parts,
-                     **{name: _rows(getattr(batch, name)) for name in SCORES},
-                     "gains": _rows(batch.gains), "weights": _rows(batch.weights),
-                     "targets": _rows(batch.targets(self.step.size, self.settings.fit.baseline))}
-                    for batch in part
-                ]  # fmt: skip
-                write_shard(targets, "anchor", number, rows)
-                tick(len(part))
-
-    def _scored(self, folder: Path, number: int, batches: Sequence[MicroBatch]) -> bool:
-        """Whether a shard has the scores of these micro-batches, which then have them too."""
-        file = self.folder.shard(folder, "anchor", number)
-        rows = [] if file is None else read_shard(file)
-        if file is not None and [[group.name for group in batch.groups] for batch in batches] != [
-            row["prompts"] for row in rows
-        ]:
-            self.folder.quarantine(file, f"{file} is of other micro-batches")
-            return False
-        for batch, row in zip(batches, rows, strict=False):
-            batch.parts = row["parts"]
-            for name in SCORES:
-                setattr(batch, name, torch.tensor(row[name], dtype=torch.float32))
-        return file is not None
-
-    def _score(self, batches: Sequence[MicroBatch]) -> None:
-        model, samplers = self.model, self.samplers
-        anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
-        start = max(anchor, key=lambda member: anchor[member])
-        for batch in batches:
-            batch.anchor = torch.zeros_like(batch.weights)
-            batch.sampler = torch.full_like(batch.weights, -torch.inf)
-        for policy in dict.fromkeys([*anchor, *samplers, self.reference]):
-            with use_policy(model, policy) as network:
-                for batch in batches:
-                    scored = batch.logprobs(network, model.pad_id, model.on_event)
-                    batch.anchor = scored * anchor.get(policy, 0.0) + batch.anchor  # type: ignore[operator]
-                    if policy in samplers:
-                        # The mean density of all samplers: far steadier than each response's own.
-                        share = scored - math.log(len(samplers))
-                        batch.sampler = torch.logaddexp(share, batch.sampler)  # type: ignore[arg-type]
-                    batch.start = scored if policy == start else batch.start
-                    batch.reference = scored if policy == self.reference else batch.reference
+        counts = self.rollouts.label_counts(policy, self.numbers, classify)
+        return {label: count / counts.total() for label, count in sorted(counts.items())}
 
 
-SCORES = ("anchor", "sampler", "start", "reference")
+def _fit_summary(result: FitResult, max_grad_norm: float) -> dict[str, Any]:
+    """The metrics of a fit and of the policies before and after it."""
+    train, held_out = result.scores.train, result.scores.held_out
+    return {
+        "first_loss": {"observed": result.records[0]["loss"], "expected": result.expected},
+        "train": fit_metrics(train),
+        "held_out": {} if held_out is None else fit_metrics(held_out),
+        "before": policy_metrics(scored(train.start, "start"), train),
+        "after": policy_metrics(train.now, train),
+        "line_fraction": result.line_fraction,
+        "refits": result.refits,
+        "clip_fraction": clip_fraction([record["gradient_norm"] for record in result.records], max_grad_norm),
+    }
 
 
 def write_adapter(folder: Path, save: Callable[[Path], None], metrics: bytes | None = None) -> None:
@@ -309,26 +341,30 @@ def write_adapter(folder: Path, save: Callable[[Path], None], metrics: bytes | N
         write_checksums(unfinished)
 
 
-def settle(stage: Path) -> None:
-    """What follows from a finished adapter: its metrics lie beside it too, and its checkpoints are gone."""
-    metrics, beside = stage / "adapter" / METRICS, stage / METRICS
+def publish_metrics(step: Path) -> None:
+    """After an adapter is written: its metrics are copied beside it, and its checkpoints are deleted."""
+    metrics, beside = step / "adapter" / METRICS, step / METRICS
     if not beside.exists() or beside.read_bytes() != metrics.read_bytes():
         with atomic_write(beside) as unfinished:
             unfinished.write_bytes(metrics.read_bytes())
-    if (stage / "training").exists():
-        shutil.rmtree(stage / "training")
+    if (step / "training").exists():
+        shutil.rmtree(step / "training")
 
 
-def _parts(batches: Sequence[MicroBatch]) -> list[Sequence[MicroBatch]]:
-    """Micro-batches in shards of about ``SCORED`` prompts."""
+def _weights(rollouts: Sequence[Rollout]) -> Float[torch.Tensor, "prompts K"]:
+    return torch.stack([rollout.weights for rollout in rollouts])
+
+
+def _named_weights(blend: Policy | Blend | None) -> dict[str, float]:
+    return {} if blend is None else {member.name: weight for member, weight in blend.members().items()}
+
+
+def _shards(batches: Sequence[MicroBatch]) -> list[Sequence[MicroBatch]]:
+    """Micro-batches in shards of about ``SCORED_PROMPTS`` prompts."""
     cuts, prompts = [0], 0
     for k, batch in enumerate(batches, 1):
-        prompts += len(batch.groups)
-        if prompts >= SCORED or k == len(batches):
+        prompts += len(batch.rollouts)
+        if prompts >= SCORED_PROMPTS or k == len(batches):
             cuts.append(k)
             prompts = 0
     return [batches[a:b] for a, b in pairwise(cuts)]
-
-
-def _rows(tensor: torch.Tensor | None) -> list[list[float]]:
-    return [] if tensor is None else tensor.tolist()

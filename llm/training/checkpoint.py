@@ -25,14 +25,14 @@ class State:
     Attributes:
         weights: of the adapter.
         optimiser, scheduler: their ``state_dict``.
-        parts: the responses of each pass of each micro-batch: where memory ran out they were halved.
+        passes: of each micro-batch: where memory ran out they were halved.
         records: one an optimiser step; their number is the position in the data, whose order the seed fixes.
     """
 
     weights: list[torch.Tensor]
     optimiser: dict[str, Any]
     scheduler: dict[str, Any]
-    parts: list[list[list[int]]]
+    passes: list[list[list[int]]]
     records: list[dict[str, float]]
 
 
@@ -41,7 +41,7 @@ class Checkpoints:
 
     Args:
         run: sets a damaged one aside.
-        folder: where they lie.
+        folder: that holds both.
         seconds: the time between two; 0: after each optimiser step.
     """
 
@@ -54,13 +54,13 @@ class Checkpoints:
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, fit: str, state: State, steps: int) -> None:
-        """Keep a state; ``fit`` names what is fitted to what, ``steps`` is how many optimiser steps it will take."""
+        """Write a state; ``fit`` identifies the fit, ``steps`` is how many optimiser steps it takes in all."""
         random = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             random["cuda"] = torch.cuda.get_rng_state()
         rest = io.BytesIO()
         torch.save(
-            {"optimiser": state.optimiser, "scheduler": state.scheduler, "parts": state.parts,
+            {"optimiser": state.optimiser, "scheduler": state.scheduler, "passes": state.passes,
              "records": state.records, "random": random},
             rest,
         )  # fmt: skip
@@ -74,16 +74,16 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def load(self, fit: str) -> State | None:
-        """The newest state of this fit, with the random numbers' generators set to it; None where there is none."""
-        found: list[tuple[int, int]] = []
+        """The newest state of this fit, with the random number generators set to it; None where there is none."""
+        candidates: list[tuple[int, int]] = []
         for turn in (0, 1):
             if self.run.verified(self.folder / str(turn)):
                 about = json.loads((self.folder / str(turn) / ABOUT).read_text())
                 if about["fit"] == fit:
-                    found.append((about["done"], turn))
-        if not found:
+                    candidates.append((about["done"], turn))
+        if not candidates:
             return None
-        turn = max(found)[1]
+        turn = max(candidates)[1]
         self._turn = 1 - turn
         content = safetensors.torch.load((self.folder / str(turn) / WEIGHTS).read_bytes())
         rest = torch.load(self.folder / str(turn) / REST, map_location="cpu", weights_only=True)
@@ -91,10 +91,10 @@ class Checkpoints:
         if torch.cuda.is_available() and "cuda" in rest["random"]:
             torch.cuda.set_rng_state(rest["random"]["cuda"])
         weights = [content[str(k)] for k in range(len(content))]
-        return State(weights, rest["optimiser"], rest["scheduler"], rest["parts"], rest["records"])
+        return State(weights, rest["optimiser"], rest["scheduler"], rest["passes"], rest["records"])
 
 
 def progress(folder: Path) -> tuple[int, int] | None:
-    """The optimiser steps done and to do, as the newest checkpoint has them; only reads."""
-    found = [about for file in folder.glob(f"[01]/{ABOUT}") for about in read_jsonl(file)]
-    return max(((about["done"], about["steps"]) for about in found if {"done", "steps"} <= about.keys()), default=None)
+    """The optimiser steps done and in all, as the newest checkpoint has them; only reads."""
+    states = [about for file in folder.glob(f"[01]/{ABOUT}") for about in read_jsonl(file)]
+    return max(((about["done"], about["steps"]) for about in states if {"done", "steps"} <= about.keys()), default=None)

@@ -1,6 +1,6 @@
-"""What a fit is asked for and what it achieved: pure functions of log-probabilities, all of them [prompts, R].
+"""Metrics of a fit: pure functions of log-probabilities, all of them ``[prompts, R]``.
 
-What is said of a policy is estimated from the responses that are fitted. They were drawn from the mean density of the
+Metrics of a policy are estimated from the responses that are fitted. They were drawn from the mean density of the
 Step's opponents, at temperature 1 as far as these estimates hold, and are reweighted where the policy is another one.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,163 +15,126 @@ from torch import Tensor
 from nashward.games.shapes import Float
 
 from . import regression
-from .batches import MicroBatch, on
+from .batches import MicroBatch
+from .experience import Experience, scored
+from .losses import LOSSES
 from .regression import Baseline
 
-FAR = 20.0  # nats rms: a target this far away is not met by any fit
-ROUNDING = 0.01  # of a loss: less is no change
-BAND = 0.05  # of the expected loss: how far the first one that is found may be from it
+UNREACHABLE = 20.0  # nats rms: a target this far away is not met by any fit
+TOLERANCE = 0.01  # of a loss: less is no change
+MISMATCH = 0.05  # of the expected loss: how far the first one in training may be from it
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Responses and their log-probabilities.
+def experience(
+    batches: Sequence[MicroBatch], size: float, baseline: Baseline, now: Sequence[Tensor] | None = None
+) -> Experience:
+    """What some micro-batches, at least one, are measured by.
 
-    Attributes:
-        now: under the policy that the fit has made; before the fit, the one that it starts from.
-        start, anchor, sampler, reference: see ``MicroBatch``.
-        target: of the log-ratio ``now - anchor``, see ``regression.targets``.
-        gains: what each counts against the Step's opponent; 0 where it was not judged.
-        weights: each response's in the loss.
-        lengths: tokens.
-        other: the mean over prompts of what the fit lowers, where that is not the mirror step's regression.
+    Args:
+        size, baseline: of the fit.
+        now: the log-probabilities of each batch under the policy that the fit has made; None: the start's.
     """
-
-    now: Float[Tensor, "prompts R"]
-    start: Float[Tensor, "prompts R"]
-    anchor: Float[Tensor, "prompts R"]
-    sampler: Float[Tensor, "prompts R"]
-    reference: Float[Tensor, "prompts R"]
-    target: Float[Tensor, "prompts R"]
-    gains: Float[Tensor, "prompts R"]
-    weights: Float[Tensor, "prompts R"]
-    lengths: Float[Tensor, "prompts R"]
-    other: float | None = None
-
-    @classmethod
-    def of(
-        cls,
-        batches: Sequence[MicroBatch],
-        size: float,
-        baseline: Baseline,
-        now: Sequence[Tensor] | None = None,
-    ) -> Scored:
-        """Those of some micro-batches, at least one; ``now`` is what the fit made of each."""
-
-        def joined(name: str) -> Tensor:
-            return torch.cat([on(getattr(batch, name), batch.weights) for batch in batches])
-
-        lengths = [[len(response) for response in group.responses] for batch in batches for group in batch.groups]
-        start = joined("start")
-        now = [on(batch.start, batch.weights) for batch in batches] if now is None else [t.to(start) for t in now]
-        other = None
-        if any(batch.objective.loss != "mirror" for batch in batches):
-            lost = [batch.loss(own, size, baseline) for batch, own in zip(batches, now, strict=True)]
-            other = float(torch.stack(lost).sum()) / len(start)
-        return cls(
-            torch.cat(list(now)),
-            start,
-            joined("anchor"),
-            joined("sampler"),
-            joined("reference"),
-            torch.cat([batch.targets(size, baseline) for batch in batches]),
-            joined("gains").nan_to_num(),
-            joined("weights"),
-            torch.tensor(lengths, dtype=torch.float64),
-            other,
-        )
+    starts = [scored(batch.start, "start") for batch in batches]
+    after = starts if now is None else [logprobs.to(starts[0]) for logprobs in now]
+    each = [batch.experience(logprobs, size, baseline) for batch, logprobs in zip(batches, after, strict=True)]
+    objective = None
+    if any(batch.objective.loss != "mirror" for batch in batches):
+        losses = [LOSSES[batch.objective.loss].of(own) for batch, own in zip(batches, each, strict=True)]
+        objective = float(torch.stack(losses).sum()) / sum(len(logprobs) for logprobs in starts)
+    return Experience.concatenate(each, objective)
 
 
-def loss(scored: Scored, baseline: Baseline) -> float:
-    """What the fit lowers: the mean over prompts of the weighted squared residual, nats^2, or of another loss."""
-    if scored.other is not None:
-        return scored.other
-    ratio = scored.now - scored.anchor
-    return float(regression.loss(ratio, scored.target, scored.weights, baseline)) / len(scored.weights)
+def loss(batch: Experience) -> float:
+    """What the fit minimises: the mean over prompts of the weighted squared residual, nats^2, or of another loss."""
+    if batch.objective is not None:
+        return batch.objective
+    return float(regression.loss(batch.ratio, batch.target, batch.weights, batch.baseline)) / len(batch.weights)
 
 
-def initial_metrics(scored: Scored, size: float, baseline: Baseline) -> dict[str, float]:
-    """What is known before training: the exact loss at the start, and the rms of the log-ratio and of its target.
+def initial_metrics(batch: Experience) -> dict[str, float]:
+    """Before training: the exact loss at the start, and the rms of the log-ratio and of its target.
 
     ``loss`` is in nats^2; ``loss_paper`` is it divided by size^2, the unit in which SPPO's code reports (with its
     beta = 1 / size): the mean squared distance of a win probability from its baseline.
     """
-    known = regression.fit_metrics(scored.now - scored.anchor, scored.target, scored.weights, baseline)
-    found = loss(scored, baseline)
+    metrics = regression.fit_metrics(batch.ratio, batch.target, batch.weights, batch.baseline)
+    value = loss(batch)
     return {
-        "loss": found,
-        "loss_paper": found / size**2 if size else float("nan"),
-        "log_ratio_rms": known["log_ratio_rms"],
-        "target_rms": known["target_rms"],
+        "loss": value,
+        "loss_paper": value / batch.size**2 if batch.size else float("nan"),
+        "log_ratio_rms": metrics["log_ratio_rms"],
+        "target_rms": metrics["target_rms"],
     }
 
 
-def fit_metrics(scored: Scored, baseline: Baseline) -> dict[str, float]:
-    """What the fit achieved: ``loss``, ``regression.fit_metrics``, and how far it went from where it started.
+def fit_metrics(batch: Experience) -> dict[str, float]:
+    """After training: ``loss``, ``regression.fit_metrics``, and how far the policy went from where it started.
 
     ``kl`` is KL(start || now) in nats a response, ``kl_per_token`` it divided by the mean length under the start.
     """
-    found = regression.fit_metrics(scored.now - scored.anchor, scored.target, scored.weights, baseline)
-    moved = divergence(scored.start, scored.now, scored)
-    length = mean_under(scored.start, scored.lengths, scored)
-    return {"loss": loss(scored, baseline), **found, "kl": moved, "kl_per_token": moved / length}
+    metrics = regression.fit_metrics(batch.ratio, batch.target, batch.weights, batch.baseline)
+    start = scored(batch.start, "start")
+    kl = divergence(start, batch.now, batch)
+    length = mean_under(start, batch.lengths, batch)
+    return {"loss": loss(batch), **metrics, "kl": kl, "kl_per_token": kl / length}
 
 
-def described(policy: Float[Tensor, "prompts R"], scored: Scored) -> dict[str, float]:
-    """What a policy is like, from its log-probabilities: estimates, in nats a response and a token.
+def policy_metrics(policy: Float[Tensor, "prompts R"], batch: Experience) -> dict[str, float]:
+    """Estimates for a policy, from its log-probabilities: in nats a response and a token.
 
-    ``tokens`` is the mean length; ``entropy`` is -E log pi; ``effective`` is the share of the responses that carries
-    the estimates, 1 where the policy is the one that they were sampled from: at a few percent they say little.
+    ``tokens`` is the mean length; ``entropy`` is -E log pi; ``relative_ess`` is the share of the responses that
+    carries the estimates, 1 where the policy is the one that they were sampled from: at a few percent they say little.
     ``kl_to_reference_error`` is the standard error of ``kl_to_reference``, over prompts.
     """
-    tokens = mean_under(policy, scored.lengths, scored)
-    entropy, pulled = mean_under(policy, -policy, scored), divergence(policy, scored.reference, scored)
-    error = standard_error(policy, _apart(policy, scored.reference), scored)
+    tokens = mean_under(policy, batch.lengths, batch)
+    reference = scored(batch.reference, "reference")
+    entropy, kl = mean_under(policy, -policy, batch), divergence(policy, reference, batch)
+    error = standard_error(policy, _divergence_terms(policy, reference), batch)
     return {
         "tokens": tokens,
         "entropy": entropy,
         "entropy_per_token": entropy / tokens,
-        "kl_to_reference": pulled,
+        "kl_to_reference": kl,
         "kl_to_reference_error": error,
-        "kl_to_reference_per_token": pulled / tokens,
-        "effective": effective(policy, scored),
+        "kl_to_reference_per_token": kl / tokens,
+        "relative_ess": relative_ess(policy, batch),
     }
 
 
-def mean_under(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], scored: Scored) -> float:
+def mean_under(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], batch: Experience) -> float:
     """E_{y ~ policy} values(y), from responses of the samplers: self-normalised importance sampling.
 
     Each response counts u = policy(y) / sampler(y) times, sampler the mean density of all that were sampled: at most M
     times where the policy is one of M.
     """
-    mass = _mass(policy, scored)
+    mass = _importance(policy, batch)
     return float((mass * values.double()).sum() / mass.sum())
 
 
-def divergence(policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts R"], scored: Scored) -> float:
+def divergence(policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts R"], batch: Experience) -> float:
     """KL(policy || other) in nats: the mean of e^r - 1 - r, r = log other - log policy, under the policy.
 
     Its expectation is that of -r, because E e^r = 1; but no term is negative, and where both are close it varies less.
     """
-    return mean_under(policy, _apart(policy, other), scored)
+    return mean_under(policy, _divergence_terms(policy, other), batch)
 
 
-def standard_error(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], scored: Scored) -> float:
+def standard_error(policy: Float[Tensor, "prompts R"], values: Float[Tensor, "prompts R"], batch: Experience) -> float:
     """Of ``mean_under``, over prompts, as that of a ratio of sums; NaN for a single prompt."""
-    mass = _mass(policy, scored)
-    off = (mass * (values.double() - mean_under(policy, values, scored))).sum(-1)
-    return float(off.std() * len(off) ** 0.5 / mass.sum()) if len(off) > 1 else math.nan
+    mass = _importance(policy, batch)
+    deviation = (mass * (values.double() - mean_under(policy, values, batch))).sum(-1)
+    return float(deviation.std() * len(deviation) ** 0.5 / mass.sum()) if len(deviation) > 1 else math.nan
 
 
-def effective(policy: Float[Tensor, "prompts R"], scored: Scored) -> float:
+def relative_ess(policy: Float[Tensor, "prompts R"], batch: Experience) -> float:
     """The effective sample size of ``mean_under`` as a share of the responses: (E u)^2 / E u^2, u as there."""
-    mass = _mass(policy, scored)
-    weights = scored.weights.double()
+    mass = _importance(policy, batch)
+    weights = batch.weights.double()
     squares = (mass.square() / weights.clamp_min(1e-300)).sum()
     return float(mass.sum().square() / (weights.sum() * squares))
 
 
-def clipped(norms: Sequence[float], most: float) -> float:
+def clip_fraction(norms: Sequence[float], most: float) -> float:
     """The share of the optimiser steps whose gradient was scaled down."""
     return sum(norm > most for norm in norms) / len(norms)
 
@@ -183,9 +145,9 @@ def changed_fraction(before: Sequence[Tensor], after: Sequence[Tensor]) -> float
     return changed / sum(tensor.numel() for tensor in before)
 
 
-def unreachable(target_rms: float, size: float) -> str | None:
-    """A plain sentence where the target is out of reach; None where it is not."""
-    if target_rms < FAR:
+def unreachable_target(target_rms: float, size: float) -> str | None:
+    """A warning where the target is out of reach; None where it is not."""
+    if target_rms < UNREACHABLE:
         return None
     return (
         f"The target is {target_rms:.0f} nats away (rms), which no fit reaches: this is policy gradient, in which the "
@@ -194,9 +156,9 @@ def unreachable(target_rms: float, size: float) -> str | None:
     )
 
 
-def off_band(first: float, expected: float) -> str | None:
-    """A plain sentence where the first loss that training found is not the one that was known before it."""
-    if abs(first - expected) <= BAND * expected + 1e-6:  # not so where either is NaN
+def loss_mismatch(first: float, expected: float) -> str | None:
+    """A warning where the first loss in training is not the one that was computed before it."""
+    if abs(first - expected) <= MISMATCH * expected + 1e-6:  # not so where either is NaN
         return None
     return (
         f"The first loss was {first:.6g} nats^2 where {expected:.6g} was expected: training does not see the "
@@ -204,18 +166,20 @@ def off_band(first: float, expected: float) -> str | None:
     )
 
 
-def worse(after: float, before: float) -> bool:
+def rose(after: float, before: float) -> bool:
     """Whether a loss rose."""
-    return not after <= before * (1 + ROUNDING) + 1e-6
+    return not after <= before * (1 + TOLERANCE) + 1e-6
 
 
-def _apart(policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts R"]) -> Float[Tensor, "prompts R"]:
+def _divergence_terms(
+    policy: Float[Tensor, "prompts R"], other: Float[Tensor, "prompts R"]
+) -> Float[Tensor, "prompts R"]:
     """e^r - 1 - r, r = log other - log policy."""
     ratio = (other - policy).double()
     return ratio.expm1() - ratio
 
 
-def _mass(policy: Float[Tensor, "prompts R"], scored: Scored) -> Float[Tensor, "prompts R"]:
+def _importance(policy: Float[Tensor, "prompts R"], batch: Experience) -> Float[Tensor, "prompts R"]:
     """weight * policy / sampler, up to a factor; 0 where the weight is 0."""
-    exponent = (policy - scored.sampler).double().masked_fill(scored.weights == 0, -torch.inf)
-    return scored.weights.double() * (exponent - exponent.max()).exp()
+    exponent = (policy - batch.sampler).double().masked_fill(batch.weights == 0, -torch.inf)
+    return batch.weights.double() * (exponent - exponent.max()).exp()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import get_args
 
 import torch
@@ -22,10 +21,11 @@ from torch.nn.functional import logsigmoid
 from nashward.errors import NashwardError
 from nashward.games import Policy, Solver
 from nashward.games.opponents import OpponentName
-from nashward.games.shapes import Float, Num
+from nashward.games.shapes import Float
 
 from ..config.fit import Baseline, Fit, Loss, Selection
 from . import regression
+from .experience import Experience, pair
 
 STEPS = 4  # of a solver that are looked at
 CERTAIN = 1e-4  # win probabilities nearer to 0 or 1 have no larger score
@@ -158,7 +158,7 @@ def simpo(
 def rebel(
     first: Float[Tensor, "*#batch"],
     second: Float[Tensor, "*#batch"],
-    gain: Float[Tensor, "*#batch"],
+    payoff: Float[Tensor, "*#batch"],
     other: Float[Tensor, "*#batch"],
     size: float,
 ) -> Float[Tensor, "*#batch"]:
@@ -168,24 +168,24 @@ def rebel(
 
     Args:
         first, second: l and l', ``[...]``.
-        gain, other: g and g', ``[...]``.
+        payoff, other: g and g', ``[...]``.
         size: eta.
 
     Source: arXiv 2404.16767, equation 1; arXiv 2403.08635 for online IPO.
 
     Example:
-        >>> ratio, gain = torch.tensor([0.5, 0.0]), torch.tensor([0.75, 0.5])
-        >>> rebel(*pair(ratio), *pair(gain), size=2.0)  # 0: the ratios differ by eta times what the gains do
+        >>> ratio, payoff = torch.tensor([0.5, 0.0]), torch.tensor([0.75, 0.5])
+        >>> rebel(*pair(ratio), *pair(payoff), size=2.0)  # 0: the ratios differ by eta times what the payoffs do
         tensor([[0., 0.],
                 [0., 0.]])
     """
-    return (first - second - size * (gain - other)).square()
+    return (first - second - size * (payoff - other)).square()
 
 
 def dno(
     first: Float[Tensor, "*#batch"],
     second: Float[Tensor, "*#batch"],
-    gain: Float[Tensor, "*#batch"],
+    payoff: Float[Tensor, "*#batch"],
     other: Float[Tensor, "*#batch"],
     size: float,
 ) -> Float[Tensor, "*#batch"]:
@@ -197,7 +197,7 @@ def dno(
 
     Args:
         first, second: l and l', ``[...]``.
-        gain, other: g and g', ``[...]`` in [0, 1].
+        payoff, other: g and g', ``[...]`` in [0, 1].
         size: eta.
 
     Source: arXiv 2404.03715, equation 8 (in algorithm 1).
@@ -207,7 +207,7 @@ def dno(
         >>> [round(float(dno(l, torch.tensor(0.0), half, half, size=1.0)), 3) for l in torch.tensor([-1.0, 0.0, 1.0])]
         [0.813, 0.693, 0.813]
     """
-    share, h = (gain - other).sigmoid(), (first - second) / size
+    share, h = (payoff - other).sigmoid(), (first - second) / size
     return -(share * logsigmoid(h) + (1 - share) * logsigmoid(-h))
 
 
@@ -228,176 +228,75 @@ def gpo(ratio: Float[Tensor, "*#batch"], score: Float[Tensor, "*#batch"], size: 
     return (ratio - size * score).square()
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What a loss of a fit sees of some prompts with R responses each. Tensors are ``[prompts, R]`` unless said.
-
-    Attributes:
-        now: log pi_theta, which the gradient goes to.
-        anchor, sampler: log-probabilities, see ``MicroBatch``.
-        gains: sum_j c_j P(y beats rho_j), or of scores for ``gpo``; see ``Kind.payoff``.
-        weights: of the responses; those of a prompt sum to the prompt's.
-        lengths: tokens.
-        target: what the mirror step asks of the log-ratio, see ``regression.targets``.
-        baseline: of the mirror step.
-        size: of the Step.
-        table: P[i, j] among the responses, ``[prompts, R, R]``, NaN where not judged; None where no loss needs it.
-        hard: of two responses the one that gains more is the chosen one; False: each is, with the oracle's probability.
-        whole: the responses are all that there are, so that each is compared with itself too.
-        margin: gamma / beta of SimPO.
-        ratio: now - anchor, l.
-
-    Example:
-        >>> zero, even = torch.zeros(1, 2), torch.full((1, 2), 0.5)
-        >>> length = torch.tensor([[3, 3]])
-        >>> table = torch.tensor([[[0.5, 0.9], [0.1, 0.5]]])
-        >>> judged = Judged(zero, zero, zero, even, even, length, zero, "centred", size=1.0, table=table)
-        >>> float(LOSSES["ipo"].of(judged))  # 1/4, whichever of the two is the chosen one
-        0.25
-    """
-
-    now: Float[Tensor, "prompts R"]
-    anchor: Float[Tensor, "prompts R"]
-    sampler: Float[Tensor, "prompts R"]
-    gains: Float[Tensor, "prompts R"]
-    weights: Float[Tensor, "prompts R"]
-    lengths: Num[Tensor, "prompts R"]
-    target: Float[Tensor, "prompts R"]
-    baseline: Baseline
-    size: float
-    table: Float[Tensor, "prompts R R"] | None = None
-    hard: bool = False
-    whole: bool = False
-    margin: float = 0.5
-
-    @cached_property
-    def ratio(self) -> Float[Tensor, "prompts R"]:
-        return self.now - self.anchor
-
-    @property
-    def P(self) -> Float[Tensor, "prompts R R"]:
-        """The table, ``[prompts, R, R]``.
-
-        Raises:
-            ValueError: there is none.
-        """
-        if self.table is None:
-            raise NashwardError("this loss compares responses with each other: it needs the table of their judgements")
-        return self.table
-
-    @property
-    def chosen(self) -> Float[Tensor, "prompts R R"]:
-        """The probability that the first is the chosen one of a pair, ``[prompts, R, R]``; NaN where not judged.
-
-        Raises:
-            ValueError: it is not ``hard``, and there is no table.
-        """
-        if not self.hard:
-            return self.P
-        first, second = pair(self.gains)
-        return (first > second).to(self.gains) + 0.5 * (first == second)
-
-    def responses(self, each: Float[Tensor, "prompts R"]) -> Float[Tensor, ""]:
-        """The weighted sum over the responses of all prompts, ``[]``, of ``each`` ``[prompts, R]``."""
-        return (self.weights * each).sum()
-
-    def pairs(self, each: Float[Tensor, "prompts R R"], chance: Float[Tensor, "prompts R R"]) -> Float[Tensor, ""]:
-        """The mean over a prompt's pairs of ``each``, an ordered pair counting by its ``chance``, both
-        ``[prompts, R, R]``; the sum of the prompts' means, ``[]``.
-
-        Pairs weigh the product of their responses. What was not judged (NaN) does not count, nor does a response with
-        itself, unless the responses are all that there are: two draws may then be of one.
-        """
-        first, second = pair(self.weights)
-        itself = torch.eye(chance.shape[-1], dtype=torch.bool, device=chance.device) & (not self.whole)
-        known = ~chance.isnan() & ~itself
-        weight = (first * second).masked_fill(~known, 0.0)
-        total = weight.sum((-2, -1)) / 2  # of unordered pairs
-        found = (weight * chance.nan_to_num() * each).sum((-2, -1)) / total.clamp_min(1e-30)
-        return (found * self.weights.sum(-1)).sum()
+def _mirror(batch: Experience) -> Float[Tensor, ""]:
+    return regression.loss(batch.ratio, batch.target, batch.weights, batch.baseline)
 
 
-def pair(values: Num[Tensor, "*batch R"]) -> tuple[Num[Tensor, "*batch R R"], Num[Tensor, "*batch R R"]]:
-    """The first's and the second's of every ordered pair, each ``[..., R, R]``, of values ``[..., R]``.
-
-    Example:
-        >>> pair(torch.tensor([1, 2]))
-        (tensor([[1, 1],
-                [2, 2]]), tensor([[1, 2],
-                [1, 2]]))
-    """
-    return torch.broadcast_tensors(values.unsqueeze(-1), values.unsqueeze(-2))
+def _sppo(batch: Experience) -> Float[Tensor, ""]:
+    return batch.responses(sppo(batch.ratio, batch.payoffs, batch.size))
 
 
-def _mirror(judged: Judged) -> Float[Tensor, ""]:
-    return regression.loss(judged.ratio, judged.target, judged.weights, judged.baseline)
+def _gpo(batch: Experience) -> Float[Tensor, ""]:
+    return batch.responses(gpo(batch.ratio, batch.payoffs, batch.size))
 
 
-def _sppo(judged: Judged) -> Float[Tensor, ""]:
-    return judged.responses(sppo(judged.ratio, judged.gains, judged.size))
+def _sppo_single(batch: Experience) -> Float[Tensor, ""]:
+    each = sppo_pair(*pair(batch.ratio), batch.P.nan_to_num(), batch.size)
+    return batch.pairs(each, batch.chosen.masked_fill(batch.P.isnan(), torch.nan))
 
 
-def _gpo(judged: Judged) -> Float[Tensor, ""]:
-    return judged.responses(gpo(judged.ratio, judged.gains, judged.size))
+def _sppo_hard(batch: Experience) -> Float[Tensor, ""]:
+    return batch.pairs(sppo_pair(*pair(batch.ratio), 1.0, batch.size), batch.chosen)
 
 
-def _sppo_single(judged: Judged) -> Float[Tensor, ""]:
-    each = sppo_pair(*pair(judged.ratio), judged.P.nan_to_num(), judged.size)
-    return judged.pairs(each, judged.chosen.masked_fill(judged.P.isnan(), torch.nan))
+def _dpo(batch: Experience) -> Float[Tensor, ""]:
+    return batch.pairs(dpo(*pair(batch.ratio), batch.size), batch.chosen)
 
 
-def _sppo_hard(judged: Judged) -> Float[Tensor, ""]:
-    return judged.pairs(sppo_pair(*pair(judged.ratio), 1.0, judged.size), judged.chosen)
+def _ipo(batch: Experience) -> Float[Tensor, ""]:
+    return batch.pairs(ipo(*pair(batch.ratio), batch.size), batch.chosen)
 
 
-def _dpo(judged: Judged) -> Float[Tensor, ""]:
-    return judged.pairs(dpo(*pair(judged.ratio), judged.size), judged.chosen)
+def _simpo(batch: Experience) -> Float[Tensor, ""]:
+    means = batch.now / batch.lengths.to(batch.now).clamp_min(1)
+    return batch.pairs(simpo(*pair(means), batch.size, batch.margin), batch.chosen)
 
 
-def _ipo(judged: Judged) -> Float[Tensor, ""]:
-    return judged.pairs(ipo(*pair(judged.ratio), judged.size), judged.chosen)
-
-
-def _simpo(judged: Judged) -> Float[Tensor, ""]:
-    means = judged.now / judged.lengths.to(judged.now).clamp_min(1)
-    return judged.pairs(simpo(*pair(means), judged.size, judged.margin), judged.chosen)
-
-
-def _kto(judged: Judged) -> Float[Tensor, ""]:
+def _kto(batch: Experience) -> Float[Tensor, ""]:
     """A response is desirable with the probability that it wins; the divergence is the prompt's own, by importance
     weights on its responses, in place of the batch's mismatched ones: not negative, and exact where they are all."""
-    best = judged.gains.amax(-1, keepdim=True)
-    desirable = (judged.gains == best).to(judged.gains) if judged.hard else judged.gains.clamp(0, 1)
-    known = judged.weights.log() + (judged.now - judged.sampler).detach()  # -inf where the weight is 0
-    ratio = judged.ratio.detach()
+    best = batch.payoffs.amax(-1, keepdim=True)
+    desirable = (batch.payoffs == best).to(batch.payoffs) if batch.hard else batch.payoffs.clamp(0, 1)
+    known = batch.weights.log() + (batch.now - batch.sampler).detach()  # -inf where the weight is 0
+    ratio = batch.ratio.detach()
     divergence = (known.softmax(-1) * (ratio + (-ratio).expm1())).sum(-1, keepdim=True)
-    return judged.responses(kto(judged.ratio, desirable, divergence, judged.size))
+    return batch.responses(kto(batch.ratio, desirable, divergence, batch.size))
 
 
-def _rebel(judged: Judged) -> Float[Tensor, ""]:
-    return judged.pairs(rebel(*pair(judged.ratio), *pair(judged.gains), judged.size), _even(judged))
+def _rebel(batch: Experience) -> Float[Tensor, ""]:
+    return batch.pairs(rebel(*pair(batch.ratio), *pair(batch.payoffs), batch.size), _even(batch))
 
 
-def _dno(judged: Judged) -> Float[Tensor, ""]:
-    return judged.pairs(dno(*pair(judged.ratio), *pair(judged.gains), judged.size), _even(judged))
+def _dno(batch: Experience) -> Float[Tensor, ""]:
+    return batch.pairs(dno(*pair(batch.ratio), *pair(batch.payoffs), batch.size), _even(batch))
 
 
-def _online_ipo(judged: Judged) -> Float[Tensor, ""]:
+def _online_ipo(batch: Experience) -> Float[Tensor, ""]:
     """The third response of a pair is each of the prompt's in turn but the two; where they are all there are, any."""
-    P, ratio = judged.P, judged.ratio
+    P, ratio = batch.P, batch.ratio
     count = ratio.shape[-1]
     first, second = P[:, :, None, :], P[:, None, :, :]  # [prompts, first, second, third]
     own = torch.eye(count, dtype=torch.bool, device=P.device)
-    aside = torch.zeros_like(own)[None] if judged.whole else own[:, None, :] | own[None, :, :]
-    third = judged.weights[:, None, None, :].masked_fill(first.isnan() | second.isnan() | aside, 0.0)
-    each = rebel(ratio[:, :, None, None], ratio[:, None, :, None], first.nan_to_num(), second.nan_to_num(), judged.size)
+    aside = torch.zeros_like(own)[None] if batch.whole else own[:, None, :] | own[None, :, :]
+    third = batch.weights[:, None, None, :].masked_fill(first.isnan() | second.isnan() | aside, 0.0)
+    each = rebel(ratio[:, :, None, None], ratio[:, None, :, None], first.nan_to_num(), second.nan_to_num(), batch.size)
     mean = (third * each).sum(-1) / third.sum(-1).clamp_min(1e-30)
-    return judged.pairs(mean, _even(judged))
+    return batch.pairs(mean, _even(batch))
 
 
-def _even(judged: Judged) -> Float[Tensor, "prompts R R"]:
+def _even(batch: Experience) -> Float[Tensor, "prompts R R"]:
     """Both orders of a pair alike, for losses that are the same in either."""
-    return torch.full_like(pair(judged.weights)[0], 0.5)
+    return torch.full_like(pair(batch.weights)[0], 0.5)
 
 
 def _score(P: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -406,44 +305,44 @@ def _score(P: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 
 
 @dataclass(frozen=True)
-class Kind:
+class LossKind:
     """A loss as a fit takes it; ``LOSSES`` has them by name.
 
     Attributes:
         of: its value, a sum over prompts, so that micro-batches add up.
         pairs: it needs the table of the responses against each other.
-        payoff: what a win probability counts in ``Judged.gains``.
-        apart: it is a sum over responses, each of which may pass alone (mirror: but for the centred baseline).
+        payoff: what a win probability counts in ``Experience.payoffs``.
+        separable: it is a sum over responses, each of which may pass alone (mirror: but for the centred baseline).
     """
 
-    of: Callable[[Judged], Float[Tensor, ""]]
+    of: Callable[[Experience], Float[Tensor, ""]]
     pairs: bool = False
     payoff: Callable[[Tensor], Tensor] = lambda P: P
-    apart: bool = False
+    separable: bool = False
 
 
-LOSSES: dict[Loss, Kind] = {
-    "mirror": Kind(_mirror, apart=True),
-    "sppo": Kind(_sppo, apart=True),
-    "sppo-single": Kind(_sppo_single, pairs=True),
-    "sppo-hard": Kind(_sppo_hard, pairs=True),
-    "dpo": Kind(_dpo, pairs=True),
-    "ipo": Kind(_ipo, pairs=True),
-    "kto": Kind(_kto),
-    "simpo": Kind(_simpo, pairs=True),
-    "rebel": Kind(_rebel),
-    "online-ipo": Kind(_online_ipo, pairs=True),
-    "dno": Kind(_dno),
-    "gpo": Kind(_gpo, payoff=_score, apart=True),
+LOSSES: dict[Loss, LossKind] = {
+    "mirror": LossKind(_mirror, separable=True),
+    "sppo": LossKind(_sppo, separable=True),
+    "sppo-single": LossKind(_sppo_single, pairs=True),
+    "sppo-hard": LossKind(_sppo_hard, pairs=True),
+    "dpo": LossKind(_dpo, pairs=True),
+    "ipo": LossKind(_ipo, pairs=True),
+    "kto": LossKind(_kto),
+    "simpo": LossKind(_simpo, pairs=True),
+    "rebel": LossKind(_rebel),
+    "online-ipo": LossKind(_online_ipo, pairs=True),
+    "dno": LossKind(_dno),
+    "gpo": LossKind(_gpo, payoff=_score, separable=True),
 }
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a fit lowers: a loss, and how it reads its responses; see ``Judged`` for the attributes.
+    """What a fit minimises: a loss, and how it reads its responses; see ``Experience`` for the attributes.
 
     Example:
-        >>> Objective("sppo").apart("constant"), Objective("dpo").apart("constant")
+        >>> Objective("sppo").separable("constant"), Objective("dpo").separable("constant")
         (True, False)
     """
 
@@ -452,9 +351,9 @@ class Objective:
     whole: bool = False
     margin: float = 0.5
 
-    def apart(self, baseline: Baseline) -> bool:
+    def separable(self, baseline: Baseline) -> bool:
         """Whether the responses of a prompt may pass through the network one after another."""
-        return LOSSES[self.loss].apart and not (self.loss == "mirror" and baseline == "centred")
+        return LOSSES[self.loss].separable and not (self.loss == "mirror" and baseline == "centred")
 
 
 MIRROR = Objective()
@@ -471,10 +370,10 @@ def objective(fit: Fit, whole: bool) -> Objective:
 
 
 def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> None:
-    """Refuse a loss that cannot do what the solver or the number of responses asks of it.
+    """Refuse a loss that does not fit the solver's Steps or the number of responses.
 
-    A label says which of two responses beats the other, so that the opponent is whoever they were sampled from:
-    2 x - previous is nobody. With best-worst the labels are win rates against any opponent.
+    A label says which of two responses beats the other, so that the opponent is the policy that they were sampled
+    from: 2 x - previous has no samples. With best-worst the labels are win rates against any opponent.
 
     Raises:
         ValueError: a loss of labels, and one of the solver's first Steps has a blend for its opponent; too few
@@ -495,10 +394,10 @@ def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> N
     for number in range(STEPS):
         members = {} if step.opponent is None else step.opponent.members()
         if len(members) > 1 or any(isinstance(policy.value, OpponentName) for policy in members):
-            able = ", ".join(name for name, kind in LOSSES.items() if not kind.pairs)
+            of_win_rates = ", ".join(name for name, kind in LOSSES.items() if not kind.pairs)
             raise NashwardError(
                 f"the loss {loss} compares responses of one policy, and {type(solver).__name__} plays against others "
-                f"or blends of several; take --solver mwu without opponents, or a loss of win rates: {able}"
+                f"or blends of several; take --solver mwu without opponents, or a loss of win rates: {of_win_rates}"
             )
         step = play.send(Policy(None, str(number)))
 

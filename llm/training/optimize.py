@@ -6,7 +6,7 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import bitsandbytes
@@ -19,7 +19,7 @@ from ..config.fit import Fit, Optimiser
 from ..policy.memory import OnEvent, ignore_event
 from .batches import MicroBatch
 from .checkpoint import Checkpoints, State
-from .sft import TaskBatch
+from .sft import SFTBatch
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": lambda weights, lr: torch.optim.AdamW(weights, lr=lr, weight_decay=0.0),
@@ -57,21 +57,24 @@ def fit(
     checkpoints: Checkpoints | None = None,
     stop: Callable[[], bool] = lambda: False,
     half: bool = False,
-    task: Sequence[TaskBatch] = (),
+    sft: Sequence[SFTBatch] = (),
 ) -> list[dict[str, float]]:
-    """Train ``weights`` so that the log-ratio to the anchor meets its target; returns a record of every step.
+    """Train ``weights`` so that the log-ratio to the anchor meets its target.
 
     Args:
         network: in the mode in which it is trained, with the adapter active.
-        batches: with their ``anchor`` log-probabilities filled in.
+        batches: with their log-probabilities scored.
         size: the Step's size.
-        progress: is told a number of prompts done, and whether they were done before a restart.
-        on_event: is told where memory ran out.
-        checkpoints: where to go on from, and where to keep what it takes to go on.
-        stop: asked after each optimiser step; where it says so the fit stops there, with fewer records than steps.
+        progress: called with a number of prompts done, and whether they were done before a restart.
+        on_event: called where memory ran out.
+        checkpoints: where to go on from, and where to save the state to.
+        stop: called after each optimiser step; where it returns True the fit ends there.
         half: the network computes in float16, whose smallest number is 6e-8: the loss is scaled up for the backward
             pass, and less where that overflows; a step is then taken again, never left out.
-        task: a micro-batch of task texts for each optimiser step, whose NLL is lowered beside; empty: none.
+        sft: a micro-batch of SFT texts for each optimiser step, whose NLL is minimised beside; empty: none.
+
+    Returns:
+        a record of each optimiser step, fewer than steps where it was stopped: see ``metrics.STEP_FIELDS``.
 
     Raises:
         DivergedError: the loss is not finite any more.
@@ -80,83 +83,119 @@ def fit(
     optimiser = OPTIMISERS[settings.optimiser](weights, settings.learning_rate)
     scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
     records: list[dict[str, float]] = []
-    name = _name(batches, size, settings, seed, task)
-    held = checkpoints.load(name) if checkpoints is not None else None
-    if held is not None:
-        with torch.no_grad():
-            for weight, value in zip(weights, held.weights, strict=True):
-                weight.copy_(value)
-        optimiser.load_state_dict(held.optimiser)
-        scheduler.load_state_dict(held.scheduler)
-        records = held.records
-        for batch, own in zip(batches, held.parts, strict=True):
-            batch.parts = own
-        progress(sum(len(batch.groups) for step in steps[: len(records)] for batch in step), True)
+    key = _key(batches, size, settings, seed, sft)
+    state = checkpoints.load(key) if checkpoints is not None else None
+    if state is not None:
+        _restore(state, weights, optimiser, scheduler, batches)
+        records = state.records
+        progress(sum(len(batch.rollouts) for step in steps[: len(records)] for batch in step), True)
     scale = (records[-1]["loss_scale"] if records else HALF_SCALE) if half else 1.0
+    gradient = _Gradient(network, weights, optimiser, size, settings, pad_id, on_event, scale)
     for number in range(len(records), len(steps)):
-        step, beside = steps[number], task[number : number + 1]
-        prompts = sum(len(batch.groups) for batch in step)
-        evaluated: list[dict[str, float]] = []
-
-        def closure(
-            step: list[MicroBatch] = step,
-            beside: Sequence[TaskBatch] = beside,
-            prompts: int = prompts,
-            seen: list[dict[str, float]] = evaluated,
-        ) -> float:
-            nonlocal scale
-            while True:
-                optimiser.zero_grad(set_to_none=True)
-                try:
-                    each = scale / prompts
-                    lost = (
-                        sum(b.descend(network, pad_id, size, settings.baseline, each, on_event) for b in step) / scale
-                    )
-                    weight = settings.task_weight
-                    likelihood = sum(b.descend(network, pad_id, scale * weight, on_event) for b in beside) / scale
-                    total = lost + likelihood
-                except torch.OutOfMemoryError:
-                    continue  # the pass that did not fit is halved; the gradient so far is of no use
-                for trained in weights if scale != 1.0 else ():
-                    trained.grad = None if trained.grad is None else trained.grad.div_(scale)
-                norm = float(torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm))
-                if math.isfinite(norm) or scale == 1.0 or not math.isfinite(total):
-                    break
-                scale = max(1.0, scale / 4)  # the gradient overflowed on its way through float16
-            told = {"task_nll": likelihood / weight} if beside else {}
-            seen.append({"loss": lost, "gradient_norm": norm, **told})
-            return total
-
+        step, texts = steps[number], sft[number : number + 1]
         rate = scheduler.get_last_lr()[0]
-        optimiser.step(closure)
+        record = {**_optimiser_step(optimiser, gradient, step, texts), "learning_rate": rate}
         scheduler.step()
-        record = {**evaluated[0], "learning_rate": rate}
-        lost = record["loss"] + record.get("task_nll", 0.0)
-        if not math.isfinite(lost):
+        value = record["loss"] + record.get("task_nll", 0.0)
+        if not math.isfinite(value):
             raise DivergedError(
-                f"the fit diverged: the loss of optimiser step {number + 1} of {len(steps)} is {lost}; take a "
+                f"the fit diverged: the loss of optimiser step {number + 1} of {len(steps)} is {value}; take a "
                 f"learning_rate below {settings.learning_rate:g}, or a solver's step that is smaller"
             )
-        records.append({**record, "loss_scale": scale} if half else record)
-        progress(prompts, False)
+        records.append({**record, "loss_scale": gradient.scale} if half else record)
+        progress(sum(len(batch.rollouts) for batch in step), False)
         stopping = stop()
         # the last one, so that what is measured afterwards can be measured again
         if checkpoints is not None and (stopping or checkpoints.due or len(records) == len(steps)):
-            parts = [batch.parts for batch in batches]
-            state = State(list(weights), optimiser.state_dict(), scheduler.state_dict(), parts, records)
-            checkpoints.save(name, state, len(steps))
+            passes = [batch.passes for batch in batches]
+            state = State(list(weights), optimiser.state_dict(), scheduler.state_dict(), passes, records)
+            checkpoints.save(key, state, len(steps))
         if stopping:
             break
     return records
 
 
-def _name(batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int, task: Sequence[TaskBatch] = ()) -> str:
-    """Names a fit: another one's checkpoint is of no use to it."""
+@dataclass
+class _Gradient:
+    """The loss of one optimiser step's prompts, with its gradient in ``weights``.
+
+    Attributes:
+        scale: of the loss in the backward pass, see ``fit``; lowered for good where a gradient overflows.
+    """
+
+    network: Any
+    weights: list[torch.nn.Parameter]
+    optimiser: torch.optim.Optimizer
+    size: float
+    settings: Fit
+    pad_id: int
+    on_event: OnEvent
+    scale: float
+
+    def __call__(self, step: Sequence[MicroBatch], texts: Sequence[SFTBatch]) -> tuple[float, dict[str, float]]:
+        """The total that is minimised, and the record of it."""
+        while True:
+            self.optimiser.zero_grad(set_to_none=True)
+            try:
+                loss, weighted_nll = self._backward(step, texts)
+            except torch.OutOfMemoryError:
+                continue  # the pass that did not fit is halved; the gradient so far is of no use
+            for trained in self.weights if self.scale != 1.0 else ():
+                trained.grad = None if trained.grad is None else trained.grad.div_(self.scale)
+            norm = float(torch.nn.utils.clip_grad_norm_(self.weights, self.settings.max_grad_norm))
+            if math.isfinite(norm) or self.scale == 1.0 or not math.isfinite(loss + weighted_nll):
+                break
+            self.scale = max(1.0, self.scale / 4)  # the gradient overflowed on its way through float16
+        nll = {"task_nll": weighted_nll / self.settings.task_weight} if texts else {}
+        return loss + weighted_nll, {"loss": loss, "gradient_norm": norm, **nll}
+
+    def _backward(self, step: Sequence[MicroBatch], texts: Sequence[SFTBatch]) -> tuple[float, float]:
+        """The loss, a mean over the step's prompts, and the weighted NLL of the SFT texts; adds their gradients."""
+        network, pad_id, settings, scale = self.network, self.pad_id, self.settings, self.scale
+        each = scale / sum(len(batch.rollouts) for batch in step)
+        loss = sum(b.backward(network, pad_id, self.size, settings.baseline, each, self.on_event) for b in step) / scale
+        nll = sum(b.backward(network, pad_id, scale * settings.task_weight, self.on_event) for b in texts) / scale
+        return loss, nll
+
+
+def _optimiser_step(
+    optimiser: torch.optim.Optimizer, gradient: _Gradient, step: Sequence[MicroBatch], texts: Sequence[SFTBatch]
+) -> dict[str, float]:
+    """One step; the record of its first evaluation (L-BFGS has several)."""
+    records: list[dict[str, float]] = []
+
+    def closure() -> float:
+        total, record = gradient(step, texts)
+        records.append(record)
+        return total
+
+    optimiser.step(closure)
+    return records[0]
+
+
+def _restore(
+    state: State,
+    weights: Sequence[torch.nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    scheduler: Any,
+    batches: Sequence[MicroBatch],
+) -> None:
+    with torch.no_grad():
+        for weight, value in zip(weights, state.weights, strict=True):
+            weight.copy_(value)
+    optimiser.load_state_dict(state.optimiser)
+    scheduler.load_state_dict(state.scheduler)
+    for batch, passes in zip(batches, state.passes, strict=True):
+        batch.passes = passes
+
+
+def _key(batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int, sft: Sequence[SFTBatch] = ()) -> str:
+    """Identifies a fit: another one's checkpoint is of no use to it."""
     targets = [batch.targets(size, settings.baseline).tolist() for batch in batches]
-    groups = [[group.name for group in batch.groups] for batch in batches]
+    prompts = [[rollout.prompt for rollout in batch.rollouts] for batch in batches]
     plain = replace(settings, checkpoint_seconds=0.0)
-    texts = [batch.texts for batch in task]
-    return hashlib.sha256(repr((groups, targets, size, plain, seed, texts)).encode()).hexdigest()
+    texts = [batch.texts for batch in sft]
+    return hashlib.sha256(repr((prompts, targets, size, plain, seed, texts)).encode()).hexdigest()
 
 
 def _epoch(
@@ -174,7 +213,7 @@ def _epoch(
     step: list[MicroBatch] = []
     for batch in order:
         step.append(batch)
-        if sum(len(b.groups) for b in step) >= size:
+        if sum(len(b.rollouts) for b in step) >= size:
             yield step
             step = []
     if step:

@@ -46,14 +46,14 @@ def win_rates(
 
 
 def select(
-    gains: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"], selection: Selection
+    payoffs: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"], selection: Selection
 ) -> Float[Tensor, "prompts R"]:
     """The weights of the responses that are fitted: all that were judged, or the best and the worst of each prompt.
 
-    A prompt whose responses all gain the same has no best and worst and is left out of the latter.
+    A prompt whose responses all have the same payoff has no best and worst and is left out of the latter.
 
     Args:
-        gains: ``[prompts, R]``; NaN where not judged.
+        payoffs: ``[prompts, R]``; NaN where not judged.
         weights: ``[prompts, R]``.
         selection: which.
 
@@ -65,25 +65,25 @@ def select(
         tensor([[0.5000, 0.5000, 0.0000],
                 [0.0000, 0.0000, 0.0000]])
     """
-    weights = weights.masked_fill(gains.isnan(), 0.0)
+    weights = weights.masked_fill(payoffs.isnan(), 0.0)
     if selection == "all":
         return weights
     judged = weights > 0
-    best = gains.masked_fill(~judged, -torch.inf).argmax(-1, keepdim=True)
-    worst = gains.masked_fill(~judged, torch.inf).argmin(-1, keepdim=True)
+    best = payoffs.masked_fill(~judged, -torch.inf).argmax(-1, keepdim=True)
+    worst = payoffs.masked_fill(~judged, torch.inf).argmin(-1, keepdim=True)
     chosen = torch.zeros_like(weights).scatter(-1, best, 0.5).scatter(-1, worst, 0.5)
-    spread = gains.gather(-1, best) > gains.gather(-1, worst)
+    spread = payoffs.gather(-1, best) > payoffs.gather(-1, worst)
     return chosen * spread
 
 
 def targets(
-    gains: Float[Tensor, "prompts R"],
+    payoffs: Float[Tensor, "prompts R"],
     size: float,
     weights: Float[Tensor, "prompts R"],
     baseline: Baseline,
     drift: Float[Tensor, "prompts R"] | None = None,
 ) -> Float[Tensor, "prompts R"]:
-    """What the log-ratio should be, in nats: ``size * G - constant``; 0 where the weight is 0.
+    """The log-ratio of the exact step, in nats: ``size * G - constant``; 0 where the weight is 0.
 
     - ``plug-in``: the constant is the log of the normaliser Z = sum_y e^{B(y)} e^{size G(y)}, B the anchor's
       geometric blend, estimated from the prompt's own responses by Z = E_{y ~ rho} exp(size G(y) + B(y) - log rho(y)),
@@ -95,7 +95,7 @@ def targets(
       the sampler are one policy, because E P(y beats pi) = 1/2 for y from pi; wrong for other Steps.
 
     Args:
-        gains: G, ``[prompts, R]``; NaN where not judged.
+        payoffs: G, ``[prompts, R]``; NaN where not judged.
         size: of the Step, in nats per unit of win probability.
         weights: ``[prompts, R]``.
         baseline: of the three.
@@ -105,24 +105,24 @@ def targets(
         ``[prompts, R]``.
 
     Example:
-        >>> gains, even = torch.tensor([[0.9, 0.1]]), torch.full((1, 2), 0.5)
-        >>> target = targets(gains, 1.0, even, "plug-in")
+        >>> payoffs, even = torch.tensor([[0.9, 0.1]]), torch.full((1, 2), 0.5)
+        >>> target = targets(payoffs, 1.0, even, "plug-in")
         >>> round(float((even * target.exp()).sum()), 6)  # the mean of next / anchor over what the anchor drew
         1.0
-        >>> targets(gains, 1.0, even, "centred")
+        >>> targets(payoffs, 1.0, even, "centred")
         tensor([[ 0.4000, -0.4000]])
     """
-    gains = gains.nan_to_num()
+    payoffs = payoffs.nan_to_num()
     if baseline == "plug-in":
         mass = (weights / weights.sum(-1, keepdim=True).clamp_min(1e-300)).log()  # -inf where the weight is 0
-        exponent = size * gains if drift is None else size * gains + drift
+        exponent = size * payoffs if drift is None else size * payoffs + drift
         constant = torch.logsumexp(mass + exponent, -1, keepdim=True)
         constant = constant.masked_fill(constant.isinf(), 0.0)  # no response has a weight
     elif baseline == "centred":
-        constant = size * _mean(gains, weights)
+        constant = size * _mean(payoffs, weights)
     else:
-        constant = torch.full_like(gains[..., :1], size / 2)
-    return (size * gains - constant).masked_fill(weights == 0, 0.0)
+        constant = torch.full_like(payoffs[..., :1], size / 2)
+    return (size * payoffs - constant).masked_fill(weights == 0, 0.0)
 
 
 def residuals(
@@ -181,7 +181,7 @@ def fit_metrics(
     weights: Float[Tensor, "prompts R"],
     baseline: Baseline,
 ) -> dict[str, float]:
-    """What a fit achieved: the rms of the log-ratio and of its target (nats), R^2, and the share of the target.
+    """How well a fit meets its target: rms of the log-ratio and of its target (nats), R^2, the share of the target.
 
     The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it. R^2 and
     the share are NaN where all targets are 0. The arguments are those of ``residuals``.
@@ -195,13 +195,13 @@ def fit_metrics(
     if baseline == "centred":
         ratio = (ratio - _mean(ratio, weights)).masked_fill(weights == 0, 0.0)
     total = weights.sum().clamp_min(1e-300)
-    wanted = (weights * target.square()).sum()
-    missed = (weights * residuals(ratio, target, weights, baseline).square()).sum()
+    squares = (weights * target.square()).sum()
+    residual = (weights * residuals(ratio, target, weights, baseline).square()).sum()
     return {
         "log_ratio_rms": float(((weights * ratio.square()).sum() / total).sqrt()),
-        "target_rms": float((wanted / total).sqrt()),
-        "r2": float(1 - missed / wanted) if wanted > 0 else float("nan"),
-        "share": float((weights * ratio * target).sum() / wanted) if wanted > 0 else float("nan"),
+        "target_rms": float((squares / total).sqrt()),
+        "r2": float(1 - residual / squares) if squares > 0 else float("nan"),
+        "share": float((weights * ratio * target).sum() / squares) if squares > 0 else float("nan"),
     }
 
 

@@ -1,6 +1,7 @@
-"""A task term: given responses whose likelihood a fit raises too, so that alignment does not cost what it is worth.
+"""A term of supervised fine-tuning (SFT): given responses whose likelihood a fit raises beside its loss.
 
-A fit with a task term lowers  L(theta) + w NLL(theta), L the loss of its step (a mean over prompts) and
+It keeps alignment from costing a task. A fit with it minimises  L(theta) + w NLL(theta), L the loss of its step (a
+mean over prompts) and
 
     NLL(theta) = - sum_i log pi_theta(y_i | x_i) / sum_i |y_i|,    in nats a token,
 
@@ -20,10 +21,11 @@ from torch import Tensor
 from nashward.games.shapes import Float
 
 from ..data.prompts import Prompt
+from ..data.rollouts import Text
 from ..policy.memory import OnEvent, ignore_event
-from .batches import Text, backward, in_passes, score
+from .batches import Passes, backward_by_pass, logprobs_by_pass, plan_passes
 
-MEASURED = 256  # texts that are held out, at most: they are passed three times in each step
+HELD_OUT = 256  # texts that are held out, at most: they are passed three times in each step
 
 
 def nll(logprobs: Float[Tensor, " texts"], tokens: float) -> Float[Tensor, ""]:
@@ -37,16 +39,16 @@ def nll(logprobs: Float[Tensor, " texts"], tokens: float) -> Float[Tensor, ""]:
 
 
 @dataclass
-class TaskBatch:
+class SFTBatch:
     """Texts whose gradient is taken together.
 
     Attributes:
         texts: prompts and responses.
-        parts: the texts of each pass, by their places; halved for good where memory runs out.
+        passes: the texts of each forward pass, by their places; halved for good where memory runs out.
     """
 
     texts: list[Text]
-    parts: list[list[int]]
+    passes: Passes
 
     @property
     def tokens(self) -> int:
@@ -55,89 +57,88 @@ class TaskBatch:
 
     def logprobs(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> Float[Tensor, " texts"]:
         """log pi(y | x) of each, ``[texts]``, without a gradient."""
-        return score(network, self.texts, self.parts, pad_id, torch.empty(len(self.texts)), on_event)
+        return logprobs_by_pass(network, self.texts, self.passes, pad_id, on_event)
 
-    def descend(self, network: Any, pad_id: int, scale: float, on_event: OnEvent) -> float:
-        """Add the gradient of ``scale`` times NLL to the network's weights; returns it.
+    def backward(self, network: Any, pad_id: int, scale: float, on_event: OnEvent) -> float:
+        """Add the gradient of ``scale`` times NLL to the network's weights; returns ``scale`` times NLL.
 
         Raises:
             torch.OutOfMemoryError: if a pass does not fit; it is then halved already, and the gradient is incomplete.
         """
         tokens = self.tokens
-        return backward(
-            network, self.texts, self.parts, pad_id, lambda part, found: scale * nll(found, tokens), on_event
+        return backward_by_pass(
+            network, self.texts, self.passes, pad_id, lambda places, logprobs: scale * nll(logprobs, tokens), on_event
         )
 
 
 @dataclass
-class TaskTerm:
-    """What a step's fit sees of the task texts.
+class SFTTerm:
+    """The SFT texts of one fit.
 
     Attributes:
-        training: a micro-batch for each optimiser step, used in no other; none where the task is measured alone.
-        testing: those that are never trained on, the same in each step of a run.
+        training: a micro-batch for each optimiser step, used in no other; none where the likelihood is only measured.
+        testing: held out, never trained on, the same in each step of a run.
     """
 
-    training: list[TaskBatch]
-    testing: list[TaskBatch]
+    training: list[SFTBatch]
+    testing: list[SFTBatch]
 
-    def held_out(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> float:
-        """NLL of the texts that are held out."""
-        found = torch.cat([batch.logprobs(network, pad_id, on_event).double() for batch in self.testing])
-        return float(nll(found, sum(batch.tokens for batch in self.testing)))
+    def held_out_nll(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> float:
+        """NLL of the held-out texts, nats a token."""
+        logprobs = torch.cat([batch.logprobs(network, pad_id, on_event).double() for batch in self.testing])
+        return float(nll(logprobs, sum(batch.tokens for batch in self.testing)))
 
 
-def divided(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """The numbers of the texts to train on and of those held out: a share, but at least 1 and at most ``MEASURED``."""
+def split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """The numbers of the training and of the held-out texts: a share, but at least 1 and at most ``HELD_OUT``."""
     shuffled = list(range(count))
     random.Random(seed).shuffle(shuffled)
-    cut = max(1, min(round(share * count), MEASURED, count - 1))
+    cut = max(1, min(round(share * count), HELD_OUT, count - 1))
     return sorted(shuffled[cut:]), sorted(shuffled[:cut])
 
 
-def ordered(numbers: Sequence[int], seed: int) -> Iterator[int]:
-    """The numbers over and over, each time in another order."""
+def epochs(numbers: Sequence[int], seed: int) -> Iterator[int]:
+    """The numbers without end, one epoch after another, each shuffled anew."""
     shuffle = random.Random(seed)
     while True:
-        again = list(numbers)
-        shuffle.shuffle(again)
-        yield from again
+        epoch = list(numbers)
+        shuffle.shuffle(epoch)
+        yield from epoch
 
 
-def packed(texts: Iterator[Text], tokens: int, most: int, batches: int | None = None) -> list[TaskBatch]:
+def pack(texts: Iterator[Text], tokens: int, most: int, batches: int | None = None) -> list[SFTBatch]:
     """Texts one after another in micro-batches of up to ``tokens`` padded tokens and ``most`` texts, or of one longer
     text; ``batches``: how many of an endless stream, None: all."""
-    found: list[list[Text]] = []
+    packs: list[list[Text]] = []
     widest = 0
     for text in texts:
         width = len(text[0]) + len(text[1])
-        room = bool(found) and len(found[-1]) < most and (len(found[-1]) + 1) * max(widest, width) <= tokens
-        if room:
-            found[-1].append(text)
+        fits = bool(packs) and len(packs[-1]) < most and (len(packs[-1]) + 1) * max(widest, width) <= tokens
+        if fits:
+            packs[-1].append(text)
             widest = max(widest, width)
-        elif len(found) == batches:
+        elif len(packs) == batches:
             break
         else:
-            found.append([text])
+            packs.append([text])
             widest = width
-    return [TaskBatch(own, in_passes(own, tokens)) for own in found]
+    return [SFTBatch(texts, plan_passes(texts, tokens)) for texts in packs]
 
 
-def encoded(tokenizer: Any, prompt: Prompt, response: str, stops: Sequence[int] = ()) -> Text:
-    """A prompt as the policy is asked, and a response as the policy would give it: with the end of its turn.
+def encode(tokenizer: Any, prompt: Prompt, response: str, stops: Sequence[int] = ()) -> Text:
+    """Token ids of a prompt as the policy is prompted, and of a response as it would give it: with the end of its turn.
 
     What follows the prompt is what the chat template makes of the answered conversation, up to the first of ``stops``;
     where a template writes the prompt otherwise once it is answered, the response and the tokenizer's end of text.
     """
-    own = list(prompt.messages)
-    asked = tokenizer.apply_chat_template(own, tokenize=False, add_generation_prompt=True)
-    turn = {"role": "assistant", "content": response}
-    whole = tokenizer.apply_chat_template([*own, turn], tokenize=False)
-    told = whole[len(asked) :] if whole.startswith(asked) else response
-    ids = tokenizer(told, add_special_tokens=False)["input_ids"]
+    turns = list(prompt.messages)
+    prefix = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    answered = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": response}], tokenize=False)
+    suffix = answered[len(prefix) :] if answered.startswith(prefix) else response
+    ids = tokenizer(suffix, add_special_tokens=False)["input_ids"]
     end = next((k for k, token in enumerate(ids) if token in stops), None)
     if end is not None:
         ids = ids[: end + 1]
     elif tokenizer.eos_token_id is not None:
         ids = [*ids, tokenizer.eos_token_id]
-    return tokenizer(asked, add_special_tokens=False)["input_ids"], ids
+    return tokenizer(prefix, add_special_tokens=False)["input_ids"], ids

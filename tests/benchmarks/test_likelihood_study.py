@@ -13,7 +13,7 @@ from likelihood_fits import Study, TrainingCurve, claims, paired
 from likelihood_study import CURVES, LOSSES, PICTURE, main
 
 from nashward import llm
-from nashward.llm.policy.sampling import Response
+from nashward.llm.data.rollouts import Response
 from nashward.llm.training.losses import Loss
 
 from ..llm import tiny
@@ -40,8 +40,9 @@ def test_a_pair_is_the_best_and_the_worst_by_mean_win_rate() -> None:
     P[0] = torch.tensor([[0.5, 0.2, 0.4], [0.8, 0.5, 0.9], [0.6, 0.1, 0.5]])
     drawn = [[Response([k, 6], True, "") for k in (40, 41, 42)] for _ in range(2)]
     (group,) = paired(PROMPTS[:2], [[0], [0]], drawn, P)  # of the second prompt all tie
-    assert [ids[0] for ids in group.responses] == [41, 40]
-    assert group.gains.tolist() == pytest.approx([0.85, 0.3])
+    assert [response.ids[0] for response in group.responses] == [41, 40]
+    assert group.payoffs is not None
+    assert group.payoffs.tolist() == pytest.approx([0.85, 0.3])
     assert group.table is not None
     assert group.table.tolist() == pytest.approx(np.array([[0.5, 0.8], [0.2, 0.5]]))
     with pytest.raises(ValueError, match="nothing to learn from"):

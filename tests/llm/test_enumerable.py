@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from nashward import games, llm
 from nashward.games import Step
 from nashward.llm.run.executor import AdapterExecutor
-from nashward.llm.run.train import Training
+from nashward.llm.run.train import TrainStage
 from nashward.llm.store.files import read_shard
 from nashward.llm.training import regression
 
@@ -259,15 +259,15 @@ def test_training_from_the_wrong_adapter_is_seen(steep: Path, tmp_path: Path, mo
     def use_adapter(self: llm.LanguageModel, folder: Path) -> Any:
         return real(self, folder.parents[1] / "start" / "adapter" if scoring[0] else folder)
 
-    score = Training.score
+    score = TrainStage.score
 
-    def wrong(self: Training, *arguments: Any) -> None:
+    def wrong(self: TrainStage, *arguments: Any) -> None:
         scoring[0] = True
         score(self, *arguments)
         scoring[0] = False
 
     monkeypatch.setattr(llm.LanguageModel, "use_adapter", use_adapter)
-    monkeypatch.setattr(Training, "score", wrong)
+    monkeypatch.setattr(TrainStage, "score", wrong)
     assert _distance(GAMES["comal"], games.MWU(0.7), steep, tmp_path / "run", 3) > 1e-2
 
 

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nashward.llm import LanguageModel, Lora
+from nashward.llm.data.rollouts import Response, Rollout
 from nashward.llm.oracles import PreferenceOracle
 from nashward.llm.policy.placement import Placement
 
@@ -98,3 +99,8 @@ def high_bytes() -> ScoreOracle:
 
 def brevity() -> ScoreOracle:
     return ScoreOracle("brevity", lambda text: -0.5 * len(text))
+
+
+def rollout(prompt: str, prompt_ids: Sequence[int], ids: Sequence[Sequence[int]], payoffs: torch.Tensor) -> Rollout:
+    """Judged responses that weigh the same."""
+    return Rollout(prompt, prompt_ids, [Response(row, weight=1 / len(ids)) for row in ids], payoffs)

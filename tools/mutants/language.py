@@ -66,14 +66,13 @@ LANGUAGE = [
         ("anchor", "LanguageModel.load", "{**left, **state}", "state"),
     ]}),
     Method("A Step of a language model", "llm/run/train.py", ["tests/llm/test_enumerable.py"], [
-        ("sign", "Training._gains",
-         "gain += weight * regression.win_rates(P, columns, itself)",
-         "gain -= weight * regression.win_rates(P, columns, itself)"),
-        ("factor", "Training._gains",
+        ("sign", "TrainStage._payoffs",
+         "expected += weight * regression.win_rates(P, columns, itself)",
+         "expected -= weight * regression.win_rates(P, columns, itself)"),
+        ("factor", "TrainStage._payoffs",
          "weight * regression.win_rates(P, columns, itself)",
          "2 * weight * regression.win_rates(P, columns, itself)"),
-        ("anchor", "Training._score", "scored * anchor.get(policy, 0.0) + batch.anchor", "batch.anchor"),
-    ]),
+    ], {"llm/training/scoring.py": [("anchor", "score", "logprobs * weight + batch.anchor", "batch.anchor")]}),
     Method("From logits to a table", "llm/oracles/matrices.py", JUDGED, [
         ("sign", "_tables", "-A[:, i, j]", "A[:, i, j]"),
         ("sign", "_win_probability", "A >= 0", "A <= 0"),
@@ -115,9 +114,9 @@ LANGUAGE = [
     Method("Mixtures", "llm/policy/mixture.py", MIXTURES, [
         ("factor", "linear", "2 * t / (count * (count + 1))", "1 / count"),
     ], {"llm/policy/experimental/token_mixture.py": [
-        ("sign", "MixedNetwork._blended", "total + weight * own.float()", "total - weight * own.float()"),
-        ("factor", "_Together.__call__", "weight * part", "2 * weight * part"),
-        ("anchor", "MixedNetwork._blended", "total + weight * own.float()", "weight * own.float()"),
+        ("sign", "MixedNetwork._blended", "total + weight * output.float()", "total - weight * output.float()"),
+        ("factor", "_BlendedProcessor.__call__", "weight * part", "2 * weight * part"),
+        ("anchor", "MixedNetwork._blended", "total + weight * output.float()", "weight * output.float()"),
     ]}),
     Method("Over-optimisation", f"{V}/over_optimisation.py", ["tests/llm/evaluation/test_over_optimisation.py"], [
         ("sign", "_verdict", "value - thresholds.errors * error", "value + thresholds.errors * error"),

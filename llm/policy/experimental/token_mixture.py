@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from ..model import LanguageModel
 
 
 class MixedNetwork:
-    """What a causal language model is to sampling and scoring, with the next token's distribution that of the mixture.
+    """The part of a causal language model that sampling and scoring use, with the mixture's next-token distribution.
 
     .. math::
         \\pi(y) = \\prod_h \\frac{\\prod_k \\pi_k(y_h | y_{<h})^{w_k}}{Z(y_{<h})}, \\qquad
@@ -47,21 +47,24 @@ class MixedNetwork:
         return self.causal.get_output_embeddings()
 
     def states(self, **inputs: Any) -> Any:
-        """Of a head without a cap on its logits, which adapters leave alone: it maps a blend of states to the blend of
-        logits. Whether that is so is tried, see ``logprobs.tiles_agree``."""
+        """The blend of the members' last hidden states.
+
+        A head without a cap on its logits, which adapters leave alone, maps it to the blend of logits. Whether that is
+        so is tried, see ``logprobs.tiles_agree``.
+        """
         network = getattr(self.causal, self.causal.base_model_prefix)
         return SimpleNamespace(last_hidden_state=self._blended(lambda: network(**inputs).last_hidden_state))
 
     def __call__(self, **inputs: Any) -> Any:
         return SimpleNamespace(logits=self._blended(lambda: self.causal(**inputs).logits))
 
-    def _blended(self, found: Any) -> Float[Tensor, "B T width"]:
+    def _blended(self, forward: Callable[[], Any]) -> Float[Tensor, "B T width"]:
         total: Any = 0.0
         for slot, weight in self.weights.items():
             self.network.set_adapter(slot)
-            own = found()
-            total = total + weight * own.float()
-        return total.to(own.dtype)
+            output = forward()
+            total = total + weight * output.float()
+        return total.to(output.dtype)
 
     def generate(
         self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], logits_processor: Any, **settings: Any
@@ -70,25 +73,25 @@ class MixedNetwork:
 
         Args:
             input_ids, attention_mask: ``[B, T]``, padded on the left.
-            logits_processor: what draws, from the blend ``[B, V]`` of the members' logits.
+            logits_processor: draws a token from the blend ``[B, V]`` of the members' logits.
             settings: the rest of what ``generate`` takes.
 
         Returns:
             ``[B, T + new]``.
         """
         rows, members = len(input_ids), len(self.weights)
-        together = _Together(list(self.weights.values()), logits_processor)
+        blending = _BlendedProcessor(list(self.weights.values()), logits_processor)
         output: Any = self.network.generate(
             input_ids=input_ids.repeat(members, 1),
             attention_mask=attention_mask.repeat(members, 1),
             adapter_names=[slot for slot in self.weights for _ in range(rows)],
-            logits_processor=LogitsProcessorList([together]),
+            logits_processor=LogitsProcessorList([blending]),
             **settings,
         )
         return output[:rows]
 
 
-class _Together(LogitsProcessor):
+class _BlendedProcessor(LogitsProcessor):
     """Lets the processors of one row act on the blend of its copies' logits."""
 
     def __init__(self, weights: list[float], inner: Any):
@@ -96,9 +99,9 @@ class _Together(LogitsProcessor):
 
     def __call__(self, input_ids: Int[Tensor, "rows T"], scores: Float[Tensor, "rows V"]) -> Float[Tensor, "rows V"]:
         members = len(self.weights)
-        own = scores.float().chunk(members)
-        blend = sum(weight * part for weight, part in zip(self.weights, own, strict=True))
-        return self.inner(input_ids[: len(own[0])], blend).repeat(members, 1)
+        parts = scores.float().chunk(members)
+        blend = sum(weight * part for weight, part in zip(self.weights, parts, strict=True))
+        return self.inner(input_ids[: len(parts[0])], blend).repeat(members, 1)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from nashward.errors import NashwardError
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.data.responses import read_prompts_with_responses
-from nashward.llm.policy.handles import Responses
+from nashward.llm.policy.handles import StoredResponses
 from nashward.llm.store.files import read_jsonl, to_jsonl
 from nashward.llm.store.fingerprints import fingerprint_content
 from nashward.llm.store.run_folder import RunFolder
@@ -63,7 +63,7 @@ class StoredOpponents:
         """Differs where the responses do; None where no sources are given."""
         return None if self.responses is None else fingerprint_content(_content(self.responses))
 
-    def members(self, folder: RunFolder, prompts: Sequence[Prompt]) -> dict[str, Responses]:
+    def members(self, folder: RunFolder, prompts: Sequence[Prompt]) -> dict[str, StoredResponses]:
         """The opponents, by their names, on these prompts.
 
         Raises:
@@ -80,7 +80,7 @@ class StoredOpponents:
                     f"{name} has no response to {len(lacking)} of {len(prompts)} prompts, the first of them "
                     f"{lacking[0].text!r:.60}; give one to each, or leave these prompts out"
                 )
-            members[name] = Responses(f"opponent-{k}", responses[name])
+            members[name] = StoredResponses(f"opponent-{k}", responses[name])
         return members
 
     def save(self, folder: RunFolder) -> None:

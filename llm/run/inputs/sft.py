@@ -17,7 +17,7 @@ from nashward.llm.store.files import to_jsonl
 from nashward.llm.store.fingerprints import fingerprint_content
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.store.saved_inputs import SavedInput
-from nashward.llm.training.sft import encoded
+from nashward.llm.training.sft import encode
 
 
 @dataclass
@@ -86,7 +86,7 @@ class SFTFile:
         short = []
         for prompt, response in self.texts:
             try:
-                prompt_ids, response_ids = encoded(tokenizer, prompt, response)
+                prompt_ids, response_ids = encode(tokenizer, prompt, response)
             except TemplateError as error:
                 raise NashwardError(f"the chat template refuses {prompt.text!r:.60} of the task ({error})") from None
             if max_tokens is None or len(prompt_ids) + len(response_ids) <= max_tokens:

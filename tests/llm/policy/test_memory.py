@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from nashward import games, llm
+from nashward.llm.data.rollouts import Rollout
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy import sampling
 from nashward.llm.policy.memory import ignore_event, run_in_parts
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.training import batches
-from nashward.llm.training.batches import Group, MicroBatch, micro_batches
+from nashward.llm.training.batches import MicroBatch, micro_batches
 from nashward.llm.training.optimize import Fit, fit
 
 from .. import tiny
@@ -105,18 +106,18 @@ def test_one_response_at_a_time_gives_the_gradient_of_all(baseline):
     model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY, device="cpu", quantise=False)
     generator = torch.Generator().manual_seed(0)
 
-    def group(k: int) -> Group:
+    def rollout(k: int) -> Rollout:
         responses = [torch.randint(300, 700, (n,), generator=generator).tolist() for n in (3 + k, 9, 5, 2)]
-        gains = torch.rand(4, generator=generator).double()
-        return Group(str(k), [1, 5 + k, 9], responses, gains, torch.tensor([0.25] * 4).double())
+        payoffs = torch.rand(4, generator=generator).double()
+        return tiny.rollout(str(k), [1, 5 + k, 9], responses, payoffs)
 
-    groups = [group(k) for k in range(5)]
+    rollouts = [rollout(k) for k in range(5)]
     found = []
     for tokens in (1, 40, 100_000):
-        made = micro_batches(groups, tokens, 5)
+        made = micro_batches(rollouts, tokens, 5)
         if tokens == 1:
-            assert all(len(part) == 1 for batch in made for part in batch.parts)
-            lengths = [len(made[0].groups[0].responses[part[0]]) for part in made[0].parts]
+            assert all(len(part) == 1 for batch in made for part in batch.passes)
+            lengths = [len(made[0].rollouts[0].responses[part[0]].ids) for part in made[0].passes]
             assert lengths == sorted(lengths, reverse=True)  # the longest first: memory runs out at once
         model.network.set_adapter("trained")
         weights = [p for n, p in model.network.named_parameters() if "lora_" in n and ".trained." in n]
@@ -129,7 +130,7 @@ def test_one_response_at_a_time_gives_the_gradient_of_all(baseline):
         for batch in made:
             batch.anchor = torch.full_like(batch.weights, -20.0)
             batch.sampler = batch.anchor
-            loss += batch.descend(model.network, model.pad_id, 2.0, baseline, 1 / 5, lambda event: None)
+            loss += batch.backward(model.network, model.pad_id, 2.0, baseline, 1 / 5, lambda event: None)
         found.append((loss, torch.cat([weight.grad.flatten() for weight in weights if weight.grad is not None])))
     for loss, gradient in found[:2]:
         assert loss == pytest.approx(found[2][0], rel=1e-5)
@@ -142,10 +143,7 @@ def test_a_single_response_that_does_not_fit_is_told(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(batches, "sequence_logprobs", never)
-    batch = MicroBatch(
-        [Group("0", [1, 2], [[3, 4, 5], [6]], torch.zeros(2), torch.ones(2) / 2)],
-        torch.zeros(1, 2), torch.ones(1, 2) / 2,
-    )  # fmt: skip
+    batch = MicroBatch([tiny.rollout("0", [1, 2], [[3, 4, 5], [6]], torch.zeros(2))])
     batch.anchor = batch.sampler = torch.zeros(1, 2)
     weight = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(MemoryError, match="out of memory with a single response of up to 5 tokens"):
@@ -164,13 +162,15 @@ def test_nobody_listens_after_the_run(tmp_path):
 def test_the_heaviest_step_is_the_first(monkeypatch):
     from nashward.llm.training.optimize import _epoch
 
-    groups = [Group(str(k), [1], [[2] * (k + 1), [3]], torch.zeros(2), torch.ones(2) / 2) for k in range(12)]
-    made = micro_batches(groups, 1, 1)
+    rollouts = [tiny.rollout(str(k), [1], [[2] * (k + 1), [3]], torch.zeros(2)) for k in range(12)]
+    made = micro_batches(rollouts, 1, 1)
     for seed in range(5):
         steps = list(_epoch(made, 4, random.Random(seed), heaviest_first=True))
         assert steps[0][0] is made[0]
-        assert made[0].groups[0].name == "11"
-        assert sorted(batch.groups[0].name for step in steps for batch in step) == sorted(g.name for g in groups)
+        assert made[0].rollouts[0].prompt == "11"
+        assert sorted(batch.rollouts[0].prompt for step in steps for batch in step) == sorted(
+            r.prompt for r in rollouts
+        )
 
 
 def test_float16_is_trained_with_a_scaled_loss(tmp_path):
@@ -183,9 +183,8 @@ def test_float16_is_trained_with_a_scaled_loss(tmp_path):
         model.write_start_adapter(tmp_path / kind, None)
         # targets that differ by 2e-8 nats: gradients far below the smallest number of float16
         far = 1e3 if kind == "overflowing" else 1e-8
-        gains, weights = torch.tensor([[far, -far]]), torch.full((1, 2), 0.5)
-        batch = MicroBatch([Group("a", [0, 50, 60], [[40, 41, 6], [50, 51, 6]], gains[0], weights[0])],
-                           gains, weights)  # fmt: skip
+        ids = [[40, 41, 6], [50, 51, 6]]
+        batch = MicroBatch([tiny.rollout("a", [0, 50, 60], ids, torch.tensor([far, -far]))])
         with model.training(tmp_path / kind) as parameters:
             batch.anchor = batch.sampler = batch.start = batch.logprobs(model.network, model.pad_id)
             before = [p.detach().clone() for p in parameters]

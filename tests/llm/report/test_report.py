@@ -26,7 +26,7 @@ from nashward.llm.report.content import plotted_numbers
 from nashward.llm.report.curves import training_curves
 from nashward.llm.report.responses import JudgedResponses, judged_responses
 from nashward.llm.run.selfplay import iterates
-from nashward.llm.run.train import Training
+from nashward.llm.run.train import TrainStage
 from nashward.llm.store.files import read_shard, write_json
 
 from ..tiny_run import PROMPTS, short_run
@@ -231,15 +231,15 @@ def _drawn(page: Path, folder: Path, dark: bool) -> list[dict[str, Any]]:
 def killed(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose process ended in the training of its second iteration."""
     folder = tmp_path_factory.mktemp("dead") / "killed"
-    train = Training.run
+    train = TrainStage.run
 
-    def cut(self: Training) -> None:
-        if self.stage.name == "iteration-02":
+    def cut(self: TrainStage) -> None:
+        if self.step_folder.name == "iteration-02":
             raise KeyboardInterrupt
         train(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "run", cut)
+        patch.setattr(TrainStage, "run", cut)
         with pytest.raises(KeyboardInterrupt):
             short_run(tiny_folder, folder).run()
     assert not (folder / "mixture.json").exists()

@@ -12,10 +12,10 @@ import torch
 from nashward import games, llm
 from nashward.games import Policy
 from nashward.llm import Limits
-from nashward.llm.run.refit import Scores
+from nashward.llm.run.refit import FitScores
 from nashward.llm.run.step_control import with_factor
 from nashward.llm.store.files import read_jsonl
-from nashward.llm.training.diagnostics import Scored
+from nashward.llm.training.experience import Experience
 
 from ..tiny_run import files, quick_run
 
@@ -58,15 +58,27 @@ def test_the_win_rate_is_that_over_the_policy_before() -> None:
     old, new = (torch.tensor(p, dtype=torch.float64) for p in ([0.5, 0.3, 0.2], [0.2, 0.7, 0.1]))
     old_log, new_log = old.log()[None], new.log()[None]
 
-    def scored(now: torch.Tensor) -> Scored:
+    def scored(now: torch.Tensor) -> Experience:
         zero, one = torch.zeros(1, 3), torch.ones(1, 3)
-        return Scored(now, old_log, old_log, old_log, old_log, zero, (P @ old)[None], old[None], one)
+        return Experience(
+            now,
+            old_log,
+            old_log,
+            (P @ old)[None],
+            old[None],
+            one,
+            zero,
+            "plug-in",
+            1.0,
+            start=old_log,
+            reference=old_log,
+        )
 
-    for scores in (Scores(scored(new_log), None, "plug-in"), Scores(scored(old_log), scored(new_log), "plug-in")):
+    for scores in (FitScores(scored(new_log), None), FitScores(scored(old_log), scored(new_log))):
         assert scores.win_rate == pytest.approx(float(new @ P @ old), abs=1e-12)
     for step in (0.1, 2.0, 30.0):
         mirror = ((P @ old) * step + old.log()).log_softmax(-1)[None]
-        assert Scores(scored(mirror), None, "plug-in").win_rate > 0.5
+        assert FitScores(scored(mirror), None).win_rate > 0.5
 
 
 def _steps(run: llm.Run) -> list[tuple[float, float]]:

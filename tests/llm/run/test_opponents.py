@@ -46,10 +46,12 @@ def test_only_the_policy_is_sampled_and_fitted(tiny_folder: Path, tmp_path: Path
             against_itself = table[k, [j for j in range(3) if j != k]].mean()
             expected.append(0.75 * against_itself + 0.25 * P[row["prompt"]][k].mean())
     (targets,) = shards(stage / "targets", "anchor")
-    found = [gain for row in read_shard(targets) for group in row["gains"] for gain in group]
+    found = [gain for row in read_shard(targets) for group in row["payoffs"] for gain in group]
     np.testing.assert_allclose(sorted(found), sorted(expected), atol=1e-6)
     assert run.metrics[0]["opponent"] == {"start": 0.75, "rival": 0.25}
-    assert run.metrics[0]["wins"] == {"rival": pytest.approx(np.mean([table.mean() for table in P.values()]))}
+    assert run.metrics[0]["opponent_win_rates"] == {
+        "rival": pytest.approx(np.mean([table.mean() for table in P.values()]))
+    }
 
 
 def test_a_cut_run_ends_the_same_with_and_without_the_file(tiny_folder: Path, tmp_path: Path) -> None:

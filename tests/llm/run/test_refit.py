@@ -39,14 +39,14 @@ def _weights(folder: Path, stage: str = "iteration-01") -> torch.Tensor:
 
 def test_the_adapter_is_drawn_back_on_a_line_to_the_kl_asked_for(tiny_folder: Path, tmp_path: Path) -> None:
     (free,) = _run(tiny_folder, tmp_path / "free").metrics
-    assert free["kept"] == 1
+    assert free["line_fraction"] == 1
     assert free["train"]["kl"] > 0.02
     (row,) = _run(tiny_folder, tmp_path / "bound", target_kl=0.02).metrics
     assert 0.01 < row["train"]["kl"] <= 0.02
-    assert f"keeps {row['kept']:.2g} of the way" in row["warning"]
+    assert f"{row['line_fraction']:.2g} of the way" in row["warning"]
     start, end, found = (_weights(tmp_path / run, stage) for run, stage in
                          (("free", "start"), ("free", "iteration-01"), ("bound", "iteration-01")))  # fmt: skip
-    torch.testing.assert_close(found - start, row["kept"] * (end - start), atol=1e-7, rtol=1e-4)
+    torch.testing.assert_close(found - start, row["line_fraction"] * (end - start), atol=1e-7, rtol=1e-4)
     (within,) = _run(tiny_folder, tmp_path / "within", target_kl=10.0).metrics
     assert within["train"] == free["train"]
     assert torch.equal(_weights(tmp_path / "within"), end)
@@ -77,7 +77,7 @@ def test_a_good_fit_is_made_once(tiny_folder: Path, tmp_path: Path) -> None:
 def test_a_fit_that_diverges_is_made_again_too(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refit.Scores, "loss", property(lambda scores: math.nan))
+    monkeypatch.setattr(refit.FitScores, "loss", property(lambda scores: math.nan))
     with pytest.raises(ValueError, match=r"the loss after its last step is nan; take a learning_rate below 0\.0025"):
         _run(tiny_folder, tmp_path / "run", refits=1)
     assert not (tmp_path / "run" / "iteration-01" / "adapter").exists()
@@ -94,9 +94,9 @@ def test_killed_in_a_fit_or_in_a_refit_it_ends_the_same(
 ) -> None:
     settings = {**WILD, "refits": 2, "target_kl": 0.05}
     _run(tiny_folder, tmp_path / "whole", **settings)
-    calls, real = 0, MicroBatch.descend
+    calls, real = 0, MicroBatch.backward
 
-    def descend(self: MicroBatch, *given: Any) -> float:
+    def backward(self: MicroBatch, *given: Any) -> float:
         nonlocal calls
         calls += 1
         if calls == call:
@@ -104,7 +104,7 @@ def test_killed_in_a_fit_or_in_a_refit_it_ends_the_same(
         return real(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(MicroBatch, "descend", descend)
+        patch.setattr(MicroBatch, "backward", backward)
         with pytest.raises(Killed):
             _run(tiny_folder, tmp_path / "cut", **settings)
     _run(tiny_folder, tmp_path / "cut", **settings)
@@ -125,10 +125,10 @@ def test_a_run_whose_first_loss_is_not_the_expected_one_says_so(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = _run(tiny_folder, tmp_path / "right", held_out=0.0).metrics
-    assert row["first_loss"]["found"] == pytest.approx(row["first_loss"]["expected"], rel=1e-6)
-    real = MicroBatch.descend
+    assert row["first_loss"]["observed"] == pytest.approx(row["first_loss"]["expected"], rel=1e-6)
+    real = MicroBatch.backward
     with monkeypatch.context() as patch:
-        patch.setattr(MicroBatch, "descend", lambda self, *given: 2 * real(self, *given))  # a factor, as in errata
+        patch.setattr(MicroBatch, "backward", lambda self, *given: 2 * real(self, *given))  # a factor, as in errata
         (row,) = _run(tiny_folder, tmp_path / "wrong", held_out=0.0).metrics
     assert "The first loss was" in row["warning"]
 
@@ -138,10 +138,10 @@ def test_the_metrics_say_what_the_policy_was_and_is(tiny_folder: Path, tmp_path:
     (row,) = run.metrics
     records = [json.loads(line) for line in (run.folder / "iteration-01" / "metrics.jsonl").read_text().splitlines()]
     norms = [record["gradient_norm"] for record in records if "step" in record]
-    assert row["clipped"] == sum(norm > 1 for norm in norms) / len(norms)
-    assert row["before"]["effective"] == 1
+    assert row["clip_fraction"] == sum(norm > 1 for norm in norms) / len(norms)
+    assert row["before"]["relative_ess"] == 1
     assert row["before"]["kl_to_reference"] == 0
-    assert 0.2 < row["after"]["effective"] < 1
+    assert 0.2 < row["after"]["relative_ess"] < 1
     assert row["after"]["kl_to_reference"] > 0
     assert 1 <= row["before"]["tokens"] <= 6
     # The tiny model's tokens are nearly uniform over 263: its entropy is near log 263 less what its head knows.

@@ -50,7 +50,7 @@ def test_every_mirror_step_solver_plays(solver: Any, tiny_folder: Path, tmp_path
         # Where the anchor is one policy the first log-ratio is exactly 0, not nearly.
         if len(row["anchor"]) == 1:
             assert row["at_start"]["log_ratio_rms"] == 0.0
-        assert row["moved"] > 0.99
+        assert row["changed_fraction"] > 0.99
         assert np.isfinite(row["held_out"]["r2"])
 
 
@@ -111,7 +111,7 @@ def test_targets_are_those_of_the_step(tiny_folder: Path, tmp_path: Path) -> Non
                 expected.append(2 * against_now - against_before)
     (file,) = shards(stage / "targets", "anchor")
     rows = read_shard(file)
-    stored = [gain for row in rows for group in row["gains"] for gain in group]
+    stored = [gain for row in rows for group in row["payoffs"] for gain in group]
     np.testing.assert_allclose(sorted(stored), sorted(expected), atol=1e-6)
 
 
@@ -165,11 +165,11 @@ def test_best_and_worst_with_the_constant(tiny_folder: Path, tmp_path: Path) -> 
     (file,) = shards(run.folder / "iteration-01" / "targets", "anchor")
     rows = read_shard(file)
     for row in rows:
-        for gains, targets in zip(row["gains"], row["targets"], strict=True):
+        for gains, targets in zip(row["payoffs"], row["targets"], strict=True):
             assert len(gains) == 2
             np.testing.assert_allclose(targets, 1000 * (np.array(gains) - 0.5), rtol=1e-4, atol=1e-3)
     (row,) = run.metrics
-    gains = np.array([group for shard in rows for group in shard["gains"]])
+    gains = np.array([group for shard in rows for group in shard["payoffs"]])
     assert row["at_start"]["target_rms"] > 20
     assert row["at_start"]["loss"] == pytest.approx(1e6 * ((gains - 0.5) ** 2).mean(), rel=1e-4)
     assert row["at_start"]["loss_paper"] == pytest.approx(((gains - 0.5) ** 2).mean(), rel=1e-4)

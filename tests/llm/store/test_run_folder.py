@@ -21,8 +21,7 @@ from nashward.llm import pocket
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.policy.sampling import Sampling
-from nashward.llm.run import executor
-from nashward.llm.run.shards import divide
+from nashward.llm.run.shards import ShardedStage, plan_shards
 from nashward.llm.run.status import status
 from nashward.llm.store.files import shards
 from nashward.llm.store.run_folder import FORMAT, RunFolder, Stage
@@ -163,7 +162,7 @@ def test_metrics_follow_the_adapter_and_come_back_from_it(
     """A kill between the two costs nothing: no training is done again."""
     home = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("nashward.llm.run.train.settle", lambda stage: (_ for _ in ()).throw(Killed))
+        patch.setattr("nashward.llm.run.train.publish_metrics", lambda stage: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             quick_run(tiny_folder, home, iterations=1).run()
     assert (home / "iteration-01" / "adapter").is_dir()
@@ -244,8 +243,8 @@ def _set() -> threading.Event:
 
 def test_like_lengths_make_a_batch_and_the_longest_come_first() -> None:
     lengths = [5, 9, 7, 6, 9, 1]
-    assert divide(range(6), lengths, 2) == [[[1, 4], [2, 3], [0, 5]]]
-    many = divide(range(200), [k % 10 for k in range(200)], 7)
+    assert plan_shards(range(6), lengths, 2) == [[[1, 4], [2, 3], [0, 5]]]
+    many = plan_shards(range(200), [k % 10 for k in range(200)], 7)
     assert [sum(map(len, shard)) for shard in many] == [64, 64, 64, 8]
     assert sorted(number for shard in many for batch in shard for number in batch) == list(range(200))
     sizes = [k % 10 for shard in many for batch in shard for k in batch]
@@ -263,7 +262,7 @@ def test_a_step_keeps_its_batches_and_the_next_one_takes_the_new_size(tiny_folde
     run = quick_run(tiny_folder, tmp_path / "cut", **other).run("sample")
     steps = [json.loads((run.folder / f"iteration-0{k}" / "shards.json").read_text()) for k in (1, 2)]
     assert [[len(batch) for shard in step for batch in shard] for step in steps] == [[10], [2] * 5]
-    assert RunFolder(run.folder).pinned_step("iteration-02")["at_once"] == 2
+    assert RunFolder(run.folder).pinned_step("iteration-02")["batch_prompts"] == 2
 
 
 def test_shards_are_the_same_whoever_makes_them_in_whatever_order(
@@ -272,13 +271,13 @@ def test_shards_are_the_same_whoever_makes_them_in_whatever_order(
     """What processes that take whole batches would do: here each shard has a model of its own, the last comes first."""
     many = {"prompts": [f"Say {i} things{'!' * (i % 9)}" for i in range(150)], "iterations": 1}
     quick_run(tiny_folder, tmp_path / "one", **many).run("sample")
-    real = executor.AdapterExecutor._missing
+    real = ShardedStage.missing
 
     def last(self: Any, *given: Any) -> Any:
-        return real(self, *given)[-1:]
+        return dict(list(real(self, *given).items())[-1:])
 
     with monkeypatch.context() as patch:
-        patch.setattr(executor.AdapterExecutor, "_missing", last)
+        patch.setattr(ShardedStage, "missing", last)
         for _ in range(3):
             quick_run(tiny_folder, tmp_path / "many", **many).run("sample")
     assert _result(tmp_path / "many") == _result(tmp_path / "one")

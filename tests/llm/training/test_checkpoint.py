@@ -39,16 +39,16 @@ def _play(source: Path, folder: Path, optimiser: str = "adamw", **more: Any) -> 
 
 
 def _dies_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
-    calls, step = 0, MicroBatch.descend
+    calls, step = 0, MicroBatch.backward
 
-    def descend(self: MicroBatch, *given: Any) -> float:
+    def backward(self: MicroBatch, *given: Any) -> float:
         nonlocal calls
         calls += 1
         if calls == call:
             raise Killed
         return step(self, *given)
 
-    monkeypatch.setattr(MicroBatch, "descend", descend)
+    monkeypatch.setattr(MicroBatch, "backward", backward)
 
 
 def _dies_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -75,7 +75,7 @@ def test_a_training_that_dies_twice_ends_the_same(
     optimiser: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _play(tiny_folder, tmp_path / "whole", optimiser).run()
-    counted, real = 0, MicroBatch.descend
+    counted, real = 0, MicroBatch.backward
 
     def counting(self: MicroBatch, *given: Any) -> float:
         nonlocal counted
@@ -88,7 +88,7 @@ def test_a_training_that_dies_twice_ends_the_same(
             with pytest.raises(Killed):
                 _play(tiny_folder, tmp_path / "cut", optimiser).run()
     with monkeypatch.context() as patch:
-        patch.setattr(MicroBatch, "descend", counting)
+        patch.setattr(MicroBatch, "backward", counting)
         _play(tiny_folder, tmp_path / "cut", optimiser).run()
     assert _adapter(tmp_path / "cut") == _adapter(tmp_path / "whole")
     assert not (tmp_path / "cut" / "iteration-01" / "training").exists()
@@ -131,14 +131,14 @@ def test_what_was_halved_stays_halved(tiny_folder: Path, tmp_path: Path, monkeyp
 def test_a_request_to_stop_leaves_a_checkpoint_whatever_the_time(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop, real = threading.Event(), MicroBatch.descend
+    stop, real = threading.Event(), MicroBatch.backward
 
-    def descend(self: MicroBatch, *given: Any) -> float:
+    def backward(self: MicroBatch, *given: Any) -> float:
         stop.set()
         return real(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(MicroBatch, "descend", descend)
+        patch.setattr(MicroBatch, "backward", backward)
         run = _play(tiny_folder, tmp_path / "cut", checkpoint_seconds=1e9).run(stop=stop)
     assert run.interrupted
     assert run.stopped == "iteration-01: training: stopped as asked"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nashward.llm.training import diagnostics
-from nashward.llm.training.diagnostics import Scored
+from nashward.llm.training.experience import Experience
 
 P = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 Q = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
@@ -19,14 +20,25 @@ LENGTHS = torch.tensor([1.0, 4.0, 2.0], dtype=torch.float64)
 PROMPTS = 40_000
 
 
-def _scored(sampler: Tensor, drawn: Tensor | None = None, **given: Any) -> Scored:
+def _scored(sampler: Tensor, drawn: Tensor | None = None, **given: Any) -> Experience:
     """All actions weighted by the sampler, or those that were drawn from it, [prompts, R]."""
     which = torch.arange(3)[None] if drawn is None else drawn
     weights = sampler[which] if drawn is None else torch.full(which.shape, 1 / which.shape[1]).double()
     fields = {name: P.log() for name in ("now", "start", "anchor", "reference")} | {"sampler": sampler.log(), **given}
     scores = {name: values[which] for name, values in fields.items()}
     none = torch.zeros(which.shape).double()
-    return Scored(**{"target": none, "gains": none, **scores}, weights=weights, lengths=LENGTHS[which])
+    return Experience(
+        **{"target": none, "payoffs": none, **scores},
+        weights=weights,
+        lengths=LENGTHS[which],
+        baseline="constant",
+        size=10.0,
+    )
+
+
+def _start(batch: Experience) -> Tensor:
+    assert batch.start is not None
+    return batch.start
 
 
 def _kl(a: Tensor, b: Tensor) -> float:
@@ -38,14 +50,14 @@ def test_over_the_whole_set_the_estimates_are_exact(sampler: Tensor) -> None:
     scored = _scored(sampler, reference=R.log(), now=Q.log())
     length = float((P * LENGTHS).sum())
     entropy = float(-(P * P.log()).sum())
-    found = diagnostics.described(scored.start, scored)
+    found = diagnostics.policy_metrics(_start(scored), scored)
     assert math.isnan(found.pop("kl_to_reference_error"))  # of one prompt nothing is known
     expected = {
         "tokens": length, "entropy": entropy, "entropy_per_token": entropy / length, "kl_to_reference": _kl(P, R),
-        "kl_to_reference_per_token": _kl(P, R) / length, "effective": 1 / float((P**2 / sampler).sum()),
+        "kl_to_reference_per_token": _kl(P, R) / length, "relative_ess": 1 / float((P**2 / sampler).sum()),
     }  # fmt: skip
     assert found == pytest.approx(expected, abs=1e-12)
-    fit = diagnostics.fit_metrics(scored, "constant")
+    fit = diagnostics.fit_metrics(scored)
     assert fit["kl"] == pytest.approx(_kl(P, Q))
     assert fit["kl_per_token"] == pytest.approx(_kl(P, Q) / length)
     assert fit["loss"] == pytest.approx(float((sampler * (Q / P).log() ** 2).sum()))
@@ -55,11 +67,11 @@ def test_over_the_whole_set_the_estimates_are_exact(sampler: Tensor) -> None:
 def test_from_samples_the_estimates_are_near(policy: Tensor) -> None:
     drawn = torch.multinomial(P, PROMPTS * 5, True, generator=torch.Generator().manual_seed(0)).reshape(PROMPTS, 5)
     scored = _scored(P, drawn, now=policy.log(), reference=R.log())
-    found = diagnostics.described(scored.now, scored)
+    found = diagnostics.policy_metrics(scored.now, scored)
     assert found["entropy"] == pytest.approx(float(-(policy * policy.log()).sum()), rel=0.01)
     assert found["kl_to_reference"] == pytest.approx(_kl(policy, R), rel=0.02)
     assert found["tokens"] == pytest.approx(float((policy * LENGTHS).sum()), rel=0.01)
-    assert found["effective"] == pytest.approx(1 / float((policy**2 / P).sum()), rel=0.02)
+    assert found["relative_ess"] == pytest.approx(1 / float((policy**2 / P).sum()), rel=0.02)
 
 
 def test_the_error_of_a_divergence_is_its_spread() -> None:
@@ -68,7 +80,7 @@ def test_the_error_of_a_divergence_is_its_spread() -> None:
     for seed in range(200):
         drawn = torch.multinomial(P, 400, True, generator=torch.Generator().manual_seed(seed)).reshape(100, 4)
         scored = _scored(P, drawn, reference=R.log())
-        found.append(diagnostics.described(Q.log()[drawn], scored))
+        found.append(diagnostics.policy_metrics(Q.log()[drawn], scored))
     values, errors = (torch.tensor([one[f"kl_to_reference{end}"] for one in found]) for end in ("", "_error"))
     assert float(errors.mean()) == pytest.approx(float(values.std()), rel=0.15)
     plain = diagnostics.standard_error(P.log()[drawn], LENGTHS[drawn], scored)  # each prompt counts alike
@@ -78,7 +90,7 @@ def test_the_error_of_a_divergence_is_its_spread() -> None:
 def test_responses_without_a_judgement_count_nowhere() -> None:
     scored = _scored(P, reference=R.log())
     weights = scored.weights * torch.tensor([1.0, 0.0, 1.0])
-    without = diagnostics.described(scored.start, Scored(**{**vars(scored), "weights": weights}))
+    without = diagnostics.policy_metrics(_start(scored), replace(scored, weights=weights))
     two = (P * torch.tensor([1.0, 0.0, 1.0])) / 0.7
     assert without["tokens"] == pytest.approx(float((two * LENGTHS).sum()))
 
@@ -86,33 +98,33 @@ def test_responses_without_a_judgement_count_nowhere() -> None:
 def test_no_divergence_is_negative_however_few_the_responses() -> None:
     for action in range(3):
         scored = _scored(P, torch.tensor([[action]]), now=Q.log())
-        assert diagnostics.divergence(scored.start, scored.now, scored) > 0
-        assert diagnostics.divergence(scored.start, scored.start, scored) == 0
+        assert diagnostics.divergence(_start(scored), scored.now, scored) > 0
+        assert diagnostics.divergence(_start(scored), _start(scored), scored) == 0
 
 
 def test_the_outlook_is_in_both_units() -> None:
     target = torch.tensor([[3.0, -1.0, 0.0]], dtype=torch.float64)
-    known = diagnostics.initial_metrics(_scored(P, target=target[0]), 10.0, "constant")
+    known = diagnostics.initial_metrics(_scored(P, target=target[0]))
     assert known["loss"] == pytest.approx(0.5 * 9 + 0.3)
     assert known["loss_paper"] == pytest.approx(0.048)
     assert known["target_rms"] == pytest.approx(math.sqrt(4.8))
     assert known["log_ratio_rms"] == 0.0
 
 
-def test_clipped_and_moved_are_shares() -> None:
-    assert diagnostics.clipped([0.5, 1.0, 2.0, math.inf], 1.0) == 0.5
-    assert diagnostics.clipped([3.0], math.inf) == 0.0
+def test_fractions_of_steps_and_of_entries() -> None:
+    assert diagnostics.clip_fraction([0.5, 1.0, 2.0, math.inf], 1.0) == 0.5
+    assert diagnostics.clip_fraction([3.0], math.inf) == 0.0
     before = [torch.zeros(2, 3), torch.ones(2)]
     after = [before[0].clone(), torch.tensor([1.0, 2.0])]
     after[0][0] = 1.0
     assert diagnostics.changed_fraction(before, after) == 0.5
 
 
-def test_plain_sentences_are_said_where_they_are_true() -> None:
-    assert diagnostics.unreachable(19.0, 1.0) is None
-    assert "policy gradient" in str(diagnostics.unreachable(21.0, 1.0))
-    assert diagnostics.off_band(1.04, 1.0) is None
-    assert diagnostics.off_band(0.0, 0.0) is None
+def test_warnings_appear_where_they_are_true() -> None:
+    assert diagnostics.unreachable_target(19.0, 1.0) is None
+    assert "policy gradient" in str(diagnostics.unreachable_target(21.0, 1.0))
+    assert diagnostics.loss_mismatch(1.04, 1.0) is None
+    assert diagnostics.loss_mismatch(0.0, 0.0) is None
     for first in (0.94, 1.06, math.nan):
-        assert "where 1 was expected" in str(diagnostics.off_band(first, 1.0))
-    assert [diagnostics.worse(after, 1.0) for after in (0.5, 1.0, 1.005, 1.02, math.nan)] == [False] * 3 + [True] * 2
+        assert "where 1 was expected" in str(diagnostics.loss_mismatch(first, 1.0))
+    assert [diagnostics.rose(after, 1.0) for after in (0.5, 1.0, 1.005, 1.02, math.nan)] == [False] * 3 + [True] * 2

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from nashward import games, llm
 from nashward.cli.main import main
+from nashward.llm.data.rollouts import Response, Rollout
 from nashward.llm.run.selfplay import metrics
 from nashward.llm.training import losses, regression
-from nashward.llm.training.batches import Group, MicroBatch
-from nashward.llm.training.losses import LOSSES, Judged, Loss, Objective
+from nashward.llm.training.batches import MicroBatch
+from nashward.llm.training.experience import Experience
+from nashward.llm.training.losses import LOSSES, Loss, Objective
 
 from ..test_enumerable import EXACT, GAMES, _distance, random_policy
 from ..tiny_run import PROMPTS, short_run
@@ -28,8 +30,8 @@ SIZE, MARGIN = 2.5, 0.3
 COMPARED = [name for name in get_args(Loss) if name != "mirror"]
 
 
-def _judged(seed: int = 0, prompts: int = 3, count: int = 4, **given: Any) -> Judged:
-    """Random responses; one pair of the second prompt is not judged, one response of the third has no weight."""
+def _batch(seed: int = 0, prompts: int = 3, count: int = 4, **given: Any) -> Experience:
+    """Random responses; one pair of the second prompt is not batch, one response of the third has no weight."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -40,17 +42,17 @@ def _judged(seed: int = 0, prompts: int = 3, count: int = 4, **given: Any) -> Ju
     P[1:2, 0, 1] = P[1:2, 1, 0] = math.nan
     weights = torch.full((prompts, count), 1 / count, dtype=torch.float64)
     weights[2:, 3:] = 0.0
-    gains = regression.win_rates(P, torch.ones(prompts, count, dtype=torch.float64), torch.arange(count))
+    payoffs = regression.win_rates(P, torch.ones(prompts, count, dtype=torch.float64), torch.arange(count))
     lengths = torch.randint(1, 9, (prompts, count), generator=generator).double()
-    target = regression.targets(gains, SIZE, weights, "centred")
+    target = regression.targets(payoffs, SIZE, weights, "centred")
     now, anchor, sampler = normal(prompts, count), normal(prompts, count), normal(prompts, count)
     fields = {"table": P, "margin": MARGIN, **given}
-    return Judged(now, anchor, sampler, gains, weights, lengths, target, "centred", SIZE, **fields)
+    return Experience(now, anchor, sampler, payoffs, weights, lengths, target, "centred", SIZE, **fields)
 
 
-def _of(name: Loss, judged: Judged) -> Callable[[Tensor], Tensor]:
+def _of(name: Loss, batch: Experience) -> Callable[[Tensor], Tensor]:
     """The loss as a function of the log-probabilities."""
-    return lambda now: LOSSES[name].of(replace(judged, now=now))
+    return lambda now: LOSSES[name].of(replace(batch, now=now))
 
 
 def _log_sigmoid(x: float) -> float:
@@ -64,7 +66,7 @@ def _sigmoid(x: float) -> float:
 def _plain_pair(name: str, row: dict[str, Any], i: int, j: int) -> float:
     """The loss of the pair (i chosen over j), from numbers."""
     a, b = row["ratio"][i], row["ratio"][j]
-    g, h, P = row["gains"][i], row["gains"][j], row["P"][i][j]
+    g, h, P = row["payoffs"][i], row["payoffs"][j], row["P"][i][j]
     if name == "dpo":
         return -_log_sigmoid((a - b) / SIZE)
     if name == "ipo":
@@ -88,7 +90,7 @@ def _plain_pair(name: str, row: dict[str, Any], i: int, j: int) -> float:
 
 
 def _plain_response(name: str, row: dict[str, Any], i: int) -> float:
-    a, g = row["ratio"][i], row["gains"][i]
+    a, g = row["ratio"][i], row["payoffs"][i]
     if name == "sppo":
         return (a - SIZE * (g - 0.5)) ** 2
     if name == "gpo":
@@ -96,25 +98,25 @@ def _plain_response(name: str, row: dict[str, Any], i: int) -> float:
     assert name == "kto"
     u = [w * math.exp(n - s) for w, n, s in zip(row["weights"], row["now"], row["sampler"], strict=True)]
     divergence = sum(w * (r + math.exp(-r) - 1) for w, r in zip(u, row["ratio"], strict=True)) / sum(u)
-    best = float(g == max(row["gains"])) if row["hard"] else g
+    best = float(g == max(row["payoffs"])) if row["hard"] else g
     x = (a - divergence) / SIZE
     return best * (1 - _sigmoid(x)) + (1 - best) * (1 - _sigmoid(-x))
 
 
-def _plain(name: str, judged: Judged) -> float:
+def _plain(name: str, batch: Experience) -> float:
     total = 0.0
     single = name in ("sppo", "gpo", "kto")
-    for k in range(len(judged.now)):
-        row: dict[str, Any] = {key: value[k].tolist() for key, value in vars(judged).items() if torch.is_tensor(value)}
-        row |= {"ratio": (judged.now - judged.anchor)[k].tolist(), "P": row["table"], "hard": judged.hard}
+    for k in range(len(batch.now)):
+        row: dict[str, Any] = {key: value[k].tolist() for key, value in vars(batch).items() if torch.is_tensor(value)}
+        row |= {"ratio": (batch.now - batch.anchor)[k].tolist(), "P": row["table"], "hard": batch.hard}
         count, w = len(row["now"]), row["weights"]
         if single:
             total += sum(w[i] * _plain_response(name, row, i) for i in range(count))
             continue
         found = weight = 0.0
         for i, j in itertools.combinations([k for k in range(count) if w[k] > 0], 2):
-            g, h, P = row["gains"][i], row["gains"][j], row["P"][i][j]
-            chance = float(g > h) if judged.hard else P
+            g, h, P = row["payoffs"][i], row["payoffs"][j], row["P"][i][j]
+            chance = float(g > h) if batch.hard else P
             chance = 0.5 if name in ("rebel", "dno", "online-ipo") else chance
             if math.isnan(chance) or (name == "sppo-single" and math.isnan(P)):
                 continue
@@ -130,15 +132,15 @@ def _plain(name: str, judged: Judged) -> float:
 @pytest.mark.parametrize("name", COMPARED)
 def test_values_are_those_of_plain_loops(name: Loss, hard: bool) -> None:
     for seed in range(3):
-        judged = _judged(seed, hard=hard)
-        assert float(LOSSES[name].of(judged)) == pytest.approx(_plain(name, judged), rel=1e-12)
+        batch = _batch(seed, hard=hard)
+        assert float(LOSSES[name].of(batch)) == pytest.approx(_plain(name, batch), rel=1e-12)
 
 
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("name", [name for name in get_args(Loss) if name != "kto"])
 def test_gradients_are_those_of_finite_differences(name: Loss, hard: bool) -> None:
-    judged = _judged(4, hard=hard)
-    assert torch.autograd.gradcheck(_of(name, judged), judged.now.clone().requires_grad_())
+    batch = _batch(4, hard=hard)
+    assert torch.autograd.gradcheck(_of(name, batch), batch.now.clone().requires_grad_())
 
 
 def test_no_gradient_goes_through_the_divergence_of_kto() -> None:
@@ -150,22 +152,22 @@ def test_no_gradient_goes_through_the_divergence_of_kto() -> None:
     held = held.requires_grad_()
     losses.kto(ratio.requires_grad_(), desirable, held, SIZE).sum().backward()
     assert held.grad is None
-    judged = _judged(1)
-    now = judged.now.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(_of("kto", judged)(now), now)
-    u = (judged.weights.log() + judged.now - judged.sampler).softmax(-1)
-    ratio = judged.now - judged.anchor
+    batch = _batch(1)
+    now = batch.now.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(_of("kto", batch)(now), now)
+    u = (batch.weights.log() + batch.now - batch.sampler).softmax(-1)
+    ratio = batch.now - batch.anchor
     z = (ratio - (u * (ratio + (-ratio).exp() - 1)).sum(-1, keepdim=True)) / SIZE
-    expected = judged.weights * (1 - 2 * judged.gains) * z.sigmoid() * (1 - z.sigmoid()) / SIZE
+    expected = batch.weights * (1 - 2 * batch.payoffs) * z.sigmoid() * (1 - z.sigmoid()) / SIZE
     torch.testing.assert_close(slope, expected, atol=1e-14, rtol=1e-12)
 
 
 def test_two_responses_are_the_official_pair() -> None:
     """The best and the worst of K with weights 1/2: the published value of one pair."""
-    judged = _judged(2, prompts=1, count=2, hard=True)
+    batch = _batch(2, prompts=1, count=2, hard=True)
     P = torch.tensor([[[0.5, 0.7], [0.3, 0.5]]], dtype=torch.float64)
-    judged = replace(judged, gains=torch.tensor([[0.8, 0.3]], dtype=torch.float64), table=P)
-    (chosen, rejected) = (judged.now - judged.anchor)[0]
+    batch = replace(batch, payoffs=torch.tensor([[0.8, 0.3]], dtype=torch.float64), table=P)
+    (chosen, rejected) = (batch.now - batch.anchor)[0]
     h = chosen - rejected
     expected: dict[Loss, Tensor] = {
         "sppo": ((chosen - SIZE * 0.3) ** 2 + (rejected + SIZE * 0.2) ** 2) / 2,
@@ -176,7 +178,7 @@ def test_two_responses_are_the_official_pair() -> None:
         "rebel": (h - SIZE * 0.5) ** 2,
     }
     for name, value in expected.items():
-        assert float(LOSSES[name].of(judged)) == pytest.approx(float(value), rel=1e-12)
+        assert float(LOSSES[name].of(batch)) == pytest.approx(float(value), rel=1e-12)
 
 
 # What TRL 1.16.0 makes of these log-probabilities, with beta = 0.4 and texts of 4 tokens
@@ -268,16 +270,16 @@ def test_values_are_those_of_trl_itself() -> None:
 
 def test_ipo_is_of_sums_and_knows_no_length() -> None:
     """A known defect of public code: means a token make long responses count less."""
-    judged = _judged(0)
-    longer = replace(judged, lengths=judged.lengths * 7)
-    assert float(LOSSES["ipo"].of(longer)) == float(LOSSES["ipo"].of(judged))
-    assert float(LOSSES["simpo"].of(longer)) != float(LOSSES["simpo"].of(judged))
+    batch = _batch(0)
+    longer = replace(batch, lengths=batch.lengths * 7)
+    assert float(LOSSES["ipo"].of(longer)) == float(LOSSES["ipo"].of(batch))
+    assert float(LOSSES["simpo"].of(longer)) != float(LOSSES["simpo"].of(batch))
 
 
-def _minimised(name: Loss, P: Tensor, pi: Tensor, size: float, gains: Tensor | None = None) -> Tensor:
+def _minimised(name: Loss, P: Tensor, pi: Tensor, size: float, payoffs: Tensor | None = None) -> Tensor:
     """The policy at the loss's minimum, where all responses are there, weighted by the policy pi that is the anchor."""
     start = pi.log()[None]
-    wins = (LOSSES[name].payoff(P) @ pi)[None] if gains is None else gains
+    wins = (LOSSES[name].payoff(P) @ pi)[None] if payoffs is None else payoffs
     theta = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [theta], max_iter=500, tolerance_grad=1e-13, tolerance_change=1e-16, line_search_fn="strong_wolfe"
@@ -286,11 +288,11 @@ def _minimised(name: Loss, P: Tensor, pi: Tensor, size: float, gains: Tensor | N
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        judged = Judged(
+        batch = Experience(
             theta.log_softmax(-1), start, start, wins, pi[None], torch.ones_like(start), target, "plug-in", size,
             table=P[None], whole=True,
         )  # fmt: skip
-        value = LOSSES[name].of(judged)
+        value = LOSSES[name].of(batch)
         value.backward()
         return value
 
@@ -352,22 +354,21 @@ def test_gpo_moves_by_scores() -> None:
 def test_however_the_responses_pass_the_gradient_is_one(name: Loss, hard: bool, model: llm.LanguageModel) -> None:
     """The memory path of the mirror steps: one response at a time, two at a time, all together."""
     responses = [[40, 41, 6], [50, 6], [60, 61, 62, 6], [70, 71, 6]]
-    known = _judged(3, prompts=1)
+    known = _batch(3, prompts=1)
     weights = [p for n, p in model.network.named_parameters() if "lora_" in n and ".trained." in n]
     for number, weight in enumerate(weights):
         weight.requires_grad_(True)
         torch.nn.init.normal_(weight, std=0.05, generator=torch.Generator().manual_seed(number))
     model.network.train()
     found = []
-    for parts in ([[0], [1], [2], [3]], [[2, 0], [3, 1]], [[0, 1, 2, 3]]):
-        group = Group("x", [0, 50], responses, known.gains[0], known.weights[0], known.P[0])
-        batch = MicroBatch(
-            [group], known.gains.float(), known.weights.float(), parts, objective=Objective(name, hard, False, MARGIN)
-        )
+    for passes in ([[0], [1], [2], [3]], [[2, 0], [3, 1]], [[0, 1, 2, 3]]):
+        drawn = [Response(ids, weight=w) for ids, w in zip(responses, known.weights[0].tolist(), strict=True)]
+        rollout = Rollout("x", [0, 50], drawn, known.payoffs[0], known.P[0])
+        batch = MicroBatch([rollout], passes, Objective(name, hard, False, MARGIN))
         batch.anchor = batch.sampler = -20.0 + known.anchor.float()
         for weight in weights:
             weight.grad = None
-        value = batch.descend(model.network, model.pad_id, 2.0, "plug-in", 0.5, lambda event: None)
+        value = batch.backward(model.network, model.pad_id, 2.0, "plug-in", 0.5, lambda event: None)
         gradient = torch.cat([weight.grad.flatten() for weight in weights if weight.grad is not None])
         assert value == pytest.approx(
             0.5 * float(batch.loss(batch.logprobs(model.network, model.pad_id), 2.0, "plug-in")), rel=1e-5
@@ -380,7 +381,7 @@ def test_however_the_responses_pass_the_gradient_is_one(name: Loss, hard: bool, 
 
 def test_a_loss_of_pairs_without_its_table_says_so() -> None:
     with pytest.raises(ValueError, match="needs the table of their judgements"):
-        LOSSES["dpo"].of(_judged(table=None))
+        LOSSES["dpo"].of(_batch(table=None))
 
 
 @pytest.mark.parametrize(
@@ -441,10 +442,10 @@ def test_online_ipo_needs_a_third_response(tiny_folder: Path, tmp_path: Path) ->
 
 
 def test_sppo_is_the_mirror_steps_regression_with_the_constant_baseline() -> None:
-    judged = _judged(5)
-    target = regression.targets(judged.gains, SIZE, judged.weights, "constant")
-    mirror = LOSSES["mirror"].of(replace(judged, target=target, baseline="constant"))
-    assert float(LOSSES["sppo"].of(judged)) == pytest.approx(float(mirror), rel=1e-12)
+    batch = _batch(5)
+    target = regression.targets(batch.payoffs, SIZE, batch.weights, "constant")
+    mirror = LOSSES["mirror"].of(replace(batch, target=target, baseline="constant"))
+    assert float(LOSSES["sppo"].of(batch)) == pytest.approx(float(mirror), rel=1e-12)
 
 
 def test_a_run_takes_a_loss_and_tells_its_value(

@@ -18,12 +18,12 @@ OTHER = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
 
 
 def _minimiser(
-    gains: torch.Tensor, anchor: torch.Tensor, sampler: torch.Tensor, size: float, baseline: Any
+    payoffs: torch.Tensor, anchor: torch.Tensor, sampler: torch.Tensor, size: float, baseline: Any
 ) -> torch.Tensor:
     """The policy that minimises the loss over a response set that holds every action once, weighted by its sampler."""
     logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     drift = (anchor - sampler.log())[None]
-    target = regression.targets(gains[None], size, sampler[None], baseline, drift)
+    target = regression.targets(payoffs[None], size, sampler[None], baseline, drift)
     optimiser = torch.optim.LBFGS(
         [logits], max_iter=500, tolerance_grad=1e-14, tolerance_change=1e-16, line_search_fn="strong_wolfe"
     )
@@ -38,8 +38,8 @@ def _minimiser(
     return logits.detach().softmax(0)
 
 
-def _step(anchor: torch.Tensor, gains: torch.Tensor, size: float) -> torch.Tensor:
-    return (anchor + size * gains).softmax(0)
+def _step(anchor: torch.Tensor, payoffs: torch.Tensor, size: float) -> torch.Tensor:
+    return (anchor + size * payoffs).softmax(0)
 
 
 @pytest.mark.parametrize("baseline", ["plug-in", "centred"])
@@ -47,15 +47,15 @@ def _step(anchor: torch.Tensor, gains: torch.Tensor, size: float) -> torch.Tenso
 def test_the_minimiser_is_the_mirror_step_for_any_anchor_opponent_and_sampler(baseline: Any, size: float) -> None:
     reference = torch.tensor([0.1, 0.6, 0.3], dtype=torch.float64)
     anchor = 0.8 * PI.log() + 0.2 * reference.log()  # a geometric blend, which sums to less than 1
-    gains = GAME.win_rate(2 * OTHER - PI)
-    found = _minimiser(gains, anchor, OTHER, size, baseline)
-    torch.testing.assert_close(found, _step(anchor, gains, size), atol=1e-7, rtol=0)
+    payoffs = GAME.win_rate(2 * OTHER - PI)
+    found = _minimiser(payoffs, anchor, OTHER, size, baseline)
+    torch.testing.assert_close(found, _step(anchor, payoffs, size), atol=1e-7, rtol=0)
 
 
 def test_the_constant_is_right_to_first_order_in_self_play_only() -> None:
-    gains = GAME.win_rate(PI)
+    payoffs = GAME.win_rate(PI)
     errors = [
-        float((_minimiser(gains, PI.log(), PI, size, "constant") - _step(PI.log(), gains, size)).abs().sum())
+        float((_minimiser(payoffs, PI.log(), PI, size, "constant") - _step(PI.log(), payoffs, size)).abs().sum())
         for size in (0.2, 0.4)
     ]
     assert 0 < errors[0] < 2e-3
@@ -67,19 +67,19 @@ def test_the_constant_is_right_to_first_order_in_self_play_only() -> None:
 
 
 def test_plug_in_is_the_log_normaliser() -> None:
-    gains = GAME.win_rate(PI)
-    target = regression.targets(gains[None], 3.0, PI[None], "plug-in")
-    expected = 3.0 * gains - torch.log((PI * torch.exp(3.0 * gains)).sum())
+    payoffs = GAME.win_rate(PI)
+    target = regression.targets(payoffs[None], 3.0, PI[None], "plug-in")
+    expected = 3.0 * payoffs - torch.log((PI * torch.exp(3.0 * payoffs)).sum())
     torch.testing.assert_close(target[0], expected, atol=1e-14, rtol=0)
     assert float((PI * target[0].exp()).sum()) == pytest.approx(1.0)
 
 
 def test_centred_loss_is_half_the_mean_squared_difference_over_pairs() -> None:
     generator = torch.Generator().manual_seed(0)
-    ratio, gains = (torch.randn(4, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    ratio, payoffs = (torch.randn(4, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     weights = torch.full((4, 5), 0.2, dtype=torch.float64)
-    target = regression.targets(gains, 2.0, weights, "centred")
-    pairs = (ratio[:, :, None] - ratio[:, None, :] - 2.0 * (gains[:, :, None] - gains[:, None, :])).square()
+    target = regression.targets(payoffs, 2.0, weights, "centred")
+    pairs = (ratio[:, :, None] - ratio[:, None, :] - 2.0 * (payoffs[:, :, None] - payoffs[:, None, :])).square()
     assert float(regression.loss(ratio, target, weights, "centred")) == pytest.approx(
         float(pairs.mean((1, 2)).sum() / 2)
     )
@@ -87,10 +87,10 @@ def test_centred_loss_is_half_the_mean_squared_difference_over_pairs() -> None:
 
 def test_sppo_by_hand_and_its_step_zero_loss() -> None:
     """Best and worst with the constant 1/2: the mean of the two squares, as the official code's (w + l) / 2."""
-    gains = torch.tensor([[0.9, 0.4, 0.1, 0.5, 0.6]], dtype=torch.float64)
-    weights = regression.select(gains, torch.full_like(gains, 0.2), "best-worst")
+    payoffs = torch.tensor([[0.9, 0.4, 0.1, 0.5, 0.6]], dtype=torch.float64)
+    weights = regression.select(payoffs, torch.full_like(payoffs, 0.2), "best-worst")
     assert weights.tolist() == [[0.5, 0, 0.5, 0, 0]]
-    target = regression.targets(gains, 1000.0, weights, "constant")
+    target = regression.targets(payoffs, 1000.0, weights, "constant")
     ratio = torch.tensor([[3.0, 9.0, -2.0, 9.0, 9.0]], dtype=torch.float64)
     by_hand = ((3.0 - 1000 * (0.9 - 0.5)) ** 2 + (-2.0 - 1000 * (0.1 - 0.5)) ** 2) / 2
     assert float(regression.loss(ratio, target, weights, "constant")) == pytest.approx(by_hand)
@@ -98,10 +98,10 @@ def test_sppo_by_hand_and_its_step_zero_loss() -> None:
 
 def test_gradient_against_finite_differences() -> None:
     generator = torch.Generator().manual_seed(1)
-    gains = torch.rand(3, 4, generator=generator, dtype=torch.float64)
+    payoffs = torch.rand(3, 4, generator=generator, dtype=torch.float64)
     weights = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.5, 0.0, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
     for baseline in ("plug-in", "centred", "constant"):
-        target = regression.targets(gains, 3.0, weights, baseline)
+        target = regression.targets(payoffs, 3.0, weights, baseline)
         ratio = torch.randn(3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(lambda r, t=target, b=baseline: regression.loss(r, t, weights, b), ratio)
 
@@ -127,27 +127,27 @@ def test_missing_judgements_are_left_out_and_never_a_coin_flip() -> None:
     P = torch.tensor(
         [[0.5, float("nan"), 0.9], [float("nan"), 0.5, float("nan")], [0.1, float("nan"), 0.5]], dtype=torch.float64
     )
-    gains = regression.win_rates(P, torch.ones(3, dtype=torch.float64), torch.arange(3))
-    assert gains[0] == 0.9
-    assert gains[2] == pytest.approx(0.1)
-    assert gains[1].isnan()
-    weights = regression.select(gains[None], torch.full((1, 3), 1 / 3, dtype=torch.float64), "all")
+    payoffs = regression.win_rates(P, torch.ones(3, dtype=torch.float64), torch.arange(3))
+    assert payoffs[0] == 0.9
+    assert payoffs[2] == pytest.approx(0.1)
+    assert payoffs[1].isnan()
+    weights = regression.select(payoffs[None], torch.full((1, 3), 1 / 3, dtype=torch.float64), "all")
     assert weights[0, 1] == 0
     for baseline in ("plug-in", "centred", "constant"):
-        target = regression.targets(gains[None], 2.0, weights, baseline)
+        target = regression.targets(payoffs[None], 2.0, weights, baseline)
         assert torch.isfinite(target).all()
         assert torch.isfinite(regression.loss(torch.ones(1, 3, dtype=torch.float64), target, weights, baseline))
 
 
 def test_equal_responses_give_no_pair() -> None:
-    gains = torch.full((1, 4), 0.5)
-    assert regression.select(gains, torch.full((1, 4), 0.25), "best-worst").sum() == 0
+    payoffs = torch.full((1, 4), 0.5)
+    assert regression.select(payoffs, torch.full((1, 4), 0.25), "best-worst").sum() == 0
 
 
 def test_achieved_knows_the_whole_step_none_of_it_and_half() -> None:
-    gains = torch.tensor([[0.9, 0.1, 0.4]], dtype=torch.float64)
+    payoffs = torch.tensor([[0.9, 0.1, 0.4]], dtype=torch.float64)
     weights = torch.full((1, 3), 1 / 3, dtype=torch.float64)
-    target = regression.targets(gains, 2.0, weights, "centred")
+    target = regression.targets(payoffs, 2.0, weights, "centred")
     for factor, r2 in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75)):
         found = regression.fit_metrics(factor * target + 7.0, target, weights, "centred")
         assert found["share"] == pytest.approx(factor)

@@ -15,14 +15,15 @@ import torch
 
 from nashward import games, llm
 from nashward.llm import LanguageModel, Prompt
+from nashward.llm.data.rollouts import Text
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.run.inputs.sft import SFTFile
 from nashward.llm.store.files import read_jsonl
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.training import batches
-from nashward.llm.training.batches import Group, Text, micro_batches
+from nashward.llm.training.batches import micro_batches
 from nashward.llm.training.optimize import fit
-from nashward.llm.training.sft import TaskBatch, divided, encoded, ordered, packed
+from nashward.llm.training.sft import SFTBatch, encode, epochs, pack, split
 
 from .. import tiny
 from ..tiny_run import short_run
@@ -60,16 +61,15 @@ def _explicit(network: Any, text: Text) -> torch.Tensor:
 def test_the_gradient_is_that_of_the_explicit_sum(weight: float, tokens: int, half: bool, tiny_folder: Path) -> None:
     model = LanguageModel.from_pretrained(tiny_folder, lora=llm.Lora(rank=2), quantise=False)
     drawn = _texts(4, seed=1)
-    groups = [
-        Group(str(k), drawn[k][0], [drawn[k][1], drawn[k + 1][1]], torch.tensor([0.3, 0.7]), torch.tensor([0.5, 0.5]))
-        for k in range(3)
+    rollouts = [
+        tiny.rollout(str(k), drawn[k][0], [drawn[k][1], drawn[k + 1][1]], torch.tensor([0.3, 0.7])) for k in range(3)
     ]
-    made = micro_batches(groups, tokens, 4)
+    made = micro_batches(rollouts, tokens, 4)
     for batch in made:
         batch.anchor = batch.sampler = torch.full_like(batch.weights, -20.0)
-    beside = packed(iter(_texts(3)), 4096, 4)
+    beside = pack(iter(_texts(3)), 4096, 4)
     if tokens == 1:
-        beside[0].parts = [[0], [2, 1]]
+        beside[0].passes = [[0], [2, 1]]
     model.network.set_adapter("trained")
     weights = [p for name, p in model.network.named_parameters() if ".trained." in name]
     for number, one in enumerate(weights):
@@ -83,7 +83,7 @@ def test_the_gradient_is_that_of_the_explicit_sum(weight: float, tokens: int, ha
     expected = torch.autograd.grad(mirror / 3 + weight * task, weights)
     settings = llm.Fit(epochs=1, max_grad_norm=math.inf, warmup=0.0, learning_rate=1e-3, task_weight=weight)
     task_texts = beside if weight else []
-    (record,) = fit(model.network, weights, made, 2.0, settings, model.pad_id, 0, half=half, task=task_texts)
+    (record,) = fit(model.network, weights, made, 2.0, settings, model.pad_id, 0, half=half, sft=task_texts)
     for found, gradient in zip((w.grad for w in weights), expected, strict=True):
         torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-5)
     assert record["loss"] == pytest.approx(float(mirror.detach()) / 3, rel=1e-5)
@@ -94,8 +94,8 @@ def test_memory_that_runs_out_halves_a_pass_for_good(tiny_folder: Path, monkeypa
     model = LanguageModel.from_pretrained(tiny_folder, lora=llm.Lora(rank=2), quantise=False)
     real = batches.sequence_logprobs
     events: list[dict[str, Any]] = []
-    (batch,) = packed(iter(_texts(5)), 4096, 8)
-    assert batch.parts == [[0, 1, 2, 3, 4]]
+    (batch,) = pack(iter(_texts(5)), 4096, 8)
+    assert batch.passes == [[0, 1, 2, 3, 4]]
     whole = batch.logprobs(model.network, model.pad_id)
 
     def small(network: Any, prompts: Any, *given: Any) -> torch.Tensor:
@@ -106,7 +106,7 @@ def test_memory_that_runs_out_halves_a_pass_for_good(tiny_folder: Path, monkeypa
     monkeypatch.setattr(batches, "sequence_logprobs", small)
     found = batch.logprobs(model.network, model.pad_id, events.append)
     torch.testing.assert_close(found, whole)
-    assert batch.parts == [[0, 1], [2], [3, 4]]
+    assert batch.passes == [[0, 1], [2], [3, 4]]
     assert events == [{"out_of_memory": "response", "at_once": n} for n in (5, 3)]
 
 
@@ -126,14 +126,14 @@ def test_at_weight_0_the_run_is_that_without_a_task(tiny_folder: Path, tmp_path:
 def test_each_optimiser_step_takes_the_next_texts(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = TaskBatch.descend
+    real = SFTBatch.backward
     passed: list[str] = []
 
-    def descend(self: TaskBatch, *given: Any) -> float:
+    def backward(self: SFTBatch, *given: Any) -> float:
         passed.extend(str(prompt) for prompt, _ in self.texts)
         return real(self, *given)
 
-    monkeypatch.setattr(TaskBatch, "descend", descend)
+    monkeypatch.setattr(SFTBatch, "backward", backward)
     _play(tiny_folder, tmp_path / "run", fit=llm.Fit(**{**FIT, "epochs": 2})).run()
     assert len(passed) == 16  # 8 prompts, 4 in a step, twice
     assert len(set(passed[:7])) == len(set(passed)) == 7  # all but the 2 that are held out, before any comes again
@@ -153,9 +153,9 @@ def test_a_cut_run_ends_the_same_with_and_without_the_file(
     file = tmp_path / "task.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in TASK))
     _play(tiny_folder, tmp_path / "whole", file, fit=llm.Fit(**settings)).run()
-    real, steps = TaskBatch.descend, 0
+    real, steps = SFTBatch.backward, 0
 
-    def descend(self: TaskBatch, *given: Any) -> float:
+    def backward(self: SFTBatch, *given: Any) -> float:
         nonlocal steps
         steps += 1
         if len(list((tmp_path / "cut" / "iteration-01" / "training").glob("[01]"))) == 2:
@@ -163,7 +163,7 @@ def test_a_cut_run_ends_the_same_with_and_without_the_file(
         return real(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TaskBatch, "descend", descend)
+        patch.setattr(SFTBatch, "backward", backward)
         with pytest.raises(Killed):
             _play(tiny_folder, tmp_path / "cut", file, fit=llm.Fit(**settings)).run()
     assert steps >= 3
@@ -192,34 +192,34 @@ def test_another_task_is_another_run_and_a_lost_copy_is_told(tiny_folder: Path, 
 def test_a_text_ends_its_turn_as_the_policy_does(tiny_folder: Path) -> None:
     words = tiny.tokenizer()
     prompt = Prompt(({"role": "user", "content": "Do it"},))
-    asked, answer = encoded(words, prompt, "Done.", [1, 6])
+    asked, answer = encode(words, prompt, "Done.", [1, 6])
     assert words.decode(list(asked)) == "<s><|user|>Do it<|end|><|assistant|>"
     assert words.decode(list(answer)) == "Done.<|end|>"
-    assert encoded(words, prompt, "Done.") == (asked, [*answer, 1])  # where no stop is known, the end of text
+    assert encode(words, prompt, "Done.") == (asked, [*answer, 1])  # where no stop is known, the end of text
     # a template that writes what was asked in another way once it is answered
     words.chat_template = "{% if add_generation_prompt %}Q: {{ messages[0].content }} A: {% else %}no{% endif %}"
-    assert words.decode(list(encoded(words, prompt, "Done.", [1, 6])[1])) == "Done.</s>"
+    assert words.decode(list(encode(words, prompt, "Done.", [1, 6])[1])) == "Done.</s>"
 
 
-def test_texts_are_divided_ordered_and_packed() -> None:
+def test_texts_are_split_shuffled_and_packed() -> None:
     for count, share, held in ((2, 0.0, 1), (2, 0.9, 1), (10, 0.3, 3), (10_000, 0.1, 256)):
-        training, testing = divided(count, share, 0)
+        training, testing = split(count, share, 0)
         assert len(testing) == held
         assert sorted([*training, *testing]) == list(range(count))
-    first = list(itertools.islice(ordered(range(5), 3), 15))
+    first = list(itertools.islice(epochs(range(5), 3), 15))
     assert [sorted(first[k : k + 5]) for k in (0, 5, 10)] == [list(range(5))] * 3
     assert first[:5] != first[5:10]
-    assert first == list(itertools.islice(ordered(range(5), 3), 15))
+    assert first == list(itertools.islice(epochs(range(5), 3), 15))
     texts = _texts(7)
     for tokens, most in ((1, 4), (30, 4), (4096, 2)):
-        made = packed(iter(texts), tokens, most)
+        made = pack(iter(texts), tokens, most)
         assert [text for batch in made for text in batch.texts] == texts
         for batch in made:
             padded = len(batch.texts) * max(len(x) + len(y) for x, y in batch.texts)
             assert len(batch.texts) == 1 or (padded <= tokens and len(batch.texts) <= most)
     endless = (texts[k % 7] for k in itertools.count())
-    assert len(packed(endless, 30, 4, 11)) == 11
-    assert packed(iter(texts), 30, 4, 0) == []
+    assert len(pack(endless, 30, 4, 11)) == 11
+    assert pack(iter(texts), 30, 4, 0) == []
 
 
 @pytest.mark.parametrize(

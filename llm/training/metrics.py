@@ -1,0 +1,105 @@
+"""The fields of a run's metrics: ``metrics.jsonl`` has a line for each optimiser step, then one for the whole Step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+METRICS = "metrics.jsonl"
+
+STEP_FIELDS = {
+    "step": "number of the optimiser step, from 1",
+    "loss": "of its prompts, a mean over them, before the step; nats^2 (squares) or nats (logarithms)",
+    "gradient_norm": "of the adapter's weights, before clipping",
+    "learning_rate": "of the step",
+    "task_nll": "with `--task`: negative log-likelihood of its SFT texts, nats a token",
+    "loss_scale": "in float16: the factor on the loss in the backward pass",
+}
+
+_FIT = {
+    "loss": "what the fit minimises, a mean over prompts",
+    "log_ratio_rms": "root mean square of the log-ratio log pi - log anchor, nats",
+    "target_rms": "root mean square of the log-ratio that the exact mirror step has, nats",
+    "r2": "R^2 of the log-ratio as a prediction of its target; 1 for the exact mirror step",
+    "share": "slope of the regression of the log-ratio on its target: 1 is the whole step, 0 none of it",
+    "kl": "KL(policy before || policy after), nats a response",
+    "kl_per_token": "the same a token: divided by the mean length under the policy before",
+}
+_POLICY = {
+    "tokens": "mean length of a response",
+    "entropy": "-E log pi, nats a response",
+    "entropy_per_token": "`entropy` divided by `tokens`",
+    "kl_to_reference": "KL(policy || policy that the run started from), nats a response",
+    "kl_to_reference_error": "standard error of `kl_to_reference` over prompts",
+    "kl_to_reference_per_token": "`kl_to_reference` divided by `tokens`",
+    "relative_ess": "effective sample size of these estimates as a share of the responses; 1 where they are the "
+    "policy's own samples, unreliable at a few percent",
+}
+
+
+def _under(prefixes: Sequence[str], fields: Mapping[str, str]) -> dict[str, str]:
+    return {f"{prefix}.{name}": text for prefix in prefixes for name, text in fields.items()}
+
+
+FIELDS = {
+    "iteration": "name of the Step's folder",
+    "size": "of the Step, nats per unit of win probability",
+    "anchor.NAME": "weight of a policy in the anchor, a geometric blend",
+    "opponent.NAME": "weight of a policy in the opponent, a linear blend; none for a geometric mixture",
+    "opponent_win_rates.NAME": "how often the first sampled policy beats a fixed opponent (`--opponents`)",
+    "prompts": "of the iteration",
+    "prompts_without_pair": "prompts whose responses the oracle does not tell apart; not fitted",
+    "response_tokens": "mean length of the sampled responses, with the stop token",
+    "finished": "fraction of the sampled responses that end with a stop token, not at `--max-new-tokens`",
+    "labels.NAME": "fraction of the first sampled policy's responses with a label (`SelfPlay(label=...)`), or null",
+    **_under(["at_start"], {name: _FIT[name] for name in ("loss", "log_ratio_rms", "target_rms")}),
+    "at_start.loss_paper": "`at_start.loss` divided by size^2, the unit in which SPPO's code reports it",
+    "first_loss.observed": "loss of the first optimiser step, in training",
+    "first_loss.expected": "the same, computed before training from the scored log-probabilities",
+    **_under(["train", "held_out"], _FIT),
+    **_under(["before", "after"], _POLICY),
+    "win_rate": "of the fitted policy over the one before, on held-out prompts: 1/2 + E_after G - E_before G; null "
+    "with the loss gpo",
+    "line_fraction": "how far the adapter is on the straight line to where the fit went; below 1 where `--target-kl` "
+    "drew it back",
+    "refits.learning_rate": "of a fit that was dropped because its loss rose (`--refits`)",
+    "refits.loss": "after that fit; null where it diverged",
+    "clip_fraction": "fraction of the optimiser steps whose gradient was clipped to `--max-grad-norm`",
+    "changed_fraction": "fraction of the adapter's entries that the fit changed",
+    "task.start": "with `--task`: negative log-likelihood of the held-out SFT texts where the run started, nats a "
+    "token",
+    "task.before": "the same, where the fit started",
+    "task.after": "the same, of the fitted policy",
+    "crossed": "whether the iterate exceeds a limit (`--task-limit`, `--win-rate-floor`)",
+    "warning": "what went wrong, in sentences; null where nothing did",
+}
+NAMED = {name.removesuffix(".NAME") for name in FIELDS if name.endswith(".NAME")}  # their keys are names of the run
+
+
+def field_names(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The names of a row's fields as ``FIELDS`` and ``STEP_FIELDS`` have them.
+
+    Example:
+        >>> list(field_names({"train": {"r2": 0.9}, "anchor": {"start": 1.0}, "refits": [{"loss": 2.0}]}))
+        ['train.r2', 'anchor.NAME', 'refits.loss']
+    """
+    for key, value in row.items():
+        name = f"{prefix}{key}"
+        if name in NAMED:
+            yield f"{name}.NAME"
+        elif isinstance(value, Mapping):
+            yield from field_names(value, f"{name}.")
+        elif isinstance(value, list):
+            for item in value:
+                yield from field_names(item, f"{name}.")
+        else:
+            yield name
+
+
+def markdown(fields: Mapping[str, str]) -> str:
+    """The fields as a table, as ``docs/metrics.md`` has it; fields of one meaning share a row."""
+    names: dict[str, list[str]] = {}
+    for name, meaning in fields.items():
+        names.setdefault(meaning.replace("|", "\\|"), []).append(f"`{name}`")
+    rows = [f"| {', '.join(row)} | {meaning} |" for meaning, row in names.items()]
+    return "\n".join(["| field | meaning |", "| --- | --- |", *rows])

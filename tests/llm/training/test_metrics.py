@@ -1,0 +1,35 @@
+"""Every field of a run's metrics is documented, and the page has what the code says."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from nashward import games, llm
+from nashward.llm.store.files import read_jsonl
+from nashward.llm.training.metrics import FIELDS, METRICS, STEP_FIELDS, field_names, markdown
+
+from ...conftest import ROOT
+from ..tiny_run import PROMPTS, short_run
+
+
+def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -> None:
+    """Of a run with all that adds fields: opponents, labels, an SFT term, a refit. Only float16 has a loss scale."""
+    run = short_run(
+        tiny_folder, tmp_path / "run", games.FixedOpponents(games.MWU(2.0), {"rival": 0.5}),
+        opponents={"rival": [{"prompt": prompt, "response": "no"} for prompt in PROMPTS]},
+        label=lambda text: "long" if len(text) > 4 else None, iterations=1,
+        task=[{"prompt": f"Say {k}", "output": "yes"} for k in range(4)],
+        fit=llm.Fit(learning_rate=0.1, epochs=2, batch=4, held_out=0.2, refits=1, schedule="constant"),
+    ).run()  # fmt: skip
+    *steps, summary = read_jsonl(run.folder / "iteration-01" / METRICS)
+    assert summary["refits"]
+    assert set(field_names(summary)) == set(FIELDS)
+    assert {name for row in steps for name in field_names(row)} == set(STEP_FIELDS) - {"loss_scale"}
+    assert all(math.isfinite(row["task_nll"]) for row in steps)
+
+
+def test_the_page_documents_every_field() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert markdown(FIELDS) in page
+    assert markdown(STEP_FIELDS) in page
