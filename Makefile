@@ -23,6 +23,7 @@ mutants: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy src tests tools
 
 notebooks: $(VENV)/.installed

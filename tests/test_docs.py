@@ -1,4 +1,4 @@
-"""The links of the pages hold, their code shows what happens, and every public name is told of."""
+"""The links of the pages hold, their code prints what they show, and every public name is described."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
 
-from docs import public
+from docs import architecture, public
 from nashward.cli.main import build_parser, main
 
 from .conftest import ROOT
@@ -218,38 +218,32 @@ def test_the_index_of_papers_has_every_solver_every_loss_and_every_theorem() -> 
         assert re.fullmatch(r" `tests/[\w/]+\.py(::\w+)?` ", test), method
 
 
-PATCHES = [block for block, _ in _blocks(ROOT / "CONTRIBUTING.md", "diff")]
+WORKED = [ROOT / "docs" / f"new-{what}.md" for what in ("solver", "oracle", "game", "loss")]
+ADDED = ("nashward.games.solvers.mirror_steps.optimistic_inpo", "nashward.llm.oracles.ensemble")
+CHOSEN = "optimistic_inpo or every_mirror_step or penney or one_game or ensemble or plain_loops or public or examples"
 
 
 @pytest.mark.slow
-def test_the_changes_that_contributing_shows_apply_and_pass(tmp_path: Path) -> None:
-    """All at once, in a copy: their own tests, the examples of their docstrings, the rules of the house."""
-    assert len(PATCHES) == 4
+def test_the_changes_that_the_pages_show_apply_and_pass(tmp_path: Path) -> None:
+    """All at once, in a copy: their own tests, the examples of their docstrings, the linters."""
+    patches = [block for page in WORKED for block, _ in _blocks(page, "diff")]
+    assert len(patches) == len(WORKED)
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in listed.splitlines():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name, follow_symlinks=False)
-    for patch in PATCHES:
+    for patch in patches:
         subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=patch, text=True, check=True)
-    own = [name for patch in PATCHES for name in re.findall(r"^\+\+\+ b/(tests/\S+)", patch, re.MULTILINE)]
-    made = [f"nashward.{room}" for room in ("games.solvers.optimistic_inpo", "llm.oracles.ensemble")]
-    examples = [f"tests/test_layout.py::test_examples_in_docstrings[{name}]" for name in made]
-    chosen = (
-        "optimistic_inpo or every_mirror_step or penney or one_game or ensemble or plain_loops or public or examples"
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-k",
-        chosen,
-        *own,
-        *examples,
-        "tests/games/zoo/test_zoo.py",
-        __file__,
-    ]
-    command[-1] = str(tmp_path / Path(__file__).relative_to(ROOT))
-    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "src")}, check=True)
+    tests = [name for patch in patches for name in re.findall(r"^\+\+\+ b/(tests/\S+)", patch, re.MULTILINE)]
+    tests += [f"tests/test_layout.py::test_examples_in_docstrings[{name}]" for name in ADDED]
+    tests += ["tests/test_layout.py::test_folders_stay_small", "tests/games/zoo/test_zoo.py", "tests/test_docs.py"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    chosen = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-k", f"{CHOSEN} or small", *tests]
+    subprocess.run(chosen, cwd=tmp_path, env=environment, check=True)
     lint = [sys.executable, "-m", "ruff", "check", "games", "llm", "src", "tests"]
     subprocess.run(lint, cwd=tmp_path, check=True)
+
+
+def test_the_picture_of_the_rooms_is_that_of_its_script() -> None:
+    """Run `python -m docs.architecture`; a new room needs a line there."""
+    assert architecture.PICTURE.read_text(encoding="utf-8") == architecture.picture()

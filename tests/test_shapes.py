@@ -13,7 +13,8 @@ import torch
 
 from nashward import games
 from nashward.games import measures, shapes
-from nashward.games.equilibria import regularized, selection
+from nashward.games.equilibria import selection
+from nashward.games.forms.skew import skew
 
 from .conftest import ROOT
 from .shapes import CALLS, MOST
@@ -37,8 +38,8 @@ def test_an_alias_is_checked_as_what_it_stands_for() -> None:
 def test_a_wrong_result_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = games.zoo.comal_cycle()
     monkeypatch.setattr(broken, "P", torch.zeros(2, 3))
-    with pytest.raises(jaxtyping.TypeCheckError, match=r"return value of nashward.games.equilibria.regularized.skew"):
-        regularized.skew(broken)
+    with pytest.raises(jaxtyping.TypeCheckError, match=r"return value of nashward.games.forms.skew.skew"):
+        skew(broken)
 
 
 def test_fields_of_a_dataclass_are_checked() -> None:

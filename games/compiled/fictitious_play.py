@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from nashward.errors import NashwardError
 
-from ..equilibria.regularized import skew
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, PreferenceGame, check_table
+from ..forms.skew import skew
 from ..solution import Solution, Status, record_points
 from .accelerator import compiled
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..averaging import uniform
-from ..equilibria.regularized import skew
 from ..feedback import Feedback, exact
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, Game, Players, PreferenceGame
+from ..forms.skew import skew
 from ..solution import Solution, Status
 from ..step import Solver
 from .accelerator import ACCELERATED

@@ -14,6 +14,7 @@ from nashward.errors import NashwardError
 
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, Players, PreferenceGame, check_table
+from ..forms.skew import skew
 from ..measures import duality_gap
 from ..shapes import Bool, Float
 
@@ -287,19 +288,6 @@ def _payoffs(game: Table, players: Players) -> Players:
     """The payoffs, shifted to be near 0 at equilibrium, so that they keep their digits when divided by tau."""
     A, _ = skew(game)
     return (A @ torch.cat(players, -1)[..., None])[..., 0].split(list(game.sizes), -1)
-
-
-def skew(game: Table) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "players n"]]:
-    """The skew matrix of all players' actions together, and which actions are whose, [players, n]."""
-    if isinstance(game, ConstantSumGame):
-        n, m = game.sizes
-        U = game.payoff.to(torch.float64) - game.total / 2
-        A = U.new_zeros(*game.batch_shape, n + m, n + m)
-        A[..., :n, n:], A[..., n:, :n] = U, -U.mT
-        owner = torch.arange(n + m, device=U.device) >= n
-        return A, torch.stack([~owner, owner]).to(U)
-    P = (game.game if isinstance(game, ContextualGame) else game).P.to(torch.float64)
-    return P - 0.5, P.new_ones(1, P.shape[-1])
 
 
 def _log_reference(game: Table, reference: Any) -> Players:

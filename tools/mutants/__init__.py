@@ -16,14 +16,15 @@ METHODS = [*SOLVERS, *LOSSES, *THEOREMS, *GAMES, *LANGUAGE]
 
 def mutants() -> list[Mutant]:
     """All of them, in the order of the list."""
-    own = rows()
+    row_tests = rows()
     return [
-        Mutant(method.name, kind, file, old, new, _asked(method.tests, own.get(method.name)))
+        Mutant(method.name, kind, file, function, old, new, _tests(method.tests, row_tests.get(method.name)))
         for method in METHODS
         for file, changes in {method.file: method.changes, **method.elsewhere}.items()
-        for kind, old, new in changes
+        for kind, function, old, new in changes
     ]
 
 
-def _asked(tests: Sequence[str], own: str | None) -> tuple[str, ...]:
-    return tuple(tests) if own is None else (tests[0], own, *tests[1:])
+def _tests(tests: Sequence[str], row_test: str | None) -> tuple[str, ...]:
+    """The method's own tests, with the one of its row in docs/papers.md second."""
+    return tuple(tests) if row_test is None else (tests[0], row_test, *tests[1:])

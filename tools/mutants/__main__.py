@@ -188,7 +188,11 @@ def page(killed: Sequence[tuple[Mutant, str]], date: str) -> str:
     """The text of docs/mutants.md."""
     lines = [HEAD.format(date=date, count=len(killed), methods=len(METHODS))]
     for method in METHODS:
-        lines += [f"## {method.name.replace('`', '')}", "| change | file | from | to | killed by |", "| --- " * 5 + "|"]
+        lines += [
+            f"## {method.name.replace('`', '')}",
+            "| change | file | in | from | to | killed by |",
+            "| --- " * 6 + "|",
+        ]
         for mutant, test in killed:
             if mutant.method == method.name:
                 lines.append(f"{row(mutant)} | `{test.partition('[')[0]}` |")
