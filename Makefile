@@ -1,5 +1,5 @@
 # make demo   installs what is needed into .venv and runs the demonstration
-# make test   the same, then the tests, the linter and the type checker
+# make test   the linters, the type checker and the tests; make slow also runs the long tests
 # make docs   the pages of docs/ and the reference, in build/docs; a warning is an error
 PYTHON ?= python3
 VENV := .venv
@@ -12,10 +12,10 @@ demo: $(VENV)/.installed
 	$(BIN)/nashward demo
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 slow: $(VENV)/.installed
-	$(BIN)/python -m pytest --slow
+	$(BIN)/python -m pytest --slow -n auto --maxprocesses 4 --dist worksteal
 
 mutants: $(VENV)/.installed
 	$(BIN)/python -m tools.mutants

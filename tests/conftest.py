@@ -20,7 +20,7 @@ torch.set_num_threads(1)  # the models of the tests are too small to share among
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests that take more than a minute")
+    parser.addoption("--slow", action="store_true", help="run the long tests as well")
     parser.addoption("--network", action="store_true", help="run the tests that need the model hub")
     parser.addoption("--browser", action="store_true", help="run the tests that need a headless Chromium")
 
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     reasons = {
-        "slow": None if config.getoption("--slow") else "takes more than a minute: run with --slow",
+        "slow": None if config.getoption("--slow") else "takes long: run with --slow",
         "network": None if config.getoption("--network") else "needs the model hub: run with --network",
         "gpu": None if torch.cuda.is_available() else "needs a CUDA device",
         "browser": (None if browser else "no Chromium on this machine")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import tempfile
@@ -25,6 +26,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 LARGEST = 600_000  # bytes of an .ipynb
+LONG = ("04", "05", "06")  # those that train a language model run with --slow
 LEADERBOARD = ROOT / "notebooks" / "07_alpacaeval_as_a_game.py"  # reads data that the project may not ship
 
 
@@ -96,6 +98,25 @@ def test_a_notebook_begins_with_a_question(source: Path) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_names_of_the_package_that_a_notebook_uses_exist(source: Path) -> None:
+    """Of all notebooks, also of those that only --slow runs."""
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)]
+    ours = [node for node in imports if ast.unparse(node).split()[1].startswith("nashward")]
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module(ours, []), source.name, "exec"), names)
+    used = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    chains = [text for text in used if re.fullmatch(r"(games|llm|theory)(\.\w+)+", text)]
+    assert len(chains) > 5
+    for text in chains:
+        eval(text, names)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem[:2] in LONG else ()) for path in SOURCES],
+    ids=[path.stem for path in SOURCES],
+)
 def test_a_notebook_runs_and_draws(source: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in source.parent.iterdir()}
     notebook = executed(source, tmp_path)

@@ -217,6 +217,7 @@ def _real_prompts(
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_align_on_64_real_prompts(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = _real_prompts(data, tmp_path, 64, "run", capsys, *SMALL, "--max-prompt-tokens", "200")
     read, kept, dropped = map(int, re.search(r"(\d+) prompts read, (\d+) kept, (\d+) dropped", text).groups())  # type: ignore[union-attr]

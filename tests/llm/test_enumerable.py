@@ -226,6 +226,7 @@ def _no_anchor(step: Step, reference: Any) -> Step:
     return dataclasses.replace(step, anchor=reference)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_within_its_precision(tmp_path: Path) -> None:
     """Line searches stumble over the steps of bfloat16, so AdamW; smaller logits, so finer steps."""
     folder = random_policy(tmp_path / "model", spread=0.15)

@@ -76,12 +76,12 @@ LOSSES = [
     Method("`online-ipo`", "llm/training/losses.py", VALUES, [
         ("sign", "_online_ipo",
          "rebel(ratio[:, :, None, None], ratio[:, None, :, None], first.nan_to_num(), second.nan_to_num(), batch.size)",
-         "rebel(ratio[:, :, None, None], ratio[:, None, :, None], second.nan_to_num(), first.nan_to_num(), "
-         "batch.size)"),
+         "rebel(ratio[:, :, None, None], ratio[:, None, :, None], second.nan_to_num(), "
+         "first.nan_to_num(), batch.size)"),
         ("factor", "_online_ipo",
          "rebel(ratio[:, :, None, None], ratio[:, None, :, None], first.nan_to_num(), second.nan_to_num(), batch.size)",
-         "rebel(ratio[:, :, None, None], ratio[:, None, :, None], first.nan_to_num(), second.nan_to_num(), "
-         "2 * batch.size)"),
+         "rebel(ratio[:, :, None, None], ratio[:, None, :, None], first.nan_to_num(), "
+         "second.nan_to_num(), 2 * batch.size)"),
         ("anchor", "_online_ipo", "(batch.P, batch.ratio)", "(batch.P, batch.now)"),
         ("other", "_online_ipo", "own[:, None, :] | own[None, :, :]", "own[:, None, :]"),
     ]),

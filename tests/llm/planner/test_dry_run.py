@@ -23,6 +23,11 @@ TRUNK: dict[str, Any] = {
 PROMPT, RESPONSE = 512, 1536
 
 
+def slow(*values: Any) -> Any:
+    """A case that only ``--slow`` runs."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def _config(size: str) -> PretrainedConfig:
     if size == "7B":
         return MistralConfig(vocab_size=32000, sliding_window=None, **TRUNK)
@@ -101,18 +106,18 @@ def test_four_bit_bytes_on_the_meta_device_are_those_on_a_cpu_which_still_quanti
 @pytest.mark.parametrize(
     ("size", "placement", "head", "at_most"),
     [
-        ("7B", Placement(mlp_tokens=1024), False, 4.40),
-        ("8B", Placement(mlp_tokens=1024), False, 5.14),
+        slow("7B", Placement(mlp_tokens=1024), False, 4.40),
+        slow("8B", Placement(mlp_tokens=1024), False, 5.14),
         ("8B", Placement(adapters="float32", mlp_tokens=512), False, 5.20),
         ("7B", Placement(), False, 4.54),
-        ("8B", Placement(), False, 5.28),
-        ("7B", Placement(), True, 4.36),
-        ("8B", Placement(), True, 4.55),
-        ("7B", Placement(layers="host"), True, 1.22),
-        ("8B", Placement(layers="host"), True, 1.41),
+        slow("8B", Placement(), False, 5.28),
+        slow("7B", Placement(), True, 4.36),
+        slow("8B", Placement(), True, 4.55),
+        slow("7B", Placement(layers="host"), True, 1.22),
+        slow("8B", Placement(layers="host"), True, 1.41),
         ("7B", Placement(layers="host"), False, 1.40),
-        ("8B", Placement(layers="host"), False, 2.14),
-        ("8B", Placement(layers="host", mlp_tokens=512), False, 1.94),
+        slow("8B", Placement(layers="host"), False, 2.14),
+        slow("8B", Placement(layers="host", mlp_tokens=512), False, 1.94),
     ],
 )
 def test_training_at_2048_tokens(size: str, placement: Placement, head: bool, at_most: float) -> None:
@@ -153,13 +158,13 @@ def test_what_each_part_of_the_placement_saves() -> None:
 @pytest.mark.parametrize(
     ("size", "rows", "layers", "kv_cache", "at_most"),
     [
-        ("7B", 5, "device", "full", 5.44),
-        ("8B", 5, "device", "full", 6.17),
+        slow("7B", 5, "device", "full", 5.44),
+        slow("8B", 5, "device", "full", 6.17),
         ("7B", 2, "device", "full", 4.50),
-        ("8B", 2, "device", "full", 5.23),
+        slow("8B", 2, "device", "full", 5.23),
         ("7B", 5, "device", "int8", 4.67),
-        ("8B", 5, "device", "int8", 5.40),
-        ("7B", 3, "host", "full", 1.67),
+        slow("8B", 5, "device", "int8", 5.40),
+        slow("7B", 3, "host", "full", 1.67),
         ("8B", 3, "host", "full", 2.40),
     ],
 )

@@ -46,6 +46,7 @@ def test_mistral_fits_on_a_card_of_six_gib_and_not_on_one_of_four():
     assert found.placement == Placement()
 
 
+@pytest.mark.slow
 def test_mistral_is_streamed_on_a_card_of_three_gib_and_told_why_not_on_one_of_one():
     found = plan(MISTRAL, 3 * GIB)
     assert found.fits
@@ -56,10 +57,10 @@ def test_mistral_is_streamed_on_a_card_of_three_gib_and_told_why_not_on_one_of_o
     assert "an 8-bit optimiser saves about 0.23 GiB" in small.advice[-1]
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("length", [64, 500])
-@pytest.mark.parametrize("rank", [4, 16])
-@pytest.mark.parametrize("vocabulary", [2048, 128_256])
+@pytest.mark.parametrize(
+    ("rows", "length", "rank", "vocabulary"),
+    [(1, 64, 4, 2048), (3, 500, 4, 128_256), (3, 64, 16, 128_256), (1, 500, 16, 2048)],
+)
 def test_the_plan_is_the_dry_run_of_what_was_chosen(rows, length, rank, vocabulary):
     config = LlamaConfig(**{**SMALL.to_dict(), "vocab_size": vocabulary})
     demand = Demand(rank=rank, prompt_tokens=length, new_tokens=length, sampling_batch=rows, tokens=2 * rows * length)
