@@ -113,8 +113,8 @@ print(f"formula {np.sqrt(1 + lam**2):.5f}")
 # ## What the theorem says of SPPO as it is run
 #
 # SPPO's paper proves the same kind of bound for its average and then runs three iterations with a step of 1000 and
-# keeps the last model. `theory.explain_bound` says what is left of the theorem then. $C$ is $-\log \pi_1$ of a whole response,
-# hundreds of nats; take 300.
+# keeps the last model. `theory.explain_bound` says what is left of the theorem then. $C$ is $-\log \pi_1$ of a whole
+# response, hundreds of nats; take 300.
 
 # %%
 for line in theory.explain_bound(step=1e3, iterations=3, C=300.0):
@@ -129,7 +129,7 @@ print(f"\niterations for a bound of 0.1 with the best step and C = 300: {needed}
 #
 # ## Optimism: the last iterate converges
 #
-# Multiplicative weights answer the opponent of this step, who has moved on by the next. *Optimistic* multiplicative
+# Multiplicative weights answer the opponent of this step, which has moved on by the next. *Optimistic* multiplicative
 # weights expect the next payoff to change as the last one did and use $2 P \pi_t - P \pi_{t-1}$ for $P \pi_t$. With a
 # constant step that is not too large, the last iterate converges to a Nash that plays every answer. That is what one
 # wants of a language model: one set of weights and not a mixture of all that were trained.
