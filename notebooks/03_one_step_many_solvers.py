@@ -203,8 +203,8 @@ picture
 #
 # Near the Nash a game is a rotation with one frequency $\lambda$ (`games.rotation_frequency`), so the whole question is
 # about a single complex number: `theory.local_factor` plays the solver on it (the lines above; they agree with the
-# table within 1%). For two solvers the threshold has a closed form, optimistic MWU $1 / (\sqrt 3 \lambda)$ and extragradient
-# $1 / \lambda$. For any other solver, ours too, `theory.stable_below` finds it by bisection.
+# table within 1%). For two solvers the threshold has a closed form, optimistic MWU $1 / (\sqrt 3 \lambda)$ and
+# extragradient $1 / \lambda$. For any other solver, ours too, `theory.stable_below` finds it by bisection.
 
 # %%
 formulas = {"optimistic MWU": 1 / (np.sqrt(3) * lam), "extragradient": 1 / lam}

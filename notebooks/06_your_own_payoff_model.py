@@ -59,7 +59,9 @@ class Judge(llm.oracles.PreferenceOracle):
     def raw_logits(self, prompts, candidates, pairs):
         kinds = [[kind(text) for text in texts] for texts in candidates]
         log_odds = np.log(TABLE) - np.log(1 - TABLE)
-        return [np.array([log_odds[row[i], row[j]] for i, j in wanted]) for row, wanted in zip(kinds, pairs, strict=True)]
+        return [
+            np.array([log_odds[row[i], row[j]] for i, j in wanted]) for row, wanted in zip(kinds, pairs, strict=True)
+        ]
 
 
 texts = ["In short, tea is cheap.", "1. Find the tea. 2. Check it.", "Oh, nice! I love tea. How about you?"]
