@@ -76,5 +76,7 @@ def _complementary(K: Float[np.ndarray, "n n"], q: Float[np.ndarray, " n"]) -> t
         flags = np.zeros(m, dtype=np.bool_)
         return z, solve_complementarity_one(K, q, cover(m).copy(), flags, np.empty((2, m)), m, pivot_limit(m), z)
     state = torch.zeros(1, m, dtype=torch.bool)
-    solution, least = solve_complementarity(torch.from_numpy(K)[None], torch.from_numpy(q)[None], state, m, pivot_limit(m))
+    solution, least = solve_complementarity(
+        torch.from_numpy(K)[None], torch.from_numpy(q)[None], state, m, pivot_limit(m)
+    )
     return solution[0].numpy(), float(least)

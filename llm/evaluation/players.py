@@ -75,7 +75,7 @@ def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Sourc
 def told(
     home: RunFolder, given: Mapping[str, Any], tokenizer: Any, prompts: Sequence[Prompt], column: str | None = None
 ) -> dict[str, list[Response]]:
-    """The first response of each given model to each prompt, found by the prompt; see ``StoredOpponents`` for what is read.
+    """The first response of each given model to each prompt, found by the prompt (``StoredOpponents`` reads them).
 
     Its tokens are those of the run's policy, with the stop token that a finished response of that one has.
 

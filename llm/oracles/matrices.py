@@ -138,8 +138,8 @@ def preference_matrices(
 def curl(logits: Float[np.ndarray, "K K"]) -> float:
     """``1 - |grad|^2 / |A|^2`` with A = (L - L.T) / 2 ``[K, K]``: the cyclic share of the averaged logits.
 
-    grad is the closest table of score differences (``games.social_choice.hodge``). 0 where all logits are 0; NaN where
-    a judgement is missing or certain (an infinite logit).
+    grad is the closest table of score differences (``games.analysis.social_choice.hodge``). 0 where all logits are 0;
+    NaN where a judgement is missing or certain (an infinite logit).
 
     Args:
         logits: L ``[K, K]``, the row shown first.

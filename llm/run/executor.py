@@ -13,19 +13,19 @@ from nashward.errors import NashwardError
 from nashward.games import Policy, Step
 from nashward.games.policy import Blend
 
+from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
 from ..oracles.models.network import NetworkOracle
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
-from ..policy.sampling import seed_of
+from ..policy.sampling import Source, seed_of
 from ..store.run_folder import RunFolder, Stage
 from .judge import JudgeStage
 from .progress import Progress, Stopped
 from .rollouts import PromptNumbers, RolloutStore
 from .sample import SampleStage
-from .settings import Settings
 from .step_control import limit_factor, phase_of
 from .train import TrainStage, publish_metrics, write_adapter
 
@@ -49,11 +49,13 @@ class AdapterExecutor:
         folder: the run folder.
         prompts: all prompts of the run.
         lengths: how long each is, in tokens: like lengths are sampled together.
-        settings: sizes and seeds.
+        config: sizes and seeds.
+        source: where responses come from.
         model, oracle: called when the model or the oracle is first needed, so that a stage loads only its own.
         progress: shows how far the run is, and where it is to stop.
         until: the stage of the first unfinished Step after which to stop (None: go on).
         cache: the file of judgements; None: one in the run folder.
+        label, sft_texts: see ``TrainStage``.
     """
 
     def __init__(
@@ -61,19 +63,23 @@ class AdapterExecutor:
         folder: RunFolder,
         prompts: Sequence[Prompt],
         lengths: Sequence[int],
-        settings: Settings,
+        config: RunConfig,
+        source: Source,
         model: Callable[[], LanguageModel],
         oracle: Callable[[], PreferenceOracle],
         progress: Progress,
         until: Stage | None = None,
         cache: str | Path | None = None,
+        label: Callable[[str], str | None] | None = None,
+        sft_texts: Sequence[tuple[Prompt, str]] = (),
     ):
-        self.folder, self.prompts, self.settings = folder, list(prompts), settings
+        self.folder, self.prompts, self.config = folder, list(prompts), config
+        self.enumerates, self.label, self.sft_texts = source.enumerates, label, sft_texts
         self.progress, self.until = progress, until
         self.reference = Adapter("start", folder / "start" / "adapter")
         self.rollouts = RolloutStore(prompts)
         self._load_model = model
-        stage = (folder, self.prompts, lengths, settings, progress, self.rollouts)
+        stage = (folder, self.prompts, lengths, config, source, progress, self.rollouts)
         self._sample = SampleStage(*stage, self._model)
         self._judge = JudgeStage(
             *stage,
@@ -101,13 +107,13 @@ class AdapterExecutor:
             Stopped: at the stage after which the run was to stop.
         """
         name = f"iteration-{self.iterates + 1:02d}" + ("" if step.is_iterate else f"-half-{self.half_steps + 1}")
-        if self.settings.mixtures == "token-level" and step.opponent is None and not step.is_iterate:
+        if self.config.mixtures == "token-level" and step.opponent is None and not step.is_iterate:
             self.half_steps += 1
             return token_mixture(name, step.anchor)
         step = expand_mixtures(step)
         folder, numbers = self.folder / name, self._prompt_numbers(self.iterates)
         finished = self.folder.verified(folder / "adapter")
-        settings = self.settings if finished else self._pinned_settings(name)
+        config = self.config if finished else self._pinned_config(name)
         samplers, fixed = samplers_and_fixed(step)
         for policy in samplers:
             at = self.rollouts.responses_at(policy.label, numbers, folder)
@@ -125,8 +131,8 @@ class AdapterExecutor:
             publish_metrics(folder)
         else:
             TrainStage(
-                self.folder, self.prompts, settings, self.progress, self.rollouts, self._model(), folder, step,
-                samplers, numbers, self.reference,
+                self.folder, self.prompts, config, self.progress, self.rollouts, self._model(), folder, step,
+                samplers, numbers, self.reference, self.enumerates, self.label, self.sft_texts,
             ).run()  # fmt: skip
         if self.until == "train" and not finished:
             self.stopped = f"{name}: the adapter is trained"
@@ -152,7 +158,7 @@ class AdapterExecutor:
 
     def _prompt_numbers(self, iteration: int) -> PromptNumbers:
         """The prompts of an iteration: all, or the next ones of an order that is shuffled for each epoch."""
-        n, size = len(self.prompts), self.settings.prompts_per_iteration
+        n, size = len(self.prompts), self.config.prompts_per_iteration
         if size is None or size >= n:
             return tuple(range(n))
         numbers: list[int] = []
@@ -160,22 +166,22 @@ class AdapterExecutor:
         while len(numbers) < size:
             epoch, offset = divmod(first + len(numbers), n)
             order = list(range(n))
-            random.Random(seed_of(self.settings.seed, "prompts", epoch)).shuffle(order)
+            random.Random(seed_of(self.config.seed, "prompts", epoch)).shuffle(order)
             numbers += order[offset : offset + size - len(numbers)]
         return tuple(sorted(set(numbers)))
 
-    def _pinned_settings(self, step: str) -> Settings:
-        """The settings of a step: the learning rate of its phase, lowered where limits lower it, and the padded tokens
-        of a pass that it began with: other passes give other last bits."""
-        fit, phase = self.settings.fit, phase_of(self.settings.phases, self.iterates + 1)
+    def _pinned_config(self, step: str) -> RunConfig:
+        """The configuration of a step: the learning rate of its phase, lowered where limits lower it, and the padded
+        tokens of a pass that it began with: other passes give other last bits."""
+        fit, phase = self.config.fit, phase_of(self.config.phases, self.iterates + 1)
         tokens = self.folder.pinned_step(step).get("tokens")
         if tokens is None:
             tokens = fit.tokens
             self.folder.pin_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
-        if self.settings.limits.lowers == "learning-rate":
-            rate *= limit_factor(self.settings.limits, self.folder, self.iterates + 1)
-        return dataclasses.replace(self.settings, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
+        if self.config.limits.lowers == "learning-rate":
+            rate *= limit_factor(self.config.limits, self.folder, self.iterates + 1)
+        return dataclasses.replace(self.config, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
 
     def _model(self) -> LanguageModel:
         return self._on_device(self._load_model())

@@ -44,8 +44,8 @@ class SampleStage(ShardedStage):
         """The rows of the responses to prompts that are sampled together."""
         prompts = [self.prompts[number] for number in batch]
         ids = [model.encode(prompt) for prompt in prompts]
-        key = (self.settings.seed, step.name, policy.label)
-        seeds = [[seed_of(*key, prompt.id, k) for k in range(self.settings.responses)] for prompt in prompts]
+        key = (self.config.seed, step.name, policy.label)
+        seeds = [[seed_of(*key, prompt.id, k) for k in range(self.config.responses)] for prompt in prompts]
         with use_policy(model, policy) as network:
             sampler = copy.copy(model)
             sampler.network = network
@@ -58,7 +58,7 @@ class SampleStage(ShardedStage):
 
     def _source(self) -> Source:
         """The sampler, which draws a whole batch of the plan at once."""
-        source = self.settings.sampling
-        if isinstance(source, GenerateSource) and source.batch >= self.settings.responses:
-            return source.with_batch(self.settings.responses * SHARD_PROMPTS)
+        source = self.source
+        if isinstance(source, GenerateSource) and source.batch >= self.config.responses:
+            return source.with_batch(self.config.responses * SHARD_PROMPTS)
         return source

@@ -40,7 +40,6 @@ from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .progress import Interrupted, Progress, Stopped
-from .settings import Settings
 from .step_control import limit_factor, with_factor, with_phases
 
 logger = logging.getLogger(__name__)
@@ -107,8 +106,8 @@ class SelfPlay:
         >>> config = llm.RunConfig(iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=8))
         >>> with TemporaryDirectory() as folder:
         ...     run = llm.SelfPlay(
-        ...         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.solvers.SOLVERS[0](), folder=folder,
-        ...         prompts=["Name a river.", "Name a tree."], config=config,
+        ...         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.solvers.SOLVERS[0](),
+        ...         prompts=["Name a river.", "Name a tree."], folder=folder, config=config,
         ...     ).run(progress=False)
         >>> run.metrics[-1]["iteration"], str(run.prompts)
         ('iteration-01', '2 prompts read, 2 kept, 0 dropped')
@@ -163,10 +162,11 @@ class SelfPlay:
     def _play(
         self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
     ) -> Run:
+        config = self.planned_config
         executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
-            self.settings, lambda: self.model, lambda: self.judge,
-            Progress(home, self.config.iterations, stop, quiet=not progress), until, self.config.cache,
+            config, self.source or GenerateSource(config.sampling), lambda: self.model, lambda: self.judge,
+            Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
         )  # fmt: skip
         start = executor.start(self.adapter)
         played: list[Blend] = []
@@ -205,18 +205,13 @@ class SelfPlay:
         return self.config.sampling if self.source is None else self.source
 
     @property
-    def settings(self) -> Settings:
-        """What the executor needs, with the batches that fit."""
+    def planned_config(self) -> RunConfig:
+        """The configuration, with the batches that fit."""
         config, plan = self.config, self.planned
-        sampling, fit = config.sampling, config.fit
-        if plan is not None:
-            sampling = dataclasses.replace(sampling, batch=plan.sampling_batch)
-            fit = dataclasses.replace(fit, tokens=plan.tokens)
-        return Settings(
-            config.responses, self.source or GenerateSource(sampling), fit, config.self_comparison,
-            config.prompts_per_iteration, config.seed, self.label, config.mixtures, config.phases, config.limits,
-            self._texts,
-        )  # fmt: skip
+        if plan is None:
+            return config
+        sampling = dataclasses.replace(config.sampling, batch=plan.sampling_batch)
+        return dataclasses.replace(config, sampling=sampling, fit=dataclasses.replace(config.fit, tokens=plan.tokens))
 
     def _controlled(self, home: RunFolder) -> Solver:
         """The solver with the steps of the phases, lowered where an iteration of the folder was beyond a limit."""

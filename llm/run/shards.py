@@ -15,13 +15,13 @@ from typing import TypeAlias
 
 from nashward.errors import NashwardError
 
+from ..config.run import RunConfig
 from ..data.prompts import Prompt
-from ..policy.sampling import GenerateSource
+from ..policy.sampling import GenerateSource, Source
 from ..store.files import atomic_write
 from ..store.run_folder import SHARDS, RunFolder
 from .progress import Progress
 from .rollouts import PromptNumbers, RolloutStore
-from .settings import Settings
 
 SHARD_PROMPTS = 64
 
@@ -82,7 +82,8 @@ class ShardedStage:
         folder: the run folder.
         prompts: all prompts of the run.
         lengths: how long each is, in tokens.
-        settings: sizes and seeds.
+        config: sizes and seeds.
+        source: where responses come from.
         progress: shows how far the stage is; the run may stop before each shard.
         rollouts: where the responses and the tables are.
     """
@@ -90,13 +91,14 @@ class ShardedStage:
     folder: RunFolder
     prompts: Sequence[Prompt]
     lengths: Sequence[int]
-    settings: Settings
+    config: RunConfig
+    source: Source
     progress: Progress
     rollouts: RolloutStore
 
     def plan(self, step: Path, numbers: PromptNumbers) -> ShardPlan:
-        source = self.settings.sampling
-        rows = source.batch // self.settings.responses if isinstance(source, GenerateSource) else SHARD_PROMPTS
+        source = self.source
+        rows = source.batch // self.config.responses if isinstance(source, GenerateSource) else SHARD_PROMPTS
         return saved_plan(self.folder, step, numbers, self.lengths, max(1, rows))
 
     def missing(self, plan: ShardPlan, folder: Path, name: str) -> dict[int, Shard]:

@@ -18,6 +18,7 @@ from nashward.games import Policy, Step
 from nashward.games.policy import Blend
 from nashward.games.shapes import Float
 
+from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..data.rollouts import Rollout, Text
 from ..policy.experimental.token_mixture import use_policy
@@ -44,7 +45,6 @@ from ..training.scoring import SCORES, heaviest, score
 from .progress import Progress
 from .refit import FitResult, StepFit
 from .rollouts import PromptNumbers, RolloutStore
-from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +60,14 @@ class TrainStage:
         step_folder: where the Step is written.
         samplers: the policies whose responses are fitted; the metrics describe those of the first.
         reference: the policy that the run started from.
+        enumerates: the responses are all that there are, see ``Source``.
+        label: returns the kind of a response's text.
+        sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
     """
 
     folder: RunFolder
     prompts: Sequence[Prompt]
-    settings: Settings
+    config: RunConfig
     progress: Progress
     rollouts: RolloutStore
     model: LanguageModel
@@ -73,6 +76,9 @@ class TrainStage:
     samplers: Sequence[Sampled]
     numbers: PromptNumbers
     reference: Adapter
+    enumerates: bool
+    label: Callable[[str], str | None] | None
+    sft_texts: Sequence[tuple[Prompt, str]]
 
     def run(self) -> None:
         """Judged responses in, a sealed adapter with its metrics out."""
@@ -83,7 +89,7 @@ class TrainStage:
         self.score([*training, *testing])
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
         start = heaviest(anchor)
-        seed = seed_of(self.settings.seed, name, "fit")
+        seed = seed_of(self.config.seed, name, "fit")
         term = self._sft_term(len(order(training, settings, seed)))
         nll = {} if term is None else self._sft_nll(term, start)
         fit = StepFit(
@@ -120,7 +126,7 @@ class TrainStage:
         publish_metrics(self.step_folder)
 
     def _fit_settings(self) -> Fit:
-        fit = self.settings.fit
+        fit = self.config.fit
         if self.step.opponent is None:  # a geometric mixture: no response is preferred to another
             fit = replace(fit, loss="mirror")
         return fit
@@ -136,14 +142,14 @@ class TrainStage:
             ValueError: all are.
         """
         payoffs, weights = self._payoffs(sampled)
-        weights = regression.select(payoffs, weights, self.settings.fit.selection)
-        tables = self._tables(sampled) if LOSSES[self.settings.fit.loss].pairs else None
+        weights = regression.select(payoffs, weights, self.config.fit.selection)
+        tables = self._tables(sampled) if LOSSES[self.config.fit.loss].pairs else None
         union: dict[int, Rollout] = {}
         for i, number in enumerate(self.numbers):
             rollouts = [of_policy[i] for of_policy in sampled.values()]
             responses = [response for rollout in rollouts for response in rollout.responses]
             # Only the pair passes through the network where only the pair is fitted; else all, in one shape.
-            everything = self.settings.fit.selection == "all"
+            everything = self.config.fit.selection == "all"
             places = list(range(len(responses))) if everything else weights[i].nonzero().flatten().tolist()
             if weights[i].sum() > 0:
                 in_fit = (self.prompts[number].weight * weights[i][places]).tolist()
@@ -166,12 +172,12 @@ class TrainStage:
         ``[prompts, R]``."""
         total: list[torch.Tensor] = []
         weights = {policy: _weights(rollouts) for policy, rollouts in sampled.items()}
-        payoff = LOSSES[self.settings.fit.loss].payoff
+        payoff = LOSSES[self.config.fit.loss].payoff
         for policy in sampled:
             expected = torch.zeros_like(weights[policy])
             for member, weight in self._opponents().items():
                 itself = None
-                if not (self.settings.self_comparison or self.settings.sampling.enumerates):
+                if not (self.config.self_comparison or self.enumerates):
                     count = expected.shape[1]
                     itself = torch.arange(count) if member.value == policy else torch.full((count,), -1)
                 P = payoff(self.rollouts.tables(policy.label, member.value.label, self.numbers))
@@ -188,9 +194,9 @@ class TrainStage:
 
     def _micro_batches(self, fitted: Mapping[int, Rollout], fit: Fit) -> tuple[list[MicroBatch], list[MicroBatch]]:
         """What is trained on, and what is held out."""
-        shuffled = sorted(fitted, key=lambda i: seed_of(self.settings.seed, "held out", self.prompts[i].id))
+        shuffled = sorted(fitted, key=lambda i: seed_of(self.config.seed, "held out", self.prompts[i].id))
         held_out = set(shuffled[: min(round(fit.held_out * len(shuffled)), len(shuffled) - 1)])
-        sizes = fit.tokens, fit.batch, objective(fit, self.settings.sampling.enumerates)
+        sizes = fit.tokens, fit.batch, objective(fit, self.enumerates)
         training = micro_batches([rollout for i, rollout in fitted.items() if i not in held_out], *sizes)
         testing = micro_batches([rollout for i, rollout in fitted.items() if i in held_out], *sizes)
         return training, testing
@@ -211,7 +217,7 @@ class TrainStage:
                     {"prompts": [rollout.prompt for rollout in batch.rollouts], "passes": batch.passes,
                      **{name: scored(getattr(batch, name), name).tolist() for name in SCORES},
                      "payoffs": batch.payoffs.tolist(), "weights": batch.weights.tolist(),
-                     "targets": batch.targets(self.step.size, self.settings.fit.baseline).tolist()}
+                     "targets": batch.targets(self.step.size, self.config.fit.baseline).tolist()}
                     for batch in part
                 ]  # fmt: skip
                 write_shard(folder, "anchor", number, rows)
@@ -235,7 +241,7 @@ class TrainStage:
     def _sft_term(self, steps: int) -> sft.SFTTerm | None:
         """The SFT texts of a fit of so many optimiser steps; None where the run has none, and for a geometric mixture,
         whose members have been fitted with them."""
-        texts, fit, key = self.settings.task, self.settings.fit, (self.settings.seed, "task")
+        texts, fit, key = self.sft_texts, self.config.fit, (self.config.seed, "task")
         if not texts or self.step.opponent is None:
             return None
 
@@ -258,7 +264,7 @@ class TrainStage:
 
     def _limits_exceeded(self, nll: Mapping[str, float], win_rate: float | None) -> list[str]:
         """One sentence where the iterate exceeds a limit of the run; half steps have no limits."""
-        limits = self.settings.limits
+        limits = self.config.limits
         rise = nll["after"] - nll["start"] if nll else None
         exceeded = limits.crossed(rise, win_rate) if self.step.is_iterate else []
         if not exceeded:
@@ -289,7 +295,7 @@ class TrainStage:
             "prompts_without_pair": len(self.numbers) - fitted,
             "response_tokens": sum(len(response.ids) for response in responses) / len(responses),
             "finished": sum(response.finished for response in responses) / len(responses),
-            "labels": self._label_fractions(first.label, self.settings.label),
+            "labels": self._label_fractions(first.label, self.label),
         }
 
     def _opponent_win_rates(self, weights: Float[torch.Tensor, "prompts K"]) -> dict[str, float]:

@@ -1,1 +1,1 @@
-"""Oracles of one's own, fitted to votes."""
+"""Fitting of oracles to votes."""

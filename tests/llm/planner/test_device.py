@@ -37,7 +37,7 @@ def _card(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
 def test_without_a_card_nothing_is_planned(policy: Path, tmp_path: Path) -> None:
     play = _play(tmp_path, policy)
     assert play.planned is None
-    assert play.settings.sampling == llm.GenerateSource(play.config.sampling)
+    assert play.planned_config == play.config
 
 
 def test_batches_and_placement_are_those_that_fit(
@@ -55,8 +55,8 @@ def test_batches_and_placement_are_those_that_fit(
     _card(monkeypatch, int((room + 0.5 * GIB) / 0.95) + 1)
     small = _play(tmp_path / "small", policy)
     assert small.planned is not None
-    assert 1 <= small.settings.sampling.batch == small.planned.sampling_batch < 64  # type: ignore[attr-defined]
-    assert small.settings.fit.tokens == small.planned.tokens < play.planned.tokens
+    assert 1 <= small.planned_config.sampling.batch == small.planned.sampling_batch < 64
+    assert small.planned_config.fit.tokens == small.planned.tokens < play.planned.tokens
     run = small.run()
     assert len(run.metrics) == 1
     assert small.judge.token_budget <= small.planned.judging_tokens  # type: ignore[attr-defined]

@@ -163,10 +163,10 @@ def language_model(play: Any, out: Path, seed: int, say: Say) -> tuple[Any, list
         gap = f"{gaps[which][t]:.3f} ± {errors[which][t]:.3f}"
         rows.append((name, *(f"{100 * share:.0f}%" for share in shares), str(style.wins.get(name, "")), gap))
     method = (
-        f"{style.responses} responses of each policy, {play.config.responses} a prompt. Optimistic MWU with step {STEP:g} "
-        "was played by the language model: responses were sampled, judged by the pocket PairRM, and an adapter was "
-        "fitted to each step. The dashed lines are the table executor with the same solver on the style table that the "
-        "oracle learned, from the base's own mix."
+        f"{style.responses} responses of each policy, {play.config.responses} a prompt. Optimistic MWU with step "
+        f"{STEP:g} was played by the language model: responses were sampled, judged by the pocket PairRM, and an "
+        "adapter was fitted to each step. The dashed lines are the table executor with the same solver on the style "
+        "table that the oracle learned, from the base's own mix."
     )
     reading = (
         "Why the last iterate need not be near the Nash: on a cycle it "
