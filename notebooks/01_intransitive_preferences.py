@@ -26,11 +26,11 @@ games.plots.payoff_table(game, nash, title="P(row beats column)")
 
 # %% [markdown]
 # Read the table by rows: `P[i, j]` is the probability that answer `i` is preferred to answer `j`, and
-# `P[i, j] + P[j, i] = 1`. In the graph an arrow goes from each winner to the loser, the wider the surer. Whoever is
-# put first, an arrow comes back (dashed).
+# `P[i, j] + P[j, i] = 1`. In the graph an arrow goes from each winner to the loser, the wider the surer. Whichever
+# answer is put first, an arrow comes back (dashed).
 
 # %%
-games.plots.cycle_graph(game, title="who beats whom")
+games.plots.cycle_graph(game, title="which answer beats which")
 
 # %% [markdown]
 # ## Why no reward can hold this table
@@ -52,7 +52,7 @@ for order in permutations(range(3)):  # from the largest reward to the smallest
 
 # %% [markdown]
 # The best that a reward can do is the fit of maximum likelihood. It keeps how often each answer wins *on average*
-# (the row sums of the two tables are equal) and loses whom it beats.
+# (the row sums of the two tables are equal) and loses which answers it beats.
 
 # %%
 fit = games.analysis.ratings.bradley_terry(P)
@@ -96,7 +96,7 @@ for name, policy in candidates.items():
 # With a reward the best policy is $\pi \propto \mathrm{ref} \cdot e^{r / \tau}$. With the table it is the Nash of the
 # game with that price, `games.regularised_nash`. Let $\tau$ fall from 1 to 0.003, from a reference that likes the first
 # answer: the reward ends at one answer, which is beaten; the table's policy ends at the Nash. On its way the reward's
-# policy passes by the Nash, and nothing in the reward tells it to stop there.
+# policy passes by the Nash, and nothing in the reward stops it there.
 
 # %%
 reference = np.array([0.665, 0.245, 0.090])
@@ -152,8 +152,8 @@ print("largest error of the table that these numbers give: below 1e-12")
 # %% [markdown]
 # ## The same on real data
 #
-# Ten agents that play MuJoCo soccer, and how often each wins against each (from OpenSpiel). Nobody planted a cycle
-# here.
+# Ten agents that play MuJoCo soccer, and how often each wins against each (from OpenSpiel). The cycle in it was not
+# planted.
 
 # %%
 soccer = games.zoo.mujoco_soccer()
@@ -163,7 +163,7 @@ games.plots.payoff_table(soccer, nash, title="P(row beats column)")
 # %%
 P, names = soccer.P.numpy(), soccer.labels
 for j, name in enumerate(names):
-    print(f"{name} is beaten by", ", ".join(names[i] for i in np.flatnonzero(P[:, j] > 0.5)) or "nobody")
+    print(f"{name} is beaten by", ", ".join(names[i] for i in np.flatnonzero(P[:, j] > 0.5)) or "none")
 played = nash.policy.argsort(descending=True)[: int(nash.support.sum())].tolist()
 print(f"\nNash (unique: {bool(nash.unique)}):", ", ".join(f"{names[i]} {nash.policy[i]:.3f}" for i in played))
 for i, j in zip(played, played[1:] + played[:1], strict=True):

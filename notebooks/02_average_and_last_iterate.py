@@ -129,7 +129,7 @@ print(f"\niterations for a bound of 0.1 with the best step and C = 300: {needed}
 #
 # ## Optimism: the last iterate converges
 #
-# Multiplicative weights answer the opponent of this step, who has moved on by the next. *Optimistic* multiplicative
+# Multiplicative weights answer the opponent of this step, which has moved on by the next. *Optimistic* multiplicative
 # weights expect the next payoff to change as the last one did and use $2 P \pi_t - P \pi_{t-1}$ for $P \pi_t$. With a
 # constant step that is not too large, the last iterate converges to a Nash that plays every answer. That is what one
 # wants of a language model: one set of weights and not a mixture of all that were trained.

@@ -37,7 +37,7 @@ SOLVERS = {
     "two sequences (ONPO)": games.OptimisticMWU(2.0, two_sequences=True),
     "extragradient (EGPO)": games.ExtraGradient(3.0),
 }
-BUDGET = 1200  # payoffs asked for
+BUDGET = 1200  # evaluations of payoffs
 
 
 def payoffs(solver) -> int:
@@ -62,7 +62,7 @@ for k, (name, solver) in enumerate(SOLVERS.items()):
     worst = np.maximum.accumulate(gaps[name][::-1])[::-1].clip(1e-12)  # from here on: circling makes lines jagged
     style, colour = "-" if worst[-1] < 0.01 else "--", games.plots.COLOURS[k % len(games.plots.COLOURS)]
     axes.plot(solution.iterations * each, worst, style, color=colour, label=name, linewidth=1.5)
-axes.set(xscale="log", yscale="log", xlabel="payoffs asked for", ylabel="gap of the last iterate stays below")
+axes.set(xscale="log", yscale="log", xlabel="evaluations of payoffs", ylabel="gap of the last iterate stays below")
 axes.set(xlim=(10, BUDGET), title="ten methods on one cycle (dashed: do not reach the Nash)")
 axes.grid(alpha=0.25)
 axes.legend(fontsize=7, loc="lower left")
@@ -73,15 +73,15 @@ picture
 
 # %%
 regularised = games.regularised_nash(game, 0.1, start).policy
-own = float(games.duality_gap(game, regularised))
+cost = float(games.duality_gap(game, regularised))
 print("solver                  step    payoffs an iterate    gap at the end")
 for name, solver in SOLVERS.items():
     gap = float(gaps[name][-1])
     shown = f"{gap:.4f}" if gap > 1e-4 else "below 1e-4" if gap > 1e-9 else "below 1e-9"
     print(f"{name:<23} {solver.step:>4}    {payoffs(solver):>18}    {shown}")
-print(f"\ngap of the Nash of the game with the price tau = 0.1 on leaving the start: {own:.4f}")
+print(f"\ngap of the Nash of the game with the price tau = 0.1 on leaving the start: {cost:.4f}")
 for name in ("INPO", "magnet (MMD)"):
-    assert abs(float(gaps[name][-1]) - own) < 1e-6
+    assert abs(float(gaps[name][-1]) - cost) < 1e-6
 for name in ("optimistic MWU", "two sequences (ONPO)", "extragradient (EGPO)"):
     assert gaps[name][-1] < 1e-9
 for name in ("MWU (SPPO)", "momentum (APO)"):
@@ -105,7 +105,7 @@ for name in ("MWU (SPPO)", "momentum (APO)"):
 
 
 # %%
-def told(solver, steps: int) -> None:
+def show_steps(solver, steps: int) -> None:
     """Print the Steps that a solver yields when it is handed policies that are mere names."""
     play = solver.play(games.Policy(None, "x1"), games.Policy(None, "ref"))
     step, made = next(play), 1
@@ -119,7 +119,7 @@ def told(solver, steps: int) -> None:
 
 for name in ("MWU (SPPO)", "INPO", "Nash-MD", "optimistic MWU", "two sequences (ONPO)", "extragradient (EGPO)"):
     print(f"{name}, {SOLVERS[name]!r}")
-    told(SOLVERS[name], 3 if name != "Nash-MD" else 4)
+    show_steps(SOLVERS[name], 3 if name != "Nash-MD" else 4)
 
 # %% [markdown]
 # ## A method of your own
@@ -141,7 +141,7 @@ class Foresight:
             previous, x = x, (yield games.Step(x, x + self.f * (x - previous), self.step, averaged=x))
 
 
-told(Foresight(2.0, 0.5), 3)
+show_steps(Foresight(2.0, 0.5), 3)
 mine = games.solve(game, Foresight(2.0, 1.0), iterations=100, start=start)
 theirs = games.solve(game, games.OptimisticMWU(2.0), iterations=100, start=start)
 torch.testing.assert_close(mine.last, theirs.last, rtol=0.0, atol=1e-12)

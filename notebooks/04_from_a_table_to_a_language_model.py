@@ -157,8 +157,8 @@ assert achieved[48] < 0.02 < achieved[3]
 # ## What sampling adds
 #
 # Answers of a real model cannot be enumerated: K of them are sampled a prompt, and a win rate is a mean over K. On a
-# table the same is `feedback=games.feedback.SampledFeedback(K)`. Forty runs of optimistic multiplicative
-# weights for each K, with the step that was exact above:
+# table the same is `feedback=games.feedback.SampledFeedback(K)`. Forty runs of optimistic multiplicative weights
+# for each K, with the step that was exact above:
 
 # %%
 RUNS, T = 40, 400

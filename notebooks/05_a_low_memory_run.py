@@ -42,10 +42,10 @@ torch.set_num_threads(1)
 
 def nashward(line: str) -> str:
     """The command `nashward` as a shell has it, without starting one; what it prints is returned."""
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
         assert main(shlex.split(line)) == 0, line
-    return told.getvalue()
+    return printed.getvalue()
 
 
 # %% [markdown]
@@ -141,9 +141,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("policy")
 alone = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("policy"), "run/iteration-04/adapter")
 chat = [{"role": "user", "content": "Tell me about bread."}]
-asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-answer = alone.generate(**asked, max_new_tokens=48, do_sample=False, pad_token_id=tokenizer.eos_token_id)
-print(tokenizer.decode(answer[0, asked["input_ids"].shape[1] :], skip_special_tokens=True))
+inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = alone.generate(**inputs, max_new_tokens=48, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
 # %% [markdown]
 # ## Report
@@ -172,7 +172,7 @@ for row in metrics(Path("run")):
 assert all(0.3 < row["train"]["share"] < 1.2 for row in metrics(Path("run")))
 
 # %% [markdown]
-# Read the fits before anything else. The target is what the solver asked of each response, in nats (root mean square);
+# Read the fits before anything else. The target is what the Step requires of each response, in nats (root mean square);
 # the share is how much of it was met. R² on the held-out prompts is far below that on the trained ones: 28 prompts and
 # five responses each are few, and much of the target is noise of the samples. What carries over is measured next.
 #
@@ -214,7 +214,7 @@ for t in range(1, 5):
     file = max(Path(f"run/iteration-{t:02d}/responses").glob("*.parquet"))
     wrote[f"iteration-{t - 1:02d}" if t > 1 else "start"] = [row["text"] for row in read_shard(file)]
 wrote["iteration-04, on new prompts"] = [text for row in drawn["iteration-04"] for text in row]
-shares = np.array([[len(own) / len(texts) for own in styles.by_style(texts)] for texts in wrote.values()])
+shares = np.array([[len(of_style) / len(texts) for of_style in styles.by_style(texts)] for texts in wrote.values()])
 nash = games.nash(games.PreferenceGame(styles.PLANTED, labels=styles.STYLES)).policy
 
 picture = Figure(figsize=(6.4, 4), layout="constrained")

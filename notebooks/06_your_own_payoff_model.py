@@ -2,9 +2,9 @@
 # # I have a judge of my own. How does a model learn to win before it?
 #
 # In four moves: *write* it as an oracle (one method), *check* it (one call), *fit* a model to its verdicts where it is
-# too slow or too dear to be asked during training (one call), and *align* with that. The last picture shows what came
+# too slow or too dear to be called during training (one call), and *align* with that. The last picture shows what came
 # of it: the table of the judge, what the fitted oracle learned of it, and where the policy went. At the end the judge
-# himself says whether the policy became better in his eyes, not in those of his model.
+# itself says whether the policy became better, not the model of it.
 #
 # Everything runs on the pocket models that the project ships. Seeds are fixed. It takes about a minute.
 
@@ -35,7 +35,7 @@ torch.set_num_threads(1)
 #
 # Our judge looks at how a response is written. Steps beat direct answers, these beat friendly ones, and friendly ones
 # beat steps; evasive answers and garbled ones lose. (The shipped PairRM has learned the opposite ring.) One method:
-# for each prompt, for each pair of candidates that is asked for, the log-odds that the first beats the second.
+# for each prompt, for each pair of candidates that it is given, the log-odds that the first beats the second.
 
 # %%
 KINDS = (*styles.STYLES, "no style")
@@ -59,7 +59,9 @@ class Judge(llm.oracles.PreferenceOracle):
     def raw_logits(self, prompts, candidates, pairs):
         kinds = [[kind(text) for text in texts] for texts in candidates]
         log_odds = np.log(TABLE) - np.log(1 - TABLE)
-        return [np.array([log_odds[own[i], own[j]] for i, j in asked]) for own, asked in zip(kinds, pairs, strict=True)]
+        return [
+            np.array([log_odds[row[i], row[j]] for i, j in wanted]) for row, wanted in zip(kinds, pairs, strict=True)
+        ]
 
 
 texts = ["In short, tea is cheap.", "1. Find the tea. 2. Check it.", "Oh, nice! I love tea. How about you?"]
@@ -71,7 +73,7 @@ np.testing.assert_allclose(result.P, TABLE[:3, :3])
 # ## Check it
 #
 # `check` asks some hundred pairs and holds the oracle to its promises. It belongs into your tests. Ours passes; one
-# that likes whatever is shown first does not, and is told so.
+# that likes whatever is shown first does not, and the check names it.
 
 # %%
 passed = llm.oracles.check_oracle(Judge())
@@ -125,8 +127,8 @@ def fitted(form: str, base: Path) -> llm.oracles.OracleFit:
 
 
 both, reward = fitted("pairrm", llm.pocket.PAIRRM), fitted("bt", llm.pocket.POLICY)
-own = np.array([TABLE[kind(vote.a), kind(vote.b)] for vote in votes])
-least = float(-(own * np.log(own) + (1 - own) * np.log(1 - own)).mean())
+true = np.array([TABLE[kind(vote.a), kind(vote.b)] for vote in votes])
+least = float(-(true * np.log(true) + (1 - true) * np.log(1 - true)).mean())
 print("held-out log-loss, nats a verdict")
 print(f"  a coin                {both.chance:.3f}")
 print(f"  the length alone      {both.length:.3f}")

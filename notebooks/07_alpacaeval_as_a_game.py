@@ -2,8 +2,8 @@
 # # Does a leaderboard need an equilibrium? AlpacaEval read as a game
 #
 # AlpacaEval lets every model play one opponent, the baseline, and ranks by the win rate against it. A preference game
-# lets every model play every other and asks for the mixture that nobody beats. Do the two disagree, and are there
-# enough prompts to tell? The picture below shows both readings of one table.
+# lets every model play every other and asks for the mixture that no model beats. Do the two disagree, and are there
+# enough prompts to decide? The picture below shows both readings of one table.
 #
 # **Which data is shown.** AlpacaEval's annotations may not be shipped with this project (CC BY-NC 4.0), and nothing
 # made from them is in the outputs that are kept here. Without them the notebook reads a table that its authors
@@ -112,7 +112,7 @@ picture
 equilibrium = games.nash(game)
 assert equilibrium.gap < 1e-12
 winner = int(social_choice.condorcet_winner(P))
-print("beats every other:", labels[winner] if winner >= 0 else "nobody")
+print("beats every other:", labels[winner] if winner >= 0 else "none")
 print("Smith set:", ", ".join(labels[i] for i in np.flatnonzero(social_choice.smith_set(P))))
 triples = len(labels) * (len(labels) - 1) * (len(labels) - 2) // 6
 print(f"rings of three: {int(social_choice.cyclic_triples(P))} of {triples}")
@@ -170,16 +170,16 @@ for m, row, colour, mark in zip(margins, rejected, games.plots.COLOURS, games.pl
 axes.axvline(PROMPTS, color="black", linestyle=":", linewidth=1)
 axes.axhline(0.05, color="black", linewidth=0.8)
 axes.set(
-    xscale="log", xlabel="prompts (dotted: AlpacaEval's 805)", ylabel="how often the cycle is told", ylim=(0, 1.03)
+    xscale="log", xlabel="prompts (dotted: AlpacaEval's 805)", ylabel="how often the cycle is found", ylim=(0, 1.03)
 )
 axes.grid(alpha=0.25)
 axes.legend(fontsize=8)
 picture
 
 # %% [markdown]
-# With 805 prompts a ring of 56 to 44 is told and one of 51 to 49 is not. So "no cycles" means "none larger than that".
+# With 805 prompts a ring of 56 to 44 is found and one of 51 to 49 is not. So "no cycles" means "none larger than that".
 #
-# ## What one baseline cannot tell
+# ## What one baseline cannot show
 #
 # A leaderboard against one baseline is one column of the table. It holds no pair of challengers, and no statistic of it
 # can show a ring: two tables with the same column can have different equilibria. Here the three pairs among the first
