@@ -1,9 +1,39 @@
-"""Is it better, than what, says who: win rates, length control, what a run gave up for its oracle, who beats it."""
+"""Evaluation: win rates, length-controlled win rates, over-optimisation of an oracle, exploitability.
 
-from .win_rates.length_control import LengthControlled as LengthControlled
-from .win_rates.length_control import NotComparable as NotComparable
-from .win_rates.length_control import Weights as Weights
-from .win_rates.length_control import length_controlled_win_rate as length_controlled_win_rate
-from .win_rates.length_control import predict as predict
-from .win_rates.win_rate import WinRate as WinRate
-from .win_rates.win_rate import win_rate as win_rate
+Names are loaded when they are first used, so that ``import nashward.llm.evaluation`` loads neither torch nor scipy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .win_rates.length_control import LengthControlled as LengthControlled
+    from .win_rates.length_control import NotComparable as NotComparable
+    from .win_rates.length_control import Weights as Weights
+    from .win_rates.length_control import length_controlled_win_rate as length_controlled_win_rate
+    from .win_rates.length_control import predict as predict
+    from .win_rates.win_rate import WinRate as WinRate
+    from .win_rates.win_rate import win_rate as win_rate
+
+_MODULES = {
+    "LengthControlled": ".win_rates.length_control",
+    "NotComparable": ".win_rates.length_control",
+    "Weights": ".win_rates.length_control",
+    "WinRate": ".win_rates.win_rate",
+    "length_controlled_win_rate": ".win_rates.length_control",
+    "predict": ".win_rates.length_control",
+    "win_rate": ".win_rates.win_rate",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,4 +1,4 @@
-"""What best-of-n does to a policy: its distribution in closed form, and how far it can be from the policy."""
+"""Best-of-n sampling: its distribution in closed form, and a bound on its KL divergence from the policy."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from nashward.games.shapes import Float, Num
 
 
 def kl_bound(n: int) -> float:
-    """The most that KL(best-of-n || policy) can be, in nats: log n - (n - 1) / n.
+    """An upper bound on KL(best-of-n || policy), in nats per response: log n - (n - 1) / n.
 
-    It is reached where no response is likely and a reward without ties decides. With ties, with responses of positive
-    probability, and with any rule at all (a table with cycles, an opponent, a knock-out) it is an upper bound: whatever
-    is chosen was among the n, so best-of-n gives a set A at most 1 - (1 - policy(A))^n, which is what a strict ranking
-    with A on top gives it; so the density ratio is majorised by a ranking's, and KL is convex in it (derived).
-    It holds for responses drawn independently from the policy itself: at another temperature it is the distance from
-    that sampler. Of two responses to two prompts each has its own.
+    It is attained in the limit of responses of vanishing probability, under a reward without ties. With ties, with
+    responses of positive probability, and under any selection rule (a table with cycles, an opponent, a knock-out
+    tournament) it is an upper bound: the selected response is one of the n, so best-of-n gives a set A probability at
+    most 1 - (1 - policy(A))^n, which a strict ranking with A on top attains; so the density ratio is majorised by a
+    ranking's, and KL is convex in it (derived). It holds for responses drawn independently from the policy itself: at
+    another temperature it bounds the divergence from that sampler. The bound is per prompt.
+
+    Args:
+        n: the number of responses to select from.
+
+    Returns:
+        the bound; 0 for n = 1.
 
     Raises:
         ValueError: n < 1.
 
     Source: Beirami et al. 2024, arXiv 2401.01879, theorem 1: an upper bound for a deterministic reward without ties,
-    before them taken for an equality (Stiennon et al. 2020).
+    which Stiennon et al. 2020 gave as an equality.
 
     Example:
         >>> round(kl_bound(16), 3)
@@ -36,21 +42,28 @@ def kl_bound(n: int) -> float:
 
 
 def best_of_n_policy(policy: Num[np.ndarray, "..."], scores: Num[np.ndarray, "..."], n: int) -> Float[np.ndarray, " R"]:
-    """The distribution of the best of n independent responses under scores, the earliest drawn among equals.
+    """The distribution of the best of n independent responses by score; of equal scores the first drawn is taken.
 
     .. math::  q(y) = \\frac{\\pi(y)}{\\pi(c)} \\left( F(c)^n - (F(c) - \\pi(c))^n \\right)
 
-    with c the responses that score as y does and F(c) the probability of scoring no more.
+    with c the set of responses with the score of y, and F(c) the probability of a score at most that of y.
 
     Args:
-        policy: ``[R]`` probabilities.
-        scores: ``[R]``; against a fixed opponent the win probabilities against it.
-        n: how many are drawn.
+        policy: pi ``[R]``, probabilities.
+        scores: ``[R]``; for a fixed opponent, the win probabilities against it.
+        n: the number of responses drawn.
+
+    Returns:
+        q ``[R]``, probabilities.
 
     Raises:
         ValueError: arrays of different shapes, or n < 1.
 
     Source: Beirami et al. 2024, arXiv 2401.01879, lemma 1, here with ties.
+
+    See also:
+        ``kl_bound``: its divergence from the policy.
+        ``nashward.llm.oracles.select_best``: the selection itself.
 
     Example:
         >>> best_of_n_policy(np.array([0.5, 0.3, 0.2]), np.array([0.0, 1.0, 1.0]), n=2).round(2).tolist()
@@ -58,11 +71,11 @@ def best_of_n_policy(policy: Num[np.ndarray, "..."], scores: Num[np.ndarray, "..
     """
     policy, scores = np.asarray(policy, dtype=np.float64), np.asarray(scores)
     if policy.ndim != 1 or policy.shape != scores.shape:
-        raise NashwardError(f"policy has shape {policy.shape} and scores {scores.shape}; expected [R] both")
+        raise NashwardError(f"policy has shape {policy.shape} and scores {scores.shape}; expected [R] for both")
     if n < 1:
         raise NashwardError(f"n must be at least 1, got {n}")
-    _, group = np.unique(scores, return_inverse=True)
-    mass = np.bincount(group, policy)
+    _, tie_group = np.unique(scores, return_inverse=True)
+    mass = np.bincount(tie_group, policy)
     below = np.append(0.0, np.cumsum(mass)[:-1])
-    chosen = (below + mass) ** n - below**n
-    return policy * (chosen / np.where(mass > 0, mass, 1.0))[group]
+    group_probability = (below + mass) ** n - below**n
+    return policy * (group_probability / np.where(mass > 0, mass, 1.0))[tie_group]

@@ -1,4 +1,4 @@
-"""The Pareto front of win rate and task score: one point a policy (iterate, mixture, interpolation)."""
+"""The Pareto front of win rate and task score, with a point for each policy (iterate, mixture, interpolation)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParetoPoint:
-    """A policy by what it wins and by what it still can do.
+    """A policy by its win rate and its task score.
 
     Attributes:
         name: of the policy.
         wins: win rate against a fixed opponent, in [0, 1].
-        score: of a task, higher is better: an accuracy, or a mean log-probability of reference answers.
-        error: standard error of the score; 0 where it is not known.
+        score: of a task, higher is better: an accuracy, or a mean log-probability of reference responses.
+        error: standard error of the score; 0 where it is unknown.
 
     Raises:
         ValueError: a number that is not finite, an error below 0, or a win rate outside [0, 1].
@@ -43,10 +43,13 @@ class ParetoPoint:
 
 
 def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
-    """The policies that no other beats in both: from the best score to the best win rate, wins rising, scores falling.
+    """The policies that no other policy dominates in win rate and score.
 
-    Of policies with equal figures the first one given counts. The ends are the best score (of these the one that wins
-    most) and the best win rate (of these the one that scores most).
+    Of policies with equal win rate and score the first is kept. The ends of the front are the best score (with the
+    highest win rate among equals) and the best win rate (with the highest score among equals).
+
+    Returns:
+        the front in order of increasing win rate and decreasing score.
 
     Raises:
         ValueError: there are no points.
@@ -58,20 +61,23 @@ def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
         ['base', 'one']
     """
     if not points:
-        raise NashwardError("a price curve needs at least one policy")
-    kept: list[ParetoPoint] = []
+        raise NashwardError("a Pareto front needs at least one policy")
+    front: list[ParetoPoint] = []
     for point in sorted(points, key=lambda p: (-p.score, -p.wins)):
-        if not kept or point.wins > kept[-1].wins:
-            kept.append(point)
-    return kept
+        if not front or point.wins > front[-1].wins:
+            front.append(point)
+    return front
 
 
 def mixture_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
-    """The corners of what linear mixtures of the policies attain: the concave upper edge of ``pareto_front``.
+    """The front of all mixtures of the policies: the upper concave envelope of ``pareto_front``.
 
-    A mixture's win rate against a fixed opponent and its score are the weighted means of its members', so that two
-    neighbours' mixtures lie on the straight line between them. A corner of the front below such a line is worse
-    than a mixture.
+    The win rate of a mixture against a fixed opponent and its score are weighted means over its members, so the
+    mixtures of two policies lie on the line segment between them. A policy of the front below such a segment is
+    dominated by a mixture.
+
+    Returns:
+        the vertices of the envelope, in order of increasing win rate.
 
     Raises:
         ValueError: there are no points.
@@ -81,27 +87,30 @@ def mixture_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
         >>> [point.name for point in pareto_front(curve)], [point.name for point in mixture_front(curve)]
         (['base', 'one', 'two'], ['base', 'two'])
     """
-    kept: list[ParetoPoint] = []
+    corners: list[ParetoPoint] = []
     for point in pareto_front(points):
-        while len(kept) > 1 and _below(kept[-2], kept[-1], point):
-            kept.pop()
-        kept.append(point)
-    return kept
+        while len(corners) > 1 and _below(corners[-2], corners[-1], point):
+            corners.pop()
+        corners.append(point)
+    return corners
 
 
 def score_cost(points: Sequence[ParetoPoint], wins: float) -> float:
-    """The score that the best mixture gives up for a win rate, against the best score; 0 where it costs nothing.
+    """The loss in score, against the best score, of the best mixture that attains a win rate.
 
     .. math::  \\max_k s_k - \\max_w \\sum_k w_k s_k \\quad \\text{subject to} \\quad \\sum_k w_k p_k \\ge p
 
-    with w a distribution over the policies, p_k their win rates, s_k their scores and p the win rate asked for.
+    with w a distribution over the policies, p_k their win rates, s_k their scores and p the required win rate.
 
     Args:
         points: the policies.
         wins: p, in [0, 1].
 
+    Returns:
+        the loss in score; 0 where the policy with the best score attains p.
+
     Raises:
-        ValueError: there are no points, or no mixture wins so often.
+        ValueError: there are no points, or no mixture attains p.
 
     Example:
         >>> points = [ParetoPoint("base", 0.5, 0.8), ParetoPoint("one", 0.7, 0.6)]
@@ -119,12 +128,15 @@ def score_cost(points: Sequence[ParetoPoint], wins: float) -> float:
 
 
 def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes | None = None) -> Figure:
-    """All policies, their Pareto front as steps, and what mixtures attain as a dashed line.
+    """Plot all policies, their Pareto front as steps, and the front of their mixtures as a dashed line.
 
     Args:
         points: the policies.
-        task: what the score is called.
-        axes: where to draw; None: a figure of its own.
+        task: the name of the score.
+        axes: the axes to draw on; None: those of a new figure.
+
+    Returns:
+        the figure of the axes.
 
     Raises:
         ValueError: there are no points.
@@ -138,16 +150,16 @@ def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes |
     from nashward.games import plots
 
     if axes is None:
-        page = Figure(figsize=(5.6, 4.2), layout="constrained")
-        axes = page.subplots()
-    kept, corners = pareto_front(points), mixture_front(points)
+        new_figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+        axes = new_figure.subplots()
+    front, corners = pareto_front(points), mixture_front(points)
     axes.errorbar(
         [p.wins for p in points], [p.score for p in points], [p.error for p in points], fmt="o", capsize=2,
         color=plots.COLOURS[0], ecolor="0.6",
     )  # fmt: skip
     for point in points:
         axes.annotate(point.name, (point.wins, point.score), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    wins, scores = [p.wins for p in kept], [p.score for p in kept]
+    wins, scores = [p.wins for p in front], [p.score for p in front]
     axes.step(wins, scores, where="pre", color=plots.COLOURS[1], label="no policy is better in both")
     axes.plot(
         [p.wins for p in corners], [p.score for p in corners], "--", color=plots.COLOURS[2], label="mixtures attain"
@@ -159,6 +171,6 @@ def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes |
 
 
 def _below(first: ParetoPoint, middle: ParetoPoint, last: ParetoPoint) -> bool:
-    """Whether the middle one is on or below the line from the first to the last."""
-    along = (middle.wins - first.wins) * (last.score - first.score)
-    return (middle.score - first.score) * (last.wins - first.wins) <= along
+    """Whether the middle point is on or below the line from the first to the last."""
+    rise = (middle.wins - first.wins) * (last.score - first.score)
+    return (middle.score - first.score) * (last.wins - first.wins) <= rise

@@ -50,7 +50,7 @@ LANGUAGE = [
         ("anchor", "predict", "w.difficulty - v.difficulty", "w.difficulty"),
     ], {f"{V}/win_rates/logistic.py": [
         ("sign", "fit", "x @ share - moments", "x @ share + moments"),
-        ("factor", "_at", "penalty * np.abs(w).sum()", "2 * penalty * np.abs(w).sum()"),
+        ("factor", "_objective", "penalty * np.abs(w).sum()", "2 * penalty * np.abs(w).sum()"),
     ]}),
     Method("Low-rank adapters on a base in 4 bits", "llm/policy/lora.py", MIXED, [
         ("sign", "fitted_to_slot", "wide * (own.scale / slot.scale)", "-wide * (own.scale / slot.scale)"),

@@ -1,1 +1,1 @@
-"""Win rates, and win rates at equal length."""
+"""Win rates, and length-controlled win rates."""

@@ -1,4 +1,4 @@
-"""Logistic regression with an L1 penalty for a handful of features: proximal Newton, to the last digits."""
+"""L1-regularised logistic regression with a few features, by proximal Newton steps to machine precision."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from nashward.games.shapes import Float
 
-SWEEPS, STEPS = 50, 200
-ROUNDING = 1e-13  # of the objective: by so much it may seem to rise at the minimum
-EXACT = 1e-10  # of the total weight: how far the optimality conditions may be from met
+MAX_SWEEPS, MAX_STEPS = 50, 200
+ROUNDING = 1e-13  # relative: the objective may rise by as much through rounding at the minimum
+TOLERANCE = 1e-10  # of the optimality conditions, relative to the total weight
 
 
 def fit(
@@ -25,18 +25,22 @@ def fit(
 
     .. math::  \\min_w \\sum_i a_i \\log(1 + e^{x_i w}) - m w + \\lambda |w|_1, \\qquad m = \\sum_i a_i y_i x_i
 
-    which is the sum of the cross-entropies of labels y_i in [0, 1]: these enter through the moments m alone. Each step
-    minimises the quadratic model with the penalty (coordinate descent), and is halved until the objective falls.
+    which is the weighted cross-entropy of labels y_i in [0, 1]; the labels enter only through the moments m. Each step
+    minimises the quadratic model with the penalty (coordinate descent), and is halved until the objective decreases.
 
     Args:
-        features: x, ``[N, k]``, k of a few.
+        features: x, ``[N, k]`` with small k.
         weights: a >= 0, ``[N]``.
         moments: m, ``[k]``.
         penalty: lambda > 0, liblinear's 1 / C.
-        start: where to begin, ``[k]``; None: 0. The objective is convex: it changes the time, not the result.
+        start: the initial coefficients, ``[k]``; None: 0. The objective is convex: the start changes the number of
+            steps, not the result.
+
+    Returns:
+        w, ``[k]``.
 
     Raises:
-        RuntimeError: no minimum is found: labels and moments are not of the same rows.
+        RuntimeError: the steps do not converge, as where features and moments are of different rows.
 
     Source: Lee, Sun & Saunders 2014 (proximal Newton).
 
@@ -44,79 +48,82 @@ def fit(
         >>> from scipy.special import expit
         >>> x, a, y = np.array([[1.0], [1.0]]), np.ones(2), np.array([1.0, 0.5])
         >>> w = fit(x, a, (a * y) @ x, penalty=0.1)
-        >>> round(float(2 * expit(w[0])), 9)  # the sum of the labels less the penalty
+        >>> round(float(2 * expit(w[0])), 9)  # the sum of the labels minus the penalty
         1.4
     """
     x = np.ascontiguousarray(features.T)
     w = np.zeros(len(x)) if start is None else start
-    value, p = _at(x, weights, moments, penalty, w)
-    for _ in range(STEPS):
+    value, p = _objective(x, weights, moments, penalty, w)
+    for _ in range(MAX_STEPS):
         share = weights * p
-        slope = x @ share - moments
-        if _unmet(slope, w, penalty) <= EXACT * weights.sum():
+        gradient = x @ share - moments
+        if _optimality_violation(gradient, w, penalty) <= TOLERANCE * weights.sum():
             return w
-        step = _quadratic((x * (share * (1 - p))) @ x.T, slope, w, penalty) - w
-        expected = slope @ step + penalty * (np.abs(w + step).sum() - np.abs(w).sum())
+        step = _quadratic_minimum((x * (share * (1 - p))) @ x.T, gradient, w, penalty) - w
+        expected = gradient @ step + penalty * (np.abs(w + step).sum() - np.abs(w).sum())
         size = 1.0
         while True:
-            there, p = _at(x, weights, moments, penalty, w + size * step)
-            if there <= value + 1e-4 * size * expected + ROUNDING * abs(value):
+            trial, p = _objective(x, weights, moments, penalty, w + size * step)
+            if trial <= value + 1e-4 * size * expected + ROUNDING * abs(value):
                 break
             size /= 2
-        w, value = w + size * step, there
-    raise RuntimeError(f"the logistic regression found no minimum in {STEPS} steps (coefficients {w})")
+        w, value = w + size * step, trial
+    raise RuntimeError(f"the logistic regression found no minimum in {MAX_STEPS} steps (coefficients {w})")
 
 
-def _at(
+def _objective(
     x: Float[np.ndarray, "k N"],
     weights: Float[np.ndarray, " N"],
     moments: Float[np.ndarray, " k"],
     penalty: float,
     w: Float[np.ndarray, " k"],
 ) -> tuple[Any, Float[np.ndarray, " N"]]:
-    """The objective, and the probabilities ``[N]``."""
+    """The objective at w, and the probabilities sigma(x w) ``[N]``."""
     z = w @ x
     small = np.exp(-np.abs(z))
     objective = weights @ (np.maximum(z, 0) + np.log1p(small)) - moments @ w + penalty * np.abs(w).sum()
     return objective, np.where(z >= 0, 1.0, small) / (1 + small)
 
 
-def _unmet(slope: Float[np.ndarray, " k"], w: Float[np.ndarray, " k"], penalty: float) -> float:
-    """How far 0 is from the subdifferential, over the coefficients."""
-    at_zero = np.maximum(np.abs(slope) - penalty, 0)
-    return float(np.where(w == 0, at_zero, np.abs(slope + penalty * np.sign(w))).max())
+def _optimality_violation(gradient: Float[np.ndarray, " k"], w: Float[np.ndarray, " k"], penalty: float) -> float:
+    """The distance of 0 from the subdifferential of the objective, the largest over coefficients."""
+    at_zero = np.maximum(np.abs(gradient) - penalty, 0)
+    return float(np.where(w == 0, at_zero, np.abs(gradient + penalty * np.sign(w))).max())
 
 
-def _quadratic(
-    curvature: Float[np.ndarray, "k k"], slope: Float[np.ndarray, " k"], w: Float[np.ndarray, " k"], penalty: float
+def _quadratic_minimum(
+    hessian: Float[np.ndarray, "k k"], gradient: Float[np.ndarray, " k"], w: Float[np.ndarray, " k"], penalty: float
 ) -> Float[np.ndarray, " k"]:
-    """argmin_v  slope (v - w) + (v - w)' curvature (v - w) / 2 + penalty |v|_1.
+    """argmin_v  gradient (v - w) + (v - w)' hessian (v - w) / 2 + penalty |v|_1.
 
-    With its signs known the minimum is that of a linear system. Coordinate descent finds them; where features are
-    nearly the same it creeps, and all signs are tried.
+    Once the signs of the coefficients are known, the minimum solves a linear system. Coordinate descent finds the
+    signs; where features are nearly collinear it converges slowly, and all sign patterns are tried.
     """
     v = w.copy()
-    for _ in range(SWEEPS):
+    for _ in range(MAX_SWEEPS):
         for j in range(len(v)):
-            if curvature[j, j] > 0:  # 0: a feature that is 0 everywhere
-                pull = curvature[j, j] * v[j] - slope[j] - curvature[j] @ (v - w)
-                v[j] = np.sign(pull) * max(abs(pull) - penalty, 0.0) / curvature[j, j]
+            if hessian[j, j] > 0:  # 0: a feature that is 0 in all rows
+                unpenalised = hessian[j, j] * v[j] - gradient[j] - hessian[j] @ (v - w)
+                v[j] = np.sign(unpenalised) * max(abs(unpenalised) - penalty, 0.0) / hessian[j, j]
         signs = np.sign(v)
-        exact = _signed(curvature, slope, w, penalty, signs)
-        left = np.abs(slope + curvature @ (exact - w))[signs == 0]
-        if (np.sign(exact) == signs).all() and (left <= penalty).all():
+        exact = _minimum_with_signs(hessian, gradient, w, penalty, signs)
+        inactive = np.abs(gradient + hessian @ (exact - w))[signs == 0]
+        if (np.sign(exact) == signs).all() and (inactive <= penalty).all():
             return exact
-    tried = [
-        _signed(curvature, slope, w, penalty, np.array(signs)) for signs in itertools.product((-1, 0, 1), repeat=len(v))
+    candidates = [
+        _minimum_with_signs(hessian, gradient, w, penalty, np.array(signs))
+        for signs in itertools.product((-1, 0, 1), repeat=len(v))
     ]
     return min(
-        [v, *tried], key=lambda u: slope @ (u - w) + (u - w) @ curvature @ (u - w) / 2 + penalty * np.abs(u).sum()
+        [v, *candidates], key=lambda u: gradient @ (u - w) + (u - w) @ hessian @ (u - w) / 2 + penalty * np.abs(u).sum()
     )
 
 
-def _signed(curvature: np.ndarray, slope: np.ndarray, w: np.ndarray, penalty: float, signs: np.ndarray) -> np.ndarray:
-    """The minimum among those whose coefficients have these signs, where it has them."""
-    on, exact = signs != 0, np.zeros(len(w))
-    right = curvature[on] @ w - slope[on] - penalty * signs[on]
-    exact[on] = np.linalg.lstsq(curvature[np.ix_(on, on)], right, rcond=None)[0]
+def _minimum_with_signs(
+    hessian: np.ndarray, gradient: np.ndarray, w: np.ndarray, penalty: float, signs: np.ndarray
+) -> np.ndarray:
+    """The stationary point of the objective with the penalty linear by these signs; 0 where the sign is 0."""
+    active, exact = signs != 0, np.zeros(len(w))
+    right = hessian[active] @ w - gradient[active] - penalty * signs[active]
+    exact[active] = np.linalg.lstsq(hessian[np.ix_(active, active)], right, rcond=None)[0]
     return exact

@@ -1,4 +1,4 @@
-"""The win rate of one policy against another under an oracle, with its standard error over prompts."""
+"""The win rate of a policy against another under a preference oracle, with its standard error over prompts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class WinRate:
 
     Attributes:
         value: in [0, 1].
-        standard_error: of it; NaN with a single prompt.
-        prompts: how many were judged.
+        standard_error: of the value; NaN with a single prompt.
+        prompts: the number of judged prompts.
 
     Example:
         >>> print(WinRate(0.5417, 0.021, prompts=100))
@@ -39,23 +39,30 @@ def win_rate(
     responses: Sequence[Sequence[str]],
     opponents: Sequence[Sequence[str]],
 ) -> WinRate:
-    """The mean win probability of ``responses`` against ``opponents``, every pair of each prompt judged.
+    """The mean win probability of ``responses`` against ``opponents``, over all pairs of each prompt.
 
     .. math::
         W = \\frac{1}{N} \\sum_{n=1}^N W_n, \\qquad W_n = \\frac{1}{K M} \\sum_{k, m} P(y_k \\succ z_m | x_n),
         \\qquad \\text{error} = \\sqrt{\\frac{1}{N (N - 1)} \\sum_n (W_n - W)^2}
 
-    Prompts weigh the same. The standard error is that of the mean over prompts: the pairs of one prompt are not
-    independent of each other. A judgement that is missing is left out, and a prompt without any.
+    All prompts have equal weight. The standard error is that of the mean over prompts, since the pairs of one prompt
+    are not independent. Missing judgements are left out, as are prompts without a judgement.
 
     Args:
-        oracle: the judge.
+        oracle: the preference oracle.
         prompts: N raw instructions x.
         responses: for each prompt K responses y; K may differ.
         opponents: for each prompt M responses z to beat; M may differ.
 
+    Returns:
+        W with its standard error.
+
     Raises:
-        ValueError: no prompt has a judgement, or what ``preference_matrices`` finds.
+        ValueError: no prompt has a judgement; as ``preference_matrices``.
+
+    See also:
+        ``length_controlled_win_rate``: at equal lengths.
+        ``tournament``: of several policies against each other.
 
     Example:
         >>> from nashward.llm.oracles import Function
