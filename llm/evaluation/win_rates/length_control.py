@@ -164,9 +164,8 @@ def length_controlled_win_rate(
             )
         if gamed is None or GAMED_LABELS not in gamed:
             raise NashwardError(
-                f"{CROSS_VALIDATION} needs the labels of the gamed baseline's rows, {GAMED_LABELS}, of which only the sums are "
-                "public; "
-                "give regularisation a number (0.15 is within 0.1 points of every published fit)"
+                f"{CROSS_VALIDATION} needs the labels of the gamed baseline's rows, {GAMED_LABELS}, of which only "
+                "the sums are public; give regularisation a number (0.15 is within 0.1 points of every published fit)"
             )
     elif not 0 < regularisation < np.inf:
         raise NashwardError(
