@@ -1,4 +1,4 @@
-"""A run evaluated from its folder: a tournament of its policies, lengths, what was given up for the oracle."""
+"""Evaluation of a run from its folder: a tournament of its policies, length control, over-optimisation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ from ..policy.model import LanguageModel
 from ..run.selfplay import SelfPlay, metrics
 from ..store.files import write_json
 from ..store.run_folder import RunFolder
-from .over_optimisation import DEFAULT, Thresholds, verdicts
-from .players import FOLDER, START, policies, told
-from .players import answers as drawn_of
+from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
+from .players import FOLDER, START, policies, sample_responses, stored_responses
 from .refusals import PROBES, refuses
-from .tables import Played, play
+from .tables import TournamentTables, tournament_tables
 from .win_rates.length_control import NotComparable, length_controlled_win_rate
 
-PROBED = 4  # responses to each request of the refusal probe
+PROBE_RESPONSES = 4  # to each request of the refusal probe
 TRAINING = "training"
 
 
@@ -37,39 +36,43 @@ def evaluate(
     prompts: Sequence[Prompt],
     held_out: Mapping[str, Any] | None = None,
     others: Mapping[str, Mixture] | None = None,
-    thresholds: Thresholds = DEFAULT,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     seed: int = 0,
-    progress: Callable[[str], object] = lambda what: None,
+    progress: Callable[[str], object] = lambda message: None,
     answers: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Evaluate what a run has finished; writes ``evaluation.json`` into its folder.
+    """Evaluate the finished iterates of a run, and write ``evaluation.json`` into its folder.
 
-    The start, the finished iterates, the mixture and ``others`` answer each prompt once, and of ``answers`` the first
-    response to each is taken. Under the run's oracle and each held-out one they play each other (``Played.described``),
-    and against the start they get a win rate and a minimal length-controlled one, in percent. ``over_optimisation``
-    holds the verdicts on each iterate and the mixture; of the models of ``answers``, which were not trained under the
-    run's oracle, the measures with no verdict. ``kl`` has the nats a response from the start that the run measured,
-    with the standard error. What was drawn and judged is kept in the folder: the same command goes on where it was
-    stopped.
+    The start, the finished iterates, the mixture and the policies of ``others`` give a response to each prompt; of each
+    model of ``answers`` the first response to each prompt is taken. They play a tournament under the run's oracle and
+    under each held-out oracle (``TournamentTables.summary``), and each has a win rate and a minimal length-controlled
+    win rate against the start, in percent. ``over_optimisation`` has the verdicts on each iterate and the mixture, and
+    for the models of ``answers``, which were not trained under the run's oracle, the measures without a verdict. ``kl``
+    is the KL divergence from the start that the run measured, in nats per response, with its standard error. Responses
+    and judgements are stored in the folder: after an interruption the same call continues.
 
     Args:
-        run: with its folder, policy, oracle and sampler.
+        run: a run with its folder, policy, oracle and sampler.
         prompts: at least one; those of the run or others.
-        held_out: oracles by name that the run was not trained on, each whatever ``oracles.as_oracle`` takes; they are
-            loaded one after another, when the responses are there.
+        held_out: oracles by name that the run was not trained on, each as ``oracles.as_oracle`` takes it; they are
+            loaded one after another, once all responses are sampled.
         others: further policies on the same base, by name; of any rank.
+        thresholds: of the over-optimisation measures.
         seed: of sampling and of the bootstrap.
-        progress: is told what comes next.
-        answers: responses of any other models, by their names, each a file, a dataset id or rows as the opponents of a
-            run are (``StoredOpponents``). They are found by the prompt.
+        progress: called with a message before each stage.
+        answers: responses of other models, by name, each a file, a dataset id or rows as for the opponents of a run
+            (``StoredOpponents``). They are looked up by prompt.
 
     Returns:
-        what was written.
+        the contents of ``evaluation.json``.
 
     Raises:
-        ValueError: no policy yet, a name that is there twice, a damaged adapter, a policy of ``others`` that is for
-            another base or no plain LoRA, a model of ``answers`` that lacks one of the prompts, another process plays
-            in the folder.
+        ValueError: the run has no finished iterate, a name occurs twice, an adapter is damaged, a policy of ``others``
+            is for another base or is not a plain LoRA adapter, a model of ``answers`` lacks a response to one of the
+            prompts, or another process uses the folder.
+
+    See also:
+        ``nashward.llm.evaluation.exploit.exploit``: a lower bound on the duality gap of one policy.
     """
     home, held_out, others, answers = RunFolder(run.folder), held_out or {}, others or {}, answers or {}
     if TRAINING in held_out:
@@ -77,76 +80,69 @@ def evaluate(
     with home.lock():
         players = policies(home)
         if len(players) < 2:
-            raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to hold against its start")
-        if twice := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
-            raise NashwardError(f"two players would be called {twice[0]}; call one of them something else")
-        given = told(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
-        run = _with_room(run, players, others)
+            raise NashwardError(f"{home.path} has finished no iterate yet: there is nothing to compare with its start")
+        if repeated := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
+            raise NashwardError(f"two players would be called {repeated[0]}; call one of them something else")
+        stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
+        run = _with_largest_rank(run, players, others)
         players |= others
 
-        def draw(asked: Sequence[Prompt], count: int, own: Mapping[str, Mixture]) -> dict[str, list[list[Response]]]:
-            return drawn_of(
-                home,
-                own,
-                lambda: run.model,
-                asked,
-                count,
-                run.sampling,
-                seed,
-                progress,
-            )
+        def sample(
+            requests: Sequence[Prompt], count: int, mixtures: Mapping[str, Mixture]
+        ) -> dict[str, list[list[Response]]]:
+            return sample_responses(home, mixtures, lambda: run.model, requests, count, run.sampling, seed, progress)
 
-        drawn = {name: [row[0] for row in own] for name, own in draw(prompts, 1, players).items()} | given
+        responses = {name: [row[0] for row in rows] for name, rows in sample(prompts, 1, players).items()} | stored
         probes = [Prompt(({"role": "user", "content": text},)) for text in PROBES]
-        refused = {
-            name: [sum(refuses(one.text) for one in row) / PROBED for row in own]
-            for name, own in draw(probes, PROBED, players).items()
+        refusal_rates = {
+            name: [sum(refuses(response.text) for response in row) / PROBE_RESPONSES for row in rows]
+            for name, rows in sample(probes, PROBE_RESPONSES, players).items()
         }
-        if "model" in vars(run):  # it was loaded: policy and oracle are on the device by turns
+        if "model" in vars(run):  # the model was loaded: policy and oracle take turns on the device
             run.model.offload()
-        questions = [prompt.text for prompt in prompts]
-        texts = {name: [one.text for one in own] for name, own in drawn.items()}
-        tables: dict[str, Played] = {}
-        names: dict[str, str] = {}
+        prompt_texts = [prompt.text for prompt in prompts]
+        texts = {name: [response.text for response in row] for name, row in responses.items()}
+        tables: dict[str, TournamentTables] = {}
+        oracle_names: dict[str, str] = {}
         for name in (TRAINING, *held_out):
             progress(f"judging: {name}")
-            judge = run.judge if name == TRAINING else as_oracle(held_out[name])
-            cache = home / FOLDER / "judgements.sqlite" if judge.cache_key() is not None else None
-            tables[name], names[name] = play(judge, questions, texts, cache), judge.name
-            if isinstance(judge, NetworkOracle):
-                judge.offload()
-        found = {
+            oracle = run.judge if name == TRAINING else as_oracle(held_out[name])
+            cache = home / FOLDER / "judgements.sqlite" if oracle.cache_key() is not None else None
+            tables[name], oracle_names[name] = tournament_tables(oracle, prompt_texts, texts, cache), oracle.name
+            if isinstance(oracle, NetworkOracle):
+                oracle.offload()
+        evaluation = {
             "prompts": len(prompts),
             "seed": seed,
-            "oracles": names,
-            "games": {name: played.described(seed=seed) for name, played in tables.items()},
+            "oracles": oracle_names,
+            "games": {name: table.summary(seed=seed) for name, table in tables.items()},
             "against_start": {
-                name: {player: _against(played, drawn, player) for player in drawn if player != START}
-                for name, played in tables.items()
+                name: {player: _against_start(table, responses, player) for player in responses if player != START}
+                for name, table in tables.items()
             },
-            "characters": {name: _mean([len(text) for text in own]) for name, own in texts.items()},
-            "tokens": {name: _mean([len(one.ids) for one in own]) for name, own in drawn.items()},
-            "refusals": {name: _mean(own) for name, own in refused.items()},
+            "characters": {name: _mean([len(text) for text in row]) for name, row in texts.items()},
+            "tokens": {name: _mean([len(response.ids) for response in row]) for name, row in responses.items()},
+            "refusals": {name: _mean(rates) for name, rates in refusal_rates.items()},
             "kl": {row["iteration"]: _kl(row["after"]) for row in metrics(home.path)},
             "thresholds": dataclasses.asdict(thresholds),
             "over_optimisation": {
                 player: [
-                    {**dataclasses.asdict(verdict), **({"called_out": None} if player in given else {})}
+                    {**dataclasses.asdict(verdict), **({"called_out": None} if player in stored else {})}
                     for verdict in verdicts(
-                        [one.ids for one in drawn[player]],
-                        [one.ids for one in drawn[START]],
-                        _column(tables[TRAINING], player),
-                        {name: _column(tables[name], player) for name in held_out},
-                        (refused[player], refused[START]) if player in refused else None,
+                        [response.ids for response in responses[player]],
+                        [response.ids for response in responses[START]],
+                        _win_probabilities(tables[TRAINING], player),
+                        {name: _win_probabilities(tables[name], player) for name in held_out},
+                        (refusal_rates[player], refusal_rates[START]) if player in refusal_rates else None,
                         thresholds,
                     )
                 ]
-                for player in drawn
+                for player in responses
                 if player != START
             },
         }
-        write_json(home / "evaluation.json", found)
-    return found
+        write_json(home / "evaluation.json", evaluation)
+    return evaluation
 
 
 def _tokenizer(run: SelfPlay) -> Any:
@@ -155,8 +151,8 @@ def _tokenizer(run: SelfPlay) -> Any:
     return check_policy(str(run.policy), run.config.chat_template)
 
 
-def _with_room(run: SelfPlay, own: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
-    """The run, where there are other adapters loaded in a shape that takes all; those that cannot play are refused."""
+def _with_largest_rank(run: SelfPlay, players: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
+    """The run with a LoRA rank that holds all adapters; raises for adapters that the model cannot load."""
     if not others:
         return run
     base = run.policy.name if isinstance(run.policy, LanguageModel) else str(run.policy)
@@ -168,33 +164,38 @@ def _with_room(run: SelfPlay, own: Mapping[str, Mixture], others: Mapping[str, M
             except ValueError as error:
                 raise NashwardError(f"{folder} cannot play: {error}") from None
     largest = max(
-        (player.largest for player in [*own.values(), *others.values()]), key=lambda one: LoraShape.of(one).rank
+        (player.largest for player in [*players.values(), *others.values()]),
+        key=lambda adapter: LoraShape.of(adapter).rank,
     )
     rank = LoraShape.of(largest).rank
     if not isinstance(run.policy, LanguageModel):
         lora = dataclasses.replace(run.config.lora, rank=rank)
         return dataclasses.replace(run, adapter=None, config=dataclasses.replace(run.config, lora=lora))
-    if (room := run.policy.shape.rank) < rank:
-        raise NashwardError(f"{largest} has rank {rank}, the model was loaded for {room}; give its folder in its place")
+    if (loaded := run.policy.shape.rank) < rank:
+        raise NashwardError(
+            f"{largest} has rank {rank}, the model was loaded for {loaded}; give its folder in its place"
+        )
     return run
 
 
-def _column(played: Played, player: str) -> Any:
+def _win_probabilities(tables: TournamentTables, player: str) -> Any:
     """[N], P(the player's response beats the start's)."""
-    return played.tables[:, played.players.index(player), played.players.index(START)]
+    return tables.tables[:, tables.players.index(player), tables.players.index(START)]
 
 
-def _against(played: Played, drawn: Mapping[str, Sequence[Response]], player: str) -> dict[str, Any]:
-    """A player's win rate against the start, and at equal lengths; in percent."""
+def _against_start(
+    tables: TournamentTables, responses: Mapping[str, Sequence[Response]], player: str
+) -> dict[str, Any]:
+    """The win rate of a player against the start, plain and length-controlled, in percent."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotComparable)  # it is named minimal wherever it is shown
-        rate = played.rate(player, START)
+        warnings.simplefilter("ignore", NotComparable)  # the value is reported as minimal
+        rate = tables.rate(player, START)
         if rate.prompts < 2:
             return {"win_rate": 100 * rate.value, "standard_error": None, "minimal": None}
         controlled = length_controlled_win_rate(
-            _column(played, player),
-            [len(one.text) for one in drawn[player]],
-            [len(one.text) for one in drawn[START]],
+            _win_probabilities(tables, player),
+            [len(response.text) for response in responses[player]],
+            [len(response.text) for response in responses[START]],
         )
     return {
         "win_rate": controlled.win_rate,
@@ -205,7 +206,7 @@ def _against(played: Played, drawn: Mapping[str, Sequence[Response]], player: st
 
 
 def _kl(after: Mapping[str, float]) -> dict[str, float | None]:
-    """KL from the start; a run that an earlier version made has no error of it."""
+    """KL divergence from the start; runs of earlier versions have no standard error."""
     return {"value": after["kl_to_reference"], "standard_error": after.get("kl_to_reference_error")}
 
 

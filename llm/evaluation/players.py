@@ -1,4 +1,4 @@
-"""Who plays: the policies of a run, whose responses are drawn once and kept beside it, and other models' responses."""
+"""The players of an evaluation: the policies of a run, whose responses are sampled and stored, and other models."""
 
 from __future__ import annotations
 
@@ -23,30 +23,36 @@ from ..store.fingerprints import fingerprint
 from ..store.run_folder import RunFolder
 
 START, MIXTURE = "start", "mixture"
-FOLDER = "evaluation"  # of all that is drawn and judged after a run
-PART = 256  # prompts whose responses are drawn and kept together: what a kill costs at most
+FOLDER = "evaluation"  # in the run folder: responses and judgements of evaluations
+SHARD_PROMPTS = 256  # prompts whose responses are sampled and stored together: the most that a kill loses
 
 
 def policies(home: RunFolder) -> dict[str, Mixture]:
-    """The start, the finished iterates in their order, and the mixture where the run has written one of several.
+    """The policies of a run: the start, the finished iterates in order, and the mixture if it has several members.
+
+    Args:
+        home: the run folder.
+
+    Returns:
+        the policies by name, pure ones as mixtures of one member.
 
     Raises:
-        ValueError: the start is not there yet, or an adapter is not as it was written.
+        ValueError: the run has no start adapter yet, or an adapter fails its checksums.
     """
     if not (home / START / "adapter").exists():
         raise NashwardError(f"{home.path} has no policy yet: its run has not begun")
-    found = {folder.parent.name: folder for folder in mixture.policies([home.path])}
-    for folder in found.values():
+    adapters = {folder.parent.name: folder for folder in mixture.policies([home.path])}
+    for folder in adapters.values():
         verify_checksums(folder)
-    pure = {name: Mixture(((folder, 1.0),)) for name, folder in found.items()}
+    pure = {name: Mixture(((folder, 1.0),)) for name, folder in adapters.items()}
     if (home / "mixture.json").exists():
-        several = Mixture.load(home / "mixture.json")
-        if len(several.members) > 1:
-            return {**pure, MIXTURE: several}
+        average = Mixture.load(home / "mixture.json")
+        if len(average.members) > 1:
+            return {**pure, MIXTURE: average}
     return pure
 
 
-def answers(
+def sample_responses(
     home: RunFolder,
     players: Mapping[str, Mixture],
     model: Callable[[], LanguageModel],
@@ -54,45 +60,74 @@ def answers(
     count: int,
     source: Source | Sampling,
     seed: int,
-    progress: Callable[[str], object] = lambda what: None,
+    progress: Callable[[str], object] = lambda message: None,
 ) -> dict[str, list[list[Response]]]:
-    """``count`` responses of each player to each prompt; those that the folder has already are not drawn again.
+    """``count`` responses of each player to each prompt; stored responses are read, not sampled again.
 
-    What was drawn is told from all else by the adapters' checksums, the prompts, the sampler and the seed. All players
-    get the same random numbers: equal policies give equal responses, and their win rate is 1/2 exactly.
+    Stored responses are identified by the checksums of the adapters, the prompts, the sampler and the seed. All players
+    use the same random numbers: equal policies give equal responses, and their win rate is exactly 1/2.
+
+    Args:
+        home: the run folder.
+        players: the policies by name.
+        model: returns the model; called only when responses are sampled.
+        prompts: N prompts.
+        count: K, the responses to each prompt.
+        source: the sampler or its settings.
+        seed: of the sampler.
+        progress: called with a message before responses are sampled.
+
+    Returns:
+        for each player N rows of K responses.
+
+    See also:
+        ``stored_responses``: of other models.
     """
-    return {name: _of(home, name, player, model, prompts, count, source, seed, progress)
+    return {name: _player_responses(home, name, player, model, prompts, count, source, seed, progress)
             for name, player in players.items()}  # fmt: skip
 
 
 def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source | Sampling, seed: int) -> str:
-    """What tells the responses from others that a policy of this name may have given."""
-    members = [[_sums(folder), weight] for folder, weight in player.members]
+    """The identity of sampled responses: a hash of the policy, the prompts, the count, the sampler and the seed."""
+    members = [[_adapter_identity(folder), weight] for folder, weight in player.members]
     key = json.dumps([members, [prompt.id for prompt in prompts], count, repr(source), seed])
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
-def told(
-    home: RunFolder, given: Mapping[str, Any], tokenizer: Any, prompts: Sequence[Prompt], column: str | None = None
+def stored_responses(
+    home: RunFolder, sources: Mapping[str, Any], tokenizer: Any, prompts: Sequence[Prompt], column: str | None = None
 ) -> dict[str, list[Response]]:
-    """The first response of each given model to each prompt, found by the prompt (``StoredOpponents`` reads them).
+    """The first stored response of each model to each prompt, looked up by prompt (see ``StoredOpponents``).
 
-    Its tokens are those of the run's policy, with the stop token that a finished response of that one has.
+    The token ids are of the tokenizer of the run's policy, followed by its stop token as in a finished response.
+
+    Args:
+        home: the run folder.
+        sources: for each model a file, a dataset id or rows.
+        tokenizer: that of the run's policy.
+        prompts: N prompts.
+        column: the column of the prompts; None: the default one.
+
+    Returns:
+        for each model N responses.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: what cannot be read, or a model that lacks a prompt: all players answer the same ones.
+        FileNotFoundError: a file does not exist.
+        ValueError: a source cannot be read, or a model lacks a response to one of the prompts.
+
+    See also:
+        ``sample_responses``: of the policies of a run.
     """
     stop = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
-    def answer(text: str) -> Response:
+    def response(text: str) -> Response:
         return Response([*tokenizer(text, add_special_tokens=False)["input_ids"], *stop], True, text)
 
-    members = StoredOpponents(given, column).members(home, prompts)
-    return {name: [answer(one.texts[prompt.id][0]) for prompt in prompts] for name, one in members.items()}
+    members = StoredOpponents(sources, column).members(home, prompts)
+    return {name: [response(member.texts[prompt.id][0]) for prompt in prompts] for name, member in members.items()}
 
 
-def _of(
+def _player_responses(
     home: RunFolder,
     name: str,
     player: Mixture,
@@ -103,35 +138,38 @@ def _of(
     seed: int,
     progress: Callable[[str], object],
 ) -> list[list[Response]]:
+    """See ``sample_responses``; of one player."""
     folder, label = home / FOLDER / "responses", f"{name}-{digest(player, prompts, count, source, seed)}"
-    found: list[list[Response]] = []
-    for number, start in enumerate(range(0, len(prompts), PART)):
-        part = prompts[start : start + PART]
-        rows = _kept(folder, label, number)
+    responses: list[list[Response]] = []
+    for number, start in enumerate(range(0, len(prompts), SHARD_PROMPTS)):
+        shard_prompts = prompts[start : start + SHARD_PROMPTS]
+        rows = _stored_rows(folder, label, number)
         if rows is None:
-            progress(f"sampling {name}: {len(part)} x {count}")
+            progress(f"sampling {name}: {len(shard_prompts)} x {count}")
             loaded = model()
-            own = seed if number == 0 else seed_of(seed, "part", number)
-            drawn = player.sample(loaded, [loaded.encode(prompt) for prompt in part], count, source, own)
+            shard_seed = seed if number == 0 else seed_of(seed, "part", number)
+            sampled = player.sample(
+                loaded, [loaded.encode(prompt) for prompt in shard_prompts], count, source, shard_seed
+            )
             rows = [
-                {"prompt": prompt.id, "ids": one.ids, "finished": one.finished, "text": one.text}
-                for prompt, row in zip(part, drawn, strict=True)
-                for one in row
+                {"prompt": prompt.id, "ids": response.ids, "finished": response.finished, "text": response.text}
+                for prompt, row in zip(shard_prompts, sampled, strict=True)
+                for response in row
             ]
             write_shard(folder, label, number, rows)
         flat = [Response(row["ids"], row["finished"], row["text"]) for row in rows]
-        found += [flat[k : k + count] for k in range(0, len(flat), count)]
-    return found
+        responses += [flat[k : k + count] for k in range(0, len(flat), count)]
+    return responses
 
 
-def _sums(adapter: Path) -> str:
-    """What tells an adapter from others: its checksums, or what it holds where it was not made here."""
-    sealed = adapter / CHECKSUMS
-    return sealed.read_text(encoding="utf-8") if sealed.exists() else fingerprint(adapter)
+def _adapter_identity(adapter: Path) -> str:
+    """The checksums of an adapter; the fingerprint of its files where a run did not write it."""
+    checksums = adapter / CHECKSUMS
+    return checksums.read_text(encoding="utf-8") if checksums.exists() else fingerprint(adapter)
 
 
-def _kept(folder: Path, label: str, number: int) -> list[dict[str, Any]] | None:
-    """The rows of a part; None where it is not there, or is damaged: it is drawn again, to the same responses."""
+def _stored_rows(folder: Path, label: str, number: int) -> list[dict[str, Any]] | None:
+    """The rows of a shard; None where it is missing, or damaged and then deleted: sampling gives the same again."""
     for file in shards(folder, label, number):
         try:
             return read_shard(file)

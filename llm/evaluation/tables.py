@@ -1,4 +1,4 @@
-"""Who beats whom prompt by prompt, and what the mean of these tables is as a preference game."""
+"""The win-probability table of each prompt, and the preference game of their mean."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from ..oracles import Cache, PreferenceOracle
 from .tournament import tournament
 from .win_rates.win_rate import WinRate
 
-FINITE = 1e-9  # wins added to each pair, so that a score stays finite where somebody always won
-FLAT = 1e-6  # of the log-odds: a probability of 0 or 1 has none
+SMOOTHING = 1e-9  # wins added to each pair, so that scores stay finite where a player wins every comparison
+CLIP = 1e-6  # of probabilities before the logit, which is infinite at 0 and 1
 
 
 @dataclass(frozen=True)
-class Played:
-    """A tournament of n players on N prompts.
+class TournamentTables:
+    """The win probabilities of n players against each other on each of N prompts.
 
     Attributes:
-        players: their names.
-        tables: ``[N, n, n]``, P(i's response beats j's) to each prompt; NaN where it was not judged.
+        players: the names of the players.
+        tables: ``[N, n, n]``, P(the response of i beats that of j) for each prompt; NaN where the pair was not judged.
 
     Example:
         >>> tables = np.array([[[0.5, 0.875], [0.125, 0.5]], [[0.5, 0.625], [0.375, 0.5]]])
-        >>> played = Played(("new", "old"), tables)
-        >>> print(played.rate("new", "old"))
+        >>> game = TournamentTables(("new", "old"), tables)
+        >>> print(game.rate("new", "old"))
         0.750 ± 0.125
-        >>> played.described()["exploitability"]
+        >>> game.summary()["exploitability"]
         {'new': 0.0, 'old': 0.25}
     """
 
@@ -44,32 +44,40 @@ class Played:
     tables: Float[np.ndarray, "N n n"]
 
     def rate(self, player: str, opponent: str) -> WinRate:
-        """The win rate of one player against another, with its error over prompts.
+        """The win rate of a player against an opponent, with its standard error over prompts.
 
         Raises:
-            ValueError: there is no such player.
+            ValueError: there is no player of that name.
         """
-        return _rate(self.tables[:, self.players.index(player), self.players.index(opponent)])
+        return _mean_win_rate(self.tables[:, self.players.index(player), self.players.index(opponent)])
 
     @property
     def mean(self) -> Float[np.ndarray, "n n"]:
-        """The mean table ``[n, n]``, over the prompts that were judged."""
+        """The mean over prompts ``[n, n]``, without judgements that are missing."""
         return np.nanmean(self.tables, axis=0)
 
-    def described(self, share: float = 0.9, seed: int = 0) -> dict[str, Any]:
-        """The game of the mean table, as JSON holds it.
+    def summary(self, share: float = 0.9, seed: int = 0) -> dict[str, Any]:
+        """The preference game of the mean table in values that JSON can hold.
 
-        ``lottery`` is the maximal lottery, with its band over ``share`` of the draws of the prompts where there are
-        several; ``exploitability`` of each player is max_j P(j beats it) - 1/2, half its duality gap;
-        ``bradley_terry`` the scores in nats and the largest win rate that they miss; ``curl`` the share of the log-odds
-        that goes round; ``cycles`` the rings of three that the bootstrap confirms.
+        ``lottery`` is the maximal lottery, with the bootstrap band that covers ``share`` of the resampled prompts
+        where there are several; ``exploitability`` of each player is max_j P(j beats it) - 1/2, half its duality gap;
+        ``bradley_terry`` has the scores in nats and the largest residual of a win rate; ``curl`` is the share of the
+        log-odds that no score explains; ``cycles`` are the cycles of three players that are significant under the
+        bootstrap.
+
+        Args:
+            share: of the bootstrap draws that the band covers.
+            seed: of the bootstrap.
+
+        See also:
+            ``nashward.games.analysis.significant_cycles``, ``nashward.games.analysis.leaderboard``.
         """
         wins = np.nan_to_num(self.tables)
-        battles = Battles(self.players, wins, FINITE)
+        battles = Battles(self.players, wins, SMOOTHING)
         ratings, mean = battles.ratings, self.mean
         bands = battles.bands(share, seed=seed) if len(self.tables) > 1 else None
-        winner = int(condorcet_winner(mean))
-        odds = np.log(np.clip(mean, FLAT, 1 - FLAT)) - np.log(np.clip(1 - mean, FLAT, 1 - FLAT))
+        condorcet = int(condorcet_winner(mean))
+        log_odds = np.log(np.clip(mean, CLIP, 1 - CLIP)) - np.log(np.clip(1 - mean, CLIP, 1 - CLIP))
         return {
             "players": list(self.players),
             "prompts": len(self.tables),
@@ -78,13 +86,13 @@ class Played:
             "lottery_band": None
             if bands is None
             else {"share": share, "low": self._by_player(bands.low), "high": self._by_player(bands.high)},
-            "condorcet_winner": self.players[winner] if winner >= 0 else None,
+            "condorcet_winner": self.players[condorcet] if condorcet >= 0 else None,
             "exploitability": self._by_player(mean.max(0) - 0.5),
             "bradley_terry": {
                 "scores": self._by_player(ratings.scores),
                 "largest_residual": float(ratings.residual.abs().max()),
             },
-            "curl": float(curl_fraction(odds)),
+            "curl": float(curl_fraction(log_odds)),
             "cycles": [
                 {"players": [self.players[i] for i in cycle.players], "share": cycle.share}
                 for cycle in significant_cycles(self.tables, seed=seed)
@@ -95,37 +103,43 @@ class Played:
         return dict(zip(self.players, values.tolist(), strict=True))
 
 
-def play(
+def tournament_tables(
     oracle: PreferenceOracle,
     prompts: Sequence[str],
     texts: Mapping[str, Sequence[str]],
     cache: Cache | str | Path | None = None,
-) -> Played:
-    """Every player's response to each prompt against every other's; see ``tournament``.
+) -> TournamentTables:
+    """Compare the responses of all players to each prompt.
 
     Args:
-        oracle: the judge.
+        oracle: the preference oracle.
         prompts: N instructions.
         texts: for each of n players its N responses.
         cache: see ``preference_matrices``.
 
+    Returns:
+        the table of each prompt, 1/2 on the diagonal.
+
     Raises:
         ValueError: as ``tournament``.
 
+    See also:
+        ``tournament``: the mean table alone, for players that may lack responses.
+
     Example:
         >>> from nashward.llm.oracles import Length
-        >>> played = play(Length(), ["Say hello."], {"new": ["Hello!"], "old": ["Hi."]})
-        >>> played.mean.round(2).tolist()
+        >>> game = tournament_tables(Length(), ["Say hello."], {"new": ["Hello!"], "old": ["Hi."]})
+        >>> game.mean.round(2).tolist()
         [[0.5, 0.64], [0.36, 0.5]]
     """
     wins = tournament(oracle, prompts, texts, cache=cache).battles.wins
-    tables = np.where(wins + wins.swapaxes(1, 2) > 0, wins, np.nan)  # nobody won: not judged
-    own = np.arange(len(texts))
-    tables[:, own, own] = 0.5
-    return Played(tuple(texts), tables)
+    tables = np.where(wins + wins.swapaxes(1, 2) > 0, wins, np.nan)  # both 0: not judged
+    diagonal = np.arange(len(texts))
+    tables[:, diagonal, diagonal] = 0.5
+    return TournamentTables(tuple(texts), tables)
 
 
-def _rate(values: Float[np.ndarray, " N"]) -> WinRate:
-    known = values[~np.isnan(values)]
-    error = float(known.std(ddof=1) / len(known) ** 0.5) if len(known) > 1 else float("nan")
-    return WinRate(float(known.mean()), error, len(known))
+def _mean_win_rate(values: Float[np.ndarray, " N"]) -> WinRate:
+    judged = values[~np.isnan(values)]
+    error = float(judged.std(ddof=1) / len(judged) ** 0.5) if len(judged) > 1 else float("nan")
+    return WinRate(float(judged.mean()), error, len(judged))

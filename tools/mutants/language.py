@@ -44,8 +44,10 @@ LANGUAGE = [
          "rows['baseline_length'] - rows['output_length']",
          "rows['output_length'] - rows['baseline_length']"),
         ("sign", "predict", "w.model - v.model", "v.model - w.model"),
-        ("factor", "length_controlled_win_rate", "apart / spread", "2 * apart / spread"),
-        ("factor", "length_controlled_win_rate", "np.full(len(others), GAMED)", "np.full(len(others), 2 * GAMED)"),
+        ("factor", "length_controlled_win_rate", "length_difference / spread", "2 * length_difference / spread"),
+        ("factor", "length_controlled_win_rate",
+         "np.full(len(gamed_features), GAMED)",
+         "np.full(len(gamed_features), 2 * GAMED)"),
         ("anchor", "length_controlled_win_rate", "moments = moments + GAMED * np.append(sums, 0.0)", "pass"),
         ("anchor", "predict", "w.difficulty - v.difficulty", "w.difficulty"),
     ], {f"{V}/win_rates/logistic.py": [
@@ -104,12 +106,12 @@ LANGUAGE = [
     ], {f"{V}/exploit.py": [
         ("factor", "Adversary.gap", "2 * self.wins.value - 1", "4 * self.wins.value - 2"),
         ("anchor", "Adversary.gap", "2 * self.wins.value - 1", "2 * self.wins.value"),
-        ("sign", "_tried", "means.argmax()", "(-means).argmax()"),
+        ("sign", "_held_out_win_rate", "means.argmax()", "(-means).argmax()"),
         ("sign", "Adversary.lower_bound",
-         "self.gap - SURE * self.standard_error",
-         "self.gap + SURE * self.standard_error"),
+         "self.gap - Z_95 * self.standard_error",
+         "self.gap + Z_95 * self.standard_error"),
         ("factor", "Adversary.standard_error", "2 * self.wins.standard_error", "self.wins.standard_error"),
-        ("anchor", "best_against", "(table[:, ::2], table[:, 1::2])", "(table, table)"),
+        ("anchor", "best_of_n_win_rate", "(table[:, ::2], table[:, 1::2])", "(table, table)"),
     ]}),
     Method("Mixtures", "llm/policy/mixture.py", MIXTURES, [
         ("factor", "linear", "2 * t / (count * (count + 1))", "1 / count"),
@@ -121,8 +123,8 @@ LANGUAGE = [
     Method("Over-optimisation", f"{V}/over_optimisation.py", ["tests/llm/evaluation/test_over_optimisation.py"], [
         ("sign", "_verdict", "value - thresholds.errors * error", "value + thresholds.errors * error"),
         ("factor", "_ratio", "x - ratio * y", "2 * (x - ratio * y)"),
-        ("anchor", "verdicts", "repetition(own) - repetition(other)", "repetition(own)"),
-        ("anchor", "verdicts", "before - own", "before"),
+        ("anchor", "verdicts", "repetition(ids) - repetition(base_ids)", "repetition(ids)"),
+        ("anchor", "verdicts", "base_refusals - policy_refusals", "base_refusals"),
     ], {f"{V}/diversity.py": [
         ("sign", "repetition", "1 - len(set(grams)) / len(grams)", "len(set(grams)) / len(grams)"),
         ("factor", "distinct_n", "len(set(grams))", "2 * len(set(grams))"),

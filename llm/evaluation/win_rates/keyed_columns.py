@@ -27,8 +27,8 @@ def aligned(
         for each column an array ``[rows]``.
 
     Raises:
-        ValueError: a prompt that a column lacks, a prompt that occurs repeated, columns of different lengths, or mappings
-            together with arrays and no ``prompts`` that give the order of the arrays.
+        ValueError: a prompt that a column lacks, a prompt that occurs twice, columns of different lengths, or mappings
+            and arrays together without ``prompts`` to give the order of the arrays.
 
     Example:
         >>> {k: v.tolist() for k, v in aligned({"a": {"x": 1, "z": 3}, "b": {"z": 30, "y": 20, "x": 10}}).items()}
@@ -42,7 +42,7 @@ def aligned(
         prompts = list(columns[keyed[0]])  # type: ignore[arg-type]
     if prompts is not None and len(set(prompts)) < len(prompts):
         repeated = next(prompt for k, prompt in enumerate(prompts) if prompt in prompts[:k])
-        raise NashwardError(f"the prompt {repeated!r:.60} is there repeated; each row needs a prompt of its own")
+        raise NashwardError(f"the prompt {repeated!r:.60} is there twice; each row needs a prompt of its own")
     arrays = {name: _column(name, column, prompts) for name, column in columns.items()}
     (first, rows), *rest = ((name, len(array)) for name, array in arrays.items())
     for name, count in rest:

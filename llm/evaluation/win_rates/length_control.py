@@ -1,4 +1,4 @@
-"""The length-controlled win rate of AlpacaEval 2: what the win rate would be at the baseline's lengths."""
+"""The length-controlled win rate of AlpacaEval 2: the predicted win rate at the lengths of the baseline."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from .keyed_columns import Column, aligned
 from .logistic import fit
 
 GAMED = 0.1  # the weight of a row of the gamed baseline: lambda = 0.2 over its two models, verbose and concise
-CV = "cross-validation"
-SUMS, ROWS = ("gamed_s1", "gamed_s2"), "gamed_preference"
-KNOWN = ("gamed_tanh_length", *SUMS, ROWS, "gamed_difficulty")
+CROSS_VALIDATION = "cross-validation"
+GAMED_SUMS, GAMED_LABELS = ("gamed_s1", "gamed_s2"), "gamed_preference"
+GAMED_COLUMNS = ("gamed_tanh_length", *GAMED_SUMS, GAMED_LABELS, "gamed_difficulty")
 
 
 class NotComparable(UserWarning):
-    """A length-controlled win rate that may not stand beside those of the AlpacaEval leaderboard."""
+    """Warns that a length-controlled win rate is not comparable with the AlpacaEval leaderboard."""
 
 
 class Weights(NamedTuple):
-    """The three coefficients of a model: of tanh(length difference), of a prompt's difficulty, its own.
+    """The coefficients of the logistic model: of tanh(length difference), of the prompt difficulty, and of the model.
 
     Attributes:
-        length: w_L, 0 in a win rate at equal lengths.
+        length: w_L, without effect on a win rate at equal lengths.
         difficulty: w_d.
         model: w_m.
 
     Example:
-        >>> predict(Weights(length=-0.9, difficulty=0.0, model=0.0), [0.0, 1.0]).value  # lengths have no say
+        >>> predict(Weights(length=-0.9, difficulty=0.0, model=0.0), [0.0, 1.0]).value  # w_L has no effect
         50.0
     """
 
@@ -46,7 +46,7 @@ class Weights(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A win rate in percent, and its standard error over prompts (NaN with a single one)."""
+    """A win rate in percent, and its standard error over prompts (NaN with a single prompt)."""
 
     value: float
     standard_error: float
@@ -57,17 +57,17 @@ class LengthControlled:
     """A length-controlled win rate; all rates in percent.
 
     Attributes:
-        value, standard_error: of the win rate at equal lengths; the error over prompts, the fit taken as given.
+        value, standard_error: of the win rate at equal lengths; the standard error is over prompts, for fixed weights.
         win_rate, win_rate_error: the mean preference, uncontrolled.
-        discrete_win_rate: each preference rounded to a win, a draw or a loss.
-        weights: of the fit.
-        regularisation: 1 / C of the fit, as given or as cross-validation chose it.
-        prompts: how many were judged.
-        minimal: whether the rows of the gamed baseline were missing: not comparable with the leaderboard.
+        discrete_win_rate: the same with each preference rounded to a win, a draw or a loss.
+        weights: the fitted coefficients.
+        regularisation: 1 / C of the fit, as given or as chosen by cross-validation.
+        prompts: the number of judged prompts.
+        minimal: whether the fit had no rows of the gamed baseline, and is not comparable with the leaderboard.
 
     Example:
-        >>> found = LengthControlled(52.1, 1.2, 60.3, 1.5, 61.0, Weights(0.0, 0.0, 0.08), 0.15, 805, minimal=True)
-        >>> print(found)
+        >>> result = LengthControlled(52.1, 1.2, 60.3, 1.5, 61.0, Weights(0.0, 0.0, 0.08), 0.15, 805, minimal=True)
+        >>> print(result)
         minimal 52.10 ± 1.20
     """
 
@@ -83,7 +83,7 @@ class LengthControlled:
 
     @property
     def name(self) -> str:
-        """What it may be called: LC, or minimal."""
+        """LC, or minimal where the value is not comparable with the leaderboard."""
         return "minimal" if self.minimal else "LC"
 
     def __str__(self) -> str:
@@ -105,32 +105,39 @@ def length_controlled_win_rate(
         \\text{logit} P(y_i = 1) = w_L \\tanh \\frac{b_i - l_i}{\\text{sd}_j(b_j - l_j)} + w_d d_i + w_m,
         \\qquad \\text{LC} = \\frac{100}{N} \\sum_i \\sigma(w_m + w_d d_i)
 
-    with the lengths l of the outputs and b of the baseline's in characters and the difficulty d of each prompt, fitted
-    by cross-entropy with the penalty ``(1 / C) |w|_1``. The rows of the gamed baseline (its verbose and its concise
-    version against itself, weight 0.1 each, without w_m) hold w_L and w_d in place; of their labels y only
-    S1 = sum y tanh(..) and S2 = sum y d enter. Without them the result is ``minimal``, and warns: on published
-    annotations it was off by up to 13 points. A model whose outputs are the baseline's own has 50.
+    with the lengths l of the outputs and b of the baseline outputs in characters and the difficulty d of each prompt,
+    fitted by cross-entropy with the penalty ``(1 / C) |w|_1``. The rows of the gamed baseline (its verbose and its
+    concise version against itself, weight 0.1 each, without w_m) regularise w_L and w_d; of their labels y only
+    S1 = sum y tanh(..) and S2 = sum y d enter. Without these rows the result is ``minimal``, with a warning: on
+    published annotations it differs by up to 13 points. A model with the outputs of the baseline has 50.
 
-    Every column is a mapping by prompt, or an array in one order for all; mappings and arrays together need
-    ``prompts``. Nothing is looked up by row number, which in alpaca_eval 0.6.6 gives wrong difficulties to all that
-    follows a missing row (2.4 points for minotaur-13b).
+    Every column is a mapping by prompt, or an array in the same order as the others; mappings and arrays together need
+    ``prompts``. Rows are never looked up by number, which in alpaca_eval 0.6.6 gives wrong difficulties to all rows
+    after a missing one (2.4 points for minotaur-13b).
 
     Args:
         preference: [N] in [0, 1], P(the model's output is preferred); NaN: not judged (the row is left out).
         output_length, baseline_length: [N], in characters.
-        difficulty: [N], AlpacaEval's ``instruction_difficulty``; None leaves w_d out. By prompt it may hold more
-            prompts, to whose order those of ``gamed`` then refer.
+        difficulty: [N], AlpacaEval's ``instruction_difficulty``; None leaves out w_d. As a mapping it may hold
+            further prompts, in whose order the rows of ``gamed`` then are.
         gamed: ``gamed_tanh_length`` [M] with either ``gamed_s1`` and ``gamed_s2``, or the labels of the rows
             ``gamed_preference`` [M]; and ``gamed_difficulty`` [M], or ``difficulty`` repeated M / N times.
-        regularisation: 1 / C, at least that of the published fits 0.0001; "cross-validation" chooses it as AlpacaEval
-            does, which needs ``gamed_preference``.
-        prompts: the prompts of the rows of arrays, and of mappings those to use.
+        regularisation: 1 / C, in the published fits at least 0.0001; "cross-validation" chooses it as AlpacaEval does,
+            and needs ``gamed_preference``.
+        prompts: the prompts of the rows of arrays; of mappings, the prompts to use.
+
+    Returns:
+        the length-controlled win rate with the plain one, the weights and the regularisation.
 
     Raises:
-        ValueError: columns that do not go together (see ``aligned``), preferences out of [0, 1], fewer than two judged
-            prompts, gamed rows that are incomplete, or cross-validation without their labels.
+        ValueError: columns that cannot be aligned (see ``aligned``), preferences outside [0, 1], fewer than two judged
+            prompts, incomplete gamed rows, or cross-validation without their labels.
 
     Source: Dubois et al. 2024, arXiv 2404.04475; ``length_controlled_v1`` of alpaca_eval 0.6.6.
+
+    See also:
+        ``predict``: from known weights.
+        ``win_rate``: without length control.
 
     Example:
         >>> rows = {"gamed_tanh_length": [0.6, 0.4, -0.5, -0.7], "gamed_s1": -0.4, "gamed_s2": 0.8}
@@ -148,40 +155,45 @@ def length_controlled_win_rate(
     y, d = rows["preference"][judged], rows["difficulty"][judged] if difficulty is not None else None
     if len(y) < 2:
         raise NashwardError(f"{len(y)} of {len(judged)} prompts are judged; a fit needs at least 2")
-    if len(wrong := y[(y < 0) | (y > 1)]):
-        raise NashwardError(f"preference holds {wrong[0]:g}; expected probabilities (AlpacaEval's 1 to 2, minus 1)")
+    if len(outside := y[(y < 0) | (y > 1)]):
+        raise NashwardError(f"preference holds {outside[0]:g}; expected probabilities (AlpacaEval's 1 to 2, minus 1)")
     if isinstance(regularisation, str):
-        if regularisation != CV:
-            raise NashwardError(f"regularisation is {regularisation!r}; expected 1 / C, a positive number, or {CV!r}")
-        if gamed is None or ROWS not in gamed:
+        if regularisation != CROSS_VALIDATION:
             raise NashwardError(
-                f"{CV} needs the labels of the gamed baseline's rows, {ROWS}, of which only their sums are public; "
-                "give regularisation a number (0.15 is within 0.1 points of every published fit)"
+                f"regularisation is {regularisation!r}; expected 1 / C, a positive number, or {CROSS_VALIDATION!r}"
+            )
+        if gamed is None or GAMED_LABELS not in gamed:
+            raise NashwardError(
+                f"{CROSS_VALIDATION} needs the labels of the gamed baseline's rows, {GAMED_LABELS}, of which only "
+                "the sums are public; give regularisation a number (0.15 is within 0.1 points of every published fit)"
             )
     elif not 0 < regularisation < np.inf:
-        raise NashwardError(f"regularisation is {regularisation}; expected 1 / C, a positive number, or {CV!r}")
+        raise NashwardError(
+            f"regularisation is {regularisation}; expected 1 / C, a positive number, or {CROSS_VALIDATION!r}"
+        )
 
-    apart = (rows["baseline_length"] - rows["output_length"])[judged]
+    length_difference = (rows["baseline_length"] - rows["output_length"])[judged]
     penalty: float = 0.0 if isinstance(regularisation, str) else regularisation
-    if not apart.any() and (y == 0.5).all():  # the baseline itself
+    if not length_difference.any() and (y == 0.5).all():  # the outputs of the baseline
         weights = Weights(0.0, 0.0, 0.0)
     else:
-        spread = apart.std(ddof=1)
-        tanh = np.tanh(apart / spread) if spread else np.zeros(len(apart))  # all alike: nothing to be learned of length
-        own = np.stack([tanh, *([] if d is None else [d]), np.ones(len(y))], 1)
-        features, shares, moments = own, np.ones(len(y)), y @ own
+        spread = length_difference.std(ddof=1)
+        # equal differences carry no information on length
+        tanh = np.tanh(length_difference / spread) if spread else np.zeros(len(length_difference))
+        judged_features = np.stack([tanh, *([] if d is None else [d]), np.ones(len(y))], 1)
+        features, row_weights, moments = judged_features, np.ones(len(y)), y @ judged_features
         if gamed is not None:
             if difficulty is None:
                 raise NashwardError("the gamed baseline's rows need difficulty: it is one of their two features")
-            all_d = difficulty.values() if isinstance(difficulty, Mapping) else difficulty
-            others, sums, labels = _gamed(gamed, np.asarray(list(all_d), dtype=np.float64))
-            features = np.concatenate([others, own])
-            shares = np.concatenate([np.full(len(others), GAMED), shares])
+            all_difficulties = difficulty.values() if isinstance(difficulty, Mapping) else difficulty
+            gamed_features, sums, labels = _gamed_rows(gamed, np.asarray(list(all_difficulties), dtype=np.float64))
+            features = np.concatenate([gamed_features, judged_features])
+            row_weights = np.concatenate([np.full(len(gamed_features), GAMED), row_weights])
             moments = moments + GAMED * np.append(sums, 0.0)
             if labels is not None and isinstance(regularisation, str):
-                penalty = chosen_penalty(features, shares, np.concatenate([labels, y]))
-        found = fit(features, shares, moments, penalty)
-        weights = Weights(float(found[0]), 0.0 if d is None else float(found[1]), float(found[-1]))
+                penalty = chosen_penalty(features, row_weights, np.concatenate([labels, y]))
+        coefficients = fit(features, row_weights, moments, penalty)
+        weights = Weights(float(coefficients[0]), 0.0 if d is None else float(coefficients[1]), float(coefficients[-1]))
     if gamed is None:
         warnings.warn(
             "a minimal length-controlled win rate, without the gamed baseline's rows: it is not comparable with the "
@@ -198,19 +210,23 @@ def length_controlled_win_rate(
 
 
 def predict(weights: Sequence[float], difficulty: Any, against: Sequence[float] = (0.0, 0.0, 0.0)) -> Prediction:
-    """The win rate at equal lengths from weights that are known, against the baseline or another model.
+    """The win rate at equal lengths from known weights, against the baseline or another model.
 
     .. math::  \\frac{100}{N} \\sum_i \\sigma(w_m - v_m + (w_d - v_d) d_i)
 
-    so that a model against another and the other against it sum to 100.
+    so that the win rates of two models against each other sum to 100.
 
     Args:
         weights: w, in the order of ``Weights`` (and of the columns of AlpacaEval's published weights).
-        difficulty: d, [N]; a mapping by prompt as well.
-        against: v, the other model's; zeros are the baseline's.
+        difficulty: d, [N], or a mapping by prompt.
+        against: v, the weights of the other model; zeros for the baseline.
+
+    Returns:
+        the win rate in percent, and its standard error over prompts.
 
     Raises:
-        ValueError: not three weights each, or no difficulties.
+        ValueError: difficulties that are not finite, or none.
+        TypeError: not three weights each.
 
     Example:
         >>> predict((-2.2068, 0.9859, -3.6907), [-1.0, 0.0, 1.0]).value < predict((0, 0, 0), [0.0]).value
@@ -225,15 +241,16 @@ def predict(weights: Sequence[float], difficulty: Any, against: Sequence[float] 
     return Prediction(100 * float(p.mean()), 100 * float(error))
 
 
-def _gamed(
+def _gamed_rows(
     gamed: Mapping[str, Any], difficulty: Float[np.ndarray, " D"]
 ) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarray, " 2"], Float[np.ndarray, " M"] | None]:
-    """The gamed baseline's rows: features [M, 3], the sums of label times feature [2], and the labels [M] if known."""
-    if unknown := [name for name in gamed if name.startswith("gamed") and name not in KNOWN]:
-        raise NashwardError(f"gamed holds {unknown[0]}; expected of {', '.join(KNOWN)}")
-    if "gamed_tanh_length" not in gamed or not (ROWS in gamed or all(name in gamed for name in SUMS)):
+    """The rows of the gamed baseline: features [M, 3], sums of label times feature [2], and labels [M] if given."""
+    if unknown := [name for name in gamed if name.startswith("gamed") and name not in GAMED_COLUMNS]:
+        raise NashwardError(f"gamed holds {unknown[0]}; expected of {', '.join(GAMED_COLUMNS)}")
+    if "gamed_tanh_length" not in gamed or not (GAMED_LABELS in gamed or all(name in gamed for name in GAMED_SUMS)):
         raise NashwardError(
-            f"gamed holds {', '.join(gamed)}; expected gamed_tanh_length, and {' with '.join(SUMS)} or {ROWS}"
+            f"gamed holds {', '.join(gamed)}; expected gamed_tanh_length, and {' with '.join(GAMED_SUMS)} or "
+            f"{GAMED_LABELS}"
         )
     tanh = np.asarray(gamed["gamed_tanh_length"], dtype=np.float64)
     if tanh.ndim != 1 or not len(tanh) or not (np.abs(tanh) <= 1).all():
@@ -250,9 +267,9 @@ def _gamed(
     if d.shape != tanh.shape:
         raise NashwardError(f"gamed_difficulty has shape {d.shape}; expected {tanh.shape}, as gamed_tanh_length")
     features = np.stack([tanh, d, np.zeros(len(d))], 1)
-    if ROWS not in gamed:
-        return features, np.array([float(gamed[name]) for name in SUMS]), None
-    labels = np.asarray(gamed[ROWS], dtype=np.float64)
+    if GAMED_LABELS not in gamed:
+        return features, np.array([float(gamed[name]) for name in GAMED_SUMS]), None
+    labels = np.asarray(gamed[GAMED_LABELS], dtype=np.float64)
     if labels.shape != tanh.shape or not ((labels >= 0) & (labels <= 1)).all():
-        raise NashwardError(f"{ROWS} has shape {labels.shape}; expected {tanh.shape} of probabilities")
+        raise NashwardError(f"{GAMED_LABELS} has shape {labels.shape}; expected {tanh.shape} of probabilities")
     return features, labels @ features[:, :2], labels

@@ -13,7 +13,7 @@ from nashward import games, llm
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.llm.evaluation.evaluate import evaluate
 from nashward.llm.evaluation.players import policies
-from nashward.llm.evaluation.tables import Played, play
+from nashward.llm.evaluation.tables import TournamentTables, tournament_tables
 from nashward.llm.evaluation.tournament import tournament
 from nashward.llm.evaluation.win_rates.win_rate import win_rate
 from nashward.llm.oracles import Function, Length
@@ -32,7 +32,7 @@ RING = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.7], [0.7, 0.3, 0.5]])
 
 def test_the_published_table_has_a_winner_whom_gpt4_does_not_prefer() -> None:
     game = games.zoo.sppo_pairrm()
-    found = Played(tuple(game.labels), game.P.numpy()[None]).described()
+    found = TournamentTables(tuple(game.labels), game.P.numpy()[None]).summary()
     best = [name for name in found["players"] if "IPO" in name and "3" in name]
     assert [found["condorcet_winner"]] == best
     assert found["lottery"][best[0]] == pytest.approx(1)
@@ -77,14 +77,14 @@ def test_false_rings_of_equal_players_are_rare() -> None:
 
 
 def test_the_description_by_hand() -> None:
-    played = Played(("a", "b", "c"), np.stack([RING, RING]))
-    found = played.described()
+    played = TournamentTables(("a", "b", "c"), np.stack([RING, RING]))
+    found = played.summary()
     assert found["condorcet_winner"] is None
     assert found["exploitability"] == pytest.approx({"a": 0.2, "b": 0.3, "c": 0.2})
     exact = games.nash(games.PreferenceGame(RING)).policy.tolist()
     assert list(found["lottery"].values()) == pytest.approx(exact)
     assert list(found["lottery_band"]["low"].values()) == pytest.approx(exact)  # the prompts say all the same
-    assert Played(("a", "b", "c"), RING[None]).described()["lottery_band"] is None
+    assert TournamentTables(("a", "b", "c"), RING[None]).summary()["lottery_band"] is None
     assert found["cycles"] == [{"players": ["a", "b", "c"], "share": 1.0}]
     assert str(played.rate("a", "b")) == "0.800 ± 0.000"
     assert json.loads(json.dumps(found)) == found
@@ -93,14 +93,14 @@ def test_the_description_by_hand() -> None:
 def test_tables_are_those_of_the_tournament_and_a_missing_pair_is_told() -> None:
     texts = {"a": ["x", "xx", "xxx"], "b": ["yyyy", "y", "yy"], "c": ["zz", "zzz", "z"]}
     prompts = ["p", "q", "r"]
-    played, other = play(Length(), prompts, texts), tournament(Length(), prompts, texts)
+    played, other = tournament_tables(Length(), prompts, texts), tournament(Length(), prompts, texts)
     np.testing.assert_allclose(played.mean, other.game.P.numpy(), atol=1e-12)
     assert played.rate("a", "b").standard_error == pytest.approx(other.standard_error[0, 1])
     silent = Function(lambda prompt, a, b: None if "z" in a + b else 0.5, name="silent")
     with pytest.raises(ValueError, match="silent judged no answer of a against one of c"):
-        play(silent, prompts, texts)
+        tournament_tables(silent, prompts, texts)
     with pytest.raises(ValueError, match="1 players"):
-        play(Length(), prompts, {"a": texts["a"]})
+        tournament_tables(Length(), prompts, {"a": texts["a"]})
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_a_model_that_lacks_a_prompt_is_refused_before_anything_is_drawn(
 ) -> None:
     prompts = _asked(finished)
     rows = [{"prompt": prompt.text, "output": "x"} for prompt in prompts]
-    monkeypatch.setattr("nashward.llm.evaluation.evaluate.drawn_of", None)
+    monkeypatch.setattr("nashward.llm.evaluation.evaluate.sample_responses", None)
     with pytest.raises(ValueError, match=r"gpt has no response to 2 of 10 prompts, the first of them 'Say 0 things'"):
         evaluate(finished, prompts, answers={"gpt": rows[2:]})
     with pytest.raises(ValueError, match="two players would be called mixture"):
@@ -245,7 +245,7 @@ def test_an_adapter_of_any_rank_plays_and_what_cannot_is_refused(
     assert "large" in found["games"]["training"]["players"]
     assert "model" not in vars(run)  # its own shape has no room
     assert found["tokens"]["mixture"] == before["tokens"]["mixture"]  # who is drawn in a larger shape is the same
-    monkeypatch.setattr("nashward.llm.evaluation.evaluate.drawn_of", None)
+    monkeypatch.setattr("nashward.llm.evaluation.evaluate.sample_responses", None)
     loaded = quick_run(llm.LanguageModel.from_pretrained(tiny_folder, lora=llm.Lora(rank=2)), Path(run.folder))
     with pytest.raises(ValueError, match=r"large has rank 5, the model was loaded for 2; give its folder in its place"):
         evaluate(loaded, prompts, others=others)
