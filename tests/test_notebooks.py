@@ -101,7 +101,7 @@ def test_a_notebook_begins_with_a_question(source: Path) -> None:
 def test_the_names_of_the_package_that_a_notebook_uses_exist(source: Path) -> None:
     """Of all notebooks, also of those that only --slow runs."""
     tree = ast.parse(source.read_text(encoding="utf-8"))
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)]
+    imports: list[ast.stmt] = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)]
     ours = [node for node in imports if ast.unparse(node).split()[1].startswith("nashward")]
     names: dict[str, Any] = {}
     exec(compile(ast.Module(ours, []), source.name, "exec"), names)

@@ -41,7 +41,7 @@ def policies(home: RunFolder) -> dict[str, Mixture]:
     """
     if not (home / START / "adapter").exists():
         raise NashwardError(f"{home.path} has no policy yet: its run has not begun")
-    adapters = {folder.parent.name: folder for folder in mixture.policies([home.path])}
+    adapters = {folder.parent.name: folder for folder in mixture.adapter_folders([home.path])}
     for folder in adapters.values():
         verify_checksums(folder)
     pure = {name: Mixture(((folder, 1.0),)) for name, folder in adapters.items()}

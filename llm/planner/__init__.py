@@ -1,1 +1,1 @@
-"""Will it fit: memory and hours of a run, before anything is loaded."""
+"""Estimates of a run's memory and time from its configuration, before any weights are loaded."""

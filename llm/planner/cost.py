@@ -1,4 +1,4 @@
-"""How long a run takes, phase by phase and with its basis, and what of it fits into so many hours."""
+"""The estimated time of a run, phase by phase, and the largest run within a budget of hours."""
 
 from __future__ import annotations
 
@@ -12,134 +12,152 @@ from nashward.errors import NashwardError
 from ..config.plan import MOST, Demand, Rates
 from .plan import Plan, read_size
 
-FOUR_BITS = 0.516  # bytes of a number in 4 bits, with its share of the scales
-FEWEST = 200  # prompts of an iteration: with fewer, K is lowered rather
-LESS: dict[str, tuple[int, ...]] = {
+NF4_BYTES = 0.516  # of a parameter in 4 bits, with its share of the scales
+MIN_PROMPTS = 200  # of an iteration: K is lowered before the number of prompts falls below this
+REDUCED_SETTINGS: dict[str, tuple[int, ...]] = {
     "responses": (5, 4, 3),
     "new_tokens": (512, 384, 256, 128),
     "iterations": (3, 2, 1),
-}  # in the order given up
+}  # in the order in which they are reduced
 
 
 def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
-    """Of each phase of an iteration, with the longest texts.
+    """The seconds of each phase of an iteration, with texts of the maximal lengths.
 
-    A pass is 2 operations for each parameter and token. Sampling reads the weights and the keys and values once a
-    token and batch; scoring is two passes (anchor and reference); training is three an epoch, forward, again for the
-    checkpoints, and back to the inputs (the base is frozen), with tiled MLPs nearly four. Streamed layers are moved
-    once a token and batch, and twice a micro-batch.
+    A forward pass takes 2 operations for each parameter and token. Sampling reads the weights, the keys and the values
+    once for each token and batch. Scoring is two passes (anchor and reference). Training is three passes an epoch:
+    forward, recomputed forward for the checkpoints, and backward to the inputs (the base is frozen); with tiled MLPs
+    nearly four. Streamed layers are copied once for each token and batch in sampling, and twice for each micro-batch in
+    training.
+
+    Returns:
+        seconds by phase: "sampling", "judging" (with an oracle), "scoring", "training".
+
+    See also:
+        ``hours``, of the whole run.
     """
     rates = rates or Rates()
     demand, (parameters, judge) = plan.demand, plan.parameters
     rows = demand.prompts * demand.responses
     length = demand.prompt_tokens + demand.new_tokens
     speed = rates.tflops * 1e12
-    streamed = parameters * FOUR_BITS if plan.placement.layers == "host" else 0.0
+    streamed = parameters * NF4_BYTES if plan.placement.layers == "host" else 0.0
 
     batches = math.ceil(rows / max(1, plan.sampling_batch))
-    sampled = plan.phases["sampling"]
-    read = (parameters * FOUR_BITS + sampled.cache / 2) / (rates.bandwidth * 1e9)
-    token = max(rates.step, read, streamed / (rates.transfer * 1e9)) + 2 * parameters * plan.sampling_batch / speed
-    found = {"sampling": batches * demand.new_tokens * token + 2 * parameters * rows * demand.prompt_tokens / speed}
+    sampling = plan.phases["sampling"]
+    weight_read = (parameters * NF4_BYTES + sampling.cache / 2) / (rates.bandwidth * 1e9)
+    token = (
+        max(rates.step, weight_read, streamed / (rates.transfer * 1e9)) + 2 * parameters * plan.sampling_batch / speed
+    )
+    phases = {"sampling": batches * demand.new_tokens * token + 2 * parameters * rows * demand.prompt_tokens / speed}
     if plan.oracle is not None:
         tokens = plan.oracle.rows(demand.responses) * plan.oracle.row(demand.prompt_tokens, demand.new_tokens)
-        found["judging"] = 2 * judge * demand.prompts * tokens / speed
+        phases["judging"] = 2 * judge * demand.prompts * tokens / speed
     micro_batches = math.ceil(rows * length / max(1, plan.tokens))
-    moved = micro_batches * streamed / (rates.transfer * 1e9)
-    once = 2 * parameters * rows * length / speed
-    found["scoring"] = 2 * max(once, moved)
-    each = 3.8 if plan.placement.mlp_tokens else 3.0
-    found["training"] = demand.epochs * max(each * once, 2 * moved)
-    return found
+    transfer = micro_batches * streamed / (rates.transfer * 1e9)
+    one_pass = 2 * parameters * rows * length / speed
+    phases["scoring"] = 2 * max(one_pass, transfer)
+    passes = 3.8 if plan.placement.mlp_tokens else 3.0
+    phases["training"] = demand.epochs * max(passes * one_pass, 2 * transfer)
+    return phases
 
 
 def hours(plan: Plan, rates: Rates | None = None) -> float:
-    """Of the whole run."""
+    """The hours of all iterations of a run."""
     return plan.demand.iterations * sum(seconds(plan, rates).values()) / 3600
 
 
-def within(
-    limit: float, make: Callable[[Demand], Plan], demand: Demand | None = None, rates: Rates | None = None
+def plan_within_budget(
+    limit: float, make_plan: Callable[[Demand], Plan], demand: Demand | None = None, rates: Rates | None = None
 ) -> tuple[Plan, list[str]]:
-    """The run that is nearest to what is asked and takes at most ``limit`` hours.
+    """The memory plan of the run nearest to a demand that takes at most ``limit`` hours.
 
-    First there are fewer prompts, down to 200; then K falls to 3, then the length of the responses, then the number of
-    iterations, each followed by as many prompts as there is time for. Where the card's memory is what is short, the
-    length alone falls before all that.
+    The number of prompts is reduced first, down to ``MIN_PROMPTS``; then K to 3, the length of the responses, and the
+    number of iterations, each time with as many prompts as the time allows. If the demand does not fit the memory, the
+    length of the responses is reduced before all of these.
 
     Args:
         limit: hours.
-        make: plans a demand.
-        demand: what is asked; None: the defaults.
+        make_plan: the memory plan of a demand, for example a partial ``plan.plan``.
+        demand: the run that is wanted; None: the defaults.
+        rates: of the card; None: the defaults.
 
     Returns:
-        the plan, and what is lost, a line each.
+        the plan, and a line for each reduction, see ``reductions``.
 
     Raises:
         ValueError: no such run fits.
     """
-    asked = demand or Demand()
-    known: dict[int, Plan] = {}
+    requested = demand or Demand()
+    plans: dict[int, Plan] = {}
 
-    def planned(option: Demand) -> Plan:
-        if option.new_tokens not in known:  # memory depends on no other of what may be lowered
-            known[option.new_tokens] = make(option)
-        return replace(known[option.new_tokens], demand=option)
+    def plan_of(option: Demand) -> Plan:
+        if option.new_tokens not in plans:  # of the reduced settings, memory depends on the length only
+            plans[option.new_tokens] = make_plan(option)
+        return replace(plans[option.new_tokens], demand=option)
 
-    shorter = [replace(asked, new_tokens=value) for value in LESS["new_tokens"] if value < asked.new_tokens]
-    first = next((option for option in (asked, *shorter) if planned(option).fits), None)
+    shorter = [
+        replace(requested, new_tokens=value) for value in REDUCED_SETTINGS["new_tokens"] if value < requested.new_tokens
+    ]
+    first = next((option for option in (requested, *shorter) if plan_of(option).fits), None)
     if first is None:
-        raise NashwardError("it does not fit: " + "; ".join(planned((asked, *shorter)[-1]).advice))
+        raise NashwardError("it does not fit: " + "; ".join(plan_of((requested, *shorter)[-1]).advice))
     options = [first]
-    for name, values in LESS.items():
+    for name, values in REDUCED_SETTINGS.items():
         smaller = [value for value in values if value < getattr(options[-1], name)]
         options += [replace(options[-1], **{name: value}) for value in smaller]  # type: ignore[arg-type]
     for option in options:
-        found = planned(option)
+        option_plan = plan_of(option)
 
-        def takes(prompts: int, found: Plan = found, option: Demand = option) -> float:
-            return hours(replace(found, demand=replace(option, prompts=prompts)), rates)
+        def hours_with(prompts: int, option_plan: Plan = option_plan, option: Demand = option) -> float:
+            return hours(replace(option_plan, demand=replace(option, prompts=prompts)), rates)
 
-        prompts = min(option.prompts, int(limit / takes(1000) * 1000))
-        while prompts and takes(prompts) > limit:  # the last batch may not be full
+        prompts = min(option.prompts, int(limit / hours_with(1000) * 1000))
+        while prompts and hours_with(prompts) > limit:  # the last batch may not be full
             prompts -= 1
-        if prompts >= min(FEWEST, asked.prompts) or (option == options[-1] and prompts >= 1):
-            chosen = replace(found, demand=replace(option, prompts=prompts))
-            return chosen, lost(asked, chosen.demand)
+        if prompts >= min(MIN_PROMPTS, requested.prompts) or (option == options[-1] and prompts >= 1):
+            chosen = replace(option_plan, demand=replace(option, prompts=prompts))
+            return chosen, reductions(requested, chosen.demand)
     raise NashwardError(f"{limit:g} hours are too few for one prompt; raise the budget or take a smaller model")
 
 
-def lost(asked: Demand, chosen: Demand) -> list[str]:
-    """What a smaller run does not know, or does not do.
+def reductions(requested: Demand, chosen: Demand) -> list[str]:
+    """How a smaller run differs from the requested one, and what that does to the standard errors.
 
     A win rate that is the mean of n comparisons with probabilities in [0, 1] has a standard error of at most
     1/(2 sqrt(n)).
+
+    Returns:
+        a line for each setting that was reduced.
     """
-    told = []
-    if chosen.prompts < asked.prompts:
-        before, after = (0.5 / math.sqrt(d.prompts) for d in (asked, chosen))
-        told.append(
-            f"{chosen.prompts} prompts an iteration in place of {asked.prompts}: the policy's mean win rate is known "
-            f"to {after:.3f} (standard error, at most), not {before:.3f}"
+    lines = []
+    if chosen.prompts < requested.prompts:
+        before, after = (0.5 / math.sqrt(d.prompts) for d in (requested, chosen))
+        lines.append(
+            f"{chosen.prompts} prompts an iteration in place of {requested.prompts}: the policy's mean win rate is "
+            f"known to {after:.3f} (standard error, at most), not {before:.3f}"
         )
-    if chosen.responses < asked.responses:
-        before, after = (0.5 / math.sqrt(d.responses - 1) for d in (asked, chosen))
-        told.append(
-            f"K = {chosen.responses} in place of {asked.responses}: a response's win rate, the mean over the "
+    if chosen.responses < requested.responses:
+        before, after = (0.5 / math.sqrt(d.responses - 1) for d in (requested, chosen))
+        lines.append(
+            f"K = {chosen.responses} in place of {requested.responses}: a response's win rate, the mean over the "
             f"{chosen.responses - 1} others, has a standard error of at most {after:.2f}, not {before:.2f}"
         )
-    if chosen.new_tokens < asked.new_tokens:
-        told.append(f"responses are cut at {chosen.new_tokens} tokens in place of {asked.new_tokens}")
-    if chosen.iterations < asked.iterations:
-        told.append(f"{chosen.iterations} iterations in place of {asked.iterations}: the policy moves less far")
-    return told
+    if chosen.new_tokens < requested.new_tokens:
+        lines.append(f"responses are cut at {chosen.new_tokens} tokens in place of {requested.new_tokens}")
+    if chosen.iterations < requested.iterations:
+        lines.append(f"{chosen.iterations} iterations in place of {requested.iterations}: the policy moves less far")
+    return lines
 
 
 def read_budget(text: str) -> tuple[int | None, float]:
-    """Bytes and hours of "8GiB, 10h"; None for the card's own where there are hours alone.
+    """Parse a budget, for example "8GiB, 10h" or "10h".
+
+    Returns:
+        bytes (None where only hours are given) and hours.
 
     Raises:
-        ValueError: if it reads otherwise.
+        ValueError: the text has another form.
     """
     parts = [part.strip() for part in text.split(",")]
     time = re.fullmatch(r"(\d+(?:\.\d+)?)\s*h(?:ours?)?", parts[-1])

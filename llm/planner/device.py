@@ -1,4 +1,4 @@
-"""The plan of a run for the GPU of this machine."""
+"""The memory plan of a run for the GPU of this machine."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ logger = logging.getLogger(__name__)
 
 
 def device_plan(config: RunConfig, policy: Any, adapter: str | Path | None = None, oracle: Any = None) -> Plan | None:
-    """The batches and the placement of a run that fit on the GPU of this machine.
+    """The memory plan of a run, batches and placement, for the GPU of this machine.
 
     Args:
         config: of the run.
-        policy: a folder or hub id; a loaded model is not planned for.
-        adapter: a LoRA whose rank is planned for; None: that of ``config``.
-        oracle: a checkpoint, whose memory is planned for; anything else takes none.
+        policy: a folder or hub id; for a loaded model there is no plan.
+        adapter: a LoRA whose rank is used; None: the rank of ``config``.
+        oracle: a folder or hub id of a checkpoint; anything else counts no memory.
 
     Returns:
-        None without a GPU, where ``config`` wants no plan, and with a warning where none can be made.
+        None without a GPU, where ``config`` turns plans off, and, with a warning, where the policy cannot be planned
+        for.
 
     Raises:
-        ValueError: nothing fits.
+        ValueError: the run does not fit, with any placement.
+
+    See also:
+        ``plan.plan``, the plan of any card.
     """
     memory = free_memory()
-    known = isinstance(policy, str | Path) and config.quantise and config.fit.optimiser != "lbfgs"
-    if not config.plan or memory is None or not known:
+    supported = isinstance(policy, str | Path) and config.quantise and config.fit.optimiser != "lbfgs"
+    if not config.plan or memory is None or not supported:
         return None
     demand = Demand(
         rank=config.lora.rank if adapter is None else adapter_config(adapter).r,
@@ -52,13 +56,13 @@ def device_plan(config: RunConfig, policy: Any, adapter: str | Path | None = Non
         kv_cache=config.sampling.kv_cache,
     )
     try:
-        found = plan(
+        memory_plan = plan(
             str(policy), memory, demand, oracle=oracle_shape(oracle), placement=config.placement,
             dtype=compute_dtype("cuda"), windows=os.name == "nt",
         )  # fmt: skip
     except ValueError as error:
         logger.warning(f"without a plan of the memory: {error}")
         return None
-    if not found.fits:
-        raise NashwardError(f"it does not fit: {'; '.join(found.advice)}; --no-plan tries it all the same")
-    return found
+    if not memory_plan.fits:
+        raise NashwardError(f"it does not fit: {'; '.join(memory_plan.advice)}; --no-plan tries it all the same")
+    return memory_plan

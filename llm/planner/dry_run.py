@@ -1,10 +1,10 @@
-"""A policy of any size on the meta device: the real code runs by shape alone and its live bytes are counted.
+"""Memory of a policy of any size by a dry run: the real code runs on the meta device, and live bytes are counted.
 
-The modelling code is that of transformers, 4-bit layers, adapters and optimisers are those of bitsandbytes and PEFT,
-and log-probabilities are taken by the tiles of ``logprobs``. Attention is the operation that a GPU takes: for a single
-text flash attention, for several, of which all but the longest are padded, the one that takes a mask. The bytes that it
-and the 4-bit product take inside themselves are added by shape.
-Not in the figures: the CUDA context, the workspaces of matrix products, and the allocator's rounding.
+The modelling code is that of transformers; 4-bit layers, adapters and optimisers are those of bitsandbytes and PEFT;
+and log-probabilities are computed by the tiles of ``logprobs``. Attention is the operation that a GPU uses: flash
+attention for a single text, and memory-efficient attention with a mask for padded batches. The workspaces of attention
+and of the 4-bit product are added from their shapes. Not counted: the CUDA context, the workspaces of other matrix
+products, and the allocator's rounding.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from transformers import (
 from ..config.placement import Placement
 from ..config.sampling import KVCache
 from ..oracles.models.network import OracleShape
-from ..policy.experimental.int8_cache import rounded_cache
+from ..policy.experimental.int8_cache import quantised_cache
 from ..policy.logprobs import sequence_logprobs
-from ..policy.placement import place
-from ..policy.sampling import Draw
+from ..policy.placement import apply_placement
+from ..policy.sampling import InverseTransformProcessor
 from .live_storage import LiveStorage, resident_bytes, unique_bytes
 
 META = torch.device("meta")
@@ -45,8 +45,8 @@ class Footprint:
     """Bytes on the device at the peak of a phase.
 
     Attributes:
-        weights: base, head, norms and one adapter, with the scales of the 4-bit layers.
-        activations: what is made and freed on the way.
+        weights: of the base, head, norms and one adapter, with the scales of the 4-bit layers.
+        activations: all temporary tensors.
         gradients, optimiser: of the adapter.
         cache: keys and values.
     """
@@ -72,7 +72,7 @@ def policy(
 ) -> Any:
     """A model of this shape in NF4 with double quantisation under one float32 adapter, all on the meta device.
 
-    ``config`` gets the attention of the dry run.
+    ``config`` is changed: its attention becomes that of the dry run.
     """
     config._attn_implementation = ATTENTION
     with META:
@@ -80,19 +80,21 @@ def policy(
     for weight in base.parameters():
         weight.requires_grad_(False)
     head = base.get_output_embeddings()
-    # bitsandbytes keeps one table for the whole process where it is first needed: that must be a real device
+    # bitsandbytes caches one table for the process on the device of its first use, which must not be meta
     bitsandbytes.functional.quantize_blockwise(torch.zeros(1))
     for name, layer in list(base.named_modules()):
         if isinstance(layer, torch.nn.Linear) and (quantise_head or layer is not head):
-            base.set_submodule(name, _four_bits(layer))
-    base.is_loaded_in_4bit = True  # what PEFT asks to choose its layers
+            base.set_submodule(name, _nf4_linear(layer))
+    base.is_loaded_in_4bit = True  # PEFT chooses its layer classes by this
     lora = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         # peft asks transformers for a name that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        warnings.filterwarnings("ignore", message="fan_in_fan_out is set", category=UserWarning)  # GPT-2's own layers
+        warnings.filterwarnings(
+            "ignore", message="fan_in_fan_out is set", category=UserWarning
+        )  # GPT-2's Conv1D layers
         network = get_peft_model(base, lora, low_cpu_mem_usage=True)
-    place(network, placement, META)
+    apply_placement(network, placement, META)
     return network
 
 
@@ -102,10 +104,10 @@ def training(
     responses: list[int],
     optimiser: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer],
 ) -> Footprint:
-    """One micro-batch forward and backward, from lengths, with the gradients in place and the optimiser's state made.
+    """The peak of a forward and backward pass over one micro-batch, from lengths, and of the optimiser's step.
 
-    As from the second micro-batch on: the gradients of the first are there already. With short texts and large ranks
-    the peak is that of the optimiser's step (the clip included), when the activations are gone.
+    Gradients and optimiser state are allocated before, as they are from the second micro-batch on. With short texts and
+    large ranks the peak is that of the optimiser's step (with gradient clipping), when the activations are freed.
     """
     network.train()
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -130,10 +132,13 @@ def training(
 def sampling(
     network: Any, prompt: int, response: int, rows: int, *, padded: bool = True, kv_cache: KVCache = "full"
 ) -> Footprint:
-    """The prefill of ``rows`` prompts, and the decoding of the last token with the whole cache.
+    """The larger peak of the prefill of ``rows`` prompts and of decoding the last token with the full cache.
 
     Args:
-        padded: the prompts are of different lengths; those of one prompt's responses are not.
+        network: from ``policy``.
+        prompt, response: lengths in tokens.
+        rows: the batch.
+        padded: whether the prompts have different lengths; the rows of a single prompt do not.
         kv_cache: see ``Sampling``.
     """
     network.eval()
@@ -142,21 +147,21 @@ def sampling(
     weights, phases = resident_bytes(network), []
     for past, new in ((0, prompt), (prompt + response - 1, 1)):
         with torch.no_grad(), LiveStorage(WORKSPACES) as storage:
-            cache = _filled(DynamicCache() if kv_cache == "full" else rounded_cache(), causal, rows, past)
-            storage.peak = storage.live  # what filling it took on the way is not decoding's
+            cache = _filled_cache(DynamicCache() if kv_cache == "full" else quantised_cache(), causal, rows, past)
+            storage.peak = storage.live  # the peak of filling the cache is not part of decoding
             ids = torch.empty(rows, new, dtype=torch.long, device=META)
             mask = torch.ones_like(ids) if padded else None
-            found = causal(input_ids=ids, past_key_values=cache, attention_mask=mask, logits_to_keep=1)
-            scores = found.logits[:, -1].to(torch.float32, copy=True)  # as `generate` does
-            Draw(uniforms, new)(ids, scores)
+            output = causal(input_ids=ids, past_key_values=cache, attention_mask=mask, logits_to_keep=1)
+            scores = output.logits[:, -1].to(torch.float32, copy=True)  # as `generate` does
+            InverseTransformProcessor(uniforms, new)(ids, scores)
             del scores
-            kept = sum(t.nbytes for layer in cache.layers for t in vars(layer).values() if isinstance(t, Tensor))
-        phases.append(Footprint(weights, storage.peak - kept, cache=kept))
+            cache_bytes = sum(t.nbytes for layer in cache.layers for t in vars(layer).values() if isinstance(t, Tensor))
+        phases.append(Footprint(weights, storage.peak - cache_bytes, cache=cache_bytes))
     return max(phases, key=lambda phase: phase.total)
 
 
 def scoring(network: Any, prompts: list[int], responses: list[int]) -> Footprint:
-    """The log-probabilities of a micro-batch without a gradient, from lengths."""
+    """The peak of computing the log-probabilities of a micro-batch without gradients, from lengths."""
     network.eval()
     assumed = shapes.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
     with torch.no_grad(), assumed, LiveStorage(WORKSPACES) as storage:
@@ -165,7 +170,7 @@ def scoring(network: Any, prompts: list[int], responses: list[int]) -> Footprint
 
 
 def judging(oracle: OracleShape, rows: int, tokens: int) -> Footprint:
-    """One forward pass of an oracle's encoder over ``rows`` rows of ``tokens`` tokens."""
+    """The peak of one forward pass of an oracle's encoder over ``rows`` rows of ``tokens`` tokens."""
     network = oracle.network.eval()
     for module in network.modules():
         if getattr(module, "config", None) is not None and getattr(module.config, "_attn_implementation", "") == "sdpa":
@@ -176,7 +181,7 @@ def judging(oracle: OracleShape, rows: int, tokens: int) -> Footprint:
     return Footprint(resident_bytes(network) + oracle.members, storage.peak)
 
 
-def _filled(cache: Any, causal: Any, rows: int, tokens: int) -> Any:
+def _filled_cache(cache: Any, causal: Any, rows: int, tokens: int) -> Any:
     shape, head = causal.config.get_text_config(), causal.get_output_embeddings()
     dtype = head.weight.dtype if head.weight.dtype.is_floating_point else head.compute_dtype
     size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
@@ -187,8 +192,8 @@ def _filled(cache: Any, causal: Any, rows: int, tokens: int) -> Any:
     return cache
 
 
-def _four_bits(layer: torch.nn.Linear) -> torch.nn.Module:
-    own = bitsandbytes.nn.Linear4bit(
+def _nf4_linear(layer: torch.nn.Linear) -> torch.nn.Module:
+    quantised = bitsandbytes.nn.Linear4bit(
         layer.in_features,
         layer.out_features,
         bias=layer.bias is not None,
@@ -197,50 +202,50 @@ def _four_bits(layer: torch.nn.Linear) -> torch.nn.Module:
         device=META,
     )
     weight = bitsandbytes.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
-    own.weight, own.bias = weight._quantize(META), layer.bias
-    return own
+    quantised.weight, quantised.bias = weight._quantize(META), layer.bias
+    return quantised
 
 
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **unused: Any
 ) -> tuple[Tensor, None]:
-    """Flash attention; with a mask that which takes one, for which transformers repeats grouped keys and values."""
+    """Flash attention; with a mask the memory-efficient one, for which transformers repeats grouped keys."""
     if mask is None:
         states = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, True, scale=scaling)[0]
         return states.transpose(1, 2).contiguous(), None
     if key.shape[1] != query.shape[1]:
         key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
     bias = torch.zeros_like(mask, dtype=query.dtype).expand(-1, query.shape[1], -1, -1)
-    found = torch.ops.aten._scaled_dot_product_efficient_attention(
+    output = torch.ops.aten._scaled_dot_product_efficient_attention(
         query, key, value, bias, query.requires_grad, scale=scaling
     )
-    return found[0].transpose(1, 2).contiguous(), None
+    return output[0].transpose(1, 2).contiguous(), None
 
 
 def _mask(
     batch_size: int, q_length: int, kv_length: int, *given: Any, attention_mask: Tensor | None = None, **named: Any
 ) -> Tensor | None:
-    """Texts of one batch are of different lengths, where a mask says so; a single one needs none."""
+    """The shape of a padding mask; None for a single text, and where no mask is given."""
     if batch_size == 1 or attention_mask is None:
         return None
     return torch.empty(batch_size, 1, q_length, kv_length, dtype=torch.bool, device=META)
 
 
-def _product_inside(states: Tensor, packed: Tensor, shape: Any, *rest: Any, **named: Any) -> int:
-    """The weights in the dtype of the states, and their scales in float32, one for 64."""
+def _gemm_workspace(states: Tensor, packed: Tensor, shape: Any, *rest: Any, **named: Any) -> int:
+    """Bytes of the dequantised weights in the dtype of the states, and of the float32 scales, one for 64 weights."""
     return shape[0] * shape[1] * states.element_size() + shape[0] * shape[1] // 64 * 4
 
 
-def _attention_inside(upstream: Tensor, query: Tensor, key: Tensor, *rest: Any, **named: Any) -> int:
-    """The gradient of the queries in float32, and with grouped keys those of keys and values for each query head."""
+def _attention_workspace(upstream: Tensor, query: Tensor, key: Tensor, *rest: Any, **named: Any) -> int:
+    """Bytes of the float32 gradient of the queries and, with grouped keys, of keys and values for each query head."""
     grouped = key.shape[1] != query.shape[1]
     return 4 * query.numel() + (2 * query.nbytes if grouped else 0)
 
 
 WORKSPACES: dict[Any, Callable[..., int]] = {
-    torch.ops.bitsandbytes.gemm_4bit.default: _product_inside,
-    torch.ops.aten._scaled_dot_product_flash_attention_backward.default: _attention_inside,
-    torch.ops.aten._scaled_dot_product_efficient_attention_backward.default: _attention_inside,
+    torch.ops.bitsandbytes.gemm_4bit.default: _gemm_workspace,
+    torch.ops.aten._scaled_dot_product_flash_attention_backward.default: _attention_workspace,
+    torch.ops.aten._scaled_dot_product_efficient_attention_backward.default: _attention_workspace,
 }
 AttentionInterface.register(ATTENTION, _attention)
 AttentionMaskInterface.register(ATTENTION, _mask)

@@ -1,4 +1,4 @@
-"""The bytes of tensors that are alive at once, counted operation by operation: on a CPU, a GPU or the meta device."""
+"""Live bytes of tensors, counted at each operation: on a CPU, a GPU or the meta device."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveStorage(TorchDispatchMode):
-    """Counts the storages that operations make while it is active, until each is freed.
+    """Counts the storages that operations allocate while it is active, until each is freed.
 
-    A storage that is first seen as an input was there before (weights, data) and counts 0; see ``resident_bytes``.
-    Views and in-place operations add nothing. The allocator's rounding is not seen, nor is the memory that one
-    operation takes and gives back inside itself, but for those in ``workspaces``.
+    A storage first seen as an input existed before (weights, data) and counts 0; for these see ``resident_bytes``.
+    Views and in-place operations add nothing. Not counted are the allocator's rounding and the workspace of an
+    operation, unless it is in ``workspaces``.
 
     Args:
-        workspaces: for an operation (``torch.ops.aten.mm.default``), its bytes inside itself from its arguments.
+        workspaces: by operation (``torch.ops.aten.mm.default``), the bytes of its workspace from its arguments.
 
     Attributes:
-        live, peak: bytes now and at most, since entry.
+        live, peak: current and maximal bytes since entry.
 
     Example:
         >>> with LiveStorage() as storage:
@@ -36,7 +36,7 @@ class LiveStorage(TorchDispatchMode):
         super().__init__()
         self.workspaces = workspaces or {}
         self.live = self.peak = 0
-        self._known: set[int] = set()
+        self._counted: set[int] = set()
 
     def __torch_dispatch__(
         self, function: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
@@ -47,19 +47,19 @@ class LiveStorage(TorchDispatchMode):
         result = function(*args, **kwargs)
         for storage in _storages(result):
             self._count(storage, storage.nbytes())
-        inside = self.workspaces[function](*args, **kwargs) if function in self.workspaces else 0
-        self.peak = max(self.peak, self.live + inside)
+        workspace = self.workspaces[function](*args, **kwargs) if function in self.workspaces else 0
+        self.peak = max(self.peak, self.live + workspace)
         return result
 
     def _count(self, storage: torch.UntypedStorage, size: int) -> None:
         key = storage._cdata
-        if key not in self._known:
-            self._known.add(key)
+        if key not in self._counted:
+            self._counted.add(key)
             self.live += size
             weakref.finalize(storage, self._free, key, size).atexit = False
 
     def _free(self, key: int, size: int) -> None:
-        self._known.discard(key)
+        self._counted.discard(key)
         self.live -= size
 
 
@@ -68,7 +68,7 @@ def _storages(tree: Any) -> list[torch.UntypedStorage]:
 
 
 def unique_bytes(tensors: Sequence[Tensor]) -> int:
-    """The bytes of the storages of some tensors, each storage once."""
+    """The bytes of the tensors' storages, each storage counted once."""
     return sum({(storage := t.untyped_storage())._cdata: storage.nbytes() for t in tensors}.values())
 
 

@@ -1,4 +1,4 @@
-"""Will it fit? The peak of each phase of a run from a configuration alone, and the batches that a card takes."""
+"""The memory plan of a run: the peak of each phase from the configuration alone, and the batches that fit a card."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ from ..training.optimize import OPTIMISERS
 from .dry_run import Footprint, judging, policy, sampling, scoring, training
 
 GIB = 2**30
-CONTEXT = 0.5  # GiB of a CUDA context with its workspaces, as commonly seen; not measured here
-FRAGMENTS = 0.05  # the share of the peak that an allocator leaves unused
-SPILLING = 1.0  # GiB: where drivers move what does not fit to host memory without a word (Windows), keep away from it
-TILE = 512  # tokens of an MLP at once, where memory is short
-# what is tried in turn, where a single response does not fit
-LADDER: tuple[dict[str, Any], ...] = (
-    {}, {"mlp_tokens": TILE}, {"layers": "host"}, {"layers": "host", "mlp_tokens": TILE},
+CONTEXT_GIB = 0.5  # of a CUDA context with its workspaces, a common value; not measured here
+FRAGMENTATION = 0.05  # the fraction of the memory that the allocator leaves unused
+SPILLING_GIB = 1.0  # margin on Windows, where drivers move memory that does not fit to the host without an error
+MLP_TILE = 512  # tokens of a tile, where MLPs are tiled
+# changes to the placement, tried in turn where a single response does not fit
+FALLBACK_PLACEMENTS: tuple[dict[str, Any], ...] = (
+    {}, {"mlp_tokens": MLP_TILE}, {"layers": "host"}, {"layers": "host", "mlp_tokens": MLP_TILE},
 )  # fmt: skip
-JUDGED = 8192  # tokens of an oracle's forward pass, where there is room
+JUDGING_TOKENS = 8192  # of an oracle's forward pass, at most
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run takes and what was chosen for it.
+    """The memory plan of a run: its peak memory by phase, and the batches and the placement chosen for the card.
 
     Attributes:
-        demand: what was asked.
+        demand: the run that is planned.
         memory: bytes of the card.
-        reserved: bytes of it that are left alone: context, fragments and, on Windows, a distance to spilling.
-        phases: the peaks of "sampling", "judging" (where an oracle was given), "scoring" and "training", with the
-            batches that were chosen. Policy and oracle are on the card by turns.
-        sampling_batch, tokens: the largest that fit, up to what was asked for.
-        judging_tokens: of a forward pass of the oracle; None without one.
-        placement: what lives on the card.
-        parameters: of the policy's base, and of the oracle (0 without one).
-        oracle: what judges.
-        advice: what to do where it does not fit; empty where it does.
+        reserved: bytes that are kept free: CUDA context, fragmentation and, on Windows, a margin against spilling.
+        phases: the peaks of "sampling", "judging" (with an oracle), "scoring" and "training", with the chosen batches.
+            Policy and oracle are on the card in turn.
+        sampling_batch, tokens: the largest that fit, at most those of the demand.
+        judging_tokens: of a forward pass of the oracle; None without an oracle.
+        placement: what stays on the card.
+        parameters: of the policy's base and of the oracle (0 without one).
+        oracle: the oracle's network, by shape; None without an oracle.
+        advice: what does not fit and what would save memory; empty where the run fits.
     """
 
     demand: Demand
@@ -81,88 +81,102 @@ def plan(
     dtype: torch.dtype = torch.bfloat16,
     windows: bool = False,
 ) -> Plan:
-    """Plan a run of a policy in 4 bits on a card.
+    """The memory plan of a run, with the policy in 4 bits, on a card.
 
-    Each phase is run on the meta device with the longest texts: the real modelling code, by shape alone (see
-    ``dry_run``). No weight is read. The largest batches up to those asked for are looked for. Where a single response
-    does not fit, the MLPs are tiled, then the layers streamed from host memory, then both.
+    Each phase runs on the meta device with texts of the maximal lengths (see ``dry_run``); no weights are read. The
+    largest batches that fit are chosen, at most those of the demand. Where a single response does not fit, the MLPs are
+    tiled, then the layers are streamed from host memory, then both.
 
     Args:
         source: a folder, a hub id, or a configuration of a causal language model.
-        memory: bytes of the card that are free.
-        demand: what is asked; None: the defaults.
-        oracle: of a checkpoint, from ``oracles.oracle_shape``.
-        placement: the only one to try, or what of it is fixed; None: the usual one, and those that take less.
+        memory: free bytes of the card.
+        demand: the run; None: the defaults.
+        oracle: the oracle's network by shape, from ``oracles.load.oracle_shape``; None: judging counts no memory.
+        placement: the only one to try, or the attributes that are fixed; None: the default, then those that save
+            memory.
         dtype: of the computation: float16 on a card without bfloat16.
-        windows: keep a distance to where drivers spill into host memory.
+        windows: keep a margin against drivers that spill into host memory.
+
+    Returns:
+        the plan; where the run does not fit, ``advice`` has the reasons.
 
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
-        ValueError: no causal language model, one that cannot be run by shape, or no memory.
+        ValueError: no causal language model, one that cannot run on the meta device, or ``memory`` below 1.
+
+    See also:
+        ``device.device_plan``, for the GPU of this machine; ``cost.plan_within_budget``, with a limit on time too.
     """
     demand = demand or Demand()
     if memory < 1:
         raise NashwardError(f"memory is {memory}; expected at least 1")
     config = source if isinstance(source, PretrainedConfig) else _config(source)
-    reserved = int((CONTEXT + (SPILLING if windows else 0.0)) * GIB + FRAGMENTS * memory)
-    room = memory - reserved
+    reserved = int((CONTEXT_GIB + (SPILLING_GIB if windows else 0.0)) * GIB + FRAGMENTATION * memory)
+    available = memory - reserved
     length = demand.prompt_tokens + demand.new_tokens
-    most = max(1, demand.tokens // length)
+    max_rows = max(1, demand.tokens // length)
     tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
     if tied and demand.quantise_head:
         raise NashwardError(
             "the head is the table of embeddings (tied), which stays in 16 bits; leave quantise_head out"
         )
     fixed = vars(placement) if isinstance(placement, Placement) else dict(placement or {})
-    usual = gpu_placement(tied, dtype).but(fixed)
-    free = [less for less in LADDER if not less.keys() & fixed.keys()]
-    state = OPTIMISERS[demand.optimiser]
+    default = gpu_placement(tied, dtype).but(fixed)
+    fallbacks = [changes for changes in FALLBACK_PLACEMENTS if not changes.keys() & fixed.keys()]
+    make_optimiser = OPTIMISERS[demand.optimiser]
 
-    def attempt(placement: Placement) -> tuple[Any, int, Footprint, int, Footprint]:
+    def measure(placement: Placement) -> tuple[Any, int, Footprint, int, Footprint]:
         network = policy(copy.deepcopy(config), demand.rank, placement, quantise_head=demand.quantise_head, dtype=dtype)
 
-        def trained(rows: int) -> Footprint:
+        def measure_training(rows: int) -> Footprint:
             texts = [demand.prompt_tokens] * rows, [demand.new_tokens] * rows
-            return training(network, *texts, lambda weights: state(weights, 1e-4))
+            return training(network, *texts, lambda weights: make_optimiser(weights, 1e-4))
 
-        def drawn(rows: int) -> Footprint:
-            padded = rows > demand.responses  # else they are one prompt's
+        def measure_sampling(rows: int) -> Footprint:
+            padded = rows > demand.responses  # else all rows have one prompt
             return sampling(
                 network, demand.prompt_tokens, demand.new_tokens, rows, padded=padded, kv_cache=demand.kv_cache
             )
 
-        return network, *_largest(trained, most, room), *_largest(drawn, demand.sampling_batch, room)
+        return (
+            network,
+            *_largest_batch(measure_training, max_rows, available),
+            *_largest_batch(measure_sampling, demand.sampling_batch, available),
+        )
 
-    for less in free:
-        chosen = usual.but(less)
+    for changes in fallbacks:
+        candidate = default.but(changes)
         try:
-            network, rows, trained, batch, drawn = _by_shape(config, partial(attempt, chosen))
+            network, rows, training_peak, batch, sampling_peak = _on_meta_device(config, partial(measure, candidate))
         except UnsupportedModelError:
-            if less:  # a model without such layers: what was found before stands
+            if changes:  # the model has no such layers: the result before stands
                 continue
             raise
-        placed = chosen
+        chosen = candidate
         if rows and batch:
             break
     texts = [demand.prompt_tokens] * max(1, rows), [demand.new_tokens] * max(1, rows)
-    phases = {"sampling": drawn}
+    phases = {"sampling": sampling_peak}
     advice = []
-    judged, row = None, 0
+    judging_rows, row = None, 0
     if oracle is not None:
         row = oracle.row(demand.prompt_tokens, demand.new_tokens)
-        judged, phases["judging"] = _by_shape(
-            oracle.network, lambda: _largest(lambda n: judging(oracle, n, row), max(1, JUDGED // row), room)
+        judging_rows, phases["judging"] = _on_meta_device(
+            oracle.network,
+            lambda: _largest_batch(lambda n: judging(oracle, n, row), max(1, JUDGING_TOKENS // row), available),
         )
-        if not judged:
+        if not judging_rows:
             advice.append(f"judging one row of {row} tokens takes {phases['judging'].total / GIB:.2f} GiB")
-    phases |= {"scoring": scoring(network, *texts), "training": trained}
+    phases |= {"scoring": scoring(network, *texts), "training": training_peak}
     if not rows:
-        advice.append(f"training one response of {length} tokens takes {trained.total / GIB:.2f} GiB")
+        advice.append(f"training one response of {length} tokens takes {training_peak.total / GIB:.2f} GiB")
     if not batch:
-        advice.append(f"sampling one response of {demand.new_tokens} tokens takes {drawn.total / GIB:.2f} GiB")
+        advice.append(f"sampling one response of {demand.new_tokens} tokens takes {sampling_peak.total / GIB:.2f} GiB")
     if advice:
-        over = max(phase.total for phase in phases.values()) - room
-        advice.append(f"{over / GIB:.2f} GiB too much: {_less(trained, demand, tied, judged == 0)}")
+        excess = max(phase.total for phase in phases.values()) - available
+        advice.append(
+            f"{excess / GIB:.2f} GiB too much: {_memory_hints(training_peak, demand, tied, judging_rows == 0)}"
+        )
     return Plan(
         demand,
         memory,
@@ -170,8 +184,8 @@ def plan(
         phases,
         batch,
         rows * length,
-        None if judged is None else judged * row,
-        placed,
+        None if judging_rows is None else judging_rows * row,
+        chosen,
         (_parameters(network), 0 if oracle is None else sum(p.numel() for p in oracle.network.parameters())),
         oracle,
         advice,
@@ -179,13 +193,13 @@ def plan(
 
 
 def free_memory() -> int | None:
-    """Bytes that are free on the GPU; None without one."""
+    """Free bytes of the GPU; None without a GPU."""
     return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else None
 
 
-def _by_shape(config: Any, dry: Callable[[], Any]) -> Any:
+def _on_meta_device(config: Any, dry_run: Callable[[], Any]) -> Any:
     try:
-        return dry()
+        return dry_run()
     except (RuntimeError, AttributeError, KeyError, TypeError, IndexError, NotImplementedError) as error:
         kind = type(config).__name__.removesuffix("Config")
         line = (str(error).splitlines() or [""])[0]
@@ -195,7 +209,7 @@ def _by_shape(config: Any, dry: Callable[[], Any]) -> Any:
 
 
 def _parameters(network: Any) -> int:
-    """Of the base; streamed matrices are empty until they are needed, so they are counted by their layers' shapes."""
+    """The parameters of the base's linear layers, from their shapes: streamed matrices are empty until loaded."""
     return sum(
         module.in_features * module.out_features
         for name, module in network.named_modules()
@@ -203,36 +217,36 @@ def _parameters(network: Any) -> int:
     )
 
 
-def _largest(footprint: Callable[[int], Footprint], most: int, room: int) -> tuple[int, Footprint]:
+def _largest_batch(footprint: Callable[[int], Footprint], max_rows: int, available: int) -> tuple[int, Footprint]:
     """The largest number of rows that fits, 0 if none does, and its footprint (of one row, if none does).
 
-    Peaks grow with the rows, nearly in proportion: two of them tell where to look.
+    The search assumes that the peak is nearly linear in the rows, and begins at the line's value.
     """
     one = footprint(1)
-    if one.total > room or most == 1:
-        return (0 if one.total > room else 1), one
-    whole = footprint(most)
-    if whole.total <= room:
-        return most, whole
-    slope = max(1.0, (whole.total - one.total) / (most - 1))
-    rows = min(most - 1, 1 + int((room - one.total) / slope))
-    found = footprint(rows)
-    while found.total > room:
+    if one.total > available or max_rows == 1:
+        return (0 if one.total > available else 1), one
+    largest = footprint(max_rows)
+    if largest.total <= available:
+        return max_rows, largest
+    slope = max(1.0, (largest.total - one.total) / (max_rows - 1))
+    rows = min(max_rows - 1, 1 + int((available - one.total) / slope))
+    peak = footprint(rows)
+    while peak.total > available:
         rows = rows - 1
-        found = footprint(rows) if rows > 1 else one
-    return rows, found
+        peak = footprint(rows) if rows > 1 else one
+    return rows, peak
 
 
 def _config(source: str | Path) -> PretrainedConfig:
-    """The configuration of a causal language model, which will be loaded in 4 bits.
+    """The configuration of a causal language model in 16 bits or NF4.
 
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
-        ValueError: it cannot be read, is of another kind, or is stored in another quantisation.
+        ValueError: it cannot be read, is another kind of model, or is stored in another quantisation.
     """
     check_causal(source)
-    told, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
-    with translated_errors(lambda error: NashwardError(f"{told} ({first_line(error):.100}); expected {expected}")):
+    problem, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
+    with translated_errors(lambda error: NashwardError(f"{problem} ({first_line(error):.100}); expected {expected}")):
         config = AutoConfig.from_pretrained(source)
     stored = getattr(config, "quantization_config", None)
     if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):
@@ -242,7 +256,7 @@ def _config(source: str | Path) -> PretrainedConfig:
     return config
 
 
-def _less(peak: Footprint, demand: Demand, tied: bool, oracle: bool) -> str:
+def _memory_hints(peak: Footprint, demand: Demand, tied: bool, oracle: bool) -> str:
     hints = []
     if "8bit" not in demand.optimiser and "paged" not in demand.optimiser:
         hints.append(f"an 8-bit optimiser saves about {0.75 * peak.optimiser / GIB:.2f} GiB")
@@ -261,13 +275,13 @@ def _less(peak: Footprint, demand: Demand, tied: bool, oracle: bool) -> str:
 
 
 def read_size(text: str) -> int:
-    """Bytes of "6GiB", "6 GB" or "6000000000".
+    """Parse a size in bytes, for example "6GiB", "6 GB" or "6000000000".
 
     Raises:
-        ValueError: if it reads otherwise.
+        ValueError: the text has another form.
     """
-    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*(?:([KMGT])(i?))?B?\s*", text, re.IGNORECASE)
-    if found is None:
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*(?:([KMGT])(i?))?B?\s*", text, re.IGNORECASE)
+    if match is None:
         raise NashwardError(f"{text!r} is no size; expected for example 6GiB, 8GB or 12000MiB")
-    unit = 1024 if found[3] else 1000
-    return int(float(found[1]) * unit ** " KMGT".index((found[2] or " ").upper()))
+    unit = 1024 if match[3] else 1000
+    return int(float(match[1]) * unit ** " KMGT".index((match[2] or " ").upper()))

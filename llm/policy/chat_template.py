@@ -1,4 +1,4 @@
-"""Prompts as token ids, through the chat template of the policy's tokenizer."""
+"""Prompts as token ids, in the chat template of the policy's tokenizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..data.prompts import Prompt
 
 
 def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """The prompt's token ids in the chat template, up to where the response begins.
+    """The prompt's token ids in the chat template, with the generation prompt: the response comes next.
 
     Raises:
         jinja2.TemplateError: the template refuses the prompt's turns.
@@ -24,10 +24,16 @@ def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
 
 
 def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
-    """How many tokens the prompt has in the chat template; None where the template refuses its turns.
+    """The number of tokens of ``encode(tokenizer, prompt)``.
+
+    Returns:
+        None where the template refuses the prompt's turns.
 
     Raises:
-        ValueError: the template is not valid, or fails in another way.
+        ValueError: the template is not valid Jinja, or fails in another way.
+
+    See also:
+        ``encode``, the token ids.
     """
     try:
         return len(encode(tokenizer, prompt))
@@ -35,7 +41,13 @@ def prompt_length(tokenizer: Any, prompt: Prompt) -> int | None:
         raise NashwardError(f"the chat template is not valid Jinja: {error}") from None
     except TemplateError:  # a template may refuse a system turn, or two turns of one role
         return None
-    except (ArithmeticError, LookupError, TypeError, AttributeError, ValueError) as error:  # of the template's own code
+    except (
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+    ) as error:  # raised by code inside the template
         raise NashwardError(
             f"the chat template cannot be applied: {type(error).__name__}: {first_line(error)}"
         ) from None

@@ -16,7 +16,7 @@ class Adapter:
 
     Attributes:
         label: a name, unique in the run.
-        folder: of the adapter.
+        folder: the adapter's files, in PEFT's format.
     """
 
     label: str
@@ -29,7 +29,7 @@ class StoredResponses:
 
     Attributes:
         label: a name, unique in the run, that file names can hold.
-        texts: its responses, at least one, by the prompt's id.
+        texts: the responses to each prompt, at least one, by the prompt's id.
     """
 
     label: str
@@ -38,11 +38,16 @@ class StoredResponses:
 
 @dataclass(frozen=True, eq=False)
 class TokenMixture:
-    """A geometric mixture whose members are blended token by token while it is sampled from.
+    """A geometric mixture of two policies, sampled with the product of their next-token distributions.
+
+    See also:
+        ``experimental.token_mixture.MixedNetwork``, the distribution that this is, and how it differs from the mixture
+        of whole responses.
 
     Attributes:
         label: a name, unique in the run.
-        blend: of two policies with adapters. In an anchor its members are scored, with no approximation.
+        blend: of two policies with adapters, with their weights. In an anchor the members are scored separately, which
+            is exact.
     """
 
     label: str

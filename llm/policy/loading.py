@@ -1,4 +1,4 @@
-"""The files of a policy and of an adapter: found, and checked before a weight is read."""
+"""Checks of a policy's and an adapter's files, before any weights are read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,19 @@ from .lora import CONFIG, WEIGHTS
 
 
 def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
-    """The tokenizer of a causal language model that can chat; reads no weights.
+    """Check that a folder or hub id is a causal language model with a chat template; no weights are read.
+
+    Args:
+        source: a folder or a hub id.
+        chat_template: a Jinja template to use in place of the tokenizer's.
+
+    Returns:
+        its tokenizer.
 
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
-        ValueError: not a causal language model (a PairRM is told apart), no chat template, no end-of-text token.
+        ValueError: not a causal language model (for a PairRM the message says so), no chat template, no end-of-text
+            token.
     """
     check_causal(source)
     with translated_errors(
@@ -44,39 +52,45 @@ def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
 
 
 def check_causal(source: str | Path) -> None:
-    """Refuse what is no causal language model by its config.json; reads nothing else.
+    """Check by its config.json alone that a model is a causal language model.
+
+    See also:
+        ``check_policy``, which checks the tokenizer too.
 
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
-        ValueError: another model (a PairRM is told apart), or no configuration.
+        ValueError: another kind of model (for a PairRM the message says so), or no configuration.
     """
     config = _config(source)
-    kind = config.get("model_type", "")
+    model_type = config.get("model_type", "")
     if "ranker_type" in config or "cand1_prefix_id" in config:
         raise NashwardError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
-    remote = "AutoModelForCausalLM" in (config.get("auto_map") or {})
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not remote:
-        raise NashwardError(f"{source} is a {kind or 'model of unknown type'}, not a causal language model")
-    heads = config.get("architectures") or []
-    if heads and not any("CausalLM" in head or "LMHead" in head or "ConditionalGeneration" in head for head in heads):
-        raise NashwardError(f"{source} is a {heads[0]}, not a causal language model")
+    has_remote_code = "AutoModelForCausalLM" in (config.get("auto_map") or {})
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not has_remote_code:
+        raise NashwardError(f"{source} is a {model_type or 'model of unknown type'}, not a causal language model")
+    architectures = config.get("architectures") or []
+    if architectures and not any(
+        "CausalLM" in name or "LMHead" in name or "ConditionalGeneration" in name for name in architectures
+    ):
+        raise NashwardError(f"{source} is a {architectures[0]}, not a causal language model")
 
 
 def adapter_config(adapter: str | Path) -> LoraConfig:
-    """The LoRA configuration of an adapter folder or id.
+    """The LoRA configuration of an adapter folder or hub id; of the weights only the shapes are read.
 
     Raises:
-        FileNotFoundError: no adapter there.
-        ValueError: not a LoRA, or one that also replaces whole layers or touches the head.
+        FileNotFoundError: there is no adapter.
+        ValueError: not a LoRA, one that also trains whole layers, the embeddings or the head, or weights of another
+            rank than the configuration's.
     """
-    none_here = f"{adapter} is no adapter: it has no {CONFIG} that can be read"
+    not_found = f"{adapter} is no adapter: it has no {CONFIG} that can be read"
     if Path(adapter).is_dir() and not (Path(adapter) / CONFIG).is_file():
-        raise FileNotFoundError(none_here)  # peft would ask the hub for a repository of this name
+        raise FileNotFoundError(not_found)  # peft would ask the hub for a repository of this name
     try:
         config = PeftConfig.from_pretrained(str(adapter))
     except (OSError, ValueError) as error:
         if Path(adapter).exists():
-            raise FileNotFoundError(none_here) from None
+            raise FileNotFoundError(not_found) from None
         raise FileNotFoundError(
             f"{adapter} is neither an adapter folder nor an adapter in the cache ({first_line(error)}); if it is a "
             f"hub id, run on a machine with network: hf download {adapter}"
@@ -100,7 +114,7 @@ def adapter_config(adapter: str | Path) -> LoraConfig:
 
 
 def local_adapter(adapter: str | Path) -> Path:
-    """The folder of an adapter, fetched from the hub if it is an id."""
+    """The folder of an adapter; a hub id is downloaded to the cache first."""
     if Path(adapter).is_dir():
         return Path(adapter)
     from huggingface_hub import snapshot_download
@@ -109,7 +123,7 @@ def local_adapter(adapter: str | Path) -> Path:
 
 
 def _config(source: str | Path) -> dict[str, Any]:
-    """A model's config.json as it lies, before transformers has an opinion on it."""
+    """A model's config.json as written, without the defaults and checks of transformers."""
     path = Path(source)
     if path.is_dir():
         file = path / "config.json"

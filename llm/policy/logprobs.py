@@ -1,4 +1,4 @@
-"""Log-probabilities of stored responses: sums over tokens in float32, without ever holding the logits of a text."""
+"""Log-probabilities of stored responses: sums over tokens in float32, with one tile of logits in memory at a time."""
 
 from __future__ import annotations
 
@@ -16,24 +16,30 @@ from torch.autograd.function import once_differentiable
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 
-TOKENS, WORDS = 512, 8192  # the tile of logits that is held: 16 MiB in float32
+TOKEN_TILE, WORD_TILE = 512, 8192  # a tile of logits [tokens, vocabulary]: 16 MiB in float32
 
 
 def sequence_logprobs(
     network: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pad_id: int
 ) -> Float[Tensor, " texts"]:
-    """log pi(y | x) = sum_h log pi(y_h | x, y_<h) of each response in nats, ``[B]`` float32.
+    """log pi(y | x) = sum_h log pi(y_h | x, y_<h) of each response, in nats.
 
     The network's own head is applied tile by tile to the states before the scored tokens, see ``token_logprobs``.
 
     Args:
         network: a causal language model, or a PEFT model of one; gradients flow as its mode says, to everything below
             the head.
-        prompts, responses: token ids as they were sampled. They are never decoded and encoded again.
-        pad_id: filler on the right; masked by length, so it may equal a stop token.
+        prompts, responses: token ids as they were sampled, not decoded and encoded again.
+        pad_id: padding on the right; masked by length, so it may equal a stop token.
+
+    Returns:
+        ``[B]`` float32.
 
     Raises:
         ValueError: another number of prompts than of responses, or a prompt that is empty.
+
+    See also:
+        ``token_logprobs``, of single tokens from hidden states.
 
     Example:
         >>> from nashward import llm
@@ -58,56 +64,59 @@ def sequence_logprobs(
         ids[row, : lengths[row]] = torch.tensor([*prompt, *response], dtype=torch.long)
     positions = torch.arange(max(lengths))
     mask = positions < torch.tensor(lengths)[:, None]
-    rows, places = (mask & (positions >= starts)).nonzero().to(device).unbind(1)
+    rows, positions_scored = (mask & (positions >= starts)).nonzero().to(device).unbind(1)
     ids = ids.to(device)
     inputs = {"input_ids": ids, "attention_mask": mask.to(device), "use_cache": False}
     # the state at position h - 1 predicts token h
     if tiles_agree(causal):
         states = getattr(causal, causal.base_model_prefix)(**inputs).last_hidden_state
-        scored = token_logprobs(states[rows, places - 1], Head.of(causal), ids[rows, places])
+        scored = token_logprobs(states[rows, positions_scored - 1], Head.of(causal), ids[rows, positions_scored])
     else:
-        logits = causal(**inputs).logits[rows, places - 1]
-        scored = logits.to(_precise(logits)).log_softmax(-1).gather(1, ids[rows, places][:, None])[:, 0]
+        logits = causal(**inputs).logits[rows, positions_scored - 1]
+        scored = (
+            logits.to(_accumulation_dtype(logits)).log_softmax(-1).gather(1, ids[rows, positions_scored][:, None])[:, 0]
+        )
     return scored.new_zeros(len(prompts)).index_add(0, rows, scored)
 
 
-_AGREE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_TILES_AGREE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 def tiles_agree(causal: Any) -> bool:
-    """Whether a model's logits are those that ``Head`` computes, tried once on a short text.
+    """Whether a model's logits are those that ``Head`` computes; compared once, on a short text.
 
-    Where they are not (a head with more layers, a scale of another name) the logits are held: what is
-    trained has to be what is sampled from. On the meta device, where nothing can be compared, they are taken to be.
+    Where they differ (a head with more layers, a scale of another name) ``sequence_logprobs`` takes the network's
+    logits ``[B, T, V]`` as a whole: the policy that is trained must be the one that is sampled from. On the meta device
+    there are no values to compare, and the answer is True.
     """
-    if causal not in _AGREE:
-        _AGREE[causal] = causal.device.type == "meta" or _agrees(causal)
-    return _AGREE[causal]
+    if causal not in _TILES_AGREE:
+        _TILES_AGREE[causal] = causal.device.type == "meta" or _matches_network(causal)
+    return _TILES_AGREE[causal]
 
 
 @torch.no_grad()
-def _agrees(causal: Any) -> bool:
+def _matches_network(causal: Any) -> bool:
     try:
         head = Head.of(causal)
         ids = torch.arange(1, 5, device=head.weight.device)[None] % head.size
         states = getattr(causal, causal.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state[0]
-        first, *_, last = [*_tiles(head.size, WORDS)] * 2
-        ours = torch.cat([head.logits(states, head.matrix(words, states.dtype), words) for words in (first, last)], -1)
-        own = causal(input_ids=ids, use_cache=False).logits[0]
-        if own.shape[-1] != head.size:
+        first, *_, last = [*_tiles(head.size, WORD_TILE)] * 2
+        tiled = torch.cat([head.logits(states, head.matrix(words, states.dtype), words) for words in (first, last)], -1)
+        logits = causal(input_ids=ids, use_cache=False).logits[0]
+        if logits.shape[-1] != head.size:
             return False
-        own = torch.cat([own[:, first], own[:, last]], -1)
+        logits = torch.cat([logits[:, first], logits[:, last]], -1)
     except torch.OutOfMemoryError:
         raise
-    except (AttributeError, RuntimeError, TypeError, ValueError):  # no such base model, a weight that is packed
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # no attribute of that name, or a packed weight
         return False
-    rounding = max(1e-4, 4 * torch.finfo(own.dtype).eps)
-    return ours.shape == own.shape and bool((ours - own).abs().max() <= rounding * own.abs().max())
+    rounding = max(1e-4, 4 * torch.finfo(logits.dtype).eps)
+    return tiled.shape == logits.shape and bool((tiled - logits).abs().max() <= rounding * logits.abs().max())
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a causal language model does with its last states: logits = cap * tanh(scale * (W h + b) / cap).
+    """The output layer of a causal language model, logits = cap * tanh(scale * (W h + b) / cap), h the last states.
 
     Attributes:
         weight: W, ``[V, H]``, or the packed weight of a 4-bit layer of bitsandbytes.
@@ -129,7 +138,7 @@ class Head:
 
     @staticmethod
     def of(causal: Any) -> Head:
-        """That of a model; the settings that change its logits are read from its configuration."""
+        """The head of a model; scale and cap of the logits are read from its configuration."""
         layer, config = causal.get_output_embeddings(), causal.config.get_text_config()
         scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1)
         cap = getattr(config, "final_logit_softcapping", None)
@@ -137,20 +146,22 @@ class Head:
 
     @property
     def size(self) -> int:
-        """V, the number of words."""
+        """V, the size of the vocabulary."""
         state = getattr(self.weight, "quant_state", None)
         return len(self.weight) if state is None else state.shape[0]
 
     def matrix(self, words: slice, dtype: torch.dtype) -> Float[Tensor, "W H"]:
-        """The rows of W of a tile of words, ``[W, H]``; of a 4-bit head they are unpacked for the moment."""
+        """The rows of W of a tile of the vocabulary, ``[W, H]``; those of a 4-bit head are dequantised."""
         state = getattr(self.weight, "quant_state", None)
-        return (self.weight[words] if state is None else _unpacked(self.weight, state, words)).to(dtype)
+        return (self.weight[words] if state is None else _dequantised_rows(self.weight, state, words)).to(dtype)
 
     def logits(self, states: Float[Tensor, "N H"], matrix: Float[Tensor, "W H"], words: slice) -> Float[Tensor, "N W"]:
-        """The logits ``[N, W]`` of states ``[N, H]`` from those words' rows ``[W, H]``, rounded as the network's own
-        are, then in float32 or better."""
+        """The logits ``[N, W]`` of states ``[N, H]`` for a tile of the vocabulary, from its rows ``[W, H]`` of W.
+
+        The product is rounded as the network rounds it; the result is in float32 or float64.
+        """
         bias = None if self.bias is None else self.bias[words]
-        raw = torch.nn.functional.linear(states, matrix, bias).to(_precise(states))
+        raw = torch.nn.functional.linear(states, matrix, bias).to(_accumulation_dtype(states))
         if self.scale != 1.0:
             raw = raw * self.scale
         return raw if self.cap is None else self.cap * torch.tanh(raw / self.cap)
@@ -161,21 +172,27 @@ class Head:
 
 
 def token_logprobs(states: Float[Tensor, "N H"], head: Head, targets: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """log softmax(logits)[target] of each state, ``[N]`` float32; tiles over tokens and words, the gradient exact.
+    """log softmax(logits)[target] of each state, in tiles over tokens and vocabulary; the gradient is exact.
 
     .. math::  \\log p_y = z_y - \\log \\sum_v e^{z_v}, \\qquad
         \\nabla_h \\log p_y = z'_y W_y - \\sum_v p_v z'_v W_v
 
     The gradient by a state h is W_target - sum_v p_v W_v (each W_v times the slope of a capped or scaled logit), and
-    does not depend on what the result is used for but by a factor: one pass over the words finds both, with a running
-    maximum, mass and mean that are rescaled where a word is likelier than all before. What is held is one tile of
-    logits and the gradient, as large as the states. ``torch.nn.functional.linear_cross_entropy`` does this too (torch
-    2.13), but gives its result in the dtype of the states: a text's sum in bfloat16 is off by nats.
+    depends on the upstream gradient by a factor only: one pass over the vocabulary computes both, with a running
+    maximum, sum and mean that are rescaled where a logit is larger than all before (online softmax). In memory there
+    are one tile of logits and the gradient, as large as the states. ``torch.nn.functional.linear_cross_entropy`` does
+    this too (torch 2.13), but gives its result in the dtype of the states: a text's sum in bfloat16 is off by nats.
 
     Args:
         states: ``[N, H]``; may need a gradient.
-        head: its weight gets none: it is frozen.
+        head: frozen: its weight gets no gradient.
         targets: ``[N]`` token ids.
+
+    Returns:
+        ``[N]`` float32, or float64 for states in float64.
+
+    See also:
+        ``sequence_logprobs``, of whole responses.
 
     Example:
         >>> states = torch.tensor([[1.0, 0.0]], requires_grad=True)
@@ -189,56 +206,58 @@ def token_logprobs(states: Float[Tensor, "N H"], head: Head, targets: Int[Tensor
 class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, head: Head, targets: Tensor, differentiate: bool) -> Tensor:
-        total = torch.empty(len(states), device=states.device, dtype=_precise(states))
+        total = torch.empty(len(states), device=states.device, dtype=_accumulation_dtype(states))
         chosen = torch.empty_like(total)
-        grown = torch.empty_like(states) if differentiate else None
-        for tokens in _tiles(len(states), TOKENS):
-            own, wanted = states[tokens], targets[tokens]
+        gradient = torch.empty_like(states) if differentiate else None
+        for tokens in _tiles(len(states), TOKEN_TILE):
+            hidden, target = states[tokens], targets[tokens]
             top = torch.full_like(total[tokens], torch.finfo(total.dtype).min)
-            others = torch.zeros_like(top)  # the mass of all words but the target, over exp(top)
-            mean = torch.zeros_like(own, dtype=total.dtype)  # of slope_v W_v over them, times that mass
-            rows = torch.zeros_like(own) if grown is not None else None  # of W, the target's
-            for words in _tiles(head.size, WORDS):
-                matrix = head.matrix(words, own.dtype)
-                logits = head.logits(own, matrix, words)
-                inside = (wanted >= words.start) & (wanted < words.stop)
-                place = (wanted - words.start).clamp(0, words.stop - words.start - 1)[:, None]
-                found = logits.gather(1, place)[:, 0]
-                chosen[tokens] = torch.where(inside, found, chosen[tokens])
+            others = torch.zeros_like(top)  # sum of exp(z_v - top) over all v but the target
+            mean = torch.zeros_like(hidden, dtype=total.dtype)  # of slope_v W_v over the same v, times that sum
+            rows = torch.zeros_like(hidden) if gradient is not None else None  # W_target
+            for words in _tiles(head.size, WORD_TILE):
+                matrix = head.matrix(words, hidden.dtype)
+                logits = head.logits(hidden, matrix, words)
+                inside = (target >= words.start) & (target < words.stop)
+                index = (target - words.start).clamp(0, words.stop - words.start - 1)[:, None]
+                target_logit = logits.gather(1, index)[:, 0]
+                chosen[tokens] = torch.where(inside, target_logit, chosen[tokens])
                 slope = head.slope(logits) if differentiate else 1.0
-                higher = torch.maximum(top, logits.amax(-1))
-                shrink = (top - higher).exp_()
-                share = logits.sub_(higher[:, None]).exp_()
-                share.scatter_(1, place, share.gather(1, place).masked_fill(inside[:, None], 0.0))
-                others = others * shrink + share.sum(-1)
-                top = higher
+                new_top = torch.maximum(top, logits.amax(-1))
+                rescale = (top - new_top).exp_()
+                exponentials = logits.sub_(new_top[:, None]).exp_()
+                exponentials.scatter_(1, index, exponentials.gather(1, index).masked_fill(inside[:, None], 0.0))
+                others = others * rescale + exponentials.sum(-1)
+                top = new_top
                 if rows is not None:
-                    rows = torch.where(inside[:, None], matrix[place[:, 0]], rows)
-                    share = share if isinstance(slope, float) and slope == 1.0 else share * slope
-                    mean.mul_(shrink[:, None]).add_(share.to(own.dtype) @ matrix)
+                    rows = torch.where(inside[:, None], matrix[index[:, 0]], rows)
+                    exponentials = exponentials if isinstance(slope, float) and slope == 1.0 else exponentials * slope
+                    mean.mul_(rescale[:, None]).add_(exponentials.to(hidden.dtype) @ matrix)
             mass = others + (chosen[tokens] - top).exp()
             total[tokens] = top + mass.log()
-            if grown is not None and rows is not None:
-                # (1 - p_target) slope W_target - sum of the others': the target's own share never enters, so that a
-                # gradient near 0, of a likely word, is as exact as any
+            if gradient is not None and rows is not None:
+                # (1 - p_target) slope W_target - the sum over the others: 1 - p_target is not computed as a
+                # difference, so that a gradient near 0, of a likely token, keeps its relative precision
                 at_target = head.slope(chosen[tokens])
                 at_target = at_target[:, None] if isinstance(at_target, Tensor) else at_target
-                own_part = others[:, None] * at_target * rows
-                grown[tokens] = ((own_part - mean) / mass[:, None]).to(grown.dtype)
-        if grown is not None:
-            ctx.save_for_backward(grown)
+                target_part = others[:, None] * at_target * rows
+                gradient[tokens] = ((target_part - mean) / mass[:, None]).to(gradient.dtype)
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
         return chosen - total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
-        (grown,) = ctx.saved_tensors
-        return (gradients[0][:, None] * grown).to(grown.dtype), None, None, None
+        (gradient,) = ctx.saved_tensors
+        return (gradients[0][:, None] * gradient).to(gradient.dtype), None, None, None
 
 
-def _unpacked(weight: Tensor, state: Any, words: slice) -> Float[Tensor, "words H"]:
-    """Some rows of a 4-bit matrix ``[V, H]``: its numbers lie row by row, two in a byte, with a scale for each block of
-    them; where the scales are in 8 bits, with one more for each block of scales. What is unpacked begins with a block.
+def _dequantised_rows(weight: Tensor, state: Any, words: slice) -> Float[Tensor, "words H"]:
+    """Rows of a 4-bit matrix ``[V, H]``, dequantised.
+
+    It is stored row by row, two numbers in a byte, with a scale for each block of numbers; with double quantisation the
+    scales are in 8 bits, with a scale for each block of scales. Dequantisation therefore begins at a block boundary.
     """
     width = state.shape[1]
     block = state.blocksize * (state.state2.blocksize if state.nested else 1)
@@ -254,7 +273,7 @@ def _unpacked(weight: Tensor, state: Any, words: slice) -> Float[Tensor, "words 
     return dequantize_4bit(packed, part).view(-1)[first - start :].view(-1, width)
 
 
-def _precise(states: Tensor) -> torch.dtype:
+def _accumulation_dtype(states: Tensor) -> torch.dtype:
     return torch.promote_types(states.dtype, torch.float32)
 
 

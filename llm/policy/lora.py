@@ -1,4 +1,4 @@
-"""Adapters as matrices: a layer's weight W becomes W + scale B A. One put in another's shape; several added up."""
+"""Adapters as matrices: a layer's weight W becomes W + scale B A. Padding to a larger rank, and sums of adapters."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from nashward.errors import NashwardError
 from ..store.files import atomic_folder
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-PLAIN = {"use_dora": False, "bias": "none", "rank_pattern": {}, "alpha_pattern": {}}
+PLAIN_SETTINGS = {"use_dora": False, "bias": "none", "rank_pattern": {}, "alpha_pattern": {}}
 
 
 @dataclass(frozen=True)
 class LoraShape:
-    """What of an adapter's configuration says how its matrices are used.
+    """Rank and scale of an adapter's matrices, and the base that they belong to.
 
     Attributes:
         rank: rows of A, columns of B.
-        scale: of B A.
-        base: the model that it is for; None where that is not written.
-        more: a setting by which it is more than one B A of this rank and scale for each layer; None: it is not.
+        scale: the factor of B A, see ``scale_of``.
+        base: the name of the base model; None where the configuration has none.
+        more: the setting that makes it more than one product B A of this rank and scale a layer; None: there is none.
 
     Example:
         >>> LoraShape(8, 2.0, more="use_dora").plain()
@@ -45,28 +45,31 @@ class LoraShape:
 
     @classmethod
     def of(cls, folder: Path) -> LoraShape:
-        """That of an adapter folder.
+        """The shape of the adapter in a folder.
 
         Raises:
-            FileNotFoundError: no adapter there.
+            FileNotFoundError: there is no adapter.
             ValueError: its configuration cannot be read.
         """
         file = folder / CONFIG
         if not file.is_file():
             raise FileNotFoundError(f"{folder} is no adapter folder: it has no {CONFIG}")
         try:
-            held = json.loads(file.read_text(encoding="utf-8"))
-            rank, scale = int(held["r"]), _scale(held["r"], held["lora_alpha"], held.get("use_rslora", False))
+            config = json.loads(file.read_text(encoding="utf-8"))
+            rank, scale = int(config["r"]), _scale(config["r"], config["lora_alpha"], config.get("use_rslora", False))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NashwardError(f"{file} is no LoRA configuration that can be read: {error}") from None
-        more = next((key for key, value in PLAIN.items() if held.get(key) not in (value, None)), None)
-        return cls(rank, scale, held.get("base_model_name_or_path"), more)
+        more = next((key for key, value in PLAIN_SETTINGS.items() if config.get(key) not in (value, None)), None)
+        return cls(rank, scale, config.get("base_model_name_or_path"), more)
 
     def plain(self) -> LoraShape:
-        """Itself.
+        """Check that the adapter is one product B A of this rank and scale a layer.
+
+        Returns:
+            the shape itself.
 
         Raises:
-            ValueError: it is more than matrices of one rank and scale.
+            ValueError: it is not.
         """
         if self.more is not None:
             raise NashwardError(f"it is no plain LoRA, {self.more} is set; train it without")
@@ -87,13 +90,18 @@ def _scale(rank: int, alpha: float, rooted: bool) -> float:
     return alpha / (math.sqrt(rank) if rooted else rank)
 
 
-def fitted_to_slot(state: Mapping[str, Tensor], own: LoraShape, slot: LoraShape) -> dict[str, Tensor]:
-    """The same update in a slot of at least its rank: rows and columns of zeros, the scale taken into B.
+def fitted_to_slot(state: Mapping[str, Tensor], adapter: LoraShape, slot: LoraShape) -> dict[str, Tensor]:
+    """The same update in a slot of at least its rank: A and B padded with zeros, and B rescaled.
+
+    .. math::  B' = (s / s') (B \\; 0), \\quad A' = (A; 0), \\qquad s' B' A' = s B A
 
     Args:
         state: the matrices by name, A ``[r, n]`` (``lora_A`` in the name) and B ``[m, r]``.
-        own: their shape.
-        slot: that of the slot.
+        adapter: its rank r and scale s.
+        slot: the slot's rank and scale s'.
+
+    Returns:
+        the padded matrices by name.
 
     Raises:
         ValueError: the slot's rank is smaller, or the adapter is no plain LoRA.
@@ -107,32 +115,37 @@ def fitted_to_slot(state: Mapping[str, Tensor], own: LoraShape, slot: LoraShape)
         >>> bool((1.0 * wide["lora_B"] @ wide["lora_A"] == 2.0 * state["lora_B"] @ state["lora_A"]).all())
         True
     """
-    if (own.rank, own.scale) == (slot.rank, slot.scale):
+    if (adapter.rank, adapter.scale) == (slot.rank, slot.scale):
         return dict(state)
-    if own.plain().rank > slot.rank:
-        raise NashwardError(f"its rank is {own.rank}, the model was loaded for {slot.rank}; load it with that adapter")
-    more = slot.rank - own.rank
-    found = {}
+    if adapter.plain().rank > slot.rank:
+        raise NashwardError(
+            f"its rank is {adapter.rank}, the model was loaded for {slot.rank}; load it with that adapter"
+        )
+    padding = slot.rank - adapter.rank
+    fitted = {}
     for name, matrix in state.items():
         if "lora_A" in name:
-            found[name] = torch.cat([matrix, matrix.new_zeros(more, matrix.shape[1])])
+            fitted[name] = torch.cat([matrix, matrix.new_zeros(padding, matrix.shape[1])])
         else:
-            wide = torch.cat([matrix, matrix.new_zeros(matrix.shape[0], more)], 1)
-            found[name] = wide * (own.scale / slot.scale)
-    return found
+            padded = torch.cat([matrix, matrix.new_zeros(matrix.shape[0], padding)], 1)
+            fitted[name] = padded * (adapter.scale / slot.scale)
+    return fitted
 
 
 def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
-    """Write the adapter whose update is the blend of theirs, exactly: the A's above each other, the B's beside.
+    """Write the adapter whose update is exactly the weighted sum of the members': A stacked by rows, B by columns.
 
     .. math::  \\sum_k w_k s_k B_k A_k = (w_1 s_1 B_1 \\; w_2 s_2 B_2 \\; \\dots) (A_1; A_2; \\dots)
 
-    Its rank is the sum of theirs, so that nothing is rounded away; weights w may be of any sign and sum. s are the
-    scales. It is one network, and no mixture of policies: see ``Mixture``.
+    The rank is the sum of the members' ranks, so no approximation is needed. The weights w may be of any sign and sum;
+    s are the scales.
+
+    See also:
+        ``mixture.Mixture``, a mixture of the policies; this is one network whose weights are averaged.
 
     Args:
         members: adapters' folders of one base, and their weights.
-        folder: of the new adapter.
+        folder: where the new adapter is written.
 
     Raises:
         FileNotFoundError: a member is no adapter folder.
@@ -147,25 +160,25 @@ def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
         raise NashwardError("there are no adapters to interpolate; give at least one")
     common_base([member for member, _ in members])
     rows: dict[str, list[Tensor]] = {}
-    rank, read = 0, []
+    rank, adapters = 0, []
     for member, weight in members:
         try:
-            read.append((LoraShape.of(member).plain(), weights_of(member), weight))
+            adapters.append((LoraShape.of(member).plain(), weights_of(member), weight))
         except ValueError as error:
             raise NashwardError(f"{member} cannot be interpolated: {error}") from None
-    names = sorted(set().union(*(state for _, state, _ in read)))
-    sizes = {name: state[name].shape for _, state, _ in read for name in state}
-    for shape, state, weight in read:
+    names = sorted(set().union(*(state for _, state, _ in adapters)))
+    sizes = {name: state[name].shape for _, state, _ in adapters for name in state}
+    for shape, state, weight in adapters:
         rank += shape.rank
         for name in names:
-            if "lora_A" in name:  # a layer that this one leaves alone has zeros
+            if "lora_A" in name:  # a layer that this adapter does not change has zeros
                 rows.setdefault(name, []).append(state.get(name, torch.zeros(shape.rank, sizes[name][1])).float())
             else:
-                own = state.get(name, torch.zeros(sizes[name][0], shape.rank)).float()
-                rows.setdefault(name, []).append(weight * shape.scale * own)
+                matrix = state.get(name, torch.zeros(sizes[name][0], shape.rank)).float()
+                rows.setdefault(name, []).append(weight * shape.scale * matrix)
     config = json.loads((members[0][0] / CONFIG).read_text(encoding="utf-8"))
     targets = [json.loads((member / CONFIG).read_text(encoding="utf-8")).get("target_modules") for member, _ in members]
-    lists = [own for own in targets if isinstance(own, list)]
+    lists = [names for names in targets if isinstance(names, list)]
     config |= {"r": rank, "lora_alpha": rank, "use_rslora": False}
     if len(lists) == len(targets):
         config["target_modules"] = sorted(set().union(*lists))
@@ -179,7 +192,7 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
     """The matrices of an adapter folder by name, A ``[r, n]`` and B ``[m, r]`` of each layer.
 
     Raises:
-        ValueError: they cannot be read.
+        ValueError: the file cannot be read.
     """
     try:
         return load_file(folder / WEIGHTS)
@@ -188,11 +201,14 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
 
 
 def common_base(folders: Sequence[Path]) -> str | None:
-    """The base of all adapters; None where none says it.
+    """The base model that the adapters share.
+
+    Returns:
+        its name; None where no adapter names a base.
 
     Raises:
-        ValueError: they are for different bases.
-        FileNotFoundError: one is no adapter.
+        ValueError: the adapters are for different bases.
+        FileNotFoundError: a folder holds no adapter.
     """
     named = [(folder, base) for folder in folders if (base := LoraShape.of(folder).base) is not None]
     for folder, base in named[1:]:
@@ -204,7 +220,7 @@ def common_base(folders: Sequence[Path]) -> str | None:
 
 
 def is_same_base(a: str, b: str) -> bool:
-    """Whether two names may be of one model; of a folder that is gone nothing can be told.
+    """Whether two names may mean one model. A folder that no longer exists may be any.
 
     Example:
         >>> is_same_base("mistralai/Mistral-7B", "meta-llama/Llama-3-8B"), is_same_base("a/b", "/gone/b")

@@ -1,4 +1,4 @@
-"""Out of memory is survived: what did not fit is halved and tried again, and the run says so."""
+"""Recovery from running out of memory: a batch that does not fit is halved and run again, and an event is reported."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-OnEvent = Callable[[dict[str, Any]], None]  # is told what was halved
+OnEvent = Callable[[dict[str, Any]], None]  # is called with each batch that was halved
 
 
 def ignore_event(event: dict[str, Any]) -> None:
-    """Tells nobody."""
+    """The default ``OnEvent``: does nothing."""
 
 
 def split_in_half(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Sequence[Item]]:
-    """The two halves of what did not fit, with the memory given back that the attempt had taken.
+    """Free the memory of a failed attempt, and split its batch in two.
 
     Call it after the ``except`` block: inside, the traceback still holds the attempt's tensors.
 
     Raises:
-        MemoryError: if there is nothing to halve.
+        MemoryError: there are fewer than two items.
     """
     release_memory()
     if len(items) < 2:
@@ -36,7 +36,7 @@ def split_in_half(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Seq
 
 
 def release_memory() -> None:
-    """Free what nobody holds, and what the allocator keeps of it. Call it after the ``except`` block."""
+    """Free unreferenced tensors and the allocator's cached blocks. Call it after the ``except`` block."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -45,11 +45,19 @@ def release_memory() -> None:
 def run_in_parts(
     work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], what: str, on_event: OnEvent
 ) -> list[Result]:
-    """``work(items)``, or where memory runs out that of the halves, one after the other.
+    """``work(items)``; where memory runs out, the results of the two halves in turn.
 
     Args:
-        work: gives a result for each item; an attempt that failed leaves nothing behind.
-        what: one item, for the events: {"out_of_memory": what, "at_once": how many did not fit}.
+        work: returns a result for each item; a failed call must have no effect.
+        items: the batch.
+        what: the name of one item, for messages and events.
+        on_event: is called with {"out_of_memory": what, "at_once": the size of the batch that did not fit}.
+
+    Returns:
+        a result for each item, in order.
+
+    Raises:
+        MemoryError: a single item does not fit.
     """
     try:
         return work(items)

@@ -1,4 +1,4 @@
-"""A mixture of adapters: choose one for each response, answer with it. What the average of iterates is for a model."""
+"""Linear mixtures of adapters: each response is drawn from one member. The average of iterates of a language model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ class Mixture:
 
     .. math::  \\pi(y) = \\sum_k w_k \\pi_k(y), \\qquad P(\\pi \\succ \\rho) = \\sum_k w_k P(\\pi_k \\succ \\rho)
 
-    It is what a theorem on the average of iterates speaks of. ``lora.interpolate`` averages the weights of the
-    networks instead, which is one network, another policy, and no theorem's.
+    The theorems on the average of iterates hold for this policy.
+
+    See also:
+        ``lora.interpolate``, which averages the weights of the networks: another policy, for which no theorem holds.
 
     Attributes:
         members: the adapters' folders and their weights w_k, which are not negative and sum to 1. They may be of
@@ -51,7 +53,7 @@ class Mixture:
 
     @property
     def largest(self) -> Path:
-        """The member with the largest rank: a model in its shape takes all of them.
+        """The member with the largest rank: a model loaded in its shape can hold every member.
 
         Raises:
             FileNotFoundError: a member is no adapter folder.
@@ -76,10 +78,10 @@ class Mixture:
         return cls(tuple((a, float(w)) for a, w in zip(adapters, weights, strict=True) if w != 0))
 
     def check(self, model: str | None = None) -> None:
-        """Whether the members are adapters of one base, that of ``model`` where a name is given; reads no weights.
+        """Check that the members are adapters of one base, and of ``model`` if it is given; no weights are read.
 
         Raises:
-            ValueError: they are not.
+            ValueError: the members have different bases, or another one than ``model``.
             FileNotFoundError: a member is no adapter folder.
         """
         base = common_base([folder for folder, _ in self.members])
@@ -94,21 +96,22 @@ class Mixture:
         source: Source | Sampling,
         seed: int,
     ) -> list[list[Response]]:
-        """Draw responses, each from a member drawn anew with its weight; grouped by member, so that an adapter is
-        loaded once.
+        """Draw responses: for each a member with probability w_k, then a response of that member.
+
+        The draws are grouped by member, so that each adapter is loaded once.
 
         Args:
             model: loaded for adapters of at least the members' ranks.
             prompts: token ids of each prompt.
             count: responses to a prompt.
-            source: how a member answers: ``Sampling``, or any ``Source``.
-            seed: of the members that are drawn and of their responses.
+            source: how a member's responses are drawn: ``Sampling``, or any ``Source``.
+            seed: of the draws of members and of responses.
 
         Returns:
             For each prompt its ``count`` responses.
 
         Raises:
-            ValueError, FileNotFoundError: what ``check`` finds.
+            ValueError, FileNotFoundError: as ``check``.
         """
         self.check(model.name)
         source = as_source(source)
@@ -118,19 +121,19 @@ class Mixture:
             for i in range(len(prompts))
         ]
         results: list[list[Response | None]] = [[None] * count for _ in prompts]
-        for number, (folder, _) in enumerate(self.members):
-            places = {i: [k for k in range(count) if row[k] == number] for i, row in enumerate(drawn)}
-            asked = [i for i, slots in places.items() if slots]
-            seeds = [[seed_of(seed, "response", i, k) for k in places[i]] for i in asked]
+        for member, (folder, _) in enumerate(self.members):
+            slots = {i: [k for k in range(count) if row[k] == member] for i, row in enumerate(drawn)}
+            drawn_prompts = [i for i, numbers in slots.items() if numbers]
+            seeds = [[seed_of(seed, "response", i, k) for k in slots[i]] for i in drawn_prompts]
             with model.use_adapter(folder):
-                answers = source.draw(model, [prompts[i] for i in asked], seeds)
-            for i, row in zip(asked, answers, strict=True):
-                for k, answer in zip(places[i], row, strict=True):
+                answers = source.draw(model, [prompts[i] for i in drawn_prompts], seeds)
+            for i, row in zip(drawn_prompts, answers, strict=True):
+                for k, answer in zip(slots[i], row, strict=True):
                     results[i][k] = answer
         return [[answer for answer in row if answer is not None] for row in results]
 
     def save(self, file: Path) -> None:
-        """Write the mixture as JSON; the folders are kept relative to the file, so that a run can be moved.
+        """Write the mixture as JSON; folders are relative to the file, so that a run can be moved.
 
         Raises:
             OSError: the file cannot be written.
@@ -150,21 +153,21 @@ class Mixture:
 
     @classmethod
     def load(cls, file: str | Path) -> Mixture:
-        """Read what ``save`` wrote.
+        """Read a mixture that ``save`` wrote.
 
         Raises:
             FileNotFoundError: no such file, or a member is no adapter folder.
-            ValueError: it holds no mixture, or one of adapters for different bases.
+            ValueError: the file holds no mixture, or its adapters have different bases.
         """
         file = Path(file)
         if not file.is_file():
             raise FileNotFoundError(f"there is no mixture {file}")
         try:
             members = json.loads(file.read_text(encoding="utf-8"))["members"]
-            found = tuple(((file.parent / m["adapter"]).resolve(), float(m["weight"])) for m in members)
+            weighted = tuple(((file.parent / m["adapter"]).resolve(), float(m["weight"])) for m in members)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise NashwardError(f"{file} holds no mixture ({error}); nashward mix writes one") from None
-        mixture = cls(found)
+        mixture = cls(weighted)
         mixture.check()
         return mixture
 
@@ -190,12 +193,18 @@ def linear(count: int) -> list[float]:
 
 
 def nash_weights(game: PreferenceGame) -> list[float]:
-    """The maximal lottery of a tournament among the members: the mixture that none of them beats.
+    """The maximal lottery of a tournament among the members: the mixture that no member beats.
 
     .. math::  w \\in \\arg\\max_{w \\in \\Delta} \\min_j \\sum_k w_k P_{kj}
 
     Args:
         game: P ``[n, n]`` of the n members against each other.
+
+    Returns:
+        w, ``n`` weights that sum to 1.
+
+    See also:
+        ``uniform`` and ``linear``, weights that need no tournament.
 
     Example:
         >>> from nashward import games
@@ -205,21 +214,21 @@ def nash_weights(game: PreferenceGame) -> list[float]:
     return nash(game).policy.tolist()
 
 
-def policies(paths: Sequence[Path]) -> list[Path]:
-    """The adapters of folders: an adapter's own, and of a run's its start and its iterates in order.
+def adapter_folders(paths: Sequence[Path]) -> list[Path]:
+    """The adapter folders among paths, with each run's folder replaced by its start and its iterates in order.
 
     Raises:
-        FileNotFoundError: one is neither.
+        FileNotFoundError: a path is neither an adapter's folder nor a run's.
     """
-    found: list[Path] = []
+    folders: list[Path] = []
     for path in paths:
         if (path / "adapter_config.json").is_file():
-            found.append(path)
+            folders.append(path)
             continue
         stages = [stage for stage in path.glob("iteration-*") if "half" not in stage.name]
         stages = [path / "start", *sorted(stages, key=step_order)]
-        own = [stage / "adapter" for stage in stages if (stage / "adapter").is_dir()]
-        if not own:
+        iterates = [stage / "adapter" for stage in stages if (stage / "adapter").is_dir()]
+        if not iterates:
             raise FileNotFoundError(f"{path} is neither an adapter's folder nor a run's")
-        found += own
-    return found
+        folders += iterates
+    return folders

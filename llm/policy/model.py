@@ -1,4 +1,4 @@
-"""The policy's network: a frozen base, in NF4 where asked, under two LoRA slots in float32."""
+"""The policy's network: a frozen base, by default in NF4, with two LoRA adapters in float32."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ from .loading import adapter_config, check_policy, local_adapter
 from .lora import WEIGHTS as WEIGHTS
 from .lora import LoraShape, fitted_to_slot, is_same_base, scale_of
 from .memory import OnEvent, ignore_event, release_memory
-from .placement import default_placement, place
+from .placement import apply_placement, default_placement
 
-SLOTS = ("trained", "frozen")  # the adapters on the device; all others are folders on disk
+SLOTS = ("trained", "frozen")  # PEFT's names of the two adapters in memory; all others are folders on disk
 
 
 class LanguageModel:
     """A frozen causal language model with adapters that can be switched, trained, saved and loaded.
 
     Each adapter is a policy pi(y | x) = prod_h pi(y_h | x, y_<h), x the prompt in the chat template, y with its stop
-    token. An adapter is a folder in PEFT's format. Two live on the device, ``trained`` and ``frozen``; ``load`` puts a
-    folder into one of them.
+    token. An adapter is stored as a folder in PEFT's format. The network has two slots for adapters, ``trained`` and
+    ``frozen``; ``load`` reads a folder into one of them.
 
     Args:
-        network: the base with adapters in both slots, where it computes.
+        network: the base with an adapter in each slot, on the device of the computation.
         tokenizer: its tokenizer, with a chat template.
-        name: of the base; adapters that are for another one are refused.
-        stream: of its layers, where they are streamed.
+        name: of the base.
+        stream: the layers' transfers from host memory; None where all layers stay on the device.
 
     Attributes:
         stop_ids: the tokens that end a response.
-        pad_id: the filler, which is masked.
-        dtype: in which it computes.
+        pad_id: the padding token, which is masked.
+        dtype: of the computation.
 
     Source: adapters arXiv 2106.09685; on a base in 4 bits arXiv 2305.14314.
 
@@ -70,17 +70,17 @@ class LanguageModel:
     def __init__(self, network: PeftModel, tokenizer: Any, name: str, stream: LayerStream | None = None):
         self.network, self.tokenizer, self.name, self.stream = network, tokenizer, name, stream
         stops = network.generation_config.eos_token_id
-        found = {*(stops if isinstance(stops, list | tuple) else [stops]), tokenizer.eos_token_id} - {None}
-        self.stop_ids = sorted(found)
+        stop_ids = {*(stops if isinstance(stops, list | tuple) else [stops]), tokenizer.eos_token_id} - {None}
+        self.stop_ids = sorted(stop_ids)
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.stop_ids[0]
-        # The sampler states everything itself: nothing is to leak in from the checkpoint's generation settings.
+        # The sampler sets every option: the checkpoint's generation settings must not change the distribution.
         base: Any = network.get_base_model()
         base.generation_config = GenerationConfig(eos_token_id=self.stop_ids, pad_token_id=self.pad_id)
-        self.on_event: OnEvent = ignore_event  # is told where memory ran out
+        self.on_event: OnEvent = ignore_event  # is called where memory ran out
         self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
         self._device = next(network.parameters()).device
         floating = (p for name, p in network.named_parameters() if p.is_floating_point() and "lora_" not in name)
-        self.dtype = next(floating).dtype  # in which it computes
+        self.dtype = next(floating).dtype
         fresh = get_peft_model_state_dict(network, adapter_name=SLOTS[0])
         self._initial = {name: weight.detach().cpu().clone() for name, weight in fresh.items()}
 
@@ -99,37 +99,37 @@ class LanguageModel:
         placement: Placement | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> LanguageModel:
-        """Load a base and put fresh adapters on it: the policy is the base's own, B being 0.
+        """Load a base and add new adapters: with B = 0, the policy is the base's.
 
         Args:
             source: a folder or a hub id.
-            adapter: a LoRA folder whose shape the slots take (and which ``start`` copies); else ``lora``'s.
+            adapter: a LoRA folder or hub id with the configuration of the slots; None: as ``lora``.
+            lora: rank and alpha of the slots; None: the defaults.
             quantise: 4-bit NormalFloat with double quantisation, on CUDA and on a CPU; all linear layers but the head.
-            quantise_head: the head too. It is another policy then (the same in sampling, scoring and training), in less
-                memory: 0.73 GiB less for Llama 3's vocabulary.
-            device: "cuda" or "cpu"; CUDA where there is one.
-            dtype: of the computation; bfloat16 on CUDA, float16 on a card that has none, float32 on a CPU. Adapters are
-                float32 in any case.
+            quantise_head: the head too. This changes the policy (equally in sampling, scoring and training), and saves
+                0.73 GiB with Llama 3's vocabulary.
+            device: "cuda" or "cpu"; None: CUDA where available.
+            dtype: of the computation; None: see ``compute_dtype``. Adapters are in float32 always.
             chat_template: a Jinja template to use in place of the tokenizer's.
-            placement: what stays on the device; ``default_placement`` for the device and the dtype, or that but for
-                the attributes of a mapping.
-            seed: of the fresh adapter.
+            placement: what stays on the device; None: ``default_placement`` for the device and the dtype; a mapping
+                replaces attributes of that one.
+            seed: of the new adapters.
 
         Raises:
             FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
-            ValueError: what ``check_policy``, ``adapter_config`` and ``place`` find: no causal language model, no chat
-                template, no LoRA; ``quantise_head`` without ``quantise`` or of a head that is the table of embeddings;
-                weights that cannot be read.
+            ValueError: as ``check_policy``, ``adapter_config`` and ``apply_placement``: no causal language model, no
+                chat template, no LoRA; ``quantise_head`` without ``quantise`` or of a head that is the table of
+                embeddings; weights that cannot be read.
         """
-        if Path(source).is_dir():  # adapters remember it, wherever they are read
+        if Path(source).is_dir():  # adapters store the path, and may be read from another working directory
             source = os.path.abspath(source)
         tokenizer = check_policy(source, chat_template)
         config = adapter_config(adapter) if adapter is not None else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = dtype or compute_dtype(device)
-        given = placement if isinstance(placement, Placement) else Placement().but(placement or {})
-        # what the device cannot hold is quantised in host memory
-        options: dict[str, Any] = {"dtype": dtype, "device_map": {"": "cpu" if given.layers == "host" else device}}
+        requested = placement if isinstance(placement, Placement) else Placement().but(placement or {})
+        # a base whose layers are streamed may not fit the device, so it is quantised in host memory
+        options: dict[str, Any] = {"dtype": dtype, "device_map": {"": "cpu" if requested.layers == "host" else device}}
         if quantise and getattr(AutoConfig.from_pretrained(source), "quantization_config", None) is None:
             options["quantization_config"] = BitsAndBytesConfig(
                 load_in_4bit=True,
@@ -140,7 +140,7 @@ class LanguageModel:
             )
         elif quantise_head:
             raise NashwardError("quantise_head needs quantise, and a base that is not quantised already; leave it out")
-        base = _read(source, options)
+        base = _load_base(source, options)
         if quantise_head and getattr(base.get_output_embeddings().weight, "quant_state", None) is None:
             raise NashwardError(f"the head of {source} is its table of embeddings (tied); leave quantise_head out")
         keep_gradients(base)
@@ -154,7 +154,7 @@ class LanguageModel:
             )
         config.inference_mode = False
         if config.base_model_name_or_path and is_same_base(config.base_model_name_or_path, str(source)):
-            config.base_model_name_or_path = str(source)  # where it is now
+            config.base_model_name_or_path = str(source)  # the current path of the same model
         with torch.random.fork_rng(), warnings.catch_warnings():
             # peft asks transformers for a name that transformers 5.23 has renamed
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
@@ -166,31 +166,31 @@ class LanguageModel:
                 parameter.data = parameter.data.float()
         for module in network.modules():
             if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0  # the log-ratio to the anchor must be that of one fixed function
+                module.p = 0.0  # both sides of the log-ratio to the anchor must be deterministic functions
         if not isinstance(placement, Placement):
             placement = default_placement(base, device, dtype).but(placement or {})
-        stream = place(network, placement, torch.device(device))
+        stream = apply_placement(network, placement, torch.device(device))
         return cls(network, tokenizer, str(source), stream)
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device of the computation."""
         return self._device
 
     @property
     def shape(self) -> LoraShape:
-        """Of the adapters that it takes: none of a larger rank."""
+        """Rank and scale of the slots: adapters of at most this rank can be loaded."""
         config: Any = self.network.peft_config[SLOTS[0]]
         return LoraShape(config.r, scale_of(config))
 
     def offload(self) -> None:
-        """Give the device's memory back: the weights wait in host memory until the policy acts or is trained."""
+        """Move the weights to host memory; the next use of the policy moves them back."""
         if self.stream is not None:
             self.stream.offload()
         self.network.to("cpu")
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The prompt's token ids through the chat template, ready for the response: one BOS at most, no padding.
+        """The prompt's token ids in the chat template, with the generation prompt; at most one BOS, no padding.
 
         Raises:
             jinja2.TemplateError: the template refuses the prompt's turns.
@@ -202,39 +202,39 @@ class LanguageModel:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     def invalidate(self) -> None:
-        """Read every adapter anew when it is next needed: a folder of the same name may hold other weights by now."""
+        """Forget which folders are loaded, so that each is read again: its weights may have changed."""
         self._loaded = dict.fromkeys(SLOTS)
 
     def load(self, slot: str, folder: Path) -> None:
-        """Put the adapter of a folder into a slot (nothing is done if it is there already).
+        """Read the adapter of a folder into a slot, unless it is loaded there already.
 
-        It may have another scale and a smaller rank than the slot, and leave layers alone.
+        Its scale may differ from the slot's, its rank may be smaller, and it may lack layers, whose update is then 0.
 
         Args:
             slot: "trained" or "frozen".
-            folder: of the adapter.
+            folder: the adapter's.
 
         Raises:
-            ValueError: its weights cannot be read, have a larger rank, or are of other layers.
+            ValueError: its weights cannot be read, have a larger rank than the slot, or belong to other layers.
         """
         if self._loaded[slot] == folder:
             return
         try:
             state = load_file(folder / WEIGHTS, device=str(self.device))
             state = fitted_to_slot(state, LoraShape.of(folder), self.shape)
-            left = {name: torch.zeros_like(weight) for name, weight in self._initial.items() if name not in state}
-            self._put(slot, {**left, **state})
+            zeros = {name: torch.zeros_like(weight) for name, weight in self._initial.items() if name not in state}
+            self._set_weights(slot, {**zeros, **state})
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
             raise NashwardError(f"{folder} holds no weights that fit this adapter: {first_line(error)}") from None
         self._loaded[slot] = folder
 
-    def _put(self, slot: str, state: dict[str, torch.Tensor]) -> None:
+    def _set_weights(self, slot: str, state: dict[str, torch.Tensor]) -> None:
         result: Any = set_peft_model_state_dict(self.network, state, adapter_name=slot)
         if result.unexpected_keys:
             raise RuntimeError(f"it has no place for {result.unexpected_keys[0]}")
 
     def _activate(self, slot: str) -> None:
-        """Switch to a slot, on the device; the weights of the other one wait in host memory."""
+        """Activate a slot on the device; the weights of the other slot go to host memory."""
         other = [p for name, p in self.network.named_parameters() if "lora_" in name and f".{slot}." not in name]
         waiting = [parameter.data.to("cpu") for parameter in other]
         for parameter in other:
@@ -248,10 +248,10 @@ class LanguageModel:
 
     @contextmanager
     def use_adapter(self, folder: Path) -> Iterator[PeftModel]:
-        """The network under the adapter of a folder, in eval mode and without gradients.
+        """The network with the adapter of a folder, in eval mode and without gradients.
 
         Raises:
-            ValueError: what ``load`` finds.
+            ValueError: as ``load``.
 
         Example:
             >>> with model.use_adapter(folder) as network:  # doctest: +SKIP
@@ -265,12 +265,13 @@ class LanguageModel:
 
     @contextmanager
     def use_adapters(self, folders: Sequence[Path]) -> Iterator[tuple[str, ...]]:
-        """The adapters of at most two folders on the device at once, in eval mode and without gradients; their slots.
+        """The adapters of at most two folders on the device at once, in eval mode and without gradients.
 
-        PEFT tells by a row's slot which of them acts on it.
+        Yields:
+            their slots, PEFT's ``adapter_names``: each row of a batch may be computed under another adapter.
 
         Raises:
-            ValueError: what ``load`` finds.
+            ValueError: as ``load``.
         """
         slots = SLOTS[: len(folders)]
         for slot, folder in zip(slots, folders, strict=True):
@@ -283,14 +284,17 @@ class LanguageModel:
 
     @contextmanager
     def training(self, folder: Path) -> Iterator[list[torch.nn.Parameter]]:
-        """The network under a copy of the adapter of a folder, whose weights are yielded to be trained.
+        """The network with the adapter of a folder in the slot ``trained``, in train mode.
+
+        Yields:
+            the adapter's weights; the folder does not change when they do.
 
         Raises:
-            ValueError: what ``load`` finds.
+            ValueError: as ``load``.
         """
         self._loaded["trained"] = None
         self.load("trained", folder)
-        self._loaded["trained"] = None  # about to change
+        self._loaded["trained"] = None  # its weights are about to change
         self._activate("trained")
         self.network.train()
         weights = [p for name, p in self.network.named_parameters() if "lora_" in name and ".trained." in name]
@@ -300,11 +304,11 @@ class LanguageModel:
             yield weights
         finally:
             for weight in weights:
-                weight.grad = None  # which would stay on the device
+                weight.grad = None  # gradients would stay on the device
             self.network.eval()
 
     def save(self, folder: Path, slot: str = "trained") -> None:
-        """Write a slot's adapter as a PEFT folder that ``PeftModel.from_pretrained(base, folder)`` reads as it lies.
+        """Write a slot's adapter as a PEFT folder that ``PeftModel.from_pretrained(base, folder)`` reads.
 
         Raises:
             OSError: the folder cannot be written.
@@ -319,16 +323,16 @@ class LanguageModel:
             config.inference_mode = inference
             file = unfinished / "adapter_config.json"
             written = json.loads(file.read_text(encoding="utf-8"))
-            # PEFT holds names in sets, whose order is another one in each process
+            # PEFT keeps names in sets, whose order differs between processes
             ordered = {k: sorted(v) if isinstance(getattr(config, k, None), set) else v for k, v in written.items()}
             file.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def write_start_adapter(self, folder: Path, adapter: str | Path | None) -> None:
-        """Write the adapter that a run starts from: a copy of the given one, or one that changes nothing (B = 0).
+        """Write the adapter that a run starts from: a copy of ``adapter``, or a new one (B = 0) where it is None.
 
         Raises:
-            FileNotFoundError: the given one is not there.
-            ValueError: it does not fit the slot.
+            FileNotFoundError: there is no such adapter.
+            ValueError: its weights do not fit the slot.
             OSError: the folder cannot be written.
         """
         self.invalidate()
@@ -336,22 +340,22 @@ class LanguageModel:
             self.load("trained", local_adapter(adapter))
             self._loaded["trained"] = None
         else:
-            self._put("trained", self._initial)
+            self._set_weights("trained", self._initial)
         self.save(folder)
 
 
 def compute_dtype(device: str) -> torch.dtype:
-    """The dtype that suits a device."""
+    """The default dtype: bfloat16 on CUDA, float16 on a card without bfloat16, float32 on a CPU."""
     if not device.startswith("cuda"):
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def _read(source: str | Path, options: dict[str, Any]) -> Any:
-    """The base; where the device has no room for the 16-bit weights on the way, by way of host memory.
+def _load_base(source: str | Path, options: dict[str, Any]) -> Any:
+    """Load the base; where loading fails on the device, quantise in host memory.
 
-    transformers tells of memory that ran out while a tensor was quantised as of any trouble with it, so each is tried
-    again on the host, where it would come back.
+    transformers raises the same RuntimeError for memory that ran out while a tensor was quantised as for other
+    failures, so any is tried again on the host, where the others are raised again.
     """
     try:
         return AutoModelForCausalLM.from_pretrained(source, **options)
@@ -361,14 +365,14 @@ def _read(source: str | Path, options: dict[str, Any]) -> Any:
         if options["device_map"] == {"": "cpu"}:
             raise
     release_memory()
-    return _read(source, {**options, "device_map": {"": "cpu"}})
+    return _load_base(source, {**options, "device_map": {"": "cpu"}})
 
 
 def keep_gradients(network: Any) -> None:
-    """Keep 4-bit layers on the kernel that has a gradient.
+    """Make 4-bit layers use the kernel that supports autograd.
 
-    On a CPU with avx512_bf16 bitsandbytes repacks the weights in the first pass without gradients and uses a kernel
-    without autograd from then on: nothing is raised and the gradients are wrong. Elsewhere this changes nothing.
+    On a CPU with avx512_bf16, bitsandbytes repacks the weights in the first pass without gradients and then uses a
+    kernel without autograd: no error is raised, and the gradients are wrong. On other devices this has no effect.
     """
     for module in network.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -20,9 +20,12 @@ from .experimental.streaming import LayerStream, stream_layers
 
 
 def default_placement(network: Any, device: str, dtype: torch.dtype) -> Placement:
-    """What costs little time: nothing on a CPU, where host and device are one.
+    """The placement that saves memory at little cost in time; on a CPU, where host and device are one, nothing moves.
 
-    In float16 an adapter's first updates would be lost below its smallest number, so it stays in float32.
+    In float16 an adapter's first updates would underflow, so adapters stay in float32 there.
+
+    See also:
+        ``gpu_placement``, the same without a network.
     """
     if device == "cpu":
         return Placement("none", "device", "float32")
@@ -30,20 +33,20 @@ def default_placement(network: Any, device: str, dtype: torch.dtype) -> Placemen
 
 
 def gpu_placement(tied: bool, dtype: torch.dtype) -> Placement:
-    """The default on a GPU of a model whose head is its table of embeddings, or is not."""
+    """The default on a GPU, for a model with tied or untied embeddings."""
     return Placement(embeddings="device" if tied else "host", adapters="float32" if dtype == torch.float16 else "input")
 
 
-def place(network: Any, placement: Placement, device: torch.device) -> LayerStream | None:
-    """Put a PEFT model of a causal language model on the device as told, wherever it is.
+def apply_placement(network: Any, placement: Placement, device: torch.device) -> LayerStream | None:
+    """Apply a placement to a PEFT model of a causal language model, and move it to the device.
 
-    On the meta device nothing is counted as host memory.
+    On the meta device the parts in host memory are meta tensors too.
 
     Returns:
-        the stream of its layers, if they are streamed.
+        the stream of the layers; None where they are not streamed.
 
     Raises:
-        ValueError: what ``embeddings_to_host``, ``checkpoint_layers``, ``tile_mlps`` and ``stream_layers`` find.
+        ValueError: as ``embeddings_to_host``, ``checkpoint_layers``, ``tile_mlps`` and ``stream_layers``.
     """
     base = network.get_base_model()
     if placement.embeddings == "host":
@@ -62,25 +65,25 @@ def place(network: Any, placement: Placement, device: torch.device) -> LayerStre
 
 
 def offloaded_checkpoint(function: Callable[..., Any], *inputs: Tensor) -> Any:
-    """``function(*inputs)``, of which only the inputs are kept for the backward pass, in host memory.
+    """``function(*inputs)``, a checkpoint whose inputs wait for the backward pass in host memory.
 
-    torch's ``checkpoint`` keeps its inputs as autograd keeps tensors, so hooks around it catch these, and these only:
-    what is saved inside is dropped and made again.
+    torch's ``checkpoint`` saves its inputs through autograd, so saved-tensor hooks around it see the inputs only;
+    tensors that are saved inside are dropped and recomputed.
     """
     with host_memory(inputs[0].device):
         return checkpoint(function, *inputs, use_reentrant=False)
 
 
 def host_memory(device: torch.device) -> saved_tensors_hooks:
-    """Hooks under which what autograd saves goes to host memory until the backward pass.
+    """Hooks that keep the tensors saved by autograd in host memory until the backward pass.
 
-    That of an accelerator is pinned and the copies run on the compute stream; on a CPU nothing is moved. On the meta
-    device, where nothing is stored, only the shape is kept.
+    For an accelerator the memory is pinned and the copies run on the compute stream; on a CPU tensors stay where they
+    are. On the meta device, which has no data, only shape and dtype are kept.
     """
     if device.type == "meta":
         return saved_tensors_hooks(
             lambda tensor: (tensor.shape, tensor.dtype),
-            lambda kept: torch.empty(kept[0], dtype=kept[1], device="meta"),
+            lambda spec: torch.empty(spec[0], dtype=spec[1], device="meta"),
         )
     return save_on_cpu(pin_memory=device.type != "cpu", device_type=device.type)
 
@@ -88,8 +91,8 @@ def host_memory(device: torch.device) -> saved_tensors_hooks:
 def checkpoint_layers(network: torch.nn.Module, function: Callable[..., Any]) -> None:
     """Pass every decoder layer through ``function(layer, states)``.
 
-    What transformers' ``gradient_checkpointing_enable`` does (from 5.23 on it has another name), without its hook
-    that makes the embeddings require a gradient, which only reentrant checkpoints need.
+    As transformers' ``gradient_checkpointing_enable`` (renamed in 5.23), without the hook that makes the embeddings
+    require a gradient, which only reentrant checkpoints need.
 
     Raises:
         UnsupportedModelError: the network's layers do not support it.
@@ -103,10 +106,10 @@ def checkpoint_layers(network: torch.nn.Module, function: Callable[..., Any]) ->
 
 
 class HostEmbedding(torch.nn.Module):
-    """An embedding whose table stays in host memory; the rows go to where the ids are.
+    """An embedding whose table stays in host memory; the looked-up rows go to the device of the ids.
 
-    The table is frozen, and no submodule: ``parameters`` and ``to`` do not see it, so that the first parameter of a
-    network still tells its device.
+    The table is frozen and not registered as a submodule: ``parameters`` and ``to`` skip it, and the first parameter of
+    a network still has the network's device.
     """
 
     def __init__(self, table: torch.nn.Module):
@@ -128,16 +131,16 @@ class HostEmbedding(torch.nn.Module):
 
 
 def tied(network: Any) -> bool:
-    """Whether one table is both the input embeddings and the head."""
+    """Whether the input embeddings and the head are one matrix."""
     head = network.get_output_embeddings()
     return head is not None and head.weight is network.get_input_embeddings().weight
 
 
 def embeddings_to_host(network: Any) -> None:
-    """Move the input embeddings of a causal language model to host memory, for good.
+    """Move the input embeddings of a causal language model to host memory.
 
     Raises:
-        ValueError: the same table is the head, which stays on the device.
+        ValueError: the embeddings are tied to the head, which stays on the device.
     """
     if tied(network):
         raise NashwardError(
@@ -156,21 +159,24 @@ class _InputDtypeLinear(torch.nn.Linear):
 
 
 def adapters_in_input_dtype(network: torch.nn.Module) -> None:
-    """Multiply LoRA weights in the dtype of the layer's input, with no float32 copy of it (PEFT makes one)."""
+    """Multiply LoRA weights in the dtype of the layer's input, without PEFT's float32 copy of the input."""
     for layer in network.modules():
         if isinstance(layer, LoraLayer):
             layer.cast_input_dtype_enabled = False
             for slots in (layer.lora_A, layer.lora_B):
                 for slot in list(slots):
                     linear: Any = slots[slot]
-                    own = _InputDtypeLinear(1, 1, bias=linear.bias is not None, device="meta")
-                    own.in_features, own.out_features = linear.in_features, linear.out_features
-                    own.weight, own.bias = linear.weight, linear.bias  # the same parameters under the same names
-                    slots[slot] = own
+                    replacement = _InputDtypeLinear(1, 1, bias=linear.bias is not None, device="meta")
+                    replacement.in_features, replacement.out_features = linear.in_features, linear.out_features
+                    replacement.weight, replacement.bias = (
+                        linear.weight,
+                        linear.bias,
+                    )  # the same parameters under the same names
+                    slots[slot] = replacement
 
 
 def tile_mlps(network: torch.nn.Module, tokens: int) -> None:
-    """Let each layer's MLP take ``tokens`` tokens at once, and keep of each tile its input only.
+    """Let each layer's MLP compute ``tokens`` tokens at a time, with a checkpoint for each tile.
 
     Raises:
         UnsupportedModelError: the layers have no ``mlp``.
@@ -181,10 +187,10 @@ def tile_mlps(network: torch.nn.Module, tokens: int) -> None:
             f"the layers of {type(network).__name__} have no mlp to tile; take mlp_tokens = None"
         )
     for mlp in mlps:
-        mlp.forward = partial(_tiles, mlp.forward, tokens)
+        mlp.forward = partial(_tiled_forward, mlp.forward, tokens)
 
 
-def _tiles(layer: Callable[[Tensor], Tensor], tokens: int, states: Tensor) -> Tensor:
+def _tiled_forward(layer: Callable[[Tensor], Tensor], tokens: int, states: Tensor) -> Tensor:
     if states.shape[-2] <= tokens:
         return layer(states)
     return torch.cat([checkpoint(layer, tile, use_reentrant=False) for tile in states.split(tokens, -2)], -2)

@@ -1,4 +1,4 @@
-"""Sampling with transformers: a seed for each prompt and response, token ids and a finished flag kept."""
+"""Sampling with transformers: a seed for each prompt and response; token ids and a finished flag are stored."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from nashward.games.shapes import Float, Int
 
 from ..config.sampling import Sampling
 from ..data.rollouts import Response
-from .experimental.int8_cache import rounded_cache
+from .experimental.int8_cache import quantised_cache
 from .logprobs import sequence_logprobs
 from .memory import run_in_parts
 from .model import LanguageModel
 
 
 class Source(Protocol):
-    """Where a policy's responses come from.
+    """How responses are drawn from a policy.
 
     Attributes:
-        enumerates: the responses are the whole distribution, not a sample of it: each is compared with itself too.
+        enumerates: whether the responses are the whole distribution, not a sample; then each is also compared with
+            itself.
     """
 
     enumerates: bool
@@ -39,7 +40,7 @@ class Source(Protocol):
     def draw(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
     ) -> list[list[Response]]:
-        """The responses of the active adapter to each prompt's token ids; a run asks for one batch of prompts."""
+        """The responses of the active adapter to each prompt's token ids; a run calls it for each batch of prompts."""
         ...
 
 
@@ -47,8 +48,8 @@ class Source(Protocol):
 class GenerateSource:
     """Responses that transformers' ``generate`` draws from the active adapter.
 
-    A token is the one at which the distribution function passes a uniform number u, which the response's own seed
-    gives: y_h = min {v: sum_{w <= v} pi(w | x, y_<h) > u_h}. So a response depends on no other one of its batch.
+    Inverse transform sampling, with uniform numbers u from the response's own seed:
+    y_h = min {v: sum_{w <= v} pi(w | x, y_<h) > u_h}. A response does not depend on the rest of its batch.
 
     Attributes:
         settings: of the sampler.
@@ -88,7 +89,7 @@ class GenerateSource:
 
 
 def as_source(source: Source | Sampling) -> Source:
-    """A source as it is; of settings the one that draws with them.
+    """A source; ``Sampling`` settings become the ``GenerateSource`` with these settings.
 
     Example:
         >>> as_source(Sampling(top_p=0.9)).enumerates
@@ -103,7 +104,10 @@ class Enumerated:
 
     .. math::  w(y) = \\frac{\\pi(y | x)}{\\sum_{y'} \\pi(y' | x)}
 
-    Exact expectations in place of sampling: a language model over such a set follows the table's iterates.
+    Expectations are exact: with it, a language model over such a set follows the iterates of the tabular solver.
+
+    See also:
+        ``GenerateSource``, which samples.
 
     Attributes:
         responses: token ids, each at least one token.
@@ -135,7 +139,7 @@ class Enumerated:
 
 
 def seed_of(*key: Any) -> int:
-    """A seed made from a key, the same on every machine and in every process: the first 63 bits of its SHA-256.
+    """A seed from a key, the same on every machine and in every process: the first 63 bits of its SHA-256.
 
     Example:
         >>> seed_of(0, "response", 3) == seed_of(0, "response", 3) != seed_of(0, "response", 4)
@@ -164,7 +168,7 @@ def sample(
         For each prompt its responses, in the order of the seeds.
     """
     results: list[list[Response]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # like lengths together: little padding
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # similar lengths in a batch: little padding
     count = max((len(s) for s in seeds), default=1)
     size = max(1, settings.batch // max(count, 1))
     for begin in range(0, len(order), size):
@@ -172,9 +176,9 @@ def sample(
         rows = [(i, seed) for i in chosen for seed in seeds[i]]
 
         def draw(part: Sequence[tuple[int, int]]) -> list[Response]:
-            return _batch(model, [prompts[i] for i, _ in part], [seed for _, seed in part], settings)
+            return _sample_batch(model, [prompts[i] for i, _ in part], [seed for _, seed in part], settings)
 
-        for start in range(0, len(rows), settings.batch):  # one prompt's responses may be too many at once
+        for start in range(0, len(rows), settings.batch):  # one prompt may have more responses than a batch
             part = rows[start : start + settings.batch]
             for (i, _), response in zip(part, run_in_parts(draw, part, "response", model.on_event), strict=True):
                 results[i].append(response)
@@ -182,7 +186,9 @@ def sample(
     return results
 
 
-def _batch(model: LanguageModel, prompts: list[Sequence[int]], seeds: list[int], settings: Sampling) -> list[Response]:
+def _sample_batch(
+    model: LanguageModel, prompts: list[Sequence[int]], seeds: list[int], settings: Sampling
+) -> list[Response]:
     width = max(map(len, prompts))
     ids = torch.tensor([[model.pad_id] * (width - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
@@ -197,39 +203,47 @@ def _batch(model: LanguageModel, prompts: list[Sequence[int]], seeds: list[int],
         processors.append(TemperatureLogitsWarper(settings.temperature))
     if settings.top_p < 1:
         processors.append(TopPLogitsWarper(settings.top_p))
-    processors.append(Draw(uniforms.to(model.device), width))
+    processors.append(InverseTransformProcessor(uniforms.to(model.device), width))
     output = model.network.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         generation_config=GenerationConfig(
-            do_sample=False,  # the last processor has drawn already: it leaves one token possible
+            do_sample=False,  # the last processor draws: it leaves one token with finite logit
             max_new_tokens=settings.max_new_tokens,
             eos_token_id=model.stop_ids,
             pad_token_id=model.pad_id,
             use_cache=True,
         ),
         logits_processor=processors,
-        **({"past_key_values": rounded_cache()} if settings.kv_cache == "int8" else {}),
+        **({"past_key_values": quantised_cache()} if settings.kv_cache == "int8" else {}),
     )
-    return [_response(model, row) for row in output[:, width:].tolist()]
+    return [_to_response(model, row) for row in output[:, width:].tolist()]
 
 
-def _response(model: LanguageModel, ids: list[int]) -> Response:
-    end = next((at for at, token in enumerate(ids) if token in model.stop_ids), None)
+def _to_response(model: LanguageModel, ids: list[int]) -> Response:
+    end = next((position for position, token in enumerate(ids) if token in model.stop_ids), None)
     if end is None:
         return Response(ids, False, model.decode(ids))
     return Response(ids[: end + 1], True, model.decode(ids[:end]))
 
 
-class Draw(LogitsProcessor):
-    """Draws each row's next token by inverting its distribution function at that row's own uniform number."""
+class InverseTransformProcessor(LogitsProcessor):
+    """Draws each row's next token by inverting its cumulative distribution at the row's uniform number.
+
+    Args:
+        uniforms: u ``[B, T]``, a number for each row and new token.
+        start: the length of the padded prompts.
+
+    Returns:
+        the logits of the drawn tokens: 0 there, -inf elsewhere.
+    """
 
     def __init__(self, uniforms: Float[Tensor, "B most"], start: int):
         self.uniforms, self.start = uniforms, start
 
     def __call__(self, input_ids: Int[Tensor, "B T"], scores: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
-        at = input_ids.shape[1] - self.start
+        step = input_ids.shape[1] - self.start
         cumulative = scores.double().softmax(-1).cumsum(-1)
-        point = self.uniforms[:, at : at + 1] * cumulative[:, -1:]
+        point = self.uniforms[:, step : step + 1] * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, point, right=True).clamp_max(scores.shape[-1] - 1)
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)

@@ -55,9 +55,11 @@ LANGUAGE = [
         ("factor", "_objective", "penalty * np.abs(w).sum()", "2 * penalty * np.abs(w).sum()"),
     ]}),
     Method("Low-rank adapters on a base in 4 bits", "llm/policy/lora.py", MIXED, [
-        ("sign", "fitted_to_slot", "wide * (own.scale / slot.scale)", "-wide * (own.scale / slot.scale)"),
+        ("sign", "fitted_to_slot", "padded * (adapter.scale / slot.scale)", "-padded * (adapter.scale / slot.scale)"),
         ("sign", "interpolate", "weight * shape.scale", "-weight * shape.scale"),
-        ("factor", "fitted_to_slot", "wide * (own.scale / slot.scale)", "2 * wide * (own.scale / slot.scale)"),
+        ("factor", "fitted_to_slot",
+         "padded * (adapter.scale / slot.scale)",
+         "2 * padded * (adapter.scale / slot.scale)"),
         ("factor", "interpolate", "weight * shape.scale", "2 * weight * shape.scale"),
         ("factor", "_scale",
          "alpha / (math.sqrt(rank) if rooted else rank)",
@@ -65,7 +67,7 @@ LANGUAGE = [
         ("other", "_scale", "math.sqrt(rank) if rooted else rank", "rank"),
     ], {"llm/policy/model.py": [
         ("factor", "LanguageModel.from_pretrained", "2 * shape.rank", "4 * shape.rank"),
-        ("anchor", "LanguageModel.load", "{**left, **state}", "state"),
+        ("anchor", "LanguageModel.load", "{**zeros, **state}", "state"),
     ]}),
     Method("A Step of a language model", "llm/run/train.py", ["tests/llm/test_enumerable.py"], [
         ("sign", "TrainStage._payoffs",
@@ -131,11 +133,11 @@ LANGUAGE = [
     ]}),
     Method("Log-probabilities and their gradient", "llm/policy/logprobs.py", ["tests/llm/policy/test_logprobs.py"], [
         ("sign", "_Tiled.forward", "chosen - total", "total - chosen"),
-        ("sign", "_Tiled.forward", "own_part - mean", "own_part + mean"),
+        ("sign", "_Tiled.forward", "target_part - mean", "target_part + mean"),
         ("factor", "_Tiled.forward", "others[:, None]", "2 * others[:, None]"),
         ("factor", "Head.slope", "(logits / self.cap) ** 2", "2 * (logits / self.cap) ** 2"),
         ("anchor", "_Tiled.forward", "others + (chosen[tokens] - top).exp()", "others"),
-        ("other", "sequence_logprobs", "states[rows, places - 1]", "states[rows, places]"),
+        ("other", "sequence_logprobs", "states[rows, positions_scored - 1]", "states[rows, positions_scored]"),
     ]),
     Method("What votes say", "llm/oracles/fitting/vote_table.py", VOTES, [
         ("sign", "_Game.of", "(logit, -logit)", "(-logit, logit)"),

@@ -1,4 +1,4 @@
-"""Keys and values in 8 bits: half of the memory that sampling takes, of a policy that is nearly the one."""
+"""A key-value cache in 8 bits: half the memory of a 16-bit one, for a policy that is nearly the same."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from transformers.cache_utils import Cache, DynamicLayer
 from nashward.games.shapes import Float, Int
 
 
-def rounded_cache() -> Cache:
-    """A cache for ``generate`` whose layers are ``RoundedLayer``."""
-    return Cache(layer_class_to_replicate=RoundedLayer)
+def quantised_cache() -> Cache:
+    """A cache for ``generate`` whose layers are ``QuantisedLayer``."""
+    return Cache(layer_class_to_replicate=QuantisedLayer)
 
 
-class RoundedLayer(DynamicLayer):
-    """One layer's keys and values as whole numbers of -127 to 127, times a scale for each token and head.
+class QuantisedLayer(DynamicLayer):
+    """One layer's keys and values as integers from -127 to 127, with a scale for each token and head.
 
-    x is held as round(x / s), s = max |x| / 127 over the head's D numbers, in bfloat16: off by 3 s / 4 at most, which
-    is 0.6% of the largest. Of 16 bits 8.125 are left at D = 128. Whatever attends gets this layer's numbers in its own
-    dtype, for the moment; the new token's too, so that a token is the same to all that follow.
+    x is stored as round(x / s) with s = max |x| / 127 over the head's D numbers, in bfloat16. The error is at most 3 s
+    / 4, which is 0.6% of the maximum. In place of 16 bits a number takes 8.125 at D = 128. Attention gets the
+    dequantised numbers in the model's dtype, those of the new token too, so that a token is the same to all later ones.
     """
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -37,22 +37,24 @@ class RoundedLayer(DynamicLayer):
     ) -> tuple[Float[Tensor, "B H longer D"], Float[Tensor, "B H longer E"]]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self.keys, self.key_scales = _extended(self.keys, self.key_scales, key_states)
-        self.values, self.value_scales = _extended(self.values, self.value_scales, value_states)
-        return _restored(self.keys, self.key_scales, self.dtype), _restored(self.values, self.value_scales, self.dtype)
+        self.keys, self.key_scales = _append_quantised(self.keys, self.key_scales, key_states)
+        self.values, self.value_scales = _append_quantised(self.values, self.value_scales, value_states)
+        return _dequantised(self.keys, self.key_scales, self.dtype), _dequantised(
+            self.values, self.value_scales, self.dtype
+        )
 
 
-def _extended(
-    held: Any, scales: Tensor, states: Float[Tensor, "B H T D"]
+def _append_quantised(
+    quantised: Any, scales: Tensor, states: Float[Tensor, "B H T D"]
 ) -> tuple[Int[Tensor, "B H longer D"], Float[Tensor, "B H longer 1"]]:
-    """What is held ``[B, H, T, D]`` and its scales ``[B, H, T, 1]``, with new tokens."""
-    most = states.abs().amax(-1, keepdim=True).float()
-    scale = (most / 127).clamp_min(torch.finfo(torch.bfloat16).tiny).bfloat16()
+    """Integers ``[B, H, T, D]`` and scales ``[B, H, T, 1]`` of a layer, with those of new states appended."""
+    largest = states.abs().amax(-1, keepdim=True).float()
+    scale = (largest / 127).clamp_min(torch.finfo(torch.bfloat16).tiny).bfloat16()
     rounded = (states / scale.float()).round_().clamp_(-127, 127).to(torch.int8)
-    if not held.numel():
+    if not quantised.numel():
         return rounded, scale
-    return torch.cat([held, rounded], -2), torch.cat([scales, scale], -2)
+    return torch.cat([quantised, rounded], -2), torch.cat([scales, scale], -2)
 
 
-def _restored(held: Any, scales: Tensor, dtype: torch.dtype) -> Tensor:
-    return held.to(dtype).mul_(scales.to(dtype))
+def _dequantised(quantised: Any, scales: Tensor, dtype: torch.dtype) -> Tensor:
+    return quantised.to(dtype).mul_(scales.to(dtype))

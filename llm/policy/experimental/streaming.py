@@ -1,4 +1,4 @@
-"""Streamed layers: frozen matrices rest in host memory and pass through two buffers on the device."""
+"""Streamed layers: frozen matrices stay in host memory and are copied to one of two buffers on the device."""
 
 from __future__ import annotations
 
@@ -16,51 +16,52 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from nashward.errors import UnsupportedModelError
 from nashward.games.shapes import Num
 
-ALIGNED = 256  # bytes at which a tensor begins in its layer's block, as CUDA allocates
+ALIGNMENT = 256  # bytes at which a tensor begins in its layer's block, as CUDA allocates
 
 
 def stream_layers(network: torch.nn.Module, device: torch.device) -> LayerStream:
-    """Take the frozen matrices of every decoder layer off the device; each is there only while its layer computes.
+    """Move the frozen matrices of every decoder layer to host memory; each is copied back while its layer computes.
 
-    Matrices are the weights of linear layers, of 4-bit ones with their scales; norms, biases, adapters, embeddings and
-    head stay. A layer's matrices lie together in one block of (pinned) host memory. Two buffers on the device hold the
-    layer at work and the next one, which is copied meanwhile on a stream of its own: upwards in a forward pass,
-    downwards in a backward pass. The numbers are those of a network that is wholly on the device.
+    Matrices are the weights of linear layers, with the scales of 4-bit ones; norms, biases, adapters, embeddings and
+    head stay on the device. A layer's matrices are contiguous in one block of (pinned) host memory. Two buffers on the
+    device hold the current layer and the next one, which is prefetched on another CUDA stream: the layer above in a
+    forward pass, the layer below in a backward pass. The results are those of a network that is wholly on the device.
 
     Args:
         network: of transformers, on the host or the device; changed in place.
-        device: where it computes. On a CPU the buffers are host memory too, which saves nothing.
+        device: of the computation. On a CPU the buffers are host memory too, which saves nothing.
+
+    Returns:
+        the stream, also registered as ``network.layer_stream``.
 
     Raises:
-        UnsupportedModelError: no decoder layer with frozen matrices is found.
+        UnsupportedModelError: there is no decoder layer with frozen matrices.
     """
     layers = [_Layer.of(layer) for layer in decoder_layers(network)]
     layers = [layer for layer in layers if layer.parts]
     if not layers:
         raise UnsupportedModelError(f"{type(network).__name__} has no decoder layers to stream; take layers = 'device'")
     stream = LayerStream(layers, device)
-    network.layer_stream = (
-        stream  # a module of the network, so that whoever counts the network's bytes sees the buffers
-    )
-    for at, layer in enumerate(layers):
+    network.layer_stream = stream  # a submodule, so that its buffers count among the network's bytes
+    for index, layer in enumerate(layers):
         for linear in dict.fromkeys(part.linear for part in layer.parts):
-            linear.forward = partial(_linear, linear, linear.forward, partial(stream.need, at))
+            linear.forward = partial(_linear, linear, linear.forward, partial(stream.ensure_loaded, index))
     return stream
 
 
 def decoder_layers(network: torch.nn.Module) -> list[torch.nn.Module]:
-    """The layers that transformers can checkpoint, in order; those within another are part of it."""
-    found: list[torch.nn.Module] = []
-    inside: set[torch.nn.Module] = set()
+    """The outermost layers that transformers can checkpoint, in order."""
+    layers: list[torch.nn.Module] = []
+    nested: set[torch.nn.Module] = set()
     for module in network.modules():
-        if isinstance(module, GradientCheckpointingLayer) and module not in inside:
-            found.append(module)
-            inside.update(module.modules())
-    return found
+        if isinstance(module, GradientCheckpointingLayer) and module not in nested:
+            layers.append(module)
+            nested.update(module.modules())
+    return layers
 
 
 @dataclass(frozen=True)
-class _Part:
+class _StreamedTensor:
     """One tensor that is streamed: the data of a linear layer's weight, or the scales of its 4-bit state."""
 
     linear: Any
@@ -70,7 +71,7 @@ class _Part:
     def tensor(self) -> Tensor:
         return self.linear.weight.quant_state.absmax if self.scales else self.linear.weight.data
 
-    def put(self, value: Tensor) -> None:
+    def set(self, value: Tensor) -> None:
         if self.scales:
             self.linear.weight.quant_state.absmax = value
         else:
@@ -79,111 +80,113 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What is streamed of a layer, and where each tensor lies in its block."""
+    """The streamed tensors of a layer, and the offset of each in the layer's block."""
 
-    parts: list[_Part]
-    places: list[int] = field(default_factory=list)
-    like: list[tuple[torch.dtype, torch.Size]] = field(default_factory=list)
+    parts: list[_StreamedTensor]
+    offsets: list[int] = field(default_factory=list)
+    specs: list[tuple[torch.dtype, torch.Size]] = field(default_factory=list)
     size: int = 0
 
     @staticmethod
     def of(layer: torch.nn.Module) -> _Layer:
         parts = [
-            _Part(module, scales)
+            _StreamedTensor(module, scales)
             for name, module in layer.named_modules()
             if isinstance(module, torch.nn.Linear) and "lora_" not in name and not module.weight.requires_grad
             for scales in ((False, True) if getattr(module.weight, "quant_state", None) is not None else (False,))
         ]
-        places, size = [], 0
+        offsets, size = [], 0
         for part in parts:
-            places.append(size)
-            size += -(-part.tensor.nbytes // ALIGNED) * ALIGNED
-        return _Layer(parts, places, [(part.tensor.dtype, part.tensor.shape) for part in parts], size)
+            offsets.append(size)
+            size += -(-part.tensor.nbytes // ALIGNMENT) * ALIGNMENT
+        return _Layer(parts, offsets, [(part.tensor.dtype, part.tensor.shape) for part in parts], size)
 
     def views(self, block: Num[Tensor, " bytes"]) -> list[Tensor]:
-        """The tensors of the layer in a block that holds it."""
+        """The layer's tensors as views of a block."""
         return [
-            block[place : place + shape.numel() * dtype.itemsize].view(dtype).view(shape)
-            for place, (dtype, shape) in zip(self.places, self.like, strict=True)
+            block[offset : offset + shape.numel() * dtype.itemsize].view(dtype).view(shape)
+            for offset, (dtype, shape) in zip(self.offsets, self.specs, strict=True)
         ]
 
-    def put(self, tensors: Sequence[Tensor]) -> None:
+    def set_tensors(self, tensors: Sequence[Tensor]) -> None:
         for part, tensor in zip(self.parts, tensors, strict=True):
-            part.put(tensor)
+            part.set(tensor)
 
 
 class LayerStream(torch.nn.Module):
-    """The layers' blocks in host memory, and the two of them that are on the device.
+    """The layers' blocks in host memory, and the two buffers on the device.
 
-    What is not on the device is empty there, so that a weight that is used without being asked for is an error, not
-    a wrong number.
+    The weights of a layer that is not on the device are empty tensors, so that using them raises an error in place of
+    returning a wrong number.
 
     Attributes:
-        fetched: how many blocks were copied to the device.
+        fetched: the number of blocks copied to the device.
     """
 
     def __init__(self, layers: Sequence[_Layer], device: torch.device):
         super().__init__()
         self.device, self.layers, self.fetched = device, list(layers), 0
-        self._empty = [[torch.empty(0, dtype=dtype, device=device) for dtype, _ in layer.like] for layer in layers]
+        self._empty = [[torch.empty(0, dtype=dtype, device=device) for dtype, _ in layer.specs] for layer in layers]
         self._blocks = [self._to_host(layer, empty) for layer, empty in zip(layers, self._empty, strict=True)]
-        self._held: list[int | None] = [None, None]  # the layer in each buffer
-        self._at = 0  # the layer at work
+        self._buffered: list[int | None] = [None, None]  # the layer in each buffer
+        self._current = 0  # the layer that computes
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._ready = [torch.cuda.Event() if device.type == "cuda" else None for _ in self._held]
+        self._ready = [torch.cuda.Event() if device.type == "cuda" else None for _ in self._buffered]
         self.onload()
 
     def onload(self) -> None:
-        """Take the two buffers, if they are not there."""
-        for slot in range(len(self._held)):
+        """Allocate the two buffers, unless they exist."""
+        for slot in range(len(self._buffered)):
             if getattr(self, f"buffer_{slot}", None) is None:
                 size = max(layer.size for layer in self.layers)
                 empty = torch.empty(size, dtype=torch.uint8, device=self.device)
                 self.register_buffer(f"buffer_{slot}", empty, persistent=False)
 
     def offload(self) -> None:
-        """Give the buffers back, until ``wake``."""
+        """Free the two buffers; ``onload`` allocates them again."""
         if self._copies is not None:
             self._copies.synchronize()
-        for slot, layer in enumerate(self._held):
+        for slot, layer in enumerate(self._buffered):
             if layer is not None:
-                self.layers[layer].put(self._empty[layer])
+                self.layers[layer].set_tensors(self._empty[layer])
             setattr(self, f"buffer_{slot}", None)
-        self._held = [None, None]
+        self._buffered = [None, None]
 
     def _to_host(self, layer: _Layer, empty: Sequence[Tensor]) -> Num[Tensor, " bytes"]:
         host = "meta" if self.device.type == "meta" else "cpu"
         block = torch.empty(layer.size, dtype=torch.uint8, device=host, pin_memory=self.device.type == "cuda")
         for view, part in zip(layer.views(block), layer.parts, strict=True):
             view.copy_(part.tensor)
-        layer.put(empty)  # what was copied is freed, before the next layer is
+        layer.set_tensors(empty)  # frees the copied tensors before the next layer is copied
         return block
 
-    def need(self, layer: int) -> None:
-        """Have a layer on the device, before its weights are used; the next one is fetched meanwhile."""
+    def ensure_loaded(self, layer: int) -> None:
+        """Copy a layer to the device unless it is there, and prefetch the next one."""
         last = len(self.layers) - 1
-        if layer == self._at and layer in self._held:
+        if layer == self._current and layer in self._buffered:
             return
-        before, self._at = self._at, layer
-        if layer not in self._held:
-            self._fetch(layer, keep=before)
-        ready = self._ready[self._held.index(layer)]
+        previous, self._current = self._current, layer
+        if layer not in self._buffered:
+            self._fetch(layer, keep=previous)
+        ready = self._ready[self._buffered.index(layer)]
         if ready is not None:
             torch.cuda.current_stream(self.device).wait_event(ready)
-        again = (before, layer) == (last, 0)  # the next pass upwards
-        following = layer - 1 if layer < before and not again else layer + 1
-        if following > last and not torch.is_grad_enabled():  # no backward pass comes: the next token, or the next text
+        new_pass = (previous, layer) == (last, 0)  # the next forward pass begins
+        following = layer - 1 if layer < previous and not new_pass else layer + 1
+        if (
+            following > last and not torch.is_grad_enabled()
+        ):  # without a backward pass: layer 0 of the next token or text
             following = 0
-        if 0 <= following <= last and following not in self._held:
+        if 0 <= following <= last and following not in self._buffered:
             self._fetch(following, keep=layer)
 
     @torch.no_grad()
     def _fetch(self, layer: int, keep: int) -> None:
-        """Copy a layer over the one that is not to be kept; whatever uses that one is queued before."""
-        slot = 1 if self._held[0] == keep else 0
-        left = self._held[slot]
-        if left is not None:
-            self.layers[left].put(self._empty[left])
+        """Copy a layer into the buffer that does not hold ``keep``; uses of the layer it replaces are queued before."""
+        slot = 1 if self._buffered[0] == keep else 0
+        evicted = self._buffered[slot]
+        if evicted is not None:
+            self.layers[evicted].set_tensors(self._empty[evicted])
         buffer, block = self.get_buffer(f"buffer_{slot}"), self._blocks[layer]
         target = buffer[: len(block)]
         ready = self._ready[slot]
@@ -194,35 +197,35 @@ class LayerStream(torch.nn.Module):
             with torch.cuda.stream(self._copies):
                 target.copy_(block, non_blocking=True)
                 ready.record()
-        self._held[slot] = layer
-        self.layers[layer].put(self.layers[layer].views(buffer))
+        self._buffered[slot] = layer
+        self.layers[layer].set_tensors(self.layers[layer].views(buffer))
         self.fetched += 1
 
 
-def _linear(linear: Any, forward: Callable[[Tensor], Tensor], need: Callable[[], None], states: Tensor) -> Tensor:
-    """The layer's own pass, with its weights there; the backward pass asks for them again, and keeps none."""
-    need()
-    return _Product.apply(states, linear, forward, need)
+def _linear(linear: Any, forward: Callable[[Tensor], Tensor], load: Callable[[], None], states: Tensor) -> Tensor:
+    """The linear layer's forward pass; the weights are loaded before it, and again before the backward pass."""
+    load()
+    return _Product.apply(states, linear, forward, load)
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, linear: Any, forward: Callable[[Tensor], Tensor], need: Any) -> Tensor:
-        ctx.linear, ctx.need, ctx.dtype = linear, need, states.dtype
-        ctx.folded = states.ndim != 3 or states.is_contiguous()  # torch then takes one product, else one a text
+    def forward(ctx: Any, states: Tensor, linear: Any, forward: Callable[[Tensor], Tensor], load: Any) -> Tensor:
+        ctx.linear, ctx.load, ctx.dtype = linear, load, states.dtype
+        ctx.folded = states.ndim != 3 or states.is_contiguous()  # torch then computes one product, else one a text
         return forward(states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        ctx.need()
+        ctx.load()
         (gradient,) = gradients
         weight, state = ctx.linear.weight, getattr(ctx.linear.weight, "quant_state", None)
-        if state is not None:  # as the product of bitsandbytes does it
+        if state is not None:  # in the order of operations of bitsandbytes
             gradient = gradient.to(ctx.linear.compute_dtype or gradient.dtype)
-            back = gradient @ dequantize_4bit(weight.data, state).to(gradient.dtype)
+            input_gradient = gradient @ dequantize_4bit(weight.data, state).to(gradient.dtype)
         elif ctx.folded:
-            back = (gradient.reshape(-1, gradient.shape[-1]) @ weight).view(*gradient.shape[:-1], -1)
+            input_gradient = (gradient.reshape(-1, gradient.shape[-1]) @ weight).view(*gradient.shape[:-1], -1)
         else:
-            back = gradient.bmm(weight.expand(len(gradient), *weight.shape))
-        return back.to(ctx.dtype), None, None, None
+            input_gradient = gradient.bmm(weight.expand(len(gradient), *weight.shape))
+        return input_gradient.to(ctx.dtype), None, None, None

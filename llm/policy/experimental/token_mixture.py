@@ -1,4 +1,4 @@
-"""A geometric mixture of two policies taken token by token: sampled from and scored without a fit."""
+"""A geometric mixture of two policies taken token by token, sampled and scored without a fit."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from ..model import LanguageModel
 
 
 class MixedNetwork:
-    """The part of a causal language model that sampling and scoring use, with the mixture's next-token distribution.
+    """A causal language model whose next-token distribution is the mixture's; it has what sampling and scoring use.
 
     .. math::
         \\pi(y) = \\prod_h \\frac{\\prod_k \\pi_k(y_h | y_{<h})^{w_k}}{Z(y_{<h})}, \\qquad
         Z(y_{<h}) = \\sum_v \\prod_k \\pi_k(v | y_{<h})^{w_k}
 
-    It is *not* the geometric mixture of the responses' distributions, prod_k pi_k(y)^(w_k) / Z, which no sampler draws
-    from token by token: log pi differs from that by -sum_h log Z(y_<h) and a constant. With positive weights Z <= 1,
-    the smaller the further the members are apart after y_<h: responses on which they disagree are drawn more often.
+    This is *not* the geometric mixture of the distributions of responses, prod_k pi_k(y)^(w_k) / Z, from which no
+    sampler can draw token by token: log pi differs from it by -sum_h log Z(y_<h) and a constant. With positive weights
+    Z <= 1, and Z is smaller where the members differ more after y_<h: responses on which they disagree are drawn more
+    often.
 
     Args:
-        network: with the members' adapters in slots, on the device.
+        network: with the members' adapters in its slots, on the device.
         weights: w_k of the slots; they sum to 1.
     """
 
@@ -49,8 +50,8 @@ class MixedNetwork:
     def states(self, **inputs: Any) -> Any:
         """The blend of the members' last hidden states.
 
-        A head without a cap on its logits, which adapters leave alone, maps it to the blend of logits. Whether that is
-        so is tried, see ``logprobs.tiles_agree``.
+        A linear head, shared by the members, maps it to the blend of their logits; with a cap on the logits it does
+        not. ``logprobs.tiles_agree`` checks which.
         """
         network = getattr(self.causal, self.causal.base_model_prefix)
         return SimpleNamespace(last_hidden_state=self._blended(lambda: network(**inputs).last_hidden_state))
@@ -69,12 +70,12 @@ class MixedNetwork:
     def generate(
         self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], logits_processor: Any, **settings: Any
     ) -> Int[Tensor, "B longer"]:
-        """Each row once under each member, in one batch; all of them take the token that the mixture draws.
+        """Generate from the mixture: the batch holds each row once for each member, and all copies get the same token.
 
         Args:
             input_ids, attention_mask: ``[B, T]``, padded on the left.
-            logits_processor: draws a token from the blend ``[B, V]`` of the members' logits.
-            settings: the rest of what ``generate`` takes.
+            logits_processor: is called with the blend ``[B, V]`` of the members' logits, and draws.
+            settings: the other arguments of ``generate``.
 
         Returns:
             ``[B, T + new]``.
@@ -92,7 +93,7 @@ class MixedNetwork:
 
 
 class _BlendedProcessor(LogitsProcessor):
-    """Lets the processors of one row act on the blend of its copies' logits."""
+    """Applies a logits processor to the blend of the logits of a row's copies."""
 
     def __init__(self, weights: list[float], inner: Any):
         self.weights, self.inner = weights, inner
@@ -106,7 +107,11 @@ class _BlendedProcessor(LogitsProcessor):
 
 @contextmanager
 def use_policy(model: LanguageModel, policy: Sampled) -> Iterator[Any]:
-    """The network under a policy, in eval mode and without gradients."""
+    """The network with a policy's adapters, in eval mode and without gradients.
+
+    Yields:
+        the PEFT model, or a ``MixedNetwork`` of it for a ``TokenMixture``.
+    """
     if isinstance(policy, Adapter):
         with model.use_adapter(policy.folder) as network:
             yield network

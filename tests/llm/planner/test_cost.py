@@ -13,7 +13,7 @@ import pytest
 from transformers import LlamaConfig
 
 from nashward.cli.main import main
-from nashward.llm.planner.cost import FEWEST, Rates, hours, lost, read_budget, seconds, within
+from nashward.llm.planner.cost import MIN_PROMPTS, Rates, hours, plan_within_budget, read_budget, reductions, seconds
 from nashward.llm.planner.plan import GIB, Demand, Plan, plan
 
 SMALL = LlamaConfig(
@@ -30,18 +30,18 @@ def _make(demand: Demand) -> Plan:
 
 def test_seconds_are_those_of_a_sum_by_hand() -> None:
     demand = Demand(prompts=10, responses=4, prompt_tokens=100, new_tokens=50, epochs=3, sampling_batch=16, tokens=600)
-    found = _make(demand)
+    memory_plan = _make(demand)
     # four layers of q, o [256, 256], k, v [256, 128], three of [256, 512], and the head
     parameters = 4 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512) + 2048 * 256
-    assert found.parameters == (parameters, 0)
+    assert memory_plan.parameters == (parameters, 0)
     pass_of = 2 * parameters / (RATES.tflops * 1e12)  # seconds a token
-    took = seconds(found, RATES)
+    took = seconds(memory_plan, RATES)
     assert took["training"] == pytest.approx(3 * 3 * pass_of * 40 * 150)
     assert took["scoring"] == pytest.approx(2 * pass_of * 40 * 150)
     token = 0.02 + 16 * pass_of  # three batches, each token at least 0.02 s
     assert took["sampling"] == pytest.approx(3 * 50 * token + pass_of * 40 * 100)
-    assert hours(found, RATES) == pytest.approx(3 * sum(took.values()) / 3600)
-    streamed = dataclasses.replace(found, placement=found.placement.but({"layers": "host"}))
+    assert hours(memory_plan, RATES) == pytest.approx(3 * sum(took.values()) / 3600)
+    streamed = dataclasses.replace(memory_plan, placement=memory_plan.placement.but({"layers": "host"}))
     slow = dataclasses.replace(RATES, transfer=1e-6)
     moved = 0.516 * parameters / 1e3  # seconds to move the model once
     assert seconds(streamed, slow)["training"] == pytest.approx(3 * 2 * 10 * moved)  # ten micro-batches of 600 tokens
@@ -49,27 +49,27 @@ def test_seconds_are_those_of_a_sum_by_hand() -> None:
 
 def test_the_budget_gives_up_prompts_first_then_responses_then_length_then_iterations() -> None:
     whole = hours(_make(Demand()), RATES)
-    same, nothing = within(2 * whole, _make, rates=RATES)
-    assert (same.demand, nothing) == (Demand(), [])
-    fewer, told = within(whole / 3, _make, rates=RATES)
+    same, unreduced = plan_within_budget(2 * whole, _make, rates=RATES)
+    assert (same.demand, unreduced) == (Demand(), [])
+    fewer, lines = plan_within_budget(whole / 3, _make, rates=RATES)
     assert dataclasses.replace(fewer.demand, prompts=1000) == Demand()
-    assert FEWEST <= fewer.demand.prompts < 1000
+    assert MIN_PROMPTS <= fewer.demand.prompts < 1000
     assert whole / 3 * 0.98 < hours(fewer, RATES) <= whole / 3
-    assert told == [
+    assert lines == [
         f"{fewer.demand.prompts} prompts an iteration in place of 1000: the policy's mean win rate is known to "
         f"{0.5 / math.sqrt(fewer.demand.prompts):.3f} (standard error, at most), not 0.016"
     ]
-    taken = [within(whole / cut, _make, rates=RATES)[0] for cut in (6, 10, 30, 100, 1000)]
+    taken = [plan_within_budget(whole / cut, _make, rates=RATES)[0] for cut in (6, 10, 30, 100, 1000)]
     for one in taken:
-        assert one.demand.prompts >= FEWEST or one.demand.iterations == 1  # the last that is given up
+        assert one.demand.prompts >= MIN_PROMPTS or one.demand.iterations == 1  # the last that is given up
     assert [one.demand.responses for one in taken] == sorted((one.demand.responses for one in taken), reverse=True)
     assert taken[1].demand.responses == 3
     assert (taken[-1].demand.responses, taken[-1].demand.new_tokens, taken[-1].demand.iterations) == (3, 128, 1)
-    assert len(lost(Demand(), taken[-1].demand)) == 4
+    assert len(reductions(Demand(), taken[-1].demand)) == 4
     with pytest.raises(ValueError, match="hours are too few for one prompt"):
-        within(1e-9, _make, rates=RATES)
+        plan_within_budget(1e-9, _make, rates=RATES)
     with pytest.raises(ValueError, match=r"it does not fit: .*GiB too much"):
-        within(1.0, lambda demand: plan(SMALL, GIB // 2, demand), rates=RATES)
+        plan_within_budget(1.0, lambda demand: plan(SMALL, GIB // 2, demand), rates=RATES)
 
 
 @pytest.mark.parametrize(

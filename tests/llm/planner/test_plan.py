@@ -18,7 +18,7 @@ from nashward.llm.planner.plan import GIB, Demand, plan, read_size
 from nashward.llm.pocket import PAIRRM
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.model import keep_gradients
-from nashward.llm.policy.placement import Placement, place
+from nashward.llm.policy.placement import Placement, apply_placement
 from nashward.llm.training.optimize import OPTIMISERS
 
 from .. import tiny_reward
@@ -37,23 +37,23 @@ SMALL = LlamaConfig(
 
 
 def test_mistral_fits_on_a_card_of_six_gib_and_not_on_one_of_four():
-    found = plan(MISTRAL, 6 * GIB)
-    assert found.fits
-    assert found.sampling_batch >= 5
-    assert found.tokens >= 1024
-    for phase in found.phases.values():
-        assert phase.total <= 6 * GIB - found.reserved
-    assert found.placement == Placement()
+    memory_plan = plan(MISTRAL, 6 * GIB)
+    assert memory_plan.fits
+    assert memory_plan.sampling_batch >= 5
+    assert memory_plan.tokens >= 1024
+    for phase in memory_plan.phases.values():
+        assert phase.total <= 6 * GIB - memory_plan.reserved
+    assert memory_plan.placement == Placement()
 
 
 @pytest.mark.slow
-def test_mistral_is_streamed_on_a_card_of_three_gib_and_told_why_not_on_one_of_one():
-    found = plan(MISTRAL, 3 * GIB)
-    assert found.fits
-    assert found.placement == Placement(layers="host")
+def test_mistral_is_streamed_on_a_card_of_three_gib_and_message_why_not_on_one_of_one():
+    memory_plan = plan(MISTRAL, 3 * GIB)
+    assert memory_plan.fits
+    assert memory_plan.placement == Placement(layers="host")
     small = plan(MISTRAL, GIB)
     assert not small.fits
-    assert small.placement == Placement(layers="host", mlp_tokens=module.TILE)  # all was tried
+    assert small.placement == Placement(layers="host", mlp_tokens=module.MLP_TILE)  # all was tried
     assert "an 8-bit optimiser saves about 0.23 GiB" in small.advice[-1]
 
 
@@ -64,26 +64,26 @@ def test_mistral_is_streamed_on_a_card_of_three_gib_and_told_why_not_on_one_of_o
 def test_the_plan_is_the_dry_run_of_what_was_chosen(rows, length, rank, vocabulary):
     config = LlamaConfig(**{**SMALL.to_dict(), "vocab_size": vocabulary})
     demand = Demand(rank=rank, prompt_tokens=length, new_tokens=length, sampling_batch=rows, tokens=2 * rows * length)
-    found = plan(config, 80 * GIB, demand)
-    assert (found.sampling_batch, found.tokens) == (rows, 2 * rows * length)
+    memory_plan = plan(config, 80 * GIB, demand)
+    assert (memory_plan.sampling_batch, memory_plan.tokens) == (rows, 2 * rows * length)
     network = policy(LlamaConfig(**{**SMALL.to_dict(), "vocab_size": vocabulary}), rank, Placement())
     again = training(network, [length] * rows, [length] * rows, lambda weights: OPTIMISERS["adamw"](weights, 1e-4))
-    assert found.phases["training"] == again
-    assert found.phases["sampling"] == sampling(network, length, length, rows, padded=rows > 5)
-    assert found.phases["scoring"] == scoring(network, [length] * rows, [length] * rows)
-    assert found.phases["scoring"].total < found.phases["training"].total
+    assert memory_plan.phases["training"] == again
+    assert memory_plan.phases["sampling"] == sampling(network, length, length, rows, padded=rows > 5)
+    assert memory_plan.phases["scoring"] == scoring(network, [length] * rows, [length] * rows)
+    assert memory_plan.phases["scoring"].total < memory_plan.phases["training"].total
 
 
 def test_the_largest_batch_is_the_largest():
     demand = Demand(sampling_batch=40, tokens=40 * 1024)
     room = plan(SMALL, 80 * GIB, demand)
     most = room.phases["sampling"].total
-    card = int((most * 0.6 + module.CONTEXT * GIB) / (1 - module.FRAGMENTS))
-    found = plan(SMALL, card, demand)
-    assert 1 < found.sampling_batch < 40
-    network = policy(LlamaConfig(**SMALL.to_dict()), 16, found.placement)
-    for batch, fits in ((found.sampling_batch, True), (found.sampling_batch + 1, False)):
-        assert (sampling(network, 512, 512, batch, padded=batch > 5).total <= card - found.reserved) is fits
+    card = int((most * 0.6 + module.CONTEXT_GIB * GIB) / (1 - module.FRAGMENTATION))
+    memory_plan = plan(SMALL, card, demand)
+    assert 1 < memory_plan.sampling_batch < 40
+    network = policy(LlamaConfig(**SMALL.to_dict()), 16, memory_plan.placement)
+    for batch, fits in ((memory_plan.sampling_batch, True), (memory_plan.sampling_batch + 1, False)):
+        assert (sampling(network, 512, 512, batch, padded=batch > 5).total <= card - memory_plan.reserved) is fits
 
 
 def test_windows_keeps_a_distance():
@@ -108,8 +108,8 @@ def test_the_command_prints_the_plan_and_refuses_what_does_not_fit(capsys, tmp_p
     assert "hours for 3 iterations (sampling" in out
     assert "20 TFLOP/s, 250 GB/s (from host memory 10)" in out
     assert main([*command, "520MiB"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("nashward: it does not fit: training one response of 1024 tokens takes")
+    message = capsys.readouterr().err
+    assert message.startswith("nashward: it does not fit: training one response of 1024 tokens takes")
     assert main([*command, "much"]) == 2
     assert "'much' is no size; expected for example 6GiB" in capsys.readouterr().err
     with pytest.raises(ValueError, match="optimiser is 'sgd'; expected one of adamw, rmsprop"):
@@ -121,7 +121,7 @@ def test_the_command_prints_the_plan_and_refuses_what_does_not_fit(capsys, tmp_p
     assert main(["plan", "--policy", str(tmp_path / "none"), "--memory", "8GiB"]) == 2
 
 
-def test_what_cannot_be_planned_is_told_in_one_line(tmp_path, capsys):
+def test_what_cannot_be_planned_is_message_in_one_line(tmp_path, capsys):
     def refused(config, *more):
         config.save_pretrained(tmp_path / "model")
         assert main(["plan", "--policy", str(tmp_path / "model"), "--memory", "8GiB", *more]) == 2
@@ -163,14 +163,14 @@ def test_judging_is_a_phase_with_the_weights_of_the_oracle(kind, tmp_path):
         loaded = RewardModel.from_pretrained(source, device="cpu")
     shape = oracle_shape(source)
     assert shape is not None
-    found = plan(SMALL, 8 * GIB, Demand(prompt_tokens=30, new_tokens=40, responses=4), oracle=shape)
+    memory_plan = plan(SMALL, 8 * GIB, Demand(prompt_tokens=30, new_tokens=40, responses=4), oracle=shape)
     heads = sum(p.nbytes for name, p in loaded.model.named_parameters() if name.startswith(loaded.model.head_names))
-    weights = found.phases["judging"].weights
+    weights = memory_plan.phases["judging"].weights
     assert weights == pytest.approx(resident_bytes(loaded.model), abs=heads + 64)
     row = shape.row(30, 40)
     assert (shape.rows(4), row) == (12, 110) if kind == "pairrm" else shape.rows(4) == 4 and 70 < row < 90
-    assert found.judging_tokens == 8192 // row * row
-    assert found.phases["judging"] == judging(shape, 8192 // row, row)
+    assert memory_plan.judging_tokens == 8192 // row * row
+    assert memory_plan.phases["judging"] == judging(shape, 8192 // row, row)
 
 
 def test_an_oracle_that_is_no_checkpoint_takes_nothing():
@@ -181,9 +181,9 @@ def test_an_oracle_that_is_no_checkpoint_takes_nothing():
 def test_rungs_of_the_ladder_that_a_model_has_not_are_left_out():
     """GPT-2's layers have no linear layers to stream: it does not fit, and that is what is said."""
     config = GPT2Config(vocab_size=2048, n_embd=256, n_layer=4, n_head=4)
-    found = plan(config, 540 * 2**20)
-    assert not found.fits
-    assert "GiB too much" in found.advice[-1]
+    memory_plan = plan(config, 540 * 2**20)
+    assert not memory_plan.fits
+    assert "GiB too much" in memory_plan.advice[-1]
 
 
 def test_a_tied_head_is_not_quantised_and_not_advised():
@@ -214,18 +214,18 @@ def _truth(shape, rank, rows, length, uneven):
     base: Any = LlamaForCausalLM(config).bfloat16()
     for name, layer in list(base.named_modules()):
         if isinstance(layer, torch.nn.Linear) and layer is not base.get_output_embeddings():
-            own = bitsandbytes.nn.Linear4bit(
+            quantised = bitsandbytes.nn.Linear4bit(
                 layer.in_features, layer.out_features, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4"
             )
-            own.weight = bitsandbytes.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
-            base.set_submodule(name, own)
+            quantised.weight = bitsandbytes.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
+            base.set_submodule(name, quantised)
     base = base.to("cpu")
     keep_gradients(base)
     base.is_loaded_in_4bit = True
     for weight in base.parameters():
         weight.requires_grad_(False)
     network = get_peft_model(base, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM"))
-    place(network, Placement("device"), torch.device("cpu"))
+    apply_placement(network, Placement("device"), torch.device("cpu"))
     network.train()
     weights = [p for p in network.parameters() if p.requires_grad]
     stepper = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.0)
@@ -249,6 +249,6 @@ def test_the_plan_does_not_lie_below_a_real_pass(rank, rows, length, uneven, voc
     shape = {**SMALL.to_dict(), "vocab_size": vocabulary, "num_hidden_layers": 2}
     real = _truth(shape, rank, rows, length, uneven)
     network = policy(LlamaConfig(**shape), rank, Placement("device"))
-    found = training(network, [length] * rows, [length] * rows, lambda weights: OPTIMISERS["adamw"](weights, 1e-4))
-    print(f"plan {found.activations}, real {real}, ratio {found.activations / real:.3f}")
-    assert real <= found.activations <= 1.35 * real
+    footprint = training(network, [length] * rows, [length] * rows, lambda weights: OPTIMISERS["adamw"](weights, 1e-4))
+    print(f"plan {footprint.activations}, real {real}, ratio {footprint.activations / real:.3f}")
+    assert real <= footprint.activations <= 1.35 * real

@@ -46,8 +46,8 @@ RESPONSES = [[12, 13, 14, 2], [15, 2], [16]]
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(logprobs, "TOKENS", 3)
-    monkeypatch.setattr(logprobs, "WORDS", 20)
+    monkeypatch.setattr(logprobs, "TOKEN_TILE", 3)
+    monkeypatch.setattr(logprobs, "WORD_TILE", 20)
 
 
 def plain(model, prompt, response):
@@ -88,8 +88,8 @@ def test_the_gradient_by_finite_differences_in_float64(biased, scale, cap):
 
 
 def test_a_large_vocabulary_in_bfloat16_against_float64(monkeypatch):
-    monkeypatch.setattr(logprobs, "TOKENS", 128)
-    monkeypatch.setattr(logprobs, "WORDS", 4096)
+    monkeypatch.setattr(logprobs, "TOKEN_TILE", 128)
+    monkeypatch.setattr(logprobs, "WORD_TILE", 4096)
     generator = torch.Generator().manual_seed(1)
     states = (torch.randn(300, 64, generator=generator) * 2).bfloat16().requires_grad_(True)
     weight = (torch.randn(128_256, 64, generator=generator) * 0.2).bfloat16()

@@ -1,4 +1,4 @@
-"""Out of memory is survived in every phase, told in the journal, and changes nothing but the order of sums."""
+"""Out of memory is survived in every phase, reported in the journal, and changes nothing but the order of sums."""
 
 import json
 import math
@@ -28,7 +28,7 @@ FIRST = 30  # calls of every phase that fail once
 
 
 def test_halves_are_tried_until_they_fit():
-    told: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     tried = []
 
     def work(items):
@@ -37,17 +37,17 @@ def test_halves_are_tried_until_they_fit():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return [10 * item for item in items]
 
-    assert run_in_parts(work, list(range(10)), "thing", told.append) == [10 * k for k in range(10)]
+    assert run_in_parts(work, list(range(10)), "thing", events.append) == [10 * k for k in range(10)]
     assert tried == [10, 5, 2, 3, 5, 2, 3]
-    assert [event["at_once"] for event in told] == [10, 5, 5]
+    assert [event["at_once"] for event in events] == [10, 5, 5]
 
     def never(items):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(MemoryError, match=r"out of memory with a single thing: take shorter texts \(--max-new-tokens"):
-        run_in_parts(never, [1, 2], "thing", told.append)
+        run_in_parts(never, [1, 2], "thing", events.append)
     with pytest.raises(ZeroDivisionError):  # another failure is not survived
-        run_in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", told.append)
+        run_in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", events.append)
 
 
 class Sometimes:
@@ -81,10 +81,10 @@ def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
 def test_out_of_memory_in_every_phase_changes_nothing(tmp_path, monkeypatch, baseline):
     expected = load_file(play(tmp_path / "undisturbed", baseline) / WEIGHTS)
     network = Sometimes(batches.sequence_logprobs, lambda network, prompts, responses, pad: len(prompts))
-    drawing = Sometimes(sampling._batch, lambda model, prompts, seeds, settings: len(prompts))
+    drawing = Sometimes(sampling._sample_batch, lambda model, prompts, seeds, settings: len(prompts))
     judging = Sometimes(PairRMModel.states, lambda model, input_ids, **named: len(input_ids))
     monkeypatch.setattr(batches, "sequence_logprobs", network)
-    monkeypatch.setattr(sampling, "_batch", drawing)
+    monkeypatch.setattr(sampling, "_sample_batch", drawing)
     monkeypatch.setattr(PairRMModel, "states", lambda model, **named: judging(model, **named))
     found = load_file(play(tmp_path / "disturbed", baseline) / WEIGHTS)
     assert min(network.failed[False], network.failed[True], drawing.failed[False], judging.failed[False]) >= 5
@@ -138,7 +138,7 @@ def test_one_response_at_a_time_gives_the_gradient_of_all(baseline):
     assert float(found[2][1].norm()) > 1.0
 
 
-def test_a_single_response_that_does_not_fit_is_told(monkeypatch):
+def test_a_single_response_that_does_not_fit_is_events(monkeypatch):
     def never(*given):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

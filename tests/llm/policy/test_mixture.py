@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from nashward import games, llm
 from nashward.cli.main import main
 from nashward.llm.policy.lora import LoraShape, common_base, interpolate
-from nashward.llm.policy.mixture import Mixture, linear, nash_weights, policies, uniform
+from nashward.llm.policy.mixture import Mixture, adapter_folders, linear, nash_weights, uniform
 from nashward.llm.policy.model import WEIGHTS
 
 from ..test_enumerable import EXACT, GAMES, Restricted, Table, _source, random_policy
@@ -234,7 +234,7 @@ def test_mix_and_answer_from_the_command_line(
     capsys.readouterr()
     assert main(["mix", "one", "two/iteration-01/adapter", "--weights", "linear", "--out", "m.json"]) == 0
     assert [weight for _, weight in Mixture.load("m.json").members] == pytest.approx(linear(4))
-    assert [folder.parent.name for folder in policies([tmp_path / "one"])] == [
+    assert [folder.parent.name for folder in adapter_folders([tmp_path / "one"])] == [
         "start", "iteration-01", "iteration-02"
     ]  # fmt: skip
     assert "0.400  two/iteration-01/adapter" in capsys.readouterr().out
@@ -283,6 +283,6 @@ def test_bad_input_gives_one_line(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(pair[0], "a")
     assert main(command) == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert line in told
+    (message,) = capsys.readouterr().err.splitlines()
+    assert line in message
     assert {file.name for file in tmp_path.iterdir()} == {"a"}

@@ -11,13 +11,13 @@ from transformers import DynamicCache
 
 from nashward.llm import LanguageModel, Sampling
 from nashward.llm.policy import sampling as module
-from nashward.llm.policy.experimental.int8_cache import RoundedLayer, rounded_cache
+from nashward.llm.policy.experimental.int8_cache import QuantisedLayer, quantised_cache
 from nashward.llm.policy.sampling import sample
 
 
 def test_what_is_held_is_off_by_three_quarters_of_a_scale_at_most() -> None:
     generator = torch.Generator().manual_seed(0)
-    layer = RoundedLayer()
+    layer = QuantisedLayer()
     whole = [torch.randn(2, 3, n, 64, generator=generator) * torch.tensor([1e-3, 1.0, 50.0])[:, None, None]
              for n in (5, 1, 1)]  # fmt: skip
     for states in whole:
@@ -28,7 +28,7 @@ def test_what_is_held_is_off_by_three_quarters_of_a_scale_at_most() -> None:
     assert layer.get_seq_length() == 7
     assert layer.keys is not None
     assert (layer.keys.dtype, layer.key_scales.dtype) == (torch.int8, torch.bfloat16)
-    zeros, _ = RoundedLayer().update(torch.zeros(1, 1, 2, 8), torch.zeros(1, 1, 2, 8))
+    zeros, _ = QuantisedLayer().update(torch.zeros(1, 1, 2, 8), torch.zeros(1, 1, 2, 8))
     assert torch.equal(zeros, torch.zeros(1, 1, 2, 8))
 
 
@@ -38,7 +38,7 @@ def test_the_next_token_is_nearly_as_likely(model: LanguageModel) -> None:
     ids = torch.randint(7, 200, (2, 30), generator=torch.Generator().manual_seed(0))
     logits = []
     with torch.no_grad():
-        for cache in (DynamicCache(), rounded_cache()):
+        for cache in (DynamicCache(), quantised_cache()):
             found = [base(input_ids=ids[:, :10], past_key_values=cache).logits[:, -1]]
             found += [base(input_ids=ids[:, k : k + 1], past_key_values=cache).logits[:, -1] for k in range(10, 30)]
             logits.append(torch.stack(found).log_softmax(-1))
@@ -62,7 +62,7 @@ def test_a_batch_smaller_than_a_prompts_responses_is_kept_to(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = LanguageModel.from_pretrained(tiny_folder)
-    whole, sizes = module._batch, []
+    whole, sizes = module._sample_batch, []
 
     def spy(model: Any, prompts: Any, seeds: Any, settings: Any) -> Any:
         sizes.append(len(prompts))
@@ -70,7 +70,7 @@ def test_a_batch_smaller_than_a_prompts_responses_is_kept_to(
 
     prompts, seeds = [[0, 50, 60, 70], [0, 51]], [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]
     expected = sample(model, prompts[:1], seeds[:1], Sampling(max_new_tokens=6))
-    monkeypatch.setattr(module, "_batch", spy)
+    monkeypatch.setattr(module, "_sample_batch", spy)
     found = sample(model, prompts, seeds, Sampling(max_new_tokens=6, batch=2))
     assert sizes == [2, 2, 1, 2, 2, 1]
     assert found[0] == expected[0]

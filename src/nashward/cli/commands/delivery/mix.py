@@ -40,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     from nashward.llm.policy.lora import interpolate
-    from nashward.llm.policy.mixture import Mixture, linear, nash_weights, policies, uniform
+    from nashward.llm.policy.mixture import Mixture, adapter_folders, linear, nash_weights, uniform
 
-    adapters = policies(given.adapters)
+    adapters = adapter_folders(given.adapters)
     if len({adapter.resolve() for adapter in adapters}) < len(adapters):
         raise NashwardError("an adapter is given twice; name each once, with --weights for how much it counts")
     check_out(given.out, folder=given.interpolate)

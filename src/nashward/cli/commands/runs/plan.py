@@ -55,7 +55,7 @@ def run(given: argparse.Namespace) -> int:
     def make(wanted: Demand) -> Plan:
         return plan(given.policy, size, wanted, oracle=oracle, dtype=dtype, windows=windows)
 
-    found, lost = (make(demand), []) if limit is None else cost.within(limit, make, demand, rates)
+    found, lost = (make(demand), []) if limit is None else cost.plan_within_budget(limit, make, demand, rates)
     print(f"{given.policy}: base in 4 bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")
     _print(found)
     if not found.fits:
