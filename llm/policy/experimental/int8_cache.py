@@ -19,8 +19,8 @@ def quantised_cache() -> Cache:
 class QuantisedLayer(DynamicLayer):
     """One layer's keys and values as integers from -127 to 127, with a scale for each token and head.
 
-    x is stored as round(x / s) with s = max |x| / 127 over the head's D numbers, in bfloat16. The error is at most 3 s
-    / 4, which is 0.6% of the maximum. In place of 16 bits a number takes 8.125 at D = 128. Attention gets the
+    x is stored as round(x / s) with s = max |x| / 127 over the head's D numbers, in bfloat16. The error is at most
+    3 s / 4, which is 0.6% of the maximum. In place of 16 bits a number takes 8.125 at D = 128. Attention gets the
     dequantised numbers in the model's dtype, those of the new token too, so that a token is the same to all later ones.
     """
 
