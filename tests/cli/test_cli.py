@@ -40,7 +40,7 @@ def prompts(tmp_path: Path) -> Path:
 def test_solve_prints_the_equilibrium_with_labels_and_draws_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    table = ROOT / "games" / "tables" / "mujoco_soccer_10.csv"
+    table = ROOT / "games" / "zoo" / "tables" / "mujoco_soccer_10.csv"
     assert main(["solve", str(table), "--plot", str(tmp_path / "deep" / "nash.png")]) == 0
     out = capsys.readouterr().out
     assert re.findall(r"(agent\d) +(\d\.\d+)", out) == [("agent1", "0.522"), ("agent8", "0.331"), ("agent9", "0.147")]
