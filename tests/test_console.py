@@ -55,7 +55,8 @@ from nashward import games, llm
 def run(progress):
     play = llm.SelfPlay(
         policy=llm.pocket.POLICY, oracle=llm.oracles.Length(), solver=games.MWU(2.0), prompts=["a", "b"],
-        folder=sys.argv[1], iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=4),
+        folder=sys.argv[1],
+        config=llm.RunConfig(iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=4)),
     )
     play.run("sample", progress=progress)
 run(True)

@@ -89,7 +89,8 @@ def test_llm_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     # A finder that hides transformers stands in for an environment without the extra.
     code = (
         "import importlib.util as u; real = u.find_spec; "
-        "u.find_spec = lambda name, *a: None if name == 'transformers' else real(name, *a); import nashward.llm"
+        "u.find_spec = lambda name, *a: None if name == 'transformers' else real(name, *a); "
+        "import nashward.llm; nashward.llm.SelfPlay"
     )
     result = _run(code, tmp_path)
     assert 'nashward.llm needs transformers: pip install "nashward[llm]"' in result.stderr
