@@ -196,14 +196,12 @@ def answers(policy: llm.Mixture, texts: list[str], seed: int) -> list[list[str]]
     return [[one.text for one in row] for row in policy.sample(model, ids, 5, source, seed)]
 
 
-from nashward.llm.evaluation.win_rates import win_rate
-
 new = list(dict.fromkeys(short))[32:64]
 rates = {}
 for title, texts in (("trained prompts", prompts), ("new prompts", new)):
     drawn = {name: answers(policy, texts, seed=k + 1) for k, (name, policy) in enumerate(policies.items())}
     for name in ("iteration-04", "mixture"):
-        rates[title, name] = rate = win_rate(oracle, texts, drawn[name], drawn["start"])
+        rates[title, name] = rate = llm.evaluation.win_rate(oracle, texts, drawn[name], drawn["start"])
         print(f"{title:<16} {name:<13} against the start: {rate}")
 better = rates["new prompts", "iteration-04"]
 assert better.value - 2 * better.standard_error > 0.5

@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 warnings.filterwarnings("ignore", message="IProgress")  # no widgets are needed here
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 from nashward import games, llm
-from nashward.llm.evaluation.win_rates import win_rate
 from nashward.llm.pocket import styles
 
 mpl.rcParams["figure.dpi"] = 80  # small pictures
@@ -186,12 +185,12 @@ print("share of the target met:", ", ".join(f"{row['train']['share']:.2f}" for r
 policies = [llm.Mixture(((folder, 1.0),)) for folder in (run.folder / "start" / "adapter", run.last)]
 ids = [play.model.encode(llm.Prompt(({"role": "user", "content": text},))) for text in new]
 drawn = [
-    [[one.text for one in row] for row in policy.sample(play.model, ids, 5, play.sampling, seed=k)]
+    [[one.text for one in row] for row in policy.sample(play.model, ids, 5, play.config.sampling, seed=k)]
     for k, policy in enumerate(policies)
 ]
 rates = {
-    "the fitted oracle": win_rate(oracle, new, drawn[1], drawn[0]),
-    "the judge": win_rate(Judge(), new, *drawn[::-1]),
+    "the fitted oracle": llm.evaluation.win_rate(oracle, new, drawn[1], drawn[0]),
+    "the judge": llm.evaluation.win_rate(Judge(), new, *drawn[::-1]),
 }
 for title, rate in rates.items():
     print(f"32 new prompts, the last iterate against the start, says {title}: {rate}")

@@ -110,6 +110,8 @@ def test_the_names_of_the_package_that_a_notebook_uses_exist(source: Path) -> No
     assert len(chains) > 5
     for text in chains:
         eval(text, names)
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert [text for text in calls & {*chains, *names} if not callable(eval(text, names))] == []  # a module, say
 
 
 @pytest.mark.parametrize(
