@@ -8,13 +8,13 @@ when it is first used: ``nashward.llm.config`` needs neither torch nor transform
 if __name__ == "llm":
     raise ImportError("import nashward.llm, not llm: this folder is a part of the package (pip install -e .)")
 
-import importlib as _importlib
 import logging as _logging
 from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from nashward.errors import MissingPackageError as _MissingPackageError
+from nashward.lazy import lazy_names as _lazy_names
 
 if TYPE_CHECKING:
     from . import evaluation as evaluation
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
 PACKAGES = ("transformers", "peft", "accelerate", "safetensors", "pyarrow")
 
 _MODULES = {
-    "Enumerated": "policy.sampling",
-    "Fit": "config.fit",
-    "GenerateSource": "policy.sampling",
-    "LanguageModel": "policy.model",
-    "Limits": "config.limits",
-    "Lora": "config.lora",
-    "Mixture": "policy.mixture",
-    "Phase": "config.phase",
-    "Placement": "config.placement",
-    "Prompt": "data.prompts",
-    "Run": "run.selfplay",
-    "RunConfig": "config.run",
-    "Sampling": "config.sampling",
-    "SelfPlay": "run.selfplay",
-    "evaluation": "evaluation",
-    "oracles": "oracles",
-    "pocket": "pocket",
-    "read_prompts": "data.prompts",
+    "Enumerated": ".policy.sampling",
+    "Fit": ".config.fit",
+    "GenerateSource": ".policy.sampling",
+    "LanguageModel": ".policy.model",
+    "Limits": ".config.limits",
+    "Lora": ".config.lora",
+    "Mixture": ".policy.mixture",
+    "Phase": ".config.phase",
+    "Placement": ".config.placement",
+    "Prompt": ".data.prompts",
+    "Run": ".run.selfplay",
+    "RunConfig": ".config.run",
+    "Sampling": ".config.sampling",
+    "SelfPlay": ".run.selfplay",
+    "evaluation": ".evaluation",
+    "oracles": ".oracles",
+    "pocket": ".pocket",
+    "read_prompts": ".data.prompts",
 }
 __all__ = [*_MODULES]
 
@@ -69,18 +69,12 @@ def missing(package: str | None) -> str:
     return f'nashward.llm needs {package}: pip install "nashward[llm]"'
 
 
+_get, __dir__ = _lazy_names(__name__, _MODULES)
+
+
 def __getattr__(name: str) -> _Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for package in PACKAGES:
-        if _find_spec(package) is None:
-            raise _MissingPackageError(missing(package))
-    place = _MODULES[name]
-    module = _importlib.import_module(f"{__name__}.{place}")
-    value = module if place == name else getattr(module, name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    if name in _MODULES:
+        for package in PACKAGES:
+            if _find_spec(package) is None:
+                raise _MissingPackageError(missing(package))
+    return _get(name)

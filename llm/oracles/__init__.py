@@ -3,8 +3,9 @@
 Names are loaded when they are first used, so that ``import nashward.llm.oracles`` loads neither torch nor transformers.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nashward.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .best_of_n import select_best as select_best
@@ -63,15 +64,4 @@ _MODULES = {
     "select_best": ".best_of_n",
 }
 __all__ = list(_MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name], __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
