@@ -31,8 +31,8 @@ class Bands:
 
     Attributes:
         lottery: [n], of the smoothed table.
-        low, high: [n], the quantiles of the lottery over the bootstrap.
-        elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles.
+        low, high: [n], the quantiles of the lottery over the bootstrap, and the lottery itself where it is beyond one.
+        elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles, in the same way.
         share: of the draws that lie between them, for each model.
 
     Example:
@@ -121,7 +121,11 @@ class Battles:
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
         low, high = torch.quantile(lotteries, at, dim=0)
         elo_low, elo_high = torch.quantile(elo, at, dim=0)
-        return Bands(nash(self.game).policy, low, high, self.ratings.elo, elo_low, elo_high, share)
+        lottery, own = nash(self.game).policy, self.ratings.elo
+        return Bands(
+            lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
+            own, torch.minimum(elo_low, own), torch.maximum(elo_high, own), share,
+        )  # fmt: skip
 
     def _drawn(self, draws: int, random: np.random.Generator) -> Float[np.ndarray, "draws n n"]:
         """[draws, n, n], wins drawn from the bootstrap or the posterior."""

@@ -48,7 +48,7 @@ LANGUAGE = [
         ("factor", "length_controlled_win_rate",
          "np.full(len(gamed_features), GAMED)",
          "np.full(len(gamed_features), 2 * GAMED)"),
-        ("anchor", "length_controlled_win_rate", "moments = moments + GAMED * np.append(sums, 0.0)", "pass"),
+        ("anchor", "length_controlled_win_rate", "gamed_moments = GAMED * np.append(sums, 0.0)", "pass"),
         ("anchor", "predict", "w.difficulty - v.difficulty", "w.difficulty"),
     ], {f"{V}/win_rates/logistic.py": [
         ("sign", "fit", "x @ share - moments", "x @ share + moments"),

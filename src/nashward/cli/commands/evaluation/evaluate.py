@@ -103,6 +103,8 @@ def _name(folder: Path) -> str:
 
 
 def _show(oracle: str, found: dict[str, Any]) -> None:
+    from nashward.llm.report.results import cycles
+
     game, rates = found["games"][oracle], found["against_start"][oracle]
     width = max(map(len, game["players"]))
     print(f"\njudged by {found['oracles'][oracle]} ({oracle if oracle == 'training' else 'held out'})")
@@ -119,8 +121,7 @@ def _show(oracle: str, found: dict[str, Any]) -> None:
     print(f"beats every other: {game['condorcet_winner'] or 'nobody'}")
     misses, curl = game["bradley_terry"]["largest_residual"], 100 * game["curl"]
     print(f"scores (Bradley-Terry) miss a win rate by up to {misses:.3f}; {curl:.1f}% of the log-odds go round")
-    rings = [" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]]
-    print("cycles beyond noise: " + ("; ".join(rings) or "none"))
+    print(f"cycles beyond noise: {cycles(game)}")
 
 
 def _over_optimisation(found: dict[str, Any]) -> None:
