@@ -16,15 +16,19 @@ from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, PreferenceGame, Profile, check_game, check_table
 from ..forms.implicit import ImplicitGame
 from ..forms.low_rank import LowRankGame
-from ..forms.symmetrize import split, symmetrised
-from ..shapes import Bool, Float, Int
+from ..forms.symmetrize import join, split, symmetrised
+from ..shapes import Float, Int
 from . import selection
+from .certificates.decision import PROVED, Decision, decide, from_guess
+from .certificates.enclosure import UNIT, proved_unique
 from .double_oracle import double_oracle
-from .face import Face
+from .face import Face, approximate_face, certified
 from .face import face as face_of
 from .rational import Rational, certify, fractions
-from .selection import GAP, GOOD, STRICT, solve_margins
+from .selection import GAP, GOOD, solve_margins
 
+SURVEYED = 400  # actions of a game whose equilibria are surveyed by an interior point, where nothing else decides
+COMPUTED = 2.0**-46  # rounding of the payoffs of a game without a table, of its largest one
 Point = Callable[[Face], Float[np.ndarray, " n"]]  # vertex, centre or maximum_entropy of games.equilibria
 
 
@@ -32,8 +36,7 @@ class Equilibrium:
     """A Nash equilibrium (of a symmetric game: the maximal lottery, or von Neumann winner).
 
     Args:
-        least: [...], above 0 if the method proved that there is no other equilibrium; NaN if it did not.
-        table: [..., n, n] of the symmetric game that was solved; None of a game without a table.
+        decisions: called once, when ``unique`` is first read: a ``Decision`` for each game of the batch.
 
     Attributes:
         policy: [..., n] probabilities; a ``Profile`` (row, column) for an ``n x m`` game.
@@ -48,11 +51,10 @@ class Equilibrium:
         (0.5, [True, True, True], True)
     """
 
-    def __init__(self, policy: Any, value: Any, gap: Any, least: Any, table: Float[Tensor, "*batch n n"] | None):
+    def __init__(self, policy: Any, value: Any, gap: Any, decisions: Callable[[], list[Decision]]):
         self.policy = policy
         self._value, self._gap = value, gap  # numbers become tensors on access
-        self._least = least  # above 0 if it proves that there is no other equilibrium; NaN: not known
-        self._table = table  # [..., n, n] of the symmetric game; None where there is no table
+        self._decisions = decisions
 
     @property
     def value(self) -> Float[Tensor, "*batch"]:
@@ -69,19 +71,44 @@ class Equilibrium:
         return self.policy > 0
 
     @cached_property
-    def unique(self) -> Bool[Tensor, "*batch"]:
-        """bool [...], whether there is no other equilibrium.
+    def _decided(self) -> list[Decision]:
+        return self._decisions()
 
-        Where the vertex that was found does not show it, the face of all equilibria is computed, which takes an
-        interior point. A game without a table is called unique only where the vertex shows it.
+    @property
+    def unique(self) -> Any:
+        """bool [...], whether there is no other equilibrium: True is proved, False has another one in ``other``.
+
+        None where double precision cannot tell (``uniqueness`` says why); of a batch with such a game it is an array of
+        True, False and None. True holds for every table that rounds to this one, False for this table without rounding.
         """
-        unique = _tensor(self._least) > STRICT
-        if self._table is not None:
-            flat, tables = unique.reshape(-1).clone(), self._table.reshape(-1, *self._table.shape[-2:])
-            for game in (~flat).nonzero()[:, 0].tolist():
-                flat[game] = face_of(_margins(tables[game])).dimension == 0
-            unique = flat.reshape(unique.shape)
-        return unique
+        found = [decision.unique for decision in self._decided]
+        if None not in found:
+            return torch.tensor(found).reshape(self.gap.shape)
+        return self._shaped(found)
+
+    @property
+    def uniqueness(self) -> Any:
+        """How ``unique`` is known, or why not, in words; of a batch an array [...]."""
+        return self._shaped([decision.reason for decision in self._decided])
+
+    @property
+    def other(self) -> Any:
+        """Another equilibrium, in the form of ``policy``, where ``unique`` is False, else None; of a batch an array."""
+        found: list[Any] = []
+        for decision in self._decided:
+            if decision.other is None:
+                found.append(None)
+            else:
+                row, column = map(torch.from_numpy, decision.other)
+                found.append(Profile(row, column) if isinstance(self.policy, Profile) else column)
+        return self._shaped(found)
+
+    def _shaped(self, found: list[Any]) -> Any:
+        if not self.gap.shape:
+            return found[0]
+        array = np.empty(len(found), dtype=object)
+        array[:] = found
+        return array.reshape(self.gap.shape)
 
     def __repr__(self) -> str:
         return f"Equilibrium(policy={self.policy}, value={self.value}, gap={self.gap}, support={self.support})"
@@ -121,9 +148,10 @@ def nash(
         (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
     """
     if isinstance(game, PreferenceGame) and point is None and game.single_table is not None:
-        lottery, low, reached = selection.solve_one(game.single_table, 0.5)
+        lottery, _, reached = selection.solve_one(game.single_table, 0.5)
         _promise(reached, 1.0)
-        return Equilibrium(torch.from_numpy(lottery), 0.5, reached, low, game.P)
+        policy = torch.from_numpy(lottery)
+        return Equilibrium(policy, 0.5, reached, lambda: _decide(game.P[None], policy[None]))
     if isinstance(game, LowRankGame | ImplicitGame):
         return _implicit(game, point)
     if isinstance(game, ConstantSumGame):
@@ -132,13 +160,14 @@ def nash(
     sizes = game.responses if isinstance(game, ContextualGame) else None
     P, shape = (game.game if isinstance(game, ContextualGame) else game).P.detach(), game.batch_shape
     tables = P.reshape(-1, *P.shape[-2:])
-    x, least, gap = selection.solve_batch(tables, 0.5, sizes)
+    x, _, gap = selection.solve_batch(tables, 0.5, sizes)
+    vertex = x
     if point is not None:
-        x = _chosen(tables, x, least, point, sizes)
+        x = _chosen(tables, x, point, sizes)
         gap = 2 * ((tables.to(torch.float64) @ x[..., None])[..., 0] - 0.5).amax(-1)
     _promise(float(gap.max()), 1.0)
     value = torch.full(shape, 0.5, dtype=torch.float64, device=P.device)
-    return Equilibrium(x.reshape(*shape, -1), value, gap.reshape(shape), least.reshape(shape), P)
+    return Equilibrium(x.reshape(*shape, -1), value, gap.reshape(shape), lambda: _decide(tables, vertex))
 
 
 def face(game: PreferenceGame | ConstantSumGame) -> Face:
@@ -160,10 +189,19 @@ def face(game: PreferenceGame | ConstantSumGame) -> Face:
         3
     """
     check_table(game)
-    table = symmetrised(game) if isinstance(game, ConstantSumGame) else game
-    if table.batch_shape:
-        raise NashwardError(f"the face is of one game, got a batch of shape {tuple(table.batch_shape)}")
-    return face_of(_margins(table.P))
+    if game.batch_shape:
+        raise NashwardError(f"the face is of one game, got a batch of shape {tuple(game.batch_shape)}")
+    if not isinstance(game, ConstantSumGame):
+        return face_of(_margins(game.P))
+    near = approximate_face(_margins(symmetrised(game).P))
+    decision = _decide_two(game, split(game, torch.from_numpy(near.interior)))[0]
+    if decision.dimension is None:  # a vertex may show what the middle does not
+        decision = _decide_two(game, nash(game).policy)[0]
+    if decision.face is None:
+        return certified(near, decision.dimension, decision.reason, None, [])
+    both = np.r_[decision.face.rows, decision.face.columns, True]
+    points = [join(game, *map(torch.from_numpy, pair)).numpy() for pair in decision.face.points]
+    return certified(near, decision.dimension, decision.reason, both, points)
 
 
 def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
@@ -203,7 +241,45 @@ def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
     column = (pair.row[..., None, :] @ U)[..., 0, :]
     gap = row.amax(-1) - column.amin(-1)
     _promise(float(gap.max()), max(1.0, float(U.abs().max())))
-    return Equilibrium(pair, (pair.row * row).sum(-1), gap, symmetric._least, symmetric._table)
+    found = pair if point is None else split(game, nash(symmetrised(game)).policy)
+    return Equilibrium(pair, (pair.row * row).sum(-1), gap, lambda: _decide_two(game, found))
+
+
+def _decide(P: Float[Tensor, "games n n"], x: Float[Tensor, "games n"]) -> list[Decision]:
+    """What is known of the equilibria of preference games beside x."""
+    A = P.detach().to(torch.float64) - 0.5
+    decisions = decide(A, x, x, skew=True)
+    for k, decision in enumerate(decisions):
+        if decision.unique is None and decision.dimension is None and A.shape[-1] <= SURVEYED:
+            own, near = x[k].cpu().numpy(), _middle(_margins(P[k]))
+            if near is not None:
+                decisions[k] = from_guess(A[k].cpu().numpy(), (own, own), (near, near), skew=True) or decision
+    return decisions
+
+
+def _decide_two(game: ConstantSumGame, pair: Profile) -> list[Decision]:
+    """What is known of the equilibria of games of two players beside the pair."""
+    U = game.payoff.detach().to(torch.float64).reshape(-1, *game.sizes)
+    row, column = pair.row.reshape(len(U), -1), pair.column.reshape(len(U), -1)
+    decisions = decide(U, row, column)
+    tables = symmetrised(game).P.reshape(len(U), sum(game.sizes) + 1, -1)
+    for k, decision in enumerate(decisions):
+        if decision.unique is None and decision.dimension is None and tables.shape[-1] <= SURVEYED:
+            near = _middle(_margins(tables[k]))
+            if near is not None:
+                middle = split(game, torch.from_numpy(near))
+                own = row[k].cpu().numpy(), column[k].cpu().numpy()
+                others = middle.row.numpy(), middle.column.numpy()
+                decisions[k] = from_guess(U[k].cpu().numpy(), own, others, skew=False) or decision
+    return decisions
+
+
+def _middle(A: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"] | None:
+    """A point in the middle of the face, as double precision finds it; None where it finds none."""
+    try:
+        return approximate_face(A).interior
+    except ArithmeticError:
+        return None
 
 
 def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibrium:
@@ -228,19 +304,36 @@ def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibr
     policy[on_device(restricted.actions)] = on_device(restricted.weights)
     gap = 2 * float(restricted.margins.max())
     _promise(gap, max(1.0, 4 * tolerance / GAP))
-    half, gap_, least = torch.tensor([0.5, gap, restricted.least], dtype=torch.float64, device=device)
-    return Equilibrium(policy, half, gap_, least, None)
+    half, gap_ = torch.tensor([0.5, gap], dtype=torch.float64, device=device)
+    return Equilibrium(policy, half, gap_, lambda: [_without_table(game, restricted.actions, restricted.weights)])
+
+
+def _without_table(
+    game: LowRankGame | ImplicitGame, actions: Int[np.ndarray, " k"], weights: Float[np.ndarray, " k"]
+) -> Decision:
+    """Whether a game without a table has this equilibrium only: the rows of the actions that it plays are computed."""
+    played = torch.from_numpy(actions[weights > 0]).to(game.device)
+    others = torch.ones(game.sizes[0], dtype=torch.bool, device=game.device)
+    others[played] = False
+    order = torch.cat([played, others.nonzero()[:, 0]])
+    U = -game.rows(played, order).to(torch.float64).mT[None].cpu()  # the columns of what is played, by skewness
+    rows = (torch.arange(len(order)) < len(played))[None]
+    error = U.abs().amax((-2, -1)) * COMPUTED
+    if bool(proved_unique(U, rows, torch.ones(1, len(played), dtype=torch.bool), error)[0]):
+        return PROVED
+    return Decision(None, None, "double precision cannot tell, and without a table no other equilibrium is looked for")
 
 
 def _chosen(
     tables: Float[Tensor, "games n n"],
     x: Float[Tensor, "games n"],
-    least: Float[Tensor, " games"],
     point: Point,
     sizes: Int[Tensor, " games"] | None,
 ) -> Float[Tensor, "games n"]:
     x = x.clone()
-    for game in (~(least > STRICT)).nonzero()[:, 0].tolist():
+    A = tables.to(torch.float64) - 0.5
+    proved = proved_unique(A, x > 0, x > 0, torch.full_like(A[:, 0, 0], UNIT / 2), skew=True)
+    for game in (~proved).nonzero()[:, 0].tolist():
         n = tables.shape[-1] if sizes is None else int(sizes[game])
         chosen = point(face_of(_margins(tables[game, :n, :n])))
         x[game, :n] = torch.from_numpy(chosen).to(x)

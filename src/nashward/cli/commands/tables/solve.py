@@ -119,7 +119,7 @@ def run(given: argparse.Namespace) -> int:
             "game": _described(game, entry),
             "nash": {
                 "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
-                "unique": equilibrium.unique, "fractions": entry and entry.nash and [str(x) for x in entry.nash],
+                "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness, "fractions": entry and entry.nash and [str(x) for x in entry.nash],
             },
             "iterations": given.iterations, "tolerance": given.tolerance, "start": start,
             "feedback": given.feedback, "seed": given.seed,
@@ -171,11 +171,14 @@ def _print_nash(name: str, game: Any, equilibrium: Equilibrium, entry: games.zoo
     print(f"{name}: {size} actions{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
     if entry:
         print(f"source: {entry.source}")
-    uniqueness = "unique" if bool(equilibrium.unique) else "one of several"
+    unique = equilibrium.unique
+    uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
     gap = float(equilibrium.gap)
     shown = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
     print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {shown}")
-    known = entry.nash if entry and bool(equilibrium.unique) else None
+    if unique is None:
+        print(f"  {equilibrium.uniqueness}")
+    known = entry.nash if entry and unique is not None and bool(unique) else None
     for side, labels, policy in _sides(game, equilibrium.policy):
         width = max(map(len, labels))
         for i in policy.argsort(descending=True, stable=True).tolist():
