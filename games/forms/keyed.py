@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from nashward.errors import NashwardError
 
 
@@ -80,7 +82,7 @@ def in_order(name: str, values: Any, keys: tuple[str, ...], what: str) -> Any:
         [0.75, 0.25]
     """
     if not isinstance(values, Mapping) and not (is_series(values) and not counts_rows(values)):
-        return values.to_numpy() if is_series(values) else values
+        return np.array(values.to_numpy()) if is_series(values) else values  # a copy, which torch may write to
     found = {str(key): value for key, value in by_key(name, values).items()}
     if lacking := [key for key in keys if key not in found]:
         raise NashwardError(f"the {name} has nothing for the {what} {lacking[0]!r:.60}; it is by {what}: give all")

@@ -20,6 +20,7 @@ from nashward.cli.solver_options import SOLVER
 from nashward.errors import NashwardError
 from nashward.games.equilibria import Equilibrium
 from nashward.games.forms.game import Game
+from nashward.games.forms.labels_of_csv import LABELS
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
@@ -46,12 +47,17 @@ class Played:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "table",
-        help="a .csv, .npz or .parquet file; zoo:NAME, a game of the zoo; or generator:NAME with its settings, as "
-        f"generator:blotto:troops=6:fields=3 (there are {', '.join(specs.GENERATORS)})",
+        help="a .csv, .npy, .npz or .parquet file; zoo:NAME, a game of the zoo; or generator:NAME with its settings, "
+        f"as generator:blotto:troops=6:fields=3 (there are {', '.join(specs.GENERATORS)})",
     )
     parser.add_argument(
         "--total", type=options.number, help="read an n x m game whose payoffs sum to this, not a preference game"
     )
+    parser.add_argument(
+        "--labels", choices=LABELS,
+        help="where the file has labels: in the first row and column (both), in one of them (columns: in the first "
+        "row; rows: in the first column), or none (default: what is no number, or what fits the shape)",
+    )  # fmt: skip
     parser.add_argument(
         "--solver", action="append", default=[], type=SOLVER["solver"].parse, metavar="SOLVER",
         help="a solver, or several by commas or by giving this again, each with its own settings if need be, as "
@@ -74,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    game = specs.game(given.table, given.total)
+    game = specs.game(given.table, given.total, given.labels)
     if game.batch_shape:
         raise NashwardError(f"{given.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
     shared = configuration.flags(given, SETTINGS)
@@ -82,7 +88,7 @@ def run(given: argparse.Namespace) -> int:
     lonely += ["feedback"] * (given.feedback != "exact")
     if lonely and not given.solver:
         raise NashwardError(f"--{lonely[0]} is a setting of a solver: give --solver as well")
-    if given.tolerance is not None and given.tolerance < 0:
+    if given.tolerance is not None and not given.tolerance >= 0:
         raise NashwardError(f"--tolerance is a duality gap, a number >= 0; got {given.tolerance:g}")
     solvers = specs.solvers(given.solver, shared)
     feedback = specs.feedback(given.feedback, given.seed)
@@ -119,7 +125,8 @@ def run(given: argparse.Namespace) -> int:
             "game": _described(game, entry),
             "nash": {
                 "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
-                "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness, "fractions": entry and entry.nash and [str(x) for x in entry.nash],
+                "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness,
+                "fractions": entry and entry.nash and [str(x) for x in entry.nash],
             },
             "iterations": given.iterations, "tolerance": given.tolerance, "start": start,
             "feedback": given.feedback, "seed": given.seed,
