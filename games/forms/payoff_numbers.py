@@ -79,8 +79,8 @@ def numbers(values: Any) -> np.ndarray:
     if array.dtype.kind in "iuf":
         return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
     found = np.empty(array.shape, dtype=np.float64)
-    for where, value in np.ndenumerate(array):
-        found[where] = _number(value, where)
+    for place in np.ndindex(array.shape):
+        found[place] = _number(array[place], place)
     return found
 
 

@@ -115,7 +115,7 @@ def _side(
     if size in free:  # the value is not determined: no equilibrium is within
         return None
     members = list(kinds.values())
-    found = []
+    found: list[Any] = []
     even = [np.full(size, scale / size) for scale in STARTS]
     guesses = [*even[:2], *(np.array([start[list(own)].sum() for own in members]) for start in starts), *even[2:]]
     others = [tuple(U[i, own[0]] for own in members) for i in np.flatnonzero(~rows)]

@@ -231,7 +231,11 @@ def length_controlled_win_rate(
     )  # fmt: skip
 
 
-def predict(weights: Sequence[float], difficulty: Any, against: Sequence[float] = (0.0, 0.0, 0.0)) -> Prediction:
+def predict(
+    weights: Sequence[float] | Mapping[str, float],
+    difficulty: Any,
+    against: Sequence[float] | Mapping[str, float] = (0.0, 0.0, 0.0),
+) -> Prediction:
     """The win rate at equal lengths from known weights, against the baseline or another model.
 
     .. math::  \\frac{100}{N} \\sum_i \\sigma(w_m - v_m + (w_d - v_d) d_i)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,8 @@ def test_models_may_be_numbers() -> None:
         battles = from_battles(given)
         assert battles.labels == ("13", "7")
         assert battles.total.tolist() == [[0, 1], [1, 0]]
-    for bad in (float("nan"), None, True, "", []):
+    wrong: list[Any] = [float("nan"), None, True, "", []]
+    for bad in wrong:
         with pytest.raises(ValueError, match="row 1 has no model_b"):
             from_battles([{"model_a": 7, "model_b": bad, "winner": "model_a"}])
     frame = pd.DataFrame({"model_a": ["x", "x"], "model_b": ["y", "y"], "winner": ["x", None], "wins_a": [None, 3]})

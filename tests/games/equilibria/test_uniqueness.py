@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,8 @@ def _solved(rows: list[list[Fraction]]) -> list[Fraction] | None:
 
 def _vertices(U: list[list[Fraction]]) -> list[tuple[Fraction, ...]]:
     """All extreme optimal policies of the column player, who pays U, by trying every pair of supports."""
-    n, m, best, found = len(U), len(U[0]), None, set()
+    n, m, best = len(U), len(U[0]), None
+    found: set[tuple[Fraction, ...]] = set()
     for size in range(1, m + 1):
         for J in itertools.combinations(range(m), size):
             for rows in itertools.combinations(range(n), size):
@@ -63,7 +65,7 @@ def _fractions(table: np.ndarray) -> list[list[Fraction]]:
     return [[Fraction(float(u)) for u in row] for row in table]
 
 
-def _gap(U: np.ndarray, pair: games.equilibria.Profile) -> float:
+def _gap(U: np.ndarray, pair: Any) -> float:
     return float((torch.from_numpy(U) @ pair.column).max() - (pair.row @ torch.from_numpy(U)).min())
 
 

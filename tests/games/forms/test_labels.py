@@ -64,7 +64,8 @@ def test_labels_that_may_be_payoffs_are_refused_and_an_option_decides(
     with pytest.raises(ValueError, match=f"t.csv: .* may be labels or payoffs.* {named} or none .--labels") as error:
         games.load(file, total=0.0)
     assert "\n" not in str(error.value)
-    for labels, value in ((named, first), ("none", plain)):
+    options: tuple[tuple[Any, float], ...] = ((named, first), ("none", plain))
+    for labels, value in options:
         game = games.load(file, total=0.0, labels=labels)
         assert isinstance(game, games.ConstantSumGame)
         assert game.payoff[0, 0] == value

@@ -82,7 +82,10 @@ def test_a_table_of_arrow() -> None:
         ([[0.5, 10**400], [0.1, 0.5]], r"entry \[0, 1\] .* not a finite number: 1000"),
         ([[Fraction(1, 2), True], [0, Fraction(1, 2)]], r"entry \[0, 1\] .* not a finite number: True"),
         ([[0.5, 0.9], [0.5]], "rows of a payoff table have different lengths"),
-        (np.ma.masked_array([[0.5, 0.9], [0.1, 0.5]], mask=[[0, 1], [0, 0]]), r"entry \[0, 1\] .* is masked"),
+        (
+            np.ma.masked_array([[0.5, 0.9], [0.1, 0.5]], mask=[[False, True], [False, False]]),
+            r"entry \[0, 1\] .* is masked",
+        ),
         (np.array([["2024-01-01"]], dtype="datetime64[D]"), r"entry \[0, 0\]"),
         ([[0.5 + 0j]], "real numbers, got complex"),
         ([[True]], "real numbers, got truth values"),

@@ -17,6 +17,8 @@ from nashward.llm.evaluation.win_rates.cross_validation import PENALTIES, chosen
 from nashward.llm.evaluation.win_rates.keyed_columns import aligned
 from nashward.llm.evaluation.win_rates.logistic import fit
 
+controlled: Any = length_controlled_win_rate  # called with data frames' columns, as nobody checks them
+
 
 class Published:
     """The leaderboard's rows and annotations, by model."""
@@ -302,7 +304,7 @@ def covered(n: int, binary: bool, difficulties: bool, times: int, w: Any = (-1.2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotComparable)
         for _ in range(times):
-            found = length_controlled_win_rate(**drawn(random, n, binary, difficulties, w))
+            found = controlled(**drawn(random, n, binary, difficulties, w))
             ours += abs(found.value - truth) <= 1.96 * found.standard_error
             theirs += abs(found.value - truth) <= 1.96 * found.alpaca_eval_standard_error
     return ours / times, theirs / times
@@ -331,11 +333,11 @@ def test_the_standard_error_is_that_of_prompts_drawn_again(gamed_rows: bool) -> 
     random = np.random.default_rng(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotComparable)
-        found = length_controlled_win_rate(*columns, gamed=more)  # type: ignore[arg-type]
+        found = controlled(*columns, gamed=more)
         again = []
         for _ in range(300):
             pick = random.integers(0, 300, 300)
-            again.append(length_controlled_win_rate(*(own[pick] for own in columns), gamed=more).value)  # type: ignore[arg-type]
+            again.append(controlled(*(own[pick] for own in columns), gamed=more).value)
     assert found.standard_error == pytest.approx(np.std(again, ddof=1), rel=0.15)
     assert found.standard_error > 1.2 * found.alpaca_eval_standard_error
 
@@ -343,13 +345,13 @@ def test_the_standard_error_is_that_of_prompts_drawn_again(gamed_rows: bool) -> 
 def test_half_won_and_all_alike_have_an_error_too() -> None:
     """Weights of exactly 0 are estimates as others are; where equal lengths were not seen, prompts are drawn again."""
     with pytest.warns(NotComparable):
-        half = length_controlled_win_rate([0.0, 1.0] * 50, [5] * 100, [5] * 100)
+        half = controlled([0.0, 1.0] * 50, [5] * 100, [5] * 100)
     assert half.value == 50
     assert half.standard_error == pytest.approx(5, abs=0.1)
     random = np.random.default_rng(0)
     short = 1000 - 1e-3 * random.uniform(size=60) - np.r_[np.zeros(59), 1e-9]
     with pytest.warns(NotComparable):
-        far = length_controlled_win_rate((random.uniform(size=60) < 0.3).astype(float), short * 1e6, np.zeros(60))
+        far = controlled((random.uniform(size=60) < 0.3).astype(float), short * 1e6, np.zeros(60))
     assert 0 < far.standard_error < 60
 
 
@@ -361,32 +363,30 @@ def test_a_series_is_by_the_prompts_of_its_index() -> None:
     frame = pd.DataFrame({name: rows[name] for name in ("y", "length", "baseline", "d")}, index=names)
     shuffled = frame.sample(frac=1, random_state=0)
     own = {**gamed(rows), "gamed_difficulty": np.tile(rows["d"], 2)}
-    plain = length_controlled_win_rate(rows["y"], rows["length"], rows["baseline"], rows["d"], own)
-    found = length_controlled_win_rate(frame["y"], shuffled["length"], frame["baseline"], shuffled["d"], own)  # type: ignore[arg-type]
+    plain = controlled(rows["y"], rows["length"], rows["baseline"], rows["d"], own)
+    found = controlled(frame["y"], shuffled["length"], frame["baseline"], shuffled["d"], own)
     assert found == plain
     by_row = frame.reset_index(drop=True)  # the index that pandas gives counts the rows
-    assert length_controlled_win_rate(by_row["y"], by_row["length"], rows["baseline"], by_row["d"], own) == plain  # type: ignore[arg-type]
+    assert controlled(by_row["y"], by_row["length"], rows["baseline"], by_row["d"], own) == plain
     moved = by_row.sample(frac=1, random_state=1)  # and names them where one of the columns was moved
-    assert length_controlled_win_rate(by_row["y"], moved["length"], by_row["baseline"], moved["d"], own) == plain  # type: ignore[arg-type]
+    assert controlled(by_row["y"], moved["length"], by_row["baseline"], moved["d"], own) == plain
     with pytest.raises(ValueError, match="give prompts"):
-        length_controlled_win_rate(frame["y"], rows["length"], rows["baseline"], rows["d"], own)  # type: ignore[arg-type]
-    named = length_controlled_win_rate(
-        shuffled["y"], rows["length"], by_row["baseline"], frame["d"], own, prompts=names
-    )  # type: ignore[arg-type]
+        controlled(frame["y"], rows["length"], rows["baseline"], rows["d"], own)
+    named = controlled(shuffled["y"], rows["length"], by_row["baseline"], frame["d"], own, prompts=names)
     assert named == plain
     kept = by_row[by_row.index % 7 != 3]  # rows were dropped: prompts is by the same index
     prompts = pd.Series(names)[kept.index]
-    dropped = length_controlled_win_rate(
+    dropped = controlled(
         kept["y"],
         moved.loc[kept.index[::-1], "length"],
         kept["baseline"],
         frame["d"],
         own,
-        prompts=prompts,  # type: ignore[arg-type]
+        prompts=prompts,
     )
     some = kept.index.to_numpy()
     there = [rows[name][some] for name in ("y", "length", "baseline", "d")]
-    assert dropped == length_controlled_win_rate(*there, gamed=own)  # type: ignore[arg-type]
+    assert dropped == controlled(*there, gamed=own)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def test_series_whose_keys_disagree_are_refused(change: dict[str, Any], line: st
     for name, apply in change.items():
         columns[name] = apply(columns[name])
     with pytest.raises(ValueError, match=line):
-        length_controlled_win_rate(**columns, gamed={**gamed(rows), "gamed_difficulty": np.tile(rows["d"], 2)})  # type: ignore[arg-type]
+        controlled(**columns, gamed={**gamed(rows), "gamed_difficulty": np.tile(rows["d"], 2)})
 
 
 def test_missing_values_of_pandas_are_prompts_that_were_not_judged() -> None:
@@ -422,9 +422,9 @@ def test_missing_values_of_pandas_are_prompts_that_were_not_judged() -> None:
     y[3] = pd.NA
     missing = np.where(np.arange(40) == 3, np.nan, rows["y"])
     with pytest.warns(NotComparable):
-        found = length_controlled_win_rate(y, rows["length"], rows["baseline"])  # type: ignore[arg-type]
+        found = controlled(y, rows["length"], rows["baseline"])
     with pytest.warns(NotComparable):
-        own = length_controlled_win_rate(missing, rows["length"], rows["baseline"])
+        own = controlled(missing, rows["length"], rows["baseline"])
     assert found == own
     assert found.prompts == 39
 
@@ -437,20 +437,20 @@ def test_the_rows_of_the_gamed_baseline_are_matched_by_prompt_too() -> None:
     order = np.random.default_rng(0).permutation(120)
     table = pd.DataFrame(gamed(rows), index=twice).iloc[order]
     columns = (rows["y"], rows["length"], rows["baseline"])
-    found = length_controlled_win_rate(*columns, d, dict(table), prompts=names)  # type: ignore[arg-type]
-    plain = length_controlled_win_rate(*columns, rows["d"], gamed(rows))
+    found = controlled(*columns, d, dict(table), prompts=names)
+    plain = controlled(*columns, rows["d"], gamed(rows))
     assert found.value == pytest.approx(plain.value, abs=1e-7)
     other = {**dict(table), "gamed_preference": table["gamed_preference"].iloc[::-1]}
     with pytest.raises(ValueError, match="gamed_preference and gamed_tanh_length are of other prompts"):
-        length_controlled_win_rate(*columns, d, other, prompts=names)  # type: ignore[arg-type]
+        controlled(*columns, d, other, prompts=names)
     with pytest.raises(ValueError, match="by prompt and difficulty is not"):
-        length_controlled_win_rate(*columns, rows["d"], dict(table))
+        controlled(*columns, rows["d"], dict(table))
     with pytest.raises(ValueError, match="difficulty has nothing for 'p0"):
-        length_controlled_win_rate(
+        controlled(
             *(own[10:] for own in columns),
             d.iloc[10:],
             dict(table.sort_index()),
-            prompts=names[10:],  # type: ignore[arg-type]
+            prompts=names[10:],
         )
 
 
@@ -462,9 +462,9 @@ def test_weights_by_name() -> None:
         {"not_gamed_baseline.astype(float)": -1.3, "instruction_difficulty": 0.7, "np.tanh(std_delta_len)": -0.9}
     )
     for named in (row, {"model": -1.3, "length": -0.9, "difficulty": 0.7}):
-        assert predict(named, d) == predict(own, d)  # type: ignore[arg-type]
+        assert predict(named, d) == predict(own, d)
     with pytest.raises(ValueError, match="the weights are named model; expected length, difficulty, model"):
-        predict({"model": 1.0}, d)  # type: ignore[arg-type]
+        predict({"model": 1.0}, d)
 
 
 def test_a_judge_that_only_likes_length_is_seen_through() -> None:

@@ -126,6 +126,7 @@ def run(given: argparse.Namespace) -> int:
             "nash": {
                 "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
                 "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness,
+                "status": equilibrium.status,
                 "fractions": entry and entry.nash and [str(x) for x in entry.nash],
             },
             "iterations": given.iterations, "tolerance": given.tolerance, "start": start,
