@@ -57,11 +57,11 @@ def face(A: Float[np.ndarray, "n n"]) -> Face:
         ArithmeticError: neither the interior point nor linear programs determine which actions are played.
     """
     near = approximate_face(A)
-    margins, x = torch.from_numpy(A)[None], torch.from_numpy(near.interior)[None]
-    (decision,) = decide(margins, x, x, skew=True)
+    x = near.interior[None]
+    (decision,) = decide(A[None], x, x, skew=True)
     if decision.dimension is None:  # a vertex may show what the middle does not
-        x = torch.from_numpy(solve_margins(A)[0])[None]
-        (decision,) = decide(margins, x, x, skew=True)
+        x = solve_margins(A)[0][None]
+        (decision,) = decide(A[None], x, x, skew=True)
     support = None if decision.face is None else decision.face.columns
     points = [] if decision.face is None else [q for _, q in decision.face.points]
     return certified(near, decision.dimension, decision.reason, support, points)

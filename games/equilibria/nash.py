@@ -263,32 +263,31 @@ def _gap_of(U: Float[Tensor, "*batch n m"], pair: Profile) -> Float[Tensor, "*ba
     return row.amax(-1) - (pair.row[..., None, :] @ U)[..., 0, :].amin(-1)
 
 
-def _decide(P: Float[Tensor, "games n n"], x: Float[Tensor, "games n"]) -> list[Decision]:
-    """What is known of the equilibria of preference games beside x."""
-    A = P.detach().to(torch.float64) - 0.5
+def _decide(P: Float[Tensor, "games n n"], policy: Float[Tensor, "games n"]) -> list[Decision]:
+    """What is known of the equilibria of preference games beside the policy."""
+    A, x = _numpy(P) - 0.5, _numpy(policy)
     decisions = decide(A, x, x, skew=True)
     for k, decision in enumerate(decisions):
         if decision.unique is None and decision.dimension is None and A.shape[-1] <= SURVEYED:
-            own, near = x[k].cpu().numpy(), _middle(_margins(P[k]))
+            near = _middle(A[k])
             if near is not None:
-                decisions[k] = from_guess(A[k].cpu().numpy(), (own, own), (near, near), skew=True) or decision
+                decisions[k] = from_guess(A[k], (x[k], x[k]), (near, near), skew=True) or decision
     return decisions
 
 
 def _decide_two(game: ConstantSumGame, pair: Profile) -> list[Decision]:
     """What is known of the equilibria of games of two players beside the pair."""
-    U = game.payoff.detach().to(torch.float64).reshape(-1, *game.sizes)
-    row, column = pair.row.reshape(len(U), -1), pair.column.reshape(len(U), -1)
+    U = _numpy(game.payoff).reshape(-1, *game.sizes)
+    row, column = _numpy(pair.row).reshape(len(U), -1), _numpy(pair.column).reshape(len(U), -1)
     decisions = decide(U, row, column)
-    tables = symmetrised(game).P.reshape(len(U), sum(game.sizes) + 1, -1)
     for k, decision in enumerate(decisions):
-        if decision.unique is None and decision.dimension is None and tables.shape[-1] <= SURVEYED:
-            near = _middle(_margins(tables[k]))
+        if decision.unique is None and decision.dimension is None and sum(game.sizes) <= SURVEYED:
+            one = ConstantSumGame(U[k], game.total)
+            near = _middle(_margins(symmetrised(one).P))
             if near is not None:
-                middle = split(game, torch.from_numpy(near))
-                own = row[k].cpu().numpy(), column[k].cpu().numpy()
+                middle = split(one, torch.from_numpy(near))
                 others = middle.row.numpy(), middle.column.numpy()
-                decisions[k] = from_guess(U[k].cpu().numpy(), own, others, skew=False) or decision
+                decisions[k] = from_guess(U[k], (row[k], column[k]), others, skew=False) or decision
     return decisions
 
 
@@ -333,10 +332,10 @@ def _without_table(
     others = torch.ones(game.sizes[0], dtype=torch.bool, device=game.device)
     others[played] = False
     order = torch.cat([played, others.nonzero()[:, 0]])
-    U = -game.rows(played, order).to(torch.float64).mT[None].cpu()  # the columns of what is played, by skewness
-    rows = (torch.arange(len(order)) < len(played))[None]
-    error = U.abs().amax((-2, -1)) * COMPUTED
-    if bool(proved_unique(U, rows, torch.ones(1, len(played), dtype=torch.bool), error)[0]):
+    U = -_numpy(game.rows(played, order).mT[None])  # the columns of what is played, by skewness
+    rows = (np.arange(len(order)) < len(played))[None]
+    error = np.abs(U).max((-2, -1)) * COMPUTED
+    if bool(proved_unique(U, rows, np.ones((1, len(played)), dtype=bool), error)[0]):
         return PROVED
     return Decision(None, None, "double precision cannot tell, and without a table no other equilibrium is looked for")
 
@@ -348,13 +347,17 @@ def _chosen(
     sizes: Int[Tensor, " games"] | None,
 ) -> Float[Tensor, "games n"]:
     x = x.clone()
-    A = tables.to(torch.float64) - 0.5
-    proved = proved_unique(A, x > 0, x > 0, torch.full_like(A[:, 0, 0], UNIT / 2), skew=True)
-    for game in (~proved).nonzero()[:, 0].tolist():
+    played = _numpy(x) > 0
+    proved = proved_unique(_numpy(tables) - 0.5, played, played, np.full(len(x), UNIT / 2), skew=True)
+    for game in np.flatnonzero(~proved).tolist():
         n = tables.shape[-1] if sizes is None else int(sizes[game])
         chosen = point(face_of(_margins(tables[game, :n, :n])))
         x[game, :n] = torch.from_numpy(chosen).to(x)
     return x
+
+
+def _numpy(values: Float[Tensor, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    return values.detach().cpu().numpy().astype(np.float64, copy=False)
 
 
 def _margins(table: Float[Tensor, "n n"]) -> Float[np.ndarray, "n n"]:

@@ -123,7 +123,8 @@ LANGUAGE = [
         ("anchor", "MixedNetwork._blended", "total + weight * output.float()", "weight * output.float()"),
     ]}),
     Method("Over-optimisation", f"{V}/over_optimisation.py", ["tests/llm/evaluation/test_over_optimisation.py"], [
-        ("sign", "_verdict", "value - thresholds.errors * error", "value + thresholds.errors * error"),
+        ("sign", "_verdict", "value - standard_errors(thresholds.errors, n) * error",
+         "value + standard_errors(thresholds.errors, n) * error"),
         ("factor", "_ratio", "x - ratio * y", "2 * (x - ratio * y)"),
         ("anchor", "verdicts", "repetition(ids) - repetition(base_ids)", "repetition(ids)"),
         ("anchor", "verdicts", "base_refusals - policy_refusals", "base_refusals"),

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ...shapes import Bool, Float
 from .enclosure import UNIT, proved_unique
@@ -50,7 +48,11 @@ PROVED = Decision(True, 0, "proved: every other action loses, also with all roun
 
 
 def decide(
-    U: Float[Tensor, "games n m"], x: Float[Tensor, "games n"], y: Float[Tensor, "games m"], *, skew: bool = False
+    U: Float[np.ndarray, "games n m"],
+    x: Float[np.ndarray, "games n"],
+    y: Float[np.ndarray, "games m"],
+    *,
+    skew: bool = False,
 ) -> list[Decision]:
     """Whether each game has the equilibrium (x, y) only.
 
@@ -64,13 +66,12 @@ def decide(
 
     Source: see ``proved_unique`` and ``exact_face``.
     """
-    rounding = U.abs().amax((-2, -1)) * UNIT
+    rounding = np.abs(U).max((-2, -1)) * UNIT
     if skew:
-        rounding = rounding.clamp_min(UNIT / 2)  # margins come from probabilities, which end at that digit
+        rounding = np.maximum(rounding, UNIT / 2)  # margins come from probabilities, which end at that digit
     proved = proved_unique(U, x > 0, y > 0, rounding, skew=skew)
     return [
-        PROVED if sure else _undecided(u.cpu().numpy(), (a.cpu().numpy(), b.cpu().numpy()), skew)
-        for sure, u, a, b in zip(proved.tolist(), U, x, y, strict=True)
+        PROVED if sure else _undecided(u, (a, b), skew) for sure, u, a, b in zip(proved.tolist(), U, x, y, strict=True)
     ]
 
 
@@ -155,9 +156,7 @@ def _of_twins(U: Float[np.ndarray, "n m"], found: Pair, skew: bool) -> Decision 
     if len(row_of) == len(U) and len(column_of) == U.shape[1]:
         return None
     x, y = np.bincount(row_kind, found[0]), np.bincount(column_kind, found[1])
-    small = torch.from_numpy(np.ascontiguousarray(U[np.ix_(row_of, column_of)]))[None]
-    masses = [torch.from_numpy(p)[None] for p in (x, y)]
-    (decision,) = decide(small, *masses, skew=skew)
+    (decision,) = decide(U[np.ix_(row_of, column_of)][None], x[None], y[None], skew=skew)
     if decision.unique is None and decision.dimension is None:
         return None
     of_rows = np.bincount(row_kind)[x > 0].sum() - (x > 0).sum()

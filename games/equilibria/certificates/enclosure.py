@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ...shapes import Bool, Float
 
 UNIT = 2.0**-53  # the relative rounding of one operation
+LARGEST = 2.0**50  # of an inverse that can prove anything
 CHUNK = 2**24  # numbers of a batch that are held at once
 
 
 def proved_unique(
-    U: Float[Tensor, "games n m"],
-    rows: Bool[Tensor, "games n"],
-    columns: Bool[Tensor, "games m"],
-    error: Float[Tensor, " games"],
+    U: Float[np.ndarray, "games n m"],
+    rows: Bool[np.ndarray, "games n"],
+    columns: Bool[np.ndarray, "games m"],
+    error: Float[np.ndarray, " games"],
     *,
     skew: bool = False,
-) -> Bool[Tensor, " games"]:
+) -> Bool[np.ndarray, " games"]:
     """For each zero-sum game whether a pair of policies with these supports is its only equilibrium, proved.
 
     .. math::
@@ -42,77 +42,104 @@ def proved_unique(
     Source: Krawczyk 1969, Rump 1983 (enclosures); Higham 2002, section 3.1 (rounding of sums); Bohnenblust, Karlin &
         Shapley 1950 (the conditions).
     """
-    proved = torch.zeros(len(U), dtype=torch.bool, device=U.device)
+    proved = np.zeros(len(U), dtype=bool)
     sizes = rows.sum(-1)
     possible = (sizes == columns.sum(-1)) & (sizes > 0)
-    for k in sizes[possible].unique().tolist():  # games of one size of support together
-        members = (possible & (sizes == k)).nonzero()[:, 0]
-        for part in members.split(max(1, CHUNK // (U.shape[1] * U.shape[2]))):
+    most = max(1, CHUNK // (U.shape[1] * U.shape[2]))
+    for k in sorted(set(sizes[possible].tolist())):  # games of one size of support together
+        members = np.flatnonzero(possible & (sizes == k))
+        for begin in range(0, len(members), most):
+            part = members[begin : begin + most]
             proved[part] = _of_one_size(U[part], rows[part], columns[part], error[part], k, skew)
     return proved
 
 
-def _of_one_size(U: Tensor, rows: Tensor, columns: Tensor, error: Tensor, k: int, skew: bool) -> Tensor:
+def _of_one_size(
+    U: Float[np.ndarray, "games n m"],
+    rows: Bool[np.ndarray, "games n"],
+    columns: Bool[np.ndarray, "games m"],
+    error: Float[np.ndarray, " games"],
+    k: int,
+    skew: bool,
+) -> Bool[np.ndarray, " games"]:
     games = len(U)
     # scaled by a power of two, which is exact, so that the border of ones is of the size of the table
-    scale = torch.exp2(-torch.frexp(U.abs().amax((-2, -1)) + 1e-300)[1].to(U.dtype))
-    U, error = U * scale[:, None, None], (error * scale)[:, None]
+    largest = np.abs(U).max((-2, -1))
+    power = np.where(error < largest, -np.frexp(largest)[1], 0)  # beside what is all rounding nothing is proved
+    U, error = np.ldexp(U, power[:, None, None]), np.ldexp(error, power)[:, None]
     # I and J first, each in its order
-    at_rows = rows.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
-    U = U.gather(1, at_rows[..., None].expand_as(U))
-    if skew:
-        U = U.gather(2, at_rows[:, None].expand_as(U))
-    else:
-        at_columns = columns.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
-        U = U.gather(2, at_columns[:, None].expand_as(U))
-    M = U.new_zeros(games, k + 1, k + 1)
+    at_rows = np.argsort(~rows, axis=-1, kind="stable")
+    at_columns = at_rows if skew else np.argsort(~columns, axis=-1, kind="stable")
+    U = np.take_along_axis(np.take_along_axis(U, at_rows[..., None], 1), at_columns[:, None], 2)
+    M = np.zeros((games, k + 1, k + 1))
     M[:, :k, :k], M[:, :k, k], M[:, k, :k] = U[:, :k, :k], -1.0, 1.0
-    R, singular = torch.linalg.inv_ex(M)
-    regular = (singular == 0) & R.isfinite().all(-1).all(-1)
-    R = torch.where(regular[:, None, None], R, torch.zeros_like(R))
-    weights, value, weights_off, value_off = _enclosed(M, R, error)
+    R = _inverses(M)
+    regular, weights, value, weights_off, value_off = _enclosed(M, R, error)
     held = regular & (weights > weights_off).all(-1)
-    lost = _below(U[:, k:, :k], weights, weights_off, error, *((None, None) if skew else (value, value_off)))
-    held &= lost.all(-1)
+    value, value_off = (np.zeros_like(value), np.zeros_like(value)) if skew else (value, value_off)
+    held &= _below(U[:, k:, :k], weights, weights_off, error, value, value_off).all(-1)
     if not skew:  # the column player's equations are those of the transposed table; D M' D has the inverse D R' D
-        D = torch.ones(k + 1, dtype=U.dtype, device=U.device)
+        D = np.ones(k + 1)
         D[k] = -1.0
-        M, R = D[:, None] * M.mT * D, D[:, None] * R.mT * D
-        weights, value, weights_off, value_off = _enclosed(M, R, error)
-        held &= (weights > weights_off).all(-1)
-        held &= _below(-U[:, :k, k:].mT, weights, weights_off, error, -value, value_off).all(-1)
+        M, R = D[:, None] * M.swapaxes(-1, -2) * D, D[:, None] * R.swapaxes(-1, -2) * D
+        regular, weights, value, weights_off, value_off = _enclosed(M, R, error)
+        held &= regular & (weights > weights_off).all(-1)
+        held &= _below(-U[:, :k, k:].swapaxes(-1, -2), weights, weights_off, error, -value, value_off).all(-1)
     return held
 
 
-def _enclosed(M: Tensor, R: Tensor, error: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The solution of ``M (w, v) = (0, 1)`` with bounds on how far it is off; infinite where M is not shown regular."""
+def _inverses(M: Float[np.ndarray, "games k k"]) -> Float[np.ndarray, "games k k"]:
+    """Approximate inverses; of a matrix that is singular or nearly so 0, which proves nothing."""
+    try:
+        with np.errstate(all="ignore"):
+            R = np.linalg.inv(M)
+    except np.linalg.LinAlgError:
+        if len(M) == 1:
+            return np.zeros_like(M)
+        R = np.concatenate([_inverses(one[None]) for one in M])
+    return np.where((np.abs(R) < LARGEST).all((-2, -1), keepdims=True), R, 0.0)  # also where it is not a number
+
+
+def _enclosed(
+    M: Float[np.ndarray, "games k k"], R: Float[np.ndarray, "games k k"], error: Float[np.ndarray, "games 1"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Whether M is shown regular; the solution of ``M (w, v) = (0, 1)``; and bounds on how far it is off, if so."""
     k = M.shape[-1] - 1
     gamma = 2 * (k + 4) * UNIT  # above Higham's (k + 1) u / (1 - (k + 1) u), and what this line itself rounds
-    identity = torch.eye(k + 1, dtype=M.dtype, device=M.device)
-    aR, aM = R.abs(), M.abs()
-    defect = (identity - R @ M).abs() + gamma * (aR @ aM + identity) + error[..., None] * aR.sum(-1, keepdim=True)
-    beta = defect.sum(-1).amax(-1, keepdim=True) * (1 + gamma)
-    b = torch.zeros_like(M[..., 0])
-    b[:, k] = 1.0
+    identity = np.eye(k + 1)
+    aR, aM = np.abs(R), np.abs(M)
+    defect = np.abs(identity - R @ M) + gamma * (aR @ aM + identity) + error[..., None] * aR.sum(-1, keepdims=True)
+    beta = defect.sum(-1).max(-1, keepdims=True) * (1 + gamma)
+    b = np.zeros(k + 1)
+    b[k] = 1.0
     z = R[..., k]
     for _ in range(2):
-        z = z + (R @ (b - (M @ z[..., None])[..., 0])[..., None])[..., 0]
-    residual = (b - (M @ z[..., None])[..., 0]).abs() + gamma * ((aM @ z.abs()[..., None])[..., 0] + b)
-    residual = residual + error * z.abs().sum(-1, keepdim=True)
-    first = (aR @ residual[..., None])[..., 0] * (1 + gamma)
-    rest = beta / (1 - beta).clamp_min(1e-300) * first.amax(-1, keepdim=True)
-    off = torch.where(beta < 0.5, (first + rest) * (1 + gamma), torch.inf)
-    return z[:, :k], z[:, k:], off[:, :k], off[:, k:]
+        z = z + _times(R, b - _times(M, z))
+    residual = np.abs(b - _times(M, z)) + gamma * (_times(aM, np.abs(z)) + b)
+    residual = residual + error * np.abs(z).sum(-1, keepdims=True)
+    first = _times(aR, residual) * (1 + gamma)
+    regular = beta < 0.5
+    rest = beta / np.where(regular, 1 - beta, 1.0) * first.max(-1, keepdims=True)
+    off = (first + rest) * (1 + gamma)
+    return regular[:, 0], z[:, :k], z[:, k:], off[:, :k], off[:, k:]
 
 
 def _below(
-    U: Tensor, weights: Tensor, weights_off: Tensor, error: Tensor, value: Tensor | None, value_off: Tensor | None
-) -> Tensor:
-    """Whether ``U w < v`` for each row of U and whatever w and v are enclosed; v None is exactly 0."""
+    U: Float[np.ndarray, "games r k"],
+    weights: Float[np.ndarray, "games k"],
+    weights_off: Float[np.ndarray, "games k"],
+    error: Float[np.ndarray, "games 1"],
+    value: Float[np.ndarray, "games 1"],
+    value_off: Float[np.ndarray, "games 1"],
+) -> Bool[np.ndarray, "games r"]:
+    """Whether ``U w < v`` for each row of U and whatever w and v are enclosed."""
     gamma = 2 * (weights.shape[-1] + 4) * UNIT
-    aU, size = U.abs(), weights.abs()
-    payoff = (U @ weights[..., None])[..., 0]
-    off = (aU @ (weights_off + gamma * size)[..., None])[..., 0] + error * (size + weights_off).sum(-1, keepdim=True)
-    if value is not None and value_off is not None:
-        payoff, off = payoff - value, off + value_off + gamma * (value.abs() + size.sum(-1, keepdim=True))
-    return payoff + off * (1 + gamma) < 0
+    size = np.abs(weights)
+    payoff = _times(U, weights) - value
+    off = _times(np.abs(U), weights_off + gamma * size) + error * (size + weights_off).sum(-1, keepdims=True)
+    off = off + value_off + gamma * (np.abs(value) + (size.sum(-1, keepdims=True) if value_off.any() else 0.0))
+    return np.asarray(payoff + off * (1 + gamma) < 0)
+
+
+def _times(A: Float[np.ndarray, "games r k"], x: Float[np.ndarray, "games k"]) -> Float[np.ndarray, "games r"]:
+    return (A @ x[..., None])[..., 0]

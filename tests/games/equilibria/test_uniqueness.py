@@ -140,13 +140,17 @@ def test_a_tie_is_told_from_the_least_win() -> None:
 
 def test_a_proof_allows_for_all_rounding_and_for_no_more() -> None:
     """COMAL's cycle, whose least probability is 3/11: an error of the entries up to where it may vanish."""
-    A = games.zoo.comal_cycle().P[None] - 0.5
-    played = torch.ones(1, 3, dtype=torch.bool)
+    A = games.zoo.comal_cycle().P.numpy()[None] - 0.5
+    played = np.ones((1, 3), dtype=bool)
     for error, proved in ((1e-9, True), (1e-3, True), (0.2, False), (10.0, False)):
-        assert bool(proved_unique(A, played, played, torch.tensor([error], dtype=torch.float64), skew=True)) == proved
-    some = torch.tensor([[True, True, False]])
-    assert not proved_unique(A, some, some, torch.zeros(1, dtype=torch.float64), skew=True)
-    assert not proved_unique(A, some, played, torch.zeros(1, dtype=torch.float64))
+        assert bool(proved_unique(A, played, played, np.array([error]), skew=True)[0]) == proved
+    some = np.array([[True, True, False]])
+    assert not proved_unique(A, some, some, np.zeros(1), skew=True).any()
+    assert not proved_unique(A, some, played, np.zeros(1)).any()
+    both = np.concatenate([np.zeros((1, 3, 3)), A])  # one of a batch is singular
+    assert proved_unique(both, np.ones((2, 3), dtype=bool), np.ones((2, 3), dtype=bool), np.full(2, 1e-9)).tolist() == [
+        False, True,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("n", [3, 30, 120, 400])
