@@ -12,7 +12,7 @@ def standard_errors(errors: float, n: float) -> float:
 
     .. math::  F^{-1}_{n - 1}(\\Phi(z))
 
-    with the distribution function F of Student's t: 1.645 are 6.31 for two values, 1.73 for 20 and 1.66 for 100.
+    with the distribution function F of Student's t: 1.645 are 6.32 for two values, 1.73 for 20 and 1.66 for 100.
 
     Args:
         errors: z, as for a normal distribution.
@@ -25,7 +25,7 @@ def standard_errors(errors: float, n: float) -> float:
 
     Example:
         >>> [round(standard_errors(1.645, n), 2) for n in (2, 5, 20, 100)]
-        [6.31, 2.13, 1.73, 1.66]
+        [6.32, 2.13, 1.73, 1.66]
     """
     return float(stdtrit(n - 1, ndtr(errors))) if n >= 2 else math.nan
 

@@ -33,7 +33,7 @@ class Thresholds:
         repetition: increase in the portion of duplicate 4-grams.
         distinct: decrease in distinct-2 at equal length.
         errors: standard errors by which a measure must exceed its threshold; 1.645 is the one-sided 5% level. Of few
-            prompts it is as many as Student's t takes for that level: 6.31 of two, 1.73 of 20.
+            prompts it is as many as Student's t takes for that level: 6.32 of two, 1.73 of 20.
     """
 
     length: float = 1.3

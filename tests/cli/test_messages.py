@@ -39,9 +39,9 @@ NASHWARD: list[tuple[list[str], str]] = [
 ]
 SOLVE = [
     ([], "the following arguments are required: table<help>"),
-    (["none.csv"], "none.csv does not exist; expected a payoff table (.csv, .npz or .parquet)"),
-    (["answers"], "answers is a folder, not a file; expected a payoff table (.csv, .npz or .parquet)"),
-    (["votes.jsonl"], "votes.jsonl is of an unknown type '.jsonl'; expected .csv, .npz or .parquet"),
+    (["none.csv"], "none.csv does not exist; expected a payoff table (.csv, .npy, .npz, .parquet)"),
+    (["answers"], "answers is a folder, not a file; expected a payoff table (.csv, .npy, .npz, .parquet)"),
+    (["votes.jsonl"], "votes.jsonl is of an unknown type '.jsonl'; expected .csv, .npy, .npz, .parquet"),
     (["empty.csv"], "empty.csv is empty; expected labels in the first row and column, and numbers"),
     (["ragged.csv"], "ragged.csv: row b has 1 numbers, expected 2"),
     (["semicolons.csv"], "semicolons.csv: cells are separated by ';'; expected commas, and points in numbers"),
@@ -71,6 +71,9 @@ SOLVE = [
     (["good.csv", "--solver", "mwu", "--step"],
      "--step: expected a value (one that begins with - is joined by =)<help>"),
     (["good.csv", "--step", "1"], "--step is a setting of a solver: give --solver as well"),
+    (["good.csv", "--labels", "first"], f"--labels: invalid choice: 'first' {ANY}<help>"),
+    (["zoo:comal_cycle", "--labels", "none"], "--labels goes with a file; zoo:comal_cycle is not one"),
+    (["good.csv", "--labels", "none"], "good.csv: entry [0, 0] is not a number: ''"),
     (["good.csv", "--total", "inf"], "good.csv: the total of the payoffs must be a finite number, got inf"),
     (["wide.csv"], "wide.csv: a preference game needs a square table, got 1 x 2; for a game of two different players "
      "give the total of the payoffs"),
