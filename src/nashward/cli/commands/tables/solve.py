@@ -65,7 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")
     parser.add_argument("--tolerance", type=options.number, help="stop at this gap of the last or of the average")
-    parser.add_argument("--start", metavar="P,P,...", help="the policy to start from (default: uniform)")
+    parser.add_argument(
+        "--start", metavar="P,P,...",
+        help="the policy to start from (default: uniform); of an n x m game the row's and the column's, as P,P/Q,Q,Q",
+    )  # fmt: skip
     parser.add_argument(
         "--feedback", default="exact",
         help="what a step sees: exact (default); samples of the opponent, as samples:k=5; or duels, as duels:duels=10",
@@ -95,8 +98,6 @@ def run(given: argparse.Namespace) -> int:
     start = None if given.start is None else _start(given.start, game)
     if given.plot is not None:
         _check_picture(given.plot)
-        if not solvers and not isinstance(game, games.PreferenceGame):
-            raise NashwardError("the picture of an n x m game shows a solver's gaps: give --solver as well")
     if given.json is not None:
         json_output.check(given.json)
 
@@ -143,15 +144,18 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _start(text: str, game: Game) -> list[float]:
-    if len(game.sizes) > 1:
-        raise NashwardError("--start is one policy, of a preference game; an n x m game starts from uniform")
+def _start(text: str, game: Game) -> Any:
+    players = text.split("/")
+    if len(players) != len(game.sizes):
+        form = "one policy, P,P,..." if len(game.sizes) == 1 else "two policies, the row's and the column's: P,P/Q,Q"
+        raise NashwardError(f"--start of this game is {form}; got {text!r}")
     try:
-        start = [float(cell) for cell in text.split(",")]
+        start = [[float(cell) for cell in one.split(",")] for one in players]
     except ValueError:
         raise NashwardError(f"--start: expected probabilities joined by commas, got {text!r}") from None
-    game.players(start)  # refuses what is no policy of this game
-    return start
+    policy = start[0] if len(start) == 1 else start
+    game.players(policy)  # refuses what is no policy of this game
+    return policy
 
 
 def _check_picture(path: Path) -> None:
@@ -220,6 +224,8 @@ def _draw(path: Path, title: str, game: Any, equilibrium: Equilibrium, played: S
     found = {one.label: one.solution for one in played if len(one.solution.iterations)}
     if played and not found:
         raise NashwardError(f"there is nothing to draw in {path}: no solver made a finite policy; lower the step")
+    if missing := [one.label for one in played if one.label not in found]:
+        print(f"warning: not in the picture, as no policy of it is finite: {', '.join(missing)}", file=sys.stderr)
     if len(found) > 1:
         from matplotlib.figure import Figure
 
