@@ -55,14 +55,14 @@ class Part:
     json: bool = False
 
 
-TRAINING = ("--variants", "ours", "trl-stored", "trl-liger")
+TRAINING = ("--variants", "ours", "ours-batch", "trl-stored", "trl-liger")
 PARTS: dict[str, Part] = {
     "card": Part("what the card reaches", "gpu_parts/card.py", 40),
     "memory-7b": Part("peak memory at a 7B shape against the plan", "gpu_parts/memory.py", 120),
     "training": Part(
-        "a training step against TRL's QLoRA sppo_hard, a pair of 2048 tokens each", "train_memory_speed.py", 150,
+        "a training step against TRL's QLoRA sppo_hard, a pair of 2048 tokens each", "train_memory_speed.py", 190,
         ("--shape", "mistral-7b", "--length", "2048", *TRAINING),
-        ("--vocabulary", "1000", "--length", "16", "--variants", "ours"), json=True,
+        ("--vocabulary", "1000", "--length", "16", "--variants", "ours", "ours-batch"), json=True,
     ),
     "sampling": Part("tokens a second of sampling", "gpu_parts/sampling.py", 120),
     "judging": Part(
@@ -76,10 +76,6 @@ PARTS: dict[str, Part] = {
     "tests": Part("the tests marked gpu", "pytest", 90),
     "memory-8b": Part(
         "peak memory at an 8B shape with 128k words", "gpu_parts/memory.py", 120, ("--shape", "llama-3-8b"),
-    ),
-    "compiled": Part(
-        "a static cache and compiled decoding", "gpu_parts/sampling.py", 100, ("--bases", "bf16", "--compiled"),
-        ("--bases", "bf16"),
     ),
 }  # fmt: skip
 TESTS = ("tests/llm/policy/test_placement.py", "tests/llm/policy/experimental/test_streaming.py",

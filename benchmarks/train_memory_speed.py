@@ -48,6 +48,7 @@ STEPS = 3  # that are timed; the first is left out
 GRADIENTS = {"cpu": 1e-4, "cuda": 5e-2}  # relative difference allowed, in float32 and in bfloat16
 VARIANTS = {
     "ours": "nashward, reference stored",
+    "ours-batch": "nashward, reference stored, one pass",
     "ours-inline": "nashward, reference inline",
     "plain": "plain logits, reference inline",
     "trl-stored": "TRL, reference stored",
@@ -170,7 +171,12 @@ def train(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
         with torch.no_grad(), network.disable_adapter():
             return how(*args)
 
-    stored = [reference(score, k) for k in range(2)] if given.variant == "ours" else None
+    def score_both() -> Tensor:
+        return sequence_logprobs(network, [pair.prompt] * 2, pair.responses, PAD)
+
+    inline = given.variant in ("ours-inline", "plain")
+    stored = None if inline else [reference(score, k) for k in range(2)]
+    batch = reference(score_both) if given.variant == "ours-batch" else None
 
     def one_at_a_time() -> float:
         total = 0.0
@@ -183,14 +189,15 @@ def train(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
         return total
 
     def together() -> float:
-        anchor = reference(score_plainly)
-        loss = regression.loss((score_plainly() - anchor)[None], target, one, "constant")
+        how = score_plainly if batch is None else score_both
+        anchor = reference(how) if batch is None else batch
+        loss = regression.loss((how() - anchor)[None], target, one, "constant")
         loss.backward()
         return float(loss.detach())
 
     for _ in range(meter.steps):
         meter.begin()
-        meter.passes(network, together if given.variant == "plain" else one_at_a_time)
+        meter.passes(network, together if given.variant in ("plain", "ours-batch") else one_at_a_time)
         torch.nn.utils.clip_grad_norm_(weights, MAX_GRAD_NORM)
         optimiser.step()
         optimiser.zero_grad()
@@ -292,7 +299,8 @@ def compare(given: argparse.Namespace, folder: Path) -> list[str]:
     """Run all variants and print the table; returns what is wrong."""
     results: dict[str, dict[str, Any]] = {}
     wrong: list[str] = []
-    wanted = given.variants or [name for name in VARIANTS if name != "trl-liger" or given.device == "cuda"]
+    on_cuda = ("ours-batch", "trl-liger")  # what is for speed on a card
+    wanted = given.variants or [name for name in VARIANTS if name not in on_cuda or given.device == "cuda"]
     installed = importlib.util.find_spec("trl") is not None
     for variant in wanted:
         if variant.startswith("trl") and not installed:

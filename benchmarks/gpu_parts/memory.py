@@ -9,6 +9,7 @@ import gc
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,10 @@ class Peak:
             self.watch.join()
 
 
-def train(model: LanguageModel, adapter: Path, prompt: int, response: int, device: str) -> tuple[Peak, float]:
-    """Steps on one text of this length: the peak of all of them, and the seconds of one."""
+def train(
+    model: LanguageModel, adapter: Path, prompt: int, response: int, device: str
+) -> tuple[Peak, float, float | None]:
+    """Steps on one text of this length: the peak of all, the seconds of one, and those in which the card computes."""
     ids = torch.randint(WORDS.start, WORDS.stop, (prompt + response,), generator=torch.Generator().manual_seed(0))
     first, second = ids[:prompt].tolist(), ids[prompt:].tolist()
     times = []
@@ -75,8 +78,20 @@ def train(model: LanguageModel, adapter: Path, prompt: int, response: int, devic
             # gradients are kept, as between the micro-batches of a step
             synchronise(device)
             times.append(time.perf_counter() - began)
+        busy = _busy(lambda: sequence_logprobs(model.network, [first], [second], model.pad_id).sum().backward(), device)
         del optimiser
-    return peak, min(times[1:])
+    return peak, min(times[1:]), busy
+
+
+def _busy(call: Callable[[], Any], device: str) -> float | None:
+    """Seconds that the kernels of a call take together; None without a card."""
+    if device != "cuda":
+        call()
+        return None
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        call()
+        torch.cuda.synchronize()
+    return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
 
 
 def compared(what: str, peak: Peak, foretold: Footprint, **more: Any) -> None:
@@ -91,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser(__doc__)
     options.add_argument("--shape", default="mistral-7b")
     options.add_argument("--length", type=int, default=2048, help="tokens of a prompt with its response")
-    options.add_argument("--new-tokens", type=int, default=512, help="of sampling")
+    options.add_argument("--new-tokens", type=int, default=96, help="of sampling")
     given = options.parse_args(arguments)
     shape, length, new = ("toy", 64, 8) if given.toy else (given.shape, given.length, given.new_tokens)
     began = time.perf_counter()
@@ -125,9 +140,9 @@ def main(arguments: list[str] | None = None) -> None:
             compared(f"{shape}{name}, sampling K = 5", peak, foretold.phases["sampling"], prompt=prompt, new=new,
                      tokens_per_second=round(tokens / taken, 1))  # fmt: skip
         foretold = plan(config, card, wanted, placement=chosen)
-        peak, step = train(model, adapter, prompt, length - prompt, given.device)
+        peak, step, busy = train(model, adapter, prompt, length - prompt, given.device)
         compared(f"{shape}{name}, training T = {length}", peak, foretold.phases["training"],
-                 tokens_per_second=round(length / step, 1))  # fmt: skip
+                 tokens_per_second=round(length / step, 1), step_seconds=round(step, 3), kernels_seconds=busy)  # fmt: skip
 
     attempt(f"{shape}", lambda: measure("", {}, True))
     gc.collect()
