@@ -58,7 +58,7 @@ class Part:
 TRAINING = ("--variants", "ours", "ours-batch", "trl-stored", "trl-liger")
 PARTS: dict[str, Part] = {
     "card": Part("what the card reaches", "gpu_parts/card.py", 40),
-    "memory-7b": Part("peak memory at a 7B shape against the plan", "gpu_parts/memory.py", 120),
+    "memory-7b": Part("peak memory at a 7B shape against the plan", "gpu_parts/memory.py", 150),
     "training": Part(
         "a training step against TRL's QLoRA sppo_hard, a pair of 2048 tokens each", "train_memory_speed.py", 190,
         ("--shape", "mistral-7b", "--length", "2048", *TRAINING),
@@ -71,11 +71,11 @@ PARTS: dict[str, Part] = {
         needs=("llm_blender",), json=True,
     ),
     "whole-run": Part("a whole run at a 1B shape against the plan's hours", "gpu_parts/whole_run.py", 120),
-    "resume": Part("a run that is killed goes on as if it had not been", "gpu_parts/resume.py", 110),
+    "resume": Part("a run that is killed goes on as if it had not been", "gpu_parts/resume.py", 160),
     "equilibria": Part("exact equilibria and iterations on the card", "gpu_parts/equilibria.py", 60),
     "tests": Part("the tests marked gpu", "pytest", 90),
     "memory-8b": Part(
-        "peak memory at an 8B shape with 128k words", "gpu_parts/memory.py", 120, ("--shape", "llama-3-8b"),
+        "peak memory at an 8B shape with 128k words", "gpu_parts/memory.py", 150, ("--shape", "llama-3-8b"),
     ),
 }  # fmt: skip
 TESTS = ("tests/llm/policy/test_placement.py", "tests/llm/policy/experimental/test_streaming.py",

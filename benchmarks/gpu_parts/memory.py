@@ -141,8 +141,10 @@ def main(arguments: list[str] | None = None) -> None:
                      tokens_per_second=round(tokens / taken, 1))  # fmt: skip
         foretold = plan(config, card, wanted, placement=chosen)
         peak, step, busy = train(model, adapter, prompt, length - prompt, given.device)
-        compared(f"{shape}{name}, training T = {length}", peak, foretold.phases["training"],
-                 tokens_per_second=round(length / step, 1), step_seconds=round(step, 3), kernels_seconds=busy)  # fmt: skip
+        compared(
+            f"{shape}{name}, training T = {length}", peak, foretold.phases["training"],
+            tokens_per_second=round(length / step, 1), step_seconds=round(step, 3), kernels_seconds=busy,
+        )  # fmt: skip
 
     attempt(f"{shape}", lambda: measure("", {}, True))
     gc.collect()

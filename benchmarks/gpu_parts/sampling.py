@@ -1,7 +1,7 @@
 """Tokens a second of sampling at a 7B shape in 4 bits: ours, plain `generate`, and the floor of reading the weights.
 
-The floor of a batch of n rows is n bandwidth / bytes: a step reads the weights once. Ours is measured whole, prompts and
-the capture of graphs included; a step also alone, as a graph and launched kernel by kernel.
+The floor of a batch of n rows is n bandwidth / bytes: a step reads the weights once. Ours is measured whole, with
+prompts and the capture of graphs; a step also alone, as a graph and launched kernel by kernel.
 """
 
 from __future__ import annotations
