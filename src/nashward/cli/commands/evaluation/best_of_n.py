@@ -113,24 +113,25 @@ def _described(given: argparse.Namespace) -> str:
 
 def _read(file: str) -> dict[str, list[str]]:
     """The responses of a file by their prompt."""
-    from nashward.llm.data.prompts import Prompt, prompt_messages, read_rows
+    from nashward.llm.data.conversations import fields_of_prompt
+    from nashward.llm.data.prompts import row_prompt
+    from nashward.llm.data.rows import numbered_rows, read_rows
 
     if not Path(file).is_file():
         raise FileNotFoundError(f"there is no file of responses {file}")
     found: dict[str, list[str]] = {}
-    for number, row in enumerate(read_rows(file, "responses"), 1):
-        try:
-            prompt = Prompt(prompt_messages(row)).text
-        except ValueError as error:
-            raise NashwardError(f"{file}: row {number} {error}") from None
+
+    def add(row: Any) -> None:
+        prompt = row_prompt(row).text
         own = row.get("responses") if isinstance(row, dict) else None
         if not isinstance(own, list) or not own or not all(isinstance(text, str) for text in own):
-            raise NashwardError(f"{file}: row {number} has no responses; expected a list of texts")
+            raise NashwardError("has no responses; expected a list of texts")
         if prompt in found:
-            raise NashwardError(
-                f"{file}: row {number} repeats the prompt {prompt!r:.60}; give its responses in one row"
-            )
+            raise NashwardError(f"repeats the prompt {prompt!r:.60}; give its responses in one row")
         found[prompt] = own
+
+    for _ in numbered_rows(read_rows(file, "responses"), file, add, lambda row: fields_of_prompt(row) | {"responses"}):
+        pass
     if not found:
         raise NashwardError(f"{file} holds no responses")
     return found
