@@ -193,7 +193,7 @@ class LanguageModel:
         """The prompt's token ids in the chat template, with the generation prompt; at most one BOS, no padding.
 
         Raises:
-            jinja2.TemplateError: the template refuses the prompt's turns.
+            RefusedPromptError: the template refuses the prompt's turns, or leaves out what they say.
         """
         return encode(self.tokenizer, prompt)
 

@@ -135,7 +135,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HOME", str(base / "home"))
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         for place in ("llm.policy.model.LanguageModel.from_pretrained", "llm.run.selfplay.as_oracle",
-                      "cli.demo.demo.tables", "llm.oracles.fitting.fit.VoteTraining", "llm.data.prompts._dataset",
+                      "cli.demo.demo.tables", "llm.oracles.fitting.fit.VoteTraining", "llm.data.rows._dataset",
                       "llm.planner.plan.plan"):  # fmt: skip
             patch.setattr(f"nashward.{place}", _loaded)
         yield inside

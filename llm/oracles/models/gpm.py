@@ -124,7 +124,7 @@ class GPM(ChatOracle):
 
     Rows are those of the published inference code, which the published models need: the chat template of [user,
     assistant], tokenised with the tokenizer's special tokens (so with two BOS where the template writes one too),
-    truncated on the right, the last token overwritten by EOS. Control tokens in the texts, as "</s>", become blanks.
+    truncated on the right, the last token overwritten by EOS. Control tokens that texts spell out, as "</s>", are text.
 
     Args:
         model: base model and heads, in evaluation mode, on its device.
@@ -241,7 +241,8 @@ class GPM(ChatOracle):
         Returns:
             The tokens, and how many of the prompt and the rows of the responses were truncated.
         """
-        texts = [self._chat.text(prompt), *(self._chat.text(prompt, response) for response in candidates)]
+        alone_text = self._chat.conversation(prompt)
+        texts = [alone_text, *(self._chat.conversation(prompt, response) for response in candidates)]
         alone, *conversations = self._chat.tokens(texts, add_special_tokens=True)
         rows = [[*tokens.ids[:-1], self.tokenizer.eos_token_id] for tokens in conversations]
         return Encoded(len(alone.ids), rows), alone.cut + sum(tokens.cut for tokens in conversations)

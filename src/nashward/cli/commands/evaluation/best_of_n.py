@@ -140,6 +140,7 @@ def _read(file: str) -> dict[str, list[str]]:
 def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     """n responses of the policy to each prompt, and one more, which is not among those to choose from."""
     from nashward.llm import LanguageModel, Sampling, read_prompts
+    from nashward.llm.policy.chat_template import drop_refused
     from nashward.llm.policy.loading import adapter_config, check_policy, local_adapter
     from nashward.llm.policy.mixture import Mixture
 
@@ -148,8 +149,10 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     template = None if template is None else configuration.template(template)
     quantise = settings.pop("quantise", True)
     sampling = Sampling(**settings)
-    prompts = read_prompts(given.prompts).kept
-    check_policy(given.policy, template)
+    prompts = read_prompts(given.prompts)
+    ids = drop_refused(check_policy(given.policy, template), prompts)
+    if prompts.dropped:
+        print(prompts)
     mixture = Mixture.load(given.adapter) if given.adapter and Path(given.adapter).suffix == ".json" else None
     adapter: Any = given.adapter if mixture is None else mixture.largest
     if adapter is not None:
@@ -158,9 +161,8 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     model = LanguageModel.from_pretrained(
         given.policy, adapter, quantise=quantise, chat_template=template, seed=given.seed
     )
-    ids = [model.encode(prompt) for prompt in prompts]
     drawn = _sampled(model, mixture, adapter, ids, given.n + 1, sampling, given.seed)
-    texts = {prompt.text: [answer.text for answer in row] for prompt, row in zip(prompts, drawn, strict=True)}
+    texts = {prompt.text: [answer.text for answer in row] for prompt, row in zip(prompts.kept, drawn, strict=True)}
     model.offload()
     return {prompt: own[:-1] for prompt, own in texts.items()}, [own[-1] for own in texts.values()]
 
