@@ -137,12 +137,15 @@ class TurnsAsText:
             turn["content"] = self._bordered(pattern.sub(lambda match: replacements[match[0]], turn["content"]))
 
     def _bordered(self, text: str) -> str:
-        """A text that makes no control token with the one before or behind it."""
+        """A text that makes no control token with the one before or behind it, and begins and ends as it does."""
         lead, body = len(text) - len(text.lstrip()), text.strip()
         if not body:
             return text
+        # not inside of a mark that an assistant's turn keeps
+        head = next((len(mark) for mark in self.control.written if body.startswith(mark)), 1)
+        tail = len(body) - next((len(mark) for mark in self.control.written if body.endswith(mark)), 1)
         inside = (
-            body[0] + self._border + body[1:-1] + self._border + body[-1:] if len(body) > 1 else body + self._border
+            body[:head] + self._border + (body[head:tail] + self._border + body[tail:] if tail > head else body[head:])
         )
         return text[:lead] + inside + text[lead + len(body) :]
 

@@ -183,7 +183,7 @@ class GPM(ChatOracle):
         config, (target, kind) = source.config, placement(device, dtype, state[VALUE_HEAD].dtype)
         with target:  # a large model is never in host memory and on a GPU at once
             network = GPMModel(
-                AutoModel.from_config(config, dtype=kind),
+                AutoModel.from_config(config, dtype=kind, trust_remote_code=False),
                 len(state[VALUE_HEAD]),
                 prompt_head=PROMPT_HEAD in state,
                 temperature=getattr(config, "gpm_temperature", TEMPERATURE) if temperature is None else temperature,
@@ -216,7 +216,7 @@ class GPM(ChatOracle):
 
     @classmethod
     def _meta_network(cls, source: Pretrained, dtype: torch.dtype) -> GPMModel:
-        return GPMModel(AutoModel.from_config(source.config, dtype=dtype), 2)
+        return GPMModel(AutoModel.from_config(source.config, dtype=dtype, trust_remote_code=False), 2)
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> None:
         """Write the model in the published format, temperature and normalisation in config.json; without members."""

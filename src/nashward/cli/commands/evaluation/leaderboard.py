@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts", help="of a folder: the prompts; answers that name theirs are matched with them, others by order"
     )
-    parser.add_argument("--oracle", help="of a folder: folder or hub id of an oracle, a file of votes, or module:name")
+    parser.add_argument("--oracle", help="of a folder: " + options.INPUTS["oracle"].text)
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument(
