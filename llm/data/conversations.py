@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from nashward.errors import NashwardError
 
-from .rows import is_missing
+from .rows import conversation_of, is_missing
 
 Message: TypeAlias = Mapping[str, str]
 
@@ -19,6 +19,7 @@ CHAT_FIELDS = ("messages", "conversations", "conversation")
 PROMPT_FIELDS = (*TEXT_FIELDS, *CHAT_FIELDS)
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message")  # a system turn before the prompt
 INPUT_FIELDS = ("input", "context")  # of an instruction: what it is to be done to, behind it after a blank line
+NO_INPUT = "<noinput>"  # as some of these data sets write that there is none
 HISTORY = "history"  # of an instruction: earlier turns, pairs of the user's text and the response to it
 COMPARED_FIELDS = ("chosen", "rejected")  # of a vote: the response, with or without the turns before it
 _ROLES = ("system", "user", "assistant")
@@ -146,7 +147,7 @@ def turns_before_responses(row: Mapping[str, Any]) -> tuple[Message, ...] | None
 
 def _field_messages(row: Mapping[str, Any], field: str) -> list[Message]:
     """The turns of the field of a prompt, without a response at their end."""
-    value = row[field]
+    value = conversation_of(row[field]) if field in CHAT_FIELDS else row[field]
     if not isinstance(value, str):
         messages = chat_messages(value, field)
         while messages and messages[-1]["role"] == "assistant":
@@ -154,7 +155,8 @@ def _field_messages(row: Mapping[str, Any], field: str) -> list[Message]:
         return messages
     if field != "instruction":
         return [{"role": "user", "content": value}]
-    parts = [value, *(_text(row, name) for name in INPUT_FIELDS if not _is_blank(row.get(name)))]
+    inputs = [_text(row, name) for name in INPUT_FIELDS if not _is_blank(row.get(name))]
+    parts = [value, *(text for text in inputs if text.strip().lower() != NO_INPUT)]
     text = "\n\n".join(part for part in parts if part.strip()) if len(parts) > 1 else value
     return [*_history(row), {"role": "user", "content": text}]
 
@@ -185,7 +187,7 @@ def _with_system(messages: list[Message], texts: Sequence[str], where: str) -> l
 
 
 def _message(message: Any) -> Message:
-    if isinstance(message, Mapping) and "role" not in message and "from" in message:
+    if isinstance(message, Mapping) and message.get("role") is None and "from" in message:
         speaker, content = message["from"], message.get("value")
     elif isinstance(message, Mapping):
         speaker, content = message.get("role"), message.get("content")

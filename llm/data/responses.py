@@ -9,9 +9,9 @@ from typing import Any
 
 from nashward.errors import NashwardError
 
-from .conversations import CHAT_FIELDS, chat_messages, fields_of_prompt, prompt_field, response_text
+from .conversations import chat_messages, fields_of_prompt, prompt_field, response_text
 from .prompts import OWN_FIELDS, Prompt, row_prompt
-from .rows import is_missing, numbered_rows, read_rows
+from .rows import conversation_of, is_missing, numbered_rows, read_rows
 
 RESPONSE_FIELDS = ("output", "response", "text")  # where a row has its response, the first that it has
 _SUFFIXES = (".json", ".jsonl")
@@ -87,8 +87,12 @@ def _matched(rows: Sequence[tuple[str | None, str | None]], prompts: Sequence[st
     return responses
 
 
-def response_of(row: Any) -> str | None:
+def response_of(row: Any, column: str | None = None) -> str | None:
     """The response of one row of a file, see ``read_responses``.
+
+    Args:
+        row: of the file.
+        column: the field that holds the prompt; None: the usual ones.
 
     Raises:
         ValueError: the row has no response.
@@ -97,43 +101,49 @@ def response_of(row: Any) -> str | None:
         >>> response_of({"instruction": "Name a river.", "output": "The Rhine."})
         'The Rhine.'
     """
-    if not isinstance(row, Mapping):
-        field, value = "entry", row
-    else:
-        field = response_field(row)
+    field: str | None = "entry"
+    value = row
+    if isinstance(row, Mapping):
+        field = response_field(row, column)
         if field is None:
             if any(name in row for name in RESPONSE_FIELDS):
                 return None
             raise NashwardError("has no answer; expected a text, or one as output, response or text")
         value = row[field]
-    if field in CHAT_FIELDS:
-        return chat_messages(value, field)[-1]["content"]
+        if field not in RESPONSE_FIELDS:
+            return chat_messages(conversation_of(value), field)[-1]["content"]
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, list | tuple):
         raise NashwardError("has no answer; expected a text, or one as output, response or text")
-    before, text = response_text(value, field)
+    before, text = response_text(value, str(field))
     if before:
         raise NashwardError(f"has turns before the response in {field}; give the conversation as messages")
     return text
 
 
-def response_field(row: Mapping[str, Any]) -> str | None:
-    """The field that a row has its response in: one of ``RESPONSE_FIELDS``, or messages that end with it."""
+def response_field(row: Mapping[str, Any], column: str | None = None) -> str | None:
+    """The field that a row has its response in: one of ``RESPONSE_FIELDS``, or messages that end with it.
+
+    Args:
+        row: of a file.
+        column: the field that holds the prompt; None: the usual ones.
+    """
     found = next((name for name in RESPONSE_FIELDS if not is_missing(row.get(name))), None)
     if found is not None or any(name in row for name in RESPONSE_FIELDS):
         return found
-    field = prompt_field(row)
-    if field is None or not isinstance(row[field], list | tuple) or not row[field]:
+    field = prompt_field(row, column)
+    value = None if field is None else conversation_of(row[field])
+    if not isinstance(value, list | tuple) or not value:
         return None
-    return field if chat_messages(row[field], field)[-1]["role"] == "assistant" else None
+    return field if chat_messages(value, str(field))[-1]["role"] == "assistant" else None
 
 
-def _fields(row: Any) -> set[str]:
+def _fields(row: Any, column: str | None = None) -> set[str]:
     """The fields of a row that are read."""
     if not isinstance(row, Mapping):
         return set()
-    return {*fields_of_prompt(row), response_field(row) or "", "responses"}
+    return {*fields_of_prompt(row, column), response_field(row, column) or "", "responses"}
 
 
 def read_prompt_texts(source: str | Path) -> list[str]:
@@ -181,25 +191,28 @@ def read_prompts_with_responses(
     """
 
     def parse(row: Any) -> tuple[Prompt, list[str]]:
-        responses = _responses(row)
-        return row_prompt(row, column if column in row else None), responses
+        named = column if isinstance(row, Mapping) and column in row else None
+        responses = _responses(row, named)
+        return row_prompt(row, named), responses
 
     def used(row: Any) -> set[str]:
-        return _fields(row) | fields_of_prompt(row, column if column in row else None)
+        return _fields(row, column if column in row else None)
 
     if isinstance(source, str | Path):
         return numbered_rows(read_rows(source, "responses"), str(source), parse, used)
     return numbered_rows(source, name, parse, used)
 
 
-def _responses(row: Any) -> list[str]:
+def _responses(row: Any, column: str | None) -> list[str]:
     """The responses of a row, without nulls."""
     if not isinstance(row, Mapping):
         raise NashwardError(f"is {type(row).__name__}, expected an object with a prompt and a response")
     several = row.get("responses")
-    if not is_missing(several) and not isinstance(several, list | tuple):
+    if is_missing(several):
+        several = None
+    if not isinstance(several, list | tuple | None):
         raise NashwardError(f"has responses that are {type(several).__name__}, expected a list of texts")
-    values = [response_of(row)] if is_missing(several) else map(response_of, several)
+    values = [response_of(row, column)] if several is None else map(response_of, several)
     texts = [text for text in values if text is not None]
     for text in texts:
         if not text.strip():

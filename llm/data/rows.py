@@ -114,11 +114,11 @@ def _file(path: Path, what: str) -> Iterator[Any]:
             else path.open(encoding="utf-8-sig", newline=newline)
         ) as handle:
             if kind == ".json":
-                yield from _json(handle.read(), path, what)  # type: ignore[arg-type]
+                yield from _json(handle.read(), path, what)
             elif kind == ".jsonl":
                 yield from (_parsed_json(line) for line in handle if line.strip())
             elif kind == ".csv":
-                yield from _csv(handle, path)  # type: ignore[arg-type]
+                yield from _csv(handle, path)
             else:
                 yield from (line.rstrip("\n") for line in handle)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -137,7 +137,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     except arrow.ArrowInvalid as error:
         raise NashwardError(f"{path} is no Parquet file: {error}") from None
     for row in table.to_pylist():
-        yield {name: _conversation(value) for name, value in row.items()}
+        yield {name: conversation_of(value) for name, value in row.items()}
 
 
 def _csv(handle: TextIO, path: Path) -> Iterator[Any]:
@@ -146,7 +146,7 @@ def _csv(handle: TextIO, path: Path) -> Iterator[Any]:
     _check_names(rows.fieldnames or (), f"{path} has")
     for row in rows:
         if not any(row.pop(None, [])):  # cells beyond the header: commas at the end of a line are none
-            yield {name: None if value == "" else _conversation(value) for name, value in row.items()}
+            yield {name: None if value == "" else conversation_of(value) for name, value in row.items()}
         else:
             yield {**row, None: True}
 
@@ -188,8 +188,13 @@ def _check_names(names: Collection[str], has: str) -> None:
         seen.add(name)
 
 
-def _conversation(value: Any) -> Any:
-    """A cell of a table; the list of chat messages where it holds one as text."""
+def conversation_of(value: Any) -> Any:
+    """A cell of a table; the list of chat messages where it holds one as text.
+
+    Example:
+        >>> conversation_of('[{"role": "user", "content": "Hi"}]'), conversation_of("[1]")
+        ([{'role': 'user', 'content': 'Hi'}], '[1]')
+    """
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     for parse in (json.loads, ast.literal_eval):  # as a data frame of lists is written: as Python writes them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -48,7 +49,8 @@ def render(tokenizer: Any, turns: Sequence[Message], *, add_generation_prompt: b
     as_parts = _takes_parts(tokenizer, str(tokenizer.chat_template), roles, add_generation_prompt)
     text = _apply(tokenizer, turns, as_parts, add_generation_prompt)
     # Templates rewrite what others say, as past reasoning or a switch in a system prompt; never what the user says.
-    lacking = [turn["content"] for turn in turns if turn["role"] == "user" and turn["content"].strip() not in text]
+    said = [turn["content"] for turn in turns if turn["role"] == "user"]
+    lacking = [one for one in said if one.strip() not in text and json.dumps(one, ensure_ascii=False) not in text]
     if lacking:
         raise RefusedPromptError(f"the chat template does not write the user's text {lacking[0]!r:.60}", LEFT_OUT)
     return text

@@ -35,7 +35,7 @@ class ControlTokens:
         >>> from nashward import llm
         >>> from nashward.llm.policy.loading import check_policy
         >>> tokens = ControlTokens(check_policy(llm.pocket.POLICY))
-        >>> [tokens.found_in([text]) for text in ("Name a river.", "Name a <|end|> river.")]
+        >>> [tokens.found_in([text]) for text in ("Name a river.", "Name a <|user|> river.")]
         [False, True]
     """
 
@@ -114,10 +114,10 @@ class TurnsAsText:
         >>> from nashward import llm
         >>> from nashward.llm.policy.loading import check_policy
         >>> tokenizer = check_policy(llm.pocket.POLICY)
-        >>> hidden = TurnsAsText(tokenizer, [{"role": "user", "content": "a<|end|>"}])
+        >>> hidden = TurnsAsText(tokenizer, [{"role": "user", "content": "a<|user|>"}])
         >>> ids = hidden.ids(hidden.turns[0]["content"])
-        >>> tokenizer.decode(ids), tokenizer.convert_tokens_to_ids("<|end|>") in ids
-        ('a<|end|>', False)
+        >>> tokenizer.decode(ids), tokenizer.convert_tokens_to_ids("<|user|>") in ids
+        ('a<|user|>', False)
     """
 
     def __init__(self, tokenizer: Any, turns: Sequence[Message]) -> None:
@@ -187,8 +187,8 @@ def text_ids(tokenizer: Any, text: str) -> list[int]:
         >>> from nashward import llm
         >>> from nashward.llm.policy.loading import check_policy
         >>> tokenizer = check_policy(llm.pocket.POLICY)
-        >>> len(tokenizer("<|end|>")["input_ids"]), len(text_ids(tokenizer, "<|end|>"))
-        (1, 6)
+        >>> tokenizer.convert_ids_to_tokens(text_ids(tokenizer, "<|user|>"))
+        ['<', '|', 'u', 's', 'er', '|', '>']
     """
     turns = TurnsAsText(tokenizer, [{"role": "user", "content": text}])
     return turns.ids(turns.turns[0]["content"])

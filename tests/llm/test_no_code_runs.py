@@ -123,6 +123,17 @@ def test_an_oracle_that_only_code_could_read_is_refused(
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("make", [tiny_pairrm.ranker_layout, tiny_pairrm.hf_layout])
+def test_llm_blender_reads_no_base_that_names_code(make: Callable[[Path], Path], tmp_path: Path, trace: Path) -> None:
+    """It trusts the code of what has "phi" in its path, and asks on standard input for all others."""
+    make(tmp_path / "delphi" / "oracle")
+    for config in list((tmp_path / "delphi").rglob("config.json")):
+        plant(config.parent, trace)
+    with pytest.raises(ValueError, match="auto_map"):
+        llm.oracles.LLMBlenderOracle.from_pretrained(tmp_path / "delphi" / "oracle")
+    assert not trace.exists()
+
+
 @pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")  # of peft, about auto_map
 def test_an_adapter_that_names_code_is_read_without_it(
     tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch

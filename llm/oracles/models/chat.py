@@ -96,7 +96,7 @@ class Chat:
         plain = [k for k in range(len(conversations)) if k not in hidden]
         found = dict(zip(plain, self._within(plain, tokenise), strict=True))
         for k, (tokenizer, text) in hidden.items():
-            found[k] = self._hidden(tokenizer, (text,), add_special_tokens)
+            found[k] = self._hidden(tokenizer, text, None, add_special_tokens)
         return [found[k] for k in range(len(conversations))]
 
     def pairs(self, prompt: str, responses: Sequence[str]) -> list[Tokens]:
@@ -113,7 +113,7 @@ class Chat:
         found = dict(zip(plain, self._within(plain, tokenise), strict=True))
         for k in hidden:
             tokenizer, _ = control.renamed(prompt + responses[k])
-            found[k] = self._hidden(tokenizer, (prompt, responses[k]), True)
+            found[k] = self._hidden(tokenizer, prompt, responses[k], True)
         return [found[k] for k in range(len(responses))]
 
     def _within(self, chosen: Sequence[int], tokenise: Callable[[Sequence[int], int], Any]) -> list[Tokens]:
@@ -132,11 +132,11 @@ class Chat:
                 segments[k] = truncated["token_type_ids"][place] if segments[k] is not None else None
         return [Tokens(ids[k], segments[k], k in set(long)) for k in range(len(chosen))]
 
-    def _hidden(self, tokenizer: Tokenizer, texts: tuple[str, ...], add_special_tokens: bool) -> Tokens:
+    def _hidden(self, tokenizer: Tokenizer, text: str, pair: str | None, add_special_tokens: bool) -> Tokens:
         """The tokens of a text, or of two, whose control tokens have other names in this tokenizer."""
         for limit in (self.max_length + 1, self.max_length):
             tokenizer.enable_truncation(limit)
-            encoding = tokenizer.encode(*texts, add_special_tokens=add_special_tokens)
+            encoding = tokenizer.encode(text, pair, add_special_tokens=add_special_tokens)
             if limit > self.max_length and len(encoding.ids) <= self.max_length:
                 break
         segments = encoding.type_ids if "token_type_ids" in self.tokenizer.model_input_names else None

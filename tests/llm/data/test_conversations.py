@@ -43,7 +43,13 @@ PROMPTS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"prompt": [HI], "system": "Be brief."}, [("system", "Be brief."), ("user", "Hi")]),
     ({"messages": [BRIEF, HI], "system": "Be brief."}, [("system", "Be brief."), ("user", "Hi")]),
     ({"prompt": "Hi", "system": "Be brief.", "system_prompt": "Be brief."}, [("system", "Be brief."), ("user", "Hi")]),
+    ({"instruction": "Say", "input": "<noinput>"}, [("user", "Say")]),
     # chat logs
+    ({"messages": json.dumps([BRIEF, HI])}, [("system", "Be brief."), ("user", "Hi")]),
+    ({"messages": "Hi"}, [("user", "Hi")]),
+    # as Parquet writes rows of two kinds
+    ({"messages": [{"role": None, "content": None, "from": "human", "value": "Hi"}]}, [("user", "Hi")]),
+    ({"messages": [{**HI, "name": None, "tool_calls": None}]}, [("user", "Hi")]),
     ({"conversations": [{"from": "human", "value": "Hi"}]}, [("user", "Hi")]),
     (
         {
@@ -131,9 +137,7 @@ def test_prompts_that_differ_in_a_system_prompt_or_an_input_stay_apart() -> None
     inputs = [{"instruction": "Hi", "input": text} for text in ("A", "B", "A")]
     for rows in (systems, inputs):
         assert str(read_prompts(rows)) == "3 prompts read, 2 kept, 1 dropped (1 repeated)"
-    votes = read_votes(
-        [{**row, "chosen": c, "rejected": r} for row, (c, r) in zip(systems, ("xy", "yx", "xy"), strict=True)]
-    )
+    votes = read_votes([{**row, "chosen": c, "rejected": r} for row, c, r in zip(systems, "xyx", "yxy", strict=True)])
     assert [vote.prompt for vote in votes] == [f"SYSTEM: {text}\nUSER: Hi" for text in "ABA"]
 
 
@@ -147,6 +151,8 @@ def test_a_response_may_stand_at_the_end_of_its_conversation(tmp_path: Path) -> 
     assert SFTFile(rows, RunFolder(tmp_path / "run")).texts == [(prompt, "yes")] * 2
     (tmp_path / "model.json").write_text(json.dumps(rows))
     assert read_responses(tmp_path) == {"model": ["yes", "yes"]}
+    assert list(read_prompts_with_responses([{"talk": [HI, YES]}], "task", "talk")) == [(prompt, ["yes"])]
+    assert list(read_prompts_with_responses([{"messages": json.dumps([HI, YES])}], "task", None)) == [(prompt, ["yes"])]
     with pytest.raises(ValueError, match=r"task: row 1 has no answer"):
         list(read_prompts_with_responses([{"messages": [HI]}], "task", None))
     # a response of its own comes first: the turn in the log is another model's

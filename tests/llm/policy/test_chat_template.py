@@ -89,6 +89,7 @@ def test_a_template_that_leaves_a_text_out_is_refused(template: str, turns: Any,
         ("{{ message.content | trim }}", [("user", "  Hi\n ")]),
         ("{{ message.content.split('</think>')[-1] }}", [("assistant", "<think>x</think>y"), ("user", "b")]),
         ("{{ message.content | replace('/no_think', '') }}", [("system", "Be brief. /no_think"), ("user", "b")]),
+        ("{{ message.content | tojson }}", [("user", 'a "b"\n\u4f60')]),
         ("{{ message.content }}", [("user", ""), ("assistant", ""), ("user", "b")]),
     ],
 )  # fmt: skip

@@ -63,7 +63,7 @@ def of_run(given: argparse.Namespace) -> tuple[Any, list[Any]]:
     play = configuration.self_play({**chosen, "out": configuration.Setting(given.folder, "flag")})
     prompts = read_prompts(given.prompts if given.prompts is not None else home / PROMPTS)
     if given.prompts is not None:  # the run's own are those that it was played on
-        drop_refused(check_policy(play.policy, play.config.chat_template), prompts, play.config.max_prompt_tokens)
+        drop_refused(check_policy(str(play.policy), play.config.chat_template), prompts, play.config.max_prompt_tokens)
         if prompts.dropped:
             print(prompts)
     if len(prompts.kept) > given.limit:
