@@ -18,6 +18,7 @@ from nashward.errors import NashwardError
 Parsed = TypeVar("Parsed")
 
 FILE_TYPES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
+NAMED = 20  # fields that are not read, at most
 logger = logging.getLogger(__name__)
 
 
@@ -67,7 +68,8 @@ def numbered_rows(
             )
         yield parsed
     if unread:
-        logger.warning("%s: fields that are not read: %s", name, ", ".join(unread))
+        more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
+        logger.warning("%s: fields that are not read: %s%s", name, ", ".join([*unread][:NAMED]), more)
 
 
 def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:

@@ -181,6 +181,9 @@ def test_fields_that_are_not_read_are_named_once(caplog: pytest.LogCaptureFixtur
     read_prompts([{"ask": "a", "prompt": "b", "system": "c"}], column="ask")
     assert [record.getMessage().partition("read: ")[2] for record in caplog.records] == ["'prompt'"]
     caplog.clear()
+    read_prompts([{"prompt": "a", **dict.fromkeys(map(str, range(25)), "x")}])
+    assert caplog.messages[0].endswith("'18', '19' and 5 more")
+    caplog.clear()
     read_prompts([{"prompt": "a", "system": "b", "weight": 2}, "c"])
     assert caplog.records == []
 
