@@ -28,7 +28,10 @@ class Inputs:
     folder: Path | None = setting(None, "the run folder; the same command continues it", "run", option="out")
     policy: str | None = setting(None, "folder or hub id of a chat model", "models")
     oracle: str | None = setting(
-        None, "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name", "models"
+        None,
+        "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name (a module that is imported, and "
+        "so run, from the current folder or from what is installed)",
+        "models",
     )
     adapter: str | None = setting(None, "LoRA folder or id to start from and to regress against", "models")
     prompts: str | None = setting(

@@ -14,6 +14,7 @@ from ..config.sampling import Sampling
 from ..data.prompts import Prompt
 from ..data.rollouts import Response
 from ..policy import mixture
+from ..policy.control_tokens import text_ids
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import Source, seed_of
@@ -121,7 +122,7 @@ def stored_responses(
     stop = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
     def response(text: str) -> Response:
-        return Response([*tokenizer(text, add_special_tokens=False)["input_ids"], *stop], True, text)
+        return Response([*text_ids(tokenizer, text), *stop], True, text)
 
     members = StoredOpponents(sources, column).members(home, prompts)
     return {name: [response(member.texts[prompt.id][0]) for prompt in prompts] for name, member in members.items()}

@@ -8,9 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2.exceptions import TemplateError
-
-from nashward.errors import NashwardError
+from nashward.errors import NashwardError, RefusedPromptError
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.data.responses import read_prompts_with_responses
 from nashward.llm.store.files import to_jsonl
@@ -87,8 +85,8 @@ class SFTFile:
         for prompt, response in self.texts:
             try:
                 prompt_ids, response_ids = encode(tokenizer, prompt, response)
-            except TemplateError as error:
-                raise NashwardError(f"the chat template refuses {prompt.text!r:.60} of the task ({error})") from None
+            except RefusedPromptError as error:
+                raise NashwardError(f"{prompt.text!r:.60} of the task cannot be used: {error}") from None
             if max_tokens is None or len(prompt_ids) + len(response_ids) <= max_tokens:
                 short.append((prompt, response))
         if self.texts and len(short) < 2:

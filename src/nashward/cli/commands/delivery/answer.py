@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nashward.cli import configuration, options
 from nashward.cli.command import Command
@@ -27,19 +28,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     from nashward.llm.data.responses import read_prompts_in_order
+    from nashward.llm.policy.chat_template import prompt_ids
     from nashward.llm.store.files import atomic_write, to_jsonl
 
     check_out(given.out, folder=False)
     prompts = read_prompts_in_order(given.prompts)
     mixture = _policy(given.adapter)
     model, sampling, seed = loaded(given, mixture)
+    found = prompt_ids(model.tokenizer, prompts)
+    ids = [one for one in found if isinstance(one, list)]
+    refused = Counter(one.reason for one in found if not isinstance(one, list))
+    told = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
+    if not ids:
+        raise NashwardError(f"no prompt can be answered: {len(prompts)} prompts read, {told or 'none'}")
     with TemporaryDirectory() as folder:
-        texts = answers_of(model, mixture or _base(model, Path(folder)), prompts, sampling, seed)
-    rows = [{"prompt": prompt.text, "output": text} for prompt, text in zip(prompts, texts, strict=True)]
+        texts = iter(answers_of(model, mixture or _base(model, Path(folder)), ids, sampling, seed))
+    rows = [
+        {**_asked(prompt), "output": next(texts) if isinstance(one, list) else None}
+        for prompt, one in zip(prompts, found, strict=True)
+    ]
     with atomic_write(given.out) as unfinished:
         unfinished.write_bytes(to_jsonl(rows))
-    print(f"{len(rows)} answers: {given.out}")
+    print(f"{len(ids)} answers: {given.out}" + (f"; prompts without an answer (null): {told}" if refused else ""))
     return 0
+
+
+def _asked(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as every reader of answers finds it again."""
+    return {"prompt": prompt.text} if len(prompt.messages) == 1 else {"messages": list(prompt.messages)}
 
 
 def _policy(adapter: Path | None) -> Mixture | None:
@@ -78,10 +94,9 @@ def loaded(given: argparse.Namespace, mixture: Mixture | None) -> tuple[Language
 
 
 def answers_of(
-    model: LanguageModel, mixture: Mixture, prompts: Sequence[Prompt], sampling: Sampling, seed: int
+    model: LanguageModel, mixture: Mixture, ids: Sequence[Sequence[int]], sampling: Sampling, seed: int
 ) -> list[str]:
-    """One answer to each prompt."""
-    ids = [model.encode(prompt) for prompt in prompts]
+    """One answer to each prompt, which are token ids."""
     return [row[0].text for row in mixture.sample(model, ids, 1, sampling, seed)]
 
 

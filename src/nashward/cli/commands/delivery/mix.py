@@ -68,17 +68,23 @@ def run(given: argparse.Namespace) -> int:
 def _tournament(given: argparse.Namespace, adapters: Sequence[Path]) -> Any:
     """The game of the adapters against each other, one answer a prompt each."""
     from nashward.llm import Mixture
+    from nashward.llm.data.prompts import Prompts
     from nashward.llm.data.responses import read_prompts_in_order
     from nashward.llm.evaluation.tournament import tournament
     from nashward.llm.oracles import as_oracle
+    from nashward.llm.policy.chat_template import drop_refused
 
     missing = [name for name in ("policy", "oracle", "prompts") if getattr(given, name, None) is None]
     if missing:
         raise NashwardError(f"--weights nash plays a tournament, which needs --{missing[0]}")
-    prompts, oracle = read_prompts_in_order(given.prompts), as_oracle(given.oracle)
+    read, oracle = read_prompts_in_order(given.prompts), as_oracle(given.oracle)
     model, sampling, seed = loaded(given, Mixture.of(adapters))
-    answers = {str(a): answers_of(model, Mixture(((a, 1.0),)), prompts, sampling, seed) for a in adapters}
-    return tournament(oracle, [prompt.text for prompt in prompts], answers).game
+    prompts = Prompts(read, len(read))
+    ids = drop_refused(model.tokenizer, prompts)
+    if prompts.dropped:
+        print(prompts)
+    answers = {str(a): answers_of(model, Mixture(((a, 1.0),)), ids, sampling, seed) for a in adapters}
+    return tournament(oracle, [prompt.text for prompt in prompts.kept], answers).game
 
 
 def _numbers(text: str) -> list[float]:

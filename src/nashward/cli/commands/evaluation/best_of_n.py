@@ -113,24 +113,25 @@ def _described(given: argparse.Namespace) -> str:
 
 def _read(file: str) -> dict[str, list[str]]:
     """The responses of a file by their prompt."""
-    from nashward.llm.data.prompts import Prompt, prompt_messages, read_rows
+    from nashward.llm.data.conversations import fields_of_prompt
+    from nashward.llm.data.prompts import row_prompt
+    from nashward.llm.data.rows import numbered_rows, read_rows
 
     if not Path(file).is_file():
         raise FileNotFoundError(f"there is no file of responses {file}")
     found: dict[str, list[str]] = {}
-    for number, row in enumerate(read_rows(file, "responses"), 1):
-        try:
-            prompt = Prompt(prompt_messages(row)).text
-        except ValueError as error:
-            raise NashwardError(f"{file}: row {number} {error}") from None
+
+    def add(row: Any) -> None:
+        prompt = row_prompt(row).text
         own = row.get("responses") if isinstance(row, dict) else None
         if not isinstance(own, list) or not own or not all(isinstance(text, str) for text in own):
-            raise NashwardError(f"{file}: row {number} has no responses; expected a list of texts")
+            raise NashwardError("has no responses; expected a list of texts")
         if prompt in found:
-            raise NashwardError(
-                f"{file}: row {number} repeats the prompt {prompt!r:.60}; give its responses in one row"
-            )
+            raise NashwardError(f"repeats the prompt {prompt!r:.60}; give its responses in one row")
         found[prompt] = own
+
+    for _ in numbered_rows(read_rows(file, "responses"), file, add, lambda row: fields_of_prompt(row) | {"responses"}):
+        pass
     if not found:
         raise NashwardError(f"{file} holds no responses")
     return found
@@ -139,6 +140,7 @@ def _read(file: str) -> dict[str, list[str]]:
 def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     """n responses of the policy to each prompt, and one more, which is not among those to choose from."""
     from nashward.llm import LanguageModel, Sampling, read_prompts
+    from nashward.llm.policy.chat_template import drop_refused
     from nashward.llm.policy.loading import adapter_config, check_policy, local_adapter
     from nashward.llm.policy.mixture import Mixture
 
@@ -147,8 +149,10 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     template = None if template is None else configuration.template(template)
     quantise = settings.pop("quantise", True)
     sampling = Sampling(**settings)
-    prompts = read_prompts(given.prompts).kept
-    check_policy(given.policy, template)
+    prompts = read_prompts(given.prompts)
+    ids = drop_refused(check_policy(given.policy, template), prompts)
+    if prompts.dropped:
+        print(prompts)
     mixture = Mixture.load(given.adapter) if given.adapter and Path(given.adapter).suffix == ".json" else None
     adapter: Any = given.adapter if mixture is None else mixture.largest
     if adapter is not None:
@@ -157,9 +161,8 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     model = LanguageModel.from_pretrained(
         given.policy, adapter, quantise=quantise, chat_template=template, seed=given.seed
     )
-    ids = [model.encode(prompt) for prompt in prompts]
     drawn = _sampled(model, mixture, adapter, ids, given.n + 1, sampling, given.seed)
-    texts = {prompt.text: [answer.text for answer in row] for prompt, row in zip(prompts, drawn, strict=True)}
+    texts = {prompt.text: [answer.text for answer in row] for prompt, row in zip(prompts.kept, drawn, strict=True)}
     model.offload()
     return {prompt: own[:-1] for prompt, own in texts.items()}, [own[-1] for own in texts.values()]
 

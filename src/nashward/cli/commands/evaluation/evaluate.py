@@ -45,6 +45,8 @@ def add_of_run(parser: argparse.ArgumentParser) -> None:
 def of_run(given: argparse.Namespace) -> tuple[Any, list[Any]]:
     """The run of a folder, and the prompts to ask."""
     from nashward.llm import read_prompts
+    from nashward.llm.policy.chat_template import drop_refused
+    from nashward.llm.policy.loading import check_policy
     from nashward.llm.store.run_folder import PROMPTS
 
     if given.limit < 1:
@@ -59,10 +61,14 @@ def of_run(given: argparse.Namespace) -> tuple[Any, list[Any]]:
     moved = configuration.flags(given, ("policy", "oracle"))
     chosen = configuration.merged([moved, configuration.from_folder(given.folder)])
     play = configuration.self_play({**chosen, "out": configuration.Setting(given.folder, "flag")})
-    prompts = read_prompts(given.prompts if given.prompts is not None else home / PROMPTS).kept
-    if len(prompts) > given.limit:
-        prompts = random.Random(given.seed).sample(prompts, given.limit)
-    return play, prompts
+    prompts = read_prompts(given.prompts if given.prompts is not None else home / PROMPTS)
+    if given.prompts is not None:  # the run's own are those that it was played on
+        drop_refused(check_policy(str(play.policy), play.config.chat_template), prompts, play.config.max_prompt_tokens)
+        if prompts.dropped:
+            print(prompts)
+    if len(prompts.kept) > given.limit:
+        return play, random.Random(given.seed).sample(prompts.kept, given.limit)
+    return play, prompts.kept
 
 
 def run(given: argparse.Namespace) -> int:

@@ -39,8 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder with one .json or .jsonl file of answers a model (or .gz), to be judged; or a .csv, .json or "
         ".jsonl file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt",
     )
-    parser.add_argument("--prompts", help="of a folder: the prompts, in the order of the answers")
-    parser.add_argument("--oracle", help="of a folder: folder or hub id of an oracle, a file of votes, or module:name")
+    parser.add_argument(
+        "--prompts", help="of a folder: the prompts; answers that name theirs are matched with them, others by order"
+    )
+    parser.add_argument("--oracle", help="of a folder: " + options.INPUTS["oracle"].text)
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument(
@@ -102,8 +104,9 @@ def _judged(given: argparse.Namespace) -> Standings:
 
     if given.limit is not None and given.limit < 1:
         raise NashwardError(f"--limit is {given.limit}; expected at least 1")
-    prompts = read_prompt_texts(given.prompts)[: given.limit]
-    answers = {name: texts[: given.limit] for name, texts in read_responses(given.answers).items()}
+    every = read_prompt_texts(given.prompts)
+    answers = {name: texts[: given.limit] for name, texts in read_responses(given.answers, every).items()}
+    prompts = every[: given.limit]
     oracle = oracles.as_oracle(given.oracle)
     with tqdm(
         total=len(prompts), desc=f"judging {len(answers)} models", unit="prompt", disable=given.quiet or None
