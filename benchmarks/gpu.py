@@ -133,7 +133,8 @@ def run_part(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any] | 
                 lines.put(line)
             lines.put(None)
 
-        threading.Thread(target=read, daemon=True).start()
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
         while True:
             try:
                 line = lines.get(timeout=max(0.0, part.limit - (time.monotonic() - began)))
@@ -150,6 +151,9 @@ def run_part(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any] | 
                 outcome.results.append(result)
                 yield result
         code = process.wait()
+        reader.join()
+        if process.stdout is not None:
+            process.stdout.close()
     if code and outcome.status == "ok":
         outcome.status = f"exit code {code}: {_last_line(log)}"
     figures = given.work / f"{name}.json"
