@@ -189,7 +189,7 @@ def hardware(device: str) -> dict[str, Any]:
     """The card, its driver, and the versions of what ran on it."""
     import torch
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

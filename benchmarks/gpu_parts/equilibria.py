@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -42,8 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         for where in dict.fromkeys([device, "cpu"]):
             game = games.PreferenceGame(P.to(where))
             games.solve(game, games.MWU(step=0.1), 10, record=[10])
-            run = lambda game=game: games.solve(game, games.MWU(step=0.1), T, record=[T])  # noqa: E731
-            results[where] = seconds(run, where) / T * 1e6
+            play = partial(games.solve, game, games.MWU(step=0.1), T, record=[T])
+            results[where] = seconds(play, where) / T * 1e6
         A, x = P.to(device), torch.full((n,), 1 / n, dtype=torch.float64, device=device)
         A @ x
         floor = seconds(lambda: A @ x, device, 100) * 1e6
@@ -51,11 +53,11 @@ def main(arguments: list[str] | None = None) -> None:
                one_product=round(floor, 2))  # fmt: skip
 
     for count, n in batches:
-        attempt(f"{count} games of {n} actions", lambda count=count, n=n: batch(count, n))
+        attempt(f"{count} games of {n} actions", partial(batch, count, n))
     for n, T in iterated:
-        attempt(f"multiplicative weights, n = {n}", lambda n=n, T=T: iterations(n, T))
+        attempt(f"multiplicative weights, n = {n}", partial(iterations, n, T))
     for n in large:
-        attempt(f"one game of {n} actions", lambda n=n: one(n))
+        attempt(f"one game of {n} actions", partial(one, n))
 
 
 if __name__ == "__main__":

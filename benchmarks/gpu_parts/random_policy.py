@@ -42,9 +42,9 @@ NF4 = BitsAndBytesConfig(
 
 def configuration(shape: str, vocabulary: int | None = None) -> LlamaConfig | MistralConfig:
     """The configuration of a shape, with another number of words if one is given."""
-    settings = {"tie_word_embeddings": False, "max_position_embeddings": 8192, **SHAPES[shape]}
+    settings: dict[str, Any] = {"tie_word_embeddings": False, "max_position_embeddings": 8192, **SHAPES[shape]}
     settings |= {"vocab_size": vocabulary} if vocabulary else {}
-    ids = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+    ids: dict[str, Any] = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
     if shape.startswith("mistral"):
         return MistralConfig(**settings, **ids, sliding_window=None)
     return LlamaConfig(**settings, **ids)
@@ -63,7 +63,8 @@ def policy_folder(work: Path, shape: str, device: str, *, quantised: bool = True
         config.architectures = [type(config).__name__.replace("Config", "ForCausalLM")]
         config.save_pretrained(folder)
         tokenizer(config.vocab_size).save_pretrained(folder)
-        places, total = {}, 0
+        places: dict[str, str] = {}
+        total = 0
         for number, state in enumerate(_weights(config, device, quantised)):
             name = f"model-{number:05d}.safetensors"
             save_file(state, folder / name, metadata={"format": "pt"})

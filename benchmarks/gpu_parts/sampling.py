@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,13 +73,13 @@ def main(arguments: list[str] | None = None) -> None:
             for graphs in (False, True) if given.device == "cuda" else (False,):
                 decoder = Decoder(network, rows, prompt + new, graphs)
                 decoder.logits(rows, prompt)
-                taken[graphs] = seconds(lambda d=decoder: d.logits(rows, prompt), given.device, 10) * 1e3
+                taken[graphs] = seconds(partial(decoder.logits, rows, prompt), given.device, 10) * 1e3
         report(f"{shape} {given.base}, {rows} rows: a step", taken.get(True, taken[False]), "ms",
                kernel_by_kernel=round(taken[False], 2))  # fmt: skip
 
     for rows in (5,) if given.toy else (5, 40, 160):
-        attempt(f"{rows} rows: a step", lambda rows=rows: step(rows))
-        attempt(f"{rows} rows", lambda rows=rows: whole(rows))
+        attempt(f"{rows} rows: a step", partial(step, rows))
+        attempt(f"{rows} rows", partial(whole, rows))
 
 
 def _plain(network: Any, prompts: list[list[int]], new: int, device: str) -> int:

@@ -51,13 +51,14 @@ class RowCache(Cache):
         self.rows, self.length, self.window = rows, length, length
         self.positions = torch.zeros(rows, dtype=torch.long, device=device)
         self.indices = torch.arange(rows, device=device)
-        super().__init__(layers=[RowLayer(self) for _ in range(layers)])
+        self.row_layers = [RowLayer(self) for _ in range(layers)]
+        super().__init__(layers=list(self.row_layers))
 
     def insert(self, row: int, prefix: Prefix) -> None:
         """Make a row that of a prompt, of whose tokens all but the last are in ``prefix``."""
         length = prefix[0][0].shape[1] if prefix else 0
         self.positions[row] = length
-        for layer, states in zip(self.layers, prefix, strict=False):
+        for layer, states in zip(self.row_layers, prefix, strict=False):
             if not layer.is_initialized:
                 layer.lazy_initialization(*(state[None] for state in states))
             for tensor, state in zip(layer.tensors, states, strict=True):
@@ -67,14 +68,14 @@ class RowCache(Cache):
         """Copy rows to the places of others, up to a length."""
         source, target = (torch.tensor(rows, device=self.positions.device) for rows in (sources, targets))
         self.positions[target] = self.positions[source]
-        for layer in self.layers:
+        for layer in self.row_layers:
             for tensor in layer.tensors:
                 tensor[target, :, :length] = tensor[source, :, :length]
 
     def grow(self, length: int) -> None:
         """Make room for longer rows."""
         self.length = length
-        for layer in self.layers:
+        for layer in self.row_layers:
             if layer.is_initialized:
                 layer.grow(length)
 
@@ -150,13 +151,15 @@ class Decoder:
 
     def __init__(self, network: PeftModel, rows: int, length: int, graphs: bool = False):
         self.causal: Any = network.get_base_model()
-        config = self.causal.config.get_text_config()
+        config: Any = self.causal.config
         device = next(network.parameters()).device
         self.unit = WINDOW["cuda" if device.type == "cuda" else "cpu"]
         self.longest = _rounded(length, self.unit)
         self.graphs = graphs
         # what is captured has fixed addresses, so it has its full length at once
-        self.cache = RowCache(config.num_hidden_layers, rows, self.longest if graphs else self.unit, device)
+        self.cache = RowCache(
+            config.get_text_config().num_hidden_layers, rows, self.longest if graphs else self.unit, device
+        )
         self.tokens = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self._places = torch.arange(self.longest, device=device)
         self._embedded: Tensor | None = None
@@ -187,8 +190,9 @@ class Decoder:
         cache = DynamicCache(config=self.causal.config.get_text_config())
         base = getattr(self.causal, self.causal.base_model_prefix)
         base(input_ids=ids.to(self.tokens.device), past_key_values=cache, use_cache=True)
+        layers: Any = cache.layers
         return [
-            [(layer.keys[i, :, : len(prompt) - 1], layer.values[i, :, : len(prompt) - 1]) for layer in cache.layers]
+            [(layer.keys[i, :, : len(prompt) - 1], layer.values[i, :, : len(prompt) - 1]) for layer in layers]
             for i, prompt in enumerate(prompts)
         ]
 

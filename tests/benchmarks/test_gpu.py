@@ -72,10 +72,10 @@ def test_a_part_that_fails_or_hangs_stops_no_other(
     monkeypatch.setattr(gpu, "PARTS", parts)
     monkeypatch.setattr(gpu, "HERE", tmp_path)
     out = tmp_path / "gpu.json"
-    code = gpu.main(
+    exit_code = gpu.main(
         ["--device", "cpu", "--toy", "--work", str(tmp_path / "work"), "--out", str(out), "--parts", *parts]
     )
-    assert code == 1
+    assert exit_code == 1
     written = json.loads(out.read_text())["parts"]
     assert "it broke" in written["fails"]["status"]
     assert "2 s" in written["hangs"]["status"]

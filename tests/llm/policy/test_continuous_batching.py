@@ -72,8 +72,8 @@ def test_heads_that_share_a_key_are_not_copied_and_give_the_same() -> None:
     query, key, value = (torch.randn(3, heads, n, 8, generator=generator) for heads, n in ((6, 1), (2, 11), (2, 11)))
     mask = (torch.arange(11) <= torch.tensor([[10], [4], [0]]))[:, None, None]
     states, _ = rows_attention(None, query, key, value, mask, scaling=0.3)
-    repeated = [x.repeat_interleave(3, 1) for x in (key, value)]
-    expected = torch.nn.functional.scaled_dot_product_attention(query, *repeated, mask, scale=0.3)
+    keys, values = (x.repeat_interleave(3, 1) for x in (key, value))
+    expected = torch.nn.functional.scaled_dot_product_attention(query, keys, values, mask, scale=0.3)
     torch.testing.assert_close(states, expected.transpose(1, 2))
     with pytest.raises(NotImplementedError, match="mask and a scale"):
         rows_attention(None, query, key, value, mask, softcap=20.0)
@@ -95,7 +95,8 @@ def test_a_row_that_moves_or_outgrows_the_cache_keeps_its_logits(exact: Language
 
 
 def test_out_of_memory_halves_the_rows_and_begins_again(exact: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, events = Decoder.logits, []
+    whole = Decoder.logits
+    events: list[dict[str, Any]] = []
 
     def limited(decoder: Decoder, count: int, length: int) -> Any:
         if decoder.cache.rows > 3 and length > 12:
