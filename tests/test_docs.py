@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
 
-from docs import architecture, public
+from docs import architecture, public, tables
 from nashward.cli.main import build_parser, main
 
 from .conftest import ROOT
@@ -247,3 +247,9 @@ def test_the_changes_that_the_pages_show_apply_and_pass(tmp_path: Path) -> None:
 def test_the_picture_of_the_rooms_is_that_of_its_script() -> None:
     """Run `python -m docs.architecture`; a new room needs a line there."""
     assert architecture.PICTURE.read_text(encoding="utf-8") == architecture.picture()
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    """Run `python -m docs.tables`."""
+    for page, text in tables.pages().items():
+        assert page.read_text(encoding="utf-8") == text, page.name

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 METRICS = "metrics.jsonl"
 
@@ -73,33 +72,3 @@ FIELDS = {
     "crossed": "whether the iterate exceeds a limit (`--task-limit`, `--win-rate-floor`)",
     "warning": "what went wrong, in sentences; null where nothing did",
 }
-NAMED = {name.removesuffix(".NAME") for name in FIELDS if name.endswith(".NAME")}  # their keys are names of the run
-
-
-def field_names(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The names of a row's fields as ``FIELDS`` and ``STEP_FIELDS`` have them.
-
-    Example:
-        >>> list(field_names({"train": {"r2": 0.9}, "anchor": {"start": 1.0}, "refits": [{"loss": 2.0}]}))
-        ['train.r2', 'anchor.NAME', 'refits.loss']
-    """
-    for key, value in row.items():
-        name = f"{prefix}{key}"
-        if name in NAMED:
-            yield f"{name}.NAME"
-        elif isinstance(value, Mapping):
-            yield from field_names(value, f"{name}.")
-        elif isinstance(value, list):
-            for item in value:
-                yield from field_names(item, f"{name}.")
-        else:
-            yield name
-
-
-def markdown(fields: Mapping[str, str]) -> str:
-    """The fields as a table, as ``docs/metrics.md`` has it; fields of one meaning share a row."""
-    names: dict[str, list[str]] = {}
-    for name, meaning in fields.items():
-        names.setdefault(meaning.replace("|", "\\|"), []).append(f"`{name}`")
-    rows = [f"| {', '.join(row)} | {meaning} |" for meaning, row in names.items()]
-    return "\n".join(["| field | meaning |", "| --- | --- |", *rows])
