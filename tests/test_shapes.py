@@ -35,6 +35,12 @@ def test_an_alias_is_checked_as_what_it_stands_for() -> None:
         measures.gap_of(games.zoo.comal_cycle(), (torch.tensor([1, 0, 0]),))  # whole numbers, no probabilities
 
 
+def test_modules_that_do_not_import_torch_are_checked_too() -> None:
+    iterates = games.RegretMatching().iterate((torch.full((3,), 1 / 3),), lambda x: ([0.5],))  # type: ignore[return-value]
+    with pytest.raises(jaxtyping.TypeCheckError, match="_regrets"):
+        next(iterates)
+
+
 def test_a_wrong_result_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = games.zoo.comal_cycle()
     monkeypatch.setattr(broken, "P", torch.zeros(2, 3))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,15 @@ def prompts(tmp_path: Path) -> Path:
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"Tell me about bread {i}."}) + "\n" for i in range(6)))
     return file
+
+
+def test_the_help_of_every_command_is_made_without_torch() -> None:
+    heavy = ("torch", "numpy", "scipy", "matplotlib", "transformers", "pyarrow")
+    code = (
+        f"import sys; from nashward.cli.main import build_parser; build_parser().format_help()\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_solve_prints_the_equilibrium_with_labels_and_draws_it(

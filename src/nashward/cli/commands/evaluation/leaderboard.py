@@ -12,7 +12,6 @@ from nashward import games
 from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
-from nashward.games.analysis import social_choice
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,7 @@ def _judged(given: argparse.Namespace) -> Standings:
 
 def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     """Every ranking, the models in the order of their lottery and, where they share it, of their ratings."""
+    social_choice = games.analysis.social_choice
     battles = standings.battles
     game, bands, labels = battles.game, battles.bands(seed=seed), battles.labels
     winner, smith = int(social_choice.condorcet_winner(game.P)), social_choice.smith_set(game.P).tolist()

@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nashward import games
 from nashward.cli import configuration, json_output, options, specs
 from nashward.cli.command import Command
 from nashward.cli.solver_options import SOLVER
 from nashward.errors import NashwardError
-from nashward.games.equilibria import Equilibrium
-from nashward.games.forms.game import Game
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
@@ -135,7 +131,7 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _start(text: str, game: Game) -> list[float]:
+def _start(text: str, game: Any) -> list[float]:
     if len(game.sizes) > 1:
         raise NashwardError("--start is one policy, of a preference game; an n x m game starts from uniform")
     try:
@@ -158,14 +154,14 @@ def _check_picture(path: Path) -> None:
     configuration.check_place(path)
 
 
-def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], torch.Tensor]]:
+def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
     """For each player what stands before its labels, the labels and the policy."""
     if isinstance(game, games.PreferenceGame):
         return [("", game.labels, policy)]
     return [("row ", game.row_labels, policy.row), ("column ", game.column_labels, policy.column)]
 
 
-def _print_nash(name: str, game: Any, equilibrium: Equilibrium, entry: games.zoo.Entry | None) -> None:
+def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None) -> None:
     size = " x ".join(str(n) for n in game.sizes)
     paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
     print(f"{name}: {size} actions{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
@@ -205,7 +201,9 @@ def _print_drawn(game: Any, solvers: Sequence[Any], start: Any) -> None:
             print(f"  {type(solver).__name__} goes to the Nash regularised by tau = {tau:g}, of gap {gap:.3e}")
 
 
-def _draw(path: Path, title: str, game: Any, equilibrium: Equilibrium, played: Sequence[Played]) -> None:
+def _draw(
+    path: Path, title: str, game: Any, equilibrium: games.equilibria.Equilibrium, played: Sequence[Played]
+) -> None:
     found = {one.label: one.solution for one in played if len(one.solution.iterations)}
     if played and not found:
         raise NashwardError(f"there is nothing to draw in {path}: no solver made a finite policy; lower the step")
