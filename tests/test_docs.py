@@ -152,6 +152,17 @@ def test_every_public_name_is_documented() -> None:
     assert public.undocumented() == []
 
 
+@pytest.mark.parametrize("room", public.ROOMS)
+def test_the_reference_describes_every_public_name_once(room: str) -> None:
+    described = [
+        (public.home(module, name), name)
+        for module, names in public.reference(f"nashward.{room}").items()
+        for name in names
+    ]
+    assert len(set(described)) == len(described)
+    assert {name for _, name in described} >= set(public.modules()[f"nashward.{room}"])
+
+
 def test_references_in_docstrings_are_to_public_names() -> None:
     known = {name for module, names in public.modules().items() for name in [*names, *(f"{module}.{n}" for n in names)]}
     found = set()
