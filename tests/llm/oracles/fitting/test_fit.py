@@ -211,8 +211,10 @@ def test_the_same_seed_gives_the_same_oracle_and_leaves_the_global_generator_alo
     assert as_oracle(one.folder, device="cpu").fingerprint == as_oracle(two.folder, device="cpu").fingerprint
 
 
-def test_a_voter_who_flips_half_his_labels_is_found(tmp_path):
-    votes, _ = planted(CYCLIC, 600, seed=5, annotators=("ann", "bob", "carol", "dan"))
+@pytest.mark.parametrize(("kind", "write"), [pytest.param("pairrm", styled, marks=pytest.mark.slow), ("gpm", worded)])
+def test_a_voter_who_flips_half_his_labels_is_found(tmp_path, words, kind, write):
+    base = PAIRRM if kind == "pairrm" else words
+    votes, _ = planted(CYCLIC, 600, write, seed=5, annotators=("ann", "bob", "carol", "dan"))
     rng = np.random.default_rng(6)
     votes = [
         Vote(
@@ -225,10 +227,10 @@ def test_a_voter_who_flips_half_his_labels_is_found(tmp_path):
         )
         for v in votes
     ]
-    fit = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "fit", **QUIET)
+    fit = fit_oracle(votes, base, kind, tmp_path / "fit", **QUIET)
     assert {name for name, found in fit.annotators.items() if found.suspect} == {"carol"}
     assert abs(fit.annotators["carol"].agreement - 0.5) < 0.1
-    weighed = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "weighed", FitSettings(weigh_annotators=True), **QUIET)
+    weighed = fit_oracle(votes, base, kind, tmp_path / "weighed", FitSettings(weigh_annotators=True), **QUIET)
     honest = np.array([v.annotator != "carol" for v in votes])
     wins = np.array([v.wins for v in votes])
 
