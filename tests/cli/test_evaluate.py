@@ -88,7 +88,7 @@ def test_other_models_play_by_the_files_of_their_responses(
     assert found["games"]["training"]["P"][-1][-2] == 0.5  # they said the same
     for name in ("claude", "gpt"):
         assert re.search(rf"^{name} .* {found['tokens'][name]:.1f}$", out, re.MULTILINE), name
-        assert f"CALLED OUT {name}" not in out
+        assert f"EXCEEDED {name}" not in out
     page = (here / "run" / "report.html").read_text()
     assert "<td>claude</td>" in page
     assert "claude, gpt are there for scale" in page

@@ -39,22 +39,22 @@ class Setting:
 Settings = dict[str, Setting]  # by the option's name
 
 
-def flags(given: argparse.Namespace, known: Iterable[str] = ALL) -> Settings:
+def flags(args: argparse.Namespace, known: Iterable[str] = ALL) -> Settings:
     """The settings that were given on the command line, and no other."""
-    arguments = vars(given)
+    arguments = vars(args)
     return {name: Setting(arguments[key], "flag") for name in known if (key := name.replace("-", "_")) in arguments}
 
 
-def settings(given: argparse.Namespace) -> Settings:
+def settings(args: argparse.Namespace) -> Settings:
     """The settings of the command line, the file and the preset, and the others as the run folder has them.
 
     Raises:
         ValueError, OSError: the file cannot be read, or has an unknown key or a value of another type.
     """
-    layers = [flags(given)]
-    if file := getattr(given, "config", None):
+    layers = [flags(args)]
+    if file := getattr(args, "config", None):
         layers.append(from_toml(read_text(file, "configuration file"), str(file), f"file {file}"))
-    if name := getattr(given, "preset", None):
+    if name := getattr(args, "preset", None):
         layers.append(from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}"))
     chosen = merged(layers)
     if "out" in chosen:

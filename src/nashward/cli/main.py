@@ -67,11 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    given = _parse(arguments)
-    if given.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
+    args = _parse(arguments)
+    if args.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    with console_log(given.quiet, always=True):
-        code = given.command(given)
+    with console_log(args.quiet, always=True):
+        code = args.command(args)
     sys.stdout.flush()
     return code
 
@@ -101,13 +101,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     for word in arguments:
         if word.startswith("--") and word.endswith("=--"):  # Python 3.11's argparse makes an empty list of that value
             parser.error(f"{word[:-3]}: expected a value, got --")
-    given, unknown = parser.parse_known_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
     if unknown:
-        parser = given.parser
+        parser = args.parser
         flag = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
         near = difflib.get_close_matches(flag, [name for name in parser._option_string_actions if len(name) > 2], 1)
         parser.error(f"there is no argument {flag}" + (f"; the nearest is {near[0]}" if near else ""))
-    return given
+    return args
 
 
 def build_parser(names: Collection[str] = COMMANDS) -> argparse.ArgumentParser:

@@ -165,9 +165,9 @@ def select(options: Mapping[str, Option], names: Collection[str]) -> dict[str, O
     return {name: option for name, option in options.items() if name in names}
 
 
-def values(given: argparse.Namespace, options: Mapping[str, Option]) -> dict[str, Any]:
+def values(args: argparse.Namespace, options: Mapping[str, Option]) -> dict[str, Any]:
     """The values that were given on the command line, by the names of their fields."""
-    arguments = vars(given)
+    arguments = vars(args)
     names = {name.replace("-", "_"): option.path[-1] for name, option in options.items()}
     return {field: arguments[name] for name, field in names.items() if name in arguments}
 

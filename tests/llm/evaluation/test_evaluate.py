@@ -211,7 +211,7 @@ def test_other_models_play_by_their_responses_which_are_found_by_the_prompt(fini
     assert measures["length"]["value"] == pytest.approx((long + 1) / found["tokens"]["start"])
     assert "win rate: training oracle less length" in measures
     assert "refusals lost" not in measures
-    assert {row["called_out"] for row in measures.values()} == {None}  # it gave nothing up for this oracle
+    assert {row["exceeded"] for row in measures.values()} == {None}  # it gave nothing up for this oracle
     assert found["over_optimisation"]["mixture"] == alone["over_optimisation"]["mixture"]
     assert found["against_start"]["length"]["rambling"]["win_rate"] > 60
     write_json(Path(finished.folder) / "again.json", found)

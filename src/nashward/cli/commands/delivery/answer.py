@@ -25,20 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_groups(parser, options.select(options.RUN, SAMPLING))
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from nashward.llm.data.responses import read_prompts_in_order
     from nashward.llm.store.files import atomic_write, to_jsonl
 
-    check_out(given.out, folder=False)
-    prompts = read_prompts_in_order(given.prompts)
-    mixture = _policy(given.adapter)
-    model, sampling, seed = loaded(given, mixture)
+    check_out(args.out, folder=False)
+    prompts = read_prompts_in_order(args.prompts)
+    mixture = _policy(args.adapter)
+    model, sampling, seed = loaded(args, mixture)
     with TemporaryDirectory() as folder:
         texts = answers_of(model, mixture or _base(model, Path(folder)), prompts, sampling, seed)
     rows = [{"prompt": prompt.text, "output": text} for prompt, text in zip(prompts, texts, strict=True)]
-    with atomic_write(given.out) as unfinished:
+    with atomic_write(args.out) as unfinished:
         unfinished.write_bytes(to_jsonl(rows))
-    print(f"{len(rows)} answers: {given.out}")
+    print(f"{len(rows)} answers: {args.out}")
     return 0
 
 
@@ -60,18 +60,18 @@ def _base(model: LanguageModel, folder: Path) -> Mixture:
     return Mixture(((folder / "none", 1.0),))
 
 
-def loaded(given: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageModel, Sampling, int]:
+def loaded(args: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageModel, Sampling, int]:
     """The model, in the shape of the largest adapter, and how to sample from it."""
     from nashward.llm import LanguageModel, Sampling
 
     if mixture is not None:
-        mixture.check(given.policy)
-    chosen = options.values(given, options.select(options.RUN, SAMPLING))
+        mixture.check(args.policy)
+    chosen = options.values(args, options.select(options.RUN, SAMPLING))
     seed, template = chosen.pop("seed", 0), chosen.pop("chat_template", None)
     quantise = chosen.pop("quantise", True)
     sampling = Sampling(**chosen)
     model = LanguageModel.from_pretrained(
-        given.policy, None if mixture is None else mixture.largest, quantise=quantise, seed=seed,
+        args.policy, None if mixture is None else mixture.largest, quantise=quantise, seed=seed,
         chat_template=None if template is None else configuration.template(template),
     )  # fmt: skip
     return model, sampling, seed
