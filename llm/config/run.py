@@ -44,7 +44,7 @@ class RunConfig:
         cache: the file of judgements; None: ``judgements.sqlite`` in the run folder. Only an oracle that has a
             fingerprint is cached.
         fit: how a step is fitted.
-        limits: how far the task's likelihood may fall, and how rarely an iterate may win.
+        limits: how far the likelihood of the SFT texts may fall, and how rarely an iterate may win.
         plan: on a GPU find out first, from the configurations alone, which batches and which placement fit, and take
             these where less was not asked for; refuse what does not fit. See ``nashward.llm.planner.plan``.
         placement: what of the policy lives on the device; None: what costs little time, see ``default_placement``; a

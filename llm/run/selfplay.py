@@ -88,7 +88,7 @@ class SelfPlay:
         opponents: the stored responses of other models, by the names that the solver plays against
             (``games.FixedOpponents`` plays any solver against some); each a file, a dataset id or rows, see
             ``StoredOpponents``. None in place of one: those in the folder.
-        task: prompts with responses whose likelihood is kept up beside (``Fit.task_weight``) and measured; a file, a
+        sft: prompts with responses whose likelihood is kept up beside (``Fit.sft_weight``) and measured; a file, a
             dataset id or rows, see ``SFTFile``. None: those in the folder, if any.
         adapter: a LoRA folder or id to start from and to regress against.
         source: where responses come from; None: transformers' ``generate`` with ``config.sampling``.
@@ -119,7 +119,7 @@ class SelfPlay:
     prompts: str | Path | Iterable[Any] | None
     folder: str | Path
     opponents: Mapping[str, Any] = field(default_factory=dict)
-    task: str | Path | Iterable[Any] | None = None
+    sft: str | Path | Iterable[Any] | None = None
     adapter: str | Path | None = None
     source: Source | None = None
     label: Callable[[str], str | None] | None = None
@@ -149,9 +149,9 @@ class SelfPlay:
         """
         home = RunFolder(self.folder)
         prompts = self.check(until)
-        if left := len(self._task.texts) - len(self._texts) if self._texts else 0:
+        if left := len(self._sft.texts) - len(self._texts) if self._texts else 0:
             logger.warning(
-                "%d of %d task texts are longer than the run's longest and are left out", left, left + len(self._texts)
+                "%d of %d SFT texts are longer than the run's longest and are left out", left, left + len(self._texts)
             )
         with console_log(quiet=not progress), home.lock():
             self.write(home, prompts)
@@ -240,7 +240,7 @@ class SelfPlay:
         """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on.
 
         Raises:
-            FileNotFoundError: a policy, an oracle, an adapter, prompts, opponents or a task that is not there.
+            FileNotFoundError: a policy, an oracle, an adapter, prompts, opponents or SFT texts that are not there.
             ValueError: what ``check_settings`` finds; a source of these that is wrong; a folder that another run has
                 begun; no prompt left; a policy or an oracle that is missing, or does not fit the device.
         """
@@ -255,11 +255,11 @@ class SelfPlay:
         if self.oracle is None and until is None:
             raise NashwardError(f"an oracle is needed: {ACCEPTED}")
         tokenizer = self._tokenizer(until)
-        if self.config.limits.task is not None and not self._task.texts:
-            raise NashwardError("a limit on the task's likelihood needs the task: give its texts (--task)")
+        if self.config.limits.sft is not None and not self._sft.texts:
+            raise NashwardError("a limit on the likelihood of the SFT texts needs the texts: give --sft")
         if tokenizer is not None:
             longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
-            self._texts = self._task.within(tokenizer, longest if self.source is None else None)
+            self._texts = self._sft.within(tokenizer, longest if self.source is None else None)
         if self.adapter is not None and until != "judge":
             adapter_config(self.adapter)
         if self.oracle is not None and until in (None, "judge"):
@@ -289,13 +289,13 @@ class SelfPlay:
         return StoredOpponents(self.opponents, self.config.column)
 
     @cached_property
-    def _task(self) -> SFTFile:
-        return SFTFile(self.task, RunFolder(self.folder), self.config.column)
+    def _sft(self) -> SFTFile:
+        return SFTFile(self.sft, RunFolder(self.folder), self.config.column)
 
     def manifest(self) -> dict[str, Any]:
         """The settings and fingerprints of the run: a run folder that was written with others is refused."""
         prompts = self._prompts.parsed  # first: what follows may load the oracle
-        models = {"opponents": self._opponents.fingerprint, "task": self._task.fingerprint}
+        models = {"opponents": self._opponents.fingerprint, "sft": self._sft.fingerprint}
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
         settings = manifest.settings(self.config, self.solver, self.sampling, prompts)
         return {**names, **self._fingerprints, **models, **settings}
@@ -314,7 +314,7 @@ class SelfPlay:
         record = {**self._prompts.record(prompts), **manifest.environment()}
         home.write(home.check(self.manifest()), record)
         self._opponents.save(home)
-        self._task.save()
+        self._sft.save()
         self._prompts.save(prompts)
 
     @cached_property

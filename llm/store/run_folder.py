@@ -31,7 +31,7 @@ from .files import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # of the run folder; 1 had no number
+FORMAT = 3  # of the run folder; 1 had no number, 2 called the SFT texts a task
 RUN, COPY, PROMPTS, SHARDS = "run.json", ".run.json", "prompts.jsonl", "shards.json"
 EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
 LOCK, QUARANTINE = ".lock", "set-aside"

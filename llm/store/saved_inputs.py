@@ -17,10 +17,10 @@ class SavedInput:
         >>> from nashward.llm.store.fingerprints import fingerprint_content
         >>> with TemporaryDirectory() as home:
         ...     folder = RunFolder(home)
-        ...     folder.write({"solver": {}, "task": fingerprint_content(b"texts")}, {})
-        ...     task = SavedInput(folder, "task.jsonl", ("config", "task"))
-        ...     task.save(b"texts")
-        ...     task.load()
+        ...     folder.write({"solver": {}, "sft": fingerprint_content(b"texts")}, {})
+        ...     texts = SavedInput(folder, "sft.jsonl", ("config", "sft"))
+        ...     texts.save(b"texts")
+        ...     texts.load()
         b'texts'
     """
 

@@ -11,7 +11,7 @@ STEP_FIELDS = {
     "loss": "of its prompts, a mean over them, before the step; nats^2 (squares) or nats (logarithms)",
     "gradient_norm": "of the adapter's weights, before clipping",
     "learning_rate": "of the step",
-    "task_nll": "with `--task`: negative log-likelihood of its SFT texts, nats a token",
+    "sft_nll": "with `--sft`: negative log-likelihood of its SFT texts, nats a token",
     "loss_scale": "in float16: the factor on the loss in the backward pass",
 }
 
@@ -65,10 +65,9 @@ FIELDS = {
     "refits.loss": "after that fit; null where it diverged",
     "clip_fraction": "fraction of the optimiser steps whose gradient was clipped to `--max-grad-norm`",
     "changed_fraction": "fraction of the adapter's entries that the fit changed",
-    "task.start": "with `--task`: negative log-likelihood of the held-out SFT texts where the run started, nats a "
-    "token",
-    "task.before": "the same, where the fit started",
-    "task.after": "the same, of the fitted policy",
-    "crossed": "whether the iterate exceeds a limit (`--task-limit`, `--win-rate-floor`)",
+    "sft.start": "with `--sft`: negative log-likelihood of the held-out SFT texts where the run started, nats a token",
+    "sft.before": "the same, where the fit started",
+    "sft.after": "the same, of the fitted policy",
+    "crossed": "whether the iterate exceeds a limit (`--sft-limit`, `--win-rate-floor`)",
     "warning": "what went wrong, in sentences; null where nothing did",
 }

@@ -28,6 +28,8 @@ TOML = [
     ("[fit]\nlearning_rat = 1",
      "mine.toml: there is no setting 'fit.learning_rat'; the nearest is learning_rate in [fit]"),
     ("learning-rate = 1", "mine.toml: there is no setting 'learning-rate'; the nearest is learning_rate in [fit]"),
+    ("[limits]\ntask = 1", "mine.toml: there is no setting 'limits.task'; it is sft now"),
+    ("[opponents]\nanswers = 'gpt.jsonl'", "mine.toml: there is no setting 'opponents.answers'; it is responses now"),
     ("[fit]\nrank = 1", "mine.toml: there is no setting 'fit.rank'; the nearest is rank in [lora]"),
     ("out = 'runs'", "mine.toml: there is no setting 'out'; the nearest is folder, above the first section"),
     ("[lora]\nzzz = 1", "mine.toml: there is no setting 'lora.zzz'; there are rank, alpha"),
@@ -119,7 +121,7 @@ def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
                 "max-grad-norm": 1.0,
                 "rank": 3, "quantise": True, "quantise-head": False, "checkpoint-seconds": 300.0, "seed": 0,
                 "plan": True, "refits": 0, "loss": "mirror", "margin": 0.5, "mixtures": "fitted",
-                "task-weight": 1.0, "limit-factor": 0.5, "limit-lowers": "step",
+                "sft-weight": 1.0, "limit-factor": 0.5, "limit-lowers": "step",
             }.items()
         },
     }  # fmt: skip
@@ -289,27 +291,27 @@ def test_phases_are_read_kept_and_printed(capsys: pytest.CaptureFixture[str]) ->
     assert "run holds another run (phases" in capsys.readouterr().err
 
 
-def test_a_task_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sft_texts_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
     rows = "prompt,output\nName a river.,The Rhine.\nName a lake.,Lake Constance.\nName a sea.,The North Sea.\n"
-    Path("task.csv").write_text(rows)
-    Path("mine.toml").write_text("task = 'task.csv'\n[fit]\ntask_weight = 0.5\n[limits]\ntask = 0.25\nwin_rate = 0.5\n")
+    Path("work.csv").write_text(rows)
+    Path("mine.toml").write_text("sft = 'work.csv'\n[fit]\nsft_weight = 0.5\n[limits]\nsft = 0.25\nwin_rate = 0.5\n")
     here = ["--out", "run", "--quiet"]
     small = ["--responses", "2", "--max-new-tokens", "24", "--epochs", "1", "--held-out", "0.25", "--iterations", "1"]
     sample = ["sample", *POCKET[:2], "--prompts", "prompts.txt", "--config", "mine.toml"]
     assert main([*sample, *small, "--limit-factor", "0.25", *here]) == 0
-    Path("task.csv").unlink()
+    Path("work.csv").unlink()
     chosen = _settings("--out", "run")
-    assert "task" not in chosen
+    assert "sft" not in chosen
     play = configuration.self_play(chosen)
-    assert (play.task, play.config.fit.task_weight) == (None, 0.5)
+    assert (play.sft, play.config.fit.sft_weight) == (None, 0.5)
     assert play.config.limits == Limits(0.25, 0.5, 0.25)
     _told(capsys, "judge", *POCKET[2:], *here)
-    assert re.search(r"task [\d.]+ to [\d.]+ nats a token$", _told(capsys, "train", *here[:2]), re.MULTILINE)
+    assert re.search(r"SFT texts [\d.]+ to [\d.]+ nats a token$", _told(capsys, "train", *here[:2]), re.MULTILINE)
     (row,) = [json.loads(line) for line in Path("run/iteration-01/metrics.jsonl").read_text().splitlines()][-1:]
-    assert set(row["task"]) == {"start", "before", "after"}
-    Path("task.csv").write_text(rows.replace("Rhine", "Danube"))
-    assert main(["train", "--task", "task.csv", *here]) == 2
-    assert "run holds another run (task " in capsys.readouterr().err
+    assert set(row["sft"]) == {"start", "before", "after"}
+    Path("work.csv").write_text(rows.replace("Rhine", "Danube"))
+    assert main(["train", "--sft", "work.csv", *here]) == 2
+    assert "run holds another run (sft " in capsys.readouterr().err
 
 
 def test_every_field_of_the_settings_has_help_and_an_option() -> None:

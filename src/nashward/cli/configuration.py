@@ -123,8 +123,8 @@ def run_folder(path: str | Path) -> RunFolder:
 
 
 def from_folder(folder: Path) -> Settings:
-    """What a run folder's ``run.json`` holds; nothing where there is no run yet. Its prompts and its task
-    are in files beside."""
+    """What a run folder's ``run.json`` holds; nothing where there is no run yet. Its prompts and its SFT
+    texts are in files beside."""
     config = run_folder(folder).read().get("config", {})
     if config:
         inner, shares = unwrapped(config["solver"])
@@ -136,7 +136,7 @@ def from_folder(folder: Path) -> Settings:
             value = value.get(key) if isinstance(value, dict) else None
         if value is None and name == "max-grad-norm" and config:
             value = float("inf")  # JSON has no infinity
-        if name not in ("prompts", "task", "out") and value is not None:
+        if name not in ("prompts", "sft", "out") and value is not None:
             settings[name] = Setting(_read(name, value, str(folder / "run.json")), "folder")
     return settings
 
@@ -158,7 +158,10 @@ def _leaves(content: dict[str, Any], name: str) -> list[tuple[tuple[str, ...], A
 
 
 def _nearest(path: tuple[str, ...]) -> str:
-    """The nearest known setting: of the same name elsewhere, of the flag's name, or spelt alike."""
+    """What the setting is called now, or the nearest one: of the same name elsewhere, of the flag's name, or alike."""
+    for option in ALL.values():
+        if path[-1] in option.formerly and path[:-1] == option.path[:-1]:
+            return f"it is {option.path[-1]} now"
     known = [option.key for option in ALL.values()]
     flag, leaf = path[-1].replace("_", "-"), path[-1].replace("-", "_")
     named = [key for key in known if key.rpartition(".")[2] == leaf]

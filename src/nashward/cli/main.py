@@ -96,7 +96,9 @@ def _one_line(error: Exception) -> str | None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments; the error of an unknown one names the nearest."""
+    """The arguments; the error of an unknown one names what it is called now, or the nearest."""
+    from .options import renamed
+
     parser = build_parser([word for word in arguments if word in COMMANDS][:1])
     for word in arguments:
         if word.startswith("--") and word.endswith("=--"):  # Python 3.11's argparse makes an empty list of that value
@@ -105,7 +107,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         parser = args.parser
         flag = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
-        near = difflib.get_close_matches(flag, [name for name in parser._option_string_actions if len(name) > 2], 1)
+        known = [name for name in parser._option_string_actions if len(name) > 2]
+        if (now := f"--{renamed(flag.removeprefix('--'))}") in known:
+            parser.error(f"there is no argument {flag}; it is {now} now")
+        near = difflib.get_close_matches(flag, known, 1)
         parser.error(f"there is no argument {flag}" + (f"; the nearest is {near[0]}" if near else ""))
     return args
 

@@ -37,11 +37,11 @@ def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -
         tiny_folder, tmp_path / "run", games.FixedOpponents(games.MWU(2.0), {"rival": 0.5}),
         opponents={"rival": [{"prompt": prompt, "response": "no"} for prompt in PROMPTS]},
         label=lambda text: "long" if len(text) > 4 else None, iterations=1,
-        task=[{"prompt": f"Say {k}", "output": "yes"} for k in range(4)],
+        sft=[{"prompt": f"Say {k}", "output": "yes"} for k in range(4)],
         fit=llm.Fit(learning_rate=0.1, epochs=2, batch=4, held_out=0.2, refits=1, schedule="constant"),
     ).run()  # fmt: skip
     *steps, summary = read_jsonl(run.folder / "iteration-01" / METRICS)
     assert summary["refits"]
     assert set(field_names(summary)) == set(FIELDS)
     assert {name for row in steps for name in field_names(row)} == set(STEP_FIELDS) - {"loss_scale"}
-    assert all(math.isfinite(row["task_nll"]) for row in steps)
+    assert all(math.isfinite(row["sft_nll"]) for row in steps)

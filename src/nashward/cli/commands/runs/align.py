@@ -62,8 +62,8 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             ]
             if held is not None:
                 achieved.append(f"R2 on held-out prompts {held:.2f}")
-            if task := row.get("task"):
-                achieved.append(f"task {_figure(task['start'])} to {_figure(task['after'])} nats a token")
+            if nll := row.get("sft"):
+                achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats a token")
             print(f"{row['iteration']}: {', '.join(achieved)}")
         if result.stopped:
             over = until == "train" and len(iterates(result.folder)) == play.config.iterations
