@@ -117,7 +117,7 @@ def winner_from_duels(
         block: duels between two updates of the policy.
 
     Yields:
-        the number of duels made, and the policy [n]; without end.
+        the number of duels, and the policy [n]; without end.
 
     Source: Thompson 1933; for what is sought, Dudik et al. 2015 (arXiv 1502.06362).
 

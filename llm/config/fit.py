@@ -44,7 +44,7 @@ class Fit:
             responses that were fitted. An adapter that went further is drawn back on the straight line to where it
             started until it is within: to first order the same mirror step with a smaller size. None: no limit.
         refits: how often a fit that left the loss on held-out prompts (the others, where none is held out) above what
-            it was before is made again from the start, each time at half the learning rate. An SFT term is not in it.
+            it was before is repeated from the start, each time at half the learning rate. An SFT term is not in it.
         sft_weight: w of a run's SFT term, see ``training.sft``; 0: it is measured, and the fit is as without it. The
             default is that of arXiv 2404.19733, whose likelihood is a mean over tokens too.
 

@@ -58,7 +58,7 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
             "exploitability", "tokens", "refuses the probe")  # fmt: skip
     cycles = [" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]]
     summary = (
-        f"Beats every other: {game['condorcet_winner'] or 'nobody'}. Scores (Bradley-Terry) miss a win rate by up to "
+        f"Condorcet winner: {game['condorcet_winner'] or 'none'}. Scores (Bradley-Terry) miss a win rate by up to "
         f"{game['bradley_terry']['largest_residual']:.3f}; {100 * game['curl']:.1f}% of the log-odds go round. Cycles "
         f"beyond noise: {'; '.join(cycles) or 'none'}."
     )

@@ -11,7 +11,7 @@ from ..data.rollouts import Rollout
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Sampled
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, Source, seed_of
+from ..policy.sampling import GenerateSource, ResponseSource, seed_of
 from ..store.files import write_shard
 from .rollouts import PromptNumbers
 from .shards import SHARD_PROMPTS, ShardedStage
@@ -39,7 +39,7 @@ class SampleStage(ShardedStage):
             write_shard(step / "responses", policy.label, number, rows)
 
     def _draw(
-        self, model: LanguageModel, source: Source, step: Path, policy: Sampled, batch: list[int]
+        self, model: LanguageModel, source: ResponseSource, step: Path, policy: Sampled, batch: list[int]
     ) -> list[dict[str, object]]:
         """The rows of the responses to prompts that are sampled together."""
         prompts = [self.prompts[number] for number in batch]
@@ -56,7 +56,7 @@ class SampleStage(ShardedStage):
             for row in Rollout(prompt.id, prompt_ids, drawn).rows(policy.label, prompt_seeds)
         ]
 
-    def _source(self) -> Source:
+    def _source(self) -> ResponseSource:
         """The sampler, which draws a whole batch of the plan at once."""
         source = self.source
         if isinstance(source, GenerateSource) and source.batch >= self.config.responses:

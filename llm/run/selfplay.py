@@ -30,7 +30,7 @@ from ..policy.handles import Adapter
 from ..policy.loading import adapter_config, check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, Source
+from ..policy.sampling import GenerateSource, ResponseSource
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage, step_order
 from ..training import losses
@@ -121,7 +121,7 @@ class SelfPlay:
     opponents: Mapping[str, Any] = field(default_factory=dict)
     sft: str | Path | Iterable[Any] | None = None
     adapter: str | Path | None = None
-    source: Source | None = None
+    source: ResponseSource | None = None
     label: Callable[[str], str | None] | None = None
     config: RunConfig = field(default_factory=RunConfig)
     _texts: list[tuple[Prompt, str]] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -156,7 +156,7 @@ class SelfPlay:
         with console_log(quiet=not progress), home.lock():
             self.write(home, prompts)
             if redo is not None and home.redo(redo) is None:
-                raise NashwardError(f"{home.path} holds no step yet that could be made again; leave --from out")
+                raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
             return self._play(home, prompts, until, stop, progress)
 
     def _play(
@@ -200,7 +200,7 @@ class SelfPlay:
         return Run(home.path, iterates[-1].value.folder, mixture, metrics(home.path), prompts, stopped, interrupted)
 
     @property
-    def sampling(self) -> Source | Sampling:
+    def sampling(self) -> ResponseSource | Sampling:
         """Where responses come from: the source, or the settings of transformers' ``generate``."""
         return self.config.sampling if self.source is None else self.source
 
@@ -225,7 +225,7 @@ class SelfPlay:
 
         Raises:
             ValueError: a solver that yields no Steps or plays against an opponent that is not given, a loss that cannot
-                do what it asks, phases or limits without a step to change.
+                apply it, phases or limits without a step to change.
         """
         check_solver(self.solver)
         start = Policy(Adapter("start", RunFolder(self.folder) / "start" / "adapter"), "start")
@@ -249,7 +249,7 @@ class SelfPlay:
         home.check(self.manifest())
         done = sum((stage / "adapter").is_dir() for stage in home.path.glob("iteration-*") if "half" not in stage.name)
         if done > self.config.iterations:
-            raise NashwardError(f"{home.path} holds {done} iterations already, {self.config.iterations} were asked for")
+            raise NashwardError(f"{home.path} holds {done} iterations already, {self.config.iterations} were requested")
         if until != "judge" and self.policy is None:
             raise NashwardError("a policy is needed: a folder or hub id of a chat model")
         if self.oracle is None and until is None:

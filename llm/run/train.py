@@ -60,7 +60,7 @@ class TrainStage:
         step_folder: where the Step is written.
         samplers: the policies whose responses are fitted; the metrics describe those of the first.
         reference: the policy that the run started from.
-        enumerates: the responses are all that there are, see ``Source``.
+        enumerates: the responses are all that there are, see ``ResponseSource``.
         label: returns the kind of a response's text.
         sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
     """

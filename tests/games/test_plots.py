@@ -106,7 +106,7 @@ def test_quantiles_shade_the_middle_of_a_batch() -> None:
     np.testing.assert_allclose(np.asarray(axes.lines[0].get_ydata()), median.numpy())
     assert len(axes.collections) == 4
     assert [line.get_label() for line in axes.lines] == ["eg", "omwu"]
-    with pytest.raises(ValueError, match="over a batch of games, one holds a single game"):
+    with pytest.raises(ValueError, match="one holds a single game"):
         games.plots.quantiles({"one": _solutions(games.zoo.comal_cycle())["eg"]})
 
 
@@ -133,5 +133,5 @@ def test_the_stability_map_holds_the_factors_and_the_threshold() -> None:
     curve = next(line for line in axes.lines if line.get_label() == "exact threshold")
     np.testing.assert_allclose(np.asarray(curve.get_ydata()), 1 / np.asarray(curve.get_xdata()))
     assert axes.get_ylim() == (1.0, 8.0)
-    with pytest.raises(ValueError, match=r"factors must be \[4, 3\], steps by frequencies, got \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"\[4, 3\].* got \(3, 4\)"):
         games.plots.stability_map(lam, steps, np.ones((3, 4)))

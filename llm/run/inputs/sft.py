@@ -44,7 +44,7 @@ class SFTFile:
             FileNotFoundError: no such file.
             NashwardError: a row without a prompt or a response; fewer than two; the folder's file is damaged.
         """
-        if self.source is None and self._saved.pinned is None:
+        if self.source is None and self._saved.digest is None:
             return []
         path = self.folder / self._saved.file
         if self.source is None and self._saved.load() is None:
@@ -68,7 +68,7 @@ class SFTFile:
         return fingerprint_content(self._content) if self.texts else None
 
     def save(self) -> None:
-        """Write the texts into the run folder, whose ``run.json`` pins them, unless they are there already.
+        """Write the texts into the run folder, whose ``run.json`` has their hash, unless they are there already.
 
         Raises:
             OSError: they cannot be written.

@@ -103,7 +103,7 @@ def test_what_is_wrong_is_told(tmp_path):
         read_responses(tmp_path)
     (tmp_path / "a.json").write_text('["x"]')
     (tmp_path / "a.jsonl").write_text('"x"')
-    with pytest.raises(ValueError, match=r"holds a\.json and a\.jsonl: two files for a; expected one a player"):
+    with pytest.raises(ValueError, match=r"a\.json and a\.jsonl"):
         read_responses(tmp_path)
 
 

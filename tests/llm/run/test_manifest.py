@@ -90,7 +90,7 @@ def test_a_setup_that_failed_before_it_did_anything_may_be_corrected(tiny_folder
 
 def test_fewer_iterations_than_there_are_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
     short_run(tiny_folder, tmp_path / "run", iterations=2).run()
-    with pytest.raises(ValueError, match="holds 2 iterations already, 1 were asked for"):
+    with pytest.raises(ValueError, match="holds 2 iterations already"):
         short_run(tiny_folder, tmp_path / "run", iterations=1).run()
 
 

@@ -183,7 +183,7 @@ def test_another_set_of_texts_is_another_run_and_a_lost_copy_is_told(tiny_folder
     copy = tmp_path / "run" / "sft.jsonl"
     content = copy.read_bytes()
     copy.write_bytes(content[:-9])
-    with pytest.raises(ValueError, match=r"sft.jsonl was altered or lost; give the SFT texts that the run began"):
+    with pytest.raises(ValueError, match=r"sft.jsonl was altered or lost"):
         _play(tiny_folder, tmp_path / "run", None).run()
     _play(tiny_folder, tmp_path / "run").run(until="sample")
     assert copy.read_bytes() == content
@@ -244,10 +244,10 @@ def test_what_is_too_long_or_cannot_be_asked(tmp_path: Path) -> None:
     rows = [{"prompt": "p", "output": "x" * n} for n in (1, 2, 30)]
     assert [text for _, text in SFTFile(rows, home).within(words, 20)] == ["x", "xx"]
     assert len(SFTFile(rows, home).within(words, None)) == 3
-    with pytest.raises(ValueError, match=r"^0 of 3 SFT texts are at most 3 tokens long \(--max-prompt-tokens"):
+    with pytest.raises(ValueError, match=r"^0 of 3 .* 3 tokens long .*--max-prompt-tokens"):
         SFTFile(rows, home).within(words, 3)
     words.chat_template = "{{ raise_exception('no system turn') }}"
-    with pytest.raises(ValueError, match=r"^the chat template refuses 'p' of the SFT texts \(no system turn\)$"):
+    with pytest.raises(ValueError, match=r"chat template .*'p' .*no system turn"):
         SFTFile(rows, home).within(words, None)
 
 

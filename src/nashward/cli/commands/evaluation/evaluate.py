@@ -43,7 +43,7 @@ def add_of_run(parser: argparse.ArgumentParser) -> None:
 
 
 def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
-    """The run of a folder, and the prompts to ask."""
+    """The run of a folder, and the prompts to respond to."""
     from nashward.llm import read_prompts
     from nashward.llm.store.run_folder import PROMPTS
 
@@ -116,7 +116,7 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
             f"{name:<{width}}  {against:>17}  {minimal:>7}  {game['lottery'][name]:5.3f}  {low} to {high}  "
             f"{game['exploitability'][name]:14.3f}  {results['tokens'][name]:6.1f}"
         )
-    print(f"beats every other: {game['condorcet_winner'] or 'nobody'}")
+    print(f"Condorcet winner: {game['condorcet_winner'] or 'none'}")
     misses, curl = game["bradley_terry"]["largest_residual"], 100 * game["curl"]
     print(f"scores (Bradley-Terry) miss a win rate by up to {misses:.3f}; {curl:.1f}% of the log-odds go round")
     rings = [" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]]

@@ -22,7 +22,7 @@ class Standings:
         battles: who beat whom how often.
         origin: lines on how they came about.
         rates: win rates and their standard errors, [n] each, where models were judged.
-        logits_curl: the mean share of a prompt's logits that no score explains; None where nobody judged.
+        logits_curl: the mean share of a prompt's logits that no score explains; None without an oracle.
     """
 
     battles: games.analysis.leaderboard.Battles
@@ -170,7 +170,7 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
             f"{row['model']:<{width}}{rate}  {row['nash']:5.3f}  {nash[0]:.3f} to {nash[1]:.3f}  {row['elo']:4.0f}  "
             f"{elo[0]:4.0f} to {elo[1]:4.0f}   {row['copeland']:+8d}"
         )
-    print(f"beats every other: {content['condorcet_winner'] or 'nobody'}; Smith set: {', '.join(content['smith_set'])}")
+    print(f"Condorcet winner: {content['condorcet_winner'] or 'none'}; Smith set: {', '.join(content['smith_set'])}")
     print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
     if standings.logits_curl is not None and standings.logits_curl == standings.logits_curl:
         print(f"share of a prompt's logits that no score explains, mean: {standings.logits_curl:.3f}")

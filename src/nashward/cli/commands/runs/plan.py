@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     card, run = parser.add_argument_group("card"), parser.add_argument_group("run")
     card.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB (default: what is free on this one)")
     run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
-                     "iterations until it fits; says what is lost")  # fmt: skip
+                     "iterations until it fits, and prints the reductions")  # fmt: skip
     options.add(run, {name: option for name, option in DEMAND.items() if option.kind is not bool})
     run.add_argument(
         "--quantise-head", action="store_true", default=argparse.SUPPRESS, help=DEMAND["quantise-head"].text
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if memory is None:
         memory = read_size(args.memory) if args.memory is not None else free_memory()
     if memory is None:
-        raise NashwardError("there is no GPU here to ask for its memory; say --memory, for example --memory 6GiB")
+        raise NashwardError("there is no GPU here whose memory could be read; give --memory, for example --memory 6GiB")
     oracle = oracle_shape(args.oracle) if args.oracle is not None else None
     size, windows = memory, platform.system() == "Windows"
     dtype = torch.float16 if args.float16 else torch.bfloat16
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             f"within {limit:g} hours: --prompts-per-iteration {fitted.prompts} --responses {fitted.responses} "
             f"--max-new-tokens {fitted.new_tokens} --iterations {fitted.iterations}"
         )
-        for line in lost or ["nothing of what was asked is lost"]:
+        for line in lost or ["nothing is reduced"]:
             print(f"  {line}")
     phases = cost.seconds(fitted_plan, rates)
     each = ", ".join(f"{name} {value / 3600:.1f}" for name, value in phases.items())

@@ -206,7 +206,7 @@ def _draw(
 ) -> None:
     solutions = {one.label: one.solution for one in played if len(one.solution.iterations)}
     if played and not solutions:
-        raise NashwardError(f"there is nothing to draw in {path}: no solver made a finite policy; lower the step")
+        raise NashwardError(f"there is nothing to draw in {path}: no solver reached a finite policy; lower the step")
     if len(solutions) > 1:
         from matplotlib.figure import Figure
 
