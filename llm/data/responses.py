@@ -36,7 +36,7 @@ def read_responses(folder: str | Path) -> dict[str, list[str | None]]:
     folder = Path(folder)
     files = sorted(file for file in folder.glob("*") if file.name.removesuffix(".gz").endswith(_SUFFIXES))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no answers; expected one .json or .jsonl file a player (or .gz)")
+        raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file a player (or .gz)")
     responses: dict[str, list[str | None]] = {}
     for file in files:
         model = _model(file)
@@ -60,7 +60,7 @@ def response_of(row: Any) -> str | None:
     if isinstance(row, dict):
         row = next((row[key] for key in RESPONSE_FIELDS if key in row), row)
     if not isinstance(row, str | None):
-        raise NashwardError("has no answer; expected a text, or one as output, response or text")
+        raise NashwardError("has no response; expected a text, or one as output, response or text")
     return row
 
 
@@ -101,7 +101,7 @@ def read_prompts_with_responses(
     Example:
         >>> list(read_prompts_with_responses([{"prompt": "Name a river."}], "rival", None))
         Traceback (most recent call last):
-        nashward.errors.NashwardError: rival: row 1 has no answer; expected a text, or one as output, response or text
+        nashward.errors.NashwardError: rival: row 1 has no response; expected a text, or one as output, response or text
     """
 
     def parse(row: Any) -> tuple[Prompt, list[str]]:

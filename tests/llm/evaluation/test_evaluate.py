@@ -97,7 +97,7 @@ def test_tables_are_those_of_the_tournament_and_a_missing_pair_is_told() -> None
     np.testing.assert_allclose(played.mean, other.game.P.numpy(), atol=1e-12)
     assert played.rate("a", "b").standard_error == pytest.approx(other.standard_error[0, 1])
     silent = Function(lambda prompt, a, b: None if "z" in a + b else 0.5, name="silent")
-    with pytest.raises(ValueError, match="silent judged no answer of a against one of c"):
+    with pytest.raises(ValueError, match="silent judged no response of a against one of c"):
         tournament_tables(silent, prompts, texts)
     with pytest.raises(ValueError, match="1 players"):
         tournament_tables(Length(), prompts, {"a": texts["a"]})

@@ -144,7 +144,7 @@ def test_an_unknown_member_is_refused_before_anything_is_written(tmp_path: Path)
     ("rows", "line"),
     [
         (["a text"], "rival: row 1 is str, expected an object with a prompt and a response"),
-        ([{"prompt": "p"}], "rival: row 1 has no answer; expected a text, or one as output, response or text"),
+        ([{"prompt": "p"}], "rival: row 1 has no response"),
         ([{"output": "x"}], "rival: row 1 has no prompt or instruction or question or messages; it has output"),
         ([{"prompt": "p", "responses": "x"}], "rival: row 1 has responses that are str, expected a list of texts"),
         ([{"prompt": "p", "output": " "}],

@@ -226,7 +226,7 @@ def test_texts_are_split_shuffled_and_packed() -> None:
     ("rows", "line"),
     [
         (["a text"], "sft: row 1 is str, expected an object with a prompt and a response"),
-        ([{"prompt": "p"}], "sft: row 1 has no answer; expected a text, or one as output, response or text"),
+        ([{"prompt": "p"}], "sft: row 1 has no response"),
         ([TASK[0], {"output": "x"}], "sft: row 2 has no prompt or instruction or question or messages;"),
         ([{"prompt": "p", "output": " "}], "sft: row 1 has an empty response"),
         ([], "sft holds 0 responses; expected 2 at least, to train on and to hold out"),

@@ -21,7 +21,7 @@ SAMPLING = ("temperature", "top-p", "max-new-tokens", "sampling-batch", "quantis
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, options.select(options.INPUTS, ("policy", "prompts")), required=True)
     parser.add_argument("--adapter", type=options.path, help="an adapter's folder or a mixture.json (default: none)")
-    parser.add_argument("--out", type=options.path, required=True, help="JSONL file of the answers, one a prompt")
+    parser.add_argument("--out", type=options.path, required=True, help="JSONL file of the responses, one a prompt")
     options.add_groups(parser, options.select(options.RUN, SAMPLING))
 
 
@@ -38,12 +38,12 @@ def run(args: argparse.Namespace) -> int:
     rows = [{"prompt": prompt.text, "output": text} for prompt, text in zip(prompts, texts, strict=True)]
     with atomic_write(args.out) as unfinished:
         unfinished.write_bytes(to_jsonl(rows))
-    print(f"{len(rows)} answers: {args.out}")
+    print(f"{len(rows)} responses: {args.out}")
     return 0
 
 
 def _policy(adapter: Path | None) -> Mixture | None:
-    """What answers: a mixture as it is stored, or one adapter; None: the base."""
+    """The policy: a mixture as it is stored, or one adapter; None: the base."""
     from nashward.llm import Mixture
 
     if adapter is None:
@@ -80,7 +80,7 @@ def loaded(args: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageM
 def answers_of(
     model: LanguageModel, mixture: Mixture, prompts: Sequence[Prompt], sampling: Sampling, seed: int
 ) -> list[str]:
-    """One answer to each prompt."""
+    """One response to each prompt."""
     ids = [model.encode(prompt) for prompt in prompts]
     return [row[0].text for row in mixture.sample(model, ids, 1, sampling, seed)]
 

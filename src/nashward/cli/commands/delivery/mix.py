@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tournament(args: argparse.Namespace, adapters: Sequence[Path]) -> Any:
-    """The game of the adapters against each other, one answer a prompt each."""
+    """The game of the adapters against each other, one response a prompt each."""
     from nashward.llm import Mixture
     from nashward.llm.data.responses import read_prompts_in_order
     from nashward.llm.evaluation.tournament import tournament

@@ -33,12 +33,12 @@ class Standings:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "answers",
+        "responses",
         type=options.path,
-        help="a folder with one .json or .jsonl file of answers a model (or .gz), to be judged; or a .csv, .json or "
+        help="a folder with one .json or .jsonl file of responses a model (or .gz), to be judged; or a .csv, .json or "
         ".jsonl file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt",
     )
-    parser.add_argument("--prompts", help="of a folder: the prompts, in the order of the answers")
+    parser.add_argument("--prompts", help="of a folder: the prompts, in the order of the responses")
     parser.add_argument("--oracle", help="of a folder: folder or hub id of an oracle, a file of votes, or module:name")
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
@@ -58,16 +58,16 @@ def run(args: argparse.Namespace) -> int:
         json_output.check(args.json)
     if args.seed < 0:
         raise NashwardError(f"--seed is a whole number >= 0, got {args.seed}")
-    if not args.answers.exists():
-        raise FileNotFoundError(f"there is no file of battles and no folder of answers {args.answers}")
+    if not args.responses.exists():
+        raise FileNotFoundError(f"there is no file of battles and no folder of responses {args.responses}")
     needs = ("prompts", "oracle")
-    if args.answers.is_file():
+    if args.responses.is_file():
         if unused := [f"--{name}" for name in (*needs, "limit", "cache") if getattr(args, name) is not None]:
-            raise NashwardError(f"{args.answers} is a file of battles, which are judged already: leave out {unused[0]}")
-        standings = _fought(args.answers)
+            raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
+        standings = _fought(args.responses)
     else:
         if missing := [f"--{name}" for name in needs if getattr(args, name) is None]:
-            raise NashwardError(f"a folder of answers has to be judged: give {' and '.join(missing)} as well")
+            raise NashwardError(f"a folder of responses has to be judged: give {' and '.join(missing)} as well")
         standings = _judged(args)
     content = _ranked(standings, args.seed)
     _print(standings, content)
@@ -102,19 +102,19 @@ def _judged(args: argparse.Namespace) -> Standings:
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
     prompts = read_prompt_texts(args.prompts)[: args.limit]
-    answers = {name: texts[: args.limit] for name, texts in read_responses(args.answers).items()}
+    responses = {name: texts[: args.limit] for name, texts in read_responses(args.responses).items()}
     oracle = oracles.as_oracle(args.oracle)
     with tqdm(
-        total=len(prompts), desc=f"judging {len(answers)} models", unit="prompt", disable=args.quiet or None
+        total=len(prompts), desc=f"judging {len(responses)} models", unit="prompt", disable=args.quiet or None
     ) as bar:
-        result = tournament(oracle, prompts, answers, cache=args.cache, progress=bar.update)
-    origin = [f"{len(answers)} models, {len(prompts)} prompts, judged by {oracle.name}"]
-    unanswered = {name: sum(text is None for text in texts) for name, texts in answers.items()}
+        result = tournament(oracle, prompts, responses, cache=args.cache, progress=bar.update)
+    origin = [f"{len(responses)} models, {len(prompts)} prompts, judged by {oracle.name}"]
+    unanswered = {name: sum(text is None for text in texts) for name, texts in responses.items()}
     if any(unanswered.values()):
         origin.append(
-            "without an answer: " + ", ".join(f"{name} to {count}" for name, count in unanswered.items() if count)
+            "without a response: " + ", ".join(f"{name} to {count}" for name, count in unanswered.items() if count)
         )
-    judged = int(result.judged[~np.eye(len(answers), dtype=bool)].min())
+    judged = int(result.judged[~np.eye(len(responses), dtype=bool)].min())
     if judged < len(prompts):
         origin.append(f"each pair was judged on at least {judged} of {len(prompts)} prompts")
     return Standings(result.battles, origin, (result.win_rate, result.win_rate_error), result.curl)
