@@ -50,7 +50,7 @@ def read_responses(folder: str | Path, prompts: Sequence[str] | None = None) -> 
     folder = Path(folder)
     files = sorted(file for file in folder.glob("*") if file.name.removesuffix(".gz").endswith(_SUFFIXES))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no answers; expected one .json or .jsonl file a player (or .gz)")
+        raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file a player (or .gz)")
     responses: dict[str, list[str | None]] = {}
     for file in files:
         model = _model(file)
@@ -108,14 +108,14 @@ def response_of(row: Any, column: str | None = None) -> str | None:
         if field is None:
             if any(name in row for name in RESPONSE_FIELDS):
                 return None
-            raise NashwardError("has no answer; expected a text, or one as output, response or text")
+            raise NashwardError("has no response; expected a text, or one as output, response or text")
         value = row[field]
         if field not in RESPONSE_FIELDS:
             return chat_messages(conversation_of(value), field)[-1]["content"]
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, list | tuple):
-        raise NashwardError("has no answer; expected a text, or one as output, response or text")
+        raise NashwardError("has no response; expected a text, or one as output, response or text")
     before, text = response_text(value, str(field))
     if before:
         raise NashwardError(f"has turns before the response in {field}; give the conversation as messages")
@@ -187,7 +187,7 @@ def read_prompts_with_responses(
     Example:
         >>> list(read_prompts_with_responses([{"prompt": "Name a river."}], "rival", None))
         Traceback (most recent call last):
-        nashward.errors.NashwardError: rival: row 1 has no answer; expected a text, or one as output, response or text
+        nashward.errors.NashwardError: rival: row 1 has no response; expected a text, or one as output, response or text
     """
 
     def parse(row: Any) -> tuple[Prompt, list[str]]:

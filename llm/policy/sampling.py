@@ -29,7 +29,7 @@ from .memory import release_memory, run_in_parts, split_in_half
 from .model import LanguageModel
 
 
-class Source(Protocol):
+class ResponseSource(Protocol):
     """How responses are drawn from a policy.
 
     Attributes:
@@ -55,7 +55,7 @@ class GenerateSource:
 
     Attributes:
         settings: of the sampler.
-        enumerates: False, see ``Source``.
+        enumerates: False, see ``ResponseSource``.
 
     See also:
         ``Enumerated``, the whole distribution over a finite set.
@@ -94,7 +94,7 @@ class GenerateSource:
         return replace(self, settings=replace(self.settings, batch=batch))
 
 
-def as_source(source: Source | Sampling) -> Source:
+def as_source(source: ResponseSource | Sampling) -> ResponseSource:
     """A source; ``Sampling`` settings become the ``GenerateSource`` with these settings.
 
     Example:
@@ -117,7 +117,7 @@ class Enumerated:
 
     Attributes:
         responses: token ids, each at least one token.
-        enumerates: True, see ``Source``.
+        enumerates: True, see ``ResponseSource``.
 
     Example:
         >>> from nashward import llm

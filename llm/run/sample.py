@@ -12,7 +12,7 @@ from ..data.rollouts import Rollout
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Sampled
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, Source, seed_of
+from ..policy.sampling import GenerateSource, ResponseSource, seed_of
 from ..store.files import write_shard
 from .rollouts import PromptNumbers
 from .shards import SHARD_PROMPTS, Shard, ShardedStage
@@ -55,7 +55,7 @@ class SampleStage(ShardedStage):
                     rows += Rollout(prompt.id, prompt_ids, drawn).rows(policy.label, prompt_seeds)
         return rows
 
-    def _batches(self, network: Any, shard: Shard) -> tuple[Source, list[list[int]]]:
+    def _batches(self, network: Any, shard: Shard) -> tuple[ResponseSource, list[list[int]]]:
         """The sampler, and the prompts of each of its calls.
 
         Where finished rows are replaced, the shard is one queue, in as many rows as the plan's first batch has

@@ -20,7 +20,7 @@ class CorruptFileError(NashwardError):
 
 
 class UnsupportedModelError(NashwardError):
-    """A network has not the structure that was asked of it."""
+    """A network lacks the structure that an operation requires."""
 
 
 class DivergedError(NashwardError):

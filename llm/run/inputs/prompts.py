@@ -80,7 +80,7 @@ class RunPrompts:
         return {"prompts": str(self.source) if isinstance(self.source, str | Path) else "rows", "data": data}
 
     def save(self, prompts: Prompts) -> None:
-        """Write the prompts into the run folder, whose ``run.json`` pins them, unless they are there already.
+        """Write the prompts into the run folder, whose ``run.json`` has their hash, unless they are there already.
 
         Raises:
             OSError: they cannot be written.
@@ -93,7 +93,7 @@ class RunPrompts:
 
     @property
     def _is_saved(self) -> bool:
-        """Whether the folder's prompts are those that ``run.json`` pins."""
+        """Whether the folder's prompts are those whose hash ``run.json`` has."""
         return self._saved.load() is not None
 
     def _content(self, prompts: Prompts) -> bytes:

@@ -153,7 +153,7 @@ def test_a_response_may_stand_at_the_end_of_its_conversation(tmp_path: Path) -> 
     assert read_responses(tmp_path) == {"model": ["yes", "yes"]}
     assert list(read_prompts_with_responses([{"talk": [HI, YES]}], "task", "talk")) == [(prompt, ["yes"])]
     assert list(read_prompts_with_responses([{"messages": json.dumps([HI, YES])}], "task", None)) == [(prompt, ["yes"])]
-    with pytest.raises(ValueError, match=r"task: row 1 has no answer"):
+    with pytest.raises(ValueError, match=r"task: row 1 has no response"):
         list(read_prompts_with_responses([{"messages": [HI]}], "task", None))
     # a response of its own comes first: the turn in the log is another model's
     assert list(read_prompts_with_responses([{"messages": [HI, YES], "output": "no"}], "m", None)) == [(prompt, ["no"])]

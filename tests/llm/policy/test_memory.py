@@ -44,7 +44,7 @@ def test_halves_are_tried_until_they_fit():
     def never(items):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(MemoryError, match=r"out of memory with a single thing: take shorter texts \(--max-new-tokens"):
+    with pytest.raises(MemoryError, match=r"single thing.*--max-new-tokens"):
         run_in_parts(never, [1, 2], "thing", events.append)
     with pytest.raises(ZeroDivisionError):  # another failure is not survived
         run_in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", events.append)
@@ -146,7 +146,7 @@ def test_a_single_response_that_does_not_fit_is_events(monkeypatch):
     batch = MicroBatch([tiny.rollout("0", [1, 2], [[3, 4, 5], [6]], torch.zeros(2))])
     batch.anchor = batch.sampler = torch.zeros(1, 2)
     weight = torch.nn.Parameter(torch.zeros(1))
-    with pytest.raises(MemoryError, match="out of memory with a single response of up to 5 tokens"):
+    with pytest.raises(MemoryError, match="single response of up to 5 tokens"):
         fit(None, [weight], [batch], 1.0, Fit(epochs=1, warmup=0.0), 0, 0)
 
 

@@ -62,7 +62,7 @@ def proof(out: Path = Path("proof"), iterations: int = 40, progress: bool = True
     Args:
         out: the folder for ``proof.png``.
         iterations: steps of each solver.
-        progress: False: only the picture's place is said.
+        progress: False: only the picture's place is printed.
 
     Raises:
         ValueError: iterations < 1.

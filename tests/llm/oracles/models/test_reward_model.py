@@ -161,7 +161,7 @@ def test_a_template_may_strip_and_may_refuse(llama, tmp_path):
         llama.tokenizer.chat_template = kept.replace("message.content", "message.content | trim")
         assert llama.encode("  a ", [" b\n"])[0] == llama.encode("a", ["b"])[0]
         llama.tokenizer.chat_template = "{{ raise_exception('turns must end with the user') }}"
-        with pytest.raises(ValueError, match=r"a conversation of user and assistant: .*refuses.* turns must end"):
+        with pytest.raises(ValueError, match=r"turns must end"):
             llama.encode("a", ["b"])
     finally:
         llama.tokenizer.chat_template = kept
