@@ -134,54 +134,6 @@ def simplex(
     return figure
 
 
-def tetrahedron(
-    policies: Mapping[str, Any],
-    equilibrium: Any = None,
-    labels: tuple[str, ...] = ("0", "1", "2", "3"),
-    title: str = "",
-    axes: Axes | None = None,
-) -> Figure:
-    """Trajectories among four actions, in three dimensions; begun hollow, ended filled, the Nash a star.
-
-    Args:
-        policies: by name, [records, 4] probabilities.
-        equilibrium: [4].
-        axes: with ``projection="3d"``.
-        labels: of the four corners.
-        title: above the picture.
-
-    Raises:
-        ValueError: a trajectory of another shape.
-    """
-    corners = np.array([[0, 0, 0], [1, 0, 0], [0.5, 3**0.5 / 2, 0], [0.5, 3**0.5 / 6, (2 / 3) ** 0.5]])
-    if axes is None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5.2, 4.8), layout="constrained")
-        space: Any = figure.add_subplot(projection="3d")
-    else:
-        figure, space = _drawn_on(axes, 0, 0)[0], axes
-    for i in range(4):
-        for j in range(i):
-            space.plot(*corners[[i, j]].T, color="black", linewidth=0.8)
-        space.text(*(corners[i] * 1.12 - 0.12 * corners.mean(0)), labels[i], ha="center", va="center")
-    for k, (name, path) in enumerate(policies.items()):
-        points = np.asarray(path, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] != 4:
-            raise NashwardError(f"a trajectory in the tetrahedron has shape [records, 4], {name} has {points.shape}")
-        line, colour, mark = points @ corners, COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
-        space.plot(*line.T, "-", color=colour, linewidth=1.2, label=name)
-        space.plot(*line[:1].T, mark, color=colour, markersize=4, fillstyle="none")
-        space.plot(*line[-1:].T, mark, color=colour, markersize=6)
-    if equilibrium is not None:
-        star = np.asarray(equilibrium) @ corners
-        space.plot(*star[:, None], "*", color="black", markersize=14, label="Nash")
-    space.set(title=title, box_aspect=(1, 1, 1))
-    space.set_axis_off()
-    space.legend(fontsize=8, loc="upper right")
-    return figure
-
-
 def cycle_graph(game: PreferenceGame, title: str = "", axes: Axes | None = None, least: float = 0.0) -> Figure:
     """Who beats whom: an arrow from each winner to the loser, the wider the surer; ties have none.
 
@@ -329,28 +281,6 @@ def _one(gaps: Float[torch.Tensor, "records ..."], name: str) -> Float[np.ndarra
     if gaps.ndim != 1:
         raise NashwardError(f"this picture is of one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}")
     return gaps.cpu().clamp_min(FLOOR).numpy()
-
-
-def ranked_table(game: PreferenceGame, title: str = "", axes: Axes | None = None) -> Figure:
-    """The table as a heat map in the order of mean win rate: what is blue below the diagonal is an upset.
-
-    Args:
-        game: a single game.
-        title: above the picture.
-        axes: to draw on; a new figure when None.
-
-    Raises:
-        ValueError: a batch of games.
-    """
-    if game.batch_shape:
-        raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
-    n = game.sizes[0]
-    figure, axes = _drawn_on(axes, min(3.0 + 0.4 * n, 10), min(2.4 + 0.36 * n, 9))
-    order = game.P.cpu().mean(-1).argsort(descending=True, stable=True)
-    names = [game.labels[i] for i in order]
-    _heat(axes, game.P.cpu()[order][:, order].numpy(), (names, names), figure, ".2f")
-    axes.set_title(title or "P(row beats column), best rank first")
-    return figure
 
 
 def _heat(

@@ -254,7 +254,7 @@ class ConstantSumGame:
 
 
 def check_game(game: Any) -> None:
-    """Refuse what is no game, before it is asked for its payoffs.
+    """Refuse what is no game, before its payoffs are computed.
 
     Args:
         game: what a user gives as one.
@@ -271,7 +271,7 @@ def check_game(game: Any) -> None:
 
 
 def check_table(game: Any) -> None:
-    """Refuse what is no game, and a game that is known by its answers only.
+    """Refuse what is no game, and a game that is known by its win rates only.
 
     Args:
         game: what a user gives as a game with a table.

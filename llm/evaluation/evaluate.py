@@ -127,7 +127,7 @@ def evaluate(
             "thresholds": dataclasses.asdict(thresholds),
             "over_optimisation": {
                 player: [
-                    {**dataclasses.asdict(verdict), **({"called_out": None} if player in stored else {})}
+                    {**dataclasses.asdict(verdict), **({"exceeded": None} if player in stored else {})}
                     for verdict in verdicts(
                         [response.ids for response in responses[player]],
                         [response.ids for response in responses[START]],

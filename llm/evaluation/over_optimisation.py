@@ -20,10 +20,10 @@ MIN_SAMPLES = 2  # prompts or groups: fewer have no standard error
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The thresholds above which a measure is called out, if it exceeds them by ``errors`` standard errors.
+    """The thresholds of the measures. A measure counts as exceeded if it is above by ``errors`` standard errors.
 
-    The values are this project's, not of a paper: runs with an oracle that prefers length are called out, and runs with
-    an unbiased oracle are not (``tests/llm/evaluation/test_over_optimisation.py``).
+    The values are this project's, not of a paper: runs with an oracle that prefers length exceed one, and runs with an
+    unbiased oracle do not (``tests/llm/evaluation/test_over_optimisation.py``).
 
     Attributes:
         length: ratio of mean tokens to those of the base. In the SPPO paper (arXiv 2405.00675) SPPO reaches 1.29 and
@@ -52,18 +52,18 @@ class Verdict:
     """A measure with its standard error over prompts, and whether it significantly exceeds its threshold.
 
     Example:
-        >>> print(Verdict("length", 1.65, 0.04, threshold=1.3, called_out=True))
-        length 1.650 ± 0.040 (threshold 1.3): CALLED OUT
+        >>> print(Verdict("length", 1.65, 0.04, threshold=1.3, exceeded=True))
+        length 1.650 ± 0.040 (threshold 1.3): EXCEEDED
     """
 
     measure: str
     value: float
     standard_error: float
     threshold: float
-    called_out: bool
+    exceeded: bool
 
     def __str__(self) -> str:
-        verdict = "CALLED OUT" if self.called_out else "unknown" if np.isnan(self.standard_error) else "fine"
+        verdict = "EXCEEDED" if self.exceeded else "unknown" if np.isnan(self.standard_error) else "fine"
         return f"{self.measure} {self.value:.3f} ± {self.standard_error:.3f} (threshold {self.threshold:g}): {verdict}"
 
 
@@ -96,7 +96,7 @@ def verdicts(
     Example:
         >>> base = [[1, 2, 3], [4, 5, 6]]
         >>> print(verdicts([ids * 2 for ids in base], base, training=[0.9, 0.9], held_out={})[0])
-        length 2.000 ± 0.000 (threshold 1.3): CALLED OUT
+        length 2.000 ± 0.000 (threshold 1.3): EXCEEDED
     """
     if not len(policy) or len(policy) != len(base):
         raise NashwardError(

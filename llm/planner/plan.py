@@ -247,7 +247,7 @@ def _config(source: str | Path) -> PretrainedConfig:
     check_causal(source)
     problem, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
     with translated_errors(lambda error: NashwardError(f"{problem} ({first_line(error):.100}); expected {expected}")):
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     stored = getattr(config, "quantization_config", None)
     if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):
         raise NashwardError(

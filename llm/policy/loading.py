@@ -36,7 +36,7 @@ def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
     with translated_errors(
         lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
     ):
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     if not tokenizer.chat_template:
@@ -65,9 +65,9 @@ def check_causal(source: str | Path) -> None:
     model_type = config.get("model_type", "")
     if "ranker_type" in config or "cand1_prefix_id" in config:
         raise NashwardError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
-    has_remote_code = "AutoModelForCausalLM" in (config.get("auto_map") or {})
-    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not has_remote_code:
-        raise NashwardError(f"{source} is a {model_type or 'model of unknown type'}, not a causal language model")
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        code = ", and the code that its repository brings is never run" if config.get("auto_map") else ""
+        raise NashwardError(f"{source} is a {model_type or 'model of unknown type'}, not a causal language model{code}")
     architectures = config.get("architectures") or []
     if architectures and not any(
         "CausalLM" in name or "LMHead" in name or "ConditionalGeneration" in name for name in architectures

@@ -130,7 +130,11 @@ class LanguageModel:
         requested = placement if isinstance(placement, Placement) else Placement().but(placement or {})
         # a base whose layers are streamed may not fit the device, so it is quantised in host memory
         options: dict[str, Any] = {"dtype": dtype, "device_map": {"": "cpu" if requested.layers == "host" else device}}
-        if quantise and getattr(AutoConfig.from_pretrained(source), "quantization_config", None) is None:
+        if (
+            quantise
+            and getattr(AutoConfig.from_pretrained(source, trust_remote_code=False), "quantization_config", None)
+            is None
+        ):
             options["quantization_config"] = BitsAndBytesConfig(
                 load_in_4bit=True,
                 bnb_4bit_quant_type="nf4",
@@ -193,7 +197,7 @@ class LanguageModel:
         """The prompt's token ids in the chat template, with the generation prompt; at most one BOS, no padding.
 
         Raises:
-            jinja2.TemplateError: the template refuses the prompt's turns.
+            RefusedPromptError: the template refuses the prompt's turns, or leaves out what they say.
         """
         return encode(self.tokenizer, prompt)
 
@@ -358,7 +362,7 @@ def _load_base(source: str | Path, options: dict[str, Any]) -> Any:
     failures, so any is tried again on the host, where the others are raised again.
     """
     try:
-        return AutoModelForCausalLM.from_pretrained(source, **options)
+        return AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, **options)
     except (SafetensorError, OSError) as error:
         raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
     except RuntimeError:

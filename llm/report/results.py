@@ -29,7 +29,7 @@ def over_optimised(folder: Path) -> list[Content]:
         )
         for policy, measures in results.get("over_optimisation", {}).items()
         for measure in measures
-        if measure["called_out"]
+        if measure["exceeded"]
     ]
     return [*damaged, *beyond]
 
@@ -59,7 +59,7 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
     head = ("policy", "wins over the start, %", "the same at equal lengths (minimal), %", "in the Nash",
             "exploitability", "tokens", "refuses the probe")  # fmt: skip
     summary = (
-        f"Beats every other: {game['condorcet_winner'] or 'nobody'}. Scores (Bradley-Terry) miss a win rate by up to "
+        f"Condorcet winner: {game['condorcet_winner'] or 'none'}. Scores (Bradley-Terry) miss a win rate by up to "
         f"{game['bradley_terry']['largest_residual']:.3f}; {100 * game['curl']:.1f}% of the log-odds go round. Cycles "
         f"beyond noise: {cycles(game)}."
     )
@@ -111,7 +111,7 @@ def _over_optimisation(results: dict[str, Any]) -> list[Content]:
     for_scale = [  # policies that were given by their responses have no verdict
         policy
         for policy, measures in measured.items()
-        if any(measure["called_out"] is None for measure in measures.values())
+        if any(measure["exceeded"] is None for measure in measures.values())
     ]
     if for_scale:
         note = "is there for scale: it was given by its responses, and gave nothing up for this oracle"
@@ -126,7 +126,7 @@ def _value(measure: dict[str, Any] | None) -> str | None:
     if measure is None:
         return None
     value = with_error(measure["value"], measure["standard_error"], 3) or "?"
-    return f"{value}{' beyond' if measure['called_out'] else ''}"
+    return f"{value}{' beyond' if measure['exceeded'] else ''}"
 
 
 def _adversaries(results: dict[str, Any]) -> list[Content]:

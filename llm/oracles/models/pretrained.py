@@ -121,7 +121,7 @@ class PretrainedOracle(NetworkOracle):
     def _read_network_config(cls, base: str, folder: Path, name: str) -> Any:
         """The configuration of transformers."""
         with translated_errors(lambda error: cls._unreadable(error, base, folder, name)):
-            return AutoConfig.from_pretrained(base)
+            return AutoConfig.from_pretrained(base, trust_remote_code=False)
 
     @staticmethod
     def _unreadable(error: BaseException, base: str, folder: Path, name: str) -> Exception:

@@ -217,5 +217,5 @@ def test_the_leaderboard_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
         for label, member in zip(known.labels, games.analysis.social_choice.smith_set(P).tolist(), strict=True)
         if member
     ]
-    assert f"beats every other: nobody; Smith set: {', '.join(smith)}\n" in said[0]
+    assert f"Condorcet winner: none; Smith set: {', '.join(smith)}\n" in said[0]
     assert f"(Hodge): {content['curl']:.3f}" in said[0]

@@ -88,7 +88,7 @@ def test_tables_are_those_of_the_tournament_and_a_missing_pair_is_told() -> None
     np.testing.assert_allclose(played.mean, other.game.P.numpy(), atol=1e-12)
     assert played.rate("a", "b").standard_error == pytest.approx(other.standard_error[0, 1])
     silent = Function(lambda prompt, a, b: None if "z" in a + b else 0.5, name="silent")
-    with pytest.raises(ValueError, match="silent judged no answer of a against one of c"):
+    with pytest.raises(ValueError, match="silent judged no response of a against one of c"):
         tournament_tables(silent, prompts, texts)
     with pytest.raises(ValueError, match="1 players"):
         tournament_tables(Length(), prompts, {"a": texts["a"]})
@@ -202,7 +202,7 @@ def test_other_models_play_by_their_responses_which_are_found_by_the_prompt(fini
     assert measures["length"]["value"] == pytest.approx((long + 1) / found["tokens"]["start"])
     assert "win rate: training oracle less length" in measures
     assert "refusals lost" not in measures
-    assert {row["called_out"] for row in measures.values()} == {None}  # it gave nothing up for this oracle
+    assert {row["exceeded"] for row in measures.values()} == {None}  # it gave nothing up for this oracle
     assert found["over_optimisation"]["mixture"] == alone["over_optimisation"]["mixture"]
     assert found["against_start"]["length"]["rambling"]["win_rate"] > 60
     write_json(Path(finished.folder) / "again.json", found)
@@ -214,7 +214,7 @@ def test_a_model_that_lacks_a_prompt_is_refused_before_anything_is_drawn(
     prompts = _asked(finished)
     rows = [{"prompt": prompt.text, "output": "x"} for prompt in prompts]
     monkeypatch.setattr("nashward.llm.evaluation.evaluate.sample_responses", None)
-    with pytest.raises(ValueError, match=r"gpt has no response to 2 of 10 prompts, the first of them 'Say 0 things'"):
+    with pytest.raises(ValueError, match=r"gpt .* 2 of 10 prompts.*'Say 0 things'"):
         evaluate(finished, prompts, answers={"gpt": rows[2:]})
     with pytest.raises(ValueError, match="two players would be called mixture"):
         evaluate(finished, prompts, answers={"mixture": rows})
@@ -238,11 +238,11 @@ def test_an_adapter_of_any_rank_plays_and_what_cannot_is_refused(
     assert found["tokens"]["mixture"] == before["tokens"]["mixture"]  # who is drawn in a larger shape is the same
     monkeypatch.setattr("nashward.llm.evaluation.evaluate.sample_responses", None)
     loaded = quick_run(llm.LanguageModel.from_pretrained(tiny_folder, lora=llm.Lora(rank=2)), Path(run.folder))
-    with pytest.raises(ValueError, match=r"large has rank 5, the model was loaded for 2; give its folder in its place"):
+    with pytest.raises(ValueError, match=r"large has rank 5.* 2"):
         evaluate(loaded, prompts, others=others)
     config = json.loads((large / "adapter_config.json").read_text())
     (large / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
-    with pytest.raises(ValueError, match="large cannot play: it is no plain LoRA, use_dora is set"):
+    with pytest.raises(ValueError, match=r"large .*use_dora"):
         evaluate(run, prompts, others=others)
     (large / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "org/other"}))
     with pytest.raises(ValueError, match="large is for org/other, not for "):

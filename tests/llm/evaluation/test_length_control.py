@@ -120,7 +120,7 @@ def test_a_missing_row_is_aligned_by_prompt_where_the_public_tool_takes_the_row_
         [prompt for prompt, own in zip(prompts, there, strict=True) if own],
     )  # fmt: skip
     assert named == right
-    with pytest.raises(ValueError, match="preference has 804 rows and difficulty 805: which prompt is missing"):
+    with pytest.raises(ValueError, match="preference has 804 rows and difficulty 805"):
         length_controlled_win_rate(y[there], length[there], baseline[there], published.d, published.held)
 
 
@@ -260,9 +260,7 @@ def test_cross_validation_in_a_win_rate_and_refused_without_labels() -> None:
     assert found == length_controlled_win_rate(*columns, gamed(rows), found.regularisation)
     sums = {"gamed_tanh_length": rows["gamed_tanh_length"], "gamed_s1": 1.0, "gamed_s2": 1.0}
     for without in (sums, None):
-        with pytest.raises(
-            ValueError, match="cross-validation needs the labels of the gamed baseline's rows, gamed_pref"
-        ):
+        with pytest.raises(ValueError, match="gamed_pref"):
             length_controlled_win_rate(*columns, without, "cross-validation")
 
 

@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nashward import games
 from nashward.cli import configuration, json_output, options, specs
 from nashward.cli.command import Command
 from nashward.cli.solver_options import SOLVER
 from nashward.errors import NashwardError
-from nashward.games.equilibria import Equilibrium
-from nashward.games.forms.game import Game
 from nashward.games.forms.labels_of_csv import LABELS
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
@@ -39,8 +35,8 @@ class Played:
     def label(self) -> str:
         """The name, with the step and every other setting that is not the usual one."""
         fields = dataclasses.fields(self.solver)
-        own = {f.name: getattr(self.solver, f.name) for f in fields}
-        shown = [f"{f.name}={own[f.name]}" for f in fields if f.name == "step" or own[f.name] != f.default]
+        values = {f.name: getattr(self.solver, f.name) for f in fields}
+        shown = [f"{f.name}={values[f.name]}" for f in fields if f.name == "step" or values[f.name] != f.default]
         return f"{type(self.solver).__name__}({', '.join(shown)})"
 
 
@@ -82,47 +78,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_groups(parser, SETTINGS)
 
 
-def run(given: argparse.Namespace) -> int:
-    game = specs.game(given.table, given.total, given.labels)
+def run(args: argparse.Namespace) -> int:
+    game = specs.game(args.table, args.total, args.labels)
     if game.batch_shape:
-        raise NashwardError(f"{given.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
-    shared = configuration.flags(given, SETTINGS)
-    lonely = [*shared, *(name for name in ("tolerance", "start", "seed") if getattr(given, name) is not None)]
-    lonely += ["feedback"] * (given.feedback != "exact")
-    if lonely and not given.solver:
-        raise NashwardError(f"--{lonely[0]} is a setting of a solver: give --solver as well")
-    if given.tolerance is not None and not given.tolerance >= 0:
-        raise NashwardError(f"--tolerance is a duality gap, a number >= 0; got {given.tolerance:g}")
-    solvers = specs.solvers(given.solver, shared)
-    feedback = specs.feedback(given.feedback, given.seed)
-    start = None if given.start is None else _start(given.start, game)
-    if given.plot is not None:
-        _check_picture(given.plot)
-    if given.json is not None:
-        json_output.check(given.json)
+        raise NashwardError(f"{args.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
+    shared = configuration.flags(args, SETTINGS)
+    solver_settings = [*shared, *(name for name in ("tolerance", "start", "seed") if getattr(args, name) is not None)]
+    solver_settings += ["feedback"] * (args.feedback != "exact")
+    if solver_settings and not args.solver:
+        raise NashwardError(f"--{solver_settings[0]} is a setting of a solver: give --solver as well")
+    if args.tolerance is not None and not args.tolerance >= 0:
+        raise NashwardError(f"--tolerance is a duality gap, a number >= 0; got {args.tolerance:g}")
+    solvers = specs.solvers(args.solver, shared)
+    feedback = specs.feedback(args.feedback, args.seed)
+    start = None if args.start is None else _start(args.start, game)
+    if args.plot is not None:
+        _check_picture(args.plot)
+    if args.json is not None:
+        json_output.check(args.json)
 
-    equilibrium, entry = games.nash(game), specs.entry(given.table)
-    _print_nash(given.table, game, equilibrium, entry)
+    equilibrium, entry = games.nash(game), specs.entry(args.table)
+    _print_nash(args.table, game, equilibrium, entry)
     played = []
     for solver in solvers:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             solution = games.solve(
-                game, solver, given.iterations, start, None, given.tolerance, feedback, averages=AVERAGES,
+                game, solver, args.iterations, start, None, args.tolerance, feedback, averages=AVERAGES,
                 progress=sys.stderr.isatty(),
             )  # fmt: skip
-        played.append(Played(solver, solution, [str(warning.message) for warning in told]))
+        played.append(Played(solver, solution, [str(warning.message) for warning in caught]))
         for message in played[-1].warnings:
             print(f"warning: {message}", file=sys.stderr)
     if played:
-        _print_gaps(played, "uniform" if start is None else given.start)
+        _print_gaps(played, "uniform" if start is None else args.start)
         _print_drawn(game, [one.solver for one in played], start)
-    if given.plot is not None:
-        _draw(given.plot, Path(given.table).name, game, equilibrium, played)
-        print(f"picture: {given.plot}")
-    if given.json is not None:
+    if args.plot is not None:
+        _draw(args.plot, Path(args.table).name, game, equilibrium, played)
+        print(f"picture: {args.plot}")
+    if args.json is not None:
         content = {
-            "table": given.table,
+            "table": args.table,
             "game": _described(game, entry),
             "nash": {
                 "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
@@ -130,8 +126,8 @@ def run(given: argparse.Namespace) -> int:
                 "status": equilibrium.status,
                 "fractions": entry and entry.nash and [str(x) for x in entry.nash],
             },
-            "iterations": given.iterations, "tolerance": given.tolerance, "start": start,
-            "feedback": given.feedback, "seed": given.seed,
+            "iterations": args.iterations, "tolerance": args.tolerance, "start": start,
+            "feedback": args.feedback, "seed": args.seed,
             "solvers": [
                 {"solver": type(one.solver).__name__, "settings": dataclasses.asdict(one.solver),
                  "status": one.solution.status.name, "warnings": one.warnings, "last": one.solution.last,
@@ -139,16 +135,18 @@ def run(given: argparse.Namespace) -> int:
                 for one in played
             ],
         }  # fmt: skip
-        json_output.write(given.json, content)
-        print(f"json: {given.json}")
+        json_output.write(args.json, content)
+        print(f"json: {args.json}")
     return 0
 
 
-def _start(text: str, game: Game) -> Any:
+def _start(text: str, game: Any) -> Any:
     players = text.split("/")
     if len(players) != len(game.sizes):
-        form = "one policy, P,P,..." if len(game.sizes) == 1 else "two policies, the row's and the column's: P,P/Q,Q"
-        raise NashwardError(f"--start of this game is {form}; got {text!r}")
+        form = "a preference game is one policy, P,P,..."
+        if len(game.sizes) > 1:
+            form = "an n x m game is two policies, the row's and the column's: P,P/Q,Q"
+        raise NashwardError(f"--start of {form}; got {text!r}")
     try:
         start = [[float(cell) for cell in one.split(",")] for one in players]
     except ValueError:
@@ -170,14 +168,14 @@ def _check_picture(path: Path) -> None:
     configuration.check_place(path)
 
 
-def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], torch.Tensor]]:
+def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
     """For each player what stands before its labels, the labels and the policy."""
     if isinstance(game, games.PreferenceGame):
         return [("", game.labels, policy)]
     return [("row ", game.row_labels, policy.row), ("column ", game.column_labels, policy.column)]
 
 
-def _print_nash(name: str, game: Any, equilibrium: Equilibrium, entry: games.zoo.Entry | None) -> None:
+def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None) -> None:
     size = " x ".join(str(n) for n in game.sizes)
     paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
     print(f"{name}: {size} actions{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
@@ -220,20 +218,22 @@ def _print_drawn(game: Any, solvers: Sequence[Any], start: Any) -> None:
             print(f"  {type(solver).__name__} goes to the Nash regularised by tau = {tau:g}, of gap {gap:.3e}")
 
 
-def _draw(path: Path, title: str, game: Any, equilibrium: Equilibrium, played: Sequence[Played]) -> None:
-    found = {one.label: one.solution for one in played if len(one.solution.iterations)}
-    if played and not found:
-        raise NashwardError(f"there is nothing to draw in {path}: no solver made a finite policy; lower the step")
-    if missing := [one.label for one in played if one.label not in found]:
+def _draw(
+    path: Path, title: str, game: Any, equilibrium: games.equilibria.Equilibrium, played: Sequence[Played]
+) -> None:
+    solutions = {one.label: one.solution for one in played if len(one.solution.iterations)}
+    if played and not solutions:
+        raise NashwardError(f"there is nothing to draw in {path}: no solver reached a finite policy; lower the step")
+    if missing := [one.label for one in played if one.label not in solutions]:
         print(f"warning: not in the picture, as no policy of it is finite: {', '.join(missing)}", file=sys.stderr)
-    if len(found) > 1:
+    if len(solutions) > 1:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(11.5, 4.4), layout="constrained")
         for which, axes in zip(("last", "average"), figure.subplots(1, 2), strict=True):
-            games.plots.race(found, which, f"{title}: {which} iterate", axes)
-    elif found:
-        figure = games.plots.gap_curves(found, title=title)
+            games.plots.race(solutions, which, f"{title}: {which} iterate", axes)
+    elif solutions:
+        figure = games.plots.gap_curves(solutions, title=title)
     else:
         figure = games.plots.payoff_table(game, equilibrium)
     path.parent.mkdir(parents=True, exist_ok=True)
