@@ -127,16 +127,13 @@ def main() -> None:
     lengths = sorted(len(response.ids) for row in ways["nashward"][0] for response in row)
     needed = sum(map(len, prompts))
     print(f"{given.policy.name}: {given.prompts} prompts of {needed} tokens, {given.responses} responses each")
-    print(
-        f"of {lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}; float32, {given.threads} thread(s)"
-    )
-    print(
-        f"{'':26}{'CPU s':>8}{'tokens/s':>10}{'speed':>8}{'of prompts':>12}{'of rows':>9}{'finished':>10}{'equal':>7}"
-    )
+    spread = f"{lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}"
+    print(f"of {spread}; float32, {given.threads} thread(s); positions computed of prompts and of rows")
+    print(f"{'':26}{'CPU s':>8}{'tokens/s':>10}{'speed':>8}{'prompts':>9}{'rows':>9}{'finished':>10}{'equal':>7}")
     for name, (drawn, taken, counts) in ways.items():
         tokens = sum(len(response.ids) for row in drawn for response in row)
         idle = 1 - tokens / (counts["rows"] + (given.prompts * given.responses if name != "nashward" else 0))
-        print(f"{name:26}{taken:8.1f}{tokens / taken:10.1f}{ways['generate'][1] / taken:7.2f}x{counts['prompts']:12d}"
+        print(f"{name:26}{taken:8.1f}{tokens / taken:10.1f}{ways['generate'][1] / taken:7.2f}x{counts['prompts']:9d}"
               f"{counts['rows']:9d}{idle:10.1%}{equal[name]:7d}")  # fmt: skip
     if far:
         sys.exit(f"{far} responses differ where the draw is not within {BOUNDARY} of a boundary")
