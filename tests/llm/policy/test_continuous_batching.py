@@ -112,6 +112,57 @@ def test_out_of_memory_halves_the_rows_and_begins_again(exact: LanguageModel, mo
     assert events == [{"out_of_memory": "response", "at_once": rows} for rows in (12, 6)]
 
 
+class Replayed:
+    """Stands in for a CUDA graph: computes what was captured again, into the tensor that it gave."""
+
+    def __init__(self, decoder: Decoder, count: int, window: int):
+        self.decoder, self.count, self.window = decoder, count, window
+        self.logits = self._forward()
+
+    def _forward(self) -> Any:
+        assert self.decoder._embedded is not None
+        return self.decoder._forward(self.decoder._embedded[: self.count], self.window)
+
+    def replay(self) -> None:
+        self.logits.copy_(self._forward())
+
+
+def test_graphs_of_a_few_sizes_serve_any_number_of_rows(exact: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Sampling(max_new_tokens=40, batch=7)
+    expected = sample(exact, PROMPTS, SEEDS, settings)
+    made = []
+
+    def capture(decoder: Decoder, count: int, window: int) -> Any:
+        made.append((count, window))
+        graph = Replayed(decoder, count, window)
+        decoder._captured[count, window] = captured = graph, graph.logits  # type: ignore[assignment]
+        return captured
+
+    def with_graphs(network: Any, rows: int, length: int, graphs: bool) -> Decoder:
+        return Decoder(network, rows, length, True)
+
+    monkeypatch.setattr(sampling, "Decoder", with_graphs)
+    monkeypatch.setattr(Decoder, "_capture", capture)
+    assert sample(exact, PROMPTS, SEEDS, settings) == expected
+    assert len(made) == len(set(made))  # each is captured once
+    assert {count for count, _ in made} == {2, 4, 6, 7}
+
+
+def test_where_no_graph_can_be_captured_sampling_goes_on(
+    exact: LanguageModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Sampling(max_new_tokens=12, batch=7)
+    expected = sample(exact, PROMPTS, SEEDS, settings)
+
+    def refuse(decoder: Decoder, count: int, window: int) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(sampling, "Decoder", lambda network, rows, length, graphs: Decoder(network, rows, length, True))
+    monkeypatch.setattr(Decoder, "_capture", refuse)
+    assert sample(exact, PROMPTS, SEEDS, settings) == expected
+    assert len([record for record in caplog.records if "without CUDA graphs" in record.message]) == 1
+
+
 def _small(kind: Any, **settings: Any) -> Any:
     shape = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     shape |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
