@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftConfig
-from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer
+import torch
+from peft import LoraConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from nashward.errors import NashwardError
 
 from ..data.library_errors import first_line, translated_errors
-from .lora import CONFIG, WEIGHTS
+from .lora import LoraShape, slot_config
+from .peft_format import CONFIG, check_fit, read_config, tensor_shapes
 
 
 def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
@@ -75,42 +77,58 @@ def check_causal(source: str | Path) -> None:
         raise NashwardError(f"{source} is a {architectures[0]}, not a causal language model")
 
 
-def adapter_config(adapter: str | Path) -> LoraConfig:
-    """The LoRA configuration of an adapter folder or hub id; of the weights only the shapes are read.
+def adapter_config(adapter: str | Path, policy: str | Path | None = None) -> LoraConfig:
+    """The LoRA configuration of slots for an adapter folder or hub id; of the weights only the shapes are read.
+
+    Args:
+        adapter: a folder or a hub id.
+        policy: the base, a folder or a hub id, for which PEFT has to find the adapter's layers; None: not checked.
 
     Raises:
         FileNotFoundError: there is no adapter.
-        ValueError: not a LoRA, one that also trains whole layers, the embeddings or the head, or weights of another
-            rank than the configuration's.
+        ValueError: as ``peft_format``: no LoRA, or one that does more than add B A to linear layers (whole layers,
+            embeddings, the head, experts); weights of another rank than the configuration's, or of another base.
     """
     not_found = f"{adapter} is no adapter: it has no {CONFIG} that can be read"
-    if Path(adapter).is_dir() and not (Path(adapter) / CONFIG).is_file():
-        raise FileNotFoundError(not_found)  # peft would ask the hub for a repository of this name
+    if Path(adapter).exists():  # else peft would ask the hub for a repository of this name
+        file = Path(adapter) / CONFIG
+        if not file.is_file():
+            raise FileNotFoundError(not_found)
+    else:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            file = Path(hf_hub_download(str(adapter), CONFIG))
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"{adapter} is neither an adapter folder nor an adapter in the cache ({first_line(error)}); if it is a "
+                f"hub id, run on a machine with network: hf download {adapter}"
+            ) from None
     try:
-        config = PeftConfig.from_pretrained(str(adapter))
-    except (OSError, ValueError) as error:
-        if Path(adapter).exists():
-            raise FileNotFoundError(not_found) from None
-        raise FileNotFoundError(
-            f"{adapter} is neither an adapter folder nor an adapter in the cache ({first_line(error)}); if it is a "
-            f"hub id, run on a machine with network: hf download {adapter}"
-        ) from None
-    if not isinstance(config, LoraConfig):
-        raise NashwardError(f"{adapter} is a {config.peft_type} adapter, expected LoRA")
-    targets = config.target_modules if isinstance(config.target_modules, list | set) else []
-    if config.modules_to_save or "lm_head" in targets or "embed_tokens" in targets:
-        raise NashwardError(
-            f"{adapter} changes the embeddings or the head, which stay frozen here; train it without them"
-        )
-    weights = local_adapter(adapter) / WEIGHTS
-    try:
-        with safe_open(weights, framework="pt") as tensors:
-            ranks = {tensors.get_slice(k).get_shape()[0] for k in tensors.keys() if "lora_A" in k}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise NashwardError(f"{adapter} holds no weights that can be read ({WEIGHTS}): {first_line(error)}") from None
-    if not ranks <= {config.r, *(config.rank_pattern or {}).values()}:
-        raise NashwardError(f"{adapter} says rank {config.r} and holds weights of rank {sorted(ranks)}")
-    return config
+        config = read_config(file)
+        shapes = tensor_shapes(local_adapter(adapter))
+        LoraShape.of_config(config).check_ranks(shapes)
+        if policy is not None:
+            check_fit(copy.deepcopy(config), shapes, skeleton(policy))
+    except NashwardError as error:
+        raise NashwardError(f"{adapter} cannot be read as an adapter: {error}") from None
+    return slot_config(config)
+
+
+def skeleton(source: str | Path) -> Any:
+    """A policy's network without its weights, on the meta device.
+
+    Raises:
+        ValueError: its configuration describes no network.
+    """
+    with (
+        translated_errors(
+            lambda error: NashwardError(f"the configuration of {source} describes no network: {first_line(error):.200}")
+        ),
+        torch.device("meta"),
+    ):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def local_adapter(adapter: str | Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -31,9 +31,10 @@ from ..store.files import atomic_folder
 from .chat_template import encode
 from .experimental.streaming import LayerStream
 from .loading import adapter_config, check_policy, local_adapter
-from .lora import WEIGHTS as WEIGHTS
 from .lora import LoraShape, fitted_to_slot, is_same_base, scale_of
 from .memory import OnEvent, ignore_event, release_memory
+from .peft_format import WEIGHTS as WEIGHTS
+from .peft_format import weights_of
 from .placement import apply_placement, default_placement
 
 SLOTS = ("trained", "frozen")  # PEFT's names of the two adapters in memory; all others are folders on disk
@@ -124,7 +125,7 @@ class LanguageModel:
         if Path(source).is_dir():  # adapters store the path, and may be read from another working directory
             source = os.path.abspath(source)
         tokenizer = check_policy(source, chat_template)
-        config = adapter_config(adapter) if adapter is not None else None
+        config = adapter_config(adapter, source) if adapter is not None else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = dtype or compute_dtype(device)
         requested = placement if isinstance(placement, Placement) else Placement().but(placement or {})
@@ -219,9 +220,12 @@ class LanguageModel:
         """
         if self._loaded[slot] == folder:
             return
+        self._loaded[slot] = None  # where anything below fails, the slot holds no adapter's weights for sure
+        shape = LoraShape.of(folder)
         try:
-            state = load_file(folder / WEIGHTS, device=str(self.device))
-            state = fitted_to_slot(state, LoraShape.of(folder), self.shape)
+            state = weights_of(folder, str(self.device))
+            shape.check_ranks({name: matrix.shape for name, matrix in state.items()})
+            state = fitted_to_slot(state, shape, self.shape)
             zeros = {name: torch.zeros_like(weight) for name, weight in self._initial.items() if name not in state}
             self._set_weights(slot, {**zeros, **state})
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
@@ -229,9 +233,12 @@ class LanguageModel:
         self._loaded[slot] = folder
 
     def _set_weights(self, slot: str, state: dict[str, torch.Tensor]) -> None:
-        result: Any = set_peft_model_state_dict(self.network, state, adapter_name=slot)
-        if result.unexpected_keys:
-            raise RuntimeError(f"it has no place for {result.unexpected_keys[0]}")
+        for name, matrix in state.items():
+            if name not in self._initial:
+                raise NashwardError(f"this model has no place for {name}; load it with that adapter")
+            if matrix.shape != (place := self._initial[name].shape):
+                raise NashwardError(f"{name} is {list(matrix.shape)}, expected {list(place)}")
+        set_peft_model_state_dict(self.network, state, adapter_name=slot)
 
     def _activate(self, slot: str) -> None:
         """Activate a slot on the device; the weights of the other slot go to host memory."""

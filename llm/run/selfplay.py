@@ -261,7 +261,7 @@ class SelfPlay:
             longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
             self._texts = self._task.within(tokenizer, longest if self.source is None else None)
         if self.adapter is not None and until != "judge":
-            adapter_config(self.adapter)
+            adapter_config(self.adapter, None if isinstance(self.policy, LanguageModel) else self.policy)
         if self.oracle is not None and until in (None, "judge"):
             _ = self._oracle_source  # its own checks
             if self.config.cache is not None:

@@ -251,7 +251,7 @@ def test_an_adapter_of_any_rank_plays_and_what_cannot_is_refused(
         evaluate(loaded, prompts, others=others)
     config = json.loads((large / "adapter_config.json").read_text())
     (large / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
-    with pytest.raises(ValueError, match="large cannot play: it is no plain LoRA, use_dora is set"):
+    with pytest.raises(ValueError, match="large cannot be read as an adapter: it is no plain LoRA, use_dora is set"):
         evaluate(run, prompts, others=others)
     (large / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "org/other"}))
     with pytest.raises(ValueError, match="large is for org/other, not for "):

@@ -128,7 +128,7 @@ def test_interpolation_refuses_what_is_no_plain_lora(pair: tuple[Path, Path], tm
     shutil.copytree(pair[0], tmp_path / "dora")
     file = tmp_path / "dora" / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "use_dora": True}))
-    with pytest.raises(ValueError, match=r"dora cannot be interpolated: it is no plain LoRA, use_dora is set"):
+    with pytest.raises(ValueError, match=r"dora cannot be read as an adapter: it is no plain LoRA, use_dora is set"):
         interpolate([(pair[1], 0.5), (tmp_path / "dora", 0.5)], tmp_path / "sum")
     with pytest.raises(ValueError, match="no adapters to interpolate"):
         interpolate([], tmp_path / "sum")

@@ -63,9 +63,12 @@ def _base(model: LanguageModel, folder: Path) -> Mixture:
 def loaded(given: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageModel, Sampling, int]:
     """The model, in the shape of the largest adapter, and how to sample from it."""
     from nashward.llm import LanguageModel, Sampling
+    from nashward.llm.policy.loading import adapter_config
 
     if mixture is not None:
         mixture.check(given.policy)
+        for folder, _ in mixture.members:
+            adapter_config(folder, given.policy)
     chosen = options.values(given, options.select(options.RUN, SAMPLING))
     seed, template = chosen.pop("seed", 0), chosen.pop("chat_template", None)
     quantise = chosen.pop("quantise", True)

@@ -152,8 +152,10 @@ def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     mixture = Mixture.load(given.adapter) if given.adapter and Path(given.adapter).suffix == ".json" else None
     adapter: Any = given.adapter if mixture is None else mixture.largest
     if adapter is not None:
-        adapter_config(adapter)
-        (mixture or Mixture(((local_adapter(adapter), 1.0),))).check(given.policy)
+        members = mixture or Mixture(((local_adapter(adapter), 1.0),))
+        members.check(given.policy)
+        for folder, _ in members.members:
+            adapter_config(folder, given.policy)
     model = LanguageModel.from_pretrained(
         given.policy, adapter, quantise=quantise, chat_template=template, seed=given.seed
     )

@@ -73,7 +73,7 @@ def run(given: argparse.Namespace) -> int:
     play, prompts = of_run(given)
     sources = {name: oracles.check_source(name) for name in given.held_out}
     for folder in given.adapter:
-        adapter_config(folder)
+        adapter_config(folder, None if play.policy is None else str(play.policy))
     others = {_name(folder): Mixture(((folder, 1.0),)) for folder in given.adapter}
     if len(others) < len(given.adapter):
         raise NashwardError(
