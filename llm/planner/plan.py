@@ -19,6 +19,7 @@ from ..config.placement import Placement
 from ..config.plan import Demand
 from ..data.library_errors import first_line, translated_errors
 from ..oracles.models.network import OracleShape
+from ..policy.experts import Experts
 from ..policy.loading import check_causal
 from ..policy.placement import gpu_placement
 from ..training.optimize import OPTIMISERS
@@ -51,6 +52,7 @@ class Plan:
         placement: what stays on the card.
         parameters: of the policy's base and of the oracle (0 without one).
         oracle: the oracle's network, by shape; None without an oracle.
+        experts: of a mixture of experts, which are not quantised; among ``phases`` they are weights.
         advice: what does not fit and what would save memory; empty where the run fits.
     """
 
@@ -64,6 +66,7 @@ class Plan:
     placement: Placement
     parameters: tuple[int, int]
     oracle: OracleShape | None = None
+    experts: Experts = field(default_factory=Experts)
     advice: list[str] = field(default_factory=list)
 
     @property
@@ -172,6 +175,9 @@ def plan(
         advice.append(f"training one response of {length} tokens takes {training_peak.total / GIB:.2f} GiB")
     if not batch:
         advice.append(f"sampling one response of {demand.new_tokens} tokens takes {sampling_peak.total / GIB:.2f} GiB")
+    experts = Experts.of(network.get_base_model())
+    if advice and experts.size:
+        advice.append(f"the experts alone take {experts.size / GIB:.2f} GiB, as they are not quantised")
     if advice:
         excess = max(phase.total for phase in phases.values()) - available
         advice.append(
@@ -188,6 +194,7 @@ def plan(
         chosen,
         (_parameters(network), 0 if oracle is None else sum(p.numel() for p in oracle.network.parameters())),
         oracle,
+        experts,
         advice,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +31,15 @@ from ..data.prompts import Prompt
 from ..store.files import atomic_folder
 from .chat_template import encode
 from .experimental.streaming import LayerStream
+from .experts import Experts, lora_targets
 from .loading import adapter_config, check_policy, local_adapter
 from .lora import LoraShape, fitted_to_slot, is_same_base, scale_of
 from .memory import OnEvent, ignore_event, release_memory
 from .peft_format import WEIGHTS as WEIGHTS
 from .peft_format import weights_of
 from .placement import apply_placement, default_placement
+
+logger = logging.getLogger(__name__)
 
 SLOTS = ("trained", "frozen")  # PEFT's names of the two adapters in memory; all others are folders on disk
 
@@ -145,12 +149,17 @@ class LanguageModel:
         if quantise_head and getattr(base.get_output_embeddings().weight, "quant_state", None) is None:
             raise NashwardError(f"the head of {source} is its table of embeddings (tied); leave quantise_head out")
         keep_gradients(base)
+        if quantise and (experts := Experts.of(base).size):
+            logger.warning(
+                f"{source} holds its experts as tensors, which are not quantised: {experts / 2**30:.3g} GiB of them "
+                f"stay in {str(dtype).removeprefix('torch.')}"
+            )
         if config is None:
             shape = lora or Lora()
             config = LoraConfig(
                 r=shape.rank,
                 lora_alpha=shape.alpha if shape.alpha is not None else 2 * shape.rank,  # type: ignore[arg-type]
-                target_modules="all-linear",
+                target_modules=lora_targets(base),
                 task_type="CAUSAL_LM",
             )
         config.inference_mode = False
