@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from nashward.errors import NashwardError, UnsupportedModelError
 
 from ..config.placement import Placement
 from ..config.plan import Demand
-from ..data.library_errors import first_line, translated_errors
+from ..data.library_errors import LIBRARY_ERRORS
 from ..oracles.models.network import OracleShape
 from ..policy.experts import Experts
-from ..policy.loading import check_causal
+from ..policy.loading import check_causal, network_config
 from ..policy.placement import gpu_placement
 from ..training.optimize import OPTIMISERS
 from .dry_run import Footprint, judging, policy, sampling, scoring, training
@@ -207,7 +207,9 @@ def free_memory() -> int | None:
 def _on_meta_device(config: Any, dry_run: Callable[[], Any]) -> Any:
     try:
         return dry_run()
-    except (RuntimeError, AttributeError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+    except NashwardError:
+        raise
+    except LIBRARY_ERRORS as error:
         kind = type(config).__name__.removesuffix("Config")
         line = (str(error).splitlines() or [""])[0]
         raise NashwardError(
@@ -252,9 +254,7 @@ def _config(source: str | Path) -> PretrainedConfig:
         ValueError: it cannot be read, is another kind of model, or is stored in another quantisation.
     """
     check_causal(source)
-    problem, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
-    with translated_errors(lambda error: NashwardError(f"{problem} ({first_line(error):.100}); expected {expected}")):
-        config = AutoConfig.from_pretrained(source)
+    config = network_config(source)
     stored = getattr(config, "quantization_config", None)
     if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):
         raise NashwardError(

@@ -230,8 +230,9 @@ def _no_anchor(step: Step, reference: Any) -> Step:
 def test_in_bfloat16_within_its_precision(tmp_path: Path) -> None:
     """Line searches stumble over the steps of bfloat16, so AdamW; smaller logits, so finer steps.
 
-    A logit z is rounded by up to u |z|, u = eps / 2, on any processor; a response has two tokens, so its log-probability
-    is read with an error of e = 2 u max |z|; and softmax moves by at most tanh(e / 2) in total variation.
+    A logit z is rounded by up to u |z|, u = eps / 2, on any processor; a response has two tokens, so its
+    log-probability is read with an error of e = 2 u max |z|, which moves a softmax by at most tanh(e / 2) in total
+    variation.
     """
     folder = random_policy(tmp_path / "model", spread=0.15)
     model = llm.LanguageModel.from_pretrained(folder, lora=llm.Lora(rank=4), dtype=torch.bfloat16)
