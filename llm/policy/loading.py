@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from nashward.errors import NashwardError
 
-from ..data.library_errors import first_line, translated_errors
+from ..data.library_errors import LIBRARY_ERRORS, first_line, in_one_line, translated_errors
 from ..data.prompts import Prompt
 from .chat_template import encode
 from .lora import LoraShape, slot_config
@@ -47,6 +47,7 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
     check_causal(source)
     network = skeleton(source)
     check_weight_files(source, network)
+    check_weight_shapes(source, network)
     with translated_errors(
         lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
     ):
@@ -142,19 +143,32 @@ def network_config(source: str | Path) -> Any:
     """
 
     def failure(error: BaseException) -> NashwardError:
-        return NashwardError(f"the configuration of {source} describes no network: {first_line(error):.200}")
+        return NashwardError(f"the configuration of {source} describes no network: {in_one_line(error):.200}")
 
     with translated_errors(failure):
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         shape = config.get_text_config()
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers"):
-            size = getattr(shape, name, 1)
-            if not (type(size) is int and 1 <= size <= MOST[name]):
-                raise failure(ValueError(f"{name} is {size!r:.40}, expected a number from 1 to {MOST[name]}"))
+    check_sizes(config, source)
+    with translated_errors(failure):
         pad = getattr(shape, "pad_token_id", None)
         if pad is not None and not 0 <= pad < shape.vocab_size:
             shape.pad_token_id = None
     return config
+
+
+def check_sizes(config: Any, name: str | Path) -> None:
+    """Check that a configuration's vocabulary, width and depth are those of a network that can be built.
+
+    Raises:
+        ValueError: one is no whole number, below 1, or larger than any network's.
+    """
+    shape = config.get_text_config()
+    for key, most in MOST.items():
+        size = getattr(shape, key, 1)
+        if not (type(size) is int and 1 <= size <= most):
+            raise NashwardError(
+                f"the configuration of {name} describes no network: {key} is {size!r:.40}, expected 1 to {most}"
+            )
 
 
 def skeleton(source: str | Path) -> Any:
@@ -164,22 +178,19 @@ def skeleton(source: str | Path) -> Any:
         ValueError: its configuration describes no network.
     """
     config = network_config(source)
-    with (
-        translated_errors(
-            lambda error: NashwardError(f"the configuration of {source} describes no network: {first_line(error):.200}")
-        ),
-        torch.device("meta"),
-    ):
+
+    def failure(error: BaseException) -> NashwardError:
+        return NashwardError(f"the configuration of {source} describes no network: {in_one_line(error):.200}")
+
+    with translated_errors(failure), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def check_weight_files(source: str | Path, network: Any) -> None:
     """Check that a folder's files of weights are as large as its network needs, at half a byte a parameter or more.
 
-    Of safetensors the shapes are compared too: a matrix in 4 bits takes any shape when it is loaded.
-
     Raises:
-        ValueError: they are not, a header cannot be read, a tensor has another shape, or there are no files.
+        ValueError: they are not, or there are no files.
     """
     if not Path(source).is_dir():
         return
@@ -193,10 +204,18 @@ def check_weight_files(source: str | Path, network: Any) -> None:
             f"the configuration of {source} describes {parameters} parameters, and its files of weights hold {size} "
             "bytes; they do not belong together, or a file is missing"
         )
+
+
+def check_weight_shapes(source: str | Path, network: Any) -> None:
+    """Check the shapes in a folder's safetensors: a matrix in 4 bits would take any shape when it is loaded.
+
+    Raises:
+        ValueError: a header cannot be read, or a tensor has another shape than that of its name in the network.
+    """
     if getattr(network.config, "quantization_config", None) is not None:  # stored packed
         return
     expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-    for file in sorted(file for file in files if file.suffix == ".safetensors"):
+    for file in sorted(Path(source).glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt") as tensors:
                 shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
@@ -225,7 +244,7 @@ def check_tokens(tokenizer: Any, rows: int, stop_ids: Iterable[int], name: str |
         needed.add(tokenizer.eos_token_id)
     turn = {"role": "user", "content": "a"}
     for turns in ([turn], [turn, {"role": "assistant", "content": "b"}, turn]):
-        with suppress(TemplateError, NashwardError, LookupError, TypeError, ValueError, AttributeError):
+        with suppress(TemplateError, *LIBRARY_ERRORS):
             needed |= set(encode(tokenizer, Prompt(tuple(turns))))  # what it refuses or fails at is reported elsewhere
     if beyond := sorted(number for number in needed if not 0 <= number < rows):
         token = tokenizer.convert_ids_to_tokens(beyond[0]) if beyond[0] >= 0 else beyond[0]
