@@ -22,7 +22,7 @@ def lora_targets(base: nn.Module) -> str | list[str]:
         "all-linear", or the names, sorted.
 
     Example:
-        >>> lora_targets(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+        >>> lora_targets(nn.Sequential(nn.Linear(2, 2)))
         'all-linear'
     """
     blocks = tuple({_parent(name) for name, module in base.named_modules() if _holds_experts(name, module)})
@@ -51,7 +51,7 @@ class Experts:
         share: of the experts that one token passes through.
 
     Example:
-        >>> Experts.of(torch.nn.Linear(2, 2)).size
+        >>> Experts.of(nn.Linear(2, 2)).size
         0
     """
 

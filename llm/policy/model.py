@@ -81,13 +81,13 @@ class LanguageModel:
         stops = network.generation_config.eos_token_id
         stop_ids = {*(stops if isinstance(stops, list | tuple) else [stops]), tokenizer.eos_token_id} - {None}
         self.stop_ids = sorted(stop_ids)
-        pad, rows = tokenizer.pad_token_id, network.get_base_model().get_input_embeddings().weight.shape[0]
+        base: Any = network.get_base_model()
+        pad, rows = tokenizer.pad_token_id, base.get_input_embeddings().weight.shape[0]
         # one without an embedding is as good as none: padding is masked, so any token that has one will do
         self.pad_id = pad if pad is not None and 0 <= pad < rows else (self.stop_ids or [0])[0]
         self._rows = rows
-        self.positions = learned_positions(network.get_base_model())
+        self.positions = learned_positions(base)
         # The sampler sets every option: the checkpoint's generation settings must not change the distribution.
-        base: Any = network.get_base_model()
         base.generation_config = GenerationConfig(eos_token_id=self.stop_ids, pad_token_id=self.pad_id)
         self.on_event: OnEvent = ignore_event  # is called where memory ran out
         self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
@@ -391,7 +391,7 @@ def _load_base(source: str | Path, options: dict[str, Any]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
-            base, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, trust_remote_code=False, output_loading_info=True, **copied
             )
     except pickle.UnpicklingError:
@@ -409,6 +409,7 @@ def _load_base(source: str | Path, options: dict[str, Any]) -> Any:
         if options["device_map"] == {"": "cpu"}:
             raise
     else:
+        base, report = loaded
         _check_complete(source, base, report)
         return base
     release_memory()

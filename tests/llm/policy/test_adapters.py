@@ -181,14 +181,17 @@ def test_pissa_that_peft_converted_to_a_plain_lora_is_read(tiny_folder: Path, tm
         torch.manual_seed(2)
         config = LoraConfig(r=3, lora_alpha=6, target_modules=LINEAR, task_type="CAUSAL_LM", init_lora_weights="pissa")
         network = get_peft_model(_base(tiny_folder), config)
-        network.peft_config["default"].init_lora_weights = True  # as peft's guide has it
+        written: Any = network.peft_config["default"]
+        written.init_lora_weights = True  # as peft's guide has it
         network.save_pretrained(str(tmp_path / "initial"))
-        network.peft_config["default"].init_lora_weights = "pissa"
+        written.init_lora_weights = "pissa"
         for weight in (p for p in network.parameters() if p.requires_grad):
             weight.data += 0.05 * torch.randn(weight.shape)
         with torch.no_grad():
             logits = network.eval()(torch.tensor([PROMPT + RESPONSE])).logits[0, len(PROMPT) - 1 : -1].double()
-        network.save_pretrained(str(tmp_path / "mine"), path_initial_model_for_weight_conversion=tmp_path / "initial")
+        network.save_pretrained(
+            str(tmp_path / "mine"), path_initial_model_for_weight_conversion=str(tmp_path / "initial")
+        )
     expected = float(logits.log_softmax(-1)[range(len(RESPONSE)), RESPONSE].sum())
     model = LanguageModel.from_pretrained(tiny_folder, tmp_path / "mine", quantise=False)
     assert model.shape.rank == 6

@@ -40,7 +40,7 @@ def _config(kind: str, **sizes: Any) -> PretrainedConfig:
     }  # fmt: skip
     if kind == "mixtral":
         return MixtralConfig(**shape, num_local_experts=4)
-    return Qwen3MoeConfig(**shape, num_experts=4, moe_intermediate_size=32, head_dim=16)
+    return Qwen3MoeConfig(**{**shape, "num_experts": 4, "moe_intermediate_size": 32, "head_dim": 16})
 
 
 @pytest.fixture(scope="module", params=KINDS)
