@@ -1,12 +1,13 @@
 # make demo   installs what is needed into .venv and runs the demonstration
 # make test   the linters, the type checker and the tests; make slow also runs the long tests
+# make gpu    measures a machine with a CUDA card, with the packages that are there; writes docs/gpu.json
 # make docs   the pages of docs/ and the reference, in build/docs; a warning is an error
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: demo test lint slow mutants notebooks docs pocket clean
+.PHONY: demo test lint slow mutants notebooks docs pocket gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/nashward demo
@@ -19,6 +20,9 @@ slow: $(VENV)/.installed
 
 mutants: $(VENV)/.installed
 	$(BIN)/python -m tools.mutants
+
+gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

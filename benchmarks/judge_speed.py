@@ -160,6 +160,10 @@ def compare(shape: str, given: argparse.Namespace) -> float:
         speed, gain = pairs / one.seconds, first.seconds / one.seconds
         print(f"{label:30}{one.seconds:9.2f}{speed:9.3g}{one.padding:9.1%}{gain:7.2f}x")
     difference = max(float(np.abs(one.scores - first.scores).max()) for one in measured.values())
+    if given.json:
+        rows = {label: {"seconds": one.seconds, "pairs_a_second": pairs / one.seconds,
+                        "over_batch_1": first.seconds / one.seconds} for label, one in measured.items()}  # fmt: skip
+        given.json.write_text(json.dumps(rows))
     print(f"largest difference of scores {difference:.1e}; their standard deviation {first.scores.std():.2g}\n")
     if given.profile:
         show_profile(ours)
@@ -195,6 +199,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the texts")
     parser.add_argument("--profile", action="store_true", help="show where our time goes, on a CPU, at the last budget")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
     given = parser.parse_args()
     if given.profile and given.device != "cpu":
         parser.error("--profile tells the time of a CPU; leave out --device cuda")

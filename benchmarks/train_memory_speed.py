@@ -1,12 +1,12 @@
 """Memory and time of a training step on a pair: nashward, TRL's DPOTrainer and plain logits, on the same random model.
 
     python benchmarks/train_memory_speed.py [--vocabulary N] [--length 256] [--shape tiny|mistral-7b|llama-3-8b]
-        [--device cpu|cuda]
+        [--device cpu|cuda] [--variants ours trl-stored ...] [--json FILE]
 
 All compute the loss that TRL calls sppo_hard, (l_w - 1/(2 beta))^2 + (l_l + 1/(2 beta))^2 with l the log-ratio to the
 reference, on the same token ids and from the same adapter. It ends with an error where the first loss or the gradients
 differ: the cost of something else would be no cost. TRL is optional: pip install trl==1.16.0. On CUDA the base is NF4
-with bfloat16 compute, the peak the allocator's and the seconds those of the clock: written, but never run so far.
+with bfloat16 compute, the peak the allocator's and the seconds those of the clock.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from typing import Any
 
 import torch
 import transformers
+from gpu_parts.random_policy import EOS, PAD, SHAPES, WORDS, configuration, policy_folder, tokenizer
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM
 
 from nashward.errors import NashwardError
 from nashward.llm.planner.live_storage import LiveStorage
@@ -39,17 +40,7 @@ from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.model import keep_gradients
 from nashward.llm.training import regression
 
-SHAPES: dict[str, dict[str, int]] = {
-    "tiny": {"vocab_size": 128_256, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4}
-    | {"num_attention_heads": 4, "num_key_value_heads": 2},
-    "mistral-7b": {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32}
-    | {"num_attention_heads": 32, "num_key_value_heads": 8},
-    "llama-3-8b": {"vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32}
-    | {"num_attention_heads": 32, "num_key_value_heads": 8},
-}
 LORA = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-PAD, BOS, EOS = 0, 1, 2
-WORDS = range(3, 1000)  # the ids of the texts
 BETA = 0.001
 LOSS = 2 * (0.5 / BETA) ** 2  # of a policy that equals its reference
 LEARNING_RATE, MAX_GRAD_NORM = 1e-4, 1.0
@@ -57,10 +48,12 @@ STEPS = 3  # that are timed; the first is left out
 GRADIENTS = {"cpu": 1e-4, "cuda": 5e-2}  # relative difference allowed, in float32 and in bfloat16
 VARIANTS = {
     "ours": "nashward, reference stored",
+    "ours-batch": "nashward, reference stored, one pass",
     "ours-inline": "nashward, reference inline",
     "plain": "plain logits, reference inline",
     "trl-stored": "TRL, reference stored",
     "trl": "TRL, reference inline",
+    "trl-liger": "TRL, reference stored, Liger",
 }
 
 
@@ -89,7 +82,8 @@ class Meter:
     """Measures what a child was started for: the memory of the first step's passes, or the time of every step."""
 
     def __init__(self, given: argparse.Namespace):
-        self.tracked, self.cuda = given.measure == "memory", given.device == "cuda"
+        self.tracked, self.cuda = given.measure != "time", given.device == "cuda"
+        self.steps = 1 if given.measure == "memory" else STEPS
         self.file = Path(given.folder) / f"{given.variant}.safetensors"
         self.results: dict[str, Any] = {"seconds": []}
         self.began = 0.0
@@ -131,37 +125,15 @@ def _peak_resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def save_base(given: argparse.Namespace) -> None:
-    """Write random bfloat16 weights, from which the 4-bit ones are made."""
-    torch.manual_seed(0)
-    network = AutoModelForCausalLM.from_config(_config(given), dtype=torch.bfloat16)
-    network.save_pretrained(Path(given.folder) / "base")
-
-
 def base(given: argparse.Namespace) -> Any:
     """The frozen model: float32 on a CPU, NF4 with double quantisation on CUDA."""
     if given.device == "cpu":
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(_config(given), dtype=torch.float32)
-    quantisation = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-    network = AutoModelForCausalLM.from_pretrained(
-        Path(given.folder) / "base",
-        dtype=torch.bfloat16,
-        quantization_config=quantisation,
-        device_map={"": given.device},
-    )
+        return AutoModelForCausalLM.from_config(configuration(given.shape, given.vocabulary), dtype=torch.float32)
+    folder = policy_folder(given.work, given.shape, given.device)
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map={"": given.device})
     keep_gradients(network)
     return network
-
-
-def _config(given: argparse.Namespace) -> LlamaConfig:
-    shape = SHAPES[given.shape] | ({"vocab_size": given.vocabulary} if given.vocabulary else {})
-    return LlamaConfig(**shape, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, tie_word_embeddings=False)
 
 
 def fill(network: Any) -> list[Tensor]:
@@ -199,7 +171,12 @@ def train(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
         with torch.no_grad(), network.disable_adapter():
             return how(*args)
 
-    stored = [reference(score, k) for k in range(2)] if given.variant == "ours" else None
+    def score_both() -> Tensor:
+        return sequence_logprobs(network, [pair.prompt] * 2, pair.responses, PAD)
+
+    inline = given.variant in ("ours-inline", "plain")
+    stored = None if inline else [reference(score, k) for k in range(2)]
+    batch = reference(score_both) if given.variant == "ours-batch" else None
 
     def one_at_a_time() -> float:
         total = 0.0
@@ -212,14 +189,15 @@ def train(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
         return total
 
     def together() -> float:
-        anchor = reference(score_plainly)
-        loss = regression.loss((score_plainly() - anchor)[None], target, one, "constant")
+        how = score_plainly if batch is None else score_both
+        anchor = reference(how) if batch is None else batch
+        loss = regression.loss((how() - anchor)[None], target, one, "constant")
         loss.backward()
         return float(loss.detach())
 
-    for _ in range(1 if meter.tracked else STEPS):
+    for _ in range(meter.steps):
         meter.begin()
-        meter.passes(network, together if given.variant == "plain" else one_at_a_time)
+        meter.passes(network, together if given.variant in ("plain", "ours-batch") else one_at_a_time)
         torch.nn.utils.clip_grad_norm_(weights, MAX_GRAD_NORM)
         optimiser.step()
         optimiser.zero_grad()
@@ -230,15 +208,10 @@ def train_trl(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
     """Steps of TRL's DPOTrainer, on the same ids through a tokenizer of one word an id."""
     import trl
     from datasets import Dataset
-    from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = {"<pad>": PAD, "<s>": BOS, "</s>": EOS, **{f"w{i}": i for i in WORDS}}
-    raw = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-    names = {i: word for word, i in words.items()}
-    texts = [" ".join(names[i] for i in ids) for ids in (pair.prompt, *pair.responses)]
-    steps = 1 if meter.tracked else STEPS
+    words = tokenizer(WORDS.stop)
+    texts = [" ".join(words.convert_ids_to_tokens(ids)) for ids in (pair.prompt, *pair.responses)]
+    steps = meter.steps
     rows = [{"prompt": texts[0], "chosen": " " + texts[1], "rejected": " " + texts[2]}] * steps
     settings = trl.DPOConfig(
         output_dir=str(Path(given.folder) / "trl"),
@@ -253,7 +226,8 @@ def train_trl(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
         bf16=given.device == "cuda",
         gradient_checkpointing=True,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        precompute_ref_log_probs=given.variant == "trl-stored",
+        precompute_ref_log_probs=given.variant != "trl",
+        use_liger_kernel=given.variant == "trl-liger",
         lr_scheduler_type="constant",
         report_to="none",
         save_strategy="no",
@@ -278,7 +252,7 @@ def train_trl(given: argparse.Namespace, pair: Pair, meter: Meter) -> None:
         base(given),
         args=settings,
         train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
+        processing_class=words,
         peft_config=LORA,
         callbacks=[Clock()],
     )
@@ -291,9 +265,6 @@ def child(given: argparse.Namespace) -> None:
     """Run one variant in this process and write its results."""
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    if given.variant == "base":
-        save_base(given)
-        return
     meter, pair = Meter(given), Pair.random(given.length)
     (train_trl if given.variant.startswith("trl") else train)(given, pair, meter)
     (Path(given.folder) / "results.json").write_text(json.dumps(meter.results))
@@ -301,7 +272,7 @@ def child(given: argparse.Namespace) -> None:
 
 def start(given: argparse.Namespace, folder: Path, variant: str, measure: str) -> dict[str, Any]:
     """Run a variant in a process of its own, so that neither peaks nor caches mix."""
-    options = {"shape": given.shape, "length": given.length, "device": given.device}
+    options = {"shape": given.shape, "length": given.length, "device": given.device, "work": given.work}
     options |= {"variant": variant, "measure": measure, "folder": folder, "vocabulary": given.vocabulary}
     command = [sys.executable, __file__, *(f"--{k}={v}" for k, v in options.items() if v is not None)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -328,27 +299,28 @@ def compare(given: argparse.Namespace, folder: Path) -> list[str]:
     """Run all variants and print the table; returns what is wrong."""
     results: dict[str, dict[str, Any]] = {}
     wrong: list[str] = []
-    if given.device == "cuda":
-        base = start(given, folder, "base", "memory")
-        if base:
-            return [f"the base cannot be made: {base['failed']}"]
+    on_cuda = ("ours-batch", "trl-liger")  # what is for speed on a card
+    wanted = given.variants or [name for name in VARIANTS if name not in on_cuda or given.device == "cuda"]
     installed = importlib.util.find_spec("trl") is not None
-    for variant in VARIANTS:
+    for variant in wanted:
         if variant.startswith("trl") and not installed:
             continue
-        memory, speed = (start(given, folder, variant, measure) for measure in ("memory", "time"))
-        failed = memory.get("failed") or speed.get("failed")
-        results[variant] = {"failed": failed} if failed else {**memory, "step": min(speed["seconds"][1:])}
+        # the tracker of live memory on a CPU slows the step down; CUDA's own counter does not
+        measures = ("memory", "time") if given.device == "cpu" else ("both",)
+        measured = [start(given, folder, variant, measure) for measure in measures]
+        failed = next((one["failed"] for one in measured if "failed" in one), None)
+        results[variant] = {"failed": failed} if failed else {**measured[0], "step": min(measured[-1]["seconds"][1:])}
     shown = {name: one for name, one in results.items() if "failed" not in one}
-    trl = shown.get("trl")
-    config = _config(given)
+    trl = shown.get("trl", shown.get("trl-stored"))
+    config = configuration(given.shape, given.vocabulary)
     where = "cpu, float32, one thread, CPU seconds" if given.device == "cpu" else "cuda, NF4 and bfloat16, clock"
     print(f"{given.shape}: vocabulary {config.vocab_size}, LoRA rank {LORA.r}, a pair of {given.length} tokens each")
     print(f"{where}; torch {torch.__version__}, transformers {transformers.__version__}")
     print(f"trl {trl['version']}" if trl else "TRL: see below")
     print(f"{'':32}{'peak MiB':>10}{'less':>8}{'maxrss MiB':>12}{'s/step':>9}{'tokens/s':>10}{'faster':>8}{'loss':>12}"
           f"{'gradient':>10}")  # fmt: skip
-    for variant, label in VARIANTS.items():
+    for variant in wanted:
+        label = VARIANTS[variant]
         one = results.get(variant, {"failed": "not installed: pip install trl==1.16.0"})
         if "failed" in one:
             print(f"{label:32}  {one['failed']}")
@@ -364,6 +336,13 @@ def compare(given: argparse.Namespace, folder: Path) -> list[str]:
             wrong.append(f"{label}: the first loss is {one['loss']!r}, expected {LOSS!r}")
         if "plain" in shown and not off <= GRADIENTS[given.device]:
             wrong.append(f"{label}: the gradient is {off:.1e} from the plain one's, expected {GRADIENTS[given.device]}")
+    if given.json:
+        rows = {
+            VARIANTS[name]: one if "failed" in one else {"peak_bytes": one["peak"], "seconds_a_step": one["step"],
+                                                         "tokens_a_second": 2 * given.length / one["step"]}
+            for name, one in results.items()
+        }  # fmt: skip
+        given.json.write_text(json.dumps(rows))
     return wrong
 
 
@@ -373,6 +352,11 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, help="words (default: the shape's; tiny has 128256)")
     parser.add_argument("--length", type=int, default=256, help="tokens of a prompt with a response")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="only these")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/gpu"), help="where a base on CUDA is written, and kept"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
     parser.add_argument("--variant", help=argparse.SUPPRESS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)

@@ -19,8 +19,7 @@ from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
 import nashward
-
-from . import public
+from docs import public
 
 project, author, release = "nashward", "The nashward authors", nashward.__version__
 copyright = "the nashward authors, Apache-2.0"
@@ -81,9 +80,7 @@ def _add_what_markdown_lacks(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += "".join(_toctree(caption, pages) for caption, pages in PAGES.items())
     elif page.startswith("reference-"):
         room = f"nashward.{page.removeprefix('reference-')}"
-        for module, names in public.modules().items():
-            if module == room or module.startswith(f"{room}."):
-                source[0] += _docstrings(module, names)
+        source[0] += "".join(_docstrings(module, names) for module, names in public.reference(room).items())
 
 
 def _toctree(caption: str, pages: list[str]) -> str:

@@ -31,6 +31,18 @@ def modules() -> dict[str, list[str]]:
     return found
 
 
+def reference(room: str) -> dict[str, list[str]]:
+    """The public modules of a room, each with the names that no module before it has: a name is described once."""
+    described: set[tuple[str, str]] = set()
+    chosen = {}
+    for module, names in modules().items():
+        if module == room or module.startswith(f"{room}."):
+            homes = {name: (home(module, name), name) for name in names}
+            chosen[module] = [name for name in names if homes[name] not in described]
+            described.update(homes.values())
+    return chosen
+
+
 def _exported(module: ModuleType) -> list[str]:
     if hasattr(module, "__all__"):
         return list(module.__all__)

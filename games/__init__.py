@@ -26,7 +26,9 @@ if __name__ == "games":
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what type checkers and editors read; the same names as below
+from nashward.lazy import lazy_names as _lazy_names
+
+if TYPE_CHECKING:
     from . import analysis as analysis
     from . import averaging as averaging
     from . import driver as driver
@@ -79,43 +81,57 @@ if TYPE_CHECKING:  # what type checkers and editors read; the same names as belo
     from .stability import rotation_frequency as rotation_frequency
     from .step import Solver as Solver
     from .step import Step as Step
-else:
-    import importlib
-    import importlib.util
 
-    _NAMES = {  # the public names, by the module that has them; "" is this package
-        "forms.game": "PreferenceGame ConstantSumGame",
-        "forms.low_rank": "LowRankGame",
-        "forms.contextual": "ContextualGame",
-        "forms.implicit": "ImplicitGame",
-        "forms.io": "load",
-        "equilibria.nash": "nash nash_fractions face",
-        "equilibria.regularized": "regularised_nash",
-        "solvers": "MWU OptimisticMWU ExtraGradient MagneticMirrorDescent INPO NashMD NashEMA Momentum ProximalPoint "
-        "MagnetReset HistoryMixture FixedOpponents RegretMatching RegretMatchingPlus PredictiveRegretMatchingPlus "
-        "FictitiousPlay Replicator schedule",
-        "solving": "solve",
-        "solution": "Solution Status",
-        "compiled.fictitious_play": "fictitious_play",
-        "measures": "duality_gap exploitability total_variation kl_divergence",
-        "stability": "rotation_frequency StepWarning",
-        "policy": "Policy",
-        "step": "Step Solver",
-        "": "zoo equilibria solvers feedback averaging analysis plots",
-    }
-    _MODULE = {name: module for module, names in _NAMES.items() for name in names.split()}
-    __all__ = list(_MODULE)
-
-    def __getattr__(name: str) -> object:
-        module = _MODULE.get(name)
-        if module:
-            value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-        elif not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
-            value = importlib.import_module(f"{__name__}.{name}")  # a module, of the public ones or another
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value
-        return value
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+_MODULES = {
+    "ConstantSumGame": ".forms.game",
+    "ContextualGame": ".forms.contextual",
+    "ExtraGradient": ".solvers",
+    "FictitiousPlay": ".solvers",
+    "FixedOpponents": ".solvers",
+    "HistoryMixture": ".solvers",
+    "INPO": ".solvers",
+    "ImplicitGame": ".forms.implicit",
+    "LowRankGame": ".forms.low_rank",
+    "MWU": ".solvers",
+    "MagnetReset": ".solvers",
+    "MagneticMirrorDescent": ".solvers",
+    "Momentum": ".solvers",
+    "NashEMA": ".solvers",
+    "NashMD": ".solvers",
+    "OptimisticMWU": ".solvers",
+    "Policy": ".policy",
+    "PredictiveRegretMatchingPlus": ".solvers",
+    "PreferenceGame": ".forms.game",
+    "ProximalPoint": ".solvers",
+    "RegretMatching": ".solvers",
+    "RegretMatchingPlus": ".solvers",
+    "Replicator": ".solvers",
+    "Solution": ".solution",
+    "Solver": ".step",
+    "Status": ".solution",
+    "Step": ".step",
+    "StepWarning": ".stability",
+    "analysis": ".analysis",
+    "averaging": ".averaging",
+    "duality_gap": ".measures",
+    "equilibria": ".equilibria",
+    "exploitability": ".measures",
+    "face": ".equilibria.nash",
+    "feedback": ".feedback",
+    "fictitious_play": ".compiled.fictitious_play",
+    "kl_divergence": ".measures",
+    "load": ".forms.io",
+    "nash": ".equilibria.nash",
+    "nash_fractions": ".equilibria.nash",
+    "plots": ".plots",
+    "regularised_nash": ".equilibria.regularized",
+    "rotation_frequency": ".stability",
+    "schedule": ".solvers",
+    "solve": ".solving",
+    "solvers": ".solvers",
+    "total_variation": ".measures",
+    "zoo": ".zoo",
+}
+_BESIDE = ("driver", "executor", "opponents", "policy")  # modules that are reached by attribute, not public names
+__all__ = [*_MODULES]
+__getattr__, __dir__ = _lazy_names(__name__, _MODULES | {name: f".{name}" for name in _BESIDE})

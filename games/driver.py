@@ -55,7 +55,7 @@ def drive(
     Args:
         solver: any object with ``play(start, reference)``, see :class:`Solver`.
         start, reference: handles made by the executor.
-        execute: carries out one Step and returns a handle on the policy that it made.
+        execute: carries out one Step and returns a handle on the resulting policy.
         record: called with every Step and its policy; returns True to stop.
         iterations: how many Steps with ``is_iterate`` to make; half steps do not count.
         opponents: the executor's handles on the fixed opponents, by name.

@@ -13,7 +13,7 @@ import torch
 from nashward.errors import NashwardError
 
 from .equilibria.nash import Equilibrium
-from .forms.game import PreferenceGame
+from .forms.game import ConstantSumGame, PreferenceGame
 from .shapes import Float
 from .solution import Solution
 
@@ -131,54 +131,6 @@ def simplex(
     axes.set(title=title, aspect="equal")
     axes.axis("off")
     axes.legend(fontsize=8, loc="upper right")
-    return figure
-
-
-def tetrahedron(
-    policies: Mapping[str, Any],
-    equilibrium: Any = None,
-    labels: tuple[str, ...] = ("0", "1", "2", "3"),
-    title: str = "",
-    axes: Axes | None = None,
-) -> Figure:
-    """Trajectories among four actions, in three dimensions; begun hollow, ended filled, the Nash a star.
-
-    Args:
-        policies: by name, [records, 4] probabilities.
-        equilibrium: [4].
-        axes: with ``projection="3d"``.
-        labels: of the four corners.
-        title: above the picture.
-
-    Raises:
-        ValueError: a trajectory of another shape.
-    """
-    corners = np.array([[0, 0, 0], [1, 0, 0], [0.5, 3**0.5 / 2, 0], [0.5, 3**0.5 / 6, (2 / 3) ** 0.5]])
-    if axes is None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5.2, 4.8), layout="constrained")
-        space: Any = figure.add_subplot(projection="3d")
-    else:
-        figure, space = _drawn_on(axes, 0, 0)[0], axes
-    for i in range(4):
-        for j in range(i):
-            space.plot(*corners[[i, j]].T, color="black", linewidth=0.8)
-        space.text(*(corners[i] * 1.12 - 0.12 * corners.mean(0)), labels[i], ha="center", va="center")
-    for k, (name, path) in enumerate(policies.items()):
-        points = np.asarray(path, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] != 4:
-            raise NashwardError(f"a trajectory in the tetrahedron has shape [records, 4], {name} has {points.shape}")
-        line, colour, mark = points @ corners, COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
-        space.plot(*line.T, "-", color=colour, linewidth=1.2, label=name)
-        space.plot(*line[:1].T, mark, color=colour, markersize=4, fillstyle="none")
-        space.plot(*line[-1:].T, mark, color=colour, markersize=6)
-    if equilibrium is not None:
-        star = np.asarray(equilibrium) @ corners
-        space.plot(*star[:, None], "*", color="black", markersize=14, label="Nash")
-    space.set(title=title, box_aspect=(1, 1, 1))
-    space.set_axis_off()
-    space.legend(fontsize=8, loc="upper right")
     return figure
 
 
@@ -331,43 +283,27 @@ def _one(gaps: Float[torch.Tensor, "records ..."], name: str) -> Float[np.ndarra
     return gaps.cpu().clamp_min(FLOOR).numpy()
 
 
-def ranked_table(game: PreferenceGame, title: str = "", axes: Axes | None = None) -> Figure:
-    """The table as a heat map in the order of mean win rate: what is blue below the diagonal is an upset.
-
-    Args:
-        game: a single game.
-        title: above the picture.
-        axes: to draw on; a new figure when None.
-
-    Raises:
-        ValueError: a batch of games.
-    """
-    if game.batch_shape:
-        raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
-    n = game.sizes[0]
-    figure, axes = _drawn_on(axes, min(3.0 + 0.4 * n, 10), min(2.4 + 0.36 * n, 9))
-    _heat(axes, game, game.P.cpu().mean(-1).argsort(descending=True, stable=True), figure)
-    axes.set_title(title or "P(row beats column), best rank first")
-    return figure
-
-
-def _heat(axes: Axes, game: PreferenceGame, order: torch.Tensor, figure: Figure) -> None:
-    table, n = game.P.cpu()[order][:, order].numpy(), game.sizes[0]
-    image = axes.imshow(table, cmap="RdBu", vmin=0, vmax=1)
-    _ticks(axes, [game.labels[i] for i in order])
-    if n <= 12:
-        for i in range(n):
-            for j in range(n):
-                dark = abs(table[i, j] - 0.5) > 0.33
-                axes.text(j, i, f"{table[i, j]:.2f}", ha="center", va="center", fontsize=7, color="w" if dark else "k")
+def _heat(
+    axes: Axes, table: Float[np.ndarray, "n m"], names: Sequence[Sequence[str]], figure: Figure, form: str
+) -> None:
+    """A heat map around the middle of the payoffs, which of probabilities are 0 to 1."""
+    low, high = (0.0, 1.0) if form == ".2f" else (float(table.min()), float(table.max()))
+    image = axes.imshow(table, cmap="RdBu", vmin=low, vmax=high if high > low else low + 1)
+    _ticks(axes, *names)
+    if max(table.shape) <= 12:
+        middle, reach = (low + high) / 2, (high - low) / 2
+        for i, row in enumerate(table):
+            for j, value in enumerate(row):
+                dark = abs(value - middle) > 0.66 * reach
+                axes.text(j, i, f"{value:{form}}", ha="center", va="center", fontsize=7, color="w" if dark else "k")
     figure.colorbar(image, ax=axes, shrink=0.7)
 
 
-def payoff_table(game: PreferenceGame, equilibrium: Equilibrium, title: str = "") -> Figure:
+def payoff_table(game: PreferenceGame | ConstantSumGame, equilibrium: Equilibrium, title: str = "") -> Figure:
     """The table as a heat map, and beside it the equilibrium's probabilities; most played actions first.
 
     Args:
-        game: a single game.
+        game: a single game; of an ``n x m`` one the row player's payoffs and the probabilities of both are shown.
         equilibrium: of the game, as ``games.nash`` gives it.
         title: above the picture.
 
@@ -376,19 +312,29 @@ def payoff_table(game: PreferenceGame, equilibrium: Equilibrium, title: str = ""
     """
     if game.batch_shape:
         raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
-    n = game.sizes[0]
-    order = torch.argsort(equilibrium.policy.cpu(), descending=True, stable=True)
-    names = [game.labels[i] for i in order]
-    figure, (left, right) = _figure(min(4.0 + 0.7 * n, 12), min(2.0 + 0.32 * n, 9), 2)
-    _heat(left, game, order, figure)
-    left.set_title(title or "P(row beats column)")
-    right.barh(range(n), equilibrium.policy.cpu()[order].numpy(), color=COLOURS[0])
-    right.set(yticks=range(n), yticklabels=names, xlabel="probability", title=f"Nash, gap {float(equilibrium.gap):.0e}")
-    right.invert_yaxis()
+    if isinstance(game, PreferenceGame):
+        what, form, table = "P(row beats column)", ".2f", game.P
+        sides = [("Nash", game.labels, equilibrium.policy)] * 2
+    else:
+        what, form, table = "payoff of the row player", ".3g", game.payoff
+        pair = equilibrium.policy
+        sides = [("row player", game.row_labels, pair.row), ("column player", game.column_labels, pair.column)]
+    orders = [torch.argsort(policy.cpu(), descending=True, stable=True) for _, _, policy in sides]
+    names = [[labels[i] for i in order] for (_, labels, _), order in zip(sides, orders, strict=True)]
+    shown = sides[:1] if isinstance(game, PreferenceGame) else sides
+    n, m = len(names[0]), len(names[1])
+    figure, (left, *rights) = _figure(min(4.0 + 0.7 * max(n, m), 12), min(2.0 + 0.32 * max(n, m), 9), 1 + len(shown))
+    _heat(left, table.cpu()[orders[0]][:, orders[1]].numpy(), names, figure, form)
+    left.set_title(title or what)
+    for right, (player, _, policy), order, own in zip(rights, shown, orders, names, strict=False):
+        right.barh(range(len(own)), policy.cpu()[order].numpy(), color=COLOURS[0])
+        heading = f"{player}, gap {float(equilibrium.gap):.0e}"
+        right.set(yticks=range(len(own)), yticklabels=own, xlabel="probability", title=heading)
+        right.invert_yaxis()
     return figure
 
 
-def _ticks(axes: Axes, names: list[str]) -> None:
-    axes.set(xticks=range(len(names)), yticks=range(len(names)))
-    axes.set_xticklabels(names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticklabels(names, fontsize=8)
+def _ticks(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    axes.set(xticks=range(len(columns)), yticks=range(len(rows)))
+    axes.set_xticklabels(columns, rotation=60, ha="right", fontsize=8)
+    axes.set_yticklabels(rows, fontsize=8)

@@ -47,7 +47,7 @@ class _Arithmetic:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Policy(_Arithmetic):
-    """An opaque handle on one policy. Only the executor that made it reads ``value``.
+    """An opaque handle on one policy. Only the executor that created it reads ``value``.
 
     To the table executor ``value`` holds log-probabilities, to the language-model executor an adapter.
     Two handles are equal when they are the same object. Solvers never read ``value``.

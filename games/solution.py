@@ -23,20 +23,20 @@ class Status(enum.Enum):
         >>> Status.CONVERGED.ok, Status.NOT_FINITE.ok
         (True, False)
         >>> Status.DONE.value
-        'All iterations were made.'
+        'All iterations were run.'
     """
 
-    DONE = "All iterations were made."
+    DONE = "All iterations were run."
     CONVERGED = "The duality gap of the last or of the average iterate fell to the tolerance in every game."
     NOT_CONVERGED = (
-        "All iterations were made and the duality gap is still above the tolerance: raise iterations, lower the step, "
+        "All iterations were run and the duality gap is still above the tolerance: raise iterations, lower the step, "
         "or take a solver whose last iterate converges (OptimisticMWU, ExtraGradient)."
     )
     NOT_FINITE = "The policy is not finite any more: the step is too large for this solver; lower it."
 
     @property
     def ok(self) -> bool:
-        """Whether the run made all iterations or reached the tolerance."""
+        """Whether the run ran all iterations or reached the tolerance."""
         return self in (Status.DONE, Status.CONVERGED)
 
 

@@ -72,10 +72,10 @@ class Step:
 class Solver(Protocol):
     """A frozen dataclass of hyperparameters with one method.
 
-    ``play`` is a generator: it yields Steps and is sent the policy that each Step made. It must be deterministic: a run
-    is resumed by replaying it with the stored policies.
+    ``play`` is a generator: it yields Steps and is sent the policy that each Step results in. It must be deterministic:
+    a run is resumed by replaying it with the stored policies.
     """
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
-        """Yield Steps from the start x; each ``yield`` returns the policy that the Step made."""
+        """Yield Steps from the start x; each ``yield`` returns the policy that the Step results in."""
         ...

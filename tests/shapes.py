@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import sys
 from collections import Counter
@@ -16,6 +18,7 @@ import jaxtyping
 from beartype import beartype
 
 NAMES = "nashward.games.shapes"
+LIGHT = "nashward.games.solvers."  # modules that do not import torch
 KINDS = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Int", "Num")}
 MOST = 50  # calls of a function that are checked in one test: a check costs as much as a Step
 CALLS: Counter[FunctionType] = Counter()  # conftest.py begins anew with each test
@@ -44,7 +47,16 @@ class _Loader(SourceFileLoader):
         if module.__name__ == NAMES:
             vars(module).update(KINDS)
         else:
+            if module.__name__.startswith(LIGHT):
+                _import_types(module)
             _check(module)
+
+
+def _import_types(module: ModuleType) -> None:
+    """Import what the module imports for its annotations alone, so that its shapes are checked too."""
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            exec(compile(ast.Module(node.body, []), str(module.__file__), "exec"), vars(module))
 
 
 def _check(module: ModuleType) -> None:

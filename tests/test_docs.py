@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
 
-from docs import architecture, public
+from docs import architecture, public, tables
 from nashward.cli.main import build_parser, main
 
 from .conftest import ROOT
@@ -152,6 +152,17 @@ def test_every_public_name_is_documented() -> None:
     assert public.undocumented() == []
 
 
+@pytest.mark.parametrize("room", public.ROOMS)
+def test_the_reference_describes_every_public_name_once(room: str) -> None:
+    described = [
+        (public.home(module, name), name)
+        for module, names in public.reference(f"nashward.{room}").items()
+        for name in names
+    ]
+    assert len(set(described)) == len(described)
+    assert {name for _, name in described} >= set(public.modules()[f"nashward.{room}"])
+
+
 def test_references_in_docstrings_are_to_public_names() -> None:
     known = {name for module, names in public.modules().items() for name in [*names, *(f"{module}.{n}" for n in names)]}
     found = set()
@@ -247,3 +258,9 @@ def test_the_changes_that_the_pages_show_apply_and_pass(tmp_path: Path) -> None:
 def test_the_picture_of_the_rooms_is_that_of_its_script() -> None:
     """Run `python -m docs.architecture`; a new room needs a line there."""
     assert architecture.PICTURE.read_text(encoding="utf-8") == architecture.picture()
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    """Run `python -m docs.tables`."""
+    for page, text in tables.pages().items():
+        assert page.read_text(encoding="utf-8") == text, page.name

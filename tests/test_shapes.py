@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import jaxtyping
 import pytest
@@ -33,6 +33,13 @@ def test_axes_of_one_name_agree() -> None:
 def test_an_alias_is_checked_as_what_it_stands_for() -> None:
     with pytest.raises(jaxtyping.TypeCheckError, match="gap_of"):
         measures.gap_of(games.zoo.comal_cycle(), (torch.tensor([1, 0, 0]),))  # whole numbers, no probabilities
+
+
+def test_modules_that_do_not_import_torch_are_checked_too() -> None:
+    payoffs: Any = lambda x: ([0.5],)  # noqa: E731  a list, no tensor
+    iterates = games.RegretMatching().iterate((torch.full((3,), 1 / 3),), payoffs)
+    with pytest.raises(jaxtyping.TypeCheckError, match="_regrets"):
+        next(iterates)
 
 
 def test_a_wrong_result_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,24 +207,24 @@ def explain_bound(step: float, iterations: int, C: float, kl: float | None = Non
 
     Example:
         >>> for line in explain_bound(step=1e3, iterations=3, C=300.0, kl=2.0): print(line)
-        the bound on the gap of the mixture of the 3 played policies is 250, above 1: nothing is said
+        the bound on the gap of the mixture of the 3 played policies is 250, above 1: vacuous
         the smallest bound after 3 iterations, 14.1, would need the step 28.3
-        of the last iterate it says nothing
-        a win rate differs by at most 0.5, so a step of 1e+03 asks for up to 500 nats; the run moved by 2 nats of KL
-        it takes each step as made exactly: what sampling, the oracle and the fit miss comes on top
+        it does not bound the last iterate
+        a win rate differs by at most 0.5, so a step of 1e+03 requires up to 500 nats; the run moved by 2 nats of KL
+        it assumes exact steps: the errors of sampling, the oracle and the fit come on top
     """
     theorem, best = MWUAverage(step, C), MWUAverage.best(iterations, C)
     bound = float(theorem.value(iterations))
-    verdict = "above 1: nothing is said" if bound >= 1 else "for the oracle's own game"
+    verdict = "above 1: vacuous" if bound >= 1 else "for the oracle's own game"
     lines = [
         f"the bound on the gap of the mixture of the {iterations} played policies is {bound:.3g}, {verdict}",
         f"the smallest bound after {iterations} iterations, {float(best.value(iterations)):.3g}, would need the step "
         f"{best.step:.3g}",
-        "of the last iterate it says nothing",
+        "it does not bound the last iterate",
     ]
     if kl is not None:
         lines.append(
-            f"a win rate differs by at most 0.5, so a step of {step:.3g} asks for up to {step / 2:.3g} nats; the run "
+            f"a win rate differs by at most 0.5, so a step of {step:.3g} requires up to {step / 2:.3g} nats; the run "
             f"moved by {kl:.3g} nats of KL"
         )
-    return [*lines, "it takes each step as made exactly: what sampling, the oracle and the fit miss comes on top"]
+    return [*lines, "it assumes exact steps: the errors of sampling, the oracle and the fit come on top"]

@@ -80,7 +80,7 @@ def table(quick: bool = False, numbers: tuple[str, ...] = ()) -> Iterator[Row]:
         numbers: only these (all when empty).
 
     Returns:
-        An iterator over the rows; each is computed when it is asked for.
+        An iterator over the rows; each is computed on demand.
 
     Raises:
         ValueError: a number that does not exist.
@@ -121,7 +121,7 @@ def _mwu_average(quick: bool) -> Iterator[Case]:
     case = f"n = 8, the same start, step {paper.step:.2g}"
     yield paper, case, paper.check(mixed(8, 4), games.MWU(paper.step), 400, start)
     large = SPPOTheorem(1e3, math.log(8))
-    verdict = "says nothing" if large.is_vacuous(3) else "says something"
+    verdict = "vacuous" if large.is_vacuous(3) else "informative"
     yield large, f"n = 8, the paper's own step 1000 and T = 3: {verdict}", large.check(mixed(8, 4), games.MWU(1e3), 3)
 
 

@@ -38,7 +38,6 @@ from nashward.llm.run.progress import Progress
 from nashward.llm.store.files import TEMPORARY, read_shard, verify_checksums, verify_shard
 from nashward.llm.store.run_folder import QUARANTINE, read_run_json
 
-PROMPTS = [f"Say {i} things{'!' * (i % 7)}" for i in range(150)]
 CALL = "call"  # a call of the oracle begins: the results of the one before it are on disk by then
 STEPS = ("iteration-01", "iteration-02")
 PHASES = ("sampling", "judging", "scoring", "training", "measuring")
@@ -100,8 +99,10 @@ class Harness:
 
     home: Path
     seed: int
+    size: int = 150  # prompts of the run
 
     def __post_init__(self) -> None:
+        self.prompts = [f"Say {i} things{'!' * (i % 7)}" for i in range(self.size)]
         torch.set_num_threads(1)
         self.random = random.Random(self.seed)
         self.policy = tiny.policy(self.home / "policy")
@@ -115,8 +116,9 @@ class Harness:
 
     def self_play(self, folder: Path, log: Path) -> llm.SelfPlay:
         return llm.SelfPlay(
-            policy=self.model, oracle=LoggedOracle(log / "pairs"), solver=games.OptimisticMWU(2.0), prompts=PROMPTS,
-            folder=folder, source=LoggedSource(llm.Sampling(max_new_tokens=6, batch=24), str(log / "prompts")),
+            policy=self.model, oracle=LoggedOracle(log / "pairs"), solver=games.OptimisticMWU(2.0),
+            prompts=self.prompts, folder=folder,
+            source=LoggedSource(llm.Sampling(max_new_tokens=6, batch=24), str(log / "prompts")),
             config=llm.RunConfig(
                 iterations=2, responses=3, lora=llm.Lora(rank=2),
                 fit=llm.Fit(learning_rate=2e-3, epochs=1, batch=16, tokens=2000, checkpoint_seconds=0.0),
@@ -261,7 +263,7 @@ class Harness:
                 texts.setdefault((row["policy"], row["prompt"]), []).append(row["text"])
                 if row["response"] == 0:
                     prompts.add(str(row["seed"]))
-        by_id = {prompt.id: prompt.text for prompt in llm.read_prompts(PROMPTS).kept}
+        by_id = {prompt.id: prompt.text for prompt in llm.read_prompts(self.prompts).kept}
         for file in self.shards("judgements"):
             for row in read_shard(file):
                 if row["rows"] == row["columns"]:  # of tables between two policies the cache knows the pairs
@@ -408,11 +410,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--damages", type=int, default=20)
+    parser.add_argument("--prompts", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        harness = Harness(Path(folder), options.seed)
+        harness = Harness(Path(folder), options.seed, options.prompts)
         harness.undisturbed()
         harness.inject(options.kills, options.damages)
         for problem in harness.problems:

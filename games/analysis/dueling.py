@@ -64,8 +64,8 @@ def uniform_pairs(tally: Tally, policy: Lottery, count: int, random: np.random.G
         [[0, 1], [0, 1], [0, 1]]
     """
     first, second = np.triu_indices(len(policy), 1)
-    drawn = random.integers(len(first), size=count)
-    return np.stack([first[drawn], second[drawn]], 1)
+    indices = random.integers(len(first), size=count)
+    return np.stack([first[indices], second[indices]], 1)
 
 
 def challengers(tally: Tally, policy: Lottery, count: int, random: np.random.Generator) -> Pairs:
@@ -117,7 +117,7 @@ def winner_from_duels(
         block: duels between two updates of the policy.
 
     Yields:
-        the number of duels made, and the policy [n]; without end.
+        the number of duels, and the policy [n]; without end.
 
     Source: Thompson 1933; for what is sought, Dudik et al. 2015 (arXiv 1502.06362).
 
@@ -128,14 +128,14 @@ def winner_from_duels(
         >>> [(duels, policy.round(2).tolist()) for duels, policy in islice(learn, 1, 3)]
         [(40, [1.0, 0.0]), (80, [1.0, 0.0])]
     """
-    random, wins, made = np.random.default_rng(seed), np.zeros((n, n)), 0
+    random, wins, duels = np.random.default_rng(seed), np.zeros((n, n)), 0
     while True:
         tally = Tally(wins)
         policy = nash(PreferenceGame(tally.mean)).policy.numpy()
-        yield made, policy
+        yield duels, policy
         pairs = choose(tally, policy, block, random)
         won = np.asarray(duel(pairs), dtype=np.float64)
         wins = wins.copy()
         np.add.at(wins, (pairs[:, 0], pairs[:, 1]), won)
         np.add.at(wins, (pairs[:, 1], pairs[:, 0]), 1 - won)
-        made += block
+        duels += block

@@ -1,9 +1,8 @@
-"""Scores fitted to wins: Bradley-Terry by maximum likelihood, Elo's scale, Plackett-Luce for rankings."""
+"""Scores fitted to wins: Bradley-Terry by maximum likelihood, Elo's scale."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,56 +126,3 @@ def _strongly_connected(edges: Bool[Tensor, "n n"]) -> bool:
     for k in range(len(edges)):
         reach = reach | (reach[:, k : k + 1] & reach[k])
     return bool(reach.all())
-
-
-def plackett_luce(
-    rankings: Sequence[Sequence[int]], n: int, iterations: int = 1000, smoothing: float = 0.0
-) -> Float[Tensor, " n"]:
-    """Scores [n] with mean 0 under which each ranking is drawn place by place in proportion to exp(score).
-
-    .. math::  \\Pr(y_1 \\succ \\ldots \\succ y_K) = \\prod_k \\frac{e^{r_{y_k}}}{\\sum_{l \\ge k} e^{r_{y_l}}}
-
-    by minorisation and maximisation. Two places are Bradley-Terry.
-
-    Args:
-        rankings: each from the best to the worst, of any of the n players.
-        smoothing: wins that every player is given against, and losses to, a player of score 0.
-        n: the number of players.
-        iterations: at most.
-
-    Raises:
-        ValueError: a player out of range, twice in one ranking, or players that were never placed behind the others.
-
-    Source: Luce 1959; Plackett 1975; Hunter 2004 for the method.
-
-    Example:
-        >>> [round(x, 3) for x in plackett_luce([[0, 1], [0, 1], [0, 1], [1, 0]], n=2).tolist()]
-        [0.549, -0.549]
-    """
-    wins = torch.zeros(n, n, dtype=torch.float64)
-    for ranking in rankings:
-        if len(set(ranking)) < len(ranking) or not all(0 <= i < n for i in ranking):
-            raise NashwardError(f"a ranking holds players from 0 to {n - 1}, each once; got {list(ranking)}")
-        for k, i in enumerate(ranking):
-            wins[i, list(ranking[k + 1 :])] += 1
-    if smoothing <= 0 and not _strongly_connected(wins > 0):
-        raise NashwardError(
-            "these rankings have no Plackett-Luce scores: some players are never behind the others; give smoothing > 0"
-        )
-    chosen = torch.full((n,), smoothing, dtype=torch.float64)
-    for ranking in rankings:
-        chosen[list(ranking[:-1])] += 1
-    strength = torch.ones(n, dtype=torch.float64)
-    for _ in range(iterations):
-        waits = 2 * smoothing / (strength + 1)
-        for ranking in rankings:
-            order = list(ranking)
-            left = strength[order].flip(0).cumsum(0).flip(0)[:-1].reciprocal().cumsum(0)
-            waits[order] += torch.cat([left, left[-1:]]) if len(order) > 1 else 0.0
-        new = chosen / waits
-        if smoothing <= 0:
-            new = new / new.log().mean().exp()
-        change, strength = float((new.log() - strength.log()).abs().max()), new
-        if change < FLOOR:
-            break
-    return strength.log() - strength.log().mean()

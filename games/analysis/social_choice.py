@@ -30,22 +30,6 @@ def condorcet_winner(P: Any) -> Int[Tensor, "*batch"]:
     return _only(_beats(P).sum(-1) == torch.as_tensor(P).shape[-1] - 1)
 
 
-def condorcet_loser(P: Any) -> Int[Tensor, "*batch"]:
-    """The action that loses to every other one, [...]; -1 where there is none.
-
-    Args:
-        P: [..., n, n] win probabilities.
-
-    Source: Condorcet 1785.
-
-    Example:
-        >>> from nashward import games
-        >>> int(condorcet_loser(games.zoo.bradley_terry().P))
-        0
-    """
-    return condorcet_winner(torch.as_tensor(P).mT)
-
-
 def _only(flags: Bool[Tensor, "*batch n"]) -> Int[Tensor, "*batch"]:
     return torch.where(flags.any(-1), flags.int().argmax(-1), -1)
 
@@ -168,24 +152,3 @@ def curl_fraction(A: Any) -> Float[Tensor, "*batch"]:
     energy = (table**2).sum((-2, -1))
     share = (hodge(table)[1] ** 2).sum((-2, -1)) / torch.where(energy == 0, 1.0, energy)
     return torch.where(table.isfinite().all((-2, -1)) if table.ndim > 2 else table.isfinite().all(), share, torch.nan)
-
-
-def rank_profile(P: Any) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n"]]:
-    """Each action's score (its mean margin), and the size of the cyclic part of its margins, [..., n] each.
-
-    The second is the root of the mean square of the cyclic part of its row: two actions of one score differ in it when
-    one of them is strong against some and weak against others.
-
-    Args:
-        P: [..., n, n] win probabilities.
-
-    Source: the project's own, from the parts of Jiang, Lim, Yao & Ye 2011.
-
-    Example:
-        >>> from nashward import games
-        >>> rank, cycle = rank_profile(games.zoo.rock_paper_scissors().P)
-        >>> rank.tolist(), cycle.round(decimals=3).tolist()
-        ([0.0, 0.0, 0.0], [0.408, 0.408, 0.408])
-    """
-    margins = torch.as_tensor(P) - 0.5
-    return margins.mean(-1), (hodge(margins)[1] ** 2).mean(-1).sqrt()

@@ -11,6 +11,5 @@ from .face import vertex as vertex
 from .nash import Equilibrium as Equilibrium
 from .rational import Rational as Rational
 from .regularized import RegularisedEquilibrium as RegularisedEquilibrium
-from .regularized import regularised_best_response as regularised_best_response
 from .regularized import regularised_gap as regularised_gap
 from .regularized import regularised_path as regularised_path

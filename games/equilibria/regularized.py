@@ -51,37 +51,6 @@ class RegularisedEquilibrium:
     tau: float
 
 
-def regularised_best_response(game: Table, policy: Any, tau: float, reference: Any = None) -> Any:
-    """The best answer to ``policy`` for a player who pays ``tau KL(. || reference)``, in closed form.
-
-    .. math::  BR(\\mu)(y) \\propto ref(y) \\exp(P(y \\succ \\mu) / \\tau)
-
-    Args:
-        game: a game with a table, or a batch of them.
-        policy: [..., n] probabilities; a pair for an ``n x m`` game.
-        tau: above 0.
-        reference: as ``policy``; uniform when not given.
-
-    Returns:
-        As ``policy``, [..., n].
-
-    Raises:
-        ValueError: tau is not positive, a policy or reference that is no distribution over the actions.
-
-    Source: arXiv 2503.08942 (EGPO), which measures its gap by it.
-
-    Example:
-        >>> from nashward import games
-        >>> games.equilibria.regularised_best_response(games.zoo.rock_paper_scissors(), [1.0, 0.0, 0.0], tau=0.5)
-        tensor([0.2447, 0.6652, 0.0900], dtype=torch.float64)
-    """
-    check_table(game)
-    _check_tau(tau)
-    players = _players(game, policy, "policy")
-    logs = _answer(game, players, _log_reference(game, reference), tau)
-    return game.profile(tuple(log.exp() for log in logs))
-
-
 def regularised_gap(game: Table, policy: Any, tau: float, reference: Any = None) -> Float[Tensor, "*batch"]:
     """The duality gap of the regularised game: what both players could gain together, net of the regularisation.
 

@@ -49,7 +49,7 @@ from .catalogue import schulze_vote as schulze_vote
 from .catalogue import scores_with_cycles as scores_with_cycles
 from .catalogue import sppo_pairrm as sppo_pairrm
 from .catalogue import tennessee as tennessee
-from .catalogue import three_cycle as three_cycle
 from .catalogue import three_judges as three_judges
 from .catalogue import two_rings as two_rings
 from .catalogue import two_tiers as two_tiers
+from .generators import three_cycle as three_cycle

@@ -15,6 +15,28 @@ from ..forms.game import PreferenceGame
 from ..solvers.schedule import check_whole
 
 
+def three_cycle(a_beats_b: float, b_beats_c: float, c_beats_a: float) -> PreferenceGame:
+    """Three actions, each beating the next with the given probability (each above 1/2).
+
+    With margins e = P - 1/2 the Nash is pi_a : pi_b : pi_c = e_bc : e_ca : e_ab.
+
+    Args:
+        a_beats_b, b_beats_c, c_beats_a: probabilities.
+
+    Raises:
+        ValueError: as ``PreferenceGame``, of what is no probability.
+
+    Source: the project's own; solve A x = 0 for three actions.
+
+    Example:
+        >>> from nashward.games import nash
+        >>> nash(three_cycle(0.6, 0.7, 0.8)).policy.round(decimals=4).tolist()  # as 2 : 3 : 1
+        [0.3333, 0.5, 0.1667]
+    """
+    p, q, r = a_beats_b, b_beats_c, c_beats_a
+    return PreferenceGame([[0.5, p, 1 - r], [1 - p, 0.5, q], [r, 1 - q, 0.5]], labels=["a", "b", "c"])
+
+
 def from_scores(scores: ArrayLike) -> PreferenceGame:
     """Bradley-Terry: P(i beats j) = sigmoid(r_i - r_j).
 

@@ -44,8 +44,8 @@ class Fit:
             responses that were fitted. An adapter that went further is drawn back on the straight line to where it
             started until it is within: to first order the same mirror step with a smaller size. None: no limit.
         refits: how often a fit that left the loss on held-out prompts (the others, where none is held out) above what
-            it was before is made again from the start, each time at half the learning rate. A task term is not in it.
-        task_weight: w of a run's task term, see ``task``; 0: the task is measured, and the fit is as without it. The
+            it was before is repeated from the start, each time at half the learning rate. An SFT term is not in it.
+        sft_weight: w of a run's SFT term, see ``training.sft``; 0: it is measured, and the fit is as without it. The
             default is that of arXiv 2404.19733, whose likelihood is a mean over tokens too.
 
     Raises:
@@ -76,7 +76,10 @@ class Fit:
     checkpoint_seconds: float = setting(300.0, "between checkpoints of training; 0: after each step", "training")
     target_kl: float | None = setting(None, "the most nats a response that a step may move", "training", none="none")
     refits: int = setting(0, "fits again at half the rate where the held-out loss rose", "training")
-    task_weight: float = setting(1.0, "of the task's nats a token in the loss; 0: measured alone", "task and limits")
+    sft_weight: float = setting(
+        1.0, "of the SFT texts' NLL, nats a token, in the loss; 0: measured alone", "SFT and limits",
+        formerly=("task_weight", "task-weight"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, Loss)
@@ -105,7 +108,7 @@ class Fit:
             raise NashwardError(f"target_kl must be positive, got {self.target_kl}")
         if self.refits < 0:
             raise NashwardError(f"refits must be at least 0, got {self.refits}")
-        if not 0 <= self.task_weight < math.inf:
-            raise NashwardError(f"task_weight must be a finite number, at least 0, got {self.task_weight}")
+        if not 0 <= self.sft_weight < math.inf:
+            raise NashwardError(f"sft_weight must be a finite number, at least 0, got {self.sft_weight}")
         if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
             raise NashwardError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")

@@ -17,8 +17,8 @@ class Inputs:
         policy: a chat model.
         oracle: what judges.
         adapter: a LoRA to start from and to regress against.
-        prompts: what is answered.
-        task: prompts with responses whose likelihood is kept up.
+        prompts: what the policy responds to.
+        sft: prompts with responses whose likelihood is kept up.
 
     Example:
         >>> Inputs(policy="models/chat").oracle is None
@@ -28,17 +28,21 @@ class Inputs:
     folder: Path | None = setting(None, "the run folder; the same command continues it", "run", option="out")
     policy: str | None = setting(None, "folder or hub id of a chat model", "models")
     oracle: str | None = setting(
-        None, "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name", "models"
+        None,
+        "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name (a module that is imported, and "
+        "so run, from the current folder or from what is installed)",
+        "models",
     )
     adapter: str | None = setting(None, "LoRA folder or id to start from and to regress against", "models")
     prompts: str | None = setting(
         None, "JSONL, JSON, CSV, Parquet or text file, or a dataset id (ID or ID:SPLIT)", "prompts"
     )
-    task: str | None = setting(
+    sft: str | None = setting(
         None,
         "prompts with responses (prompt and output, response or text) whose likelihood is raised beside the step's "
         "loss, and measured",
-        "task and limits",
+        "SFT and limits",
+        formerly=("task",),
     )
 
 
@@ -47,7 +51,7 @@ class Opponents:
     """The stored responses that a run is played against, and how much they count.
 
     Attributes:
-        answers: a file of one model's responses, or a folder with one file a model; None: those in the run folder.
+        responses: a file of one model's responses, or a folder with one file a model; None: those in the run folder.
         shares: of the opponent, that of all models together, divided evenly, or each one's: "gpt=0.2,claude=0.1".
 
     Example:
@@ -55,11 +59,12 @@ class Opponents:
         '0.1'
     """
 
-    answers: str | None = setting(
+    responses: str | None = setting(
         None,
         "another model's responses to the prompts, or a folder of one file a model: opponents beside the policy's own",
         "solver",
         option="opponents",
+        formerly=("answers",),
     )
     shares: str | None = setting(
         None,

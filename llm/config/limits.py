@@ -23,12 +23,12 @@ class Limits:
     rises again. The verdict is a part of the iteration's sealed metrics, and what is lowered a function of those alone,
     so that a run that goes on from its folder, or is played again, steps as it did.
 
-    A smaller step is the same mirror step on less, which the fit can meet in full; beside a task term it is the lower
+    A smaller step is the same mirror step on less, which the fit can meet in full; beside an SFT term it is the lower
     weight of the alignment. A lower learning rate leaves the target where it is and the fit short of it: take it where
     the target is out of reach anyway (large steps, the recipe of SPPO), for there the step cancels.
 
     Attributes:
-        task: the NLL of held-out task texts, in nats a token, may be so much above that of the policy that the run
+        sft: the NLL of held-out SFT texts, in nats a token, may be so much above that of the policy that the run
             started from. None: no limit.
         win_rate: the least win rate of the new iterate on held-out prompts (on the others, where none is held out):
 
@@ -45,33 +45,34 @@ class Limits:
         ValueError: a number out of its range, or an unknown name.
 
     Example:
-        >>> Limits(task=0.05, win_rate=0.5).crossed(rise=0.08, win_rate=0.61)
-        ["the held-out task NLL is 0.08 nats a token above the start's (limit 0.05)"]
+        >>> Limits(sft=0.05, win_rate=0.5).crossed(rise=0.08, win_rate=0.61)
+        ["the held-out SFT NLL is 0.08 nats a token above the start's (limit 0.05)"]
     """
 
-    task: float | None = setting(
+    sft: float | None = setting(
         None,
-        "nats a token that the held-out task may lose to the start before later iterations go less far",
-        "task and limits",
-        option="task-limit",
+        "nats a token by which the held-out SFT texts' NLL may exceed the start's before later iterations go less far",
+        "SFT and limits",
+        option="sft-limit",
+        formerly=("task", "task-limit"),
         none="none",
     )
     win_rate: float | None = setting(
         None,
         "the same below this win rate of a new iterate on held-out prompts, 1/2 where nothing is gained",
-        "task and limits",
+        "SFT and limits",
         option="win-rate-floor",
         none="none",
     )
     factor: float = setting(
-        0.5, "what is lowered beyond a limit is multiplied by", "task and limits", option="limit-factor"
+        0.5, "what is lowered beyond a limit is multiplied by", "SFT and limits", option="limit-factor"
     )
-    lowers: Lowers = setting("step", "what is lowered beyond a limit", "task and limits", option="limit-lowers")
+    lowers: Lowers = setting("step", "what is lowered beyond a limit", "SFT and limits", option="limit-lowers")
 
     def __post_init__(self) -> None:
         check_choice("lowers", self.lowers, Lowers)
-        if self.task is not None and not 0 <= self.task < math.inf:
-            raise NashwardError(f"task must be a number of nats a token, at least 0, got {self.task}")
+        if self.sft is not None and not 0 <= self.sft < math.inf:
+            raise NashwardError(f"sft must be a number of nats a token, at least 0, got {self.sft}")
         if self.win_rate is not None and not 0 <= self.win_rate <= 1:
             raise NashwardError(f"win_rate must be in [0, 1], got {self.win_rate}")
         if not 0 < self.factor < 1:
@@ -80,18 +81,18 @@ class Limits:
     @property
     def stated(self) -> bool:
         """Whether there is any."""
-        return self.task is not None or self.win_rate is not None
+        return self.sft is not None or self.win_rate is not None
 
     def crossed(self, rise: float | None, win_rate: float | None) -> list[str]:
         """The limits that an iteration is beyond, each in words.
 
         Args:
-            rise: of the held-out task NLL over the start's, in nats a token; None: not measured.
+            rise: of the held-out SFT NLL over the start's, in nats a token; None: not measured.
             win_rate: of the new iterate, see the class; None: not measured.
         """
         crossed = []
-        if self.task is not None and rise is not None and not rise <= self.task:
-            crossed.append(f"the held-out task NLL is {rise:.4g} nats a token above the start's (limit {self.task:g})")
+        if self.sft is not None and rise is not None and not rise <= self.sft:
+            crossed.append(f"the held-out SFT NLL is {rise:.4g} nats a token above the start's (limit {self.sft:g})")
         if self.win_rate is not None and win_rate is not None and not win_rate >= self.win_rate:
             crossed.append(f"the win rate on held-out prompts is {win_rate:.4g} (floor {self.win_rate:g})")
         return crossed

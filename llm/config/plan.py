@@ -1,4 +1,4 @@
-"""What the planner of memory and time is asked for."""
+"""The settings of the planner of memory and time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RANGES = {"responses": (2, MOST), "prompt_tokens": (1, 2**20), "new_tokens": (1,
 
 @dataclass(frozen=True)
 class Demand:
-    """What is asked of a run, where it bears on memory and time; the names are those of ``RunConfig`` and its parts.
+    """The size of a run, as far as it bears on memory and time; the names are those of ``RunConfig`` and its parts.
 
     Attributes:
         rank, optimiser, epochs: of the fit.

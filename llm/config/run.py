@@ -36,7 +36,7 @@ class RunConfig:
         prompts_per_iteration: each iteration takes the next so many prompts (None: all of them each time).
         max_prompt_tokens: longer prompts are dropped, and counted.
         phases: iterations with a step and a learning rate of their own.
-        mixtures: how a geometric mixture is made that a Step samples from: "fitted" to an adapter of its own, or
+        mixtures: what a geometric mixture that a Step samples from is: "fitted" to an adapter of its own, or
             "token-level", blended while it is drawn, which costs no fit and is an approximation (``MixedNetwork``).
         responses: K, the responses a prompt from each policy; at least 2.
         sampling: how they are drawn.
@@ -44,9 +44,9 @@ class RunConfig:
         cache: the file of judgements; None: ``judgements.sqlite`` in the run folder. Only an oracle that has a
             fingerprint is cached.
         fit: how a step is fitted.
-        limits: how far the task's likelihood may fall, and how rarely an iterate may win.
+        limits: how far the likelihood of the SFT texts may fall, and how rarely an iterate may win.
         plan: on a GPU find out first, from the configurations alone, which batches and which placement fit, and take
-            these where less was not asked for; refuse what does not fit. See ``nashward.llm.planner.plan``.
+            these unless less is requested; refuse what does not fit. See ``nashward.llm.planner.plan``.
         placement: what of the policy lives on the device; None: what costs little time, see ``default_placement``; a
             mapping: that, but for these of its attributes.
 
@@ -79,7 +79,9 @@ class RunConfig:
         "solver",
     )
     mixtures: Mixtures = setting(
-        "fitted", "how a solver's geometric mixture is made; token-level: no fit, an approximation", "solver"
+        "fitted",
+        "a solver's geometric mixture is fitted to an adapter, or token-level: no fit, an approximation",
+        "solver",
     )
     responses: int = setting(5, "K, responses a prompt", "sampling")
     sampling: Sampling = setting(default_factory=Sampling)

@@ -1,1 +1,1 @@
-"""What is read: prompts, answers."""
+"""What is read: prompts, responses."""

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
 import json
 import math
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 from nashward.errors import NashwardError
 
-Message: TypeAlias = Mapping[str, str]
-Parsed = TypeVar("Parsed")
+from .conversations import PROMPT_FIELDS, Message, fields_of_prompt, prompt_messages
+from .rows import numbered_rows, read_rows
 
-TEXT_FIELDS = ("prompt", "instruction", "question")  # where a row has its prompt, the first that it has
-PROMPT_FIELDS = (*TEXT_FIELDS, "messages")
-FILE_TYPES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
+OWN_FIELDS = {"weight", "id", "tokens"}  # of the prompts that a run folder keeps
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair, as broken JSON has it: tokenizers raise on it
-_ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -92,8 +86,10 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
         source: a file (.jsonl, .json, .csv, .parquet, .txt with one prompt a line; each also gzipped, but for
             Parquet), the id of a dataset on the hub (``ID`` or ``ID:SPLIT``), or an iterable of rows. A row is a
             string or has a ``prompt`` (or ``instruction``, ``question``) that is a string or a list of chat messages,
-            or ``messages``; a response at the end of the messages is removed. Its ``weight``, where it has one, is how
-            often the prompt counts in the loss (1).
+            or ``messages`` (or ``conversations``); a response at the end of the messages is removed. The ``input`` (or
+            ``context``) of an ``instruction`` is put behind it after a blank line, its ``history`` before it, and
+            ``system`` (or ``system_prompt``, ``system_message``) is a system turn before all. ``weight`` is how often
+            the prompt counts in the loss (1). Fields that are not read are named in a warning of the logger.
         column: the name of the field that holds the prompt, instead of those.
 
     Returns:
@@ -111,7 +107,11 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
     name, rows = (str(source), read_rows(source)) if isinstance(source, str | Path) else ("the prompts", source)
     by_id: dict[str, Prompt] = {}
     result = Prompts([], 0)
-    for prompt in numbered_rows(rows, name, lambda row: Prompt(prompt_messages(row, column), _weight(row))):
+
+    def parse(row: Any) -> Prompt:
+        return Prompt(prompt_messages(row, column), _weight(row))
+
+    for prompt in numbered_rows(rows, name, parse, lambda row: fields_of_prompt(row, column) | OWN_FIELDS):
         result.read += 1
         if not prompt.messages or not prompt.messages[-1]["content"].strip():
             result.dropped["empty"] += 1
@@ -127,54 +127,16 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
     return result
 
 
-def numbered_rows(rows: Iterable[Any], name: str, parse: Callable[[Any], Parsed]) -> Iterator[Parsed]:
-    """Parse rows; the error of a row begins with the source and the row's number, from 1.
-
-    Args:
-        rows: the rows.
-        name: of the source.
-        parse: of one row; its error reads like "has no prompt".
+def row_prompt(row: Any, column: str | None = None) -> Prompt:
+    """The prompt of a row that also has what answers it.
 
     Raises:
-        ValueError: ``parse`` raised one.
-
-    Example:
-        >>> list(numbered_rows(["1", "two"], "file.csv", int))
-        Traceback (most recent call last):
-        nashward.errors.NashwardError: file.csv: row 2 invalid literal for int() with base 10: 'two'
+        ValueError: the row has no prompt, see ``prompt_messages``.
     """
-    for number, row in enumerate(rows, 1):
-        try:
-            parsed = parse(row)
-        except ValueError as error:
-            raise NashwardError(f"{name}: row {number} {error}") from None
-        yield parsed
-
-
-def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
-    """The prompt of one row of a file, see ``read_prompts``.
-
-    Raises:
-        ValueError: the row has no prompt.
-
-    Example:
-        >>> prompt_messages({"question": "Name a river."})
-        ({'role': 'user', 'content': 'Name a river.'},)
-    """
-    if isinstance(row, str):
-        return ({"role": "user", "content": row},)
-    if not isinstance(row, Mapping):
-        raise NashwardError(f"is {type(row).__name__}, expected a string or an object with a prompt")
-    fields = (column,) if column else PROMPT_FIELDS
-    field = next((name for name in fields if row.get(name) is not None), None)
-    if field is None:
-        raise NashwardError(f"has no {' or '.join(fields)}; it has {', '.join(map(str, row)) or 'nothing'}")
-    if isinstance(row[field], str):
-        return ({"role": "user", "content": row[field]},)
-    messages = chat_messages(row[field], field)
-    while messages and messages[-1]["role"] == "assistant":
-        messages.pop()
-    return tuple(messages)
+    messages = prompt_messages(row, column)
+    if not messages:
+        raise NashwardError(f"has no {column or ' or '.join(PROMPT_FIELDS)}: the field is there, and empty")
+    return Prompt(messages)
 
 
 def _weight(row: Any) -> float:
@@ -189,99 +151,3 @@ def _weight(row: Any) -> float:
     if not 0 < weight < math.inf:
         raise NashwardError(f"has a weight of {value!r}, expected a positive number")
     return weight
-
-
-def chat_messages(value: Any, field: str) -> list[Message]:
-    """The role and the content of each message of a row's field.
-
-    Args:
-        value: of the field.
-        field: its name, for errors.
-
-    Raises:
-        ValueError: it is no list of messages.
-    """
-    if not isinstance(value, list | tuple):
-        raise NashwardError(f"has a {field} that is {type(value).__name__}, expected text or a list of messages")
-    for message in value:
-        if (
-            not isinstance(message, Mapping)
-            or message.get("role") not in _ROLES
-            or not isinstance(message.get("content"), str)
-        ):
-            raise NashwardError(
-                f"has a message without a role ({', '.join(_ROLES)}) and a content that is text: {message!r}"
-            )
-    return [{"role": message["role"], "content": message["content"]} for message in value]
-
-
-def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
-    """The rows of a file, or of a dataset on the hub; see ``read_prompts`` for the types of files.
-
-    Args:
-        source: a file or a dataset id.
-        what: the rows are, for errors.
-
-    Raises:
-        FileNotFoundError: no such file and no such dataset.
-        ValueError: a folder, a file of another type, or one that cannot be read.
-    """
-    path = Path(source)
-    if path.is_file():
-        return _file(path, what)
-    if path.is_dir():
-        raise NashwardError(
-            f"{path} is a folder; {what} are read from a file ({', '.join(FILE_TYPES)}) or a dataset id"
-        )
-    kind = path.name.removesuffix(".gz")
-    if path.exists() or path.is_absolute() or str(source).startswith(".") or kind.endswith(FILE_TYPES):
-        raise FileNotFoundError(f"there is no {what} file {source}")
-    return _dataset(str(source))
-
-
-def _file(path: Path, what: str) -> Iterator[Any]:
-    zipped = path.suffix == ".gz"
-    kind = Path(path.stem).suffix if zipped else path.suffix
-    if kind not in FILE_TYPES:
-        raise NashwardError(f"{path} is of an unknown type {kind!r}; expected {', '.join(FILE_TYPES)}")
-    if kind == ".parquet":
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-
-        try:
-            yield from parquet.read_table(path).to_pylist()
-        except arrow.ArrowInvalid as error:
-            raise NashwardError(f"{path} is no Parquet file: {error}") from None
-        return
-    try:
-        with gzip.open(path, "rt", encoding="utf-8-sig") if zipped else path.open(encoding="utf-8-sig") as handle:
-            if kind == ".json":
-                content = json.load(handle)
-                if not isinstance(content, list):
-                    raise NashwardError(f"{path} must hold a list of {what}, it holds {type(content).__name__}")
-                yield from content
-            elif kind == ".jsonl":
-                yield from (json.loads(line) for line in handle if line.strip())
-            elif kind == ".csv":
-                yield from csv.DictReader(handle)
-            else:
-                yield from (line.rstrip("\n") for line in handle)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise NashwardError(f"{path} is not valid {kind[1:].upper()}: {error}") from None
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, csv.Error) as error:
-        raise NashwardError(f"{path} cannot be read as text: {error}") from None
-
-
-def _dataset(source: str) -> Iterator[Any]:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    name, _, split = source.partition(":")
-    try:
-        return iter(load_dataset(name, split=split or "train"))
-    except (DatasetNotFoundError, ConnectionError, OSError) as error:
-        raise FileNotFoundError(
-            f"{source} is neither a file nor a dataset that can be reached ({type(error).__name__}); give a file "
-            f"({', '.join(FILE_TYPES)}), or fetch the dataset first on a machine with "
-            f"network: hf download --repo-type dataset {name}"
-        ) from None

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
 
-from .prompts import Prompt, numbered_rows, prompt_messages, read_rows
+from .conversations import chat_messages, fields_of_prompt, prompt_field, response_text
+from .prompts import OWN_FIELDS, Prompt, row_prompt
+from .rows import conversation_of, is_missing, numbered_rows, read_rows
 
 RESPONSE_FIELDS = ("output", "response", "text")  # where a row has its response, the first that it has
 _SUFFIXES = (".json", ".jsonl")
 
 
-def read_responses(folder: str | Path) -> dict[str, list[str | None]]:
-    """The responses of each model by position: one file a model, the model's name that of the file.
+def read_responses(folder: str | Path, prompts: Sequence[str] | None = None) -> dict[str, list[str | None]]:
+    """The responses of each model: one file a model, the model's name that of the file.
 
     A file is ``.json``, a list, or ``.jsonl``, both also gzipped; an entry is the response or has it as ``output``,
-    ``response`` or ``text``; null where there is none.
+    ``response`` or ``text``, or at the end of its ``messages``; null where there is none.
+
+    Args:
+        folder: of the files.
+        prompts: N texts of prompts, see ``Prompt.text``. The entries of a file that name their prompt are matched with
+            them; those of a file that names none are in the order of the prompts. None: all are in their order.
+
+    Returns:
+        for each model its responses; where a file names its prompts N of them, None to a prompt that it does not name.
 
     Raises:
         FileNotFoundError: no such folder, or none of these files in it.
-        ValueError: a file cannot be read, an entry has no response (it is numbered), or a model has two files.
+        ValueError: a file cannot be read, an entry has no response (it is numbered), or a model has two files; an
+            entry names another prompt than those given, or one a second time, or only some entries name one.
 
     See also: ``read_prompts_with_responses``, for files that have the prompts as well.
 
@@ -30,25 +42,57 @@ def read_responses(folder: str | Path) -> dict[str, list[str | None]]:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as home:
         ...     _ = (Path(home) / "terse.json").write_text('["Hi.", null]')
-        ...     read_responses(home)
-        {'terse': ['Hi.', None]}
+        ...     rows = '[{"prompt": "b", "output": "B"}, {"prompt": "a", "output": "A"}]'
+        ...     _ = (Path(home) / "calm.json").write_text(rows)
+        ...     read_responses(home, ["a", "b"])
+        {'calm': ['A', 'B'], 'terse': ['Hi.', None]}
     """
     folder = Path(folder)
     files = sorted(file for file in folder.glob("*") if file.name.removesuffix(".gz").endswith(_SUFFIXES))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no answers; expected one .json or .jsonl file a player (or .gz)")
+        raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file a player (or .gz)")
     responses: dict[str, list[str | None]] = {}
     for file in files:
         model = _model(file)
         if model in responses:
             both = " and ".join(other.name for other in files if _model(other) == model)
             raise NashwardError(f"{folder} holds {both}: two files for {model}; expected one a player")
-        responses[model] = list(numbered_rows(read_rows(file), str(file), response_of))
+        rows = list(numbered_rows(read_rows(file, "responses"), str(file), _named_response, _fields))
+        matched = prompts is not None and any(prompt is not None for prompt, _ in rows)
+        responses[model] = _matched(rows, prompts or (), file) if matched else [response for _, response in rows]
     return responses
 
 
-def response_of(row: Any) -> str | None:
+def _named_response(row: Any) -> tuple[str | None, str | None]:
+    """The text of the prompt that a row names, if it names one, and its response."""
+    response = response_of(row)
+    named = isinstance(row, Mapping) and prompt_field(row) is not None
+    return row_prompt(row).text if named else None, response
+
+
+def _matched(rows: Sequence[tuple[str | None, str | None]], prompts: Sequence[str], file: Path) -> list[str | None]:
+    """The responses in the order of the prompts."""
+    open_places: defaultdict[str, list[int]] = defaultdict(list)
+    for place in reversed(range(len(prompts))):
+        open_places[prompts[place]].append(place)  # of repeated prompts, the first is taken first
+    responses: list[str | None] = [None] * len(prompts)
+    for number, (prompt, response) in enumerate(rows, 1):
+        if prompt is None:
+            raise NashwardError(f"{file}: row {number} does not name its prompt, which other rows do; name it in each")
+        if prompt not in open_places:
+            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60}, which is none of the prompts")
+        if not open_places[prompt]:
+            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60} once more; give one response to a prompt")
+        responses[open_places[prompt].pop()] = response
+    return responses
+
+
+def response_of(row: Any, column: str | None = None) -> str | None:
     """The response of one row of a file, see ``read_responses``.
+
+    Args:
+        row: of the file.
+        column: the field that holds the prompt; None: the usual ones.
 
     Raises:
         ValueError: the row has no response.
@@ -57,11 +101,49 @@ def response_of(row: Any) -> str | None:
         >>> response_of({"instruction": "Name a river.", "output": "The Rhine."})
         'The Rhine.'
     """
-    if isinstance(row, dict):
-        row = next((row[key] for key in RESPONSE_FIELDS if key in row), row)
-    if not isinstance(row, str | None):
-        raise NashwardError("has no answer; expected a text, or one as output, response or text")
-    return row
+    field: str | None = "entry"
+    value = row
+    if isinstance(row, Mapping):
+        field = response_field(row, column)
+        if field is None:
+            if any(name in row for name in RESPONSE_FIELDS):
+                return None
+            raise NashwardError("has no response; expected a text, or one as output, response or text")
+        value = row[field]
+        if field not in RESPONSE_FIELDS:
+            return chat_messages(conversation_of(value), field)[-1]["content"]
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple):
+        raise NashwardError("has no response; expected a text, or one as output, response or text")
+    before, text = response_text(value, str(field))
+    if before:
+        raise NashwardError(f"has turns before the response in {field}; give the conversation as messages")
+    return text
+
+
+def response_field(row: Mapping[str, Any], column: str | None = None) -> str | None:
+    """The field that a row has its response in: one of ``RESPONSE_FIELDS``, or messages that end with it.
+
+    Args:
+        row: of a file.
+        column: the field that holds the prompt; None: the usual ones.
+    """
+    found = next((name for name in RESPONSE_FIELDS if not is_missing(row.get(name))), None)
+    if found is not None or any(name in row for name in RESPONSE_FIELDS):
+        return found
+    field = prompt_field(row, column)
+    value = None if field is None else conversation_of(row[field])
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    return field if chat_messages(value, str(field))[-1]["role"] == "assistant" else None
+
+
+def _fields(row: Any, column: str | None = None) -> set[str]:
+    """The fields of a row that are read."""
+    if not isinstance(row, Mapping):
+        return set()
+    return {*fields_of_prompt(row, column), response_field(row, column) or "", "responses"}
 
 
 def read_prompt_texts(source: str | Path) -> list[str]:
@@ -78,7 +160,11 @@ def read_prompts_in_order(source: str | Path) -> list[Prompt]:
 
     See also: ``read_prompts``, which drops empty and repeated prompts.
     """
-    return list(numbered_rows(read_rows(source), str(source), lambda row: Prompt(prompt_messages(row))))
+
+    def used(row: Any) -> set[str]:
+        return fields_of_prompt(row) | OWN_FIELDS
+
+    return list(numbered_rows(read_rows(source), str(source), row_prompt, used))
 
 
 def read_prompts_with_responses(
@@ -101,26 +187,32 @@ def read_prompts_with_responses(
     Example:
         >>> list(read_prompts_with_responses([{"prompt": "Name a river."}], "rival", None))
         Traceback (most recent call last):
-        nashward.errors.NashwardError: rival: row 1 has no answer; expected a text, or one as output, response or text
+        nashward.errors.NashwardError: rival: row 1 has no response; expected a text, or one as output, response or text
     """
 
     def parse(row: Any) -> tuple[Prompt, list[str]]:
-        responses = _responses(row)
-        return Prompt(prompt_messages(row, column if column in row else None)), responses
+        named = column if isinstance(row, Mapping) and column in row else None
+        responses = _responses(row, named)
+        return row_prompt(row, named), responses
+
+    def used(row: Any) -> set[str]:
+        return _fields(row, column if column in row else None)
 
     if isinstance(source, str | Path):
-        return numbered_rows(read_rows(source, "responses"), str(source), parse)
-    return numbered_rows(source, name, parse)
+        return numbered_rows(read_rows(source, "responses"), str(source), parse, used)
+    return numbered_rows(source, name, parse, used)
 
 
-def _responses(row: Any) -> list[str]:
+def _responses(row: Any, column: str | None) -> list[str]:
     """The responses of a row, without nulls."""
     if not isinstance(row, Mapping):
         raise NashwardError(f"is {type(row).__name__}, expected an object with a prompt and a response")
     several = row.get("responses")
+    if is_missing(several):
+        several = None
     if not isinstance(several, list | tuple | None):
         raise NashwardError(f"has responses that are {type(several).__name__}, expected a list of texts")
-    values = [response_of(dict(row))] if several is None else map(response_of, several)
+    values = [response_of(row, column)] if several is None else map(response_of, several)
     texts = [text for text in values if text is not None]
     for text in texts:
         if not text.strip():

@@ -14,8 +14,8 @@ from ..data.prompts import Prompt
 from ..data.rollouts import Response
 from ..oracles import as_oracle
 from ..oracles.models.network import NetworkOracle
+from ..policy.adapters.lora import LoraShape
 from ..policy.loading import check_policy
-from ..policy.lora import LoraShape
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..run.selfplay import SelfPlay, metrics
@@ -127,7 +127,7 @@ def evaluate(
             "thresholds": dataclasses.asdict(thresholds),
             "over_optimisation": {
                 player: [
-                    {**dataclasses.asdict(verdict), **({"called_out": None} if player in stored else {})}
+                    {**dataclasses.asdict(verdict), **({"exceeded": None} if player in stored else {})}
                     for verdict in verdicts(
                         [response.ids for response in responses[player]],
                         [response.ids for response in responses[START]],

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nashward.errors import NashwardError
+from nashward.games.analysis.confidence import standard_errors
 from nashward.games.shapes import Float
 
 from .diversity import TokenIds, distinct_n, repetition
@@ -19,10 +20,10 @@ MIN_SAMPLES = 2  # prompts or groups: fewer have no standard error
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The thresholds above which a measure is called out, if it exceeds them by ``errors`` standard errors.
+    """The thresholds of the measures. A measure counts as exceeded if it is above by ``errors`` standard errors.
 
-    The values are this project's, not of a paper: runs with an oracle that prefers length are called out, and runs with
-    an unbiased oracle are not (``tests/llm/evaluation/test_over_optimisation.py``).
+    The values are this project's, not of a paper: runs with an oracle that prefers length exceed one, and runs with an
+    unbiased oracle do not (``tests/llm/evaluation/test_over_optimisation.py``).
 
     Attributes:
         length: ratio of mean tokens to those of the base. In the SPPO paper (arXiv 2405.00675) SPPO reaches 1.29 and
@@ -31,7 +32,8 @@ class Thresholds:
         refusals: refusal rate of the base minus that of the policy.
         repetition: increase in the portion of duplicate 4-grams.
         distinct: decrease in distinct-2 at equal length.
-        errors: standard errors by which a measure must exceed its threshold; 1.645 is the one-sided 5% level.
+        errors: standard errors by which a measure must exceed its threshold; 1.645 is the one-sided 5% level. Of few
+            prompts it is as many as Student's t takes for that level: 6.32 of two, 1.73 of 20.
     """
 
     length: float = 1.3
@@ -50,18 +52,18 @@ class Verdict:
     """A measure with its standard error over prompts, and whether it significantly exceeds its threshold.
 
     Example:
-        >>> print(Verdict("length", 1.65, 0.04, threshold=1.3, called_out=True))
-        length 1.650 ± 0.040 (threshold 1.3): CALLED OUT
+        >>> print(Verdict("length", 1.65, 0.04, threshold=1.3, exceeded=True))
+        length 1.650 ± 0.040 (threshold 1.3): EXCEEDED
     """
 
     measure: str
     value: float
     standard_error: float
     threshold: float
-    called_out: bool
+    exceeded: bool
 
     def __str__(self) -> str:
-        verdict = "CALLED OUT" if self.called_out else "unknown" if np.isnan(self.standard_error) else "fine"
+        verdict = "EXCEEDED" if self.exceeded else "unknown" if np.isnan(self.standard_error) else "fine"
         return f"{self.measure} {self.value:.3f} ± {self.standard_error:.3f} (threshold {self.threshold:g}): {verdict}"
 
 
@@ -94,7 +96,7 @@ def verdicts(
     Example:
         >>> base = [[1, 2, 3], [4, 5, 6]]
         >>> print(verdicts([ids * 2 for ids in base], base, training=[0.9, 0.9], held_out={})[0])
-        length 2.000 ± 0.000 (threshold 1.3): CALLED OUT
+        length 2.000 ± 0.000 (threshold 1.3): EXCEEDED
     """
     if not len(policy) or len(policy) != len(base):
         raise NashwardError(
@@ -128,21 +130,22 @@ def _ratio(measure: str, numerator: Sequence[int], denominator: Sequence[int], t
     """The ratio of two means over the same prompts, with the standard error of a ratio estimator."""
     x, y = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     if not y.any():
-        return _verdict(measure, np.nan, np.nan, thresholds.length, thresholds)
+        return _verdict(measure, np.nan, y, thresholds.length, thresholds)
     ratio = x.mean() / y.mean()
-    return _verdict(measure, ratio, _standard_error((x - ratio * y) / y.mean()), thresholds.length, thresholds)
+    return _verdict(measure, ratio, (x - ratio * y) / y.mean(), thresholds.length, thresholds)
 
 
 def _mean(measure: str, values: Float[np.ndarray, " N"], threshold: float, thresholds: Thresholds) -> Verdict:
     judged = values[~np.isnan(values)]
     mean = float(judged.mean()) if len(judged) else np.nan
-    return _verdict(measure, mean, _standard_error(judged), threshold, thresholds)
+    return _verdict(measure, mean, judged, threshold, thresholds)
 
 
-def _standard_error(values: Float[np.ndarray, " N"]) -> float:
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) >= MIN_SAMPLES else np.nan
-
-
-def _verdict(measure: str, value: float, error: float, threshold: float, thresholds: Thresholds) -> Verdict:
-    exceeds = value - thresholds.errors * error > threshold  # False where either is NaN
-    return Verdict(measure, float(value), float(error), threshold, bool(exceeds))
+def _verdict(
+    measure: str, value: float, values: Float[np.ndarray, " N"], threshold: float, thresholds: Thresholds
+) -> Verdict:
+    """The verdict on a measure, with the standard error of the mean of these values."""
+    n = len(values)
+    error = float(values.std(ddof=1) / n**0.5) if n >= MIN_SAMPLES and not np.isnan(value) else np.nan
+    exceeds = value - standard_errors(thresholds.errors, n) * error > threshold  # False where either is NaN
+    return Verdict(measure, float(value), error, threshold, bool(exceeds))

@@ -14,9 +14,10 @@ from ..config.sampling import Sampling
 from ..data.prompts import Prompt
 from ..data.rollouts import Response
 from ..policy import mixture
+from ..policy.control_tokens import text_ids
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
-from ..policy.sampling import Source, seed_of
+from ..policy.sampling import ResponseSource, seed_of
 from ..run.inputs.opponents import StoredOpponents
 from ..store.files import CHECKSUMS, read_shard, shards, verify_checksums, write_shard
 from ..store.fingerprints import fingerprint
@@ -58,7 +59,7 @@ def sample_responses(
     model: Callable[[], LanguageModel],
     prompts: Sequence[Prompt],
     count: int,
-    source: Source | Sampling,
+    source: ResponseSource | Sampling,
     seed: int,
     progress: Callable[[str], object] = lambda message: None,
 ) -> dict[str, list[list[Response]]]:
@@ -87,7 +88,7 @@ def sample_responses(
             for name, player in players.items()}  # fmt: skip
 
 
-def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: Source | Sampling, seed: int) -> str:
+def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: ResponseSource | Sampling, seed: int) -> str:
     """The identity of sampled responses: a hash of the policy, the prompts, the count, the sampler and the seed."""
     members = [[_adapter_identity(folder), weight] for folder, weight in player.members]
     key = json.dumps([members, [prompt.id for prompt in prompts], count, repr(source), seed])
@@ -121,7 +122,7 @@ def stored_responses(
     stop = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
 
     def response(text: str) -> Response:
-        return Response([*tokenizer(text, add_special_tokens=False)["input_ids"], *stop], True, text)
+        return Response([*text_ids(tokenizer, text), *stop], True, text)
 
     members = StoredOpponents(sources, column).members(home, prompts)
     return {name: [response(member.texts[prompt.id][0]) for prompt in prompts] for name, member in members.items()}
@@ -134,7 +135,7 @@ def _player_responses(
     model: Callable[[], LanguageModel],
     prompts: Sequence[Prompt],
     count: int,
-    source: Source | Sampling,
+    source: ResponseSource | Sampling,
     seed: int,
     progress: Callable[[str], object],
 ) -> list[list[Response]]:

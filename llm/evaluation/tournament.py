@@ -86,7 +86,9 @@ def tournament(
         raise NashwardError(f"{len(players)} players; a tournament needs at least 2")
     for name in players:
         if len(answers[name]) != len(prompts):
-            raise NashwardError(f"{name} has {len(answers[name])} answers to {len(prompts)} prompts; expected one each")
+            raise NashwardError(
+                f"{name} has {len(answers[name])} responses to {len(prompts)} prompts, expected as many"
+            )
     tables, curls = [], []
     for start in range(0, len(prompts), CHUNK):
         chunk = range(start, min(start + CHUNK, len(prompts)))
@@ -106,7 +108,7 @@ def tournament(
     judged = (~np.isnan(P)).sum(0)
     if not judged.all():
         i, j = np.argwhere(judged == 0)[0]
-        raise NashwardError(f"{oracle.name} judged no answer of {players[i]} against one of {players[j]}")
+        raise NashwardError(f"{oracle.name} judged no response of {players[i]} against one of {players[j]}")
     # the lower triangle is the complement of the upper, so that P + P.T == 1 also holds after rounding
     mean = np.nan_to_num(P).sum(0) / judged
     lower = np.tril_indices(len(players), -1)

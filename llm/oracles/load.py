@@ -13,7 +13,7 @@ import torch
 from nashward.errors import NashwardError
 
 from ..data.library_errors import first_line, translated_errors
-from ..data.prompts import FILE_TYPES
+from ..data.rows import FILE_TYPES
 from .fitting.vote_table import VoteTable
 from .models.checkpoint import is_id, read_config, resolve, tensor_names
 from .models.gpm import GPM

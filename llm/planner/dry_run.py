@@ -77,7 +77,7 @@ def policy(
     """
     config._attn_implementation = ATTENTION
     with META:
-        base: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        base: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     for weight in base.parameters():
         weight.requires_grad_(False)
     head = base.get_output_embeddings()

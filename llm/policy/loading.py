@@ -20,9 +20,9 @@ from nashward.errors import NashwardError
 
 from ..data.library_errors import LIBRARY_ERRORS, first_line, in_one_line, translated_errors
 from ..data.prompts import Prompt
+from .adapters.lora import LoraShape, slot_config
+from .adapters.peft_format import CONFIG, check_fit, read_config, tensor_shapes
 from .chat_template import encode
-from .lora import LoraShape, slot_config
-from .peft_format import CONFIG, check_fit, read_config, tensor_shapes
 
 # of a configuration's sizes: beyond them it is damaged, and building its network would not end
 MOST = {"vocab_size": 10**8, "hidden_size": 10**6, "num_hidden_layers": 10**4}
@@ -51,7 +51,7 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
     with translated_errors(
         lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
     ):
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     if not tokenizer.chat_template:
@@ -87,9 +87,9 @@ def check_causal(source: str | Path) -> None:
     model_type = config.get("model_type", "")
     if "ranker_type" in config or "cand1_prefix_id" in config:
         raise NashwardError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
-    has_remote_code = "AutoModelForCausalLM" in (config.get("auto_map") or {})
-    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not has_remote_code:
-        raise NashwardError(f"{source} is a {model_type or 'model of unknown type'}, not a causal language model")
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        code = ", and the code that its repository brings is never run" if config.get("auto_map") else ""
+        raise NashwardError(f"{source} is a {model_type or 'model of unknown type'}, not a causal language model{code}")
     architectures = config.get("architectures") or []
     if architectures and not any(
         "CausalLM" in name or "LMHead" in name or "ConditionalGeneration" in name for name in architectures

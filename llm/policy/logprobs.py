@@ -76,7 +76,8 @@ def sequence_logprobs(
         scored = (
             logits.to(_accumulation_dtype(logits)).log_softmax(-1).gather(1, ids[rows, positions_scored][:, None])[:, 0]
         )
-    return scored.new_zeros(len(prompts)).index_add(0, rows, scored)
+    # index_put adds in a fixed order on a GPU too, where index_add does not
+    return scored.new_zeros(len(prompts)).index_put((rows,), scored, accumulate=True)
 
 
 _TILES_AGREE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()

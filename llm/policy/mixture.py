@@ -16,9 +16,9 @@ from ..config.sampling import Sampling
 from ..data.rollouts import Response
 from ..store.files import write_json
 from ..store.run_folder import step_order
-from .lora import LoraShape, common_base, is_same_base
+from .adapters.lora import LoraShape, common_base, is_same_base
 from .model import LanguageModel
-from .sampling import Source, as_source, seed_of
+from .sampling import ResponseSource, as_source, seed_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Mixture:
         model: LanguageModel,
         prompts: Sequence[Sequence[int]],
         count: int,
-        source: Source | Sampling,
+        source: ResponseSource | Sampling,
         seed: int,
     ) -> list[list[Response]]:
         """Draw responses: for each a member with probability w_k, then a response of that member.
@@ -104,7 +104,7 @@ class Mixture:
             model: loaded for adapters of at least the members' ranks.
             prompts: token ids of each prompt.
             count: responses to a prompt.
-            source: how a member's responses are drawn: ``Sampling``, or any ``Source``.
+            source: how a member's responses are drawn: ``Sampling``, or any ``ResponseSource``.
             seed: of the draws of members and of responses.
 
         Returns:

@@ -32,14 +32,14 @@ from ..config.placement import Placement
 from ..data.library_errors import first_line
 from ..data.prompts import Prompt
 from ..store.files import atomic_folder
+from .adapters.lora import LoraShape, fitted_to_slot, is_same_base, scale_of
+from .adapters.peft_format import WEIGHTS as WEIGHTS
+from .adapters.peft_format import weights_of
 from .chat_template import encode
 from .experimental.streaming import LayerStream
 from .experts import Experts, lora_targets
 from .loading import adapter_config, check_policy, learned_positions, local_adapter, network_config
-from .lora import LoraShape, fitted_to_slot, is_same_base, scale_of
 from .memory import OnEvent, ignore_event, release_memory
-from .peft_format import WEIGHTS as WEIGHTS
-from .peft_format import weights_of
 from .placement import apply_placement, default_placement
 
 logger = logging.getLogger(__name__)
@@ -213,7 +213,7 @@ class LanguageModel:
         """The prompt's token ids in the chat template, with the generation prompt; at most one BOS, no padding.
 
         Raises:
-            jinja2.TemplateError: the template refuses the prompt's turns.
+            RefusedPromptError: the template refuses the prompt's turns, or leaves out what they say.
         """
         ids = encode(self.tokenizer, prompt)
         if beyond := [number for number in ids if number >= self._rows]:

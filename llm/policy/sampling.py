@@ -22,13 +22,15 @@ from nashward.games.shapes import Float, Int
 
 from ..config.sampling import Sampling
 from ..data.rollouts import Response
+from .continuous_batching import ContinuousBatch
+from .decoding import Decoder, supported
 from .experimental.int8_cache import quantised_cache
 from .logprobs import sequence_logprobs
-from .memory import run_in_parts
+from .memory import release_memory, run_in_parts, split_in_half
 from .model import LanguageModel
 
 
-class Source(Protocol):
+class ResponseSource(Protocol):
     """How responses are drawn from a policy.
 
     Attributes:
@@ -54,7 +56,7 @@ class GenerateSource:
 
     Attributes:
         settings: of the sampler.
-        enumerates: False, see ``Source``.
+        enumerates: False, see ``ResponseSource``.
 
     See also:
         ``Enumerated``, the whole distribution over a finite set.
@@ -84,12 +86,16 @@ class GenerateSource:
         """Responses in one batch."""
         return self.settings.batch
 
+    def refills(self, network: Any) -> bool:
+        """Whether other responses enter in place of finished ones: then all prompts are one call."""
+        return self.settings.kv_cache == "full" and supported(network)
+
     def with_batch(self, batch: int) -> GenerateSource:
         """The same source with another number of responses in one batch."""
         return replace(self, settings=replace(self.settings, batch=batch))
 
 
-def as_source(source: Source | Sampling) -> Source:
+def as_source(source: ResponseSource | Sampling) -> ResponseSource:
     """A source; ``Sampling`` settings become the ``GenerateSource`` with these settings.
 
     Example:
@@ -112,7 +118,7 @@ class Enumerated:
 
     Attributes:
         responses: token ids, each at least one token.
-        enumerates: True, see ``Source``.
+        enumerates: True, see ``ResponseSource``.
 
     Example:
         >>> from nashward import llm
@@ -177,6 +183,8 @@ def sample(
             f"{model.name} has positions for {model.positions} tokens, and a prompt has {longest}; leave out the long "
             f"ones, or lower --max-new-tokens ({settings.max_new_tokens})"
         )
+    if prompts and GenerateSource(settings).refills(model.network):
+        return _sample_continuously(model, prompts, seeds, settings, progress)
     results: list[list[Response]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # similar lengths in a batch: little padding
     count = max((len(s) for s in seeds), default=1)
@@ -196,23 +204,62 @@ def sample(
     return results
 
 
+def _sample_continuously(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[Sequence[int]],
+    settings: Sampling,
+    progress: Callable[[int], Any],
+) -> list[list[Response]]:
+    """As ``sample``, in the order of the prompts. Where memory runs out all begin again, in half as many rows."""
+    uniforms = [_uniforms(row, settings.max_new_tokens) for row in seeds]
+    rows = min(settings.batch, sum(map(len, seeds)))
+    longest = max(map(len, prompts)) + settings.max_new_tokens
+    warpers = _warpers(settings)
+
+    def choose(logits: Float[Tensor, "B V"], points: Float[Tensor, "B 1"]) -> Int[Tensor, "B 1"]:
+        # the processors of temperature and top-p read the logits alone
+        scores: Any = warpers(None, logits.to(torch.float32, copy=True))  # type: ignore[arg-type]
+        return inverse_transform(scores, points)
+
+    while True:
+        try:
+            decoder = Decoder(model.network, rows, longest, graphs=model.device.type == "cuda" and model.stream is None)
+            batch = ContinuousBatch(decoder, prompts, uniforms, model.stop_ids, choose, progress)
+            return [[_to_response(model, ids) for ids in responses] for responses in batch.run()]
+        except torch.OutOfMemoryError:
+            pass
+        decoder = batch = None  # type: ignore[assignment]
+        if rows == 1:
+            split_in_half([rows], "response")  # raises
+        release_memory()
+        model.on_event({"out_of_memory": "response", "at_once": rows})
+        rows = -(-rows // 2)
+
+
+def _uniforms(seeds: Sequence[int], tokens: int) -> Float[Tensor, "K T"]:
+    """A number for each response and token, from the response's own seed."""
+    numbers = [torch.rand(tokens, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in seeds]
+    return torch.stack(numbers) if numbers else torch.zeros(0, tokens, dtype=torch.float64)
+
+
+def _warpers(settings: Sampling) -> LogitsProcessorList:
+    processors = LogitsProcessorList()
+    if settings.temperature != 1:
+        processors.append(TemperatureLogitsWarper(settings.temperature))
+    if settings.top_p < 1:
+        processors.append(TopPLogitsWarper(settings.top_p))
+    return processors
+
+
 def _sample_batch(
     model: LanguageModel, prompts: list[Sequence[int]], seeds: list[int], settings: Sampling
 ) -> list[Response]:
     width = max(map(len, prompts))
     ids = torch.tensor([[model.pad_id] * (width - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    uniforms = torch.stack(
-        [
-            torch.rand(settings.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-            for seed in seeds
-        ]
-    )
-    processors = LogitsProcessorList()
-    if settings.temperature != 1:
-        processors.append(TemperatureLogitsWarper(settings.temperature))
-    if settings.top_p < 1:
-        processors.append(TopPLogitsWarper(settings.top_p))
+    uniforms = _uniforms(seeds, settings.max_new_tokens)
+    processors = _warpers(settings)
     processors.append(InverseTransformProcessor(uniforms.to(model.device), width))
     output = model.network.generate(
         input_ids=ids.to(model.device),
@@ -237,6 +284,25 @@ def _to_response(model: LanguageModel, ids: list[int]) -> Response:
     return Response(ids[: end + 1], True, model.decode(ids[:end]))
 
 
+def inverse_transform(scores: Float[Tensor, "B V"], uniforms: Float[Tensor, "B 1"]) -> Int[Tensor, "B 1"]:
+    """min {v: sum_{w <= v} pi(w) > u}, the token where the cumulative distribution passes a uniform number.
+
+    Args:
+        scores: logits ``[B, V]``.
+        uniforms: u ``[B, 1]`` in [0, 1).
+
+    Returns:
+        tokens ``[B, 1]``.
+
+    Example:
+        >>> inverse_transform(torch.tensor([[0.2, 0.3, 0.5]]).log(), torch.tensor([[0.4]], dtype=torch.float64))
+        tensor([[1]])
+    """
+    cumulative = scores.double().softmax(-1).cumsum(-1)
+    point = uniforms * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, point, right=True).clamp_max(scores.shape[-1] - 1)
+
+
 class InverseTransformProcessor(LogitsProcessor):
     """Draws each row's next token by inverting its cumulative distribution at the row's uniform number.
 
@@ -253,7 +319,5 @@ class InverseTransformProcessor(LogitsProcessor):
 
     def __call__(self, input_ids: Int[Tensor, "B T"], scores: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
         step = input_ids.shape[1] - self.start
-        cumulative = scores.double().softmax(-1).cumsum(-1)
-        point = self.uniforms[:, step : step + 1] * cumulative[:, -1:]
-        token = torch.searchsorted(cumulative, point, right=True).clamp_max(scores.shape[-1] - 1)
+        token = inverse_transform(scores, self.uniforms[:, step : step + 1])
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)

@@ -1,4 +1,4 @@
-"""Runs beside each other: where their settings differ, how each went, what each answers to the same prompts."""
+"""Runs beside each other: where their settings differ, how each went, how each responds to the same prompts."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _curves(runs: Runs) -> list[Content]:
 
 
 def _responses(runs: Runs, count: int) -> list[Content]:
-    """What the newest sampled policy of each run answers to the prompts that all have."""
+    """What the newest sampled policy of each run responds to the prompts that all have."""
     answers: dict[str, dict[str, str]] = {}
     for name, path in runs.items():
         steps = sampled_steps(path)

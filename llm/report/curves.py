@@ -15,7 +15,7 @@ MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "share of the target reached": lambda row: row["train"]["share"],
     "R² on held-out prompts": lambda row: row["held_out"].get("r2"),
     "wins over the policy before (held out)": lambda row: row.get("win_rate"),
-    "task, nats a token (held out)": lambda row: (row.get("task") or {}).get("after"),
+    "SFT texts, nats a token (held out)": lambda row: (row.get("sft") or {}).get("after"),
 }
 COLUMNS = 3  # of pictures
 

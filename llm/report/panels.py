@@ -111,7 +111,7 @@ def fits(folder: Path) -> list[Content]:
         "no label",
     )
     note = (
-        "A step asks the log-ratio of the new policy to its anchor to meet a target (rms in nats). The share is how "
+        "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how "
         "much of the target was met, R² how well; both are 1 for the exact mirror step. KL divergences are in "
         "nats a response, estimated: of the step, and of the new policy to the start; its entropy is a token's. "
         "Changed is the share of the adapter's entries that the fit changed."

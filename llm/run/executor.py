@@ -20,7 +20,7 @@ from ..oracles.models.network import NetworkOracle
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
-from ..policy.sampling import Source, seed_of
+from ..policy.sampling import ResponseSource, seed_of
 from ..store.run_folder import RunFolder, Stage
 from .judge import JudgeStage
 from .progress import Progress, Stopped
@@ -35,7 +35,7 @@ Part = TypeVar("Part")
 class AdapterExecutor:
     """Carries Steps out on a language model.
 
-    For each member of the Step's opponent it draws K responses a prompt, asks the oracle for the tables of win
+    For each member of the Step's opponent it draws K responses a prompt, queries the oracle for the tables of win
     probabilities over all of them, scores them under the anchor's members, and fits
 
         log pi_theta(y) - sum_k w_k log pi_k(y)  =  size * sum_j c_j P(y beats rho_j) + constant
@@ -64,7 +64,7 @@ class AdapterExecutor:
         prompts: Sequence[Prompt],
         lengths: Sequence[int],
         config: RunConfig,
-        source: Source,
+        source: ResponseSource,
         model: Callable[[], LanguageModel],
         oracle: Callable[[], PreferenceOracle],
         progress: Progress,
@@ -113,7 +113,7 @@ class AdapterExecutor:
         step = expand_mixtures(step)
         folder, numbers = self.folder / name, self._prompt_numbers(self.iterates)
         finished = self.folder.verified(folder / "adapter")
-        config = self.config if finished else self._pinned_config(name)
+        config = self.config if finished else self._step_config(name)
         samplers, fixed = samplers_and_fixed(step)
         for policy in samplers:
             at = self.rollouts.responses_at(policy.label, numbers, folder)
@@ -170,14 +170,14 @@ class AdapterExecutor:
             numbers += order[offset : offset + size - len(numbers)]
         return tuple(sorted(set(numbers)))
 
-    def _pinned_config(self, step: str) -> RunConfig:
+    def _step_config(self, step: str) -> RunConfig:
         """The configuration of a step: the learning rate of its phase, lowered where limits lower it, and the padded
         tokens of a pass that it began with: other passes give other last bits."""
         fit, phase = self.config.fit, phase_of(self.config.phases, self.iterates + 1)
-        tokens = self.folder.pinned_step(step).get("tokens")
+        tokens = self.folder.step_values(step).get("tokens")
         if tokens is None:
             tokens = fit.tokens
-            self.folder.pin_step(step, {"tokens": tokens})
+            self.folder.update_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         if self.config.limits.lowers == "learning-rate":
             rate *= limit_factor(self.config.limits, self.folder, self.iterates + 1)

@@ -115,7 +115,7 @@ class Progress:
             Interrupted: the run is to stop.
         """
         if self.stop.is_set():
-            raise Interrupted(f"{self.current}: stopped as asked")
+            raise Interrupted(f"{self.current}: stopped as requested")
 
     def on_event(self, event: dict[str, Any]) -> None:
         """Record an event of the run, with the phase in which it happened; warn where memory ran out."""

@@ -1,4 +1,4 @@
-"""The fit of one step under control: made again where the loss rose, drawn back where the policy went too far."""
+"""The fit of one step under control: repeated where the loss rose, drawn back where the policy went too far."""
 
 from __future__ import annotations
 
@@ -123,14 +123,14 @@ class StepFit:
     def run(self, parameters: list[torch.nn.Parameter], start: list[torch.Tensor]) -> FitResult:
         """Train the parameters, whose values are those of ``start``.
 
-        A fit after which the loss is higher than before is made again from the start at half the learning rate, as
+        A fit after which the loss is higher than before is repeated from the start at half the learning rate, as
         often as the settings allow; the run's plan has what was tried, so that a restart goes on from there.
 
         Raises:
             DivergedError: the last fit that is allowed diverged.
         """
         before = self.scores().loss
-        refits: list[dict[str, float]] = list(self.folder.pinned_step(self.step.name).get("refits") or [])
+        refits: list[dict[str, float]] = list(self.folder.step_values(self.step.name).get("refits") or [])
         while True:
             settings = replace(self.settings, learning_rate=self.settings.learning_rate / 2 ** len(refits))
             last = len(refits) == settings.refits
@@ -144,11 +144,11 @@ class StepFit:
                     raise
                 after = math.inf
             refits.append({"learning_rate": settings.learning_rate, "loss": after})
-            self.folder.pin_step(self.step.name, {"refits": refits})
+            self.folder.update_step(self.step.name, {"refits": refits})
             self.progress.on_event({"refit": refits[-1], "at": f"{self.step.name}: training"})
             logger.warning(
                 f"{self.step.name}: the loss rose from {before:.4g} to {after:.4g} nats^2 at a learning rate of "
-                f"{settings.learning_rate:g}; the fit is made again at half of it"
+                f"{settings.learning_rate:g}; the fit is repeated at half of it"
             )
             _set(parameters, start)
 

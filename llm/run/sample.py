@@ -6,15 +6,16 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..data.rollouts import Rollout
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Sampled
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, Source, seed_of
+from ..policy.sampling import GenerateSource, ResponseSource, seed_of
 from ..store.files import write_shard
 from .rollouts import PromptNumbers
-from .shards import SHARD_PROMPTS, ShardedStage
+from .shards import SHARD_PROMPTS, Shard, ShardedStage
 
 
 @dataclass(frozen=True)
@@ -33,32 +34,39 @@ class SampleStage(ShardedStage):
         missing = self.missing(plan, step / "responses", policy.label)
         if not missing:
             return
-        model, source = self.model(), self._source()
+        model = self.model()
         for number, shard in self.each(step, "sampling", policy.label, plan, missing):
-            rows = [row for batch in shard for row in self._draw(model, source, step, policy, batch)]
-            write_shard(step / "responses", policy.label, number, rows)
+            write_shard(step / "responses", policy.label, number, self._draw(model, step, policy, shard))
 
-    def _draw(
-        self, model: LanguageModel, source: Source, step: Path, policy: Sampled, batch: list[int]
-    ) -> list[dict[str, object]]:
-        """The rows of the responses to prompts that are sampled together."""
-        prompts = [self.prompts[number] for number in batch]
-        ids = [model.encode(prompt) for prompt in prompts]
+    def _draw(self, model: LanguageModel, step: Path, policy: Sampled, shard: Shard) -> list[dict[str, object]]:
+        """The rows of the responses to the prompts of a shard."""
         key = (self.config.seed, step.name, policy.label)
-        seeds = [[seed_of(*key, prompt.id, k) for k in range(self.config.responses)] for prompt in prompts]
+        rows = []
         with use_policy(model, policy) as network:
             sampler = copy.copy(model)
             sampler.network = network
-            responses = source.draw(sampler, ids, seeds)
-        return [
-            row
-            for prompt, prompt_ids, drawn, prompt_seeds in zip(prompts, ids, responses, seeds, strict=True)
-            for row in Rollout(prompt.id, prompt_ids, drawn).rows(policy.label, prompt_seeds)
-        ]
+            source, batches = self._batches(network, shard)
+            for batch in batches:
+                prompts = [self.prompts[number] for number in batch]
+                ids = [model.encode(prompt) for prompt in prompts]
+                seeds = [[seed_of(*key, prompt.id, k) for k in range(self.config.responses)] for prompt in prompts]
+                responses = source.draw(sampler, ids, seeds)
+                for prompt, prompt_ids, drawn, prompt_seeds in zip(prompts, ids, responses, seeds, strict=True):
+                    rows += Rollout(prompt.id, prompt_ids, drawn).rows(policy.label, prompt_seeds)
+        return rows
 
-    def _source(self) -> Source:
-        """The sampler, which draws a whole batch of the plan at once."""
+    def _batches(self, network: Any, shard: Shard) -> tuple[ResponseSource, list[list[int]]]:
+        """The sampler, and the prompts of each of its calls.
+
+        Where finished rows are replaced, the shard is one queue, in as many rows as the plan's first batch has
+        responses; else each batch of the plan is sampled whole.
+        """
         source = self.source
-        if isinstance(source, GenerateSource) and source.batch >= self.config.responses:
-            return source.with_batch(self.config.responses * SHARD_PROMPTS)
-        return source
+        if not isinstance(source, GenerateSource):
+            return source, shard
+        if source.refills(network):
+            rows = min(source.batch, len(shard[0]) * self.config.responses)
+            return source.with_batch(rows), [[number for batch in shard for number in batch]]
+        if source.batch >= self.config.responses:
+            source = source.with_batch(self.config.responses * SHARD_PROMPTS)
+        return source, shard

@@ -30,7 +30,7 @@ from ..policy.handles import Adapter
 from ..policy.loading import adapter_config, check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, Source
+from ..policy.sampling import GenerateSource, ResponseSource
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage, step_order
 from ..training import losses
@@ -89,7 +89,7 @@ class SelfPlay:
         opponents: the stored responses of other models, by the names that the solver plays against
             (``games.FixedOpponents`` plays any solver against some); each a file, a dataset id or rows, see
             ``StoredOpponents``. None in place of one: those in the folder.
-        task: prompts with responses whose likelihood is kept up beside (``Fit.task_weight``) and measured; a file, a
+        sft: prompts with responses whose likelihood is kept up beside (``Fit.sft_weight``) and measured; a file, a
             dataset id or rows, see ``SFTFile``. None: those in the folder, if any.
         adapter: a LoRA folder or id to start from and to regress against.
         source: where responses come from; None: transformers' ``generate`` with ``config.sampling``.
@@ -120,9 +120,9 @@ class SelfPlay:
     prompts: str | Path | Iterable[Any] | None
     folder: str | Path
     opponents: Mapping[str, Any] = field(default_factory=dict)
-    task: str | Path | Iterable[Any] | None = None
+    sft: str | Path | Iterable[Any] | None = None
     adapter: str | Path | None = None
-    source: Source | None = None
+    source: ResponseSource | None = None
     label: Callable[[str], str | None] | None = None
     config: RunConfig = field(default_factory=RunConfig)
     _texts: list[tuple[Prompt, str]] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -150,14 +150,14 @@ class SelfPlay:
         """
         home = RunFolder(self.folder)
         prompts = self.check(until)
-        if left := len(self._task.texts) - len(self._texts) if self._texts else 0:
+        if left := len(self._sft.texts) - len(self._texts) if self._texts else 0:
             logger.warning(
-                "%d of %d task texts are longer than the run's longest and are left out", left, left + len(self._texts)
+                "%d of %d SFT texts are longer than the run's longest and are left out", left, left + len(self._texts)
             )
         with console_log(quiet=not progress), home.lock():
             self.write(home, prompts)
             if redo is not None and home.redo(redo) is None:
-                raise NashwardError(f"{home.path} holds no step yet that could be made again; leave --from out")
+                raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
             return self._play(home, prompts, until, stop, progress)
 
     def _play(
@@ -201,7 +201,7 @@ class SelfPlay:
         return Run(home.path, iterates[-1].value.folder, mixture, metrics(home.path), prompts, stopped, interrupted)
 
     @property
-    def sampling(self) -> Source | Sampling:
+    def sampling(self) -> ResponseSource | Sampling:
         """Where responses come from: the source, or the settings of transformers' ``generate``."""
         return self.config.sampling if self.source is None else self.source
 
@@ -226,7 +226,7 @@ class SelfPlay:
 
         Raises:
             ValueError: a solver that yields no Steps or plays against an opponent that is not given, a loss that cannot
-                do what it asks, phases or limits without a step to change.
+                apply it, phases or limits without a step to change.
         """
         check_solver(self.solver)
         start = Policy(Adapter("start", RunFolder(self.folder) / "start" / "adapter"), "start")
@@ -241,7 +241,7 @@ class SelfPlay:
         """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on.
 
         Raises:
-            FileNotFoundError: a policy, an oracle, an adapter, prompts, opponents or a task that is not there.
+            FileNotFoundError: a policy, an oracle, an adapter, prompts, opponents or SFT texts that are not there.
             ValueError: what ``check_settings`` finds; a source of these that is wrong; a folder that another run has
                 begun; no prompt left; a policy or an oracle that is missing, or does not fit the device.
         """
@@ -250,17 +250,17 @@ class SelfPlay:
         home.check(self.manifest())
         done = sum((stage / "adapter").is_dir() for stage in home.path.glob("iteration-*") if "half" not in stage.name)
         if done > self.config.iterations:
-            raise NashwardError(f"{home.path} holds {done} iterations already, {self.config.iterations} were asked for")
+            raise NashwardError(f"{home.path} holds {done} iterations already, {self.config.iterations} were requested")
         if until != "judge" and self.policy is None:
             raise NashwardError("a policy is needed: a folder or hub id of a chat model")
         if self.oracle is None and until is None:
             raise NashwardError(f"an oracle is needed: {ACCEPTED}")
         tokenizer = self._tokenizer(until)
-        if self.config.limits.task is not None and not self._task.texts:
-            raise NashwardError("a limit on the task's likelihood needs the task: give its texts (--task)")
+        if self.config.limits.sft is not None and not self._sft.texts:
+            raise NashwardError("a limit on the likelihood of the SFT texts needs the texts: give --sft")
         if tokenizer is not None:
             longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
-            self._texts = self._task.within(tokenizer, longest if self.source is None else None)
+            self._texts = self._sft.within(tokenizer, longest if self.source is None else None)
         if self.adapter is not None and until != "judge":
             adapter_config(self.adapter, None if isinstance(self.policy, LanguageModel) else self.policy)
         if self.oracle is not None and until in (None, "judge"):
@@ -293,13 +293,13 @@ class SelfPlay:
         return StoredOpponents(self.opponents, self.config.column)
 
     @cached_property
-    def _task(self) -> SFTFile:
-        return SFTFile(self.task, RunFolder(self.folder), self.config.column)
+    def _sft(self) -> SFTFile:
+        return SFTFile(self.sft, RunFolder(self.folder), self.config.column)
 
     def manifest(self) -> dict[str, Any]:
         """The settings and fingerprints of the run: a run folder that was written with others is refused."""
         prompts = self._prompts.parsed  # first: what follows may load the oracle
-        models = {"opponents": self._opponents.fingerprint, "task": self._task.fingerprint}
+        models = {"opponents": self._opponents.fingerprint, "sft": self._sft.fingerprint}
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
         settings = manifest.settings(self.config, self.solver, self.sampling, prompts)
         return {**names, **self._fingerprints, **models, **settings}
@@ -318,7 +318,7 @@ class SelfPlay:
         record = {**self._prompts.record(prompts), **manifest.environment()}
         home.write(home.check(self.manifest()), record)
         self._opponents.save(home)
-        self._task.save()
+        self._sft.save()
         self._prompts.save(prompts)
 
     @cached_property

@@ -17,7 +17,7 @@ from nashward.errors import NashwardError
 
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
-from ..policy.sampling import GenerateSource, Source
+from ..policy.sampling import GenerateSource, ResponseSource
 from ..store.files import atomic_write
 from ..store.run_folder import SHARDS, RunFolder
 from .progress import Progress
@@ -49,7 +49,7 @@ def plan_shards(numbers: Sequence[int], lengths: Sequence[int], batch_prompts: i
 def saved_plan(
     run: RunFolder, step: Path, numbers: Sequence[int], lengths: Sequence[int], batch_prompts: int
 ) -> ShardPlan:
-    """The plan of a step, which ``run.json`` pins; made and pinned where there is none yet.
+    """The plan of a step, whose hash ``run.json`` has; made and recorded where there is none yet.
 
     Args:
         batch_prompts: of a step that has no plan yet.
@@ -57,26 +57,26 @@ def saved_plan(
     Raises:
         ValueError: it is lost, and what would take its place differs from it.
     """
-    pinned, file = run.pinned_step(step.name), step / SHARDS
-    if "shards" in pinned and file.exists():
+    record, file = run.step_values(step.name), step / SHARDS
+    if "shards" in record and file.exists():
         content = file.read_bytes()
-        if _hash(content) == pinned["shards"]:
+        if _hash(content) == record["shards"]:
             return json.loads(content)
         run.quarantine(file, f"{file} was altered or cut")
-    batch_prompts = pinned.get("batch_prompts", batch_prompts)
+    batch_prompts = record.get("batch_prompts", batch_prompts)
     plan = plan_shards(numbers, lengths, batch_prompts)
     content = json.dumps(plan, separators=(",", ":")).encode() + b"\n"
-    if pinned.get("shards", _hash(content)) != _hash(content):
+    if record.get("shards", _hash(content)) != _hash(content):
         raise NashwardError(f"{file} is lost and cannot be made again as it was; redo the step with --from sample")
     with atomic_write(file) as unfinished:
         unfinished.write_bytes(content)
-    run.pin_step(step.name, {"shards": _hash(content), "batch_prompts": batch_prompts})
+    run.update_step(step.name, {"shards": _hash(content), "batch_prompts": batch_prompts})
     return plan
 
 
 @dataclass(frozen=True)
 class ShardedStage:
-    """A stage that writes its results shard by shard: those that are complete are not made again.
+    """A stage that writes its results shard by shard: those that are complete are not repeated.
 
     Attributes:
         folder: the run folder.
@@ -92,7 +92,7 @@ class ShardedStage:
     prompts: Sequence[Prompt]
     lengths: Sequence[int]
     config: RunConfig
-    source: Source
+    source: ResponseSource
     progress: Progress
     rollouts: RolloutStore
 

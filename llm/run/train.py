@@ -60,7 +60,7 @@ class TrainStage:
         step_folder: where the Step is written.
         samplers: the policies whose responses are fitted; the metrics describe those of the first.
         reference: the policy that the run started from.
-        enumerates: the responses are all that there are, see ``Source``.
+        enumerates: the responses are all that there are, see ``ResponseSource``.
         label: returns the kind of a response's text.
         sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
     """
@@ -117,7 +117,7 @@ class TrainStage:
                 "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
                 **_fit_summary(result, settings.max_grad_norm),
                 "win_rate": win_rate,
-                "task": nll,
+                "sft": nll,
                 "crossed": bool(exceeded),
                 "changed_fraction": changed_fraction(weights, [p.detach().cpu() for p in parameters]),
             }
@@ -250,7 +250,7 @@ class TrainStage:
 
         training, testing = sft.split(len(texts), fit.held_out, seed_of(*key))
         stream = map(text, sft.epochs(training, seed_of(*key, self.step_folder.name)))
-        batches = sft.pack(stream, fit.tokens, fit.batch, steps if fit.task_weight > 0 else 0)
+        batches = sft.pack(stream, fit.tokens, fit.batch, steps if fit.sft_weight > 0 else 0)
         return sft.SFTTerm(batches, sft.pack(map(text, testing), fit.tokens, fit.batch))
 
     def _sft_nll(self, term: sft.SFTTerm, start: Adapter) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The folder of a run: ``run.json``, which pins what is played, one folder a step, a lock and two logs."""
+"""The folder of a run: ``run.json``, which records what is played, one folder a step, a lock and two logs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .files import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # of the run folder; 1 had no number
+FORMAT = 3  # of the run folder; 1 had no number, 2 called the SFT texts a task
 RUN, COPY, PROMPTS, SHARDS = "run.json", ".run.json", "prompts.jsonl", "shards.json"
 EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
 LOCK, QUARANTINE = ".lock", "set-aside"
@@ -65,10 +65,10 @@ def step_order(step: Path) -> tuple[int, bool, int]:
 class RunFolder:
     """One run on disk: ``run.json``, the folder of the start, one folder a step.
 
-    ``run.json`` pins the configuration, the versions, the prompts and the batches of each step. The same configuration
-    continues the run. Another configuration is refused, and so is a folder that holds something else, or a run of
-    another format. What happens on the way (a damaged file, a stage played again, memory that ran out) is logged, and
-    recorded in ``events.jsonl``.
+    ``run.json`` records the configuration, the versions, the prompts and the batches of each step. The same
+    configuration continues the run. Another configuration is refused, and so is a folder that holds something else, or
+    a run of another format. What happens on the way (a damaged file, a stage played again, memory that ran out) is
+    logged, and recorded in ``events.jsonl``.
     """
 
     # more iterations continue a run; the others are memory and time. The sizes of batches are those of the next step
@@ -158,25 +158,27 @@ class RunFolder:
         return merged
 
     def write(self, config: dict[str, Any], record: dict[str, Any]) -> None:
-        """Pin the configuration; ``record`` (versions, hardware, prompts) is kept from the process that started."""
-        self._pin({**self.read(), **({} if self.started else record), "config": json.loads(_canonical(config))})
+        """Record the configuration; ``record`` (versions, hardware, prompts) is kept from the process that started."""
+        self._write({**self.read(), **({} if self.started else record), "config": json.loads(_canonical(config))})
 
-    def pinned_step(self, step: str) -> dict[str, Any]:
-        """What ``run.json`` pins of a step's batches and fits, by the step's name; empty before anything is."""
+    def step_values(self, step: str) -> dict[str, Any]:
+        """What ``run.json`` holds of a step's batches and fits, by the step's name; empty where it holds nothing."""
         return self.read().get("steps", {}).get(step, {})
 
-    def pin_step(self, step: str, values: dict[str, Any]) -> None:
-        """Pin something of a step's batches or fits; what was pinned before under other keys stays."""
+    def update_step(self, step: str, values: dict[str, Any]) -> None:
+        """Add to what ``run.json`` holds of a step's batches or fits; values under other keys stay."""
         record = self.read()
         steps = record.get("steps", {})
-        self._pin({**record, "steps": {**steps, step: {**steps.get(step, {}), **values}}})
+        self._write({**record, "steps": {**steps, step: {**steps.get(step, {}), **values}}})
 
-    def unpin_step(self, step: str) -> None:
-        """Forget what is pinned of a step."""
+    def clear_step(self, step: str) -> None:
+        """Remove what ``run.json`` holds of a step."""
         record = self.read()
-        self._pin({**record, "steps": {name: pins for name, pins in record.get("steps", {}).items() if name != step}})
+        self._write(
+            {**record, "steps": {name: values for name, values in record.get("steps", {}).items() if name != step}}
+        )
 
-    def _pin(self, record: dict[str, Any]) -> None:
+    def _write(self, record: dict[str, Any]) -> None:
         record = {**record, "format": FORMAT}
         record["checksum"] = _checksum(record)
         for file in (self.path / COPY, self.path / RUN):  # the copy first: there is never a run.json without one
@@ -259,12 +261,12 @@ class RunFolder:
         request = {"stage": stage, "step": step.name}
         if self.read().get("redo") == request and not (step / "adapter").exists():
             return step
-        self._pin({**self.read(), "redo": None})
+        self._write({**self.read(), "redo": None})
         stages = list(STAGE_OUTPUTS)[list(STAGE_OUTPUTS).index(stage) :]
         if stage == "sample":
-            self.unpin_step(step.name)
-        elif self.pinned_step(step.name):
-            self.pin_step(step.name, {"tokens": None, "refits": None})
+            self.clear_step(step.name)
+        elif self.step_values(step.name):
+            self.update_step(step.name, {"tokens": None, "refits": None})
         # the adapter, which ends a step, first: after a kill in between the step counts as not finished
         names = [
             name
@@ -279,12 +281,10 @@ class RunFolder:
         self.journal({"redo": stage, "at": step.name})
         if moved:
             outputs = ", ".join(path.name for path in moved)
-            logger.warning(
-                "%s is made again from %s on: %s set aside in %s", step.name, stage, outputs, moved[0].parent
-            )
+            logger.warning("%s is redone from %s on: %s set aside in %s", step.name, stage, outputs, moved[0].parent)
         for name in ("last.json", "mixture.json"):  # written again at the end
             (self.path / name).unlink(missing_ok=True)
-        self._pin(
+        self._write(
             {**self.read(), "redo": request}
         )  # last: after a kill before this line the same command does the rest
         return step

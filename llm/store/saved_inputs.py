@@ -1,4 +1,4 @@
-"""Inputs of a run that its folder keeps, verified by the SHA-256 that ``run.json`` pins."""
+"""Inputs of a run that its folder keeps, verified by the SHA-256 that ``run.json`` holds."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class SavedInput:
         >>> from nashward.llm.store.fingerprints import fingerprint_content
         >>> with TemporaryDirectory() as home:
         ...     folder = RunFolder(home)
-        ...     folder.write({"solver": {}, "task": fingerprint_content(b"texts")}, {})
-        ...     task = SavedInput(folder, "task.jsonl", ("config", "task"))
-        ...     task.save(b"texts")
-        ...     task.load()
+        ...     folder.write({"solver": {}, "sft": fingerprint_content(b"texts")}, {})
+        ...     texts = SavedInput(folder, "sft.jsonl", ("config", "sft"))
+        ...     texts.save(b"texts")
+        ...     texts.load()
         b'texts'
     """
 
@@ -29,7 +29,7 @@ class SavedInput:
     key: tuple[str, ...]
 
     @property
-    def pinned(self) -> str | None:
+    def digest(self) -> str | None:
         """What ``run.json`` has under the key; None where it has nothing."""
         value = self.folder.read()
         for name in self.key:
@@ -37,13 +37,13 @@ class SavedInput:
         return value or None  # type: ignore[return-value]
 
     def load(self) -> bytes | None:
-        """The file's content; None where there is no file, or its content is not the pinned one."""
-        path, pinned = self.folder / self.file, self.pinned
+        """The file's content; None where there is no file, or its content has another SHA-256."""
+        path, digest = self.folder / self.file, self.digest
         content = path.read_bytes() if path.exists() else None
-        return content if content is not None and pinned is not None and sha256(content).startswith(pinned) else None
+        return content if content is not None and digest is not None and sha256(content).startswith(digest) else None
 
     def save(self, content: bytes) -> None:
-        """Write the content that ``run.json`` pins, unless it is there already; a damaged file is quarantined.
+        """Write the content, whose SHA-256 ``run.json`` holds, unless it is there; a damaged file is quarantined.
 
         Raises:
             OSError: it cannot be written.

@@ -39,7 +39,7 @@ def experience(
     each = [batch.experience(logprobs, size, baseline) for batch, logprobs in zip(batches, after, strict=True)]
     objective = None
     if any(batch.objective.loss != "mirror" for batch in batches):
-        losses = [LOSSES[batch.objective.loss].of(own) for batch, own in zip(batches, each, strict=True)]
+        losses = [LOSSES[batch.objective.loss].of(of_batch) for batch, of_batch in zip(batches, each, strict=True)]
         objective = float(torch.stack(losses).sum()) / sum(len(logprobs) for logprobs in starts)
     return Experience.concatenate(each, objective)
 

@@ -286,8 +286,8 @@ def _online_ipo(batch: Experience) -> Float[Tensor, ""]:
     P, ratio = batch.P, batch.ratio
     count = ratio.shape[-1]
     first, second = P[:, :, None, :], P[:, None, :, :]  # [prompts, first, second, third]
-    own = torch.eye(count, dtype=torch.bool, device=P.device)
-    aside = torch.zeros_like(own)[None] if batch.whole else own[:, None, :] | own[None, :, :]
+    same = torch.eye(count, dtype=torch.bool, device=P.device)
+    aside = torch.zeros_like(same)[None] if batch.whole else same[:, None, :] | same[None, :, :]
     third = batch.weights[:, None, None, :].masked_fill(first.isnan() | second.isnan() | aside, 0.0)
     each = rebel(ratio[:, :, None, None], ratio[:, None, :, None], first.nan_to_num(), second.nan_to_num(), batch.size)
     mean = (third * each).sum(-1) / third.sum(-1).clamp_min(1e-30)

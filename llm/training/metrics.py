@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 METRICS = "metrics.jsonl"
 
@@ -12,7 +11,7 @@ STEP_FIELDS = {
     "loss": "of its prompts, a mean over them, before the step; nats^2 (squares) or nats (logarithms)",
     "gradient_norm": "of the adapter's weights, before clipping",
     "learning_rate": "of the step",
-    "task_nll": "with `--task`: negative log-likelihood of its SFT texts, nats a token",
+    "sft_nll": "with `--sft`: negative log-likelihood of its SFT texts, nats a token",
     "loss_scale": "in float16: the factor on the loss in the backward pass",
 }
 
@@ -66,40 +65,9 @@ FIELDS = {
     "refits.loss": "after that fit; null where it diverged",
     "clip_fraction": "fraction of the optimiser steps whose gradient was clipped to `--max-grad-norm`",
     "changed_fraction": "fraction of the adapter's entries that the fit changed",
-    "task.start": "with `--task`: negative log-likelihood of the held-out SFT texts where the run started, nats a "
-    "token",
-    "task.before": "the same, where the fit started",
-    "task.after": "the same, of the fitted policy",
-    "crossed": "whether the iterate exceeds a limit (`--task-limit`, `--win-rate-floor`)",
+    "sft.start": "with `--sft`: negative log-likelihood of the held-out SFT texts where the run started, nats a token",
+    "sft.before": "the same, where the fit started",
+    "sft.after": "the same, of the fitted policy",
+    "crossed": "whether the iterate exceeds a limit (`--sft-limit`, `--win-rate-floor`)",
     "warning": "what went wrong, in sentences; null where nothing did",
 }
-NAMED = {name.removesuffix(".NAME") for name in FIELDS if name.endswith(".NAME")}  # their keys are names of the run
-
-
-def field_names(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The names of a row's fields as ``FIELDS`` and ``STEP_FIELDS`` have them.
-
-    Example:
-        >>> list(field_names({"train": {"r2": 0.9}, "anchor": {"start": 1.0}, "refits": [{"loss": 2.0}]}))
-        ['train.r2', 'anchor.NAME', 'refits.loss']
-    """
-    for key, value in row.items():
-        name = f"{prefix}{key}"
-        if name in NAMED:
-            yield f"{name}.NAME"
-        elif isinstance(value, Mapping):
-            yield from field_names(value, f"{name}.")
-        elif isinstance(value, list):
-            for item in value:
-                yield from field_names(item, f"{name}.")
-        else:
-            yield name
-
-
-def markdown(fields: Mapping[str, str]) -> str:
-    """The fields as a table, as ``docs/metrics.md`` has it; fields of one meaning share a row."""
-    names: dict[str, list[str]] = {}
-    for name, meaning in fields.items():
-        names.setdefault(meaning.replace("|", "\\|"), []).append(f"`{name}`")
-    rows = [f"| {', '.join(row)} | {meaning} |" for meaning, row in names.items()]
-    return "\n".join(["| field | meaning |", "| --- | --- |", *rows])

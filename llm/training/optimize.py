@@ -96,7 +96,7 @@ def fit(
         rate = scheduler.get_last_lr()[0]
         record = {**_optimiser_step(optimiser, gradient, step, texts), "learning_rate": rate}
         scheduler.step()
-        value = record["loss"] + record.get("task_nll", 0.0)
+        value = record["loss"] + record.get("sft_nll", 0.0)
         if not math.isfinite(value):
             raise DivergedError(
                 f"the fit diverged: the loss of optimiser step {number + 1} of {len(steps)} is {value}; take a "
@@ -146,7 +146,7 @@ class _Gradient:
             if math.isfinite(norm) or self.scale == 1.0 or not math.isfinite(loss + weighted_nll):
                 break
             self.scale = max(1.0, self.scale / 4)  # the gradient overflowed on its way through float16
-        nll = {"task_nll": weighted_nll / self.settings.task_weight} if texts else {}
+        nll = {"sft_nll": weighted_nll / self.settings.sft_weight} if texts else {}
         return loss + weighted_nll, {"loss": loss, "gradient_norm": norm, **nll}
 
     def _backward(self, step: Sequence[MicroBatch], texts: Sequence[SFTBatch]) -> tuple[float, float]:
@@ -154,7 +154,7 @@ class _Gradient:
         network, pad_id, settings, scale = self.network, self.pad_id, self.settings, self.scale
         each = scale / sum(len(batch.rollouts) for batch in step)
         loss = sum(b.backward(network, pad_id, self.size, settings.baseline, each, self.on_event) for b in step) / scale
-        nll = sum(b.backward(network, pad_id, scale * settings.task_weight, self.on_event) for b in texts) / scale
+        nll = sum(b.backward(network, pad_id, scale * settings.sft_weight, self.on_event) for b in texts) / scale
         return loss, nll
 
 

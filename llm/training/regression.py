@@ -1,6 +1,6 @@
 """From win probabilities to the regression that fits a mirror step: pure functions of tensors.
 
-A step asks for log pi(y) = sum_k w_k log pi_k(y) + size * G(y) + constant, where G(y) = sum_j c_j P(y beats rho_j).
+A step requires log pi(y) = sum_k w_k log pi_k(y) + size * G(y) + constant, where G(y) = sum_j c_j P(y beats rho_j).
 With l(y) = log pi_theta(y) - sum_k w_k log pi_k(y), the *log-ratio to the anchor*, that is a regression of l on
 size * G over responses to the same prompt. All tensors are ``[prompts, R]``, R the responses, unless said.
 """

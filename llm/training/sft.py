@@ -18,10 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nashward.errors import RefusedPromptError
 from nashward.games.shapes import Float
 
 from ..data.prompts import Prompt
 from ..data.rollouts import Text
+from ..policy.chat_template import render
+from ..policy.control_tokens import TurnsAsText
 from ..policy.memory import OnEvent, ignore_event
 from .batches import Passes, backward_by_pass, logprobs_by_pass, plan_passes
 
@@ -129,16 +132,24 @@ def encode(tokenizer: Any, prompt: Prompt, response: str, stops: Sequence[int] =
     """Token ids of a prompt as the policy is prompted, and of a response as it would give it: with the end of its turn.
 
     What follows the prompt is what the chat template makes of the answered conversation, up to the first of ``stops``;
-    where a template writes the prompt otherwise once it is answered, the response and the tokenizer's end of text.
+    where a template writes the prompt otherwise once it is answered, the response and the tokenizer's end of text. A
+    stop token that the response spells out is text, and cuts nothing.
+
+    Raises:
+        RefusedPromptError: the template refuses the turns, or leaves out what they say.
     """
-    turns = list(prompt.messages)
-    prefix = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    answered = tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": response}], tokenize=False)
-    suffix = answered[len(prefix) :] if answered.startswith(prefix) else response
-    ids = tokenizer(suffix, add_special_tokens=False)["input_ids"]
+    answer = {"role": "assistant", "content": response}
+    hidden = TurnsAsText(tokenizer, [*prompt.messages, answer])
+    prefix = render(tokenizer, hidden.turns[:-1], add_generation_prompt=True)
+    try:
+        answered = render(tokenizer, hidden.turns, add_generation_prompt=False)
+    except RefusedPromptError:  # of prompts alone
+        answered = ""
+    suffix = answered[len(prefix) :] if answered.startswith(prefix) else hidden.turns[-1]["content"]
+    ids = hidden.ids(suffix)
     end = next((k for k, token in enumerate(ids) if token in stops), None)
     if end is not None:
         ids = ids[: end + 1]
     elif tokenizer.eos_token_id is not None:
         ids = [*ids, tokenizer.eos_token_id]
-    return tokenizer(prefix, add_special_tokens=False)["input_ids"], ids
+    return hidden.ids(prefix), ids

@@ -20,7 +20,7 @@ class CorruptFileError(NashwardError):
 
 
 class UnsupportedModelError(NashwardError):
-    """A network has not the structure that was asked of it."""
+    """A network lacks the structure that an operation requires."""
 
 
 class DivergedError(NashwardError):
@@ -29,3 +29,15 @@ class DivergedError(NashwardError):
 
 class MissingPackageError(NashwardError, ImportError):
     """A package of an extra is not installed."""
+
+
+class RefusedPromptError(NashwardError):
+    """A chat template refuses the turns of a prompt, or leaves out what they say.
+
+    Attributes:
+        reason: why, as prompts that are dropped are counted by it.
+    """
+
+    def __init__(self, message: str, reason: str = "refused by the chat template") -> None:
+        super().__init__(message)
+        self.reason = reason

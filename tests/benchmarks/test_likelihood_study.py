@@ -87,12 +87,12 @@ def test_the_sign_test_by_hand(ups: int, verdict: str, p: float) -> None:
     assert (dpo.statement, dpo.agree, dpo.verdict) == ("dpo: chosen does not rise", 0, "contradicted")
     assert (ipo.agree, ipo.verdict, over_ipo.agree) == (5, "reproduced", 5)
     assert over_dpo.agree == ups
-    with pytest.raises(ValueError, match="5 seeds of sppo and 4 of dpo; expected the same"):
+    with pytest.raises(ValueError, match="5 seeds of sppo and 4 of dpo"):
         claims([curve for curve in curves if (curve.loss, curve.seed) != ("dpo", 2)])
 
 
 def test_bad_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="points and responses must be at least 2, got 1 and 5"):
+    with pytest.raises(ValueError, match=r"points and responses .* got 1 and 5"):
         Study({"dpo": 1.0}, points=1)
     with pytest.raises(ValueError, match="temperatures must be positive"):
         Study({"dpo": 1.0}, temperatures=(1.0, 0.0))

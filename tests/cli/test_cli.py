@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,15 @@ def prompts(tmp_path: Path) -> Path:
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"Tell me about bread {i}."}) + "\n" for i in range(6)))
     return file
+
+
+def test_the_help_of_every_command_is_made_without_torch() -> None:
+    heavy = ("torch", "numpy", "scipy", "matplotlib", "transformers", "pyarrow")
+    code = (
+        f"import sys; from nashward.cli.main import build_parser; build_parser().format_help()\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_solve_prints_the_equilibrium_with_labels_and_draws_it(
@@ -332,7 +343,7 @@ def test_fit_oracle_then_judge_a_leaderboard_with_it(capsys: pytest.CaptureFixtu
     assert main([*board, *kept]) == 0
     out = capsys.readouterr().out
     assert "3 models, 12 prompts" in out
-    assert "beats every other: nobody" in out  # a cycle, as planted
+    assert "Condorcet winner: none" in out  # a cycle, as planted
     game = games.load(tmp_path / "deep" / "table.csv")
     assert isinstance(game, games.PreferenceGame)
     P = dict(zip(game.labels, game.P.tolist(), strict=True))
@@ -354,7 +365,7 @@ def test_a_leaderboard_says_how_sure_it_is(capsys: pytest.CaptureFixture[str], t
     board = ["leaderboard", str(tmp_path / "answers"), "--prompts", str(tmp_path / "p.txt"), *rule]
     assert main(board) == 0
     out = capsys.readouterr().out
-    assert "each pair was judged on at least 2 of 3 prompts" in out
+    assert "at least 2 of 3 prompts" in out
     found = {name: re.search(rf"^{name} +(\S+) ± (\S+) +", out, re.MULTILINE) for name in answers}
     result = tournament(oracles.Length(), ["one", "two", "three"], answers)
     for k, name in enumerate(answers):
@@ -387,7 +398,7 @@ def test_align_under_votes_and_under_a_rule_in_python(
     votes = _votes(tmp_path / "votes.jsonl")
     assert main(["align", *policy, "--oracle", str(votes), "--out", str(tmp_path / "third"), *run]) == 2
     # the votes know none of these responses
-    assert "no prompt has responses that the oracle tells apart" in capsys.readouterr().err.splitlines()[-1]
+    assert "no prompt has responses" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_settings_of_memory_reach_the_run_and_may_change(prompts: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +52,18 @@ def test_payoff_table_puts_the_most_played_first() -> None:
         games.plots.payoff_table(batch, games.nash(batch))
 
 
+def test_payoff_table_of_two_players_shows_both() -> None:
+    game = games.ConstantSumGame([[3.0, -1.0, 5.0], [-1.0, 1.0, 9.0]], 0.0, ["up", "down"], ["l", "m", "r"])
+    equilibrium = games.nash(game)
+    table, row, column = games.plots.payoff_table(game, equilibrium).axes[:3]
+    assert [tick.get_text() for tick in table.get_yticklabels()] == ["down", "up"]
+    assert sorted(tick.get_text() for tick in table.get_xticklabels()) == ["l", "m", "r"]
+    assert table.get_xticklabels()[2].get_text() == "r"  # which is never played
+    assert sorted(text.get_text() for text in table.texts) == sorted(["3", "-1", "5", "-1", "1", "9"])
+    assert [bar.get_width() for bar in row.patches] == pytest.approx([2 / 3, 1 / 3])  # type: ignore[attr-defined]
+    assert [bar.get_width() for bar in column.patches] == pytest.approx([2 / 3, 1 / 3, 0], abs=1e-12)  # type: ignore[attr-defined]
+
+
 def _solutions(game: games.PreferenceGame, T: int = 200) -> dict[str, games.Solution]:
     solvers: dict[str, games.Solver] = {"eg": games.ExtraGradient(2.0), "omwu": games.OptimisticMWU(0.5)}
     return {name: games.solve(game, s, T, keep_policies=True) for name, s in solvers.items()}
@@ -68,11 +79,10 @@ def test_every_picture_draws_on_the_axes_that_it_is_given() -> None:
     batch = _solutions(games.PreferenceGame(torch.stack([game.P, games.zoo.biased_rock_paper_scissors().P])))
     paths = {name: s.policies["last"] for name, s in solutions.items()}
     figure = Figure()
-    axes = figure.subplots(1, 7)
+    axes = figure.subplots(1, 6)
     pictures = (
         lambda axis: games.plots.gap_curves(solutions, axes=axis),
         lambda axis: games.plots.simplex(paths, axes=axis),
-        lambda axis: games.plots.ranked_table(game, axes=axis),
         lambda axis: games.plots.cycle_graph(game, axes=axis),
         lambda axis: games.plots.race(solutions, axes=axis),
         lambda axis: games.plots.quantiles(batch, axes=axis),
@@ -108,7 +118,7 @@ def test_quantiles_shade_the_middle_of_a_batch() -> None:
     np.testing.assert_allclose(np.asarray(axes.lines[0].get_ydata()), median.numpy())
     assert len(axes.collections) == 4
     assert [line.get_label() for line in axes.lines] == ["eg", "omwu"]
-    with pytest.raises(ValueError, match="over a batch of games, one holds a single game"):
+    with pytest.raises(ValueError, match="one holds a single game"):
         games.plots.quantiles({"one": _solutions(games.zoo.comal_cycle())["eg"]})
 
 
@@ -124,14 +134,6 @@ def test_the_cycle_graph_points_from_winner_to_loser_and_marks_upsets() -> None:
     assert not [a for a in tied.texts if isinstance(a, Annotation)]
 
 
-def test_the_ranked_table_is_in_the_order_of_win_rates() -> None:
-    axes = games.plots.ranked_table(games.zoo.bradley_terry()).axes[0]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["3", "2", "1", "0"]
-    shown = np.asarray(axes.images[0].get_array())
-    assert (shown[np.triu_indices(4, 1)] > 0.5).all()
-    assert axes.images[0].get_clim() == (0, 1)
-
-
 def test_the_stability_map_holds_the_factors_and_the_threshold() -> None:
     lam, steps = [0.1, 0.2, 0.3], [1.0, 2.0, 4.0, 8.0]
     factors = [[theory.local_factor(games.ExtraGradient(s), x, 20) for x in lam] for s in steps]
@@ -143,16 +145,5 @@ def test_the_stability_map_holds_the_factors_and_the_threshold() -> None:
     curve = next(line for line in axes.lines if line.get_label() == "exact threshold")
     np.testing.assert_allclose(np.asarray(curve.get_ydata()), 1 / np.asarray(curve.get_xdata()))
     assert axes.get_ylim() == (1.0, 8.0)
-    with pytest.raises(ValueError, match=r"factors must be \[4, 3\], steps by frequencies, got \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"\[4, 3\].* got \(3, 4\)"):
         games.plots.stability_map(lam, steps, np.ones((3, 4)))
-
-
-def test_tetrahedron_corners_are_pure_policies() -> None:
-    figure = games.plots.tetrahedron({"corners": np.eye(4)}, equilibrium=[0.25] * 4)
-    lines: dict[Any, Any] = {line.get_label(): line for line in figure.axes[0].lines}
-    path = np.stack(lines["corners"].get_data_3d(), 1)
-    np.testing.assert_allclose(np.linalg.norm(np.diff(path, axis=0), axis=1), 1.0)
-    np.testing.assert_allclose(np.stack(lines["Nash"].get_data_3d(), 1)[0], path.mean(0))
-    with pytest.raises(ValueError, match=r"\[records, 4\]"):
-        games.plots.tetrahedron({"wrong": np.eye(3)})
-    _saved(figure)

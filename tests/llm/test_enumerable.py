@@ -195,11 +195,12 @@ def test_prompts_count_in_the_loss_by_their_weights(steep: Path, tmp_path: Path)
             found = super().raw_logits(prompts, *given)
             return [own if prompt == "this" else -own for prompt, own in zip(prompts, found, strict=True)]
 
+    model = tiny.one_prompt(llm.LanguageModel.from_pretrained(steep, lora=llm.Lora(rank=4)))
+
     def after(name: str, step: float, *prompts: Any) -> torch.Tensor:
         play = self_play(
-            policy=steep, oracle=Opposite(P, texts), solver=games.MWU(step), prompts=prompts, folder=tmp_path / name,
-            iterations=1, sampling=responses, fit=dataclasses.replace(EXACT, baseline="centred"), lora=llm.Lora(rank=4),
-            chat_template="{{ bos_token }}?",
+            policy=model, oracle=Opposite(P, texts), solver=games.MWU(step), prompts=prompts, folder=tmp_path / name,
+            iterations=1, sampling=responses, fit=dataclasses.replace(EXACT, baseline="centred"),
         )  # fmt: skip
         run = play.run()
         ids = play.model.encode(run.prompts.kept[0])  # type: ignore[union-attr]

@@ -20,7 +20,6 @@ from .tiny_run import self_play
 
 TEXTS = ["ke", "kg", "dm"]  # the model gives them 39, 24 and 37% of what it gives to all three
 PROMPTS = 250
-ONE_PROMPT = "{{ bos_token }}?"  # whatever is asked: every prompt has the same responses with the same probabilities
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,8 @@ class Player:
     def __init__(self, policy: Path):
         words = tiny.tokenizer()
         self.all = llm.Enumerated(tuple(tuple(words(text)["input_ids"]) for text in TEXTS))
-        self.model = llm.LanguageModel.from_pretrained(policy, lora=llm.Lora(rank=4), chat_template=ONE_PROMPT)
+        self.model = llm.LanguageModel.from_pretrained(policy, lora=llm.Lora(rank=4))
+        tiny.one_prompt(self.model)  # every prompt has the same responses with the same probabilities
 
     def mix(self, adapter: Path) -> torch.Tensor:
         ids = self.model.encode(llm.read_prompts(["?"]).kept[0])

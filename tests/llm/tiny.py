@@ -101,6 +101,13 @@ def brevity() -> ScoreOracle:
     return ScoreOracle("brevity", lambda text: -0.5 * len(text))
 
 
+def one_prompt(model: LanguageModel) -> LanguageModel:
+    """The model, asked "?" whatever the prompt is: all prompts have the same distribution of responses."""
+    ids = [model.tokenizer.bos_token_id, *model.tokenizer("?")["input_ids"]]
+    model.encode = lambda prompt: ids  # type: ignore[method-assign]
+    return model
+
+
 def rollout(prompt: str, prompt_ids: Sequence[int], ids: Sequence[Sequence[int]], payoffs: torch.Tensor) -> Rollout:
     """Judged responses that weigh the same."""
     return Rollout(prompt, prompt_ids, [Response(row, weight=1 / len(ids)) for row in ids], payoffs)

@@ -12,12 +12,16 @@ from ..conftest import ROOT
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes of the run are forks, which Windows has not")
-def test_a_run_that_is_killed_and_damaged_ends_the_same() -> None:
-    command = [sys.executable, "-m", "tools.faults", "--kills", "5", "--damages", "2"]
+@pytest.mark.parametrize(
+    ("kills", "damages", "prompts"), [(5, 2, 40), pytest.param(10, 5, 150, marks=pytest.mark.slow)]
+)
+def test_a_run_that_is_killed_and_damaged_ends_the_same(kills: int, damages: int, prompts: int) -> None:
+    options = {"--kills": kills, "--damages": damages, "--prompts": prompts}
+    command = [sys.executable, "-m", "tools.faults", *(str(word) for pair in options.items() for word in pair)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     *_, last = result.stdout.splitlines()
-    assert ", 2 damages, 0 prompts and pairs made twice, 0 problems" in last
-    assert int(last.split(" kills")[0]) >= 5
-    assert "(1 in a rename)" in last
+    assert f"{damages} damages, 0 prompts and pairs made twice, 0 problems" in last
+    assert int(last.split(" kills")[0]) >= kills
+    assert f"({kills // 5} in a rename)" in last

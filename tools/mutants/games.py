@@ -145,11 +145,6 @@ GAMES = [
         ("factor", "borda", "table.sum(-1) - diagonal", "2 * (table.sum(-1) - diagonal)"),
         ("anchor", "borda", "table.sum(-1) - diagonal", "table.sum(-1)"),
     ]),
-    Method("Plackett-Luce", "games/analysis/ratings.py", CHOICE, [
-        ("factor", "plackett_luce", "2 * smoothing", "smoothing"),
-        ("anchor", "plackett_luce", "strength.log() - strength.log().mean()", "strength.log()"),
-        ("other", "plackett_luce", "ranking[:-1]", "ranking"),
-    ]),
     Method("Equilibria by linear programs, interior points and on a face", f"{E}/linear_program.py", EXACT, [
         ("sign", "_solved", "(A, -np.ones(n))", "(-A, -np.ones(n))"),
         ("sign", "extent", "ends[1] - ends[0]", "ends[0] - ends[1]"),

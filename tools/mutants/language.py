@@ -48,13 +48,13 @@ LANGUAGE = [
         ("factor", "length_controlled_win_rate",
          "np.full(len(gamed_features), GAMED)",
          "np.full(len(gamed_features), 2 * GAMED)"),
-        ("anchor", "length_controlled_win_rate", "moments = moments + GAMED * np.append(sums, 0.0)", "pass"),
+        ("anchor", "length_controlled_win_rate", "gamed_moments = GAMED * np.append(sums, 0.0)", "pass"),
         ("anchor", "predict", "w.difficulty - v.difficulty", "w.difficulty"),
     ], {f"{V}/win_rates/logistic.py": [
         ("sign", "fit", "x @ share - moments", "x @ share + moments"),
         ("factor", "_objective", "penalty * np.abs(w).sum()", "2 * penalty * np.abs(w).sum()"),
     ]}),
-    Method("Low-rank adapters on a base in 4 bits", "llm/policy/lora.py", MIXED, [
+    Method("Low-rank adapters on a base in 4 bits", "llm/policy/adapters/lora.py", MIXED, [
         ("sign", "fitted_to_slot", "padded * (layer.scale / slot.scale)", "-padded * (layer.scale / slot.scale)"),
         ("sign", "interpolate", "weight * shape.scale", "-weight * shape.scale"),
         ("factor", "fitted_to_slot",
@@ -110,8 +110,8 @@ LANGUAGE = [
         ("anchor", "Adversary.gap", "2 * self.wins.value - 1", "2 * self.wins.value"),
         ("sign", "_held_out_win_rate", "means.argmax()", "(-means).argmax()"),
         ("sign", "Adversary.lower_bound",
-         "self.gap - Z_95 * self.standard_error",
-         "self.gap + Z_95 * self.standard_error"),
+         "2 * win_rate_at_least(self.wins.value, self.wins.standard_error, self.wins.prompts) - 1",
+         "2 * self.wins.value - 1"),
         ("factor", "Adversary.standard_error", "2 * self.wins.standard_error", "self.wins.standard_error"),
         ("anchor", "best_of_n_win_rate", "(table[:, ::2], table[:, 1::2])", "(table, table)"),
     ]}),
@@ -123,7 +123,8 @@ LANGUAGE = [
         ("anchor", "MixedNetwork._blended", "total + weight * output.float()", "weight * output.float()"),
     ]}),
     Method("Over-optimisation", f"{V}/over_optimisation.py", ["tests/llm/evaluation/test_over_optimisation.py"], [
-        ("sign", "_verdict", "value - thresholds.errors * error", "value + thresholds.errors * error"),
+        ("sign", "_verdict", "value - standard_errors(thresholds.errors, n) * error",
+         "value + standard_errors(thresholds.errors, n) * error"),
         ("factor", "_ratio", "x - ratio * y", "2 * (x - ratio * y)"),
         ("anchor", "verdicts", "repetition(ids) - repetition(base_ids)", "repetition(ids)"),
         ("anchor", "verdicts", "base_refusals - policy_refusals", "base_refusals"),

@@ -83,7 +83,7 @@ LOSSES = [
          "rebel(ratio[:, :, None, None], ratio[:, None, :, None], first.nan_to_num(), "
          "second.nan_to_num(), 2 * batch.size)"),
         ("anchor", "_online_ipo", "(batch.P, batch.ratio)", "(batch.P, batch.now)"),
-        ("other", "_online_ipo", "own[:, None, :] | own[None, :, :]", "own[:, None, :]"),
+        ("other", "_online_ipo", "same[:, None, :] | same[None, :, :]", "same[:, None, :]"),
     ]),
     Method("`dno`", "llm/training/losses.py", VALUES, [
         ("sign", "dno", "payoff - other", "other - payoff"),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from nashward.games.driver import check_solver
-from nashward.games.executor import TableExecutor
-from nashward.games.forms.game import Players
 from nashward.games.policy import Policy
 from nashward.games.step import Solver, Step
 
-Payoffs: TypeAlias = Callable[[Players], Players]
+if TYPE_CHECKING:  # they import torch, which the names and settings of the solvers do not need
+    from nashward.games.executor import TableExecutor
+    from nashward.games.forms.game import Players
+
+Payoffs: TypeAlias = "Callable[[Players], Players]"
 
 
 @runtime_checkable

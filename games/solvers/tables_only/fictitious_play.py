@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from nashward.games.forms.game import Players
 from nashward.games.shapes import Float
 
 from ..mirror_steps.nash_md import NashEMA
 from .base import Payoffs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nashward.games.forms.game import Players
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class FictitiousPlay:
     nearest: ClassVar[Any] = NashEMA
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        totals = tuple(torch.zeros_like(p) for p in x)
+        totals = tuple(p.new_zeros(p.shape) for p in x)
         while True:
             totals = tuple(total + payoff for total, payoff in zip(totals, payoffs(x), strict=True))
             x = tuple(_first_best(total) for total in totals)
@@ -48,4 +49,4 @@ class FictitiousPlay:
 def _first_best(values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
     """All probability on the largest value; on the first of those that differ by rounding only."""
     ties = values >= values.amax(-1, keepdim=True) - 1e-9 * values.abs().amax(-1, keepdim=True)
-    return torch.zeros_like(values).scatter(-1, ties.int().argmax(-1, keepdim=True), 1.0)
+    return values.new_zeros(values.shape).scatter(-1, ties.int().argmax(-1, keepdim=True), 1.0)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nashward.games.averaging import linear
-from nashward.games.forms.game import Players
 
 from ..mirror_steps.mwu import MWU
 from ..mirror_steps.optimistic_mwu import OptimisticMWU
 from .base import Payoffs
+
+if TYPE_CHECKING:
+    from nashward.games.forms.game import Players
 
 
 def _regrets(x: Players, payoffs: Players) -> Players:
@@ -26,10 +25,7 @@ def _matched(regrets: Players) -> Players:
     """Probabilities in proportion to the positive regrets; uniform where there are none."""
     positive = [r.clamp_min(0) for r in regrets]
     totals = [p.sum(-1, keepdim=True) for p in positive]
-    return tuple(
-        torch.where(total > 0, p / total.clamp_min(torch.finfo(p.dtype).tiny), 1 / p.shape[-1])
-        for p, total in zip(positive, totals, strict=True)
-    )
+    return tuple((p / total).where(total > 0, 1 / p.shape[-1]) for p, total in zip(positive, totals, strict=True))
 
 
 def _sum(a: Players, b: Players) -> Players:
@@ -40,8 +36,8 @@ def _floored(regrets: Players) -> Players:
     return tuple(r.clamp_min(0) for r in regrets)
 
 
-def _zeros(x: Players) -> tuple[Tensor, ...]:
-    return tuple(torch.zeros_like(p) for p in x)
+def _zeros(x: Players) -> Players:
+    return tuple(p.new_zeros(p.shape) for p in x)
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class RegretMatching:
     nearest: ClassVar[Any] = MWU
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets: Players = _zeros(x)
+        regrets = _zeros(x)
         while True:
             regrets = _sum(regrets, _regrets(x, payoffs(x)))
             x = _matched(regrets)
@@ -95,7 +91,7 @@ class RegretMatchingPlus:
     averaging: ClassVar[Any] = staticmethod(linear)
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets: Players = _zeros(x)
+        regrets = _zeros(x)
         while True:
             regrets = _floored(_sum(regrets, _regrets(x, payoffs(x))))
             x = _matched(regrets)
@@ -126,7 +122,7 @@ class PredictiveRegretMatchingPlus:
     averaging: ClassVar[Any] = staticmethod(linear)
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        regrets: Players = _zeros(x)
+        regrets = _zeros(x)
         while True:
             last = _regrets(x, payoffs(x))
             regrets = _floored(_sum(regrets, last))

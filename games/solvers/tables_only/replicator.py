@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from nashward.games.forms.game import Players
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..mirror_steps.mwu import MWU
 from ..schedule import Schedule, at, check_step
 from .base import Payoffs
+
+if TYPE_CHECKING:
+    from nashward.games.forms.game import Players
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def _base_network(classes: Any, base: str | Path, folder: Path, **options: Any) 
     prefix = f"{base} cannot be loaded as a base model"
     try:
         with translated_errors(lambda error: NashwardError(f"{prefix}: {first_line(error)}")):
-            config = AutoConfig.from_pretrained(str(folder), **options)
+            config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False, **options)
             kind = classes.get(type(config), None)
             if kind is not None:
                 network, problems = load_network(kind, config, state, dtype=torch.float32)

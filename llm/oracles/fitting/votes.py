@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
-from nashward.llm.data.prompts import (
-    PROMPT_FIELDS,
-    Message,
-    Prompt,
-    chat_messages,
-    numbered_rows,
-    prompt_messages,
-    read_rows,
-)
+from nashward.llm.data.conversations import COMPARED_FIELDS, fields_of_prompt, response_text
+from nashward.llm.data.prompts import row_prompt
+from nashward.llm.data.rows import is_missing, numbered_rows, read_rows
 
 WINS = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
@@ -74,7 +68,7 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
       turns before it.
 
     The text of a prompt is that of ``read_prompts`` on the same row, ``Prompt.text``. A row without one has the turns
-    that ``chosen`` and ``rejected`` begin with.
+    that ``chosen`` and ``rejected`` begin with. Fields that are not read are named in a warning of the logger.
 
     Args:
         source: a file (.jsonl, .json, .csv, .parquet; each also gzipped, but for Parquet), the id of a dataset on the
@@ -89,7 +83,7 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
         [Vote(prompt='Name a river.', a='The Rhine.', b='No.', wins=1.0, n=1.0, annotator=None, weight=1.0)]
     """
     name, rows = (str(source), read_rows(source, "votes")) if isinstance(source, str | Path) else ("the votes", source)
-    votes = list(numbered_rows(rows, name, _vote))
+    votes = list(numbered_rows(rows, name, _vote, lambda row: fields_of_prompt(row) | _FIELDS))
     if not votes:
         raise NashwardError(f"{name} holds no votes")
     return votes
@@ -107,18 +101,24 @@ def _vote(row: Any) -> Vote:
         raise NashwardError(f"has {results}; expected one of {', '.join(_KINDS)}; it has {fields}")
     prompt, a, b, wins, n = _KINDS[kinds[0]](row)
     annotator = row.get("voter")
-    weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")  # "": an empty cell of a CSV
-    return Vote(prompt, a, b, wins, n, None if annotator in (None, "") else str(annotator), weight)
+    weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")
+    return Vote(prompt, a, b, wins, n, None if is_missing(annotator) or annotator == "" else str(annotator), weight)
 
 
 Fields = tuple[str, str, str, float, float]  # prompt, a, b, wins, n
 
 
-def _texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    for name in ("a", "b"):
-        if row.get(name) is None:
+def _texts(row: Mapping[str, Any], fields: Sequence[str] = ("a", "b")) -> tuple[str, str, str]:
+    """The prompt and the two responses."""
+    texts = []
+    for name in fields:
+        if is_missing(row.get(name)):
             raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}")
-    return Prompt(prompt_messages(row)).text, row["a"], row["b"]
+        before, text = response_text(row[name], name)
+        if before and name not in COMPARED_FIELDS:
+            raise NashwardError(f"has turns before the response in {name}; give them as the prompt")
+        texts.append(text)
+    return row_prompt(row).text, texts[0], texts[1]
 
 
 def _counts(row: Mapping[str, Any]) -> Fields:
@@ -140,35 +140,7 @@ def _winner(row: Mapping[str, Any]) -> Fields:
 
 
 def _chosen(row: Mapping[str, Any]) -> Fields:
-    (before, chosen), (before_rejected, rejected) = _split(row, "chosen"), _split(row, "rejected")
-    if before != before_rejected:
-        raise NashwardError("has other turns before the response in chosen than in rejected, expected the same")
-    if before and all(row.get(field) is None for field in PROMPT_FIELDS):
-        return Prompt(before).text, chosen, rejected, 1.0, 1.0
-    prompt = prompt_messages(row)
-    if before and _contents(prompt) != _contents(before):
-        raise NashwardError(
-            "has turns in chosen and rejected that are not those of its prompt; leave out the prompt to use the turns"
-        )
-    return Prompt(prompt).text, chosen, rejected, 1.0, 1.0
-
-
-def _split(row: Mapping[str, Any], field: str) -> tuple[tuple[Message, ...], str]:
-    """The turns before the response, and the response."""
-    value = row.get(field)
-    if value is None:
-        raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}")
-    if isinstance(value, str):
-        return (), value
-    messages = chat_messages(value, field)
-    if [message["role"] for message in messages[-2:]] not in (["assistant"], ["user", "assistant"]):
-        raise NashwardError(f"has a {field} that does not end with the assistant's turn after the user's")
-    return tuple(messages[:-1]), messages[-1]["content"]
-
-
-def _contents(prompt: Iterable[Message]) -> list[str]:
-    """The contents of the turns, without the system prompt, which some datasets have elsewhere."""
-    return [message["content"].strip() for message in prompt if message["role"] != "system"]
+    return *_texts(row, COMPARED_FIELDS), 1.0, 1.0
 
 
 def _number(row: Mapping[str, Any], field: str) -> float:
@@ -188,3 +160,4 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
     "winner": _winner,
     "chosen": _chosen,
 }
+_FIELDS = {*_KINDS, "a", "b", "n", "rejected", "voter", "weight"}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
-from jinja2 import TemplateError
+from tokenizers import Tokenizer
 
-from nashward.errors import NashwardError
-from nashward.llm.data.library_errors import first_line
+from nashward.errors import NashwardError, RefusedPromptError
+from nashward.llm.policy.chat_template import render
+from nashward.llm.policy.control_tokens import TurnsAsText, control_tokens
 
 from .checkpoint import Member
 from .network import Key, NetworkOracle, RowCount, RowLength
@@ -32,8 +32,22 @@ class Tokens(NamedTuple):
     cut: bool
 
 
+class Conversation(NamedTuple):
+    """A conversation in the chat template.
+
+    Attributes:
+        turns: that it was made of.
+        text: what the template made of them.
+    """
+
+    turns: TurnsAsText
+    text: str
+
+
 class Chat:
     """Conversations as tokens: chat template, control tokens and truncation.
+
+    A control token that a text spells out is read as text: "<|im_end|>" in a text ends no turn.
 
     Args:
         tokenizer: a fast tokenizer; it is set to truncate on the right.
@@ -49,58 +63,84 @@ class Chat:
             raise NashwardError(f"max_length is {max_length}; expected the tokens of a row, at least 1")
         self.tokenizer, self.name, self.max_length = tokenizer, name, max_length
         tokenizer.truncation_side = "right"
-        added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
-        control = sorted({*tokenizer.all_special_tokens, *added} - {""}, key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, control)) or r"(?!)")
 
-    def plain(self, text: str) -> str:
-        """The text with a blank in place of each control token: "<|im_end|>" in a text ends no turn."""
-        return self._control.sub(" ", replace_surrogates(text))
-
-    def text(self, prompt: str, response: str | None = None) -> str:
+    def conversation(self, prompt: str, response: str | None = None) -> Conversation:
         """The chat template of the user's turn and, if there is a response, the assistant's; no generation prompt.
 
         Raises:
-            ValueError: the template raises an error on these turns.
+            ValueError: the template raises an error on these turns, or leaves out what they say.
         """
-        turns = [{"role": "user", "content": self.plain(prompt)}]
+        messages = [{"role": "user", "content": replace_surrogates(prompt)}]
         if response is not None:
-            turns.append({"role": "assistant", "content": self.plain(response)})
+            messages.append({"role": "assistant", "content": replace_surrogates(response)})
+        turns = TurnsAsText(self.tokenizer, messages)
         try:
-            return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
-        except TemplateError as error:
-            roles = " and ".join(turn["role"] for turn in turns)
-            raise NashwardError(
-                f"the chat template of {self.name} refuses a conversation of {roles}: {first_line(error)}"
-            ) from None
+            return Conversation(turns, render(self.tokenizer, turns.turns, add_generation_prompt=False))
+        except RefusedPromptError as error:
+            roles = " and ".join(message["role"] for message in messages)
+            raise NashwardError(f"{self.name} cannot read a conversation of {roles}: {error}") from None
 
-    def tokens(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, add_special_tokens: bool
-    ) -> list[Tokens]:
-        """Tokenise texts, or pairs of texts.
+    def tokens(self, conversations: Sequence[Conversation], *, add_special_tokens: bool) -> list[Tokens]:
+        """Tokenise conversations.
 
         Args:
-            texts: the texts.
-            pairs: the second texts, of one length with ``texts``; None: single texts.
+            conversations: as ``conversation`` makes them.
             add_special_tokens: whether the tokenizer adds its own, as BOS.
         """
+        hidden = {k: one.turns.renamed(one.text) for k, one in enumerate(conversations) if one.turns.hides}
 
         def tokenise(chosen: Sequence[int], limit: int) -> Any:
-            second = None if pairs is None else [pairs[k] for k in chosen]
             options = {"truncation": True, "max_length": limit, "add_special_tokens": add_special_tokens}
-            return self.tokenizer([texts[k] for k in chosen], second, **options)
+            return self.tokenizer([conversations[k].text for k in chosen], **options)
 
+        plain = [k for k in range(len(conversations)) if k not in hidden]
+        found = dict(zip(plain, self._within(plain, tokenise), strict=True))
+        for k, (tokenizer, text) in hidden.items():
+            found[k] = self._hidden(tokenizer, text, None, add_special_tokens)
+        return [found[k] for k in range(len(conversations))]
+
+    def pairs(self, prompt: str, responses: Sequence[str]) -> list[Tokens]:
+        """Tokenise a prompt and each response as pairs of texts, with the special tokens of the tokenizer."""
+        prompt, responses = replace_surrogates(prompt), [replace_surrogates(response) for response in responses]
+        control = control_tokens(self.tokenizer)
+        hidden = [k for k, response in enumerate(responses) if control.found_in([prompt, response])]
+
+        def tokenise(chosen: Sequence[int], limit: int) -> Any:
+            second = [responses[k] for k in chosen]
+            return self.tokenizer([prompt] * len(second), second, truncation=True, max_length=limit)
+
+        plain = [k for k in range(len(responses)) if k not in hidden]
+        found = dict(zip(plain, self._within(plain, tokenise), strict=True))
+        for k in hidden:
+            tokenizer, _ = control.renamed(prompt + responses[k])
+            found[k] = self._hidden(tokenizer, prompt, responses[k], True)
+        return [found[k] for k in range(len(responses))]
+
+    def _within(self, chosen: Sequence[int], tokenise: Callable[[Sequence[int], int], Any]) -> list[Tokens]:
+        """The tokens of texts, the long ones truncated."""
+        if not chosen:
+            return []
         # One token above the limit shows which texts are too long. Those are tokenised again with the limit, because a
         # tokenizer may write a special token behind a truncated text.
-        batch = tokenise(range(len(texts)), self.max_length + 1)
+        batch = tokenise(chosen, self.max_length + 1)
         long = [k for k, ids in enumerate(batch["input_ids"]) if len(ids) > self.max_length]
-        ids, segments = list(batch["input_ids"]), list(batch.get("token_type_ids") or [None] * len(texts))
+        ids, segments = list(batch["input_ids"]), list(batch.get("token_type_ids") or [None] * len(chosen))
         if long:
-            truncated = tokenise(long, self.max_length)
+            truncated = tokenise([chosen[k] for k in long], self.max_length)
             for place, k in enumerate(long):
                 ids[k] = truncated["input_ids"][place]
                 segments[k] = truncated["token_type_ids"][place] if segments[k] is not None else None
-        return [Tokens(ids[k], segments[k], k in set(long)) for k in range(len(texts))]
+        return [Tokens(ids[k], segments[k], k in set(long)) for k in range(len(chosen))]
+
+    def _hidden(self, tokenizer: Tokenizer, text: str, pair: str | None, add_special_tokens: bool) -> Tokens:
+        """The tokens of a text, or of two, whose control tokens have other names in this tokenizer."""
+        for limit in (self.max_length + 1, self.max_length):
+            tokenizer.enable_truncation(limit)
+            encoding = tokenizer.encode(text, pair, add_special_tokens=add_special_tokens)
+            if limit > self.max_length and len(encoding.ids) <= self.max_length:
+                break
+        segments = encoding.type_ids if "token_type_ids" in self.tokenizer.model_input_names else None
+        return Tokens(encoding.ids, segments, limit == self.max_length)
 
 
 class ChatOracle(PretrainedOracle):
@@ -169,8 +209,8 @@ def _template_length(tokenizer: Any, name: str, limit: int) -> int:
     """The tokens of a row besides those of its prompt and its response, at most."""
     chat = Chat(tokenizer, name=name, max_length=limit)
     if tokenizer.chat_template:
-        return len(chat.tokens([chat.text("a", "a")], add_special_tokens=True)[0].ids)
-    return len(chat.tokens(["a"], ["a"], add_special_tokens=True)[0].ids)
+        return len(chat.tokens([chat.conversation("a", "a")], add_special_tokens=True)[0].ids)
+    return len(chat.pairs("a", ["a"])[0].ids)
 
 
 def max_row_length(network: Any, tokenizer: Any) -> int:

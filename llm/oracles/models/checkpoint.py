@@ -123,7 +123,7 @@ def read_tokenizer(source: str | Path, name: str) -> Any:
         )
 
     with translated_errors(unreadable):
-        return AutoTokenizer.from_pretrained(str(source))
+        return AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -124,7 +124,7 @@ class GPM(ChatOracle):
 
     Rows are those of the published inference code, which the published models need: the chat template of [user,
     assistant], tokenised with the tokenizer's special tokens (so with two BOS where the template writes one too),
-    truncated on the right, the last token overwritten by EOS. Control tokens in the texts, as "</s>", become blanks.
+    truncated on the right, the last token overwritten by EOS. Control tokens that texts spell out, as "</s>", are text.
 
     Args:
         model: base model and heads, in evaluation mode, on its device.
@@ -183,7 +183,7 @@ class GPM(ChatOracle):
         config, (target, kind) = source.config, placement(device, dtype, state[VALUE_HEAD].dtype)
         with target:  # a large model is never in host memory and on a GPU at once
             network = GPMModel(
-                AutoModel.from_config(config, dtype=kind),
+                AutoModel.from_config(config, dtype=kind, trust_remote_code=False),
                 len(state[VALUE_HEAD]),
                 prompt_head=PROMPT_HEAD in state,
                 temperature=getattr(config, "gpm_temperature", TEMPERATURE) if temperature is None else temperature,
@@ -216,7 +216,7 @@ class GPM(ChatOracle):
 
     @classmethod
     def _meta_network(cls, source: Pretrained, dtype: torch.dtype) -> GPMModel:
-        return GPMModel(AutoModel.from_config(source.config, dtype=dtype), 2)
+        return GPMModel(AutoModel.from_config(source.config, dtype=dtype, trust_remote_code=False), 2)
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> None:
         """Write the model in the published format, temperature and normalisation in config.json; without members."""
@@ -241,7 +241,8 @@ class GPM(ChatOracle):
         Returns:
             The tokens, and how many of the prompt and the rows of the responses were truncated.
         """
-        texts = [self._chat.text(prompt), *(self._chat.text(prompt, response) for response in candidates)]
+        alone_text = self._chat.conversation(prompt)
+        texts = [alone_text, *(self._chat.conversation(prompt, response) for response in candidates)]
         alone, *conversations = self._chat.tokens(texts, add_special_tokens=True)
         rows = [[*tokens.ids[:-1], self.tokenizer.eos_token_id] for tokens in conversations]
         return Encoded(len(alone.ids), rows), alone.cut + sum(tokens.cut for tokens in conversations)

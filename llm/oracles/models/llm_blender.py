@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import cached_file
 
 from nashward.errors import MissingPackageError, NashwardError
 
@@ -77,6 +79,7 @@ class LLMBlenderOracle(PreferenceOracle):
         PairRM.check(id_or_folder)
         folder = checkpoint.resolve(id_or_folder)
         overrides = _overrides(folder)
+        _check_no_code(str(overrides["model_name"]), str(id_or_folder))
         blender = llm_blender.Blender(llm_blender.BlenderConfig(device=device, use_tqdm=False))
         try:
             with warnings.catch_warnings():
@@ -169,6 +172,18 @@ def import_llm_blender() -> ModuleType:
 
 def _batch_encode_plus(tokenizer: Any, texts: Sequence[str], **settings: Any) -> Any:
     return tokenizer(texts, **settings)
+
+
+def _check_no_code(base: str, name: str) -> None:
+    """Raise where a base names code of its own: llm-blender would run it, for some names without a question."""
+    for file in ("config.json", "tokenizer_config.json"):
+        path = cached_file(base, file, _raise_exceptions_for_missing_entries=False,
+                           _raise_exceptions_for_connection_errors=False)  # fmt: skip
+        if path is not None and "auto_map" in json.loads(Path(path).read_text(encoding="utf-8")):
+            raise NashwardError(
+                f"{name}: the {file} of its base {base} names code (auto_map), which llm-blender would run; read it "
+                "with PairRM.from_pretrained, which runs none"
+            )
 
 
 def _overrides(folder: Path) -> dict[str, Any]:

@@ -190,7 +190,7 @@ class PairRM(PretrainedOracle):
         source.config.vocab_size = len(embeddings)
         target, kind = placement(device, dtype, embeddings.dtype)
         network = PairRMModel(
-            AutoModel.from_config(source.config, dtype=kind),
+            AutoModel.from_config(source.config, dtype=kind, trust_remote_code=False),
             source.config.hidden_size,
             n_tasks=settings.get("n_tasks", 1),
             dropout=settings.get("drop_out", 0.05),
@@ -245,7 +245,9 @@ class PairRM(PretrainedOracle):
     def _meta_network(cls, source: Pretrained, dtype: torch.dtype) -> PairRMModel:
         config = source.config
         config.vocab_size = max(config.vocab_size, len(source.tokenizer) + len(MARKERS))
-        return PairRMModel(AutoModel.from_config(config, dtype=dtype), config.hidden_size).to(dtype)
+        return PairRMModel(AutoModel.from_config(config, dtype=dtype, trust_remote_code=False), config.hidden_size).to(
+            dtype
+        )
 
     @classmethod
     def _row_lengths(cls, source: Pretrained, network: Any) -> tuple[RowLength, RowCount]:
@@ -387,6 +389,6 @@ def _embeddings(source: Pretrained) -> str:
         translated_errors(lambda error: NashwardError(f"{file} cannot be read as an encoder's: {first_line(error)}")),
         torch.device("meta"),
     ):
-        encoder = AutoModel.from_config(source.config)
+        encoder = AutoModel.from_config(source.config, trust_remote_code=False)
     table = encoder.get_input_embeddings().weight
     return next(name for name, parameter in encoder.named_parameters() if parameter is table)

@@ -142,7 +142,7 @@ class PretrainedOracle(NetworkOracle):
     def _read_network_config(cls, base: str, folder: Path, name: str) -> Any:
         """The configuration of transformers."""
         with translated_errors(lambda error: cls._unreadable(error, base, folder, name)):
-            config = AutoConfig.from_pretrained(base)
+            config = AutoConfig.from_pretrained(base, trust_remote_code=False)
         check_sizes(config, name)
         return config
 

@@ -100,9 +100,9 @@ class RewardModel(ChatOracle):
     """A reward model r as an oracle: P(i beats j) = sigmoid((r_i - r_j) / temperature).
 
     A decoder reads its chat template of [user, assistant], which writes its own special tokens: none are added a second
-    time. A tokenizer without a template reads the pair (prompt, response), as encoders do. Control tokens in the texts,
-    as ``<|im_end|>``, are replaced by blanks. Each response is read once: K passes for a table of K x K, and the table
-    is transitive, its equilibrium the response of highest reward.
+    time. A tokenizer without a template reads the pair (prompt, response), as encoders do. Control tokens that texts
+    spell out, as ``<|im_end|>``, are read as text. Each response is read once: K passes for a table of K x K, and the
+    table is transitive, its equilibrium the response of highest reward.
 
     Args:
         model: the network, in evaluation mode, on its device.
@@ -223,13 +223,11 @@ class RewardModel(ChatOracle):
             One row for each response, and how many of the rows were truncated.
         """
         if self.tokenizer.chat_template:
-            texts = [self._chat.text(prompt, response) for response in candidates]
+            texts = [self._chat.conversation(prompt, response) for response in candidates]
             conversations = self._chat.tokens(texts, add_special_tokens=False)
             rows: list[Row] = [(tokens.ids, (len(tokens.ids) - 1,)) for tokens in conversations]
         else:
-            prompts = [self._chat.plain(prompt)] * len(candidates)
-            responses = [self._chat.plain(response) for response in candidates]
-            conversations = self._chat.tokens(prompts, responses, add_special_tokens=True)
+            conversations = self._chat.pairs(prompt, candidates)
             rows = []
             for ids, segments, _ in conversations:
                 second = () if segments is None else (segments.index(1) if 1 in segments else len(ids),)

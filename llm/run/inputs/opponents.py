@@ -84,7 +84,7 @@ class StoredOpponents:
         return members
 
     def save(self, folder: RunFolder) -> None:
-        """Write the responses into the run folder, whose ``run.json`` pins them, unless they are there already.
+        """Write the responses into the run folder, whose ``run.json`` has their hash, unless they are there already.
 
         Raises:
             OSError: they cannot be written.
@@ -108,7 +108,7 @@ def _content(responses: ResponsesByMember) -> bytes:
 
 
 def _load(folder: RunFolder) -> ResponsesByMember:
-    """The opponents in a run folder; empty where it holds none, or others than ``run.json`` pins."""
+    """The opponents in a run folder; empty where it holds none, or others than those whose hash ``run.json`` has."""
     saved = _saved(folder)
     responses: ResponsesByMember = {}
     for row in read_jsonl(folder / saved.file) if saved.load() is not None else []:

@@ -11,7 +11,7 @@ from typing import Any
 
 from nashward.errors import NashwardError
 from nashward.llm.data.prompts import Prompt, Prompts, read_prompts
-from nashward.llm.policy.chat_template import prompt_length
+from nashward.llm.policy.chat_template import drop_refused
 from nashward.llm.store.files import read_jsonl, sha256, to_jsonl
 from nashward.llm.store.run_folder import PROMPTS, RunFolder
 from nashward.llm.store.saved_inputs import SavedInput
@@ -57,13 +57,8 @@ class RunPrompts:
             raise NashwardError(f"{self.folder.path} holds no prompts yet; give a file or a dataset id")
         prompts = Prompts(list(self.parsed.kept), self.parsed.read, Counter(self.parsed.dropped))
         if tokenizer is not None:
-            lengths = [prompt_length(tokenizer, prompt) for prompt in prompts.kept]
-            prompts.drop([length is not None for length in lengths], "refused by the chat template")
-            accepted = [length for length in lengths if length is not None]
-            self._lengths = {prompt.id: length for prompt, length in zip(prompts.kept, accepted, strict=True)}
-            prompts.drop([length <= self.max_tokens for length in accepted], f"longer than {self.max_tokens} tokens")
-        if not prompts.kept:
-            raise NashwardError(f"no prompt is left: {prompts}")
+            ids = drop_refused(tokenizer, prompts, self.max_tokens)
+            self._lengths = {prompt.id: len(own) for prompt, own in zip(prompts.kept, ids, strict=True)}
         return prompts
 
     def length(self, prompt: Prompt) -> int:
@@ -85,7 +80,7 @@ class RunPrompts:
         return {"prompts": str(self.source) if isinstance(self.source, str | Path) else "rows", "data": data}
 
     def save(self, prompts: Prompts) -> None:
-        """Write the prompts into the run folder, whose ``run.json`` pins them, unless they are there already.
+        """Write the prompts into the run folder, whose ``run.json`` has their hash, unless they are there already.
 
         Raises:
             OSError: they cannot be written.
@@ -98,7 +93,7 @@ class RunPrompts:
 
     @property
     def _is_saved(self) -> bool:
-        """Whether the folder's prompts are those that ``run.json`` pins."""
+        """Whether the folder's prompts are those whose hash ``run.json`` has."""
         return self._saved.load() is not None
 
     def _content(self, prompts: Prompts) -> bytes:

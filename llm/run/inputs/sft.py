@@ -8,9 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2.exceptions import TemplateError
-
-from nashward.errors import NashwardError
+from nashward.errors import NashwardError, RefusedPromptError
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.data.responses import read_prompts_with_responses
 from nashward.llm.store.files import to_jsonl
@@ -22,7 +20,7 @@ from nashward.llm.training.sft import encode
 
 @dataclass
 class SFTFile:
-    """Prompts with responses to fine-tune on (the task of a run), from their source or from the run folder.
+    """Prompts with responses to fine-tune on beside the alignment, from their source or from the run folder.
 
     Attributes:
         source: a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or rows; a row has a
@@ -38,25 +36,25 @@ class SFTFile:
 
     @cached_property
     def texts(self) -> list[tuple[Prompt, str]]:
-        """Each prompt with a response; empty where the run has no task.
+        """Each prompt with a response; empty where the run has none.
 
         Raises:
             FileNotFoundError: no such file.
             NashwardError: a row without a prompt or a response; fewer than two; the folder's file is damaged.
         """
-        if self.source is None and self._saved.pinned is None:
+        if self.source is None and self._saved.digest is None:
             return []
         path = self.folder / self._saved.file
         if self.source is None and self._saved.load() is None:
-            raise NashwardError(f"{path} was altered or lost; give the task texts that the run began with")
+            raise NashwardError(f"{path} was altered or lost; give the SFT texts that the run began with")
         source = path if self.source is None else self.source
         texts = [
             (prompt, text)
-            for prompt, responses in read_prompts_with_responses(source, "the task", self.column)
+            for prompt, responses in read_prompts_with_responses(source, "sft", self.column)
             for text in responses
         ]
         if len(texts) < 2:
-            where = source if isinstance(source, str | Path) else "the task"
+            where = source if isinstance(source, str | Path) else "sft"
             raise NashwardError(
                 f"{where} holds {len(texts)} responses; expected 2 at least, to train on and to hold out"
             )
@@ -64,11 +62,11 @@ class SFTFile:
 
     @property
     def fingerprint(self) -> str | None:
-        """Differs where the texts do; None where the run has no task."""
+        """Differs where the texts do; None where the run has none."""
         return fingerprint_content(self._content) if self.texts else None
 
     def save(self) -> None:
-        """Write the texts into the run folder, whose ``run.json`` pins them, unless they are there already.
+        """Write the texts into the run folder, whose ``run.json`` has their hash, unless they are there already.
 
         Raises:
             OSError: they cannot be written.
@@ -87,20 +85,20 @@ class SFTFile:
         for prompt, response in self.texts:
             try:
                 prompt_ids, response_ids = encode(tokenizer, prompt, response)
-            except TemplateError as error:
-                raise NashwardError(f"the chat template refuses {prompt.text!r:.60} of the task ({error})") from None
+            except RefusedPromptError as error:
+                raise NashwardError(f"{prompt.text!r:.60} of the SFT texts cannot be used: {error}") from None
             if max_tokens is None or len(prompt_ids) + len(response_ids) <= max_tokens:
                 short.append((prompt, response))
         if self.texts and len(short) < 2:
             raise NashwardError(
-                f"{len(short)} of {len(self.texts)} task texts are at most {max_tokens} tokens long "
+                f"{len(short)} of {len(self.texts)} SFT texts are at most {max_tokens} tokens long "
                 "(--max-prompt-tokens and --max-new-tokens together); expected 2 at least"
             )
         return short
 
     @property
     def _saved(self) -> SavedInput:
-        return SavedInput(self.folder, "task.jsonl", ("config", "task"))
+        return SavedInput(self.folder, "sft.jsonl", ("config", "sft"))
 
     @cached_property
     def _content(self) -> bytes:

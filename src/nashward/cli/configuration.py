@@ -39,22 +39,22 @@ class Setting:
 Settings = dict[str, Setting]  # by the option's name
 
 
-def flags(given: argparse.Namespace, known: Iterable[str] = ALL) -> Settings:
+def flags(args: argparse.Namespace, known: Iterable[str] = ALL) -> Settings:
     """The settings that were given on the command line, and no other."""
-    arguments = vars(given)
+    arguments = vars(args)
     return {name: Setting(arguments[key], "flag") for name in known if (key := name.replace("-", "_")) in arguments}
 
 
-def settings(given: argparse.Namespace) -> Settings:
+def settings(args: argparse.Namespace) -> Settings:
     """The settings of the command line, the file and the preset, and the others as the run folder has them.
 
     Raises:
         ValueError, OSError: the file cannot be read, or has an unknown key or a value of another type.
     """
-    layers = [flags(given)]
-    if file := getattr(given, "config", None):
+    layers = [flags(args)]
+    if file := getattr(args, "config", None):
         layers.append(from_toml(read_text(file, "configuration file"), str(file), f"file {file}"))
-    if name := getattr(given, "preset", None):
+    if name := getattr(args, "preset", None):
         layers.append(from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}"))
     chosen = merged(layers)
     if "out" in chosen:
@@ -123,8 +123,8 @@ def run_folder(path: str | Path) -> RunFolder:
 
 
 def from_folder(folder: Path) -> Settings:
-    """What a run folder's ``run.json`` holds; nothing where there is no run yet. Its prompts and its task
-    are in files beside."""
+    """What a run folder's ``run.json`` holds; nothing where there is no run yet. Its prompts and its SFT
+    texts are in files beside."""
     config = run_folder(folder).read().get("config", {})
     if config:
         inner, shares = unwrapped(config["solver"])
@@ -136,7 +136,7 @@ def from_folder(folder: Path) -> Settings:
             value = value.get(key) if isinstance(value, dict) else None
         if value is None and name == "max-grad-norm" and config:
             value = float("inf")  # JSON has no infinity
-        if name not in ("prompts", "task", "out") and value is not None:
+        if name not in ("prompts", "sft", "out") and value is not None:
             settings[name] = Setting(_read(name, value, str(folder / "run.json")), "folder")
     return settings
 
@@ -158,7 +158,10 @@ def _leaves(content: dict[str, Any], name: str) -> list[tuple[tuple[str, ...], A
 
 
 def _nearest(path: tuple[str, ...]) -> str:
-    """The nearest known setting: of the same name elsewhere, of the flag's name, or spelt alike."""
+    """What the setting is called now, or the nearest one: of the same name elsewhere, of the flag's name, or alike."""
+    for option in ALL.values():
+        if path[-1] in option.formerly and path[:-1] == option.path[:-1]:
+            return f"it is {option.path[-1]} now"
     known = [option.key for option in ALL.values()]
     flag, leaf = path[-1].replace("_", "-"), path[-1].replace("-", "_")
     named = [key for key in known if key.rpartition(".")[2] == leaf]

@@ -7,11 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from nashward.errors import NashwardError
-from nashward.games.forms.game import Profile
 
 from . import configuration
 
@@ -30,6 +26,11 @@ def write(path: Path, content: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
+    import numpy as np
+    import torch
+
+    from nashward.games.forms.game import Profile
+
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, float):

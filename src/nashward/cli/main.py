@@ -67,11 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    given = _parse(arguments)
-    if given.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
+    args = _parse(arguments)
+    if args.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    with console_log(given.quiet, always=True):
-        code = given.command(given)
+    with console_log(args.quiet, always=True):
+        code = args.command(args)
     sys.stdout.flush()
     return code
 
@@ -96,18 +96,23 @@ def _one_line(error: Exception) -> str | None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments; the error of an unknown one names the nearest."""
+    """The arguments; the error of an unknown one names what it is called now, or the nearest."""
+    from .options import renamed
+
     parser = build_parser([word for word in arguments if word in COMMANDS][:1])
     for word in arguments:
         if word.startswith("--") and word.endswith("=--"):  # Python 3.11's argparse makes an empty list of that value
             parser.error(f"{word[:-3]}: expected a value, got --")
-    given, unknown = parser.parse_known_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
     if unknown:
-        parser = given.parser
+        parser = args.parser
         flag = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
-        near = difflib.get_close_matches(flag, [name for name in parser._option_string_actions if len(name) > 2], 1)
+        known = [name for name in parser._option_string_actions if len(name) > 2]
+        if (now := f"--{renamed(flag.removeprefix('--'))}") in known:
+            parser.error(f"there is no argument {flag}; it is {now} now")
+        near = difflib.get_close_matches(flag, known, 1)
         parser.error(f"there is no argument {flag}" + (f"; the nearest is {near[0]}" if near else ""))
-    return given
+    return args
 
 
 def build_parser(names: Collection[str] = COMMANDS) -> argparse.ArgumentParser:

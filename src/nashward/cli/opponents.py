@@ -20,7 +20,7 @@ def joined(opponents: Opponents, solver: Solver) -> tuple[Solver, dict[str, Path
         FileNotFoundError: no such file, or a folder without one.
         ValueError: shares that are no numbers, of a model without a file, or without any file.
     """
-    if opponents.answers is None:
+    if opponents.responses is None:
         text = opponents.shares
         if text is None:
             return solver, {}
@@ -28,7 +28,7 @@ def joined(opponents: Opponents, solver: Solver) -> tuple[Solver, dict[str, Path
             raise NashwardError(f"shares {text} are of no opponents: give their responses with --opponents")
         shares = _shares(text, sorted({part.partition("=")[0] for part in text.split(",")}))
         return FixedOpponents(solver, shares), dict.fromkeys(shares)
-    files = files_of(Path(opponents.answers))
+    files = files_of(Path(opponents.responses))
     return FixedOpponents(solver, _shares(opponents.shares, list(files))), dict(files)
 
 

@@ -19,7 +19,7 @@ from nashward.llm.config import Inputs, Opponents, RunConfig
 from nashward.llm.config.fields import Leaf, alternatives, leaves
 
 # the headings of --help, in its order
-GROUPS = ("run", "models", "prompts", "solver", "sampling", "judging", "loss", "training", "task and limits", "memory")
+GROUPS = ("run", "models", "prompts", "solver", "sampling", "judging", "loss", "training", "SFT and limits", "memory")
 LARGEST = 2**63 - 1  # what torch takes as a seed or a size, and TOML as an integer
 
 EXPECTED = {
@@ -44,6 +44,7 @@ class Option:
         choices: the only values, where there are few.
         none: the word that stands for None, where the setting is a limit.
         group: its heading in ``--help``.
+        formerly: names that its option and its key had before.
     """
 
     path: tuple[str, ...]
@@ -52,6 +53,7 @@ class Option:
     choices: tuple[str, ...] | None = None
     none: str | None = None
     group: str = ""
+    formerly: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, leaf: Leaf, section: tuple[str, ...] = ()) -> Option:
@@ -60,7 +62,7 @@ class Option:
         literal = next((part for part in parts if get_origin(part) is Literal), None)
         choices = None if literal is None else get_args(literal)
         kind = next((kind for kind in (bool, int, float, Path, str) if kind in parts), list if choices is None else str)
-        return cls((*section, *leaf.path), kind, leaf.text, choices, leaf.none, leaf.group)
+        return cls((*section, *leaf.path), kind, leaf.text, choices, leaf.none, leaf.group, leaf.formerly)
 
     @property
     def key(self) -> str:
@@ -160,14 +162,19 @@ def add_groups(parser: argparse.ArgumentParser, options: Mapping[str, Option]) -
     return groups
 
 
+def renamed(name: str) -> str | None:
+    """The option that had this name before."""
+    return next((now for now, option in {**INPUTS, **OPPONENTS, **RUN}.items() if name in option.formerly), None)
+
+
 def select(options: Mapping[str, Option], names: Collection[str]) -> dict[str, Option]:
     """The options of these names."""
     return {name: option for name, option in options.items() if name in names}
 
 
-def values(given: argparse.Namespace, options: Mapping[str, Option]) -> dict[str, Any]:
+def values(args: argparse.Namespace, options: Mapping[str, Option]) -> dict[str, Any]:
     """The values that were given on the command line, by the names of their fields."""
-    arguments = vars(given)
+    arguments = vars(args)
     names = {name.replace("-", "_"): option.path[-1] for name, option in options.items()}
     return {field: arguments[name] for name, field in names.items() if name in arguments}
 

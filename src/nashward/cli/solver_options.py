@@ -1,4 +1,4 @@
-"""The options of the solvers, made from their fields, and all options of a run. Imports torch with the solvers."""
+"""The options of the solvers, made from their fields, and all options of a run. Imports no torch."""
 
 from __future__ import annotations
 

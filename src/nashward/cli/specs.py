@@ -11,45 +11,37 @@ from typing import Any, get_args, get_type_hints
 
 from nashward import games
 from nashward.errors import NashwardError
-from nashward.games.feedback import Feedback
+from nashward.games.forms.labels_of_csv import Labels
 
 from . import configuration, solver_options
 from .configuration import Setting, Settings
 from .options import Option
 
-GENERATORS: dict[str, Callable[..., games.PreferenceGame]] = {
-    make.__name__: make
-    for make in (
-        games.zoo.generators.tournament,
-        games.zoo.generators.scores_and_cycles,
-        games.zoo.generators.low_rank,
-        games.zoo.generators.disc,
-        games.zoo.generators.blotto,
-        games.zoo.three_cycle,
-    )
-}  # those whose settings are numbers
-FEEDBACK: dict[str, Callable[..., Feedback]] = {
-    "samples": games.feedback.SampledFeedback,
-    "duels": games.feedback.DuelingFeedback,
-}
+# Names, not functions: ``nashward solve --help`` lists them without importing torch.
+GENERATORS = ("tournament", "scores_and_cycles", "low_rank", "disc", "blotto", "three_cycle")  # settings are numbers
+FEEDBACK = {"samples": "SampledFeedback", "duels": "DuelingFeedback"}
 SOLVER = {option.path[1]: name for name, option in solver_options.SOLVER.items() if name != "solver"}
 
 
-def game(text: str, total: float | None = None) -> games.PreferenceGame | games.ConstantSumGame:
+def game(
+    text: str, total: float | None = None, labels: Labels | None = None
+) -> games.PreferenceGame | games.ConstantSumGame:
     """The game of a file, of ``zoo:NAME`` or ``generator:NAME``, or of a name in the zoo alone; a file wins."""
     path, (kind, _, rest) = Path(text), text.partition(":")
     prefixed = kind in ("zoo", "generator")
     if path.exists() or not (prefixed or kind in games.zoo.GAMES):
         if not (path.exists() or path.suffix):
             raise NashwardError(f"there is no file {text}, nor a {_unknown('game', text, games.zoo.names())}")
-        return games.load(path, total)
+        return games.load(path, total, labels)
+    if labels is not None:
+        raise NashwardError(f"--labels goes with a file; {text} is not one")
     if total is not None:
         raise NashwardError(f"--total goes with a file; {text} is a preference game")
     name, settings = _split(rest if prefixed else text)
     if kind == "generator":
         if name not in GENERATORS:
             raise NashwardError(f"there is no {_unknown('generator', name, GENERATORS)}")
-        return _call(GENERATORS[name], name, settings)
+        return _call(getattr(games.zoo.generators, name), name, settings)
     if name not in games.zoo.GAMES:
         raise NashwardError(f"there is no {_unknown('game', name, games.zoo.names())}")
     return _call(games.zoo.GAMES[name].make, name, settings)
@@ -81,7 +73,7 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
     return chosen
 
 
-def feedback(text: str, seed: int | None) -> Feedback:
+def feedback(text: str, seed: int | None) -> games.feedback.Feedback:
     """``exact``, or ``samples`` or ``duels`` with their settings and that seed."""
     name, settings = _split(text)
     if name == "exact" and not settings:
@@ -92,7 +84,7 @@ def feedback(text: str, seed: int | None) -> Feedback:
         raise NashwardError(f"there is no feedback {text!r}; there are: exact, {', '.join(FEEDBACK)}")
     if "seed" in settings:
         raise NashwardError(f"{text}: the seed is given by --seed")
-    return _call(FEEDBACK[name], name, settings, seed=_seed(seed or 0))
+    return _call(getattr(games.feedback, FEEDBACK[name]), name, settings, seed=_seed(seed or 0))
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -89,9 +89,9 @@ def test_what_cannot_be_traced_says_why() -> None:
     game = games.zoo.comal_cycle()
     with pytest.raises(ValueError, match="only exact payoffs"):
         games.solve(game, games.MWU(), 10, feedback=games.feedback.SampledFeedback(3), traced=True)
-    with pytest.raises(ValueError, match="cannot be traced: RegretMatching makes no mirror steps"):
+    with pytest.raises(ValueError, match="RegretMatching makes no mirror steps"):
         games.solve(game, games.RegretMatching(), 10, traced=True)
-    with pytest.raises(ValueError, match=r"the table is torch.float32 on cpu, not float64"):
+    with pytest.raises(ValueError, match=r"torch.float32"):
         games.solve(games.PreferenceGame(game.P.to(torch.float32)), games.MWU(), 10, traced=True)
 
 
@@ -155,9 +155,7 @@ def test_starts_of_one_player_and_starts_of_batches() -> None:
 
 @pytest.mark.skipif(accelerator.ACCELERATED, reason="is about the plain path")
 def test_without_numba_the_error_says_what_to_install() -> None:
-    with pytest.raises(
-        ValueError, match=r'numba is missing \(pip install "nashward\[accelerator\]"\); leave traced out'
-    ):
+    with pytest.raises(ValueError, match=r"numba is missing .*accelerator"):
         games.solve(games.zoo.comal_cycle(), games.MWU(), 10, traced=True)
 
 
@@ -239,7 +237,7 @@ def test_fictitious_play_records_what_solve_would() -> None:
         some = games.fictitious_play(game, 10, record=record)  # type: ignore[arg-type]
         assert some.iterations.tolist() == [5, 10]
         assert torch.equal(some.gaps["average"], every.gaps["average"][[4, 9]])
-    with pytest.raises(ValueError, match=r"a record must be a whole number >= 1, got 2\.5"):
+    with pytest.raises(ValueError, match=r"record .* got 2\.5"):
         games.fictitious_play(game, 10, record=[2.5])  # type: ignore[list-item]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nashward import games
-from nashward.games.equilibria import regularised_best_response, regularised_gap, regularised_path
+from nashward.games.equilibria import regularised_gap, regularised_path
 
 from .. import mixed
 
@@ -38,7 +38,8 @@ def test_the_regularised_gap_by_its_definition() -> None:
     game, tau = games.zoo.random_preferences(6, seed=2), 0.3
     rng = np.random.default_rng(0)
     policy, reference = torch.from_numpy(rng.dirichlet(np.ones(6))), torch.from_numpy(rng.dirichlet(np.ones(6)))
-    best = regularised_best_response(game, policy, tau, reference)
+    best = reference * (game.win_rate(policy) / tau).exp()
+    best = best / best.sum()
 
     def worth(p: torch.Tensor) -> float:
         pays = p @ game.win_rate(policy) - tau * games.kl_divergence(p, reference)

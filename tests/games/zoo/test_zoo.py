@@ -100,7 +100,6 @@ def test_the_sppo_papers_table_is_near_to_bradley_terry() -> None:
     ):
         assert float(game.P[at[winner], at[loser]]) == pytest.approx(rate, abs=1e-12)
     assert game.labels[int(choice.condorcet_winner(game.P))] == "IPO Iter3"
-    assert game.labels[int(choice.condorcet_loser(game.P))] == "Mistral-7B-Instruct-v0.2"
     equilibrium = games.nash(game)
     assert equilibrium.policy.tolist() == [float(name == "IPO Iter3") for name in game.labels]
     assert bool(equilibrium.unique)

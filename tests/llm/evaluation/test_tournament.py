@@ -91,19 +91,19 @@ def test_two_different_answers_have_no_cycle_to_count():
 def test_what_is_wrong_is_told(tmp_path):
     with pytest.raises(ValueError, match="1 players; a tournament needs at least 2"):
         tournament(Length(), ["p"], {"a": ["x"]})
-    with pytest.raises(ValueError, match="b has 2 answers to 1 prompts"):
+    with pytest.raises(ValueError, match="b has 2 responses to 1 prompts"):
         tournament(Length(), ["p"], {"a": ["x"], "b": ["x", "y"]})
     silent = Function(lambda prompt, a, b: None, name="silent")
-    with pytest.raises(ValueError, match="silent judged no answer of a against one of b"):
+    with pytest.raises(ValueError, match="silent judged no response of a against one of b"):
         tournament(silent, ["p"], {"a": ["x"], "b": ["y"]})
-    with pytest.raises(FileNotFoundError, match="holds no answers"):
+    with pytest.raises(FileNotFoundError, match="holds no responses"):
         read_responses(tmp_path)
     (tmp_path / "a.json").write_text(json.dumps([{"output": 3}]))
-    with pytest.raises(ValueError, match=r"a\.json: row 1 has no answer"):
+    with pytest.raises(ValueError, match=r"a\.json: row 1 has no response"):
         read_responses(tmp_path)
     (tmp_path / "a.json").write_text('["x"]')
     (tmp_path / "a.jsonl").write_text('"x"')
-    with pytest.raises(ValueError, match=r"holds a\.json and a\.jsonl: two files for a; expected one a player"):
+    with pytest.raises(ValueError, match=r"a\.json and a\.jsonl"):
         read_responses(tmp_path)
 
 

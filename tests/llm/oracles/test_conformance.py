@@ -114,7 +114,7 @@ def test_an_oracle_that_knows_some_texts_alone_is_given_those() -> None:
     passed = check_oracle(table, ["p", "p"], [["a", "b", "c", "d", "a"], ["a", "b"]])
     assert passed[0] == "one logit a pair (4 of 14 missing)"
     assert "odd texts (missing: " + ", ".join(ODD_TEXTS) + ")" in passed
-    with pytest.raises(ConformanceError, match=r"one logit a pair: all judgements are missing \(NaN\); pass prompts"):
+    with pytest.raises(ConformanceError, match=r"all judgements are missing"):
         check_oracle(table)
     assert check_oracle(table, ["p"], [["a", "b", "c"]], cache=False)[-1] == "cache round trip (skipped: cache=False)"
     assert "a prompt alone (skipped: one prompt)" in check_oracle(table, ["p"], [["a", "b", "c"]])

@@ -370,7 +370,7 @@ def test_a_wrong_shape_loses_no_earlier_answer(tmp_path):
 
     oracle = Breaking(answer, name="breaking", fingerprint="1")
     candidates = [["a", "b"]] * 3
-    with pytest.raises(ValueError, match=r"returned logits of shape \(1,\) for prompt 2; expected \(2,\)"):
+    with pytest.raises(ValueError, match=r"shape \(1,\) for prompt 2"):
         preference_matrices(oracle, ["first", "second", "third"], candidates, cache=tmp_path / "c")
     asked.clear()
     sound = Function(answer, name="breaking", fingerprint="1")
@@ -381,5 +381,5 @@ def test_a_wrong_shape_loses_no_earlier_answer(tmp_path):
 def test_members_of_another_model_are_refused(tmp_path, checkpoints):
     folder = Path(shutil.copytree(checkpoints / "gpm", tmp_path / "copy"))
     save_file({"stranger": torch.zeros(2)}, folder / "members" / "fold-0.safetensors")
-    with pytest.raises(ValueError, match=r"fold-0\.safetensors does not belong to the model .*stranger"):
+    with pytest.raises(ValueError, match=r"fold-0\.safetensors .*stranger"):
         GPM.from_pretrained(folder, device="cpu")

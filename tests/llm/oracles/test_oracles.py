@@ -151,10 +151,10 @@ def test_errors_name_what_was_given(oracle, prompts, candidates, opponents, mess
 
 def test_an_oracle_that_returns_too_few_logits_is_told(oracle):
     oracle.raw_logits = lambda prompts, candidates, pairs: [np.zeros(1)]
-    with pytest.raises(ValueError, match=r"letters returned logits of shape \(1,\) for prompt 0; expected \(2,\)"):
+    with pytest.raises(ValueError, match=r"letters .*\(1,\) for prompt 0"):
         preference_matrices(oracle, ["p"], [["a", "b"]])
     oracle.raw_logits = lambda prompts, candidates, pairs: []
-    with pytest.raises(ValueError, match="letters returned logits for 0 prompts; expected 1"):
+    with pytest.raises(ValueError, match=r"letters .* 0 prompts"):
         preference_matrices(oracle, ["p"], [["a", "b"]])
 
 

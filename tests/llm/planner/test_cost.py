@@ -81,7 +81,7 @@ def test_budgets_are_read(text: str, read: Any) -> None:
 
 @pytest.mark.parametrize("text", ["", "8GiB", "10h, 8GiB", "8GiB, 0h", "8GiB, 10h, 3"])
 def test_other_budgets_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no budget; expected for example '8GiB, 10h'"):
+    with pytest.raises(ValueError, match="is no budget"):
         read_budget(text)
 
 

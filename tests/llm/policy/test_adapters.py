@@ -21,10 +21,10 @@ from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm import LanguageModel, Mixture
 from nashward.llm.policy import model as language_model
+from nashward.llm.policy.adapters.lora import interpolate
+from nashward.llm.policy.adapters.peft_format import CONFIG, WEIGHTS
 from nashward.llm.policy.loading import adapter_config
 from nashward.llm.policy.logprobs import sequence_logprobs
-from nashward.llm.policy.lora import interpolate
-from nashward.llm.policy.peft_format import CONFIG, WEIGHTS
 
 from .. import tiny
 
@@ -253,7 +253,7 @@ def test_every_field_of_the_installed_peft_is_read_has_no_effect_or_is_refused(
     key: str, plain: Path, tmp_path: Path
 ) -> None:
     """A field that no table here knows is refused where it is set, as one of a later release would be."""
-    from nashward.llm.policy import peft_format
+    from nashward.llm.policy.adapters import peft_format
 
     mine = _edit(Path(shutil.copytree(plain, tmp_path / "mine")), **{key: {"a": 1}})
     if key in peft_format._NO_EFFECT - {"peft_type", "init_lora_weights"} | {"rank_pattern", "alpha_pattern"}:

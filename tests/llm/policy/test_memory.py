@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from nashward import games, llm
 from nashward.llm.data.rollouts import Rollout
 from nashward.llm.oracles.models.pairrm import PairRMModel
-from nashward.llm.policy import sampling
+from nashward.llm.policy.continuous_batching import ContinuousBatch
 from nashward.llm.policy.memory import ignore_event, run_in_parts
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.training import batches
@@ -44,7 +44,7 @@ def test_halves_are_tried_until_they_fit():
     def never(items):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(MemoryError, match=r"out of memory with a single thing: take shorter texts \(--max-new-tokens"):
+    with pytest.raises(MemoryError, match=r"single thing.*--max-new-tokens"):
         run_in_parts(never, [1, 2], "thing", events.append)
     with pytest.raises(ZeroDivisionError):  # another failure is not survived
         run_in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", events.append)
@@ -71,7 +71,7 @@ def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
     prompts = [f"Tell me about tea {k}." for k in range(10, 34)]  # of one length: no padding to change
     run = self_play(
         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.MWU(2.0), prompts=prompts, folder=folder,
-        iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=24, batch=12), lora=llm.Lora(rank=4),
+        iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=24, batch=36), lora=llm.Lora(rank=4),
         fit=Fit(epochs=2, batch=4, learning_rate=2e-3, tokens=tokens, baseline=baseline, held_out=0.1),
     ).run()  # fmt: skip
     return run.last
@@ -81,10 +81,10 @@ def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
 def test_out_of_memory_in_every_phase_changes_nothing(tmp_path, monkeypatch, baseline):
     expected = load_file(play(tmp_path / "undisturbed", baseline) / WEIGHTS)
     network = Sometimes(batches.sequence_logprobs, lambda network, prompts, responses, pad: len(prompts))
-    drawing = Sometimes(sampling._sample_batch, lambda model, prompts, seeds, settings: len(prompts))
+    drawing = Sometimes(ContinuousBatch._step, lambda batch: len(batch.rows))
     judging = Sometimes(PairRMModel.states, lambda model, input_ids, **named: len(input_ids))
     monkeypatch.setattr(batches, "sequence_logprobs", network)
-    monkeypatch.setattr(sampling, "_sample_batch", drawing)
+    monkeypatch.setattr(ContinuousBatch, "_step", lambda batch: drawing(batch))
     monkeypatch.setattr(PairRMModel, "states", lambda model, **named: judging(model, **named))
     found = load_file(play(tmp_path / "disturbed", baseline) / WEIGHTS)
     assert min(network.failed[False], network.failed[True], drawing.failed[False], judging.failed[False]) >= 5
@@ -146,7 +146,7 @@ def test_a_single_response_that_does_not_fit_is_events(monkeypatch):
     batch = MicroBatch([tiny.rollout("0", [1, 2], [[3, 4, 5], [6]], torch.zeros(2))])
     batch.anchor = batch.sampler = torch.zeros(1, 2)
     weight = torch.nn.Parameter(torch.zeros(1))
-    with pytest.raises(MemoryError, match="out of memory with a single response of up to 5 tokens"):
+    with pytest.raises(MemoryError, match="single response of up to 5 tokens"):
         fit(None, [weight], [batch], 1.0, Fit(epochs=1, warmup=0.0), 0, 0)
 
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from nashward import games, llm
 from nashward.cli.main import main
-from nashward.llm.policy.lora import LoraShape, common_base, interpolate
+from nashward.llm.policy.adapters.lora import LoraShape, common_base, interpolate
 from nashward.llm.policy.mixture import Mixture, adapter_folders, linear, nash_weights, uniform
 from nashward.llm.policy.model import WEIGHTS
 
@@ -82,7 +82,7 @@ def test_an_adapter_is_the_same_policy_in_a_larger_slot(tiny_folder: Path, pair:
         with model.use_adapter(folder) as network:
             torch.testing.assert_close(network(IDS).logits, _logits(tiny_folder, folder), atol=1e-5, rtol=1e-5)
     model = llm.LanguageModel.from_pretrained(tiny_folder, small, quantise=False)
-    with pytest.raises(ValueError, match=r"large holds no weights .*: its rank is 5, the model was loaded for 2"):
+    with pytest.raises(ValueError, match=r"large .*rank is 5.* 2"):
         model.load("frozen", large)
 
 
@@ -128,7 +128,7 @@ def test_interpolation_refuses_what_is_no_plain_lora(pair: tuple[Path, Path], tm
     shutil.copytree(pair[0], tmp_path / "dora")
     file = tmp_path / "dora" / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "use_dora": True}))
-    with pytest.raises(ValueError, match=r"dora cannot be read as an adapter: it is no plain LoRA, use_dora is set"):
+    with pytest.raises(ValueError, match=r"dora .*use_dora"):
         interpolate([(pair[1], 0.5), (tmp_path / "dora", 0.5)], tmp_path / "sum")
     with pytest.raises(ValueError, match="no adapters to interpolate"):
         interpolate([], tmp_path / "sum")
@@ -138,10 +138,10 @@ def test_interpolation_refuses_what_is_no_plain_lora(pair: tuple[Path, Path], tm
 def test_adapters_of_other_bases_are_refused(tiny_folder: Path, pair: tuple[Path, Path], tmp_path: Path) -> None:
     other = shutil.copytree(tiny_folder, tmp_path / "other")
     foreign = _adapter(other, tmp_path / "foreign", 2, 3)
-    with pytest.raises(ValueError, match=r"foreign for .*other; adapters of one base can be mixed"):
+    with pytest.raises(ValueError, match=r"foreign for .*other"):
         common_base([pair[0], foreign])
     mixture = Mixture.of([foreign])
-    with pytest.raises(ValueError, match=r"foreign is for .*other, not for .*; give that one as --policy"):
+    with pytest.raises(ValueError, match=r"foreign is for .*other, not for .*--policy"):
         mixture.check(str(tiny_folder))
     model = llm.LanguageModel.from_pretrained(tiny_folder, lora=llm.Lora(2))
     with pytest.raises(ValueError, match="give that one as --policy"):

@@ -211,7 +211,7 @@ def test_dropout_of_a_users_adapter_is_silent(tiny_folder: Path, tmp_path: Path)
 
 
 def test_what_is_no_policy_is_refused_before_weights_are_read(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a PairRM, not a policy: are --policy and --oracle swapped"):
+    with pytest.raises(ValueError, match=r"is a PairRM.*--policy and --oracle"):
         check_policy(pocket.PAIRRM)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no model: it has no config\.json"):
@@ -241,7 +241,7 @@ def test_a_folder_without_an_adapter_is_refused_without_asking_the_hub(
     monkeypatch.setattr(peft.PeftConfig, "from_pretrained", ask)
     (tmp_path / "runs" / "first").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"^runs/first is no adapter: it has no adapter_config\.json"):
+    with pytest.raises(FileNotFoundError, match=r"^runs/first .*adapter_config\.json"):
         adapter_config("runs/first")
 
 
@@ -288,7 +288,7 @@ def test_a_head_that_cannot_be_in_four_bits_says_why(tmp_path: Path) -> None:
         LanguageModel.from_pretrained(tmp_path, quantise=False, quantise_head=True)
     config = LlamaConfig.from_pretrained(tmp_path, tie_word_embeddings=True)
     LlamaForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"is its table of embeddings \(tied\); leave quantise_head out"):
+    with pytest.raises(ValueError, match=r"tied.*quantise_head"):
         LanguageModel.from_pretrained(tmp_path, quantise_head=True)
 
 

@@ -142,7 +142,7 @@ def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: P
     page = report.write(home).read_text()
     warned = page[page.index("<h2>Warnings</h2>") : page.index("<h2>The run</h2>")]
     assert warned.count("beyond its threshold") == sum(
-        one["called_out"] for own in found["over_optimisation"].values() for one in own
+        one["exceeded"] for own in found["over_optimisation"].values() for one in own
     )
     links = [json.loads(base64.b64decode(link)) for link in re.findall(r'json;base64,([^"]+)"', page)]
     assert json.loads((home / "evaluation.json").read_text()) in links

@@ -219,7 +219,7 @@ def test_policy_and_oracle_swapped(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="swapped"):
         play.run()
     play = self_play(llm.pocket.POLICY, llm.pocket.POLICY, games.MWU(), PROMPTS, tmp_path / "run")
-    with pytest.raises(ValueError, match="not a PairRM: --policy and --oracle may be swapped"):
+    with pytest.raises(ValueError, match="not a PairRM: --policy and --oracle"):
         play.run()
     assert not (tmp_path / "run").exists()
 

@@ -78,7 +78,9 @@ def test_a_signal_stops_after_the_shard_and_the_command_goes_on(
         assert main(command) == code
     error = capfd.readouterr().err
     assert f"{number.name}: stopping after this shard; once more stops at once" in error
-    assert error.splitlines()[-1] == f"nashward: iteration-01: {phase}: stopped as asked; the same command continues"
+    assert (
+        error.splitlines()[-1] == f"nashward: iteration-01: {phase}: stopped as requested; the same command continues"
+    )
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
     drawn = shards(tmp_path / "run" / "iteration-01" / "responses", "start")
     assert len(drawn) == (1 if phase == "sampling start" else 2)

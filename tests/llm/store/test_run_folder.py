@@ -107,12 +107,12 @@ def test_a_newer_format_and_a_run_json_without_a_checksum_are_refused(tmp_path: 
 def test_what_is_pinned_of_a_step_adds_up_until_it_is_forgotten(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write({"solver": {"name": "MWU"}}, {})
-    folder.pin_step("iteration-01", {"tokens": 5})
-    folder.pin_step("iteration-01", {"refits": []})
-    folder.pin_step("iteration-02", {"tokens": 6})
-    assert folder.pinned_step("iteration-01") == {"tokens": 5, "refits": []}
-    folder.unpin_step("iteration-01")
-    assert (folder.pinned_step("iteration-01"), folder.pinned_step("iteration-02")) == ({}, {"tokens": 6})
+    folder.update_step("iteration-01", {"tokens": 5})
+    folder.update_step("iteration-01", {"refits": []})
+    folder.update_step("iteration-02", {"tokens": 6})
+    assert folder.step_values("iteration-01") == {"tokens": 5, "refits": []}
+    folder.clear_step("iteration-01")
+    assert (folder.step_values("iteration-01"), folder.step_values("iteration-02")) == ({}, {"tokens": 6})
 
 
 def test_damaged_prompts_are_made_again_from_the_same_source_alone(
@@ -189,7 +189,7 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tiny_folde
         assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"
         (home / ".last.json.1.unfinished").write_text("of the other")
-        with pytest.raises(ValueError, match=r"another process is playing in .*: wait for it or stop it"):
+        with pytest.raises(ValueError, match=r"another process"):
             quick_run(tiny_folder, home.path, iterations=1).run()
         assert (home / ".last.json.1.unfinished").exists()
         assert status(home.path).playing
@@ -219,11 +219,11 @@ def test_redo_sets_the_newest_step_aside_from_a_stage_on(
         assert {name: data for name, data in _result(home).items() if name.startswith("iteration-01")} == {
             name: data for name, data in before.items() if name.startswith("iteration-01")
         }
-        (warning,) = [line for line in caplog.messages if "iteration-02 is made again" in line]
+        (warning,) = [line for line in caplog.messages if "iteration-02 is redone" in line]
         assert f"from {stage} on" in warning
         caplog.clear()
         quick_run(tiny_folder, home).run(redo=stage)  # the same command continues, and sets nothing aside
-        assert "is made again" not in caplog.text
+        assert "is redone" not in caplog.text
         assert _result(home) == before
     assert (home / "set-aside" / "iteration-02" / "adapter.3" / WEIGHTS).exists()
 
@@ -254,7 +254,7 @@ def test_like_lengths_make_a_batch_and_the_longest_come_first() -> None:
 def test_a_step_keeps_its_batches_and_the_next_one_takes_the_new_size(tiny_folder: Path, tmp_path: Path) -> None:
     quick_run(tiny_folder, tmp_path / "whole").run()
     quick_run(tiny_folder, tmp_path / "cut").run("sample")
-    (tmp_path / "cut" / "iteration-01" / "shards.json").unlink()  # it is made again, as it is pinned
+    (tmp_path / "cut" / "iteration-01" / "shards.json").unlink()  # it is made again, as run.json has it
     other = {"sampling": Sampling(max_new_tokens=6, batch=6)}
     quick_run(tiny_folder, tmp_path / "cut", **other).run("train")
     name = f"iteration-01/adapter/{WEIGHTS}"
@@ -262,7 +262,7 @@ def test_a_step_keeps_its_batches_and_the_next_one_takes_the_new_size(tiny_folde
     run = quick_run(tiny_folder, tmp_path / "cut", **other).run("sample")
     steps = [json.loads((run.folder / f"iteration-0{k}" / "shards.json").read_text()) for k in (1, 2)]
     assert [[len(batch) for shard in step for batch in shard] for step in steps] == [[10], [2] * 5]
-    assert RunFolder(run.folder).pinned_step("iteration-02")["batch_prompts"] == 2
+    assert RunFolder(run.folder).step_values("iteration-02")["batch_prompts"] == 2
 
 
 def test_shards_are_the_same_whoever_makes_them_in_whatever_order(
@@ -319,14 +319,14 @@ def test_an_adapter_is_the_same_bytes_in_every_process(tiny_folder: Path, tmp_pa
         "import sys; from pathlib import Path; from nashward.llm import LanguageModel\n"
         "LanguageModel.from_pretrained(sys.argv[1]).write_start_adapter(Path(sys.argv[2]), None)"
     )
-    found = []
-    for seed in ("1", "2"):
-        folder = tmp_path / seed
-        subprocess.run([sys.executable, "-c", write, tiny_folder, folder], check=True, capture_output=True,
-                       env={**os.environ, "PYTHONHASHSEED": seed})  # fmt: skip
-        found.append({file.name: file.read_bytes() for file in folder.iterdir()})
-    assert found[0] == found[1]
-    assert {"adapter_config.json", WEIGHTS} <= found[0].keys()
+    subprocess.run([sys.executable, "-c", write, tiny_folder, tmp_path / "other"], check=True, capture_output=True,
+                   env={**os.environ, "PYTHONHASHSEED": "1"})  # fmt: skip
+    llm.LanguageModel.from_pretrained(tiny_folder).write_start_adapter(tmp_path / "here", None)
+    here, other = ({f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in ("here", "other"))
+    assert here == other
+    assert {"adapter_config.json", WEIGHTS} <= here.keys()
+    targets = json.loads(here["adapter_config.json"])["target_modules"]
+    assert targets == sorted(targets)  # also where both processes happen to have one order
 
 
 def test_a_file_of_the_user_is_not_taken_for_a_run(tiny_folder: Path, tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_a_redo_that_is_killed_leaves_a_step_to_finish(
 
 
 def test_there_must_be_a_step_to_make_again(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no step yet that could be made again; leave --from out"):
+    with pytest.raises(ValueError, match="--from"):
         quick_run(tiny_folder, tmp_path / "run").run(redo="train")
 
 

@@ -141,7 +141,7 @@ def test_a_request_to_stop_leaves_a_checkpoint_whatever_the_time(
         patch.setattr(MicroBatch, "backward", backward)
         run = _play(tiny_folder, tmp_path / "cut", checkpoint_seconds=1e9).run(stop=stop)
     assert run.interrupted
-    assert run.stopped == "iteration-01: training: stopped as asked"
+    assert run.stopped == "iteration-01: training: stopped as requested"
     assert [folder.name for folder in (tmp_path / "cut" / "iteration-01" / "training").iterdir()] == ["0"]
     _play(tiny_folder, tmp_path / "cut", checkpoint_seconds=5).run()  # another interval is no other run
     _play(tiny_folder, tmp_path / "whole").run()
@@ -168,7 +168,7 @@ def test_a_damaged_newest_checkpoint_leaves_the_one_before(tmp_path: Path, caplo
 
 
 def test_a_negative_interval_is_refused() -> None:
-    with pytest.raises(ValueError, match="checkpoint_seconds must be 0 or a finite number above it, got -1"):
+    with pytest.raises(ValueError, match=r"checkpoint_seconds .*-1"):
         llm.Fit(checkpoint_seconds=-1)
-    with pytest.raises(ValueError, match="checkpoint_seconds must be 0 or a finite number above it, got inf"):
+    with pytest.raises(ValueError, match=r"checkpoint_seconds .*inf"):
         llm.Fit(checkpoint_seconds=float("inf"))

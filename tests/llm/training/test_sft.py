@@ -1,4 +1,4 @@
-"""The task term: its gradient, what it leaves alone, what a run keeps of it, and what is refused."""
+"""The SFT term: its gradient, what it leaves alone, what a run keeps of it, and what is refused."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ TASK = [{"prompt": f"Do {k}", "output": "ab" * (1 + k % 3)} for k in range(9)]
 FIT: dict[str, Any] = {"learning_rate": 2e-3, "epochs": 1, "batch": 4, "held_out": 0.2, "checkpoint_seconds": 0.0}
 
 
-def _play(source: Any, folder: Path, task: Any = TASK, weight: float = 1.0, **settings: Any) -> llm.SelfPlay:
-    settings = {"iterations": 1, "solver": games.MWU(2.0), "fit": llm.Fit(**FIT, task_weight=weight), **settings}
-    return short_run(source, folder, task=task, **settings)
+def _play(source: Any, folder: Path, sft: Any = TASK, weight: float = 1.0, **settings: Any) -> llm.SelfPlay:
+    settings = {"iterations": 1, "solver": games.MWU(2.0), "fit": llm.Fit(**FIT, sft_weight=weight), **settings}
+    return short_run(source, folder, sft=sft, **settings)
 
 
 def _adapter(folder: Path) -> bytes:
@@ -79,15 +79,15 @@ def test_the_gradient_is_that_of_the_explicit_sum(weight: float, tokens: int, ha
     lost = [b.loss(own.reshape(b.weights.shape), 2.0, "plug-in") for b, own in zip(made, values, strict=True)]
     mirror = torch.stack(lost).sum()
     likelihood = torch.stack([_explicit(model.network, text) for text in beside[0].texts]).sum()
-    task = -likelihood / sum(len(response) for _, response in beside[0].texts)
-    expected = torch.autograd.grad(mirror / 3 + weight * task, weights)
-    settings = llm.Fit(epochs=1, max_grad_norm=math.inf, warmup=0.0, learning_rate=1e-3, task_weight=weight)
-    task_texts = beside if weight else []
-    (record,) = fit(model.network, weights, made, 2.0, settings, model.pad_id, 0, half=half, sft=task_texts)
+    nll = -likelihood / sum(len(response) for _, response in beside[0].texts)
+    expected = torch.autograd.grad(mirror / 3 + weight * nll, weights)
+    settings = llm.Fit(epochs=1, max_grad_norm=math.inf, warmup=0.0, learning_rate=1e-3, sft_weight=weight)
+    texts = beside if weight else []
+    (record,) = fit(model.network, weights, made, 2.0, settings, model.pad_id, 0, half=half, sft=texts)
     for found, gradient in zip((w.grad for w in weights), expected, strict=True):
         torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-5)
     assert record["loss"] == pytest.approx(float(mirror.detach()) / 3, rel=1e-5)
-    assert record.get("task_nll") == (pytest.approx(float(task.detach()), rel=1e-5) if weight else None)
+    assert record.get("sft_nll") == (pytest.approx(float(nll.detach()), rel=1e-5) if weight else None)
 
 
 def test_memory_that_runs_out_halves_a_pass_for_good(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,16 +110,16 @@ def test_memory_that_runs_out_halves_a_pass_for_good(tiny_folder: Path, monkeypa
     assert events == [{"out_of_memory": "response", "at_once": n} for n in (5, 3)]
 
 
-def test_at_weight_0_the_run_is_that_without_a_task(tiny_folder: Path, tmp_path: Path) -> None:
+def test_at_weight_0_the_run_is_that_without_an_sft_term(tiny_folder: Path, tmp_path: Path) -> None:
     without = _play(tiny_folder, tmp_path / "without", None).run().metrics[0]
     measured = _play(tiny_folder, tmp_path / "measured", weight=0.0).run().metrics[0]
     assert _adapter(tmp_path / "measured") == _adapter(tmp_path / "without")
-    assert {**measured, "task": {}} == without
+    assert {**measured, "sft": {}} == without
     mixed = _play(tiny_folder, tmp_path / "mixed").run().metrics[0]
-    assert measured["task"]["start"] == measured["task"]["before"] == mixed["task"]["before"]
-    assert mixed["task"]["after"] < mixed["task"]["before"] - 0.05
+    assert measured["sft"]["start"] == measured["sft"]["before"] == mixed["sft"]["before"]
+    assert mixed["sft"]["after"] < mixed["sft"]["before"] - 0.05
     records = [row for row in read_jsonl(tmp_path / "mixed/iteration-01/metrics.jsonl") if "step" in row]
-    assert records[0]["task_nll"] > 0
+    assert records[0]["sft_nll"] > 0
     assert records[0]["loss"] == pytest.approx(mixed["first_loss"]["expected"], rel=1e-6)
 
 
@@ -150,7 +150,7 @@ def test_a_cut_run_ends_the_same_with_and_without_the_file(
     settings: dict[str, Any] = {**FIT, "optimiser": optimiser, "epochs": 2}
     if optimiser == "lbfgs":
         settings |= {"learning_rate": 1.0, "batch": 100, "max_grad_norm": math.inf, "epochs": 3}
-    file = tmp_path / "task.jsonl"
+    file = tmp_path / "sft.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in TASK))
     _play(tiny_folder, tmp_path / "whole", file, fit=llm.Fit(**settings)).run()
     real, steps = SFTBatch.backward, 0
@@ -173,17 +173,17 @@ def test_a_cut_run_ends_the_same_with_and_without_the_file(
     assert cut == whole
 
 
-def test_another_task_is_another_run_and_a_lost_copy_is_told(tiny_folder: Path, tmp_path: Path) -> None:
+def test_another_set_of_texts_is_another_run_and_a_lost_copy_is_told(tiny_folder: Path, tmp_path: Path) -> None:
     _play(tiny_folder, tmp_path / "run").run(until="sample")
-    with pytest.raises(ValueError, match=r"holds another run \(task '[0-9a-f]{16}' there, '[0-9a-f]{16}' now\)"):
+    with pytest.raises(ValueError, match=r"holds another run \(sft '[0-9a-f]{16}' there, '[0-9a-f]{16}' now\)"):
         _play(tiny_folder, tmp_path / "run", TASK[1:]).run()
     _play(tiny_folder, tmp_path / "none", None).run(until="sample")
-    with pytest.raises(ValueError, match=r"holds another run \(task None there, '[0-9a-f]{16}' now\)"):
+    with pytest.raises(ValueError, match=r"holds another run \(sft None there, '[0-9a-f]{16}' now\)"):
         _play(tiny_folder, tmp_path / "none").run()
-    copy = tmp_path / "run" / "task.jsonl"
+    copy = tmp_path / "run" / "sft.jsonl"
     content = copy.read_bytes()
     copy.write_bytes(content[:-9])
-    with pytest.raises(ValueError, match=r"task.jsonl was altered or lost; give the task texts that the run began"):
+    with pytest.raises(ValueError, match=r"sft.jsonl was altered or lost"):
         _play(tiny_folder, tmp_path / "run", None).run()
     _play(tiny_folder, tmp_path / "run").run(until="sample")
     assert copy.read_bytes() == content
@@ -225,16 +225,16 @@ def test_texts_are_split_shuffled_and_packed() -> None:
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        (["a text"], "the task: row 1 is str, expected an object with a prompt and a response"),
-        ([{"prompt": "p"}], "the task: row 1 has no answer; expected a text, or one as output, response or text"),
-        ([TASK[0], {"output": "x"}], "the task: row 2 has no prompt or instruction or question or messages;"),
-        ([{"prompt": "p", "output": " "}], "the task: row 1 has an empty response"),
-        ([], "the task holds 0 responses; expected 2 at least, to train on and to hold out"),
-        (TASK[:1], "the task holds 1 responses; expected 2 at least"),
+        (["a text"], "sft: row 1 is str, expected an object with a prompt and a response"),
+        ([{"prompt": "p"}], "sft: row 1 has no response"),
+        ([TASK[0], {"output": "x"}], "sft: row 2 has no prompt or instruction or question or messages"),
+        ([{"prompt": "p", "output": " "}], "sft: row 1 has an empty response"),
+        ([], "sft holds 0 responses; expected 2 at least, to train on and to hold out"),
+        (TASK[:1], "sft holds 1 responses; expected 2 at least"),
         ("none.jsonl", "there is no responses file none.jsonl"),
     ],
 )
-def test_task_texts_that_are_refused(rows: Any, line: str, tmp_path: Path) -> None:
+def test_texts_that_are_refused(rows: Any, line: str, tmp_path: Path) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=f"^{re.escape(line)}"):
         _ = SFTFile(rows, RunFolder(tmp_path / "run")).texts
 
@@ -244,10 +244,10 @@ def test_what_is_too_long_or_cannot_be_asked(tmp_path: Path) -> None:
     rows = [{"prompt": "p", "output": "x" * n} for n in (1, 2, 30)]
     assert [text for _, text in SFTFile(rows, home).within(words, 20)] == ["x", "xx"]
     assert len(SFTFile(rows, home).within(words, None)) == 3
-    with pytest.raises(ValueError, match=r"^0 of 3 task texts are at most 3 tokens long \(--max-prompt-tokens"):
+    with pytest.raises(ValueError, match=r"^0 of 3 .* 3 tokens long .*--max-prompt-tokens"):
         SFTFile(rows, home).within(words, 3)
     words.chat_template = "{{ raise_exception('no system turn') }}"
-    with pytest.raises(ValueError, match=r"^the chat template refuses 'p' of the task \(no system turn\)$"):
+    with pytest.raises(ValueError, match=r"'p' of the SFT texts .*refuses the turns: no system turn$"):
         SFTFile(rows, home).within(words, None)
 
 
@@ -256,18 +256,18 @@ def test_texts_that_are_left_out_are_counted(
 ) -> None:
     long = [{"prompt": "p", "output": "x" * 600}]
     _play(tiny_folder, tmp_path / "run", [*TASK, *long]).run(until="sample", progress=False)
-    told = [line for line in caplog.messages if "task texts" in line]
-    assert told == ["1 of 10 task texts are longer than the run's longest and are left out"]
+    told = [line for line in caplog.messages if "SFT texts" in line]
+    assert told == ["1 of 10 SFT texts are longer than the run's longest and are left out"]
 
 
-def test_a_geometric_mixture_is_fitted_without_the_task(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_geometric_mixture_is_fitted_without_the_sft_term(tiny_folder: Path, tmp_path: Path) -> None:
     run = _play(tiny_folder, tmp_path / "run", solver=games.NashMD(2.0, tau=0.1)).run()
     half, whole = run.metrics
-    assert (half["iteration"], half["opponent"], half["task"]) == ("iteration-01-half-1", {}, {})
-    assert set(whole["task"]) == {"start", "before", "after"}
+    assert (half["iteration"], half["opponent"], half["sft"]) == ("iteration-01-half-1", {}, {})
+    assert set(whole["sft"]) == {"start", "before", "after"}
 
 
 def test_a_weight_that_is_refused() -> None:
     for weight in (-1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match=f"task_weight must be a finite number, at least 0, got {weight}"):
-            llm.Fit(task_weight=weight)
+        with pytest.raises(ValueError, match=f"sft_weight must be a finite number, at least 0, got {weight}"):
+            llm.Fit(sft_weight=weight)

@@ -22,7 +22,7 @@ COMMANDS = {
         "a preference oracle of your own, from people's or a judge's verdicts on pairs", "judges.fit_oracle:COMMAND"
     ),
     "leaderboard": Entry(
-        "models that answered the same prompts, or fought battles: the Nash among them, and every other ranking",
+        "models that responded to the same prompts, or fought battles: the Nash among them, and every other ranking",
         "evaluation.leaderboard:COMMAND",
     ),
     "mix": Entry(

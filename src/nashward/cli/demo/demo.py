@@ -32,7 +32,7 @@ PROMPTS, LONGEST = 100, 90  # characters
 
 @one_thread()
 def demo(out: Path = Path("demo"), iterations: int = 6, seed: int = 0, progress: bool = True) -> Path:
-    """Write ``report.html`` into ``out`` and say where it is; with ``progress`` say all that is found on the way.
+    """Write ``report.html`` into ``out`` and print where it is; with ``progress`` also all results on the way.
 
     Raises:
         ValueError: the folder holds something else; iterations < 1.

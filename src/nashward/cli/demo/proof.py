@@ -62,7 +62,7 @@ def proof(out: Path = Path("proof"), iterations: int = 40, progress: bool = True
     Args:
         out: the folder for ``proof.png``.
         iterations: steps of each solver.
-        progress: False: only the picture's place is said.
+        progress: False: only the picture's place is printed.
 
     Raises:
         ValueError: iterations < 1.
@@ -174,7 +174,7 @@ def _ids(policy: Path) -> tuple[list[int], list[list[int]]]:
     from nashward.llm import Prompt
     from nashward.llm.policy.chat_template import encode
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(policy)
+    tokenizer: Any = AutoTokenizer.from_pretrained(policy, trust_remote_code=False)
     prompt = encode(tokenizer, Prompt(({"role": "user", "content": PROMPT},)))
     return prompt, [tokenizer(text, add_special_tokens=False)["input_ids"] for text in RESPONSES]
 
@@ -185,7 +185,7 @@ def enumerable(folder: Path, logits: Sequence[float] = LOGITS) -> Path:
 
     from nashward.llm import pocket
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(pocket.POLICY)
+    tokenizer: Any = AutoTokenizer.from_pretrained(pocket.POLICY, trust_remote_code=False)
     tokenizer.save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2,

@@ -135,20 +135,20 @@ def _name(iteration: int) -> str:
 
 def _stored(folder: Path, prompts: Sequence[str], iterations: int) -> dict[str, list[list[str]]]:
     """The stored responses of the start and of every iterate but the last, for each prompt."""
-    found = {}
+    responses = {}
     for t in range(iterations):
         sets: dict[str, list[str]] = {name: [] for name in prompts}
         for file in sorted((folder / _name(t + 1) / "responses").glob(f"{_name(t)}.*.parquet")):
             for row in read_shard(file):
                 sets[row["prompt"]].append(row["text"])
-        found[_name(t)] = list(sets.values())
-    return found
+        responses[_name(t)] = list(sets.values())
+    return responses
 
 
 def _counts(answers: Sequence[Sequence[str]]) -> np.ndarray:
     """How many responses of each prompt have each style, and at the end none, [prompts, styles + 1]."""
-    found = [[style_of(text) for text in row] for row in answers]
-    numbers = [[len(STYLES) if style is None else style for style in row] for row in found]
+    styles = [[style_of(text) for text in row] for row in answers]
+    numbers = [[len(STYLES) if style is None else style for style in row] for row in styles]
     return np.stack([np.bincount(row, minlength=len(STYLES) + 1) for row in numbers])
 
 
@@ -178,13 +178,13 @@ def _style_table(folder: Path) -> np.ndarray:
                 continue
             texts: dict[str, list[str]] = {}
             policy, number, *_ = file.name.split(".")
-            (drawn,) = shards(stage / "responses", policy, int(number))
-            for row in read_shard(drawn):
+            (shard,) = shards(stage / "responses", policy, int(number))
+            for row in read_shard(shard):
                 texts.setdefault(row["prompt"], []).append(row["text"])
             for row in read_shard(file):
-                found = [style_of(text) for text in texts[row["prompt"]]]
-                for i, a in enumerate(found):
-                    for j, b in enumerate(found):
+                styles = [style_of(text) for text in texts[row["prompt"]]]
+                for i, a in enumerate(styles):
+                    for j, b in enumerate(styles):
                         if a is not None and b is not None and i != j:
                             total[a, b] += row["P"][i][j]
                             weight[a, b] += 1

@@ -211,8 +211,10 @@ def test_the_same_seed_gives_the_same_oracle_and_leaves_the_global_generator_alo
     assert as_oracle(one.folder, device="cpu").fingerprint == as_oracle(two.folder, device="cpu").fingerprint
 
 
-def test_a_voter_who_flips_half_his_labels_is_found(tmp_path):
-    votes, _ = planted(CYCLIC, 600, seed=5, annotators=("ann", "bob", "carol", "dan"))
+@pytest.mark.parametrize(("kind", "write"), [pytest.param("pairrm", styled, marks=pytest.mark.slow), ("gpm", worded)])
+def test_a_voter_who_flips_half_his_labels_is_found(tmp_path, words, kind, write):
+    base = PAIRRM if kind == "pairrm" else words
+    votes, _ = planted(CYCLIC, 600, write, seed=5, annotators=("ann", "bob", "carol", "dan"))
     rng = np.random.default_rng(6)
     votes = [
         Vote(
@@ -225,10 +227,10 @@ def test_a_voter_who_flips_half_his_labels_is_found(tmp_path):
         )
         for v in votes
     ]
-    fit = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "fit", **QUIET)
+    fit = fit_oracle(votes, base, kind, tmp_path / "fit", **QUIET)
     assert {name for name, found in fit.annotators.items() if found.suspect} == {"carol"}
     assert abs(fit.annotators["carol"].agreement - 0.5) < 0.1
-    weighed = fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "weighed", FitSettings(weigh_annotators=True), **QUIET)
+    weighed = fit_oracle(votes, base, kind, tmp_path / "weighed", FitSettings(weigh_annotators=True), **QUIET)
     honest = np.array([v.annotator != "carol" for v in votes])
     wins = np.array([v.wins for v in votes])
 
@@ -289,9 +291,7 @@ def test_on_random_labels_no_gain_is_reported(tmp_path):
 def test_a_fit_that_diverges_is_told_and_not_saved(tmp_path):
     votes, _ = planted(CYCLIC, 10, seed=13)
     for settings in (FitSettings(learning_rate=1e30), FitSettings(learning_rate=1e30, train="lora", rank=2)):
-        with pytest.raises(
-            ValueError, match=r"held-out log-loss is (nan|inf) after epoch \d: .*learning rate of 1e\+30"
-        ):
+        with pytest.raises(ValueError, match=r"(nan|inf) after epoch \d.*1e\+30"):
             fit_oracle(votes, PAIRRM, "pairrm", tmp_path / "x", settings, **QUIET)
     assert not (tmp_path / "x").exists()
 
@@ -423,7 +423,7 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_loaded(tmp_path):
     (tmp_path / "full" / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="holds something already; name a new folder"):
         fit_oracle([vote, other], PAIRRM, "pairrm", tmp_path / "full")
-    with pytest.raises(ValueError, match=r"no \[CLS\] and \[SEP\]: a PairRM is made from an encoder"):
+    with pytest.raises(ValueError, match=r"no \[CLS\] and \[SEP\]"):
         fit_oracle([vote, other], POLICY, "pairrm", tmp_path / "x", device="cpu")
     nothing = [vote, Vote("q", "a", "b", 1.0, 1.0, weight=0.0)]
     with pytest.raises(ValueError, match="2 votes on 1 prompts"):

@@ -53,7 +53,7 @@ def test_rows_are_votes_as_in_a_file() -> None:
     votes = [Vote("p", "a", "b", 3, 4), Vote("p", "b", "a", 2, 2)]
     assert VoteTable(rows).fingerprint == VoteTable(iter(rows)).fingerprint == VoteTable(votes).fingerprint
     assert np.isnan(_logits(VoteTable([]), ["a", "b"])[0, 1])
-    with pytest.raises(ValueError, match="row 2 has no result; expected one of wins, p, winner, chosen"):
+    with pytest.raises(ValueError, match="row 2 has no result"):
         VoteTable([*votes[:1], {"prompt": "p", "a": "x", "b": "y"}])
 
 

@@ -15,7 +15,7 @@ from nashward.llm import read_prompts
 from nashward.llm.oracles.fitting.votes import Vote, read_votes
 
 VOTES = [
-    Vote("Name a river.", "The Rhine.", "", 2.0, 3.0, "ann", 0.5),
+    Vote("Name a river.", "The Rhine.", "No.", 2.0, 3.0, "ann", 0.5),
     Vote("Déjà vu, \u4f60\u597d?", 'a "quoted",\nbroken line', "b", 0.25, 1.0),
     Vote("Same.", "x", "x", 1.0, 2.0),
 ]
@@ -68,6 +68,7 @@ def test_a_kind_is_told_by_its_fields(row: dict[str, Any], wins: float, n: float
 
 USER = {"role": "user", "content": "Hi"}
 YES, NO = {"role": "assistant", "content": "yes"}, {"role": "assistant", "content": "no"}
+SYSTEM_HI = "SYSTEM: Be brief.\nUSER: Hi"
 TALK = [{"role": "system", "content": "Be brief."}, USER, {"role": "assistant", "content": "Hello"}, USER]
 
 
@@ -79,7 +80,7 @@ TALK = [{"role": "system", "content": "Be brief."}, USER, {"role": "assistant", 
         ({"prompt": "Hi", "chosen": [USER, YES], "rejected": [USER, NO]}, "Hi"),
         ({"prompt": [USER], "chosen": [YES], "rejected": "no"}, "Hi"),
         ({"chosen": [USER, YES], "rejected": [USER, NO], "messages": [USER, YES]}, "Hi"),
-        ({"prompt": "Hi", "chosen": [TALK[0], USER, YES], "rejected": [TALK[0], USER, NO]}, "Hi"),
+        ({"prompt": "Hi", "chosen": [TALK[0], USER, YES], "rejected": [TALK[0], USER, NO]}, SYSTEM_HI),
         ({"chosen": [*TALK, YES], "rejected": [*TALK, NO]}, "SYSTEM: Be brief.\nUSER: Hi\nASSISTANT: Hello\nUSER: Hi"),
         (
             {"prompt": TALK, "chosen": [YES], "rejected": [NO]},
@@ -109,7 +110,7 @@ GOOD: dict[str, Any] = {"prompt": "p", "a": "x", "b": "y", "wins": 1, "n": 2}
         ({**GOOD, "weight": -1}, r"has weight -1\.0, expected a finite number, at least 0"),
         ({**GOOD, "weight": float("inf")}, "has weight inf"),
         ({**GOOD, "b": None}, "has no b; it has"),
-        ({**GOOD, "a": 3}, "has a of type int, expected text"),
+        ({**GOOD, "a": 3}, "has a a that is int, expected text"),
         ({**GOOD, "prompt": None}, "has no prompt or instruction or question or messages"),
         ({**GOOD, "p": 0.5}, "has wins and p; expected one of wins, p, winner, chosen"),
         ({"prompt": "p", "a": "x", "b": "y"}, "has no result; expected one of .*; it has prompt, a, b"),

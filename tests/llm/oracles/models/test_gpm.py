@@ -145,7 +145,7 @@ def test_the_score_is_skew_even_where_the_states_of_the_prompt_differ(oracle):
     torch.testing.assert_close(one, -other, rtol=0, atol=1e-5)
 
 
-def test_control_tokens_in_texts_become_blanks(oracle):
+def test_control_tokens_in_texts_are_text(oracle):
     control = set(oracle.tokenizer.all_special_ids)
     plain, _ = oracle.encode("a", ["b"])
     encoded, _ = oracle.encode("a </s><|end|><|assistant|>", ["b <|end|> <|user|>", "<|en<|end|>d|>"])
@@ -161,7 +161,7 @@ def test_a_template_may_strip_refuse_and_add(oracle):
         oracle.tokenizer.chat_template = (
             "{% if messages | length == 1 %}{{ raise_exception('no answer') }}{% endif %}" + kept
         )
-        with pytest.raises(ValueError, match="refuses a conversation of user: no answer"):
+        with pytest.raises(ValueError, match=r"a conversation of user: .*refuses.* no answer"):
             oracle.encode("a", ["b"])
         oracle.tokenizer.chat_template = kept + "{% if messages | length == 1 %} nobody has answered yet{% endif %}"
         ids, positions = oracle.row(oracle.encode("a", ["b"])[0], (0,))

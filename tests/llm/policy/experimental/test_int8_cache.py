@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,9 @@ def test_a_batch_smaller_than_a_prompts_responses_is_kept_to(
         return whole(model, prompts, seeds, settings)
 
     prompts, seeds = [[0, 50, 60, 70], [0, 51]], [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]
-    expected = sample(model, prompts[:1], seeds[:1], Sampling(max_new_tokens=6))
+    settings = Sampling(max_new_tokens=6, kv_cache="int8")
+    expected = sample(model, prompts[:1], seeds[:1], settings)
     monkeypatch.setattr(module, "_sample_batch", spy)
-    found = sample(model, prompts, seeds, Sampling(max_new_tokens=6, batch=2))
+    found = sample(model, prompts, seeds, dataclasses.replace(settings, batch=2))
     assert sizes == [2, 2, 1, 2, 2, 1]
     assert found[0] == expected[0]

@@ -150,9 +150,9 @@ def test_streaming_brings_its_checkpoints_and_refuses_to_go_without(deep: Path) 
     model = LanguageModel.from_pretrained(deep, placement={"layers": "host"})  # on a CPU the default has none
     model.network.train()
     assert all(layer.gradient_checkpointing for layer in decoder_layers(model.network))
-    with pytest.raises(ValueError, match=r"layers = 'host' needs checkpoints.*take checkpoints = 'host'"):
+    with pytest.raises(ValueError, match=r"layers = 'host' .*checkpoints = 'host'"):
         Placement("none", layers="host")
-    with pytest.raises(ValueError, match="Linear has no decoder layers to stream; take layers = 'device'"):
+    with pytest.raises(ValueError, match=r"Linear .*layers = 'device'"):
         stream_layers(torch.nn.Linear(2, 2), torch.device("cpu"))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nashward.cli import configuration, options
 from nashward.cli.command import Command
@@ -21,29 +22,44 @@ SAMPLING = ("temperature", "top-p", "max-new-tokens", "sampling-batch", "quantis
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, options.select(options.INPUTS, ("policy", "prompts")), required=True)
     parser.add_argument("--adapter", type=options.path, help="an adapter's folder or a mixture.json (default: none)")
-    parser.add_argument("--out", type=options.path, required=True, help="JSONL file of the answers, one a prompt")
+    parser.add_argument("--out", type=options.path, required=True, help="JSONL file of the responses, one a prompt")
     options.add_groups(parser, options.select(options.RUN, SAMPLING))
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from nashward.llm.data.responses import read_prompts_in_order
+    from nashward.llm.policy.chat_template import prompt_ids
     from nashward.llm.store.files import atomic_write, to_jsonl
 
-    check_out(given.out, folder=False)
-    prompts = read_prompts_in_order(given.prompts)
-    mixture = _policy(given.adapter)
-    model, sampling, seed = loaded(given, mixture)
+    check_out(args.out, folder=False)
+    prompts = read_prompts_in_order(args.prompts)
+    mixture = _policy(args.adapter)
+    model, sampling, seed = loaded(args, mixture)
+    found = prompt_ids(model.tokenizer, prompts)
+    ids = [one for one in found if isinstance(one, list)]
+    refused = Counter(one.reason for one in found if not isinstance(one, list))
+    told = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
+    if not ids:
+        raise NashwardError(f"no prompt can be answered: {len(prompts)} prompts read, {told or 'none'}")
     with TemporaryDirectory() as folder:
-        texts = answers_of(model, mixture or _base(model, Path(folder)), prompts, sampling, seed)
-    rows = [{"prompt": prompt.text, "output": text} for prompt, text in zip(prompts, texts, strict=True)]
-    with atomic_write(given.out) as unfinished:
+        texts = iter(answers_of(model, mixture or _base(model, Path(folder)), ids, sampling, seed))
+    rows = [
+        {**_asked(prompt), "output": next(texts) if isinstance(one, list) else None}
+        for prompt, one in zip(prompts, found, strict=True)
+    ]
+    with atomic_write(args.out) as unfinished:
         unfinished.write_bytes(to_jsonl(rows))
-    print(f"{len(rows)} answers: {given.out}")
+    print(f"{len(ids)} answers: {args.out}" + (f"; prompts without an answer (null): {told}" if refused else ""))
     return 0
 
 
+def _asked(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as every reader of answers finds it again."""
+    return {"prompt": prompt.text} if len(prompt.messages) == 1 else {"messages": list(prompt.messages)}
+
+
 def _policy(adapter: Path | None) -> Mixture | None:
-    """What answers: a mixture as it is stored, or one adapter; None: the base."""
+    """The policy: a mixture as it is stored, or one adapter; None: the base."""
     from nashward.llm import Mixture
 
     if adapter is None:
@@ -60,31 +76,30 @@ def _base(model: LanguageModel, folder: Path) -> Mixture:
     return Mixture(((folder / "none", 1.0),))
 
 
-def loaded(given: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageModel, Sampling, int]:
+def loaded(args: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageModel, Sampling, int]:
     """The model, in the shape of the largest adapter, and how to sample from it."""
     from nashward.llm import LanguageModel, Sampling
     from nashward.llm.policy.loading import adapter_config
 
     if mixture is not None:
-        mixture.check(given.policy)
+        mixture.check(args.policy)
         for folder, _ in mixture.members:
-            adapter_config(folder, given.policy)
-    chosen = options.values(given, options.select(options.RUN, SAMPLING))
+            adapter_config(folder, args.policy)
+    chosen = options.values(args, options.select(options.RUN, SAMPLING))
     seed, template = chosen.pop("seed", 0), chosen.pop("chat_template", None)
     quantise = chosen.pop("quantise", True)
     sampling = Sampling(**chosen)
     model = LanguageModel.from_pretrained(
-        given.policy, None if mixture is None else mixture.largest, quantise=quantise, seed=seed,
+        args.policy, None if mixture is None else mixture.largest, quantise=quantise, seed=seed,
         chat_template=None if template is None else configuration.template(template),
     )  # fmt: skip
     return model, sampling, seed
 
 
 def answers_of(
-    model: LanguageModel, mixture: Mixture, prompts: Sequence[Prompt], sampling: Sampling, seed: int
+    model: LanguageModel, mixture: Mixture, ids: Sequence[Sequence[int]], sampling: Sampling, seed: int
 ) -> list[str]:
-    """One answer to each prompt."""
-    ids = [model.encode(prompt) for prompt in prompts]
+    """One answer to each prompt, which are token ids."""
     return [row[0].text for row in mixture.sample(model, ids, 1, sampling, seed)]
 
 

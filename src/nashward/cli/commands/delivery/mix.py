@@ -38,47 +38,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_groups(parser, options.select({**options.INPUTS, **options.RUN}, names))
 
 
-def run(given: argparse.Namespace) -> int:
-    from nashward.llm.policy.lora import interpolate
+def run(args: argparse.Namespace) -> int:
+    from nashward.llm.policy.adapters.lora import interpolate
     from nashward.llm.policy.mixture import Mixture, adapter_folders, linear, nash_weights, uniform
 
-    adapters = adapter_folders(given.adapters)
+    adapters = adapter_folders(args.adapters)
     if len({adapter.resolve() for adapter in adapters}) < len(adapters):
         raise NashwardError("an adapter is given twice; name each once, with --weights for how much it counts")
-    check_out(given.out, folder=given.interpolate)
-    Mixture.of(adapters).check(getattr(given, "policy", None))
-    if given.weights == "nash":
-        weights = nash_weights(_tournament(given, adapters))
-    elif given.weights in RULES:
-        weights = {"uniform": uniform, "linear": linear}[given.weights](len(adapters))
+    check_out(args.out, folder=args.interpolate)
+    Mixture.of(adapters).check(getattr(args, "policy", None))
+    if args.weights == "nash":
+        weights = nash_weights(_tournament(args, adapters))
+    elif args.weights in RULES:
+        weights = {"uniform": uniform, "linear": linear}[args.weights](len(adapters))
     else:
-        weights = _numbers(given.weights)
+        weights = _numbers(args.weights)
     mixture = Mixture.of(adapters, weights)
-    if given.interpolate:
-        interpolate(mixture.members, given.out)
+    if args.interpolate:
+        interpolate(mixture.members, args.out)
     else:
-        mixture.save(given.out)
-    if not given.quiet:
+        mixture.save(args.out)
+    if not args.quiet:
         for folder, weight in mixture.members:
             print(f"  {weight:.3f}  {folder}")
-    print(f"{'adapter' if given.interpolate else 'mixture'}: {given.out}")
+    print(f"{'adapter' if args.interpolate else 'mixture'}: {args.out}")
     return 0
 
 
-def _tournament(given: argparse.Namespace, adapters: Sequence[Path]) -> Any:
-    """The game of the adapters against each other, one answer a prompt each."""
+def _tournament(args: argparse.Namespace, adapters: Sequence[Path]) -> Any:
+    """The game of the adapters against each other, one response a prompt each."""
     from nashward.llm import Mixture
+    from nashward.llm.data.prompts import Prompts
     from nashward.llm.data.responses import read_prompts_in_order
     from nashward.llm.evaluation.tournament import tournament
     from nashward.llm.oracles import as_oracle
+    from nashward.llm.policy.chat_template import drop_refused
 
-    missing = [name for name in ("policy", "oracle", "prompts") if getattr(given, name, None) is None]
+    missing = [name for name in ("policy", "oracle", "prompts") if getattr(args, name, None) is None]
     if missing:
         raise NashwardError(f"--weights nash plays a tournament, which needs --{missing[0]}")
-    prompts, oracle = read_prompts_in_order(given.prompts), as_oracle(given.oracle)
-    model, sampling, seed = loaded(given, Mixture.of(adapters))
-    answers = {str(a): answers_of(model, Mixture(((a, 1.0),)), prompts, sampling, seed) for a in adapters}
-    return tournament(oracle, [prompt.text for prompt in prompts], answers).game
+    read, oracle = read_prompts_in_order(args.prompts), as_oracle(args.oracle)
+    model, sampling, seed = loaded(args, Mixture.of(adapters))
+    prompts = Prompts(read, len(read))
+    ids = drop_refused(model.tokenizer, prompts)
+    if prompts.dropped:
+        print(prompts)
+    answers = {str(a): answers_of(model, Mixture(((a, 1.0),)), ids, sampling, seed) for a in adapters}
+    return tournament(oracle, [prompt.text for prompt in prompts.kept], answers).game
 
 
 def _numbers(text: str) -> list[float]:

@@ -42,41 +42,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_groups(parser, SAMPLING)
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.evaluation.best_of_n import kl_bound
     from nashward.llm.store.files import atomic_write, to_jsonl
 
-    _check(given)
-    opponents = None if given.opponents is None else _read(given.opponents)
-    fresh: list[str] | None = None
-    if given.responses is not None:
-        candidates = _read(given.responses)
-        source = oracles.check_source(given.oracle)
+    _check(args)
+    opponents = None if args.opponents is None else _read(args.opponents)
+    baseline: list[str] | None = None
+    if args.responses is not None:
+        candidates = _read(args.responses)
+        source = oracles.check_source(args.oracle)
     else:
-        source = oracles.check_source(given.oracle)
-        candidates, fresh = _drawn(given)
-    if opponents is not None and (lacking := [prompt for prompt in candidates if prompt not in opponents]):
+        source = oracles.check_source(args.oracle)
+        candidates, baseline = _drawn(args)
+    if opponents is not None and (missing := [prompt for prompt in candidates if prompt not in opponents]):
         raise NashwardError(
-            f"{given.opponents} has no responses to {len(lacking)} prompts, the first {lacking[0]!r:.60}"
+            f"{args.opponents} has no responses to {len(missing)} prompts, the first {missing[0]!r:.60}"
         )
     oracle, prompts = oracles.as_oracle(source), list(candidates)
     against = None if opponents is None else [opponents[prompt] for prompt in prompts]
-    chosen = oracles.select_best(oracle, prompts, list(candidates.values()), given.rule, given.cache, against)
+    indices = oracles.select_best(oracle, prompts, list(candidates.values()), args.rule, args.cache, against)
     rows = [
-        {"prompt": prompt, "response": own[k], "chosen": k, "n": len(own)}
-        for (prompt, own), k in zip(candidates.items(), chosen, strict=True)
+        {"prompt": prompt, "response": responses[k], "chosen": k, "n": len(responses)}
+        for (prompt, responses), k in zip(candidates.items(), indices, strict=True)
     ]
-    with atomic_write(given.out) as unfinished:
+    with atomic_write(args.out) as unfinished:
         unfinished.write_bytes(to_jsonl(rows))
-    sizes = sorted({len(own) for own in candidates.values()})
+    sizes = sorted({len(responses) for responses in candidates.values()})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    print(f"best of {n} by {oracle.name} ({_described(given)}) for {len(prompts)} prompts: {given.out}")
-    if fresh is not None:
+    print(f"best of {n} by {oracle.name} ({_described(args)}) for {len(prompts)} prompts: {args.out}")
+    if baseline is not None:
         from nashward.llm.evaluation import win_rate
 
         best = [[row["response"]] for row in rows]
-        rate = win_rate(oracle, prompts, best, [[text] for text in fresh])  # type: ignore[arg-type]
+        rate = win_rate(oracle, prompts, best, [[text] for text in baseline])  # type: ignore[arg-type]
         print(f"win rate against another response of the policy: {rate}")
     print(
         f"KL from the sampler: at most {kl_bound(sizes[-1]):.3f} nats a response (log n - (n - 1) / n: an upper bound "
@@ -85,85 +85,89 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _check(given: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace) -> None:
     """What can be found wrong before anything is read."""
-    if given.out.suffix != ".jsonl":
-        raise NashwardError(f"--out {given.out}: the responses are written as JSON lines; name a .jsonl file")
-    configuration.check_place(given.out)
-    if given.n < 1:
-        raise NashwardError(f"--n is {given.n}; expected at least 1")
-    if given.opponents is not None and given.rule != "mean-win-rate":
-        raise NashwardError(f"--rule {given.rule} compares the responses with each other: leave out --opponents")
-    if given.responses is not None:
-        typed = vars(given)
+    if args.out.suffix != ".jsonl":
+        raise NashwardError(f"--out {args.out}: the responses are written as JSON lines; name a .jsonl file")
+    configuration.check_place(args.out)
+    if args.n < 1:
+        raise NashwardError(f"--n is {args.n}; expected at least 1")
+    if args.opponents is not None and args.rule != "mean-win-rate":
+        raise NashwardError(f"--rule {args.rule} compares the responses with each other: leave out --opponents")
+    if args.responses is not None:
+        given = vars(args)
         sampler = ["policy", "adapter", "prompts", *SAMPLING]
-        if told := [name for name in sampler if typed.get(name.replace("-", "_")) is not None]:
+        if unused := [name for name in sampler if given.get(name.replace("-", "_")) is not None]:
             raise NashwardError(
-                f"--{told[0]} is for sampling, and --responses are drawn already: leave one of them out"
+                f"--{unused[0]} is for sampling, and --responses are drawn already: leave one of them out"
             )
-    elif lacking := [f"--{name}" for name in ("policy", "prompts") if getattr(given, name) is None]:
+    elif missing := [f"--{name}" for name in ("policy", "prompts") if getattr(args, name) is None]:
         raise NashwardError(
-            f"responses are needed: give --responses, or a policy to draw them ({' and '.join(lacking)})"
+            f"responses are needed: give --responses, or a policy to draw them ({' and '.join(missing)})"
         )
 
 
-def _described(given: argparse.Namespace) -> str:
-    return given.rule if given.opponents is None else "mean win rate against the opponents"
+def _described(args: argparse.Namespace) -> str:
+    return args.rule if args.opponents is None else "mean win rate against the opponents"
 
 
 def _read(file: str) -> dict[str, list[str]]:
     """The responses of a file by their prompt."""
-    from nashward.llm.data.prompts import Prompt, prompt_messages, read_rows
+    from nashward.llm.data.conversations import fields_of_prompt
+    from nashward.llm.data.prompts import row_prompt
+    from nashward.llm.data.rows import numbered_rows, read_rows
 
     if not Path(file).is_file():
         raise FileNotFoundError(f"there is no file of responses {file}")
-    found: dict[str, list[str]] = {}
-    for number, row in enumerate(read_rows(file, "responses"), 1):
-        try:
-            prompt = Prompt(prompt_messages(row)).text
-        except ValueError as error:
-            raise NashwardError(f"{file}: row {number} {error}") from None
-        own = row.get("responses") if isinstance(row, dict) else None
-        if not isinstance(own, list) or not own or not all(isinstance(text, str) for text in own):
-            raise NashwardError(f"{file}: row {number} has no responses; expected a list of texts")
-        if prompt in found:
-            raise NashwardError(
-                f"{file}: row {number} repeats the prompt {prompt!r:.60}; give its responses in one row"
-            )
-        found[prompt] = own
-    if not found:
+    by_prompt: dict[str, list[str]] = {}
+
+    def add(row: Any) -> None:
+        prompt = row_prompt(row).text
+        responses = row.get("responses") if isinstance(row, dict) else None
+        if not isinstance(responses, list) or not responses or not all(isinstance(text, str) for text in responses):
+            raise NashwardError("has no responses; expected a list of texts")
+        if prompt in by_prompt:
+            raise NashwardError(f"repeats the prompt {prompt!r:.60}; give its responses in one row")
+        by_prompt[prompt] = responses
+
+    for _ in numbered_rows(read_rows(file, "responses"), file, add, lambda row: fields_of_prompt(row) | {"responses"}):
+        pass
+    if not by_prompt:
         raise NashwardError(f"{file} holds no responses")
-    return found
+    return by_prompt
 
 
-def _drawn(given: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
+def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     """n responses of the policy to each prompt, and one more, which is not among those to choose from."""
     from nashward.llm import LanguageModel, Sampling, read_prompts
+    from nashward.llm.policy.chat_template import drop_refused
     from nashward.llm.policy.loading import adapter_config, check_policy, local_adapter
     from nashward.llm.policy.mixture import Mixture
 
-    settings = options.values(given, SAMPLING)
+    settings = options.values(args, SAMPLING)
     template = settings.pop("chat_template", None)
     template = None if template is None else configuration.template(template)
     quantise = settings.pop("quantise", True)
     sampling = Sampling(**settings)
-    prompts = read_prompts(given.prompts).kept
-    check_policy(given.policy, template)
-    mixture = Mixture.load(given.adapter) if given.adapter and Path(given.adapter).suffix == ".json" else None
-    adapter: Any = given.adapter if mixture is None else mixture.largest
+    prompts = read_prompts(args.prompts)
+    ids = drop_refused(check_policy(args.policy, template), prompts)
+    if prompts.dropped:
+        print(prompts)
+    mixture = Mixture.load(args.adapter) if args.adapter and Path(args.adapter).suffix == ".json" else None
+    adapter: Any = args.adapter if mixture is None else mixture.largest
     if adapter is not None:
         members = mixture or Mixture(((local_adapter(adapter), 1.0),))
-        members.check(given.policy)
+        members.check(args.policy)
         for folder, _ in members.members:
-            adapter_config(folder, given.policy)
+            adapter_config(folder, args.policy)
     model = LanguageModel.from_pretrained(
-        given.policy, adapter, quantise=quantise, chat_template=template, seed=given.seed
+        args.policy, adapter, quantise=quantise, chat_template=template, seed=args.seed
     )
-    ids = [model.encode(prompt) for prompt in prompts]
-    drawn = _sampled(model, mixture, adapter, ids, given.n + 1, sampling, given.seed)
-    texts = {prompt.text: [answer.text for answer in row] for prompt, row in zip(prompts, drawn, strict=True)}
+    drawn = _sampled(model, mixture, adapter, ids, args.n + 1, sampling, args.seed)
+    texts = {prompt.text: [answer.text for answer in row] for prompt, row in zip(prompts.kept, drawn, strict=True)}
     model.offload()
-    return {prompt: own[:-1] for prompt, own in texts.items()}, [own[-1] for own in texts.values()]
+    baseline = [responses[-1] for responses in texts.values()]
+    return {prompt: responses[:-1] for prompt, responses in texts.items()}, baseline
 
 
 def _sampled(

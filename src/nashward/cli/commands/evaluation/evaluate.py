@@ -42,57 +42,63 @@ def add_of_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=options.whole, default=0, help="of what is drawn here (default: 0)")
 
 
-def of_run(given: argparse.Namespace) -> tuple[Any, list[Any]]:
-    """The run of a folder, and the prompts to ask."""
+def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
+    """The run of a folder, and the prompts to respond to."""
     from nashward.llm import read_prompts
+    from nashward.llm.policy.chat_template import drop_refused
+    from nashward.llm.policy.loading import check_policy
     from nashward.llm.store.run_folder import PROMPTS
 
-    if given.limit < 1:
-        raise NashwardError(f"--limit is {given.limit}; expected at least 1")
-    if given.seed < 0:
-        raise NashwardError(f"--seed is a whole number >= 0, got {given.seed}")
-    if given.folder.is_file():
-        raise NashwardError(f"{given.folder} is a file; expected a run folder")
-    home = configuration.run_folder(given.folder)
-    if not given.folder.is_dir() or not home.read():
-        raise FileNotFoundError(f"{given.folder} holds no run (it has no run.json)")
-    moved = configuration.flags(given, ("policy", "oracle"))
-    chosen = configuration.merged([moved, configuration.from_folder(given.folder)])
-    play = configuration.self_play({**chosen, "out": configuration.Setting(given.folder, "flag")})
-    prompts = read_prompts(given.prompts if given.prompts is not None else home / PROMPTS).kept
-    if len(prompts) > given.limit:
-        prompts = random.Random(given.seed).sample(prompts, given.limit)
-    return play, prompts
+    if args.limit < 1:
+        raise NashwardError(f"--limit is {args.limit}; expected at least 1")
+    if args.seed < 0:
+        raise NashwardError(f"--seed is a whole number >= 0, got {args.seed}")
+    if args.folder.is_file():
+        raise NashwardError(f"{args.folder} is a file; expected a run folder")
+    home = configuration.run_folder(args.folder)
+    if not args.folder.is_dir() or not home.read():
+        raise FileNotFoundError(f"{args.folder} holds no run (it has no run.json)")
+    moved = configuration.flags(args, ("policy", "oracle"))
+    chosen = configuration.merged([moved, configuration.from_folder(args.folder)])
+    play = configuration.self_play({**chosen, "out": configuration.Setting(args.folder, "flag")})
+    prompts = read_prompts(args.prompts if args.prompts is not None else home / PROMPTS)
+    if args.prompts is not None:  # the run's own are those that it was played on
+        drop_refused(check_policy(str(play.policy), play.config.chat_template), prompts, play.config.max_prompt_tokens)
+        if prompts.dropped:
+            print(prompts)
+    if len(prompts.kept) > args.limit:
+        return play, random.Random(args.seed).sample(prompts.kept, args.limit)
+    return play, prompts.kept
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from nashward.llm import Mixture, oracles, report
     from nashward.llm.evaluation.evaluate import evaluate
     from nashward.llm.policy.loading import adapter_config
 
-    play, prompts = of_run(given)
-    sources = {name: oracles.check_source(name) for name in given.held_out}
-    for folder in given.adapter:
+    play, prompts = of_run(args)
+    sources = {name: oracles.check_source(name) for name in args.held_out}
+    for folder in args.adapter:
         adapter_config(folder, None if play.policy is None else str(play.policy))
-    others = {_name(folder): Mixture(((folder, 1.0),)) for folder in given.adapter}
-    if len(others) < len(given.adapter):
+    others = {_name(folder): Mixture(((folder, 1.0),)) for folder in args.adapter}
+    if len(others) < len(args.adapter):
         raise NashwardError(
-            f"two adapters would have one name ({', '.join(map(_name, given.adapter))}); rename a folder"
+            f"two adapters would have one name ({', '.join(map(_name, args.adapter))}); rename a folder"
         )
     models: dict[str, Path] = {}
-    for source in given.answers:
+    for source in args.answers:
         files = files_of(Path(source))
         if twice := sorted(set(files) & set(models)):
             raise NashwardError(f"--answers has two files for {twice[0]}: {models[twice[0]]} and {files[twice[0]]}")
         models |= files
-    say: Any = (lambda what: None) if given.quiet else print
-    found = evaluate(play, prompts, sources, others, seed=given.seed, progress=say, answers=models)
-    print(f"{given.folder}: {found['prompts']} prompts, one response each")
-    for name in found["games"]:
-        _show(name, found)
-    _over_optimisation(found)
-    print(f"numbers: {given.folder / 'evaluation.json'}")
-    print(f"report: {report.write(given.folder)}")
+    say: Any = (lambda what: None) if args.quiet else print
+    results = evaluate(play, prompts, sources, others, seed=args.seed, progress=say, answers=models)
+    print(f"{args.folder}: {results['prompts']} prompts, one response each")
+    for name in results["games"]:
+        _show(name, results)
+    _over_optimisation(results)
+    print(f"numbers: {args.folder / 'evaluation.json'}")
+    print(f"report: {report.write(args.folder)}")
     return 0
 
 
@@ -102,10 +108,12 @@ def _name(folder: Path) -> str:
     return f"{place.parent.parent.name}/{place.parent.name}" if place.name == "adapter" else place.name
 
 
-def _show(oracle: str, found: dict[str, Any]) -> None:
-    game, rates = found["games"][oracle], found["against_start"][oracle]
+def _show(oracle: str, results: dict[str, Any]) -> None:
+    from nashward.llm.report.results import cycles
+
+    game, rates = results["games"][oracle], results["against_start"][oracle]
     width = max(map(len, game["players"]))
-    print(f"\njudged by {found['oracles'][oracle]} ({oracle if oracle == 'training' else 'held out'})")
+    print(f"\njudged by {results['oracles'][oracle]} ({oracle if oracle == 'training' else 'held out'})")
     print(f"{'':<{width}}  against the start  minimal   Nash    90% of draws  exploitability  tokens")
     for name in game["players"]:
         rate = rates.get(name)
@@ -114,32 +122,36 @@ def _show(oracle: str, found: dict[str, Any]) -> None:
         low, high = _band(game, name)
         print(
             f"{name:<{width}}  {against:>17}  {minimal:>7}  {game['lottery'][name]:5.3f}  {low} to {high}  "
-            f"{game['exploitability'][name]:14.3f}  {found['tokens'][name]:6.1f}"
+            f"{game['exploitability'][name]:14.3f}  {results['tokens'][name]:6.1f}"
         )
-    print(f"beats every other: {game['condorcet_winner'] or 'nobody'}")
+    print(f"Condorcet winner: {game['condorcet_winner'] or 'none'}")
     misses, curl = game["bradley_terry"]["largest_residual"], 100 * game["curl"]
     print(f"scores (Bradley-Terry) miss a win rate by up to {misses:.3f}; {curl:.1f}% of the log-odds go round")
-    rings = [" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]]
-    print("cycles beyond noise: " + ("; ".join(rings) or "none"))
+    print(f"cycles beyond noise: {cycles(game)}")
 
 
-def _over_optimisation(found: dict[str, Any]) -> None:
+def _over_optimisation(results: dict[str, Any]) -> None:
     print("\nwhat was given up for the oracle, beside the start")
-    loud = [(player, one) for player, own in found["over_optimisation"].items() for one in own if one["called_out"]]
-    for player, one in loud:
+    exceeding = [
+        (player, measure)
+        for player, measures in results["over_optimisation"].items()
+        for measure in measures
+        if measure["exceeded"]
+    ]
+    for player, measure in exceeding:
         print(
-            f"  CALLED OUT {player}: {one['measure']} {one['value']:.3f} ± {one['standard_error']:.3f}, "
-            f"threshold {one['threshold']:g}"
+            f"  EXCEEDED {player}: {measure['measure']} {measure['value']:.3f} ± {measure['standard_error']:.3f}, "
+            f"threshold {measure['threshold']:g}"
         )
-    if not loud:
+    if not exceeding:
         print("  nothing is beyond its threshold")
-    if len(found["oracles"]) == 1:
+    if len(results["oracles"]) == 1:
         print("  win rates under other oracles are not known: give one with --held-out")
-    if found["kl"]:
-        told = [
-            f"{k} {_number(one['value'], 2)} ± {_number(one['standard_error'], 2)}" for k, one in found["kl"].items()
+    if results["kl"]:
+        divergences = [
+            f"{k} {_number(one['value'], 2)} ± {_number(one['standard_error'], 2)}" for k, one in results["kl"].items()
         ]
-        print("  KL from the start, nats a response: " + ", ".join(told))
+        print("  KL from the start, nats a response: " + ", ".join(divergences))
 
 
 def _band(game: dict[str, Any], name: str) -> tuple[str, str]:

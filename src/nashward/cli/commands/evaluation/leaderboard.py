@@ -12,7 +12,6 @@ from nashward import games
 from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
-from nashward.games.analysis import social_choice
 
 
 @dataclass(frozen=True)
@@ -21,26 +20,28 @@ class Standings:
 
     Attributes:
         battles: who beat whom how often.
-        told: what to print of how they came about.
+        origin: lines on how they came about.
         rates: win rates and their standard errors, [n] each, where models were judged.
-        logits_curl: the mean share of a prompt's logits that no score explains; None where nobody judged.
+        logits_curl: the mean share of a prompt's logits that no score explains; None without an oracle.
     """
 
     battles: games.analysis.leaderboard.Battles
-    told: list[str]
+    origin: list[str]
     rates: tuple[Any, Any] | None = None
     logits_curl: float | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "answers",
+        "responses",
         type=options.path,
-        help="a folder with one .json or .jsonl file of answers a model (or .gz), to be judged; or a .csv, .json or "
+        help="a folder with one .json or .jsonl file of responses a model (or .gz), to be judged; or a .csv, .json or "
         ".jsonl file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt",
     )
-    parser.add_argument("--prompts", help="of a folder: the prompts, in the order of the answers")
-    parser.add_argument("--oracle", help="of a folder: folder or hub id of an oracle, a file of votes, or module:name")
+    parser.add_argument(
+        "--prompts", help="of a folder: the prompts; answers that name theirs are matched with them, others by order"
+    )
+    parser.add_argument("--oracle", help="of a folder: " + options.INPUTS["oracle"].text)
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument(
@@ -50,49 +51,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
 
 
-def run(given: argparse.Namespace) -> int:
-    if given.save is not None and given.save.suffix != ".csv":
-        raise NashwardError(f"--save {given.save}: the table is written as CSV; name a .csv file")
-    if given.save is not None:
-        configuration.check_place(given.save)
-    if given.json is not None:
-        json_output.check(given.json)
-    if given.seed < 0:
-        raise NashwardError(f"--seed is a whole number >= 0, got {given.seed}")
-    if not given.answers.exists():
-        raise FileNotFoundError(f"there is no file of battles and no folder of answers {given.answers}")
+def run(args: argparse.Namespace) -> int:
+    if args.save is not None and args.save.suffix != ".csv":
+        raise NashwardError(f"--save {args.save}: the table is written as CSV; name a .csv file")
+    if args.save is not None:
+        configuration.check_place(args.save)
+    if args.json is not None:
+        json_output.check(args.json)
+    if args.seed < 0:
+        raise NashwardError(f"--seed is a whole number >= 0, got {args.seed}")
+    if not args.responses.exists():
+        raise FileNotFoundError(f"there is no file of battles and no folder of responses {args.responses}")
     needs = ("prompts", "oracle")
-    if given.answers.is_file():
-        if told := [f"--{name}" for name in (*needs, "limit", "cache") if getattr(given, name) is not None]:
-            raise NashwardError(f"{given.answers} is a file of battles, which are judged already: leave out {told[0]}")
-        standings = _fought(given.answers)
+    if args.responses.is_file():
+        if unused := [f"--{name}" for name in (*needs, "limit", "cache") if getattr(args, name) is not None]:
+            raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
+        standings = _fought(args.responses)
     else:
-        if lacking := [f"--{name}" for name in needs if getattr(given, name) is None]:
-            raise NashwardError(f"a folder of answers has to be judged: give {' and '.join(lacking)} as well")
-        standings = _judged(given)
-    content = _ranked(standings, given.seed)
+        if missing := [f"--{name}" for name in needs if getattr(args, name) is None]:
+            raise NashwardError(f"a folder of responses has to be judged: give {' and '.join(missing)} as well")
+        standings = _judged(args)
+    content = _ranked(standings, args.seed)
     _print(standings, content)
-    if given.save is not None:
-        _save(given.save, standings.battles.game)
-        print(f"table: {given.save} (nashward solve {given.save})")
-    if given.json is not None:
-        json_output.write(given.json, content)
-        print(f"json: {given.json}")
+    if args.save is not None:
+        _save(args.save, standings.battles.game)
+        print(f"table: {args.save} (nashward solve {args.save})")
+    if args.json is not None:
+        json_output.write(args.json, content)
+        print(f"json: {args.json}")
     return 0
 
 
 def _fought(path: Path) -> Standings:
     battles = games.analysis.leaderboard.read_battles(path)
     prompts = f" on {len(battles.wins)} prompts" if len(battles.wins) > 1 else ""
-    told = [f"{len(battles.labels)} models, {battles.met.sum() / 2:g} battles{prompts}"]
+    origin = [f"{len(battles.labels)} models, {battles.met.sum() / 2:g} battles{prompts}"]
     if battles.missing:
         shown = ", ".join(f"{a} and {b}" for a, b in battles.missing[:5])
         more = ", ..." * (len(battles.missing) > 5)
-        told.append(f"{len(battles.missing)} pairs never met (taken as 1/2): {shown}{more}")
-    return Standings(battles, told)
+        origin.append(f"{len(battles.missing)} pairs never met (taken as 1/2): {shown}{more}")
+    return Standings(battles, origin)
 
 
-def _judged(given: argparse.Namespace) -> Standings:
+def _judged(args: argparse.Namespace) -> Standings:
     import numpy as np
     from tqdm import tqdm
 
@@ -100,27 +101,31 @@ def _judged(given: argparse.Namespace) -> Standings:
     from nashward.llm.data.responses import read_prompt_texts, read_responses
     from nashward.llm.evaluation.tournament import tournament
 
-    if given.limit is not None and given.limit < 1:
-        raise NashwardError(f"--limit is {given.limit}; expected at least 1")
-    prompts = read_prompt_texts(given.prompts)[: given.limit]
-    answers = {name: texts[: given.limit] for name, texts in read_responses(given.answers).items()}
-    oracle = oracles.as_oracle(given.oracle)
+    if args.limit is not None and args.limit < 1:
+        raise NashwardError(f"--limit is {args.limit}; expected at least 1")
+    every = read_prompt_texts(args.prompts)
+    responses = {name: texts[: args.limit] for name, texts in read_responses(args.responses, every).items()}
+    prompts = every[: args.limit]
+    oracle = oracles.as_oracle(args.oracle)
     with tqdm(
-        total=len(prompts), desc=f"judging {len(answers)} models", unit="prompt", disable=given.quiet or None
+        total=len(prompts), desc=f"judging {len(responses)} models", unit="prompt", disable=args.quiet or None
     ) as bar:
-        result = tournament(oracle, prompts, answers, cache=given.cache, progress=bar.update)
-    told = [f"{len(answers)} models, {len(prompts)} prompts, judged by {oracle.name}"]
-    silent = {name: sum(text is None for text in texts) for name, texts in answers.items()}
-    if any(silent.values()):
-        told.append("without an answer: " + ", ".join(f"{name} to {count}" for name, count in silent.items() if count))
-    judged = int(result.judged[~np.eye(len(answers), dtype=bool)].min())
+        result = tournament(oracle, prompts, responses, cache=args.cache, progress=bar.update)
+    origin = [f"{len(responses)} models, {len(prompts)} prompts, judged by {oracle.name}"]
+    unanswered = {name: sum(text is None for text in texts) for name, texts in responses.items()}
+    if any(unanswered.values()):
+        origin.append(
+            "without a response: " + ", ".join(f"{name} to {count}" for name, count in unanswered.items() if count)
+        )
+    judged = int(result.judged[~np.eye(len(responses), dtype=bool)].min())
     if judged < len(prompts):
-        told.append(f"each pair was judged on at least {judged} of {len(prompts)} prompts")
-    return Standings(result.battles, told, (result.win_rate, result.win_rate_error), result.curl)
+        origin.append(f"each pair was judged on at least {judged} of {len(prompts)} prompts")
+    return Standings(result.battles, origin, (result.win_rate, result.win_rate_error), result.curl)
 
 
 def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     """Every ranking, the models in the order of their lottery and, where they share it, of their ratings."""
+    social_choice = games.analysis.social_choice
     battles = standings.battles
     game, bands, labels = battles.game, battles.bands(seed=seed), battles.labels
     winner, smith = int(social_choice.condorcet_winner(game.P)), social_choice.smith_set(game.P).tolist()
@@ -138,7 +143,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
             row |= {"win_rate": float(standings.rates[0][i]), "win_rate_error": float(standings.rates[1][i])}
         rows.append(row)
     return {
-        "about": standings.told,
+        "about": standings.origin,
         "models": rows,
         "share_of_draws": bands.share,
         "condorcet_winner": labels[winner] if winner >= 0 else None,
@@ -156,7 +161,7 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
     rows = content["models"]
     width, judged = max(len(row["model"]) for row in rows), standings.rates is not None
     between = f"{content['share_of_draws']:.0%} of draws"
-    print("\n".join(standings.told))
+    print("\n".join(standings.origin))
     print(f"{'':<{width}}" + "         win rate" * judged + f"   Nash  {between:<14}   Elo  {between:<13}  Copeland")
     for row in rows:
         rate = ""
@@ -168,14 +173,14 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
             f"{row['model']:<{width}}{rate}  {row['nash']:5.3f}  {nash[0]:.3f} to {nash[1]:.3f}  {row['elo']:4.0f}  "
             f"{elo[0]:4.0f} to {elo[1]:4.0f}   {row['copeland']:+8d}"
         )
-    print(f"beats every other: {content['condorcet_winner'] or 'nobody'}; Smith set: {', '.join(content['smith_set'])}")
+    print(f"Condorcet winner: {content['condorcet_winner'] or 'none'}; Smith set: {', '.join(content['smith_set'])}")
     print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
     if standings.logits_curl is not None and standings.logits_curl == standings.logits_curl:
         print(f"share of a prompt's logits that no score explains, mean: {standings.logits_curl:.3f}")
     p = content["cycle_p_value"]
     if p is not None and p == p:  # not NaN: there are pairs beyond those that scores need
-        told = "scores explain the battles" if p > 0.05 else "scores do not explain the battles"
-        print(f"{told} (p = {p:.2g} without any cycle)")
+        verdict = "scores explain the battles" if p > 0.05 else "scores do not explain the battles"
+        print(f"{verdict} (p = {p:.2g} without any cycle)")
 
 
 def _save(path: Path, game: games.PreferenceGame) -> None:

@@ -26,13 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser.add_argument_group("training"), SETTINGS)
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    from nashward.games.analysis.confidence import standard_errors
     from nashward.llm import oracles
 
-    settings = FitSettings(**options.values(given, SETTINGS))
-    votes = oracles.read_votes(given.pairs)
+    settings = FitSettings(**options.values(args, SETTINGS))
+    votes = oracles.read_votes(args.pairs)
     fit = oracles.fit_oracle(
-        votes, given.base, given.kind, given.out, settings, device=given.device, progress=not given.quiet
+        votes, args.base, args.kind, args.out, settings, device=args.device, progress=not args.quiet
     )
     voters = {vote.annotator for vote in votes if vote.annotator}
     print(
@@ -44,14 +45,15 @@ def run(given: argparse.Namespace) -> int:
         f"held-out log-loss {fit.log_loss:.4f} ± {fit.standard_error:.4f} nats; a coin {fit.chance:.4f}, the length "
         f"alone {fit.length:.4f}; {fit.accuracy:.1%} on the right side"
     )
-    if fit.log_loss + 2 * fit.standard_error > min(fit.chance, fit.length):
+    worst = fit.log_loss + standard_errors(2.0, len({vote.prompt for vote in votes})) * fit.standard_error
+    if not worst <= min(fit.chance, fit.length):
         print("warning: this is no better than a coin or the length; more votes, another base or --train lora may help")
-    for name, found in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
-        told = f"voter {name}: {found.votes:g} votes, {found.agreement:.0%} as predicted, slope {found.slope:.2f}"
-        told += f" ± {found.standard_error:.2f}"
-        if found.suspect:
-            told += ": no better than chance; --weigh-voters counts these votes less"
-        print(told)
+    for name, annotator in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
+        line = f"voter {name}: {annotator.votes:g} votes, {annotator.agreement:.0%} as predicted, "
+        line += f"slope {annotator.slope:.2f} ± {annotator.standard_error:.2f}"
+        if annotator.suspect:
+            line += ": no better than chance; --weigh-voters counts these votes less"
+        print(line)
     print(f"oracle: {fit.folder}")
     return 0
 

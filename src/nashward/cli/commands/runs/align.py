@@ -32,28 +32,28 @@ _add_train = _add_sample
 
 
 def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
-    def run(given: argparse.Namespace) -> int:
+    def run(args: argparse.Namespace) -> int:
         from nashward.llm.run.signals import stop_on_signals
 
         with stop_on_signals() as received:
-            return play_stage(given, received)
+            return play_stage(args, received)
 
-    def play_stage(given: argparse.Namespace, received: Any) -> int:
+    def play_stage(args: argparse.Namespace, received: Any) -> int:
         from nashward.llm import report
         from nashward.llm.run.selfplay import iterates
 
-        play = configuration.self_play(configuration.settings(given))
+        play = configuration.self_play(configuration.settings(args))
         if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
             raise FileNotFoundError(f"{play.folder} holds no run; nashward sample starts one")
         prompts = play.check(until)
-        if not given.quiet:
+        if not args.quiet:
             print(f"prompts: {prompts}")
-        redo = getattr(given, "redo", None)
-        result = play.run(until, redo, received.event, progress=not given.quiet)
+        redo = getattr(args, "redo", None)
+        result = play.run(until, redo, received.event, progress=not args.quiet)
         if result.interrupted:
             print(f"nashward: {result.stopped}; the same command continues", file=sys.stderr)
             return received.exit_code
-        for row in [] if given.quiet else result.metrics:
+        for row in [] if args.quiet else result.metrics:
             fit, held = row["train"], row["held_out"].get("r2")
             achieved = [
                 f"target {_figure(fit['target_rms'])} nats rms",
@@ -62,8 +62,8 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             ]
             if held is not None:
                 achieved.append(f"R2 on held-out prompts {held:.2f}")
-            if task := row.get("task"):
-                achieved.append(f"task {_figure(task['start'])} to {_figure(task['after'])} nats a token")
+            if nll := row.get("sft"):
+                achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats a token")
             print(f"{row['iteration']}: {', '.join(achieved)}")
         if result.stopped:
             over = until == "train" and len(iterates(result.folder)) == play.config.iterations

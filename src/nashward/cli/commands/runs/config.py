@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     solver_options.add_run(parser, ("policy", "oracle"))
 
 
-def run(given: argparse.Namespace) -> int:
-    chosen = settings(given)
+def run(args: argparse.Namespace) -> int:
+    chosen = settings(args)
     here = {**chosen, "out": chosen.get("out", Setting(Path(), "default"))}  # where none is given none is looked at
     play = self_play(here)
     saved = ("prompts",) if run_folder(play.folder).started else ()

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     card, run = parser.add_argument_group("card"), parser.add_argument_group("run")
     card.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB (default: what is free on this one)")
     run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
-                     "iterations until it fits; says what is lost")  # fmt: skip
+                     "iterations until it fits, and prints the reductions")  # fmt: skip
     options.add(run, {name: option for name, option in DEMAND.items() if option.kind is not bool})
     run.add_argument(
         "--quantise-head", action="store_true", default=argparse.SUPPRESS, help=DEMAND["quantise-head"].text
@@ -33,83 +33,82 @@ DEMAND, RATES = options.options_of(Demand), options.options_of(Rates)
 SMALLEST = 10**8  # parameters: the seconds of a token are those of models of billions
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     import torch
 
     from nashward.llm.oracles.load import oracle_shape
     from nashward.llm.planner import cost
     from nashward.llm.planner.plan import Plan, free_memory, plan, read_size
 
-    demand, rates = Demand(**options.values(given, DEMAND)), Rates(**options.values(given, RATES))
-    memory, limit = cost.read_budget(given.budget) if given.budget is not None else (None, None)
-    if memory is not None and given.memory is not None:
+    demand, rates = Demand(**options.values(args, DEMAND)), Rates(**options.values(args, RATES))
+    memory, limit = cost.read_budget(args.budget) if args.budget is not None else (None, None)
+    if memory is not None and args.memory is not None:
         raise NashwardError("the memory is given twice, in --memory and in --budget; give it once")
     if memory is None:
-        memory = read_size(given.memory) if given.memory is not None else free_memory()
+        memory = read_size(args.memory) if args.memory is not None else free_memory()
     if memory is None:
-        raise NashwardError("there is no GPU here to ask for its memory; say --memory, for example --memory 6GiB")
-    oracle = oracle_shape(given.oracle) if given.oracle is not None else None
+        raise NashwardError("there is no GPU here whose memory could be read; give --memory, for example --memory 6GiB")
+    oracle = oracle_shape(args.oracle) if args.oracle is not None else None
     size, windows = memory, platform.system() == "Windows"
-    dtype = torch.float16 if given.float16 else torch.bfloat16
+    dtype = torch.float16 if args.float16 else torch.bfloat16
 
-    def make(wanted: Demand) -> Plan:
-        return plan(given.policy, size, wanted, oracle=oracle, dtype=dtype, windows=windows)
+    def make(requested: Demand) -> Plan:
+        return plan(args.policy, size, requested, oracle=oracle, dtype=dtype, windows=windows)
 
-    found, lost = (make(demand), []) if limit is None else cost.plan_within_budget(limit, make, demand, rates)
-    print(f"{given.policy}: base in 4 bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")
-    _print(found)
-    if not found.fits:
-        raise NashwardError("it does not fit: " + "; ".join(found.advice))
-    place = found.placement
-    fitting = f"--sampling-batch {found.sampling_batch} --tokens {found.tokens}"
+    fitted_plan, lost = (make(demand), []) if limit is None else cost.plan_within_budget(limit, make, demand, rates)
+    print(f"{args.policy}: base in 4 bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")
+    _print(fitted_plan)
+    if not fitted_plan.fits:
+        raise NashwardError("it does not fit: " + "; ".join(fitted_plan.advice))
+    place = fitted_plan.placement
+    fitting = f"--sampling-batch {fitted_plan.sampling_batch} --tokens {fitted_plan.tokens}"
     fitting += f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
     fitting += " --quantise-head" if demand.quantise_head else ""
     fitting += " --kv-cache int8" if demand.kv_cache == "int8" else ""
     fitting += " --layers host" if place.layers == "host" else ""
     print(f"it fits with {fitting}")
     if limit is not None:
-        fitted = found.demand
+        fitted = fitted_plan.demand
         print(
             f"within {limit:g} hours: --prompts-per-iteration {fitted.prompts} --responses {fitted.responses} "
             f"--max-new-tokens {fitted.new_tokens} --iterations {fitted.iterations}"
         )
-        for line in lost or ["nothing of what was asked is lost"]:
+        for line in lost or ["nothing is reduced"]:
             print(f"  {line}")
-    phases = cost.seconds(found, rates)
+    phases = cost.seconds(fitted_plan, rates)
     each = ", ".join(f"{name} {value / 3600:.1f}" for name, value in phases.items())
     about, beyond = "about", ""
-    if found.parameters[0] < SMALLEST:
+    if fitted_plan.parameters[0] < SMALLEST:
         about, beyond = "at most", "; a model this small takes less a token, how much is not known"
     print(
-        f"{about} {cost.hours(found, rates):.1f} hours for {found.demand.iterations} iterations ({each} an iteration"
-        f"{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they may be and the card "
+        f"{about} {cost.hours(fitted_plan, rates):.1f} hours for {fitted_plan.demand.iterations} iterations ({each} an "
+        f"iteration{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they may be and "
+        f"the card "
         f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s (from host memory {rates.transfer:g}) and "
         f"{rates.step:g} s a token in a batch{beyond}"
     )
     return 0
 
 
-def _print(found: Any) -> None:
+def _print(plan: Any) -> None:
     def gib(size: int) -> str:
         return f"{size / 2**30:.2f}"
 
-    print(
-        f"card: {gib(found.memory)} GiB, of which {gib(found.reserved)} are left to the CUDA context and to fragments"
-    )
+    print(f"card: {gib(plan.memory)} GiB, of which {gib(plan.reserved)} are left to the CUDA context and to fragments")
     print("GiB        weights  activations  gradients  optimiser  keys+values   peak")
-    for name, phase in found.phases.items():
+    for name, phase in plan.phases.items():
         row = (phase.weights, phase.activations, phase.gradients, phase.optimiser, phase.cache)
         cells = "".join(f"{gib(x):>{w}}" for x, w in zip(row, (9, 13, 11, 11, 13), strict=True))
         print(f"{name:<9}{cells}{gib(phase.total):>7}")
-    if found.experts.size:
-        print(f"experts: {gib(found.experts.size)} GiB of the weights, which are not quantised: no linear layers")
-    place = found.placement
-    kept = ["layers streamed from host memory, two at a time"] if place.layers == "host" else []
-    kept += ["checkpoints of the layers in host memory"]
-    kept += ["embeddings in host memory"] if place.embeddings == "host" else []
-    kept += [f"MLPs {place.mlp_tokens} tokens at once"] if place.mlp_tokens else []
-    judge = f"; the oracle judges {found.judging_tokens} tokens at once" if found.judging_tokens else ""
-    print(f"placement: {', '.join(kept)}{judge}. Policy and oracle are on the card by turns")
+    if plan.experts.size:
+        print(f"experts: {gib(plan.experts.size)} GiB of the weights, which are not quantised: no linear layers")
+    place = plan.placement
+    placed = ["layers streamed from host memory, two at a time"] if place.layers == "host" else []
+    placed += ["checkpoints of the layers in host memory"]
+    placed += ["embeddings in host memory"] if place.embeddings == "host" else []
+    placed += [f"MLPs {place.mlp_tokens} tokens at once"] if place.mlp_tokens else []
+    judge = f"; the oracle judges {plan.judging_tokens} tokens at once" if plan.judging_tokens else ""
+    print(f"placement: {', '.join(placed)}{judge}. Policy and oracle are on the card by turns")
 
 
 COMMAND = Command(

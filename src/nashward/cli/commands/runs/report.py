@@ -19,18 +19,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from nashward.llm import report
 
-    first, *others = given.folders
-    if given.out is not None and given.out.is_dir():
-        raise NashwardError(f"{given.out} is a folder; --out names a page, for example {given.out / 'report.html'}")
+    first, *others = args.folders
+    if args.out is not None and args.out.is_dir():
+        raise NashwardError(f"{args.out} is a folder; --out names a page, for example {args.out / 'report.html'}")
     if others:
-        page = report.compare(given.folders, given.out or Path("comparison.html"))
+        page = report.compare(args.folders, args.out or Path("comparison.html"))
     elif not (first / "run.json").exists():
         raise FileNotFoundError(f"{first} holds no run (it has no run.json)")
     else:
-        page = report.write(first, file=given.out)
+        page = report.write(first, file=args.out)
     print(f"report: {page}")
     return 0
 

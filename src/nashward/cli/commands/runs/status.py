@@ -12,17 +12,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the run folder")
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from nashward.llm.run.status import clock, status
 
-    found = status(given.folder)
-    finished = found.finished >= found.iterations
-    state = "finished" if finished else "playing" if found.playing else "stopped"
-    print(f"{found.folder}: {state}, {found.finished} of {found.iterations} iterations finished")
-    for name, done in found.steps:
+    progress = status(args.folder)
+    finished = progress.finished >= progress.iterations
+    state = "finished" if finished else "playing" if progress.playing else "stopped"
+    print(f"{progress.folder}: {state}, {progress.finished} of {progress.iterations} iterations finished")
+    for name, done in progress.steps:
         if done:
             print(f"  {name}: finished")
-        phases = [phase for phase in found.phases if phase.step == name]
+        phases = [phase for phase in progress.phases if phase.step == name]
         for phase in phases:
             total = "" if phase.total is None else f" of {phase.total}"
             rate = "" if phase.rate is None else f", {phase.rate:.3g} a second"
@@ -31,12 +31,12 @@ def run(given: argparse.Namespace) -> int:
             print(f"  {name}: {f'{phase.phase} {phase.name}'.rstrip()}: {phase.done}{total} {phase.unit}{rate}")
         if not done and not phases:
             print(f"  {name}: begun")
-    if found.events:
-        print("  on the way: " + ", ".join(f"{count} x {event}" for event, count in sorted(found.events.items())))
+    if progress.events:
+        print("  on the way: " + ", ".join(f"{count} x {event}" for event, count in sorted(progress.events.items())))
     if not finished:
-        seconds = found.remaining_seconds
+        seconds = progress.remaining_seconds
         estimate = "not known before an iteration is finished" if seconds is None else f"about {clock(seconds)}"
-        print(f"left: {estimate}" + ("" if found.playing else "; the command that began the run continues it"))
+        print(f"left: {estimate}" + ("" if progress.playing else "; the command that began the run continues it"))
     return 0
 
 

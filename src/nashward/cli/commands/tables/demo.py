@@ -18,19 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     named = ("out", "iterations", "seed")
-    chosen = {name: getattr(given, name) for name in named if getattr(given, name) is not None}
-    if given.proof:
+    chosen = {name: getattr(args, name) for name in named if getattr(args, name) is not None}
+    if args.proof:
         from nashward.cli.demo.proof import proof
 
         if "seed" in chosen:
             raise NashwardError("--proof draws nothing at random: leave --seed out")
-        proof(**chosen, progress=not given.quiet)
+        proof(**chosen, progress=not args.quiet)
     else:
         from nashward.cli.demo.demo import demo
 
-        demo(**chosen, progress=not given.quiet)
+        demo(**chosen, progress=not args.quiet)
     return 0
 
 

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nashward import games
 from nashward.cli import configuration, json_output, options, specs
 from nashward.cli.command import Command
 from nashward.cli.solver_options import SOLVER
 from nashward.errors import NashwardError
-from nashward.games.equilibria import Equilibrium
-from nashward.games.forms.game import Game
+from nashward.games.forms.labels_of_csv import LABELS
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
@@ -38,20 +35,25 @@ class Played:
     def label(self) -> str:
         """The name, with the step and every other setting that is not the usual one."""
         fields = dataclasses.fields(self.solver)
-        own = {f.name: getattr(self.solver, f.name) for f in fields}
-        shown = [f"{f.name}={own[f.name]}" for f in fields if f.name == "step" or own[f.name] != f.default]
+        values = {f.name: getattr(self.solver, f.name) for f in fields}
+        shown = [f"{f.name}={values[f.name]}" for f in fields if f.name == "step" or values[f.name] != f.default]
         return f"{type(self.solver).__name__}({', '.join(shown)})"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "table",
-        help="a .csv, .npz or .parquet file; zoo:NAME, a game of the zoo; or generator:NAME with its settings, as "
-        f"generator:blotto:troops=6:fields=3 (there are {', '.join(specs.GENERATORS)})",
+        help="a .csv, .npy, .npz or .parquet file; zoo:NAME, a game of the zoo; or generator:NAME with its settings, "
+        f"as generator:blotto:troops=6:fields=3 (there are {', '.join(specs.GENERATORS)})",
     )
     parser.add_argument(
         "--total", type=options.number, help="read an n x m game whose payoffs sum to this, not a preference game"
     )
+    parser.add_argument(
+        "--labels", choices=LABELS,
+        help="where the file has labels: in the first row and column (both), in one of them (columns: in the first "
+        "row; rows: in the first column), or none (default: what is no number, or what fits the shape)",
+    )  # fmt: skip
     parser.add_argument(
         "--solver", action="append", default=[], type=SOLVER["solver"].parse, metavar="SOLVER",
         help="a solver, or several by commas or by giving this again, each with its own settings if need be, as "
@@ -59,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")
     parser.add_argument("--tolerance", type=options.number, help="stop at this gap of the last or of the average")
-    parser.add_argument("--start", metavar="P,P,...", help="the policy to start from (default: uniform)")
+    parser.add_argument(
+        "--start", metavar="P,P,...",
+        help="the policy to start from (default: uniform); of an n x m game the row's and the column's, as P,P/Q,Q,Q",
+    )  # fmt: skip
     parser.add_argument(
         "--feedback", default="exact",
         help="what a step sees: exact (default); samples of the opponent, as samples:k=5; or duels, as duels:duels=10",
@@ -73,56 +78,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_groups(parser, SETTINGS)
 
 
-def run(given: argparse.Namespace) -> int:
-    game = specs.game(given.table, given.total)
+def run(args: argparse.Namespace) -> int:
+    game = specs.game(args.table, args.total, args.labels)
     if game.batch_shape:
-        raise NashwardError(f"{given.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
-    shared = configuration.flags(given, SETTINGS)
-    lonely = [*shared, *(name for name in ("tolerance", "start", "seed") if getattr(given, name) is not None)]
-    lonely += ["feedback"] * (given.feedback != "exact")
-    if lonely and not given.solver:
-        raise NashwardError(f"--{lonely[0]} is a setting of a solver: give --solver as well")
-    if given.tolerance is not None and given.tolerance < 0:
-        raise NashwardError(f"--tolerance is a duality gap, a number >= 0; got {given.tolerance:g}")
-    solvers = specs.solvers(given.solver, shared)
-    feedback = specs.feedback(given.feedback, given.seed)
-    start = None if given.start is None else _start(given.start, game)
-    if given.plot is not None:
-        _check_picture(given.plot)
-        if not solvers and not isinstance(game, games.PreferenceGame):
-            raise NashwardError("the picture of an n x m game shows a solver's gaps: give --solver as well")
-    if given.json is not None:
-        json_output.check(given.json)
+        raise NashwardError(f"{args.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
+    shared = configuration.flags(args, SETTINGS)
+    solver_settings = [*shared, *(name for name in ("tolerance", "start", "seed") if getattr(args, name) is not None)]
+    solver_settings += ["feedback"] * (args.feedback != "exact")
+    if solver_settings and not args.solver:
+        raise NashwardError(f"--{solver_settings[0]} is a setting of a solver: give --solver as well")
+    if args.tolerance is not None and not args.tolerance >= 0:
+        raise NashwardError(f"--tolerance is a duality gap, a number >= 0; got {args.tolerance:g}")
+    solvers = specs.solvers(args.solver, shared)
+    feedback = specs.feedback(args.feedback, args.seed)
+    start = None if args.start is None else _start(args.start, game)
+    if args.plot is not None:
+        _check_picture(args.plot)
+    if args.json is not None:
+        json_output.check(args.json)
 
-    equilibrium, entry = games.nash(game), specs.entry(given.table)
-    _print_nash(given.table, game, equilibrium, entry)
+    equilibrium, entry = games.nash(game), specs.entry(args.table)
+    _print_nash(args.table, game, equilibrium, entry)
     played = []
     for solver in solvers:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             solution = games.solve(
-                game, solver, given.iterations, start, None, given.tolerance, feedback, averages=AVERAGES,
+                game, solver, args.iterations, start, None, args.tolerance, feedback, averages=AVERAGES,
                 progress=sys.stderr.isatty(),
             )  # fmt: skip
-        played.append(Played(solver, solution, [str(warning.message) for warning in told]))
+        played.append(Played(solver, solution, [str(warning.message) for warning in caught]))
         for message in played[-1].warnings:
             print(f"warning: {message}", file=sys.stderr)
     if played:
-        _print_gaps(played, "uniform" if start is None else given.start)
+        _print_gaps(played, "uniform" if start is None else args.start)
         _print_drawn(game, [one.solver for one in played], start)
-    if given.plot is not None:
-        _draw(given.plot, Path(given.table).name, game, equilibrium, played)
-        print(f"picture: {given.plot}")
-    if given.json is not None:
+    if args.plot is not None:
+        _draw(args.plot, Path(args.table).name, game, equilibrium, played)
+        print(f"picture: {args.plot}")
+    if args.json is not None:
         content = {
-            "table": given.table,
+            "table": args.table,
             "game": _described(game, entry),
             "nash": {
                 "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
-                "unique": equilibrium.unique, "fractions": entry and entry.nash and [str(x) for x in entry.nash],
+                "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness,
+                "status": equilibrium.status,
+                "fractions": entry and entry.nash and [str(x) for x in entry.nash],
             },
-            "iterations": given.iterations, "tolerance": given.tolerance, "start": start,
-            "feedback": given.feedback, "seed": given.seed,
+            "iterations": args.iterations, "tolerance": args.tolerance, "start": start,
+            "feedback": args.feedback, "seed": args.seed,
             "solvers": [
                 {"solver": type(one.solver).__name__, "settings": dataclasses.asdict(one.solver),
                  "status": one.solution.status.name, "warnings": one.warnings, "last": one.solution.last,
@@ -130,20 +135,25 @@ def run(given: argparse.Namespace) -> int:
                 for one in played
             ],
         }  # fmt: skip
-        json_output.write(given.json, content)
-        print(f"json: {given.json}")
+        json_output.write(args.json, content)
+        print(f"json: {args.json}")
     return 0
 
 
-def _start(text: str, game: Game) -> list[float]:
-    if len(game.sizes) > 1:
-        raise NashwardError("--start is one policy, of a preference game; an n x m game starts from uniform")
+def _start(text: str, game: Any) -> Any:
+    players = text.split("/")
+    if len(players) != len(game.sizes):
+        form = "a preference game is one policy, P,P,..."
+        if len(game.sizes) > 1:
+            form = "an n x m game is two policies, the row's and the column's: P,P/Q,Q"
+        raise NashwardError(f"--start of {form}; got {text!r}")
     try:
-        start = [float(cell) for cell in text.split(",")]
+        start = [[float(cell) for cell in one.split(",")] for one in players]
     except ValueError:
         raise NashwardError(f"--start: expected probabilities joined by commas, got {text!r}") from None
-    game.players(start)  # refuses what is no policy of this game
-    return start
+    policy = start[0] if len(start) == 1 else start
+    game.players(policy)  # refuses what is no policy of this game
+    return policy
 
 
 def _check_picture(path: Path) -> None:
@@ -158,24 +168,27 @@ def _check_picture(path: Path) -> None:
     configuration.check_place(path)
 
 
-def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], torch.Tensor]]:
+def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
     """For each player what stands before its labels, the labels and the policy."""
     if isinstance(game, games.PreferenceGame):
         return [("", game.labels, policy)]
     return [("row ", game.row_labels, policy.row), ("column ", game.column_labels, policy.column)]
 
 
-def _print_nash(name: str, game: Any, equilibrium: Equilibrium, entry: games.zoo.Entry | None) -> None:
+def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None) -> None:
     size = " x ".join(str(n) for n in game.sizes)
     paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
     print(f"{name}: {size} actions{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
     if entry:
         print(f"source: {entry.source}")
-    uniqueness = "unique" if bool(equilibrium.unique) else "one of several"
+    unique = equilibrium.unique
+    uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
     gap = float(equilibrium.gap)
     shown = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
     print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {shown}")
-    known = entry.nash if entry and bool(equilibrium.unique) else None
+    if unique is None:
+        print(f"  {equilibrium.uniqueness}")
+    known = entry.nash if entry and unique is not None and bool(unique) else None
     for side, labels, policy in _sides(game, equilibrium.policy):
         width = max(map(len, labels))
         for i in policy.argsort(descending=True, stable=True).tolist():
@@ -205,18 +218,22 @@ def _print_drawn(game: Any, solvers: Sequence[Any], start: Any) -> None:
             print(f"  {type(solver).__name__} goes to the Nash regularised by tau = {tau:g}, of gap {gap:.3e}")
 
 
-def _draw(path: Path, title: str, game: Any, equilibrium: Equilibrium, played: Sequence[Played]) -> None:
-    found = {one.label: one.solution for one in played if len(one.solution.iterations)}
-    if played and not found:
-        raise NashwardError(f"there is nothing to draw in {path}: no solver made a finite policy; lower the step")
-    if len(found) > 1:
+def _draw(
+    path: Path, title: str, game: Any, equilibrium: games.equilibria.Equilibrium, played: Sequence[Played]
+) -> None:
+    solutions = {one.label: one.solution for one in played if len(one.solution.iterations)}
+    if played and not solutions:
+        raise NashwardError(f"there is nothing to draw in {path}: no solver reached a finite policy; lower the step")
+    if missing := [one.label for one in played if one.label not in solutions]:
+        print(f"warning: not in the picture, as no policy of it is finite: {', '.join(missing)}", file=sys.stderr)
+    if len(solutions) > 1:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(11.5, 4.4), layout="constrained")
         for which, axes in zip(("last", "average"), figure.subplots(1, 2), strict=True):
-            games.plots.race(found, which, f"{title}: {which} iterate", axes)
-    elif found:
-        figure = games.plots.gap_curves(found, title=title)
+            games.plots.race(solutions, which, f"{title}: {which} iterate", axes)
+    elif solutions:
+        figure = games.plots.gap_curves(solutions, title=title)
     else:
         figure = games.plots.payoff_table(game, equilibrium)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,17 +14,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and smaller games, shorter runs: seconds")
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from nashward import theory
 
     failed = 0
     head = f"{'':<6}  {'T':>6}  {'bound':>10}  {'measured':>10}  {'ratio':>8}  verdict"
     last = ""
-    for row in theory.table(given.quick, tuple(given.numbers)):
+    for row in theory.table(args.quick, tuple(args.numbers)):
         failed += not row.check.holds
-        if given.quiet and row.check.holds:
+        if args.quiet and row.check.holds:
             continue
-        if head and not given.quiet:
+        if head and not args.quiet:
             print(head)
             head = ""
         if row.number + row.statement != last:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nashward.errors import NashwardError
 
-from ..store.files import atomic_folder
+from ...store.files import atomic_folder
 from .peft_format import CONFIG, MATRIX, WEIGHTS, read_config, weights_of
 
 # which layers an adapter changes, besides which the configuration names
@@ -184,7 +184,7 @@ def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
         OSError: the folder cannot be written.
 
     Example:
-        >>> from nashward.llm.policy.lora import interpolate
+        >>> from nashward.llm.policy.adapters.lora import interpolate
         >>> interpolate([(start, 0.5), (last, 0.5)], Path("half"))  # doctest: +SKIP
     """
     if not members:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nashward.errors import NashwardError
 
-from ..data.library_errors import first_line, translated_errors
+from ...data.library_errors import first_line, translated_errors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 MATRIX = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_[AB]\.weight")

@@ -1,0 +1,228 @@
+"""Rows of files, and of datasets on the hub: their cells as values, their numbers in errors, what is not read."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import gzip
+import json
+import logging
+import math
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+from nashward.errors import NashwardError
+
+Parsed = TypeVar("Parsed")
+
+FILE_TYPES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
+NAMED = 20  # fields that are not read, at most
+logger = logging.getLogger(__name__)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a field has no value: null, or the NaN that pandas has in place of one.
+
+    Example:
+        >>> is_missing(None), is_missing(float("nan")), is_missing("")
+        (True, True, False)
+    """
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def numbered_rows(
+    rows: Iterable[Any], name: str, parse: Callable[[Any], Parsed], used: Callable[[Any], Collection[str]]
+) -> Iterator[Parsed]:
+    """Parse rows; the error of a row begins with the source and the row's number, from 1.
+
+    The fields that are not read are named once, in a warning of the logger, when all rows are parsed.
+
+    Args:
+        rows: the rows.
+        name: of the source.
+        parse: of one row; its error reads like "has no prompt".
+        used: the fields of a row that ``parse`` reads.
+
+    Raises:
+        ValueError: ``parse`` raised one.
+
+    Example:
+        >>> list(numbered_rows(["1", "two"], "file.csv", int, lambda row: ()))
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: file.csv: row 2 invalid literal for int() with base 10: 'two'
+    """
+    unread: dict[str, None] = {}  # in the order of the file
+    for number, row in enumerate(rows, 1):
+        try:
+            if isinstance(row, Mapping) and None in row:  # of csv.DictReader
+                raise NashwardError("has more cells than the header; put a text with commas in quotation marks")
+            parsed = parse(row)
+        except ValueError as error:
+            raise NashwardError(f"{name}: row {number} {error}") from None
+        if isinstance(row, Mapping):
+            read = used(row)
+            unread |= dict.fromkeys(
+                repr(key) for key, value in row.items() if key not in read and not is_missing(value)
+            )
+        yield parsed
+    if unread:
+        more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
+        logger.warning("%s: fields that are not read: %s%s", name, ", ".join([*unread][:NAMED]), more)
+
+
+def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
+    """The rows of a file, or of a dataset on the hub; see ``read_prompts`` for the types of files.
+
+    An empty cell of a CSV file is None, as null is in Parquet. A cell of either that holds a list of chat messages, as
+    JSON or as Python writes it, is that list.
+
+    Args:
+        source: a file or a dataset id.
+        what: the rows are, for errors.
+
+    Raises:
+        FileNotFoundError: no such file and no such dataset.
+        ValueError: a folder, a file of another type, or one that cannot be read.
+    """
+    path = Path(source)
+    if path.is_file():
+        return _file(path, what)
+    if path.is_dir():
+        raise NashwardError(
+            f"{path} is a folder; {what} are read from a file ({', '.join(FILE_TYPES)}) or a dataset id"
+        )
+    kind = path.name.removesuffix(".gz")
+    if path.exists() or path.is_absolute() or str(source).startswith(".") or kind.endswith(FILE_TYPES):
+        raise FileNotFoundError(f"there is no {what} file {source}")
+    return _dataset(str(source))
+
+
+def _file(path: Path, what: str) -> Iterator[Any]:
+    zipped = path.suffix == ".gz"
+    kind = Path(path.stem).suffix if zipped else path.suffix
+    if kind not in FILE_TYPES:
+        raise NashwardError(f"{path} is of an unknown type {kind!r}; expected {', '.join(FILE_TYPES)}")
+    if kind == ".parquet":
+        yield from _parquet(path)
+        return
+    try:
+        # a line break inside of a cell stays as it is, which the csv module asks for
+        newline = "" if kind == ".csv" else None
+        with (
+            gzip.open(path, "rt", encoding="utf-8-sig", newline=newline)
+            if zipped
+            else path.open(encoding="utf-8-sig", newline=newline)
+        ) as handle:
+            if kind == ".json":
+                yield from _json(handle.read(), path, what)
+            elif kind == ".jsonl":
+                yield from (_parsed_json(line) for line in handle if line.strip())
+            elif kind == ".csv":
+                yield from _csv(handle, path)
+            else:
+                yield from (line.rstrip("\n") for line in handle)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise NashwardError(f"{path} is not valid {kind[1:].upper()}: {error}") from None
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, csv.Error) as error:
+        raise NashwardError(f"{path} cannot be read as text: {error}") from None
+
+
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    try:
+        _check_names(parquet.read_schema(path).names, f"{path} has")
+        table = parquet.read_table(path)
+    except arrow.ArrowInvalid as error:
+        raise NashwardError(f"{path} is no Parquet file: {error}") from None
+    for row in table.to_pylist():
+        yield {name: conversation_of(value) for name, value in row.items()}
+
+
+def _csv(handle: TextIO, path: Path) -> Iterator[Any]:
+    # strict: a quotation mark that is never closed would make one cell of all that follows
+    rows = csv.DictReader(handle, strict=True)
+    _check_names(rows.fieldnames or (), f"{path} has")
+    for row in rows:
+        if not any(row.pop(None, [])):  # cells beyond the header: commas at the end of a line are none
+            yield {name: None if value == "" else conversation_of(value) for name, value in row.items()}
+        else:
+            yield {**row, None: True}
+
+
+def _json(text: str, path: Path, what: str) -> Iterator[Any]:
+    """The rows of a JSON list, or of JSON lines in a file that is called .json."""
+    try:
+        content = _parsed_json(text)
+    except json.JSONDecodeError as error:
+        lines = [line for line in text.split("\n") if line.strip()]
+        if not lines:
+            raise
+        try:
+            content = [_parsed_json(line) for line in lines]
+        except json.JSONDecodeError:
+            raise error from None
+    if not isinstance(content, list):
+        raise NashwardError(f"{path} must hold a list of {what}, it holds {type(content).__name__}")
+    yield from content
+
+
+def _parsed_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        _check_names([name for name, _ in pairs], "an object has")
+    return content
+
+
+def _check_names(names: Collection[str], has: str) -> None:
+    """Raise where a name occurs twice: one of its values would be dropped."""
+    seen: set[str] = set()
+    for name in names:
+        if name and name in seen:
+            raise NashwardError(f"{has} two fields that are called {name}; rename one of them")
+        seen.add(name)
+
+
+def conversation_of(value: Any) -> Any:
+    """A cell of a table; the list of chat messages where it holds one as text.
+
+    Example:
+        >>> conversation_of('[{"role": "user", "content": "Hi"}]'), conversation_of("[1]")
+        ([{'role': 'user', 'content': 'Hi'}], '[1]')
+    """
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    for parse in (json.loads, ast.literal_eval):  # as a data frame of lists is written: as Python writes them
+        try:
+            content = parse(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(content, list) and content and all(map(_is_message, content)):
+            return content
+    return value
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
+
+
+def _dataset(source: str) -> Iterator[Any]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    name, _, split = source.partition(":")
+    try:
+        return iter(load_dataset(name, split=split or "train"))
+    except (DatasetNotFoundError, ConnectionError, OSError) as error:
+        raise FileNotFoundError(
+            f"{source} is neither a file nor a dataset that can be reached ({type(error).__name__}); give a file "
+            f"({', '.join(FILE_TYPES)}), or fetch the dataset first on a machine with "
+            f"network: hf download --repo-type dataset {name}"
+        ) from None
