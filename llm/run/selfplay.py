@@ -32,7 +32,7 @@ from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import GenerateSource, ResponseSource
 from ..store.files import read_jsonl, write_json
-from ..store.run_folder import RunFolder, Stage, step_order
+from ..store.run_folder import RunFolder, Stage
 from ..training import losses
 from . import manifest
 from .executor import AdapterExecutor
@@ -247,7 +247,7 @@ class SelfPlay:
         self.check_settings()
         home = RunFolder(self.folder)
         home.check(self.manifest())
-        done = sum((stage / "adapter").is_dir() for stage in home.path.glob("iteration-*") if "half" not in stage.name)
+        done = sum((stage / "adapter").is_dir() for stage in home.steps() if "half" not in stage.name)
         if done > self.config.iterations:
             raise NashwardError(f"{home.path} holds {done} iterations already, {self.config.iterations} were requested")
         if until != "judge" and self.policy is None:
@@ -362,8 +362,8 @@ class SelfPlay:
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
-    files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: step_order(file.parent))
-    return [row for file in files for row in read_jsonl(file) if "iteration" in row]
+    steps = RunFolder(folder).steps()
+    return [row for step in steps for row in read_jsonl(step / "metrics.jsonl") if "iteration" in row]
 
 
 def iterates(folder: str | Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 from nashward import games
 from nashward.errors import NashwardError
 
-from . import configuration, solver_options
+from . import configuration, hints, solver_options
 from .configuration import Setting, Settings
 from .options import Option
 
@@ -29,7 +29,12 @@ def game(text: str, total: float | None = None) -> games.PreferenceGame | games.
     if path.exists() or not (prefixed or kind in games.zoo.GAMES):
         if not (path.exists() or path.suffix):
             raise NashwardError(f"there is no file {text}, nor a {_unknown('game', text, games.zoo.names())}")
-        return games.load(path, total)
+        try:
+            return games.load(path, total)
+        except NashwardError as error:
+            if total is not None or (advice := _advice(path)) is None:
+                raise
+            raise NashwardError(f"{error}; {advice}") from None
     if total is not None:
         raise NashwardError(f"--total goes with a file; {text} is a preference game")
     name, settings = _split(rest if prefixed else text)
@@ -40,6 +45,23 @@ def game(text: str, total: float | None = None) -> games.PreferenceGame | games.
     if name not in games.zoo.GAMES:
         raise NashwardError(f"there is no {_unknown('game', name, games.zoo.names())}")
     return _call(games.zoo.GAMES[name].make, name, settings)
+
+
+def _advice(path: Path) -> str | None:
+    """Which --total reads a table that is no preference game; None where none does, or where it is read as one."""
+    try:
+        payoff = games.load(path, 0.0).payoff
+    except NashwardError:
+        return None
+    if payoff.dim() != 2 or payoff.shape[0] != payoff.shape[1]:
+        return None
+    sums = payoff + payoff.mT
+    total, span = float(sums.median()), float(payoff.abs().max())
+    if span == 0 or float((sums - total).abs().max()) > 1e-9 * span:
+        return None
+    total = float(f"{total:.12g}") if abs(total) > 1e-9 * span else 0.0
+    kind = "it is antisymmetric: " if total == 0 else f"entry [i, j] and [j, i] sum to {total:g}: "
+    return f"{kind}--total {total:g} reads it as payoffs"
 
 
 def entry(text: str) -> games.zoo.Entry | None:
@@ -59,7 +81,9 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
         given: Settings = {}
         for key, value in settings.items():
             if key not in SOLVER:
-                raise NashwardError(f"{text}: no solver has a setting {key!r}; there are: {', '.join(SOLVER)}")
+                synonym = hints.of_setting(key, SOLVER)
+                advice = f"it is {synonym}" if synonym else f"there are: {', '.join(SOLVER)}"
+                raise NashwardError(f"{text}: no solver has a setting {key!r}; {advice}")
             given[SOLVER[key]] = Setting(_value(text, key, solver_options.SOLVER[SOLVER[key]], value), "flag")
         solver = configuration.solver({**shared, **given, "solver": Setting(name, "flag")})
         if solver in chosen:
