@@ -59,7 +59,7 @@ class JudgeStage(ShardedStage):
                 ]
                 if number == last and self._all_missing(step / "judgements", name, tables):
                     raise NashwardError(
-                        f"{step.name}: no pair of responses was judged by {oracle.name}{_advice(oracle)}"
+                        f"{step.name}: no pair of responses was judged by {oracle.name}{advice(oracle)}"
                     )
                 write_shard(step / "judgements", name, number, tables)
 
@@ -105,7 +105,8 @@ def _calls(numbers: Sequence[int], oracle: PreferenceOracle) -> list[Sequence[in
     return [numbers[k : k + size] for k in range(0, len(numbers), size)]
 
 
-def _advice(oracle: PreferenceOracle) -> str:
+def advice(oracle: PreferenceOracle) -> str:
+    """What to do where an oracle judges nothing."""
     if not isinstance(oracle, VoteTable):
         return ": there is nothing to learn from"
     return (

@@ -22,6 +22,7 @@ from ..config.run import RunConfig
 from ..config.sampling import Sampling
 from ..data.prompts import Prompt, Prompts
 from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
+from ..oracles.fitting.vote_table import VoteTable
 from ..oracles.load import ACCEPTED
 from ..oracles.models.network import NetworkOracle
 from ..planner.device import device_plan
@@ -39,6 +40,7 @@ from .executor import AdapterExecutor
 from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
+from .judge import advice
 from .progress import Interrupted, Progress, Stopped
 from .step_control import limit_factor, with_factor, with_phases
 
@@ -270,6 +272,9 @@ class SelfPlay:
             _ = self.planned
         prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
+        votes = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
+        if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
+            raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
         return prompts
 
     def _tokenizer(self, until: Stage | None) -> Any:

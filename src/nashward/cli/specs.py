@@ -57,7 +57,7 @@ def _advice(path: Path) -> str | None:
         return None
     sums = payoff + payoff.mT
     total, span = float(sums.median()), float(payoff.abs().max())
-    if span == 0 or float((sums - total).abs().max()) > 1e-9 * span:
+    if float((sums - total).abs().max()) > 1e-9 * span:
         return None
     total = float(f"{total:.12g}") if abs(total) > 1e-9 * span else 0.0
     kind = "it is antisymmetric: " if total == 0 else f"entry [i, j] and [j, i] sum to {total:g}: "
