@@ -157,7 +157,7 @@ def test_votes_that_judge_no_response_end_the_run_before_it_learns_nothing(tiny_
     votes = tmp_path / "votes.jsonl"
     votes.write_text('{"prompt": "Say 1 things!", "a": "x", "b": "y", "wins": 1, "n": 1}\n')
     for _ in range(2):  # nor does the same command again
-        with pytest.raises(NashwardError, match="fit-oracle --pairs votes.jsonl"):
+        with pytest.raises(NashwardError, match=r"fit-oracle --pairs votes\.jsonl"):
             quick_run(tiny_folder, tmp_path / "run", oracle=votes).run(progress=False)
     votes.write_text('{"prompt": "Of no prompt.", "a": "x", "b": "y", "wins": 1, "n": 1}\n')
     with pytest.raises(NashwardError, match=r"prompts.*fit-oracle --pairs votes.jsonl"):
