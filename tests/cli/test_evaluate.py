@@ -137,26 +137,29 @@ def test_exploit_that_was_killed_before_its_last_file_gives_the_same(
     def killed(*given: Any, **named: Any) -> Any:
         raise Killed
 
-    found = {}
+    real = files.write_json
+
+    def last(path: Path, value: Any) -> None:
+        return killed() if path.name == killed_at else real(path, value)
+
+    train, found = ["--train", "1"] if killed_at != "report" else [], {}
     for name in ("whole", "cut"):
         monkeypatch.chdir(here)  # as the run was begun
         folder = shutil.copytree(here / "run", tmp_path / name)
-        command = ["exploit", str(folder), "--n", "2", "--against", "2", "--train", "1", "--quiet"]
+        command = ["exploit", str(folder), "--n", "2", "--against", "2", *train, "--quiet"]
         if name == "cut":
             place = "nashward.llm.report.write" if killed_at == "report" else "nashward.llm.store.files.write_json"
-            real = files.write_json
-
-            def last(path: Path, value: Any) -> None:
-                return killed() if path.name == killed_at else real(path, value)
-
-            with monkeypatch.context() as patch, pytest.raises(Killed):
+            with monkeypatch.context() as patch:
                 patch.setattr(place, killed if killed_at == "report" else last)
-                main(command)
+                with pytest.raises(Killed):
+                    main(command)
             assert main(["status", str(folder)]) == 0
             assert main(["report", str(folder)]) == 0
         assert main(command) == 0
         found[name] = json.loads((folder / "evaluation" / "exploit-mixture.json").read_text())
-        assert "trained adversary" in (folder / "report.html").read_text(encoding="utf-8")
+        assert ("trained adversary" if train else "Who beats mixture") in (folder / "report.html").read_text(
+            encoding="utf-8"
+        )
     assert found["cut"] == found["whole"]
 
 
