@@ -16,7 +16,7 @@ from ..config.sampling import Sampling
 from ..data.rollouts import Response
 from ..store.files import write_json
 from ..store.run_folder import RunFolder
-from .lora import LoraShape, common_base, is_same_base
+from .adapters.lora import LoraShape, common_base, is_same_base
 from .model import LanguageModel
 from .sampling import ResponseSource, as_source, seed_of
 

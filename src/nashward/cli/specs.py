@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from nashward import games
 from nashward.errors import NashwardError
+from nashward.games.forms.labels_of_csv import Labels
 
 from . import configuration, hints, solver_options
 from .configuration import Setting, Settings
@@ -22,7 +23,9 @@ FEEDBACK = {"samples": "SampledFeedback", "duels": "DuelingFeedback"}
 SOLVER = {option.path[1]: name for name, option in solver_options.SOLVER.items() if name != "solver"}
 
 
-def game(text: str, total: float | None = None) -> games.PreferenceGame | games.ConstantSumGame:
+def game(
+    text: str, total: float | None = None, labels: Labels | None = None
+) -> games.PreferenceGame | games.ConstantSumGame:
     """The game of a file, of ``zoo:NAME`` or ``generator:NAME``, or of a name in the zoo alone; a file wins."""
     path, (kind, _, rest) = Path(text), text.partition(":")
     prefixed = kind in ("zoo", "generator")
@@ -30,11 +33,13 @@ def game(text: str, total: float | None = None) -> games.PreferenceGame | games.
         if not (path.exists() or path.suffix):
             raise NashwardError(f"there is no file {text}, nor a {_unknown('game', text, games.zoo.names())}")
         try:
-            return games.load(path, total)
+            return games.load(path, total, labels)
         except NashwardError as error:
-            if total is not None or (advice := _advice(path)) is None:
+            if total is not None or (advice := _advice(path, labels)) is None:
                 raise
             raise NashwardError(f"{error}; {advice}") from None
+    if labels is not None:
+        raise NashwardError(f"--labels goes with a file; {text} is not one")
     if total is not None:
         raise NashwardError(f"--total goes with a file; {text} is a preference game")
     name, settings = _split(rest if prefixed else text)
@@ -47,10 +52,10 @@ def game(text: str, total: float | None = None) -> games.PreferenceGame | games.
     return _call(games.zoo.GAMES[name].make, name, settings)
 
 
-def _advice(path: Path) -> str | None:
+def _advice(path: Path, labels: Labels | None) -> str | None:
     """Which --total reads a table that is no preference game; None where none does, or where it is read as one."""
     try:
-        payoff = games.load(path, 0.0).payoff
+        payoff = games.load(path, 0.0, labels).payoff
     except NashwardError:
         return None
     if payoff.dim() != 2 or payoff.shape[0] != payoff.shape[1]:
