@@ -36,7 +36,7 @@ class PrintableOutput:
 
     def write(self, text: str) -> int:
         with _named():
-            return self._stream.write(printable(text))  # type: ignore[no-any-return]
+            return self._stream.write(printable(text))
 
     def flush(self) -> None:
         with _named():

@@ -90,7 +90,7 @@ def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
         check_names(reader.fieldnames or (), f"{path} has")
         rows = []
         for number, row in enumerate(reader, 1):
-            if any(row.pop(None, [])):  # type: ignore[call-overload]  # but commas at the end of a line are no cells
+            if any(row.pop(None, [])):  # but commas at the end of a line are no cells
                 raise NashwardError(
                     f"{path}: row {number} has more cells than the header; put a text with commas in quotation marks"
                 )
