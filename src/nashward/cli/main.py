@@ -138,7 +138,7 @@ def _no_argument(parser: argparse.ArgumentParser, word: str) -> NoReturn:
 
 def _command(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return commands.choices[name]  # type: ignore[no-any-return]
+    return commands.choices[name]
 
 
 def build_parser(names: Collection[str] = COMMANDS) -> argparse.ArgumentParser:

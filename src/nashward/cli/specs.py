@@ -55,9 +55,12 @@ def game(
 def _advice(path: Path, labels: Labels | None) -> str | None:
     """Which --total reads a table that is no preference game; None where none does, or where it is read as one."""
     try:
-        payoff = games.load(path, 0.0, labels).payoff
+        game = games.load(path, 0.0, labels)
     except NashwardError:
         return None
+    if not isinstance(game, games.ConstantSumGame):
+        return None
+    payoff = game.payoff
     if payoff.dim() != 2 or payoff.shape[0] != payoff.shape[1]:
         return None
     sums = payoff + payoff.mT
