@@ -15,7 +15,7 @@ from nashward.games import PreferenceGame, nash
 from ..config.sampling import Sampling
 from ..data.rollouts import Response
 from ..store.files import write_json
-from ..store.run_folder import step_order
+from ..store.run_folder import RunFolder
 from .adapters.lora import LoraShape, common_base, is_same_base
 from .model import LanguageModel
 from .sampling import ResponseSource, as_source, seed_of
@@ -225,8 +225,7 @@ def adapter_folders(paths: Sequence[Path]) -> list[Path]:
         if (path / "adapter_config.json").is_file():
             folders.append(path)
             continue
-        stages = [stage for stage in path.glob("iteration-*") if "half" not in stage.name]
-        stages = [path / "start", *sorted(stages, key=step_order)]
+        stages = [path / "start", *(step for step in RunFolder(path).steps() if "half" not in step.name)]
         iterates = [stage / "adapter" for stage in stages if (stage / "adapter").is_dir()]
         if not iterates:
             raise FileNotFoundError(f"{path} is neither an adapter's folder nor a run's")

@@ -22,6 +22,7 @@ from ..config.run import RunConfig
 from ..config.sampling import Sampling
 from ..data.prompts import Prompt, Prompts
 from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
+from ..oracles.fitting.vote_table import VoteTable
 from ..oracles.load import ACCEPTED
 from ..oracles.models.network import NetworkOracle
 from ..planner.device import device_plan
@@ -32,13 +33,14 @@ from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import GenerateSource, ResponseSource
 from ..store.files import read_jsonl, write_json
-from ..store.run_folder import RunFolder, Stage, step_order
+from ..store.run_folder import RunFolder, Stage
 from ..training import losses
 from . import manifest
 from .executor import AdapterExecutor
 from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
+from .judge import advice
 from .progress import Interrupted, Progress, Stopped
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
@@ -248,7 +250,7 @@ class SelfPlay:
         self.check_settings()
         home = RunFolder(self.folder)
         home.check(self.manifest())
-        done = sum((stage / "adapter").is_dir() for stage in home.path.glob("iteration-*") if "half" not in stage.name)
+        done = sum((stage / "adapter").is_dir() for stage in home.steps() if "half" not in stage.name)
         if done > self.config.iterations:
             raise NashwardError(f"{home.path} holds {done} iterations already, {self.config.iterations} were requested")
         if until != "judge" and self.policy is None:
@@ -271,6 +273,9 @@ class SelfPlay:
             _ = self.planned
         prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
+        votes = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
+        if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
+            raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
         return prompts
 
     def _tokenizer(self, until: Stage | None) -> Any:
@@ -368,8 +373,8 @@ class SelfPlay:
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
-    files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: step_order(file.parent))
-    return [row for file in files for row in read_jsonl(file) if "iteration" in row]
+    steps = RunFolder(folder).steps()
+    return [row for step in steps for row in read_jsonl(step / "metrics.jsonl") if "iteration" in row]
 
 
 def iterates(folder: str | Path) -> list[dict[str, Any]]:

@@ -82,6 +82,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         if request.signal is not None:
             restore()
             if number == signal.SIGINT:
+                signal.raise_signal(number)  # as the handler before has it: that of the command ignores quick ones
                 raise KeyboardInterrupt
             raise SystemExit(128 + number)
         request.signal = signal.Signals(number)
