@@ -20,6 +20,7 @@ from ..config.plan import Demand
 from ..data.library_errors import first_line, translated_errors
 from ..oracles.models.network import OracleShape
 from ..policy.loading import check_causal
+from ..policy.local.names import local_model
 from ..policy.placement import gpu_placement
 from ..training.optimize import OPTIMISERS
 from .dry_run import Footprint, judging, policy, sampling, scoring, training
@@ -88,7 +89,7 @@ def plan(
     tiled, then the layers are streamed from host memory, then both.
 
     Args:
-        source: a folder, a hub id, or a configuration of a causal language model.
+        source: a folder, a hub id or what else ``local_model`` takes, or a configuration of a causal language model.
         memory: free bytes of the card.
         demand: the run; None: the defaults.
         oracle: the oracle's network by shape, from ``oracles.load.oracle_shape``; None: judging counts no memory.
@@ -247,7 +248,7 @@ def _config(source: str | Path) -> PretrainedConfig:
     check_causal(source)
     problem, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
     with translated_errors(lambda error: NashwardError(f"{problem} ({first_line(error):.100}); expected {expected}")):
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(local_model(source), trust_remote_code=False)
     stored = getattr(config, "quantization_config", None)
     if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):
         raise NashwardError(

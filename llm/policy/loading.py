@@ -14,14 +14,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from nashward.errors import NashwardError
 
 from ..data.library_errors import first_line, translated_errors
+from .local.names import local_model
 from .lora import CONFIG, WEIGHTS
 
 
 def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
-    """Check that a folder or hub id is a causal language model with a chat template; no weights are read.
+    """Check that a model is a causal language model with a chat template; no weights are read.
 
     Args:
-        source: a folder or a hub id.
+        source: a folder, a hub id, or what else ``local_model`` takes.
         chat_template: a Jinja template to use in place of the tokenizer's.
 
     Returns:
@@ -30,13 +31,14 @@ def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
         ValueError: not a causal language model (for a PairRM the message says so), no chat template, no end-of-text
-            token.
+            token; or what ``local_model`` finds.
     """
     check_causal(source)
+    folder = local_model(source)
     with translated_errors(
         lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
     ):
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     if not tokenizer.chat_template:
@@ -59,9 +61,10 @@ def check_causal(source: str | Path) -> None:
 
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
-        ValueError: another kind of model (for a PairRM the message says so), or no configuration.
+        ValueError: another kind of model (for a PairRM the message says so), no configuration, or what ``local_model``
+            finds.
     """
-    config = _config(source)
+    config = _config(local_model(source))
     model_type = config.get("model_type", "")
     if "ranker_type" in config or "cand1_prefix_id" in config:
         raise NashwardError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
