@@ -158,7 +158,8 @@ def _read(file: Path) -> tuple[Any, dict[str, Any]]:
     options: dict[str, Any] = {}
     if (config := getattr(transformers, "GgufConfig", None)) is not None:  # else all weights are unpacked
         options["quantization_config"] = config(dequantize=True)
-    read, report = AutoModelForCausalLM.from_pretrained(
+    loader: Any = AutoModelForCausalLM  # whose types know no report
+    read, report = loader.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.bfloat16, output_loading_info=True, trust_remote_code=False,
         **options,
     )  # fmt: skip
