@@ -11,6 +11,11 @@ AlpacaEval extracts (NASHWARD_DATA) rows of the same number are drawn at random.
 
     pip install scikit-learn
     python benchmarks/length_controlled.py --models 3
+
+With ``--coverage`` nothing is timed: judgements are drawn from a known model, and it is counted how often the rate that
+is true there lies within 1.96 standard errors, by ours and by AlpacaEval's. For scale: the bootstrap over prompts.
+
+    python benchmarks/length_controlled.py --coverage 2000
 """
 
 from __future__ import annotations
@@ -95,11 +100,76 @@ def peer(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, C: float
     return model.coef_[0]
 
 
+TRUE = (-1.2, 0.9, -0.8)  # of length, difficulty and model
+COVERED = (0.93, 0.97)  # expected of a 95% interval at 200 prompts and more
+BOOTSTRAPPED, DRAWS = 400, 200  # repetitions, of which each is drawn so often
+
+
+def drawn(random: np.random.Generator, n: int, binary: bool, difficulties: bool, w: Any = TRUE) -> dict[str, Any]:
+    """The columns of n prompts whose judgements follow the model: wins and losses, or probabilities with that mean."""
+    d, apart = random.normal(0, 1.48, n), random.normal(-300, 900, n)
+    p = expit(w[0] * np.tanh(apart / 900) + (w[1] * d if difficulties else 0) + w[2])
+    y = (random.uniform(size=n) < p).astype(float) if binary else random.beta(1.5 * p + 1e-6, 1.5 * (1 - p) + 1e-6)
+    own = {"preference": y, "output_length": 3000 - apart, "baseline_length": np.full(n, 3000.0)}
+    return {**own, "difficulty": d} if difficulties else own
+
+
+def coverage(
+    n: int, binary: bool, difficulties: bool, gamed: bool, repetitions: int, w: Any = TRUE
+) -> dict[str, float]:
+    """How often the true rate is within 1.96 standard errors, by ours, by AlpacaEval's figure and by the bootstrap."""
+    everyone = np.random.default_rng(12345).normal(0, 1.48, 1_000_000)
+    truth = 100 * float(expit(w[2] + (w[1] * everyone if difficulties else np.zeros(1))).mean())
+    random = np.random.default_rng([n, binary, difficulties, gamed])
+    rows: dict[str, Any] | None = None
+    if gamed:  # of the same model, and the same in each repetition
+        d, tanh = random.normal(0, 1.48, 2 * n), np.tanh(random.normal(size=2 * n))
+        rows = {"gamed_tanh_length": tanh, "gamed_difficulty": d, "gamed_preference": expit(w[0] * tanh + w[1] * d)}
+    within = {"ours": 0.0, "AlpacaEval's": 0.0, "bootstrap": 0.0}
+    for k in range(repetitions):
+        own = drawn(random, n, binary, difficulties, w)
+        found = length_controlled_win_rate(**own, gamed=rows)
+        errors = {"ours": found.standard_error, "AlpacaEval's": found.alpaca_eval_standard_error}
+        if k < BOOTSTRAPPED and n == 200 and difficulties and not gamed:  # minutes
+            again = [random.integers(0, n, n) for _ in range(DRAWS)]
+            values = [
+                length_controlled_win_rate(**{name: own[name][pick] for name in own}, gamed=rows).value
+                for pick in again
+            ]
+            within["bootstrap"] += (abs(found.value - truth) <= 1.96 * np.std(values, ddof=1)) / min(
+                BOOTSTRAPPED, repetitions
+            )
+        for name, error in errors.items():
+            within[name] += (abs(found.value - truth) <= 1.96 * error) / repetitions
+    return within
+
+
+def measure_coverage(repetitions: int) -> None:
+    wrong = 0
+    for n in (50, 200, 805):
+        for binary in (True, False):
+            for difficulties, gamed in ((False, False), (True, False), (True, True)):
+                found = coverage(n, binary, difficulties, gamed, repetitions)
+                told = ", ".join(f"{name} {share:.1%}" for name, share in found.items() if share or name != "bootstrap")
+                kind = (
+                    ("wins" if binary else "probabilities") + ", difficulties" * difficulties + ", gamed rows" * gamed
+                )
+                print(f"{n} prompts, {kind}: {told}", flush=True)
+                wrong += n >= 200 and not COVERED[0] <= found["ours"] <= COVERED[1]
+    print(f"expected of ours at 200 prompts and more: {COVERED[0]:.0%} to {COVERED[1]:.0%}")
+    if wrong:
+        raise SystemExit(f"{wrong} of these are outside")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=3, help="how many to fit (default: 3)")
+    parser.add_argument("--coverage", type=int, metavar="TIMES", help="draw so often, and time nothing")
     given = parser.parse_args()
     warnings.simplefilter("ignore")  # scikit-learn renames its settings
+    if given.coverage:
+        measure_coverage(given.coverage)
+        return
     data = extract()
     d, baseline = data["instruction_difficulty"], data["baseline_length"].astype(float)
     tanh, d2 = data["gamed_tanh_length"], np.tile(data["instruction_difficulty"], 2)

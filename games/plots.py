@@ -13,7 +13,7 @@ import torch
 from nashward.errors import NashwardError
 
 from .equilibria.nash import Equilibrium
-from .forms.game import PreferenceGame
+from .forms.game import ConstantSumGame, PreferenceGame
 from .shapes import Float
 from .solution import Solution
 
@@ -283,23 +283,27 @@ def _one(gaps: Float[torch.Tensor, "records ..."], name: str) -> Float[np.ndarra
     return gaps.cpu().clamp_min(FLOOR).numpy()
 
 
-def _heat(axes: Axes, game: PreferenceGame, order: torch.Tensor, figure: Figure) -> None:
-    table, n = game.P.cpu()[order][:, order].numpy(), game.sizes[0]
-    image = axes.imshow(table, cmap="RdBu", vmin=0, vmax=1)
-    _ticks(axes, [game.labels[i] for i in order])
-    if n <= 12:
-        for i in range(n):
-            for j in range(n):
-                dark = abs(table[i, j] - 0.5) > 0.33
-                axes.text(j, i, f"{table[i, j]:.2f}", ha="center", va="center", fontsize=7, color="w" if dark else "k")
+def _heat(
+    axes: Axes, table: Float[np.ndarray, "n m"], names: Sequence[Sequence[str]], figure: Figure, form: str
+) -> None:
+    """A heat map around the middle of the payoffs, which of probabilities are 0 to 1."""
+    low, high = (0.0, 1.0) if form == ".2f" else (float(table.min()), float(table.max()))
+    image = axes.imshow(table, cmap="RdBu", vmin=low, vmax=high if high > low else low + 1)
+    _ticks(axes, *names)
+    if max(table.shape) <= 12:
+        middle, reach = (low + high) / 2, (high - low) / 2
+        for i, row in enumerate(table):
+            for j, value in enumerate(row):
+                dark = abs(value - middle) > 0.66 * reach
+                axes.text(j, i, f"{value:{form}}", ha="center", va="center", fontsize=7, color="w" if dark else "k")
     figure.colorbar(image, ax=axes, shrink=0.7)
 
 
-def payoff_table(game: PreferenceGame, equilibrium: Equilibrium, title: str = "") -> Figure:
+def payoff_table(game: PreferenceGame | ConstantSumGame, equilibrium: Equilibrium, title: str = "") -> Figure:
     """The table as a heat map, and beside it the equilibrium's probabilities; most played actions first.
 
     Args:
-        game: a single game.
+        game: a single game; of an ``n x m`` one the row player's payoffs and the probabilities of both are shown.
         equilibrium: of the game, as ``games.nash`` gives it.
         title: above the picture.
 
@@ -308,19 +312,29 @@ def payoff_table(game: PreferenceGame, equilibrium: Equilibrium, title: str = ""
     """
     if game.batch_shape:
         raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
-    n = game.sizes[0]
-    order = torch.argsort(equilibrium.policy.cpu(), descending=True, stable=True)
-    names = [game.labels[i] for i in order]
-    figure, (left, right) = _figure(min(4.0 + 0.7 * n, 12), min(2.0 + 0.32 * n, 9), 2)
-    _heat(left, game, order, figure)
-    left.set_title(title or "P(row beats column)")
-    right.barh(range(n), equilibrium.policy.cpu()[order].numpy(), color=COLOURS[0])
-    right.set(yticks=range(n), yticklabels=names, xlabel="probability", title=f"Nash, gap {float(equilibrium.gap):.0e}")
-    right.invert_yaxis()
+    if isinstance(game, PreferenceGame):
+        what, form, table = "P(row beats column)", ".2f", game.P
+        sides = [("Nash", game.labels, equilibrium.policy)] * 2
+    else:
+        what, form, table = "payoff of the row player", ".3g", game.payoff
+        pair = equilibrium.policy
+        sides = [("row player", game.row_labels, pair.row), ("column player", game.column_labels, pair.column)]
+    orders = [torch.argsort(policy.cpu(), descending=True, stable=True) for _, _, policy in sides]
+    names = [[labels[i] for i in order] for (_, labels, _), order in zip(sides, orders, strict=True)]
+    shown = sides[:1] if isinstance(game, PreferenceGame) else sides
+    n, m = len(names[0]), len(names[1])
+    figure, (left, *rights) = _figure(min(4.0 + 0.7 * max(n, m), 12), min(2.0 + 0.32 * max(n, m), 9), 1 + len(shown))
+    _heat(left, table.cpu()[orders[0]][:, orders[1]].numpy(), names, figure, form)
+    left.set_title(title or what)
+    for right, (player, _, policy), order, own in zip(rights, shown, orders, names, strict=False):
+        right.barh(range(len(own)), policy.cpu()[order].numpy(), color=COLOURS[0])
+        heading = f"{player}, gap {float(equilibrium.gap):.0e}"
+        right.set(yticks=range(len(own)), yticklabels=own, xlabel="probability", title=heading)
+        right.invert_yaxis()
     return figure
 
 
-def _ticks(axes: Axes, names: list[str]) -> None:
-    axes.set(xticks=range(len(names)), yticks=range(len(names)))
-    axes.set_xticklabels(names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticklabels(names, fontsize=8)
+def _ticks(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    axes.set(xticks=range(len(columns)), yticks=range(len(rows)))
+    axes.set_xticklabels(columns, rotation=60, ha="right", fontsize=8)
+    axes.set_yticklabels(rows, fontsize=8)

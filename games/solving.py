@@ -76,10 +76,10 @@ def solve(
         progress: show a bar of the iterations on standard error.
 
     Raises:
-        ValueError: iterations or a record that is not a whole number >= 1, a further average named "last" or
-            "average", a start, reference or fixed opponent that is not a distribution over the actions, a reference
-            that excludes an action of the start, an unknown fixed opponent, ``traced=True`` for a run that cannot be
-            traced.
+        ValueError: iterations or a record that is not a whole number >= 1, a tolerance below 0 or not finite, a further
+            average named "last" or "average", a start, reference or fixed opponent that is not a distribution over the
+            actions, a reference that excludes an action of the start, an unknown fixed opponent, ``traced=True`` for a
+            run that cannot be traced.
         TypeError: not a game, not a solver, or an average that is not a function.
 
     Warns:
@@ -94,6 +94,8 @@ def solve(
     check_game(game)
     check_whole("iterations", iterations)
     iterations = int(iterations)  # 1e3 is one
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise NashwardError(f"tolerance is {tolerance}; expected a duality gap, a finite number >= 0, or None")
     tables = TableExecutor(game, feedback)
     start_policy = tables.policy(start)
     anchor_policy = start_policy if reference is None else tables.policy(reference, "reference")

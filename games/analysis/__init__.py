@@ -1,5 +1,6 @@
 """Readings of a table of win probabilities: ratings, social choice, cycles beyond noise, leaderboards, duels."""
 
+from . import confidence as confidence
 from . import dueling as dueling
 from . import leaderboard as leaderboard
 from . import ratings as ratings

@@ -22,7 +22,8 @@ from ..shapes import Float
 from .ratings import ELO, Ratings, bradley_terry, scores
 
 JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
-TIES = ("tie", "draw", "both", "tie (bothbad)")
+TIES = ("tie", "draw", "both", "bothbad", "bothgood", "tiebothbad", "tiebothgood", "neither")  # letters alone
+ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Bands:
 
     Attributes:
         lottery: [n], of the smoothed table.
-        low, high: [n], the quantiles of the lottery over the bootstrap.
-        elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles.
+        low, high: [n], the quantiles of the lottery over the bootstrap, and the lottery itself where it is beyond one.
+        elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles, in the same way.
         share: of the draws that lie between them, for each model.
 
     Example:
@@ -121,7 +122,11 @@ class Battles:
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
         low, high = torch.quantile(lotteries, at, dim=0)
         elo_low, elo_high = torch.quantile(elo, at, dim=0)
-        return Bands(nash(self.game).policy, low, high, self.ratings.elo, elo_low, elo_high, share)
+        lottery, own = nash(self.game).policy, self.ratings.elo
+        return Bands(
+            lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
+            own, torch.minimum(elo_low, own), torch.maximum(elo_high, own), share,
+        )  # fmt: skip
 
     def _drawn(self, draws: int, random: np.random.Generator) -> Float[np.ndarray, "draws n n"]:
         """[draws, n, n], wins drawn from the bootstrap or the posterior."""
@@ -149,7 +154,9 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
 
     Args:
         rows: mappings, or a data frame, with ``model_a``, ``model_b`` and one of ``winner`` ("model_a", "model_b", the
-            name of either, or "tie") and ``wins_a`` with ``wins_b`` (and ``ties``), counts; optionally ``prompt``.
+            name of either, or "tie", also "both_bad" and the like), ``wins_a`` with ``wins_b`` (and ``ties``), counts,
+            and ``winner_model_a`` with ``winner_model_b`` (and ``winner_tie``), of which one is 1; optionally
+            ``prompt``, text or a list of messages. Models may be numbers.
         smoothing: a > 0 of the prior Beta(a, a) on each win probability; 1/2 is Jeffreys'.
 
     Raises:
@@ -169,7 +176,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
             a, b, wins = _battle(row)
         except ValueError as error:
             raise NashwardError(f"row {number} {error}") from None
-        key = (row.get("prompt"), a, b)
+        key = (_prompt(row.get("prompt")), a, b)
         counted[key] = counted.get(key, np.zeros(2)) + wins
     if not counted:
         raise NashwardError("there are no battles; expected rows with model_a, model_b and winner")
@@ -190,31 +197,71 @@ def _battle(row: Any) -> tuple[str, str, np.ndarray]:
         ValueError: the missing or wrong field of the row."""
     if not isinstance(row, Mapping):
         raise NashwardError(f"is of type {type(row).__name__}; expected a row with model_a, model_b and winner")
-    for name in ("model_a", "model_b"):
-        if not isinstance(row.get(name), str) or not row[name]:
-            raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}")
-    a, b = row["model_a"], row["model_b"]
+    if None in row:  # a row of a CSV file that is longer than the first one
+        raise NashwardError(f"has {len(row[None])} cells more than there are columns")
+    a, b = (_name(row, field) for field in ("model_a", "model_b"))
     if a == b:
         raise NashwardError(f"lets {a} play itself")
-    if row.get("winner") not in (None, ""):
-        result = row["winner"]
-        results = {
-            "model_a": (1.0, 0.0),
-            a: (1.0, 0.0),
-            "model_b": (0.0, 1.0),
-            b: (0.0, 1.0),
-            **dict.fromkeys(TIES, (0.5, 0.5)),
-        }
-        if result not in results:
-            raise NashwardError(f"has the winner {result!r}; expected model_a, model_b, {a}, {b} or tie")
-        return a, b, np.array(results[result])
-    try:
-        won, lost, ties = (float(row.get(name) or 0) for name in ("wins_a", "wins_b", "ties"))
-    except (TypeError, ValueError):
-        raise NashwardError("has counts that are no numbers; expected wins_a, wins_b and ties") from None
+    result = row.get("winner")
+    if not _missing(result):
+        return a, b, np.array(_result(str(result) if isinstance(result, int | float) else result, a, b, row))
+    if any(not _missing(row.get(name)) for name in ONE_HOT):
+        hot = [_count(row, name) for name in ONE_HOT]
+        if sorted(hot) != [0.0, 0.0, 1.0]:
+            raise NashwardError(f"has {', '.join(ONE_HOT)} of {hot}; expected a single 1")
+        return a, b, np.array([hot[0] + hot[2] / 2, hot[1] + hot[2] / 2])
+    won, lost, ties = (_count(row, name) for name in ("wins_a", "wins_b", "ties"))
     if not (min(won, lost, ties) >= 0 and 0 < won + lost + ties < float("inf")):
         raise NashwardError("has no winner and no counts; expected winner, or wins_a and wins_b (and ties)")
     return a, b, np.array([won + ties / 2, lost + ties / 2])
+
+
+def _missing(value: Any) -> bool:
+    """Whether a cell is empty: None, NaN or what pandas has for it, or no text."""
+    return value is None or value == "" or type(value).__name__ in ("NAType", "NaTType") or value != value
+
+
+def _name(row: Mapping[Any, Any], field: str) -> str:
+    name = row.get(field)
+    if isinstance(name, np.generic):
+        name = name.item()
+    if isinstance(name, float) and name.is_integer():  # as a data frame with missing cells makes of whole numbers
+        name = int(name)
+    if _missing(name) or isinstance(name, bool) or not isinstance(name, str | int | float):
+        raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}")
+    return str(name)
+
+
+def _result(result: Any, a: str, b: str, row: Mapping[Any, Any]) -> tuple[float, float]:
+    """The wins of both models by the name of the winner, whose letters count, not their case and what joins them."""
+    names = {a: (1.0, 0.0), b: (0.0, 1.0)}
+    if result in names:
+        return names[result]
+    if isinstance(result, str):
+        spoken = "".join(letter for letter in result.casefold() if letter.isalnum())
+        if spoken in TIES:
+            return 0.5, 0.5
+        for field, wins in (("model_a", (1.0, 0.0)), ("model_b", (0.0, 1.0))):
+            if result.strip().casefold() == field or result.strip() == str(row[field]):
+                return wins
+    raise NashwardError(f"has the winner {result!r}; expected model_a, model_b, {a}, {b} or tie")
+
+
+def _count(row: Mapping[Any, Any], field: str) -> float:
+    value = row.get(field)
+    try:
+        return 0.0 if _missing(value) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise NashwardError("has counts that are no numbers; expected wins_a, wins_b and ties") from None
+
+
+def _prompt(prompt: Any) -> Hashable:
+    """What tells a prompt from others: its text, or that of a list of messages; None where it is missing."""
+    if isinstance(prompt, np.ndarray):
+        prompt = prompt.tolist()
+    if isinstance(prompt, list | tuple | Mapping):
+        return json.dumps(prompt, sort_keys=True, ensure_ascii=False, default=str)
+    return None if _missing(prompt) else prompt
 
 
 def read_battles(path: str | Path, smoothing: float = JEFFREYS) -> Battles:
@@ -236,13 +283,13 @@ def read_battles(path: str | Path, smoothing: float = JEFFREYS) -> Battles:
             f"{file} is of an unknown type {file.suffix!r}; battles are read from .csv, .json or .jsonl"
         )
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        if file.suffix.lower() == ".csv":
-            rows: Any = list(csv.DictReader(text.splitlines()))
-        elif file.suffix.lower() == ".json":
-            rows = json.loads(text)
-        else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        with file.open(encoding="utf-8-sig", newline="") as handle:  # line breaks inside a cell stay what they are
+            if file.suffix.lower() == ".csv":
+                rows: Any = list(csv.DictReader(handle))
+            elif file.suffix.lower() == ".json":
+                rows = json.load(handle)
+            else:  # a line ends with a line feed: other separators may stand in a text
+                rows = [json.loads(line) for line in handle.read().split("\n") if line.strip()]
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
         raise NashwardError(f"{file} cannot be read as {file.suffix[1:]} in UTF-8: {error}") from None
     if not isinstance(rows, list):

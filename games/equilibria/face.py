@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from scipy.optimize import linprog
 
 from ..shapes import Bool, Float
+from .certificates.decision import decide
 from .interior_point import central_path
 from .linear_program import extent
 from .polish import gap, normalise_support, polish
@@ -27,7 +28,8 @@ class Face:
 
     Attributes:
         support: [n] bool, S.
-        dimension: 0 where the equilibrium is unique.
+        dimension: proved: 0 where the equilibrium is unique; None where that is not known.
+        reason: how the dimension is known, or why it is not.
         interior: [n], an equilibrium that plays all of S and against which all other actions lose.
         directions: [n, dimension], an orthonormal basis of the directions in which the face extends.
         margins: [n, n], A.
@@ -44,15 +46,71 @@ class Face:
     interior: Float[np.ndarray, " n"]
     directions: Float[np.ndarray, "n d"] = field(repr=False)
     margins: Float[np.ndarray, "n n"] = field(repr=False)
-
-    @property
-    def dimension(self) -> int:
-        """0 where the equilibrium is unique."""
-        return self.directions.shape[1]
+    dimension: int | None
+    reason: str
 
 
 def face(A: Float[np.ndarray, "n n"]) -> Face:
     """The face of a skew game, from a strictly complementary equilibrium found by an interior point.
+
+    Raises:
+        ArithmeticError: neither the interior point nor linear programs determine which actions are played.
+    """
+    near = approximate_face(A)
+    x = near.interior[None]
+    (decision,) = decide(A[None], x, x, skew=True)
+    if decision.dimension is None:  # a vertex may show what the middle does not
+        x = solve_margins(A)[0][None]
+        (decision,) = decide(A[None], x, x, skew=True)
+    support = None if decision.face is None else decision.face.columns
+    points = [] if decision.face is None else [q for _, q in decision.face.points]
+    return certified(near, decision.dimension, decision.reason, support, points)
+
+
+def certified(
+    near: Face,
+    dimension: int | None,
+    reason: str,
+    support: Bool[np.ndarray, " n"] | None,
+    points: list[Float[np.ndarray, " n"]],
+) -> Face:
+    """The face with what is proved of it: the numbers follow the proof where they differ.
+
+    Args:
+        near: the face as double precision found it.
+        dimension: proved, or None.
+        reason: how it is known, or why not.
+        support: of the face, where it was found in whole numbers.
+        points: equilibria within it.
+    """
+    if dimension is None or dimension == near.directions.shape[1]:
+        return replace(near, dimension=dimension, reason=reason)
+    if support is None or not points:
+        raise ArithmeticError(
+            f"the face has dimension {dimension}, but double precision finds {near.directions.shape[1]} directions"
+        )
+    interior = polish(near.margins, np.mean(points, axis=0), support)
+    directions = _directions(near.margins, support, dimension)
+    return Face(support, interior, directions, near.margins, dimension, reason)
+
+
+def _directions(
+    A: Float[np.ndarray, "n n"], support: Bool[np.ndarray, " n"], dimension: int | None = None
+) -> Float[np.ndarray, "n d"]:
+    """The directions within the support in which all of it goes on to pay the same, as many as there are."""
+    S = np.flatnonzero(support)
+    values, vectors = np.linalg.svd(np.r_[A[np.ix_(S, S)], np.ones((1, len(S)))])[1:]
+    rank = int((values > 1e-11 * values[0]).sum()) if dimension is None else len(S) - dimension
+    directions = np.zeros((len(A), len(S) - rank))
+    directions[S] = vectors[rank:].T
+    return directions
+
+
+def approximate_face(A: Float[np.ndarray, "n n"]) -> Face:
+    """The face as double precision finds it, without a proof of its dimension.
+
+    Args:
+        A: [n, n], skew.
 
     Raises:
         ArithmeticError: neither the interior point nor linear programs determine which actions are played.
@@ -65,17 +123,12 @@ def face(A: Float[np.ndarray, "n n"]) -> Face:
             break
     y, support = x[0].numpy(), (x > s)[0].numpy()
     interior = polish(A, y, support)
-    S = np.flatnonzero(support)
-    values, vectors = np.linalg.svd(np.r_[A[np.ix_(S, S)], np.ones((1, len(S)))])[1:]
-    rank = int((values > 1e-11 * values[0]).sum())
-    directions = np.zeros((n, len(S) - rank))
-    directions[S] = vectors[rank:].T
-    if gap(A, interior) <= GAP and (interior[S] > 0).all():
-        return Face(support, interior, directions, A)
+    if gap(A, interior) <= GAP and (interior[support] > 0).all():
+        return Face(support, interior, _directions(A, support), A, None, "not examined")
     x_vertex, _ = solve_margins(A)
     if gap(A, x_vertex) > GAP or extent(A, x_vertex) > 1e-6:
         raise ArithmeticError(f"the equilibria of this {n} x {n} game are too badly conditioned to be separated")
-    return Face(x_vertex > 0, x_vertex, np.zeros((n, 0)), A)
+    return Face(x_vertex > 0, x_vertex, np.zeros((n, 0)), A, None, "not examined")
 
 
 def vertex(face: Face) -> Float[np.ndarray, " n"]:
@@ -97,7 +150,7 @@ def vertex(face: Face) -> Float[np.ndarray, " n"]:
         >>> vertex(face(twice)).round(4).tolist()
         [0.0, 0.3333, 0.0, 0.3333, 0.0, 0.3333]
     """
-    if not face.dimension:
+    if not face.directions.shape[1]:
         return face.interior
     generic = np.modf(np.sqrt(np.arange(2.0, 2.0 + len(face.interior))) * np.pi)[0] - 0.5
     room, moves = _room(face)
@@ -169,8 +222,8 @@ def _least(face: Face, barriers: tuple[float, ...], *, entropy: bool) -> Float[n
         x = room[:k]
         return float((x * np.log(x)).sum() * entropy - barrier * (weight * np.log(room)).sum())
 
-    y = np.zeros(face.dimension)
-    for barrier in barriers if face.dimension else ():
+    y = np.zeros(face.directions.shape[1])
+    for barrier in barriers if len(y) else ():
         for _ in range(50):
             room = start + moves @ y
             x = room[:k]

@@ -16,15 +16,20 @@ from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, PreferenceGame, Profile, check_game, check_table
 from ..forms.implicit import ImplicitGame
 from ..forms.low_rank import LowRankGame
-from ..forms.symmetrize import split, symmetrised
-from ..shapes import Bool, Float, Int
+from ..forms.symmetrize import join, split, symmetrised
+from ..shapes import Float, Int
 from . import selection
+from .certificates.decision import PROVED, Decision, decide, from_guess
+from .certificates.enclosure import UNIT, proved_unique
 from .double_oracle import double_oracle
-from .face import Face
+from .face import Face, approximate_face, certified
 from .face import face as face_of
+from .polish import polish_pair
 from .rational import Rational, certify, fractions
-from .selection import GAP, GOOD, STRICT, solve_margins
+from .selection import GAP, GOOD, solve_margins
 
+SURVEYED = 400  # actions of a game whose equilibria are surveyed by an interior point, where nothing else decides
+COMPUTED = 2.0**-46  # rounding of the payoffs of a game without a table, of its largest one
 Point = Callable[[Face], Float[np.ndarray, " n"]]  # vertex, centre or maximum_entropy of games.equilibria
 
 
@@ -32,8 +37,8 @@ class Equilibrium:
     """A Nash equilibrium (of a symmetric game: the maximal lottery, or von Neumann winner).
 
     Args:
-        least: [...], above 0 if the method proved that there is no other equilibrium; NaN if it did not.
-        table: [..., n, n] of the symmetric game that was solved; None of a game without a table.
+        decisions: called once, when ``unique`` is first read: a ``Decision`` for each game of the batch.
+        span: [...], of the payoffs.
 
     Attributes:
         policy: [..., n] probabilities; a ``Profile`` (row, column) for an ``n x m`` game.
@@ -48,11 +53,11 @@ class Equilibrium:
         (0.5, [True, True, True], True)
     """
 
-    def __init__(self, policy: Any, value: Any, gap: Any, least: Any, table: Float[Tensor, "*batch n n"] | None):
+    def __init__(self, policy: Any, value: Any, gap: Any, decisions: Callable[[], list[Decision]], span: Any = 1.0):
         self.policy = policy
+        self._span = span
         self._value, self._gap = value, gap  # numbers become tensors on access
-        self._least = least  # above 0 if it proves that there is no other equilibrium; NaN: not known
-        self._table = table  # [..., n, n] of the symmetric game; None where there is no table
+        self._decisions = decisions
 
     @property
     def value(self) -> Float[Tensor, "*batch"]:
@@ -63,25 +68,58 @@ class Equilibrium:
         return _tensor(self._gap)
 
     @property
+    def status(self) -> str:
+        """``ok`` where the gap is at most 1e-12 of the payoffs' span, else what was reached; of a batch the worst."""
+        worst = float((self.gap / _tensor(self._span).clamp_min(1e-300)).max())
+        if worst <= GAP:
+            return "ok"
+        return f"reached a gap of {worst:.1e} of the payoffs' span, expected at most {GAP:.0e}"
+
+    @property
     def support(self) -> Any:
         if isinstance(self.policy, Profile):
             return Profile(self.policy.row > 0, self.policy.column > 0)
         return self.policy > 0
 
     @cached_property
-    def unique(self) -> Bool[Tensor, "*batch"]:
-        """bool [...], whether there is no other equilibrium.
+    def _decided(self) -> list[Decision]:
+        return self._decisions()
 
-        Where the vertex that was found does not show it, the face of all equilibria is computed, which takes an
-        interior point. A game without a table is called unique only where the vertex shows it.
+    @property
+    def unique(self) -> Any:
+        """bool [...], whether there is no other equilibrium: True is proved, False has another one in ``other``.
+
+        None where double precision cannot tell (``uniqueness`` says why); of a batch with such a game it is an array of
+        True, False and None. True holds for every table that rounds to this one, False for this table without rounding.
         """
-        unique = _tensor(self._least) > STRICT
-        if self._table is not None:
-            flat, tables = unique.reshape(-1).clone(), self._table.reshape(-1, *self._table.shape[-2:])
-            for game in (~flat).nonzero()[:, 0].tolist():
-                flat[game] = face_of(_margins(tables[game])).dimension == 0
-            unique = flat.reshape(unique.shape)
-        return unique
+        found = [decision.unique for decision in self._decided]
+        if None not in found:
+            return torch.tensor(found).reshape(self.gap.shape)
+        return self._shaped(found)
+
+    @property
+    def uniqueness(self) -> Any:
+        """How ``unique`` is known, or why not, in words; of a batch an array [...]."""
+        return self._shaped([decision.reason for decision in self._decided])
+
+    @property
+    def other(self) -> Any:
+        """Another equilibrium, in the form of ``policy``, where ``unique`` is False, else None; of a batch an array."""
+        found: list[Any] = []
+        for decision in self._decided:
+            if decision.other is None:
+                found.append(None)
+            else:
+                row, column = map(torch.from_numpy, decision.other)
+                found.append(Profile(row, column) if isinstance(self.policy, Profile) else column)
+        return self._shaped(found)
+
+    def _shaped(self, found: list[Any]) -> Any:
+        if not self.gap.shape:
+            return found[0]
+        array = np.empty(len(found), dtype=object)
+        array[:] = found
+        return array.reshape(self.gap.shape)
 
     def __repr__(self) -> str:
         return f"Equilibrium(policy={self.policy}, value={self.value}, gap={self.gap}, support={self.support})"
@@ -90,7 +128,7 @@ class Equilibrium:
 def nash(
     game: PreferenceGame | ConstantSumGame | LowRankGame | ImplicitGame | ContextualGame, point: Point | None = None
 ) -> Equilibrium:
-    """An equilibrium with a duality gap of at most 1e-12, in units of the largest payoff where that is above 1.
+    """An equilibrium with a duality gap of at most 1e-12 of the payoffs' span, or a ``status`` that says what it has.
 
     .. math::  x \\ge 0, \\quad 1^\\top x = 1, \\quad (P - 1/2) x \\le 0
 
@@ -104,7 +142,6 @@ def nash(
             ``games.equilibria.maximum_entropy``. None: the first one found. Needs a table.
 
     Raises:
-        ArithmeticError: no method reached the gap; the message gives the gap that was reached.
         ValueError: a ``point`` for a game that has no table.
         TypeError: not a game.
 
@@ -121,9 +158,9 @@ def nash(
         (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
     """
     if isinstance(game, PreferenceGame) and point is None and game.single_table is not None:
-        lottery, low, reached = selection.solve_one(game.single_table, 0.5)
-        _promise(reached, 1.0)
-        return Equilibrium(torch.from_numpy(lottery), 0.5, reached, low, game.P)
+        lottery, _, reached = selection.solve_one(game.single_table, 0.5)
+        policy = torch.from_numpy(lottery)
+        return Equilibrium(policy, 0.5, reached, lambda: _decide(game.P[None], policy[None]))
     if isinstance(game, LowRankGame | ImplicitGame):
         return _implicit(game, point)
     if isinstance(game, ConstantSumGame):
@@ -132,13 +169,13 @@ def nash(
     sizes = game.responses if isinstance(game, ContextualGame) else None
     P, shape = (game.game if isinstance(game, ContextualGame) else game).P.detach(), game.batch_shape
     tables = P.reshape(-1, *P.shape[-2:])
-    x, least, gap = selection.solve_batch(tables, 0.5, sizes)
+    x, _, gap = selection.solve_batch(tables, 0.5, sizes)
+    vertex = x
     if point is not None:
-        x = _chosen(tables, x, least, point, sizes)
+        x = _chosen(tables, x, point, sizes)
         gap = 2 * ((tables.to(torch.float64) @ x[..., None])[..., 0] - 0.5).amax(-1)
-    _promise(float(gap.max()), 1.0)
     value = torch.full(shape, 0.5, dtype=torch.float64, device=P.device)
-    return Equilibrium(x.reshape(*shape, -1), value, gap.reshape(shape), least.reshape(shape), P)
+    return Equilibrium(x.reshape(*shape, -1), value, gap.reshape(shape), lambda: _decide(tables, vertex))
 
 
 def face(game: PreferenceGame | ConstantSumGame) -> Face:
@@ -160,10 +197,19 @@ def face(game: PreferenceGame | ConstantSumGame) -> Face:
         3
     """
     check_table(game)
-    table = symmetrised(game) if isinstance(game, ConstantSumGame) else game
-    if table.batch_shape:
-        raise NashwardError(f"the face is of one game, got a batch of shape {tuple(table.batch_shape)}")
-    return face_of(_margins(table.P))
+    if game.batch_shape:
+        raise NashwardError(f"the face is of one game, got a batch of shape {tuple(game.batch_shape)}")
+    if not isinstance(game, ConstantSumGame):
+        return face_of(_margins(game.P))
+    near = approximate_face(_margins(symmetrised(game).P))
+    decision = _decide_two(game, split(game, torch.from_numpy(near.interior)))[0]
+    if decision.dimension is None:  # a vertex may show what the middle does not
+        decision = _decide_two(game, nash(game).policy)[0]
+    if decision.face is None:
+        return certified(near, decision.dimension, decision.reason, None, [])
+    both = np.r_[decision.face.rows, decision.face.columns, True]
+    points = [join(game, *map(torch.from_numpy, pair)).numpy() for pair in decision.face.points]
+    return certified(near, decision.dimension, decision.reason, both, points)
 
 
 def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
@@ -199,11 +245,58 @@ def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
     symmetric = nash(symmetrised(game), point)
     pair = split(game, symmetric.policy)
     U = game.payoff.detach().to(torch.float64)
+    span = U.amax((-2, -1)) - U.amin((-2, -1))
+    rough = (_gap_of(U, pair) > GOOD * span).reshape(-1)
+    for k in rough.nonzero()[:, 0].tolist():
+        one = U.reshape(-1, *game.sizes)[k].cpu().numpy()
+        for policies, better in zip(
+            pair, polish_pair(one, *(p.reshape(len(rough), -1)[k].cpu().numpy() for p in pair)), strict=True
+        ):
+            policies.reshape(len(rough), -1)[k] = torch.from_numpy(better)
     row = (U @ pair.column[..., None])[..., 0]
-    column = (pair.row[..., None, :] @ U)[..., 0, :]
-    gap = row.amax(-1) - column.amin(-1)
-    _promise(float(gap.max()), max(1.0, float(U.abs().max())))
-    return Equilibrium(pair, (pair.row * row).sum(-1), gap, symmetric._least, symmetric._table)
+    found = pair if point is None else split(game, nash(symmetrised(game)).policy)
+    return Equilibrium(pair, (pair.row * row).sum(-1), _gap_of(U, pair), lambda: _decide_two(game, found), span)
+
+
+def _gap_of(U: Float[Tensor, "*batch n m"], pair: Profile) -> Float[Tensor, "*batch"]:
+    row = (U @ pair.column[..., None])[..., 0]
+    return row.amax(-1) - (pair.row[..., None, :] @ U)[..., 0, :].amin(-1)
+
+
+def _decide(P: Float[Tensor, "games n n"], policy: Float[Tensor, "games n"]) -> list[Decision]:
+    """What is known of the equilibria of preference games beside the policy."""
+    A, x = _numpy(P) - 0.5, _numpy(policy)
+    decisions = decide(A, x, x, skew=True)
+    for k, decision in enumerate(decisions):
+        if decision.unique is None and decision.dimension is None and A.shape[-1] <= SURVEYED:
+            near = _middle(A[k])
+            if near is not None:
+                decisions[k] = from_guess(A[k], (x[k], x[k]), (near, near), skew=True) or decision
+    return decisions
+
+
+def _decide_two(game: ConstantSumGame, pair: Profile) -> list[Decision]:
+    """What is known of the equilibria of games of two players beside the pair."""
+    U = _numpy(game.payoff).reshape(-1, *game.sizes)
+    row, column = _numpy(pair.row).reshape(len(U), -1), _numpy(pair.column).reshape(len(U), -1)
+    decisions = decide(U, row, column)
+    for k, decision in enumerate(decisions):
+        if decision.unique is None and decision.dimension is None and sum(game.sizes) <= SURVEYED:
+            one = ConstantSumGame(U[k], game.total)
+            near = _middle(_margins(symmetrised(one).P))
+            if near is not None:
+                middle = split(one, torch.from_numpy(near))
+                others = middle.row.numpy(), middle.column.numpy()
+                decisions[k] = from_guess(U[k], (row[k], column[k]), others, skew=False) or decision
+    return decisions
+
+
+def _middle(A: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"] | None:
+    """A point in the middle of the face, as double precision finds it; None where it finds none."""
+    try:
+        return approximate_face(A).interior
+    except ArithmeticError:
+        return None
 
 
 def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibrium:
@@ -227,24 +320,44 @@ def _implicit(game: LowRankGame | ImplicitGame, point: Point | None) -> Equilibr
     policy = torch.zeros(n, dtype=torch.float64, device=device)
     policy[on_device(restricted.actions)] = on_device(restricted.weights)
     gap = 2 * float(restricted.margins.max())
-    _promise(gap, max(1.0, 4 * tolerance / GAP))
-    half, gap_, least = torch.tensor([0.5, gap, restricted.least], dtype=torch.float64, device=device)
-    return Equilibrium(policy, half, gap_, least, None)
+    half, gap_ = torch.tensor([0.5, gap], dtype=torch.float64, device=device)
+    return Equilibrium(policy, half, gap_, lambda: [_without_table(game, restricted.actions, restricted.weights)])
+
+
+def _without_table(
+    game: LowRankGame | ImplicitGame, actions: Int[np.ndarray, " k"], weights: Float[np.ndarray, " k"]
+) -> Decision:
+    """Whether a game without a table has this equilibrium only: the rows of the actions that it plays are computed."""
+    played = torch.from_numpy(actions[weights > 0]).to(game.device)
+    others = torch.ones(game.sizes[0], dtype=torch.bool, device=game.device)
+    others[played] = False
+    order = torch.cat([played, others.nonzero()[:, 0]])
+    U = -_numpy(game.rows(played, order).mT[None])  # the columns of what is played, by skewness
+    rows = (np.arange(len(order)) < len(played))[None]
+    error = np.abs(U).max((-2, -1)) * COMPUTED
+    if bool(proved_unique(U, rows, np.ones((1, len(played)), dtype=bool), error)[0]):
+        return PROVED
+    return Decision(None, None, "double precision cannot tell, and without a table no other equilibrium is looked for")
 
 
 def _chosen(
     tables: Float[Tensor, "games n n"],
     x: Float[Tensor, "games n"],
-    least: Float[Tensor, " games"],
     point: Point,
     sizes: Int[Tensor, " games"] | None,
 ) -> Float[Tensor, "games n"]:
     x = x.clone()
-    for game in (~(least > STRICT)).nonzero()[:, 0].tolist():
+    played = _numpy(x) > 0
+    proved = proved_unique(_numpy(tables) - 0.5, played, played, np.full(len(x), UNIT / 2), skew=True)
+    for game in np.flatnonzero(~proved).tolist():
         n = tables.shape[-1] if sizes is None else int(sizes[game])
         chosen = point(face_of(_margins(tables[game, :n, :n])))
         x[game, :n] = torch.from_numpy(chosen).to(x)
     return x
+
+
+def _numpy(values: Float[Tensor, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    return values.detach().cpu().numpy().astype(np.float64, copy=False)
 
 
 def _margins(table: Float[Tensor, "n n"]) -> Float[np.ndarray, "n n"]:
@@ -253,8 +366,3 @@ def _margins(table: Float[Tensor, "n n"]) -> Float[np.ndarray, "n n"]:
 
 def _tensor(values: Any) -> Float[Tensor, "..."]:
     return torch.as_tensor(values, dtype=torch.float64)
-
-
-def _promise(worst: float, unit: float) -> None:
-    if not worst <= GAP * unit:
-        raise ArithmeticError(f"nash reached a duality gap of {worst:.2e} only, expected {GAP * unit:.0e}")

@@ -45,3 +45,44 @@ def polish(
         return x
     y = normalise_support(y)
     return y if gap(A, y) < gap(A, x) else x
+
+
+def polish_pair(
+    U: Float[np.ndarray, "n m"], row: Float[np.ndarray, " n"], column: Float[np.ndarray, " m"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
+    """The pair of policies on these supports against which all that is played pays the same, refined in U itself.
+
+    A game of two players is solved as a symmetric one of n + m + 1 actions, whose scale divides its digits. Where the
+    supports are of one size, the equations ``U_IJ q = v, 1'q = 1`` and those of the transposed table have one LU, and
+    two corrections leave rounding only. The pair that is given where that is no better.
+    """
+    rows, columns = np.flatnonzero(row > 0), np.flatnonzero(column > 0)
+    if len(rows) != len(columns):
+        return row, column
+    k = len(rows)
+    shift = float(U.min() + U.max()) / 2  # payoffs around 0 keep their digits
+    system = np.ones((k + 1, k + 1))
+    system[:k, :k], system[:k, k], system[k, k] = U[np.ix_(rows, columns)] - shift, -1.0, 0.0
+    turned = system.copy()
+    turned[:k, :k] = system[:k, :k].T
+    found = []
+    for matrix, size, support in ((turned, len(U), rows), (system, U.shape[1], columns)):
+        lu, pivots, failed = torch.linalg.lu_factor_ex(torch.from_numpy(matrix))
+        if int(failed):
+            return row, column
+        z, right = np.zeros(k + 1), np.zeros(k + 1)
+        right[k] = 1.0
+        for _ in range(3):
+            residual = torch.from_numpy(right - matrix @ z)[:, None]
+            z = z + torch.linalg.lu_solve(lu, pivots, residual)[:, 0].numpy()
+        if not np.isfinite(z).all() or z[:k].min() < 0:
+            return row, column
+        policy = np.zeros(size)
+        policy[support] = z[:k] / z[:k].sum()
+        found.append(policy)
+    better = _gap_of_pair(U, *found) < _gap_of_pair(U, row, column)
+    return (found[0], found[1]) if better else (row, column)
+
+
+def _gap_of_pair(U: Float[np.ndarray, "n m"], row: Float[np.ndarray, " n"], column: Float[np.ndarray, " m"]) -> float:
+    return float((U @ column).max() - (row @ U).min())

@@ -26,7 +26,6 @@ Route: TypeAlias = Callable[[Float[np.ndarray, "n n"]], Vertex | None]
 
 GAP = 1e-12  # guaranteed, in units of the largest payoff
 GOOD = 1e-13  # required of a method, so that later rounding does not exceed GAP
-STRICT = 1e-11  # a least basic variable above this is not rounding
 TINY = 1e-300
 
 PIVOTING = 300 if ACCELERATED else 24  # a single game of at most so many actions is solved by pivoting first

@@ -15,6 +15,8 @@ from torch import Tensor
 from nashward.errors import NashwardError
 
 from ..shapes import Float, Num
+from .keyed import in_order
+from .payoff_numbers import labels_of, numbers
 
 _PIECE = 2**18  # numbers checked at once
 
@@ -82,13 +84,14 @@ class PreferenceGame:
     Args:
         P: [..., n, n] probabilities that the row action beats the column action; numpy or torch, held on the device
             it came from, in float64, or in float32 where it came in float32 (see ``precision``). Rounding in P + P^T
-            below ``tolerance`` is removed, so that P - 1/2 is skew to the last bit.
-        labels: ``n`` distinct names of the actions (default "0", "1", ...).
-        tolerance: how far P + P^T may be from 1.
+            below ``tolerance`` is removed, so that P - 1/2 is skew to the last bit. A data frame keeps its labels.
+        labels: ``n`` distinct names of the actions (default: those of a data frame, or "0", "1", ...).
+        tolerance: how far P + P^T may be from 1, in [0, 1/2).
 
     Raises:
         ValueError: not square, an entry that is not finite or out of [0, 1], P + P^T != 1 (the entry is named),
-            labels that are repeated or not ``n``.
+            labels that are repeated or not ``n``, a data frame whose rows and columns are of other actions or in
+            another order, a tolerance that is no such number.
 
     Example:
         >>> game = PreferenceGame([[0.5, 0.9], [0.1, 0.5]], labels=["a", "b"])
@@ -99,10 +102,16 @@ class PreferenceGame:
     total = 1.0
 
     def __init__(self, P: Any, labels: Sequence[str] | None = None, *, tolerance: float = 1e-6):
+        if not 0 <= tolerance < 0.5:
+            raise NashwardError(f"tolerance is {tolerance}; expected how far P + P^T may be from 1, in [0, 1/2)")
         table = _table(P)
         if table.shape[-1] != table.shape[-2]:
             raise NashwardError(f"a preference game needs a square table [..., n, n], got shape {_shape(table)}")
-        self.labels = _labels(labels, table.shape[-1], "action")
+        rows, columns = labels_of(P)
+        if rows is not None and columns is not None and rows != columns:
+            row, column = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
+            raise NashwardError(f"rows and columns must be the same actions in the same order, got {row} and {column}")
+        self.labels = _labels(labels if labels is not None else rows or columns, table.shape[-1], "action")
         lowest, highest = table.aminmax()
         if lowest < 0 or highest > 1:
             _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
@@ -159,14 +168,14 @@ class PreferenceGame:
 
     def win_rate(self, policy: Any) -> Float[Tensor, "... n"]:
         """P(y beats mu) for every action y: ``P mu``, [..., n]."""
-        return _apply(self.P, torch.as_tensor(policy, device=self.device))
+        return _apply(self.P, torch.as_tensor(in_order("policy", policy, self.labels, "action"), device=self.device))
 
     def payoffs(self, opponents: Players) -> Players:
         """The payoff of each action against the opponents' policies, for each player: ``(P mu,)``."""
         return (self.win_rate(opponents[0]),)
 
     def players(self, policy: Any) -> Players:
-        return (_policy(policy, self.P.shape[-1], self.device, "policy"),)
+        return (_policy(in_order("policy", policy, self.labels, "action"), self.P.shape[-1], self.device, "policy"),)
 
     def profile(self, players: Players) -> Float[Tensor, "... n"]:
         return players[0]
@@ -182,7 +191,7 @@ class ConstantSumGame:
     Args:
         payoff: [..., n, m], what the row player gets; the column player gets ``total - payoff``.
         total: the constant sum (0: a zero-sum game).
-        row_labels, column_labels: distinct names of the actions.
+        row_labels, column_labels: distinct names of the actions (default: those of a data frame, or "0", "1", ...).
 
     Raises:
         ValueError: fewer than two dimensions, an entry that is not finite, labels that are repeated or too few.
@@ -204,8 +213,11 @@ class ConstantSumGame:
         self.total = float(total)
         if not math.isfinite(self.total):
             raise NashwardError(f"the total of the payoffs must be a finite number, got {self.total}")
-        self.row_labels = _labels(row_labels, self.payoff.shape[-2], "row")
-        self.column_labels = _labels(column_labels, self.payoff.shape[-1], "column")
+        rows, columns = labels_of(payoff)
+        self.row_labels = _labels(rows if row_labels is None else row_labels, self.payoff.shape[-2], "row")
+        self.column_labels = _labels(
+            columns if column_labels is None else column_labels, self.payoff.shape[-1], "column"
+        )
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -228,8 +240,10 @@ class ConstantSumGame:
         if not (isinstance(policy, tuple | list) and len(policy) == 2):
             raise NashwardError(f"an n x m game needs a pair (row, column) of policies, got {type(policy).__name__}")
         return tuple(
-            _policy(p, n, self.device, side)
-            for p, n, side in zip(policy, self.sizes, ("row policy", "column policy"), strict=True)
+            _policy(in_order(side, p, labels, "action"), len(labels), self.device, side)
+            for p, labels, side in zip(
+                policy, (self.row_labels, self.column_labels), ("row policy", "column policy"), strict=True
+            )
         )
 
     def profile(self, players: Players) -> Profile:
@@ -288,7 +302,7 @@ def _shape(table: Tensor) -> str:
 def _table(values: Any) -> Float[Tensor, "... n m"]:
     # Through numpy, because torch would make float32 of a list of Python numbers; it takes no reversed view, and warns
     # of one that cannot be written to.
-    table = values if isinstance(values, Tensor) else torch.as_tensor(np.require(np.asarray(values), None, ["C", "W"]))
+    table = values if isinstance(values, Tensor) else torch.as_tensor(np.require(numbers(values), None, ["C", "W"]))
     if table.is_complex() or table.dtype == torch.bool:
         raise NashwardError(f"a payoff table holds real numbers, got {table.dtype}")
     table = table if table.dtype == torch.float32 else table.to(torch.float64)

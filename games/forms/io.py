@@ -13,25 +13,33 @@ from numpy.lib.npyio import NpzFile
 from nashward.errors import NashwardError
 
 from .game import ConstantSumGame, PreferenceGame
+from .labels_of_csv import LABELS, Labels, layout, number
+
+TYPES = (".csv", ".npy", ".npz", ".parquet")
 
 
-def load(path: str | Path, total: float | None = None) -> PreferenceGame | ConstantSumGame:
+def load(
+    path: str | Path, total: float | None = None, labels: Labels | None = None
+) -> PreferenceGame | ConstantSumGame:
     """Read a payoff table.
 
-    - ``.csv``: labels in the first row and column (or in the first row alone, of a square table; or none at all, where
-      every cell is a number);
-    - ``.npz``: an array ``P`` (or the only array), and optionally ``labels``;
-    - ``.parquet``: one column of labels, then one column an action (needs pyarrow, in the ``llm`` extra).
+    - ``.csv``: labels in the first row and column, in one of them, or none at all;
+    - ``.npy``: an array; ``.npz``: an array ``P`` (or the only array), and optionally ``labels``, or ``row_labels`` and
+      ``column_labels``;
+    - ``.parquet``: one column an action, and one of labels: the index of the data frame, or the first column (needs
+      pyarrow, in the ``llm`` extra).
 
     Args:
         path: the file.
         total: None reads a preference game, P + P^T = 1; a number reads the row player's payoffs of a constant-sum
             game whose payoffs sum to it.
+        labels: where a ``.csv`` or ``.parquet`` file has labels: "both" (in the first row and column), "columns" (in
+            the first row), "rows" (in the first column) or "none". None finds it, and refuses what is in doubt.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another file type, a cell that is not a number, ragged rows, repeated labels, or a table that is
-            not such a game. The entry is named.
+        ValueError: another file type, a cell that is not a number, ragged rows, repeated labels, labels that cannot be
+            told from payoffs, or a table that is not such a game. The entry is named.
 
     Example:
         >>> from nashward import games
@@ -41,15 +49,25 @@ def load(path: str | Path, total: float | None = None) -> PreferenceGame | Const
     file = Path(path)
     if not file.is_file():
         what = "is a folder, not a file" if file.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{file} {what}; expected a payoff table (.csv, .npz or .parquet)")
-    readers = {".csv": _csv, ".npz": _npz, ".parquet": _parquet}
-    if file.suffix.lower() not in readers:
-        raise NashwardError(f"{file} is of an unknown type {file.suffix!r}; expected .csv, .npz or .parquet")
-    table, rows, columns = readers[file.suffix.lower()](file)
+        raise FileNotFoundError(f"{file} {what}; expected a payoff table ({', '.join(TYPES)})")
+    kind = file.suffix.lower()
+    if kind not in TYPES:
+        raise NashwardError(f"{file} is of an unknown type {file.suffix!r}; expected {', '.join(TYPES)}")
+    if labels is not None and labels not in LABELS:
+        raise NashwardError(f"labels is {labels!r}; expected {', '.join(LABELS)}, or None to find them")
     try:
+        if kind == ".csv":
+            table, rows, columns = _csv(file, labels, total is None)
+        elif kind == ".parquet":
+            table, rows, columns = _parquet(file, labels, total is None)
+        elif labels is not None:
+            raise NashwardError(f"labels are found by name in {kind} files: leave labels out")
+        else:
+            table, rows, columns = _npy(file) if kind == ".npy" else _npz(file)
         return _game(table, total, rows, columns)
     except ValueError as error:
-        raise NashwardError(f"{file}: {error}") from None
+        told = str(error)
+        raise NashwardError(told if told.startswith(str(file)) else f"{file}: {told}") from None
 
 
 def _game(
@@ -78,7 +96,7 @@ def _game(
 _Read = tuple[np.ndarray, list[str] | None, list[str] | None]
 
 
-def _csv(file: Path) -> _Read:
+def _csv(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
     try:
         with file.open(newline="", encoding="utf-8-sig") as handle:
             lines = [row for row in csv.reader(handle) if any(cell.strip() for cell in row)]
@@ -88,28 +106,41 @@ def _csv(file: Path) -> _Read:
         raise NashwardError(f"{file} is empty; expected labels in the first row and column, and numbers")
     if len(lines[0]) == 1 and (other := next((sign for sign in ";\t|" if sign in lines[0][0]), None)):
         raise NashwardError(f"{file}: cells are separated by {other!r}; expected commas, and points in numbers")
-    if all(_number(cell) is not None for cell in lines[0]):
-        rows, columns, cells = None, None, lines
-    elif lines[0][0].strip() and all(len(row) == len(lines) - 1 and _number(row[0]) is not None for row in lines[1:]):
-        rows = columns = [cell.strip() for cell in lines[0]]
-        cells = lines[1:]
-    else:
-        columns = [cell.strip() for cell in lines[0][1:]]
-        rows = [row[0].strip() for row in lines[1:]]
-        cells = [row[1:] for row in lines[1:]]
-    width = len(columns) if columns is not None else len(lines[0])
+    rows, columns, cells = layout(lines, labels, symmetric)
+    width = len(columns) if columns is not None else len(cells[0]) if cells else 0
+    if not cells or not width:
+        raise NashwardError(f"{file} holds labels only; expected numbers beside them")
     table = np.empty((len(cells), width))
     for i, row in enumerate(cells):
         name = rows[i] if rows else str(i)
         if len(row) != width:
             raise NashwardError(f"{file}: row {name} has {len(row)} numbers, expected {width}")
         for j, cell in enumerate(row):
-            value = _number(cell)
+            value = number(cell)
             if value is None:
                 column = columns[j] if columns else str(j)
                 raise NashwardError(f"{file}: entry [{name}, {column}] is not a number: {cell!r}")
             table[i, j] = value
+    if symmetric and (rows is None) != (columns is None):  # the same actions in both directions
+        rows = columns = rows or columns
     return table, rows, columns
+
+
+def _npy(file: Path) -> _Read:
+    try:
+        with file.open("rb") as handle:
+            table = np.load(handle, allow_pickle=False)
+    except (zipfile.BadZipFile, ValueError, EOFError):  # numpy's message is about pickles
+        table = None
+    if not isinstance(table, np.ndarray):
+        raise NashwardError(f"{file} is no .npy file of one plain array; numpy.save writes one")
+    return _floats(file, "array", table), None, None
+
+
+def _floats(file: Path, name: str, table: np.ndarray) -> np.ndarray:
+    if table.dtype.kind not in "biuf":
+        raise NashwardError(f"{file}: the {name} holds {table.dtype}, expected numbers")
+    return table.astype(np.float64)
 
 
 def _npz(file: Path) -> _Read:
@@ -121,17 +152,16 @@ def _npz(file: Path) -> _Read:
         content = None
     if content is None:
         raise NashwardError(f"{file} is no .npz archive of plain arrays; numpy.savez writes one")
-    names = [name for name in content if name != "labels"]
+    names = [name for name in content if name not in ("labels", "row_labels", "column_labels")]
     key = "P" if "P" in names else names[0] if len(names) == 1 else None
     if key is None:
         raise NashwardError(f"{file} must hold an array P (and optionally labels), it holds {', '.join(content)}")
-    if content[key].dtype.kind not in "biuf":
-        raise NashwardError(f"{file}: the array {key} holds {content[key].dtype}, expected numbers")
-    labels = [str(label) for label in content["labels"].ravel()] if "labels" in content else None
-    return content[key].astype(np.float64), labels, labels
+    found = {name: [str(label) for label in content[name].ravel()] for name in content if name.endswith("labels")}
+    both = found.get("labels")
+    return _floats(file, f"array {key}", content[key]), found.get("row_labels", both), found.get("column_labels", both)
 
 
-def _parquet(file: Path) -> _Read:
+def _parquet(file: Path, labels: Labels | None, symmetric: bool) -> _Read:
     try:
         import pyarrow
         import pyarrow.parquet as parquet
@@ -141,18 +171,35 @@ def _parquet(file: Path) -> _Read:
         table = parquet.read_table(file)
     except pyarrow.ArrowInvalid as error:
         raise NashwardError(f"{file} is no Parquet file: {error}") from None
-    columns = list(table.column_names[1:])
+    names = list(table.column_names)
+    indices = [name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if name in names]
+    if len(indices) > 1:
+        raise NashwardError(f"{file} has an index of {len(indices)} columns; expected one of labels")
+
+    def is_number(name: str) -> bool:
+        kind = table.schema.field(name).type
+        return pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind)
+
+    if not names:
+        raise NashwardError(f"{file} has no columns; expected one of labels, then one an action")
+    if indices:
+        index = indices[0] if labels in (None, "both") else None
+        columns = [name for name in names if name != indices[0]]
+    elif labels is not None:
+        index, columns = (names[0], names[1:]) if labels == "both" else (None, names)
+    elif not is_number(names[0]):
+        index, columns = names[0], names[1:]
+    else:
+        texts = [names, *([str(value) for value in row.values()] for row in table.to_pylist())]
+        named = layout([["x", *texts[0][1:]], *texts[1:]], None, symmetric) if table.num_rows else None
+        index, columns = (names[0], names[1:]) if named is not None and named.rows is not None else (None, names)
+    if labels in ("rows", "none"):
+        raise NashwardError(f"{file}: the columns of a Parquet file have names; give labels as both or columns")
     if not columns:
         raise NashwardError(f"{file} has {table.num_columns} columns; expected one of labels, then one an action")
     for name in columns:
-        if not (pyarrow.types.is_floating(kind := table.schema.field(name).type) or pyarrow.types.is_integer(kind)):
-            raise NashwardError(f"{file}: the column {name} holds {kind}, expected numbers")
-    rows = [str(label) for label in table.column(0).to_pylist()]
-    return np.stack([table.column(c).to_numpy().astype(np.float64) for c in columns], axis=1), rows, columns
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+        if not is_number(name):
+            raise NashwardError(f"{file}: the column {name} holds {table.schema.field(name).type}, expected numbers")
+    rows = None if index is None else [str(label) for label in table.column(index).to_pylist()]
+    values = np.stack([table.column(c).to_numpy().astype(np.float64) for c in columns], axis=1)
+    return values, columns if rows is None and symmetric else rows, columns

@@ -82,3 +82,26 @@ def split(game: ConstantSumGame, policy: Float[Tensor, "... _"]) -> Profile:
             "the policy gives one of the players no mass, so it is no equilibrium of the symmetric game"
         )
     return Profile(row / row.sum(-1, keepdim=True), column / column.sum(-1, keepdim=True))
+
+
+def join(game: ConstantSumGame, row: Float[Tensor, " n"], column: Float[Tensor, " m"]) -> Float[Tensor, " _"]:
+    """The equilibrium of ``symmetrised(game)`` whose ``split`` is this one of a single game.
+
+    Args:
+        game: the game of two players.
+        row, column: their equilibrium policies.
+
+    Returns:
+        [n + m + 1] probabilities.
+
+    Example:
+        >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+        >>> third = torch.tensor([1 / 3, 2 / 3], dtype=torch.float64)
+        >>> split(game, join(game, third, third)).row
+        tensor([0.3333, 0.6667], dtype=torch.float64)
+    """
+    U = game.payoff.to(torch.float64)
+    low, high = U.amin(), U.amax()
+    value = (1 + (row @ U @ column - low) / (high - low if high > low else 1.0)) / 4
+    mass = 1 / (2 + value / _BORDER)
+    return torch.cat([mass * row, mass * column, (1 - 2 * mass)[None]])

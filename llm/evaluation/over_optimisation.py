@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nashward.errors import NashwardError
+from nashward.games.analysis.confidence import standard_errors
 from nashward.games.shapes import Float
 
 from .diversity import TokenIds, distinct_n, repetition
@@ -31,7 +32,8 @@ class Thresholds:
         refusals: refusal rate of the base minus that of the policy.
         repetition: increase in the portion of duplicate 4-grams.
         distinct: decrease in distinct-2 at equal length.
-        errors: standard errors by which a measure must exceed its threshold; 1.645 is the one-sided 5% level.
+        errors: standard errors by which a measure must exceed its threshold; 1.645 is the one-sided 5% level. Of few
+            prompts it is as many as Student's t takes for that level: 6.32 of two, 1.73 of 20.
     """
 
     length: float = 1.3
@@ -128,21 +130,22 @@ def _ratio(measure: str, numerator: Sequence[int], denominator: Sequence[int], t
     """The ratio of two means over the same prompts, with the standard error of a ratio estimator."""
     x, y = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     if not y.any():
-        return _verdict(measure, np.nan, np.nan, thresholds.length, thresholds)
+        return _verdict(measure, np.nan, y, thresholds.length, thresholds)
     ratio = x.mean() / y.mean()
-    return _verdict(measure, ratio, _standard_error((x - ratio * y) / y.mean()), thresholds.length, thresholds)
+    return _verdict(measure, ratio, (x - ratio * y) / y.mean(), thresholds.length, thresholds)
 
 
 def _mean(measure: str, values: Float[np.ndarray, " N"], threshold: float, thresholds: Thresholds) -> Verdict:
     judged = values[~np.isnan(values)]
     mean = float(judged.mean()) if len(judged) else np.nan
-    return _verdict(measure, mean, _standard_error(judged), threshold, thresholds)
+    return _verdict(measure, mean, judged, threshold, thresholds)
 
 
-def _standard_error(values: Float[np.ndarray, " N"]) -> float:
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) >= MIN_SAMPLES else np.nan
-
-
-def _verdict(measure: str, value: float, error: float, threshold: float, thresholds: Thresholds) -> Verdict:
-    exceeds = value - thresholds.errors * error > threshold  # False where either is NaN
-    return Verdict(measure, float(value), float(error), threshold, bool(exceeds))
+def _verdict(
+    measure: str, value: float, values: Float[np.ndarray, " N"], threshold: float, thresholds: Thresholds
+) -> Verdict:
+    """The verdict on a measure, with the standard error of the mean of these values."""
+    n = len(values)
+    error = float(values.std(ddof=1) / n**0.5) if n >= MIN_SAMPLES and not np.isnan(value) else np.nan
+    exceeds = value - standard_errors(thresholds.errors, n) * error > threshold  # False where either is NaN
+    return Verdict(measure, float(value), error, threshold, bool(exceeds))

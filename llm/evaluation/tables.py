@@ -62,8 +62,8 @@ class TournamentTables:
         ``lottery`` is the maximal lottery, with the bootstrap band that covers ``share`` of the resampled prompts
         where there are several; ``exploitability`` of each player is max_j P(j beats it) - 1/2, half its duality gap;
         ``bradley_terry`` has the scores in nats and the largest residual of a win rate; ``curl`` is the share of the
-        log-odds that no score explains; ``cycles`` are the cycles of three players that are significant under the
-        bootstrap.
+        log-odds that no score explains; ``cycles`` are the cycles of three players that are no chance of the prompts,
+        which takes at least ten of them.
 
         Args:
             share: of the bootstrap draws that the band covers.
@@ -94,7 +94,7 @@ class TournamentTables:
             },
             "curl": float(curl_fraction(log_odds)),
             "cycles": [
-                {"players": [self.players[i] for i in cycle.players], "share": cycle.share}
+                {"players": [self.players[i] for i in cycle.players], "p_value": cycle.p_value}
                 for cycle in significant_cycles(self.tables, seed=seed)
             ],
         }  # fmt: skip

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from nashward.errors import NashwardError, UnsupportedModelError
 
 from ..config.placement import Placement
 from ..config.plan import Demand
-from ..data.library_errors import first_line, translated_errors
+from ..data.library_errors import LIBRARY_ERRORS
 from ..oracles.models.network import OracleShape
-from ..policy.loading import check_causal
-from ..policy.local.names import local_model
+from ..policy.experts import Experts
+from ..policy.loading import check_causal, network_config
 from ..policy.placement import gpu_placement
 from ..training.optimize import OPTIMISERS
 from .dry_run import Footprint, judging, policy, sampling, scoring, training
@@ -52,6 +52,7 @@ class Plan:
         placement: what stays on the card.
         parameters: of the policy's base and of the oracle (0 without one).
         oracle: the oracle's network, by shape; None without an oracle.
+        experts: of a mixture of experts, which are not quantised; among ``phases`` they are weights.
         advice: what does not fit and what would save memory; empty where the run fits.
     """
 
@@ -65,6 +66,7 @@ class Plan:
     placement: Placement
     parameters: tuple[int, int]
     oracle: OracleShape | None = None
+    experts: Experts = field(default_factory=Experts)
     advice: list[str] = field(default_factory=list)
 
     @property
@@ -173,6 +175,9 @@ def plan(
         advice.append(f"training one response of {length} tokens takes {training_peak.total / GIB:.2f} GiB")
     if not batch:
         advice.append(f"sampling one response of {demand.new_tokens} tokens takes {sampling_peak.total / GIB:.2f} GiB")
+    experts = Experts.of(network.get_base_model())
+    if advice and experts.size:
+        advice.append(f"the experts alone take {experts.size / GIB:.2f} GiB, as they are not quantised")
     if advice:
         excess = max(phase.total for phase in phases.values()) - available
         advice.append(
@@ -189,6 +194,7 @@ def plan(
         chosen,
         (_parameters(network), 0 if oracle is None else sum(p.numel() for p in oracle.network.parameters())),
         oracle,
+        experts,
         advice,
     )
 
@@ -201,7 +207,9 @@ def free_memory() -> int | None:
 def _on_meta_device(config: Any, dry_run: Callable[[], Any]) -> Any:
     try:
         return dry_run()
-    except (RuntimeError, AttributeError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+    except NashwardError:
+        raise
+    except LIBRARY_ERRORS as error:
         kind = type(config).__name__.removesuffix("Config")
         line = (str(error).splitlines() or [""])[0]
         raise NashwardError(
@@ -246,9 +254,7 @@ def _config(source: str | Path) -> PretrainedConfig:
         ValueError: it cannot be read, is another kind of model, or is stored in another quantisation.
     """
     check_causal(source)
-    problem, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
-    with translated_errors(lambda error: NashwardError(f"{problem} ({first_line(error):.100}); expected {expected}")):
-        config = AutoConfig.from_pretrained(local_model(source), trust_remote_code=False)
+    config = network_config(source)
     stored = getattr(config, "quantization_config", None)
     if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):
         raise NashwardError(

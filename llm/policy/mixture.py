@@ -16,8 +16,8 @@ from ..config.sampling import Sampling
 from ..data.rollouts import Response
 from ..store.files import write_json
 from ..store.run_folder import step_order
+from .adapters.lora import LoraShape, common_base, is_same_base
 from .local.names import local_model
-from .lora import LoraShape, common_base, is_same_base
 from .model import LanguageModel
 from .sampling import ResponseSource, as_source, seed_of
 

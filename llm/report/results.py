@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nashward.games.analysis.significant_cycles import MIN_PROMPTS
+
 from .content import Alert, Content, Download, Heading, Paragraph, Picture, Table, with_error
 
 LONGEST = 16  # characters of a name in a picture
@@ -56,11 +58,10 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
                      f"{100 * results['refusals'][name]:.0f}%" if name in results["refusals"] else None))  # fmt: skip
     head = ("policy", "wins over the start, %", "the same at equal lengths (minimal), %", "in the Nash",
             "exploitability", "tokens", "refuses the probe")  # fmt: skip
-    cycles = [" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]]
     summary = (
         f"Condorcet winner: {game['condorcet_winner'] or 'none'}. Scores (Bradley-Terry) miss a win rate by up to "
         f"{game['bradley_terry']['largest_residual']:.3f}; {100 * game['curl']:.1f}% of the log-odds go round. Cycles "
-        f"beyond noise: {'; '.join(cycles) or 'none'}."
+        f"beyond noise: {cycles(game)}."
     )
     role = "the oracle it was trained on" if oracle == "training" else "held out"
     labelled = PreferenceGame(game["P"], labels=_shortened(game["players"]))
@@ -70,6 +71,21 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
         Paragraph(summary),
         Picture(payoff_table(labelled, nash(labelled)), "P(row beats column)."),
     ]
+
+
+def cycles(game: dict[str, Any]) -> str:
+    """The cycles beyond noise in words, or why none can be told.
+
+    Args:
+        game: of ``evaluation.json``, as ``TournamentTables.summary`` gives it.
+
+    Example:
+        >>> cycles({"prompts": 4, "cycles": []})
+        'unknown, of 4 prompts (10 are needed)'
+    """
+    if game["prompts"] < MIN_PROMPTS:
+        return f"unknown, of {game['prompts']} prompts ({MIN_PROMPTS} are needed)"
+    return "; ".join(" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]) or "none"
 
 
 def _shortened(names: Sequence[str]) -> list[str]:

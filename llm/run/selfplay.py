@@ -40,6 +40,7 @@ from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .progress import Interrupted, Progress, Stopped
+from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
 
 logger = logging.getLogger(__name__)
@@ -261,7 +262,7 @@ class SelfPlay:
             longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
             self._texts = self._sft.within(tokenizer, longest if self.source is None else None)
         if self.adapter is not None and until != "judge":
-            adapter_config(self.adapter)
+            adapter_config(self.adapter, None if isinstance(self.policy, LanguageModel) else self.policy)
         if self.oracle is not None and until in (None, "judge"):
             _ = self._oracle_source  # its own checks
             if self.config.cache is not None:
@@ -278,7 +279,10 @@ class SelfPlay:
             if self.config.chat_template is not None:
                 raise NashwardError("a loaded model has its chat template already; set it on its tokenizer")
             return self.policy.tokenizer
-        return None if self.policy is None or until == "judge" else check_policy(self.policy, self.config.chat_template)
+        if self.policy is None or until == "judge":
+            return None
+        longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
+        return check_policy(self.policy, self.config.chat_template, longest if self.source is None else None)
 
     @cached_property
     def _prompts(self) -> RunPrompts:
@@ -328,12 +332,13 @@ class SelfPlay:
             return self.policy
         if self.policy is None:
             raise NashwardError("this stage needs a policy: a folder or hub id of a chat model")
-        config = self.config
-        return LanguageModel.from_pretrained(
-            self.policy, self.adapter, lora=config.lora, quantise=config.quantise, quantise_head=config.quantise_head,
-            chat_template=config.chat_template, seed=config.seed,
-            placement=config.placement if self.planned is None else self.planned.placement,
-        )  # fmt: skip
+        config, planned = self.config, self.planned
+        with stop_at_once():
+            return LanguageModel.from_pretrained(
+                self.policy, self.adapter, lora=config.lora, quantise=config.quantise,
+                quantise_head=config.quantise_head, chat_template=config.chat_template, seed=config.seed,
+                placement=config.placement if planned is None else planned.placement,
+            )  # fmt: skip
 
     @cached_property
     def judge(self) -> PreferenceOracle:
@@ -344,7 +349,8 @@ class SelfPlay:
         """
         if self.oracle is None:
             raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
-        oracle = as_oracle(self._oracle_source)
+        with stop_at_once():
+            oracle = as_oracle(self._oracle_source)
         if self.planned is not None and self.planned.judging_tokens and isinstance(oracle, NetworkOracle):
             oracle.token_budget = min(oracle.token_budget, self.planned.judging_tokens)
         return oracle

@@ -114,7 +114,7 @@ def _shell(here: Path, line: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
 def test_what_a_process_leaves_behind(here: Path) -> None:
     refused = _shell(here, '"$PYTHON" -m nashward solve none.csv')
-    line = "nashward: none.csv does not exist; expected a payoff table (.csv, .npz or .parquet)\n"
+    line = "nashward: none.csv does not exist; expected a payoff table (.csv, .npy, .npz, .parquet)\n"
     assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", line)
     imports = "from nashward import games; from nashward.cli.main import main"
     planted = f"{imports}; games.nash = {{}}.__getitem__; exit(main(['solve', 'good.csv']))"

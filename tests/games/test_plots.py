@@ -52,6 +52,18 @@ def test_payoff_table_puts_the_most_played_first() -> None:
         games.plots.payoff_table(batch, games.nash(batch))
 
 
+def test_payoff_table_of_two_players_shows_both() -> None:
+    game = games.ConstantSumGame([[3.0, -1.0, 5.0], [-1.0, 1.0, 9.0]], 0.0, ["up", "down"], ["l", "m", "r"])
+    equilibrium = games.nash(game)
+    table, row, column = games.plots.payoff_table(game, equilibrium).axes[:3]
+    assert [tick.get_text() for tick in table.get_yticklabels()] == ["down", "up"]
+    assert sorted(tick.get_text() for tick in table.get_xticklabels()) == ["l", "m", "r"]
+    assert table.get_xticklabels()[2].get_text() == "r"  # which is never played
+    assert sorted(text.get_text() for text in table.texts) == sorted(["3", "-1", "5", "-1", "1", "9"])
+    assert [bar.get_width() for bar in row.patches] == pytest.approx([2 / 3, 1 / 3])  # type: ignore[attr-defined]
+    assert [bar.get_width() for bar in column.patches] == pytest.approx([2 / 3, 1 / 3, 0], abs=1e-12)  # type: ignore[attr-defined]
+
+
 def _solutions(game: games.PreferenceGame, T: int = 200) -> dict[str, games.Solution]:
     solvers: dict[str, games.Solver] = {"eg": games.ExtraGradient(2.0), "omwu": games.OptimisticMWU(0.5)}
     return {name: games.solve(game, s, T, keep_policies=True) for name, s in solvers.items()}

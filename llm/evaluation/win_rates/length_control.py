@@ -11,15 +11,22 @@ import numpy as np
 from scipy.special import expit
 
 from nashward.errors import NashwardError
+from nashward.games.forms.keyed import by_key, counts_rows, is_series
 from nashward.games.shapes import Float
 
 from .cross_validation import chosen_penalty
 from .keyed_columns import Column, aligned
 from .logistic import fit
+from .sampling_error import Fitted, standard_error
 
 GAMED = 0.1  # the weight of a row of the gamed baseline: lambda = 0.2 over its two models, verbose and concise
 CROSS_VALIDATION = "cross-validation"
 GAMED_SUMS, GAMED_LABELS = ("gamed_s1", "gamed_s2"), "gamed_preference"
+PUBLISHED = {
+    "np.tanh(std_delta_len)": "length",
+    "instruction_difficulty": "difficulty",
+    "not_gamed_baseline.astype(float)": "model",
+}
 GAMED_COLUMNS = ("gamed_tanh_length", *GAMED_SUMS, GAMED_LABELS, "gamed_difficulty")
 
 
@@ -46,10 +53,16 @@ class Weights(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A win rate in percent, and its standard error over prompts (NaN with a single prompt)."""
+    """A win rate in percent from given weights.
+
+    Attributes:
+        value: the mean over prompts.
+        alpaca_eval_standard_error: as AlpacaEval has it, from the spread of the predictions over prompts; the weights
+            are taken as exact, so that it is no error of a rate that was fitted. NaN with a single prompt.
+    """
 
     value: float
-    standard_error: float
+    alpaca_eval_standard_error: float
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,10 @@ class LengthControlled:
     """A length-controlled win rate; all rates in percent.
 
     Attributes:
-        value, standard_error: of the win rate at equal lengths; the standard error is over prompts, for fixed weights.
+        value, standard_error: of the win rate at equal lengths; the standard error is the sampling error over prompts
+            and their judgements, that of the fitted weights included.
+        alpaca_eval_standard_error: the figure that AlpacaEval publishes, the spread of the predictions over prompts for
+            fixed weights: 0 without difficulties, and several times too small with them.
         win_rate, win_rate_error: the mean preference, uncontrolled.
         discrete_win_rate: the same with each preference rounded to a win, a draw or a loss.
         weights: the fitted coefficients.
@@ -66,13 +82,14 @@ class LengthControlled:
         minimal: whether the fit had no rows of the gamed baseline, and is not comparable with the leaderboard.
 
     Example:
-        >>> result = LengthControlled(52.1, 1.2, 60.3, 1.5, 61.0, Weights(0.0, 0.0, 0.08), 0.15, 805, minimal=True)
+        >>> result = LengthControlled(52.1, 1.2, 0.4, 60.3, 1.5, 61.0, Weights(0.0, 0.0, 0.08), 0.15, 805, minimal=True)
         >>> print(result)
         minimal 52.10 ± 1.20
     """
 
     value: float
     standard_error: float
+    alpaca_eval_standard_error: float
     win_rate: float
     win_rate_error: float
     discrete_win_rate: float
@@ -111,9 +128,9 @@ def length_controlled_win_rate(
     S1 = sum y tanh(..) and S2 = sum y d enter. Without these rows the result is ``minimal``, with a warning: on
     published annotations it differs by up to 13 points. A model with the outputs of the baseline has 50.
 
-    Every column is a mapping by prompt, or an array in the same order as the others; mappings and arrays together need
-    ``prompts``. Rows are never looked up by number, which in alpaca_eval 0.6.6 gives wrong difficulties to all rows
-    after a missing one (2.4 points for minotaur-13b).
+    Every column is a mapping by prompt (or a pandas Series by its index), or an array in the same order as the others;
+    mappings and arrays together need ``prompts``. Rows are never looked up by number, which in alpaca_eval 0.6.6 gives
+    wrong difficulties to all rows after a missing one (2.4 points for minotaur-13b).
 
     Args:
         preference: [N] in [0, 1], P(the model's output is preferred); NaN: not judged (the row is left out).
@@ -140,9 +157,10 @@ def length_controlled_win_rate(
         ``win_rate``: without length control.
 
     Example:
-        >>> rows = {"gamed_tanh_length": [0.6, 0.4, -0.5, -0.7], "gamed_s1": -0.4, "gamed_s2": 0.8}
-        >>> print(length_controlled_win_rate([0.9, 0.8], [900, 200], [300, 300], [0.0, 1.0], rows))
-        LC 77.50 ± 0.00
+        >>> y, d = [0.9, 0.8, 0.2, 0.7, 0.3, 0.6], [0.0, 1.0, 0.5, 1.0, 0.0, 0.5]
+        >>> rows = {"gamed_tanh_length": [0.6, 0.4, 0.1, -0.5, -0.7, 0.2], "gamed_s1": -0.4, "gamed_s2": 0.8}
+        >>> print(length_controlled_win_rate(y, [500, 200, 350, 250, 150, 400], [300] * 6, d, rows))
+        LC 55.78 ± 28.37
     """
     columns = {"preference": preference, "output_length": output_length, "baseline_length": baseline_length}
     if difficulty is not None:
@@ -174,6 +192,7 @@ def length_controlled_win_rate(
 
     length_difference = (rows["baseline_length"] - rows["output_length"])[judged]
     penalty: float = 0.0 if isinstance(regularisation, str) else regularisation
+    error = 0.0
     if not length_difference.any() and (y == 0.5).all():  # the outputs of the baseline
         weights = Weights(0.0, 0.0, 0.0)
     else:
@@ -181,18 +200,20 @@ def length_controlled_win_rate(
         # equal differences carry no information on length
         tanh = np.tanh(length_difference / spread) if spread else np.zeros(len(length_difference))
         judged_features = np.stack([tanh, *([] if d is None else [d]), np.ones(len(y))], 1)
-        features, row_weights, moments = judged_features, np.ones(len(y)), y @ judged_features
+        features, row_weights, gamed_moments = judged_features, np.ones(len(y)), np.zeros(judged_features.shape[1])
+        gamed_features = judged_features[:0]
         if gamed is not None:
             if difficulty is None:
                 raise NashwardError("the gamed baseline's rows need difficulty: it is one of their two features")
-            all_difficulties = difficulty.values() if isinstance(difficulty, Mapping) else difficulty
-            gamed_features, sums, labels = _gamed_rows(gamed, np.asarray(list(all_difficulties), dtype=np.float64))
+            gamed_features, sums, labels = _gamed_rows(gamed, difficulty)
             features = np.concatenate([gamed_features, judged_features])
             row_weights = np.concatenate([np.full(len(gamed_features), GAMED), row_weights])
-            moments = moments + GAMED * np.append(sums, 0.0)
+            gamed_moments = GAMED * np.append(sums, 0.0)
             if labels is not None and isinstance(regularisation, str):
                 penalty = chosen_penalty(features, row_weights, np.concatenate([labels, y]))
-        coefficients = fit(features, row_weights, moments, penalty)
+        coefficients = fit(features, row_weights, y @ judged_features + gamed_moments, penalty)
+        fitted = (coefficients, judged_features, y, length_difference, gamed_features, GAMED, gamed_moments, penalty)
+        error = 100 * standard_error(Fitted(*fitted))
         weights = Weights(float(coefficients[0]), 0.0 if d is None else float(coefficients[1]), float(coefficients[-1]))
     if gamed is None:
         warnings.warn(
@@ -201,15 +222,20 @@ def length_controlled_win_rate(
             NotComparable,
             stacklevel=2,
         )
-    value, error = predict(weights, np.zeros(len(y)) if d is None else d)
+    value, alpaca_error = predict(weights, np.zeros(len(y)) if d is None else d)
     discrete = np.where(y == 0.5, 0.5, y > 0.5)
     return LengthControlled(
-        value, error, 100 * float(y.mean()), 100 * float(y.std(ddof=1)) / len(y) ** 0.5, 100 * float(discrete.mean()),
+        value, error, alpaca_error,
+        100 * float(y.mean()), 100 * float(y.std(ddof=1)) / len(y) ** 0.5, 100 * float(discrete.mean()),
         weights, penalty, len(y), gamed is None,
     )  # fmt: skip
 
 
-def predict(weights: Sequence[float], difficulty: Any, against: Sequence[float] = (0.0, 0.0, 0.0)) -> Prediction:
+def predict(
+    weights: Sequence[float] | Mapping[str, float],
+    difficulty: Any,
+    against: Sequence[float] | Mapping[str, float] = (0.0, 0.0, 0.0),
+) -> Prediction:
     """The win rate at equal lengths from known weights, against the baseline or another model.
 
     .. math::  \\frac{100}{N} \\sum_i \\sigma(w_m - v_m + (w_d - v_d) d_i)
@@ -217,22 +243,23 @@ def predict(weights: Sequence[float], difficulty: Any, against: Sequence[float] 
     so that the win rates of two models against each other sum to 100.
 
     Args:
-        weights: w, in the order of ``Weights`` (and of the columns of AlpacaEval's published weights).
+        weights: w, in the order of ``Weights`` (and of the columns of AlpacaEval's published weights), or a mapping
+            or Series with the names of either.
         difficulty: d, [N], or a mapping by prompt.
         against: v, the weights of the other model; zeros for the baseline.
 
     Returns:
-        the win rate in percent, and its standard error over prompts.
+        the win rate in percent, and AlpacaEval's standard error.
 
     Raises:
-        ValueError: difficulties that are not finite, or none.
+        ValueError: difficulties that are not finite, or none; weights with other names.
         TypeError: not three weights each.
 
     Example:
         >>> predict((-2.2068, 0.9859, -3.6907), [-1.0, 0.0, 1.0]).value < predict((0, 0, 0), [0.0]).value
         True
     """
-    w, v = Weights(*map(float, weights)), Weights(*map(float, against))
+    w, v = _weights(weights), _weights(against)
     d = np.asarray(list(difficulty.values() if isinstance(difficulty, Mapping) else difficulty), dtype=np.float64)
     if d.ndim != 1 or not len(d) or not np.isfinite(d).all():
         raise NashwardError(f"difficulty has shape {d.shape}; expected one finite number a prompt")
@@ -241,8 +268,21 @@ def predict(weights: Sequence[float], difficulty: Any, against: Sequence[float] 
     return Prediction(100 * float(p.mean()), 100 * float(error))
 
 
+def _weights(given: Any) -> Weights:
+    """Three weights in order, or by name: those of ``Weights``, or AlpacaEval's columns."""
+    if isinstance(given, Mapping) or (is_series(given) and not counts_rows(given)):
+        own = {PUBLISHED.get(str(name), str(name)): value for name, value in by_key("weights", given).items()}
+        if set(own) != set(Weights._fields):
+            raise NashwardError(
+                f"the weights are named {', '.join(map(str, own))}; expected {', '.join(Weights._fields)}, or "
+                f"AlpacaEval's {', '.join(PUBLISHED)}"
+            )
+        given = [own[name] for name in Weights._fields]
+    return Weights(*map(float, given))
+
+
 def _gamed_rows(
-    gamed: Mapping[str, Any], difficulty: Float[np.ndarray, " D"]
+    gamed: Mapping[str, Any], difficulty: Any
 ) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarray, " 2"], Float[np.ndarray, " M"] | None]:
     """The rows of the gamed baseline: features [M, 3], sums of label times feature [2], and labels [M] if given."""
     if unknown := [name for name in gamed if name.startswith("gamed") and name not in GAMED_COLUMNS]:
@@ -252,24 +292,48 @@ def _gamed_rows(
             f"gamed holds {', '.join(gamed)}; expected gamed_tanh_length, and {' with '.join(GAMED_SUMS)} or "
             f"{GAMED_LABELS}"
         )
-    tanh = np.asarray(gamed["gamed_tanh_length"], dtype=np.float64)
+    keys: list[Any] | None = None
+    own: dict[str, Any] = {}
+    for name in ("gamed_tanh_length", GAMED_LABELS, "gamed_difficulty"):
+        if name in gamed:
+            named, own[name] = _rows(gamed[name])
+            if named is not None and keys is not None and named != keys:
+                raise NashwardError(f"{name} and gamed_tanh_length are of other prompts, or in another order")
+            keys = keys if named is None else named
+    tanh = own["gamed_tanh_length"]
     if tanh.ndim != 1 or not len(tanh) or not (np.abs(tanh) <= 1).all():
         raise NashwardError("gamed_tanh_length holds something else than numbers from -1 to 1, one a row")
-    if "gamed_difficulty" in gamed:
-        d = np.asarray(gamed["gamed_difficulty"], dtype=np.float64)
-    elif len(tanh) % len(difficulty) == 0:
-        d = np.tile(difficulty, len(tanh) // len(difficulty))
+    prompts, numbers = _rows(difficulty)
+    if "gamed_difficulty" in own:
+        d = own["gamed_difficulty"]
+    elif keys is not None:
+        if prompts is None:
+            raise NashwardError("the gamed baseline's rows are by prompt and difficulty is not: give it by prompt too")
+        by_prompt = dict(zip(prompts, numbers, strict=True))
+        if missing := [key for key in keys if key not in by_prompt]:
+            raise NashwardError(f"difficulty has nothing for {missing[0]!r:.60} of the gamed baseline's rows")
+        d = np.array([by_prompt[key] for key in keys])
+    elif len(tanh) % len(numbers) == 0:
+        d = np.tile(numbers, len(tanh) // len(numbers))
     else:
         raise NashwardError(
-            f"gamed_tanh_length has {len(tanh)} rows, no multiple of the {len(difficulty)} difficulties: give the "
+            f"gamed_tanh_length has {len(tanh)} rows, no multiple of the {len(numbers)} difficulties: give the "
             "difficulty of all prompts by prompt (a mapping), or gamed_difficulty"
         )
     if d.shape != tanh.shape:
         raise NashwardError(f"gamed_difficulty has shape {d.shape}; expected {tanh.shape}, as gamed_tanh_length")
     features = np.stack([tanh, d, np.zeros(len(d))], 1)
-    if GAMED_LABELS not in gamed:
+    if GAMED_LABELS not in own:
         return features, np.array([float(gamed[name]) for name in GAMED_SUMS]), None
-    labels = np.asarray(gamed[GAMED_LABELS], dtype=np.float64)
+    labels = own[GAMED_LABELS]
     if labels.shape != tanh.shape or not ((labels >= 0) & (labels <= 1)).all():
         raise NashwardError(f"{GAMED_LABELS} has shape {labels.shape}; expected {tanh.shape} of probabilities")
     return features, labels @ features[:, :2], labels
+
+
+def _rows(column: Any) -> tuple[list[Any] | None, Float[np.ndarray, " rows"]]:
+    """The prompts of a column that names them, which may occur in several rows, else None; and its numbers."""
+    if isinstance(column, Mapping):
+        return list(column), np.asarray(list(column.values()), dtype=np.float64)
+    named = is_series(column) and not counts_rows(column)
+    return list(column.index) if named else None, np.asarray(column, dtype=np.float64)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nashward.games.analysis.confidence import standard_errors
 from nashward.games.shapes import Float, Num
 
-CONFIDENCE = 1.96  # standard errors
+CONFIDENCE = 1.96  # standard errors, of many votes
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,11 @@ class Reliability:
 
     @property
     def suspect(self) -> bool:
-        """Whether the annotator is, at 95%, less than half as consistent as all annotators together."""
-        return self.slope + CONFIDENCE * self.standard_error < 0.5
+        """Whether the annotator is, at 95%, less than half as consistent as all annotators together.
+
+        Of few votes the 95% are Student's, and of fewer than two nothing is said.
+        """
+        return self.slope + standard_errors(CONFIDENCE, self.votes) * self.standard_error < 0.5
 
     @property
     def weight(self) -> float:

@@ -174,6 +174,18 @@ def tensor_names(folder: Path) -> set[str]:
         return set()
 
 
+def tensor_shape(folder: Path, name: str) -> list[int] | None:
+    """The shape of a tensor of a checkpoint from its safetensors' headers; None where it is not among them."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                if name in file.keys():  # noqa: SIM118
+                    return list(file.get_slice(name).get_shape())
+        except SafetensorError as error:
+            raise NashwardError(f"{path} cannot be read: {error}") from None
+    return None
+
+
 def stored_dtype(folder: Path) -> torch.dtype:
     """The dtype of most of a checkpoint's weights, from its safetensors' headers; float32 without safetensors.
 

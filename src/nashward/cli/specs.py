@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from nashward import games
 from nashward.errors import NashwardError
+from nashward.games.forms.labels_of_csv import Labels
 
 from . import configuration, solver_options
 from .configuration import Setting, Settings
@@ -22,14 +23,18 @@ FEEDBACK = {"samples": "SampledFeedback", "duels": "DuelingFeedback"}
 SOLVER = {option.path[1]: name for name, option in solver_options.SOLVER.items() if name != "solver"}
 
 
-def game(text: str, total: float | None = None) -> games.PreferenceGame | games.ConstantSumGame:
+def game(
+    text: str, total: float | None = None, labels: Labels | None = None
+) -> games.PreferenceGame | games.ConstantSumGame:
     """The game of a file, of ``zoo:NAME`` or ``generator:NAME``, or of a name in the zoo alone; a file wins."""
     path, (kind, _, rest) = Path(text), text.partition(":")
     prefixed = kind in ("zoo", "generator")
     if path.exists() or not (prefixed or kind in games.zoo.GAMES):
         if not (path.exists() or path.suffix):
             raise NashwardError(f"there is no file {text}, nor a {_unknown('game', text, games.zoo.names())}")
-        return games.load(path, total)
+        return games.load(path, total, labels)
+    if labels is not None:
+        raise NashwardError(f"--labels goes with a file; {text} is not one")
     if total is not None:
         raise NashwardError(f"--total goes with a file; {text} is a preference game")
     name, settings = _split(rest if prefixed else text)

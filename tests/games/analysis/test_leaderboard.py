@@ -126,6 +126,25 @@ def test_bad_rows(row: object, message: str) -> None:
         from_battles([row])
 
 
+def test_an_estimate_lies_in_its_own_band() -> None:
+    """Of few prompts the draws may all lie on one side of the estimate."""
+    random = np.random.default_rng(0)
+    beyond = 0
+    for trial in range(60):
+        prompts, n = int(random.integers(1, 6)), int(random.integers(2, 6))
+        rows = [
+            {"model_a": str(i), "model_b": str(j), "winner": random.choice(["model_a", "model_b", "tie"]), "prompt": k}
+            for k in range(prompts) for i in range(n) for j in range(i) if random.uniform() < 0.8
+        ]  # fmt: skip
+        if not rows:
+            continue
+        bands = from_battles(rows).bands(share=0.5, draws=20, seed=trial)
+        assert ((bands.low <= bands.lottery) & (bands.lottery <= bands.high)).all()
+        assert ((bands.elo_low <= bands.elo) & (bands.elo <= bands.elo_high)).all()
+        beyond += int((bands.low == bands.lottery).any())
+    assert beyond > 5
+
+
 def test_bad_settings_and_files(tmp_path: Path) -> None:
     battles = from_battles([{"model_a": "x", "model_b": "y", "winner": "x"}])
     for build, message in (

@@ -135,6 +135,24 @@ def test_what_the_base_did_is_taken_off_and_the_error_of_a_ratio_by_hand() -> No
     assert found["refusals lost"].value == 0.5
 
 
+def test_a_verdict_on_few_prompts_takes_the_errors_of_student() -> None:
+    """Six answers of honest length, of which some happen to be long: seen as often as the level says."""
+    random, base = np.random.default_rng(0), [[1] * 30] * 5
+    called = {3: 0, 5: 0}
+    for n in called:
+        for _ in range(1000):
+            policy = [[1] * int(k) for k in random.normal(39, 8, n).clip(1)]  # at the threshold
+            called[n] += by_name(verdicts(policy, base[:n], np.full(n, 0.5), {}))["length"].exceeded
+    assert max(called.values()) <= 70  # 5%; by 1.645 standard errors 12 to 9
+    rates = (
+        np.array([0.0, 0.0, 0.5]),
+        np.array([0.5, 0.25, 0.75]),
+    )  # lost .33 +- .083: 1.645 errors above 0.1, not 2.92
+    lost = by_name(verdicts(base[:3], base[:3], np.full(3, 0.5), {}, rates))["refusals lost"]
+    assert lost.value - 1.645 * lost.standard_error > 0.1
+    assert not lost.exceeded
+
+
 def test_longer_text_alone_loses_no_distinct_pairs() -> None:
     random = np.random.default_rng(0)
     short, long = random.integers(60, size=(50, 10)).tolist(), random.integers(60, size=(50, 80)).tolist()

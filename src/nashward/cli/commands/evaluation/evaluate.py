@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     play, prompts = of_run(args)
     sources = {name: oracles.check_source(name) for name in args.held_out}
     for folder in args.adapter:
-        adapter_config(folder)
+        adapter_config(folder, None if play.policy is None else str(play.policy))
     others = {_name(folder): Mixture(((folder, 1.0),)) for folder in args.adapter}
     if len(others) < len(args.adapter):
         raise NashwardError(
@@ -109,6 +109,8 @@ def _name(folder: Path) -> str:
 
 
 def _show(oracle: str, results: dict[str, Any]) -> None:
+    from nashward.llm.report.results import cycles
+
     game, rates = results["games"][oracle], results["against_start"][oracle]
     width = max(map(len, game["players"]))
     print(f"\njudged by {results['oracles'][oracle]} ({oracle if oracle == 'training' else 'held out'})")
@@ -125,8 +127,7 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
     print(f"Condorcet winner: {game['condorcet_winner'] or 'none'}")
     misses, curl = game["bradley_terry"]["largest_residual"], 100 * game["curl"]
     print(f"scores (Bradley-Terry) miss a win rate by up to {misses:.3f}; {curl:.1f}% of the log-odds go round")
-    rings = [" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]]
-    print("cycles beyond noise: " + ("; ".join(rings) or "none"))
+    print(f"cycles beyond noise: {cycles(game)}")
 
 
 def _over_optimisation(results: dict[str, Any]) -> None:

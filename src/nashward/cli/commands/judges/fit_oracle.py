@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nashward.games.analysis.confidence import standard_errors
     from nashward.llm import oracles
 
     settings = FitSettings(**options.values(args, SETTINGS))
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
         f"held-out log-loss {fit.log_loss:.4f} ± {fit.standard_error:.4f} nats; a coin {fit.chance:.4f}, the length "
         f"alone {fit.length:.4f}; {fit.accuracy:.1%} on the right side"
     )
-    if fit.log_loss + 2 * fit.standard_error > min(fit.chance, fit.length):
+    worst = fit.log_loss + standard_errors(2.0, len({vote.prompt for vote in votes})) * fit.standard_error
+    if not worst <= min(fit.chance, fit.length):
         print("warning: this is no better than a coin or the length; more votes, another base or --train lora may help")
     for name, annotator in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
         line = f"voter {name}: {annotator.votes:g} votes, {annotator.agreement:.0%} as predicted, "

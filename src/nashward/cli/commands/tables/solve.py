@@ -16,6 +16,7 @@ from nashward.cli import configuration, json_output, options, specs
 from nashward.cli.command import Command
 from nashward.cli.solver_options import SOLVER
 from nashward.errors import NashwardError
+from nashward.games.forms.labels_of_csv import LABELS
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
@@ -42,12 +43,17 @@ class Played:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "table",
-        help="a .csv, .npz or .parquet file; zoo:NAME, a game of the zoo; or generator:NAME with its settings, as "
-        f"generator:blotto:troops=6:fields=3 (there are {', '.join(specs.GENERATORS)})",
+        help="a .csv, .npy, .npz or .parquet file; zoo:NAME, a game of the zoo; or generator:NAME with its settings, "
+        f"as generator:blotto:troops=6:fields=3 (there are {', '.join(specs.GENERATORS)})",
     )
     parser.add_argument(
         "--total", type=options.number, help="read an n x m game whose payoffs sum to this, not a preference game"
     )
+    parser.add_argument(
+        "--labels", choices=LABELS,
+        help="where the file has labels: in the first row and column (both), in one of them (columns: in the first "
+        "row; rows: in the first column), or none (default: what is no number, or what fits the shape)",
+    )  # fmt: skip
     parser.add_argument(
         "--solver", action="append", default=[], type=SOLVER["solver"].parse, metavar="SOLVER",
         help="a solver, or several by commas or by giving this again, each with its own settings if need be, as "
@@ -55,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")
     parser.add_argument("--tolerance", type=options.number, help="stop at this gap of the last or of the average")
-    parser.add_argument("--start", metavar="P,P,...", help="the policy to start from (default: uniform)")
+    parser.add_argument(
+        "--start", metavar="P,P,...",
+        help="the policy to start from (default: uniform); of an n x m game the row's and the column's, as P,P/Q,Q,Q",
+    )  # fmt: skip
     parser.add_argument(
         "--feedback", default="exact",
         help="what a step sees: exact (default); samples of the opponent, as samples:k=5; or duels, as duels:duels=10",
@@ -70,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    game = specs.game(args.table, args.total)
+    game = specs.game(args.table, args.total, args.labels)
     if game.batch_shape:
         raise NashwardError(f"{args.table} holds a batch of games of shape {tuple(game.batch_shape)}; give one game")
     shared = configuration.flags(args, SETTINGS)
@@ -78,15 +87,13 @@ def run(args: argparse.Namespace) -> int:
     solver_settings += ["feedback"] * (args.feedback != "exact")
     if solver_settings and not args.solver:
         raise NashwardError(f"--{solver_settings[0]} is a setting of a solver: give --solver as well")
-    if args.tolerance is not None and args.tolerance < 0:
+    if args.tolerance is not None and not args.tolerance >= 0:
         raise NashwardError(f"--tolerance is a duality gap, a number >= 0; got {args.tolerance:g}")
     solvers = specs.solvers(args.solver, shared)
     feedback = specs.feedback(args.feedback, args.seed)
     start = None if args.start is None else _start(args.start, game)
     if args.plot is not None:
         _check_picture(args.plot)
-        if not solvers and not isinstance(game, games.PreferenceGame):
-            raise NashwardError("the picture of an n x m game shows a solver's gaps: give --solver as well")
     if args.json is not None:
         json_output.check(args.json)
 
@@ -115,7 +122,9 @@ def run(args: argparse.Namespace) -> int:
             "game": _described(game, entry),
             "nash": {
                 "policy": equilibrium.policy, "value": equilibrium.value, "gap": equilibrium.gap,
-                "unique": equilibrium.unique, "fractions": entry and entry.nash and [str(x) for x in entry.nash],
+                "unique": equilibrium.unique, "uniqueness": equilibrium.uniqueness,
+                "status": equilibrium.status,
+                "fractions": entry and entry.nash and [str(x) for x in entry.nash],
             },
             "iterations": args.iterations, "tolerance": args.tolerance, "start": start,
             "feedback": args.feedback, "seed": args.seed,
@@ -131,15 +140,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _start(text: str, game: Any) -> list[float]:
-    if len(game.sizes) > 1:
-        raise NashwardError("--start is one policy, of a preference game; an n x m game starts from uniform")
+def _start(text: str, game: Any) -> Any:
+    players = text.split("/")
+    if len(players) != len(game.sizes):
+        form = "a preference game is one policy, P,P,..."
+        if len(game.sizes) > 1:
+            form = "an n x m game is two policies, the row's and the column's: P,P/Q,Q"
+        raise NashwardError(f"--start of {form}; got {text!r}")
     try:
-        start = [float(cell) for cell in text.split(",")]
+        start = [[float(cell) for cell in one.split(",")] for one in players]
     except ValueError:
         raise NashwardError(f"--start: expected probabilities joined by commas, got {text!r}") from None
-    game.players(start)  # refuses what is no policy of this game
-    return start
+    policy = start[0] if len(start) == 1 else start
+    game.players(policy)  # refuses what is no policy of this game
+    return policy
 
 
 def _check_picture(path: Path) -> None:
@@ -167,11 +181,14 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
     print(f"{name}: {size} actions{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
     if entry:
         print(f"source: {entry.source}")
-    uniqueness = "unique" if bool(equilibrium.unique) else "one of several"
+    unique = equilibrium.unique
+    uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
     gap = float(equilibrium.gap)
     shown = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
     print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {shown}")
-    known = entry.nash if entry and bool(equilibrium.unique) else None
+    if unique is None:
+        print(f"  {equilibrium.uniqueness}")
+    known = entry.nash if entry and unique is not None and bool(unique) else None
     for side, labels, policy in _sides(game, equilibrium.policy):
         width = max(map(len, labels))
         for i in policy.argsort(descending=True, stable=True).tolist():
@@ -207,6 +224,8 @@ def _draw(
     solutions = {one.label: one.solution for one in played if len(one.solution.iterations)}
     if played and not solutions:
         raise NashwardError(f"there is nothing to draw in {path}: no solver reached a finite policy; lower the step")
+    if missing := [one.label for one in played if one.label not in solutions]:
+        print(f"warning: not in the picture, as no policy of it is finite: {', '.join(missing)}", file=sys.stderr)
     if len(solutions) > 1:
         from matplotlib.figure import Figure
 

@@ -1,0 +1,59 @@
+"""Confidence from few prompts: Student's t, and the least that a win rate is sure to be."""
+
+from __future__ import annotations
+
+import math
+
+from scipy.special import ndtr, stdtrit
+
+
+def standard_errors(errors: float, n: float) -> float:
+    """How many standard errors of a mean of n values stand for ``errors`` of them if n were large.
+
+    .. math::  F^{-1}_{n - 1}(\\Phi(z))
+
+    with the distribution function F of Student's t: 1.645 are 6.32 for two values, 1.73 for 20 and 1.66 for 100.
+
+    Args:
+        errors: z, as for a normal distribution.
+        n: the number of values.
+
+    Returns:
+        the number of standard errors; NaN with fewer than two values, which have none.
+
+    Source: Student 1908.
+
+    Example:
+        >>> [round(standard_errors(1.645, n), 2) for n in (2, 5, 20, 100)]
+        [6.32, 2.13, 1.73, 1.66]
+    """
+    return float(stdtrit(n - 1, ndtr(errors))) if n >= 2 else math.nan
+
+
+def win_rate_at_least(value: float, error: float, n: int, level: float = 0.95) -> float:
+    """The lower end of a one-sided confidence interval of a mean win rate over n prompts, from its standard error.
+
+    It is Student's t interval of the n values and of one more prompt that is lost, which the sample may have missed:
+    a win on each of two prompts is no proof. Whatever the values in [0, 1] are, wins and losses or probabilities, the
+    true mean lies above it in at least ``level`` of all cases (``tests/games/analysis/test_confidence.py``); with many
+    prompts it is the t interval.
+
+    Args:
+        value: the mean, in [0, 1].
+        error: its standard error; NaN with one prompt.
+        n: the number of prompts.
+        level: of confidence.
+
+    Returns:
+        the lower end, at least 0.
+
+    Source: Student 1908; the further prompt as in the rule of succession (Laplace 1814).
+
+    Example:
+        >>> [round(win_rate_at_least(1.0, 0.0, n), 2) for n in (2, 5, 50)]  # of n prompts all are won
+        [0.0, 0.5, 0.95]
+    """
+    squares = n * value**2 + (n * (n - 1) * error**2 if n > 1 else 0.0)
+    mean = n * value / (n + 1)
+    spread = max(squares / (n + 1) - mean**2, 0.0) / n  # the squared standard error of n + 1 values
+    return max(0.0, mean - float(stdtrit(n, level)) * math.sqrt(spread))

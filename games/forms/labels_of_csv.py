@@ -1,0 +1,147 @@
+"""Which cells of a table in text are labels and which are payoffs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+from nashward.errors import NashwardError
+
+Labels: TypeAlias = Literal["both", "columns", "rows", "none"]
+LABELS: tuple[Labels, ...] = get_args(Labels)
+WHOLE = re.compile(r"\s*[+-]?\d+\s*")
+
+
+class Layout(NamedTuple):
+    """Labels and the cells between them; None where a side has no labels."""
+
+    rows: list[str] | None
+    columns: list[str] | None
+    cells: list[list[str]]
+
+
+def number(cell: str) -> float | None:
+    """The number that a cell holds, or None.
+
+    Args:
+        cell: of a table in text.
+
+    Example:
+        >>> number(" 0.5"), number("a")
+        (0.5, None)
+    """
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def layout(lines: list[list[str]], labels: Labels | None, symmetric: bool) -> Layout:
+    """Find the labels of a table: in the first row and column, in the first row, in the first column, or nowhere.
+
+    Cells that are no numbers decide, then the shape: a preference game is square, and no player has one action only if
+    there is another way to read it. A first row 0, 1, 2, ... that leaves as many rows as columns counts the columns, as
+    data frames are written that have no labels. A first row or column of whole numbers that could be labels or payoffs
+    is refused.
+
+    Args:
+        lines: at least one, the cells of each row.
+        labels: where they are; None finds it.
+        symmetric: of a preference game.
+
+    Raises:
+        ValueError: labels and payoffs cannot be told apart.
+
+    Example:
+        >>> layout([["0", "1"], ["3", "-1"], ["-2", "4"]], None, symmetric=False).columns
+        ['0', '1']
+    """
+    if labels is not None:
+        return _cut(lines, labels)
+    numeric = [[number(cell) is not None for cell in line] for line in lines]
+    head, side = numeric[0][1:], [line[0] for line in numeric[1:] if line]
+    if not lines[0][0].strip():
+        return _cut(lines, "both")
+    possible: list[Labels] = list(LABELS)
+    if not numeric[0][0]:  # the corner is a label: of a column, of a row, or over the labels of the rows
+        possible = ["both", "columns", "rows"]
+    if head and not all(head):
+        possible = [one for one in possible if one in ("both", "columns")]
+    if side and not all(side):
+        possible = [one for one in possible if one in ("both", "rows")]
+    if len(possible) == 1:
+        return _cut(lines, possible[0])
+    shapes = {one: _shape(lines, one) for one in possible}
+    fitting = [one for one in possible if shapes[one] is not None and min(shapes[one] or (0,)) > 0]
+    if symmetric:
+        fitting = [one for one in fitting if len(set(shapes[one] or ())) == 1 and _agree(_cut(lines, one))]
+    if not fitting:  # what is wrong is told of the likeliest way to read it
+        return _cut(lines, "none" if "none" in possible and all(numeric[0]) else possible[0])
+    larger = [one for one in fitting if min(shapes[one] or (0,)) > 1]
+    fitting = larger or fitting
+    if symmetric and len(fitting) > 1:
+        fitting = [one for one in fitting if _halves(_cut(lines, one))] or fitting
+    return _cut(lines, _plausible(lines, fitting, shapes))
+
+
+def _plausible(lines: list[list[str]], fitting: list[Labels], shapes: dict[Labels, tuple[int, int] | None]) -> Labels:
+    """The only one of several ways to read a table that is likely."""
+    plain = next((one for one in ("none", "columns", "rows", "both") if one in fitting), fitting[0])
+    for more in [one for one in fitting if one != plain]:
+        known, own = _cut(lines, plain), _cut(lines, more)
+        doubts = []
+        for before, labels in ((known.rows, own.rows), (known.columns, own.columns)):
+            if before is None and labels is not None:
+                doubts.append(_like_labels(labels, own.cells))
+        if not all(doubts):
+            continue
+        rows, columns = shapes[more] or (0, 0)
+        counting = known.columns is None and own.columns == [str(k) for k in range(columns)]
+        if counting and rows == columns:
+            return more
+        column = own.columns is None or known.columns is not None  # what is in doubt
+        where, shown = (
+            "first column" if column else "first row",
+            ", ".join(((own.rows if column else own.columns) or [])[:4]),
+        )
+        raise NashwardError(
+            f"the {where} ({shown}) may be labels or payoffs, which cannot be told apart here; give labels as "
+            f"{more} or {plain} (--labels)"
+        )
+    return plain
+
+
+def _like_labels(labels: Sequence[str], cells: Sequence[Sequence[str]]) -> bool:
+    """Whether numbers could be meant as labels: they count, or they are different whole numbers above fractions."""
+    if not all(WHOLE.fullmatch(label) for label in labels):
+        return False
+    values = [int(label) for label in labels]
+    if len(values) > 1 and values in (list(range(len(values))), list(range(1, len(values) + 1))):
+        return True
+    below = [cell for row in cells for cell in row]
+    return len(set(values)) == len(values) > 1 and not any(WHOLE.fullmatch(cell) for cell in below)
+
+
+def _cut(lines: list[list[str]], labels: Labels) -> Layout:
+    across, down = labels in ("both", "columns"), labels in ("both", "rows")
+    cells = [line[down:] for line in lines[across:]]
+    rows = [(line[0] if line else "").strip() for line in lines[across:]] if down else None
+    return Layout(rows, [cell.strip() for cell in lines[0][down:]] if across else None, cells)
+
+
+def _shape(lines: list[list[str]], labels: Labels) -> tuple[int, int] | None:
+    """The rows and columns that are left; None where they do not have one length."""
+    cut = _cut(lines, labels)
+    widths = {len(row) for row in cut.cells} | ({len(cut.columns)} if cut.columns is not None else set())
+    return (len(cut.cells), widths.pop()) if len(widths) == 1 else None
+
+
+def _agree(cut: Layout) -> bool:
+    return cut.rows is None or cut.columns is None or cut.rows == cut.columns
+
+
+def _halves(cut: Layout) -> bool:
+    """Whether the diagonal is that of win probabilities, 1/2."""
+    return all(math.isclose(number(row[k]) or math.nan, 0.5, abs_tol=1e-6) for k, row in enumerate(cut.cells))

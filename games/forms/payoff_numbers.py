@@ -1,0 +1,102 @@
+"""Payoffs as numbers, from whatever holds them: arrays, fractions, text, data frames."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nashward.errors import NashwardError
+
+from .keyed import counts_rows
+
+
+def is_frame(values: Any) -> bool:
+    """Whether it is a data frame, of pandas or what acts as one. pandas is not imported.
+
+    Args:
+        values: anything.
+
+    Example:
+        >>> is_frame([[0.5]])
+        False
+    """
+    return all(hasattr(values, name) for name in ("columns", "index", "to_numpy")) and getattr(values, "ndim", 0) == 2
+
+
+def labels_of(values: Any) -> tuple[list[str] | None, list[str] | None]:
+    """The labels of the rows and of the columns of a data frame; None where they only count, or it is none.
+
+    Args:
+        values: anything.
+
+    Example:
+        >>> import pandas as pd
+        >>> labels_of(pd.DataFrame([[0.5, 0.9], [0.1, 0.5]], columns=["a", "b"]))
+        (None, ['a', 'b'])
+    """
+    values = _of_pandas(values)
+    if not is_frame(values):
+        return None, None
+    columns = values.columns
+    counted = type(columns).__name__ == "RangeIndex" and columns.start == 0 and columns.step == 1
+    rows = None if counts_rows(values) else [str(label) for label in values.index]
+    return rows, None if counted else [str(label) for label in columns]
+
+
+def numbers(values: Any) -> np.ndarray:
+    """An array of float64 (or float32, where it came so).
+
+    Python's integers of any size, fractions and decimals, text that is a number, longdouble, and the columns of data
+    frames that may hold missing values are read.
+
+    Args:
+        values: nested lists, an array, or a data frame.
+
+    Raises:
+        ValueError: rows of different lengths, masked entries, or an entry that is no real number (it is named).
+
+    Example:
+        >>> from fractions import Fraction
+        >>> numbers([[Fraction(1, 4), "0.5"], [10**30, 1]]).tolist()
+        [[0.25, 0.5], [1e+30, 1.0]]
+    """
+    values = _of_pandas(values)
+    if np.ma.isMaskedArray(values) and np.ma.is_masked(values):
+        where = ", ".join(str(int(k[0])) for k in np.nonzero(np.ma.getmaskarray(values)))
+        raise NashwardError(f"entry [{where}] of the payoff table is masked; fill it with a payoff")
+    if is_frame(values):
+        values = values.to_numpy(dtype=object) if len({str(kind) for kind in values.dtypes}) > 1 else values.to_numpy()
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise NashwardError("the rows of a payoff table have different lengths; expected one payoff a column") from None
+    if array.dtype.kind == "b":
+        raise NashwardError("a payoff table holds real numbers, got truth values")
+    if array.dtype.kind == "c":
+        raise NashwardError(f"a payoff table holds real numbers, got {array.dtype}")
+    if array.dtype.kind in "iuf":
+        return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+    found = np.empty(array.shape, dtype=np.float64)
+    for place in np.ndindex(array.shape):
+        found[place] = _number(array[place], place)
+    return found
+
+
+def _of_pandas(values: Any) -> Any:
+    """A table of Arrow as a data frame; anything else as it is."""
+    return values.to_pandas() if hasattr(values, "to_pandas") else values
+
+
+def _number(value: Any, where: tuple[int, ...]) -> float:
+    value = value.item() if isinstance(value, np.generic) else value
+    wrong = isinstance(value, bool | np.bool_ | complex | bytes) or value is None
+    try:
+        found = math.nan if wrong else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found, wrong = math.nan, True
+    if wrong or not math.isfinite(found):
+        place = ", ".join(map(str, where))
+        raise NashwardError(f"entry [{place}] of the payoff table is not a finite number: {value!r:.40}")
+    return found

@@ -1,0 +1,93 @@
+"""Battles as people write them: winners, models, prompts and files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nashward.games.analysis.leaderboard import from_battles, read_battles
+
+
+@pytest.mark.parametrize(
+    ("winner", "wins"),
+    [
+        ("tie", 0.5), ("Tie", 0.5), ("TIE ", 0.5), ("both_bad", 0.5), ("tie (bothbad)", 0.5), ("Both Bad", 0.5),
+        ("both-good", 0.5), ("draw", 0.5), ("neither", 0.5), ("model_a", 1.0), ("Model_A", 1.0), ("MODEL_B", 0.0),
+        ("x", 1.0), ("y", 0.0),
+    ],
+)  # fmt: skip
+def test_winners_as_they_are_written(winner: str, wins: float) -> None:
+    battles = from_battles([{"model_a": "x", "model_b": "y", "winner": winner}])
+    assert battles.total.tolist() == [[0, wins], [1 - wins, 0]]
+
+
+def test_a_model_may_be_called_tie_or_model_b() -> None:
+    """What names one of the two is its name."""
+    assert from_battles([{"model_a": "tie", "model_b": "y", "winner": "tie"}]).total.tolist() == [[0, 1], [0, 0]]
+    assert from_battles([{"model_a": "model_b", "model_b": "y", "winner": "model_b"}]).total[0, 1] == 1
+
+
+def test_one_hot_winners() -> None:
+    fields = ("winner_model_a", "winner_model_b", "winner_tie")
+    for hot, wins in (((1, 0, 0), 1.0), (("0", "1", "0"), 0.0), ((0.0, 0.0, 1.0), 0.5), ((1, 0, None), 1.0)):
+        row = {"model_a": "x", "model_b": "y", **dict(zip(fields, hot, strict=True))}
+        assert from_battles([row]).total[0, 1] == wins
+    for wrong in ((1, 1, 0), (0, 0, 0), (0.5, 0.5, 0), (2, -1, 0)):
+        with pytest.raises(ValueError, match=r"row 1 has winner_model_a, .* expected a single 1"):
+            from_battles([{"model_a": "x", "model_b": "y", **dict(zip(fields, wrong, strict=True))}])
+
+
+def test_models_may_be_numbers() -> None:
+    import pandas as pd
+
+    rows = [{"model_a": 7, "model_b": 13, "winner": 7}, {"model_a": 13.0, "model_b": 7, "winner": "model_a"}]
+    for given in (rows, pd.DataFrame(rows)):
+        battles = from_battles(given)
+        assert battles.labels == ("13", "7")
+        assert battles.total.tolist() == [[0, 1], [1, 0]]
+    wrong: list[Any] = [float("nan"), None, True, "", []]
+    for bad in wrong:
+        with pytest.raises(ValueError, match="row 1 has no model_b"):
+            from_battles([{"model_a": 7, "model_b": bad, "winner": "model_a"}])
+    frame = pd.DataFrame({"model_a": ["x", "x"], "model_b": ["y", "y"], "winner": ["x", None], "wins_a": [None, 3]})
+    assert from_battles(frame).total[0, 1] == 4  # a missing winner of a data frame is NaN
+
+
+def test_prompts_may_be_lists_of_messages() -> None:
+    chat = [{"role": "user", "content": "hi"}]
+    rows = [
+        {"model_a": "x", "model_b": "y", "winner": "x", "prompt": prompt}
+        for prompt in (chat, [{"content": "hi", "role": "user"}], [*chat, *chat], None, float("nan"), "hi")
+    ]
+    assert len(from_battles(rows).wins) == 4  # one conversation twice, another one, none twice, and text
+
+
+def test_files_keep_line_breaks_and_other_separators(tmp_path: Path) -> None:
+    names = ("a\nb", "ab", "a\r\nb", "a\u2028b", "a\x85b")
+    rows = [
+        {"model_a": a, "model_b": b, "winner": "model_a", "prompt": f"one\n{a}{b}"}
+        for k, a in enumerate(names)
+        for b in names[:k]
+    ]
+    with (tmp_path / "b.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (tmp_path / "b.jsonl").write_text(text, encoding="utf-8", newline="")
+    (tmp_path / "w.jsonl").write_text(text.replace("}\n", "}\r\n"), encoding="utf-8", newline="")
+    (tmp_path / "b.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8", newline="")
+    known = from_battles(rows)
+    assert known.labels == tuple(sorted(names))
+    for name in ("b.csv", "b.jsonl", "w.jsonl", "b.json"):
+        read = read_battles(tmp_path / name)
+        assert read.labels == known.labels, name
+        np.testing.assert_array_equal(read.wins, known.wins)
+    (tmp_path / "long.csv").write_text("model_a,model_b,winner\nx,y,x,z\n")
+    with pytest.raises(ValueError, match=r"long.csv: row 1 has 1 cells more"):
+        read_battles(tmp_path / "long.csv")

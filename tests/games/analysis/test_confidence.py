@@ -1,0 +1,54 @@
+"""Confidence from few prompts: tables of Student's t, and coverage for wins and for probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nashward.games.analysis.confidence import standard_errors, win_rate_at_least
+
+
+def test_student_by_its_table() -> None:
+    """One-sided 95% and two-sided 95%, from the printed tables."""
+    for n, one, two in ((2, 6.314, 12.706), (6, 2.015, 2.571), (20, 1.729, 2.093), (10_001, 1.645, 1.960)):
+        assert standard_errors(1.6448536, n) == pytest.approx(one, abs=1e-3)
+        assert standard_errors(1.9599640, n) == pytest.approx(two, abs=1e-3)
+    assert np.isnan(standard_errors(1.645, 1))
+
+
+def test_no_number_of_wins_is_certainty() -> None:
+    for n in (2, 5, 19, 20, 200):
+        exact = 0.05 ** (1 / n)  # Clopper and Pearson, n of n
+        assert win_rate_at_least(1.0, 0.0, n) <= exact + 0.01
+        assert win_rate_at_least(0.0, 0.0, n) == 0
+    assert win_rate_at_least(1.0, float("nan"), 1) == 0
+    assert win_rate_at_least(0.7, 0.01, 1000) == pytest.approx(0.7 - 1.645 * 0.01, abs=1e-3)
+
+
+def _wins(random: np.random.Generator, p: float, shape: tuple[int, int]) -> np.ndarray:
+    return (random.uniform(size=shape) < p).astype(float)
+
+
+def _close(random: np.random.Generator, p: float, shape: tuple[int, int]) -> np.ndarray:
+    return random.beta(8 * p, 8 * (1 - p), size=shape)
+
+
+def _nearly_wins(random: np.random.Generator, p: float, shape: tuple[int, int]) -> np.ndarray:
+    return random.beta(0.6 * p, 0.6 * (1 - p), size=shape)
+
+
+def _rarely_lost(random: np.random.Generator, p: float, shape: tuple[int, int]) -> np.ndarray:
+    return np.where(random.uniform(size=shape) < 0.9, p / 0.9, 0.0) if p <= 0.9 else _wins(random, p, shape)
+
+
+@pytest.mark.parametrize("kind", [_wins, _close, _nearly_wins, _rarely_lost])
+def test_the_true_rate_is_above_the_bound_in_95_percent(kind) -> None:
+    random = np.random.default_rng(0)
+    for n in (2, 3, 5, 10, 19, 50):
+        for p in (0.5, 0.6, 0.8, 0.95):
+            values = kind(random, p, (1500, n))
+            errors = values.std(1, ddof=1) / n**0.5
+            held = [
+                win_rate_at_least(value, error, n) <= p for value, error in zip(values.mean(1), errors, strict=True)
+            ]
+            assert np.mean(held) >= 0.94, (n, p)  # 0.95 less two errors of 1500 draws
