@@ -91,7 +91,7 @@ def plan(
     tiled, then the layers are streamed from host memory, then both.
 
     Args:
-        source: a folder, a hub id, or a configuration of a causal language model.
+        source: a folder, a hub id or what else ``local_model`` takes, or a configuration of a causal language model.
         memory: free bytes of the card.
         demand: the run; None: the defaults.
         oracle: the oracle's network by shape, from ``oracles.load.oracle_shape``; None: judging counts no memory.

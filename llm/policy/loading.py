@@ -23,16 +23,17 @@ from ..data.prompts import Prompt
 from .adapters.lora import LoraShape, slot_config
 from .adapters.peft_format import CONFIG, check_fit, read_config, tensor_shapes
 from .chat_template import encode
+from .local.names import local_model
 
 # of a configuration's sizes: beyond them it is damaged, and building its network would not end
 MOST = {"vocab_size": 10**8, "hidden_size": 10**6, "num_hidden_layers": 10**4}
 
 
 def check_policy(source: str | Path, chat_template: str | None = None, longest: int | None = None) -> Any:
-    """Check that a folder or hub id is a causal language model with a chat template; no weights are read.
+    """Check that a model is a causal language model with a chat template; no weights are read.
 
     Args:
-        source: a folder or a hub id.
+        source: a folder, a hub id, or what else ``local_model`` takes.
         chat_template: a Jinja template to use in place of the tokenizer's.
         longest: tokens of a prompt and its response, at most; None: not checked against the network's positions.
 
@@ -42,16 +43,17 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
         ValueError: not a causal language model (for a PairRM the message says so), a configuration of no network, no
-            chat template, no end-of-text token, tokens without an embedding, or fewer positions than ``longest``.
+            chat template, no end-of-text token, tokens without an embedding, or fewer positions than ``longest``; or
+            what ``local_model`` finds.
     """
     check_causal(source)
-    network = skeleton(source)
-    check_weight_files(source, network)
-    check_weight_shapes(source, network)
+    network, folder = skeleton(source), local_model(source)
+    check_weight_files(folder, network)
+    check_weight_shapes(folder, network)
     with translated_errors(
         lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
     ):
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     if not tokenizer.chat_template:
@@ -63,7 +65,7 @@ def check_policy(source: str | Path, chat_template: str | None = None, longest: 
         raise NashwardError(
             f"{source}'s tokenizer has neither an end-of-text token nor a pad token; set eos_token in it"
         )
-    check_tokens(tokenizer, network.get_input_embeddings().num_embeddings, stored_stops(source), source)
+    check_tokens(tokenizer, network.get_input_embeddings().num_embeddings, stored_stops(folder), source)
     positions = learned_positions(network)
     if longest is not None and positions is not None and longest > positions:
         raise NashwardError(
@@ -81,9 +83,10 @@ def check_causal(source: str | Path) -> None:
 
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
-        ValueError: another kind of model (for a PairRM the message says so), or no configuration.
+        ValueError: another kind of model (for a PairRM the message says so), no configuration, or what ``local_model``
+            finds.
     """
-    config = _config(source)
+    config = _config(local_model(source))
     model_type = config.get("model_type", "")
     if "ranker_type" in config or "cand1_prefix_id" in config:
         raise NashwardError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
@@ -146,7 +149,7 @@ def network_config(source: str | Path) -> Any:
         return NashwardError(f"the configuration of {source} describes no network: {in_one_line(error):.200}")
 
     with translated_errors(failure):
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(local_model(source), trust_remote_code=False)
         shape = config.get_text_config()
     check_sizes(config, source)
     with translated_errors(failure):

@@ -17,6 +17,7 @@ from ..data.rollouts import Response
 from ..store.files import write_json
 from ..store.run_folder import RunFolder
 from .adapters.lora import LoraShape, common_base, is_same_base
+from .local.names import local_model
 from .model import LanguageModel
 from .sampling import ResponseSource, as_source, seed_of
 
@@ -85,7 +86,7 @@ class Mixture:
             FileNotFoundError: a member is no adapter folder.
         """
         base = common_base([folder for folder, _ in self.members])
-        if model is not None and base is not None and not is_same_base(base, model):
+        if model is not None and base is not None and not is_same_base(base, str(local_model(model))):
             raise NashwardError(f"{self.members[0][0]} is for {base}, not for {model}; give that one as --policy")
 
     def sample(

@@ -39,6 +39,7 @@ from .chat_template import encode
 from .experimental.streaming import LayerStream
 from .experts import Experts, lora_targets
 from .loading import adapter_config, check_policy, learned_positions, local_adapter, network_config
+from .local.names import local_model
 from .memory import OnEvent, ignore_event, release_memory
 from .placement import apply_placement, default_placement
 
@@ -115,7 +116,7 @@ class LanguageModel:
         """Load a base and add new adapters: with B = 0, the policy is the base's.
 
         Args:
-            source: a folder or a hub id.
+            source: a folder, a hub id, or what else ``local_model`` takes: a GGUF file, a model of a package.
             adapter: a LoRA folder or hub id with the configuration of the slots; None: as ``lora``.
             lora: rank and alpha of the slots; None: the defaults.
             quantise: 4-bit NormalFloat with double quantisation, on CUDA and on a CPU; all linear layers but the head.
@@ -134,6 +135,7 @@ class LanguageModel:
                 chat template, no LoRA; ``quantise_head`` without ``quantise`` or of a head that is the table of
                 embeddings; weights that cannot be read.
         """
+        source = local_model(source)
         if Path(source).is_dir():  # adapters store the path, and may be read from another working directory
             source = os.path.abspath(source)
         tokenizer = check_policy(source, chat_template)

@@ -82,7 +82,7 @@ class SelfPlay:
     Everything is written into a run folder; the same settings on the same folder continue it.
 
     Args:
-        policy: a folder or hub id of a chat model, or a loaded ``LanguageModel``.
+        policy: a folder or hub id of a chat model, what else ``local_model`` takes, or a loaded ``LanguageModel``.
         oracle: any ``PreferenceOracle``, a folder or hub id of one, or what else ``oracles.as_oracle`` takes, as
             reward functions and judges are; None while no stage needs it.
         solver: an object with ``play(start, reference)`` that yields Steps.

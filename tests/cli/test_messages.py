@@ -246,6 +246,9 @@ FLAGS = [  # of align, and of the stages that have them
     (["--policy", "answers"], "answers | config.json"),
     (["--policy", "./none"], "model folder | ./none"),
     (["--policy", "nobody/none"], "nobody/none | hf download nobody/none"),
+    (["--policy", "none.gguf"], "GGUF file | none.gguf"),
+    (["--policy", "text.gguf"], "text.gguf | GGUF"),
+    (["--policy", "real:none"], "real:none | real:smollm2-135m | real:minilm"),
     (["--policy", "broken"], "configuration of broken | hidden_size"),
     (["--policy", "deep"], "deep/config.json | JSON"),
     (["--policy", "plain"], "plain | chat template | --chat-template"),
@@ -368,6 +371,7 @@ def _fill(here: Path) -> None:
     (here / "latin.csv").write_bytes(b",\xe9\n")
     (here / "latin.txt").write_bytes(b"\xe9\n")
     (here / "broken.npz").write_bytes(b"no")
+    (here / "text.gguf").write_text("no")
     (here / "broken.parquet").write_bytes(b"no")
     np.savez(here / "words.npz", P=np.array([["a", "b"], ["c", "d"]]))
     np.savez(here / "labels.npz", P=np.full((2, 2), 0.5), labels=np.array("x"))

@@ -13,7 +13,10 @@ from nashward.llm.config import Demand, Rates
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--policy", required=True, metavar="ID_OR_FOLDER", help="only its configuration is read")
+    parser.add_argument(
+        "--policy", required=True, metavar="ID_OR_FOLDER",
+        help="only its configuration is read; or a GGUF file, which is written as a folder first, or real:smollm2-135m",
+    )  # fmt: skip
     parser.add_argument(
         "--oracle", metavar="ID_OR_FOLDER", help="of a checkpoint likewise; anything else takes nothing"
     )
