@@ -135,7 +135,7 @@ def test_llm_blender_reads_no_base_that_names_code(make: Callable[[Path], Path],
 
 
 @pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")  # of peft, about auto_map
-def test_an_adapter_that_names_code_is_read_without_it(
+def test_an_adapter_that_names_code_is_refused_unread(
     tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = llm.LanguageModel.from_pretrained(pocket.POLICY, lora=llm.Lora(rank=2))
@@ -146,8 +146,8 @@ def test_an_adapter_that_names_code_is_read_without_it(
     config.write_text(json.dumps(json.loads(config.read_text()) | more))
     plant(tmp_path / "adapter", trace)
     monkeypatch.syspath_prepend(tmp_path / "adapter")
-    again = llm.LanguageModel.from_pretrained(pocket.POLICY, tmp_path / "adapter")
-    again.load("trained", tmp_path / "adapter")
+    with pytest.raises(ValueError, match="auto_map"):
+        llm.LanguageModel.from_pretrained(pocket.POLICY, tmp_path / "adapter")
     assert not trace.exists()
 
 

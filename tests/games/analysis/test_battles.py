@@ -89,5 +89,5 @@ def test_files_keep_line_breaks_and_other_separators(tmp_path: Path) -> None:
         assert read.labels == known.labels, name
         np.testing.assert_array_equal(read.wins, known.wins)
     (tmp_path / "long.csv").write_text("model_a,model_b,winner\nx,y,x,z\n")
-    with pytest.raises(ValueError, match=r"long.csv: row 1 has 1 cells more"):
+    with pytest.raises(ValueError, match=r"long.csv: row 1 has more cells than the header"):
         read_battles(tmp_path / "long.csv")

@@ -93,7 +93,13 @@ def test_windows_keeps_a_distance():
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("6GiB", 6 * 2**30), ("6 gb", 6 * 10**9), ("1500MiB", 1500 * 2**20), ("1000", 1000), ("0.5T", 5 * 10**11)],
+    [
+        ("6GiB", 6 * 2**30),
+        ("6 gb", 6 * 10**9),
+        ("1500MiB", 1500 * 2**20),
+        ("2000000000", 2 * 10**9),
+        ("0.5T", 5 * 10**11),
+    ],
 )
 def test_sizes_are_read(text, size):
     assert read_size(text) == size

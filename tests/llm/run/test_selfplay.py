@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from nashward import games, llm
+from nashward.console import printable
 from nashward.games import Step
 from nashward.llm import report
 from nashward.llm.evaluation import win_rate
@@ -253,7 +254,7 @@ def test_report_of_an_unfinished_and_of_a_finished_run(tiny_folder: Path, tmp_pa
     assert "iteration-02" in page
     first, last = (read_shard(file) for file in sorted((tmp_path / "run").glob("iteration-0*/responses/*.parquet")))
     for rows in (first, last):
-        assert html.escape(rows[0]["text"]) in page
+        assert html.escape(printable(rows[0]["text"])) in page
     assert "<script" not in page
 
 
