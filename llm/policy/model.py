@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -365,6 +366,11 @@ def _load_base(source: str | Path, options: dict[str, Any]) -> Any:
         return AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, **options)
     except (SafetensorError, OSError) as error:
         raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
+    except UnpicklingError:
+        raise NashwardError(
+            f"the weights of {source} are a pickle that holds more than tensors, or is damaged; it is not opened, as "
+            "that could run code that lies in it. Convert it to safetensors where you trust it"
+        ) from None
     except RuntimeError:
         if options["device_map"] == {"": "cpu"}:
             raise
