@@ -14,7 +14,7 @@ from . import shapes
 shapes.install()  # here, because the rooms' own conftest.py import the package before pytest is configured
 
 ROOT = Path(__file__).parents[1]
-DATA = Path(os.environ.get("NASHWARD_DATA", ROOT.parent / "shared" / "data"))
+DATA = Path(os.environ.get("NASHWARD_DATA") or ROOT.parent / "shared" / "data")
 
 torch.set_num_threads(1)  # the models of the tests are too small to share among threads
 

@@ -195,7 +195,7 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
 
     Raises:
         ValueError: no rows, a row without a model or a winner (it is named), a model against itself, two models
-            whose names differ in blanks alone, smoothing <= 0.
+            whose names differ in the blanks around them, smoothing <= 0.
 
     Example:
         >>> battles = from_battles([{"model_a": "x", "model_b": "y", "winner": "model_a"}] * 3, smoothing=1.0)
@@ -218,9 +218,9 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
     labels = sorted({name for _, a, b in counted for name in (a, b)})
     by_letters: dict[str, str] = {}
     for name in labels:
-        if (other := by_letters.setdefault(" ".join(name.split()), name)) != name:
+        if (other := by_letters.setdefault(name.strip(), name)) != name:
             raise NashwardError(
-                f"there are models {other!r} and {name!r}, which differ in blanks alone; name them alike"
+                f"there are models {other!r} and {name!r}, which differ in the blanks around them; name them alike"
             )
     place, prompts = {name: i for i, name in enumerate(labels)}, list(dict.fromkeys(key[0] for key in counted))
     at = {prompt: k for k, prompt in enumerate(prompts)}

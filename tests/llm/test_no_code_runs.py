@@ -111,7 +111,8 @@ def test_a_policy_whose_weights_are_a_pickle_that_calls_is_refused_in_one_line(
     command = ["answer", "--policy", str(folder), "--prompts", str(tmp_path / "prompts.txt"), "--out", str(out)]
     assert main([*command, "--quiet"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nashward:")]
-    assert str(folder) in line and "safetensors" in line
+    assert str(folder) in line
+    assert "safetensors" in line
     assert not trace.exists()
 
 

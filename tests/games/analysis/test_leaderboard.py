@@ -114,19 +114,21 @@ def _rows(
 
 
 def test_one_prompt_proves_no_cycle_however_often_it_is_fought_on() -> None:
-    """40 battles a pair that all repeat what one prompt decides; without prompts, or on 40 of them, they do prove it."""
+    """40 battles a pair repeat what one prompt decides; without prompts, or on 40 of them, they prove it."""
     one = from_battles(_rows(["q"], CIRCLE, 40))
-    assert one.by_prompt and one.cycle_p_value > 0.05
+    assert one.by_prompt
+    assert one.cycle_p_value > 0.05
     bands = one.bands(seed=0)
     assert ((bands.low == 0) & (bands.high == 1)).all()
     assert from_battles(_rows(range(40), CIRCLE)).cycle_p_value < 1e-9
     unknown = from_battles(_rows([None], CIRCLE, 40))
-    assert not unknown.by_prompt and unknown.cycle_p_value == unknown.ratings.cycle_p_value < 1e-9
+    assert not unknown.by_prompt
+    assert unknown.cycle_p_value == unknown.ratings.cycle_p_value < 1e-9
 
 
 def test_few_prompts_with_cycles_of_their_own_prove_none() -> None:
-    """Each prompt has one winner of each pair, drawn evenly, whom ten battles repeat: at most 5 % of tables are accused,
-    and counted one by one nearly all would be."""
+    """Each prompt has one winner of each pair, drawn evenly, whom ten battles repeat: 5% of the tables are accused at
+    most, and counted one by one nearly all would be."""
     rng, accused, one_by_one = np.random.default_rng(0), 0, 0
     for _ in range(200):
         rows = []
@@ -140,7 +142,7 @@ def test_few_prompts_with_cycles_of_their_own_prove_none() -> None:
     assert one_by_one > 60
 
 
-@pytest.mark.parametrize("prompts", [2, 5, 20])
+@pytest.mark.parametrize("prompts", [5, 20])
 def test_prompts_that_all_go_one_way_leave_a_rating_its_spread(prompts: int) -> None:
     """As many as the posterior Beta(n + 1/2, 1/2) has, where each prompt has one battle."""
     swept = from_battles(_rows(range(prompts), [("x", "y")])).bands(draws=4000, seed=1)
@@ -165,11 +167,12 @@ def test_a_leaderboard_says_that_its_nash_is_one_of_many(tmp_path: Path, capsys:
         (tmp_path / "b.json").write_text(json.dumps(_rows(["q"], [("x", "y")], winner=winner)))
         assert main(["leaderboard", str(tmp_path / "b.json"), "--json", str(tmp_path / "all.json")]) == 0
         said = capsys.readouterr().out
-        assert ("not the only one" in said) is not unique and "1 battles on 1 prompt\n" in said
+        assert ("not the only one" in said) is not unique
+        assert "1 battles on 1 prompt\n" in said
         assert json.loads((tmp_path / "all.json").read_text())["nash_unique"] is unique
 
 
-def test_models_that_differ_in_blanks_alone_are_refused() -> None:
+def test_models_that_differ_in_the_blanks_around_them_are_refused() -> None:
     with pytest.raises(ValueError, match=r"'gpt-4' and 'gpt-4 '") as error:
         from_battles(_rows(range(2), [("gpt-4", "y"), ("gpt-4 ", "y")]))
     assert "\n" not in str(error.value)

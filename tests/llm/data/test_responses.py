@@ -126,7 +126,7 @@ def test_a_leaderboard_of_responses_with_ids_does_not_depend_on_their_order(tmp_
     prompts.write_text("\n".join(json.dumps({"prompt": text, "id": k}) for k, text in enumerate(PROMPTS)))
     found = []
     for order in ((0, 1, 2), (2, 0, 1)):
-        models = {
+        models: dict[str, list[Any]] = {
             "long": [{"id": k, "output": "x" * (3 * k + 2)} for k in order],
             "short": ["x" * (3 * k) for k in range(3)],
         }
