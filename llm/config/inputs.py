@@ -26,7 +26,9 @@ class Inputs:
     """
 
     folder: Path | None = setting(None, "the run folder; the same command continues it", "run", option="out")
-    policy: str | None = setting(None, "folder or hub id of a chat model", "models")
+    policy: str | None = setting(
+        None, "a chat model: folder, hub id, GGUF file, or real:smollm2-135m from a package", "models"
+    )
     oracle: str | None = setting(
         None,
         "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name (a module that is imported, and "

@@ -19,6 +19,11 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def in_one_line(error: BaseException) -> str:
+    """An error's message with all its lines in one, where the first alone does not say what is wrong."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @contextmanager
 def translated_errors(translate: Callable[[BaseException], Exception]) -> Iterator[None]:
     """A block whose errors become errors of this package: a library parses a file, or a user's module is imported.

@@ -11,9 +11,10 @@ import math
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from nashward.errors import NashwardError
+from nashward.text_rows import check_names, csv_rows, json_rows, jsonl_rows
 
 Parsed = TypeVar("Parsed")
 
@@ -56,8 +57,6 @@ def numbered_rows(
     unread: dict[str, None] = {}  # in the order of the file
     for number, row in enumerate(rows, 1):
         try:
-            if isinstance(row, Mapping) and None in row:  # of csv.DictReader
-                raise NashwardError("has more cells than the header; put a text with commas in quotation marks")
             parsed = parse(row)
         except ValueError as error:
             raise NashwardError(f"{name}: row {number} {error}") from None
@@ -116,11 +115,12 @@ def _file(path: Path, what: str) -> Iterator[Any]:
             else path.open(encoding="utf-8-sig", newline=newline)
         ) as handle:
             if kind == ".json":
-                yield from _json(handle.read(), path, what)
+                yield from json_rows(handle.read(), path, what)
             elif kind == ".jsonl":
-                yield from (_parsed_json(line) for line in handle if line.strip())
+                yield from jsonl_rows(handle, path)
             elif kind == ".csv":
-                yield from _csv(handle, path)
+                for row in csv_rows(handle, path):
+                    yield {name: conversation_of(value) for name, value in row.items()}
             else:
                 yield from (line.rstrip("\n") for line in handle)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -134,60 +134,12 @@ def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow.parquet as parquet
 
     try:
-        _check_names(parquet.read_schema(path).names, f"{path} has")
+        check_names(parquet.read_schema(path).names, f"{path} has")
         table = parquet.read_table(path)
     except arrow.ArrowInvalid as error:
         raise NashwardError(f"{path} is no Parquet file: {error}") from None
     for row in table.to_pylist():
         yield {name: conversation_of(value) for name, value in row.items()}
-
-
-def _csv(handle: TextIO, path: Path) -> Iterator[Any]:
-    # strict: a quotation mark that is never closed would make one cell of all that follows
-    rows = csv.DictReader(handle, strict=True)
-    _check_names(rows.fieldnames or (), f"{path} has")
-    for row in rows:
-        if not any(row.pop(None, [])):  # cells beyond the header: commas at the end of a line are none
-            yield {name: None if value == "" else conversation_of(value) for name, value in row.items()}
-        else:
-            yield {**row, None: True}
-
-
-def _json(text: str, path: Path, what: str) -> Iterator[Any]:
-    """The rows of a JSON list, or of JSON lines in a file that is called .json."""
-    try:
-        content = _parsed_json(text)
-    except json.JSONDecodeError as error:
-        lines = [line for line in text.split("\n") if line.strip()]
-        if not lines:
-            raise
-        try:
-            content = [_parsed_json(line) for line in lines]
-        except json.JSONDecodeError:
-            raise error from None
-    if not isinstance(content, list):
-        raise NashwardError(f"{path} must hold a list of {what}, it holds {type(content).__name__}")
-    yield from content
-
-
-def _parsed_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_object)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        _check_names([name for name, _ in pairs], "an object has")
-    return content
-
-
-def _check_names(names: Collection[str], has: str) -> None:
-    """Raise where a name occurs twice: one of its values would be dropped."""
-    seen: set[str] = set()
-    for name in names:
-        if name and name in seen:
-            raise NashwardError(f"{has} two fields that are called {name}; rename one of them")
-        seen.add(name)
 
 
 def conversation_of(value: Any) -> Any:

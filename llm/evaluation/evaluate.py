@@ -14,8 +14,8 @@ from ..data.prompts import Prompt
 from ..data.rollouts import Response
 from ..oracles import as_oracle
 from ..oracles.models.network import NetworkOracle
+from ..policy.adapters.lora import LoraShape
 from ..policy.loading import check_policy
-from ..policy.lora import LoraShape
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..run.selfplay import SelfPlay, metrics
@@ -158,11 +158,6 @@ def _with_largest_rank(run: SelfPlay, players: Mapping[str, Mixture], others: Ma
     base = run.policy.name if isinstance(run.policy, LanguageModel) else str(run.policy)
     for player in others.values():
         player.check(base)
-        for folder, _ in player.members:
-            try:
-                LoraShape.of(folder).plain()
-            except ValueError as error:
-                raise NashwardError(f"{folder} cannot play: {error}") from None
     largest = max(
         (player.largest for player in [*players.values(), *others.values()]),
         key=lambda adapter: LoraShape.of(adapter).rank,

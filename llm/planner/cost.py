@@ -24,11 +24,11 @@ REDUCED_SETTINGS: dict[str, tuple[int, ...]] = {
 def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     """The seconds of each phase of an iteration, with texts of the maximal lengths.
 
-    A forward pass takes 2 operations for each parameter and token. Sampling reads the weights, the keys and the values
-    once for each token and batch. Scoring is two passes (anchor and reference). Training is three passes an epoch:
-    forward, recomputed forward for the checkpoints, and backward to the inputs (the base is frozen); with tiled MLPs
-    nearly four. Streamed layers are copied once for each token and batch in sampling, and twice for each micro-batch in
-    training.
+    A forward pass takes 2 operations for each parameter and token; of experts those count that the token is sent to.
+    Sampling reads the weights, the keys and the values once for each token and batch. Scoring is two passes (anchor and
+    reference). Training is three passes an epoch: forward, recomputed forward for the checkpoints, and backward to the
+    inputs (the base is frozen); with tiled MLPs nearly four. Streamed layers are copied once for each token and batch
+    in sampling, and twice for each micro-batch in training.
 
     Returns:
         seconds by phase: "sampling", "judging" (with an oracle), "scoring", "training".
@@ -37,7 +37,8 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
         ``hours``, of the whole run.
     """
     rates = rates or Rates()
-    demand, (parameters, judge) = plan.demand, plan.parameters
+    demand, (parameters, judge), experts = plan.demand, plan.parameters, plan.experts
+    active = parameters + experts.share * experts.parameters  # those that a token passes through
     rows = demand.prompts * demand.responses
     length = demand.prompt_tokens + demand.new_tokens
     speed = rates.tflops * 1e12
@@ -45,17 +46,16 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
 
     batches = math.ceil(rows / max(1, plan.sampling_batch))
     sampling = plan.phases["sampling"]
-    weight_read = (parameters * NF4_BYTES + sampling.cache / 2) / (rates.bandwidth * 1e9)
-    token = (
-        max(rates.step, weight_read, streamed / (rates.transfer * 1e9)) + 2 * parameters * plan.sampling_batch / speed
-    )
-    phases = {"sampling": batches * demand.new_tokens * token + 2 * parameters * rows * demand.prompt_tokens / speed}
+    read = parameters * NF4_BYTES + experts.read(plan.sampling_batch) + sampling.cache / 2
+    weight_read = read / (rates.bandwidth * 1e9)
+    token = max(rates.step, weight_read, streamed / (rates.transfer * 1e9)) + 2 * active * plan.sampling_batch / speed
+    phases = {"sampling": batches * demand.new_tokens * token + 2 * active * rows * demand.prompt_tokens / speed}
     if plan.oracle is not None:
         tokens = plan.oracle.rows(demand.responses) * plan.oracle.row(demand.prompt_tokens, demand.new_tokens)
         phases["judging"] = 2 * judge * demand.prompts * tokens / speed
     micro_batches = math.ceil(rows * length / max(1, plan.tokens))
     transfer = micro_batches * streamed / (rates.transfer * 1e9)
-    one_pass = 2 * parameters * rows * length / speed
+    one_pass = 2 * active * rows * length / speed
     phases["scoring"] = 2 * max(one_pass, transfer)
     passes = 3.8 if plan.placement.mlp_tokens else 3.0
     phases["training"] = demand.epochs * max(passes * one_pass, 2 * transfer)

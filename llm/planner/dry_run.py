@@ -31,6 +31,7 @@ from ..config.placement import Placement
 from ..config.sampling import KVCache
 from ..oracles.models.network import OracleShape
 from ..policy.experimental.int8_cache import quantised_cache
+from ..policy.experts import lora_targets
 from ..policy.logprobs import sequence_logprobs
 from ..policy.placement import apply_placement
 from ..policy.sampling import InverseTransformProcessor
@@ -86,7 +87,7 @@ def policy(
         if isinstance(layer, torch.nn.Linear) and (quantise_head or layer is not head):
             base.set_submodule(name, _nf4_linear(layer))
     base.is_loaded_in_4bit = True  # PEFT chooses its layer classes by this
-    lora = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    lora = LoraConfig(r=rank, target_modules=lora_targets(base), task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         # peft asks transformers for a name that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

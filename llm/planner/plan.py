@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from nashward.errors import NashwardError, UnsupportedModelError
 
 from ..config.placement import Placement
 from ..config.plan import Demand
-from ..data.library_errors import first_line, translated_errors
+from ..data.library_errors import LIBRARY_ERRORS
 from ..oracles.models.network import OracleShape
-from ..policy.loading import check_causal
+from ..policy.experts import Experts
+from ..policy.loading import check_causal, network_config
 from ..policy.placement import gpu_placement
 from ..training.optimize import OPTIMISERS
 from .dry_run import Footprint, judging, policy, sampling, scoring, training
@@ -51,6 +52,7 @@ class Plan:
         placement: what stays on the card.
         parameters: of the policy's base and of the oracle (0 without one).
         oracle: the oracle's network, by shape; None without an oracle.
+        experts: of a mixture of experts, which are not quantised; among ``phases`` they are weights.
         advice: what does not fit and what would save memory; empty where the run fits.
     """
 
@@ -64,6 +66,7 @@ class Plan:
     placement: Placement
     parameters: tuple[int, int]
     oracle: OracleShape | None = None
+    experts: Experts = field(default_factory=Experts)
     advice: list[str] = field(default_factory=list)
 
     @property
@@ -88,7 +91,7 @@ def plan(
     tiled, then the layers are streamed from host memory, then both.
 
     Args:
-        source: a folder, a hub id, or a configuration of a causal language model.
+        source: a folder, a hub id or what else ``local_model`` takes, or a configuration of a causal language model.
         memory: free bytes of the card.
         demand: the run; None: the defaults.
         oracle: the oracle's network by shape, from ``oracles.load.oracle_shape``; None: judging counts no memory.
@@ -172,6 +175,9 @@ def plan(
         advice.append(f"training one response of {length} tokens takes {training_peak.total / GIB:.2f} GiB")
     if not batch:
         advice.append(f"sampling one response of {demand.new_tokens} tokens takes {sampling_peak.total / GIB:.2f} GiB")
+    experts = Experts.of(network.get_base_model())
+    if advice and experts.size:
+        advice.append(f"the experts alone take {experts.size / GIB:.2f} GiB, as they are not quantised")
     if advice:
         excess = max(phase.total for phase in phases.values()) - available
         advice.append(
@@ -188,6 +194,7 @@ def plan(
         chosen,
         (_parameters(network), 0 if oracle is None else sum(p.numel() for p in oracle.network.parameters())),
         oracle,
+        experts,
         advice,
     )
 
@@ -200,7 +207,9 @@ def free_memory() -> int | None:
 def _on_meta_device(config: Any, dry_run: Callable[[], Any]) -> Any:
     try:
         return dry_run()
-    except (RuntimeError, AttributeError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+    except NashwardError:
+        raise
+    except LIBRARY_ERRORS as error:
         kind = type(config).__name__.removesuffix("Config")
         line = (str(error).splitlines() or [""])[0]
         raise NashwardError(
@@ -245,9 +254,7 @@ def _config(source: str | Path) -> PretrainedConfig:
         ValueError: it cannot be read, is another kind of model, or is stored in another quantisation.
     """
     check_causal(source)
-    problem, expected = f"the configuration of {source} cannot be read", "a folder or hub id of a causal language model"
-    with translated_errors(lambda error: NashwardError(f"{problem} ({first_line(error):.100}); expected {expected}")):
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    config = network_config(source)
     stored = getattr(config, "quantization_config", None)
     if stored is not None and not (isinstance(stored, dict) and stored.get("load_in_4bit")):
         raise NashwardError(
@@ -278,10 +285,12 @@ def read_size(text: str) -> int:
     """Parse a size in bytes, for example "6GiB", "6 GB" or "6000000000".
 
     Raises:
-        ValueError: the text has another form.
+        ValueError: the text has another form, or is a number without a unit that is too small for bytes of a card.
     """
     match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*(?:([KMGT])(i?))?B?\s*", text, re.IGNORECASE)
     if match is None:
         raise NashwardError(f"{text!r} is no size; expected for example 6GiB, 8GB or 12000MiB")
+    if match[2] is None and "B" not in text.upper() and float(match[1]) < 2**30:
+        raise NashwardError(f"{text!r} has no unit; write for example {match[1]}GiB, or MiB for what nvidia-smi shows")
     unit = 1024 if match[3] else 1000
     return int(float(match[1]) * unit ** " KMGT".index((match[2] or " ").upper()))

@@ -21,6 +21,8 @@ from transformers.masking_utils import sdpa_mask
 
 from nashward.games.shapes import Float
 
+from ..data.library_errors import first_line
+
 logger = logging.getLogger(__name__)
 
 ATTENTION = "nashward_rows"
@@ -226,7 +228,15 @@ class Decoder:
             if self._embedded is None:
                 self._embedded = embedded.new_zeros(rows, 1, embedded.shape[-1])
             self._embedded[:computed] = embedded
-            graph, logits = self._captured.get((computed, window)) or self._capture(computed, window)
+            try:
+                graph, logits = self._captured.get((computed, window)) or self._capture(computed, window)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                logger.warning("sampling goes on without CUDA graphs, more slowly: %s", first_line(error))
+                self.graphs = False
+                self._captured.clear()
+                return self._forward(embedded[:count], window)
             graph.replay()
             return logits[:count]
 

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftConfig
+import torch
+from jinja2 import TemplateError
+from peft import LoraConfig
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from nashward.errors import NashwardError
 
-from ..data.library_errors import first_line, translated_errors
-from .lora import CONFIG, WEIGHTS
+from ..data.library_errors import LIBRARY_ERRORS, first_line, in_one_line, translated_errors
+from ..data.prompts import Prompt
+from .adapters.lora import LoraShape, slot_config
+from .adapters.peft_format import CONFIG, check_fit, read_config, tensor_shapes
+from .chat_template import encode
+from .local.names import local_model
+
+# of a configuration's sizes: beyond them it is damaged, and building its network would not end
+MOST = {"vocab_size": 10**8, "hidden_size": 10**6, "num_hidden_layers": 10**4}
 
 
-def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
-    """Check that a folder or hub id is a causal language model with a chat template; no weights are read.
+def check_policy(source: str | Path, chat_template: str | None = None, longest: int | None = None) -> Any:
+    """Check that a model is a causal language model with a chat template; no weights are read.
 
     Args:
-        source: a folder or a hub id.
+        source: a folder, a hub id, or what else ``local_model`` takes.
         chat_template: a Jinja template to use in place of the tokenizer's.
+        longest: tokens of a prompt and its response, at most; None: not checked against the network's positions.
 
     Returns:
         its tokenizer.
 
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
-        ValueError: not a causal language model (for a PairRM the message says so), no chat template, no end-of-text
-            token.
+        ValueError: not a causal language model (for a PairRM the message says so), a configuration of no network, no
+            chat template, no end-of-text token, tokens without an embedding, or fewer positions than ``longest``; or
+            what ``local_model`` finds.
     """
     check_causal(source)
+    network, folder = skeleton(source), local_model(source)
+    check_weight_files(folder, network)
+    check_weight_shapes(folder, network)
     with translated_errors(
         lambda error: NashwardError(f"{source} has no tokenizer that can be read: {first_line(error)}")
     ):
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     if not tokenizer.chat_template:
@@ -47,6 +64,13 @@ def check_policy(source: str | Path, chat_template: str | None = None) -> Any:
     if tokenizer.eos_token_id is None and tokenizer.pad_token_id is None:
         raise NashwardError(
             f"{source}'s tokenizer has neither an end-of-text token nor a pad token; set eos_token in it"
+        )
+    check_tokens(tokenizer, network.get_input_embeddings().num_embeddings, stored_stops(folder), source)
+    positions = learned_positions(network)
+    if longest is not None and positions is not None and longest > positions:
+        raise NashwardError(
+            f"{source} has positions for {positions} tokens, and a prompt with its response takes up to {longest}; "
+            "lower --max-prompt-tokens or --max-new-tokens"
         )
     return tokenizer
 
@@ -59,9 +83,10 @@ def check_causal(source: str | Path) -> None:
 
     Raises:
         FileNotFoundError: no such folder, or an id that is neither in the cache nor reachable.
-        ValueError: another kind of model (for a PairRM the message says so), or no configuration.
+        ValueError: another kind of model (for a PairRM the message says so), no configuration, or what ``local_model``
+            finds.
     """
-    config = _config(source)
+    config = _config(local_model(source))
     model_type = config.get("model_type", "")
     if "ranker_type" in config or "cand1_prefix_id" in config:
         raise NashwardError(f"{source} is a PairRM, not a policy: are --policy and --oracle swapped?")
@@ -75,42 +100,179 @@ def check_causal(source: str | Path) -> None:
         raise NashwardError(f"{source} is a {architectures[0]}, not a causal language model")
 
 
-def adapter_config(adapter: str | Path) -> LoraConfig:
-    """The LoRA configuration of an adapter folder or hub id; of the weights only the shapes are read.
+def adapter_config(adapter: str | Path, policy: str | Path | None = None) -> LoraConfig:
+    """The LoRA configuration of slots for an adapter folder or hub id; of the weights only the shapes are read.
+
+    Args:
+        adapter: a folder or a hub id.
+        policy: the base, a folder or a hub id, for which PEFT has to find the adapter's layers; None: not checked.
 
     Raises:
         FileNotFoundError: there is no adapter.
-        ValueError: not a LoRA, one that also trains whole layers, the embeddings or the head, or weights of another
-            rank than the configuration's.
+        ValueError: as ``peft_format``: no LoRA, or one that does more than add B A to linear layers (whole layers,
+            embeddings, the head, experts); weights of another rank than the configuration's, or of another base.
     """
     not_found = f"{adapter} is no adapter: it has no {CONFIG} that can be read"
-    if Path(adapter).is_dir() and not (Path(adapter) / CONFIG).is_file():
-        raise FileNotFoundError(not_found)  # peft would ask the hub for a repository of this name
+    if Path(adapter).exists():  # else peft would ask the hub for a repository of this name
+        file = Path(adapter) / CONFIG
+        if not file.is_file():
+            raise FileNotFoundError(not_found)
+    else:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            file = Path(hf_hub_download(str(adapter), CONFIG))
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"{adapter} is neither an adapter folder nor an adapter in the cache ({first_line(error)}); if it is a "
+                f"hub id, run on a machine with network: hf download {adapter}"
+            ) from None
     try:
-        config = PeftConfig.from_pretrained(str(adapter))
-    except (OSError, ValueError) as error:
-        if Path(adapter).exists():
-            raise FileNotFoundError(not_found) from None
-        raise FileNotFoundError(
-            f"{adapter} is neither an adapter folder nor an adapter in the cache ({first_line(error)}); if it is a "
-            f"hub id, run on a machine with network: hf download {adapter}"
-        ) from None
-    if not isinstance(config, LoraConfig):
-        raise NashwardError(f"{adapter} is a {config.peft_type} adapter, expected LoRA")
-    targets = config.target_modules if isinstance(config.target_modules, list | set) else []
-    if config.modules_to_save or "lm_head" in targets or "embed_tokens" in targets:
-        raise NashwardError(
-            f"{adapter} changes the embeddings or the head, which stay frozen here; train it without them"
-        )
-    weights = local_adapter(adapter) / WEIGHTS
-    try:
-        with safe_open(weights, framework="pt") as tensors:
-            ranks = {tensors.get_slice(k).get_shape()[0] for k in tensors.keys() if "lora_A" in k}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise NashwardError(f"{adapter} holds no weights that can be read ({WEIGHTS}): {first_line(error)}") from None
-    if not ranks <= {config.r, *(config.rank_pattern or {}).values()}:
-        raise NashwardError(f"{adapter} says rank {config.r} and holds weights of rank {sorted(ranks)}")
+        config = read_config(file)
+        shapes = tensor_shapes(local_adapter(adapter))
+        LoraShape.of_config(config).check_ranks(shapes)
+        if policy is not None:
+            check_fit(copy.deepcopy(config), shapes, skeleton(policy))
+    except NashwardError as error:
+        raise NashwardError(f"{adapter} cannot be read as an adapter: {error}") from None
+    return slot_config(config)
+
+
+def network_config(source: str | Path) -> Any:
+    """A policy's configuration in transformers, without a pad token that has no embedding: padding is masked here.
+
+    Raises:
+        ValueError: it cannot be read, or its sizes are those of no network.
+    """
+
+    def failure(error: BaseException) -> NashwardError:
+        return NashwardError(f"the configuration of {source} describes no network: {in_one_line(error):.200}")
+
+    with translated_errors(failure):
+        config = AutoConfig.from_pretrained(local_model(source), trust_remote_code=False)
+        shape = config.get_text_config()
+    check_sizes(config, source)
+    with translated_errors(failure):
+        pad = getattr(shape, "pad_token_id", None)
+        if pad is not None and not 0 <= pad < shape.vocab_size:
+            shape.pad_token_id = None
     return config
+
+
+def check_sizes(config: Any, name: str | Path) -> None:
+    """Check that a configuration's vocabulary, width and depth are those of a network that can be built.
+
+    Raises:
+        ValueError: one is no whole number, below 1, or larger than any network's.
+    """
+    shape = config.get_text_config()
+    for key, most in MOST.items():
+        size = getattr(shape, key, 1)
+        if not (type(size) is int and 1 <= size <= most):
+            raise NashwardError(
+                f"the configuration of {name} describes no network: {key} is {size!r:.40}, expected 1 to {most}"
+            )
+
+
+def skeleton(source: str | Path) -> Any:
+    """A policy's network without its weights, on the meta device.
+
+    Raises:
+        ValueError: its configuration describes no network.
+    """
+    config = network_config(source)
+
+    def failure(error: BaseException) -> NashwardError:
+        return NashwardError(f"the configuration of {source} describes no network: {in_one_line(error):.200}")
+
+    with translated_errors(failure), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def check_weight_files(source: str | Path, network: Any) -> None:
+    """Check that a folder's files of weights are as large as its network needs, at half a byte a parameter or more.
+
+    Raises:
+        ValueError: they are not, or there are no files.
+    """
+    if not Path(source).is_dir():
+        return
+    files = [file for suffix in ("safetensors", "bin") for file in Path(source).glob(f"*.{suffix}")]
+    files = [file for file in files if file.name not in ("training_args.bin", "optimizer.bin", "scheduler.bin")]
+    if not files:
+        raise NashwardError(f"{source} holds no weights (model.safetensors); fetch the model again")
+    size, parameters = sum(file.stat().st_size for file in files), sum(p.numel() for p in network.parameters())
+    if size < parameters // 2:
+        raise NashwardError(
+            f"the configuration of {source} describes {parameters} parameters, and its files of weights hold {size} "
+            "bytes; they do not belong together, or a file is missing"
+        )
+
+
+def check_weight_shapes(source: str | Path, network: Any) -> None:
+    """Check the shapes in a folder's safetensors: a matrix in 4 bits would take any shape when it is loaded.
+
+    Raises:
+        ValueError: a header cannot be read, or a tensor has another shape than that of its name in the network.
+    """
+    if getattr(network.config, "quantization_config", None) is not None:  # stored packed
+        return
+    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    for file in sorted(Path(source).glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise NashwardError(f"the weights of {source} cannot be read ({file.name}): {first_line(error)}") from None
+        for name, shape in shapes.items():
+            if name in expected and shape != expected[name]:
+                raise NashwardError(
+                    f"the weights of {source} are not those of its configuration: {name} is {shape}, expected "
+                    f"{expected[name]}"
+                )
+
+
+def check_tokens(tokenizer: Any, rows: int, stop_ids: Iterable[int], name: str | Path) -> None:
+    """Check that every token that a prompt or a response may hold has one of the ``rows`` embeddings.
+
+    A pad token without one is masked. A special token without one is let pass where neither the chat template nor a
+    stop needs it, as the token for an image in text models of a family that sees.
+
+    Raises:
+        ValueError: a token of ordinary text, of the chat template, or that ends a response has none.
+    """
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    needed = {number for number in tokenizer.get_vocab().values() if number not in special} | {*stop_ids}
+    if tokenizer.eos_token_id is not None:
+        needed.add(tokenizer.eos_token_id)
+    turn = {"role": "user", "content": "a"}
+    for turns in ([turn], [turn, {"role": "assistant", "content": "b"}, turn]):
+        with suppress(TemplateError, *LIBRARY_ERRORS):
+            needed |= set(encode(tokenizer, Prompt(tuple(turns))))  # what it refuses or fails at is reported elsewhere
+    if beyond := sorted(number for number in needed if not 0 <= number < rows):
+        token = tokenizer.convert_ids_to_tokens(beyond[0]) if beyond[0] >= 0 else beyond[0]
+        raise NashwardError(
+            f"{name} embeds {rows} tokens, and {len(beyond)} that its tokenizer, its chat template or its stop tokens "
+            f"need are beyond them, as {token!r} ({beyond[0]}): model and tokenizer do not belong together, or the "
+            "embeddings were not resized"
+        )
+
+
+def learned_positions(network: Any) -> int | None:
+    """The longest text in tokens of a network that looks positions up in a table; None where it computes them."""
+    tables = {"wpe", "embed_positions", "position_embeddings", "position_embedding", "embed_pos"}
+    named = [*network.named_modules(), *network.named_buffers()]
+    if not any(name.rpartition(".")[2] in tables for name, _ in named):
+        return None
+    return getattr(network.config.get_text_config(), "max_position_embeddings", None)
+
+
+def stored_stops(source: str | Path) -> list[int]:
+    """The stop tokens of a checkpoint's generation settings; those of its configuration where it has none."""
+    with suppress(OSError):  # most have the file, some do not
+        stops = GenerationConfig.from_pretrained(source).eos_token_id
+        return [stops] if isinstance(stops, int) else list(stops or [])
+    return []
 
 
 def local_adapter(adapter: str | Path) -> Path:

@@ -15,8 +15,9 @@ from nashward.games import PreferenceGame, nash
 from ..config.sampling import Sampling
 from ..data.rollouts import Response
 from ..store.files import write_json
-from ..store.run_folder import step_order
-from .lora import LoraShape, common_base, is_same_base
+from ..store.run_folder import RunFolder
+from .adapters.lora import LoraShape, common_base, is_same_base
+from .local.names import local_model
 from .model import LanguageModel
 from .sampling import ResponseSource, as_source, seed_of
 
@@ -85,7 +86,7 @@ class Mixture:
             FileNotFoundError: a member is no adapter folder.
         """
         base = common_base([folder for folder, _ in self.members])
-        if model is not None and base is not None and not is_same_base(base, model):
+        if model is not None and base is not None and not is_same_base(base, str(local_model(model))):
             raise NashwardError(f"{self.members[0][0]} is for {base}, not for {model}; give that one as --policy")
 
     def sample(
@@ -225,8 +226,7 @@ def adapter_folders(paths: Sequence[Path]) -> list[Path]:
         if (path / "adapter_config.json").is_file():
             folders.append(path)
             continue
-        stages = [stage for stage in path.glob("iteration-*") if "half" not in stage.name]
-        stages = [path / "start", *sorted(stages, key=step_order)]
+        stages = [path / "start", *(step for step in RunFolder(path).steps() if "half" not in step.name)]
         iterates = [stage / "adapter" for stage in stages if (stage / "adapter").is_dir()]
         if not iterates:
             raise FileNotFoundError(f"{path} is neither an adapter's folder nor a run's")

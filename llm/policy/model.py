@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 import os
+import pickle
+import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     BitsAndBytesConfig,
     GenerationConfig,
@@ -29,13 +32,18 @@ from ..config.placement import Placement
 from ..data.library_errors import first_line
 from ..data.prompts import Prompt
 from ..store.files import atomic_folder
+from .adapters.lora import LoraShape, fitted_to_slot, is_same_base, scale_of
+from .adapters.peft_format import WEIGHTS as WEIGHTS
+from .adapters.peft_format import weights_of
 from .chat_template import encode
 from .experimental.streaming import LayerStream
-from .loading import adapter_config, check_policy, local_adapter
-from .lora import WEIGHTS as WEIGHTS
-from .lora import LoraShape, fitted_to_slot, is_same_base, scale_of
+from .experts import Experts, lora_targets
+from .loading import adapter_config, check_policy, learned_positions, local_adapter, network_config
+from .local.names import local_model
 from .memory import OnEvent, ignore_event, release_memory
 from .placement import apply_placement, default_placement
+
+logger = logging.getLogger(__name__)
 
 SLOTS = ("trained", "frozen")  # PEFT's names of the two adapters in memory; all others are folders on disk
 
@@ -56,6 +64,7 @@ class LanguageModel:
     Attributes:
         stop_ids: the tokens that end a response.
         pad_id: the padding token, which is masked.
+        positions: the longest text in tokens; None where the network sets no limit, see ``loading.learned_positions``.
         dtype: of the computation.
 
     Source: adapters arXiv 2106.09685; on a base in 4 bits arXiv 2305.14314.
@@ -73,9 +82,13 @@ class LanguageModel:
         stops = network.generation_config.eos_token_id
         stop_ids = {*(stops if isinstance(stops, list | tuple) else [stops]), tokenizer.eos_token_id} - {None}
         self.stop_ids = sorted(stop_ids)
-        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.stop_ids[0]
-        # The sampler sets every option: the checkpoint's generation settings must not change the distribution.
         base: Any = network.get_base_model()
+        pad, rows = tokenizer.pad_token_id, base.get_input_embeddings().weight.shape[0]
+        # one without an embedding is as good as none: padding is masked, so any token that has one will do
+        self.pad_id = pad if pad is not None and 0 <= pad < rows else (self.stop_ids or [0])[0]
+        self._rows = rows
+        self.positions = learned_positions(base)
+        # The sampler sets every option: the checkpoint's generation settings must not change the distribution.
         base.generation_config = GenerationConfig(eos_token_id=self.stop_ids, pad_token_id=self.pad_id)
         self.on_event: OnEvent = ignore_event  # is called where memory ran out
         self._loaded: dict[str, Path | None] = dict.fromkeys(SLOTS)
@@ -103,7 +116,7 @@ class LanguageModel:
         """Load a base and add new adapters: with B = 0, the policy is the base's.
 
         Args:
-            source: a folder or a hub id.
+            source: a folder, a hub id, or what else ``local_model`` takes: a GGUF file, a model of a package.
             adapter: a LoRA folder or hub id with the configuration of the slots; None: as ``lora``.
             lora: rank and alpha of the slots; None: the defaults.
             quantise: 4-bit NormalFloat with double quantisation, on CUDA and on a CPU; all linear layers but the head.
@@ -122,20 +135,18 @@ class LanguageModel:
                 chat template, no LoRA; ``quantise_head`` without ``quantise`` or of a head that is the table of
                 embeddings; weights that cannot be read.
         """
+        source = local_model(source)
         if Path(source).is_dir():  # adapters store the path, and may be read from another working directory
             source = os.path.abspath(source)
         tokenizer = check_policy(source, chat_template)
-        config = adapter_config(adapter) if adapter is not None else None
+        config = adapter_config(adapter, source) if adapter is not None else None
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = dtype or compute_dtype(device)
         requested = placement if isinstance(placement, Placement) else Placement().but(placement or {})
         # a base whose layers are streamed may not fit the device, so it is quantised in host memory
         options: dict[str, Any] = {"dtype": dtype, "device_map": {"": "cpu" if requested.layers == "host" else device}}
-        if (
-            quantise
-            and getattr(AutoConfig.from_pretrained(source, trust_remote_code=False), "quantization_config", None)
-            is None
-        ):
+        options["config"] = network_config(source)
+        if quantise and getattr(options["config"], "quantization_config", None) is None:
             options["quantization_config"] = BitsAndBytesConfig(
                 load_in_4bit=True,
                 bnb_4bit_quant_type="nf4",
@@ -149,12 +160,17 @@ class LanguageModel:
         if quantise_head and getattr(base.get_output_embeddings().weight, "quant_state", None) is None:
             raise NashwardError(f"the head of {source} is its table of embeddings (tied); leave quantise_head out")
         keep_gradients(base)
+        if quantise and (experts := Experts.of(base).size):
+            logger.warning(
+                f"{source} holds its experts as tensors, which are not quantised: {experts / 2**30:.3g} GiB of them "
+                f"stay in {str(dtype).removeprefix('torch.')}"
+            )
         if config is None:
             shape = lora or Lora()
             config = LoraConfig(
                 r=shape.rank,
                 lora_alpha=shape.alpha if shape.alpha is not None else 2 * shape.rank,  # type: ignore[arg-type]
-                target_modules="all-linear",
+                target_modules=lora_targets(base),
                 task_type="CAUSAL_LM",
             )
         config.inference_mode = False
@@ -163,6 +179,7 @@ class LanguageModel:
         with torch.random.fork_rng(), warnings.catch_warnings():
             # peft asks transformers for a name that transformers 5.23 has renamed
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set", category=UserWarning)  # GPT-2's Conv1D
             torch.manual_seed(seed)
             network = get_peft_model(base, config, adapter_name=SLOTS[0])
             network.add_adapter(SLOTS[1], config)
@@ -200,7 +217,11 @@ class LanguageModel:
         Raises:
             RefusedPromptError: the template refuses the prompt's turns, or leaves out what they say.
         """
-        return encode(self.tokenizer, prompt)
+        ids = encode(self.tokenizer, prompt)
+        if beyond := [number for number in ids if number >= self._rows]:
+            token = self.tokenizer.convert_ids_to_tokens(beyond[0])
+            raise NashwardError(f"a prompt holds {token!r}, for which {self.name} has no embedding; take it out")
+        return ids
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids, without special tokens."""
@@ -224,9 +245,12 @@ class LanguageModel:
         """
         if self._loaded[slot] == folder:
             return
+        self._loaded[slot] = None  # where anything below fails, the slot holds no adapter's weights for sure
+        shape = LoraShape.of(folder)
         try:
-            state = load_file(folder / WEIGHTS, device=str(self.device))
-            state = fitted_to_slot(state, LoraShape.of(folder), self.shape)
+            state = weights_of(folder, str(self.device))
+            shape.check_ranks({name: matrix.shape for name, matrix in state.items()})
+            state = fitted_to_slot(state, shape, self.shape)
             zeros = {name: torch.zeros_like(weight) for name, weight in self._initial.items() if name not in state}
             self._set_weights(slot, {**zeros, **state})
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
@@ -234,9 +258,12 @@ class LanguageModel:
         self._loaded[slot] = folder
 
     def _set_weights(self, slot: str, state: dict[str, torch.Tensor]) -> None:
-        result: Any = set_peft_model_state_dict(self.network, state, adapter_name=slot)
-        if result.unexpected_keys:
-            raise RuntimeError(f"it has no place for {result.unexpected_keys[0]}")
+        for name, matrix in state.items():
+            if name not in self._initial:
+                raise NashwardError(f"this model has no place for {name}; load it with that adapter")
+            if matrix.shape != (place := self._initial[name].shape):
+                raise NashwardError(f"{name} is {list(matrix.shape)}, expected {list(place)}")
+        set_peft_model_state_dict(self.network, state, adapter_name=slot)
 
     def _activate(self, slot: str) -> None:
         """Activate a slot on the device; the weights of the other slot go to host memory."""
@@ -362,20 +389,55 @@ def _load_base(source: str | Path, options: dict[str, Any]) -> Any:
     transformers raises the same RuntimeError for memory that ran out while a tensor was quantised as for other
     failures, so any is tried again on the host, where the others are raised again.
     """
+    copied = {**options, "config": copy.deepcopy(options["config"])}  # loading changes it, also where it fails
     try:
-        return AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False, **options)
-    except (SafetensorError, OSError) as error:
-        raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
-    except UnpicklingError:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source, trust_remote_code=False, output_loading_info=True, **copied
+            )
+    except pickle.UnpicklingError:
         raise NashwardError(
             f"the weights of {source} are a pickle that holds more than tensors, or is damaged; it is not opened, as "
             "that could run code that lies in it. Convert it to safetensors where you trust it"
         ) from None
-    except RuntimeError:
+    except (SafetensorError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
+    except RuntimeError as error:
+        if "size mismatch" in str(error) or "ignore_mismatched_sizes" in str(error):
+            raise NashwardError(
+                f"the weights of {source} are not those of its configuration: {first_line(error):.200}"
+            ) from None
         if options["device_map"] == {"": "cpu"}:
             raise
+    else:
+        base, report = loaded
+        _check_complete(source, base, report)
+        return base
     release_memory()
     return _load_base(source, {**options, "device_map": {"": "cpu"}})
+
+
+def _check_complete(source: str | Path, base: Any, report: Mapping[str, Any]) -> None:
+    """Check that the weights are those of the network: transformers fills what is missing with random numbers.
+
+    Raises:
+        ValueError: some are missing, have another shape, or are of layers beyond those of the configuration.
+    """
+    missing = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise NashwardError(
+            f"the weights of {source} lack {missing[0]}{more}, which its configuration needs; fetch the model again"
+        )
+    layers = getattr(base.config.get_text_config(), "num_hidden_layers", None)
+    for key in sorted(report["unexpected_keys"]):
+        number = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", f".{key}")
+        if layers is not None and number is not None and int(number[1]) >= layers:
+            raise NashwardError(f"the weights of {source} hold {key}, and its configuration has {layers} layers")
+    if report["unexpected_keys"]:
+        first = min(report["unexpected_keys"])
+        logger.warning(f"{source} holds weights that its network does not use, as {first}")
 
 
 def keep_gradients(network: Any) -> None:

@@ -17,6 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 
 from ..config.sampling import Sampling
@@ -172,7 +173,16 @@ def sample(
 
     Returns:
         For each prompt its responses, in the order of the seeds.
+
+    Raises:
+        ValueError: a prompt and its response may be longer than the network has positions for.
     """
+    longest = max(map(len, prompts), default=0)
+    if model.positions is not None and longest + settings.max_new_tokens > model.positions:
+        raise NashwardError(
+            f"{model.name} has positions for {model.positions} tokens, and a prompt has {longest}; leave out the long "
+            f"ones, or lower --max-new-tokens ({settings.max_new_tokens})"
+        )
     if prompts and GenerateSource(settings).refills(model.network):
         return _sample_continuously(model, prompts, seeds, settings, progress)
     results: list[list[Response]] = [[] for _ in prompts]

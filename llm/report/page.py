@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from functools import cache
 
 import jinja2
+from markupsafe import Markup
+
+from nashward.console import printable
 
 from .content import Section
 
@@ -32,4 +35,10 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_finalized,
     )
+
+
+def _finalized(value: object) -> object:
+    """Names of files and texts of models may hold control characters, which HTML forbids."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

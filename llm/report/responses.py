@@ -11,7 +11,7 @@ from nashward.errors import CorruptFileError
 from ..data.prompts import Prompt
 from ..run.rollouts import table_name
 from ..store.files import read_jsonl, read_shard, shards
-from ..store.run_folder import PROMPTS, step_order
+from ..store.run_folder import PROMPTS, RunFolder
 from .content import Alert, Content, Heading, Paragraph, Table
 
 LONGEST = 240  # characters that are shown of a text
@@ -83,8 +83,7 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
 
 def sampled_steps(folder: Path) -> list[Path]:
     """The folders of the steps that have sampled responses, in the order of the run."""
-    steps = (path.parent for path in folder.glob("iteration-*/responses") if any(path.glob("*.parquet")))
-    return sorted(steps, key=step_order)
+    return [step for step in RunFolder(folder).steps() if any((step / "responses").glob("*.parquet"))]
 
 
 def prompt_texts(folder: Path) -> dict[str, str]:

@@ -113,17 +113,18 @@ class AdapterExecutor:
         step = expand_mixtures(step)
         folder, numbers = self.folder / name, self._prompt_numbers(self.iterates)
         finished = self.folder.verified(folder / "adapter")
+        damaged = self._damaged(folder) if finished else set()
         config = self.config if finished else self._step_config(name)
         samplers, fixed = samplers_and_fixed(step)
         for policy in samplers:
             at = self.rollouts.responses_at(policy.label, numbers, folder)
-            if not finished:
+            if not finished or "responses" in damaged:
                 self._sample.run(at, policy, numbers)
         if self.until == "sample" and not finished:
             raise Stopped(f"{name}: the responses are sampled")
         for rows, columns in self._pairs(samplers, fixed, numbers):
             at = self.rollouts.tables_at(rows.label, columns.label, numbers, folder)
-            if not finished:
+            if not finished or "judgements" in damaged:
                 self._judge.run(at, rows, columns, numbers)
         if self.until == "judge" and not finished:
             raise Stopped(f"{name}: the responses are judged")
@@ -140,6 +141,16 @@ class AdapterExecutor:
             (self.iterates + 1, 0) if step.is_iterate else (self.iterates, self.half_steps + 1)
         )
         return Policy(Adapter(name, folder / "adapter"), name)
+
+    def _damaged(self, step: Path) -> set[str]:
+        """Which of a finished step's outputs were damaged, of those that this stage can make again; they are set aside.
+
+        Shards that are missing are not made again: nothing needs those of a finished step.
+        """
+        outputs = {"sample": ["responses"], "judge": ["judgements"], "train": []}
+        kinds = ["responses", "judgements"] if self.until is None else outputs[self.until]
+        damaged = {kind for kind in kinds if not self.folder.intact(step / kind)}
+        return damaged | {"responses"} if "judgements" in damaged and self.until is None else damaged  # which are read
 
     def detach(self) -> None:
         """Leave model and oracle as they were: their events go nowhere."""

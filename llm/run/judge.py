@@ -7,15 +7,19 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..oracles import Cache, PreferenceOracle, preference_matrices
+from nashward.errors import NashwardError
+
+from ..oracles import Cache, PairwiseResult, PreferenceOracle, preference_matrices
+from ..oracles.fitting.vote_table import VoteTable
 from ..oracles.models.network import NetworkOracle
 from ..policy.handles import Sampled, StoredResponses
-from ..store.files import write_shard
+from ..store.files import read_shard, shards, write_shard
 from ..store.run_folder import RunFolder
 from .rollouts import PromptNumbers, table_name
 from .shards import ShardedStage
@@ -43,6 +47,7 @@ class JudgeStage(ShardedStage):
         if not missing:
             return
         oracle = self.oracle()
+        last = max(missing)
         with open_cache(self.cache, self.folder, oracle) as cache:
             for number, shard in self.each(step, "judging", name, plan, missing):
                 first = self.rollouts.texts(rows.label, numbers, number)
@@ -52,7 +57,22 @@ class JudgeStage(ShardedStage):
                     for call in _calls(list(itertools.chain(*shard)), oracle)
                     for k, table in zip(call, self._judge(oracle, cache, call, first, second), strict=True)
                 ]
+                if number == last and self._all_missing(step / "judgements", name, tables):
+                    raise NashwardError(
+                        f"{step.name}: no pair of responses was judged by {oracle.name}{advice(oracle)}"
+                    )
                 write_shard(step / "judgements", name, number, tables)
+
+    def _all_missing(self, folder: Path, name: str, tables: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether judgements are missing, and no pair of these tables and of those stored has one."""
+        stored = (row for file in shards(folder, name) for row in read_shard(file, ["logits"]))
+        missing = False
+        for table in itertools.chain(tables, stored):
+            logits = np.array(table["logits"], dtype=np.float64)
+            if (logits[~np.isnan(logits)] != 0).any():  # 0 is that of equal texts
+                return False
+            missing = missing or bool(np.isnan(logits).any())
+        return missing
 
     def _texts(
         self, policy: Sampled | StoredResponses, numbers: PromptNumbers, shard: int, in_shard: Sequence[int]
@@ -69,16 +89,13 @@ class JudgeStage(ShardedStage):
         first: Mapping[int, list[str]],
         second: Mapping[int, list[str]] | None,
     ) -> list[dict[str, Any]]:
-        """The tables of the prompts that one call of the oracle judges."""
-        results = preference_matrices(
+        results = judge_call(
             oracle,
+            cache,
             [self.prompts[number].text for number in call],
             [first[number] for number in call],
             None if second is None else [second[number] for number in call],
-            cache=cache,
         )
-        if isinstance(cache, AtomicCache):
-            cache.write()
         return [{"P": r.P.tolist(), "logits": r.logits.tolist(), **_metadata(r.meta)} for r in results]
 
 
@@ -86,6 +103,16 @@ def _calls(numbers: Sequence[int], oracle: PreferenceOracle) -> list[Sequence[in
     """The prompts of each call of the oracle: few for a network, whose calls are cached whole."""
     size = CALL_PROMPTS if isinstance(oracle, NetworkOracle) else len(numbers)
     return [numbers[k : k + size] for k in range(0, len(numbers), size)]
+
+
+def advice(oracle: PreferenceOracle) -> str:
+    """What to do where an oracle judges nothing."""
+    if not isinstance(oracle, VoteTable):
+        return ": there is nothing to learn from"
+    return (
+        ": votes judge texts that are equal to theirs to the character; fit an oracle to them, which judges any text: "
+        f"nashward fit-oracle --pairs {oracle.name}"
+    )
 
 
 def _metadata(meta: Mapping[str, Any]) -> dict[str, float]:
@@ -105,7 +132,7 @@ def open_cache(file: Path, run: RunFolder, oracle: PreferenceOracle) -> Iterator
         return
     kind = AtomicCache if isinstance(oracle, NetworkOracle) else Cache
     try:
-        if file.parent == run.path and file.exists() and not is_intact(file):
+        if run.path in file.parents and file.exists() and not is_intact(file):
             for part in sorted(file.parent.glob(f"{file.name}*")):  # its write-ahead log too
                 run.quarantine(part, f"{part} is damaged: what it held is judged again where it is needed")
         with kind(file) as cache:
@@ -118,22 +145,52 @@ def open_cache(file: Path, run: RunFolder, oracle: PreferenceOracle) -> Iterator
 
 
 class AtomicCache(Cache):
-    """A cache that writes the judgements of one call all together or not at all.
+    """A cache of whole calls, each of which is written at once or not at all and looked up by all of its texts.
 
-    What a network computes depends in its last bits on what else is in the batch: were a part of a call's pairs
-    written, the others would make other batches after a kill.
+    What a network computes depends in its last bits on what else is in the batch. A call therefore judges all of its
+    pairs or takes all from here, whatever other calls have judged: the tables are the same after a kill, with a cache
+    that holds more and without one that was lost.
     """
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self._pending: dict[bytes, np.ndarray] = {}
+        self._call = b""
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+        """The logits of a call, whose keys these are; nothing where one of them is missing."""
+        self._call = _hash(b"".join(keys))
+        stored = super().get([self._stored(key) for key in keys])
+        found = {key: stored[name] for key in keys if (name := self._stored(key)) in stored}
+        return found if len(found) == len(set(keys)) else {}
 
     def put(self, logits: Mapping[bytes, np.ndarray]) -> None:
-        self._pending.update(logits)
+        self._pending.update({self._stored(key): values for key, values in logits.items()})
 
     def write(self) -> None:
         super().put(self._pending)
         self._pending = {}
+
+    def _stored(self, key: bytes) -> bytes:
+        return _hash(self._call + key)
+
+
+def judge_call(
+    oracle: PreferenceOracle,
+    cache: Cache | None,
+    prompts: Sequence[str],
+    first: Sequence[Sequence[str]],
+    second: Sequence[Sequence[str]] | None,
+) -> list[PairwiseResult]:
+    """The tables of the prompts that one call of the oracle judges; a network's judgements are cached whole."""
+    results = preference_matrices(oracle, prompts, first, second, cache=cache)
+    if isinstance(cache, AtomicCache):
+        cache.write()
+    return results
+
+
+def _hash(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()
 
 
 def is_intact(file: Path) -> bool:

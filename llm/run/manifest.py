@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from nashward.errors import NashwardError
 from nashward.games import Solver
 
 from ..config.placement import Placement
@@ -22,6 +23,7 @@ from ..config.run import RunConfig
 from ..data.prompts import Prompt, Prompts
 from ..oracles.fingerprint import oracle_fingerprint
 from ..oracles.models.checkpoint import is_id
+from ..policy.local.names import local_model
 from ..store.fingerprints import fingerprint
 
 PACKAGES = ("nashward", "torch", "transformers", "peft", "bitsandbytes")
@@ -49,15 +51,24 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
     another path has these. Arguments as those of ``sources``."""
 
     def content(model: Any) -> str | None:
-        path = Path(model).expanduser() if isinstance(model, str | Path) else None
-        return fingerprint(path) if path is not None and path.is_dir() else None
+        if not isinstance(model, str | Path):
+            return None
+        try:
+            path = Path(local_model(model)).expanduser()
+        except (NashwardError, OSError):  # the stages that need the model say so; judging needs none
+            return None
+        return fingerprint(path) if path.is_dir() else None
 
     judge = None
     if oracle is not None:
         stored = isinstance(oracle, str | Path)
         known = stored and (Path(oracle).expanduser().exists() or is_id(oracle))
         judge = oracle_fingerprint(oracle if known else load())
-    return {"policy_content": content(policy), "adapter_content": content(adapter), "oracle_content": judge}
+    return {
+        "policy_content": content(policy),
+        "adapter_content": content(adapter),
+        "oracle_content": judge,
+    }
 
 
 def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts | None) -> dict[str, Any]:

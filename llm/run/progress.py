@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from nashward.console import printable
+
 from ..store.files import append_jsonl
 from ..store.run_folder import TIMINGS, RunFolder
 from .status import clock, read_timings, remaining_seconds
@@ -77,7 +79,9 @@ class Progress:
                 self._timings.append(row)
             pending, recorded = 0, now
 
-        with tqdm(total=total, initial=done, desc=self.current, unit=f" {units}", disable=self.quiet or None) as bar:
+        with tqdm(
+            total=total, initial=done, desc=printable(self.current), unit=f" {units}", disable=self.quiet or None
+        ) as bar:
 
             def advance(count: int, before: bool = False) -> None:
                 nonlocal done, pending, shown

@@ -22,6 +22,7 @@ from ..config.run import RunConfig
 from ..config.sampling import Sampling
 from ..data.prompts import Prompt, Prompts
 from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
+from ..oracles.fitting.vote_table import VoteTable
 from ..oracles.load import ACCEPTED
 from ..oracles.models.network import NetworkOracle
 from ..planner.device import device_plan
@@ -32,14 +33,16 @@ from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import GenerateSource, ResponseSource
 from ..store.files import read_jsonl, write_json
-from ..store.run_folder import RunFolder, Stage, step_order
+from ..store.run_folder import RunFolder, Stage
 from ..training import losses
 from . import manifest
 from .executor import AdapterExecutor
 from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
+from .judge import advice
 from .progress import Interrupted, Progress, Stopped
+from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
 
 logger = logging.getLogger(__name__)
@@ -79,7 +82,7 @@ class SelfPlay:
     Everything is written into a run folder; the same settings on the same folder continue it.
 
     Args:
-        policy: a folder or hub id of a chat model, or a loaded ``LanguageModel``.
+        policy: a folder or hub id of a chat model, what else ``local_model`` takes, or a loaded ``LanguageModel``.
         oracle: any ``PreferenceOracle``, a folder or hub id of one, or what else ``oracles.as_oracle`` takes, as
             reward functions and judges are; None while no stage needs it.
         solver: an object with ``play(start, reference)`` that yields Steps.
@@ -247,7 +250,7 @@ class SelfPlay:
         self.check_settings()
         home = RunFolder(self.folder)
         home.check(self.manifest())
-        done = sum((stage / "adapter").is_dir() for stage in home.path.glob("iteration-*") if "half" not in stage.name)
+        done = sum((stage / "adapter").is_dir() for stage in home.steps() if "half" not in stage.name)
         if done > self.config.iterations:
             raise NashwardError(f"{home.path} holds {done} iterations already, {self.config.iterations} were requested")
         if until != "judge" and self.policy is None:
@@ -261,7 +264,7 @@ class SelfPlay:
             longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
             self._texts = self._sft.within(tokenizer, longest if self.source is None else None)
         if self.adapter is not None and until != "judge":
-            adapter_config(self.adapter)
+            adapter_config(self.adapter, None if isinstance(self.policy, LanguageModel) else self.policy)
         if self.oracle is not None and until in (None, "judge"):
             _ = self._oracle_source  # its own checks
             if self.config.cache is not None:
@@ -270,6 +273,9 @@ class SelfPlay:
             _ = self.planned
         prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
+        votes = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
+        if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
+            raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
         return prompts
 
     def _tokenizer(self, until: Stage | None) -> Any:
@@ -278,7 +284,10 @@ class SelfPlay:
             if self.config.chat_template is not None:
                 raise NashwardError("a loaded model has its chat template already; set it on its tokenizer")
             return self.policy.tokenizer
-        return None if self.policy is None or until == "judge" else check_policy(self.policy, self.config.chat_template)
+        if self.policy is None or until == "judge":
+            return None
+        longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
+        return check_policy(self.policy, self.config.chat_template, longest if self.source is None else None)
 
     @cached_property
     def _prompts(self) -> RunPrompts:
@@ -328,12 +337,13 @@ class SelfPlay:
             return self.policy
         if self.policy is None:
             raise NashwardError("this stage needs a policy: a folder or hub id of a chat model")
-        config = self.config
-        return LanguageModel.from_pretrained(
-            self.policy, self.adapter, lora=config.lora, quantise=config.quantise, quantise_head=config.quantise_head,
-            chat_template=config.chat_template, seed=config.seed,
-            placement=config.placement if self.planned is None else self.planned.placement,
-        )  # fmt: skip
+        config, planned = self.config, self.planned
+        with stop_at_once():
+            return LanguageModel.from_pretrained(
+                self.policy, self.adapter, lora=config.lora, quantise=config.quantise,
+                quantise_head=config.quantise_head, chat_template=config.chat_template, seed=config.seed,
+                placement=config.placement if planned is None else planned.placement,
+            )  # fmt: skip
 
     @cached_property
     def judge(self) -> PreferenceOracle:
@@ -344,7 +354,8 @@ class SelfPlay:
         """
         if self.oracle is None:
             raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
-        oracle = as_oracle(self._oracle_source)
+        with stop_at_once():
+            oracle = as_oracle(self._oracle_source)
         if self.planned is not None and self.planned.judging_tokens and isinstance(oracle, NetworkOracle):
             oracle.token_budget = min(oracle.token_budget, self.planned.judging_tokens)
         return oracle
@@ -362,8 +373,8 @@ class SelfPlay:
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The summaries of a run's iterates and half steps, in order."""
-    files = sorted(Path(folder).glob("iteration-*/metrics.jsonl"), key=lambda file: step_order(file.parent))
-    return [row for file in files for row in read_jsonl(file) if "iteration" in row]
+    steps = RunFolder(folder).steps()
+    return [row for step in steps for row in read_jsonl(step / "metrics.jsonl") if "iteration" in row]
 
 
 def iterates(folder: str | Path) -> list[dict[str, Any]]:

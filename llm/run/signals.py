@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 
 @dataclass
@@ -23,6 +23,35 @@ class StopRequest:
     def exit_code(self) -> int:
         """130 after SIGINT, 143 after SIGTERM, else 0."""
         return 0 if self.signal is None else 128 + self.signal
+
+
+_requests: list[StopRequest] = []  # of the blocks that are entered
+_loading: list[bool] = []  # an entry for each block of stop_at_once
+
+
+@contextmanager
+def stop_at_once() -> Iterator[None]:
+    """A block within which the first signal ends the process, as loading a model: nothing is lost, and it takes long.
+
+    Raises:
+        KeyboardInterrupt: SIGINT came within the block, or the run is to stop since.
+        SystemExit: the same with SIGTERM.
+    """
+    for request in _requests:
+        if request.signal is not None:
+            _end(request.signal)
+    _loading.append(True)
+    try:
+        yield
+    finally:
+        _loading.pop()
+
+
+def _end(number: int) -> NoReturn:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    os.write(2, b"\nnashward: SIGTERM: stopped while a model was loaded; the same command continues\n")
+    raise SystemExit(128 + number)
 
 
 @contextmanager
@@ -46,9 +75,14 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if _loading:
+            restore()
+            request.signal = signal.Signals(number)
+            _end(number)
         if request.signal is not None:
             restore()
             if number == signal.SIGINT:
+                signal.raise_signal(number)  # as the handler before has it: that of the command ignores quick ones
                 raise KeyboardInterrupt
             raise SystemExit(128 + number)
         request.signal = signal.Signals(number)
@@ -59,7 +93,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and jobs in the background set it
             previous[number] = signal.signal(number, handle)
+    _requests.append(request)
     try:
         yield request
     finally:
+        _requests.remove(request)
         restore()

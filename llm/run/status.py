@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..store.files import read_jsonl, shards
-from ..store.run_folder import EVENTS, LOCK, SHARDS, STAGE_PHASES, TIMINGS, RunFolder, iteration_of
+from ..store.run_folder import EVENTS, LOCK, SHARDS, STAGE_PHASES, STEP, TIMINGS, RunFolder, iteration_of
 from ..training.checkpoint import progress
 
 PHASES = tuple(phase for phases in STAGE_PHASES.values() for phase in phases)
@@ -50,6 +49,7 @@ class RunStatus:
         remaining_seconds: until the end, from recorded timings; None before a whole iteration was timed.
         events: the number of events of each kind.
         playing: whether a process plays it now.
+        unread: names in the folder that look like a step's and are none, as of a copy.
     """
 
     folder: Path
@@ -59,6 +59,7 @@ class RunStatus:
     remaining_seconds: float | None
     events: Counter[str]
     playing: bool
+    unread: tuple[str, ...]
 
     @property
     def finished(self) -> int:
@@ -88,8 +89,9 @@ def status(folder: str | Path) -> RunStatus:
             events["out of memory"] += 1
         elif "quarantine" in event:
             events["set aside"] += 1
+    unread = tuple(path.name for path in run.unread())
     seconds = 0.0 if finished >= iterations else remaining_seconds(timings, iterations)
-    return RunStatus(run.path, iterations, steps, tuple(phases), seconds, events, _playing(run / LOCK))
+    return RunStatus(run.path, iterations, steps, tuple(phases), seconds, events, _playing(run / LOCK), unread)
 
 
 def read_timings(run: RunFolder) -> list[dict[str, Any]]:
@@ -99,7 +101,7 @@ def read_timings(run: RunFolder) -> list[dict[str, Any]]:
         words, numbers = (row.get("step"), row.get("phase"), row.get("what")), (row.get("done"), row.get("of"))
         return (
             all(isinstance(word, str) for word in words)
-            and re.match(r"iteration-\d+", row["step"]) is not None
+            and STEP.fullmatch(row["step"]) is not None
             and all(isinstance(number, int) for number in numbers)
             and isinstance(row.get("seconds"), int | float)
         )

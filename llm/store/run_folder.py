@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,11 @@ STAGE_PHASES: dict[Stage, tuple[str, ...]] = {
 }
 
 
+STEP = re.compile(
+    r"iteration-(0[1-9]|[1-9][0-9]+)(-half-[1-9][0-9]*)?"
+)  # the names of the folders of steps; no copy has one
+
+
 def iteration_of(step: str) -> int:
     """The number in the name of a step: iteration-07-half-1 is of the seventh iteration."""
     return int(step.split("-")[1])
@@ -92,7 +98,12 @@ class RunFolder:
 
     def steps(self) -> list[Path]:
         """The folders of the steps, finished or begun, as they were played."""
-        return sorted((path for path in self.path.glob("iteration-[0-9]*") if path.is_dir()), key=step_order)
+        found = (path for path in self.path.glob("iteration-*") if STEP.fullmatch(path.name) and path.is_dir())
+        return sorted(found, key=step_order)
+
+    def unread(self) -> list[Path]:
+        """What looks like a step and is none, as a copy that somebody made: it is left alone."""
+        return sorted(set(self.path.glob("iteration-*")) - set(self.steps()))
 
     def read(self) -> dict[str, Any]:
         """``run.json``, or its copy where it is damaged; empty where there is no run yet.
@@ -117,7 +128,7 @@ class RunFolder:
     @property
     def started(self) -> bool:
         """Whether the folder holds anything that a change of the configuration would invalidate."""
-        return (self.path / "start").exists() or any(self.path.glob("iteration-*"))
+        return (self.path / "start").exists() or bool(self.steps())
 
     def check(self, config: dict[str, Any]) -> dict[str, Any]:
         """The configuration merged with the one that the folder holds; nothing is written.
@@ -236,6 +247,17 @@ class RunFolder:
             else:
                 return file
         return None
+
+    def intact(self, folder: Path) -> bool:
+        """Whether the shards that are in a folder have their checksums; damaged ones are quarantined."""
+        damaged = False
+        for file in shards(folder, "*"):
+            try:
+                verify_shard(file)
+            except CorruptFileError as error:
+                self.quarantine(file, str(error))
+                damaged = True
+        return not damaged
 
     def verified(self, folder: Path) -> bool:
         """Whether a folder is there and its files have their checksums; a damaged one is quarantined."""

@@ -2,10 +2,68 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+# control characters but for tabs and the ends of lines, and what turns the direction of the text that follows
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e]|\r(?!\n)")
+
+
+def printable(text: str) -> str:
+    """A text with a question mark in place of each character that a terminal would obey in place of showing it.
+
+    Example:
+        >>> printable("\x1b[31mred.csv"), printable("line 1\\nline 2")
+        ('?[31mred.csv', 'line 1\\nline 2')
+    """
+    return CONTROL.sub("?", text)
+
+
+class PrintableOutput:
+    """A stream of text whose ``write`` makes it ``printable``, and whose errors name it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _named():
+            return self._stream.write(printable(text))
+
+    def flush(self) -> None:
+        with _named():
+            self._stream.flush()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+@contextmanager
+def printable_output() -> Iterator[None]:
+    """Within the block, what is printed on stdout is ``printable``; what was closed before the process began is not
+    written to."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal's encoding lacks
+    with redirect_stdout(PrintableOutput(sys.stdout)):
+        yield
 
 
 class ConsoleHandler(logging.Handler):
@@ -15,7 +73,9 @@ class ConsoleHandler(logging.Handler):
         from tqdm import tqdm  # late: most commands log nothing
 
         file = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
-        tqdm.write(self.format(record), file=file)  # an error ends the run, as one of print does: no handleError
+        tqdm.write(
+            printable(self.format(record)), file=file
+        )  # an error ends the run, as one of print does: no handleError
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from nashward.cli.commands.evaluation.exploit import upper_bound
 from nashward.cli.main import main
 from nashward.llm import pocket
 from nashward.llm.oracles.best_of_n import Rule
+from nashward.llm.store import files
 
 from ..llm.tiny_run import self_play
 from . import absent
@@ -124,6 +125,42 @@ def test_exploit_finds_a_bound_beside_the_theorems(
     assert capsys.readouterr().out == mixture
     bound = 2 / 4 + 2 * (math.log(4) - 3 / 4) / (2 * 2)
     assert f"the theorem allows the best of 4 of the start a gap of {bound:.3f}" in mixture
+
+
+@pytest.mark.parametrize("killed_at", ["exploit-mixture.json", "report"])
+def test_exploit_that_was_killed_before_its_last_file_gives_the_same(
+    killed_at: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*given: Any, **named: Any) -> Any:
+        raise Killed
+
+    real = files.write_json
+
+    def last(path: Path, value: Any) -> Any:
+        return (killed if path.name == killed_at else real)(path, value)
+
+    train, found = ["--train", "1"] if killed_at != "report" else [], {}
+    for name in ("whole", "cut"):
+        monkeypatch.chdir(here)  # as the run was begun
+        folder = shutil.copytree(here / "run", tmp_path / name)
+        command = ["exploit", str(folder), "--n", "2", "--against", "2", *train, "--quiet"]
+        if name == "cut":
+            place = "nashward.llm.report.write" if killed_at == "report" else "nashward.llm.store.files.write_json"
+            with monkeypatch.context() as patch:
+                patch.setattr(place, killed if killed_at == "report" else last)
+                with pytest.raises(Killed):
+                    main(command)
+            assert main(["status", str(folder)]) == 0
+            assert main(["report", str(folder)]) == 0
+        assert main(command) == 0
+        found[name] = json.loads((folder / "evaluation" / "exploit-mixture.json").read_text())
+        assert ("trained adversary" if train else "Who beats mixture") in (folder / "report.html").read_text(
+            encoding="utf-8"
+        )
+    assert found["cut"] == found["whole"]
 
 
 def test_a_run_is_evaluated_from_anywhere_and_its_adversary_has_no_phases_of_its_own(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nashward import __main__ as start
 from nashward import games
 from nashward.__main__ import main as begin
 from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm import pocket
+from nashward.llm.run import signals
 
 from ..conftest import ROOT
 
@@ -139,3 +144,104 @@ def test_an_interrupt_before_anything_is_imported_is_one_line(
     monkeypatch.setattr(sys, "meta_path", [Impatient(), *sys.meta_path])
     assert begin() == 130
     assert capsys.readouterr().err == "\nnashward: interrupted before anything was begun\n"
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
+def test_quick_interrupts_are_one(here: Path) -> None:
+    (here / "slow.py").write_text(
+        "import os, signal, sys, time\n"
+        "from nashward import games\n"
+        "from nashward.__main__ import main\n"
+        "def press(times):\n"
+        "    for _ in range(times):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(0.01)\n"
+        "def nash(game):\n"
+        "    try: press(1)\n"
+        "    finally: press(4)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background has it ignored
+        "games.nash = nash\n"
+        "sys.exit(main())\n"
+    )
+    ended = _shell(here, '"$PYTHON" slow.py solve good.csv')
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr == "\nnashward: interrupted; the same command continues where it stopped\n"
+
+
+def test_quick_interrupts_of_a_run_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first requests an end, the second is the end, and those behind it change nothing; later ones do."""
+    before = signal.signal(signal.SIGINT, start._interrupt)
+    monkeypatch.setattr(start, "_last", -start.QUICK)
+    try:
+        with signals.stop_on_signals() as request:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert request.event.wait(5)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(start, "_last", -start.QUICK)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
+@pytest.mark.parametrize(
+    ("line", "code", "error"),
+    [
+        ("solve good.csv >&-", 0, ""),  # closed before it began
+        ("status run >&-", 0, ""),
+        ("solve none.csv 2>&-", 2, ""),
+        ("solve good.csv >&- 2>&- <&-", 0, ""),
+        ("--version >&-", 0, ""),
+        ("solve good.csv >/dev/full", 2, "nashward: standard output: No space left on device"),
+    ],
+)
+def test_an_output_that_takes_nothing(here: Path, line: str, code: int, error: str) -> None:
+    if "/dev/full" in line and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    ended = _shell(here, f'"$PYTHON" -m nashward {line}')
+    assert (ended.returncode, ended.stderr.strip()) == (code, error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["solve", "good.csv"], 141), (["status", "run"], 141), (["--help"], 0), (["solve", "--help"], 0)],
+)
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(here: Path, arguments: list[str], code: int) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    path = os.pathsep.join([str(ROOT / "src"), *filter(None, sys.path)])
+    ended = subprocess.run(
+        [sys.executable, "-m", "nashward", *arguments], stdout=write, stderr=subprocess.PIPE, cwd=here, check=False,
+        text=True, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (code, "")
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a\x07b", "\x9b2J", "c\rd", "e\u202ef", "g\x7fh"], ids=ascii)
+def test_what_a_terminal_would_obey_is_cleaned(
+    name: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table, battles = Path(f"{name}.csv"), Path(f"{name}.jsonl")
+    table.write_text(f",a,{json.dumps(name)}\na,.5,.4\n{json.dumps(name)},.6,.5\n", newline="")
+    battles.write_text(json.dumps({"model_a": name, "model_b": "y", "winner": "y"}) + "\n")
+    shutil.copytree(here / "run", name)
+    assert main(["solve", str(table)]) == 0
+    assert main(["leaderboard", str(battles)]) == 0
+    assert main(["status", name]) == 0
+    assert main(["report", name]) == 0
+    assert main(["solve", f"{name}.none"]) == 2
+    out, err = capsys.readouterr()
+    seen = out + err
+    assert "?" in seen
+    assert not [sign for sign in seen if sign not in "\n\t" and unicodedata.category(sign) in ("Cc", "Cf")]
+    assert main(["report", name, name, "--out", "both.html"]) in (0, 2)
+    capsys.readouterr()
+    for page in (Path(name) / "report.html", Path("both.html")):
+        text = page.read_text(encoding="utf-8") if page.exists() else ""
+        assert not [sign for sign in text if sign not in "\n\t" and unicodedata.category(sign) == "Cc"]

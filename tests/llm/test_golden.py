@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import re
 import sys
@@ -66,6 +67,7 @@ TABLES = (
     "zoo:comal_cycle --solver MWU,ExtraGradient --step 0.2 --feedback samples:k=3 --seed 7",
     "zoo:biased_rock_paper_scissors --solver OptimisticMWU --step 0.2 --feedback duels:duels=10 --seed 2",
 )
+KERNELS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")  # they limit instructions
 THEOREMS = "1 2 3 3b 5 6"  # all that are played in a second
 
 
@@ -74,11 +76,13 @@ def environment() -> dict[str, str]:
     cpu = Path("/proc/cpuinfo")
     about = dict(line.split("\t", 1) for line in cpu.read_text().splitlines() if "\t" in line) if cpu.exists() else {}
     named = [about[key].split(": ")[1] for key in ("model name", "cpu family", "model") if key in about]
+    limits = {name: os.environ.get(name, "").upper() for name in KERNELS}
     packages = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "scipy", "numba")
     return {
         **{name: found.version for name in packages for found in importlib.metadata.distributions(name=name)},
         "processor": ", ".join(named) or platform.processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        **{name: value for name, value in limits.items() if value not in ("", "ALL", "DEFAULT")},
     }
 
 

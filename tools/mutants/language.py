@@ -54,12 +54,12 @@ LANGUAGE = [
         ("sign", "fit", "x @ share - moments", "x @ share + moments"),
         ("factor", "_objective", "penalty * np.abs(w).sum()", "2 * penalty * np.abs(w).sum()"),
     ]}),
-    Method("Low-rank adapters on a base in 4 bits", "llm/policy/lora.py", MIXED, [
-        ("sign", "fitted_to_slot", "padded * (adapter.scale / slot.scale)", "-padded * (adapter.scale / slot.scale)"),
+    Method("Low-rank adapters on a base in 4 bits", "llm/policy/adapters/lora.py", MIXED, [
+        ("sign", "fitted_to_slot", "padded * (layer.scale / slot.scale)", "-padded * (layer.scale / slot.scale)"),
         ("sign", "interpolate", "weight * shape.scale", "-weight * shape.scale"),
         ("factor", "fitted_to_slot",
-         "padded * (adapter.scale / slot.scale)",
-         "2 * padded * (adapter.scale / slot.scale)"),
+         "padded * (layer.scale / slot.scale)",
+         "2 * padded * (layer.scale / slot.scale)"),
         ("factor", "interpolate", "weight * shape.scale", "2 * weight * shape.scale"),
         ("factor", "_scale",
          "alpha / (math.sqrt(rank) if rooted else rank)",

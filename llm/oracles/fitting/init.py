@@ -45,7 +45,7 @@ def init_from_base(
 
     Args:
         kind: "pairrm", "gpm" or "bt".
-        base: a folder or hub id.
+        base: a folder, a hub id, or what else ``local_model`` takes.
         dimensions: of a new preference embedding.
         seed: of the new head and of the markers' embeddings.
         device: None: "cuda" where there is one, else "cpu".

@@ -94,6 +94,10 @@ class VoteTable(PreferenceOracle):
         """
         return cls(read_votes(path), prior, fill, name=Path(path).name)
 
+    def knows(self, prompt: str) -> bool:
+        """Whether there are votes on responses to this prompt, or a fill of 1/2 in their place."""
+        return self.fill == "half" or prompt in self._games
+
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
         digest = blake2b(json.dumps(["votes", self.prior, self.fill, RIDGE]).encode(), digest_size=16)

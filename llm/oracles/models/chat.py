@@ -185,6 +185,11 @@ class ChatOracle(PretrainedOracle):
         return oracle
 
     @classmethod
+    def _check_rows(cls, source: Pretrained, network: Any) -> None:
+        oracle = cls(network, source.tokenizer, name=source.name)
+        check_vocabulary(oracle, network.backbone.get_input_embeddings().num_embeddings)
+
+    @classmethod
     def _row_lengths(cls, source: Pretrained, network: Any) -> tuple[RowLength, RowCount]:
         limit = max_row_length(network.backbone, source.tokenizer)
         template = _template_length(source.tokenizer, source.name, limit)
@@ -227,8 +232,8 @@ def check_vocabulary(oracle: NetworkOracle, rows: int) -> None:
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = None  # padding is masked, so any other token will do
     ids, _ = oracle.row(oracle.encode("a", ["b"])[0], (0,))
-    added = tokenizer.added_tokens_decoder
-    pieces = {k for k in tokenizer.get_vocab().values() if k not in added}
+    special = {k for k, token in tokenizer.added_tokens_decoder.items() if token.special}
+    pieces = {k for k in tokenizer.get_vocab().values() if k not in special}
     beyond = tokenizer.convert_ids_to_tokens(sorted(k for k in pieces.union(ids) if k >= rows))
     if beyond:
         raise NashwardError(

@@ -24,6 +24,7 @@ from transformers import AutoTokenizer
 
 from nashward.errors import NashwardError
 from nashward.llm.data.library_errors import translated_errors
+from nashward.llm.policy.local.names import local_model
 
 SAFE, BINARY = "model.safetensors", "pytorch_model.bin"
 MEMBERS = "members"
@@ -53,7 +54,8 @@ def resolve(id_or_folder: str | Path) -> Path:
     """The folder of a checkpoint.
 
     Args:
-        id_or_folder: a folder, or a hub id; from the hub its small files and weights are fetched, safetensors first.
+        id_or_folder: a folder, a hub id, or what else ``local_model`` takes; from the hub its small files and weights
+            are fetched, safetensors first.
 
     Returns:
         The folder itself, or the snapshot of the hub id in the local cache.
@@ -61,7 +63,7 @@ def resolve(id_or_folder: str | Path) -> Path:
     Raises:
         OSError: neither a folder nor a model on the hub (FileNotFoundError for a folder).
     """
-    path = Path(id_or_folder).expanduser()
+    path = Path(local_model(id_or_folder)).expanduser()
     if path.is_dir():
         return path
     name = str(id_or_folder)
@@ -170,6 +172,18 @@ def tensor_names(folder: Path) -> set[str]:
             return set(file.keys())
     except SafetensorError:
         return set()
+
+
+def tensor_shape(folder: Path, name: str) -> list[int] | None:
+    """The shape of a tensor of a checkpoint from its safetensors' headers; None where it is not among them."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                if name in file.keys():  # noqa: SIM118
+                    return list(file.get_slice(name).get_shape())
+        except SafetensorError as error:
+            raise NashwardError(f"{path} cannot be read: {error}") from None
+    return None
 
 
 def stored_dtype(folder: Path) -> torch.dtype:

@@ -26,7 +26,7 @@ from nashward.llm.data.library_errors import first_line, translated_errors
 
 from ..protocol import Aggregation
 from .chat import replace_surrogates
-from .checkpoint import SAFE, Member, fetch_hint, first_names, load_state, read_weights
+from .checkpoint import SAFE, Member, fetch_hint, first_names, load_state, read_weights, tensor_shape
 from .network import Key, RowCount, RowLength, placement
 from .pretrained import Pretrained, PretrainedOracle
 
@@ -178,7 +178,7 @@ class PairRM(PretrainedOracle):
             ValueError: it is not a PairRM, or tensors are missing, unexpected or of another shape.
         """
         source = cls.read_pretrained(id_or_folder)
-        settings, tokenizer = source.settings, source.tokenizer
+        settings = source.settings
         _add_markers(source)
         state, name = read_weights(source.folder), f"pretrained_model.{_embeddings(source)}"
         if name not in state:
@@ -186,11 +186,7 @@ class PairRM(PretrainedOracle):
                 f"the weights in {source.folder} lack {name}; found {first_names(state)}: they are not a PairRM's"
             )
         embeddings = state[name]
-        if len(embeddings) < len(tokenizer):
-            raise NashwardError(
-                f"{source.name} embeds {len(embeddings)} tokens but its tokenizer from {source.base} has "
-                f"{len(tokenizer)}, markers included: checkpoint and tokenizer do not belong together"
-            )
+        _check_tokens(source, len(embeddings))
         source.config.vocab_size = len(embeddings)
         target, kind = placement(device, dtype, embeddings.dtype)
         network = PairRMModel(
@@ -211,6 +207,13 @@ class PairRM(PretrainedOracle):
             prompt_format=prompt_format,
             aggregation=aggregation,
         )
+
+    @classmethod
+    def _check_rows(cls, source: Pretrained, network: Any) -> None:
+        _add_markers(source)
+        shape = tensor_shape(source.folder, f"pretrained_model.{_embeddings(source)}")
+        if shape is not None:  # else they are known when the weights are read
+            _check_tokens(source, shape[0])
 
     @classmethod
     def _check_settings(cls, settings: dict[str, Any], folder: Path, name: str) -> None:
@@ -357,6 +360,26 @@ def _add_markers(source: Pretrained) -> None:
                 f"{source.folder}: config.json has {key} {source.settings[key]} but its tokenizer gives {marker} the "
                 f"id {marker_id}; they are not of one checkpoint"
             )
+
+
+def _check_tokens(source: Pretrained, rows: int) -> None:
+    """Check that text and markers have one of the ``rows`` embeddings; a pad token without one is removed.
+
+    Raises:
+        ValueError: another token has none.
+    """
+    tokenizer, padding = source.tokenizer, set()
+    pad = tokenizer.pad_token_id
+    if pad is not None and pad >= rows:
+        tokenizer.pad_token = None  # padding is masked, so any other token will do
+        padding = {pad}
+    beyond = sorted(number for number in tokenizer.get_vocab().values() if number >= rows and number not in padding)
+    if beyond:
+        raise NashwardError(
+            f"{source.name} embeds {rows} tokens but its tokenizer from {source.base} has {len(beyond)} beyond them, "
+            f"as {tokenizer.convert_ids_to_tokens(beyond[0])!r}, markers included: checkpoint and tokenizer do not "
+            "belong together"
+        )
 
 
 def _embeddings(source: Pretrained) -> str:

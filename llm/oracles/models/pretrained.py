@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 from transformers import AutoConfig
 
 from nashward.errors import NashwardError
-from nashward.llm.data.library_errors import first_line, translated_errors
+from nashward.llm.data.library_errors import first_line, in_one_line, translated_errors
+from nashward.llm.policy.loading import check_sizes, check_weight_files
 
 from . import checkpoint
 from .network import NetworkOracle, OracleShape, RowCount, RowLength, freeze
@@ -75,8 +77,22 @@ class PretrainedOracle(NetworkOracle):
 
     @classmethod
     def check(cls, id_or_folder: str | Path) -> None:
-        """Raise what ``from_pretrained`` would raise before it reads weights, see ``read_pretrained``."""
-        cls.read_pretrained(id_or_folder)
+        """Raise what is wrong with a checkpoint and can be seen without its weights, see ``read_pretrained``.
+
+        Raises:
+            OSError, ValueError: as ``read_pretrained``; a configuration of no network, files of weights that are too
+                small for it, or tokens of text that have no embedding.
+        """
+        source = cls.read_pretrained(id_or_folder)
+
+        def failure(error: BaseException) -> NashwardError:
+            return NashwardError(f"the configuration of {source.name} describes no network: {in_one_line(error):.200}")
+
+        with translated_errors(failure), torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, on matrices without elements
+            network = cls._meta_network(source, torch.float32)
+        check_weight_files(source.folder, network)
+        cls._check_rows(source, network)
 
     @classmethod
     def shape(cls, id_or_folder: str | Path) -> OracleShape:
@@ -109,6 +125,11 @@ class PretrainedOracle(NetworkOracle):
 
     @classmethod
     @abstractmethod
+    def _check_rows(cls, source: Pretrained, network: Any) -> None:
+        """Raise a ValueError if a token of text has no embedding in the network, which is on the meta device."""
+
+    @classmethod
+    @abstractmethod
     def _check_settings(cls, settings: dict[str, Any], folder: Path, name: str) -> None:
         """Raise a ValueError if config.json, or the names of the weights, are of another kind of model."""
 
@@ -121,7 +142,9 @@ class PretrainedOracle(NetworkOracle):
     def _read_network_config(cls, base: str, folder: Path, name: str) -> Any:
         """The configuration of transformers."""
         with translated_errors(lambda error: cls._unreadable(error, base, folder, name)):
-            return AutoConfig.from_pretrained(base, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        check_sizes(config, name)
+        return config
 
     @staticmethod
     def _unreadable(error: BaseException, base: str, folder: Path, name: str) -> Exception:

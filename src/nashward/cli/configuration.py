@@ -15,7 +15,7 @@ from nashward.errors import NashwardError
 from nashward.games.solvers import SOLVERS
 from nashward.llm.config import Fit, Limits, Lora, Opponents, Phase, RunConfig, Sampling
 
-from . import options
+from . import hints, options
 from .opponents import joined, unwrapped
 from .solver_options import ALL, DEFAULT_SOLVER, DEFAULT_STEP, SOLVER
 
@@ -70,7 +70,9 @@ def merged(layers: list[Settings]) -> Settings:
     chosen: Settings = {}
     for layer in layers:
         other = (
-            "solver" in chosen and "solver" in layer and _plain(chosen["solver"].value) != _plain(layer["solver"].value)
+            "solver" in chosen
+            and "solver" in layer
+            and _solver_name(chosen["solver"].value) != _solver_name(layer["solver"].value)
         )
         for name, setting in layer.items():
             if not (other and name in SOLVER):
@@ -162,6 +164,12 @@ def _nearest(path: tuple[str, ...]) -> str:
     for option in ALL.values():
         if path[-1] in option.formerly and path[:-1] == option.path[:-1]:
             return f"it is {option.path[-1]} now"
+    if synonym := hints.of_setting(path[-1], ALL):
+        name = synonym.split()[0].rstrip(",")
+        *sections, key = ALL[name].path
+        return f"it is {key}{synonym.removeprefix(name)}" + "".join(
+            f"; it stands in [{section}]" for section in sections
+        )
     known = [option.key for option in ALL.values()]
     flag, leaf = path[-1].replace("_", "-"), path[-1].replace("-", "_")
     named = [key for key in known if key.rpartition(".")[2] == leaf]
@@ -181,15 +189,18 @@ def _read(name: str, value: Any, where: str) -> Any:
         raise NashwardError(f"{where}: {ALL[name].key}: {error}") from None
 
 
-def _plain(name: str) -> str:
-    return name.replace("-", "").replace("_", "").lower()
+def _solver_name(name: str) -> str:
+    plain = name.replace("-", "").replace("_", "").replace(" ", "").lower()
+    return hints.SOLVER_NAMES.get(plain, plain).lower()
 
 
 def _solver(name: str) -> type[Any]:
-    for kind in SOLVERS:
-        if _plain(kind.__name__) == _plain(name):
-            return kind
-    raise NashwardError(f"no solver {name!r}; there are {', '.join(kind.__name__ for kind in SOLVERS)}")
+    kinds = {kind.__name__.lower(): kind for kind in SOLVERS}
+    if kind := kinds.get(_solver_name(name)):
+        return kind
+    near = difflib.get_close_matches(_solver_name(name), kinds, 1)
+    nearest = f"the nearest is {kinds[near[0]].__name__}; " if near else ""
+    raise NashwardError(f"no solver {name!r}; {nearest}there are {', '.join(kind.__name__ for kind in SOLVERS)}")
 
 
 def _fields(kind: type[Any]) -> list[str]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import io
 import os
 import sys
 import textwrap
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
-from nashward.console import console_log
+from nashward.console import console_log, printable_output
 from nashward.errors import NashwardError
 
 from .. import __version__
+from . import hints
 from .command import Entry
 from .commands import COMMANDS
 
-INTERNAL, BAD_INPUT, INTERRUPTED = 1, 2, 130
+BAD_INPUT, INTERRUPTED, CLOSED = 2, 130, 141
 
 
 class Help(argparse.HelpFormatter):
@@ -34,40 +34,58 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if "required: COMMAND" in message:
             message = "a command is needed"
-        message = message.removeprefix("argument ").replace("COMMAND: invalid choice:", "there is no command")
+        if message.startswith("argument COMMAND: invalid choice: "):
+            name = message.removeprefix("argument COMMAND: invalid choice: ").partition(" (choose from")[0]
+            message = f"there is no command {name}{hints.of_command(name.strip(chr(39)), COMMANDS)}"
+        message = message.removeprefix("argument ")
         message = message.replace("expected one argument", "expected a value (one that begins with - is joined by =)")
         raise NashwardError(f"{message}; see {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for bad input (one line on stderr), 130 or 143 after a signal.
+    """Run one command; returns the exit code: 0, 2 for bad input (one line on stderr), 130 or 143 after a signal, 141
+    where the reader of the output has closed it.
 
     An error of nashward itself is raised, which ends a process with its traceback and the exit code 1.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if "" not in sys.path:
         sys.path.append("")  # an oracle that is given as module:name may lie in the working directory
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal's encoding lacks
+    with printable_output():
+        return _code(arguments)
+
+
+def _code(arguments: Sequence[str]) -> int:
     try:
         return _run(arguments)
-    except BrokenPipeError:  # the reader of the output has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INTERNAL
+    except BrokenPipeError:
+        for stream in (sys.stdout, sys.stderr):  # what is left in their buffers goes nowhere
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return CLOSED
     except KeyboardInterrupt:
-        print("\nnashward: interrupted; the same command continues where it stopped", file=sys.stderr)
+        _print_error("\nnashward: interrupted; the same command continues where it stopped")
         return INTERRUPTED
     except (NashwardError, OSError, MemoryError, RuntimeError, ModuleNotFoundError) as error:
         message = _one_line(error)
         if message is None or "--traceback" in arguments:
             raise
         line = " ".join(message.split())
-        print("nashward: " + "".join(sign if sign.isprintable() else "?" for sign in line), file=sys.stderr)
+        _print_error("nashward: " + "".join(sign if sign.isprintable() else "?" for sign in line))
         return BAD_INPUT
 
 
+def _print_error(line: str) -> None:
+    with suppress(BrokenPipeError):  # the code says it as well
+        print(line, file=sys.stderr, flush=True)
+
+
 def _run(arguments: Sequence[str]) -> int:
-    args = _parse(arguments)
+    try:
+        args = _parse(arguments)
+    except SystemExit:  # of --help and --version
+        sys.stdout.flush()
+        raise
     if args.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with console_log(args.quiet, always=True):
@@ -97,22 +115,30 @@ def _one_line(error: Exception) -> str | None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The arguments; the error of an unknown one names what it is called now, or the nearest."""
-    from .options import renamed
-
-    parser = build_parser([word for word in arguments if word in COMMANDS][:1])
+    named = [word for word in arguments if word in COMMANDS][:1]
+    parser = build_parser(named)
     for word in arguments:
         if word.startswith("--") and word.endswith("=--"):  # Python 3.11's argparse makes an empty list of that value
             parser.error(f"{word[:-3]}: expected a value, got --")
+    if named and arguments[0] == named[0]:  # before argparse, which would name an option that is missing then
+        command = _command(parser, named[0])
+        if flag := hints.unknown_option(arguments[1:], command):
+            _no_argument(command, flag)
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
-        parser = args.parser
-        flag = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
-        known = [name for name in parser._option_string_actions if len(name) > 2]
-        if (now := f"--{renamed(flag.removeprefix('--'))}") in known:
-            parser.error(f"there is no argument {flag}; it is {now} now")
-        near = difflib.get_close_matches(flag, known, 1)
-        parser.error(f"there is no argument {flag}" + (f"; the nearest is {near[0]}" if near else ""))
+        _no_argument(args.parser, next((word for word in unknown if word.startswith("-")), unknown[0]))
     return args
+
+
+def _no_argument(parser: argparse.ArgumentParser, word: str) -> NoReturn:
+    flag = word.partition("=")[0]
+    known = [name for name in parser._option_string_actions if len(name) > 2]
+    parser.error(f"there is no argument {flag}" + (hints.of_option(flag, known) if flag.startswith("-") else ""))
+
+
+def _command(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return commands.choices[name]
 
 
 def build_parser(names: Collection[str] = COMMANDS) -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from nashward import games
 from nashward.errors import NashwardError
 from nashward.games.forms.labels_of_csv import Labels
 
-from . import configuration, solver_options
+from . import configuration, hints, solver_options
 from .configuration import Setting, Settings
 from .options import Option
 
@@ -32,7 +32,12 @@ def game(
     if path.exists() or not (prefixed or kind in games.zoo.GAMES):
         if not (path.exists() or path.suffix):
             raise NashwardError(f"there is no file {text}, nor a {_unknown('game', text, games.zoo.names())}")
-        return games.load(path, total, labels)
+        try:
+            return games.load(path, total, labels)
+        except NashwardError as error:
+            if total is not None or (advice := _advice(path, labels)) is None:
+                raise
+            raise NashwardError(f"{error}; {advice}") from None
     if labels is not None:
         raise NashwardError(f"--labels goes with a file; {text} is not one")
     if total is not None:
@@ -45,6 +50,26 @@ def game(
     if name not in games.zoo.GAMES:
         raise NashwardError(f"there is no {_unknown('game', name, games.zoo.names())}")
     return _call(games.zoo.GAMES[name].make, name, settings)
+
+
+def _advice(path: Path, labels: Labels | None) -> str | None:
+    """Which --total reads a table that is no preference game; None where none does, or where it is read as one."""
+    try:
+        game = games.load(path, 0.0, labels)
+    except NashwardError:
+        return None
+    if not isinstance(game, games.ConstantSumGame):
+        return None
+    payoff = game.payoff
+    if payoff.dim() != 2 or payoff.shape[0] != payoff.shape[1]:
+        return None
+    sums = payoff + payoff.mT
+    total, span = float(sums.median()), float(payoff.abs().max())
+    if float((sums - total).abs().max()) > 1e-9 * span:
+        return None
+    total = float(f"{total:.12g}") if abs(total) > 1e-9 * span else 0.0
+    kind = "it is antisymmetric: " if total == 0 else f"entry [i, j] and [j, i] sum to {total:g}: "
+    return f"{kind}--total {total:g} reads it as payoffs"
 
 
 def entry(text: str) -> games.zoo.Entry | None:
@@ -64,7 +89,9 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
         given: Settings = {}
         for key, value in settings.items():
             if key not in SOLVER:
-                raise NashwardError(f"{text}: no solver has a setting {key!r}; there are: {', '.join(SOLVER)}")
+                synonym = hints.of_setting(key, SOLVER)
+                advice = f"it is {synonym}" if synonym else f"there are: {', '.join(SOLVER)}"
+                raise NashwardError(f"{text}: no solver has a setting {key!r}; {advice}")
             given[SOLVER[key]] = Setting(_value(text, key, solver_options.SOLVER[SOLVER[key]], value), "flag")
         solver = configuration.solver({**shared, **given, "solver": Setting(name, "flag")})
         if solver in chosen:

@@ -246,7 +246,7 @@ def test_bad_settings_and_files(tmp_path: Path) -> None:
     for name, text, message in (
         ("a.txt", "x", "unknown type '.txt'"),
         ("a.json", "{", "cannot be read as json"),
-        ("b.json", "{}", "holds no list of battles"),
+        ("b.json", "{}", "list of battles"),
         ("c.jsonl", "3\n", "c.jsonl: row 1 is of type int"),
     ):
         (tmp_path / name).write_text(text)

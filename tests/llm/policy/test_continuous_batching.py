@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import AttentionInterface, AutoModelForCausalLM
 
 from nashward import llm
 from nashward.llm import LanguageModel, Sampling
@@ -26,10 +28,10 @@ def exact(tiny_folder: Path) -> LanguageModel:
     return LanguageModel.from_pretrained(tiny_folder, quantise=False, device="cpu")
 
 
-def _by_generate(monkeypatch: pytest.MonkeyPatch, model: LanguageModel, settings: Sampling) -> Any:
+def _by_generate(monkeypatch: pytest.MonkeyPatch, model: LanguageModel, settings: Sampling, prompts: int = 99) -> Any:
     with monkeypatch.context() as patched:
         patched.setattr(sampling, "supported", lambda network: False)
-        return sample(model, PROMPTS, SEEDS, settings)
+        return sample(model, PROMPTS[:prompts], SEEDS[:prompts], settings)
 
 
 @pytest.mark.parametrize(
@@ -110,24 +112,106 @@ def test_out_of_memory_halves_the_rows_and_begins_again(exact: LanguageModel, mo
     assert events == [{"out_of_memory": "response", "at_once": rows} for rows in (12, 6)]
 
 
-def _small(kind: Any, network: Any, **settings: Any) -> Any:
-    config = kind(
-        vocab_size=60, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=2, **settings,
-    )  # fmt: skip
+class Replayed:
+    """Stands in for a CUDA graph: computes what was captured again, into the tensor that it gave."""
+
+    def __init__(self, decoder: Decoder, count: int, window: int):
+        self.decoder, self.count, self.window = decoder, count, window
+        self.logits = self._forward()
+
+    def _forward(self) -> Any:
+        assert self.decoder._embedded is not None
+        return self.decoder._forward(self.decoder._embedded[: self.count], self.window)
+
+    def replay(self) -> None:
+        self.logits.copy_(self._forward())
+
+
+def test_graphs_of_a_few_sizes_serve_any_number_of_rows(exact: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Sampling(max_new_tokens=40, batch=7)
+    expected = sample(exact, PROMPTS, SEEDS, settings)
+    made = []
+
+    def capture(decoder: Decoder, count: int, window: int) -> Any:
+        made.append((count, window))
+        graph = Replayed(decoder, count, window)
+        decoder._captured[count, window] = captured = graph, graph.logits  # type: ignore[assignment]
+        return captured
+
+    def with_graphs(network: Any, rows: int, length: int, graphs: bool) -> Decoder:
+        return Decoder(network, rows, length, True)
+
+    monkeypatch.setattr(sampling, "Decoder", with_graphs)
+    monkeypatch.setattr(Decoder, "_capture", capture)
+    assert sample(exact, PROMPTS, SEEDS, settings) == expected
+    assert len(made) == len(set(made))  # each is captured once
+    assert {count for count, _ in made} == {2, 4, 6, 7}
+
+
+def test_where_no_graph_can_be_captured_sampling_goes_on(
+    exact: LanguageModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Sampling(max_new_tokens=12, batch=7)
+    expected = sample(exact, PROMPTS, SEEDS, settings)
+
+    def refuse(decoder: Decoder, count: int, window: int) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(sampling, "Decoder", lambda network, rows, length, graphs: Decoder(network, rows, length, True))
+    monkeypatch.setattr(Decoder, "_capture", refuse)
+    assert sample(exact, PROMPTS, SEEDS, settings) == expected
+    assert len([record for record in caplog.records if "without CUDA graphs" in record.message]) == 1
+
+
+def _small(kind: Any, **settings: Any) -> Any:
+    shape = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    shape |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
+    config = kind(**shape | settings, pad_token_id=0, bos_token_id=1, eos_token_id=2)
     torch.manual_seed(0)
-    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(network(config), lora).eval()
+    turned = kind is transformers.GPT2Config  # its layers keep their matrices transposed
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", fan_in_fan_out=turned)
+    return get_peft_model(AutoModelForCausalLM.from_config(config), lora).eval()
+
+
+EIGHT = {"head_dim": 8}  # Gemma's heads are not hidden_size / heads wide
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (transformers.GPT2Config, {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}),
+        (transformers.GPTNeoXConfig, {}),
+        (transformers.OPTConfig, {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+        (transformers.GemmaConfig, EIGHT),
+        (transformers.Phi3Config, {}),
+        (transformers.Qwen3Config, EIGHT),
+        (transformers.GraniteConfig, {"attention_multiplier": 0.3, "logits_scaling": 3.0}),
+        (transformers.CohereConfig, {"logit_scale": 0.2}),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)
+def test_families_draw_what_generate_draws(
+    exact: LanguageModel, monkeypatch: pytest.MonkeyPatch, kind: Any, settings: dict[str, Any]
+) -> None:
+    model = copy.copy(exact)
+    model.network, model.stop_ids = _small(kind, **settings), [2, 30]
+    assert supported(model.network)
+    each = Sampling(max_new_tokens=20, batch=4)
+    with torch.no_grad():
+        assert sample(model, PROMPTS[:4], SEEDS[:4], each) == _by_generate(monkeypatch, model, each, 4)
 
 
 def test_what_has_another_cache_or_attention_is_left_to_generate(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert supported(_small(LlamaConfig, LlamaForCausalLM))
-    assert not supported(_small(MistralConfig, MistralForCausalLM, sliding_window=8))
-    assert supported(_small(MistralConfig, MistralForCausalLM, sliding_window=None))
+    sliding = {"sliding_window": 8}
+    assert supported(_small(transformers.MistralConfig, sliding_window=None))
+    assert not supported(_small(transformers.MistralConfig, **sliding))
+    assert not supported(_small(transformers.Gemma2Config, **EIGHT, **sliding, query_pre_attn_scalar=8))
+    assert not supported(_small(transformers.GptOssConfig, **EIGHT, **sliding, num_local_experts=2))  # sinks
+    assert not supported(_small(transformers.FalconConfig, alibi=True))
     assert not supported(object())
     monkeypatch.setattr("nashward.llm.policy.decoding._attention", lambda causal: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # a fault of ours is not taken for an unsupported model
-        supported(_small(LlamaConfig, LlamaForCausalLM))
+        supported(_small(transformers.LlamaConfig))
 
 
 def test_a_model_whose_logits_differ_is_left_to_generate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,10 +219,8 @@ def test_a_model_whose_logits_differ_is_left_to_generate(monkeypatch: pytest.Mon
         states, weights = rows_attention(*given, **named)
         return 1.05 * states, weights
 
-    from transformers import AttentionInterface
-
     monkeypatch.setitem(AttentionInterface._global_mapping, "nashward_rows", louder)
-    assert not supported(_small(LlamaConfig, LlamaForCausalLM, initializer_range=0.3))
+    assert not supported(_small(transformers.LlamaConfig, initializer_range=0.3))
 
 
 def test_a_response_does_not_depend_on_the_others_in_its_batch() -> None:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from nashward import games, llm
 from nashward.cli.main import main
-from nashward.llm.policy.lora import LoraShape, common_base, interpolate
+from nashward.llm.policy.adapters.lora import LoraShape, common_base, interpolate
 from nashward.llm.policy.mixture import Mixture, adapter_folders, linear, nash_weights, uniform
 from nashward.llm.policy.model import WEIGHTS
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,48 @@ def test_a_signal_stops_after_the_shard_and_the_command_goes_on(
     assert len(drawn) == (1 if phase == "sampling start" else 2)
     assert main(["status", str(tmp_path / "run")]) == 0
     assert "stopped, 0 of 1 iterations finished" in capfd.readouterr().out
+    assert main(command) == 0
+    assert _result(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("when", ["policy", "oracle", "before"])
+def test_the_first_signal_ends_the_loading_of_a_model(
+    number: signal.Signals, code: int, when: str, command: list[str], expected: dict[str, bytes], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Also one that came before the loading began. The same command goes on to the same result."""
+    ended: list[str] = []
+
+    def load(*given: Any, **named: Any) -> Any:
+        ended.append("began")
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+        raise AssertionError("it went on loading")
+
+    place = {
+        "policy": "nashward.llm.policy.model._load_base", "oracle": "nashward.llm.run.selfplay.as_oracle",
+        "before": "nashward.llm.policy.model._load_base",
+    }[when]  # fmt: skip
+    begun = time.monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(place, load)
+        if when == "before":
+            check = executor.AdapterExecutor.start
+
+            def start(self: Any, *given: Any) -> Any:
+                os.kill(os.getpid(), number)
+                return check(self, *given)
+
+            patch.setattr(executor.AdapterExecutor, "start", start)
+        try:
+            found = main(command)
+        except SystemExit as end:
+            found = int(str(end.code))
+    assert found == code
+    assert time.monotonic() - begun < 30
+    assert ended == ([] if when == "before" else ["began"])
+    assert "the same command continues" in capfd.readouterr().err.splitlines()[-1]
     assert main(command) == 0
     assert _result(tmp_path / "run") == expected
 

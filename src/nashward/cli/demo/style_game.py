@@ -16,6 +16,7 @@ from nashward.llm.evaluation import WinRate, win_rate
 from nashward.llm.pocket.styles import PLANTED, STYLES, style_of
 from nashward.llm.run.selfplay import Run, SelfPlay
 from nashward.llm.store.files import read_shard, shards
+from nashward.llm.store.run_folder import RunFolder
 
 RESAMPLES = 400
 WHICH = ("last", "average")
@@ -172,7 +173,7 @@ def _gaps(learned: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
 def _style_table(folder: Path) -> np.ndarray:
     """The mean win probability of each pair of styles, over all stored judgements of a policy against itself."""
     total, weight = np.zeros((len(STYLES),) * 2), np.zeros((len(STYLES),) * 2)
-    for stage in sorted(folder.glob("iteration-*")):
+    for stage in RunFolder(folder).steps():
         for file in sorted((stage / "judgements").glob("*.parquet")):
             if "~" in file.name:
                 continue

@@ -79,9 +79,12 @@ def _base(model: LanguageModel, folder: Path) -> Mixture:
 def loaded(args: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageModel, Sampling, int]:
     """The model, in the shape of the largest adapter, and how to sample from it."""
     from nashward.llm import LanguageModel, Sampling
+    from nashward.llm.policy.loading import adapter_config
 
     if mixture is not None:
         mixture.check(args.policy)
+        for folder, _ in mixture.members:
+            adapter_config(folder, args.policy)
     chosen = options.values(args, options.select(options.RUN, SAMPLING))
     seed, template = chosen.pop("seed", 0), chosen.pop("chat_template", None)
     quantise = chosen.pop("quantise", True)

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nashward.llm.policy.lora import interpolate
+    from nashward.llm.policy.adapters.lora import interpolate
     from nashward.llm.policy.mixture import Mixture, adapter_folders, linear, nash_weights, uniform
 
     adapters = adapter_folders(args.adapters)

@@ -156,8 +156,10 @@ def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     mixture = Mixture.load(args.adapter) if args.adapter and Path(args.adapter).suffix == ".json" else None
     adapter: Any = args.adapter if mixture is None else mixture.largest
     if adapter is not None:
-        adapter_config(adapter)
-        (mixture or Mixture(((local_adapter(adapter), 1.0),))).check(args.policy)
+        members = mixture or Mixture(((local_adapter(adapter), 1.0),))
+        members.check(args.policy)
+        for folder, _ in members.members:
+            adapter_config(folder, args.policy)
     model = LanguageModel.from_pretrained(
         args.policy, adapter, quantise=quantise, chat_template=template, seed=args.seed
     )

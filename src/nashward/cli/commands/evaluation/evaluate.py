@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     play, prompts = of_run(args)
     sources = {name: oracles.check_source(name) for name in args.held_out}
     for folder in args.adapter:
-        adapter_config(folder)
+        adapter_config(folder, None if play.policy is None else str(play.policy))
     others = {_name(folder): Mixture(((folder, 1.0),)) for folder in args.adapter}
     if len(others) < len(args.adapter):
         raise NashwardError(

@@ -18,7 +18,10 @@ SETTINGS = options.options_of(FitSettings)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", required=True, metavar="FILE", help="votes, judgements or chosen/rejected pairs")
-    parser.add_argument("--base", required=True, metavar="ID_OR_FOLDER", help="the model under the head")
+    parser.add_argument(
+        "--base", required=True, metavar="ID_OR_FOLDER",
+        help="the model under the head; or real:minilm, an encoder from a package, or real:smollm2-135m",
+    )  # fmt: skip
     kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
     parser.add_argument("--kind", required=True, choices=tuple(KINDS), help=kinds)
     parser.add_argument("--out", required=True, type=options.path, metavar="FOLDER", help="a new folder for the oracle")

@@ -9,6 +9,7 @@ from typing import Any
 
 from nashward.cli import configuration, solver_options
 from nashward.cli.command import Command
+from nashward.console import printable
 
 _NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}
 
@@ -51,7 +52,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         redo = getattr(args, "redo", None)
         result = play.run(until, redo, received.event, progress=not args.quiet)
         if result.interrupted:
-            print(f"nashward: {result.stopped}; the same command continues", file=sys.stderr)
+            print(printable(f"nashward: {result.stopped}; the same command continues"), file=sys.stderr)
             return received.exit_code
         for row in [] if args.quiet else result.metrics:
             fit, held = row["train"], row["held_out"].get("r2")

@@ -13,7 +13,10 @@ from nashward.llm.config import Demand, Rates
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--policy", required=True, metavar="ID_OR_FOLDER", help="only its configuration is read")
+    parser.add_argument(
+        "--policy", required=True, metavar="ID_OR_FOLDER",
+        help="only its configuration is read; or a GGUF file, which is written as a folder first, or real:smollm2-135m",
+    )  # fmt: skip
     parser.add_argument(
         "--oracle", metavar="ID_OR_FOLDER", help="of a checkpoint likewise; anything else takes nothing"
     )
@@ -100,6 +103,8 @@ def _print(plan: Any) -> None:
         row = (phase.weights, phase.activations, phase.gradients, phase.optimiser, phase.cache)
         cells = "".join(f"{gib(x):>{w}}" for x, w in zip(row, (9, 13, 11, 11, 13), strict=True))
         print(f"{name:<9}{cells}{gib(phase.total):>7}")
+    if plan.experts.size:
+        print(f"experts: {gib(plan.experts.size)} GiB of the weights, which are not quantised: no linear layers")
     place = plan.placement
     placed = ["layers streamed from host memory, two at a time"] if place.layers == "host" else []
     placed += ["checkpoints of the layers in host memory"]

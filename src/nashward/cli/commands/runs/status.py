@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"  {name}: {f'{phase.phase} {phase.name}'.rstrip()}: {phase.done}{total} {phase.unit}{rate}")
         if not done and not phases:
             print(f"  {name}: begun")
+    if progress.unread:
+        print("  not of the run: " + ", ".join(progress.unread))
     if progress.events:
         print("  on the way: " + ", ".join(f"{count} x {event}" for event, count in sorted(progress.events.items())))
     if not finished:

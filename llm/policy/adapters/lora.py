@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from peft.utils.other import get_pattern_key
+from safetensors.torch import save_file
 from torch import Tensor
 
 from nashward.errors import NashwardError
 
-from ..store.files import atomic_folder
+from ...store.files import atomic_folder
+from .peft_format import CONFIG, MATRIX, WEIGHTS, read_config, weights_of
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-PLAIN_SETTINGS = {"use_dora": False, "bias": "none", "rank_pattern": {}, "alpha_pattern": {}}
+# which layers an adapter changes, besides which the configuration names
+SELECTION = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,22 @@ class LoraShape:
     """Rank and scale of an adapter's matrices, and the base that they belong to.
 
     Attributes:
-        rank: rows of A, columns of B.
+        rank: rows of A, columns of B; of the layer with the most.
         scale: the factor of B A, see ``scale_of``.
         base: the name of the base model; None where the configuration has none.
-        more: the setting that makes it more than one product B A of this rank and scale a layer; None: there is none.
+        config: with the layers whose rank or alpha differs (``rank_pattern``, ``alpha_pattern``); None: none does.
 
     Example:
-        >>> LoraShape(8, 2.0, more="use_dora").plain()
-        Traceback (most recent call last):
-        nashward.errors.NashwardError: it is no plain LoRA, use_dora is set; train it without
+        >>> config = LoraConfig(r=4, lora_alpha=8, rank_pattern={"q_proj": 8})
+        >>> shape = LoraShape(8, 2.0, config=config)
+        >>> [(shape.layer(name).rank, shape.layer(name).scale) for name in ("layers.0.q_proj", "layers.0.v_proj")]
+        [(8, 1.0), (4, 2.0)]
     """
 
     rank: int
     scale: float
     base: str | None = None
-    more: str | None = None
+    config: LoraConfig | None = None
 
     @classmethod
     def of(cls, folder: Path) -> LoraShape:
@@ -49,31 +52,57 @@ class LoraShape:
 
         Raises:
             FileNotFoundError: there is no adapter.
-            ValueError: its configuration cannot be read.
+            ValueError: as ``peft_format.read_config``: its configuration cannot be read, or it is no plain LoRA.
         """
         file = folder / CONFIG
         if not file.is_file():
             raise FileNotFoundError(f"{folder} is no adapter folder: it has no {CONFIG}")
         try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-            rank, scale = int(config["r"]), _scale(config["r"], config["lora_alpha"], config.get("use_rslora", False))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NashwardError(f"{file} is no LoRA configuration that can be read: {error}") from None
-        more = next((key for key, value in PLAIN_SETTINGS.items() if config.get(key) not in (value, None)), None)
-        return cls(rank, scale, config.get("base_model_name_or_path"), more)
+            return cls.of_config(read_config(file))
+        except NashwardError as error:
+            raise NashwardError(f"{folder} cannot be read as an adapter: {error}") from None
 
-    def plain(self) -> LoraShape:
-        """Check that the adapter is one product B A of this rank and scale a layer.
+    @classmethod
+    def of_config(cls, config: LoraConfig) -> LoraShape:
+        """The shape of adapters of a configuration."""
+        patterns = {**(config.rank_pattern or {})}, {**(config.alpha_pattern or {})}
+        rank = max(config.r, *patterns[0].values(), 0)
+        return cls(rank, scale_of(config), config.base_model_name_or_path, config if any(patterns) else None)
 
-        Returns:
-            the shape itself.
+    def layer(self, name: str) -> LoraShape:
+        """Rank and scale of one layer, by its name in the base or that of its matrix."""
+        if self.config is None:
+            return self
+        matrix = MATRIX.fullmatch(name)
+        name = name if matrix is None else matrix["layer"]
+        ranks, alphas = self.config.rank_pattern or {}, self.config.alpha_pattern or {}
+        rank = ranks.get(get_pattern_key(list(ranks), name), self.config.r)
+        alpha = alphas.get(get_pattern_key(list(alphas), name), self.config.lora_alpha)
+        return LoraShape(rank, _scale(rank, alpha, self.config.use_rslora), self.base)
+
+    def check_ranks(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Check that matrices A ``[r, n]`` and B ``[m, r]`` have the ranks r that the configuration says.
 
         Raises:
-            ValueError: it is not.
+            ValueError: one has another.
         """
-        if self.more is not None:
-            raise NashwardError(f"it is no plain LoRA, {self.more} is set; train it without")
-        return self
+        for name, sizes in shapes.items():
+            rank = sizes[0 if "lora_A" in name else -1] if len(sizes) == 2 else None
+            if rank != (expected := self.layer(name).rank):
+                raise NashwardError(f"it says rank {expected} and holds weights of rank {rank} ({name})")
+
+
+def slot_config(config: LoraConfig) -> LoraConfig:
+    """The configuration of a slot that holds adapters of a configuration: every layer has the largest rank.
+
+    See also:
+        ``fitted_to_slot``, which pads the other layers.
+    """
+    shape = LoraShape.of_config(config)
+    if shape.config is None:
+        return config
+    alpha: Any = shape.scale * shape.rank
+    return replace(config, r=shape.rank, lora_alpha=alpha, use_rslora=False, rank_pattern={}, alpha_pattern={})
 
 
 def scale_of(config: LoraConfig) -> float:
@@ -104,7 +133,7 @@ def fitted_to_slot(state: Mapping[str, Tensor], adapter: LoraShape, slot: LoraSh
         the padded matrices by name.
 
     Raises:
-        ValueError: the slot's rank is smaller, or the adapter is no plain LoRA.
+        ValueError: the slot's rank is smaller.
 
     Example:
         >>> state = {"lora_A": torch.ones(1, 3), "lora_B": torch.ones(2, 1)}
@@ -115,20 +144,22 @@ def fitted_to_slot(state: Mapping[str, Tensor], adapter: LoraShape, slot: LoraSh
         >>> bool((1.0 * wide["lora_B"] @ wide["lora_A"] == 2.0 * state["lora_B"] @ state["lora_A"]).all())
         True
     """
-    if (adapter.rank, adapter.scale) == (slot.rank, slot.scale):
-        return dict(state)
-    if adapter.plain().rank > slot.rank:
-        raise NashwardError(
-            f"its rank is {adapter.rank}, the model was loaded for {slot.rank}; load it with that adapter"
-        )
-    padding = slot.rank - adapter.rank
     fitted = {}
     for name, matrix in state.items():
+        layer = adapter.layer(name)
+        if (layer.rank, layer.scale) == (slot.rank, slot.scale):
+            fitted[name] = matrix
+            continue
+        if layer.rank > slot.rank:
+            raise NashwardError(
+                f"its rank is {layer.rank}, the model was loaded for {slot.rank}; load it with that adapter"
+            )
+        padding, matrix = slot.rank - layer.rank, matrix.float()
         if "lora_A" in name:
             fitted[name] = torch.cat([matrix, matrix.new_zeros(padding, matrix.shape[1])])
         else:
             padded = torch.cat([matrix, matrix.new_zeros(matrix.shape[0], padding)], 1)
-            fitted[name] = padded * (adapter.scale / slot.scale)
+            fitted[name] = padded * (layer.scale / slot.scale)
     return fitted
 
 
@@ -153,7 +184,7 @@ def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
         OSError: the folder cannot be written.
 
     Example:
-        >>> from nashward.llm.policy.lora import interpolate
+        >>> from nashward.llm.policy.adapters.lora import interpolate
         >>> interpolate([(start, 0.5), (last, 0.5)], Path("half"))  # doctest: +SKIP
     """
     if not members:
@@ -162,8 +193,12 @@ def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
     rows: dict[str, list[Tensor]] = {}
     rank, adapters = 0, []
     for member, weight in members:
+        shape = LoraShape.of(member)
         try:
-            adapters.append((LoraShape.of(member).plain(), weights_of(member), weight))
+            state = weights_of(member)
+            shape.check_ranks({name: matrix.shape for name, matrix in state.items()})
+            even = LoraShape(shape.rank, shape.scale)  # every layer with the rank and the scale of the others
+            adapters.append((even, fitted_to_slot(state, shape, even), weight))
         except ValueError as error:
             raise NashwardError(f"{member} cannot be interpolated: {error}") from None
     names = sorted(set().union(*(state for _, state, _ in adapters)))
@@ -176,28 +211,18 @@ def interpolate(members: Sequence[tuple[Path, float]], folder: Path) -> None:
             else:
                 matrix = state.get(name, torch.zeros(sizes[name][0], shape.rank)).float()
                 rows.setdefault(name, []).append(weight * shape.scale * matrix)
-    config = json.loads((members[0][0] / CONFIG).read_text(encoding="utf-8"))
-    targets = [json.loads((member / CONFIG).read_text(encoding="utf-8")).get("target_modules") for member, _ in members]
-    lists = [names for names in targets if isinstance(names, list)]
-    config |= {"r": rank, "lora_alpha": rank, "use_rslora": False}
-    if len(lists) == len(targets):
-        config["target_modules"] = sorted(set().union(*lists))
+    configs = [json.loads((member / CONFIG).read_text(encoding="utf-8")) for member, _ in members]
+    config = configs[0] | {"r": rank, "lora_alpha": rank, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}}
+    chosen = [{key: other.get(key) for key in SELECTION} for other in configs]
+    if all(isinstance(own["target_modules"], list) and not any([*own.values()][1:]) for own in chosen):
+        config["target_modules"] = sorted(set().union(*(own["target_modules"] for own in chosen)))
+    else:  # patterns have no union: the layers by name
+        layers = {match["layer"] for name in names if (match := MATRIX.fullmatch(name))}
+        config |= dict.fromkeys(SELECTION) | {"target_modules": sorted(layers)}
     with atomic_folder(folder) as unfinished:
         stacked = {name: torch.cat(parts, 0 if "lora_A" in name else 1) for name, parts in rows.items()}
         save_file({name: matrix.contiguous() for name, matrix in stacked.items()}, unfinished / WEIGHTS)
         (unfinished / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def weights_of(folder: Path) -> dict[str, Tensor]:
-    """The matrices of an adapter folder by name, A ``[r, n]`` and B ``[m, r]`` of each layer.
-
-    Raises:
-        ValueError: the file cannot be read.
-    """
-    try:
-        return load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise NashwardError(f"it holds no weights that can be read ({WEIGHTS}): {error}") from None
 
 
 def common_base(folders: Sequence[Path]) -> str | None:

@@ -1,0 +1,157 @@
+"""Rows of text files: JSON, JSON lines and CSV, as people and data frames write them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from nashward.errors import NashwardError
+
+LONGEST_CELL = 2**31 - 1  # characters; the csv module reads 131,072 by default
+_limit = threading.Lock()
+
+
+def json_rows(text: str, path: Path, what: str) -> list[Any]:
+    """The rows of a JSON list, or of JSON lines in a file that is called .json.
+
+    Args:
+        text: of the file.
+        path: of the file, for errors.
+        what: the rows are, for errors.
+
+    Raises:
+        ValueError: it holds neither, or something that ``parse_json`` refuses.
+
+    Example:
+        >>> json_rows('{"a": 1}\\n{"a": 2}\\n', Path("rows.json"), "battles")
+        [{'a': 1}, {'a': 2}]
+    """
+    try:
+        content = parse_json(text)
+    except json.JSONDecodeError as error:
+        try:
+            parse_json(next(line for line in text.split("\n") if line.strip()))
+        except (StopIteration, ValueError):  # no lines of JSON either
+            raise error from None
+        content = [*jsonl_rows(io.StringIO(text), path)]
+    except NashwardError as error:
+        raise NashwardError(f"{path}: {error}") from None
+    if not isinstance(content, list):
+        raise NashwardError(f"{path} must hold a list of {what}, it holds {type(content).__name__}")
+    return content
+
+
+def jsonl_rows(handle: TextIO, path: Path) -> Iterator[Any]:
+    """The rows of a file with one JSON value a line; U+2028, U+0085 and their like end no line.
+
+    Raises:
+        ValueError: a line, which is numbered, is not JSON or holds something that ``parse_json`` refuses.
+
+    Example:
+        >>> list(jsonl_rows(io.StringIO('{"a": "x\\u2028y"}\\n\\n{"a": 2}'), Path("rows.jsonl")))
+        [{'a': 'x\\u2028y'}, {'a': 2}]
+    """
+    for number, line in enumerate(handle, 1):
+        if not line.strip():
+            continue
+        try:
+            yield parse_json(line)
+        except json.JSONDecodeError as error:
+            raise NashwardError(f"{path} is not valid JSONL: line {number}: {error.msg} at {error.colno}") from None
+        except ValueError as error:
+            raise NashwardError(f"{path}: line {number}: {error}") from None
+
+
+def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file with a header; an empty cell is None, and cells may be of any length.
+
+    Args:
+        handle: opened with ``newline=""``, so that a line break inside of a cell stays as it is.
+        path: of the file, for errors.
+
+    Raises:
+        ValueError: a name that occurs twice in the header, or a row with more cells than it.
+        csv.Error: the file is no CSV, as where a quotation mark is never closed.
+
+    Example:
+        >>> csv_rows(io.StringIO("a,b\\r\\n1,\\r\\n"), Path("rows.csv"))
+        [{'a': '1', 'b': None}]
+    """
+    with _long_cells():
+        # strict: a quotation mark that is never closed would make one cell of all that follows
+        reader = csv.DictReader(handle, strict=True)
+        check_names(reader.fieldnames or (), f"{path} has")
+        rows = []
+        for number, row in enumerate(reader, 1):
+            if any(row.pop(None, [])):  # but commas at the end of a line are no cells
+                raise NashwardError(
+                    f"{path}: row {number} has more cells than the header; put a text with commas in quotation marks"
+                )
+            rows.append({name: None if value == "" else value for name, value in row.items()})
+    return rows
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Cells of any length within the block: the csv module has one limit for the whole process."""
+    with _limit:
+        before = csv.field_size_limit(LONGEST_CELL)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
+
+
+def parse_json(text: str) -> Any:
+    """A JSON value.
+
+    Raises:
+        json.JSONDecodeError: it is none.
+        ValueError: a key occurs twice in an object, or an integer has more digits than Python reads.
+
+    Example:
+        >>> parse_json('{"a": 1, "a": 2}')
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: an object has two fields that are called a; rename one of them
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except (json.JSONDecodeError, NashwardError):
+        raise
+    except ValueError:  # int() of a text of thousands of digits
+        most = sys.get_int_max_str_digits()
+        raise NashwardError(f"an integer has more than {most} digits; write it as a text, in quotation marks") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        check_names([name for name, _ in pairs], "an object has")
+    return content
+
+
+def check_names(names: Collection[str], has: str) -> None:
+    """Raise where a name occurs twice: one of its values would be dropped.
+
+    Args:
+        names: of the fields.
+        has: what has them, for the error.
+
+    Raises:
+        ValueError: a name occurs twice.
+
+    Example:
+        >>> check_names(["a", "b"], "the file has")
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name and name in seen:
+            raise NashwardError(f"{has} two fields that are called {name}; rename one of them")
+        seen.add(name)

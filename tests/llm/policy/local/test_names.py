@@ -1,0 +1,145 @@
+"""``real:NAME`` is a model wherever one is read, and the models are what transformers reads from their packages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from nashward.cli.main import main
+from nashward.errors import MissingPackageError, NashwardError
+from nashward.llm import LanguageModel, pocket
+from nashward.llm.data.prompts import Prompt
+from nashward.llm.oracles.fitting.init import init_from_base
+from nashward.llm.planner.plan import plan
+from nashward.llm.policy.loading import check_causal, check_policy
+from nashward.llm.policy.local import gguf, names
+from nashward.llm.policy.local.names import MODELS, PackagedModel, local_model
+
+POLICY, ENCODER = "real:smollm2-135m", "real:minilm"
+PROMPT = Prompt(({"role": "user", "content": "Why is the sky blue?"},))
+
+
+@pytest.fixture(scope="module")
+def smollm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the chat model, in a cache of this module's."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield Path(local_model(POLICY))
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The pocket policy as a model of a package that is installed."""
+    (tmp_path / "a_package").mkdir()
+    (tmp_path / "a_package" / "__init__.py").write_text("raise RuntimeError('a package of weights is not imported')")
+    shutil.copytree(pocket.POLICY, tmp_path / "a_package" / "model")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(MODELS, "pocket", PackagedModel("a-package", "a_package", "model"))
+    return "real:pocket"
+
+
+def test_a_name_is_a_model_wherever_one_is_read(packaged: str, tmp_path: Path) -> None:
+    folder = tmp_path / "a_package" / "model"
+    assert local_model(packaged) == folder
+    assert len(check_policy(packaged)) == len(check_policy(folder))
+    model = LanguageModel.from_pretrained(packaged, quantise=False)
+    assert model.name == str(folder)
+    assert plan(packaged, 2**33).parameters == plan(folder, 2**33).parameters
+    assert init_from_base("bt", packaged, 8, seed=0).name == packaged
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
+    prompts.write_text("Name a river.\n")
+    given = ["--policy", packaged, "--prompts", str(prompts), "--out", str(out), "--max-new-tokens", "4"]
+    assert main(["answer", *given]) == 0
+    assert out.read_text().count("\n") == 1
+
+
+def test_folders_and_hub_ids_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "folder.gguf").mkdir()
+    for source in ("mistralai/Mistral-7B-Instruct-v0.2", pocket.POLICY, tmp_path / "folder.gguf", "real/model"):
+        assert local_model(source) is source
+
+
+def test_an_unknown_name_and_a_package_that_lacks_its_file(packaged: str, tmp_path: Path) -> None:
+    with pytest.raises(NashwardError, match=r"real:smollm3.*real:smollm2-135m.*real:minilm"):
+        check_causal("real:smollm3")
+    shutil.rmtree(tmp_path / "a_package" / "model")
+    with pytest.raises(NashwardError, match=r"real:pocket.*a-package holds no model"):
+        check_causal(packaged)
+
+
+@pytest.mark.parametrize("name", [POLICY, ENCODER])
+def test_without_its_package_the_line_says_what_to_install(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(names, "find_spec", lambda package: None)
+    with pytest.raises(MissingPackageError, match=rf"{name}.*pip install \"nashward\[real\]\""):
+        local_model(name)
+    assert main(["plan", "--policy", name, "--memory", "6GiB"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert 'pip install "nashward[real]"' in line
+
+
+@pytest.mark.real
+def test_the_chat_model_is_what_transformers_reads_from_its_file(smollm: Path) -> None:
+    file = MODELS["smollm2-135m"].path()
+    ids = torch.tensor([check_policy(smollm)(f"{PROMPT.text} Light is scattered by the air.").input_ids])
+    theirs = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    ours = AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.float32)
+    with torch.no_grad():
+        exact, logits = theirs(ids).logits, ours(ids).logits
+        for weight in theirs.parameters():
+            weight.copy_(weight.bfloat16())
+        rounded = theirs(ids).logits
+    assert torch.equal(logits, rounded)
+    kl = (exact.softmax(-1) * (exact.log_softmax(-1) - logits.log_softmax(-1))).sum(-1)
+    assert 0 < kl.max() < 1e-3  # nats a token, what the rounding costs
+    assert sum(tensor.numel() for tensor in load_file(smollm / "model.safetensors").values()) == 134_515_008
+
+
+@pytest.mark.real
+def test_the_chat_model_is_read_once(smollm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gguf._content_hash.cache_clear()  # as in a new process
+    monkeypatch.setattr(gguf, "_write", lambda *_: pytest.fail("the file was read again"))
+    assert local_model(POLICY) == smollm
+
+
+@pytest.mark.real
+def test_the_chat_model_renders_its_template_and_stops(smollm: Path) -> None:
+    model = LanguageModel.from_pretrained(POLICY, quantise=False)
+    ids = model.encode(PROMPT)
+    text = model.tokenizer.decode(ids)
+    assert text.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
+    assert text.endswith(f"<|im_start|>user\n{PROMPT.text}<|im_end|>\n<|im_start|>assistant\n")
+    assert [model.tokenizer.convert_ids_to_tokens(stop) for stop in model.stop_ids] == ["<|im_end|>"]
+
+
+@pytest.mark.real
+def test_the_chat_model_answers_and_is_planned_for(
+    smollm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prompts.txt").write_text("What is the capital of France?\n")
+    given = ["--policy", POLICY, "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "out.jsonl")]
+    assert main(["answer", *given, "--max-new-tokens", "12", "--temperature", "0.01", "--no-quantise"]) == 0
+    assert "Paris" in (tmp_path / "out.jsonl").read_text()
+    assert main(["plan", "--policy", POLICY, "--memory", "6GiB"]) == 0
+    assert "it fits" in capsys.readouterr().out
+
+
+@pytest.mark.real
+def test_the_encoder_is_the_base_of_an_oracle_and_no_policy() -> None:
+    stored = load_file(MODELS["minilm"].path() / "model.safetensors")
+    for kind in ("pairrm", "bt"):
+        oracle = init_from_base(kind, ENCODER, 8, seed=0, device="cpu")
+        state = oracle.model.state_dict()
+        (weight,) = (state[name] for name in state if name.endswith("encoder.layer.5.output.dense.weight"))
+        (theirs,) = (stored[name] for name in stored if name.endswith("encoder.layer.5.output.dense.weight"))
+        assert torch.equal(weight, theirs.float())
+    with pytest.raises(NashwardError, match="BertModel, not a causal language model"):
+        check_policy(ENCODER)
