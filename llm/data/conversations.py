@@ -18,7 +18,7 @@ TEXT_FIELDS = ("prompt", "instruction", "question")  # where a row has its promp
 CHAT_FIELDS = ("messages", "conversations", "conversation")
 PROMPT_FIELDS = (*TEXT_FIELDS, *CHAT_FIELDS)
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message")  # a system turn before the prompt
-INPUT_FIELDS = ("input", "context")  # of an instruction: what it is to be done to, behind it after a blank line
+INPUT_FIELDS = ("input", "context")  # what an instruction or a question is about, behind it after a blank line
 NO_INPUT = "<noinput>"  # as some of these data sets write that there is none
 HISTORY = "history"  # of an instruction: earlier turns, pairs of the user's text and the response to it
 COMPARED_FIELDS = ("chosen", "rejected")  # of a vote: the response, with or without the turns before it
@@ -43,6 +43,8 @@ def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
     if not isinstance(row, Mapping):
         raise NashwardError(f"is {type(row).__name__}, expected a string or an object with a prompt")
     field, before = prompt_field(row, column), turns_before_responses(row)
+    if column is None:
+        _check_one_prompt(row, field)
     if field is None and before is None:
         fields = (column,) if column else PROMPT_FIELDS
         if any(name in row for name in fields):
@@ -56,6 +58,8 @@ def prompt_messages(row: Any, column: str | None = None) -> tuple[Message, ...]:
                 "turns"
             )
         messages = _with_system(messages, [m["content"] for m in before if m["role"] == "system"], "chosen")
+    chat = _chat_beside(row, field, messages)
+    messages = _with_system(messages, [m["content"] for m in chat if m["role"] == "system"], "its messages")
     messages = _with_system(messages, [_text(row, name) for name in system_fields(row, field)], "its system field")
     if messages and messages[-1]["role"] != "user":
         raise NashwardError(f"ends with a turn of role {messages[-1]['role']}, expected the user's")
@@ -87,9 +91,11 @@ def fields_of_prompt(row: Any, column: str | None = None) -> set[str]:
     if not isinstance(row, Mapping):
         return set()
     field = prompt_field(row, column)
-    beside = (*INPUT_FIELDS, HISTORY) if field == "instruction" and isinstance(row[field], str) else ()
+    beside = INPUT_FIELDS if field in TEXT_FIELDS and isinstance(row[field], str) else ()
+    history = (HISTORY,) if field == "instruction" else ()
     compared = () if turns_before_responses(row) is None else COMPARED_FIELDS
-    return {name for name in (field, *SYSTEM_FIELDS, *beside, *compared) if name is not None and name in row}
+    chosen = (field, *SYSTEM_FIELDS, *beside, *history, *compared)
+    return {name for name in chosen if name is not None and name in row}
 
 
 def chat_messages(value: Any, field: str) -> list[Message]:
@@ -153,12 +159,41 @@ def _field_messages(row: Mapping[str, Any], field: str) -> list[Message]:
         while messages and messages[-1]["role"] == "assistant":
             messages.pop()
         return messages
-    if field != "instruction":
+    if field not in TEXT_FIELDS:
         return [{"role": "user", "content": value}]
     inputs = [_text(row, name) for name in INPUT_FIELDS if not _is_blank(row.get(name))]
-    parts = [value, *(text for text in inputs if text.strip().lower() != NO_INPUT)]
-    text = "\n\n".join(part for part in parts if part.strip()) if len(parts) > 1 else value
-    return [*_history(row), {"role": "user", "content": text}]
+    inputs = [text for text in inputs if text.strip().lower() != NO_INPUT]
+    if field == "prompt" and not is_missing(row.get("instruction")):  # it was written out of instruction and input
+        inputs = [text for text in inputs if text.strip() not in value]
+    text = "\n\n".join(part for part in (value, *inputs) if part.strip()) if inputs else value
+    return [*(_history(row) if field == "instruction" else ()), {"role": "user", "content": text}]
+
+
+def _check_one_prompt(row: Mapping[str, Any], field: str | None) -> None:
+    """Refuse a row with two texts that could be its prompt, unless they are one or were written out into ``prompt``."""
+    if field not in TEXT_FIELDS or not isinstance(row[field], str):
+        return
+    for name in TEXT_FIELDS:
+        other = row.get(name)
+        same = not isinstance(other, str) or other.strip() == row[field].strip()
+        if not (same or (field == "prompt" and str(other).strip() in row[field])):
+            raise NashwardError(
+                f"has two prompts, {field} {row[field]!r:.40} and {name} {other!r:.40}; keep one of them, "
+                "and call a system prompt system"
+            )
+
+
+def _chat_beside(row: Mapping[str, Any], field: str | None, messages: Sequence[Message]) -> list[Message]:
+    """The messages of a row whose prompt is a text, where they are a conversation that begins with that text."""
+    if field not in TEXT_FIELDS or not isinstance(row[field], str):
+        return []
+    for name in CHAT_FIELDS:
+        value = conversation_of(row.get(name))
+        if not is_missing(value) and _is_chat(value):
+            chat = chat_messages(value, name)
+            if _contents(chat)[:1] == _contents(messages)[:1]:
+                return chat
+    return []
 
 
 def _history(row: Mapping[str, Any]) -> list[Message]:

@@ -87,9 +87,9 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
             Parquet), the id of a dataset on the hub (``ID`` or ``ID:SPLIT``), or an iterable of rows. A row is a
             string or has a ``prompt`` (or ``instruction``, ``question``) that is a string or a list of chat messages,
             or ``messages`` (or ``conversations``); a response at the end of the messages is removed. The ``input`` (or
-            ``context``) of an ``instruction`` is put behind it after a blank line, its ``history`` before it, and
-            ``system`` (or ``system_prompt``, ``system_message``) is a system turn before all. ``weight`` is how often
-            the prompt counts in the loss (1). Fields that are not read are named in a warning of the logger.
+            ``context``) beside it is put behind it after a blank line, the ``history`` of an ``instruction`` before it,
+            and ``system`` (or ``system_prompt``, ``system_message``) is a system turn before all. ``weight`` is how
+            often the prompt counts in the loss (1). Fields that are not read are named in a warning of the logger.
         column: the name of the field that holds the prompt, instead of those.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from .prompts import OWN_FIELDS, Prompt, row_prompt
 from .rows import conversation_of, is_missing, numbered_rows, read_rows
 
 RESPONSE_FIELDS = ("output", "response", "text")  # where a row has its response, the first that it has
+PROMPT_KEYS = ("prompt_id", "question_id", "instruction_id")  # name a prompt, as its text does
+KEY_FIELDS = (*PROMPT_KEYS, "id", "uid", "idx")  # the last three name one where they are those of the prompts
 _SUFFIXES = (".json", ".jsonl")
 
 
-def read_responses(folder: str | Path, prompts: Sequence[str] | None = None) -> dict[str, list[str | None]]:
+def read_responses(
+    folder: str | Path, prompts: Sequence[str] | None = None, keys: Mapping[str, Sequence[Any]] | None = None
+) -> dict[str, list[str | None]]:
     """The responses of each model: one file a model, the model's name that of the file.
 
     A file is ``.json``, a list, or ``.jsonl``, both also gzipped; an entry is the response or has it as ``output``,
@@ -26,15 +31,18 @@ def read_responses(folder: str | Path, prompts: Sequence[str] | None = None) -> 
     Args:
         folder: of the files.
         prompts: N texts of prompts, see ``Prompt.text``. The entries of a file that name their prompt are matched with
-            them; those of a file that names none are in the order of the prompts. None: all are in their order.
+            them; those of a file that names none are matched by a key, as ``id``, that both have, and without one in
+            the order of the prompts. None: all are in their order.
+        keys: of the prompts, as ``read_prompt_keys`` gives them.
 
     Returns:
-        for each model its responses; where a file names its prompts N of them, None to a prompt that it does not name.
+        for each model its responses; where they are matched N of them, None to a prompt that a file does not name.
 
     Raises:
         FileNotFoundError: no such folder, or none of these files in it.
         ValueError: a file cannot be read, an entry has no response (it is numbered), or a model has two files; an
-            entry names another prompt than those given, or one a second time, or only some entries name one.
+            entry names another prompt than those given, or one a second time, or only some entries name one; two files
+            that are taken by order have the same keys in different orders.
 
     See also: ``read_prompts_with_responses``, for files that have the prompts as well.
 
@@ -52,14 +60,26 @@ def read_responses(folder: str | Path, prompts: Sequence[str] | None = None) -> 
     if not files:
         raise FileNotFoundError(f"{folder} holds no responses; expected one .json or .jsonl file a player (or .gz)")
     responses: dict[str, list[str | None]] = {}
+    in_order: list[tuple[Path, dict[str, list[Any]]]] = []
     for file in files:
         model = _model(file)
         if model in responses:
             both = " and ".join(other.name for other in files if _model(other) == model)
             raise NashwardError(f"{folder} holds {both}: two files for {model}; expected one a player")
-        rows = list(numbered_rows(read_rows(file, "responses"), str(file), _named_response, _fields))
-        matched = prompts is not None and any(prompt is not None for prompt, _ in rows)
-        responses[model] = _matched(rows, prompts or (), file) if matched else [response for _, response in rows]
+        content = list(read_rows(file, "responses"))
+        own = _keys(content)
+        shared = [name for name, known in (keys or {}).items() if name in own and _is_key(name, own[name], known)]
+        rows = list(numbered_rows(content, str(file), _named_response, partial(_fields, keys=shared[:1])))
+        if prompts is not None and any(prompt is not None for prompt, _ in rows):
+            responses[model] = _matched(rows, prompts, file)
+        elif prompts is not None and keys and shared:
+            name = shared[0]
+            keyed = [(key, response) for key, (_, response) in zip(own[name], rows, strict=True)]
+            responses[model] = _matched(keyed, keys[name], file, f"the {name}s of the prompts")
+        else:
+            _check_same_order(in_order, file, own)
+            in_order.append((file, own))
+            responses[model] = [response for _, response in rows]
     return responses
 
 
@@ -70,8 +90,58 @@ def _named_response(row: Any) -> tuple[str | None, str | None]:
     return row_prompt(row).text if named else None, response
 
 
-def _matched(rows: Sequence[tuple[str | None, str | None]], prompts: Sequence[str], file: Path) -> list[str | None]:
-    """The responses in the order of the prompts."""
+def read_prompt_keys(source: str | Path) -> dict[str, list[Any]]:
+    """The fields of a file of prompts that tell its rows apart, as ``id``, with their values in the rows' order.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it cannot be read.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as home:
+        ...     _ = (Path(home) / "prompts.json").write_text('[{"id": 7, "prompt": "a"}, {"id": 8, "prompt": "b"}]')
+        ...     read_prompt_keys(Path(home) / "prompts.json")
+        {'id': ['7', '8']}
+    """
+    return _keys(list(read_rows(source)))
+
+
+def _keys(rows: Sequence[Any]) -> dict[str, list[Any]]:
+    """The fields among ``KEY_FIELDS`` that all rows have, each with another value; as text, which CSV has for all."""
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        return {}
+    values = {name: [row.get(name) for row in rows] for name in KEY_FIELDS}
+    return {
+        name: [str(key) for key in column]
+        for name, column in values.items()
+        if all(isinstance(key, str | int) for key in column) and len({*map(str, column)}) == len(column)
+    }
+
+
+def _is_key(name: str, own: Sequence[Any], known: Sequence[Any]) -> bool:
+    """Whether a field names the prompts; an ``id`` may be the response's own."""
+    return name in PROMPT_KEYS or not set(own).isdisjoint(known)
+
+
+def _check_same_order(
+    others: Sequence[tuple[Path, Mapping[str, list[Any]]]], file: Path, own: Mapping[str, list[Any]]
+) -> None:
+    """Refuse responses by order that another file has in another order, by a key that both have."""
+    for other, theirs in others:
+        for name in own.keys() & theirs.keys():
+            for number, (key, same) in enumerate(zip(own[name], theirs[name], strict=False), 1):
+                if key != same and (key in theirs[name] or same in own[name]):
+                    raise NashwardError(
+                        f"{file}: row {number} has {name} {key!r:.40} where {other.name} has {same!r:.40}; give the "
+                        f"prompts their {name}, or name the prompt in each row"
+                    )
+
+
+def _matched(
+    rows: Sequence[tuple[str | None, str | None]], prompts: Sequence[str], file: Path, among: str = "the prompts"
+) -> list[str | None]:
+    """The responses in the order of the prompts, which their texts or keys name."""
     open_places: defaultdict[str, list[int]] = defaultdict(list)
     for place in reversed(range(len(prompts))):
         open_places[prompts[place]].append(place)  # of repeated prompts, the first is taken first
@@ -80,7 +150,7 @@ def _matched(rows: Sequence[tuple[str | None, str | None]], prompts: Sequence[st
         if prompt is None:
             raise NashwardError(f"{file}: row {number} does not name its prompt, which other rows do; name it in each")
         if prompt not in open_places:
-            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60}, which is none of the prompts")
+            raise NashwardError(f"{file}: row {number} answers {prompt!r:.60}, which is none of {among}")
         if not open_places[prompt]:
             raise NashwardError(f"{file}: row {number} answers {prompt!r:.60} once more; give one response to a prompt")
         responses[open_places[prompt].pop()] = response
@@ -139,11 +209,11 @@ def response_field(row: Mapping[str, Any], column: str | None = None) -> str | N
     return field if chat_messages(value, str(field))[-1]["role"] == "assistant" else None
 
 
-def _fields(row: Any, column: str | None = None) -> set[str]:
+def _fields(row: Any, column: str | None = None, keys: Sequence[str] = ()) -> set[str]:
     """The fields of a row that are read."""
     if not isinstance(row, Mapping):
         return set()
-    return {*fields_of_prompt(row, column), response_field(row, column) or "", "responses"}
+    return {*fields_of_prompt(row, column), response_field(row, column) or "", "responses", *keys}
 
 
 def read_prompt_texts(source: str | Path) -> list[str]:
@@ -162,7 +232,7 @@ def read_prompts_in_order(source: str | Path) -> list[Prompt]:
     """
 
     def used(row: Any) -> set[str]:
-        return fields_of_prompt(row) | OWN_FIELDS
+        return fields_of_prompt(row) | OWN_FIELDS | {*KEY_FIELDS}
 
     return list(numbered_rows(read_rows(source), str(source), row_prompt, used))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nashward import llm
 from nashward.cli.main import main
@@ -84,6 +85,34 @@ def test_a_policy_that_only_code_could_read_is_refused(read: Callable[[str], Any
     folder = plant(shutil.copytree(pocket.POLICY, tmp_path / "policy"), trace, "planted")
     with pytest.raises(ValueError, match=r"planted"):
         read(str(folder))
+    assert not trace.exists()
+
+
+class _Touch:
+    """What a pickle calls when it is opened: ``touch`` of a file."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_policy_whose_weights_are_a_pickle_that_calls_is_refused_in_one_line(
+    zipped: bool, tmp_path: Path, trace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(pocket.POLICY, tmp_path / "policy")
+    (folder / "model.safetensors").unlink()
+    weights = {"lm_head.weight": _Touch(trace)}
+    torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    (tmp_path / "prompts.txt").write_text("Hi\n")
+    out = tmp_path / "out.jsonl"
+    command = ["answer", "--policy", str(folder), "--prompts", str(tmp_path / "prompts.txt"), "--out", str(out)]
+    assert main([*command, "--quiet"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nashward:")]
+    assert str(folder) in line
+    assert "safetensors" in line
     assert not trace.exists()
 
 

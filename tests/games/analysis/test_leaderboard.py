@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from nashward import games
@@ -52,8 +55,12 @@ def test_the_true_ratings_lie_in_the_bands_as_often_as_they_say() -> None:
 def test_bands_of_ratings_are_quantiles_of_fits_one_by_one() -> None:
     rng, upper = np.random.default_rng(0), np.triu_indices(3, 1)
     battles = Battles(("a", "b", "c"), rng.integers(0, 2, size=(40, 3, 3)).astype(float) * (1 - np.eye(3)))
-    counts = np.random.default_rng(5).multinomial(40, np.full(40, 1 / 40), size=30)
-    fits = [games.analysis.ratings.bradley_terry(np.einsum("p,pij->ij", row, battles.wins), 1.0).elo for row in counts]
+    random = np.random.default_rng(5)
+    counts = random.multinomial(40, np.full(40, 1 / 40), size=30)
+    met = battles.wins + battles.wins.swapaxes(1, 2)
+    prior = random.gamma(0.5, size=(30, 3, 3)) * met.sum(0) / np.maximum((met > 0).sum(0), 1)
+    drawn = np.einsum("dp,pij->dij", counts, battles.wins) + prior
+    fits = [games.analysis.ratings.bradley_terry(wins).elo for wins in drawn]
     low, high = np.quantile(np.stack(fits), (0.05, 0.95), axis=0)
     bands = battles.bands(draws=30, seed=5)
     np.testing.assert_allclose(bands.elo_low, low, atol=1e-6)
@@ -90,6 +97,85 @@ def test_prompts_are_drawn_whole() -> None:
     np.testing.assert_array_equal(whole.total, alone.total)
     wide, narrow = ((b.high - b.low).sum() for b in (whole.bands(), alone.bands()))
     assert 2.5 < wide / narrow < 4
+
+
+CIRCLE = (("x", "y"), ("y", "z"), ("z", "x"))
+
+
+def _rows(
+    prompts: Iterable[Any], pairs: Iterable[tuple[str, str]], times: int = 1, winner: str = "model_a"
+) -> list[Any]:
+    return [
+        {"model_a": a, "model_b": b, "winner": winner, "prompt": prompt}
+        for prompt in prompts
+        for a, b in pairs
+        for _ in range(times)
+    ]
+
+
+def test_one_prompt_proves_no_cycle_however_often_it_is_fought_on() -> None:
+    """40 battles a pair repeat what one prompt decides; without prompts, or on 40 of them, they prove it."""
+    one = from_battles(_rows(["q"], CIRCLE, 40))
+    assert one.by_prompt
+    assert one.cycle_p_value > 0.05
+    bands = one.bands(seed=0)
+    assert ((bands.low == 0) & (bands.high == 1)).all()
+    assert from_battles(_rows(range(40), CIRCLE)).cycle_p_value < 1e-9
+    unknown = from_battles(_rows([None], CIRCLE, 40))
+    assert not unknown.by_prompt
+    assert unknown.cycle_p_value == unknown.ratings.cycle_p_value < 1e-9
+
+
+def test_few_prompts_with_cycles_of_their_own_prove_none() -> None:
+    """Each prompt has one winner of each pair, drawn evenly, whom ten battles repeat: 5% of the tables are accused at
+    most, and counted one by one nearly all would be."""
+    rng, accused, one_by_one = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        rows = []
+        for prompt in range(20):
+            for pair in CIRCLE:
+                rows += _rows([prompt], [pair if rng.random() < 0.5 else pair[::-1]], 10)
+        battles = from_battles(rows)
+        accused += battles.cycle_p_value < 0.05
+        one_by_one += battles.ratings.cycle_p_value < 0.05
+    assert accused <= 18  # of 200 at a true rate of 5 %, in 99 % of such counts
+    assert one_by_one > 60
+
+
+@pytest.mark.parametrize("prompts", [5, 20])
+def test_prompts_that_all_go_one_way_leave_a_rating_its_spread(prompts: int) -> None:
+    """As many as the posterior Beta(n + 1/2, 1/2) has, where each prompt has one battle."""
+    swept = from_battles(_rows(range(prompts), [("x", "y")])).bands(draws=4000, seed=1)
+    share = scipy.stats.beta(prompts + 0.5, 0.5).ppf([0.05, 0.95])
+    odds = np.log10(share / (1 - share)) * 400
+    between = np.array([float(swept.elo_low[0]), float(swept.elo_high[0])]) * 2 - 3000
+    np.testing.assert_allclose(10 ** (-between / 400), 10 ** (-odds / 400), rtol=0.25)
+    assert float(swept.elo_low[0]) < float(swept.elo[0]) < float(swept.elo_high[0])
+
+
+def test_bands_hold_every_equilibrium() -> None:
+    """Ties alone leave any mixture; two winners that never met share the Nash in any way, and the losers have none."""
+    ties = from_battles(_rows(range(20), [("x", "y")], winner="tie")).bands()
+    assert (ties.low.tolist(), ties.high.tolist()) == ([0, 0], [1, 1])
+    apart = from_battles(_rows(range(20), [("w", "y"), ("x", "z")])).bands()
+    assert (apart.low[:2].tolist(), apart.high[:2].tolist()) == ([0, 0], [1, 1])
+    assert float(apart.high[2:].max()) < 0.6
+
+
+def test_a_leaderboard_says_that_its_nash_is_one_of_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for winner, unique in (("tie", False), ("model_a", True)):
+        (tmp_path / "b.json").write_text(json.dumps(_rows(["q"], [("x", "y")], winner=winner)))
+        assert main(["leaderboard", str(tmp_path / "b.json"), "--json", str(tmp_path / "all.json")]) == 0
+        said = capsys.readouterr().out
+        assert ("not the only one" in said) is not unique
+        assert "1 battles on 1 prompt\n" in said
+        assert json.loads((tmp_path / "all.json").read_text())["nash_unique"] is unique
+
+
+def test_models_that_differ_in_the_blanks_around_them_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"'gpt-4' and 'gpt-4 '") as error:
+        from_battles(_rows(range(2), [("gpt-4", "y"), ("gpt-4 ", "y")]))
+    assert "\n" not in str(error.value)
 
 
 def test_counts_winners_ties_and_the_prior() -> None:

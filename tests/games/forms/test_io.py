@@ -54,6 +54,7 @@ def test_a_table_of_two_different_players(tmp_path: Path) -> None:
         (",a,a\na,0.5,0.9\na,0.1,0.5\n", "distinct, repeated: a"),
         (",a,b\na,0.5\nb,0.1,0.5\n", "row a has 1 numbers, expected 2"),
         (",a,b\nb,0.5,0.9\na,0.1,0.5\n", "same order, got b and a"),
+        (",a,b\nb,0.1,0.5\na,0.5,0.9\n", "same order, got b and a"),  # and not that P + P^T is wrong, as it is then
         ("", "is empty"),
         (";a;b\na;0,5;0,9\nb;0,1;0,5\n", "separated by ';'; expected commas"),
         (",a,b\na,0,7\nb,3,0\n", "probabilities, got numbers from 0 to 7; of counts take shares"),

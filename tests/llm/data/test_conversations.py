@@ -34,6 +34,15 @@ PROMPTS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "And now?\n\nB")],
     ),
     ({"instruction": "Hi", "history": []}, [("user", "Hi")]),
+    # a question about a text, as reading comprehension has it; written into the prompt already it is not added again
+    ({"question": "Who wrote it?", "context": "Emma is by Austen."}, [("user", "Who wrote it?\n\nEmma is by Austen.")]),
+    ({"prompt": "Translate.", "input": "cat"}, [("user", "Translate.\n\ncat")]),
+    ({"prompt": "Translate: cat", "instruction": "Translate", "input": "cat"}, [("user", "Translate: cat")]),
+    ({"prompt": "Name a cat", "input": "a"}, [("user", "Name a cat\n\na")]),
+    ({"prompt": "Hi", "question": "Hi "}, [("user", "Hi")]),
+    # a conversation beside the prompt that it begins with
+    ({"prompt": "Hi", "messages": [BRIEF, HI, YES]}, [("system", "Be brief."), ("user", "Hi")]),
+    ({"prompt": "Hi", "messages": [HI, YES, HI]}, [("user", "Hi")]),
     # system prompts beside the prompt
     ({"question": "Hi", "system": "Be brief."}, [("system", "Be brief."), ("user", "Hi")]),
     ({"question": "Hi", "system_prompt": "Be brief."}, [("system", "Be brief."), ("user", "Hi")]),
@@ -107,6 +116,9 @@ def test_a_row_is_the_same_prompt_in_every_kind_of_file(
 @pytest.mark.parametrize(
     ("row", "named"),
     [
+        ({"instruction": "You are a poet.", "question": "Hi"}, "two prompts, instruction .*question 'Hi'"),
+        ({"instruction": "Hi", "question": "H"}, "two prompts"),
+        ({"prompt": "Hi", "messages": [BRIEF, HI], "system": "B"}, "two system prompts, 'Be brief.' .*'B'"),
         ({"prompt": "Hi", "system": "A", "system_prompt": "B"}, "two system prompts, 'A'.*'B'"),
         ({"messages": [BRIEF, HI], "system": "B"}, "two system prompts, 'Be brief.' .*'B'"),
         ({"prompt": [BRIEF, HI], "chosen": [{**BRIEF, "content": "B"}, HI, YES], "rejected": ""}, "two system prompts"),
@@ -167,10 +179,10 @@ def test_the_first_field_with_a_response_is_taken() -> None:
 
 
 def test_fields_that_are_not_read_are_named_once(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    rows = [{"prompt": "a", "input": "x", "topic": k, "empty": None} for k in range(3)]
+    rows = [{"prompt": "a", "choices": ["x"], "topic": k, "empty": None} for k in range(3)]
     read_prompts(rows)
     assert [record.getMessage() for record in caplog.records] == [
-        "the prompts: fields that are not read: 'input', 'topic'"
+        "the prompts: fields that are not read: 'choices', 'topic'"
     ]
     caplog.clear()
     read_votes([{"instruction": "a", "input": "x", "chosen": "b", "rejected": "c", "score": 1}] * 2)

@@ -11,7 +11,7 @@ import pytest
 
 from nashward import llm
 from nashward.cli.main import main
-from nashward.llm.data.responses import read_prompt_texts, read_responses
+from nashward.llm.data.responses import read_prompt_keys, read_prompt_texts, read_responses
 
 CAPITALS = {"Capital of France?": "Paris", "Capital of Italy?": "Rome", "Capital of Spain?": "Madrid"}
 PROMPTS = list(CAPITALS)
@@ -103,6 +103,65 @@ def test_keys_that_disagree_are_refused(rows: list[Any], named: str, tmp_path: P
     with pytest.raises(ValueError, match=rf"model\.jsonl: {named}") as error:
         read_responses(folder, PROMPTS)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["id", "question_id", "prompt_id"])
+@pytest.mark.parametrize("written", [int, str])  # CSV has all as text
+def test_responses_are_matched_by_the_key_of_the_prompts(key: str, written: type, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("\n".join(json.dumps({"prompt": text, key: 7 + k}) for k, text in enumerate(PROMPTS)))
+    right = list(CAPITALS.values())
+    rows = [{key: written(7 + k), "output": right[k]} for k in range(3)]
+    folder = _write(tmp_path / "answers", ahead=rows, back=rows[::-1], some=rows[:0:-1], plain=["a", None, "c"])
+    assert read_responses(folder, read_prompt_texts(prompts), read_prompt_keys(prompts)) == {
+        "ahead": right,
+        "back": right,
+        "some": [None, *right[1:]],
+        "plain": ["a", None, "c"],
+    }
+
+
+def test_a_leaderboard_of_responses_with_ids_does_not_depend_on_their_order(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("\n".join(json.dumps({"prompt": text, "id": k}) for k, text in enumerate(PROMPTS)))
+    found = []
+    for order in ((0, 1, 2), (2, 0, 1)):
+        models: dict[str, list[Any]] = {
+            "long": [{"id": k, "output": "x" * (3 * k + 2)} for k in order],
+            "short": ["x" * (3 * k) for k in range(3)],
+        }
+        folder = _write(tmp_path / f"answers-{order[0]}", **models)
+        command = ["leaderboard", str(folder), "--prompts", str(prompts), "--oracle", "nashward.llm.oracles:Length"]
+        assert main([*command, "--json", str(tmp_path / "table.json")]) == 0
+        found.append(json.loads((tmp_path / "table.json").read_text())["models"])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "rows", "named"),
+    [
+        ([1, 2, 3], [1, 2, 4], "row 3 answers '4', which is none of the question_ids of the prompts"),
+        ([1, 2, 3], [7, 8, 9], "row 1 answers '7'"),
+        ([None, None, None], [2, 1, 3], "row 1 has question_id '2' where first.jsonl has '1'"),
+    ],
+)
+def test_ids_that_disagree_are_refused(keys: list[Any], rows: list[int], named: str, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        "\n".join(json.dumps({"prompt": text, "question_id": key}) for key, text in zip(keys, PROMPTS, strict=True))
+    )
+    first, other = ([{"question_id": key, "output": "x"} for key in order] for order in ([1, 2, 3], rows))
+    folder = _write(tmp_path / "answers", first=first, other=other)
+    with pytest.raises(ValueError, match=rf"other\.jsonl: {named}") as error:
+        read_responses(folder, read_prompt_texts(prompts), read_prompt_keys(prompts))
+    assert "\n" not in str(error.value)
+
+
+def test_an_id_of_the_responses_own_matches_nothing(tmp_path: Path) -> None:
+    rows = {name: [{"id": f"{name}-{k}", "output": str(k)} for k in range(3)] for name in ("one", "two")}
+    folder = _write(tmp_path / "answers", **rows)
+    texts = ["0", "1", "2"]
+    assert read_responses(folder, PROMPTS, {"id": ["7", "8", "9"]}) == {"one": texts, "two": texts}
 
 
 def test_the_real_responses_name_their_prompts(data: Path) -> None:

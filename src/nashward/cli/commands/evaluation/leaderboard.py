@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ".jsonl file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt",
     )
     parser.add_argument(
-        "--prompts", help="of a folder: the prompts; answers that name theirs are matched with them, others by order"
+        "--prompts",
+        help="of a folder: the prompts; answers that name theirs, by text or id, are matched by it, others by order",
     )
     parser.add_argument("--oracle", help="of a folder: " + options.INPUTS["oracle"].text)
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _fought(path: Path) -> Standings:
     battles = games.analysis.leaderboard.read_battles(path)
-    prompts = f" on {len(battles.wins)} prompts" if len(battles.wins) > 1 else ""
+    prompts = f" on {len(battles.wins)} prompt{'s' * (len(battles.wins) > 1)}" if battles.by_prompt else ""
     origin = [f"{len(battles.labels)} models, {battles.met.sum() / 2:g} battles{prompts}"]
     if battles.missing:
         shown = ", ".join(f"{a} and {b}" for a, b in battles.missing[:5])
@@ -98,13 +99,14 @@ def _judged(args: argparse.Namespace) -> Standings:
     from tqdm import tqdm
 
     from nashward.llm import oracles
-    from nashward.llm.data.responses import read_prompt_texts, read_responses
+    from nashward.llm.data.responses import read_prompt_keys, read_prompt_texts, read_responses
     from nashward.llm.evaluation.tournament import tournament
 
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
     every = read_prompt_texts(args.prompts)
-    responses = {name: texts[: args.limit] for name, texts in read_responses(args.responses, every).items()}
+    answered = read_responses(args.responses, every, read_prompt_keys(args.prompts))
+    responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]
     oracle = oracles.as_oracle(args.oracle)
     with tqdm(
@@ -129,7 +131,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     battles = standings.battles
     game, bands, labels = battles.game, battles.bands(seed=seed), battles.labels
     winner, smith = int(social_choice.condorcet_winner(game.P)), social_choice.smith_set(game.P).tolist()
-    copeland = social_choice.copeland(game.P).tolist()
+    copeland, unique = social_choice.copeland(game.P).tolist(), games.nash(game).unique
     order = sorted(range(len(labels)), key=lambda i: (-float(bands.lottery[i]), -float(bands.elo[i])))
     rows = []
     for i in order:
@@ -145,12 +147,13 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     return {
         "about": standings.origin,
         "models": rows,
+        "nash_unique": None if unique is None else bool(unique),
         "share_of_draws": bands.share,
         "condorcet_winner": labels[winner] if winner >= 0 else None,
         "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
         "curl": float(social_choice.curl_fraction(game.P - 0.5)),
         "logits_curl": standings.logits_curl,
-        "cycle_p_value": battles.ratings.cycle_p_value if standings.rates is None else None,
+        "cycle_p_value": battles.cycle_p_value if standings.rates is None else None,
         "never_met": battles.missing,
         "labels": labels,
         "P": game.P,
@@ -173,6 +176,11 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
             f"{row['model']:<{width}}{rate}  {row['nash']:5.3f}  {nash[0]:.3f} to {nash[1]:.3f}  {row['elo']:4.0f}  "
             f"{elo[0]:4.0f} to {elo[1]:4.0f}   {row['copeland']:+8d}"
         )
+    if not content["nash_unique"]:
+        known = (
+            "the Nash is not the only one" if content["nash_unique"] is False else "the Nash may not be the only one"
+        )
+        print(f"{known}: the bands hold what any of them gives a model")
     print(f"Condorcet winner: {content['condorcet_winner'] or 'none'}; Smith set: {', '.join(content['smith_set'])}")
     print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
     if standings.logits_curl is not None and standings.logits_curl == standings.logits_curl:
