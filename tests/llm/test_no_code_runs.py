@@ -104,7 +104,7 @@ def test_a_policy_whose_weights_are_a_pickle_that_calls_is_refused_in_one_line(
 ) -> None:
     folder = shutil.copytree(pocket.POLICY, tmp_path / "policy")
     (folder / "model.safetensors").unlink()
-    weights = {"lm_head.weight": _Touch(trace)}
+    weights = {"lm_head.weight": _Touch(trace), "rest": torch.zeros(10**6)}  # as many bytes as the configuration says
     torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
     (tmp_path / "prompts.txt").write_text("Hi\n")
     out = tmp_path / "out.jsonl"
