@@ -22,14 +22,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from gpu_parts.results import RESULT
+from machine import versions
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl", "liger-kernel", "llm-blender", "numpy", "numba")
-RESULT = "RESULT "  # as in gpu_parts/results.py
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Part:
         script: in this folder; "pytest" for the tests.
         limit: seconds after which it is ended.
         arguments: of the script on a card.
-        toy: of the script where it is rehearsed; None: as ``--toy``.
+        toy: of the script where it is rehearsed.
         needs: packages without which it is left out.
         json: whether the script writes a table of figures in place of results line by line.
     """
@@ -50,7 +51,7 @@ class Part:
     script: str
     limit: float
     arguments: tuple[str, ...] = ()
-    toy: tuple[str, ...] | None = None
+    toy: tuple[str, ...] = ("--toy",)
     needs: tuple[str, ...] = ()
     json: bool = False
 
@@ -96,15 +97,10 @@ def command(name: str, given: argparse.Namespace) -> list[str]:
     part = PARTS[name]
     if part.script == "pytest":
         return [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *TESTS]
-    line = [sys.executable, str(HERE / part.script), "--device", given.device]
-    if part.json:
-        line += ["--json", str(given.work / f"{name}.json")]
-        line += ["--work", str(given.work)] if part.script == "train_memory_speed.py" else []
-        return [*line, *(part.toy or () if given.toy else part.arguments)]
-    extra = (part.toy or ("--toy",)) if given.toy else part.arguments
-    if given.toy and "--toy" not in extra:
-        extra = ("--toy", *extra)
-    return [*line, "--work", str(given.work), *extra]
+    figures = ["--json", str(given.work / f"{name}.json")] if part.json else []
+    models = ["--work", str(given.work)] if part.script != "judge_speed.py" else []  # it makes its model itself
+    size = part.toy if given.toy else part.arguments
+    return [sys.executable, str(HERE / part.script), "--device", given.device, *figures, *models, *size]
 
 
 def run_part(name: str, given: argparse.Namespace) -> Iterator[dict[str, Any] | Outcome]:
@@ -189,16 +185,10 @@ def hardware(device: str) -> dict[str, Any]:
     """The card, its driver, and the versions of what ran on it."""
     import torch
 
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
     about: dict[str, Any] = {
         "date": date.today().isoformat(),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions(PACKAGES),
     }
     if device == "cuda":
         card = torch.cuda.get_device_properties(0)

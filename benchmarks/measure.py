@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 import torch
+from machine import versions
 
 torch.set_num_threads(1)
 SHORTEST = 2e-2  # a call is repeated until a measurement takes this many seconds
@@ -58,13 +58,7 @@ def text(seconds: float) -> str:
 
 def written(path: Path, rows: list[dict[str, Any]], packages: tuple[str, ...]) -> None:
     """The rows as JSON, with what they were measured on."""
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"date": date.today().isoformat(), "machine": platform.machine(), "python": platform.python_version()}
-    path.write_text(json.dumps({**about, "versions": versions, "rows": rows}, indent=1))
+    path.write_text(json.dumps({**about, "versions": versions(packages), "rows": rows}, indent=1))
     print(f"written to {path}")

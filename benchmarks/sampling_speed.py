@@ -85,7 +85,7 @@ def boundary_distance(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--policy", type=Path, default=llm.pocket.POLICY, help="default: the pocket policy")
+    parser.add_argument("--policy", default=str(llm.pocket.POLICY), help="default: the pocket policy")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--responses", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=96, help="of the longest response")
@@ -126,7 +126,7 @@ def main() -> None:
                     far += boundary_distance(network, prompts[i], *ids, numbers) > BOUNDARY
     lengths = sorted(len(response.ids) for row in ways["nashward"][0] for response in row)
     needed = sum(map(len, prompts))
-    print(f"{given.policy.name}: {given.prompts} prompts of {needed} tokens, {given.responses} responses each")
+    print(f"{Path(given.policy).name}: {given.prompts} prompts of {needed} tokens, {given.responses} responses each")
     spread = f"{lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}"
     print(f"of {spread}; float32, {given.threads} thread(s); positions computed of prompts and of rows")
     print(f"{'':26}{'CPU s':>8}{'tokens/s':>10}{'speed':>8}{'prompts':>9}{'rows':>9}{'finished':>10}{'equal':>7}")

@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     model.save(adapter)
     size = resident_bytes(model.network) - _embeddings(model)
 
-    def whole(rows: int) -> None:
+    def throughput(rows: int) -> None:
         ids = torch.randint(WORDS.start, WORDS.stop, (rows // 5, prompt)).tolist()
         seeds = [[5 * i + k for k in range(5)] for i in range(len(ids))]
 
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     for rows in (5,) if given.toy else (5, 40, 160):
         attempt(f"{rows} rows: a step", partial(step, rows))
-        attempt(f"{rows} rows", partial(whole, rows))
+        attempt(f"{rows} rows", partial(throughput, rows))
 
 
 def _plain(network: Any, prompts: list[list[int]], new: int, device: str) -> int:

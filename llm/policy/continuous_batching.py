@@ -23,8 +23,13 @@ class _Row:
 
     prompt: int
     number: int  # among its prompt's
-    length: int  # of the text so far
-    step: int = 0  # tokens drawn
+    start: int  # tokens of the prompt
+    drawn: int = 0  # tokens
+
+    @property
+    def length(self) -> int:
+        """Tokens of the text so far."""
+        return self.start + self.drawn
 
 
 class ContinuousBatch:
@@ -65,7 +70,6 @@ class ContinuousBatch:
         self.rows: list[_Row] = []
         self.numbers = torch.zeros(self.size, self.most, dtype=torch.float64, device=self.device)
         self.drawn = torch.zeros(self.size, self.most, dtype=torch.long, device=self.device)
-        self.steps = torch.zeros(self.size, dtype=torch.long, device=self.device)
         self.results: list[list[list[int]]] = [[[] for _ in numbers] for numbers in uniforms]
 
     def run(self) -> list[list[list[int]]]:
@@ -73,11 +77,11 @@ class ContinuousBatch:
         while self.rows or self.waiting:
             free = self.size - len(self.rows)
             if self.waiting and (not self.rows or free * REFILL >= self.size):
-                self._enter(free)
+                self._admit(free)
             self._step()
         return self.results
 
-    def _enter(self, free: int) -> None:
+    def _admit(self, free: int) -> None:
         entering = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
         new = [i for i in dict.fromkeys(i for i, _ in entering) if i not in self.prefixes]
         self.prefixes |= dict(zip(new, self.decoder.prefixes([self.prompts[i] for i in new]), strict=True))
@@ -85,39 +89,37 @@ class ContinuousBatch:
             row = len(self.rows)
             self.decoder.insert(row, self.prompts[i][-1], self.prefixes[i])
             self.numbers[row] = self.uniforms[i][k].to(self.device)
-            self.steps[row] = 0
             self.rows.append(_Row(i, k, len(self.prompts[i])))
         waiting = {i for i, _ in self.waiting}
         self.prefixes = {i: prefix for i, prefix in self.prefixes.items() if i in waiting}
 
-    def _longest(self, least: int = 0) -> int:
-        return max([least, *(row.length for row in self.rows)])
+    def _longest(self) -> int:
+        return max(row.length for row in self.rows)
 
     def _step(self) -> None:
         count = len(self.rows)
         logits = self.decoder.logits(count, self._longest())
-        steps, rows = self.steps[:count], torch.arange(count, device=self.device)
+        rows = torch.arange(count, device=self.device)
+        steps = torch.tensor([row.drawn for row in self.rows], device=self.device)
         tokens = self.choose(logits, self.numbers[rows, steps][:, None])
         self.drawn[rows, steps] = tokens[:, 0]
-        self.decoder.tokens[:count] = tokens
-        self.decoder.cache.positions[:count] += 1
-        self.steps[:count] += 1
+        self.decoder.append(tokens)
         stopped = torch.isin(tokens[:, 0], self.stop_ids).tolist()
         finished = []
         for place, (row, stop) in enumerate(zip(self.rows, stopped, strict=True)):
-            row.length, row.step = row.length + 1, row.step + 1
-            if stop or row.step == self.most:
+            row.drawn += 1
+            if stop or row.drawn == self.most:
                 finished.append(place)
         if finished:
-            self._leave(finished)
+            self._retire(finished)
 
-    def _leave(self, finished: Sequence[int]) -> None:
+    def _retire(self, finished: Sequence[int]) -> None:
         """Store finished rows, and move the last rows into their places."""
         ids = self.drawn[torch.tensor(finished, device=self.device)].tolist()
         done = 0
         for place, tokens in zip(finished, ids, strict=True):
             row = self.rows[place]
-            self.results[row.prompt][row.number] = tokens[: row.step]
+            self.results[row.prompt][row.number] = tokens[: row.drawn]
             self.unfinished[row.prompt] -= 1
             done += self.unfinished[row.prompt] == 0
         gone = set(finished)
@@ -127,7 +129,7 @@ class ContinuousBatch:
         if sources:
             self.decoder.move(sources, targets, self._longest())
             source, target = (torch.tensor(places, device=self.device) for places in (sources, targets))
-            for state in (self.numbers, self.drawn, self.steps):
+            for state in (self.numbers, self.drawn):
                 state[target] = state[source]
             for one, other in zip(sources, targets, strict=True):
                 self.rows[other] = self.rows[one]

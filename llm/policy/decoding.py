@@ -19,7 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 from transformers.masking_utils import sdpa_mask
 
-from nashward.games.shapes import Float
+from nashward.games.shapes import Float, Int
 
 from ..data.library_errors import first_line
 
@@ -172,20 +172,12 @@ class Decoder:
 
         They are padded on the right: a token attends to those before it alone, so that the padding changes nothing.
         """
-        results: list[Prefix] = []
-        start = 0
-        while start < len(prompts):
-            width, end = 0, start
-            while end < len(prompts):
-                widest = max(width, len(prompts[end]) - 1)
-                if end > start and widest * (end + 1 - start) > PREFILL_TOKENS:
-                    break
-                width, end = widest, end + 1
-            results += self._prefixes(prompts[start:end], width)
-            start = end
-        return results
+        size = max(1, PREFILL_TOKENS // max(map(len, prompts), default=1))
+        parts = [prompts[k : k + size] for k in range(0, len(prompts), size)]
+        return [prefix for part in parts for prefix in self._prefixes(part)]
 
-    def _prefixes(self, prompts: Sequence[Sequence[int]], width: int) -> list[Prefix]:
+    def _prefixes(self, prompts: Sequence[Sequence[int]]) -> list[Prefix]:
+        width = max(map(len, prompts)) - 1
         if width == 0:
             return [[] for _ in prompts]
         ids = torch.tensor([[*prompt[:-1], *[0] * (width + 1 - len(prompt))] for prompt in prompts])
@@ -204,6 +196,11 @@ class Decoder:
             self._make_room(prefix[0][0].shape[1])
         self.cache.insert(row, prefix)
         self.tokens[row] = token
+
+    def append(self, tokens: Int[Tensor, "count 1"]) -> None:
+        """Make these the last tokens of the first rows."""
+        self.tokens[: len(tokens)] = tokens
+        self.cache.positions[: len(tokens)] += 1
 
     def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
         """Move rows, of at most ``length`` tokens, to the places of others."""
@@ -290,7 +287,10 @@ def _has_plain_cache(causal: Any) -> bool:
     config = causal.config.get_text_config()
     layers = DynamicCache(config=config).layers
     sliding = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return not sliding and all(type(layer) is DynamicLayer for layer in layers)
+    plain = not sliding and all(type(layer) is DynamicLayer for layer in layers)
+    if not plain:
+        _explain("the model keeps a sliding window or a recurrent state")
+    return plain
 
 
 @torch.no_grad()
@@ -303,17 +303,25 @@ def _agrees(network: PeftModel) -> bool:
         for row, (text, prefix) in enumerate(zip(texts, decoder.prefixes([text[:-1] for text in texts]), strict=True)):
             decoder.insert(row, text[-2], prefix)
         decoder.logits(len(texts), 8)
-        decoder.cache.positions += 1
-        decoder.tokens[:, 0] = torch.tensor([text[-1] for text in texts], device=device)
+        decoder.append(torch.tensor([[text[-1]] for text in texts], device=device))
         rows = decoder.logits(len(texts), 8)
         alone = torch.stack([causal(input_ids=torch.tensor([t], device=device)).logits[0, -1] for t in texts]).float()
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, AttributeError, KeyError, TypeError, ValueError, IndexError, NotImplementedError) as error:
-        logger.debug("sampled with transformers' generate: %s", error)
+    # what the code of a model raises that cannot take these arguments
+    except (RuntimeError, AttributeError, LookupError, TypeError, ValueError) as error:
+        _explain(f"{type(error).__name__}: {first_line(error)}")
         return False
-    difference = (rows.float() - alone).norm() / alone.norm()
-    return bool(difference <= AGREEMENT.get(rows.dtype, HALF_AGREEMENT))
+    difference = float((rows.float() - alone).norm() / alone.norm())
+    limit = AGREEMENT.get(rows.dtype, HALF_AGREEMENT)
+    if not difference <= limit:
+        _explain(f"its logits would differ by {difference:.2g} of their size, more than {limit:g}")
+        return False
+    return True
+
+
+def _explain(reason: str) -> None:
+    logger.info("responses are sampled by transformers' generate, which waits for the longest of a batch: %s", reason)
 
 
 @contextmanager

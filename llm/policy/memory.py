@@ -26,13 +26,22 @@ def split_in_half(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Seq
         MemoryError: there are fewer than two items.
     """
     release_memory()
-    if len(items) < 2:
+    check_divisible(len(items), what)
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
+
+
+def check_divisible(count: int, what: str) -> None:
+    """Check that a batch that did not fit can be made smaller.
+
+    Raises:
+        MemoryError: it has fewer than two items.
+    """
+    if count < 2:
         raise MemoryError(
             f"out of memory with a single {what}: take shorter texts (--max-new-tokens, --max-prompt-tokens), a "
             "smaller model or a larger card"
         )
-    middle = len(items) // 2
-    return items[:middle], items[middle:]
 
 
 def release_memory() -> None:

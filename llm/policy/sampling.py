@@ -26,7 +26,7 @@ from .continuous_batching import ContinuousBatch
 from .decoding import Decoder, supported
 from .experimental.int8_cache import quantised_cache
 from .logprobs import sequence_logprobs
-from .memory import release_memory, run_in_parts, split_in_half
+from .memory import check_divisible, release_memory, run_in_parts
 from .model import LanguageModel
 
 
@@ -85,10 +85,6 @@ class GenerateSource:
     def batch(self) -> int:
         """Responses in one batch."""
         return self.settings.batch
-
-    def refills(self, network: Any) -> bool:
-        """Whether other responses enter in place of finished ones: then all prompts are one call."""
-        return self.settings.kv_cache == "full" and supported(network)
 
     def with_batch(self, batch: int) -> GenerateSource:
         """The same source with another number of responses in one batch."""
@@ -155,6 +151,14 @@ def seed_of(*key: Any) -> int:
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") >> 1
 
 
+def is_continuous(settings: Sampling, network: Any) -> bool:
+    """Whether ``sample`` puts other responses in place of finished ones: then all prompts are best drawn in one call.
+
+    See also: ``continuous_batching``.
+    """
+    return settings.kv_cache == "full" and supported(network)
+
+
 def sample(
     model: LanguageModel,
     prompts: Sequence[Sequence[int]],
@@ -183,7 +187,7 @@ def sample(
             f"{model.name} has positions for {model.positions} tokens, and a prompt has {longest}; leave out the long "
             f"ones, or lower --max-new-tokens ({settings.max_new_tokens})"
         )
-    if prompts and GenerateSource(settings).refills(model.network):
+    if prompts and is_continuous(settings, model.network):
         return _sample_continuously(model, prompts, seeds, settings, progress)
     results: list[list[Response]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # similar lengths in a batch: little padding
@@ -230,9 +234,8 @@ def _sample_continuously(
         except torch.OutOfMemoryError:
             pass
         decoder = batch = None  # type: ignore[assignment]
-        if rows == 1:
-            split_in_half([rows], "response")  # raises
         release_memory()
+        check_divisible(rows, "response")
         model.on_event({"out_of_memory": "response", "at_once": rows})
         rows = -(-rows // 2)
 

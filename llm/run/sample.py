@@ -12,7 +12,7 @@ from ..data.rollouts import Rollout
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Sampled
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, ResponseSource, seed_of
+from ..policy.sampling import GenerateSource, ResponseSource, is_continuous, seed_of
 from ..store.files import write_shard
 from .rollouts import PromptNumbers
 from .shards import SHARD_PROMPTS, Shard, ShardedStage
@@ -64,7 +64,7 @@ class SampleStage(ShardedStage):
         source = self.source
         if not isinstance(source, GenerateSource):
             return source, shard
-        if source.refills(network):
+        if is_continuous(source.settings, network):
             rows = min(source.batch, len(shard[0]) * self.config.responses)
             return source.with_batch(rows), [[number for batch in shard for number in batch]]
         if source.batch >= self.config.responses:
