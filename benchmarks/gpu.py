@@ -4,8 +4,8 @@
 
 It installs nothing and reaches no network: policies have the shape of 7B and 8B models and random weights. A part whose
 packages are missing says so; one that fails or takes too long leaves its log in ``build/gpu`` and the others go on.
-Results are printed and written as they come. The limits of the parts add up to twenty minutes; a whole run on a card was
-not timed yet.
+Results are printed and written as they come. The limits of the parts add up to twenty minutes; a whole run on a
+card was not timed yet.
 """
 
 from __future__ import annotations

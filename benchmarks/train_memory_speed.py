@@ -36,8 +36,8 @@ from transformers import AutoModelForCausalLM
 
 from nashward.errors import NashwardError
 from nashward.llm.planner.live_storage import LiveStorage
+from nashward.llm.policy.base.weights import keep_gradients
 from nashward.llm.policy.logprobs import sequence_logprobs
-from nashward.llm.policy.model import keep_gradients
 from nashward.llm.training import regression
 
 LORA = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -60,7 +60,7 @@ _MODULES = {
 }
 __all__ = [*_MODULES]
 
-# On a CPU bitsandbytes advises at every start to install kernels that have no gradient; see model.keep_gradients.
+# On a CPU bitsandbytes advises at every start to install kernels that have no gradient; see ``keep_gradients``.
 _logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(_logging.ERROR)
 
 

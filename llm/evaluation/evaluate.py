@@ -15,7 +15,7 @@ from ..data.rollouts import Response
 from ..oracles import as_oracle
 from ..oracles.models.network import NetworkOracle
 from ..policy.adapters.lora import LoraShape
-from ..policy.loading import check_policy
+from ..policy.base.checks import check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..run.selfplay import SelfPlay, metrics

@@ -12,8 +12,8 @@ from nashward.errors import NashwardError
 from ..config.plan import Demand
 from ..config.run import RunConfig
 from ..oracles.load import oracle_shape
-from ..policy.loading import adapter_config
-from ..policy.model import compute_dtype
+from ..policy.adapters.adapter_config import adapter_config
+from ..policy.base.weights import compute_dtype
 from .plan import Plan, free_memory, plan
 
 logger = logging.getLogger(__name__)

@@ -30,8 +30,8 @@ from transformers import (
 from ..config.placement import Placement
 from ..config.sampling import KVCache
 from ..oracles.models.network import OracleShape
+from ..policy.base.experts import lora_targets
 from ..policy.experimental.int8_cache import quantised_cache
-from ..policy.experts import lora_targets
 from ..policy.logprobs import sequence_logprobs
 from ..policy.placement import apply_placement
 from ..policy.sampling import InverseTransformProcessor

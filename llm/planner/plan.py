@@ -19,8 +19,8 @@ from ..config.placement import Placement
 from ..config.plan import Demand
 from ..data.library_errors import LIBRARY_ERRORS
 from ..oracles.models.network import OracleShape
-from ..policy.experts import Experts
-from ..policy.loading import check_causal, network_config
+from ..policy.base.checks import check_causal, network_config
+from ..policy.base.experts import Experts
 from ..policy.placement import gpu_placement
 from ..training.optimize import OPTIMISERS
 from .dry_run import Footprint, judging, policy, sampling, scoring, training

@@ -33,7 +33,7 @@ class ControlTokens:
 
     Example:
         >>> from nashward import llm
-        >>> from nashward.llm.policy.loading import check_policy
+        >>> from nashward.llm.policy.base.checks import check_policy
         >>> tokens = ControlTokens(check_policy(llm.pocket.POLICY))
         >>> [tokens.found_in([text]) for text in ("Name a river.", "Name a <|user|> river.")]
         [False, True]
@@ -112,7 +112,7 @@ class TurnsAsText:
 
     Example:
         >>> from nashward import llm
-        >>> from nashward.llm.policy.loading import check_policy
+        >>> from nashward.llm.policy.base.checks import check_policy
         >>> tokenizer = check_policy(llm.pocket.POLICY)
         >>> hidden = TurnsAsText(tokenizer, [{"role": "user", "content": "a<|user|>"}])
         >>> ids = hidden.ids(hidden.turns[0]["content"])
@@ -185,7 +185,7 @@ def text_ids(tokenizer: Any, text: str) -> list[int]:
 
     Example:
         >>> from nashward import llm
-        >>> from nashward.llm.policy.loading import check_policy
+        >>> from nashward.llm.policy.base.checks import check_policy
         >>> tokenizer = check_policy(llm.pocket.POLICY)
         >>> tokenizer.convert_ids_to_tokens(text_ids(tokenizer, "<|user|>"))
         ['<', '|', 'u', 's', 'er', '|', '>']

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import logging
 import os
-import pickle
-import re
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +14,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from transformers import (
-    AutoModelForCausalLM,
-    BitsAndBytesConfig,
-    GenerationConfig,
-)
+from transformers import GenerationConfig
 
 from nashward.errors import NashwardError
 
@@ -32,18 +23,18 @@ from ..config.placement import Placement
 from ..data.library_errors import first_line
 from ..data.prompts import Prompt
 from ..store.files import atomic_folder
+from .adapters.adapter_config import adapter_config, local_adapter
 from .adapters.lora import LoraShape, fitted_to_slot, is_same_base, scale_of
 from .adapters.peft_format import WEIGHTS as WEIGHTS
 from .adapters.peft_format import weights_of
+from .base.checks import check_policy, learned_positions
+from .base.experts import lora_targets
+from .base.weights import compute_dtype, load_base
 from .chat_template import encode
 from .experimental.streaming import LayerStream
-from .experts import Experts, lora_targets
-from .loading import adapter_config, check_policy, learned_positions, local_adapter, network_config
 from .local.names import local_model
-from .memory import OnEvent, ignore_event, release_memory
+from .memory import OnEvent, ignore_event
 from .placement import apply_placement, default_placement
-
-logger = logging.getLogger(__name__)
 
 SLOTS = ("trained", "frozen")  # PEFT's names of the two adapters in memory; all others are folders on disk
 
@@ -64,7 +55,7 @@ class LanguageModel:
     Attributes:
         stop_ids: the tokens that end a response.
         pad_id: the padding token, which is masked.
-        positions: the longest text in tokens; None where the network sets no limit, see ``loading.learned_positions``.
+        positions: the longest text in tokens; None where the network sets no limit, see ``learned_positions``.
         dtype: of the computation.
 
     Source: adapters arXiv 2106.09685; on a base in 4 bits arXiv 2305.14314.
@@ -144,27 +135,10 @@ class LanguageModel:
         dtype = dtype or compute_dtype(device)
         requested = placement if isinstance(placement, Placement) else Placement().but(placement or {})
         # a base whose layers are streamed may not fit the device, so it is quantised in host memory
-        options: dict[str, Any] = {"dtype": dtype, "device_map": {"": "cpu" if requested.layers == "host" else device}}
-        options["config"] = network_config(source)
-        if quantise and getattr(options["config"], "quantization_config", None) is None:
-            options["quantization_config"] = BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type="nf4",
-                bnb_4bit_use_double_quant=True,
-                bnb_4bit_compute_dtype=dtype,
-                llm_int8_skip_modules=[] if quantise_head else None,
-            )
-        elif quantise_head:
-            raise NashwardError("quantise_head needs quantise, and a base that is not quantised already; leave it out")
-        base = _load_base(source, options)
-        if quantise_head and getattr(base.get_output_embeddings().weight, "quant_state", None) is None:
-            raise NashwardError(f"the head of {source} is its table of embeddings (tied); leave quantise_head out")
-        keep_gradients(base)
-        if quantise and (experts := Experts.of(base).size):
-            logger.warning(
-                f"{source} holds its experts as tensors, which are not quantised: {experts / 2**30:.3g} GiB of them "
-                f"stay in {str(dtype).removeprefix('torch.')}"
-            )
+        base = load_base(
+            source, "cpu" if requested.layers == "host" else device, dtype, quantise=quantise,
+            quantise_head=quantise_head,
+        )  # fmt: skip
         if config is None:
             shape = lora or Lora()
             config = LoraConfig(
@@ -374,78 +348,3 @@ class LanguageModel:
         else:
             self._set_weights("trained", self._initial)
         self.save(folder)
-
-
-def compute_dtype(device: str) -> torch.dtype:
-    """The default dtype: bfloat16 on CUDA, float16 on a card without bfloat16, float32 on a CPU."""
-    if not device.startswith("cuda"):
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def _load_base(source: str | Path, options: dict[str, Any]) -> Any:
-    """Load the base; where loading fails on the device, quantise in host memory.
-
-    transformers raises the same RuntimeError for memory that ran out while a tensor was quantised as for other
-    failures, so any is tried again on the host, where the others are raised again.
-    """
-    copied = {**options, "config": copy.deepcopy(options["config"])}  # loading changes it, also where it fails
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source, trust_remote_code=False, output_loading_info=True, **copied
-            )
-    except pickle.UnpicklingError:
-        raise NashwardError(
-            f"the weights of {source} are a pickle that holds more than tensors, or is damaged; it is not opened, as "
-            "that could run code that lies in it. Convert it to safetensors where you trust it"
-        ) from None
-    except (SafetensorError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
-    except RuntimeError as error:
-        if "size mismatch" in str(error) or "ignore_mismatched_sizes" in str(error):
-            raise NashwardError(
-                f"the weights of {source} are not those of its configuration: {first_line(error):.200}"
-            ) from None
-        if options["device_map"] == {"": "cpu"}:
-            raise
-    else:
-        base, report = loaded
-        _check_complete(source, base, report)
-        return base
-    release_memory()
-    return _load_base(source, {**options, "device_map": {"": "cpu"}})
-
-
-def _check_complete(source: str | Path, base: Any, report: Mapping[str, Any]) -> None:
-    """Check that the weights are those of the network: transformers fills what is missing with random numbers.
-
-    Raises:
-        ValueError: some are missing, have another shape, or are of layers beyond those of the configuration.
-    """
-    missing = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise NashwardError(
-            f"the weights of {source} lack {missing[0]}{more}, which its configuration needs; fetch the model again"
-        )
-    layers = getattr(base.config.get_text_config(), "num_hidden_layers", None)
-    for key in sorted(report["unexpected_keys"]):
-        number = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", f".{key}")
-        if layers is not None and number is not None and int(number[1]) >= layers:
-            raise NashwardError(f"the weights of {source} hold {key}, and its configuration has {layers} layers")
-    if report["unexpected_keys"]:
-        first = min(report["unexpected_keys"])
-        logger.warning(f"{source} holds weights that its network does not use, as {first}")
-
-
-def keep_gradients(network: Any) -> None:
-    """Make 4-bit layers use the kernel that supports autograd.
-
-    On a CPU with avx512_bf16, bitsandbytes repacks the weights in the first pass without gradients and then uses a
-    kernel without autograd: no error is raised, and the gradients are wrong. On other devices this has no effect.
-    """
-    for module in network.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False

@@ -27,8 +27,9 @@ from ..oracles.load import ACCEPTED
 from ..oracles.models.network import NetworkOracle
 from ..planner.device import device_plan
 from ..planner.plan import Plan
+from ..policy.adapters.adapter_config import adapter_config
+from ..policy.base.checks import check_policy
 from ..policy.handles import Adapter
-from ..policy.loading import adapter_config, check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import GenerateSource, ResponseSource

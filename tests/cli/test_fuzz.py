@@ -20,7 +20,7 @@ from nashward.cli import options
 from nashward.cli.main import build_parser, main
 from nashward.cli.solver_options import ALL
 from nashward.llm import pocket
-from nashward.llm.policy.loading import check_policy
+from nashward.llm.policy.base.checks import check_policy
 
 FEW = settings(
     max_examples=80, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]

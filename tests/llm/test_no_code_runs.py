@@ -19,7 +19,7 @@ from nashward import llm
 from nashward.cli.main import main
 from nashward.llm import pocket
 from nashward.llm.oracles.fitting.init import init_from_base
-from nashward.llm.policy.loading import check_policy
+from nashward.llm.policy.base.checks import check_policy
 
 from ..conftest import ROOT
 from . import tiny_pairrm, tiny_reward

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from nashward.errors import NashwardError
 from nashward.llm.data.library_errors import first_line, in_one_line, translated_errors
-from nashward.llm.policy.loading import check_sizes, check_weight_files
+from nashward.llm.policy.base.checks import check_sizes, check_weight_files
 
 from . import checkpoint
 from .network import NetworkOracle, OracleShape, RowCount, RowLength, freeze

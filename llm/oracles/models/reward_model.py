@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 from nashward.llm.data.library_errors import first_line, translated_errors
-from nashward.llm.policy.model import keep_gradients
+from nashward.llm.policy.base.weights import keep_gradients
 
 from .chat import ChatOracle
 from .checkpoint import check_tensors, load_network, read_weights, tensor_names

@@ -67,7 +67,7 @@ def local_model(source: str | Path) -> str | Path:
         ValueError: there is no model of this name, or what ``gguf_folder`` finds.
 
     See also:
-        ``loading.local_adapter``, the same of an adapter.
+        ``adapters.adapter_config.local_adapter``, the same of an adapter.
 
     Example:
         >>> local_model("mistralai/Mistral-7B-Instruct-v0.2")

@@ -16,8 +16,8 @@ from nashward.llm.planner.dry_run import WORKSPACES, judging, policy, sampling, 
 from nashward.llm.planner.live_storage import LiveStorage, resident_bytes
 from nashward.llm.planner.plan import GIB, Demand, plan, read_size
 from nashward.llm.pocket import PAIRRM
+from nashward.llm.policy.base.weights import keep_gradients
 from nashward.llm.policy.logprobs import sequence_logprobs
-from nashward.llm.policy.model import keep_gradients
 from nashward.llm.policy.placement import Placement, apply_placement
 from nashward.llm.training.optimize import OPTIMISERS
 

@@ -21,9 +21,9 @@ from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm import LanguageModel, Mixture
 from nashward.llm.policy import model as language_model
+from nashward.llm.policy.adapters.adapter_config import adapter_config
 from nashward.llm.policy.adapters.lora import interpolate
 from nashward.llm.policy.adapters.peft_format import CONFIG, WEIGHTS
-from nashward.llm.policy.loading import adapter_config
 from nashward.llm.policy.logprobs import sequence_logprobs
 
 from .. import tiny
@@ -73,7 +73,7 @@ def _without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*given: Any, **named: Any) -> None:
         raise AssertionError("the base's weights are read")
 
-    monkeypatch.setattr(language_model, "_load_base", load)
+    monkeypatch.setattr(language_model, "load_base", load)
 
 
 READ: dict[str, dict[str, Any]] = {

@@ -22,7 +22,8 @@ from transformers import (
 
 from nashward.llm import LanguageModel, Lora, Sampling, pocket
 from nashward.llm.data.prompts import Prompt
-from nashward.llm.policy.loading import adapter_config, check_policy
+from nashward.llm.policy.adapters.adapter_config import adapter_config
+from nashward.llm.policy.base.checks import check_policy
 from nashward.llm.policy.logprobs import sequence_logprobs, tiles_agree
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.policy.sampling import sample

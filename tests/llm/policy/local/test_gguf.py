@@ -18,7 +18,7 @@ from nashward.errors import MissingPackageError, NashwardError
 from nashward.llm import LanguageModel, Lora, RunConfig, Sampling, SelfPlay
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.oracles import Length
-from nashward.llm.policy.loading import check_policy
+from nashward.llm.policy.base.checks import check_policy
 from nashward.llm.policy.local import gguf as reading
 from nashward.llm.policy.local.gguf import gguf_folder
 from nashward.llm.store.fingerprints import fingerprint

@@ -17,7 +17,7 @@ from nashward.llm import LanguageModel, pocket
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.oracles.fitting.init import init_from_base
 from nashward.llm.planner.plan import plan
-from nashward.llm.policy.loading import check_causal, check_policy
+from nashward.llm.policy.base.checks import check_causal, check_policy
 from nashward.llm.policy.local import gguf, names
 from nashward.llm.policy.local.names import MODELS, PackagedModel, local_model
 

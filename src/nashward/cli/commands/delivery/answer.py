@@ -79,7 +79,7 @@ def _base(model: LanguageModel, folder: Path) -> Mixture:
 def loaded(args: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageModel, Sampling, int]:
     """The model, in the shape of the largest adapter, and how to sample from it."""
     from nashward.llm import LanguageModel, Sampling
-    from nashward.llm.policy.loading import adapter_config
+    from nashward.llm.policy.adapters.adapter_config import adapter_config
 
     if mixture is not None:
         mixture.check(args.policy)

@@ -140,8 +140,9 @@ def _read(file: str) -> dict[str, list[str]]:
 def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     """n responses of the policy to each prompt, and one more, which is not among those to choose from."""
     from nashward.llm import LanguageModel, Sampling, read_prompts
+    from nashward.llm.policy.adapters.adapter_config import adapter_config, local_adapter
+    from nashward.llm.policy.base.checks import check_policy
     from nashward.llm.policy.chat_template import drop_refused
-    from nashward.llm.policy.loading import adapter_config, check_policy, local_adapter
     from nashward.llm.policy.mixture import Mixture
 
     settings = options.values(args, SAMPLING)

@@ -45,8 +45,8 @@ def add_of_run(parser: argparse.ArgumentParser) -> None:
 def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
     """The run of a folder, and the prompts to respond to."""
     from nashward.llm import read_prompts
+    from nashward.llm.policy.base.checks import check_policy
     from nashward.llm.policy.chat_template import drop_refused
-    from nashward.llm.policy.loading import check_policy
     from nashward.llm.store.run_folder import PROMPTS
 
     if args.limit < 1:
@@ -74,7 +74,7 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import Mixture, oracles, report
     from nashward.llm.evaluation.evaluate import evaluate
-    from nashward.llm.policy.loading import adapter_config
+    from nashward.llm.policy.adapters.adapter_config import adapter_config
 
     play, prompts = of_run(args)
     sources = {name: oracles.check_source(name) for name in args.held_out}

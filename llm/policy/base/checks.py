@@ -1,8 +1,7 @@
-"""Checks of a policy's and an adapter's files, before any weights are read."""
+"""Checks of a base's files, before any weights are read."""
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,19 +10,16 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from peft import LoraConfig
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from nashward.errors import NashwardError
 
-from ..data.library_errors import LIBRARY_ERRORS, first_line, in_one_line, translated_errors
-from ..data.prompts import Prompt
-from .adapters.lora import LoraShape, slot_config
-from .adapters.peft_format import CONFIG, check_fit, read_config, tensor_shapes
-from .chat_template import encode
-from .local.names import local_model
+from ...data.library_errors import LIBRARY_ERRORS, first_line, in_one_line, translated_errors
+from ...data.prompts import Prompt
+from ..chat_template import encode
+from ..local.names import local_model
 
 # of a configuration's sizes: beyond them it is damaged, and building its network would not end
 MOST = {"vocab_size": 10**8, "hidden_size": 10**6, "num_hidden_layers": 10**4}
@@ -98,44 +94,6 @@ def check_causal(source: str | Path) -> None:
         "CausalLM" in name or "LMHead" in name or "ConditionalGeneration" in name for name in architectures
     ):
         raise NashwardError(f"{source} is a {architectures[0]}, not a causal language model")
-
-
-def adapter_config(adapter: str | Path, policy: str | Path | None = None) -> LoraConfig:
-    """The LoRA configuration of slots for an adapter folder or hub id; of the weights only the shapes are read.
-
-    Args:
-        adapter: a folder or a hub id.
-        policy: the base, a folder or a hub id, for which PEFT has to find the adapter's layers; None: not checked.
-
-    Raises:
-        FileNotFoundError: there is no adapter.
-        ValueError: as ``peft_format``: no LoRA, or one that does more than add B A to linear layers (whole layers,
-            embeddings, the head, experts); weights of another rank than the configuration's, or of another base.
-    """
-    not_found = f"{adapter} is no adapter: it has no {CONFIG} that can be read"
-    if Path(adapter).exists():  # else peft would ask the hub for a repository of this name
-        file = Path(adapter) / CONFIG
-        if not file.is_file():
-            raise FileNotFoundError(not_found)
-    else:
-        from huggingface_hub import hf_hub_download
-
-        try:
-            file = Path(hf_hub_download(str(adapter), CONFIG))
-        except (OSError, ValueError) as error:
-            raise FileNotFoundError(
-                f"{adapter} is neither an adapter folder nor an adapter in the cache ({first_line(error)}); if it is a "
-                f"hub id, run on a machine with network: hf download {adapter}"
-            ) from None
-    try:
-        config = read_config(file)
-        shapes = tensor_shapes(local_adapter(adapter))
-        LoraShape.of_config(config).check_ranks(shapes)
-        if policy is not None:
-            check_fit(copy.deepcopy(config), shapes, skeleton(policy))
-    except NashwardError as error:
-        raise NashwardError(f"{adapter} cannot be read as an adapter: {error}") from None
-    return slot_config(config)
 
 
 def network_config(source: str | Path) -> Any:
@@ -273,15 +231,6 @@ def stored_stops(source: str | Path) -> list[int]:
         stops = GenerationConfig.from_pretrained(source).eos_token_id
         return [stops] if isinstance(stops, int) else list(stops or [])
     return []
-
-
-def local_adapter(adapter: str | Path) -> Path:
-    """The folder of an adapter; a hub id is downloaded to the cache first."""
-    if Path(adapter).is_dir():
-        return Path(adapter)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(str(adapter)))
 
 
 def _config(source: str | Path) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from nashward.llm import LanguageModel, Lora
 from nashward.llm.config.plan import Demand
 from nashward.llm.planner import cost
 from nashward.llm.planner.plan import plan
-from nashward.llm.policy.experts import Experts, lora_targets
+from nashward.llm.policy.base.experts import Experts, lora_targets
 from nashward.llm.policy.logprobs import sequence_logprobs
 
-from .. import tiny
-from ..tiny_run import short_run
+from ... import tiny
+from ...tiny_run import short_run
 
 PROMPT, RESPONSE = [0, 50, 60, 70], [40, 41, 42, 43, 6]
 ATTENTION = ["k_proj", "o_proj", "q_proj", "v_proj"]
@@ -156,7 +156,7 @@ def test_an_adapter_of_experts_or_of_the_router_is_refused_before_weights_are_re
     def load(*given: Any, **named: Any) -> None:
         raise AssertionError("weights are read")
 
-    monkeypatch.setattr("nashward.llm.policy.model._load_base", load)
+    monkeypatch.setattr("nashward.llm.policy.model.load_base", load)
     with pytest.raises(NashwardError, match=r"mine .*(target_parameters|experts or the router|lora_A)"):
         LanguageModel.from_pretrained(mixture, tmp_path / "mine")
 

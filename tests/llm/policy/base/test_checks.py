@@ -27,12 +27,12 @@ from nashward.errors import NashwardError
 from nashward.llm import LanguageModel, Lora, Sampling
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.policy import model as language_model
-from nashward.llm.policy.loading import check_policy, learned_positions, skeleton
+from nashward.llm.policy.base.checks import check_policy, learned_positions, skeleton
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.sampling import sample
 
-from .. import tiny
-from ..tiny_run import short_run
+from ... import tiny
+from ...tiny_run import short_run
 
 ROWS = len(tiny.tokenizer())
 
@@ -61,7 +61,7 @@ def _refused(folder: Path, named: str, monkeypatch: pytest.MonkeyPatch, capsys: 
     def load(*given: Any, **options: Any) -> None:
         raise AssertionError("weights are read")
 
-    monkeypatch.setattr(language_model, "_load_base", load)
+    monkeypatch.setattr(language_model, "load_base", load)
     capsys.readouterr()
     out = folder.parent / "run"
     for _ in range(2):

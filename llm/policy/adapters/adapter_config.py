@@ -1,0 +1,62 @@
+"""Checks of an adapter that a user names, before any weights of the base are read."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from peft import LoraConfig
+
+from nashward.errors import NashwardError
+
+from ...data.library_errors import first_line
+from ..base.checks import skeleton
+from .lora import LoraShape, slot_config
+from .peft_format import CONFIG, check_fit, read_config, tensor_shapes
+
+
+def adapter_config(adapter: str | Path, policy: str | Path | None = None) -> LoraConfig:
+    """The LoRA configuration of slots for an adapter folder or hub id; of the weights only the shapes are read.
+
+    Args:
+        adapter: a folder or a hub id.
+        policy: the base, a folder or a hub id, for which PEFT has to find the adapter's layers; None: not checked.
+
+    Raises:
+        FileNotFoundError: there is no adapter.
+        ValueError: as ``peft_format``: no LoRA, or one that does more than add B A to linear layers (whole layers,
+            embeddings, the head, experts); weights of another rank than the configuration's, or of another base.
+    """
+    not_found = f"{adapter} is no adapter: it has no {CONFIG} that can be read"
+    if Path(adapter).exists():  # else peft would ask the hub for a repository of this name
+        file = Path(adapter) / CONFIG
+        if not file.is_file():
+            raise FileNotFoundError(not_found)
+    else:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            file = Path(hf_hub_download(str(adapter), CONFIG))
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"{adapter} is neither an adapter folder nor an adapter in the cache ({first_line(error)}); if it is a "
+                f"hub id, run on a machine with network: hf download {adapter}"
+            ) from None
+    try:
+        config = read_config(file)
+        shapes = tensor_shapes(local_adapter(adapter))
+        LoraShape.of_config(config).check_ranks(shapes)
+        if policy is not None:
+            check_fit(copy.deepcopy(config), shapes, skeleton(policy))
+    except NashwardError as error:
+        raise NashwardError(f"{adapter} cannot be read as an adapter: {error}") from None
+    return slot_config(config)
+
+
+def local_adapter(adapter: str | Path) -> Path:
+    """The folder of an adapter; a hub id is downloaded to the cache first."""
+    if Path(adapter).is_dir():
+        return Path(adapter)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(adapter)))

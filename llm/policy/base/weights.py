@@ -1,0 +1,138 @@
+"""The weights of a base: read, by default in NF4, and held against its configuration."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from nashward.errors import NashwardError
+
+from ...data.library_errors import first_line
+from ..memory import release_memory
+from .checks import network_config
+from .experts import Experts
+
+logger = logging.getLogger(__name__)
+
+
+def load_base(source: str | Path, device: str, dtype: torch.dtype, *, quantise: bool, quantise_head: bool) -> Any:
+    """A causal language model with its weights, which stay frozen.
+
+    Args:
+        source: a folder or a hub id.
+        device: where the weights are read to; host memory where they cannot be quantised there.
+        dtype: of the computation, and of the weights that are not quantised.
+        quantise, quantise_head: see ``LanguageModel.from_pretrained``.
+
+    Raises:
+        ValueError: the weights cannot be read or are not those of the configuration; ``quantise_head`` without
+            ``quantise`` or of a head that is the table of embeddings.
+    """
+    config = network_config(source)
+    options: dict[str, Any] = {"config": config, "dtype": dtype, "device_map": {"": device}}
+    if quantise and getattr(config, "quantization_config", None) is None:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=[] if quantise_head else None,
+        )
+    elif quantise_head:
+        raise NashwardError("quantise_head needs quantise, and a base that is not quantised already; leave it out")
+    base = _read(source, options)
+    if quantise_head and getattr(base.get_output_embeddings().weight, "quant_state", None) is None:
+        raise NashwardError(f"the head of {source} is its table of embeddings (tied); leave quantise_head out")
+    keep_gradients(base)
+    if quantise and (experts := Experts.of(base).size):
+        logger.warning(
+            f"{source} holds its experts as tensors, which are not quantised: {experts / 2**30:.3g} GiB of them "
+            f"stay in {str(dtype).removeprefix('torch.')}"
+        )
+    return base
+
+
+def compute_dtype(device: str) -> torch.dtype:
+    """The default dtype: bfloat16 on CUDA, float16 on a card without bfloat16, float32 on a CPU."""
+    if not device.startswith("cuda"):
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def _read(source: str | Path, options: dict[str, Any]) -> Any:
+    """Read the weights; where that fails on the device, quantise in host memory.
+
+    transformers raises the same RuntimeError for memory that ran out while a tensor was quantised as for other
+    failures, so any is tried again on the host, where the others are raised again.
+    """
+    copied = {**options, "config": copy.deepcopy(options["config"])}  # loading changes it, also where it fails
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source, trust_remote_code=False, output_loading_info=True, **copied
+            )
+    except pickle.UnpicklingError:
+        raise NashwardError(
+            f"the weights of {source} are a pickle that holds more than tensors, or is damaged; it is not opened, as "
+            "that could run code that lies in it. Convert it to safetensors where you trust it"
+        ) from None
+    except (SafetensorError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
+    except RuntimeError as error:
+        if "size mismatch" in str(error) or "ignore_mismatched_sizes" in str(error):
+            raise NashwardError(
+                f"the weights of {source} are not those of its configuration: {first_line(error):.200}"
+            ) from None
+        if options["device_map"] == {"": "cpu"}:
+            raise
+    else:
+        base, report = loaded
+        _check_complete(source, base, report)
+        return base
+    release_memory()
+    return _read(source, {**options, "device_map": {"": "cpu"}})
+
+
+def _check_complete(source: str | Path, base: Any, report: Mapping[str, Any]) -> None:
+    """Check that the weights are those of the network: transformers fills what is missing with random numbers.
+
+    Raises:
+        ValueError: some are missing, have another shape, or are of layers beyond those of the configuration.
+    """
+    missing = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise NashwardError(
+            f"the weights of {source} lack {missing[0]}{more}, which its configuration needs; fetch the model again"
+        )
+    layers = getattr(base.config.get_text_config(), "num_hidden_layers", None)
+    for key in sorted(report["unexpected_keys"]):
+        number = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", f".{key}")
+        if layers is not None and number is not None and int(number[1]) >= layers:
+            raise NashwardError(f"the weights of {source} hold {key}, and its configuration has {layers} layers")
+    if report["unexpected_keys"]:
+        first = min(report["unexpected_keys"])
+        logger.warning(f"{source} holds weights that its network does not use, as {first}")
+
+
+def keep_gradients(network: Any) -> None:
+    """Make 4-bit layers use the kernel that supports autograd.
+
+    On a CPU with avx512_bf16, bitsandbytes repacks the weights in the first pass without gradients and then uses a
+    kernel without autograd: no error is raised, and the gradients are wrong. On other devices this has no effect.
+    """
+    for module in network.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
