@@ -31,20 +31,23 @@ class Fit:
         selection: all responses of a prompt, or the best and the worst of them (as SPPO's code does, which moves the
             fixed point away from the Nash).
         baseline: the constant of the regression, see ``regression.targets``; plug-in needs all responses.
-        optimiser, learning_rate, schedule, warmup: warmup is the share of the steps over which the rate rises. With
-            lbfgs a step is a run of up to 60 evaluations on one batch: make the batch all prompts, the rate 1,
-            max_grad_norm infinite.
+        optimiser, schedule, warmup: warmup is the share of the steps over which the rate rises. With lbfgs a step is a
+            run of up to 60 evaluations on one batch: make the batch all prompts, max_grad_norm infinite.
+        learning_rate: None: from the size of the target, see ``trial_step.learning_rate``.
         epochs: passes over the responses.
         batch: about how many prompts one optimiser step has.
         tokens: padded tokens in one forward pass; a single longer response passes alone.
         max_grad_norm: the gradient is scaled down to this norm.
-        held_out: the share of prompts kept from training, on which the fit is measured.
+        validation: the share of prompts kept from training that decide how far the adapter goes on the straight line
+            from where it started: to the least loss on them, and nowhere where no gain exceeds its error. 0: it goes
+            all the way.
+        held_out: the share of prompts kept from training and from that decision, on which the fit is measured.
         checkpoint_seconds: a training that is killed repeats at most so much; 0: one optimiser step.
         target_kl: the most that a step may move the policy, KL(before || after) in nats a response, as measured on the
             responses that were fitted. An adapter that went further is drawn back on the straight line to where it
             started until it is within: to first order the same mirror step with a smaller size. None: no limit.
-        refits: how often a fit that left the loss on held-out prompts (the others, where none is held out) above what
-            it was before is repeated from the start, each time at half the learning rate. An SFT term is not in it.
+        refits: how often a fit that gained nothing on validation prompts (held-out ones where there are none, else the
+            others) is repeated from the start, each time at half the learning rate. An SFT term is not in it.
         sft_weight: w of a run's SFT term, see ``training.sft``; 0: it is measured, and the fit is as without it. The
             default is that of arXiv 2404.19733, whose likelihood is a mean over tokens too.
 
@@ -65,17 +68,20 @@ class Fit:
     selection: Selection = setting("all", "responses that are fitted", "loss")
     baseline: Baseline = setting("plug-in", "", "loss")
     optimiser: Optimiser = setting("adamw", "default: {default}; 8-bit and paged ones take less", "training")
-    learning_rate: float = setting(2e-4, "", "training")
+    learning_rate: float | None = setting(None, "default: auto, from the size of the target", "training", none="auto")
     schedule: Schedule = setting("linear", "of the rate", "training")
     warmup: float = setting(0.1, "share of the optimiser steps", "training")
     epochs: int = setting(2, "passes over the responses of a step", "training")
     batch: int = setting(16, "prompts in an optimiser step", "training")
     tokens: int = setting(4096, "padded tokens in a forward pass of training", "training")
     max_grad_norm: float = setting(1.0, "", "training")
+    validation: float = setting(
+        0.1, "share of prompts that choose how far the adapter goes; 0: all the way", "training"
+    )
     held_out: float = setting(0.1, "share of prompts kept to measure the fit", "training")
     checkpoint_seconds: float = setting(300.0, "between checkpoints of training; 0: after each step", "training")
     target_kl: float | None = setting(None, "the most nats a response that a step may move", "training", none="none")
-    refits: int = setting(0, "fits again at half the rate where the held-out loss rose", "training")
+    refits: int = setting(0, "fits again at half the rate where nothing was gained", "training")
     sft_weight: float = setting(
         1.0, "of the SFT texts' NLL, nats a token, in the loss; 0: measured alone", "SFT and limits",
         formerly=("task_weight", "task-weight"),
@@ -92,11 +98,12 @@ class Fit:
         if self.selection == "best-worst" and self.baseline == "plug-in" and self.loss == "mirror":
             raise NashwardError("the plug-in baseline needs all responses; with best-worst take centred or constant")
         for name in ("learning_rate", "epochs", "batch", "tokens", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise NashwardError(f"{name} must be positive, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise NashwardError(f"{name} must be positive, got {value}")
         if not math.isfinite(self.margin):
             raise NashwardError(f"margin must be a finite number, got {self.margin}")
-        if not math.isfinite(self.learning_rate):
+        if self.learning_rate is not None and not math.isfinite(self.learning_rate):
             raise NashwardError(f"learning_rate must be a finite number, got {self.learning_rate}")
         if self.optimiser == "lbfgs" and math.isfinite(self.max_grad_norm):
             raise NashwardError("lbfgs searches along lines and needs the gradient as it is: set max_grad_norm to inf")
@@ -112,3 +119,7 @@ class Fit:
             raise NashwardError(f"sft_weight must be a finite number, at least 0, got {self.sft_weight}")
         if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
             raise NashwardError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
+        if not 0 <= self.validation < 1 - self.held_out:
+            raise NashwardError(
+                f"validation must be at least 0, and with held_out below 1, got {self.validation} and {self.held_out}"
+            )

@@ -133,7 +133,7 @@ class AdapterExecutor:
         else:
             TrainStage(
                 self.folder, self.prompts, config, self.progress, self.rollouts, self._model(), folder, step,
-                samplers, numbers, self.reference, self.enumerates, self.label, self.sft_texts,
+                samplers, numbers, self.reference, self.enumerates, self.label, self.sft_texts, self._rate_factor(),
             ).run()  # fmt: skip
         if self.until == "train" and not finished:
             self.stopped = f"{name}: the adapter is trained"
@@ -190,9 +190,13 @@ class AdapterExecutor:
             tokens = fit.tokens
             self.folder.update_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
-        if self.config.limits.lowers == "learning-rate":
-            rate *= limit_factor(self.config.limits, self.folder, self.iterates + 1)
+        rate = None if rate is None else rate * self._rate_factor()
         return dataclasses.replace(self.config, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
+
+    def _rate_factor(self) -> float:
+        """Of the next iterate's learning rate, where limits lower it."""
+        limits = self.config.limits
+        return limit_factor(limits, self.folder, self.iterates + 1) if limits.lowers == "learning-rate" else 1.0
 
     def _model(self) -> LanguageModel:
         return self._on_device(self._load_model())

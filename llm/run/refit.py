@@ -1,10 +1,10 @@
-"""The fit of one step under control: repeated where the loss rose, drawn back where the policy went too far."""
+"""The fit of one step under control: its learning rate, how far its adapter goes, and fits that are repeated."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,37 +16,56 @@ from ..policy.model import LanguageModel
 from ..store.run_folder import RunFolder
 from ..training.batches import MicroBatch
 from ..training.checkpoint import Checkpoints
-from ..training.diagnostics import divergence, experience, loss, loss_mismatch, mean_under, rose
+from ..training.diagnostics import TOLERANCE, divergence, experience, fit_metrics, loss, loss_mismatch, mean_under, rose
 from ..training.experience import Experience, scored
+from ..training.gradient import HALF_SCALE, Gradient
 from ..training.optimize import Fit, fit, order
+from ..training.regression import line_minimum
 from ..training.sft import SFTTerm
+from ..training.trial_step import learning_rate
 from .progress import Progress
 
 logger = logging.getLogger(__name__)
 
 
+LONGEST = 2.0  # of the straight line from the start over where the fit went: further it was not measured
+HALVINGS = 4
+SCALES = (0.3, 3.0)  # best scales beyond these are worth a warning
+
+
 @dataclass(frozen=True)
 class FitScores:
-    """The responses that are fitted, and the held-out ones (None: there are none)."""
+    """The responses that are fitted, those that decide how far, and the held-out ones (None: there are none)."""
 
     train: Experience
-    held_out: Experience | None
+    validation: Experience | None = None
+    held_out: Experience | None = None
     sft_nll: float | None = None  # of the held-out SFT texts, nats a token
 
     @property
-    def validation(self) -> Experience:
-        """The responses that decide on a refit: the held-out ones where there are any."""
-        return self.train if self.held_out is None else self.held_out
+    def unseen(self) -> Experience:
+        """The responses that training did not see and that know best: held-out, else validation, else the fitted."""
+        return self.held_out or self.validation or self.train
+
+    @property
+    def deciding(self) -> Experience:
+        """The responses that decide on a refit: validation, else held-out, else the fitted ones."""
+        return self.validation or self.held_out or self.train
+
+    @property
+    def prompts(self) -> str:
+        """The name of the prompts of ``deciding``."""
+        return "validation" if self.validation else "held-out" if self.held_out else "trained"
 
     @property
     def loss(self) -> float:
-        """On these prompts."""
-        return loss(self.validation)
+        """On the prompts that decide."""
+        return loss(self.deciding)
 
     @property
     def win_rate(self) -> float:
-        """On these prompts, see ``Limits.win_rate``."""
-        batch = self.validation
+        """On prompts that training did not see, see ``Limits.win_rate``."""
+        batch = self.unseen
         old, new = (mean_under(policy, batch.payoffs, batch) for policy in (scored(batch.start, "start"), batch.now))
         return 0.5 + new - old
 
@@ -59,31 +78,46 @@ class FitResult:
         scores: of the adapter.
         records: one an optimiser step.
         expected: the loss of the first of them, computed before.
+        learning_rate: the largest.
         line_fraction: how far the adapter is on the straight line from the start to where the fit went.
         refits: the learning rates and the losses of the fits before it, which were dropped.
+        notes: sentences on how ``line_fraction`` was found, of what a user may want to change.
     """
 
     scores: FitScores
     records: list[dict[str, float]]
     expected: float
+    learning_rate: float
     line_fraction: float
     refits: list[dict[str, float]]
+    notes: list[str]
 
-    def warnings(self, before: float, target_kl: float | None) -> list[str]:
-        """Sentences on what went wrong; ``before`` is the loss at the start on the prompts of ``scores.loss``."""
+    def warnings(self, before: FitScores, last_epoch: int) -> list[str]:
+        """Sentences on what went wrong.
+
+        Args:
+            before: the scores at the start.
+            last_epoch: the number of optimiser steps in it.
+        """
         mismatch = loss_mismatch(self.records[0]["loss"], self.expected)
-        lines = [] if mismatch is None else [mismatch]
-        if rose(self.scores.loss, before):
-            prompts = "trained" if self.scores.held_out is None else "held-out"
+        lines = [*([] if mismatch is None else [mismatch]), *self.notes]
+        at_start, losses = loss(before.train), [record["loss"] for record in self.records[-last_epoch:]]
+        if rose(sum(losses) / len(losses), at_start):
             lines.append(
-                f"The loss on {prompts} prompts rose from {before:.4g} to {self.scores.loss:.4g} nats^2: "
-                "take a lower learning_rate, fewer epochs or more prompts, or allow refits (--learning-rate, --epochs, "
-                "--refits)."
+                f"In training the loss rose from {at_start:.4g} to {sum(losses) / len(losses):.4g}: the learning rate "
+                f"of {self.learning_rate:.2g} is too high for this target (--learning-rate)."
             )
-        if self.line_fraction < 1:
+        if self.line_fraction > 0 and rose(self.scores.loss, before.loss):
             lines.append(
-                f"The adapter goes {self.line_fraction:.2g} of the way that the fit went: all of it moves the policy "
-                f"by more than {target_kl:g} nats."
+                f"The loss on {self.scores.prompts} prompts rose from {before.loss:.4g} to {self.scores.loss:.4g} "
+                "nats^2: take a lower learning_rate, fewer epochs or more prompts, or allow refits (--learning-rate, "
+                "--epochs, --refits)."
+            )
+        held = None if self.scores.held_out is None else fit_metrics(self.scores.held_out)
+        if self.line_fraction > 0 and held is not None and held["r2"] < -max(held["r2_error"], TOLERANCE):
+            lines.append(
+                f"R^2 on held-out prompts is {held['r2']:.2f} +- {held['r2_error']:.2f}: what was learned does not "
+                "carry over to other prompts; take more of them, or an oracle with more spread."
             )
         return lines
 
@@ -97,8 +131,9 @@ class StepFit:
         size: of the Step.
         settings: of the fit.
         seed: of its order.
-        training, testing: with their log-probabilities; the latter are held out.
+        training, validation, testing: with their log-probabilities; see ``Fit`` for what the latter two are for.
         sft: the texts of an SFT term; None: there is none.
+        factor: of a learning rate that is found here.
     """
 
     folder: RunFolder
@@ -109,46 +144,68 @@ class StepFit:
     settings: Fit
     seed: int
     training: list[MicroBatch]
+    validation: list[MicroBatch]
     testing: list[MicroBatch]
     sft: SFTTerm | None = None
+    factor: float = 1.0
 
     def scores(self, now: Sequence[torch.Tensor] | None = None) -> FitScores:
-        """``now``: the training's and the testing's log-probabilities under the fitted policy; None: the start's."""
-        baseline, cut = self.settings.baseline, len(self.training)
-        train = experience(self.training, self.size, baseline, None if now is None else now[:cut])
-        if not self.testing:
-            return FitScores(train, None)
-        return FitScores(train, experience(self.testing, self.size, baseline, None if now is None else now[cut:]))
+        """``now``: the log-probabilities of all three under the fitted policy, one after another; None: the start's."""
+        parts, done = [], 0
+        for batches in (self.training, self.validation, self.testing):
+            end = done + len(batches)
+            policy = None if now is None else now[done:end]
+            parts.append(experience(batches, self.size, self.settings.baseline, policy) if batches else None)
+            done = end
+        train, validation, held_out = parts
+        assert train is not None  # there is a prompt to train on
+        return FitScores(train, validation, held_out)
+
+    def learning_rate(self, parameters: list[torch.nn.Parameter]) -> float:
+        """The settings' own, or that of a trial step; the run's plan has it, so that a restart takes the same."""
+        if self.settings.learning_rate is not None:
+            return self.settings.learning_rate
+        known = self.folder.step_values(self.step.name).get("learning_rate")
+        if known is None:
+            half = HALF_SCALE if self.model.dtype == torch.float16 else 1.0
+            gradient = Gradient(
+                self.model.network, parameters, self.size, self.settings, self.model.pad_id, self.model.on_event, half
+            )
+            known = self.factor * learning_rate(gradient, order(self.training, self.settings, self.seed)[0])
+            self.folder.update_step(self.step.name, {"learning_rate": known})
+        return known
 
     def run(self, parameters: list[torch.nn.Parameter], start: list[torch.Tensor]) -> FitResult:
         """Train the parameters, whose values are those of ``start``.
 
-        A fit after which the loss is higher than before is repeated from the start at half the learning rate, as
-        often as the settings allow; the run's plan has what was tried, so that a restart goes on from there.
+        A fit that gained nothing is repeated from the start at half the learning rate, as often as the settings allow;
+        the run's plan has what was tried, so that a restart goes on from there.
 
         Raises:
             DivergedError: the last fit that is allowed diverged.
         """
         before = self.scores().loss
+        rate = self.learning_rate(parameters)
         refits: list[dict[str, float]] = list(self.folder.step_values(self.step.name).get("refits") or [])
         while True:
-            settings = replace(self.settings, learning_rate=self.settings.learning_rate / 2 ** len(refits))
+            settings = replace(self.settings, learning_rate=rate / 2 ** len(refits))
             last = len(refits) == settings.refits
             try:
-                result = self._fit(parameters, start, settings, refits)
-                if last or not rose(result.scores.loss, before):
+                result = self._fit(parameters, start, settings, refits, before)
+                gained = result.line_fraction > 0 and not rose(result.scores.loss, before)
+                if last or gained:
                     return result
                 after = result.scores.loss
             except DivergedError:
                 if last:
                     raise
                 after = math.inf
-            refits.append({"learning_rate": settings.learning_rate, "loss": after})
+            refits.append({"learning_rate": rate / 2 ** len(refits), "loss": after})
             self.folder.update_step(self.step.name, {"refits": refits})
             self.progress.on_event({"refit": refits[-1], "at": f"{self.step.name}: training"})
             logger.warning(
-                f"{self.step.name}: the loss rose from {before:.4g} to {after:.4g} nats^2 at a learning rate of "
-                f"{settings.learning_rate:g}; the fit is repeated at half of it"
+                f"{self.step.name}: the fit at a learning rate of {refits[-1]['learning_rate']:.3g} gained nothing "
+                f"(loss {before:.4g} before, {after:.4g} after); it is repeated at half of it"
             )
             _set(parameters, start)
 
@@ -158,8 +215,9 @@ class StepFit:
         start: list[torch.Tensor],
         settings: Fit,
         refits: list[dict[str, float]],
+        before: float,
     ) -> FitResult:
-        """One fit, measured, and drawn back to where it moves the policy by no more than ``target_kl``."""
+        """One fit, measured, on the line to it where validation prompts are fitted best, and within ``target_kl``."""
         model, progress = self.model, self.progress
         total = settings.epochs * sum(len(batch.rollouts) for batch in self.training)
         checkpoints = Checkpoints(self.folder, self.step / "training", settings.checkpoint_seconds)
@@ -171,7 +229,17 @@ class StepFit:
                 () if self.sft is None else self.sft.training,
             )  # fmt: skip
             progress.raise_if_stopped()
-        fraction, end = 1.0, [parameter.detach().cpu().clone() for parameter in parameters]
+        end = [parameter.detach().cpu().clone() for parameter in parameters]
+        notes: list[str] = []
+
+        def go(fraction: float) -> None:
+            if fraction != 1.0:
+                _set(parameters, [torch.lerp(a, b, fraction) for a, b in zip(start, end, strict=True)])
+            else:
+                _set(parameters, end)
+
+        fraction = self._line_search(go, before, notes) if self.validation else 1.0
+        bound = False
         while True:
             scores = self._measure()
             if not math.isfinite(scores.loss):
@@ -181,25 +249,84 @@ class StepFit:
                 )
             kl = divergence(scored(scores.train.start, "start"), scores.train.now, scores.train)
             if settings.target_kl is None or kl <= settings.target_kl:
-                return FitResult(scores, records, loss(first), fraction, list(refits))
+                break
+            bound = True
             fraction *= min(0.9, math.sqrt(settings.target_kl / kl))  # KL grows as the square of the fraction
-            _set(parameters, [torch.lerp(a, b, fraction) for a, b in zip(start, end, strict=True)])
+            go(fraction)
+        if bound:
+            notes.append(
+                f"The adapter goes {fraction:.2g} of the way that the fit went: more of it moves the policy by more "
+                f"than {settings.target_kl:g} nats."
+            )
+        rate = records[0]["learning_rate"] if settings.learning_rate is None else settings.learning_rate
+        return FitResult(scores, records, loss(first), rate, fraction, list(refits), notes)
 
-    def _measure(self) -> FitScores:
-        """The scores of the adapter as it is now."""
-        batches = [*self.training, *self.testing]
+    def _line_search(self, go: Callable[[float], None], before: float, notes: list[str]) -> float:
+        """How far the adapter goes: the fraction, to which ``go`` then has taken it; 0 where nothing is gained.
+
+        Of the mirror step the least loss on validation prompts is at a quotient of two sums, as the log-ratio grows
+        about linearly along the line; other losses are halved until they are below the one before.
+        """
+        baseline = self.settings.baseline
+        at_start = self.scores().validation
+        assert at_start is not None
+        at_end = self._validation()
+        if not math.isfinite(loss(at_end)):
+            return 1.0  # diverged, which is found when all is measured
+        if at_end.objective is None:
+            missing = at_start.target - at_start.ratio
+            best, error = line_minimum(at_end.ratio - at_start.ratio, missing, at_end.weights, baseline)
+            if not best > (0.0 if math.isnan(error) else error):
+                notes.append(
+                    f"The fit gained nothing on validation prompts (best scale {best:.2g} +- {error:.2g}), and the "
+                    "policy stays as it was: take more prompts, an oracle with more spread, or a larger step."
+                )
+                go(0.0)
+                return 0.0
+            if not SCALES[0] <= best <= SCALES[1]:
+                notes.append(
+                    f"The best scale of the fit is {best:.2g} on validation prompts: a learning rate "
+                    f"{'below' if best < 1 else 'above'} this one suits the target better (--learning-rate)."
+                )
+            fraction = min(best, LONGEST)
+        else:
+            fraction = 1.0
+        candidates = {1.0: loss(at_end)}
+        for _ in range(HALVINGS):
+            if fraction not in candidates:
+                go(fraction)
+                candidates[fraction] = loss(self._validation())
+            if not rose(candidates[fraction], before) and candidates[fraction] <= min(candidates.values()):
+                return fraction
+            fraction /= 2
+        least = min(candidates, key=lambda place: candidates[place])
+        if rose(candidates[least], before):
+            notes.append("The loss on validation prompts rose, and the policy stays as it was (--learning-rate).")
+            least = 0.0
+        go(least)
+        return least
+
+    def _validation(self) -> Experience:
+        """The validation prompts under the adapter as it is now."""
+        now = self._logprobs(self.validation, "validating")
+        return experience(self.validation, self.size, self.settings.baseline, now)
+
+    def _logprobs(self, batches: Sequence[MicroBatch], phase: str) -> list[torch.Tensor]:
         now: list[torch.Tensor] = []
-        total = sum(len(batch.rollouts) for batch in batches)
-        with self.progress.phase(self.step.name, "measuring", "", total) as tick:
+        with self.progress.phase(self.step.name, phase, "", sum(len(batch.rollouts) for batch in batches)) as tick:
             for batch in batches:
                 now.append(batch.logprobs(self.model.network, self.model.pad_id, self.model.on_event))
                 tick(len(batch.rollouts))
                 self.progress.raise_if_stopped()
-            scores = self.scores(now)
-            if self.sft is None:
-                return scores
-            nll = self.sft.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)
-            return replace(scores, sft_nll=nll)
+        return now
+
+    def _measure(self) -> FitScores:
+        """The scores of the adapter as it is now."""
+        scores = self.scores(self._logprobs([*self.training, *self.validation, *self.testing], "measuring"))
+        if self.sft is None:
+            return scores
+        nll = self.sft.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)
+        return replace(scores, sft_nll=nll)
 
 
 def _set(parameters: Sequence[torch.nn.Parameter], values: Sequence[torch.Tensor]) -> None:

@@ -142,7 +142,8 @@ class SelfPlay:
         Args:
             until: the stage of the first unfinished Step after which to stop: "sample", "judge" or "train".
             redo: repeat the newest Step from this stage on; its files are set aside, earlier Steps stay. Judgements
-                that are cached are taken from the cache.
+                that are cached are taken from the cache. From "train" on, the settings of the fit may be others than
+                those that the run was begun with: another learning rate on the same judged responses.
             stop: when it is set, from another thread or by a signal, the run stops as soon as it can be continued:
                 after a shard, or in training after an optimiser step.
             progress: False: no bars, and nothing is printed but warnings.
@@ -152,13 +153,13 @@ class SelfPlay:
             OSError: the folder cannot be written, or the disk is full; the run can be continued.
         """
         home = RunFolder(self.folder)
-        prompts = self.check(until)
+        prompts = self.check(until, redo)
         if left := len(self._sft.texts) - len(self._texts) if self._texts else 0:
             logger.warning(
                 "%d of %d SFT texts are longer than the run's longest and are left out", left, left + len(self._texts)
             )
         with console_log(quiet=not progress), home.lock():
-            self.write(home, prompts)
+            self.write(home, prompts, redo)
             if redo is not None and home.redo(redo) is None:
                 raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
             return self._play(home, prompts, until, stop, progress)
@@ -240,8 +241,11 @@ class SelfPlay:
         if self.config.limits.win_rate is not None and fit.loss == "gpo":
             raise NashwardError("gpo plays for scores, not for win rates: take the floor on the win rate out")
 
-    def check(self, until: Stage | None = None) -> Prompts:
+    def check(self, until: Stage | None = None, redo: Stage | None = None) -> Prompts:
         """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on.
+
+        Args:
+            until, redo: see ``run``.
 
         Raises:
             FileNotFoundError: a policy, an oracle, an adapter, prompts, opponents or SFT texts that are not there.
@@ -250,7 +254,7 @@ class SelfPlay:
         """
         self.check_settings()
         home = RunFolder(self.folder)
-        home.check(self.manifest())
+        home.check(self.manifest(), redo)
         done = sum((stage / "adapter").is_dir() for stage in home.steps() if "half" not in stage.name)
         if done > self.config.iterations:
             raise NashwardError(f"{home.path} holds {done} iterations already, {self.config.iterations} were requested")
@@ -314,7 +318,7 @@ class SelfPlay:
     def _fingerprints(self) -> dict[str, str | None]:
         return manifest.fingerprints(self.policy, self.adapter, self.oracle, lambda: self.judge)
 
-    def write(self, home: RunFolder, prompts: Prompts) -> None:
+    def write(self, home: RunFolder, prompts: Prompts, redo: Stage | None = None) -> None:
         """Write ``run.json``, and the prompts as they are played, of which it has the fingerprint.
 
         Raises:
@@ -322,7 +326,7 @@ class SelfPlay:
             OSError: the folder cannot be written.
         """
         record = {**self._prompts.record(prompts), **manifest.environment()}
-        home.write(home.check(self.manifest()), record)
+        home.write(home.check(self.manifest(), redo), record)
         self._opponents.save(home)
         self._sft.save()
         self._prompts.save(prompts)

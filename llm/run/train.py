@@ -35,6 +35,7 @@ from ..training.diagnostics import (
     fit_metrics,
     initial_metrics,
     policy_metrics,
+    promised_win_rate,
     unreachable_target,
 )
 from ..training.experience import scored
@@ -63,6 +64,7 @@ class TrainStage:
         enumerates: the responses are all that there are, see ``ResponseSource``.
         label: returns the kind of a response's text.
         sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
+        rate_factor: of the learning rate, where the fit finds it.
     """
 
     folder: RunFolder
@@ -79,36 +81,44 @@ class TrainStage:
     enumerates: bool
     label: Callable[[str], str | None] | None
     sft_texts: Sequence[tuple[Prompt, str]]
+    rate_factor: float = 1.0
 
     def run(self) -> None:
         """Judged responses in, a sealed adapter with its metrics out."""
         settings, name, model = self._fit_settings(), self.step_folder.name, self.model
         sampled = {policy: self.rollouts.rollouts(policy.label, self.numbers) for policy in self.samplers}
         fitted = self._union(sampled)
-        training, testing = self._micro_batches(fitted, settings)
-        self.score([*training, *testing])
+        training, validation, testing = self._micro_batches(fitted, settings)
+        self.score([*training, *validation, *testing])
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
         start = heaviest(anchor)
         seed = seed_of(self.config.seed, name, "fit")
         term = self._sft_term(len(order(training, settings, seed)))
         nll = {} if term is None else self._sft_nll(term, start)
         fit = StepFit(
-            self.folder, self.progress, model, self.step_folder, self.step.size, settings, seed, training, testing, term
-        )
+            self.folder, self.progress, model, self.step_folder, self.step.size, settings, seed, training, validation,
+            testing, term, self.rate_factor,
+        )  # fmt: skip
         before = fit.scores()
         initial = initial_metrics(before.train)
-        self._announce(initial, settings)
+        promised = None if settings.loss == "gpo" else promised_win_rate(before.train)
+        steps = order(training, settings, seed)
+        self._announce(initial, settings, promised)
         unreachable = unreachable_target(initial["target_rms"], self.step.size)
         if unreachable:
             logger.warning(f"{name}: {unreachable}")
         with model.training(start.folder) as parameters:
             weights = [parameter.detach().cpu().clone() for parameter in parameters]
+            rate = fit.learning_rate(parameters)
+            self.progress.info(
+                f"{name}: {len(steps)} optimiser steps of about {settings.batch} prompts, learning rate {rate:.3g}"
+            )
             result = fit.run(parameters, weights)
             if result.scores.sft_nll is not None:
                 nll["after"] = result.scores.sft_nll
             win_rate = None if settings.loss == "gpo" else result.scores.win_rate  # its payoffs are scores
             exceeded = self._limits_exceeded(nll, win_rate)
-            warnings = result.warnings(before.loss, settings.target_kl) + exceeded
+            warnings = result.warnings(before, len(steps) // settings.epochs) + exceeded
             for line in warnings:
                 logger.warning(f"{name}: {line}")
             summary = {
@@ -116,6 +126,7 @@ class TrainStage:
                 "at_start": initial,
                 "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
                 **_fit_summary(result, settings.max_grad_norm),
+                "promised_win_rate": promised,
                 "win_rate": win_rate,
                 "sft": nll,
                 "crossed": bool(exceeded),
@@ -192,14 +203,14 @@ class TrainStage:
         rows = [[self.rollouts.tables(a.label, b.label, self.numbers) for b in policies] for a in policies]
         return torch.cat([torch.cat(row, 2) for row in rows], 1)
 
-    def _micro_batches(self, fitted: Mapping[int, Rollout], fit: Fit) -> tuple[list[MicroBatch], list[MicroBatch]]:
-        """What is trained on, and what is held out."""
+    def _micro_batches(self, fitted: Mapping[int, Rollout], fit: Fit) -> list[list[MicroBatch]]:
+        """What is trained on, what decides how far the adapter goes, and what is held out."""
         shuffled = sorted(fitted, key=lambda i: seed_of(self.config.seed, "held out", self.prompts[i].id))
-        held_out = set(shuffled[: min(round(fit.held_out * len(shuffled)), len(shuffled) - 1)])
+        held_out = min(round(fit.held_out * len(shuffled)), len(shuffled) - 1)
+        validation = min(round(fit.validation * len(shuffled)), len(shuffled) - 1 - held_out)
+        parts = shuffled[held_out + validation :], shuffled[held_out : held_out + validation], shuffled[:held_out]
         sizes = fit.tokens, fit.batch, objective(fit, self.enumerates)
-        training = micro_batches([rollout for i, rollout in fitted.items() if i not in held_out], *sizes)
-        testing = micro_batches([rollout for i, rollout in fitted.items() if i in held_out], *sizes)
-        return training, testing
+        return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]
 
     def score(self, batches: Sequence[MicroBatch]) -> None:
         """The log-probabilities of the micro-batches, shard by shard; those of complete shards are read."""
@@ -274,10 +285,17 @@ class TrainStage:
             f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is times {limits.factor:g}."
         ]
 
-    def _announce(self, initial: Mapping[str, float], settings: Fit) -> None:
+    def _announce(self, initial: Mapping[str, float], settings: Fit, promised: float | None) -> None:
         mirror = f"{initial['loss']:.6g} nats^2 ({initial['loss_paper']:.3g} in the paper's units)"
         value = mirror if settings.loss == "mirror" else f"{initial['loss']:.6g} ({settings.loss})"
-        self.progress.info(f"{self.step_folder.name}: loss before training {value}")
+        self.progress.info(
+            f"{self.step_folder.name}: loss before training {value}; the target is {initial['target_rms']:.3g} nats rms"
+        )
+        if promised is not None and self._opponents():
+            self.progress.info(
+                f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of at most "
+                f"{promised:.3f} over the policy before; a fit reaches what of it carries over to other prompts"
+            )
 
     def _step_metrics(self, sampled: Mapping[Sampled, Sequence[Rollout]], fitted: int) -> dict[str, Any]:
         """The Step and its responses."""
@@ -318,13 +336,15 @@ class TrainStage:
 
 def _fit_summary(result: FitResult, max_grad_norm: float) -> dict[str, Any]:
     """The metrics of a fit and of the policies before and after it."""
-    train, held_out = result.scores.train, result.scores.held_out
+    train, validation, held_out = result.scores.train, result.scores.validation, result.scores.held_out
     return {
         "first_loss": {"observed": result.records[0]["loss"], "expected": result.expected},
         "train": fit_metrics(train),
+        "validation": {} if validation is None else fit_metrics(validation),
         "held_out": {} if held_out is None else fit_metrics(held_out),
         "before": policy_metrics(scored(train.start, "start"), train),
         "after": policy_metrics(train.now, train),
+        "learning_rate": result.learning_rate,
         "line_fraction": result.line_fraction,
         "refits": result.refits,
         "clip_fraction": clip_fraction([record["gradient_norm"] for record in result.records], max_grad_norm),

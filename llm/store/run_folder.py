@@ -48,7 +48,7 @@ STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
 STAGE_PHASES: dict[Stage, tuple[str, ...]] = {
     "sample": ("sampling",),
     "judge": ("judging",),
-    "train": ("scoring", "training", "measuring"),
+    "train": ("scoring", "training", "validating", "measuring"),
 }
 
 
@@ -130,8 +130,13 @@ class RunFolder:
         """Whether the folder holds anything that a change of the configuration would invalidate."""
         return (self.path / "start").exists() or bool(self.steps())
 
-    def check(self, config: dict[str, Any]) -> dict[str, Any]:
+    def check(self, config: dict[str, Any], redo: Stage | None = None) -> dict[str, Any]:
         """The configuration merged with the one that the folder holds; nothing is written.
+
+        Args:
+            config: of the run that is to go on.
+            redo: the stage from which its newest step is made again: settings that only the stages from there on need
+                may then be others.
 
         Raises:
             NashwardError: the folder holds another run (the settings that differ are named) or something else.
@@ -157,7 +162,7 @@ class RunFolder:
         for key in [*now, *(key for key in before if key not in now)]:
             if other_solver and key.startswith("solver.") and key != "solver.name":
                 continue
-            if key in self.FREE or (key in self.OPTIONAL and None in (before.get(key), now.get(key))):
+            if key in self.FREE or (redo == "train" and key.startswith("fit.")) or (key in self.OPTIONAL and None in (before.get(key), now.get(key))):
                 continue
             content = f"{key}_content"
             moved = key in self.MOVABLE and before.get(content) == now.get(content) is not None
@@ -272,7 +277,8 @@ class RunFolder:
     def redo(self, stage: Stage) -> Path | None:
         """Set aside what a stage and those after it wrote into the newest step, which is then played again from there.
 
-        A step that such a call has set aside and that is not finished yet is not changed: it is continued.
+        A step that such a call has set aside, for a fit of these settings, and that is not finished yet is not changed:
+        it is continued.
 
         Returns:
             The step's folder; None where there is no step.
@@ -280,7 +286,7 @@ class RunFolder:
         if not self.steps():
             return None
         step = self.steps()[-1]
-        request = {"stage": stage, "step": step.name}
+        request = {"stage": stage, "step": step.name, "fit": self.read()["config"].get("fit")}
         if self.read().get("redo") == request and not (step / "adapter").exists():
             return step
         self._write({**self.read(), "redo": None})
@@ -288,7 +294,7 @@ class RunFolder:
         if stage == "sample":
             self.clear_step(step.name)
         elif self.step_values(step.name):
-            self.update_step(step.name, {"tokens": None, "refits": None})
+            self.update_step(step.name, {"tokens": None, "refits": None, "learning_rate": None})
         # the adapter, which ends a step, first: after a kill in between the step counts as not finished
         names = [
             name

@@ -67,6 +67,15 @@ def initial_metrics(batch: Experience) -> dict[str, float]:
     }
 
 
+def promised_win_rate(batch: Experience) -> float:
+    """1/2 + E_next G - E_start G, next the exact mirror step on these responses: what a fit that met its target would
+    win over the policy before. Where the payoffs are estimates it is too large, because their errors count as spread.
+    """
+    start = scored(batch.start, "start")
+    before = mean_under(start, batch.payoffs, batch)
+    return 0.5 + mean_under(batch.anchor + batch.target, batch.payoffs, batch) - before
+
+
 def fit_metrics(batch: Experience) -> dict[str, float]:
     """After training: ``loss``, ``regression.fit_metrics``, and how far the policy went from where it started.
 

@@ -20,7 +20,10 @@ _FIT = {
     "log_ratio_rms": "root mean square of the log-ratio log pi - log anchor, nats",
     "target_rms": "root mean square of the log-ratio that the exact mirror step has, nats",
     "r2": "R^2 of the log-ratio as a prediction of its target; 1 for the exact mirror step",
-    "share": "slope of the regression of the log-ratio on its target: 1 is the whole step, 0 none of it",
+    "r2_error": "standard error of `r2` over prompts",
+    "share": "slope of the regression of the log-ratio on its target: 1 is the whole step, 0 none of it; that of a "
+    "calibrated fit of noisy targets is near its R^2",
+    "best_scale": "what the log-ratio would have to be multiplied by for the least loss; 1 for a calibrated fit",
     "kl": "KL(policy before || policy after), nats a response",
     "kl_per_token": "the same a token: divided by the mean length under the policy before",
 }
@@ -55,13 +58,16 @@ FIELDS = {
     "at_start.loss_paper": "`at_start.loss` divided by size^2, the unit in which SPPO's code reports it",
     "first_loss.observed": "loss of the first optimiser step, in training",
     "first_loss.expected": "the same, computed before training from the scored log-probabilities",
-    **_under(["train", "held_out"], _FIT),
+    **_under(["train", "validation", "held_out"], _FIT),
     **_under(["before", "after"], _POLICY),
     "win_rate": "of the fitted policy over the one before, on held-out prompts: 1/2 + E_after G - E_before G; null "
     "with the loss gpo",
-    "line_fraction": "how far the adapter is on the straight line to where the fit went; below 1 where `--target-kl` "
-    "drew it back",
-    "refits.learning_rate": "of a fit that was dropped because its loss rose (`--refits`)",
+    "learning_rate": "the largest of the fit",
+    "promised_win_rate": "of the exact mirror step over the policy before, on the fitted responses: what the oracle's "
+    "spread and the step would give a fit that met its target everywhere; null with the loss gpo",
+    "line_fraction": "how far the adapter is on the straight line to where the fit went: to the least loss on "
+    "validation prompts, and no further than `--target-kl` allows; 0 where the fit gained nothing and was dropped",
+    "refits.learning_rate": "of a fit that was dropped because it gained nothing (`--refits`)",
     "refits.loss": "after that fit; null where it diverged",
     "clip_fraction": "fraction of the optimiser steps whose gradient was clipped to `--max-grad-norm`",
     "changed_fraction": "fraction of the adapter's entries that the fit changed",

@@ -6,19 +6,20 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 import bitsandbytes
 import torch
-from transformers import get_scheduler
+from torch.optim.lr_scheduler import LambdaLR
 
-from nashward.errors import DivergedError
+from nashward.errors import DivergedError, NashwardError
 
-from ..config.fit import Fit, Optimiser
+from ..config.fit import Fit, Optimiser, Schedule
 from ..policy.memory import OnEvent, ignore_event
 from .batches import MicroBatch
 from .checkpoint import Checkpoints, State
+from .gradient import HALF_SCALE, Gradient
 from .sft import SFTBatch
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -33,9 +34,6 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
         weights, lr=lr, max_iter=60, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
     ),
 }
-
-
-HALF_SCALE = 2.0**16  # of the loss in float16
 
 
 def order(batches: Sequence[MicroBatch], settings: Fit, seed: int) -> list[list[MicroBatch]]:
@@ -78,10 +76,14 @@ def fit(
 
     Raises:
         DivergedError: the loss is not finite any more.
+        NashwardError: the settings have no learning rate.
     """
     steps = order(batches, settings, seed)
+    if settings.learning_rate is None:
+        raise NashwardError("a fit needs a number as its learning_rate; trial_step.learning_rate finds one")
     optimiser = OPTIMISERS[settings.optimiser](weights, settings.learning_rate)
-    scheduler = get_scheduler(settings.schedule, optimiser, round(settings.warmup * len(steps)), len(steps))
+    warmup = round(settings.warmup * len(steps))
+    scheduler = LambdaLR(optimiser, lambda done: rate_factor(settings.schedule, done, warmup, len(steps)))
     records: list[dict[str, float]] = []
     key = _key(batches, size, settings, seed, sft)
     state = checkpoints.load(key) if checkpoints is not None else None
@@ -90,10 +92,10 @@ def fit(
         records = state.records
         progress(sum(len(batch.rollouts) for step in steps[: len(records)] for batch in step), True)
     scale = (records[-1]["loss_scale"] if records else HALF_SCALE) if half else 1.0
-    gradient = _Gradient(network, weights, optimiser, size, settings, pad_id, on_event, scale)
+    gradient = Gradient(network, weights, size, settings, pad_id, on_event, scale)
     for number in range(len(records), len(steps)):
         step, texts = steps[number], sft[number : number + 1]
-        rate = scheduler.get_last_lr()[0]
+        rate = float(scheduler.get_last_lr()[0])
         record = {**_optimiser_step(optimiser, gradient, step, texts), "learning_rate": rate}
         scheduler.step()
         value = record["loss"] + record.get("sft_nll", 0.0)
@@ -115,51 +117,21 @@ def fit(
     return records
 
 
-@dataclass
-class _Gradient:
-    """The loss of one optimiser step's prompts, with its gradient in ``weights``.
+def rate_factor(schedule: Schedule, done: int, warmup: int, steps: int) -> float:
+    """What the learning rate is multiplied by in the optimiser step after ``done`` others; never 0 in one of them.
 
-    Attributes:
-        scale: of the loss in the backward pass, see ``fit``; lowered for good where a gradient overflows.
+    Example:
+        >>> [rate_factor("linear", done, 1, 5) for done in range(5)]
+        [0.5, 1.0, 0.75, 0.5, 0.25]
     """
-
-    network: Any
-    weights: list[torch.nn.Parameter]
-    optimiser: torch.optim.Optimizer
-    size: float
-    settings: Fit
-    pad_id: int
-    on_event: OnEvent
-    scale: float
-
-    def __call__(self, step: Sequence[MicroBatch], texts: Sequence[SFTBatch]) -> tuple[float, dict[str, float]]:
-        """The total that is minimised, and the record of it."""
-        while True:
-            self.optimiser.zero_grad(set_to_none=True)
-            try:
-                loss, weighted_nll = self._backward(step, texts)
-            except torch.OutOfMemoryError:
-                continue  # the pass that did not fit is halved; the gradient so far is of no use
-            for trained in self.weights if self.scale != 1.0 else ():
-                trained.grad = None if trained.grad is None else trained.grad.div_(self.scale)
-            norm = float(torch.nn.utils.clip_grad_norm_(self.weights, self.settings.max_grad_norm))
-            if math.isfinite(norm) or self.scale == 1.0 or not math.isfinite(loss + weighted_nll):
-                break
-            self.scale = max(1.0, self.scale / 4)  # the gradient overflowed on its way through float16
-        nll = {"sft_nll": weighted_nll / self.settings.sft_weight} if texts else {}
-        return loss + weighted_nll, {"loss": loss, "gradient_norm": norm, **nll}
-
-    def _backward(self, step: Sequence[MicroBatch], texts: Sequence[SFTBatch]) -> tuple[float, float]:
-        """The loss, a mean over the step's prompts, and the weighted NLL of the SFT texts; adds their gradients."""
-        network, pad_id, settings, scale = self.network, self.pad_id, self.settings, self.scale
-        each = scale / sum(len(batch.rollouts) for batch in step)
-        loss = sum(b.backward(network, pad_id, self.size, settings.baseline, each, self.on_event) for b in step) / scale
-        nll = sum(b.backward(network, pad_id, scale * settings.sft_weight, self.on_event) for b in texts) / scale
-        return loss, nll
+    if done < warmup:
+        return (done + 1) / (warmup + 1)
+    left = max(steps - done, 0) / max(steps - warmup, 1)
+    return {"linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2, "constant": 1.0}[schedule]
 
 
 def _optimiser_step(
-    optimiser: torch.optim.Optimizer, gradient: _Gradient, step: Sequence[MicroBatch], texts: Sequence[SFTBatch]
+    optimiser: torch.optim.Optimizer, gradient: Gradient, step: Sequence[MicroBatch], texts: Sequence[SFTBatch]
 ) -> dict[str, float]:
     """One step; the record of its first evaluation (L-BFGS has several)."""
     records: list[dict[str, float]] = []

@@ -181,28 +181,75 @@ def fit_metrics(
     weights: Float[Tensor, "prompts R"],
     baseline: Baseline,
 ) -> dict[str, float]:
-    """How well a fit meets its target: rms of the log-ratio and of its target (nats), R^2, the share of the target.
+    """How well a fit meets its target: rms of the log-ratio and of its target (nats), R^2 with its standard error over
+    prompts, the share of the target, and the best scale.
 
-    The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it. R^2 and
-    the share are NaN where all targets are 0. The arguments are those of ``residuals``.
+    The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it. The best
+    scale is that of the target on the log-ratio, share / (rms l / rms t)^2: what the log-ratio would have to be
+    multiplied by for the least loss. A fit that generalises R^2 of its target and has a best scale of 1 has a share of
+    R^2: with noisy targets a larger share is noise that was learned. R^2 and the share are NaN where all targets are 0,
+    the best scale where the log-ratio is. The arguments are those of ``residuals``.
 
     Example:
-        >>> even = torch.full((1, 2), 0.5)
-        >>> fit_metrics(torch.tensor([[0.5, -0.5]]), torch.tensor([[1.0, -1.0]]), even, "constant")
-        {'log_ratio_rms': 0.5, 'target_rms': 1.0, 'r2': 0.75, 'share': 0.5}
+        >>> even = torch.full((2, 2), 0.5)
+        >>> target = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
+        >>> fit_metrics(target / 2, target, even, "constant")
+        {'log_ratio_rms': 0.5, 'target_rms': 1.0, 'r2': 0.75, 'r2_error': 0.0, 'share': 0.5, 'best_scale': 2.0}
     """
     ratio, target, weights = log_ratio.double(), target.double(), weights.double()
     if baseline == "centred":
         ratio = (ratio - _mean(ratio, weights)).masked_fill(weights == 0, 0.0)
     total = weights.sum().clamp_min(1e-300)
-    squares = (weights * target.square()).sum()
-    residual = (weights * residuals(ratio, target, weights, baseline).square()).sum()
+    squares = (weights * target.square()).sum(-1)
+    residual = (weights * residuals(ratio, target, weights, baseline).square()).sum(-1)
+    unexplained, error = _ratio(residual, squares)
     return {
         "log_ratio_rms": float(((weights * ratio.square()).sum() / total).sqrt()),
-        "target_rms": float((squares / total).sqrt()),
-        "r2": float(1 - residual / squares) if squares > 0 else float("nan"),
-        "share": float((weights * ratio * target).sum() / squares) if squares > 0 else float("nan"),
+        "target_rms": float((squares.sum() / total).sqrt()),
+        "r2": 1 - unexplained,
+        "r2_error": error,
+        "share": _ratio((weights * ratio * target).sum(-1), squares)[0],
+        "best_scale": line_minimum(ratio, target, weights, baseline)[0],
     }
+
+
+def line_minimum(
+    direction: Float[Tensor, "prompts R"],
+    target: Float[Tensor, "prompts R"],
+    weights: Float[Tensor, "prompts R"],
+    baseline: Baseline,
+) -> tuple[float, float]:
+    """The factor s with the least loss of s times ``direction``, and its standard error over prompts.
+
+    .. math::  s = \\frac{\\sum w \\, d \\, t}{\\sum w \\, d^2}
+
+    Args:
+        direction: d, ``[prompts, R]``, the log-ratio, or what a fit added to it.
+        target: t, ``[prompts, R]``, what it was to add.
+        weights, baseline: of the regression.
+
+    Returns:
+        s and its error; both NaN where the direction is 0, the error for a single prompt.
+
+    Example:
+        >>> direction, target = torch.tensor([[1.0, -1.0], [1.0, -1.0]]), torch.tensor([[2.0, 0.0], [1.0, 0.0]])
+        >>> line_minimum(direction, target, torch.full((2, 2), 0.5), "centred")
+        (0.75, 0.25)
+    """
+    direction, target, weights = direction.double(), target.double(), weights.double()
+    if baseline == "centred":
+        direction, target = (values - _mean(values, weights) for values in (direction, target))
+    return _ratio((weights * direction * target).sum(-1), (weights * direction.square()).sum(-1))
+
+
+def _ratio(above: Float[Tensor, " prompts"], below: Float[Tensor, " prompts"]) -> tuple[float, float]:
+    """The ratio of two sums over prompts, and its standard error (of a single prompt NaN); NaN where the lower is 0."""
+    total, n = float(below.sum()), len(below)
+    if not total > 0:
+        return float("nan"), float("nan")
+    ratio = float(above.sum()) / total
+    spread = float((above - ratio * below).square().sum())
+    return ratio, (n / (n - 1) * spread) ** 0.5 / total if n > 1 else float("nan")
 
 
 def _mean(values: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"]) -> Float[Tensor, "prompts 1"]:

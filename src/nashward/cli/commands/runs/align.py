@@ -17,7 +17,8 @@ _NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sa
 def _add_align(parser: argparse.ArgumentParser) -> None:
     solver_options.add_run(parser, ("policy", "oracle")).add_argument(
         "--from", dest="redo", choices=("sample", "judge", "train"), metavar="STAGE",
-        help="make the newest step again from this stage on (sample, judge or train); what it has is set aside",
+        help="make the newest step again from this stage on (sample, judge or train); what it has is set aside. From "
+        "train on with other options of the fit, as --learning-rate, on the same judged responses",
     )  # fmt: skip
 
 
@@ -46,10 +47,10 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         play = configuration.self_play(configuration.settings(args))
         if until in ("judge", "train") and not configuration.run_folder(play.folder).read():
             raise FileNotFoundError(f"{play.folder} holds no run; nashward sample starts one")
-        prompts = play.check(until)
+        redo = getattr(args, "redo", None)
+        prompts = play.check(until, redo)
         if not args.quiet:
             print(f"prompts: {prompts}")
-        redo = getattr(args, "redo", None)
         result = play.run(until, redo, received.event, progress=not args.quiet)
         if result.interrupted:
             print(printable(f"nashward: {result.stopped}; the same command continues"), file=sys.stderr)

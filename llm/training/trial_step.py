@@ -1,0 +1,78 @@
+"""The learning rate of a fit, from one trial step: how far a step of the optimiser moves the log-ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..config.fit import Baseline, Optimiser
+from .batches import MicroBatch
+from .experience import scored
+from .gradient import Gradient
+from .regression import residuals
+
+SHARE = 0.3  # of the target, by which the first full step of a fit moves the log-ratio
+MOVED = 1.0  # nats rms, by which the trial moves it: far above the rounding of 16 bits
+FIRST = 1e-5  # the first trial's step
+TRIALS = 6
+# an optimiser's first step, over its learning rate: Adam divides a gradient by its own size, RMSprop by a tenth of it
+FIRST_STEP: dict[Optimiser, float] = {"rmsprop": 10.0, "rmsprop8bit": 10.0}
+
+
+def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
+    """The learning rate at which the optimiser's first step moves the log-ratio by ``SHARE`` of the target, both rms.
+
+    .. math::
+        \\eta = 0.3 \\; \\frac{\\mathrm{rms}(t)}{c}, \\qquad
+        c = \\frac{1}{r} \\, \\mathrm{rms}(\\log \\pi_{\\theta - r \\, \\mathrm{sign}(g)} - \\log \\pi_\\theta)
+
+    Adam's steps have a size of their own, whatever the loss: a target of half a nat and one of ten get the same step.
+    So the rate has to come from the target. c, in nats a unit of rate, is measured on the step's own responses.
+
+    Args:
+        gradient: of the fit; its weights are as before afterwards.
+        step: the micro-batches of the first optimiser step, with their log-probabilities scored.
+
+    Returns:
+        the rate; 1 for lbfgs, which searches along lines; ``FIRST`` where nothing is to be learned.
+    """
+    settings, network, pad_id = gradient.settings, gradient.network, gradient.pad_id
+    if settings.optimiser == "lbfgs":
+        return 1.0
+    target = _rms([_residual(batch, gradient.size, settings.baseline) for batch in step], step)
+    devices = [weight.device for weight in gradient.weights if weight.device.type == "cuda"]
+    with torch.random.fork_rng(devices=devices[:1]):  # dropout draws: the fit's own are to be those without a trial
+        gradient(step, ())
+        start = [weight.detach().clone() for weight in gradient.weights]
+        signs = [torch.zeros_like(w) if w.grad is None else w.grad.sign() for w in gradient.weights]
+        rate, moved = FIRST, 0.0
+        for _ in range(TRIALS):
+            with torch.no_grad():
+                for weight, begin, sign in zip(gradient.weights, start, signs, strict=True):
+                    weight.copy_(begin - rate * sign)
+            now = [batch.logprobs(network, pad_id, gradient.on_event) for batch in step]
+            moved = _rms([a - scored(batch.start, "start") for a, batch in zip(now, step, strict=True)], step)
+            if MOVED / 2 <= moved <= 2 * MOVED:
+                break
+            rate *= min(max(MOVED / moved, 1 / 30), 30.0) if 0 < moved < torch.inf else 1 / 30
+        with torch.no_grad():
+            for weight, begin in zip(gradient.weights, start, strict=True):
+                weight.copy_(begin)
+                weight.grad = None
+    if not 0 < moved < torch.inf or not target > 0:
+        return FIRST
+    return SHARE * target * rate / moved / FIRST_STEP.get(settings.optimiser, 1.0)
+
+
+def _residual(batch: MicroBatch, size: float, baseline: Baseline) -> torch.Tensor:
+    """What the log-ratio lacks where the fit starts."""
+    ratio = scored(batch.start, "start") - scored(batch.anchor, "anchor")
+    return residuals(ratio, batch.targets(size, baseline), batch.weights, baseline)
+
+
+def _rms(values: Sequence[torch.Tensor], step: Sequence[MicroBatch]) -> float:
+    """Root mean square over the responses that are fitted, by their weights."""
+    weights = [batch.weights.double() for batch in step]
+    total = sum(float((w * value.double().to(w).square()).sum()) for w, value in zip(weights, values, strict=True))
+    return (total / sum(float(w.sum()) for w in weights)) ** 0.5
