@@ -55,6 +55,7 @@ EXACT = llm.Fit(
     warmup=0.0,
     epochs=1,
     held_out=0.0,
+    validation=0.0,
     max_grad_norm=math.inf,
 )
 
@@ -141,7 +142,15 @@ for name, mixes in written.items():
 SHORT, passes = 6, (3, 12, 48)
 achieved = {}
 for epochs in passes:
-    adamw = llm.Fit(optimiser="adamw", learning_rate=3e-3, schedule="constant", warmup=0.0, epochs=epochs, held_out=0.0)
+    adamw = llm.Fit(
+        optimiser="adamw",
+        learning_rate=3e-3,
+        schedule="constant",
+        warmup=0.0,
+        epochs=epochs,
+        held_out=0.0,
+        validation=0.0,
+    )
     mixes, metrics = play(solvers["optimistic MWU"], SHORT, adamw)
     fits = [row["train"] for row in metrics]
     share, r2 = (float(np.mean([fit[name] for fit in fits])) for name in ("share", "r2"))

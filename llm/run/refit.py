@@ -161,6 +161,11 @@ class StepFit:
         assert train is not None  # there is a prompt to train on
         return FitScores(train, validation, held_out)
 
+    @property
+    def _term(self) -> bool:
+        """Whether an SFT term is in the objective."""
+        return self.sft is not None and self.settings.sft_weight > 0
+
     def learning_rate(self, parameters: list[torch.nn.Parameter]) -> float:
         """The settings' own, or that of a trial step; the run's plan has it, so that a restart takes the same."""
         if self.settings.learning_rate is not None:
@@ -191,7 +196,7 @@ class StepFit:
             settings = replace(self.settings, learning_rate=rate / 2 ** len(refits))
             last = len(refits) == settings.refits
             try:
-                result = self._fit(parameters, start, settings, refits, before)
+                result = self._fit(parameters, start, settings, refits)
                 gained = result.line_fraction > 0 and not rose(result.scores.loss, before)
                 if last or gained:
                     return result
@@ -215,7 +220,6 @@ class StepFit:
         start: list[torch.Tensor],
         settings: Fit,
         refits: list[dict[str, float]],
-        before: float,
     ) -> FitResult:
         """One fit, measured, on the line to it where validation prompts are fitted best, and within ``target_kl``."""
         model, progress = self.model, self.progress
@@ -238,7 +242,7 @@ class StepFit:
             else:
                 _set(parameters, end)
 
-        fraction = self._line_search(go, before, notes) if self.validation else 1.0
+        fraction = self._line_search(go, notes) if self.validation else 1.0
         bound = False
         while True:
             scores = self._measure()
@@ -261,50 +265,58 @@ class StepFit:
         rate = records[0]["learning_rate"] if settings.learning_rate is None else settings.learning_rate
         return FitResult(scores, records, loss(first), rate, fraction, list(refits), notes)
 
-    def _line_search(self, go: Callable[[float], None], before: float, notes: list[str]) -> float:
+    def _line_search(self, go: Callable[[float], None], notes: list[str]) -> float:
         """How far the adapter goes: the fraction, to which ``go`` then has taken it; 0 where nothing is gained.
 
         Of the mirror step the least loss on validation prompts is at a quotient of two sums, as the log-ratio grows
-        about linearly along the line; other losses are halved until they are below the one before.
+        about linearly along the line. Other losses, and the sum with an SFT term, are halved until they do not fall.
         """
-        baseline = self.settings.baseline
-        at_start = self.scores().validation
-        assert at_start is not None
-        at_end = self._validation()
+        at_start, at_end = self.scores().deciding, self._validation()
         if not math.isfinite(loss(at_end)):
             return 1.0  # diverged, which is found when all is measured
+        values = {1.0: loss(at_end) + self._weighted_nll()}
+        fraction = 1.0
         if at_end.objective is None:
             missing = at_start.target - at_start.ratio
-            best, error = line_minimum(at_end.ratio - at_start.ratio, missing, at_end.weights, baseline)
-            if not best > (0.0 if math.isnan(error) else error):
+            best, error = line_minimum(at_end.ratio - at_start.ratio, missing, at_end.weights, self.settings.baseline)
+            if not SCALES[0] <= best <= SCALES[1]:
                 notes.append(
-                    f"The fit gained nothing on validation prompts (best scale {best:.2g} +- {error:.2g}), and the "
-                    "policy stays as it was: take more prompts, an oracle with more spread, or a larger step."
+                    f"The best scale of the fit is {best:.2g} +- {error:.2g} on validation prompts: a learning rate "
+                    f"{'above' if best > 1 else 'below'} this one suits the target better (--learning-rate)."
+                )
+            if not self._term and not best > (0.0 if math.isnan(error) else error):
+                notes.append(
+                    "The fit gained nothing on validation prompts beyond its error, and the policy stays as it was: "
+                    "take more prompts, an oracle with more spread, or a larger step."
                 )
                 go(0.0)
                 return 0.0
-            if not SCALES[0] <= best <= SCALES[1]:
-                notes.append(
-                    f"The best scale of the fit is {best:.2g} on validation prompts: a learning rate "
-                    f"{'below' if best < 1 else 'above'} this one suits the target better (--learning-rate)."
-                )
-            fraction = min(best, LONGEST)
-        else:
-            fraction = 1.0
-        candidates = {1.0: loss(at_end)}
+            fraction = min(best, LONGEST) if best > 0 else 1.0
+        go(0.0)
+        before = loss(at_start) + self._weighted_nll()
         for _ in range(HALVINGS):
-            if fraction not in candidates:
+            if fraction not in values:
                 go(fraction)
-                candidates[fraction] = loss(self._validation())
-            if not rose(candidates[fraction], before) and candidates[fraction] <= min(candidates.values()):
-                return fraction
+                values[fraction] = loss(self._validation()) + self._weighted_nll()
+            if values[fraction] < before:
+                break
             fraction /= 2
-        least = min(candidates, key=lambda place: candidates[place])
-        if rose(candidates[least], before):
-            notes.append("The loss on validation prompts rose, and the policy stays as it was (--learning-rate).")
+        least = min(values, key=lambda place: values[place])
+        if not values[least] < before:
+            notes.append(
+                f"The loss on validation prompts rose from {before:.4g} to {values[1.0]:.4g}, and the policy stays "
+                "as it was: take a lower learning rate, fewer epochs or more prompts (--learning-rate, --epochs)."
+            )
             least = 0.0
         go(least)
         return least
+
+    def _weighted_nll(self) -> float:
+        """The SFT term's part of the objective under the adapter as it is now, on held-out texts."""
+        if self.sft is None or not self._term:
+            return 0.0
+        nll = self.sft.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)
+        return self.settings.sft_weight * nll
 
     def _validation(self) -> Experience:
         """The validation prompts under the adapter as it is now."""

@@ -225,7 +225,7 @@ class TrainStage:
                 self.progress.raise_if_stopped()
                 score(self.model, part, anchor, self.samplers, self.reference)
                 rows = [
-                    {"prompts": [rollout.prompt for rollout in batch.rollouts], "passes": batch.passes,
+                    {"prompts": _identity(batch)[0], "passes": batch.passes,
                      **{name: scored(getattr(batch, name), name).tolist() for name in SCORES},
                      "payoffs": batch.payoffs.tolist(), "weights": batch.weights.tolist(),
                      "targets": batch.targets(self.step.size, self.config.fit.baseline).tolist()}
@@ -240,7 +240,7 @@ class TrainStage:
         if file is None:
             return False
         rows = read_shard(file)
-        if [[rollout.prompt for rollout in batch.rollouts] for batch in batches] != [row["prompts"] for row in rows]:
+        if [_identity(batch) for batch in batches] != [(row["prompts"], row["weights"]) for row in rows]:
             self.folder.quarantine(file, f"{file} is of other micro-batches")
             return False
         for batch, row in zip(batches, rows, strict=True):
@@ -383,6 +383,11 @@ def _weights(rollouts: Sequence[Rollout]) -> Float[torch.Tensor, "prompts K"]:
 
 def _named_weights(blend: Policy | Blend | None) -> dict[str, float]:
     return {} if blend is None else {member.name: weight for member, weight in blend.members().items()}
+
+
+def _identity(batch: MicroBatch) -> tuple[list[str], list[list[float]]]:
+    """What tells a micro-batch of a step from others: its prompts, and which of their responses are fitted."""
+    return [rollout.prompt for rollout in batch.rollouts], batch.weights.tolist()
 
 
 def _shards(batches: Sequence[MicroBatch]) -> list[Sequence[MicroBatch]]:

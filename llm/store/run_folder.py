@@ -162,7 +162,11 @@ class RunFolder:
         for key in [*now, *(key for key in before if key not in now)]:
             if other_solver and key.startswith("solver.") and key != "solver.name":
                 continue
-            if key in self.FREE or (redo == "train" and key.startswith("fit.")) or (key in self.OPTIONAL and None in (before.get(key), now.get(key))):
+            if (
+                key in self.FREE
+                or (redo == "train" and key.startswith("fit."))
+                or (key in self.OPTIONAL and None in (before.get(key), now.get(key)))
+            ):
                 continue
             content = f"{key}_content"
             moved = key in self.MOVABLE and before.get(content) == now.get(content) is not None
@@ -301,8 +305,10 @@ class RunFolder:
             for later in reversed(stages)
             for name in sorted(STAGE_OUTPUTS[later], key=lambda name: name != "adapter")
         ]
-        moved = [self._move_aside(step / name) for name in names if (step / name).exists()]
-        phases = {(step.name, phase) for later in stages for phase in STAGE_PHASES[later]}
+        # log-probabilities under the anchor: another fit of the same responses has the same
+        kept = {"targets", "scoring"} if stage == "train" else set()
+        moved = [self._move_aside(step / name) for name in names if name not in kept and (step / name).exists()]
+        phases = {(step.name, phase) for later in stages for phase in {*STAGE_PHASES[later]} - kept}
         timings = [row for row in read_jsonl(self / TIMINGS) if (row.get("step"), row.get("phase")) not in phases]
         with atomic_write(self / TIMINGS) as unfinished:
             unfinished.write_bytes(to_jsonl(timings))

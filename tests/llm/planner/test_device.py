@@ -21,7 +21,7 @@ def _play(folder: Path, policy: Any, **settings: Any) -> llm.SelfPlay:
     return self_play(
         policy=policy, oracle=llm.pocket.PAIRRM, solver=games.MWU(1.0), prompts=["tea", "milk", "a river"],
         folder=folder, iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=8), lora=llm.Lora(rank=2),
-        max_prompt_tokens=40, fit=llm.Fit(epochs=1, held_out=0.0), **settings,
+        max_prompt_tokens=40, fit=llm.Fit(epochs=1, held_out=0.0, validation=0.0), **settings,
     )  # fmt: skip
 
 

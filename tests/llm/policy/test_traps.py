@@ -126,7 +126,9 @@ def test_adapters_move_at_a_small_rate_which_bfloat16_ones_would_not(tiny_folder
     run = self_play(
         policy=tiny_folder, oracle=tiny.high_bytes(), solver=games.MWU(1.0), prompts=[f"p{k}" for k in range(4)],
         folder=tmp_path / "run", iterations=1, responses=3, sampling=Sampling(max_new_tokens=6), lora=Lora(rank=2),
-        fit=llm.Fit(learning_rate=5e-7, schedule="constant", warmup=0.0, epochs=20, batch=2, held_out=0.0),
+        fit=llm.Fit(
+            learning_rate=5e-7, schedule="constant", warmup=0.0, epochs=20, batch=2, held_out=0.0, validation=0.0
+        ),
     ).run()  # fmt: skip
     assert run.metrics[0]["changed_fraction"] > 0.95
     generator = torch.Generator().manual_seed(0)

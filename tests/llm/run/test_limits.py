@@ -20,7 +20,9 @@ from nashward.llm.training.experience import Experience
 from ..tiny_run import files, quick_run
 
 TASK = [{"prompt": f"Do {k}", "output": "ab" * (1 + k % 3)} for k in range(6)]
-WILD = llm.Fit(learning_rate=2e-2, schedule="constant", warmup=0.0, epochs=1, batch=4, held_out=0.2, sft_weight=0.0)
+WILD = llm.Fit(
+    learning_rate=2e-2, schedule="constant", warmup=0.0, epochs=1, batch=4, held_out=0.2, validation=0.0, sft_weight=0.0
+)
 SHARES = [1.0, 0.5, 0.5, 0.25]
 
 

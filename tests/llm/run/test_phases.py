@@ -32,7 +32,7 @@ def test_the_steps_of_a_table_are_those_of_the_phases(around: bool) -> None:
 
 
 def test_a_run_takes_the_phases_one_after_another(tiny_folder: Path, tmp_path: Path) -> None:
-    fit = llm.Fit(learning_rate=2e-3, schedule="constant", warmup=0.0, epochs=1, batch=4, held_out=0.2)
+    fit = llm.Fit(learning_rate=2e-3, schedule="constant", warmup=0.0, epochs=1, batch=4, held_out=0.2, validation=0.0)
     play = quick_run(
         tiny_folder, tmp_path / "run", solver=games.ExtraGradient(0.5), phases=PHASES, iterations=5, fit=fit
     )

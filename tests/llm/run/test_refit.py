@@ -20,7 +20,14 @@ from nashward.llm.training.batches import MicroBatch
 from .. import tiny
 from ..tiny_run import self_play
 
-FIT: dict[str, Any] = {"learning_rate": 5e-3, "epochs": 3, "batch": 4, "held_out": 0.2, "checkpoint_seconds": 0.0}
+FIT: dict[str, Any] = {
+    "learning_rate": 5e-3,
+    "epochs": 3,
+    "batch": 4,
+    "held_out": 0.2,
+    "validation": 0.0,
+    "checkpoint_seconds": 0.0,
+}
 WILD = {**FIT, "learning_rate": 0.1}
 
 
@@ -68,7 +75,7 @@ def test_a_fit_that_made_things_worse_is_made_again_at_half_the_rate(tiny_folder
 
 
 def test_a_good_fit_is_made_once(tiny_folder: Path, tmp_path: Path) -> None:
-    (row,) = _run(tiny_folder, tmp_path / "run", learning_rate=1e-3, held_out=0.0, refits=3).metrics
+    (row,) = _run(tiny_folder, tmp_path / "run", learning_rate=1e-3, held_out=0.0, validation=0.0, refits=3).metrics
     assert row["refits"] == []
     assert row["held_out"] == {}
     assert row["warning"] is None
@@ -124,12 +131,12 @@ def test_made_again_on_request_the_training_begins_at_the_full_rate(tiny_folder:
 def test_a_run_whose_first_loss_is_not_the_expected_one_says_so(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (row,) = _run(tiny_folder, tmp_path / "right", held_out=0.0).metrics
+    (row,) = _run(tiny_folder, tmp_path / "right", held_out=0.0, validation=0.0).metrics
     assert row["first_loss"]["observed"] == pytest.approx(row["first_loss"]["expected"], rel=1e-6)
     real = MicroBatch.backward
     with monkeypatch.context() as patch:
         patch.setattr(MicroBatch, "backward", lambda self, *given: 2 * real(self, *given))  # a factor, as in errata
-        (row,) = _run(tiny_folder, tmp_path / "wrong", held_out=0.0).metrics
+        (row,) = _run(tiny_folder, tmp_path / "wrong", held_out=0.0, validation=0.0).metrics
     assert "The first loss was" in row["warning"]
 
 

@@ -160,7 +160,13 @@ def test_an_iteration_takes_the_next_prompts_of_a_shuffled_order(tiny_folder: Pa
 
 def test_best_and_worst_with_the_constant(tiny_folder: Path, tmp_path: Path) -> None:
     fit = llm.Fit(
-        selection="best-worst", baseline="constant", optimiser="rmsprop", learning_rate=1e-4, epochs=1, held_out=0
+        selection="best-worst",
+        baseline="constant",
+        optimiser="rmsprop",
+        learning_rate=1e-4,
+        epochs=1,
+        held_out=0,
+        validation=0.0,
     )
     run = short_run(tiny_folder, tmp_path / "run", games.MWU(1000.0), iterations=1, fit=fit, self_comparison=True).run()
     (file,) = shards(run.folder / "iteration-01" / "targets", "anchor")
@@ -185,7 +191,7 @@ def test_a_step_without_opponent_is_fitted_as_a_geometric_mixture(tiny_folder: P
             while True:
                 x = yield Step(0.5 * x + 0.5 * reference)
 
-    fit = llm.Fit(learning_rate=2e-3, epochs=20, batch=4, held_out=0)
+    fit = llm.Fit(learning_rate=2e-3, epochs=20, batch=4, held_out=0, validation=0.0)
     run = short_run(tiny_folder, tmp_path / "run", Halfway(), fit=fit, responses=6).run()
     assert run.metrics[1]["opponent"] == {}
     # The drift between the new policy and the blend of its members is what the fit had to remove.
@@ -321,7 +327,7 @@ def test_adapters_that_do_not_fit_are_refused_before_anything_is_written(tiny_fo
 
 def test_an_optimiser_step_takes_as_many_prompts_as_asked(tiny_folder: Path, tmp_path: Path) -> None:
     for tokens in (200, 100_000):
-        fit = llm.Fit(epochs=1, batch=2, tokens=tokens, held_out=0)
+        fit = llm.Fit(epochs=1, batch=2, tokens=tokens, held_out=0, validation=0.0)
         short_run(tiny_folder, tmp_path / str(tokens), iterations=1, fit=fit).run()
         lines = (tmp_path / str(tokens) / "iteration-01" / "metrics.jsonl").read_text().splitlines()
         assert len(lines) == 5 + 1  # ten prompts, two a step, and the summary

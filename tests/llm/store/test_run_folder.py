@@ -206,7 +206,7 @@ def test_redo_sets_the_newest_step_aside_from_a_stage_on(
     quick_run(tiny_folder, home).run()
     before = _result(home)
     kept: dict[Stage, set[str]] = {
-        "train": {"responses", "judgements"},
+        "train": {"responses", "judgements", "targets"},
         "judge": {"responses"},
         "sample": set(),
     }
@@ -380,7 +380,7 @@ def test_a_step_keeps_the_tokens_it_began_with(tiny_folder: Path, tmp_path: Path
     for tokens in (4096, 60):
         home = tmp_path / str(tokens)
         quick_run(tiny_folder, home, iterations=1).run("sample")
-        fit = llm.Fit(learning_rate=2e-3, epochs=1, batch=4, held_out=0.2, tokens=tokens)
+        fit = llm.Fit(learning_rate=2e-3, epochs=1, batch=4, held_out=0.2, validation=0.0, tokens=tokens)
         quick_run(tiny_folder, home, iterations=1, fit=fit).run()
         found.append((home / "iteration-01" / "adapter" / WEIGHTS).read_bytes())
     assert found[0] == found[1]

@@ -34,7 +34,7 @@ def _play(source: Path, folder: Path, optimiser: str = "adamw", **more: Any) -> 
         policy=source, oracle=tiny.high_bytes(), solver=games.MWU(2.0), prompts=[f"Say {i} things" for i in range(14)],
         folder=folder, iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=6),
         # 64 x 64 entries, the least that are kept in 8 bits
-        lora=llm.Lora(rank=64), fit=llm.Fit(optimiser=optimiser, held_out=0.2, **{**settings, **more}),  # type: ignore[arg-type]
+        lora=llm.Lora(rank=64), fit=llm.Fit(optimiser=optimiser, held_out=0.2, validation=0.0, **{**settings, **more}),  # type: ignore[arg-type]
     )  # fmt: skip
 
 

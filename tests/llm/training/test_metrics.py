@@ -38,7 +38,7 @@ def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -
         opponents={"rival": [{"prompt": prompt, "response": "no"} for prompt in PROMPTS]},
         label=lambda text: "long" if len(text) > 4 else None, iterations=1,
         sft=[{"prompt": f"Say {k}", "output": "yes"} for k in range(4)],
-        fit=llm.Fit(learning_rate=0.1, epochs=2, batch=4, held_out=0.2, refits=1, schedule="constant"),
+        fit=llm.Fit(learning_rate=0.1, epochs=2, batch=4, held_out=0.2, validation=0.0, refits=1, schedule="constant"),
     ).run()  # fmt: skip
     *steps, summary = read_jsonl(run.folder / "iteration-01" / METRICS)
     assert summary["refits"]

@@ -29,7 +29,14 @@ from .. import tiny
 from ..tiny_run import short_run
 
 TASK = [{"prompt": f"Do {k}", "output": "ab" * (1 + k % 3)} for k in range(9)]
-FIT: dict[str, Any] = {"learning_rate": 2e-3, "epochs": 1, "batch": 4, "held_out": 0.2, "checkpoint_seconds": 0.0}
+FIT: dict[str, Any] = {
+    "learning_rate": 2e-3,
+    "epochs": 1,
+    "batch": 4,
+    "held_out": 0.2,
+    "validation": 0.0,
+    "checkpoint_seconds": 0.0,
+}
 
 
 def _play(source: Any, folder: Path, sft: Any = TASK, weight: float = 1.0, **settings: Any) -> llm.SelfPlay:

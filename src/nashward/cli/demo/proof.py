@@ -139,7 +139,7 @@ def played(
     source = llm.Enumerated(tuple(map(tuple, _ids(policy)[1])))
     fit = llm.Fit(
         optimiser="lbfgs", learning_rate=1.0, schedule="constant", warmup=0.0, epochs=2, batch=1, held_out=0.0,
-        max_grad_norm=float("inf"), loss=loss,
+        validation=0.0, max_grad_norm=float("inf"), loss=loss,
     )  # fmt: skip
     play = llm.SelfPlay(
         policy=policy,
