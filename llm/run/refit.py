@@ -320,12 +320,13 @@ class StepFit:
 
     def _validation(self) -> Experience:
         """The validation prompts under the adapter as it is now."""
-        now = self._logprobs(self.validation, "validating")
+        now = self._logprobs(self.validation, "validation")
         return experience(self.validation, self.size, self.settings.baseline, now)
 
-    def _logprobs(self, batches: Sequence[MicroBatch], phase: str) -> list[torch.Tensor]:
+    def _logprobs(self, batches: Sequence[MicroBatch], name: str = "") -> list[torch.Tensor]:
         now: list[torch.Tensor] = []
-        with self.progress.phase(self.step.name, phase, "", sum(len(batch.rollouts) for batch in batches)) as tick:
+        total = sum(len(batch.rollouts) for batch in batches)
+        with self.progress.phase(self.step.name, "measuring", name, total) as tick:
             for batch in batches:
                 now.append(batch.logprobs(self.model.network, self.model.pad_id, self.model.on_event))
                 tick(len(batch.rollouts))
@@ -334,7 +335,7 @@ class StepFit:
 
     def _measure(self) -> FitScores:
         """The scores of the adapter as it is now."""
-        scores = self.scores(self._logprobs([*self.training, *self.validation, *self.testing], "measuring"))
+        scores = self.scores(self._logprobs([*self.training, *self.validation, *self.testing]))
         if self.sft is None:
             return scores
         nll = self.sft.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)

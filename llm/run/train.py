@@ -49,6 +49,7 @@ from .rollouts import PromptNumbers, RolloutStore
 
 logger = logging.getLogger(__name__)
 
+FEWEST = 4  # validation prompts: of fewer, and of fewer than four times as many prompts, the verdict is chance
 SCORED_PROMPTS = 256  # in a shard of log-probabilities: each shard costs a switch of adapters
 
 
@@ -207,7 +208,8 @@ class TrainStage:
         """What is trained on, what decides how far the adapter goes, and what is held out."""
         shuffled = sorted(fitted, key=lambda i: seed_of(self.config.seed, "held out", self.prompts[i].id))
         held_out = min(round(fit.held_out * len(shuffled)), len(shuffled) - 1)
-        validation = min(round(fit.validation * len(shuffled)), len(shuffled) - 1 - held_out)
+        enough = fit.validation > 0 and len(shuffled) >= 4 * FEWEST
+        validation = max(round(fit.validation * len(shuffled)), FEWEST) if enough else 0
         parts = shuffled[held_out + validation :], shuffled[held_out : held_out + validation], shuffled[:held_out]
         sizes = fit.tokens, fit.batch, objective(fit, self.enumerates)
         return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]

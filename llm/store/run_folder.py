@@ -48,7 +48,7 @@ STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
 STAGE_PHASES: dict[Stage, tuple[str, ...]] = {
     "sample": ("sampling",),
     "judge": ("judging",),
-    "train": ("scoring", "training", "validating", "measuring"),
+    "train": ("scoring", "training", "measuring"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,11 @@ def high_bytes() -> ScoreOracle:
 
 def brevity() -> ScoreOracle:
     return ScoreOracle("brevity", lambda text: -0.5 * len(text))
+
+
+def noise() -> ScoreOracle:
+    """A coin for each text: nothing of it carries over to other texts."""
+    return ScoreOracle("noise", lambda text: 3.0 * (hashlib.sha256(text.encode()).digest()[0] / 255 - 0.5))
 
 
 def one_prompt(model: LanguageModel) -> LanguageModel:

@@ -66,7 +66,7 @@ def test_the_fit_learns_the_step_and_the_policy_wins(tiny_folder: Path, tmp_path
         iterations=1,
         responses=16,
         sampling=llm.Sampling(max_new_tokens=12, batch=256),
-        fit=llm.Fit(learning_rate=5e-3, epochs=4, batch=2, tokens=3000),
+        fit=llm.Fit(learning_rate=5e-3, epochs=4, batch=2, tokens=3000, validation=0.0),
         lora=llm.Lora(rank=8),
     )
     run = play.run()

@@ -1,0 +1,117 @@
+"""Validation prompts decide how far an adapter goes: never to a higher loss, and nowhere where nothing is gained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nashward import games, llm
+from nashward.llm.policy.model import WEIGHTS
+from nashward.llm.training.batches import MicroBatch
+
+from .. import tiny
+from ..tiny_run import self_play
+
+RATES = (None, 5e-4, 2e-2, 0.3)
+PROMPTS = [f"Say {i} things" for i in range(24)]
+
+
+def _run(source: Path, folder: Path, oracle: Any = None, **fit: Any) -> llm.SelfPlay:
+    settings = {"epochs": 3, "batch": 4, "held_out": 0.2, "validation": 0.25, "checkpoint_seconds": 0.0, **fit}
+    return self_play(
+        policy=source, oracle=oracle or tiny.brevity(), solver=games.MWU(4.0), prompts=PROMPTS, folder=folder,
+        iterations=1, responses=6, sampling=llm.Sampling(max_new_tokens=8), lora=llm.Lora(rank=4),
+        fit=llm.Fit(**settings),
+    )  # fmt: skip
+
+
+def _weights(folder: Path, stage: str = "iteration-01") -> torch.Tensor:
+    state = load_file(folder / stage / "adapter" / WEIGHTS)
+    return torch.cat([state[name].flatten() for name in sorted(state)]).double()
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_the_loss_on_validation_prompts_never_rises(rate: float | None, tiny_folder: Path, tmp_path: Path) -> None:
+    (row,) = _run(tiny_folder, tmp_path / "run", learning_rate=rate).run().metrics
+    before = row["validation"]["target_rms"] ** 2  # at the start the log-ratio is 0
+    assert row["validation"]["loss"] <= before * (1 + 1e-6)
+    assert 0 <= row["line_fraction"] <= 2
+    assert row["validation"]["r2"] >= -1e-6
+
+
+def test_the_adapter_lies_on_the_line_at_the_best_scale(tiny_folder: Path, tmp_path: Path) -> None:
+    """Measured at the end of the line, the best scale is how far the other adapter went."""
+    (whole,) = _run(tiny_folder, tmp_path / "whole", learning_rate=2e-3, validation=0.0, held_out=0.45).run().metrics
+    (row,) = _run(tiny_folder, tmp_path / "run", learning_rate=2e-3).run().metrics
+    start, end, found = (_weights(tmp_path / run, stage) for run, stage in
+                         (("whole", "start"), ("whole", "iteration-01"), ("run", "iteration-01")))  # fmt: skip
+    assert whole["prompts"] == row["prompts"]
+    fraction = row["line_fraction"]
+    assert 0 < fraction < 2
+    assert float((found - start) @ (end - start) / (end - start).square().sum()) == pytest.approx(fraction, rel=1e-4)
+    assert row["validation"]["best_scale"] == pytest.approx(1, abs=0.15)  # the log-ratio is nearly linear in it
+
+
+def test_where_nothing_is_gained_the_policy_stays(tiny_folder: Path, tmp_path: Path) -> None:
+    (row,) = _run(tiny_folder, tmp_path / "run", tiny.noise(), learning_rate=0.3).run().metrics
+    assert row["line_fraction"] == 0
+    assert "stays as it was" in row["warning"]
+    assert row["train"]["kl"] == 0
+    assert torch.equal(_weights(tmp_path / "run"), _weights(tmp_path / "run", "start"))
+
+
+def test_few_prompts_have_no_validation(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.PROMPTS", PROMPTS[:12])
+    (row,) = _run(tiny_folder, tmp_path / "run", learning_rate=2e-3).run().metrics
+    assert row["validation"] == {}
+    assert row["line_fraction"] == 1
+
+
+@pytest.mark.parametrize("call", [1, 4, 12])
+def test_killed_in_the_trial_in_the_fit_or_at_its_end_it_ends_the_same(
+    call: int, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    _run(tiny_folder, tmp_path / "whole").run()
+    calls, real = 0, MicroBatch.backward
+
+    def backward(self: MicroBatch, *given: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Killed
+        return real(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MicroBatch, "backward", backward)
+        with pytest.raises(Killed):
+            _run(tiny_folder, tmp_path / "cut").run()
+    _run(tiny_folder, tmp_path / "cut").run()
+    whole, cut = ((tmp_path / run / "iteration-01" / "metrics.jsonl").read_bytes() for run in ("whole", "cut"))
+    assert whole == cut
+    assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
+
+
+def test_another_rate_continues_from_the_judged_responses(tiny_folder: Path, tmp_path: Path) -> None:
+    """Nothing is sampled, judged or scored again, and the adapter is that of a run with the rate from its begin."""
+    alone = _run(tiny_folder, tmp_path / "alone", learning_rate=1e-3).run()
+    _run(tiny_folder, tmp_path / "run", learning_rate=2e-2).run()
+    parts = ("responses", "judgements", "targets")
+    files = [file for part in parts for file in (tmp_path / "run" / "iteration-01" / part).iterdir()]
+    times = {file: file.stat().st_mtime_ns for file in files}
+    other = _run(tiny_folder, tmp_path / "run", learning_rate=1e-3)
+    with pytest.raises(ValueError, match="learning_rate"):
+        other.run()
+    run = other.run(redo="train")
+    assert torch.equal(_weights(run.folder), _weights(alone.folder))
+    assert run.metrics == alone.metrics
+    assert times == {file: file.stat().st_mtime_ns for file in files}
+    assert json.loads((run.folder / "run.json").read_text())["config"]["fit"]["learning_rate"] == 1e-3
+    other.run()  # from now on it is the run's
