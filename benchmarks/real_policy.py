@@ -1,0 +1,224 @@
+"""Self-play of a real chat model under an oracle fitted to public verdicts: does it win on prompts that nothing saw?
+
+    NASHWARD_DATA=FOLDER python benchmarks/real_policy.py [--out build/real-policy] [--prompts 256] [--iterations 2]
+
+Needs the extra ``real`` and a folder with AlpacaEval's prompts, the baseline's outputs and its public verdicts. Of the
+805 prompts 205 are kept for the evaluation. The others are halved: an oracle is fitted to the verdicts on each half
+(on states of MiniLM), and a third to the verdicts on the second half with the effect of length removed. SmolLM2-135M
+plays itself under the first, at the defaults but for the lengths and numbers of responses. Every part is kept in the
+folder, so that the same command goes on where it was stopped.
+
+It prints the fit of each iteration, and the win rates of the iterates over the start on the 205 prompts, with errors by
+prompt: under the oracle of the run, under the two others, and what was lost (repetition, distinct-2, length).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import itertools
+import json
+import os
+import random
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nashward import games, llm
+from nashward.llm.config import FitSettings
+from nashward.llm.data.rollouts import Response
+from nashward.llm.evaluation.over_optimisation import verdicts
+from nashward.llm.evaluation.win_rates.win_rate import WinRate, win_rate
+from nashward.llm.oracles import as_oracle, preference_matrices
+from nashward.llm.oracles.fitting.fit import fit_oracle
+from nashward.llm.oracles.fitting.votes import Vote
+from nashward.llm.store.files import read_jsonl, write_json
+
+EVALUATED = 205
+ORACLES = {"the run's oracle": ("first", "keep"), "held-out oracle": ("second", "keep"),
+           "held-out oracle, length removed": ("second", "remove")}  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("build/real-policy"))
+    parser.add_argument("--prompts", type=int, default=256, help="that the policy plays on")
+    parser.add_argument("--iterations", type=int, default=2)
+    parser.add_argument("--responses", type=int, default=4, help="to a prompt, in the run and in the evaluation")
+    parser.add_argument("--tokens", type=int, default=48, help="of a response at most")
+    parser.add_argument("--step", type=float, help="default: the solver's")
+    parser.add_argument("--kind", default="bt", choices=("bt", "gpm", "pairrm"), help="of the oracles")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    data = os.environ.get("NASHWARD_DATA")
+    if not data or not (Path(data) / "alpacaeval" / "verdicts.jsonl.gz").is_file():
+        print("skipped: set NASHWARD_DATA to a folder with alpacaeval/verdicts.jsonl.gz")
+        return 0
+    torch.set_num_threads(args.threads)
+    alpaca = Alpaca(Path(data) / "alpacaeval")
+    args.out.mkdir(parents=True, exist_ok=True)
+    seconds = Seconds()
+    oracles = {}
+    for name, (half, length) in ORACLES.items():
+        oracles[name] = fitted(args.out, args.kind, half, length, alpaca)
+        seconds.lap(f"oracle {half}, length {length}")
+    solver = games.MWU() if args.step is None else games.MWU(args.step)
+    config = llm.RunConfig(
+        iterations=args.iterations, responses=args.responses, quantise=False,
+        sampling=llm.Sampling(max_new_tokens=args.tokens), fit=llm.Fit(tokens=1024, validation=0.15, held_out=0.15),
+    )  # fmt: skip
+    play = llm.SelfPlay(
+        policy="real:smollm2-135m", oracle=oracles["the run's oracle"], solver=solver, folder=args.out / "run",
+        prompts=[alpaca.prompts[i] for i in alpaca.training[: args.prompts]], config=config,
+    )  # fmt: skip
+    run = play.run()
+    seconds.lap("self-play")
+    rows = [summary(row) for row in run.metrics]
+    players = {"start": run.folder / "start" / "adapter"}
+    players |= {row["iteration"]: run.folder / row["iteration"] / "adapter" for row in run.metrics}
+    texts = alpaca.evaluated
+    responses = {name: sampled(args.out, name, folder, play, texts, args) for name, folder in players.items()}
+    seconds.lap("responses of the evaluation")
+    results = {name: compared(responses[name], responses["start"], texts, oracles) for name in [*players][1:]}
+    seconds.lap("judging of the evaluation")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    report = {"settings": vars(args) | {"out": str(args.out)}, "fits": rows, "evaluation": results,
+              "seconds": seconds.laps, "peak_gib": peak}  # fmt: skip
+    write_json(args.out / "result.json", report)
+    show(report)
+    return 0
+
+
+class Seconds:
+    """Wall time between laps, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self.last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name], self.last = now - self.last, now
+        print(f"{name}: {self.laps[name]:.0f} s", file=sys.stderr)
+
+
+class Alpaca:
+    """AlpacaEval's prompts and public verdicts, in parts: half for each oracle, and what nothing sees but the evaluation.
+
+    Attributes:
+        training: numbers of prompts, those of both halves in turn.
+        evaluated: the texts of the others.
+    """
+
+    def __init__(self, folder: Path):
+        rows = json.load(gzip.open(folder / "prompts.json.gz"))
+        self.prompts = [row if isinstance(row, str) else row["instruction"] for row in rows]
+        baseline = json.load(gzip.open(folder / "outputs" / "gpt4_1106_preview.json.gz"))
+        self.baseline = [row if isinstance(row, str) else row["output"] for row in baseline]
+        self.verdicts = [json.loads(line) for line in gzip.open(folder / "verdicts.jsonl.gz", "rt")]
+        order = list(range(len(self.prompts)))
+        random.Random(0).shuffle(order)
+        half = (len(order) - EVALUATED) // 2
+        self.halves = {"first": order[EVALUATED : EVALUATED + half], "second": order[EVALUATED + half :]}
+        pairs = itertools.zip_longest(*self.halves.values())
+        self.training = [i for pair in pairs for i in pair if i is not None]
+        self.evaluated = [self.prompts[i] for i in order[:EVALUATED]]
+
+    def votes(self, half: str) -> list[Vote]:
+        inside = set(self.halves[half])
+        return [
+            Vote(self.prompts[row["i"]], row["response"], self.baseline[row["i"]], wins=row["p"], n=1)
+            for row in self.verdicts
+            if row["i"] in inside
+        ]
+
+
+def fitted(out: Path, kind: Any, half: str, length: Any, alpaca: Alpaca) -> Any:
+    """The oracle of a half of the verdicts, fitted where the folder has none yet."""
+    folder = out / f"oracle-{kind}-{half}-{length}"
+    if not folder.is_dir():
+        fit = fit_oracle(alpaca.votes(half), "real:minilm", kind, folder, FitSettings(length=length))
+        print(f"oracle {half}, length {length}: held-out log-loss {fit.log_loss:.3f}, length alone {fit.length:.3f}")
+    return as_oracle(str(folder))
+
+
+def sampled(out: Path, name: str, adapter: Path, play: llm.SelfPlay, texts: Sequence[str], args: Any) -> Any:
+    """Responses ``[prompt][k]`` of a policy to the prompts of the evaluation, kept in the folder."""
+    file = out / f"evaluation-{name}.jsonl"
+    if not file.exists():
+        prompts = llm.read_prompts(list(texts)).kept
+        ids = [play.model.encode(prompt) for prompt in prompts]
+        drawn = llm.Mixture(((adapter, 1.0),)).sample(play.model, ids, args.responses, play.sampling, seed=1)
+        kept = [{"prompt": p.text, "responses": [vars(r) for r in row]} for p, row in zip(prompts, drawn, strict=True)]
+        part = file.with_suffix(".part")
+        part.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        part.rename(file)
+    found = {row["prompt"]: [Response(**response) for response in row["responses"]] for row in read_jsonl(file)}
+    return [found[text] for text in texts]
+
+
+def compared(ours: Any, others: Any, texts: Sequence[str], oracles: dict[str, Any]) -> dict[str, Any]:
+    """Win rates of a policy over the start under each oracle, and what was lost."""
+    first, second = ([[response.text for response in row] for row in policy] for policy in (ours, others))
+    rates = {name: win_rate(oracle, texts, first, second) for name, oracle in oracles.items()}
+    pairs = [(a[0], b[0]) for a, b in zip(ours, others, strict=True)]
+    judged = {
+        name: [table.P[0, 1] for table in preference_matrices(oracle, texts, [[a.text, b.text] for a, b in pairs])]
+        for name, oracle in oracles.items()
+    }
+    training, *held_out = judged
+    lost = verdicts(
+        [a.ids for a, _ in pairs],
+        [b.ids for _, b in pairs],
+        judged[training],
+        {name: judged[name] for name in held_out},
+    )
+    return {
+        "win_rates": {name: vars(rate) for name, rate in rates.items()},
+        "verdicts": [str(verdict) for verdict in lost],
+    }
+
+
+def summary(row: dict[str, Any]) -> dict[str, Any]:
+    held = row["held_out"]
+    return {
+        "iteration": row["iteration"], "target_rms": row["at_start"]["target_rms"],
+        "learning_rate": row["learning_rate"], "line_fraction": row["line_fraction"], "r2": held["r2"],
+        "r2_error": held["r2_error"], "share": held["share"], "best_scale": held["best_scale"], "kl": held["kl"],
+        "promised_win_rate": row["promised_win_rate"], "win_rate": row["win_rate"], "warning": row["warning"],
+    }  # fmt: skip
+
+
+def show(report: dict[str, Any]) -> None:
+    print(
+        "| fit | target, nats rms | rate | fraction | held-out R2 | share | s* | KL | promised | first-order win rate |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for row in report["fits"]:
+        print(
+            f"| {row['iteration']} | {row['target_rms']:.2f} | {row['learning_rate']:.1e} | {row['line_fraction']:.2f} "
+            f"| {row['r2']:.2f} +- {row['r2_error']:.2f} | {row['share']:.2f} | {row['best_scale']:.2f} "
+            f"| {row['kl']:.3f} | {row['promised_win_rate']:.3f} | {row['win_rate']:.3f} |"
+        )
+    names = list(ORACLES)
+    print(f"\n| win rate over the start on {EVALUATED} prompts | {' | '.join(names)} |")
+    print("|---|" + "---|" * len(names))
+    for policy, result in report["evaluation"].items():
+        rates = [WinRate(**result["win_rates"][name]) for name in names]
+        print(f"| {policy} | {' | '.join(map(str, rates))} |")
+    for policy, result in report["evaluation"].items():
+        print(f"\n{policy}: " + "; ".join(result["verdicts"]))
+    for row in report["fits"]:
+        if row["warning"]:
+            print(f"{row['iteration']}: {row['warning']}")
+    print("\nseconds: " + ", ".join(f"{name} {value:.0f}" for name, value in report["seconds"].items()))
+    print(f"peak memory {report['peak_gib']:.2f} GiB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
