@@ -12,6 +12,8 @@ from .choices import check_choice
 from .fields import setting, written
 
 Train = Literal["head", "lora", "all"]
+Layout = Literal["pooled", "published"]
+LengthEffect = Literal["keep", "remove"]
 RATES: dict[str, float] = {"head": 1e-3, "lora": 2e-4, "all": 2e-5}
 
 
@@ -22,6 +24,12 @@ class FitSettings:
     Attributes:
         train: "head": the head alone, on states of the frozen encoder that are computed once; "lora": a LoRA on all its
             linear layers as well; "all": everything.
+        layout: "pooled": a linear head on the means of the states over the tokens of a response, which is solved;
+            "published": a head on single states, as PairRM, GPM and sequence classifiers have it, which other tools
+            load. None: "published" where the base has such a head already, else "pooled".
+        length: "keep": the length of the responses counts like everything else that the votes go by; "remove": it is a
+            covariate of the fit that is taken out, so that the oracle judges as if both responses were of one length.
+        components: of the responses and of the prompt, whose products a pooled head weighs.
         folds: of the cross-validation, by prompt.
         epochs, patience: so many epochs at most; training stops earlier when ``patience`` of them bring no better
             held-out loss.
@@ -49,6 +57,14 @@ class FitSettings:
     """
 
     train: Train = setting("head", "what is trained", "training")
+    layout: Layout | None = setting(
+        None,
+        "pooled: a linear head on mean states, which is solved; published: that of PairRM, GPM or a classifier "
+        "(default: published where the base has such a head, else pooled)",
+        "training",
+    )
+    length: LengthEffect = setting("keep", "keep the effect of the responses' length, or remove it", "training")
+    components: int = setting(16, "principal components whose products a pooled head weighs", "training")
     folds: int = setting(5, "of the cross-validation by prompt", "training")
     epochs: int = setting(20, "at most", "training")
     patience: int = setting(3, "epochs without a better held-out loss before training stops", "training")
@@ -75,7 +91,21 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         check_choice("train", self.train, Train)
-        least = {"folds": 2, "epochs": 1, "patience": 1, "batch": 1, "rank": 1, "dimensions": 2, "seed": 0}
+        if self.layout is not None:
+            check_choice("layout", self.layout, Layout)
+        check_choice("length", self.length, LengthEffect)
+        if self.length == "remove" and (self.train != "head" or self.layout == "published"):
+            raise NashwardError("length 'remove' needs a pooled head alone: train 'head' and layout 'pooled'")
+        least = {
+            "folds": 2,
+            "epochs": 1,
+            "patience": 1,
+            "batch": 1,
+            "rank": 1,
+            "dimensions": 2,
+            "seed": 0,
+            "components": 0,
+        }
         for name, bound in least.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < bound:

@@ -19,6 +19,7 @@ from .models.checkpoint import is_id, read_config, resolve, tensor_names
 from .models.gpm import GPM
 from .models.network import OracleShape
 from .models.pairrm import PairRM
+from .models.pooled import FORM, PooledOracle
 from .models.reward_model import RewardModel
 from .pairwise import Judge
 from .protocol import PreferenceOracle
@@ -122,6 +123,8 @@ def _kind(source: str | Path) -> Any:
         raise FileNotFoundError(f"no oracle {source}: there is no such folder, and a hub id reads owner/name")
     folder = resolve(source)
     settings = read_config(folder, "an oracle: a PairRM, a GPM or a reward model")
+    if FORM in settings:
+        return PooledOracle
     architectures = settings.get("architectures") or []
     if any(str(name).endswith("ForSequenceClassification") for name in architectures):
         return RewardModel

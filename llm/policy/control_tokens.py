@@ -152,7 +152,7 @@ class TurnsAsText:
     def ids(self, rendered: str) -> list[int]:
         """The token ids of a rendered text, or of a part of it, without special tokens of the tokenizer's own."""
         if not self.hides:
-            return self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+            return self.tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
         tokenizer, text = self.renamed(rendered)
         tokenizer.no_truncation()
         return tokenizer.encode(text, add_special_tokens=False).ids

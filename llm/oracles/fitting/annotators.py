@@ -51,7 +51,9 @@ def reliabilities(
     wins: Num[np.ndarray, " votes"],
     n: Num[np.ndarray, " votes"],
 ) -> dict[str, Reliability]:
-    """Each named annotator's reliability.
+    """Each named annotator's reliability; nothing where one annotator gave all votes.
+
+    Slopes are relative to that of all votes, so that a lone annotator's is 1 whatever the votes are.
 
     Args:
         annotators: of each vote; None: unknown, part of all votes only.
@@ -64,6 +66,8 @@ def reliabilities(
         >>> both["ann"].agreement, both["bob"].agreement
         (1.0, 0.0)
     """
+    if len(set(annotators)) < 2:
+        return {}
     of_all, _ = slope(predicted, wins, n)
     scale = of_all if of_all > 0 else 1.0  # the models learned nothing that annotators could agree with
     by_name = {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib.metadata
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,12 +22,11 @@ from nashward.llm.store.files import atomic_folder, write_json
 from ..models import checkpoint
 from ..models.network import NetworkOracle
 from .annotators import Reliability
-from .init import check_kind, init_from_base
+from .init import Kind, check_kind, init_from_base, layout_of, pooled_from_base
 from .settings import FitSettings, fold_key
 from .train import VoteTraining
 from .votes import Vote, read_votes
 
-Kind = Literal["pairrm", "gpm", "bt"]
 REPORT = "fit.json"
 
 
@@ -36,27 +35,47 @@ class OracleFit:
     """The result of a fit.
 
     Attributes:
-        folder: of the oracle; ``from_pretrained`` of its class loads it, with the models of the folds.
+        folder: of the oracle; ``as_oracle`` loads it, with the models of the folds.
         log_loss: of the held-out votes, nats a comparison, each from the model of the fold that did not see its prompt.
         standard_error: of ``log_loss``, from the spread over prompts.
-        chance, length: the same for a coin, log 2, and for a logistic fit on the difference of log lengths.
         accuracy: the share of held-out comparisons on the predicted side.
-        epochs: the best epoch of each fold.
-        annotators: each annotator's reliability.
+        chance: the log-loss of a coin, log 2.
+        length, length_accuracy: of a logistic fit on the difference of log lengths, held out as well.
+        majority, majority_accuracy: of the share that the first-named response won, held out as well; None where one
+            side won everything, as in files that name the winner first.
+        gain, gain_error: by how much ``log_loss`` is below ``length``, and the standard error of that difference.
+        epochs: the best epoch of each fold, 0 for the start; empty where the head alone was solved.
+        penalty: of the solved head's ridge.
+        annotators: each annotator's reliability; none where one annotator gave all votes.
         pairs: the number of training pairs of each origin.
+        texts, cut: how many prompts and responses the votes have, and how many of them were cut.
         held_out: ``[votes]``, the predicted log-odds that a beats b, each from a model that did not see the prompt.
     """
 
     folder: Path
     log_loss: float
     standard_error: float
+    accuracy: float
     chance: float
     length: float
-    accuracy: float
+    length_accuracy: float
+    majority: float | None
+    majority_accuracy: float | None
+    gain: float
+    gain_error: float
     epochs: list[int]
+    penalty: float | None
     annotators: dict[str, Reliability]
     pairs: dict[str, int]
+    texts: int
+    cut: int
     held_out: Float[np.ndarray, " votes"]
+
+    @property
+    def length_share(self) -> float:
+        """How much of what the oracle tells, nats below a coin, the length alone tells; NaN where it tells nothing."""
+        told = self.chance - self.log_loss
+        return (self.chance - self.length) / told if told > 0 else math.nan
 
 
 def fit_oracle(
@@ -111,7 +130,11 @@ def fit_oracle(
     votes = list(votes)
     votes = read_votes(votes) if votes else votes
     out = check_fit(votes, kind, out)
-    if isinstance(base, NetworkOracle):
+    if layout_of(kind, base, settings.layout) == "pooled":
+        oracle: NetworkOracle = pooled_from_base(kind, base, settings, device)
+    elif settings.length == "remove":
+        raise NashwardError(f"{base} keeps its own head, and length 'remove' needs a pooled one: layout 'pooled'")
+    elif isinstance(base, NetworkOracle):
         check_kind(base, kind)
         oracle = copy.copy(base)
         oracle.model = copy.deepcopy(base.model)
@@ -126,8 +149,7 @@ def fit_oracle(
         if settings.weigh_annotators and any(weights.values()):
             training.weigh(weights)
             results = training.cross_validate()
-        best = [fold.epoch for fold in results]
-        member = training.train(range(len(training.examples)), (), round(float(np.median(best))), "all").member
+        member = training.final(results)
     members = [fold.member for fold in results]
     for name, value in checkpoint.member_parameters(oracle.model, member).items():
         oracle.model.get_parameter(name).data = value

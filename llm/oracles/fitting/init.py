@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -12,9 +13,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from nashward.errors import NashwardError
+from nashward.llm.config.oracle_fit import FitSettings, Layout
 from nashward.llm.data.library_errors import first_line, translated_errors
 
-from ..models.chat import max_row_length
+from ..models.chat import check_vocabulary, max_row_length
 from ..models.checkpoint import (
     check_tensors,
     first_names,
@@ -28,8 +30,10 @@ from ..models.checkpoint import (
 from ..models.gpm import GPM, VALUE_HEAD, GPMModel
 from ..models.network import NetworkOracle, freeze, target_device
 from ..models.pairrm import CANDIDATE_MAXLENGTH, MARKERS, SOURCE_MAXLENGTH, PairRM, PairRMModel, is_pairrm
+from ..models.pooled import FORM, PooledForm, PooledNetwork, PooledOracle, pooled_layers
 from ..models.reward_model import RewardModel, RewardNetwork
 
+Kind = Literal["pairrm", "gpm", "bt"]
 CLASSES: dict[str, type[NetworkOracle]] = {"pairrm": PairRM, "gpm": GPM, "bt": RewardModel}
 BASES = {
     "pairrm": "an encoder or a PairRM",
@@ -68,9 +72,83 @@ def init_from_base(
             oracle = _gpm(base, folder, settings, dimensions, target)
         else:
             oracle = _reward_model(base, folder, settings, target)
-    damaged = [name for name, parameter in oracle.model.named_parameters() if parameter.isnan().any()]
+    _check_numbers(str(base), oracle.model)
+    return oracle
+
+
+def _check_numbers(name: str, network: nn.Module) -> None:
+    damaged = [key for key, parameter in network.named_parameters() if parameter.isnan().any()]
     if damaged:
-        raise NashwardError(f"{base} has NaN in its weights ({first_names(damaged)}): they are damaged; fetch it again")
+        raise NashwardError(f"{name} has NaN in its weights ({first_names(damaged)}): they are damaged; fetch it again")
+
+
+def _is_classifier(settings: dict[str, Any]) -> bool:
+    return any(str(name).endswith("ForSequenceClassification") for name in settings.get("architectures") or [])
+
+
+def layout_of(kind: str, base: str | Path | NetworkOracle, layout: Layout | None) -> Layout:
+    """The layout of the oracle to be fitted: as it is chosen, else by whether the base has a head of that kind.
+
+    Raises:
+        OSError, ValueError: as ``init_from_base``.
+    """
+    if layout is not None:
+        return layout
+    if isinstance(base, NetworkOracle):
+        return "pooled" if isinstance(base, PooledOracle) else "published"
+    folder = resolve(base)
+    settings = read_config(folder, BASES[kind])
+    if FORM in settings:
+        return "pooled"
+    has_head = is_pairrm(settings)  # of another kind it is no base, which is an error there
+    has_head |= kind == "gpm" and VALUE_HEAD in tensor_names(folder)
+    has_head |= kind == "bt" and _is_classifier(settings)
+    return "published" if has_head else "pooled"
+
+
+def pooled_from_base(
+    kind: Kind,
+    base: str | Path | NetworkOracle,
+    settings: FitSettings,
+    device: str | torch.device | None = None,
+) -> PooledOracle:
+    """A new oracle on the pooled states of a base model, in float32; of a pooled oracle its encoder.
+
+    Args:
+        kind: "pairrm", "gpm" or "bt".
+        base: a folder, a hub id, or what else ``local_model`` takes; or an oracle.
+        settings: how it is to be fitted.
+        device: None: "cuda" where there is one, else "cpu".
+
+    Raises:
+        OSError, ValueError: as ``init_from_base``.
+    """
+    if isinstance(base, NetworkOracle):
+        if not isinstance(base, PooledOracle):
+            raise NashwardError(
+                f"the base {base.name} is a {type(base).__name__}, which has a head; fit it with layout 'published'"
+            )
+        encoder, tokenizer, name = copy.deepcopy(base.model.encoder), base.tokenizer, base.name
+        target = base.device
+    else:
+        name, target, folder = str(base), target_device(device), resolve(base)
+        found = read_config(folder, "an encoder or a language model")
+        if FORM in found:
+            inside = PooledOracle.from_pretrained(base, device=target, dtype=torch.float32, ensemble=False)
+            encoder, tokenizer = inside.model.encoder, inside.tokenizer
+        else:
+            if is_pairrm(found):
+                raise NashwardError(f"{base} is a PairRM, which has a head; fit it with layout 'published'")
+            if found.get("is_encoder_decoder"):
+                raise NashwardError(f"{base} is an encoder with a decoder; expected an encoder or a language model")
+            tokenizer = read_tokenizer(folder, name)
+            encoder = _base_network(MODEL_MAPPING, base, folder)
+            _check_numbers(name, encoder)
+    form = PooledForm(
+        kind, pooled_layers(encoder), settings.components, settings.length == "keep", max_row_length(encoder, tokenizer)
+    )
+    oracle = PooledOracle(freeze(PooledNetwork(encoder, form).to(target)), tokenizer, name=name)
+    check_vocabulary(oracle, encoder.get_input_embeddings().num_embeddings)
     return oracle
 
 
@@ -142,7 +220,7 @@ def _gpm(base: str | Path, folder: Path, settings: dict[str, Any], dimensions: i
 
 
 def _reward_model(base: str | Path, folder: Path, settings: dict[str, Any], target: torch.device) -> RewardModel:
-    if any(str(name).endswith("ForSequenceClassification") for name in settings.get("architectures") or []):
+    if _is_classifier(settings):
         return RewardModel.from_pretrained(base, device=target, dtype=torch.float32, ensemble=False)
     tokenizer = read_tokenizer(folder, str(base))
     model = RewardNetwork(_base_network(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, base, folder, num_labels=1))

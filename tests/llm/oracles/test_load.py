@@ -75,7 +75,7 @@ def checkpoints(tmp_path_factory):
     home = tmp_path_factory.mktemp("checkpoints")
     words = tiny_words.base(home / "words")
     votes = [Vote(f"question {k}", "crisp w1", "dry w2", float(k % 3 > 0), 1.0) for k in range(6)]
-    settings = FitSettings(folds=2, epochs=1)
+    settings = FitSettings(folds=2, epochs=1, layout="published")
     for kind in ("gpm", "bt"):
         fit_oracle(votes, words, kind, home / kind, settings, device="cpu", progress=False)
     rows = [{"prompt": "p", "a": "x", "b": "y", "wins": 3, "n": 4}]

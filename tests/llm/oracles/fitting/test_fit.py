@@ -28,7 +28,9 @@ from nashward.llm.oracles.fitting.augment import (
     style_swapped,
 )
 from nashward.llm.oracles.fitting.settings import fold_key, folds
-from nashward.llm.oracles.fitting.train import VoteTraining, _Trained
+from nashward.llm.oracles.fitting.examples import VoteExamples
+from nashward.llm.oracles.fitting.summary import by_length_alone, score
+from nashward.llm.oracles.fitting.train import VoteTraining
 from nashward.llm.oracles.models.checkpoint import use_member
 from nashward.llm.pocket import PAIRRM, POLICY
 from nashward.llm.pocket.styles import TOPICS, held_out_prompts, response
@@ -164,7 +166,9 @@ def test_no_cycle_is_invented(tmp_path, words, kind, write):
 def test_the_folds_models_are_those_that_were_tested(tmp_path, words, train, kind):
     votes, _ = planted(CYCLIC, 24, styled if kind == "pairrm" else worded, seed=2)
     base = PAIRRM if kind == "pairrm" else words
-    settings = FitSettings(train=train, folds=3, epochs=1, near_duplicates=0.5, learning_rate=1e-3, rank=4)
+    settings = FitSettings(
+        train=train, layout="published", folds=3, epochs=1, near_duplicates=0.5, learning_rate=1e-2, rank=4
+    )
     fit = fit_oracle(votes, base, kind, tmp_path / "fit", settings, **QUIET)
     oracle = as_oracle(tmp_path / "fit", device="cpu")
     assert isinstance(oracle, PairRM | GPM | RewardModel)
@@ -244,11 +248,9 @@ def test_who_weighs_nothing_weighs_nothing_in_added_pairs_either(tmp_path):
     votes, _ = planted(CYCLIC, 40, seed=11, annotators=("ann", "bob"))
     oracle = PairRM.from_pretrained(PAIRRM, device="cpu")
     settings = FitSettings(near_duplicates=0, length_matched=1.0, style_swapped=1.0)
-    training = VoteTraining(oracle, votes, settings, progress=False)
-    training.weigh({"bob": 0.0})
-    weight_of = {
-        name: sum(training._weight(e) for e in training.examples if e.annotator == name) for name in ("ann", "bob")
-    }
+    data = VoteExamples(oracle, votes, settings)
+    data.annotator_weights = {"bob": 0.0}
+    weight_of = {name: sum(data.weight(e) for e in data.examples if e.annotator == name) for name in ("ann", "bob")}
     assert weight_of["bob"] == 0.0
     assert weight_of["ann"] > sum(vote.annotator == "ann" for vote in votes)
 
@@ -258,12 +260,10 @@ def test_the_baseline_of_length_alone_is_the_same_from_either_side():
     lengths = rng.integers(10, 90, (60, 2)).tolist()
     votes = [Vote(f"question {k}", "x" * a, "x" * b, float(a > b), 1.0) for k, (a, b) in enumerate(lengths)]
     turned = [Vote(vote.prompt, vote.b, vote.a, 1 - vote.wins, 1.0) for vote in votes]
-    oracle, halves = PairRM.from_pretrained(PAIRRM, device="cpu"), (np.arange(30), np.arange(30, 60))
-    settings = FitSettings(near_duplicates=0, length_matched=0, style_swapped=0)
-    found = []
+    halves, found = (np.arange(30), np.arange(30, 60)), []
     for own in (votes, turned):
-        training = VoteTraining(oracle, own, settings, progress=False)
-        found.append(training._length_baseline([_Trained({}, 1, held, []) for held in halves], *training.counts()))
+        wins, n = np.array([vote.wins for vote in own]), np.ones(60)
+        found.append(score(by_length_alone(own, halves, wins, n), wins, n).log_loss)
     assert found[0] == pytest.approx(found[1], rel=1e-9)
     assert found[0] < 0.3  # they follow the length: next to the log 2 of chance
 
@@ -355,7 +355,7 @@ def test_training_never_sees_a_held_out_prompt(tmp_path, monkeypatch):
     whole = VoteTraining.train
 
     def spy(self, chosen, held, epochs, name):
-        trained = {fold_key(self.examples[k].prompt) for k in chosen}
+        trained = {fold_key(self.data.examples[k].prompt) for k in chosen}
         tested = {fold_key(self.votes[k].prompt) for k in held}
         seen.append((trained & tested, tested, len(chosen)))
         return whole(self, chosen, held, epochs, name)

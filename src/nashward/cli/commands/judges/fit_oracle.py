@@ -9,15 +9,17 @@ from nashward.cli.command import Command
 from nashward.llm.config import FitSettings
 
 KINDS = {
-    "pairrm": "reads both responses together, on an encoder",
-    "gpm": "embeds each response, so that cycles can be held; on a causal language model",
-    "bt": "gives each response a reward; on a model for sequence classification",
+    "pairrm": "reads both responses together",
+    "gpm": "embeds each response, so that cycles can be held",
+    "bt": "gives each response a reward",
 }
 SETTINGS = options.options_of(FitSettings)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pairs", required=True, metavar="FILE", help="votes, judgements or chosen/rejected pairs")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("pairs", nargs="?", metavar="FILE", help="votes, judgements or chosen/rejected pairs")
+    given.add_argument("--pairs", dest="pairs", metavar="FILE", default=argparse.SUPPRESS, help="the same as an option")
     parser.add_argument(
         "--base", required=True, metavar="ID_OR_FOLDER",
         help="the model under the head; or real:minilm, an encoder from a package, or real:smollm2-135m",
@@ -46,11 +48,25 @@ def run(args: argparse.Namespace) -> int:
     print("trained on " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in fit.pairs.items() if count))
     print(
         f"held-out log-loss {fit.log_loss:.4f} ± {fit.standard_error:.4f} nats; a coin {fit.chance:.4f}, the length "
-        f"alone {fit.length:.4f}; {fit.accuracy:.1%} on the right side"
+        f"alone {fit.length:.4f}" + ("" if fit.majority is None else f", the majority {fit.majority:.4f}")
     )
-    worst = fit.log_loss + standard_errors(2.0, len({vote.prompt for vote in votes})) * fit.standard_error
-    if not worst <= min(fit.chance, fit.length):
-        print("warning: this is no better than a coin or the length; more votes, another base or --train lora may help")
+    print(
+        f"on the right side {fit.accuracy:.1%}; the length alone {fit.length_accuracy:.1%}"
+        + ("" if fit.majority_accuracy is None else f", the majority {fit.majority_accuracy:.1%}")
+    )
+    if fit.cut:
+        print(f"cut in the middle: {fit.cut} of {fit.texts} prompts and responses ({fit.cut / fit.texts:.0%})")
+    error = standard_errors(2.0, len({vote.prompt for vote in votes}))
+    over = f"{fit.gain:+.4f} ± {fit.gain_error:.4f} nats over the length alone"
+    advice = "more votes, another base or --train lora may help"
+    if not fit.log_loss + error * fit.standard_error <= fit.chance:
+        print(f"warning: this is no better than a coin; {advice}")
+    elif settings.length == "remove":
+        print("the length is taken out: of the figures above those of the oracle are without it")
+    elif not fit.gain > error * fit.gain_error:
+        print(f"warning: these votes show no more than the length of the responses ({over}); {advice}")
+    else:
+        print(f"{over}, which tells {fit.length_share:.0%} of what the oracle tells")
     for name, annotator in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
         line = f"voter {name}: {annotator.votes:g} votes, {annotator.agreement:.0%} as predicted, "
         line += f"slope {annotator.slope:.2f} ± {annotator.standard_error:.2f}"
