@@ -108,7 +108,7 @@ class Seconds:
 
 
 class Alpaca:
-    """AlpacaEval's prompts and public verdicts, in parts: half for each oracle, and what nothing sees but the evaluation.
+    """AlpacaEval's prompts and public verdicts, in parts: half for each oracle, the rest for the evaluation alone.
 
     Attributes:
         training: numbers of prompts, those of both halves in turn.
@@ -116,11 +116,11 @@ class Alpaca:
     """
 
     def __init__(self, folder: Path):
-        rows = json.load(gzip.open(folder / "prompts.json.gz"))
+        rows = json.loads(unpacked(folder / "prompts.json.gz"))
         self.prompts = [row if isinstance(row, str) else row["instruction"] for row in rows]
-        baseline = json.load(gzip.open(folder / "outputs" / "gpt4_1106_preview.json.gz"))
+        baseline = json.loads(unpacked(folder / "outputs" / "gpt4_1106_preview.json.gz"))
         self.baseline = [row if isinstance(row, str) else row["output"] for row in baseline]
-        self.verdicts = [json.loads(line) for line in gzip.open(folder / "verdicts.jsonl.gz", "rt")]
+        self.verdicts = [json.loads(line) for line in unpacked(folder / "verdicts.jsonl.gz").splitlines()]
         order = list(range(len(self.prompts)))
         random.Random(0).shuffle(order)
         half = (len(order) - EVALUATED) // 2
@@ -136,6 +136,10 @@ class Alpaca:
             for row in self.verdicts
             if row["i"] in inside
         ]
+
+
+def unpacked(file: Path) -> bytes:
+    return gzip.decompress(file.read_bytes())
 
 
 def fitted(out: Path, kind: Any, half: str, length: Any, alpaca: Alpaca) -> Any:
@@ -195,9 +199,7 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any]) -> None:
-    print(
-        "| fit | target, nats rms | rate | fraction | held-out R2 | share | s* | KL | promised | first-order win rate |"
-    )
+    print("| fit | target, nats | rate | fraction | held-out R2 | share | s* | KL | promised | win rate, first order |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for row in report["fits"]:
         print(
