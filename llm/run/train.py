@@ -24,6 +24,7 @@ from ..data.rollouts import Rollout, Text
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Adapter, Sampled, StoredResponses
 from ..policy.model import LanguageModel
+from ..policy.packing import packs
 from ..policy.sampling import seed_of
 from ..store.files import atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
 from ..store.run_folder import RunFolder
@@ -196,7 +197,10 @@ class TrainStage:
         """What is trained on, and what is held out."""
         shuffled = sorted(fitted, key=lambda i: seed_of(self.config.seed, "held out", self.prompts[i].id))
         held_out = set(shuffled[: min(round(fit.held_out * len(shuffled)), len(shuffled) - 1)])
-        sizes = fit.tokens, fit.batch, objective(fit, self.enumerates)
+        longest = max(len(prompt) + len(ids) for rollout in fitted.values() for prompt, ids in rollout.texts)
+        with self.model.use_adapter(self.reference.folder) as network:
+            packed = packs(network, longest)
+        sizes = fit.tokens, fit.batch, objective(fit, self.enumerates), packed
         training = micro_batches([rollout for i, rollout in fitted.items() if i not in held_out], *sizes)
         testing = micro_batches([rollout for i, rollout in fitted.items() if i in held_out], *sizes)
         return training, testing
