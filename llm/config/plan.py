@@ -51,6 +51,19 @@ class Demand:
     quantise_head: bool = setting(False, "the head in 4 bits too", "run")
     kv_cache: KVCache = setting("full", "of the sampler", "run")
 
+    def tokens_of(self, rows: int, packed: bool) -> int:
+        """The tokens that a pass of training computes over ``rows`` of the longest texts; packed, those to one prompt
+        share its computation."""
+        prompts = -(-rows // self.responses) if packed else rows
+        return prompts * self.prompt_tokens + rows * self.new_tokens
+
+    def rows_of(self, tokens: int, packed: bool) -> int:
+        """The most of the longest texts that a pass of so many tokens has, at least 1."""
+        rows = tokens // (self.prompt_tokens + self.new_tokens)
+        while self.tokens_of(rows + 1, packed) <= tokens:
+            rows += 1
+        return max(1, rows)
+
     def __post_init__(self) -> None:
         known = [name for name in get_args(Optimiser) if name != "lbfgs"]
         if self.optimiser not in known:

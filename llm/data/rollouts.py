@@ -51,8 +51,8 @@ class Rollout:
 
     Example:
         >>> rollout = Rollout("a5316a70", [1, 4], [Response([5, 6], True, "Rhine", 0.5), Response([7], weight=0.5)])
-        >>> rollout.weights.tolist(), rollout.padded_tokens
-        ([0.5, 0.5], 8)
+        >>> rollout.weights.tolist(), rollout.texts[1]
+        ([0.5, 0.5], ([1, 4], [7]))
         >>> Rollout.from_rows(rollout.rows("start", seeds=[8, 9])).responses[0]
         Response(ids=array('i', [5, 6]), finished=True, text='Rhine', weight=0.5)
     """
@@ -71,11 +71,6 @@ class Rollout:
     def texts(self) -> list[Text]:
         """Each response with the prompt, as token ids."""
         return [(self.prompt_ids, response.ids) for response in self.responses]
-
-    @property
-    def padded_tokens(self) -> int:
-        """Tokens of one forward pass over all responses."""
-        return len(self.responses) * (len(self.prompt_ids) + max(len(response.ids) for response in self.responses))
 
     def rows(self, policy: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
         """The rows of a file of responses, one a response; ``seeds`` of the first ones, the others have none."""

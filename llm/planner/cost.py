@@ -40,7 +40,6 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     demand, (parameters, judge), experts = plan.demand, plan.parameters, plan.experts
     active = parameters + experts.share * experts.parameters  # those that a token passes through
     rows = demand.prompts * demand.responses
-    length = demand.prompt_tokens + demand.new_tokens
     speed = rates.tflops * 1e12
     streamed = parameters * NF4_BYTES if plan.placement.layers == "host" else 0.0
 
@@ -53,9 +52,11 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     if plan.oracle is not None:
         tokens = plan.oracle.rows(demand.responses) * plan.oracle.row(demand.prompt_tokens, demand.new_tokens)
         phases["judging"] = 2 * judge * demand.prompts * tokens / speed
-    micro_batches = math.ceil(rows * length / max(1, plan.tokens))
+    passed = min(demand.responses, demand.rows_of(plan.tokens, plan.packed))  # of a prompt's responses at once
+    computed = demand.prompts * demand.responses / passed * demand.tokens_of(passed, plan.packed)
+    micro_batches = math.ceil(computed / max(1, plan.tokens))
     transfer = micro_batches * streamed / (rates.transfer * 1e9)
-    one_pass = 2 * active * rows * length / speed
+    one_pass = 2 * active * computed / speed
     phases["scoring"] = 2 * max(one_pass, transfer)
     passes = 3.8 if plan.placement.mlp_tokens else 3.0
     phases["training"] = demand.epochs * max(passes * one_pass, 2 * transfer)

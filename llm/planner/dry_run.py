@@ -20,8 +20,6 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.fx.experimental import _config as shapes
 from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
     AutoModelForCausalLM,
     DynamicCache,
     PretrainedConfig,
@@ -29,10 +27,12 @@ from transformers import (
 
 from ..config.placement import Placement
 from ..config.sampling import KVCache
+from ..data.rollouts import Text
 from ..oracles.models.network import OracleShape
 from ..policy.base.experts import lora_targets
 from ..policy.experimental.int8_cache import quantised_cache
 from ..policy.logprobs import sequence_logprobs
+from ..policy.packing import register
 from ..policy.placement import apply_placement
 from ..policy.sampling import InverseTransformProcessor
 from .live_storage import LiveStorage, resident_bytes, unique_bytes
@@ -99,13 +99,15 @@ def policy(
     return network
 
 
+def texts(prompt: int, response: int, rows: int, group: int = 1) -> list[Text]:
+    """``rows`` texts of these lengths, of which ``group`` in turn have the same prompt."""
+    return [([row // group] * prompt, [0] * response) for row in range(rows)]
+
+
 def training(
-    network: Any,
-    prompts: list[int],
-    responses: list[int],
-    optimiser: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer],
+    network: Any, texts: list[Text], optimiser: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 ) -> Footprint:
-    """The peak of a forward and backward pass over one micro-batch, from lengths, and of the optimiser's step.
+    """The peak of a forward and backward pass over one micro-batch, and of the optimiser's step.
 
     Gradients and optimiser state are allocated before, as they are from the second micro-batch on. With short texts and
     large ranks the peak is that of the optimiser's step (with gradient clipping), when the activations are freed.
@@ -119,7 +121,7 @@ def training(
     state = [v for values in stepper.state.values() for v in values.values() if isinstance(v, Tensor) and v.is_meta]
     assumed = shapes.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
     with assumed, LiveStorage(WORKSPACES) as storage:
-        values = sequence_logprobs(network, [[0] * n for n in prompts], [[0] * n for n in responses], 0)
+        values = sequence_logprobs(network, *zip(*texts, strict=True), 0)
         values.sum().backward()
         del values
     with LiveStorage() as stepping:
@@ -161,12 +163,12 @@ def sampling(
     return max(phases, key=lambda phase: phase.total)
 
 
-def scoring(network: Any, prompts: list[int], responses: list[int]) -> Footprint:
-    """The peak of computing the log-probabilities of a micro-batch without gradients, from lengths."""
+def scoring(network: Any, texts: list[Text]) -> Footprint:
+    """The peak of computing the log-probabilities of a micro-batch without gradients."""
     network.eval()
     assumed = shapes.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
     with torch.no_grad(), assumed, LiveStorage(WORKSPACES) as storage:
-        sequence_logprobs(network, [[0] * n for n in prompts], [[0] * n for n in responses], 0)
+        sequence_logprobs(network, *zip(*texts, strict=True), 0)
     return Footprint(resident_bytes(network), storage.peak)
 
 
@@ -248,5 +250,4 @@ WORKSPACES: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_backward.default: _attention_workspace,
     torch.ops.aten._scaled_dot_product_efficient_attention_backward.default: _attention_workspace,
 }
-AttentionInterface.register(ATTENTION, _attention)
-AttentionMaskInterface.register(ATTENTION, _mask)
+register(ATTENTION, _attention, _mask)

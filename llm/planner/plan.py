@@ -18,12 +18,14 @@ from nashward.errors import NashwardError, UnsupportedModelError
 from ..config.placement import Placement
 from ..config.plan import Demand
 from ..data.library_errors import LIBRARY_ERRORS
+from ..data.rollouts import Text
 from ..oracles.models.network import OracleShape
 from ..policy.base.checks import check_causal, network_config
 from ..policy.base.experts import Experts
+from ..policy.packing import packs
 from ..policy.placement import gpu_placement
 from ..training.optimize import OPTIMISERS
-from .dry_run import Footprint, judging, policy, sampling, scoring, training
+from .dry_run import Footprint, judging, policy, sampling, scoring, texts, training
 
 GIB = 2**30
 CONTEXT_GIB = 0.5  # of a CUDA context with its workspaces, a common value; not measured here
@@ -53,6 +55,7 @@ class Plan:
         parameters: of the policy's base and of the oracle (0 without one).
         oracle: the oracle's network, by shape; None without an oracle.
         experts: of a mixture of experts, which are not quantised; among ``phases`` they are weights.
+        packed: the responses to a prompt share its computation in scoring and training, see ``policy.packing``.
         advice: what does not fit and what would save memory; empty where the run fits.
     """
 
@@ -67,6 +70,7 @@ class Plan:
     parameters: tuple[int, int]
     oracle: OracleShape | None = None
     experts: Experts = field(default_factory=Experts)
+    packed: bool = True
     advice: list[str] = field(default_factory=list)
 
     @property
@@ -117,7 +121,6 @@ def plan(
     reserved = int((CONTEXT_GIB + (SPILLING_GIB if windows else 0.0)) * GIB + FRAGMENTATION * memory)
     available = memory - reserved
     length = demand.prompt_tokens + demand.new_tokens
-    max_rows = max(1, demand.tokens // length)
     tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
     if tied and demand.quantise_head:
         raise NashwardError(
@@ -128,12 +131,14 @@ def plan(
     fallbacks = [changes for changes in FALLBACK_PLACEMENTS if not changes.keys() & fixed.keys()]
     make_optimiser = OPTIMISERS[demand.optimiser]
 
-    def measure(placement: Placement) -> tuple[Any, int, Footprint, int, Footprint]:
+    def rows_of_training(rows: int) -> list[Text]:
+        return texts(demand.prompt_tokens, demand.new_tokens, rows, demand.responses)
+
+    def measure(placement: Placement) -> tuple[Any, bool, int, Footprint, int, Footprint]:
         network = policy(copy.deepcopy(config), demand.rank, placement, quantise_head=demand.quantise_head, dtype=dtype)
 
         def measure_training(rows: int) -> Footprint:
-            texts = [demand.prompt_tokens] * rows, [demand.new_tokens] * rows
-            return training(network, *texts, lambda weights: make_optimiser(weights, 1e-4))
+            return training(network, rows_of_training(rows), lambda weights: make_optimiser(weights, 1e-4))
 
         def measure_sampling(rows: int) -> Footprint:
             padded = rows > demand.responses  # else all rows have one prompt
@@ -141,16 +146,20 @@ def plan(
                 network, demand.prompt_tokens, demand.new_tokens, rows, padded=padded, kv_cache=demand.kv_cache
             )
 
+        packed = packs(network, length)
         return (
             network,
-            *_largest_batch(measure_training, max_rows, available),
+            packed,
+            *_largest_batch(measure_training, demand.rows_of(demand.tokens, packed), available),
             *_largest_batch(measure_sampling, demand.sampling_batch, available),
         )
 
     for changes in fallbacks:
         candidate = default.but(changes)
         try:
-            network, rows, training_peak, batch, sampling_peak = _on_meta_device(config, partial(measure, candidate))
+            network, packed, rows, training_peak, batch, sampling_peak = _on_meta_device(
+                config, partial(measure, candidate)
+            )
         except UnsupportedModelError:
             if changes:  # the model has no such layers: the result before stands
                 continue
@@ -158,7 +167,6 @@ def plan(
         chosen = candidate
         if rows and batch:
             break
-    texts = [demand.prompt_tokens] * max(1, rows), [demand.new_tokens] * max(1, rows)
     phases = {"sampling": sampling_peak}
     advice = []
     judging_rows, row = None, 0
@@ -170,7 +178,7 @@ def plan(
         )
         if not judging_rows:
             advice.append(f"judging one row of {row} tokens takes {phases['judging'].total / GIB:.2f} GiB")
-    phases |= {"scoring": scoring(network, *texts), "training": training_peak}
+    phases |= {"scoring": scoring(network, rows_of_training(max(1, rows))), "training": training_peak}
     if not rows:
         advice.append(f"training one response of {length} tokens takes {training_peak.total / GIB:.2f} GiB")
     if not batch:
@@ -189,12 +197,13 @@ def plan(
         reserved,
         phases,
         batch,
-        rows * length,
+        demand.tokens_of(rows, packed),
         None if judging_rows is None else judging_rows * row,
         chosen,
         (_parameters(network), 0 if oracle is None else sum(p.numel() for p in oracle.network.parameters())),
         oracle,
         experts,
+        packed,
         advice,
     )
 

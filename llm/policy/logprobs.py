@@ -16,6 +16,8 @@ from torch.autograd.function import once_differentiable
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 
+from .packing import Packing, packed_states, packs
+
 TOKEN_TILE, WORD_TILE = 512, 8192  # a tile of logits [tokens, vocabulary]: 16 MiB in float32
 
 
@@ -57,12 +59,17 @@ def sequence_logprobs(
         )
     causal = network.get_base_model() if hasattr(network, "get_base_model") else network
     device = next(network.parameters()).device
+    longest = max(len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True))
+    if len(prompts) > 1 and tiles_agree(causal) and packs(network, longest):
+        packing = Packing.of(prompts, responses)
+        scored = token_logprobs(packed_states(causal, packing), Head.of(causal), packing.targets.to(device))
+        return _sum_by_text(scored, packing.texts.to(device), len(prompts))
     starts = torch.tensor([len(prompt) for prompt in prompts])[:, None]
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-    ids = torch.full((len(prompts), max(lengths)), pad_id, dtype=torch.long)
+    ids = torch.full((len(prompts), longest), pad_id, dtype=torch.long)
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         ids[row, : lengths[row]] = torch.tensor([*prompt, *response], dtype=torch.long)
-    positions = torch.arange(max(lengths))
+    positions = torch.arange(longest)
     mask = positions < torch.tensor(lengths)[:, None]
     rows, positions_scored = (mask & (positions >= starts)).nonzero().to(device).unbind(1)
     ids = ids.to(device)
@@ -76,8 +83,12 @@ def sequence_logprobs(
         scored = (
             logits.to(_accumulation_dtype(logits)).log_softmax(-1).gather(1, ids[rows, positions_scored][:, None])[:, 0]
         )
+    return _sum_by_text(scored, rows, len(prompts))
+
+
+def _sum_by_text(scored: Float[Tensor, " S"], texts: Int[Tensor, " S"], count: int) -> Float[Tensor, " texts"]:
     # index_put adds in a fixed order on a GPU too, where index_add does not
-    return scored.new_zeros(len(prompts)).index_put((rows,), scored, accumulate=True)
+    return scored.new_zeros(count).index_put((texts,), scored, accumulate=True)
 
 
 _TILES_AGREE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()

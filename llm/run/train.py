@@ -24,6 +24,7 @@ from ..data.rollouts import Rollout, Text
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Adapter, Sampled, StoredResponses
 from ..policy.model import LanguageModel
+from ..policy.packing import packs
 from ..policy.sampling import seed_of
 from ..store.files import atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
 from ..store.run_folder import RunFolder
@@ -211,7 +212,10 @@ class TrainStage:
         enough = fit.validation > 0 and len(shuffled) >= 4 * FEWEST
         validation = max(round(fit.validation * len(shuffled)), FEWEST) if enough else 0
         parts = shuffled[held_out + validation :], shuffled[held_out : held_out + validation], shuffled[:held_out]
-        sizes = fit.tokens, fit.batch, objective(fit, self.enumerates)
+        longest = max(len(prompt) + len(ids) for rollout in fitted.values() for prompt, ids in rollout.texts)
+        with self.model.use_adapter(self.reference.folder) as network:
+            packed = packs(network, longest)
+        sizes = fit.tokens, fit.batch, objective(fit, self.enumerates), packed
         return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]
 
     def score(self, batches: Sequence[MicroBatch]) -> None:

@@ -15,6 +15,7 @@ from nashward.games.shapes import Float
 from ..data.rollouts import Rollout, Text
 from ..policy.logprobs import sequence_logprobs
 from ..policy.memory import OnEvent, ignore_event, split_in_half
+from ..policy.packing import packed_tokens
 from . import regression
 from .experience import Experience, scored
 from .losses import LOSSES, MIRROR, Objective
@@ -62,7 +63,7 @@ class MicroBatch:
     @property
     def texts(self) -> list[Text]:
         """The responses with their prompts, flattened."""
-        return [text for rollout in self.rollouts for text in rollout.texts]
+        return _texts(self.rollouts)
 
     def logprobs(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> Float[Tensor, "prompts R"]:
         """log pi(y | x) of all responses, without a gradient."""
@@ -155,40 +156,51 @@ class MicroBatch:
 
 
 def micro_batches(
-    rollouts: Sequence[Rollout], tokens: int, most: int, objective: Objective = MIRROR
+    rollouts: Sequence[Rollout], tokens: int, most: int, objective: Objective = MIRROR, packed: bool = True
 ) -> list[MicroBatch]:
-    """Rollouts of like length, packed up to a number of padded tokens and of prompts.
+    """Rollouts of like length, gathered up to a number of tokens and of prompts; ``packed``: see ``pass_tokens``.
 
     The longest come first, so that memory runs out at once. A rollout that is larger than ``tokens`` stands alone, and
     its responses pass in parts, the longest first.
     """
     packs: list[list[Rollout]] = []
-    widest = 0
-    for rollout in sorted(rollouts, key=lambda rollout: -rollout.padded_tokens):
-        fits = bool(packs) and len(packs[-1]) < most and (len(packs[-1]) + 1) * widest <= tokens
-        if fits and len(rollout.responses) == len(packs[-1][0].responses):
+    for rollout in sorted(rollouts, key=lambda rollout: -pass_tokens(rollout.texts, packed)):
+        fits = bool(packs) and len(packs[-1]) < most and len(rollout.responses) == len(packs[-1][0].responses)
+        if fits and pass_tokens(_texts([*packs[-1], rollout]), packed) <= tokens:
             packs[-1].append(rollout)
         else:
             packs.append([rollout])
-            widest = rollout.padded_tokens
-    return [
-        MicroBatch(pack, plan_passes([text for rollout in pack for text in rollout.texts], tokens), objective)
-        for pack in packs
-    ]
+    return [MicroBatch(pack, plan_passes(_texts(pack), tokens, packed), objective) for pack in packs]
 
 
-def plan_passes(texts: Sequence[Text], tokens: int) -> Passes:
+def plan_passes(texts: Sequence[Text], tokens: int, packed: bool = True) -> Passes:
     """The texts of each pass: all in one if they fit, else the longest first, as many as fit."""
-    lengths = [len(prompt) + len(response) for prompt, response in texts]
-    if len(lengths) * max(lengths) <= tokens:
-        return [list(range(len(lengths)))]
+    if pass_tokens(texts, packed) <= tokens:
+        return [list(range(len(texts)))]
     passes: Passes = []
-    for k in sorted(range(len(lengths)), key=lambda k: -lengths[k]):
-        if passes and (len(passes[-1]) + 1) * lengths[passes[-1][0]] <= tokens:
+    for k in sorted(range(len(texts)), key=lambda k: -len(texts[k][0]) - len(texts[k][1])):
+        if passes and pass_tokens([texts[other] for other in (*passes[-1], k)], packed) <= tokens:
             passes[-1].append(k)
         else:
             passes.append([k])
     return passes
+
+
+def pass_tokens(texts: Sequence[Text], packed: bool) -> int:
+    """The tokens that a pass computes: packed, see ``policy.packing``, or of rows that are padded to the longest.
+
+    Example:
+        >>> texts = [([7, 8], [1, 2, 3]), ([7, 8], [4])]
+        >>> pass_tokens(texts, packed=True), pass_tokens(texts, packed=False)
+        (6, 10)
+    """
+    if packed:
+        return packed_tokens(*zip(*texts, strict=True))
+    return len(texts) * max(len(prompt) + len(response) for prompt, response in texts)
+
+
+def _texts(rollouts: Sequence[Rollout]) -> list[Text]:
+    return [text for rollout in rollouts for text in rollout.texts]
 
 
 def logprobs_by_pass(

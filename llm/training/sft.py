@@ -125,7 +125,7 @@ def pack(texts: Iterator[Text], tokens: int, most: int, batches: int | None = No
         else:
             packs.append([text])
             widest = width
-    return [SFTBatch(texts, plan_passes(texts, tokens)) for texts in packs]
+    return [SFTBatch(texts, plan_passes(texts, tokens, packed=False)) for texts in packs]
 
 
 def encode(tokenizer: Any, prompt: Prompt, response: str, stops: Sequence[int] = ()) -> Text:

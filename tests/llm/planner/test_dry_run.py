@@ -40,7 +40,7 @@ def _adamw_8bit(weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
 
 def _train(size: str, placement: Placement, head: bool = False) -> dry_run.Footprint:
     network = dry_run.policy(_config(size), 16, placement, quantise_head=head)
-    footprint = dry_run.training(network, [PROMPT], [RESPONSE], _adamw_8bit)
+    footprint = dry_run.training(network, dry_run.texts(PROMPT, RESPONSE, 1), _adamw_8bit)
     print(size, placement, "head in 4 bits" if head else "", footprint, f"total {footprint.total / GIB:.4f} GiB")
     return footprint
 
@@ -142,7 +142,9 @@ def test_what_each_part_of_the_placement_saves() -> None:
     config.num_hidden_layers = layers
 
     def total(placement: Placement) -> int:
-        return dry_run.training(dry_run.policy(config, 16, placement), [PROMPT], [RESPONSE], _adamw_8bit).total
+        return dry_run.training(
+            dry_run.policy(config, 16, placement), dry_run.texts(PROMPT, RESPONSE, 1), _adamw_8bit
+        ).total
 
     placed = total(Placement())
     assert total(Placement(embeddings="device")) - placed == 128256 * 4096 * 2

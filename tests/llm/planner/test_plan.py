@@ -12,7 +12,7 @@ from nashward.cli.main import main
 from nashward.llm.oracles import GPM, PairRM, RewardModel
 from nashward.llm.oracles.load import oracle_shape
 from nashward.llm.planner import plan as module
-from nashward.llm.planner.dry_run import WORKSPACES, judging, policy, sampling, scoring, training
+from nashward.llm.planner.dry_run import WORKSPACES, judging, policy, sampling, scoring, texts, training
 from nashward.llm.planner.live_storage import LiveStorage, resident_bytes
 from nashward.llm.planner.plan import GIB, Demand, plan, read_size
 from nashward.llm.pocket import PAIRRM
@@ -67,10 +67,11 @@ def test_the_plan_is_the_dry_run_of_what_was_chosen(rows, length, rank, vocabula
     memory_plan = plan(config, 80 * GIB, demand)
     assert (memory_plan.sampling_batch, memory_plan.tokens) == (rows, 2 * rows * length)
     network = policy(LlamaConfig(**{**SMALL.to_dict(), "vocab_size": vocabulary}), rank, Placement())
-    again = training(network, [length] * rows, [length] * rows, lambda weights: OPTIMISERS["adamw"](weights, 1e-4))
+    passed = texts(length, length, memory_plan.demand.rows_of(memory_plan.tokens, True), 5)
+    again = training(network, passed, lambda weights: OPTIMISERS["adamw"](weights, 1e-4))
     assert memory_plan.phases["training"] == again
     assert memory_plan.phases["sampling"] == sampling(network, length, length, rows, padded=rows > 5)
-    assert memory_plan.phases["scoring"] == scoring(network, [length] * rows, [length] * rows)
+    assert memory_plan.phases["scoring"] == scoring(network, passed)
     assert memory_plan.phases["scoring"].total < memory_plan.phases["training"].total
 
 
@@ -255,6 +256,6 @@ def test_the_plan_does_not_lie_below_a_real_pass(rank, rows, length, uneven, voc
     shape = {**SMALL.to_dict(), "vocab_size": vocabulary, "num_hidden_layers": 2}
     real = _truth(shape, rank, rows, length, uneven)
     network = policy(LlamaConfig(**shape), rank, Placement("device"))
-    footprint = training(network, [length] * rows, [length] * rows, lambda weights: OPTIMISERS["adamw"](weights, 1e-4))
+    footprint = training(network, texts(length, length, rows, 5), lambda weights: OPTIMISERS["adamw"](weights, 1e-4))
     print(f"plan {footprint.activations}, real {real}, ratio {footprint.activations / real:.3f}")
     assert real <= footprint.activations <= 1.35 * real

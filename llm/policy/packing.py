@@ -1,0 +1,264 @@
+"""Texts without padding: one row holds all of a pass, and in it a prompt once for all responses to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from nashward.games.shapes import Float, Int
+
+from ..data.library_errors import first_line
+from .decoding import AGREEMENT, HALF_AGREEMENT
+
+logger = logging.getLogger(__name__)
+
+ATTENTION = "nashward_packed"
+PACKING: set[str] = set()  # the attentions that read a layout
+KINDS = {"full_attention", "sliding_attention"}  # of layers that may pack
+
+Span: TypeAlias = tuple[int, int, int, int]  # where a text's prompt begins and its length, and those of its response
+Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The texts of a pass in one row: each prompt once, and behind it the responses to it.
+
+    The last token of a response is left out: its state predicts nothing that is scored.
+
+    Attributes:
+        ids, positions: ``[1, N]``; a response's positions go on from its prompt's.
+        layout: ``[1, 1, texts, 4]`` int64 in host memory, the ``Span`` of each text.
+        states: ``[S]``, the states before the scored tokens.
+        targets, texts: ``[S]``, the scored tokens and whose they are.
+
+    Example:
+        >>> packing = Packing.of([[7, 8], [7, 8]], [[1, 2, 3], [4, 5]])
+        >>> packing.ids.tolist(), packing.positions.tolist()
+        ([[7, 8, 1, 2, 4]], [[0, 1, 2, 3, 2]])
+        >>> packing.states.tolist(), packing.targets.tolist()
+        ([1, 2, 3, 1, 4], [1, 2, 3, 4, 5])
+    """
+
+    ids: Int[Tensor, "1 N"]
+    positions: Int[Tensor, "1 N"]
+    layout: Int[Tensor, "1 1 texts 4"]
+    states: Int[Tensor, " S"]
+    targets: Int[Tensor, " S"]
+    texts: Int[Tensor, " S"]
+
+    @classmethod
+    def of(cls, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Packing:
+        """Texts that are next to each other in the row where they have the same prompt."""
+        members: dict[tuple[int, ...], list[int]] = {}
+        for text, prompt in enumerate(prompts):
+            members.setdefault(tuple(prompt), []).append(text)
+        ids: list[int] = []
+        positions: list[int] = []
+        spans: list[Span] = [(0, 0, 0, 0)] * len(prompts)
+        before: list[int] = []
+        targets: list[int] = []
+        texts: list[int] = []
+        for prompt, group in members.items():
+            start, length = len(ids), len(prompt)
+            ids += prompt
+            positions += range(length)
+            for text in group:
+                response, first = responses[text], len(ids)
+                computed = max(0, len(response) - 1)
+                spans[text] = (start, length, first, computed)
+                ids += response[:computed]
+                positions += range(length, length + computed)
+                if len(response):
+                    before += [start + length - 1, *range(first, first + computed)]
+                    targets += response
+                    texts += [text] * len(response)
+        row = [torch.tensor(values, dtype=torch.long) for values in (ids, positions, spans, before, targets, texts)]
+        return cls(row[0][None], row[1][None], row[2][None, None], *row[3:])
+
+
+def packed_tokens(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> int:
+    """The tokens of texts in one row, a prompt that several have counted once.
+
+    Example:
+        >>> packed_tokens([[7, 8], [7, 8]], [[1, 2, 3], [4, 5]])
+        7
+    """
+    return sum(map(len, {tuple(prompt) for prompt in prompts})) + sum(map(len, responses))
+
+
+class _TextsAttention(torch.autograd.Function):
+    """Causal attention of each text alone, from the queries, keys and values of a packed row.
+
+    A text's attention is computed again in the backward pass: what is kept is as large as the row, not as the texts.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, attend: Attend, spans: Sequence[Span], *states: Tensor) -> Tensor:
+        ctx.attend, ctx.spans = attend, spans
+        ctx.save_for_backward(*states)
+        output: Any = None
+        seen: set[int] = set()
+        for span in spans:
+            text = attend(*(_of_text(state, span, 2) for state in states))
+            if output is None:
+                output = text.new_zeros(1, states[0].shape[2], *text.shape[2:])
+            start, length, first, computed = span
+            if start not in seen:
+                output[:, start : start + length] = text[:, :length]
+                seen.add(start)
+            output[:, first : first + computed] = text[:, length:]
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        states: tuple[Tensor, ...] = ctx.saved_tensors
+        gradients = [torch.zeros_like(state) for state in states]
+        seen: set[int] = set()
+        for span in ctx.spans:
+            start, length, first, computed = span
+            of_text = _of_text(upstream[0], span, 1)
+            if start in seen:  # the prompt's own output is that of its first text
+                of_text[:, :length] = 0
+            seen.add(start)
+            inputs = [_of_text(state, span, 2).requires_grad_() for state in states]
+            with torch.enable_grad():
+                output = ctx.attend(*inputs)
+            for gradient, part in zip(gradients, torch.autograd.grad(output, inputs, of_text), strict=True):
+                gradient[:, :, start : start + length] += part[:, :, :length]
+                gradient[:, :, first : first + computed] = part[:, :, length:]
+        return None, None, *gradients
+
+
+def _of_text(states: Tensor, span: Span, axis: int) -> Tensor:
+    start, length, first, computed = span
+    return torch.cat([states.narrow(axis, start, length), states.narrow(axis, first, computed)], axis)
+
+
+def register(name: str, attention: Callable[..., tuple[Tensor, Any]], mask: Callable[..., Any]) -> None:
+    """Give transformers an attention that takes a layout in place of a mask too; ``mask`` makes its masks."""
+
+    @wraps(attention)
+    def packed(
+        module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *given: Any, **named: Any
+    ) -> tuple[Tensor, Any]:
+        if attention_mask is None or attention_mask.dtype != torch.int64:
+            return attention(module, query, key, value, attention_mask, *given, **named)
+        if any(named.get(name) is not None for name in ("softcap", "s_aux", "position_bias")):
+            raise NotImplementedError("packed attention with a cap on the scores, sinks or a bias")
+        scaling = named.get("scaling")
+
+        def attend(*states: Tensor) -> Tensor:
+            return attention(module, *states, None, scaling=scaling, dropout=0.0, is_causal=True)[0]
+
+        spans = [tuple(span) for span in attention_mask[0, 0].tolist()]
+        return _TextsAttention.apply(attend, spans, query, key, value), None
+
+    AttentionInterface.register(name, packed)
+    AttentionMaskInterface.register(name, mask)
+    PACKING.add(name)
+
+
+register(ATTENTION, sdpa_attention_forward, sdpa_mask)
+
+
+def packs(network: Any, longest: int) -> bool:
+    """Whether a network computes packed texts of up to ``longest`` tokens as it computes them alone.
+
+    Compared once, on short texts; from then on its attention is one that reads a layout as well as a mask. It does not
+    pack where a layer has a recurrent state, where attention is computed by another function than torch's
+    ``scaled_dot_product_attention``, or where a sliding window is shorter than the texts.
+    """
+    causal = network.get_base_model() if hasattr(network, "get_base_model") else network
+    if causal not in _PACKS:
+        _PACKS[causal] = _kinds_pack(causal) and _agrees(causal)
+    return _PACKS[causal] and longest <= _window(causal)
+
+
+_PACKS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def _window(causal: Any) -> float:
+    config = causal.config.get_text_config()
+    sliding = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    return min(size or float("inf") for size in (sliding, getattr(config, "attention_chunk_size", None)))
+
+
+def _kinds_pack(causal: Any) -> bool:
+    config = causal.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - KINDS
+    if kinds:
+        _explain(f"the model has layers of {', '.join(sorted(kinds))}")
+    elif config._attn_implementation not in {"sdpa", *PACKING}:
+        _explain(f"the model computes attention by {config._attn_implementation}")
+    else:
+        return True
+    return False
+
+
+@torch.no_grad()
+def _agrees(causal: Any) -> bool:
+    config, device = causal.config.get_text_config(), causal.device
+    before = config._attn_implementation
+    size = causal.get_output_embeddings().weight.shape[0] if device.type == "meta" else config.vocab_size
+    prompts = [[k % size for k in range(1, 6)]] * 2 + [[k % size for k in range(9, 12)]]
+    responses = [[k % size for k in range(first, last)] for first, last in ((6, 11), (20, 23), (30, 34))]
+    config._attn_implementation = before if before in PACKING else ATTENTION
+    try:
+        packing = Packing.of(prompts, responses)
+        row = packed_states(causal, packing)
+        difference = 0.0 if device.type == "meta" else _distance(row, _alone(causal, prompts, responses, packing))
+    except torch.OutOfMemoryError:
+        config._attn_implementation = before
+        raise
+    # what the code of a model raises that cannot take these arguments
+    except (RuntimeError, AttributeError, LookupError, TypeError, ValueError, NotImplementedError) as error:
+        config._attn_implementation = before
+        _explain(f"{type(error).__name__}: {first_line(error)}")
+        return False
+    limit = AGREEMENT.get(row.dtype, HALF_AGREEMENT)
+    if not difference <= limit:
+        config._attn_implementation = before
+        _explain(f"its states would differ by {difference:.2g} of their size, more than {limit:g}")
+        return False
+    return True
+
+
+def _alone(
+    causal: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], packing: Packing
+) -> Float[Tensor, "S H"]:
+    """The states of ``packed_states``, each text computed alone."""
+    base, rows = getattr(causal, causal.base_model_prefix), []
+    for text in packing.texts.unique_consecutive().tolist():
+        ids = torch.tensor([[*prompts[text], *responses[text][:-1]]], device=causal.device)
+        states = base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).last_hidden_state[0]
+        rows.append(states[len(prompts[text]) - 1 :])
+    return torch.cat(rows)
+
+
+def _distance(found: Tensor, expected: Tensor) -> float:
+    return float((found.float() - expected.float()).norm() / expected.float().norm())
+
+
+def packed_states(causal: Any, packing: Packing) -> Float[Tensor, "S H"]:
+    """The last hidden states before the scored tokens."""
+    base = getattr(causal, causal.base_model_prefix)
+    inputs = {"input_ids": packing.ids.to(causal.device), "position_ids": packing.positions.to(causal.device)}
+    states = base(**inputs, attention_mask=packing.layout, use_cache=False).last_hidden_state[0]
+    return states[packing.states.to(states.device)]
+
+
+def _explain(reason: str) -> None:
+    logger.info("each response is computed with its prompt, in padded batches: %s", reason)
