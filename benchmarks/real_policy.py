@@ -40,6 +40,7 @@ from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.store.files import read_jsonl, write_json
 
 EVALUATED = 205
+STEP = 2.5  # the default of `nashward align`
 ORACLES = {"the run's oracle": ("first", "keep"), "held-out oracle": ("second", "keep"),
            "held-out oracle, length removed": ("second", "remove")}  # fmt: skip
 
@@ -51,7 +52,7 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--responses", type=int, default=4, help="to a prompt, in the run and in the evaluation")
     parser.add_argument("--tokens", type=int, default=48, help="of a response at most")
-    parser.add_argument("--step", type=float, help="default: the solver's")
+    parser.add_argument("--step", type=float, default=STEP, help="of multiplicative weights")
     parser.add_argument("--kind", default="bt", choices=("bt", "gpm", "pairrm"), help="of the oracles")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -67,7 +68,7 @@ def main() -> int:
     for name, (half, length) in ORACLES.items():
         oracles[name] = fitted(args.out, args.kind, half, length, alpaca)
         seconds.lap(f"oracle {half}, length {length}")
-    solver = games.MWU() if args.step is None else games.MWU(args.step)
+    solver = games.MWU(args.step)
     config = llm.RunConfig(
         iterations=args.iterations, responses=args.responses, quantise=False,
         sampling=llm.Sampling(max_new_tokens=args.tokens), fit=llm.Fit(tokens=1024, validation=0.15, held_out=0.15),

@@ -81,7 +81,9 @@ def fits(folder: Path) -> list[Content]:
             row["train"]["log_ratio_rms"],
             row["train"]["share"],
             row["train"]["r2"],
-            row["held_out"].get("r2"),
+            with_error(row["held_out"].get("r2"), row["held_out"].get("r2_error"), 2),
+            row["held_out"].get("best_scale"),
+            row.get("learning_rate"),
             row["train"]["kl"],
             with_error(row["after"]["kl_to_reference"], row["after"].get("kl_to_reference_error"), 3),
             row["after"]["entropy_per_token"],
@@ -102,6 +104,8 @@ def fits(folder: Path) -> list[Content]:
         "share",
         "R² train",
         "R² held out",
+        "best scale",
+        "learning rate",
         "KL of the step",
         "KL to the start",
         "entropy a token",
@@ -112,7 +116,9 @@ def fits(folder: Path) -> list[Content]:
     )
     note = (
         "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how "
-        "much of the target was met, R² how well; both are 1 for the exact mirror step. KL divergences are in "
+        "much of the target was met, R² how well; both are 1 for the exact mirror step. The best scale is what the "
+        "log-ratio on held-out prompts would have to be multiplied by: 1 for a fit that goes neither too far nor "
+        "not far enough, whose share is then near its R². KL divergences are in "
         "nats a response, estimated: of the step, and of the new policy to the start; its entropy is a token's. "
         "Changed is the share of the adapter's entries that the fit changed."
     )

@@ -56,14 +56,17 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             print(printable(f"nashward: {result.stopped}; the same command continues"), file=sys.stderr)
             return received.exit_code
         for row in [] if args.quiet else result.metrics:
-            fit, held = row["train"], row["held_out"].get("r2")
+            fit, held = row["train"], row["held_out"]
             achieved = [
                 f"target {_figure(fit['target_rms'])} nats rms",
                 f"log-ratio {_figure(fit['log_ratio_rms'])}",
                 f"share of the target {_figure(fit['share'], 2)}",
             ]
-            if held is not None:
-                achieved.append(f"R2 on held-out prompts {held:.2f}")
+            if held.get("r2") is not None:
+                error = "" if held.get("r2_error") is None else f" ± {held['r2_error']:.2f}"
+                achieved.append(f"R2 on held-out prompts {held['r2']:.2f}{error}")
+            if row.get("line_fraction") == 0:
+                achieved.append("nothing was gained, the policy stays as it was")
             if nll := row.get("sft"):
                 achieved.append(f"SFT texts {_figure(nll['start'])} to {_figure(nll['after'])} nats a token")
             print(f"{row['iteration']}: {', '.join(achieved)}")
