@@ -30,6 +30,7 @@ class ControlTokens:
 
     Args:
         tokenizer: of transformers.
+        marks: tokens that mark the parts of a format without a template, as PairRM's ``<|source|>``.
 
     Example:
         >>> from nashward import llm
@@ -39,7 +40,7 @@ class ControlTokens:
         [False, True]
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, marks: Sequence[str] = ()) -> None:
         self.tokenizer = tokenizer
         template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
         added = {str(token): token for token in tokenizer.added_tokens_decoder.values()}
@@ -47,7 +48,7 @@ class ControlTokens:
         # one sign, as the "!" that some pad with, is text too: a model needs it in its vocabulary
         self.special = {text for text in special if len(text) > 1 and text.strip()}
         # tokens that are not special, but which the template writes: of "<|user|>" and "[INST]", not of words
-        self.written = {text for text in added if text in template and _is_mark(text)} - self.special
+        self.written = {text for text in added if text in marks or (text in template and _is_mark(text))} - self.special
         self._folded = any(added[text].normalized for text in (self.special | self.written) & added.keys())
 
     @cached_property
@@ -73,7 +74,11 @@ class ControlTokens:
         if not self._folded:
             return False
         # A token may be looked up in the normalised text: "<|END|>" or full-width signs may be one too.
-        return any(not self._ids.isdisjoint(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts)
+        return any(self.found_among(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+
+    def found_among(self, ids: Iterable[int]) -> bool:
+        """Whether the ids of a text have one of a control token; that of what is unknown is none."""
+        return not self._ids.isdisjoint(ids)
 
     def renamed(self, avoid: str) -> tuple[Tokenizer, dict[str, str]]:
         """The tokenizer with other names for its control tokens, and these names; none of them is in ``avoid``.
@@ -170,14 +175,15 @@ class TurnsAsText:
         return rendered.translate({ord(self._border): None, **{ord(c): text for c, text in self._hidden.items()}})
 
 
-def control_tokens(tokenizer: Any) -> ControlTokens:
+def control_tokens(tokenizer: Any, marks: tuple[str, ...] = ()) -> ControlTokens:
     """The control tokens of a tokenizer, found once as long as its template and its vocabulary stay."""
-    return _control_tokens(tokenizer, str(tokenizer.chat_template), len(tokenizer), tuple(tokenizer.all_special_tokens))
+    state = str(tokenizer.chat_template), len(tokenizer), tuple(tokenizer.all_special_tokens)
+    return _control_tokens(tokenizer, marks, *state)
 
 
 @lru_cache(maxsize=8)
-def _control_tokens(tokenizer: Any, *state: Any) -> ControlTokens:
-    return ControlTokens(tokenizer)
+def _control_tokens(tokenizer: Any, marks: tuple[str, ...], *state: Any) -> ControlTokens:
+    return ControlTokens(tokenizer, marks)
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
