@@ -131,13 +131,23 @@ class DuelingFeedback:
 
     with w = 1 if i won and 0 if j did: E G = P rho, whatever q is. The noise is of the size of 1 / min q.
 
+    In an ``n x m`` game with payoffs A and total c the row action i is drawn from the row player's rho and the column
+    action j from the column player's sigma, each with its own gamma; the winner gets the stake s and the loser c - s
+    (``ConstantSumGame.stake``), so that i wins with probability (A_ij - c + s) / (2 s - c), and
+
+    .. math::
+        \\hat A = \\frac{(w - 1/2) (2 s - c)}{q_i r_j} e_i e_j^\\top, \\qquad
+        G = \\frac c2 + \\hat A \\sigma, \\qquad H = \\frac c2 - \\hat A^\\top \\rho
+
+    which are unbiased as well: E G = A sigma and E H = c - A^T rho.
+
     Args:
         seed: of the draws.
         duels: a round.
         explore: gamma in (0, 1], the share of uniform draws.
 
     Raises:
-        ValueError: duels < 1, explore not in (0, 1], an ``n x m`` game.
+        ValueError: duels < 1, explore not in (0, 1], a game without a table of payoffs.
 
     Example:
         >>> from nashward import games
@@ -161,20 +171,34 @@ class DuelingFeedback:
             )
 
     def __call__(self, game: Game, opponent: Opponent, round: int) -> Players:
-        if not isinstance(game, PreferenceGame):
+        if not isinstance(game, PreferenceGame | ConstantSumGame):
             raise NashwardError(
-                "duels are won and lost in a table of win probabilities; take games.feedback.SampledFeedback for others"
+                "duels are won and lost in a table of win probabilities or payoffs; take "
+                f"games.feedback.SampledFeedback for a {type(game).__name__}"
             )
-        (rho,) = blended([weight for weight, _ in opponent], [players for _, players in opponent])
-        q = (1 - self.explore) * rho.abs() / rho.abs().sum(-1, keepdim=True) + self.explore / rho.shape[-1]
-        shape = (3, *rho.shape[:-1], self.duels)
-        uniform = torch.as_tensor(_generator(self.seed, round).random(shape), device=rho.device)
-        edges = q.cumsum(-1)
-        i, j = (torch.searchsorted(edges, u * edges[..., -1:], right=True) for u in uniform[:2])
-        wins = (
-            game.P.gather(-2, i.unsqueeze(-1).expand(*i.shape, rho.shape[-1])).gather(-1, j.unsqueeze(-1)).squeeze(-1)
+        players = blended([weight for weight, _ in opponent], [players for _, players in opponent])
+        row, column = players[0], players[-1]  # of a symmetric game one and the same
+        q, r = self._drawn_from(row), self._drawn_from(column)
+        shape = (3, *row.shape[:-1], self.duels)
+        uniform = torch.as_tensor(_generator(self.seed, round).random(shape), device=row.device)
+        i, j = (
+            torch.searchsorted(edges, u * edges[..., -1:], right=True)
+            for edges, u in zip((q.cumsum(-1), r.cumsum(-1)), uniform[:2], strict=True)
         )
-        value = ((uniform[2] < wins).to(rho.dtype) - 0.5) / (2 * q.gather(-1, i) * q.gather(-1, j) * self.duels)
-        payoff = torch.full_like(rho, 0.5)
-        payoff = payoff.scatter_add(-1, i, value * rho.gather(-1, j)).scatter_add(-1, j, -value * rho.gather(-1, i))
-        return (payoff,)
+        table = game.P if isinstance(game, PreferenceGame) else game.payoff
+        table = table.expand(*row.shape[:-1], *table.shape[-2:])
+        earned = table.gather(-2, i.unsqueeze(-1).expand(*i.shape, table.shape[-1])).gather(-1, j.unsqueeze(-1))
+        stake = torch.as_tensor(game.stake, device=row.device).unsqueeze(-1)
+        spread = 2 * stake - game.total  # between winning and losing
+        wins = (earned.squeeze(-1) - game.total + stake) / spread
+        sides = 2 if len(players) == 1 else 1  # i against j is also j against i, in a symmetric game
+        value = ((uniform[2] < wins).to(row.dtype) - 0.5) / (sides * q.gather(-1, i) * r.gather(-1, j) * self.duels)
+        value = value * spread
+        payoffs = [torch.full_like(player, game.total / 2) for player in players]
+        payoffs[0] = payoffs[0].scatter_add(-1, i, value * column.gather(-1, j))
+        payoffs[-1] = payoffs[-1].scatter_add(-1, j, -value * row.gather(-1, i))
+        return tuple(payoffs)
+
+    def _drawn_from(self, rho: Tensor) -> Tensor:
+        """The distribution [..., n] that the actions of a duel are drawn from."""
+        return (1 - self.explore) * rho.abs() / rho.abs().sum(-1, keepdim=True) + self.explore / rho.shape[-1]

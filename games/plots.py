@@ -4,12 +4,15 @@ the figure; nothing is shown or saved. Lines differ in style or mark as well as 
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from nashward.console import printable
 from nashward.errors import NashwardError
 
 from .equilibria.nash import Equilibrium
@@ -26,6 +29,55 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES = ("-", "--", ":")  # one more round of colours and marks
 FLOOR = 1e-16  # gaps below this are drawn here
+
+
+def as_label(text: object, longest: int = 32) -> str:
+    """A name of an action, a model or a file as matplotlib draws it: as it is, in one line.
+
+    A dollar sign begins no mathematics, an underscore at the beginning does not hide it from a legend, control
+    characters are shown as "?", and what is longer than ``longest`` letters is cut: it would leave no room to draw.
+
+    Example:
+        >>> as_label("_cost: $5\\nor $6\\x1b[31m")
+        ' _cost: \\\\$5 or \\\\$6?[31m'
+    """
+    line = printable(" ".join(str(text).splitlines()).replace("\t", " "))
+    if len(line) > longest:
+        line = line[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return (" " if line.startswith("_") else "") + line.replace("$", r"\$")
+
+
+def save(figure: Figure, file: Any, **options: Any) -> list[str]:
+    """Save a figure; what its font does not have is drawn as boxes.
+
+    Args:
+        figure: of matplotlib.
+        file: a path, or a file that is open for bytes.
+        options: of ``Figure.savefig``.
+
+    Returns:
+        The Unicode names of the signs that the font lacks.
+    """
+    lacking = set()
+    with warnings.catch_warnings(record=True) as said:  # matplotlib warns of a sign each time that it lays out a text
+        warnings.simplefilter("always")
+        figure.savefig(file, **options)
+    for warning in said:
+        if sign := re.match(r"Glyph \d+ \((?:\\N\{)?(.*?)\}?\) missing", str(warning.message)):
+            lacking.add(sign[1])
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return sorted(lacking)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first three of the names, and how many more there are.
+
+    Example:
+        >>> some_of(["a", "b", "c", "d", "e"]), some_of(["a", "b"])
+        ('a, b, c and 2 more', 'a, b')
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
@@ -78,13 +130,13 @@ def gap_curves(
                 )
             values = gaps.cpu().clamp_min(FLOOR)
             axes.plot(
-                solution.iterations, values, style, color=colour, label=f"{name}, {which}", linewidth=1.6,
+                solution.iterations, values, style, color=colour, label=f"{as_label(name)}, {which}", linewidth=1.6,
                 marker=mark, markevery=0.15, markersize=4,
             )  # fmt: skip
     longest = max(int(s.iterations[-1]) for s in solutions.values())
     grid = np.unique(np.geomspace(1, longest, 200).round())
     for name, bound in (bounds or {}).items():
-        axes.plot(grid, bound(grid), ":", color="black", label=name, linewidth=1.6)
+        axes.plot(grid, bound(grid), ":", color="black", label=as_label(name), linewidth=1.6)
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel="duality gap", title=title)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
@@ -116,14 +168,14 @@ def simplex(
     offsets = np.array([[-0.04, -0.05], [0.04, -0.05], [0.0, 0.03]])
     for corner, offset, label in zip(corners, offsets, labels, strict=True):
         x, y = corner + offset
-        axes.text(x, y, label, ha="center", va="center")
+        axes.text(x, y, as_label(label), ha="center", va="center")
     for k, (name, path) in enumerate(policies.items()):
         colour, mark = COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
         points = np.asarray(path, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 3:
             raise NashwardError(f"a trajectory on the simplex has shape [records, 3], {name} has {points.shape}")
         line = points @ corners
-        axes.plot(*line.T, "-", color=colour, linewidth=1.2, label=name)
+        axes.plot(*line.T, "-", color=colour, linewidth=1.2, label=as_label(name))
         axes.plot(*line[0], mark, color=colour, markersize=4, fillstyle="none")
         axes.plot(*line[-1], mark, color=colour, markersize=6)
     if equilibrium is not None:
@@ -165,7 +217,7 @@ def cycle_graph(game: PreferenceGame, title: str = "", axes: Axes | None = None,
                 arrow = {"arrowstyle": "-|>", "linewidth": 0.5 + 4 * margin, "shrinkA": 14, "shrinkB": 14, **style}
                 axes.annotate("", xy=tuple(place[j]), xytext=tuple(place[i]), arrowprops=arrow)
         x, y = place[i]
-        axes.text(x, y, game.labels[i], ha="center", va="center", fontsize=9,
+        axes.text(x, y, as_label(game.labels[i]), ha="center", va="center", fontsize=9,
                   bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "black"})  # fmt: skip
     axes.set(title=title, aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.25, 1.25))
     axes.axis("off")
@@ -198,7 +250,7 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
         style = STYLES[k // len(COLOURS) % len(STYLES)]
         axes.plot(
             solution.iterations.cpu().numpy()[reached], [*shown, *shown[-1:]], style, color=COLOURS[k % len(COLOURS)],
-            marker=MARKS[k % len(MARKS)], markevery=10, markersize=4, label=name, linewidth=1.6,
+            marker=MARKS[k % len(MARKS)], markevery=10, markersize=4, label=as_label(name), linewidth=1.6,
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate stays below")
     axes.set(title=title)
@@ -230,7 +282,8 @@ def quantiles(
         q = np.quantile(gaps.flatten(1).clamp_min(FLOOR).numpy(), (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
         axes.fill_between(T, q[0], q[4], color=colour, alpha=0.12, linewidth=0)
         axes.fill_between(T, q[1], q[3], color=colour, alpha=0.25, linewidth=0)
-        axes.plot(T, q[2], "-", color=colour, marker=MARKS[k % len(MARKS)], markevery=0.15, markersize=4, label=name)
+        mark = MARKS[k % len(MARKS)]
+        axes.plot(T, q[2], "-", color=colour, marker=mark, markevery=0.15, markersize=4, label=as_label(name))
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate", title=title)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
@@ -320,7 +373,7 @@ def payoff_table(game: PreferenceGame | ConstantSumGame, equilibrium: Equilibriu
         pair = equilibrium.policy
         sides = [("row player", game.row_labels, pair.row), ("column player", game.column_labels, pair.column)]
     orders = [torch.argsort(policy.cpu(), descending=True, stable=True) for _, _, policy in sides]
-    names = [[labels[i] for i in order] for (_, labels, _), order in zip(sides, orders, strict=True)]
+    names = [[as_label(labels[i]) for i in order] for (_, labels, _), order in zip(sides, orders, strict=True)]
     shown = sides[:1] if isinstance(game, PreferenceGame) else sides
     n, m = len(names[0]), len(names[1])
     figure, (left, *rights) = _figure(min(4.0 + 0.7 * max(n, m), 12), min(2.0 + 0.32 * max(n, m), 9), 1 + len(shown))

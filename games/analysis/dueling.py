@@ -1,4 +1,8 @@
-"""The von Neumann winner from duels alone: which pairs are compared, and the posterior after."""
+"""The equilibrium from duels alone: which pairs are compared, and the posterior after.
+
+Of one set of actions, whose maximal lottery (von Neumann winner) is sought, or of two players with actions of their
+own, whose equilibrium of an ``n x m`` game is sought.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nashward.errors import NashwardError
+
 from ..equilibria.nash import nash
-from ..forms.game import PreferenceGame
+from ..forms.game import ConstantSumGame, PreferenceGame
 from ..shapes import Float, Int
 
 Lottery: TypeAlias = Float[np.ndarray, " n"]
+Lotteries: TypeAlias = tuple[Float[np.ndarray, " _"], ...]  # one a player: (policy,) or (row, column)
 Pairs: TypeAlias = Int[np.ndarray, "count 2"]
 
 
@@ -22,78 +29,123 @@ class Tally:
     """The duels so far; the belief about P[i, j] is Beta(1 + wins, 1 + losses).
 
     Attributes:
-        wins: [n, n], how often i beat j.
+        wins: [n, m], how often i beat j.
+        losses: [n, m], how often j beat i, where rows and columns are actions of two players. None: they are the same
+            n actions, and the losses are the wins of the other side.
 
     Example:
         >>> Tally(np.array([[0.0, 3.0], [1.0, 0.0]])).mean[0].round(3).tolist()
         [0.5, 0.667]
+        >>> Tally(np.array([[0.0, 3.0, 0.0]]), np.array([[0.0, 1.0, 2.0]])).mean.round(3).tolist()
+        [[0.5, 0.667, 0.25]]
     """
 
-    wins: Float[np.ndarray, "n n"]
+    wins: Float[np.ndarray, "n m"]
+    losses: Float[np.ndarray, "n m"] | None = None
 
     @property
-    def mean(self) -> Float[np.ndarray, "n n"]:
-        """The mean of the belief, a preference table."""
-        table = (self.wins + 1) / (self.wins + self.wins.T + 2)
-        np.fill_diagonal(table, 0.5)
+    def mean(self) -> Float[np.ndarray, "n m"]:
+        """The mean of the belief: a preference table, or the win probabilities of rows over columns."""
+        losses = self.wins.T if self.losses is None else self.losses
+        table = (self.wins + 1) / (self.wins + losses + 2)
+        if self.losses is None:
+            np.fill_diagonal(table, 0.5)
         return table
 
-    def draw(self, random: np.random.Generator) -> Float[np.ndarray, "n n"]:
-        """A preference table drawn from the belief."""
+    def draw(self, random: np.random.Generator) -> Float[np.ndarray, "n m"]:
+        """A table drawn from the belief."""
+        if self.losses is not None:
+            return random.beta(1 + self.wins, 1 + self.losses)
         upper = np.triu(random.beta(1 + self.wins, 1 + self.wins.T), 1)
         return upper + np.tril(1 - upper.T, -1) + np.eye(len(upper)) / 2
 
+    def after(self, pairs: Pairs, won: Float[np.ndarray, " count"]) -> Tally:
+        """The tally with more duels: of each pair (i, j) 1 where i won, 0 where j did."""
+        wins = self.wins.copy()
+        np.add.at(wins, (pairs[:, 0], pairs[:, 1]), won)
+        if self.losses is None:
+            np.add.at(wins, (pairs[:, 1], pairs[:, 0]), 1 - won)
+            return Tally(wins)
+        losses = self.losses.copy()
+        np.add.at(losses, (pairs[:, 0], pairs[:, 1]), 1 - won)
+        return Tally(wins, losses)
 
-Choice: TypeAlias = Callable[[Tally, Lottery, int, np.random.Generator], Pairs]
+    def equilibrium(self) -> Lotteries:
+        """The equilibrium of the mean of the belief, exact."""
+        if self.losses is None:
+            return (nash(PreferenceGame(self.mean)).policy.numpy(),)
+        return tuple(policy.numpy() for policy in nash(ConstantSumGame(self.mean)).policy)
 
 
-def uniform_pairs(tally: Tally, policy: Lottery, count: int, random: np.random.Generator) -> Pairs:
-    """Pairs of two different actions, drawn uniformly.
+Choice: TypeAlias = Callable[[Tally, Lotteries, int, np.random.Generator], Pairs]
+
+
+def uniform_pairs(tally: Tally, policies: Lotteries, count: int, random: np.random.Generator) -> Pairs:
+    """Pairs drawn uniformly: of two different actions, or of one of the row's and one of the column's.
 
     Args:
         tally: the duels so far.
-        policy: [n], the current policy.
+        policies: the current policy of each player, [n] and [m].
         count: how many pairs.
         random: the generator of the draws.
 
     Returns:
-        [count, 2], pairs (i, j) with i < j.
+        [count, 2], pairs (i, j); with i < j where both are of one set.
 
     Example:
-        >>> uniform_pairs(Tally(np.zeros((2, 2))), np.ones(2) / 2, 3, np.random.default_rng(0)).tolist()
+        >>> uniform_pairs(Tally(np.zeros((2, 2))), (np.ones(2) / 2,), 3, np.random.default_rng(0)).tolist()
         [[0, 1], [0, 1], [0, 1]]
     """
-    first, second = np.triu_indices(len(policy), 1)
+    if tally.losses is not None:
+        return random.integers(tally.wins.shape, size=(count, 2))
+    first, second = np.triu_indices(len(policies[0]), 1)
     indices = random.integers(len(first), size=count)
     return np.stack([first[indices], second[indices]], 1)
 
 
-def challengers(tally: Tally, policy: Lottery, count: int, random: np.random.Generator) -> Pairs:
+def challengers(tally: Tally, policies: Lotteries, count: int, random: np.random.Generator) -> Pairs:
     """Challengers of the current policy: a best response in a table drawn from the belief, and a draw of the policy.
 
-    Thompson sampling of the duality gap: the played actions are compared with those that may still beat them.
+    Thompson sampling of the duality gap: the played actions are compared with those that may still beat them. Of two
+    players row and column challenge each other in turn.
 
     Args:
         tally: the duels so far.
-        policy: [n], the current policy.
+        policies: the current policy of each player, [n] and [m].
         count: how many pairs.
         random: the generator of the draws.
 
     Returns:
-        [count, 2], pairs (challenger, defender) of different actions.
+        [count, 2], pairs (challenger, defender) of different actions; of two players (row, column).
 
     Source: the project's own; Thompson 1933 for the draw from the belief.
 
     Example:
-        >>> challengers(Tally(np.zeros((2, 2))), np.array([1.0, 0.0]), 2, np.random.default_rng(0)).tolist()
+        >>> challengers(Tally(np.zeros((2, 2))), (np.array([1.0, 0.0]),), 2, np.random.default_rng(0)).tolist()
         [[1, 0], [1, 0]]
     """
+    if tally.losses is not None:
+        return _challengers_of_two(tally, policies, count, random)
+    (policy,) = policies
     defenders = random.choice(len(policy), size=count, p=policy)
     pairs = []
     for defender in defenders:
         wins = tally.draw(random) @ policy
         wins[defender] = -np.inf
         pairs.append((int(wins.argmax()), defender))
+    return np.array(pairs)
+
+
+def _challengers_of_two(tally: Tally, policies: Lotteries, count: int, random: np.random.Generator) -> Pairs:
+    row, column = policies
+    defenders = [random.choice(len(policy), size=count, p=policy) for policy in policies]
+    pairs = []
+    for k in range(count):
+        table = tally.draw(random)
+        if k % 2:
+            pairs.append((defenders[0][k], int((row @ table).argmin())))
+        else:
+            pairs.append((int((table @ column).argmax()), defenders[1][k]))
     return np.array(pairs)
 
 
@@ -119,6 +171,9 @@ def winner_from_duels(
     Yields:
         the number of duels, and the policy [n]; without end.
 
+    See also:
+        ``equilibrium_from_duels``, for two players with actions of their own.
+
     Source: Thompson 1933; for what is sought, Dudik et al. 2015 (arXiv 1502.06362).
 
     Example:
@@ -128,14 +183,58 @@ def winner_from_duels(
         >>> [(duels, policy.round(2).tolist()) for duels, policy in islice(learn, 1, 3)]
         [(40, [1.0, 0.0]), (80, [1.0, 0.0])]
     """
-    random, wins, duels = np.random.default_rng(seed), np.zeros((n, n)), 0
-    while True:
-        tally = Tally(wins)
-        policy = nash(PreferenceGame(tally.mean)).policy.numpy()
+    for duels, (policy,) in _learn(duel, Tally(np.zeros((n, n))), seed, choose, block):
         yield duels, policy
-        pairs = choose(tally, policy, block, random)
-        won = np.asarray(duel(pairs), dtype=np.float64)
-        wins = wins.copy()
-        np.add.at(wins, (pairs[:, 0], pairs[:, 1]), won)
-        np.add.at(wins, (pairs[:, 1], pairs[:, 0]), 1 - won)
+
+
+def equilibrium_from_duels(
+    duel: Callable[[Pairs], NDArray[Any]],
+    sizes: tuple[int, int],
+    seed: int,
+    choose: Choice = challengers,
+    block: int = 40,
+) -> Iterator[tuple[int, Lotteries]]:
+    """Learn the equilibrium of an ``n x m`` game from the outcomes of duels of a row and a column action.
+
+    Payoffs that are no win probabilities are those of lotteries, see ``ConstantSumGame.stake``: an increasing linear
+    function of the win probabilities, with the same equilibria.
+
+    Args:
+        duel: from [count, 2] pairs (row, column) to [count] outcomes, 1 where the row won and 0 where the column did.
+        sizes: the numbers of actions (n, m).
+        seed: of the choice of pairs.
+        choose: ``challengers``, or ``uniform_pairs`` for comparison.
+        block: duels between two updates of the policies.
+
+    Yields:
+        the number of duels, and the policies ([n], [m]), the exact equilibrium of the mean of the belief; without end.
+
+    Raises:
+        ValueError: a player without actions.
+
+    Source: Thompson 1933 for the draw from the belief.
+
+    Example:
+        >>> from itertools import islice
+        >>> P, outcomes = np.array([[0.9, 0.2, 0.6], [0.1, 0.8, 0.7]]), np.random.default_rng(0)
+        >>> learn = equilibrium_from_duels(lambda ij: outcomes.random(len(ij)) < P[ij[:, 0], ij[:, 1]], (2, 3), seed=1)
+        >>> duels, (row, column) = next(islice(learn, 100, None))
+        >>> duels, np.abs(row - [0.5, 0.5]).max() < 0.05, np.abs(column - [3 / 7, 4 / 7, 0]).max() < 0.05
+        (4000, True, True)
+    """
+    n, m = sizes
+    if min(n, m) < 1:
+        raise NashwardError(f"sizes is {sizes}; expected the numbers of actions of two players, at least 1 each")
+    yield from _learn(duel, Tally(np.zeros((n, m)), np.zeros((n, m))), seed, choose, block)
+
+
+def _learn(
+    duel: Callable[[Pairs], NDArray[Any]], tally: Tally, seed: int, choose: Choice, block: int
+) -> Iterator[tuple[int, Lotteries]]:
+    random, duels = np.random.default_rng(seed), 0
+    while True:
+        policies = tally.equilibrium()
+        yield duels, policies
+        pairs = choose(tally, policies, block, random)
+        tally = tally.after(pairs, np.asarray(duel(pairs), dtype=np.float64))
         duels += block

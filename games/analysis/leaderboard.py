@@ -123,16 +123,19 @@ class Battles:
     def bands(self, share: float = 0.9, draws: int = 400, seed: int = 0) -> Bands:
         """The maximal lottery and Elo's ratings, with bands from the bootstrap.
 
-        Several prompts are drawn with replacement, so that the battles of a prompt stay together; each draw has wins
-        of the prior beside them, Gamma(a) prompts won and as many lost, since a pair whose prompts all went one way
-        would have no spread otherwise. Without prompts each pair's probability is drawn from its Beta posterior (the
-        Bayesian bootstrap).
+        Each prompt has a weight from the exponential distribution (the Bayesian bootstrap), so that the battles of a
+        prompt stay together; each draw has wins of the prior beside them, Gamma(a) prompts won and as many lost, since
+        a pair whose prompts all went one way would have no spread otherwise. A pair that met once on each prompt has
+        then the Beta posterior, as each pair has where the prompts are not given. Prompts that are drawn with
+        replacement would make the bands too narrow where there are few.
 
         Returns:
             The bands that hold this share of the draws.
 
         Raises:
             ValueError: a share out of (0, 1), fewer than two draws.
+
+        Source: Rubin 1981, "The Bayesian bootstrap".
         """
         if not 0 < share < 1:
             raise NashwardError(f"share must be between 0 and 1, got {share}")
@@ -160,8 +163,7 @@ class Battles:
     def _drawn(self, draws: int, random: np.random.Generator) -> Float[np.ndarray, "draws n n"]:
         """[draws, n, n], wins drawn from the bootstrap or the posterior, with the prior's unless it is 0."""
         if self.by_prompt:
-            counts = random.multinomial(len(self.wins), np.full(len(self.wins), 1 / len(self.wins)), size=draws)
-            drawn = np.einsum("dp,pij->dij", counts, self.wins)
+            drawn = np.einsum("dp,pij->dij", random.exponential(size=(draws, len(self.wins))), self.wins)
             if not self.smoothing:
                 return drawn
             prompts = ((self.wins + self.wins.swapaxes(1, 2)) > 0).sum(0)

@@ -100,6 +100,7 @@ class PreferenceGame:
     """
 
     total = 1.0
+    stake = 1.0  # what the winner of a duel gets; the loser gets total - stake
 
     def __init__(self, P: Any, labels: Sequence[str] | None = None, *, tolerance: float = 1e-6):
         if not 0 <= tolerance < 0.5:
@@ -230,6 +231,21 @@ class ConstantSumGame:
     @property
     def device(self) -> torch.device:
         return self.payoff.device
+
+    @cached_property
+    def stake(self) -> Float[Tensor, "..."]:
+        """What the winner of a duel gets, [...]; the loser gets ``total - stake``.
+
+        A duel of a row and a column action is a lottery with the row's payoff as its mean. The stake is the least one,
+        from ``max(0, total)`` on, with which every payoff is such a mean: 1 for win probabilities, and the largest
+        payoff in size where the total is 0.
+
+        Example:
+            >>> ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0).stake
+            tensor(3., dtype=torch.float64)
+        """
+        largest = torch.maximum(self.payoff.amax((-2, -1)), self.total - self.payoff.amin((-2, -1)))
+        return largest.clamp_min(max(0.0, self.total))
 
     def payoffs(self, opponents: Players) -> Players:
         """The payoff of each row action against the column policy, and of each column action against the row policy."""

@@ -5,6 +5,7 @@ Prompts, votes, task texts and stored answers are all read here, so that one row
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -163,10 +164,24 @@ def _field_messages(row: Mapping[str, Any], field: str) -> list[Message]:
         return [{"role": "user", "content": value}]
     inputs = [_text(row, name) for name in INPUT_FIELDS if not _is_blank(row.get(name))]
     inputs = [text for text in inputs if text.strip().lower() != NO_INPUT]
-    if field == "prompt" and not is_missing(row.get("instruction")):  # it was written out of instruction and input
-        inputs = [text for text in inputs if text.strip() not in value]
+    if field == "prompt":  # which may be the whole text already
+        inputs = [text for text in inputs if not _is_written_in(text.strip(), value, row)]
     text = "\n\n".join(part for part in (value, *inputs) if part.strip()) if inputs else value
     return [*(_history(row) if field == "instruction" else ()), {"role": "user", "content": text}]
+
+
+def _is_written_in(text: str, prompt: str, row: Mapping[str, Any]) -> bool:
+    """Whether a prompt has an input written in it: where it ends a line, or beside the row's instruction or question.
+
+    Elsewhere it may be a word of the prompt by chance, as the input "a" of "Is this a word?" is.
+    """
+    others = [row[name].strip() for name in TEXT_FIELDS if name != "prompt" and isinstance(row.get(name), str)]
+    beside = [prompt.replace(other, "\n", 1) for other in others if other and other != prompt.strip()]
+    start, end = (r"\b" if sign.isalnum() else "" for sign in (text[0], text[-1]))
+    found = re.compile(start + re.escape(text) + end)
+    return any(found.search(rest) for rest in beside) or bool(
+        re.search(found.pattern + r"[^\S\n]*$", prompt, re.MULTILINE)
+    )
 
 
 def _check_one_prompt(row: Mapping[str, Any], field: str | None) -> None:

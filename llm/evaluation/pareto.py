@@ -158,13 +158,14 @@ def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes |
         color=plots.COLOURS[0], ecolor="0.6",
     )  # fmt: skip
     for point in points:
-        axes.annotate(point.name, (point.wins, point.score), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        name = plots.as_label(point.name)
+        axes.annotate(name, (point.wins, point.score), xytext=(4, 4), textcoords="offset points", fontsize=8)
     wins, scores = [p.wins for p in front], [p.score for p in front]
     axes.step(wins, scores, where="pre", color=plots.COLOURS[1], label="no policy is better in both")
     axes.plot(
         [p.wins for p in corners], [p.score for p in corners], "--", color=plots.COLOURS[2], label="mixtures attain"
     )
-    axes.set(xlabel="win rate", ylabel=task)
+    axes.set(xlabel="win rate", ylabel=plots.as_label(task))
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     return axes.get_figure(root=True)  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 from unicodedata import normalize
@@ -30,6 +30,7 @@ class ControlTokens:
 
     Args:
         tokenizer: of transformers.
+        marks: tokens that mark the parts of a format without a template, as PairRM's ``<|source|>``.
 
     Example:
         >>> from nashward import llm
@@ -39,7 +40,7 @@ class ControlTokens:
         [False, True]
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, marks: Sequence[str] = ()) -> None:
         self.tokenizer = tokenizer
         template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
         added = {str(token): token for token in tokenizer.added_tokens_decoder.values()}
@@ -47,7 +48,7 @@ class ControlTokens:
         # one sign, as the "!" that some pad with, is text too: a model needs it in its vocabulary
         self.special = {text for text in special if len(text) > 1 and text.strip()}
         # tokens that are not special, but which the template writes: of "<|user|>" and "[INST]", not of words
-        self.written = {text for text in added if text in template and _is_mark(text)} - self.special
+        self.written = {text for text in added if text in marks or (text in template and _is_mark(text))} - self.special
         self._folded = any(added[text].normalized for text in (self.special | self.written) & added.keys())
 
     @cached_property
@@ -73,7 +74,38 @@ class ControlTokens:
         if not self._folded:
             return False
         # A token may be looked up in the normalised text: "<|END|>" or full-width signs may be one too.
-        return any(not self._ids.isdisjoint(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts)
+        return any(self.found_among(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+
+    def start_of(self, text: str) -> str:
+        """What a text begins with that a token ends with: a template may write the rest of it before the text."""
+        longest = min(len(text), self._longest)
+        return next((text[:k] for k in range(longest, 0, -1) if text[:k] in self._endings), "")
+
+    def end_of(self, text: str) -> str:
+        """What a text ends with that a token begins with: a template may write the rest of it behind the text."""
+        longest = min(len(text), self._longest)
+        return next((text[-k:] for k in range(longest, 0, -1) if text[-k:] in self._beginnings), "")
+
+    def is_inside(self, text: str) -> bool:
+        """Whether a text is in the middle of a token, as "user" in "<|user|>", and a template may write the rest."""
+        return 0 < len(text) < self._longest and any(text in token[1:-1] for token in self.special | self.written)
+
+    @cached_property
+    def _beginnings(self) -> set[str]:
+        return {token[:k] for token in self.special | self.written for k in range(1, len(token))}
+
+    @cached_property
+    def _endings(self) -> set[str]:
+        return {token[k:] for token in self.special | self.written for k in range(1, len(token))}
+
+    @cached_property
+    def _longest(self) -> int:
+        """Characters of a part of a token."""
+        return max(map(len, self._beginnings), default=0)
+
+    def found_among(self, ids: Iterable[int]) -> bool:
+        """Whether the ids of a text have one of a control token; that of what is unknown is none."""
+        return not self._ids.isdisjoint(ids)
 
     def renamed(self, avoid: str) -> tuple[Tokenizer, dict[str, str]]:
         """The tokenizer with other names for its control tokens, and these names; none of them is in ``avoid``.
@@ -123,18 +155,43 @@ class TurnsAsText:
     def __init__(self, tokenizer: Any, turns: Sequence[Message]) -> None:
         self.tokenizer, self.control = tokenizer, control_tokens(tokenizer)
         contents = [turn["content"] for turn in turns]
-        self.hides = self.control.found_in(contents)
+        self._found = self.control.found_in(contents)
+        self._hidden: dict[str, str] = {}  # by the sign in its place
         self.turns = [dict(turn) for turn in turns]
+        self.hides = self._found or any(map(self._may_complete, contents))
         if not self.hides:
             return
-        found = sorted({match for text in contents for match in self.control.pattern.findall(text)})
-        free = _free_characters("".join(contents), len(found) + 1)
-        self._border, self._hidden = free[0], dict(zip(free[1:], found, strict=True))
-        replacements = {text: character for character, text in self._hidden.items()}
+        self._free = _free_characters("".join(contents))
+        self._border = next(self._free)
         for turn in self.turns:
             # A template may look for marks in past answers, as of reasoning, which are no forgery there.
             pattern = self.control.special_pattern if turn["role"] == "assistant" else self.control.pattern
-            turn["content"] = self._bordered(pattern.sub(lambda match: replacements[match[0]], turn["content"]))
+            text = self._with_ends_hidden(pattern.sub(lambda match: self._hide(match[0]), turn["content"]))
+            turn["content"] = self._bordered(text) if self._found else text
+
+    def _may_complete(self, text: str) -> bool:
+        """Whether a text begins or ends with a part of a control token, or is one; a template may write the rest."""
+        body = text.strip()
+        return bool(self.control.start_of(body) or self.control.end_of(body)) or self.control.is_inside(body)
+
+    def _with_ends_hidden(self, text: str) -> str:
+        lead, body = text[: len(text) - len(text.lstrip())], text.strip()
+        tail = text[len(lead) + len(body) :]
+        if self.control.is_inside(body):
+            return lead + self._hide(body) + tail
+        if start := self.control.start_of(body):
+            body = self._hide(start) + body[len(start) :]
+        if end := self.control.end_of(body):
+            body = body[: -len(end)] + self._hide(end)
+        return lead + body + tail
+
+    def _hide(self, text: str) -> str:
+        """The sign in place of a text."""
+        known = next((sign for sign, hidden in self._hidden.items() if hidden == text), None)
+        if known is None:
+            known = next(self._free)
+            self._hidden[known] = text
+        return known
 
     def _bordered(self, text: str) -> str:
         """A text that makes no control token with the one before or behind it, and begins and ends as it does."""
@@ -151,11 +208,21 @@ class TurnsAsText:
 
     def ids(self, rendered: str) -> list[int]:
         """The token ids of a rendered text, or of a part of it, without special tokens of the tokenizer's own."""
-        if not self.hides:
-            return self.tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+        plain = self.plain(rendered)
+        if plain is not None:
+            return self.tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]
         tokenizer, text = self.renamed(rendered)
         tokenizer.no_truncation()
         return tokenizer.encode(text, add_special_tokens=False).ids
+
+    def plain(self, rendered: str) -> str | None:
+        """A rendered text for the tokenizer as it is; None where it would find control tokens that users wrote."""
+        if self._found:
+            return None
+        shown, pattern = self.shown(rendered), self.control.pattern
+        if shown == rendered or pattern.findall(shown) == pattern.findall(rendered):
+            return shown
+        return None
 
     def renamed(self, rendered: str) -> tuple[Tokenizer, str]:
         """A rendered text with other names for the template's control tokens, and the tokenizer that knows these."""
@@ -170,14 +237,15 @@ class TurnsAsText:
         return rendered.translate({ord(self._border): None, **{ord(c): text for c, text in self._hidden.items()}})
 
 
-def control_tokens(tokenizer: Any) -> ControlTokens:
+def control_tokens(tokenizer: Any, marks: tuple[str, ...] = ()) -> ControlTokens:
     """The control tokens of a tokenizer, found once as long as its template and its vocabulary stay."""
-    return _control_tokens(tokenizer, str(tokenizer.chat_template), len(tokenizer), tuple(tokenizer.all_special_tokens))
+    state = str(tokenizer.chat_template), len(tokenizer), tuple(tokenizer.all_special_tokens)
+    return _control_tokens(tokenizer, marks, *state)
 
 
 @lru_cache(maxsize=8)
-def _control_tokens(tokenizer: Any, *state: Any) -> ControlTokens:
-    return ControlTokens(tokenizer)
+def _control_tokens(tokenizer: Any, marks: tuple[str, ...], *state: Any) -> ControlTokens:
+    return ControlTokens(tokenizer, marks)
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
@@ -202,10 +270,9 @@ def _alternatives(texts: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
 
 
-def _free_characters(text: str, count: int) -> list[str]:
+def _free_characters(text: str) -> Iterator[str]:
     taken = set(text)
-    free = (chr(code) for code in PRIVATE if chr(code) not in taken and code & 0xFFFE != 0xFFFE)
-    return [next(free) for _ in range(count)]
+    return (chr(code) for code in PRIVATE if chr(code) not in taken and code & 0xFFFE != 0xFFFE)
 
 
 def _rename(backend: Tokenizer, names: Mapping[str, str]) -> Tokenizer:

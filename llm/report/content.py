@@ -5,13 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from nashward.games import plots
+
 from ..store.files import finite
+
+logger = logging.getLogger(__name__)
 
 
 class Content:
@@ -123,7 +128,8 @@ class Picture(Content):
     def png(self) -> str:
         """The image in base64."""
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=130)
+        if lacking := plots.save(self.figure, buffer, format="png", dpi=130):
+            logger.warning("a picture has boxes for what its font lacks: %s", plots.some_of(lacking))
         return _base64(buffer.getvalue())
 
     @property
@@ -205,7 +211,7 @@ def plotted_numbers(figure: Any) -> list[dict[str, Any]]:
             ],
             "images": [_numbers(image.get_array()) for image in axes.get_images()],
             "bars": [_numbers([bar.get_x(), bar.get_y(), bar.get_width(), bar.get_height()]) for bar in bars],
-            "texts": [text.get_text() for text in axes.texts],
+            "texts": [text.get_text().replace(r"\$", "$") for text in axes.texts],
         }
         numbers.append({name: part for name, part in parts.items() if part})
     return numbers
@@ -217,7 +223,9 @@ def _base64(data: bytes) -> str:
 
 def _label(line: Any) -> str | None:
     label = str(line.get_label())
-    return None if label.startswith("_") else label  # matplotlib begins the labels that it makes up with "_"
+    if label.startswith("_"):  # as matplotlib begins the labels that it makes up
+        return None
+    return label.replace(r"\$", "$").removeprefix(" ")  # undo ``plots.as_label``
 
 
 def _numbers(values: Any) -> Any:

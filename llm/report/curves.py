@@ -32,7 +32,7 @@ def training_curves(folders: Mapping[str, Path]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from nashward.games.plots import COLOURS, MARKS
+    from nashward.games.plots import COLOURS, MARKS, as_label
 
     runs = {name: iterates(folder) for name, folder in folders.items()}
     labels = sorted({label for rows in runs.values() for row in rows for label in row.get("labels") or ()})
@@ -49,8 +49,7 @@ def training_curves(folders: Mapping[str, Path]) -> Any:
         for k, (name, rows) in enumerate(runs.items()):
             values = [float("nan") if (value := MEASURES[title](row)) is None else value for row in rows]
             colour, mark = COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
-            label = name.replace("$", r"\$") or None  # a dollar sign begins mathematics
-            axes.plot(range(1, len(rows) + 1), values, f"{mark}-", color=colour, label=label)
+            axes.plot(range(1, len(rows) + 1), values, f"{mark}-", color=colour, label=as_label(name) or None)
         axes.set_title(title, fontsize=9)
     if with_shares:
         (rows,) = runs.values()
@@ -67,11 +66,11 @@ def training_curves(folders: Mapping[str, Path]) -> Any:
 
 def _plot_shares(axes: Any, rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
     """The share of each label among the responses."""
-    from nashward.games.plots import COLOURS, MARKS
+    from nashward.games.plots import COLOURS, MARKS, as_label
 
     for k, label in enumerate(labels):
         values = [(row.get("labels") or {}).get(label, 0.0) for row in rows]
         mark, colour = MARKS[k % len(MARKS)], COLOURS[k % len(COLOURS)]
-        axes.plot(range(1, len(rows) + 1), values, f"{mark}-", color=colour, label=label)
+        axes.plot(range(1, len(rows) + 1), values, f"{mark}-", color=colour, label=as_label(label))
     axes.set_title("share of the responses", fontsize=9)
     axes.legend(fontsize=7)

@@ -150,7 +150,7 @@ class AdapterExecutor:
         outputs = {"sample": ["responses"], "judge": ["judgements"], "train": []}
         kinds = ["responses", "judgements"] if self.until is None else outputs[self.until]
         damaged = {kind for kind in kinds if not self.folder.intact(step / kind)}
-        return damaged | {"responses"} if "judgements" in damaged and self.until is None else damaged  # which are read
+        return damaged | {"responses"} if "judgements" in damaged else damaged  # which are read
 
     def detach(self) -> None:
         """Leave model and oracle as they were: their events go nowhere."""

@@ -130,6 +130,12 @@ def test_solve_of_two_different_players(capsys: pytest.CaptureFixture[str], tmp_
     assert "value 0.333333" in out
     assert "row down  0.667" in out
     assert "column left   0.333" in out
+    duels = ["--solver", "mwu:step=0.02", "--iterations", "3000", "--feedback", "duels:duels=16", "--seed", "1"]
+    found = tmp_path / "found.json"
+    assert main(["solve", str(tmp_path / "t.csv"), "--total", "0", *duels, "--json", str(found)]) == 0
+    average = json.loads(found.read_text())["solvers"][0]["average"]
+    assert (average["row"][1], average["column"][0]) == (pytest.approx(2 / 3, abs=0.05), pytest.approx(1 / 3, abs=0.05))
+    capsys.readouterr()
 
 
 def test_align_leaves_an_adapter_that_plain_peft_loads(

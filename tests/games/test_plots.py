@@ -147,3 +147,56 @@ def test_the_stability_map_holds_the_factors_and_the_threshold() -> None:
     assert axes.get_ylim() == (1.0, 8.0)
     with pytest.raises(ValueError, match=r"\[4, 3\].* got \(3, 4\)"):
         games.plots.stability_map(lam, steps, np.ones((3, 4)))
+
+
+ODD = {  # what is drawn of what
+    "a\x1b[31mred": "a?[31mred",
+    "_hidden": " _hidden",
+    r"$\frac$": r"$\frac$",
+    "costs $5 or $6": "costs $5 or $6",
+    "two\nlines\tand tabs": "two lines and tabs",
+    "x" * 500: "x" * 31 + "\u2026",
+    "nul\x00\x85": "nul?",
+    "e^{x_1}": "e^{x_1}",
+}
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_labels_are_drawn_as_they_are_in_one_line(kind: str) -> None:
+    """Control characters, dollar signs, long names: no error, no warning (they are errors here) and no formula."""
+    game = games.PreferenceGame(games.zoo.random_preferences(8, seed=1).P, labels=list(ODD))
+    other = games.ConstantSumGame(game.P[:, :3], 1.0, list(ODD), list(ODD)[:3])
+    solutions = {name: games.solve(game, games.MWU(0.1), 20) for name in ODD}
+    three = games.plots.simplex({"_hidden": np.eye(3)}, labels=tuple(ODD)[2:5])
+    figures = [
+        games.plots.payoff_table(game, games.nash(game)),
+        games.plots.payoff_table(other, games.nash(other)),
+        games.plots.cycle_graph(game),
+        games.plots.race(solutions),
+        games.plots.gap_curves(solutions, {"_hidden": lambda t: 1 / t}),
+        three,
+    ]
+    for figure in figures:
+        assert games.plots.save(figure, io.BytesIO(), format=kind) == []
+    texts = [
+        [tick.get_text() for tick in figures[0].axes[0].get_yticklabels()],
+        [text.get_text() for text in figures[2].axes[0].texts],
+        [text.get_text() for text in figures[3].axes[0].get_legend().get_texts()],
+    ]
+    for found in texts:
+        assert sorted(text.replace(r"\$", "$") for text in found if text) == sorted(ODD.values())
+    assert len(figures[4].axes[0].get_legend().get_texts()) == 2 * len(ODD) + 1
+    assert [text.get_text() for text in three.axes[0].get_legend().get_texts()] == [" _hidden"]
+
+
+def test_signs_that_the_font_lacks_are_named_once() -> None:
+    game = games.PreferenceGame(games.zoo.rock_paper_scissors().P, labels=["\u4f60", "\u597d\u4f60", "c"])
+    figure = games.plots.payoff_table(game, games.nash(game))
+    assert games.plots.save(figure, io.BytesIO()) == ["CJK UNIFIED IDEOGRAPH-4F60", "CJK UNIFIED IDEOGRAPH-597D"]
+
+
+def test_another_warning_of_a_picture_is_kept() -> None:
+    figure = Figure(figsize=(1, 1), layout="constrained")
+    figure.subplots(1, 40)
+    with pytest.warns(UserWarning, match="constrained_layout not applied"):
+        games.plots.save(figure, io.BytesIO())

@@ -11,7 +11,9 @@ JUDGED = [
     f"tests/llm/oracles/{name}.py"
     for name in ("test_oracles", "test_load", "models/test_llm_blender", "test_conformance")
 ]
-LENGTH = ["tests/llm/evaluation/test_length_control.py"]
+LENGTH = [
+    f"tests/llm/evaluation/test_{name}.py" for name in ("length_control", "logistic_fit", "length_control_errors")
+]
 MIXED = ["tests/llm/policy/test_mixture.py", "tests/llm/policy/test_model.py"]
 VOTES = [f"tests/llm/oracles/fitting/test_{name}.py" for name in ("vote_table", "votes", "fit")]
 

@@ -61,7 +61,7 @@ def exact_face(
         >>> tie.dimension
         1
     """
-    table = _whole(U)
+    table = _as_integers(U)
     if table is None:
         return None
     starts, tried = list(starts), set()
@@ -81,7 +81,7 @@ def exact_face(
     return None
 
 
-def _whole(U: Float[np.ndarray, "n m"]) -> Any:
+def _as_integers(U: Float[np.ndarray, "n m"]) -> Any:
     """U times a power of two, as Python's integers; None where that takes too many digits."""
     parts = U[U != 0]
     if not len(parts):

@@ -87,11 +87,12 @@ class Chat:
             conversations: as ``conversation`` makes them.
             add_special_tokens: whether the tokenizer adds its own, as BOS.
         """
-        hidden = {k: one.turns.renamed(one.text) for k, one in enumerate(conversations) if one.turns.hides}
+        texts = [one.turns.plain(one.text) for one in conversations]
+        hidden = {k: one.turns.renamed(one.text) for k, one in enumerate(conversations) if texts[k] is None}
 
         def tokenise(chosen: Sequence[int], limit: int) -> Any:
             options = {"truncation": True, "max_length": limit, "add_special_tokens": add_special_tokens}
-            return self.tokenizer([conversations[k].text for k in chosen], **options)
+            return self.tokenizer([texts[k] for k in chosen], **options)
 
         plain = [k for k in range(len(conversations)) if k not in hidden]
         found = dict(zip(plain, self._within(plain, tokenise), strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
@@ -15,14 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub.constants import HF_HUB_CACHE
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
 from nashward.errors import MissingPackageError, NashwardError
+from nashward.llm.policy.control_tokens import control_tokens
 
 from ..protocol import Pairs, PreferenceOracle
 from . import checkpoint
-from .pairrm import CANDIDATE, CANDIDATE_MAXLENGTH, EXPECTED, SOURCE, SOURCE_MAXLENGTH, PairRM, sanitise
+from .pairrm import CANDIDATE_MAXLENGTH, EXPECTED, MARKERS, SOURCE_MAXLENGTH, PairRM
 
 DEVICES = ("cpu", "cuda")
 
@@ -34,8 +36,9 @@ class LLMBlenderOracle(PreferenceOracle):
     the setting of the official code of SPPO (arXiv 2405.00675). Above 1 the tokens that a response may have depend on
     the prompts of its batch, and so does the judgement. Use ``PairRM`` to judge, and this class to check it.
 
-    Unlike llm-blender, it replaces a marker of the format, such as ``<|candidate|>``, in a prompt or a response by a
-    blank: llm-blender raises there. [SEP] llm-blender replaces itself.
+    Control tokens that texts spell out are read as text, as ``PairRM`` reads them, by llm-blender's collator with a
+    tokenizer that knows them by other names. llm-blender itself replaces [SEP] by a blank, reads other special tokens
+    as what they are, and raises where a text has a marker of the format, such as ``<|candidate|>``.
 
     Args:
         blender: a ``llm_blender.Blender`` with its ranker loaded.
@@ -117,8 +120,7 @@ class LLMBlenderOracle(PreferenceOracle):
             if not len(prompt_pairs):
                 answers.append(np.zeros(0))
                 continue
-            source, *responses = (self._sanitise(text) for text in (prompt, *texts))
-            batch = self.blender.ranker_collator([{"source": source, "candidates": responses}])
+            batch = self._collator((prompt, *texts))([{"source": prompt, "candidates": list(texts)}])
             inputs = {
                 key: value.to(self.blender.ranker_config.device) for key, value in batch.items() if key != "scores"
             }
@@ -134,14 +136,28 @@ class LLMBlenderOracle(PreferenceOracle):
 
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
         """How many of the prompt and the responses are truncated."""
-        collator = self.blender.ranker_collator
-        texts = [SOURCE + self._sanitise(prompt), *(CANDIDATE + self._sanitise(text) for text in candidates)]
-        source, *responses = (len(ids) for ids in self.blender.ranker_tokenizer(texts)["input_ids"])
+        collator = self._collator((prompt, *candidates))
+        texts = [collator.source_prefix + prompt, *(collator.candidate_prefix + text for text in candidates)]
+        source, *responses = (len(ids) for ids in collator.tokenizer(texts)["input_ids"])
         room = collator.candidate_maxlength + max(0, collator.source_maxlength - source) // 2
         return (source > collator.source_maxlength) + sum(length > room for length in responses)
 
-    def _sanitise(self, text: str) -> str:
-        return sanitise(text, self.blender.ranker_tokenizer.sep_token)
+    def _collator(self, texts: Sequence[str]) -> Any:
+        """llm-blender's collator; where texts have control tokens, a copy that knows them by other names."""
+        collator = self.blender.ranker_collator
+        control = control_tokens(self.blender.ranker_tokenizer, MARKERS)
+        if not control.found_in(texts):
+            return collator
+        backend, names = control.renamed("".join(texts))
+        backend.no_truncation()
+        renamed = copy(collator)
+        renamed.tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=backend, pad_token=names[self.blender.ranker_tokenizer.pad_token]
+        )
+        renamed.sep_token = names[collator.sep_token]
+        for prefix in ("source_prefix", "candidate1_prefix", "candidate2_prefix", "candidate_prefix"):
+            setattr(renamed, prefix, names[getattr(collator, prefix)])
+        return renamed
 
 
 def import_llm_blender() -> ModuleType:

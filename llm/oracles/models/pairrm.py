@@ -5,7 +5,8 @@ architecture and the tokenizer, and `llm-blender/PairRM-hf`, which carries them 
 
 One input holds the prompt and both responses: [CLS] <|source|> .. [SEP] [CLS] <|candidate1|> .. [SEP] [CLS]
 <|candidate2|> .. [SEP]. Lengths are set per prompt; llm-blender sets them per batch, so that it agrees at batch size 1
-and can differ above.
+and can differ above. A marker or another control token that a text spells out, as [SEP], is read as text: there
+llm-blender reads a blank, or raises.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from transformers import AutoModel
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 from nashward.llm.data.library_errors import first_line, translated_errors
+from nashward.llm.policy.control_tokens import control_tokens
 
 from ..protocol import Aggregation
 from .chat import replace_surrogates
@@ -144,7 +146,6 @@ class PairRM(PretrainedOracle):
         self.prompt_format, self.aggregation = prompt_format, aggregation
         self.tokenizer.truncation_side = "right"
         self._marker_ids = dict(zip(MARKERS, tokenizer.convert_tokens_to_ids(list(MARKERS)), strict=True))
-        self._forbidden = {*self._marker_ids.values(), tokenizer.sep_token_id}
         ids = tokenizer(SOURCE + "a")["input_ids"]
         if ids[:2] != [tokenizer.cls_token_id, self._marker_ids[SOURCE]] or ids[-1] != tokenizer.sep_token_id:
             raise NashwardError(
@@ -308,24 +309,21 @@ class PairRM(PretrainedOracle):
         return ids, (1, len(source) + 1, len(source) + len(first) + 1)
 
     def _tokenize(self, marker: str, texts: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
+        """The token ids of texts behind a marker, [CLS] marker .. [SEP], and how many texts were truncated."""
         # One token above the limit shows whether a text is too long.
-        marked = [marker + self._sanitise(text) for text in texts]
-        encoded = self.tokenizer(marked, truncation=True, max_length=limit + 1)["input_ids"]
+        texts = [replace_surrogates(text) for text in texts]
+        encoded = list(
+            self.tokenizer([marker + text for text in texts], truncation=True, max_length=limit + 1)["input_ids"]
+        )
+        control = control_tokens(self.tokenizer, MARKERS)
+        for k, text in enumerate(texts):
+            # the pattern, and what a normaliser makes a token of
+            if control.pattern.search(text) or control.found_among(encoded[k][2:-1]):
+                tokenizer, names = control.renamed(text)
+                tokenizer.enable_truncation(limit + 1)
+                encoded[k] = tokenizer.encode(names[marker] + text).ids
         cut = sum(len(ids) > limit for ids in encoded)
-        encoded = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in encoded]
-        # A tokenizer's normaliser could turn other characters into a marker: none may stay inside.
-        return [[*ids[:2], *(i for i in ids[2:-1] if i not in self._forbidden), ids[-1]] for ids in encoded], cut
-
-    def _sanitise(self, text: str) -> str:
-        """The text without [SEP], as in llm-blender, and without the markers, which make llm-blender fail."""
-        return sanitise(replace_surrogates(text), self.tokenizer.sep_token)
-
-
-def sanitise(text: str, separator: str) -> str:
-    """The text with blanks in place of the tokens that are part of the format."""
-    for token in (separator, *MARKERS):
-        text = text.replace(token, " ")
-    return text
+        return [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in encoded], cut
 
 
 def is_pairrm(settings: dict[str, Any]) -> bool:

@@ -39,6 +39,17 @@ PROMPTS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"prompt": "Translate.", "input": "cat"}, [("user", "Translate.\n\ncat")]),
     ({"prompt": "Translate: cat", "instruction": "Translate", "input": "cat"}, [("user", "Translate: cat")]),
     ({"prompt": "Name a cat", "input": "a"}, [("user", "Name a cat\n\na")]),
+    # a prompt that is the whole text already
+    ({"prompt": "Translate: cat", "input": "cat"}, [("user", "Translate: cat")]),
+    ({"prompt": "A text.\r\n\r\nSum up.", "context": "A text."}, [("user", "A text.\r\n\r\nSum up.")]),
+    ({"prompt": "# Input:\nf(x)\ny \n# Answer:", "input": "f(x)\ny"}, [("user", "# Input:\nf(x)\ny \n# Answer:")]),
+    ({"prompt": "Hi", "input": "Hi"}, [("user", "Hi")]),
+    ({"prompt": "C\nQ? A:", "question": "Q?", "context": "C"}, [("user", "C\nQ? A:")]),
+    ({"prompt": "Put cat in French.", "instruction": "in French.", "input": "cat"}, [("user", "Put cat in French.")]),
+    # and one that has the input's letters by chance
+    ({"prompt": "Name a cat", "instruction": "Name a cat", "input": "a"}, [("user", "Name a cat\n\na")]),
+    ({"prompt": "Is this a word?", "input": "word"}, [("user", "Is this a word?\n\nword")]),
+    ({"prompt": "Feed the concat", "input": "cat"}, [("user", "Feed the concat\n\ncat")]),
     ({"prompt": "Hi", "question": "Hi "}, [("user", "Hi")]),
     # a conversation beside the prompt that it begins with
     ({"prompt": "Hi", "messages": [BRIEF, HI, YES]}, [("system", "Be brief."), ("user", "Hi")]),

@@ -78,7 +78,6 @@ def _without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 READ: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "init True": {"init_lora_weights": True},
     "init False": {"init_lora_weights": False},
     "init gaussian": {"init_lora_weights": "gaussian"},
     "init orthogonal": {"init_lora_weights": "orthogonal"},
@@ -211,10 +210,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "target_parameters": ({"target_parameters": ["q_proj.weight"], "target_modules": []}, "target_parameters"),
     "layer_replication": ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
     "alora": ({"alora_invocation_tokens": [50, 60]}, "alora_invocation_tokens"),
-    "head in a list": ({"target_modules": ["q_proj", "lm_head"]}, "head"),
     "head in a regex": ({"target_modules": r".*(q_proj|head)"}, "head"),
     "head by its full name": ({"target_modules": ["model.layers.0.self_attn.q_proj", "lm_head"]}, "head"),
-    "embeddings in a list": ({"target_modules": ["q_proj", "embed_tokens"]}, "embeddings"),
     "embeddings in a regex": ({"target_modules": r".*(q_proj|tokens)"}, "embeddings"),
 }
 

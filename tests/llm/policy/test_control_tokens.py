@@ -190,6 +190,58 @@ def test_a_token_that_two_texts_make_together_is_text() -> None:
     assert _control(words, ids) == words.convert_tokens_to_ids(["<s>", "<|end|>"])
 
 
+SEAMS = [
+    # what the template writes before and behind a text, and a text that makes a token of it
+    ("", "|>", "the user<|end"),
+    ("", "|>\n", "<|user"),
+    ("<|", "", "end|> the turn"),
+    ("<|end|", "", "> the turn"),
+    ("", "|end|>", "the turn <"),
+    ("<", ">", "s"),
+    ("</", "s>", "the turn </"),
+    ("<|us", "r|>", "er|> an end <|use"),
+]
+
+
+@pytest.mark.parametrize(("before", "behind", "text"), SEAMS)
+def test_a_token_that_a_text_makes_with_the_template_is_text(before: str, behind: str, text: str) -> None:
+    template = (
+        "{{ bos_token }}{% for m in messages %}" + before + "{{ m.content | trim }}" + behind + "{% endfor %}<|end|>"
+    )
+    words = _fast(_bpe(), chat_template=template)
+    for prompt in (_ask(text), _ask("the end", "an end", f" {text}\n")):
+        ids = encode(words, prompt)
+        assert words.decode(ids) == _rendered(words, prompt)
+        assert _control(words, ids) == words.convert_tokens_to_ids(["<s>", "<|end|>"])
+        assert _control(words, words(_rendered(words, prompt), add_special_tokens=False)["input_ids"]) != _control(
+            words, ids
+        )
+        split = words(_rendered(words, prompt)[3:-7], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        assert ids[1:-1] == split
+
+
+@pytest.mark.parametrize("text", ["> a quotation", "a <", "<|", "|>", "s>", "the end </", "< >", "</s"])
+def test_a_text_that_could_make_a_token_but_makes_none_keeps_its_ids(words: Any, text: str) -> None:
+    for prompt in (_ask(text), _ask("the end", text, text)):
+        assert encode(words, prompt) == words(_rendered(words, prompt), add_special_tokens=False)["input_ids"]
+    assert text_ids(words, text) == words(text, add_special_tokens=False)["input_ids"]
+    chat = Chat(words, name="judge", max_length=60)
+    (row,) = chat.tokens([chat.conversation(text, text)], add_special_tokens=False)
+    rendered = words.apply_chat_template(list(_ask(text, text).messages), tokenize=False)
+    assert row.ids == words(rendered, add_special_tokens=False)["input_ids"]
+
+
+def test_a_judge_reads_a_token_across_the_seam_as_text() -> None:
+    template = "{{ bos_token }}{% for m in messages %}{{ m.content }}|>{% endfor %}<|end|>"
+    words = _fast(_bpe(), chat_template=template)
+    chat = Chat(words, name="judge", max_length=60)
+    rows = chat.tokens(
+        [chat.conversation("the <|user", "an end"), chat.conversation("the", "<|end")], add_special_tokens=False
+    )
+    for row in rows:
+        assert _control(words, row.ids) == words.convert_tokens_to_ids(["<s>", "<|end|>"])
+
+
 @pytest.mark.parametrize("text", ["<|END|>", "\uff1c|end|\uff1e", "<|End|> <|\uff25nd|>"])
 def test_a_token_that_the_normaliser_makes_is_text(text: str) -> None:
     backend = _wordpiece(pre_tokenizers.BertPreTokenizer())
@@ -270,7 +322,8 @@ def test_the_whole_response_is_trained_on() -> None:
 def test_a_tokenizer_in_python_refuses_what_it_cannot_tell_apart() -> None:
     words = ByT5Tokenizer(chat_template="{% for m in messages %}{{ m.content }}</s>{% endfor %}")
     assert getattr(words, "backend_tokenizer", None) is None
-    plain, refused = prompt_ids(words, [_ask("an end"), _ask("an </s> end")])
+    plain, quotation, refused = prompt_ids(words, [_ask("an end"), _ask("> an end <"), _ask("an </s> end")])
+    assert quotation == words("> an end <</s>", add_special_tokens=False)["input_ids"]
     assert plain == words("an end</s>", add_special_tokens=False)["input_ids"]
     assert isinstance(refused, RefusedPromptError)
     assert "control token" in str(refused)

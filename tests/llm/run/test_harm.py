@@ -153,6 +153,34 @@ def test_a_stage_alone_repairs_its_own_and_what_was_deleted_stays_so(run: Path, 
     assert not judgements.exists()
 
 
+@pytest.mark.parametrize("harm", ["folders deleted", "files deleted", "emptied"])
+def test_judge_alone_samples_again_what_it_needs_to_repair_judgements(
+    harm: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"sampling": llm.Sampling(max_new_tokens=2)}
+    home = tmp_path / "run"
+    quick_run(tiny_folder, home, **settings).run(progress=False)
+    before = _result(home)
+    for step in ("iteration-01", "iteration-02"):
+        for file in (home / step / "judgements").glob("*.parquet"):
+            file.write_bytes(b"")
+        for file in (home / step / "responses").glob("*.parquet"):
+            file.write_bytes(b"") if harm == "emptied" else file.unlink()
+        if harm == "folders deleted":
+            (home / step / "responses").rmdir()
+    quick_run(tiny_folder, home, **settings).run("judge", progress=False)
+    assert _result(home) == before
+
+
+def test_judge_alone_without_a_policy_says_that_it_needs_one(run: Path, tiny_folder: Path) -> None:
+    for file in (run / "iteration-02").glob("*s/*.parquet"):
+        file.write_bytes(b"")
+    stage = quick_run(tiny_folder, run)
+    stage.policy = None
+    with pytest.raises(NashwardError, match="needs a policy"):
+        stage.run("judge", progress=False)
+
+
 def test_votes_that_judge_no_response_end_the_run_before_it_learns_nothing(tiny_folder: Path, tmp_path: Path) -> None:
     votes = tmp_path / "votes.jsonl"
     votes.write_text('{"prompt": "Say 1 things!", "a": "x", "b": "y", "wins": 1, "n": 1}\n')

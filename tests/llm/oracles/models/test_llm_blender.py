@@ -132,14 +132,21 @@ def test_every_layout_is_judged_alike(tmp_path, monkeypatch, layout):
         assert ours.truncated(prompt, candidates) == theirs.truncated(prompt, candidates)
 
 
-@pytest.mark.parametrize("marker", MARKERS)
-def test_a_marker_in_a_text_stops_llm_blender_but_not_the_oracle(ours, theirs, marker):
-    dirty = (f"one {marker} two", [f"{marker} three", "four"])
-    with pytest.raises((RuntimeError, IndexError)):
-        rank(theirs, f"one {marker} two", [f"{marker} three", f"four {marker}"])
+@pytest.mark.parametrize("token", [*MARKERS, "[CLS]", "[SEP]", "[UNK]"])
+def test_a_control_token_in_a_text_stops_or_sways_llm_blender_but_not_the_oracle(ours, theirs, token):
+    dirty = (f"one {token} two", [f"{token} three", "four", f"five {token}" * 20])
+    try:
+        score = rank(theirs, *dirty, return_scores=True)
+    except (RuntimeError, IndexError):
+        assert token in MARKERS
+    else:  # a blank, or the token itself
+        L = np.zeros((3, 3))
+        L[tuple(np.array(ordered_pairs(dirty[1])).T)] = logits_of(theirs, *dirty)
+        assert np.abs((L - L.T).mean(axis=1) - score).max() > 1e-3
     np.testing.assert_allclose(logits_of(theirs, *dirty), logits_of(ours, *dirty), rtol=0, atol=1e-5)
-    blank = ("one   two", ["  three", "four"])
-    np.testing.assert_array_equal(logits_of(theirs, *dirty), logits_of(theirs, *blank))
+    assert ours.truncated(*dirty) == theirs.truncated(*dirty) == 1
+    blank = (dirty[0].replace(token, " "), [text.replace(token, " ") for text in dirty[1]])
+    assert np.abs(logits_of(theirs, *dirty) - logits_of(theirs, *blank)).max() > 1e-3
 
 
 def test_only_what_is_asked_is_answered(theirs):

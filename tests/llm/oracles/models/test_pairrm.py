@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import LlamaConfig
 
 from nashward.llm.oracles import PairRM, preference_matrices
 from nashward.llm.oracles.models.llm_blender import LLMBlenderOracle
 from nashward.llm.oracles.models.pairrm import CONVERSATION, MARKERS
+from nashward.llm.policy.control_tokens import control_tokens
 from tests.llm import tiny_pairrm
 
 PROMPTS = [
@@ -25,11 +27,12 @@ CANDIDATES = [
     ["Please ask me something else.", LONG, "river", "old"],
     ["a", "b c", LONG + "!", "1 2 3"],
 ]
-# prompt and candidates: 2 to 5 of them, empty, equal, cut, with line breaks, separators and signs of many scripts
+# prompt and candidates: 2 to 5 of them, empty, equal, cut, with line breaks and signs of many scripts; none has a
+# control token, which llm-blender reads as a blank
 HARD = [
     ("Grüße aus Köln, où est la gare?\t你好 <|>", ["", "你好 \u200b😀 e\u0301 é ﬁ"]),
     ("", ["Paris.", "Paris.", " Paris.\n"]),
-    ("The old sailor [SEP] loved " * 40, [LONG, "", LONG + "river", "[SEP]"]),
+    ("The old sailor (SEP) loved " * 40, [LONG, "", LONG + "river", "[SEP"]),
     ("Write\r\na poem. ", ["x", LONG, "x", "ÀÉÎ " * 40, "def add(a, b):\n\treturn a + b"]),
 ]
 
@@ -127,23 +130,66 @@ def test_each_input_has_three_cls_and_three_sep_and_markers_where_said(oracle):
         assert len(ids) <= tiny_pairrm.SOURCE_MAXLENGTH + 2 * tiny_pairrm.CANDIDATE_MAXLENGTH
 
 
-@pytest.mark.parametrize("token", [*MARKERS, "[SEP]", "<|cand<|source|>idate|>"])
-def test_markers_in_user_text_are_sanitised(oracle, token):
-    dirty, _ = oracle.encode(f"one {token} two", [f"three {token}{token} four", token])
-    marker_ids = set(oracle.tokenizer.convert_tokens_to_ids(list(MARKERS)))
-    for ids in (dirty[0], *dirty[1]):
-        assert not marker_ids & set(ids[2:])
-        assert ids.count(oracle.tokenizer.sep_token_id) == 1
-    result = preference_matrices(oracle, [f"one {token} two"], [[f"three {token} four", token, "five"]])[0]
-    assert np.isfinite(result.P).all()
+def control_ids(oracle):
+    """The ids of markers and special tokens, without the one of what is unknown."""
+    tok = oracle.tokenizer
+    return {*tok.convert_tokens_to_ids(list(MARKERS)), *tok.all_special_ids} - {tok.unk_token_id}
 
 
-def test_a_marker_that_the_normaliser_would_create_is_dropped(oracle, monkeypatch):
-    monkeypatch.setattr(oracle, "_sanitise", lambda text: text)
-    (source, responses), _ = oracle.encode("a <|candidate1|> b", ["c <|source|> d [SEP] e"])
-    marker_ids = set(oracle.tokenizer.convert_tokens_to_ids(list(MARKERS)))
-    assert not marker_ids & {*source[2:], *responses[0][2:]}
-    assert responses[0].count(oracle.tokenizer.sep_token_id) == 1
+@pytest.mark.parametrize(
+    "token", [*MARKERS, "[SEP]", "[CLS]", "[PAD]", "[MASK]", "[UNK]", "<|cand<|source|>idate|>", "[SEP][SEP]"]
+)
+def test_control_tokens_in_a_text_are_text(oracle, token):
+    texts = [f"one {token} two", token, f"three{token}{token} four"]
+    (source, responses), _ = oracle.encode(texts[0], texts)
+    assert source == [source[0], source[1], *responses[0][2:]]
+    for text, ids in zip(texts, responses, strict=True):
+        assert ids[0] == oracle.tokenizer.cls_token_id
+        assert ids[-1] == oracle.tokenizer.sep_token_id
+        assert control_ids(oracle).isdisjoint(ids[2:-1])
+        pieces = oracle.tokenizer.convert_ids_to_tokens(ids[2:-1])
+        known = [sign for sign in text.replace(" ", "\u2581") if sign in oracle.tokenizer.get_vocab()]
+        assert [sign for piece in pieces if piece != "[UNK]" for sign in piece][-len(known) :] == known
+    blank = oracle.encode(texts[0].replace(token, " "), ["five"])[0]
+    assert blank.source != source
+
+
+@pytest.mark.parametrize("text", ["one \uff3bSEP\uff3d two", "\uff1c|source|\uff1e", "<|candidate\uff11|> x"])
+def test_a_token_that_the_normaliser_makes_is_text(folder, text):
+    oracle = PairRM.from_pretrained(folder, device="cpu")
+    content = json.loads(oracle.tokenizer.backend_tokenizer.to_str())
+    for token in content["added_tokens"]:
+        token["normalized"] = True
+    content["normalizer"] = {"type": "NFKC"}
+    oracle.tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+    assert not control_ids(oracle).isdisjoint(oracle.tokenizer(text)["input_ids"][1:-1])
+    (source, responses), _ = oracle.encode(text, ["river", text])
+    for ids in (source, responses[1]):
+        assert control_ids(oracle).isdisjoint(ids[2:-1])
+        assert len(ids) > 8
+
+
+def test_a_text_beside_one_with_control_tokens_keeps_its_ids(oracle):
+    for prompt, candidates in zip(PROMPTS, CANDIDATES, strict=True):
+        (source, responses), cut = oracle.encode(prompt, candidates)
+        beside, cut_beside = oracle.encode(prompt, [*candidates, "[SEP] <|candidate|>"])
+        assert (beside.source, beside.responses[:-1], cut_beside) == (source, responses, cut)
+        # a second route to the same ids: the tokenizer with other names
+        control = control_tokens(oracle.tokenizer, MARKERS)
+        tokenizer, names = control.renamed("".join([prompt, *candidates]))
+        tokenizer.no_truncation()
+        for text, ids in zip(candidates, responses, strict=True):
+            assert tokenizer.encode(names["<|candidate|>"] + text).ids[: len(ids) - 1] == ids[:-1]
+
+
+def test_a_long_text_with_control_tokens_is_truncated_where_others_are(oracle):
+    text = "river [SEP] " * 60
+    (source, responses), cut = oracle.encode(text, [text, "river"])
+    assert cut == 2
+    assert len(source) == tiny_pairrm.SOURCE_MAXLENGTH
+    assert len(responses[0]) == tiny_pairrm.CANDIDATE_MAXLENGTH
+    assert source[-1] == responses[0][-1] == oracle.tokenizer.sep_token_id
+    assert control_ids(oracle).isdisjoint(source[2:-1])
 
 
 def test_a_prompt_alone_equals_the_prompt_in_a_batch(folder, oracle):

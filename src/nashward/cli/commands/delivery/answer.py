@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     with TemporaryDirectory() as folder:
         texts = iter(answers_of(model, mixture or _base(model, Path(folder)), ids, sampling, seed))
     rows = [
-        {**_asked(prompt), "output": next(texts) if isinstance(one, list) else None}
+        {**_prompt_fields(prompt), "output": next(texts) if isinstance(one, list) else None}
         for prompt, one in zip(prompts, found, strict=True)
     ]
     with atomic_write(args.out) as unfinished:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _asked(prompt: Prompt) -> dict[str, Any]:
+def _prompt_fields(prompt: Prompt) -> dict[str, Any]:
     """A prompt as every reader of answers finds it again."""
     return {"prompt": prompt.text} if len(prompt.messages) == 1 else {"messages": list(prompt.messages)}
 

@@ -226,6 +226,7 @@ def _draw(
         raise NashwardError(f"there is nothing to draw in {path}: no solver reached a finite policy; lower the step")
     if missing := [one.label for one in played if one.label not in solutions]:
         print(f"warning: not in the picture, as no policy of it is finite: {', '.join(missing)}", file=sys.stderr)
+    title = games.plots.as_label(title, longest=90)  # the name of a file
     if len(solutions) > 1:
         from matplotlib.figure import Figure
 
@@ -237,7 +238,8 @@ def _draw(
     else:
         figure = games.plots.payoff_table(game, equilibrium)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    if lacking := games.plots.save(figure, path, dpi=150):
+        print(f"warning: boxes in {path} for what its font lacks: {games.plots.some_of(lacking)}", file=sys.stderr)
 
 
 def _described(game: Any, entry: games.zoo.Entry | None) -> dict[str, Any]:
