@@ -25,7 +25,7 @@ class Plain(ScalarOracle):
     Marks are those of layout and of emphasis, as of Markdown, brackets, quotes and exclamations.
 
     Args:
-        temperature: of r: at 0.4 half a letter less a word wins 78% of its duels.
+        temperature: of r: at 0.2 a quarter of a letter less a word wins 78% of its duels.
 
     Source: the project's own.
 
@@ -37,7 +37,7 @@ class Plain(ScalarOracle):
 
     name = "plain"
 
-    def __init__(self, temperature: float = 0.4) -> None:
+    def __init__(self, temperature: float = 0.2) -> None:
         self.temperature = temperature
         self.fingerprint = "plain 1"
 

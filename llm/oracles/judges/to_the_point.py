@@ -29,7 +29,7 @@ class ToThePoint(ScalarOracle):
 
     Args:
         encoder: its folder, or ``real:minilm``, which the extra ``real`` brings.
-        temperature: of the similarities: at 0.1 one that is 0.1 higher wins 73% of its duels.
+        temperature: of the similarities: at 0.05 one that is 0.05 higher wins 73% of its duels.
 
     Raises:
         MissingPackageError: the package of the encoder is not installed.
@@ -44,7 +44,7 @@ class ToThePoint(ScalarOracle):
 
     name = "to the point"
 
-    def __init__(self, encoder: str | Path = "real:minilm", temperature: float = 0.1) -> None:
+    def __init__(self, encoder: str | Path = "real:minilm", temperature: float = 0.05) -> None:
         self.folder = Path(local_model(encoder))
         self.temperature = temperature
         self._embeddings: dict[str, Float[np.ndarray, " d"]] = {}

@@ -15,8 +15,9 @@ from nashward.llm.evaluation import WinRate, win_rate
 from nashward.llm.pocket.styles import PLANTED, STYLES, style_of
 from nashward.llm.report.curves import NO_LABEL, label_styles
 from nashward.llm.run.selfplay import Run, SelfPlay
-from nashward.llm.store.files import read_shard, shards
-from nashward.llm.store.run_folder import RunFolder
+from nashward.llm.store.files import read_shard
+
+from .stored import judged
 
 RESAMPLES = 400
 WHICH = ("last", "average")
@@ -196,21 +197,12 @@ def _style_duels(folder: Path, prompts: Sequence[str]) -> np.ndarray:
     probabilities and how many there are, [2, prompts, styles, styles]."""
     places = {prompt: n for n, prompt in enumerate(prompts)}
     duels = np.zeros((2, len(prompts), len(STYLES), len(STYLES)))
-    for stage in RunFolder(folder).steps():
-        for file in sorted((stage / "judgements").glob("*.parquet")):
-            if "~" in file.name:
-                continue
-            texts: dict[str, list[str]] = {}
-            policy, number, *_ = file.name.split(".")
-            (shard,) = shards(stage / "responses", policy, int(number))
-            for row in read_shard(shard):
-                texts.setdefault(row["prompt"], []).append(row["text"])
-            for row in read_shard(file):
-                styles = [style_of(text) for text in texts[row["prompt"]]]
-                for i, a in enumerate(styles):
-                    for j, b in enumerate(styles):
-                        if a is not None and b is not None and i != j:
-                            duels[:, places[row["prompt"]], a, b] += row["P"][i][j], 1
+    for prompt, texts, P in judged(folder):
+        styles = [style_of(text) for text in texts]
+        for i, a in enumerate(styles):
+            for j, b in enumerate(styles):
+                if a is not None and b is not None and i != j:
+                    duels[:, places[prompt], a, b] += P[i][j], 1
     return duels
 
 
