@@ -14,6 +14,7 @@ from nashward.games.shapes import Float
 
 from ...policy.local.names import local_model
 from ...store.fingerprints import fingerprint
+from ..models.chat import replace_surrogates
 from ..models.checkpoint import read_tokenizer
 from ..scalar import ScalarOracle
 
@@ -53,7 +54,7 @@ class ToThePoint(ScalarOracle):
         return f"to the point, {fingerprint(self.folder)}, temperature {float(self.temperature)!r}"
 
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
-        encoded = self._tokenizer([prompt, *candidates])["input_ids"]
+        encoded = self._tokenizer([replace_surrogates(text) for text in (prompt, *candidates)])["input_ids"]
         return sum(len(ids) > LONGEST for ids in encoded)
 
     def rewards(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
@@ -78,7 +79,10 @@ class ToThePoint(ScalarOracle):
         new = sorted({text for text in texts if text not in self._embeddings}, key=lambda text: (len(text), text))
         for start in range(0, len(new), BATCH):
             part = new[start : start + BATCH]
-            rows = self._tokenizer(part, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
+            rows = self._tokenizer(
+                [replace_surrogates(text) for text in part],
+                padding=True, truncation=True, max_length=LONGEST, return_tensors="pt",
+            )  # fmt: skip
             with torch.inference_mode():
                 states = self._network(**rows).last_hidden_state
             mask = rows["attention_mask"][..., None].to(states.dtype)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 POLICY = "real:smollm2-135m"
 STEP = 2.5
 ENDING = " Answer in one short sentence."  # what a model of this size can do
+JUDGES = ("to the point", "brief", "plain")  # of whom the majority decides
 EVERY = 4  # each fourth prompt is not played on
 Say = Callable[[str], object]
 
@@ -32,7 +33,7 @@ class Size:
 
     prompts: int = len(PROMPTS)
     responses: int = 4
-    max_new_tokens: int = 48
+    max_new_tokens: int = 40
 
 
 def real(
@@ -79,7 +80,7 @@ def real(
     )
     play.check()
     say: Say = print if progress else lambda line: None
-    judges = {MAJORITY: majority, **{judge.name: judge for judge in majority.members}}
+    judges = {MAJORITY: majority, **dict(zip(JUDGES, majority.members, strict=True))}
     say(f"SmolLM2, a chat model of 135 million parameters, plays itself on {len(chosen) - len(held_out)} prompts.")
     say(
         "A response wins where most of three judges prefer it: to the point, brief, plain. About 15 minutes on two free"
@@ -137,12 +138,12 @@ def _summary(game: JudgeGame, play: Any) -> list[Content]:
     return [
         report.Paragraph(
             "This page shows a real language model, SmolLM2 with 135 million parameters, that played against itself "
-            f"on everyday questions: {play.config.iterations} times it gave {play.config.responses} answers to each, "
-            "a judge compared them in pairs, and the model was trained towards those that win. The judge is the "
-            "majority of three small ones: to the point (the answer is near to the question, by the embeddings of "
-            "MiniLM), brief, and plain (short words, nothing twice, no marks). Each of the three ranks all answers; "
-            "their majority does not, it can go in a circle, so there may be no best answer. All figures are of "
-            f"{len(game.prompts)} prompts that were not played on; errors (±) are over prompts."
+            f"on everyday questions: in each of {play.config.iterations} iterations it gave {play.config.responses} "
+            "answers to each, a judge compared them in pairs, and the model was trained towards those that win. The "
+            "judge is the majority of three small ones: to the point (the answer is near to the question, by the "
+            "embeddings of MiniLM), brief, and plain (short words, nothing twice, no marks). Each of the three ranks "
+            "all answers; their majority does not, it can go in a circle, so there may be no best answer. All "
+            f"figures are of {len(game.prompts)} prompts that were not played on; errors (±) are over prompts."
         ),
         report.Headline(
             f"{100 * rate.value:.1f} ± {100 * rate.standard_error:.1f}%",
@@ -170,7 +171,7 @@ def _before_and_after(game: JudgeGame, count: int = 8) -> Section:
         for n in range(0, len(game.prompts), step)
     ]  # fmt: skip
     note = (
-        f'The first response of each, to every {step}th prompt ("{ENDING.strip()}" was added to all). The last column '
+        f'The first response of each, to some of the prompts ("{ENDING.strip()}" was added to all). The last column '
         "is how many duels of all responses to the prompt the later policy wins."
     )
     head = ("prompt", "before (start)", f"after ({game.last})", "after wins")
@@ -205,15 +206,16 @@ def _cycle(game: JudgeGame, prompts: dict[str, str], judges: Any) -> Section:
         return report.Section("The circle", [share])
     prompt = prompts[ring.prompt]
     tables = {name: preference_matrices(judge, [prompt], [list(ring.texts)])[0].P for name, judge in judges.items()}
-    rows = [
-        (name, ring.texts[i], ring.texts[j], *(f"{100 * P[i, j]:.0f}%" for P in tables.values()))
-        for name, i, j in (("first over second", 0, 1), ("second over third", 1, 2), ("third over first", 2, 0))
+    texts = report.Table(("", "response"), list(zip("ABC", ring.texts, strict=True)), text=True)
+    duels = [
+        (f"{'ABC'[i]} beats {'ABC'[j]}", *(f"{100 * P[i, j]:.0f}%" for P in tables.values()))
+        for i, j in ((0, 1), (1, 2), (2, 0))
     ]
-    head = ("", "this response", "against this one", *(f"P, {name}" for name in tables))
-    asked = report.Paragraph(
+    verdicts = report.Table(("how surely", *tables), duels)
+    request = report.Paragraph(
         f"The clearest of them, of the responses that the run sampled to: {prompt.removesuffix(ENDING)}"
     )
-    return report.Section("Three responses that go in a circle", [share, asked, report.Table(head, rows, text=True)])
+    return report.Section("Three responses that go in a circle", [share, request, texts, verdicts])
 
 
 def _nash(game: JudgeGame) -> Section:
@@ -256,5 +258,7 @@ def _given_up(game: JudgeGame) -> Section:
             with_error(*game.divergence, 2),
         ),
     ]
-    verdict = f"{game.last} lost under {', '.join(lost)}." if lost else "Under no judge it loses beyond noise."
+    verdict = (
+        f"{game.last} lost under {', '.join(lost)}." if lost else f"{game.last} loses under no judge beyond noise."
+    )
     return report.Section("What was given up", [report.Table(("", ""), rows), report.Paragraph(verdict)])
