@@ -3,6 +3,7 @@
 from . import confidence as confidence
 from . import dueling as dueling
 from . import leaderboard as leaderboard
+from . import pair_tests as pair_tests
 from . import ratings as ratings
 from . import significant_cycles as significant_cycles
 from . import social_choice as social_choice

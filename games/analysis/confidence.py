@@ -57,3 +57,25 @@ def win_rate_at_least(value: float, error: float, n: int, level: float = 0.95) -
     mean = n * value / (n + 1)
     spread = max(squares / (n + 1) - mean**2, 0.0) / n  # the squared standard error of n + 1 values
     return max(0.0, mean - float(stdtrit(n, level)) * math.sqrt(spread))
+
+
+def win_rate_interval(value: float, error: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The two-sided confidence interval of a mean win rate over n prompts: ``win_rate_at_least`` from both sides.
+
+    Args:
+        value: the mean, in [0, 1].
+        error: its standard error; NaN with one prompt.
+        n: the number of prompts.
+        level: of confidence.
+
+    Returns:
+        the lower and the upper end, in [0, 1].
+
+    Source: as ``win_rate_at_least``.
+
+    Example:
+        >>> [round(end, 3) for end in win_rate_interval(0.523, 0.037, 48)]
+        [0.436, 0.608]
+    """
+    side = (1 + level) / 2
+    return win_rate_at_least(value, error, n, side), 1 - win_rate_at_least(1 - value, error, n, side)

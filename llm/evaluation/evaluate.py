@@ -181,12 +181,12 @@ def _win_probabilities(tables: TournamentTables, player: str) -> Any:
 def _against_start(
     tables: TournamentTables, responses: Mapping[str, Sequence[Response]], player: str
 ) -> dict[str, Any]:
-    """The win rate of a player against the start, plain and length-controlled, in percent."""
+    """The win rate of a player against the start, plain with its 95% interval, and length-controlled, in percent."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotComparable)  # the value is reported as minimal
         rate = tables.rate(player, START)
         if rate.prompts < 2:
-            return {"win_rate": 100 * rate.value, "standard_error": None, "minimal": None}
+            return {"win_rate": 100 * rate.value, "standard_error": None, "interval": None, "minimal": None}
         controlled = length_controlled_win_rate(
             _win_probabilities(tables, player),
             [len(response.text) for response in responses[player]],
@@ -195,6 +195,8 @@ def _against_start(
     return {
         "win_rate": controlled.win_rate,
         "standard_error": controlled.win_rate_error,
+        "interval": [100 * end for end in rate.interval],
+        "verdict": rate.verdict,
         "discrete_win_rate": controlled.discrete_win_rate,
         "minimal": controlled.value,
     }

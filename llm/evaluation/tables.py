@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nashward.games.analysis.leaderboard import Battles
+from nashward.games.analysis.pair_tests import winner_p_value
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.games.analysis.social_choice import condorcet_winner, curl_fraction
 from nashward.games.equilibria.nash import nash
@@ -59,6 +60,8 @@ class TournamentTables:
     def summary(self, share: float = 0.9, seed: int = 0) -> dict[str, Any]:
         """The preference game of the mean table in values that JSON can hold.
 
+        ``standard_errors`` are those of ``P`` over prompts; ``condorcet_winner`` is that of the mean table, and
+        ``condorcet_p_value`` says how likely one as clear is a chance of the prompts (``winner_p_value``);
         ``lottery`` is the maximal lottery, with the bootstrap band that covers ``share`` of the resampled prompts
         where there are several; ``exploitability`` of each player is max_j P(j beats it) - 1/2, half its duality gap;
         ``bradley_terry`` has the scores in nats and the largest residual of a win rate; ``curl`` is the share of the
@@ -82,11 +85,13 @@ class TournamentTables:
             "players": list(self.players),
             "prompts": len(self.tables),
             "P": mean.tolist(),
+            "standard_errors": [[self.rate(a, b).standard_error for b in self.players] for a in self.players],
             "lottery": self._by_player(nash(battles.game).policy),
             "lottery_band": None
             if bands is None
             else {"share": share, "low": self._by_player(bands.low), "high": self._by_player(bands.high)},
             "condorcet_winner": self.players[condorcet] if condorcet >= 0 else None,
+            "condorcet_p_value": winner_p_value(self.tables, condorcet, seed=seed) if condorcet >= 0 else None,
             "exploitability": self._by_player(mean.max(0) - 0.5),
             "bradley_terry": {
                 "scores": self._by_player(ratings.scores),

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from .conformance import ConformanceError as ConformanceError
     from .conformance import check_oracle as check_oracle
     from .embedding import EmbeddingOracle as EmbeddingOracle
+    from .ensemble import Ensemble as Ensemble
     from .fitting.fit import OracleFit as OracleFit
     from .fitting.fit import fit_oracle as fit_oracle
     from .fitting.settings import FitSettings as FitSettings
     from .fitting.vote_table import VoteTable as VoteTable
     from .fitting.votes import Vote as Vote
     from .fitting.votes import read_votes as read_votes
+    from .judges.everyday import EverydayMajority as EverydayMajority
+    from .judges.plain import Plain as Plain
+    from .judges.to_the_point import ToThePoint as ToThePoint
     from .load import as_oracle as as_oracle
     from .load import check_source as check_source
     from .matrices import PairwiseResult as PairwiseResult
@@ -40,6 +44,8 @@ _MODULES = {
     "Cache": ".cache",
     "ConformanceError": ".conformance",
     "EmbeddingOracle": ".embedding",
+    "Ensemble": ".ensemble",
+    "EverydayMajority": ".judges.everyday",
     "FitSettings": ".fitting.settings",
     "Function": ".pairwise",
     "Judge": ".pairwise",
@@ -48,10 +54,12 @@ _MODULES = {
     "OracleFit": ".fitting.fit",
     "PairRM": ".models.pairrm",
     "PairwiseResult": ".matrices",
+    "Plain": ".judges.plain",
     "PreferenceOracle": ".protocol",
     "RewardFunction": ".scalar",
     "RewardModel": ".models.reward_model",
     "ScalarOracle": ".scalar",
+    "ToThePoint": ".judges.to_the_point",
     "Vote": ".fitting.votes",
     "VoteTable": ".fitting.vote_table",
     "as_oracle": ".load",

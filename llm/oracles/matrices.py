@@ -273,11 +273,24 @@ def _tables(
         i, j = np.array(one_way).T
         forward, backward = (logits, -logits) if symmetric else np.split(logits, 2, axis=1)
         L[i, j], L[j, i] = forward.mean(0), backward.mean(0)
-        # certain judgements that contradict each other: inf - inf is NaN, but they tie
-        contradict = np.isinf(forward) & (forward == backward)
-        A[:, i, j] = (np.where(contradict, 0.0, forward) - np.where(contradict, 0.0, backward)) / 2
+        A[:, i, j] = average_orders(forward, backward)
         A[:, j, i] = -A[:, i, j]
     return L, A
+
+
+def average_orders(
+    forward: Float[np.ndarray, "*members pairs"], backward: Float[np.ndarray, "*members pairs"]
+) -> Float[np.ndarray, "*members pairs"]:
+    """(forward - backward) / 2, the log-odds of pairs from those of both orders shown.
+
+    Certain judgements that contradict each other tie, where inf - inf would be NaN.
+
+    Example:
+        >>> average_orders(np.array([1.0, np.inf]), np.array([-2.0, np.inf]))
+        array([1.5, 0. ])
+    """
+    contradict = np.isinf(forward) & (forward == backward)
+    return (np.where(contradict, 0.0, forward) - np.where(contradict, 0.0, backward)) / 2
 
 
 def _win_probability(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nashward.errors import NashwardError
+
 STYLES = ("direct", "steps", "friendly", "evasive")
 
 # P(row beats column). The first three styles form a biased cycle; the fourth loses to each of them with .85.
@@ -260,6 +262,34 @@ def prompt(rng: np.random.Generator) -> tuple[str, str | None]:
         words = [_invented(rng, int(rng.integers(1, 5))) for _ in range(int(rng.integers(2, 30)))]
         return "\n".join(f"- {word}" for word in words) if rng.random() < 0.5 else " ".join(words), None
     return _prose(rng, int(rng.integers(1, 6))), None
+
+
+# Those of ``_ASKS`` that read well with any topic, singular or plural.
+_PLAIN_ASKS = (
+    "Tell me about {t}.", "Why do people like {t}?", "Explain {t} to a child.", "Write a short story about {t}.",
+    "List 10 facts about {t}", "What are the best books on {t}?", "What would happen without {t}?",
+    "Draft an email to my boss about {t}.", "Give me three tips for {t}", "Design a weekly plan for {t}.",
+)  # fmt: skip
+
+
+def plain_prompts(count: int, seed: int = 20_000) -> list[str]:
+    """``count`` different requests about the topics, as a person writes them; for demonstrations.
+
+    The pocket models were trained on such requests among others, see ``prompt``, of which many are noise on purpose.
+
+    Raises:
+        ValueError: more than there are.
+
+    Example:
+        >>> plain_prompts(2)
+        ['Draft an email to my boss about oceans.', 'What are the best books on algebra?']
+    """
+    pairs = [(ask, topic) for ask in _PLAIN_ASKS for topic in TOPICS]
+    if count > len(pairs):
+        raise NashwardError(f"there are {len(pairs)} plain prompts, {count} were requested")
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(pairs), count, replace=False)
+    return [pairs[k][0].format(t=pairs[k][1]) for k in chosen]
 
 
 def held_out_prompts(count: int, seed: int = 20_000) -> list[str]:

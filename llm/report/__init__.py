@@ -11,24 +11,43 @@ from pathlib import Path
 
 from ..store.files import atomic_write
 from .comparison import compare
-from .content import Alert, Content, Details, Download, Heading, Html, Paragraph, Picture, Section, Table
+from .content import (
+    Alert,
+    Content,
+    Details,
+    Download,
+    Heading,
+    Headline,
+    Html,
+    Paragraph,
+    Picture,
+    Pointer,
+    Section,
+    Table,
+)
 from .page import render
-from .panels import PANELS
+from .panels import PANELS, panels
+from .summary import DUALITY_GAP, pointers, run_name
 
 __all__ = [
+    "DUALITY_GAP",
     "PANELS",
     "Alert",
     "Content",
     "Details",
     "Download",
     "Heading",
+    "Headline",
     "Html",
     "Paragraph",
     "Picture",
+    "Pointer",
     "Section",
     "Table",
     "compare",
+    "pointers",
     "render",
+    "run_name",
     "write",
 ]
 
@@ -36,18 +55,23 @@ __all__ = [
 def write(
     folder: str | Path,
     extra: Sequence[Section] = (),
-    title: str = "Self-play",
+    title: str | None = None,
     file: str | Path | None = None,
+    summary: Sequence[Content] | None = None,
+    last: Sequence[Section] = (),
 ) -> Path:
     """Write the report of a run, finished or not.
 
-    Warnings come first, then the ``extra`` sections, then what there is of the run.
+    What came out is first, then the ``extra`` sections, the responses, and how they came about. A warning stands in the
+    section that it is about.
 
     Args:
         folder: of the run.
-        extra: sections of one's own.
-        title: of the page.
+        extra: sections of one's own, after the summary.
+        title: of the page; None: the run's name.
         file: None: ``report.html`` in the folder.
+        summary: in place of the run's own.
+        last: sections of one's own, before the settings of the run.
 
     Returns:
         The file.
@@ -66,8 +90,11 @@ def write(
         ('report.html', True)
     """
     folder = Path(folder)
-    first, *others = [Section(name, panel(folder)) for name, panel in PANELS]
+    first, *others, settings = panels(folder)
+    if summary is not None:
+        first = Section(first.title, summary)
     file = Path(file) if file is not None else folder / "report.html"
+    sections = [first, *extra, *others, *last, settings]
     with atomic_write(file) as unfinished:
-        unfinished.write_text(render(title, [first, *extra, *others]), encoding="utf-8")
+        unfinished.write_text(render(title or f"The run {run_name(folder)}", sections), encoding="utf-8")
     return file

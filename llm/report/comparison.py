@@ -10,11 +10,11 @@ from nashward.errors import CorruptFileError, NashwardError
 from ..run.selfplay import iterates
 from ..store.files import atomic_write
 from ..store.run_folder import RunFolder, flatten
+from .alerts import ALERTS, alerts
 from .content import Alert, Content, Heading, Paragraph, Picture, Section, Table
 from .curves import MEASURES, training_curves
 from .page import render
-from .panels import warnings
-from .responses import judged_responses, prompt_texts, sampled_steps
+from .responses import judged_responses, newest_sampled, prompt_texts, sampled_steps
 
 Runs = Mapping[str, Path]  # the folders by the runs' names
 
@@ -52,11 +52,12 @@ def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> 
     names = _names(paths)
     runs = dict(zip(names, paths, strict=True))
     sections = [
-        Section("Warnings", _warnings(runs)),
+        Section("In short", _summary(runs)),
         Section("Where the settings differ", _differing_settings(runs)),
+        Section("Responses", _responses(runs, count)),
         Section("The newest iterates", _newest_iterates(runs)),
         Section("Their course", _curves(runs)),
-        Section("Responses", _responses(runs, count)),
+        Section("Warnings", _warnings(runs)),
     ]
     with atomic_write(Path(file)) as unfinished:
         unfinished.write_text(render(" against ".join(names), sections), encoding="utf-8")
@@ -69,11 +70,22 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
+def _summary(runs: Runs) -> list[Content]:
+    """What the page is, and how much of each run there is."""
+    names = ", ".join(f"{name} ({path})" for name, path in runs.items())
+    text = (
+        f"This page holds runs of self-play beside each other: {names}. A column, or a line of a picture, is a run. "
+        "Which of them is better is not measured by what each run measured of itself: `nashward evaluate` lets the "
+        "policies of one run play against another's (--adapter)."
+    )
+    return [Paragraph(text)]
+
+
 def _warnings(runs: Runs) -> list[Content]:
     content: list[Content] = []
     for name, path in runs.items():
-        if alerts := warnings(path):
-            content += [Heading(name), *alerts]
+        if of_run := [alert for section in ALERTS for alert in alerts(path, section)]:
+            content += [Heading(name), *of_run]
     return content
 
 
@@ -114,7 +126,7 @@ def _responses(runs: Runs, count: int) -> list[Content]:
             responses = judged_responses(steps[-1], prompt_texts(path), 10 * count)
         except CorruptFileError as error:
             return [Alert(f"{error}.")]
-        answers[f"{name} ({steps[-1].name})"] = {judged.prompt: judged.texts[0] for judged in responses}
+        answers[f"{name} ({newest_sampled(steps[-1])})"] = {judged.prompt: judged.texts[0] for judged in responses}
     first, *others = answers.values()
     shared = [prompt for prompt in first if all(prompt in other for other in others)][:count]
     if not shared:

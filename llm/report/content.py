@@ -37,6 +37,21 @@ class Section:
     title: str
     content: Sequence[Content]
 
+    @property
+    def anchor(self) -> str:
+        """What a link within the page leads to."""
+        return anchor(self.title)
+
+
+def anchor(title: str) -> str:
+    """The anchor of the section of this title.
+
+    Example:
+        >>> anchor("What the fits achieved")
+        'what-the-fits-achieved'
+    """
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+
 
 @dataclass(frozen=True)
 class Heading(Content):
@@ -54,6 +69,41 @@ class Paragraph(Content):
     template = "paragraph.html.j2"
 
     text: str
+
+
+@dataclass(frozen=True)
+class Headline(Content):
+    """The one figure that came out.
+
+    Attributes:
+        figure: with its error and unit.
+        text: what it is, to be read on from the figure.
+    """
+
+    template = "headline.html.j2"
+
+    figure: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Pointer(Content):
+    """A line that ends in a link to a section of the page.
+
+    Attributes:
+        text: before the link.
+        section: its title.
+    """
+
+    template = "pointer.html.j2"
+
+    text: str
+    section: str
+
+    @property
+    def anchor(self) -> str:
+        """Of the section."""
+        return anchor(self.section)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..run.selfplay import iterates
+from nashward.games.plots import COLOURS, MARKS, as_label
+
+from ..run.selfplay import iterates, metrics
 
 MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "tokens of a response": lambda row: row["after"]["tokens"],
@@ -17,11 +20,64 @@ MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "wins over the policy before (held out)": lambda row: row.get("win_rate"),
     "SFT texts, nats a token (held out)": lambda row: (row.get("sft") or {}).get("after"),
 }
+ERRORS: dict[str, Callable[[dict[str, Any]], Any]] = {  # standard errors over prompts, of what has one
+    "KL to the start (nats a response)": lambda row: row["after"].get("kl_to_reference_error"),
+    "R² on held-out prompts": lambda row: row["held_out"].get("r2_error"),
+}
 COLUMNS = 3  # of pictures
+NO_LABEL = "none"  # in the metrics, of responses without a label
+
+
+def label_styles(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """A colour and a mark for each label, the same in every picture of a run: by the alphabet, without a label black.
+
+    Example:
+        >>> label_styles(["steps", "none", "direct"])["steps"] == (COLOURS[1], MARKS[1])
+        True
+    """
+    named = sorted(set(labels) - {NO_LABEL})
+    colours = [colour for colour in COLOURS if colour != "#000000"]
+    styles = {label: (colours[k % len(colours)], MARKS[k % len(MARKS)]) for k, label in enumerate(named)}
+    return {**styles, NO_LABEL: ("#000000", "x")}
+
+
+def label_shares(folder: Path) -> dict[int, tuple[dict[str, float], int]]:
+    """The shares of the labels among the responses of a run's policies, each with how many prompts they are of.
+
+    An iteration's metrics hold those of the policy that it sampled, which an earlier one had made: 0 is the start, and
+    t the iterate of iteration t. Responses of half steps and of mixtures are of no iterate, and are left out; so is the
+    last iterate, which no iteration sampled.
+    """
+    shares = {}
+    for row in metrics(folder):
+        number = _iterate_number(sampled_policy(row))
+        if row.get("labels") is not None and number is not None:
+            shares[number] = (row["labels"], row["prompts"])
+    return dict(sorted(shares.items()))
+
+
+def sampled_policy(row: Mapping[str, Any]) -> str:
+    """The policy whose responses an iteration's metrics describe: its first opponent that is not stored, else what it
+    started from.
+
+    Example:
+        >>> sampled_policy({"anchor": {"iteration-01": 1.0}, "opponent": {"iteration-01": 2.0, "start": -1.0}})
+        'iteration-01'
+    """
+    fixed = row.get("opponent_win_rates") or {}
+    return next((name for name in row["opponent"] if name not in fixed), next(iter(row["anchor"])))
+
+
+def _iterate_number(policy: str) -> int | None:
+    """0 of the start, t of ``iteration-t``; None: it is no iterate."""
+    if policy == "start":
+        return 0
+    iterate = re.fullmatch(r"iteration-(\d+)", policy)
+    return None if iterate is None else int(iterate[1])
 
 
 def training_curves(folders: Mapping[str, Path]) -> Any:
-    """Each measure of the iterates against the iteration, a line a run.
+    """Each measure of the iterates against the iteration, a line a run, with standard errors where they are known.
 
     Args:
         folders: of the runs, by the names in the legend; each run has an iterate.
@@ -32,28 +88,28 @@ def training_curves(folders: Mapping[str, Path]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from nashward.games.plots import COLOURS, MARKS, as_label
-
     runs = {name: iterates(folder) for name, folder in folders.items()}
-    labels = sorted({label for rows in runs.values() for row in rows for label in row.get("labels") or ()})
     measured = [
         title
         for title, measure in MEASURES.items()
         if any(measure(row) is not None for rows in runs.values() for row in rows)
     ]
-    with_shares = len(runs) == 1 and bool(labels)
-    count = len(measured) + with_shares
+    shares = label_shares(next(iter(folders.values()))) if len(folders) == 1 else {}
+    count = len(measured) + bool(shares)
     figure = Figure(figsize=(10, 2.5 * -(-count // COLUMNS)), layout="constrained")
     for place, title in enumerate(measured, 1):
         axes = figure.add_subplot(-(-count // COLUMNS), COLUMNS, place)
         for k, (name, rows) in enumerate(runs.items()):
-            values = [float("nan") if (value := MEASURES[title](row)) is None else value for row in rows]
             colour, mark = COLOURS[k % len(COLOURS)], MARKS[k % len(MARKS)]
-            axes.plot(range(1, len(rows) + 1), values, f"{mark}-", color=colour, label=as_label(name) or None)
+            label = as_label(name) or None
+            times, values = range(1, len(rows) + 1), [_number(MEASURES[title](row)) for row in rows]
+            axes.plot(times, values, f"{mark}-", color=colour, label=label)
+            if title in ERRORS:
+                errors = [_number(ERRORS[title](row)) for row in rows]
+                axes.errorbar(times, values, errors, fmt="none", ecolor=colour, capsize=2)
         axes.set_title(title, fontsize=9)
-    if with_shares:
-        (rows,) = runs.values()
-        _plot_shares(figure.add_subplot(-(-count // COLUMNS), COLUMNS, count), rows, labels)
+    if shares:
+        _plot_shares(figure.add_subplot(-(-count // COLUMNS), COLUMNS, count), shares)
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("iteration", fontsize=8)
@@ -64,13 +120,20 @@ def training_curves(folders: Mapping[str, Path]) -> Any:
     return figure
 
 
-def _plot_shares(axes: Any, rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
-    """The share of each label among the responses."""
-    from nashward.games.plots import COLOURS, MARKS, as_label
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
-    for k, label in enumerate(labels):
-        values = [(row.get("labels") or {}).get(label, 0.0) for row in rows]
-        mark, colour = MARKS[k % len(MARKS)], COLOURS[k % len(COLOURS)]
-        axes.plot(range(1, len(rows) + 1), values, f"{mark}-", color=colour, label=as_label(label))
-    axes.set_title("share of the responses", fontsize=9)
+
+def _plot_shares(axes: Any, shares: Mapping[int, tuple[Mapping[str, float], int]]) -> None:
+    """The share of each label among the responses, with at most its standard error over prompts: where the responses to
+    a prompt are all alike, p (1 - p) / prompts is its square."""
+    labels = sorted({label for own, _ in shares.values() for label in own})
+    styles = label_styles(labels)
+    for label in labels:
+        colour, mark = styles[label]
+        values = [own.get(label, 0.0) for own, _ in shares.values()]
+        most = [(p * (1 - p) / prompts) ** 0.5 for p, (_, prompts) in zip(values, shares.values(), strict=True)]
+        axes.plot(list(shares), values, f"{mark}-", color=colour, label=as_label(label))
+        axes.errorbar(list(shares), values, most, fmt="none", ecolor=colour, capsize=2)
+    axes.set_title("share of the responses (0: the start)", fontsize=9)
     axes.legend(fontsize=7)

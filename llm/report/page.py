@@ -20,7 +20,7 @@ def render(title: str, sections: Sequence[Section]) -> str:
         >>> from nashward.llm.report import Paragraph
         >>> page = render("P & Q", [Section("Here", [Paragraph("<x>")]), Section("Nothing", [])])
         >>> page[page.index("<h1>"):].replace("\\n", "")
-        '<h1>P &amp; Q</h1><section><h2>Here</h2><p>&lt;x&gt;</p></section></body></html>'
+        '<h1>P &amp; Q</h1><section id="here"><h2>Here</h2><p>&lt;x&gt;</p></section></body></html>'
     """
     filled = [section for section in sections if section.content]
     return _environment().get_template("page.html.j2").render(title=title, sections=filled)

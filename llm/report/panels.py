@@ -6,37 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..run.selfplay import iterates, metrics
-from ..run.status import status
 from ..store.run_folder import RunFolder, flatten
-from .content import Alert, Content, Details, Download, Paragraph, Picture, Table, with_error
+from .alerts import alerts
+from .content import Content, Details, Download, Paragraph, Picture, Section, Table, with_error
 from .curves import training_curves
 from .responses import responses
-from .results import evaluation, over_optimised
+from .results import evaluation
+from .summary import summary
 
 Panel = Callable[[Path], list[Content]]
-CUT = 0.2  # a larger share of responses without an end is worth a warning
-
-
-def warnings(folder: Path) -> list[Content]:
-    """What a reader should know before anything else; empty where there is nothing."""
-    if not RunFolder(folder).read():
-        return []
-    state, rows = status(folder), metrics(folder)
-    texts = []
-    if state.finished < state.iterations:
-        texts.append(
-            f"The run is not finished: {state.finished} of {state.iterations} iterations. "
-            + ("It is being played." if state.playing else "The command that began it continues it.")
-        )
-    texts += [f"{row['iteration']}: {row['warning']}" for row in rows if row["warning"]]
-    for row in rows:
-        if (cut := 1 - row["finished"]) > CUT:
-            texts.append(
-                f"{row['iteration']}: {100 * cut:.0f}% of the responses did not end within --max-new-tokens; what the "
-                "oracle judged was cut"
-            )
-    texts += [f"On the way: {count} x {event}." for event, count in sorted(state.events.items())]
-    return [*map(Alert, texts), *over_optimised(folder)]
+COURSE = (
+    "The policies that the iterations made; shares are of the responses that were sampled from them. Bars are standard "
+    "errors over prompts, of shares at most these; what has no bar was measured without one."
+)
 
 
 def settings(folder: Path) -> list[Content]:
@@ -68,7 +50,7 @@ def curves(folder: Path) -> list[Content]:
     """How the policy changed over the iterations; empty before the second iterate."""
     if len(iterates(folder)) < 2:
         return []
-    return [Picture(training_curves({"": folder}), "The policies that the iterations made.")]
+    return [Picture(training_curves({"": folder}), COURSE)]
 
 
 def fits(folder: Path) -> list[Content]:
@@ -126,10 +108,15 @@ def fits(folder: Path) -> list[Content]:
 
 
 PANELS: tuple[tuple[str, Panel], ...] = (
-    ("Warnings", warnings),
-    ("The run", settings),
-    ("Its course", curves),
-    ("Evaluation", evaluation),
-    ("What the fits achieved", fits),
+    ("In short", summary),
     ("Responses", responses),
+    ("Evaluation", evaluation),
+    ("Its course", curves),
+    ("What the fits achieved", fits),
+    ("The run", settings),
 )
+
+
+def panels(folder: Path) -> list[Section]:
+    """All panels of a run as sections, the warnings of each at its head."""
+    return [Section(name, [*alerts(folder, name), *panel(folder)]) for name, panel in PANELS]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nashward.errors import CorruptFileError
 
@@ -63,9 +64,7 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
     Raises:
         CorruptFileError: a shard that is not as it was written.
     """
-    responses = step / "responses"
-    policies = {file.name.split(".")[0] for file in shards(responses, "*")}
-    newest = max(policies - {"start"}, default="start")
+    responses, newest = step / "responses", newest_sampled(step)
     texts: dict[str, list[str]] = {}
     for row in (row for file in shards(responses, newest)[:1] for row in read_shard(file)):
         texts.setdefault(row["prompt"], []).append(row["text"])
@@ -79,6 +78,12 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
         for prompt, answers in list(texts.items())[:count]
         if prompt in prompts
     ]
+
+
+def newest_sampled(step: Path) -> str:
+    """The newest policy that a step sampled: in ``iteration-05`` it is iteration-04, which the step before had made."""
+    policies = {file.name.split(".")[0] for file in shards(step / "responses", "*")}
+    return max(policies - {"start"}, default="start")
 
 
 def sampled_steps(folder: Path) -> list[Path]:
@@ -101,26 +106,34 @@ def responses(folder: Path, count: int = 8) -> list[Content]:
         policies = [judged_responses(step, prompts, 10 * count) for step in ends]
     except CorruptFileError as error:
         return [Alert(f"{error}.")]
-    heads = [f"{'first' if step == steps[0] else 'newest'} policy ({step.name})" for step in ends]
+    names = [newest_sampled(step) for step in ends]
+    heads = [names[0], *(f"{name} (the newest that was sampled)" for name in names[1:])]
     by_prompt = [{judged.prompt: judged for judged in policy} for policy in policies]
-    shared = [judged.prompt for judged in policies[0] if all(judged.prompt in policy for policy in by_prompt)]
-    content: list[Content] = []
+    shared = _spread([one.prompt for one in policies[0] if all(one.prompt in policy for policy in by_prompt)], count)
+    content: list[Content] = [
+        Paragraph(
+            "The first response of each policy to the same prompts, with the share of its duels against the policy's "
+            "other responses that it wins under the oracle."
+        )
+    ]
     if len(policies) == 1 or shared:
-        rows = [
-            (_shortened(prompt), *(_with_win_rate(policy[prompt], 0) for policy in by_prompt))
-            for prompt in shared[:count]
-        ]
+        rows = [(_shortened(prompt), *(_with_win_rate(policy[prompt], 0) for policy in by_prompt)) for prompt in shared]
         content.append(Table(("prompt", *heads), rows, text=True))
     else:  # each iteration had prompts of its own
         for head, policy in zip(heads, policies, strict=True):
-            rows = [(_shortened(judged.prompt), _with_win_rate(judged, 0)) for judged in policy[:count]]
+            rows = [(_shortened(judged.prompt), _with_win_rate(judged, 0)) for judged in _spread(policy, count)]
             content.append(Table(("prompt", head), rows, text=True))
-    compared = [row for judged in policies[-1] if (row := _extremes(judged)) is not None]
+    compared = _spread([row for judged in policies[-1] if (row := _extremes(judged)) is not None], count)
     if compared:
         columns = ("prompt", "preferred", "least preferred", "P(the first beats the second)")
         content.append(Heading(f"What the oracle prefers, {heads[-1]}"))
-        content.append(Table(columns, compared[:count], text=True))
+        content.append(Table(columns, compared, text=True))
     return content
+
+
+def _spread(values: Sequence[Any], count: int) -> list[Any]:
+    """At most so many of the values, evenly spread: a shard begins with its longest prompts."""
+    return [values[k * len(values) // count] for k in range(count)] if len(values) > count else list(values)
 
 
 def _extremes(judged: JudgedResponses) -> tuple[str, str, str, str] | None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nashward.games.analysis.significant_cycles import MIN_PROMPTS
 
-from .content import Alert, Content, Download, Heading, Paragraph, Picture, Table, with_error
+from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
 
 LONGEST = 16  # characters of a name in a picture
+TRAINING = "training"  # the run's own oracle, in the results
+ROLES = {True: "the oracle it was trained on", False: "held out"}
+LEVEL = 0.05  # of a test: what is as likely by chance is noise
 
 
-def over_optimised(folder: Path) -> list[Content]:
+def evaluation_alerts(folder: Path) -> list[Alert]:
     """A warning for each measure of over-optimisation beyond its threshold, and for each damaged file of results."""
-    results = _read(folder / "evaluation.json")
+    results = read_evaluation(folder)
     damaged = [
         Alert(f"{file} cannot be read; the command that wrote it writes it again")
         for file in (folder / "evaluation.json", *(folder / "evaluation").glob("exploit-*.json"))
@@ -25,7 +28,8 @@ def over_optimised(folder: Path) -> list[Content]:
     beyond = [
         Alert(
             f"{policy}: {measure['measure']} {measure['value']:.3f} ± {measure['standard_error']:.3f} is beyond its "
-            f"threshold {measure['threshold']:g}: the oracle may be gamed"
+            f"threshold {measure['threshold']:g}: the oracle may be gamed. Read its responses, judge by another oracle "
+            "(`nashward evaluate --held-out`), and take an earlier iterate or a smaller --step if that agrees."
         )
         for policy, measures in results.get("over_optimisation", {}).items()
         for measure in measures
@@ -34,9 +38,43 @@ def over_optimised(folder: Path) -> list[Content]:
     return [*damaged, *beyond]
 
 
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    """What ``nashward evaluate`` wrote of a run; empty where it was not run, or where its file is damaged."""
+    return _read(folder / "evaluation.json")
+
+
+def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
+    """Whether a player beats the start under an oracle, which is said only beyond noise."""
+    rate, name = results["against_start"][oracle][player], results["oracles"][oracle]
+    judge = f"Under {name} ({ROLES[oracle == TRAINING]})"
+    interval = rate.get("interval")
+    if interval is None:
+        return f"{judge} {player} wins {rate['win_rate']:.1f}% against the start, of which no error is known."
+    return (
+        f"{judge} {player} {rate['verdict']} the start: {rate['win_rate']:.1f}%, 95% sure to be within "
+        f"{interval[0]:.1f}% and {interval[1]:.1f}%."
+    )
+
+
+def winner_sentence(game: Mapping[str, Any]) -> str:
+    """Which player beats every other one, which is said only beyond noise.
+
+    Example:
+        >>> winner_sentence({"condorcet_winner": "new", "condorcet_p_value": 0.2, "prompts": 40})
+        'No policy beats every other one beyond noise: on average new does, by chance as likely as p = 0.2.'
+    """
+    winner, p = game["condorcet_winner"], game.get("condorcet_p_value")
+    if winner is None:
+        return "No policy beats every other one (no Condorcet winner)."
+    if p is not None and p <= LEVEL:
+        return f"{winner} beats every other one beyond noise (p = {p:.2g})."
+    known = "" if p is None else f", by chance as likely as p = {p:.2g}"
+    return f"No policy beats every other one beyond noise: on average {winner} does{known}."
+
+
 def evaluation(folder: Path) -> list[Content]:
     """The tournament under each oracle, the measures of over-optimisation, and the adversaries of the policies."""
-    results = _read(folder / "evaluation.json")
+    results = read_evaluation(folder)
     content = [part for oracle in results.get("games", {}) for part in _tournament(oracle, results)]
     if results:
         content += [*_over_optimisation(results), Download(results, "evaluation", "evaluation.json")]
@@ -53,24 +91,50 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
     rows = []
     for name in game["players"]:
         rate = rates.get(name, {})
-        rows.append((name, with_error(rate.get("win_rate"), rate.get("standard_error")), rate.get("minimal"),
-                     game["lottery"][name], game["exploitability"][name], results["tokens"][name],
+        rows.append((name, with_error(rate.get("win_rate"), rate.get("standard_error")), rate.get("verdict"),
+                     rate.get("minimal"),
+                     with_band(game, name), game["exploitability"][name], results["tokens"][name],
                      f"{100 * results['refusals'][name]:.0f}%" if name in results["refusals"] else None))  # fmt: skip
-    head = ("policy", "wins over the start, %", "the same at equal lengths (minimal), %", "in the Nash",
-            "exploitability", "tokens", "refuses the probe")  # fmt: skip
+    head = ("policy", "wins over the start, %", "beyond noise it", "the same at equal lengths (minimal), %",
+            "in the Nash (90% band)", "exploitability", "tokens", "refuses the probe")  # fmt: skip
     summary = (
-        f"Condorcet winner: {game['condorcet_winner'] or 'none'}. Scores (Bradley-Terry) miss a win rate by up to "
+        f"{winner_sentence(game)} Scores (Bradley-Terry) miss a win rate by up to "
         f"{game['bradley_terry']['largest_residual']:.3f}; {100 * game['curl']:.1f}% of the log-odds go round. Cycles "
         f"beyond noise: {cycles(game)}."
     )
-    role = "the oracle it was trained on" if oracle == "training" else "held out"
     labelled = PreferenceGame(game["P"], labels=_shortened(game["players"]))
     return [
-        Heading(f"{results['oracles'][oracle]} ({role})"),
+        Heading(f"{results['oracles'][oracle]} ({ROLES[oracle == TRAINING]})"),
         Table(head, rows),
         Paragraph(summary),
         Picture(payoff_table(labelled, nash(labelled)), "P(row beats column)."),
+        *_duels(game),
     ]
+
+
+def with_band(game: Mapping[str, Any], name: str) -> str:
+    """A player's weight in the Nash of a game, with the band of it where there is one.
+
+    Example:
+        >>> with_band({"lottery": {"a": 1.0}, "lottery_band": {"low": {"a": 0.25}, "high": {"a": 1.0}}}, "a")
+        '1.00 (0.25 to 1.00)'
+    """
+    band = game["lottery_band"]
+    known = "no band" if band is None else f"{band['low'][name]:.2f} to {band['high'][name]:.2f}"
+    return f"{game['lottery'][name]:.2f} ({known})"
+
+
+def _duels(game: Mapping[str, Any]) -> list[Content]:
+    """Each policy against each with the standard errors, folded away; empty for results without errors."""
+    errors = game.get("standard_errors")
+    if errors is None:
+        return []
+    names = game["players"]
+    rows = [
+        (name, *(None if i == j else with_error(game["P"][i][j], errors[i][j], 2) for j in range(len(names))))
+        for i, name in enumerate(names)
+    ]
+    return [Details("The same with standard errors", [Table(("P(row beats column)", *names), rows)])]
 
 
 def cycles(game: dict[str, Any]) -> str:

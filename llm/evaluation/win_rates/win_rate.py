@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nashward.errors import NashwardError
+from nashward.games.analysis.confidence import win_rate_interval
 from nashward.llm.oracles import PreferenceOracle, preference_matrices
 
 
@@ -23,11 +24,24 @@ class WinRate:
     Example:
         >>> print(WinRate(0.5417, 0.021, prompts=100))
         0.542 ± 0.021
+        >>> WinRate(0.5417, 0.021, prompts=100).verdict, WinRate(0.6, 0.021, prompts=100).verdict
+        ('is level with', 'beats')
     """
 
     value: float
     standard_error: float
     prompts: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% confidence interval, see ``games.analysis.confidence.win_rate_interval``."""
+        return win_rate_interval(self.value, self.standard_error, self.prompts)
+
+    @property
+    def verdict(self) -> str:
+        """In words: "beats" or "loses to" where the interval is on one side of 1/2, else "is level with"."""
+        low, high = self.interval
+        return "beats" if low > 0.5 else "loses to" if high < 0.5 else "is level with"
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.standard_error:.3f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nashward.games.analysis.confidence import standard_errors, win_rate_at_least
+from nashward.games.analysis.confidence import standard_errors, win_rate_at_least, win_rate_interval
 
 
 def test_student_by_its_table() -> None:
@@ -52,3 +52,14 @@ def test_the_true_rate_is_above_the_bound_in_95_percent(kind) -> None:
                 win_rate_at_least(value, error, n) <= p for value, error in zip(values.mean(1), errors, strict=True)
             ]
             assert np.mean(held) >= 0.94, (n, p)  # 0.95 less two errors of 1500 draws
+
+
+@pytest.mark.parametrize(("n", "mean"), [(20, 0.5), (50, 0.6), (200, 0.9)])
+def test_the_interval_of_a_win_rate_holds_it_in_95_of_100_cases(n: int, mean: float) -> None:
+    random, held, times = np.random.default_rng(n), 0, 1000
+    for _ in range(times):
+        values = random.beta(2 * mean, 2 * (1 - mean), n)
+        low, high = win_rate_interval(values.mean(), values.std(ddof=1) / n**0.5, n)
+        held += low <= mean <= high
+    assert held >= (0.95 - 3 * (0.95 * 0.05 / times) ** 0.5) * times
+    assert 0 <= low < high <= 1

@@ -18,6 +18,7 @@ from nashward.llm.pocket.styles import (
     TOPICS,
     garbled,
     held_out_prompts,
+    plain_prompts,
     prompt,
     response,
     style_of,
@@ -148,3 +149,16 @@ def test_the_oracle_loads_and_judges_unusual_text():
     result = preference_matrices(oracle, [long], [["In short, tea is old.", "", long, "你好 😀"]])[0]
     assert np.isfinite(result.P).all()
     assert result.meta["truncated"] == 2
+
+
+def test_plain_prompts_are_what_a_person_could_have_written() -> None:
+    prompts = plain_prompts(100)
+    assert len(set(prompts)) == 100
+    assert prompts == plain_prompts(100)
+    assert plain_prompts(100, seed=1) != prompts
+    assert all(text.isascii() and text.isprintable() and len(text) < 60 for text in prompts)
+    assert all(
+        sum(topic in text.split() or f"{topic}." in text or f"{topic}?" in text for topic in TOPICS) for text in prompts
+    )
+    with pytest.raises(ValueError, match="10000 were requested"):
+        plain_prompts(10_000)

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -22,9 +23,13 @@ from nashward.llm import report
 from nashward.llm.evaluation.evaluate import evaluate
 from nashward.llm.evaluation.exploit import exploit
 from nashward.llm.evaluation.over_optimisation import Thresholds
+from nashward.llm.evaluation.tables import TournamentTables
+from nashward.llm.evaluation.win_rates.win_rate import WinRate
 from nashward.llm.report.content import plotted_numbers
-from nashward.llm.report.curves import training_curves
-from nashward.llm.report.responses import JudgedResponses, judged_responses
+from nashward.llm.report.curves import label_shares, label_styles, training_curves
+from nashward.llm.report.responses import JudgedResponses, judged_responses, newest_sampled, responses
+from nashward.llm.report.results import win_sentence, winner_sentence
+from nashward.llm.report.summary import gap_among, run_name
 from nashward.llm.run.selfplay import iterates
 from nashward.llm.run.train import TrainStage
 from nashward.llm.store.files import read_shard, write_json
@@ -72,12 +77,75 @@ def test_the_course_is_that_of_the_metrics(runs: dict[str, Path]) -> None:
     drawn = {axes["title"]: axes["lines"] for axes in plotted_numbers(figure)}
     rows = iterates(runs["whole"])
     assert len(rows) == 2
-    (line,) = drawn["KL to the start (nats a response)"]
+    line, *errors = drawn["KL to the start (nats a response)"]
     assert line["y"] == [row["after"]["kl_to_reference"] for row in rows]
-    assert {line["label"]: line["y"] for line in drawn["share of the responses"]} == {
+    bars = sorted(y for end in errors for y in end["y"])
+    expected = [
+        row["after"]["kl_to_reference"] + sign * row["after"]["kl_to_reference_error"]
+        for row in rows
+        for sign in (-1, 1)
+    ]
+    assert bars == pytest.approx(sorted(expected))
+    shares = {line["label"]: line for line in drawn["share of the responses (0: the start)"] if "label" in line}
+    assert {label: line["y"] for label, line in shares.items() if label} == {
         label: [row["labels"].get(label, 0.0) for row in rows]
         for label in sorted({name for row in rows for name in row["labels"]})
     }
+
+
+def _run_by_hand(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """A folder with the metrics of a run, a step a row."""
+    for row in rows:
+        (folder / row["iteration"]).mkdir(parents=True)
+        (folder / row["iteration"] / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    return folder
+
+
+def _row(iteration: str, opponent: dict[str, float], labels: dict[str, float], **more: Any) -> dict[str, Any]:
+    number = int(iteration.split("-")[1]) - 1
+    anchor = f"iteration-{number:02d}" if number else "start"
+    after = {"tokens": 5.0, "kl_to_reference": 0.1, "entropy_per_token": 1.0}
+    return {"iteration": iteration, "anchor": {anchor: 1.0}, "opponent": opponent, "opponent_win_rates": {},
+            "prompts": 100, "labels": labels, "after": after, "train": {"share": 1.0},
+            "held_out": {}, **more}  # fmt: skip
+
+
+def test_shares_stand_at_the_policy_that_wrote_the_responses(tmp_path: Path) -> None:
+    """Iteration t samples what iteration t - 1 made: half of the start's responses are a, none of iteration 1's."""
+    folder = _run_by_hand(tmp_path, [
+        _row("iteration-01", {"start": 1.0}, {"a": 0.5, "b": 0.5}),
+        _row("iteration-02", {"iteration-01": 2.0, "start": -1.0}, {"b": 0.9, "none": 0.1}),
+    ])  # fmt: skip
+    assert label_shares(folder) == {0: ({"a": 0.5, "b": 0.5}, 100), 1: ({"b": 0.9, "none": 0.1}, 100)}
+    (axes,) = [axes for axes in training_curves({"": folder}).axes if "share of the responses" in axes.get_title()]
+    lines = {line.get_label(): line for line in axes.get_lines() if not line.get_label().startswith("_")}
+    assert {name: (list(line.get_xdata()), list(line.get_ydata())) for name, line in lines.items()} == {
+        "a": ([0, 1], [0.5, 0.0]), "b": ([0, 1], [0.5, 0.9]), "none": ([0, 1], [0.0, 0.1]),
+    }  # fmt: skip
+    colours = label_styles(["b", "a", "c"])
+    assert [lines[name].get_color() for name in ("a", "b", "none")] == [colours[name][0] for name in ("a", "b", "none")]
+    bars = [path.vertices[:, 1] for group in axes.collections for path in group.get_paths()]
+    assert any(ends == pytest.approx([0.45, 0.55]) for ends in bars)  # (0.5 * 0.5 / 100) ** 0.5
+
+
+def test_shares_of_half_steps_and_stored_responses_are_not_those_of_an_iterate(tmp_path: Path) -> None:
+    half = _run_by_hand(tmp_path / "half", [
+        _row("iteration-01-half-1", {"start": 1.0}, {"a": 0.5}),
+        _row("iteration-01", {"iteration-01-half-1": 1.0}, {"a": 0.7}),
+        _row("iteration-02-half-1", {"iteration-01": 1.0}, {"a": 0.9}),
+    ])  # fmt: skip
+    assert {t: own for t, (own, _) in label_shares(half).items()} == {0: {"a": 0.5}, 1: {"a": 0.9}}
+    fixed = _run_by_hand(tmp_path / "fixed", [
+        _row("iteration-01", {"gpt": 1.0}, {"a": 0.5}, opponent_win_rates={"gpt": 0.2}),
+        _row("iteration-02", {"gpt": 1.0}, {"a": 0.6}, opponent_win_rates={"gpt": 0.3}),
+    ])  # fmt: skip
+    assert {t: own for t, (own, _) in label_shares(fixed).items()} == {0: {"a": 0.5}, 1: {"a": 0.6}}
+
+
+def test_responses_stand_under_the_policy_that_wrote_them(runs: dict[str, Path]) -> None:
+    assert [newest_sampled(runs["whole"] / f"iteration-0{t}") for t in (1, 2)] == ["start", "iteration-01"]
+    heads = [part.head for part in responses(runs["whole"]) if isinstance(part, report.Table)]
+    assert [head.split()[0] for head in heads[0]] == ["prompt", "start", "iteration-01"]
 
 
 def test_verdicts_are_those_of_the_judgements(runs: dict[str, Path]) -> None:
@@ -96,11 +164,15 @@ def test_verdicts_are_those_of_the_judgements(runs: dict[str, Path]) -> None:
             assert rates[pair[1]] == pytest.approx(min(rates))
 
 
-def test_warnings_come_first_and_an_unfinished_run_says_so(runs: dict[str, Path]) -> None:
+def _section(page: str, title: str) -> str:
+    """The HTML of a section."""
+    return page[page.index(f"<h2>{title}</h2>") :].partition("</section>")[0]
+
+
+def test_an_unfinished_run_says_so_first(runs: dict[str, Path]) -> None:
     pages = {name: report.write(folder).read_text() for name, folder in runs.items()}
     for name in ("half", "sampled"):
-        assert pages[name].index("<h2>Warnings</h2>") < pages[name].index("<h2>The run</h2>")
-        assert "The run is not finished" in pages[name]
+        assert "The run is not finished" in _section(pages[name], "In short")
     assert "1 of 2 iterations" in pages["half"]
     assert "The run is not finished" not in pages["whole"]
     assert "What the oracle prefers" in pages["whole"]
@@ -132,7 +204,26 @@ def test_each_panel_is_on_the_page_of_a_finished_run(runs: dict[str, Path]) -> N
     page = report.write(runs["whole"]).read_text()
     heads = re.findall(r"<h2>(.*?)</h2>", page)
     assert heads == [name for name, panel in report.PANELS if panel(runs["whole"])]
-    assert {"The run", "Its course", "What the fits achieved", "Responses"} <= set(heads)
+    assert heads[:2] == ["In short", "Responses"]
+    assert {"The run", "Its course", "What the fits achieved"} <= set(heads)
+
+
+def test_a_warning_stands_in_its_section_and_the_head_leads_there(runs: dict[str, Path], tmp_path: Path) -> None:
+    home = shutil.copytree(runs["whole"], tmp_path / "second")
+    file = home / "iteration-02" / "metrics.jsonl"
+    *steps, last = [json.loads(line) for line in file.read_text().splitlines()]
+    changed = {**last, "warning": "The loss rose: take a lower rate.", "finished": 0.5}
+    file.write_text("".join(json.dumps(row) + "\n" for row in (*steps, changed)))
+    (home / "events.jsonl").write_text('{"out_of_memory": true, "at_once": 4, "at": "iteration-01: training"}\n')
+    page = report.write(home).read_text()
+    assert "<title>The run second</title>" in page
+    assert "iteration-02: The loss rose" in _section(page, "What the fits achieved")
+    assert "50% of the responses did not end within --max-new-tokens" in _section(page, "Responses")
+    assert "out of memory" in _section(page, "The run")
+    links = re.findall(r'<a href="#([\w-]+)">', _section(page, "In short"))
+    assert links == ["responses", "what-the-fits-achieved", "the-run"]
+    assert all(page.count(f'<section id="{link}">') == 1 for link in links)
+    assert run_name(tmp_path / "demo" / "run") == "demo/run"
 
 
 def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: Path, tmp_path: Path) -> None:
@@ -140,12 +231,18 @@ def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: P
     asked = [llm.Prompt(({"role": "user", "content": text},)) for text in PROMPTS[:4]]
     found = evaluate(short_run(tiny_folder, home, iterations=2), asked, thresholds=Thresholds(refusals=-1.0))
     page = report.write(home).read_text()
-    warned = page[page.index("<h2>Warnings</h2>") : page.index("<h2>The run</h2>")]
+    warned = _section(page, "Evaluation")
     assert warned.count("beyond its threshold") == sum(
         one["exceeded"] for own in found["over_optimisation"].values() for one in own
     )
     links = [json.loads(base64.b64decode(link)) for link in re.findall(r'json;base64,([^"]+)"', page)]
     assert json.loads((home / "evaluation.json").read_text()) in links
+    rate, game = found["against_start"]["training"]["iteration-01"], found["games"]["training"]
+    head = _section(page, "In short")
+    assert f"<strong>{rate['win_rate']:.1f} ± {rate['standard_error']:.1f}%</strong>" in head
+    assert f"iteration-01 {rate['verdict']} the start" in head
+    low, high = (game["lottery_band"][end]["iteration-01"] for end in ("low", "high"))
+    assert f"{game['lottery']['iteration-01']:.2f} ({low:.2f} to {high:.2f})" in warned
     assert "(the oracle it was trained on)" in page
     assert "Who beats start" not in page
     write_json(home / "evaluation" / "exploit-start.json", {
@@ -158,6 +255,31 @@ def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: P
     assert "0.750 ± 0.125" in page
     (home / "evaluation.json").write_text("{bad")
     assert "evaluation.json cannot be read" in report.write(home).read_text()
+
+
+def test_nothing_is_said_to_beat_within_noise() -> None:
+    """52.3 +- 3.7 is level; 60 +- 2.1 beats."""
+
+    def results(value: float, error: float, prompts: int) -> dict[str, Any]:
+        rate = WinRate(value, error, prompts)
+        own = {"win_rate": 100 * value, "interval": [100 * end for end in rate.interval], "verdict": rate.verdict}
+        return {"oracles": {"training": "length"}, "against_start": {"training": {"last": own}}}
+
+    assert "last is level with the start" in win_sentence("last", "training", results(0.523, 0.037, 48))
+    assert "last beats the start" in win_sentence("last", "training", results(0.6, 0.021, 100))
+    assert "last loses to the start" in win_sentence("last", "training", results(0.4, 0.021, 100))
+    level = np.full((60, 2, 2), 0.5)
+    level[:, 0, 1] = np.random.default_rng(0).normal(0.523, 0.037 * 60**0.5, 60)
+    level[:, 1, 0] = 1 - level[:, 0, 1]
+    game = TournamentTables(("last", "start"), level).summary()
+    assert game["condorcet_winner"] == "last"
+    assert winner_sentence(game).startswith("No policy beats every other one beyond noise")
+    clear = np.where(np.eye(2), 0.5, np.array([[0.5, 0.6], [0.4, 0.5]])) + 0 * level
+    assert winner_sentence(TournamentTables(("last", "start"), clear).summary()).startswith(
+        "last beats every other one"
+    )
+    duel = {"players": ["a", "b"], "P": [[0.5, 0.6], [0.4, 0.5]], "standard_errors": [[0.0, 0.02], [0.02, 0.0]]}
+    assert gap_among(duel, "b") == (0.2, "a", 0.04)
 
 
 def test_a_comparison_names_what_differs_and_shows_the_same_prompts(

@@ -109,22 +109,23 @@ def _name(folder: Path) -> str:
 
 
 def _show(oracle: str, results: dict[str, Any]) -> None:
-    from nashward.llm.report.results import cycles
+    from nashward.llm.report.results import cycles, winner_sentence
 
     game, rates = results["games"][oracle], results["against_start"][oracle]
     width = max(map(len, game["players"]))
     print(f"\njudged by {results['oracles'][oracle]} ({oracle if oracle == 'training' else 'held out'})")
-    print(f"{'':<{width}}  against the start  minimal   Nash    90% of draws  exploitability  tokens")
+    print(f"{'':<{width}}  against the start  beyond noise   minimal   Nash    90% of draws  exploitability  tokens")
     for name in game["players"]:
         rate = rates.get(name)
         against = "" if rate is None else f"{rate['win_rate']:5.1f}% ± {_number(rate['standard_error'], 1)}"
+        verdict = "" if rate is None else rate.get("verdict") or "?"
         minimal = "" if rate is None else _number(rate["minimal"], 1)
         low, high = _band(game, name)
         print(
-            f"{name:<{width}}  {against:>17}  {minimal:>7}  {game['lottery'][name]:5.3f}  {low} to {high}  "
-            f"{game['exploitability'][name]:14.3f}  {results['tokens'][name]:6.1f}"
+            f"{name:<{width}}  {against:>17}  {verdict:<13}  {minimal:>7}  {game['lottery'][name]:5.3f}  {low} to "
+            f"{high}  {game['exploitability'][name]:14.3f}  {results['tokens'][name]:6.1f}"
         )
-    print(f"Condorcet winner: {game['condorcet_winner'] or 'none'}")
+    print(winner_sentence(game))
     misses, curl = game["bradley_terry"]["largest_residual"], 100 * game["curl"]
     print(f"scores (Bradley-Terry) miss a win rate by up to {misses:.3f}; {curl:.1f}% of the log-odds go round")
     print(f"cycles beyond noise: {cycles(game)}")

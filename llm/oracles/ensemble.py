@@ -1,0 +1,170 @@
+"""Several oracles as one: the mean of their log-odds or of their probabilities, or the majority of their verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float
+
+from ..config.choices import check_choice
+from .matrices import average_orders
+from .protocol import Pairs, PreferenceOracle
+
+Rule = Literal["log-odds", "probability", "majority"]
+
+
+class Ensemble(PreferenceOracle):
+    """Several oracles that judge the same pairs as one oracle.
+
+    With P_m = P_m(i beats j) of member m and its log-odds L_m = log P_m - log(1 - P_m), both orders averaged, the rules
+    are
+
+    .. math::
+        \\text{log-odds: } L = \\sum_m w_m L_m, \\qquad \\text{probability: } P = \\sum_m w_m P_m,
+
+    .. math::
+        \\text{majority: } P = \\Pr(S > M / 2) + \\tfrac{1}{2} \\Pr(S = M / 2), \\quad
+        S = \\sum_m \\mathrm{Bernoulli}(P_m)
+
+    with weights that sum to 1. In the majority each of the M members casts one vote, independently of the others, and a
+    tie is decided by a coin. Each rule keeps P + P^T = 1. A mean of log-odds of transitive members is transitive; the
+    majority of transitive members may cycle (Condorcet), as a mean of their probabilities may.
+
+    A judgement that one member lacks is missing.
+
+    Args:
+        members: at least one oracle, with the aggregation "calibrated". A source is made an oracle by ``as_oracle``.
+        rule: see above.
+        weights: one a member, not negative, of the means; they are divided by their sum. None: equal ones.
+        name: None: the rule with the members' names.
+
+    Raises:
+        ValueError: no members, an unknown rule, weights that do not fit (the majority has none), a member with another
+            aggregation.
+
+    Source: Condorcet 1785 (the majority and its cycles); Genest & Zidek 1986 (linear and logarithmic opinion pools).
+
+    Example:
+        >>> from nashward.llm.oracles import Function, preference_matrices
+        >>> orders = ["abc", "bca", "cab"]  # each judge ranks transitively, from the best
+        >>> judges = [Function(lambda p, i, j, o=o: float(o.index(i) < o.index(j)), symmetric=True) for o in orders]
+        >>> preference_matrices(Ensemble(judges, rule="majority"), ["?"], [["a", "b", "c"]])[0].P.tolist()
+        [[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.5]]
+    """
+
+    symmetric = True
+
+    def __init__(
+        self,
+        members: Sequence[PreferenceOracle],
+        rule: Rule = "log-odds",
+        weights: Sequence[float] | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        check_choice("rule", rule, Rule)
+        self.members, self.rule = tuple(members), rule
+        if not self.members:
+            raise NashwardError("an ensemble has at least one member, got none")
+        for member in self.members:
+            if not isinstance(member, PreferenceOracle):
+                raise NashwardError(f"{member!r:.60} is no PreferenceOracle; make it one with llm.oracles.as_oracle")
+            if member.aggregation != "calibrated":
+                raise NashwardError(
+                    f"{member.name} has the aggregation {member.aggregation!r}; the members of an ensemble are "
+                    "'calibrated'"
+                )
+        self.weights = _normalised(weights, len(self.members), rule)
+        self.transitive = rule == "log-odds" and all(member.transitive for member in self.members)
+        self.name = name or f"{rule} of {', '.join(member.name for member in self.members)}"
+        self.pairs_per_call = min(member.pairs_per_call for member in self.members)
+
+    def cache_key(self) -> str | None:
+        keys = [member.cache_key() for member in self.members]
+        return None if None in keys else f"{self.rule} {self.weights} of {keys}"
+
+    def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
+        """The most that a member truncates."""
+        return max(member.truncated(prompt, candidates) for member in self.members)
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        each = [_logits(member, prompts, candidates, pairs) for member in self.members]
+        return [self.combined(np.stack(of_prompt)) for of_prompt in zip(*each, strict=True)]
+
+    def combined(self, logits: Float[np.ndarray, "members pairs"]) -> Float[np.ndarray, " pairs"]:
+        """The ensemble's log-odds from those of its members, each with both orders averaged.
+
+        Example:
+            >>> from nashward.llm.oracles import Length
+            >>> Ensemble([Length(), Length(2.0)], "log-odds", [3, 1]).combined(np.array([[0.5], [1.0]]))
+            array([0.625])
+        """
+        missing = np.isnan(logits).any(0)
+        known = np.where(missing, 0.0, logits)
+        if self.rule == "log-odds":
+            with np.errstate(invalid="ignore"):  # 0 x inf, or inf - inf: members that are certain of opposite winners
+                terms = np.where(self.weights[:, None] > 0, self.weights[:, None] * known, 0.0)
+                values = terms.sum(0)
+            values = np.where(np.isnan(values), 0.0, values)  # they tie, as certain judgements of one oracle do
+        else:
+            win, lose = _sigmoid(known), _sigmoid(-known)
+            if self.rule == "probability":
+                win, lose = self.weights @ win, self.weights @ lose
+            else:
+                win, lose = _most_of(win, lose), _most_of(lose, win)
+            with np.errstate(divide="ignore"):
+                values = np.log(win) - np.log(lose)
+        return np.where(missing, np.nan, values)
+
+
+def _normalised(weights: Sequence[float] | None, count: int, rule: Rule) -> Float[np.ndarray, " members"]:
+    if weights is None:
+        return np.full(count, 1 / count)
+    if rule == "majority":
+        raise NashwardError("in a majority each member has one vote: leave weights out, or name a member twice")
+    values = np.asarray(weights, dtype=np.float64)
+    if values.shape != (count,) or not (values >= 0).all() or not 0 < values.sum() < math.inf:
+        raise NashwardError(f"weights {list(weights)} for {count} members: expected as many, at least 0, not all 0")
+    return values / values.sum()
+
+
+def _logits(
+    member: PreferenceOracle, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+) -> list[np.ndarray]:
+    """A member's log-odds of each pair, both orders averaged, and its own members' mean if it is an ensemble."""
+    both = [[*own, *([] if member.symmetric else [(j, i) for i, j in own])] for own in pairs]
+    logits: list[Any] = [np.full(len(own), np.nan) for own in both]
+    for judged, values in member.judge(prompts, candidates, both):
+        for (n, k), value in zip(judged, np.atleast_2d(values).T, strict=True):
+            logits[n] = logits[n] if np.ndim(logits[n]) > 1 else np.tile(logits[n], (len(value), 1))
+            logits[n][:, k] = value
+    averaged = []
+    for own, found in zip(pairs, logits, strict=True):
+        forward, backward = (found, -found) if member.symmetric else np.split(found, 2, axis=-1)
+        with np.errstate(invalid="ignore"):  # members that are certain of opposite winners: missing
+            averaged.append(np.atleast_2d(average_orders(forward, backward)).mean(0) if len(own) else np.zeros(0))
+    return averaged
+
+
+def _sigmoid(logits: Float[np.ndarray, "members pairs"]) -> Float[np.ndarray, "members pairs"]:
+    with np.errstate(over="ignore"):
+        return 1.0 / (1.0 + np.exp(-logits))
+
+
+def _most_of(win: Float[np.ndarray, "members pairs"], lose: Float[np.ndarray, "members pairs"]) -> Any:
+    """The probability that more than half of independent votes are wins, plus half of that of a tie, ``[pairs]``."""
+    count = len(win)
+    votes = np.zeros((count + 1, win.shape[1]))  # P(so many wins among those counted)
+    votes[0] = 1.0
+    for won, lost in zip(win, lose, strict=True):
+        votes[1:] = votes[1:] * lost + votes[:-1] * won
+        votes[0] *= lost
+    most = votes[count // 2 + 1 :].sum(0)
+    return most + votes[count // 2] / 2 if count % 2 == 0 else most

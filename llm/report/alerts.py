@@ -1,0 +1,67 @@
+"""What a reader of a run's report has to know, each warning in the section that it is about, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..run.selfplay import metrics
+from ..run.status import status
+from ..store.run_folder import RunFolder
+from .content import Alert
+from .results import evaluation_alerts
+
+CUT = 0.2  # a larger share of responses without an end is worth a warning
+EVENTS = {  # what ``status`` counts: what it means, and what to do
+    "out of memory": "Memory ran out, and the run went on with half as much at once. Nothing is lost; a smaller "
+    "--sampling-batch or --tokens, or what `nashward plan` proposes, saves the time that this took.",
+    "set aside": "A damaged file was set aside and made again. Nothing is lost; if it was not you who stopped the "
+    "run, look after the disk.",
+}
+
+
+def run_alerts(folder: Path) -> list[Alert]:
+    """An unfinished run says so."""
+    state = status(folder)
+    if state.finished >= state.iterations:
+        return []
+    what = "It is being played." if state.playing else "The command that began it continues it."
+    return [Alert(f"The run is not finished: {state.finished} of {state.iterations} iterations. {what}")]
+
+
+def fit_alerts(folder: Path) -> list[Alert]:
+    """What went wrong in a fit, as the run has recorded it."""
+    return [Alert(f"{row['iteration']}: {row['warning']}") for row in metrics(folder) if row["warning"]]
+
+
+def response_alerts(folder: Path) -> list[Alert]:
+    """Responses that were cut before they ended."""
+    return [
+        Alert(
+            f"{row['iteration']}: {100 * cut:.0f}% of the responses did not end within --max-new-tokens, and the "
+            "oracle judged what there was. Raise it, or let the prompts demand shorter responses."
+        )
+        for row in metrics(folder)
+        if (cut := 1 - row["finished"]) > CUT
+    ]
+
+
+def event_alerts(folder: Path) -> list[Alert]:
+    """What the run survived."""
+    events = status(folder).events
+    return [Alert(f"{count} x {event}. {EVENTS[event]}") for event, count in sorted(events.items())]
+
+
+ALERTS: dict[str, Callable[[Path], list[Alert]]] = {  # by the section where they stand
+    "In short": run_alerts,
+    "Responses": response_alerts,
+    "Evaluation": evaluation_alerts,
+    "What the fits achieved": fit_alerts,
+    "The run": event_alerts,
+}
+
+
+def alerts(folder: Path, section: str) -> list[Alert]:
+    """The warnings of a section; empty before the run has begun."""
+    of_section = ALERTS.get(section)
+    return of_section(folder) if of_section is not None and RunFolder(folder).read() else []

@@ -1,0 +1,116 @@
+"""The head of a run's report: what the page is, what came out in one figure with its error, what its terms mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..run.selfplay import iterates
+from ..store.run_folder import RunFolder
+from .alerts import ALERTS, alerts
+from .content import Content, Headline, Paragraph, Pointer, with_error
+from .results import TRAINING, read_evaluation, win_sentence
+
+DUALITY_GAP = (
+    "The duality gap of a policy says how far it is from the Nash equilibrium, the policy that no other one beats. It "
+    "is twice the margin above 50% by which its best opponent beats it: 0 means that nobody does, and 0.1 that "
+    "somebody wins 55% of the duels against it."
+)
+
+
+def run_name(folder: str | Path) -> str:
+    """The name of a run: its folder's, with the folder around it where it is just called run.
+
+    Example:
+        >>> run_name("runs/first"), run_name("demo/run")
+        ('first', 'demo/run')
+    """
+    place = Path(folder).resolve()
+    return f"{place.parent.name}/{place.name}" if place.name == "run" else place.name
+
+
+def summary(folder: Path) -> list[Content]:
+    """What this page is and what came out, for a reader who sees both first."""
+    run = RunFolder(folder).read()
+    if not run:
+        return [Paragraph("The run has not started.")]
+    rows = iterates(folder)
+    content: list[Content] = [Paragraph(_what_it_is(folder, run, len(rows)))]
+    if not rows:
+        return [*content, Paragraph("No step is finished yet.")]
+    evaluation = read_evaluation(folder)
+    newest = rows[-1]
+    if newest["iteration"] in evaluation.get("against_start", {}).get(TRAINING, {}):
+        content += _evaluated(newest["iteration"], evaluation)
+    else:
+        moved = with_error(newest["after"]["kl_to_reference"], newest["after"].get("kl_to_reference_error"), 2)
+        content += [
+            Headline(f"{moved} nats", f"a response: how far {newest['iteration']} is from the start (KL divergence)."),
+            Paragraph(
+                f"Whether that made it better is not measured yet: `nashward evaluate {folder}` lets the "
+                "policies of this run play against each other."
+            ),
+        ]
+    return [*content, *pointers(folder)]
+
+
+def pointers(folder: Path) -> list[Content]:
+    """Where the warnings are, which stand in the sections that they are about; those of this one itself are above."""
+    counts = {name: len(alerts(folder, name)) for name in ALERTS if name != "In short"}
+    return [
+        Pointer(f"{count} warning{'s' if count > 1 else ''}, with what to do: ", name)
+        for name, count in counts.items()
+        if count
+    ]
+
+
+def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
+    config = run["config"]
+    policy, oracle = (_short(config[key] or "(not given yet)") for key in ("policy", "oracle"))
+    return (
+        f"This page is the report of the run {run_name(folder)}. The language model {policy} played against itself "
+        f"under the oracle {oracle}, a judge that says which of two responses to a prompt is better. Finished are "
+        f"{finished} of {config['iterations']} iterations of the solver {config['solver']['name']}. In each of them "
+        f"the model gives {config['responses']} responses to each prompt, the oracle compares them in pairs, and an "
+        "adapter (LoRA) is trained to make the winners likelier."
+    )
+
+
+def _short(source: str) -> str:
+    """The end of a long path, which names a model."""
+    parts = Path(source).parts
+    return "/".join(parts[-2:]) if len(parts) > 2 else source
+
+
+def _evaluated(newest: str, results: Mapping[str, Any]) -> list[Content]:
+    """The win rate of the newest iterate over the start, with its verdict, and its duality gap among the players."""
+    rate = results["against_start"][TRAINING][newest]
+    figure = with_error(rate["win_rate"], rate["standard_error"])
+    content: list[Content] = [
+        Headline(f"{figure}%", f"of the duels against the start are won by {newest}, on {results['prompts']} prompts.")
+    ]
+    verdicts = [win_sentence(newest, oracle, results) for oracle in results["games"]]
+    game = results["games"][TRAINING]
+    gap, opponent, error = gap_among(game, newest)
+    among = (
+        f" That of {newest} among the policies that were compared here is {with_error(gap, error, 2)}"
+        + (f" (its best opponent is {opponent})." if gap > 0 else ".")
+        + " Others were not tried: `nashward exploit` looks for them."
+    )
+    return [*content, Paragraph(" ".join(verdicts)), Paragraph(DUALITY_GAP + among)]
+
+
+def gap_among(game: Mapping[str, Any], player: str) -> tuple[float, str, float | None]:
+    """A player's duality gap among those of a game of ``evaluation.json``, the best opponent, and the standard error of
+    the duel with it; None: not known.
+
+    Example:
+        >>> gap_among({"players": ["a", "b"], "P": [[0.5, 0.4], [0.6, 0.5]]}, "a")
+        (0.2, 'b', None)
+    """
+    names, column = game["players"], game["players"].index(player)
+    best = max(range(len(names)), key=lambda i: game["P"][i][column])
+    errors = game.get("standard_errors")
+    error = None if errors is None or best == column else errors[best][column]
+    return round(2 * (game["P"][best][column] - 0.5), 12), names[best], None if error is None else 2 * error

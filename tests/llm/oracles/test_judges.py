@@ -1,0 +1,66 @@
+"""The small judges: plain and to the point, and the majority that the demo on a real model plays under."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from nashward.llm.oracles import EverydayMajority, Plain, ToThePoint, as_oracle, check_oracle, preference_matrices
+from nashward.llm.oracles.judges.plain import EMPTY
+
+from .. import tiny_reward
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_reward.reward_model(tmp_path_factory.mktemp("encoder") / "bert", "bert")
+
+
+def test_plain_counts_letters_repetitions_and_marks() -> None:
+    texts = ["ab abcd", "ab cd ab cd", "**ab** cd", "1. 2!", ""]
+    (rewards,) = Plain().rewards(["?"], [texts])
+    # letters a word; one of three pairs repeats another; four asterisks to two words; no word
+    assert rewards == pytest.approx([-3.0, -2.0 - 5 / 3, -2.0 - 2.0 * 4 / 2, EMPTY, EMPTY])
+    check_oracle(Plain())
+
+
+def test_to_the_point_is_the_cosine_of_mean_states(encoder: Path) -> None:
+    judge = ToThePoint(encoder, temperature=0.5)
+    prompt, texts = "a red house", ["a house", "the river runs by the old town", "red"]
+    network = AutoModel.from_pretrained(encoder, dtype=torch.float32).eval()
+
+    def embedding(text: str) -> np.ndarray:
+        rows = judge._tokenizer([text], return_tensors="pt")  # alone: without padding
+        with torch.no_grad():
+            return network(**rows).last_hidden_state[0].mean(0).double().numpy()
+
+    p = embedding(prompt)
+    expected = [float(p @ v / np.linalg.norm(p) / np.linalg.norm(v)) for v in map(embedding, texts)]
+    (rewards,) = judge.rewards([prompt], [texts])
+    assert rewards == pytest.approx(expected, abs=1e-5)
+    P = preference_matrices(judge, [prompt], [texts])[0].P
+    assert P[0, 1] == pytest.approx(1 / (1 + np.exp(-(expected[0] - expected[1]) / 0.5)), abs=1e-4)
+
+
+def test_the_majority_names_its_judges_and_is_cached(encoder: Path) -> None:
+    majority = EverydayMajority(encoder)
+    assert [judge.name for judge in majority.members] == ["to the point", "brevity", "plain"]
+    assert majority.cache_key() == EverydayMajority(encoder).cache_key()
+    assert majority.truncated("?", ["a", "b " * 300]) == 1
+
+
+@pytest.mark.real
+def test_on_real_text_each_judge_does_what_it_is_named_for() -> None:
+    prompt = "Why is the sea salty?"
+    near, far = "Rivers carry salt from rocks into the sea.", "My uncle repairs motorcycles on Sundays."
+    majority = as_oracle("nashward.llm.oracles:EverydayMajority")
+    assert isinstance(majority, EverydayMajority)
+    point, brief, plain = majority.members
+    assert preference_matrices(point, [prompt], [[near, far]])[0].P[0, 1] > 0.95
+    assert preference_matrices(brief, [prompt], [[near, f"{near} {near}"]])[0].P[0, 1] > 0.95
+    assert preference_matrices(plain, [prompt], [[near, f"{near} {near}"]])[0].P[0, 1] > 0.95
+    check_oracle(majority)
