@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,3 +201,9 @@ def test_another_warning_of_a_picture_is_kept() -> None:
     figure.subplots(1, 40)
     with pytest.warns(UserWarning, match="constrained_layout not applied"):
         games.plots.save(figure, io.BytesIO())
+
+
+def test_a_game_without_a_table_is_refused() -> None:
+    game: Any = games.LowRankGame(np.eye(2), np.zeros((2, 2)))
+    with pytest.raises(TypeError, match="table of payoffs, got LowRankGame"):
+        games.plots.payoff_table(game, games.nash(game))

@@ -114,6 +114,21 @@ def test_a_player_without_actions_is_refused(sizes: Any) -> None:
         next(equilibrium_from_duels(lambda ij: np.ones(len(ij)), sizes, seed=0))
 
 
+@pytest.mark.parametrize(
+    "outcomes",
+    [np.ones(3), np.full(40, np.nan), np.full(40, 7.0), np.ones((40, 2)), 1.0],
+    ids=["three", "nan", "seven", "two a pair", "one number"],
+)
+def test_outcomes_that_are_none_are_refused(outcomes: Any) -> None:
+    for learn in (
+        winner_from_duels(lambda pairs: outcomes, 3, seed=0),
+        equilibrium_from_duels(lambda pairs: outcomes, (2, 3), seed=0),
+    ):
+        next(learn)
+        with pytest.raises(ValueError, match=r"^duel returned .* for 40 pairs"):
+            next(learn)
+
+
 @pytest.mark.slow
 def test_on_the_soccer_table_challengers_need_fewer_duels_than_uniform_pairs() -> None:
     """The duels from which on the gap stays at or below 0.05 for the rest of 16000, the median of 20 seeds."""
