@@ -90,6 +90,7 @@ def test_the_belief_of_two_players_is_that_of_a_beta_distribution() -> None:
     tally = Tally(np.zeros((1, 2)), np.zeros((1, 2)))
     duels = np.array([[0, 1]] * 10 + [[0, 0]])
     tally = tally.after(duels, np.array([1.0] * 8 + [0.0] * 3))
+    assert tally.losses is not None
     assert (tally.wins.tolist(), tally.losses.tolist()) == ([[0, 8]], [[1, 2]])
     np.testing.assert_allclose(tally.mean, [[1 / 3, 0.75]])
     draws = np.stack([tally.draw(np.random.default_rng(seed)) for seed in range(3000)])
