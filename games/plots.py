@@ -362,7 +362,10 @@ def payoff_table(game: PreferenceGame | ConstantSumGame, equilibrium: Equilibriu
 
     Raises:
         ValueError: a batch of games.
+        TypeError: a game without a table.
     """
+    if not isinstance(game, PreferenceGame | ConstantSumGame):
+        raise TypeError(f"expected a game with a table of payoffs, got {type(game).__name__}")
     if game.batch_shape:
         raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
     if isinstance(game, PreferenceGame):

@@ -171,6 +171,9 @@ def winner_from_duels(
     Yields:
         the number of duels, and the policy [n]; without end.
 
+    Raises:
+        ValueError: outcomes of duels that are not from 0 to 1, one a pair.
+
     See also:
         ``equilibrium_from_duels``, for two players with actions of their own.
 
@@ -210,7 +213,7 @@ def equilibrium_from_duels(
         the number of duels, and the policies ([n], [m]), the exact equilibrium of the mean of the belief; without end.
 
     Raises:
-        ValueError: a player without actions.
+        ValueError: a player without actions; outcomes of duels that are not from 0 to 1, one a pair.
 
     Source: Thompson 1933 for the draw from the belief.
 
@@ -236,5 +239,12 @@ def _learn(
         policies = tally.equilibrium()
         yield duels, policies
         pairs = choose(tally, policies, block, random)
-        tally = tally.after(pairs, np.asarray(duel(pairs), dtype=np.float64))
+        won = np.asarray(duel(pairs), dtype=np.float64)
+        if won.shape != (len(pairs),) or not ((won >= 0) & (won <= 1)).all():
+            found = " ".join(np.array2string(won, threshold=4).split())
+            raise NashwardError(
+                f"duel returned {found} of shape {won.shape} for {len(pairs)} pairs; expected an outcome a pair, 1 "
+                "where the first won and 0 where the second did"
+            )
+        tally = tally.after(pairs, won)
         duels += block

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -294,9 +295,12 @@ def _result(result: Any, a: str, b: str, row: Mapping[Any, Any]) -> tuple[float,
 def _count(row: Mapping[Any, Any], field: str) -> float:
     value = row.get(field)
     try:
-        return 0.0 if _missing(value) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        count = 0.0 if _missing(value) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         raise NashwardError("has counts that are no numbers; expected wins_a, wins_b and ties") from None
+    if not 0 <= count < math.inf:
+        raise NashwardError(f"has {field} {value}; expected a number of battles, 0 or more")
+    return count
 
 
 def _prompt(prompt: Any) -> Hashable:

@@ -195,7 +195,8 @@ class ConstantSumGame:
         row_labels, column_labels: distinct names of the actions (default: those of a data frame, or "0", "1", ...).
 
     Raises:
-        ValueError: fewer than two dimensions, an entry that is not finite, labels that are repeated or too few.
+        ValueError: fewer than two dimensions, an entry that is not finite or whose double is not, labels that are
+            repeated or too few.
 
     Example:
         >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
@@ -214,6 +215,12 @@ class ConstantSumGame:
         self.total = float(total)
         if not math.isfinite(self.total):
             raise NashwardError(f"the total of the payoffs must be a finite number, got {self.total}")
+        largest = float(self.payoff.detach().abs().amax())
+        if not math.isfinite(2 * largest + abs(self.total)):
+            raise NashwardError(
+                f"the payoffs reach {largest:g}, and their differences are beyond the numbers of double precision; "
+                "divide payoffs and total by a common factor, which changes no equilibrium"
+            )
         rows, columns = labels_of(payoff)
         self.row_labels = _labels(rows if row_labels is None else row_labels, self.payoff.shape[-2], "row")
         self.column_labels = _labels(

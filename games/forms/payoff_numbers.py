@@ -96,6 +96,11 @@ def _number(value: Any, where: tuple[int, ...]) -> float:
         found = math.nan if wrong else float(value)
     except (TypeError, ValueError, OverflowError):
         found, wrong = math.nan, True
+    if not where:
+        form = "; give its toarray()" if hasattr(value, "toarray") else ""
+        raise NashwardError(
+            f"a payoff table is nested lists, an array or a data frame, got {type(value).__name__}{form}"
+        )
     if wrong or not math.isfinite(found):
         place = ", ".join(map(str, where))
         raise NashwardError(f"entry [{place}] of the payoff table is not a finite number: {value!r:.40}")

@@ -125,7 +125,9 @@ def _file(path: Path, what: str) -> Iterator[Any]:
                 yield from (line.rstrip("\n") for line in handle)
     except (json.JSONDecodeError, RecursionError) as error:
         raise NashwardError(f"{path} is not valid {kind[1:].upper()}: {error}") from None
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise NashwardError(f"{path} cannot be read as text in UTF-8: {error}; save it as UTF-8") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error, csv.Error) as error:
         raise NashwardError(f"{path} cannot be read as text: {error}") from None
 
 

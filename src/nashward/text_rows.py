@@ -77,7 +77,8 @@ def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
         path: of the file, for errors.
 
     Raises:
-        ValueError: a name that occurs twice in the header, or a row with more cells than it.
+        ValueError: a name that occurs twice in the header, a row with more cells than it, or cells that are not
+            separated by commas.
         csv.Error: the file is no CSV, as where a quotation mark is never closed.
 
     Example:
@@ -87,7 +88,10 @@ def csv_rows(handle: TextIO, path: Path) -> list[dict[str, Any]]:
     with _long_cells():
         # strict: a quotation mark that is never closed would make one cell of all that follows
         reader = csv.DictReader(handle, strict=True)
-        check_names(reader.fieldnames or (), f"{path} has")
+        names = reader.fieldnames or ()
+        if len(names) == 1 and (other := next((sign for sign in ";\t|" if sign in names[0]), None)):
+            raise NashwardError(f"{path}: cells are separated by {other!r}; expected commas")
+        check_names(names, f"{path} has")
         rows = []
         for number, row in enumerate(reader, 1):
             if any(row.pop(None, [])):  # but commas at the end of a line are no cells

@@ -102,3 +102,11 @@ def test_a_table_that_is_nothing_has_no_such_hint(capsys: pytest.CaptureFixture[
         table.write_text(text)
         assert main(["solve", str(table)]) == 2
         assert "reads it as payoffs" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("written", ["MWU(step=0.1)", "MWU(step=0.1, tau=0)"])
+def test_a_solver_as_python_writes_it_is_answered_with_its_settings_behind_colons(
+    written: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["solve", "comal_cycle", "--solver", written]) == 2
+    assert "MWU:step=0.1" in capsys.readouterr().err

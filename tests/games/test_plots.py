@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,6 +162,12 @@ ODD = {  # what is drawn of what
 }
 
 
+def _legend(figure: Figure) -> list[Any]:
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    return list(legend.get_texts())
+
+
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_labels_are_drawn_as_they_are_in_one_line(kind: str) -> None:
     """Control characters, dollar signs, long names: no error, no warning (they are errors here) and no formula."""
@@ -178,15 +185,15 @@ def test_labels_are_drawn_as_they_are_in_one_line(kind: str) -> None:
     ]
     for figure in figures:
         assert games.plots.save(figure, io.BytesIO(), format=kind) == []
-    texts = [
+    texts: list[list[str]] = [
         [tick.get_text() for tick in figures[0].axes[0].get_yticklabels()],
         [text.get_text() for text in figures[2].axes[0].texts],
-        [text.get_text() for text in figures[3].axes[0].get_legend().get_texts()],
+        [text.get_text() for text in _legend(figures[3])],
     ]
     for found in texts:
         assert sorted(text.replace(r"\$", "$") for text in found if text) == sorted(ODD.values())
-    assert len(figures[4].axes[0].get_legend().get_texts()) == 2 * len(ODD) + 1
-    assert [text.get_text() for text in three.axes[0].get_legend().get_texts()] == [" _hidden"]
+    assert len(_legend(figures[4])) == 2 * len(ODD) + 1
+    assert [text.get_text() for text in _legend(three)] == [" _hidden"]
 
 
 def test_signs_that_the_font_lacks_are_named_once() -> None:
@@ -200,3 +207,9 @@ def test_another_warning_of_a_picture_is_kept() -> None:
     figure.subplots(1, 40)
     with pytest.warns(UserWarning, match="constrained_layout not applied"):
         games.plots.save(figure, io.BytesIO())
+
+
+def test_a_game_without_a_table_is_refused() -> None:
+    game: Any = games.LowRankGame(np.eye(2), np.zeros((2, 2)))
+    with pytest.raises(TypeError, match="table of payoffs, got LowRankGame"):
+        games.plots.payoff_table(game, games.nash(game))

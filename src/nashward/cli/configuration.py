@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -200,6 +201,9 @@ def _solver(name: str) -> type[Any]:
         return kind
     near = difflib.get_close_matches(_solver_name(name), kinds, 1)
     nearest = f"the nearest is {kinds[near[0]].__name__}; " if near else ""
+    if written := re.fullmatch(r"(\w+)\((.*?)\)?", name):  # as Python writes it
+        settings = "".join(f":{one.replace(' ', '')}" for one in written[2].split(",") if one.strip())
+        nearest = f"its settings stand behind colons: {written[1]}{settings}; {nearest}"
     raise NashwardError(f"no solver {name!r}; {nearest}there are {', '.join(kind.__name__ for kind in SOLVERS)}")
 
 

@@ -90,6 +90,7 @@ def test_the_belief_of_two_players_is_that_of_a_beta_distribution() -> None:
     tally = Tally(np.zeros((1, 2)), np.zeros((1, 2)))
     duels = np.array([[0, 1]] * 10 + [[0, 0]])
     tally = tally.after(duels, np.array([1.0] * 8 + [0.0] * 3))
+    assert tally.losses is not None
     assert (tally.wins.tolist(), tally.losses.tolist()) == ([[0, 8]], [[1, 2]])
     np.testing.assert_allclose(tally.mean, [[1 / 3, 0.75]])
     draws = np.stack([tally.draw(np.random.default_rng(seed)) for seed in range(3000)])
@@ -112,6 +113,21 @@ def test_row_and_column_challenge_each_other() -> None:
 def test_a_player_without_actions_is_refused(sizes: Any) -> None:
     with pytest.raises(ValueError, match=r"expected the numbers of actions of two players, at least 1"):
         next(equilibrium_from_duels(lambda ij: np.ones(len(ij)), sizes, seed=0))
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [np.ones(3), np.full(40, np.nan), np.full(40, 7.0), np.ones((40, 2)), 1.0],
+    ids=["three", "nan", "seven", "two a pair", "one number"],
+)
+def test_outcomes_that_are_none_are_refused(outcomes: Any) -> None:
+    for learn in (
+        winner_from_duels(lambda pairs: outcomes, 3, seed=0),
+        equilibrium_from_duels(lambda pairs: outcomes, (2, 3), seed=0),
+    ):
+        next(learn)
+        with pytest.raises(ValueError, match=r"^duel returned .* for 40 pairs"):
+            next(learn)
 
 
 @pytest.mark.slow

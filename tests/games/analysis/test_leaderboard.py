@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -331,3 +332,13 @@ def test_the_leaderboard_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     ]
     assert f"Condorcet winner: none; Smith set: {', '.join(smith)}\n" in said[0]
     assert f"(Hodge): {content['curl']:.3f}" in said[0]
+
+
+@pytest.mark.parametrize("count", [-1, math.inf, math.nan, "-2", 10**400], ids=repr)
+def test_counts_that_are_no_numbers_of_battles_are_named(count: Any) -> None:
+    row = {"model_a": "x", "model_b": "y", "wins_a": count, "wins_b": 3}
+    if count != count:  # missing
+        assert from_battles([row]).total.sum() == 3
+        return
+    with pytest.raises(ValueError, match=r"row 1 has .*(wins_a (-1|inf|-2)|counts that are no numbers)"):
+        from_battles([row])

