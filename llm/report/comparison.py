@@ -15,6 +15,7 @@ from .content import Alert, Content, Heading, Paragraph, Picture, Section, Table
 from .curves import MEASURES, training_curves
 from .page import render
 from .responses import judged_responses, newest_sampled, prompt_texts, sampled_steps
+from .summary import run_name
 
 Runs = Mapping[str, Path]  # the folders by the runs' names
 
@@ -65,8 +66,8 @@ def compare(folders: Sequence[str | Path], file: str | Path, count: int = 8) -> 
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The folders' names where they differ, else the whole paths."""
-    names = [path.resolve().name for path in paths]
+    """The runs' names where they differ, else the whole paths."""
+    names = [run_name(path) for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 

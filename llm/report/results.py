@@ -25,17 +25,33 @@ def evaluation_alerts(folder: Path) -> list[Alert]:
         for file in (folder / "evaluation.json", *(folder / "evaluation").glob("exploit-*.json"))
         if file.is_file() and not _read(file)
     ]
-    beyond = [
-        Alert(
-            f"{policy}: {measure['measure']} {measure['value']:.3f} ± {measure['standard_error']:.3f} is beyond its "
-            f"threshold {measure['threshold']:g}: the oracle may be gamed. Read its responses, judge by another oracle "
-            "(`nashward evaluate --held-out`), and take an earlier iterate or a smaller --step if that agrees."
-        )
-        for policy, measures in results.get("over_optimisation", {}).items()
-        for measure in measures
-        if measure["exceeded"]
+    beyond: dict[str, list[str]] = {}  # by the measure and its threshold
+    for policy, measures in results.get("over_optimisation", {}).items():
+        for measure in measures:
+            if measure["exceeded"]:
+                found = f"{policy} {measure['value']:.3f} ± {measure['standard_error']:.3f}"
+                beyond.setdefault(f"{measure['measure']} (threshold {measure['threshold']:g})", []).append(found)
+    return [
+        *damaged,
+        *(
+            Alert(
+                f"Beyond its threshold: {name}: {', '.join(policies)}. The oracle may be gamed: read the responses, "
+                "judge by another oracle (`nashward evaluate --held-out`), and where that agrees take an earlier "
+                "iterate or a smaller --step."
+            )
+            for name, policies in beyond.items()
+        ),
     ]
-    return [*damaged, *beyond]
+
+
+def short_source(source: str) -> str:
+    """The end of a long path, which names a model; anything else as it is.
+
+    Example:
+        >>> short_source("/home/me/models/pairrm"), short_source("llm-blender/PairRM")
+        ('models/pairrm', 'llm-blender/PairRM')
+    """
+    return "/".join(Path(source).parts[-2:]) if source.count("/") > 1 and " " not in source else source
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
@@ -45,7 +61,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 
 def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
     """Whether a player beats the start under an oracle, which is said only beyond noise."""
-    rate, name = results["against_start"][oracle][player], results["oracles"][oracle]
+    rate, name = results["against_start"][oracle][player], short_source(results["oracles"][oracle])
     judge = f"Under {name} ({ROLES[oracle == TRAINING]})"
     interval = rate.get("interval")
     if interval is None:
@@ -104,7 +120,7 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
     )
     labelled = PreferenceGame(game["P"], labels=_shortened(game["players"]))
     return [
-        Heading(f"{results['oracles'][oracle]} ({ROLES[oracle == TRAINING]})"),
+        Heading(f"{short_source(results['oracles'][oracle])} ({ROLES[oracle == TRAINING]})"),
         Table(head, rows),
         Paragraph(summary),
         Picture(payoff_table(labelled, nash(labelled)), "P(row beats column)."),

@@ -10,7 +10,7 @@ from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
 from .alerts import ALERTS, alerts
 from .content import Content, Headline, Paragraph, Pointer, with_error
-from .results import TRAINING, read_evaluation, win_sentence
+from .results import TRAINING, read_evaluation, short_source, win_sentence
 
 DUALITY_GAP = (
     "The duality gap of a policy says how far it is from the Nash equilibrium, the policy that no other one beats. It "
@@ -67,7 +67,7 @@ def pointers(folder: Path) -> list[Content]:
 
 def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
     config = run["config"]
-    policy, oracle = (_short(config[key] or "(not given yet)") for key in ("policy", "oracle"))
+    policy, oracle = (short_source(config[key] or "(not given yet)") for key in ("policy", "oracle"))
     return (
         f"This page is the report of the run {run_name(folder)}. The language model {policy} played against itself "
         f"under the oracle {oracle}, a judge that says which of two responses to a prompt is better. Finished are "
@@ -75,12 +75,6 @@ def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
         f"the model gives {config['responses']} responses to each prompt, the oracle compares them in pairs, and an "
         "adapter (LoRA) is trained to make the winners likelier."
     )
-
-
-def _short(source: str) -> str:
-    """The end of a long path, which names a model."""
-    parts = Path(source).parts
-    return "/".join(parts[-2:]) if len(parts) > 2 else source
 
 
 def _evaluated(newest: str, results: Mapping[str, Any]) -> list[Content]:

@@ -81,7 +81,7 @@ def _game(margin: float, ring: Ring | None = None) -> JudgeGame:
     return JudgeGame(prompts, answers, judged, WinRate(0.03, 0.01, 20), 400, ring, (0.5, 0.05))
 
 
-@pytest.mark.parametrize(("margin", "verdict"), [(0.2, "beats"), (0.01, "is level with"), (-0.2, "loses to")])
+@pytest.mark.parametrize(("margin", "verdict"), [(0.2, "beats"), (0.01, "is not told apart from"), (-0.2, "loses to")])
 def test_verdicts_are_said_beyond_noise(margin: float, verdict: str) -> None:
     game = _game(margin)
     assert game.rate(MAJORITY, "iteration-01").value == pytest.approx(0.5 + margin)

@@ -25,7 +25,7 @@ class WinRate:
         >>> print(WinRate(0.5417, 0.021, prompts=100))
         0.542 ± 0.021
         >>> WinRate(0.5417, 0.021, prompts=100).verdict, WinRate(0.6, 0.021, prompts=100).verdict
-        ('is level with', 'beats')
+        ('is not told apart from', 'beats')
     """
 
     value: float
@@ -39,9 +39,9 @@ class WinRate:
 
     @property
     def verdict(self) -> str:
-        """In words: "beats" or "loses to" where the interval is on one side of 1/2, else "is level with"."""
+        """In words: "beats" or "loses to" where the interval is on one side of 1/2, else "is not told apart from"."""
         low, high = self.interval
-        return "beats" if low > 0.5 else "loses to" if high < 0.5 else "is level with"
+        return "beats" if low > 0.5 else "loses to" if high < 0.5 else "is not told apart from"
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.standard_error:.3f}"

@@ -20,8 +20,9 @@ from nashward.llm.oracles import (
     check_oracle,
     preference_matrices,
 )
+from nashward.llm.oracles.ensemble import Rule
 
-RULES = ("log-odds", "probability", "majority")
+RULES: tuple[Rule, ...] = ("log-odds", "probability", "majority")
 TEXTS = ["a", "b", "c", "d", "e"]
 
 
@@ -111,7 +112,8 @@ def test_the_majority_of_three_transitive_judges_cycles() -> None:
 
 
 def test_certain_and_missing_judgements() -> None:
-    sure, unsure = (Function(lambda p, a, b, v=v: v if a < b else 1 - v, symmetric=True) for v in (1.0, 0.25))
+    sure = Function(lambda p, a, b: 1.0 if a < b else 0.0, symmetric=True)
+    unsure = Function(lambda p, a, b: 0.25 if a < b else 0.75, symmetric=True)
     against = Function(lambda p, a, b: 0.0 if a < b else 1.0, symmetric=True)
     silent = Function(lambda p, a, b: None if {a, b} == {"a", "b"} else 0.5, symmetric=True)
     assert _P(Ensemble([sure, sure, unsure], "majority"), ["a", "b"])[0, 1] == 1.0

@@ -232,9 +232,11 @@ def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: P
     found = evaluate(short_run(tiny_folder, home, iterations=2), asked, thresholds=Thresholds(refusals=-1.0))
     page = report.write(home).read_text()
     warned = _section(page, "Evaluation")
-    assert warned.count("beyond its threshold") == sum(
-        one["exceeded"] for own in found["over_optimisation"].values() for one in own
-    )
+    exceeded = [(one, name) for name, own in found["over_optimisation"].items() for one in own if one["exceeded"]]
+    assert exceeded
+    assert warned.count("Beyond its threshold") == len({one["measure"] for one, _ in exceeded})
+    for one, name in exceeded:
+        assert f"{name} {one['value']:.3f} ± {one['standard_error']:.3f}" in warned
     links = [json.loads(base64.b64decode(link)) for link in re.findall(r'json;base64,([^"]+)"', page)]
     assert json.loads((home / "evaluation.json").read_text()) in links
     rate, game = found["against_start"]["training"]["iteration-01"], found["games"]["training"]
@@ -265,7 +267,7 @@ def test_nothing_is_said_to_beat_within_noise() -> None:
         own = {"win_rate": 100 * value, "interval": [100 * end for end in rate.interval], "verdict": rate.verdict}
         return {"oracles": {"training": "length"}, "against_start": {"training": {"last": own}}}
 
-    assert "last is level with the start" in win_sentence("last", "training", results(0.523, 0.037, 48))
+    assert "last is not told apart from the start" in win_sentence("last", "training", results(0.523, 0.037, 48))
     assert "last beats the start" in win_sentence("last", "training", results(0.6, 0.021, 100))
     assert "last loses to the start" in win_sentence("last", "training", results(0.4, 0.021, 100))
     level = np.full((60, 2, 2), 0.5)

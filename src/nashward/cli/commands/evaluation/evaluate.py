@@ -114,7 +114,10 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
     game, rates = results["games"][oracle], results["against_start"][oracle]
     width = max(map(len, game["players"]))
     print(f"\njudged by {results['oracles'][oracle]} ({oracle if oracle == 'training' else 'held out'})")
-    print(f"{'':<{width}}  against the start  beyond noise   minimal   Nash    90% of draws  exploitability  tokens")
+    print(
+        f"{'':<{width}}  against the start  {'beyond noise':<22}  minimal   Nash    90% of draws  exploitability  "
+        "tokens"
+    )
     for name in game["players"]:
         rate = rates.get(name)
         against = "" if rate is None else f"{rate['win_rate']:5.1f}% ± {_number(rate['standard_error'], 1)}"
@@ -122,7 +125,7 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
         minimal = "" if rate is None else _number(rate["minimal"], 1)
         low, high = _band(game, name)
         print(
-            f"{name:<{width}}  {against:>17}  {verdict:<13}  {minimal:>7}  {game['lottery'][name]:5.3f}  {low} to "
+            f"{name:<{width}}  {against:>17}  {verdict:<22}  {minimal:>7}  {game['lottery'][name]:5.3f}  {low} to "
             f"{high}  {game['exploitability'][name]:14.3f}  {results['tokens'][name]:6.1f}"
         )
     print(winner_sentence(game))
