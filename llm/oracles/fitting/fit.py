@@ -22,6 +22,7 @@ from nashward.llm.store.files import atomic_folder, write_json
 from ..models import checkpoint
 from ..models.network import NetworkOracle
 from .annotators import Reliability
+from .examples import StatesOfRows
 from .init import Kind, check_kind, init_from_base, layout_of, pooled_from_base
 from .settings import FitSettings, fold_key
 from .train import VoteTraining
@@ -87,6 +88,7 @@ def fit_oracle(
     *,
     device: str | torch.device | None = None,
     progress: bool = True,
+    known: StatesOfRows | None = None,
 ) -> OracleFit:
     """Fit a preference oracle to votes and write it to a folder.
 
@@ -109,7 +111,9 @@ def fit_oracle(
             ``OracleFit.folder``.
         settings: None: ``FitSettings()``.
         device: None: "cuda" where there is one, else "cpu".
-        progress: show bars.
+        progress: show bars, on a terminal, or lines.
+        known: an empty dict for several fits on one frozen base: each adds the states of what it read, and reads only
+            what is not there. "bt" and "gpm" on pooled states read the same rows.
 
     Raises:
         OSError: the base cannot be found, or the folder cannot be written.
@@ -142,7 +146,7 @@ def fit_oracle(
         oracle = init_from_base(kind, base, settings.dimensions, settings.seed, device)
     oracle.members = []
     with torch.random.fork_rng(devices=[oracle.device] if oracle.device.type == "cuda" else []):
-        training = VoteTraining(oracle, votes, settings, progress)
+        training = VoteTraining(oracle, votes, settings, progress, known)
         results = training.cross_validate()
         weights = {name: reliability.weight for name, reliability in training.annotators(results).items()}
         # without an annotator whose votes differ from chance there are no weights
