@@ -29,7 +29,7 @@ from nashward.llm.oracles.models.pooled import PooledOracle
 
 KINDS: tuple[Kind, ...] = ("bt", "gpm", "pairrm")
 LENGTHS: tuple[LengthEffect, ...] = ("keep", "remove")
-PLAIN = FitSettings(near_duplicates=0, length_matched=0, style_swapped=0)
+PLAIN = FitSettings().resolved("pooled")
 
 
 def verdicts(folder: Path) -> list[Vote]:
@@ -104,15 +104,11 @@ def main() -> None:
             for side in (0, 1):
                 settings = FitSettings(length=effect)
                 with tempfile.TemporaryDirectory() as home:
-                    # twice: the first call also reads the pairs that a fit adds, the second is the fit alone
-                    for name in ("with reading", "fit"):
-                        began = time.process_time()
-                        folder = Path(home) / name
-                        fit = fit_oracle(
-                            halves[side], args.base, kind, folder, settings, device="cpu", progress=False, known=known
-                        )
-                        if args.states and name == "with reading":
-                            torch.save(known, args.states)
+                    began = time.process_time()
+                    fit = fit_oracle(
+                        halves[side], args.base, kind, Path(home) / "judge", settings, device="cpu", progress=False,
+                        known=known,
+                    )  # fmt: skip
                     seconds += time.process_time() - began
                     oracle = as_oracle(fit.folder, device="cpu")
                     assert isinstance(oracle, PooledOracle)

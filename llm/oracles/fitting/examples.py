@@ -49,7 +49,7 @@ class VoteExamples:
         self.annotator_weights: dict[str, float] = {}
         rng = np.random.default_rng([settings.seed, 1])
         added = [
-            (name, make(votes, round(getattr(settings, name) * len(votes)), rng))
+            (name, make(votes, round((getattr(settings, name) or 0.0) * len(votes)), rng))
             for name, make in (
                 ("near_duplicates", augment.near_duplicates),
                 ("length_matched", augment.length_matched),

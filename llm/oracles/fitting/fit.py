@@ -23,7 +23,7 @@ from ..models import checkpoint
 from ..models.network import NetworkOracle
 from .annotators import Reliability
 from .examples import StatesOfRows
-from .init import Kind, check_kind, init_from_base, layout_of, pooled_from_base
+from .init import Kind, check_kind, init_from_base, kind_of, layout_of, pooled_from_base
 from .settings import FitSettings, fold_key
 from .train import VoteTraining
 from .votes import Vote, read_votes
@@ -82,7 +82,7 @@ class OracleFit:
 def fit_oracle(
     votes: Sequence[Vote],
     base: str | Path | NetworkOracle,
-    kind: Kind,
+    kind: Kind | None,
     out: str | Path,
     settings: FitSettings | None = None,
     *,
@@ -103,10 +103,10 @@ def fit_oracle(
 
     Args:
         votes: see ``read_votes``.
-        base: a folder or hub id: for "pairrm" an encoder or a PairRM, for "gpm" a causal language model or a GPM, for
-            "bt" a reward model, a language model or an encoder; or an oracle that is already loaded.
-        kind: "pairrm" reads both responses together; "gpm" embeds each (preferences may cycle); "bt" gives each a
-            reward.
+        base: a folder, a hub id or a name as "real:minilm": an encoder, a causal language model, or an oracle that is
+            fitted further; or an oracle that is already loaded.
+        kind: "gpm" embeds each response (preferences may cycle); "bt" gives each a reward; "pairrm" reads both
+            responses together. None: that of the base, where it is an oracle, else "gpm".
         out: a new or an empty folder. If it is filled during the fit, the oracle is written beside it: see
             ``OracleFit.folder``.
         settings: None: ``FitSettings()``.
@@ -134,7 +134,10 @@ def fit_oracle(
     votes = list(votes)
     votes = read_votes(votes) if votes else votes
     out = check_fit(votes, kind, out)
-    if layout_of(kind, base, settings.layout) == "pooled":
+    kind = kind_of(base) if kind is None else kind
+    layout = layout_of(kind, base, settings.layout)
+    settings = settings.resolved(layout) if layout == "pooled" or settings.length == "keep" else settings
+    if layout == "pooled":
         oracle: NetworkOracle = pooled_from_base(kind, base, settings, device)
     elif settings.length == "remove":
         raise NashwardError(f"{base} keeps its own head, and length 'remove' needs a pooled one: layout 'pooled'")
@@ -189,7 +192,7 @@ def fit_oracle(
     return OracleFit(out, annotators=annotators, held_out=training.held_out(results), **summary)
 
 
-def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:
+def check_fit(votes: Sequence[Vote], kind: str | None, out: str | Path) -> Path:
     """Check the arguments of a fit before weights are read.
 
     Returns:
@@ -199,7 +202,8 @@ def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:
         ValueError: an unknown kind, a folder that is not empty, or fewer than two prompts.
         OSError: the folder cannot be created.
     """
-    check_choice("kind", kind, Kind)
+    if kind is not None:
+        check_choice("kind", kind, Kind)
     out = Path(out).expanduser()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise NashwardError(f"{out} holds something already; name a new folder for the oracle")
