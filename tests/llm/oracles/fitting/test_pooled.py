@@ -118,35 +118,41 @@ def test_a_head_at_its_defaults_learns_what_the_length_does_not_tell(tmp_path: P
         assert report[name] == pytest.approx(getattr(fit, name))
 
 
-def test_votes_for_the_longer_response_show_no_more_than_length(tmp_path: Path, words: Path) -> None:
-    rng = np.random.default_rng(3)
-    votes = []
-    for k in range(80):
-        a, b = (" ".join(rng.choice(tiny_words.FILLERS, int(n))) for n in rng.integers(1, 12, 2))
+def by_length(count: int) -> list[Vote]:
+    """Votes for the longer response, whatever it says."""
+    rng, votes = np.random.default_rng(3), []
+    for k in range(count):
+        a, b = (" ".join(rng.choice(tiny_words.FILLERS, int(size))) for size in rng.integers(1, 12, 2))
         p = 1 / (1 + ((1 + len(b)) / (1 + len(a))) ** 2)
-        votes.append(Vote(f"question {k}", a, b, p, 1.0))
-    fit = fit_oracle(votes, words, "gpm", tmp_path / "fit", **QUIET)
-    assert fit.gain < 2 * fit.gain_error + 1e-3
-    assert fit.length_share > 0.9
+        votes.append(Vote(f"question {k}", a, b, float(rng.random() < p), 1.0))
+    return votes
 
 
-def test_with_length_removed_padding_changes_no_verdict(tmp_path: Path, words: Path) -> None:
-    votes = by_word(150, padded=True)
-    found = {}
-    for effect in ("keep", "remove"):
-        settings = FitSettings(length=effect, components=4)
-        fit = fit_oracle(votes, words, "bt", tmp_path / effect, settings, **QUIET)
-        oracle = as_oracle(fit.folder, device="cpu")
-        assert isinstance(oracle, PooledOracle)
-        leads = np.array([np.log1p(len(v.a)) - np.log1p(len(v.b)) for v in votes])
-        good = np.array([1.0 if "warm" in v.a else -1.0 for v in votes])
-        design = np.stack([leads, good], 1)
-        found[effect] = np.linalg.lstsq(design, fit.held_out, rcond=None)[0]
-        if effect == "remove":
-            assert float(oracle.model.head.weight[0, 0]) == 0.0
-            assert all(float(member["head.weight"][0, 0]) == 0.0 for member in oracle.members)
-    assert abs(found["remove"][0]) < 0.5 * abs(found["keep"][0])
-    assert found["remove"][1] > 0.5  # and the content still counts
+def test_votes_for_the_longer_response_show_no_more_than_length(tmp_path: Path, words: Path) -> None:
+    fit = fit_oracle(by_length(150), words, "gpm", tmp_path / "fit", **QUIET)
+    assert fit.gain < 2 * fit.gain_error
+    assert fit.length < fit.chance - 0.1
+    assert fit.length_share > 0.8
+
+
+def test_with_length_removed_nothing_is_left_of_votes_for_the_longer(tmp_path: Path, words: Path) -> None:
+    votes = by_length(150)
+    kept, removed = (
+        fit_oracle(votes, words, "bt", tmp_path / effect, FitSettings(length=effect), **QUIET)
+        for effect in ("keep", "remove")
+    )
+    assert kept.log_loss < kept.chance - 0.1
+    assert removed.log_loss > removed.chance - 0.03
+    oracle = as_oracle(removed.folder, device="cpu")
+    assert isinstance(oracle, PooledOracle)
+    assert float(oracle.model.head.weight[0, 0]) == 0.0
+    assert all(float(member["head.weight"][0, 0]) == 0.0 for member in oracle.members)
+
+
+def test_with_length_removed_the_content_still_counts(tmp_path: Path, words: Path) -> None:
+    settings = FitSettings(length="remove")
+    fit = fit_oracle(by_word(120, padded=True), words, "bt", tmp_path / "fit", settings, **QUIET)
+    assert fit.log_loss < fit.chance - 0.15
 
 
 @pytest.mark.parametrize("train", ["lora", "all"])
