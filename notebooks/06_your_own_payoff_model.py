@@ -115,8 +115,8 @@ for prompt in styles.held_out_prompts(800, seed=7):
     rows.append({"prompt": prompt[:90] or "?", "a": a, "b": b, "wins": int(random.random() < p), "n": 1})
 votes = llm.oracles.read_votes(rows)
 settings = llm.oracles.FitSettings(
-    train="head", folds=2, epochs=6, learning_rate=1e-2, near_duplicates=0, length_matched=0, style_swapped=0,
-    ensemble=False,
+    train="head", layout="published", folds=2, epochs=6, learning_rate=1e-2, near_duplicates=0, length_matched=0,
+    style_swapped=0, ensemble=False,
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,12 @@ Train = Literal["head", "lora", "all"]
 Layout = Literal["pooled", "published"]
 LengthEffect = Literal["keep", "remove"]
 RATES: dict[str, float] = {"head": 1e-3, "lora": 2e-4, "all": 2e-5}
+# pairs added to the votes of a published head, as shares; a pooled head that is solved takes the votes as they are
+ADDED: dict[str, float] = {"near_duplicates": 0.1, "length_matched": 0.1, "style_swapped": 0.05}
+
+
+def _pooled(name: str) -> str:
+    return f"(default: {written(ADDED[name])}, for a pooled head 0)"
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class FitSettings:
         warmup: the share of the optimiser steps over which the rate rises.
         near_duplicates, length_matched, style_swapped: pairs added, as shares of the labelled ones: a response against
             its near copy (a tie), labelled pairs of like length once more, the winner in plain text against the loser
-            in lists and bold.
+            in lists and bold. None: 0.1, 0.1 and 0.05, and 0 for a pooled head.
         weigh_annotators: fit twice, the second time with the votes of each annotator weighed by their reliability.
         rank: of the LoRA.
         dimensions: d of a new preference embedding.
@@ -77,9 +84,17 @@ class FitSettings:
     weight_decay: float = setting(0.01, "", "training")
     batch: int = setting(32, "pairs in an optimiser step", "training")
     warmup: float = setting(0.05, "share of the optimiser steps", "training")
-    near_duplicates: float = setting(0.1, "added ties of a response with its near copy, as a share", "training")
-    length_matched: float = setting(0.1, "labelled pairs of like length once more, as a share", "training")
-    style_swapped: float = setting(0.05, "winners in plain text, losers in lists and bold, as a share", "training")
+    near_duplicates: float | None = setting(
+        None,
+        f"added ties of a response with its near copy, as a share {_pooled('near_duplicates')}",
+        "training",
+    )
+    length_matched: float | None = setting(
+        None, f"labelled pairs of like length once more, as a share {_pooled('length_matched')}", "training"
+    )
+    style_swapped: float | None = setting(
+        None, f"winners in plain text, losers in lists and bold, as a share {_pooled('style_swapped')}", "training"
+    )
     weigh_annotators: bool = setting(
         False, "fit again with each voter weighed by their reliability", "training", option="weigh-voters"
     )
@@ -110,10 +125,25 @@ class FitSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or value < bound:
                 raise NashwardError(f"{name} is {value}; expected a whole number, at least {bound}")
-        for name in ("weight_decay", "warmup", "near_duplicates", "length_matched", "style_swapped"):
-            if not 0 <= getattr(self, name) < math.inf:
+        for name in ("weight_decay", "warmup", *ADDED):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
                 raise NashwardError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise NashwardError(f"learning_rate is {self.learning_rate}; expected a positive number")
         if self.dimensions % 2:
             raise NashwardError(f"dimensions is {self.dimensions}; expected an even number")
+
+    def resolved(self, layout: Layout) -> FitSettings:
+        """The settings for a layout, with what depends on it.
+
+        Example:
+            >>> FitSettings().resolved("pooled").near_duplicates, FitSettings().resolved("published").near_duplicates
+            (0.0, 0.1)
+        """
+        added = {
+            name: (value if layout == "published" else 0.0)
+            for name, value in ADDED.items()
+            if getattr(self, name) is None
+        }
+        return dataclasses.replace(self, layout=layout, **added)  # type: ignore[arg-type]

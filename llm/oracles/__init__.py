@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .models.gpm import GPM as GPM
     from .models.llm_blender import LLMBlenderOracle as LLMBlenderOracle
     from .models.pairrm import PairRM as PairRM
+    from .models.pooled import PooledOracle as PooledOracle
     from .models.reward_model import RewardModel as RewardModel
     from .pairwise import Function as Function
     from .pairwise import Judge as Judge
@@ -55,6 +56,7 @@ _MODULES = {
     "PairRM": ".models.pairrm",
     "PairwiseResult": ".matrices",
     "Plain": ".judges.plain",
+    "PooledOracle": ".models.pooled",
     "PreferenceOracle": ".protocol",
     "RewardFunction": ".scalar",
     "RewardModel": ".models.reward_model",

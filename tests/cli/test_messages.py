@@ -300,7 +300,7 @@ OTHERS = [
     ([*PLAN, "--iterations", "0"], "iterations is 0"),
     ([*PLAN, "--tflops", "0"], "tflops is 0.0"),
     ([*PLAN, "--policy", "broken"], "configuration of broken | hidden_size"),
-    (["fit-oracle"], "required: --pairs, --base, --kind, --out | <help>"),
+    (["fit-oracle"], "required: --base, --out | <help>"),
     ([*FIT, "--kind", "elo"], "--kind | 'elo' | <help>"),
     ([*FIT, "--pairs", "none.jsonl"], "votes file | none.jsonl"),
     ([*FIT, "--pairs", "prompts.jsonl"], "prompts.jsonl | row 1 | wins, p, winner, chosen"),

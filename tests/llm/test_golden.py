@@ -194,7 +194,7 @@ def fitted_oracles(home: Path, kinds: str = "pairrm") -> dict[str, Any]:
     found = {}
     for kind in kinds.split():
         base = llm.pocket.PAIRRM if kind == "pairrm" else llm.pocket.POLICY
-        settings = f"--kind {kind} --folds 2 --epochs 2 --batch 8 --half --quiet"
+        settings = f"--kind {kind} --layout published --folds 2 --epochs 2 --batch 8 --half --quiet"
         command(f"fit-oracle {settings}", "--pairs", home / "votes.jsonl", "--base", base, "--out", home / kind)
         fit = json.loads((home / kind / "fit.json").read_text())
         weights = sorted((home / kind).rglob("*.safetensors"))

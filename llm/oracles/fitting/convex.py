@@ -42,8 +42,8 @@ def logistic_ridge(
 
     Example:
         >>> x = torch.tensor([[1.0], [-1.0]])
-        >>> logistic_ridge(x, torch.tensor([0.75, 0.25]), torch.ones(2), np.array([0.0])).round(3)  # log 3
-        array([1.099])
+        >>> logistic_ridge(x, torch.tensor([0.75, 0.25]), torch.ones(2), np.array([0.0])).round(2)  # log 3
+        array([1.1])
     """
     share = weight / weight.sum()
 

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from nashward.games.shapes import Float, Num
 
-from ..models.network import NetworkOracle, Row, by_length
+from ..models.network import NetworkOracle, by_length
 from . import augment
 from .progress import shown
 from .settings import FitSettings, folds
 from .votes import Vote
+
+# The states of rows that some network has read: of token ids and positions.
+StatesOfRows = dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class VoteExamples:
         self.annotator_weights: dict[str, float] = {}
         rng = np.random.default_rng([settings.seed, 1])
         added = [
-            (name, make(votes, round(getattr(settings, name) * len(votes)), rng))
+            (name, make(votes, round((getattr(settings, name) or 0.0) * len(votes)), rng))
             for name, make in (
                 ("near_duplicates", augment.near_duplicates),
                 ("length_matched", augment.length_matched),
@@ -54,7 +57,7 @@ class VoteExamples:
             )
         ]
         self.pairs = {"labelled": len(votes), **{name: len(extra) for name, extra in added}}
-        self.rows: list[Row] = []
+        self.rows: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self._places: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
         self.examples: list[Example] = []
         self.texts, self.cut = 3 * len(votes), 0
@@ -119,18 +122,22 @@ class VoteExamples:
         return float((weight * cross_entropy(predicted, wins, n)).sum()) / total if total else float("inf")
 
     @torch.inference_mode()
-    def states(self, progress: bool) -> Tensor:
-        """The frozen encoder's states of every row ``[rows, S, H]``, on the host; the longest rows first."""
-        model = self.oracle.model
+    def states(self, progress: bool, known: StatesOfRows | None = None) -> Float[Tensor, "rows S H"]:
+        """The frozen encoder's states of every row ``[rows, S, H]``, on the host; the longest rows first.
+
+        Args:
+            progress: whether it is shown.
+            known: states of this encoder that are there already; those of the other rows are added.
+        """
+        model, known = self.oracle.model, {} if known is None else known
         model.eval()
-        found: list[Tensor | None] = [None] * len(self.rows)
-        with shown("encoding", len(self.rows), "rows", progress) as advance:
-            for batch in by_length(range(len(self.rows)), lambda k: len(self.rows[k][0]), self.oracle.token_budget):
-                batch_states = model.states(**self.oracle.collate([self.rows[k] for k in batch])).cpu()
-                for place, row_states in zip(batch, batch_states, strict=True):
-                    found[place] = row_states
+        missing = [k for k, row in enumerate(self.rows) if row not in known]
+        with shown("encoding", len(missing), "rows", progress and bool(missing)) as advance:
+            for batch in by_length(missing, lambda k: len(self.rows[k][0]), self.oracle.token_budget):
+                found = model.states(**self.oracle.collate([self.rows[k] for k in batch])).cpu()
+                known.update({self.rows[k]: states for k, states in zip(batch, found, strict=True)})
                 advance(len(batch))
-        return torch.stack([row_states for row_states in found if row_states is not None])
+        return torch.stack([known[row] for row in self.rows])
 
 
 def cross_entropy(

@@ -22,7 +22,8 @@ from nashward.llm.store.files import atomic_folder, write_json
 from ..models import checkpoint
 from ..models.network import NetworkOracle
 from .annotators import Reliability
-from .init import Kind, check_kind, init_from_base, layout_of, pooled_from_base
+from .examples import StatesOfRows
+from .init import Kind, check_kind, init_from_base, kind_of, layout_of, pooled_from_base
 from .settings import FitSettings, fold_key
 from .train import VoteTraining
 from .votes import Vote, read_votes
@@ -81,12 +82,13 @@ class OracleFit:
 def fit_oracle(
     votes: Sequence[Vote],
     base: str | Path | NetworkOracle,
-    kind: Kind,
+    kind: Kind | None,
     out: str | Path,
     settings: FitSettings | None = None,
     *,
     device: str | torch.device | None = None,
     progress: bool = True,
+    known: StatesOfRows | None = None,
 ) -> OracleFit:
     """Fit a preference oracle to votes and write it to a folder.
 
@@ -101,15 +103,17 @@ def fit_oracle(
 
     Args:
         votes: see ``read_votes``.
-        base: a folder or hub id: for "pairrm" an encoder or a PairRM, for "gpm" a causal language model or a GPM, for
-            "bt" a reward model, a language model or an encoder; or an oracle that is already loaded.
-        kind: "pairrm" reads both responses together; "gpm" embeds each (preferences may cycle); "bt" gives each a
-            reward.
+        base: a folder, a hub id or a name as "real:minilm": an encoder, a causal language model, or an oracle that is
+            fitted further; or an oracle that is already loaded.
+        kind: "gpm" embeds each response (preferences may cycle); "bt" gives each a reward; "pairrm" reads both
+            responses together. None: that of the base, where it is an oracle, else "gpm".
         out: a new or an empty folder. If it is filled during the fit, the oracle is written beside it: see
             ``OracleFit.folder``.
         settings: None: ``FitSettings()``.
         device: None: "cuda" where there is one, else "cpu".
-        progress: show bars.
+        progress: show bars, on a terminal, or lines.
+        known: an empty dict for several fits on one frozen base: each adds the states of what it read, and reads only
+            what is not there. "bt" and "gpm" on pooled states read the same rows.
 
     Raises:
         OSError: the base cannot be found, or the folder cannot be written.
@@ -130,7 +134,10 @@ def fit_oracle(
     votes = list(votes)
     votes = read_votes(votes) if votes else votes
     out = check_fit(votes, kind, out)
-    if layout_of(kind, base, settings.layout) == "pooled":
+    kind = kind_of(base) if kind is None else kind
+    layout = layout_of(kind, base, settings.layout)
+    settings = settings.resolved(layout) if layout == "pooled" or settings.length == "keep" else settings
+    if layout == "pooled":
         oracle: NetworkOracle = pooled_from_base(kind, base, settings, device)
     elif settings.length == "remove":
         raise NashwardError(f"{base} keeps its own head, and length 'remove' needs a pooled one: layout 'pooled'")
@@ -142,7 +149,7 @@ def fit_oracle(
         oracle = init_from_base(kind, base, settings.dimensions, settings.seed, device)
     oracle.members = []
     with torch.random.fork_rng(devices=[oracle.device] if oracle.device.type == "cuda" else []):
-        training = VoteTraining(oracle, votes, settings, progress)
+        training = VoteTraining(oracle, votes, settings, progress, known)
         results = training.cross_validate()
         weights = {name: reliability.weight for name, reliability in training.annotators(results).items()}
         # without an annotator whose votes differ from chance there are no weights
@@ -185,7 +192,7 @@ def fit_oracle(
     return OracleFit(out, annotators=annotators, held_out=training.held_out(results), **summary)
 
 
-def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:
+def check_fit(votes: Sequence[Vote], kind: str | None, out: str | Path) -> Path:
     """Check the arguments of a fit before weights are read.
 
     Returns:
@@ -195,7 +202,8 @@ def check_fit(votes: Sequence[Vote], kind: str, out: str | Path) -> Path:
         ValueError: an unknown kind, a folder that is not empty, or fewer than two prompts.
         OSError: the folder cannot be created.
     """
-    check_choice("kind", kind, Kind)
+    if kind is not None:
+        check_choice("kind", kind, Kind)
     out = Path(out).expanduser()
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise NashwardError(f"{out} holds something already; name a new folder for the oracle")

@@ -15,19 +15,7 @@ from ..models.pooled import PooledNetwork
 from .convex import regularised_path
 from .examples import VoteExamples
 
-PENALTIES = (
-    100.0,
-    10.0,
-    3.0,
-    1.0,
-    0.5,
-    0.25,
-    0.12,
-    0.06,
-    0.03,
-    0.01,
-    0.003,
-)  # nats a comparison, of weights of length 1
+PENALTIES = (100.0, 10.0, 3.0, 1.0, 0.5, 0.25, 0.12, 0.06, 0.03, 0.01)  # of the square of a weight, largest first
 LENGTH_PENALTY = 1e-4  # of the lead in length, which is one number
 PART = 2048  # pairs whose differences are computed at once
 

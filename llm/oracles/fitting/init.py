@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,11 +30,10 @@ from ..models.checkpoint import (
 from ..models.gpm import GPM, VALUE_HEAD, GPMModel
 from ..models.network import NetworkOracle, freeze, target_device
 from ..models.pairrm import CANDIDATE_MAXLENGTH, MARKERS, SOURCE_MAXLENGTH, PairRM, PairRMModel, is_pairrm
-from ..models.pooled import FORM, PooledForm, PooledNetwork, PooledOracle, pooled_layers
+from ..models.pooled import FORM, Kind, PooledForm, PooledNetwork, PooledOracle, pooled_layers
 from ..models.reward_model import RewardModel, RewardNetwork
 
-Kind = Literal["pairrm", "gpm", "bt"]
-CLASSES: dict[str, type[NetworkOracle]] = {"pairrm": PairRM, "gpm": GPM, "bt": RewardModel}
+CLASSES: dict[Kind, type[NetworkOracle]] = {"pairrm": PairRM, "gpm": GPM, "bt": RewardModel}
 BASES = {
     "pairrm": "an encoder or a PairRM",
     "gpm": "a causal language model or a GPM",
@@ -84,6 +83,22 @@ def _check_numbers(name: str, network: nn.Module) -> None:
 
 def _is_classifier(settings: dict[str, Any]) -> bool:
     return any(str(name).endswith("ForSequenceClassification") for name in settings.get("architectures") or [])
+
+
+def kind_of(base: str | Path | NetworkOracle) -> Kind:
+    """The kind of a base that is an oracle, else "gpm", which holds rewards and cycles.
+
+    Raises:
+        OSError, ValueError: the base cannot be found, or its config.json cannot be read.
+    """
+    if isinstance(base, PooledOracle):
+        return base.form.kind
+    if isinstance(base, NetworkOracle):
+        return next((kind for kind, known in CLASSES.items() if isinstance(base, known)), "gpm")
+    settings = read_config(resolve(base), "an encoder, a language model or an oracle")
+    if FORM in settings:
+        return PooledForm.read(settings).kind
+    return "pairrm" if is_pairrm(settings) else "bt" if _is_classifier(settings) else "gpm"
 
 
 def layout_of(kind: str, base: str | Path | NetworkOracle, layout: Layout | None) -> Layout:
@@ -152,7 +167,7 @@ def pooled_from_base(
     return oracle
 
 
-def check_kind(oracle: NetworkOracle, kind: str) -> None:
+def check_kind(oracle: NetworkOracle, kind: Kind) -> None:
     """Check the kind of an oracle that is already loaded.
 
     Raises:

@@ -63,7 +63,7 @@ def length_leads(votes: Sequence[Vote]) -> Float[np.ndarray, " votes"]:
 
 def by_length_alone(
     votes: Sequence[Vote],
-    held_out: Sequence[Int[np.ndarray, " held"]],
+    held_out: Sequence[Int[np.ndarray, "..."]],
     wins: Num[np.ndarray, " votes"],
     n: Num[np.ndarray, " votes"],
 ) -> Float[np.ndarray, " votes"]:
@@ -85,7 +85,7 @@ def by_length_alone(
 
 
 def by_majority(
-    held_out: Sequence[Int[np.ndarray, " held"]], wins: Num[np.ndarray, " votes"], n: Num[np.ndarray, " votes"]
+    held_out: Sequence[Int[np.ndarray, "..."]], wins: Num[np.ndarray, " votes"], n: Num[np.ndarray, " votes"]
 ) -> Float[np.ndarray, " votes"] | None:
     """The held-out log-odds that a wins, one number for all, by the other folds.
 

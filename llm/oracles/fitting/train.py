@@ -20,7 +20,7 @@ from ..models import checkpoint
 from ..models.network import NetworkOracle, by_length
 from ..models.pooled import PooledNetwork
 from .annotators import Reliability, reliabilities
-from .examples import VoteExamples, cross_entropy
+from .examples import StatesOfRows, VoteExamples, cross_entropy
 from .heads import Heads
 from .progress import shown
 from .settings import RATES, FitSettings, warmed_cosine
@@ -34,9 +34,10 @@ class Trained:
 
     Attributes:
         member: what the model differs in, at its best.
-        best: the place in ``history`` of the lowest held-out loss: an epoch, 0 for the start, or a penalty.
+        best: the epoch of the lowest held-out loss, 0 for the solved head that it began from; or a penalty's place.
         held_out: indices of votes.
-        history: their predicted log-odds after each epoch, or for each penalty.
+        history: their predicted log-odds for each penalty, or after each epoch; before the first one too, where
+            training began from a solved head.
     """
 
     member: checkpoint.Member
@@ -52,14 +53,21 @@ class VoteTraining:
     a head begins from it.
     """
 
-    def __init__(self, oracle: NetworkOracle, votes: Sequence[Vote], settings: FitSettings, progress: bool) -> None:
+    def __init__(
+        self,
+        oracle: NetworkOracle,
+        votes: Sequence[Vote],
+        settings: FitSettings,
+        progress: bool,
+        known: StatesOfRows | None = None,
+    ) -> None:
         self.oracle, self.model, self.votes, self.settings = oracle, oracle.model, list(votes), settings
         self.progress = progress
         self.rate = settings.learning_rate or RATES[settings.train]
         self.data = VoteExamples(oracle, votes, settings)
         self.pairs = self.data.pairs
         linear = isinstance(self.model, PooledNetwork)
-        states = self.data.states(progress) if linear or settings.train == "head" else None
+        states = self.data.states(progress, known) if linear or settings.train == "head" else None
         self.heads = Heads(self.model, self.data, states) if linear and states is not None else None
         self.cached = states if settings.train == "head" else None
         self.start = {name: value.detach().clone() for name, value in self._trained().items()}
@@ -134,7 +142,9 @@ class VoteTraining:
         with self._tuned() as (parameters, member), shown(name, epochs, "epochs", self.progress) as advance:
             optimiser = torch.optim.AdamW(parameters, lr=self.rate, weight_decay=settings.weight_decay)
             done = 0
-            for epoch in range(epochs + 1):  # epoch 0 is the start
+            # epoch 0 is the start: a solved head, else one that knows nothing of these votes and is no candidate
+            first = 0 if penalty is not None else 1
+            for epoch in range(first, epochs + 1):
                 if epoch:
                     self.model.train()
                     order = rng.permutation(usable)
@@ -295,7 +305,8 @@ class VoteTraining:
             if self.solved:
                 place = self._best_of_others(k)
             else:
-                place = round(float(np.median([other.best for i, other in enumerate(results) if i != k])))
+                epoch = round(float(np.median([other.best for i, other in enumerate(results) if i != k])))
+                place = epoch - (1 if self.heads is None else 0)
             predicted[result.held_out] = result.history[min(place, len(result.history) - 1)]
         return predicted
 

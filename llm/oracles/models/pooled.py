@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 from safetensors.torch import save_file
@@ -27,7 +27,7 @@ from .pretrained import Pretrained, PretrainedOracle
 from .segments import Segment, Segments, fitted
 
 FORM = "nashward_pooled"  # the key of config.json
-KINDS = ("bt", "gpm", "pairrm")
+Kind = Literal["pairrm", "gpm", "bt"]
 EXPECTED = f"an oracle on pooled states, as fit-oracle writes it (its config.json has {FORM})"
 
 
@@ -47,15 +47,15 @@ class PooledForm:
         ValueError: an unknown kind, no layers, or a number that is no whole one.
     """
 
-    kind: str
+    kind: Kind
     layers: tuple[int, ...]
     components: int
     length: bool
     max_length: int
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise NashwardError(f"{FORM} has kind {self.kind!r}; expected one of {', '.join(KINDS)}")
+        if self.kind not in get_args(Kind):
+            raise NashwardError(f"{FORM} has kind {self.kind!r}; expected one of {', '.join(get_args(Kind))}")
         whole = [self.components, self.max_length, *self.layers]
         if not self.layers or not all(isinstance(number, int) and number >= 0 for number in whole):
             raise NashwardError(f"{FORM} has {asdict(self)}; expected whole numbers, and at least one layer")

@@ -27,8 +27,8 @@ from nashward.llm.oracles.fitting.augment import (
     plain,
     style_swapped,
 )
-from nashward.llm.oracles.fitting.settings import fold_key, folds
 from nashward.llm.oracles.fitting.examples import VoteExamples
+from nashward.llm.oracles.fitting.settings import fold_key, folds
 from nashward.llm.oracles.fitting.summary import by_length_alone, score
 from nashward.llm.oracles.fitting.train import VoteTraining
 from nashward.llm.oracles.models.checkpoint import use_member
@@ -167,7 +167,7 @@ def test_the_folds_models_are_those_that_were_tested(tmp_path, words, train, kin
     votes, _ = planted(CYCLIC, 24, styled if kind == "pairrm" else worded, seed=2)
     base = PAIRRM if kind == "pairrm" else words
     settings = FitSettings(
-        train=train, layout="published", folds=3, epochs=1, near_duplicates=0.5, learning_rate=1e-2, rank=4
+        train=train, layout="published", folds=3, epochs=1, near_duplicates=0.5, learning_rate=1e-3, rank=4
     )
     fit = fit_oracle(votes, base, kind, tmp_path / "fit", settings, **QUIET)
     oracle = as_oracle(tmp_path / "fit", device="cpu")
@@ -354,11 +354,11 @@ def test_training_never_sees_a_held_out_prompt(tmp_path, monkeypatch):
     seen = []
     whole = VoteTraining.train
 
-    def spy(self, chosen, held, epochs, name):
+    def spy(self, chosen, held, epochs, name, penalty=None):
         trained = {fold_key(self.data.examples[k].prompt) for k in chosen}
         tested = {fold_key(self.votes[k].prompt) for k in held}
         seen.append((trained & tested, tested, len(chosen)))
-        return whole(self, chosen, held, epochs, name)
+        return whole(self, chosen, held, epochs, name, penalty)
 
     monkeypatch.setattr(VoteTraining, "train", spy)
     settings = FitSettings(folds=4, epochs=1, near_duplicates=1.0, length_matched=1.0, style_swapped=1.0)
@@ -423,8 +423,9 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_loaded(tmp_path):
     (tmp_path / "full" / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="holds something already; name a new folder"):
         fit_oracle([vote, other], PAIRRM, "pairrm", tmp_path / "full")
+    published = FitSettings(layout="published")
     with pytest.raises(ValueError, match=r"no \[CLS\] and \[SEP\]"):
-        fit_oracle([vote, other], POLICY, "pairrm", tmp_path / "x", device="cpu")
+        fit_oracle([vote, other], POLICY, "pairrm", tmp_path / "x", published, device="cpu")
     nothing = [vote, Vote("q", "a", "b", 1.0, 1.0, weight=0.0)]
     with pytest.raises(ValueError, match="2 votes on 1 prompts"):
         fit_oracle(nothing, PAIRRM, "pairrm", tmp_path / "x", FitSettings(near_duplicates=0), **QUIET)

@@ -204,8 +204,8 @@ def test_a_gpm_is_not_made_from_an_encoder(tmp_path, name):
     folder = encoder(tmp_path, name)
     refused("gpm", folder, ValueError, f"is {name}, not a causal language model, which a GPM is made from")
     votes = [Vote(prompt, "x", "y", 1.0, 1.0) for prompt in ("p", "q")]
+    settings = FitSettings(folds=2, layout="published")
     with pytest.raises(ValueError, match="not a causal language model"):
-        settings = FitSettings(folds=2, layout="published")
         fit_oracle(votes, folder, "gpm", tmp_path / "out", settings, device="cpu", progress=False)
     assert not (tmp_path / "out").exists()
 

@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the model under the head; or real:minilm, an encoder from a package, or real:smollm2-135m",
     )  # fmt: skip
     kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
-    parser.add_argument("--kind", required=True, choices=tuple(KINDS), help=kinds)
+    parser.add_argument(
+        "--kind", choices=tuple(KINDS), help=f"{kinds} (default: that of a base that is an oracle, else gpm)"
+    )
     parser.add_argument("--out", required=True, type=options.path, metavar="FOLDER", help="a new folder for the oracle")
     parser.add_argument("--device", help="default: cuda where there is one")
     options.add(parser.add_argument_group("training"), SETTINGS)
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    "nashward fit-oracle --pairs votes.jsonl --base microsoft/deberta-v3-large --kind pairrm --out oracles/mine",
+    "nashward fit-oracle votes.jsonl --base real:minilm --out oracles/mine",
     add_arguments,
     run,
 )
