@@ -36,7 +36,8 @@ class Fit:
             max_grad_norm infinite.
         epochs: passes over the responses.
         batch: about how many prompts one optimiser step has.
-        tokens: padded tokens in one forward pass; a single longer response passes alone.
+        tokens: in one forward pass, a prompt counted once for its responses (padded ones where a model cannot share
+            them, see ``policy.packing``); a single longer response passes alone.
         max_grad_norm: the gradient is scaled down to this norm.
         held_out: the share of prompts kept from training, on which the fit is measured.
         checkpoint_seconds: a training that is killed repeats at most so much; 0: one optimiser step.
@@ -70,7 +71,7 @@ class Fit:
     warmup: float = setting(0.1, "share of the optimiser steps", "training")
     epochs: int = setting(2, "passes over the responses of a step", "training")
     batch: int = setting(16, "prompts in an optimiser step", "training")
-    tokens: int = setting(4096, "padded tokens in a forward pass of training", "training")
+    tokens: int = setting(4096, "tokens in a forward pass of training, a prompt once for its responses", "training")
     max_grad_norm: float = setting(1.0, "", "training")
     held_out: float = setting(0.1, "share of prompts kept to measure the fit", "training")
     checkpoint_seconds: float = setting(300.0, "between checkpoints of training; 0: after each step", "training")
