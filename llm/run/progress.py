@@ -91,7 +91,8 @@ class Progress:
             pending, recorded = 0, now
 
         def speed() -> str:
-            return f"{counted_tokens / (time.monotonic() - began):.3g} tokens a second" if counted_tokens else ""
+            rate = counted_tokens / (time.monotonic() - began)
+            return f"{rate:.{0 if rate >= 10 else 2}f} tokens a second" if counted_tokens else ""
 
         with tqdm(
             total=total, initial=done, desc=printable(self.current), unit=f" {units}", disable=self.quiet or None

@@ -36,7 +36,17 @@ PACKED: dict[str, PretrainedConfig] = {
     "qwen2": Qwen2Config(**SHAPE, tie_word_embeddings=True),
     "gemma": GemmaConfig(**{**SHAPE, "num_key_value_heads": 1}, head_dim=8),
     "mistral": MistralConfig(**SHAPE, sliding_window=16),
-    "gpt2": GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.3),
+    "gpt2": GPT2Config(
+        vocab_size=97,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        initializer_range=0.3,
+        attn_pdrop=0.0,
+        embd_pdrop=0.0,
+        resid_pdrop=0.0,
+    ),
 }
 GENERATOR = torch.Generator().manual_seed(0)
 PROMPTS = [[1, 5, 6, 9], [1, 7], [1, 5, 6, 9], [1, 5, 6, 9], [1, 7]]
