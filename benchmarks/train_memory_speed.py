@@ -344,8 +344,8 @@ def compare(given: argparse.Namespace, folder: Path) -> list[str]:
     threads = f"{given.threads} thread{'s' * (given.threads > 1)}, {'CPU seconds' if given.threads == 1 else 'clock'}"
     where = f"cpu, float32, {threads}" if given.device == "cpu" else "cuda, NF4 and bfloat16, clock"
     model = given.policy or f"{given.shape}: vocabulary {configuration(given.shape, given.vocabulary).vocab_size}"
-    print(f"{model}, LoRA rank {LORA.r}, {given.responses} responses of {given.length - given.prompt} tokens to a prompt "
-          f"of {given.prompt}")  # fmt: skip
+    sizes = f"{given.responses} responses of {given.length - given.prompt} tokens to a prompt of {given.prompt}"
+    print(f"{model}, LoRA rank {LORA.r}, {sizes}")
     print(f"{where}; torch {torch.__version__}, transformers {transformers.__version__}")
     print(f"trl {trl['version']}" if trl else "TRL: see below")
     print(f"{'':32}{'peak MiB':>10}{'less':>8}{'maxrss MiB':>12}{'s/step':>9}{'tokens/s':>10}{'faster':>8}{'loss':>12}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_a_run_from_python_shows_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RUN, str(tmp_path / "run")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     (line,) = result.stdout.splitlines()
-    assert line.startswith("iteration-01: sampling start: 2 prompts in ")
+    assert re.match(r"iteration-01: sampling start: 2 prompts in .+; \S+ tokens a second", line)
     (warning,) = [line for line in result.stderr.splitlines() if "set aside" in line]
     assert warning.startswith(f"{tmp_path / 'run'}")
     assert "was altered or cut" in warning

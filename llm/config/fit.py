@@ -36,7 +36,8 @@ class Fit:
         learning_rate: None: from the size of the target, see ``trial_step.learning_rate``.
         epochs: passes over the responses.
         batch: about how many prompts one optimiser step has.
-        tokens: padded tokens in one forward pass; a single longer response passes alone.
+        tokens: in one forward pass, a prompt counted once for its responses (padded ones where a model cannot share
+            them, see ``policy.packing``); a single longer response passes alone.
         max_grad_norm: the gradient is scaled down to this norm.
         validation: the share of prompts kept from training that decide how far the adapter goes on the straight line
             from where it started: to the least loss on them, and nowhere where no gain exceeds its error. At least 4;
@@ -73,7 +74,7 @@ class Fit:
     warmup: float = setting(0.1, "share of the optimiser steps", "training")
     epochs: int = setting(2, "passes over the responses of a step", "training")
     batch: int = setting(16, "prompts in an optimiser step", "training")
-    tokens: int = setting(4096, "padded tokens in a forward pass of training", "training")
+    tokens: int = setting(4096, "tokens in a forward pass of training, a prompt once for its responses", "training")
     max_grad_norm: float = setting(1.0, "", "training")
     validation: float = setting(
         0.1, "share of prompts that choose how far the adapter goes; 0: all the way", "training"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 
+HOST_ALLOCATOR = "DefaultCPUAllocator"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 OnEvent = Callable[[dict[str, Any]], None]  # is called with each batch that was halved
@@ -15,6 +17,20 @@ OnEvent = Callable[[dict[str, Any]], None]  # is called with each batch that was
 
 def ignore_event(event: dict[str, Any]) -> None:
     """The default ``OnEvent``: does nothing."""
+
+
+@contextmanager
+def one_memory_error() -> Iterator[None]:
+    """Raise ``torch.OutOfMemoryError`` for host memory too, where torch raises a RuntimeError of its CPU allocator."""
+    message = None
+    try:
+        yield
+    except RuntimeError as error:
+        if HOST_ALLOCATOR not in str(error):
+            raise
+        message = str(error)
+    if message is not None:  # outside the except block, whose traceback holds the attempt's tensors
+        raise torch.OutOfMemoryError(message.splitlines()[0])
 
 
 def split_in_half(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Sequence[Item]]:
@@ -69,7 +85,8 @@ def run_in_parts(
         MemoryError: a single item does not fit.
     """
     try:
-        return work(items)
+        with one_memory_error():
+            return work(items)
     except torch.OutOfMemoryError:
         pass
     first, second = split_in_half(items, what)

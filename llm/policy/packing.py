@@ -213,8 +213,8 @@ def _agrees(causal: Any) -> bool:
     config, device = causal.config.get_text_config(), causal.device
     before = config._attn_implementation
     size = causal.get_output_embeddings().weight.shape[0] if device.type == "meta" else config.vocab_size
-    prompts = [[k % size for k in range(1, 6)]] * 2 + [[k % size for k in range(9, 12)]]
-    responses = [[k % size for k in range(first, last)] for first, last in ((6, 11), (20, 23), (30, 34))]
+    prompts = [[k % size for k in range(1, 4)]] * 2 + [[k % size for k in range(9, 11)]]
+    responses = [[k % size for k in range(first, last)] for first, last in ((6, 10), (20, 23), (30, 34))]
     config._attn_implementation = before if before in PACKING else ATTENTION
     try:
         packing = Packing.of(prompts, responses)

@@ -26,7 +26,7 @@ from .continuous_batching import ContinuousBatch
 from .decoding import Decoder, supported
 from .experimental.int8_cache import quantised_cache
 from .logprobs import sequence_logprobs
-from .memory import check_divisible, release_memory, run_in_parts
+from .memory import check_divisible, one_memory_error, release_memory, run_in_parts
 from .model import LanguageModel
 
 
@@ -228,9 +228,11 @@ def _sample_continuously(
 
     while True:
         try:
-            decoder = Decoder(model.network, rows, longest, graphs=model.device.type == "cuda" and model.stream is None)
-            batch = ContinuousBatch(decoder, prompts, uniforms, model.stop_ids, choose, progress)
-            return [[_to_response(model, ids) for ids in responses] for responses in batch.run()]
+            graphs = model.device.type == "cuda" and model.stream is None
+            with one_memory_error():
+                decoder = Decoder(model.network, rows, longest, graphs)
+                batch = ContinuousBatch(decoder, prompts, uniforms, model.stop_ids, choose, progress)
+                return [[_to_response(model, ids) for ids in responses] for responses in batch.run()]
         except torch.OutOfMemoryError:
             pass
         decoder = batch = None  # type: ignore[assignment]

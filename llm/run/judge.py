@@ -49,7 +49,8 @@ class JudgeStage(ShardedStage):
         oracle = self.oracle()
         last = max(missing)
         with open_cache(self.cache, self.folder, oracle) as cache:
-            for number, shard in self.each(step, "judging", name, plan, missing):
+            policies = {policy.label for policy in (rows, columns) if not isinstance(policy, StoredResponses)}
+            for number, shard in self.each(step, "judging", name, plan, missing, numbers, policies):
                 first = self.rollouts.texts(rows.label, numbers, number)
                 second = None if rows == columns else self._texts(columns, numbers, number, list(first))
                 tables = [

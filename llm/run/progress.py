@@ -23,9 +23,19 @@ EVERY = 60.0  # seconds between log lines where there is no terminal
 
 
 class Advance(Protocol):
-    """Counts what is done: ``count`` more, with ``before`` by an earlier process, which does not enter the timings."""
+    """Counts what is done: ``count`` more, with ``before`` by an earlier process, which does not enter the timings;
+    ``tokens`` of responses are in it."""
 
-    def __call__(self, count: int, before: bool = False) -> None: ...
+    def __call__(self, count: int, before: bool = False, tokens: float = 0) -> None: ...
+
+
+def with_tokens(advance: Advance, each: float) -> Advance:
+    """An ``Advance`` for what has ``each`` tokens of responses on average."""
+
+    def counting(count: int, before: bool = False, tokens: float = 0) -> None:
+        advance(count, before, tokens + count * each)
+
+    return counting
 
 
 class Stopped(Exception):
@@ -66,6 +76,7 @@ class Progress:
         self.raise_if_stopped()
         began = recorded = shown = time.monotonic()
         pending = counted = 0
+        counted_tokens = 0.0
 
         def record() -> None:
             """Write a row of what was done since the last one, and how long it took."""
@@ -79,21 +90,27 @@ class Progress:
                 self._timings.append(row)
             pending, recorded = 0, now
 
+        def speed() -> str:
+            rate = counted_tokens / (time.monotonic() - began)
+            return f"{rate:.{0 if rate >= 10 else 2}f} tokens a second" if counted_tokens else ""
+
         with tqdm(
             total=total, initial=done, desc=printable(self.current), unit=f" {units}", disable=self.quiet or None
         ) as bar:
 
-            def advance(count: int, before: bool = False) -> None:
-                nonlocal done, pending, shown
+            def advance(count: int, before: bool = False, tokens: float = 0) -> None:
+                nonlocal done, pending, shown, counted_tokens
                 done, pending = done + count, pending + (0 if before else count)
+                counted_tokens += 0 if before else tokens
                 bar.update(count)
                 now = time.monotonic()
                 if now - recorded > 1 or done == total:
                     record()
-                    bar.set_postfix_str(self._estimate())
+                    bar.set_postfix_str("; ".join(filter(None, (speed(), self._estimate()))))
                 if bar.disable and now - shown > EVERY and done < total:
                     shown = now
-                    self.info("; ".join(filter(None, (f"{self.current}: {done} of {total} {units}", self._estimate()))))
+                    state = f"{self.current}: {done} of {total} {units}"
+                    self.info("; ".join(filter(None, (state, speed(), self._estimate()))))
 
             try:
                 yield advance
@@ -101,7 +118,8 @@ class Progress:
                 record()
         if bar.disable:
             duration = clock(time.monotonic() - began)
-            self.info("; ".join(filter(None, (f"{self.current}: {counted} {units} in {duration}", self._estimate()))))
+            state = f"{self.current}: {counted} {units} in {duration}"
+            self.info("; ".join(filter(None, (state, speed(), self._estimate()))))
 
     def info(self, line: str) -> None:
         """Log what is good to know, unless the run is to be quiet."""

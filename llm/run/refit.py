@@ -23,7 +23,7 @@ from ..training.optimize import Fit, fit, order
 from ..training.regression import line_minimum
 from ..training.sft import SFTTerm
 from ..training.trial_step import learning_rate
-from .progress import Progress
+from .progress import Progress, with_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +228,8 @@ class StepFit:
         first = experience(order(self.training, settings, self.seed)[0], self.size, settings.baseline)
         with progress.phase(self.step.name, "training", "", total) as tick:
             records = fit(
-                model.network, parameters, self.training, self.size, settings, model.pad_id, self.seed, tick,
+                model.network, parameters, self.training, self.size, settings, model.pad_id, self.seed,
+                with_tokens(tick, settings.epochs * sum(batch.tokens for batch in self.training) / total),
                 model.on_event, checkpoints, progress.stop.is_set, model.dtype == torch.float16,
                 () if self.sft is None else self.sft.training,
             )  # fmt: skip
@@ -329,7 +330,7 @@ class StepFit:
         with self.progress.phase(self.step.name, "measuring", name, total) as tick:
             for batch in batches:
                 now.append(batch.logprobs(self.model.network, self.model.pad_id, self.model.on_event))
-                tick(len(batch.rollouts))
+                tick(len(batch.rollouts), tokens=batch.tokens)
                 self.progress.raise_if_stopped()
         return now
 

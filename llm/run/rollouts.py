@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -53,6 +53,12 @@ class RolloutStore:
         for row in read_shard(file, ["prompt", "text"]):
             texts.setdefault(self._numbers[row["prompt"]], []).append(row["text"])
         return texts
+
+    def tokens(self, labels: Iterable[str], numbers: PromptNumbers, shard: int) -> int:
+        """The tokens of the responses of policies in one shard."""
+        folders = {label: self.step_of(label, numbers) / "responses" for label in labels}
+        files = [file for label, folder in folders.items() for file in shards(folder, label, shard)]
+        return sum(len(row["ids"]) for file in files for row in read_shard(file, ["ids"]))
 
     def rollouts(self, label: str, numbers: PromptNumbers) -> list[Rollout]:
         """A policy's responses to the prompts, in their order, without the texts."""

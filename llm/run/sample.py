@@ -35,7 +35,7 @@ class SampleStage(ShardedStage):
         if not missing:
             return
         model = self.model()
-        for number, shard in self.each(step, "sampling", policy.label, plan, missing):
+        for number, shard in self.each(step, "sampling", policy.label, plan, missing, numbers, [policy.label]):
             write_shard(step / "responses", policy.label, number, self._draw(model, step, policy, shard))
 
     def _draw(self, model: LanguageModel, step: Path, policy: Sampled, shard: Shard) -> list[dict[str, object]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -106,15 +106,22 @@ class ShardedStage:
         return {k: shard for k, shard in enumerate(plan) if self.folder.shard(folder, name, k) is None}
 
     def each(
-        self, step: Path, phase: str, name: str, plan: ShardPlan, missing: dict[int, Shard]
+        self,
+        step: Path,
+        phase: str,
+        name: str,
+        plan: ShardPlan,
+        missing: dict[int, Shard],
+        numbers: PromptNumbers,
+        policies: Iterable[str],
     ) -> Iterator[tuple[int, Shard]]:
-        """The missing shards, one after another under a progress bar."""
+        """The missing shards, one after another under a progress bar; ``policies``: whose responses are in them."""
         total, left = (sum(len(batch) for shard in shards for batch in shard) for shards in (plan, missing.values()))
         with self.progress.phase(step.name, phase, name, total, total - left) as tick:
             for number, shard in missing.items():
                 self.progress.raise_if_stopped()
                 yield number, shard
-                tick(sum(map(len, shard)))
+                tick(sum(map(len, shard)), tokens=self.rollouts.tokens(policies, numbers, number))
 
 
 def _hash(content: bytes) -> str:

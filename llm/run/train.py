@@ -238,7 +238,7 @@ class TrainStage:
                     for batch in part
                 ]  # fmt: skip
                 write_shard(folder, "anchor", number, rows)
-                tick(len(part))
+                tick(len(part), tokens=sum(batch.tokens for batch in part))
 
     def _read_scores(self, folder: Path, number: int, batches: Sequence[MicroBatch]) -> bool:
         """Whether a shard has the scores of these micro-batches, which then have them too."""

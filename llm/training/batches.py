@@ -14,7 +14,7 @@ from nashward.games.shapes import Float
 
 from ..data.rollouts import Rollout, Text
 from ..policy.logprobs import sequence_logprobs
-from ..policy.memory import OnEvent, ignore_event, split_in_half
+from ..policy.memory import OnEvent, ignore_event, one_memory_error, split_in_half
 from ..policy.packing import packed_tokens
 from . import regression
 from .experience import Experience, scored
@@ -64,6 +64,11 @@ class MicroBatch:
     def texts(self) -> list[Text]:
         """The responses with their prompts, flattened."""
         return _texts(self.rollouts)
+
+    @property
+    def tokens(self) -> int:
+        """Those of the responses."""
+        return sum(len(response) for _, response in self.texts)
 
     def logprobs(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> Float[Tensor, "prompts R"]:
         """log pi(y | x) of all responses, without a gradient."""
@@ -213,7 +218,8 @@ def logprobs_by_pass(
     with torch.no_grad():
         while done < len(passes):
             try:
-                logprobs[passes[done]] = _pass(network, texts, passes[done], pad_id).to(logprobs)
+                with one_memory_error():
+                    logprobs[passes[done]] = _pass(network, texts, passes[done], pad_id).to(logprobs)
                 done += 1
                 continue
             except torch.OutOfMemoryError:
@@ -238,7 +244,8 @@ def backward_by_pass(
     total = 0.0
     for done, places in enumerate(passes):
         try:
-            total += _backward(value(places, _pass(network, texts, places, pad_id)))
+            with one_memory_error():
+                total += _backward(value(places, _pass(network, texts, places, pad_id)))
             continue
         except torch.OutOfMemoryError as error:
             failed = error.with_traceback(None)  # which would hold the tensors of the attempt

@@ -36,15 +36,15 @@ def test_seconds_are_those_of_a_sum_by_hand() -> None:
     assert memory_plan.parameters == (parameters, 0)
     pass_of = 2 * parameters / (RATES.tflops * 1e12)  # seconds a token
     took = seconds(memory_plan, RATES)
-    assert took["training"] == pytest.approx(3 * 3 * pass_of * 40 * 150)
-    assert took["scoring"] == pytest.approx(2 * pass_of * 40 * 150)
+    assert took["training"] == pytest.approx(3 * 3 * pass_of * 10 * (100 + 4 * 50))  # a prompt once for its responses
+    assert took["scoring"] == pytest.approx(2 * pass_of * 10 * (100 + 4 * 50))
     token = 0.02 + 16 * pass_of  # three batches, each token at least 0.02 s
     assert took["sampling"] == pytest.approx(3 * 50 * token + pass_of * 40 * 100)
     assert hours(memory_plan, RATES) == pytest.approx(3 * sum(took.values()) / 3600)
     streamed = dataclasses.replace(memory_plan, placement=memory_plan.placement.but({"layers": "host"}))
     slow = dataclasses.replace(RATES, transfer=1e-6)
     moved = 0.516 * parameters / 1e3  # seconds to move the model once
-    assert seconds(streamed, slow)["training"] == pytest.approx(3 * 2 * 10 * moved)  # ten micro-batches of 600 tokens
+    assert seconds(streamed, slow)["training"] == pytest.approx(3 * 2 * 5 * moved)  # five micro-batches of 600 tokens
 
 
 def test_the_budget_gives_up_prompts_first_then_responses_then_length_then_iterations() -> None:

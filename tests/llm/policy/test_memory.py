@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,38 @@ def test_halves_are_tried_until_they_fit():
         run_in_parts(never, [1, 2], "thing", events.append)
     with pytest.raises(ZeroDivisionError):  # another failure is not survived
         run_in_parts(lambda items: [1 // 0 for _ in items], [1, 2], "thing", events.append)
+
+
+def test_host_memory_that_cannot_be_allocated_halves_a_batch_too(monkeypatch):
+    """The CPU's allocator raises a RuntimeError; the attempt's tensors are freed before the halves are tried."""
+    held: list[weakref.ref[Any]] = []
+    events: list[dict[str, Any]] = []
+
+    def work(items):
+        assert not any(tensor() is not None for tensor in held)
+        if len(items) > 2:
+            attempt = torch.zeros(4)
+            held.append(weakref.ref(attempt))
+            torch.empty(2**48)  # 2^50 bytes
+        return [10 * item for item in items]
+
+    assert run_in_parts(work, [1, 2, 3, 4], "thing", events.append) == [10, 20, 30, 40]
+    assert events == [{"out_of_memory": "thing", "at_once": 4}]
+    real = batches.sequence_logprobs
+
+    def small(network, prompts, *given):
+        return torch.empty(2**48) if len(prompts) > 1 else real(network, prompts, *given)
+
+    model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY, device="cpu", quantise=False)
+    batch = MicroBatch([tiny.rollout("0", [1, 2], [[3, 4, 5], [6]], torch.zeros(2))])
+    whole = batch.logprobs(model.network, model.pad_id)
+    monkeypatch.setattr(batches, "sequence_logprobs", small)
+    torch.testing.assert_close(batch.logprobs(model.network, model.pad_id, events.append), whole)
+    assert batch.passes == [[0], [1]]
+    batch.passes, batch.anchor, batch.sampler = [[0, 1]], whole, whole
+    with pytest.raises(torch.OutOfMemoryError):  # the fit takes the step again
+        batch.backward(model.network, model.pad_id, 1.0, "plug-in", 1.0, events.append)
+    assert batch.passes == [[0], [1]]
 
 
 class Sometimes:

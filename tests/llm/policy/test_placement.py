@@ -24,7 +24,8 @@ from .. import tiny
 
 PROMPTS = [[0, 50, 60, 70], [0, 51]]
 RESPONSES = [[40, 41, 42, 6], [50, 51]]
-STATES = 2 * 8 * 64 * 4  # bytes of one layer's input: two texts of eight tokens, float32
+TOKENS = 7 + 3  # of both texts in one row, each without its last one
+STATES = TOKENS * 64 * 4  # bytes of one layer's input, float32
 PLAIN = Placement("none", "device", "float32")
 
 
@@ -63,7 +64,7 @@ def test_checkpoints_in_host_memory_change_no_bit_of_a_gradient(
     for found in (kept, moved):
         assert found.keys() == plain.keys()
         assert all(torch.equal(found[name], plain[name]) for name in plain)
-    assert away.moved == [(2, 8, 64), (2, 8, 64)]  # the inputs of the two layers, nothing else
+    assert away.moved == [(1, TOKENS, 64), (1, TOKENS, 64)]  # the inputs of the two layers, nothing else
 
 
 def test_no_layer_input_stays_on_the_device(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +155,7 @@ def test_adapters_in_the_inputs_dtype(tiny_folder: Path) -> None:
         assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
         peaks.append(storage.peak)
         errors.append(float((_flat(gradients) - exact).norm() / exact.norm()))
-    assert peaks[1] < 0.85 * peaks[0]
+    assert peaks[1] < 0.9 * peaks[0]
     assert 0 < errors[1] < 1.05 * errors[0]  # nearly all of the error is the base's own rounding
 
 
