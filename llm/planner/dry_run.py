@@ -121,7 +121,7 @@ def training(
     state = [v for values in stepper.state.values() for v in values.values() if isinstance(v, Tensor) and v.is_meta]
     assumed = shapes.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
     with assumed, LiveStorage(WORKSPACES) as storage:
-        values = sequence_logprobs(network, *zip(*texts, strict=True), 0)
+        values = sequence_logprobs(network, [prompt for prompt, _ in texts], [ids for _, ids in texts], 0)
         values.sum().backward()
         del values
     with LiveStorage() as stepping:
@@ -168,7 +168,7 @@ def scoring(network: Any, texts: list[Text]) -> Footprint:
     network.eval()
     assumed = shapes.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
     with torch.no_grad(), assumed, LiveStorage(WORKSPACES) as storage:
-        sequence_logprobs(network, *zip(*texts, strict=True), 0)
+        sequence_logprobs(network, [prompt for prompt, _ in texts], [ids for _, ids in texts], 0)
     return Footprint(resident_bytes(network), storage.peak)
 
 

@@ -22,11 +22,11 @@ from transformers import (
 )
 
 from nashward.llm.oracles import GPM, FitSettings, PairRM, RewardModel, Vote, as_oracle, fit_oracle
-from nashward.llm.oracles.fitting.init import check_kind, init_from_base
+from nashward.llm.oracles.fitting.init import Kind, check_kind, init_from_base
 from nashward.llm.pocket import PAIRRM
 from tests.llm import tiny, tiny_pairrm, tiny_reward
 
-KINDS = ("pairrm", "gpm", "bt")
+KINDS: tuple[Kind, ...] = ("pairrm", "gpm", "bt")
 SHAPE: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
     "max_position_embeddings": 130,
@@ -214,7 +214,8 @@ def test_a_loaded_oracle_is_fitted_as_what_it_is(tmp_path):
     pairrm = PairRM.from_pretrained(PAIRRM, device="cpu")
     gpm = GPM.from_pretrained(tiny_reward.gpm(tmp_path / "gpm", 2), device="cpu")
     reward = RewardModel.from_pretrained(tiny_reward.reward_model(tmp_path / "bt", "llama"), device="cpu")
-    for oracle, own in ((pairrm, "pairrm"), (gpm, "gpm"), (reward, "bt")):
+    judges: tuple[tuple[Any, Kind], ...] = ((pairrm, "pairrm"), (gpm, "gpm"), (reward, "bt"))
+    for oracle, own in judges:
         check_kind(oracle, own)
         for kind in set(KINDS) - {own}:
             with pytest.raises(ValueError, match=f"is a {type(oracle).__name__}; kind '{kind}' expects a ") as caught:

@@ -174,7 +174,8 @@ def test_what_was_cut_is_counted(tmp_path: Path) -> None:
 
 
 def test_states_that_are_known_are_not_read_again(tmp_path: Path, words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    votes, known = by_word(10), {}
+    votes = by_word(10)
+    known: dict[Any, Any] = {}
     first = fit_oracle(votes, words, "gpm", tmp_path / "one", FAST, known=known, **QUIET)
     assert len(known) == len({(v.prompt, text) for v in votes for text in (v.a, v.b)})
     monkeypatch.setattr("nashward.llm.oracles.models.pooled.PooledNetwork.states", None)
@@ -209,7 +210,8 @@ def test_a_form_that_is_none_is_told(tmp_path: Path, words: Path) -> None:
     fit = fit_oracle(by_word(6), words, "bt", tmp_path / "fit", FAST, **QUIET)
     file = fit.folder / "config.json"
     settings = json.loads(file.read_text())
-    for wrong in ({"kind": "elo"}, {"layers": []}, {"components": "x"}):
+    cases: tuple[dict[str, Any], ...] = ({"kind": "elo"}, {"layers": []}, {"components": "x"})
+    for wrong in cases:
         file.write_text(json.dumps({**settings, "nashward_pooled": {**settings["nashward_pooled"], **wrong}}))
         with pytest.raises(ValueError, match="nashward_pooled"):
             as_oracle(fit.folder, device="cpu")
