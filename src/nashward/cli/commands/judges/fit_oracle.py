@@ -18,8 +18,8 @@ SETTINGS = options.options_of(FitSettings)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("pairs", nargs="?", metavar="FILE", help="votes, judgements or chosen/rejected pairs")
-    given.add_argument("--pairs", dest="pairs", metavar="FILE", default=argparse.SUPPRESS, help="the same as an option")
+    given.add_argument("votes", nargs="?", metavar="FILE", help="votes, judgements or chosen/rejected pairs")
+    given.add_argument("--pairs", metavar="FILE", help="the same, as an option")
     parser.add_argument(
         "--base", required=True, metavar="ID_OR_FOLDER",
         help="the model under the head; or real:minilm, an encoder from a package, or real:smollm2-135m",
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
 
     settings = FitSettings(**options.values(args, SETTINGS))
-    votes = oracles.read_votes(args.pairs)
+    votes = oracles.read_votes(args.pairs or args.votes)
     fit = oracles.fit_oracle(
         votes, args.base, args.kind, args.out, settings, device=args.device, progress=not args.quiet
     )
