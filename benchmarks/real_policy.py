@@ -5,7 +5,8 @@
 Needs the extra ``real`` and a folder with AlpacaEval's prompts, the baseline's outputs and its public verdicts. Of the
 805 prompts 205 are kept for the evaluation. The others are halved: an oracle is fitted to the verdicts on each half
 (on states of MiniLM), and a third to the verdicts on the second half with the effect of length removed. SmolLM2-135M
-plays itself under the first, at the defaults but for the lengths and numbers of responses. Every part is kept in the
+plays itself under the first by multiplicative weights, on a base in float32; learning rate, epochs and batch are the
+defaults, and a seventh of the prompts each validates and is held out. Every part is kept in the
 folder, so that the same command goes on where it was stopped.
 
 It prints the fit of each iteration, and the win rates of the iterates over the start on the 205 prompts, with errors by

@@ -40,8 +40,9 @@ class Fit:
             them, see ``policy.packing``); a single longer response passes alone.
         max_grad_norm: the gradient is scaled down to this norm.
         validation: the share of prompts kept from training that decide how far the adapter goes on the straight line
-            from where it started: to the least loss on them, and nowhere where no gain exceeds its error. At least 4;
-            of fewer than 16 prompts none. 0: the adapter goes all the way.
+            from where it started: to the least loss on them (of other losses than the mirror step's: to one below that
+            before), and nowhere where nothing is gained beyond its error. At least 4; of fewer than 16 prompts none.
+            0: the adapter goes all the way.
         held_out: the share of prompts kept from training and from that decision, on which the fit is measured.
         checkpoint_seconds: a training that is killed repeats at most so much; 0: one optimiser step.
         target_kl: the most that a step may move the policy, KL(before || after) in nats a response, as measured on the

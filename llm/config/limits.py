@@ -24,8 +24,9 @@ class Limits:
     so that a run that goes on from its folder, or is played again, steps as it did.
 
     A smaller step is the same mirror step on less, which the fit can meet in full; beside an SFT term it is the lower
-    weight of the alignment. A lower learning rate leaves the target where it is and the fit short of it: take it where
-    the target is out of reach anyway (large steps, the recipe of SPPO), for there the step cancels.
+    weight of the alignment. A lower learning rate leaves the target where it is and the fit short of it, which
+    validation prompts do not make up for then: take it where the target is out of reach anyway (large steps, the recipe
+    of SPPO), for there the step cancels.
 
     Attributes:
         sft: the NLL of held-out SFT texts, in nats a token, may be so much above that of the policy that the run

@@ -22,7 +22,7 @@ from ..data.rollouts import Text
 from ..oracles.models.network import OracleShape
 from ..policy.base.checks import check_causal, network_config
 from ..policy.base.experts import Experts
-from ..policy.packing import packs
+from ..policy.logprobs import computes_packed
 from ..policy.placement import gpu_placement
 from ..training.optimize import OPTIMISERS
 from .dry_run import Footprint, judging, policy, sampling, scoring, texts, training
@@ -146,7 +146,7 @@ def plan(
                 network, demand.prompt_tokens, demand.new_tokens, rows, padded=padded, kv_cache=demand.kv_cache
             )
 
-        packed = packs(network, length)
+        packed = computes_packed(network, length)
         return (
             network,
             packed,

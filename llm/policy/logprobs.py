@@ -60,7 +60,7 @@ def sequence_logprobs(
     causal = network.get_base_model() if hasattr(network, "get_base_model") else network
     device = next(network.parameters()).device
     longest = max(len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True))
-    if len(prompts) > 1 and tiles_agree(causal) and packs(network, longest):
+    if len(prompts) > 1 and computes_packed(network, longest):
         packing = Packing.of(prompts, responses)
         scored = token_logprobs(packed_states(causal, packing), Head.of(causal), packing.targets.to(device))
         return _sum_by_text(scored, packing.texts.to(device), len(prompts))
@@ -92,6 +92,12 @@ def _sum_by_text(scored: Float[Tensor, " S"], texts: Int[Tensor, " S"], count: i
 
 
 _TILES_AGREE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def computes_packed(network: Any, longest: int) -> bool:
+    """Whether ``sequence_logprobs`` packs texts of up to ``longest`` tokens, the prompts that they share once."""
+    causal = network.get_base_model() if hasattr(network, "get_base_model") else network
+    return tiles_agree(causal) and packs(network, longest)
 
 
 def tiles_agree(causal: Any) -> bool:

@@ -16,7 +16,7 @@ from ..policy.model import LanguageModel
 from ..store.run_folder import RunFolder
 from ..training.batches import MicroBatch
 from ..training.checkpoint import Checkpoints
-from ..training.diagnostics import TOLERANCE, divergence, experience, fit_metrics, loss, loss_mismatch, mean_under, rose
+from ..training.diagnostics import TOLERANCE, divergence, experience, loss, loss_mismatch, mean_under, rise, rose
 from ..training.experience import Experience, scored
 from ..training.gradient import HALF_SCALE, Gradient
 from ..training.optimize import Fit, fit, order
@@ -80,6 +80,7 @@ class FitResult:
         expected: the loss of the first of them, computed before.
         learning_rate: the largest.
         line_fraction: how far the adapter is on the straight line from the start to where the fit went.
+        loss_at_end: where the fit went, on the prompts that decide.
         refits: the learning rates and the losses of the fits before it, which were dropped.
         notes: sentences on how ``line_fraction`` was found, of what a user may want to change.
     """
@@ -89,6 +90,7 @@ class FitResult:
     expected: float
     learning_rate: float
     line_fraction: float
+    loss_at_end: float
     refits: list[dict[str, float]]
     notes: list[str]
 
@@ -102,7 +104,7 @@ class FitResult:
         mismatch = loss_mismatch(self.records[0]["loss"], self.expected)
         lines = [*([] if mismatch is None else [mismatch]), *self.notes]
         at_start, losses = loss(before.train), [record["loss"] for record in self.records[-last_epoch:]]
-        if rose(sum(losses) / len(losses), at_start):
+        if self.scores.sft_nll is None and rose(sum(losses) / len(losses), at_start):
             lines.append(
                 f"In training the loss rose from {at_start:.4g} to {sum(losses) / len(losses):.4g}: the learning rate "
                 f"of {self.learning_rate:.2g} is too high for this target (--learning-rate)."
@@ -113,12 +115,14 @@ class FitResult:
                 "nats^2: take a lower learning_rate, fewer epochs or more prompts, or allow refits (--learning-rate, "
                 "--epochs, --refits)."
             )
-        held = None if self.scores.held_out is None else fit_metrics(self.scores.held_out)
-        if self.line_fraction > 0 and held is not None and held["r2"] < -max(held["r2_error"], TOLERANCE):
-            lines.append(
-                f"R^2 on held-out prompts is {held['r2']:.2f} +- {held['r2_error']:.2f}: what was learned does not "
-                "carry over to other prompts; take more of them, or an oracle with more spread."
-            )
+        held = self.scores.held_out
+        if self.line_fraction > 0 and held is not None and held.objective is None:
+            more, error = rise(held)
+            if more > max(error, TOLERANCE * loss(held)):
+                lines.append(
+                    f"The loss on held-out prompts rose by {more:.3g} +- {error:.2g}: what was learned does not carry "
+                    "over to other prompts; take more of them, or an oracle with more spread."
+                )
         return lines
 
 
@@ -197,10 +201,10 @@ class StepFit:
             last = len(refits) == settings.refits
             try:
                 result = self._fit(parameters, start, settings, refits)
-                gained = result.line_fraction > 0 and not rose(result.scores.loss, before)
+                gained = result.line_fraction > 0 if self.validation else not rose(result.scores.loss, before)
                 if last or gained:
                     return result
-                after = result.scores.loss
+                after = result.loss_at_end
             except DivergedError:
                 if last:
                     raise
@@ -243,10 +247,12 @@ class StepFit:
             else:
                 _set(parameters, end)
 
-        fraction = self._line_search(go, notes) if self.validation else 1.0
+        longest = 1.0 if refits or self.factor < 1 else LONGEST  # what was lowered is not to be made up for
+        fraction, at_end = self._line_search(go, longest, notes) if self.validation else (1.0, math.nan)
         bound = False
         while True:
-            scores = self._measure()
+            scores = self._measure(moved=fraction > 0)
+            at_end = scores.loss if math.isnan(at_end) else at_end
             if not math.isfinite(scores.loss):
                 raise DivergedError(
                     f"the fit diverged: the loss after its last step is {scores.loss}; take a learning_rate below "
@@ -263,36 +269,44 @@ class StepFit:
                 f"The adapter goes {fraction:.2g} of the way that the fit went: more of it moves the policy by more "
                 f"than {settings.target_kl:g} nats."
             )
-        rate = records[0]["learning_rate"] if settings.learning_rate is None else settings.learning_rate
-        return FitResult(scores, records, loss(first), rate, fraction, list(refits), notes)
+        assert settings.learning_rate is not None
+        return FitResult(
+            scores, records, loss(first), settings.learning_rate, fraction, at_end, list(refits), notes
+        )  # fmt: skip
 
-    def _line_search(self, go: Callable[[float], None], notes: list[str]) -> float:
-        """How far the adapter goes: the fraction, to which ``go`` then has taken it; 0 where nothing is gained.
+    def _line_search(self, go: Callable[[float], None], longest: float, notes: list[str]) -> tuple[float, float]:
+        """How far the adapter goes, at most ``longest``, and the loss where the fit went (NaN: not finite).
+
+        ``go`` has taken the adapter to that fraction then; it is 0 where nothing is gained.
 
         Of the mirror step the least loss on validation prompts is at a quotient of two sums, as the log-ratio grows
-        about linearly along the line. Other losses, and the sum with an SFT term, are halved until they do not fall.
+        about linearly along the line. Of other losses, and of the sum with an SFT term, 1, 1/2, ... are tried until
+        the loss is below the one before.
         """
         at_start, at_end = self.scores().deciding, self._validation()
         if not math.isfinite(loss(at_end)):
-            return 1.0  # diverged, which is found when all is measured
+            return 1.0, math.nan  # diverged, which is found when all is measured
         values = {1.0: loss(at_end) + self._weighted_nll()}
         fraction = 1.0
         if at_end.objective is None:
             missing = at_start.target - at_start.ratio
             best, error = line_minimum(at_end.ratio - at_start.ratio, missing, at_end.weights, self.settings.baseline)
+            if not self._term and not best > (0.0 if math.isnan(error) else error):
+                notes.append(
+                    "The fit did not move the policy: all targets are 0, or the learning rate is too low."
+                    if math.isnan(best)
+                    else f"The fit gained nothing on validation prompts beyond its error (best scale {best:.2g} +- "
+                    f"{error:.2g}), and the policy stays as it was: take more prompts, an oracle with more spread, or "
+                    "a larger step."
+                )
+                go(0.0)
+                return 0.0, values[1.0]
             if not SCALES[0] <= best <= SCALES[1]:
                 notes.append(
                     f"The best scale of the fit is {best:.2g} +- {error:.2g} on validation prompts: a learning rate "
                     f"{'above' if best > 1 else 'below'} this one suits the target better (--learning-rate)."
                 )
-            if not self._term and not best > (0.0 if math.isnan(error) else error):
-                notes.append(
-                    "The fit gained nothing on validation prompts beyond its error, and the policy stays as it was: "
-                    "take more prompts, an oracle with more spread, or a larger step."
-                )
-                go(0.0)
-                return 0.0
-            fraction = min(best, LONGEST) if best > 0 else 1.0
+            fraction = min(best, longest) if best > 0 else 1.0
         go(0.0)
         before = loss(at_start) + self._weighted_nll()
         for _ in range(HALVINGS):
@@ -310,7 +324,7 @@ class StepFit:
             )
             least = 0.0
         go(least)
-        return least
+        return least, values[1.0]
 
     def _weighted_nll(self) -> float:
         """The SFT term's part of the objective under the adapter as it is now, on held-out texts."""
@@ -334,9 +348,10 @@ class StepFit:
                 self.progress.raise_if_stopped()
         return now
 
-    def _measure(self) -> FitScores:
-        """The scores of the adapter as it is now."""
-        scores = self.scores(self._logprobs([*self.training, *self.validation, *self.testing]))
+    def _measure(self, moved: bool) -> FitScores:
+        """The scores of the adapter as it is now; not ``moved``: it is that of the start, which is known."""
+        batches = [*self.training, *self.validation, *self.testing]
+        scores = self.scores(self._logprobs(batches) if moved else None)
         if self.sft is None:
             return scores
         nll = self.sft.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)

@@ -159,9 +159,10 @@ class SelfPlay:
                 "%d of %d SFT texts are longer than the run's longest and are left out", left, left + len(self._texts)
             )
         with console_log(quiet=not progress), home.lock():
-            self.write(home, prompts, redo)
-            if redo is not None and home.redo(redo) is None:
+            # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
+            if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
                 raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
+            self.write(home, prompts, redo)
             return self._play(home, prompts, until, stop, progress)
 
     def _play(

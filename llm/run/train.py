@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +25,8 @@ from ..data.prompts import Prompt
 from ..data.rollouts import Rollout, Text
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Adapter, Sampled, StoredResponses
+from ..policy.logprobs import computes_packed
 from ..policy.model import LanguageModel
-from ..policy.packing import packs
 from ..policy.sampling import seed_of
 from ..store.files import atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
 from ..store.run_folder import RunFolder
@@ -103,7 +105,7 @@ class TrainStage:
         )  # fmt: skip
         before = fit.scores()
         initial = initial_metrics(before.train)
-        promised = None if settings.loss == "gpo" else promised_win_rate(before.train)
+        promised = promised_win_rate(before.train) if settings.loss == "mirror" and self._plays_itself(start) else None
         steps = order(training, settings, seed)
         self._announce(initial, settings, promised)
         unreachable = unreachable_target(initial["target_rms"], self.step.size)
@@ -146,6 +148,10 @@ class TrainStage:
 
     def _opponents(self) -> dict[Policy, float]:
         return {} if self.step.opponent is None else self.step.opponent.members()
+
+    def _plays_itself(self, start: Adapter) -> bool:
+        """Whether the only opponent is the policy that the fit starts from: the payoffs are win rates over it."""
+        return [(member.value, weight) for member, weight in self._opponents().items()] == [(start, 1.0)]
 
     def _union(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> dict[int, Rollout]:
         """The responses of all samplers to each prompt, with their payoffs and weights in the fit, by the number of
@@ -211,10 +217,11 @@ class TrainStage:
         held_out = min(round(fit.held_out * len(shuffled)), len(shuffled) - 1)
         enough = fit.validation > 0 and len(shuffled) >= 4 * FEWEST
         validation = max(round(fit.validation * len(shuffled)), FEWEST) if enough else 0
+        validation = min(validation, len(shuffled) - held_out - 1)  # one is left to train on
         parts = shuffled[held_out + validation :], shuffled[held_out : held_out + validation], shuffled[:held_out]
         longest = max(len(prompt) + len(ids) for rollout in fitted.values() for prompt, ids in rollout.texts)
         with self.model.use_adapter(self.reference.folder) as network:
-            packed = packs(network, longest)
+            packed = computes_packed(network, longest)
         sizes = fit.tokens, fit.batch, objective(fit, self.enumerates), packed
         return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]
 
@@ -231,7 +238,7 @@ class TrainStage:
                 self.progress.raise_if_stopped()
                 score(self.model, part, anchor, self.samplers, self.reference)
                 rows = [
-                    {"prompts": _identity(batch)[0], "passes": batch.passes,
+                    {"texts": _identity(batch), "passes": batch.passes,
                      **{name: scored(getattr(batch, name), name).tolist() for name in SCORES},
                      "payoffs": batch.payoffs.tolist(), "weights": batch.weights.tolist(),
                      "targets": batch.targets(self.step.size, self.config.fit.baseline).tolist()}
@@ -246,11 +253,12 @@ class TrainStage:
         if file is None:
             return False
         rows = read_shard(file)
-        if [_identity(batch) for batch in batches] != [(row["prompts"], row["weights"]) for row in rows]:
+        if [_identity(batch) for batch in batches] != [row.get("texts") for row in rows]:
             self.folder.quarantine(file, f"{file} is of other micro-batches")
             return False
         for batch, row in zip(batches, rows, strict=True):
-            batch.passes = row["passes"]
+            if len(row["passes"]) >= len(batch.passes):  # halved where memory ran out, and never larger than now
+                batch.passes = row["passes"]
             for name in SCORES:
                 setattr(batch, name, torch.tensor(row[name], dtype=torch.float32))
         return True
@@ -297,7 +305,7 @@ class TrainStage:
         self.progress.info(
             f"{self.step_folder.name}: loss before training {value}; the target is {initial['target_rms']:.3g} nats rms"
         )
-        if promised is not None and self._opponents():
+        if promised is not None:
             self.progress.info(
                 f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of at most "
                 f"{promised:.3f} over the policy before; a fit reaches what of it carries over to other prompts"
@@ -391,9 +399,10 @@ def _named_weights(blend: Policy | Blend | None) -> dict[str, float]:
     return {} if blend is None else {member.name: weight for member, weight in blend.members().items()}
 
 
-def _identity(batch: MicroBatch) -> tuple[list[str], list[list[float]]]:
-    """What tells a micro-batch of a step from others: its prompts, and which of their responses are fitted."""
-    return [rollout.prompt for rollout in batch.rollouts], batch.weights.tolist()
+def _identity(batch: MicroBatch) -> str:
+    """What tells a micro-batch from others: the token ids of its prompts and of their responses that are fitted."""
+    texts = [(list(prompt), list(response)) for prompt, response in batch.texts]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
 
 def _shards(batches: Sequence[MicroBatch]) -> list[Sequence[MicroBatch]]:

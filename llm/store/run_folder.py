@@ -278,11 +278,15 @@ class RunFolder:
             self.quarantine(folder, str(error))
         return folder.exists()
 
-    def redo(self, stage: Stage) -> Path | None:
+    def redo(self, stage: Stage, fit: dict[str, Any] | None = None) -> Path | None:
         """Set aside what a stage and those after it wrote into the newest step, which is then played again from there.
 
         A step that such a call has set aside, for a fit of these settings, and that is not finished yet is not changed:
         it is continued.
+
+        Args:
+            stage: the first of the stages.
+            fit: the settings of the fit that is to come, which are journalled; None: those of the run.
 
         Returns:
             The step's folder; None where there is no step.
@@ -290,7 +294,8 @@ class RunFolder:
         if not self.steps():
             return None
         step = self.steps()[-1]
-        request = {"stage": stage, "step": step.name, "fit": self.read()["config"].get("fit")}
+        before = self.read()["config"].get("fit")
+        request = {"stage": stage, "step": step.name, "fit": json.loads(_canonical(fit or before))}
         if self.read().get("redo") == request and not (step / "adapter").exists():
             return step
         self._write({**self.read(), "redo": None})
@@ -312,7 +317,7 @@ class RunFolder:
         timings = [row for row in read_jsonl(self / TIMINGS) if (row.get("step"), row.get("phase")) not in phases]
         with atomic_write(self / TIMINGS) as unfinished:
             unfinished.write_bytes(to_jsonl(timings))
-        self.journal({"redo": stage, "at": step.name})
+        self.journal({"redo": stage, "at": step.name, "fit": request["fit"], "fit_before": before})
         if moved:
             outputs = ", ".join(path.name for path in moved)
             logger.warning("%s is redone from %s on: %s set aside in %s", step.name, stage, outputs, moved[0].parent)

@@ -68,12 +68,35 @@ def initial_metrics(batch: Experience) -> dict[str, float]:
 
 
 def promised_win_rate(batch: Experience) -> float:
-    """1/2 + E_next G - E_start G, next the exact mirror step on these responses: what a fit that met its target would
-    win over the policy before. Where the payoffs are estimates it is too large, because their errors count as spread.
+    """What a fit that met its target on every response would win over the policy that it starts from, in self-play.
+
+    .. math::  \\frac{1}{2} + \\mathrm{mean}_x \\left[ E_{next} G - E_{start} G \\right],
+        \\qquad next(y) \\propto start(y) \\, e^{size \\, G(y)}
+
+    A mean over prompts. Where the payoffs are estimates it is too large, because their errors count as spread.
     """
-    start = scored(batch.start, "start")
-    before = mean_under(start, batch.payoffs, batch)
-    return 0.5 + mean_under(batch.anchor + batch.target, batch.payoffs, batch) - before
+    mass = batch.weights.double() / batch.weights.double().sum(-1, keepdim=True).clamp_min(1e-300)
+    start = (scored(batch.start, "start") - batch.sampler).double().exp() * mass
+    start = start / start.sum(-1, keepdim=True).clamp_min(1e-300)
+    payoffs = batch.payoffs.double()
+    after = start * (batch.size * payoffs).exp()
+    after = after / after.sum(-1, keepdim=True).clamp_min(1e-300)
+    fitted = batch.weights.sum(-1) > 0
+    return 0.5 + float(((after - start) * payoffs).sum(-1)[fitted].mean())
+
+
+def rise(batch: Experience) -> tuple[float, float]:
+    """How much the mirror step's loss rose over the one at the start, with its standard error over prompts (of a single
+    one NaN); below 0 it fell."""
+    ratio = scored(batch.start, "start") - batch.anchor
+    now, before = (
+        (batch.weights * regression.residuals(of, batch.target, batch.weights, batch.baseline).square())
+        .sum(-1)
+        .double()
+        for of in (batch.ratio, ratio)
+    )
+    error = (now - before).std() / len(now) ** 0.5 if len(now) > 1 else math.nan
+    return float((now - before).mean()), float(error)
 
 
 def fit_metrics(batch: Experience) -> dict[str, float]:
@@ -85,6 +108,8 @@ def fit_metrics(batch: Experience) -> dict[str, float]:
     start = scored(batch.start, "start")
     kl = divergence(start, batch.now, batch)
     length = mean_under(start, batch.lengths, batch)
+    missing = batch.target - (start - batch.anchor)
+    metrics["best_scale"], _ = regression.line_minimum(batch.now - start, missing, batch.weights, batch.baseline)
     return {"loss": loss(batch), **metrics, "kl": kl, "kl_per_token": kl / length}
 
 

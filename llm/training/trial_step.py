@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import torch
 
@@ -46,8 +47,9 @@ def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
         gradient(step, ())
         start = [weight.detach().clone() for weight in gradient.weights]
         signs = [torch.zeros_like(w) if w.grad is None else w.grad.sign() for w in gradient.weights]
-        rate, moved = FIRST, 0.0
+        following, moved = FIRST, 0.0
         for _ in range(TRIALS):
+            rate = following
             with torch.no_grad():
                 for weight, begin, sign in zip(gradient.weights, start, signs, strict=True):
                     weight.copy_(begin - rate * sign)
@@ -55,12 +57,13 @@ def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
             moved = _rms([a - scored(batch.start, "start") for a, batch in zip(now, step, strict=True)], step)
             if MOVED / 2 <= moved <= 2 * MOVED:
                 break
-            rate *= min(max(MOVED / moved, 1 / 30), 30.0) if 0 < moved < torch.inf else 1 / 30
+            factor = MOVED / moved if moved > 0 else inf  # 0: the step was lost in rounding
+            following = rate * (min(max(factor, 1 / 30), 30.0) if moved < inf else 1 / 30)
         with torch.no_grad():
             for weight, begin in zip(gradient.weights, start, strict=True):
                 weight.copy_(begin)
                 weight.grad = None
-    if not 0 < moved < torch.inf or not target > 0:
+    if not 0 < moved < inf or not target > 0:
         return FIRST
     return SHARE * target * rate / moved / FIRST_STEP.get(settings.optimiser, 1.0)
 
