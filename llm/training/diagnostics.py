@@ -89,12 +89,8 @@ def rise(batch: Experience) -> tuple[float, float]:
     """How much the mirror step's loss rose over the one at the start, with its standard error over prompts (of a single
     one NaN); below 0 it fell."""
     ratio = scored(batch.start, "start") - batch.anchor
-    now, before = (
-        (batch.weights * regression.residuals(of, batch.target, batch.weights, batch.baseline).square())
-        .sum(-1)
-        .double()
-        for of in (batch.ratio, ratio)
-    )
+    missed = [regression.residuals(of, batch.target, batch.weights, batch.baseline) for of in (batch.ratio, ratio)]
+    now, before = ((batch.weights * residual.square()).sum(-1).double() for residual in missed)
     error = (now - before).std() / len(now) ** 0.5 if len(now) > 1 else math.nan
     return float((now - before).mean()), float(error)
 

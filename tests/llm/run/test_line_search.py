@@ -15,7 +15,7 @@ from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.training.batches import MicroBatch
 
 from .. import tiny
-from ..tiny_run import self_play
+from ..tiny_run import changed, self_play
 
 RATES = (None, 5e-4, 2e-2, 0.3)
 PROMPTS = [f"Say {i} things" for i in range(24)]
@@ -63,6 +63,39 @@ def test_where_nothing_is_gained_the_policy_stays(tiny_folder: Path, tmp_path: P
     assert "stays as it was" in row["warning"]
     assert row["train"]["kl"] == 0
     assert torch.equal(_weights(tmp_path / "run"), _weights(tmp_path / "run", "start"))
+
+
+@pytest.mark.parametrize("loss", ["dpo", "ipo", "rebel"])
+def test_other_losses_do_not_rise_either(loss: Any, tiny_folder: Path, tmp_path: Path) -> None:
+    (row,) = _run(tiny_folder, tmp_path / "run", learning_rate=0.3, loss=loss).run().metrics
+    assert row["line_fraction"] < 1 or row["warning"] is None
+    if row["line_fraction"] == 0:
+        assert "stays as it was" in row["warning"]
+        assert row["train"]["kl"] == 0
+    else:
+        assert row["train"]["loss"] < row["at_start"]["loss"]
+
+
+def test_one_prompt_is_left_to_train_on(tiny_folder: Path, tmp_path: Path) -> None:
+    (row,) = _run(tiny_folder, tmp_path / "run", learning_rate=1e-3, held_out=0.74, validation=0.25).run().metrics
+    assert row["held_out"]
+    assert row["validation"]
+
+
+def test_a_rate_that_was_lowered_is_not_made_up_for(tiny_folder: Path, tmp_path: Path) -> None:
+    """Refits halve the rate; the line is then searched up to where the fit went and no further."""
+    (row,) = _run(tiny_folder, tmp_path / "run", tiny.noise(), learning_rate=0.3, refits=3).run().metrics
+    assert row["refits"]
+    assert all(refit["loss"] > row["at_start"]["loss"] / 2 for refit in row["refits"])
+    assert row["line_fraction"] <= 1
+
+
+def test_a_fitted_mixture_is_no_false_alarm(tiny_folder: Path, tmp_path: Path) -> None:
+    """Its fit starts away from its anchor: R^2 is below 0 although the loss fell."""
+    play = _run(tiny_folder, tmp_path / "run", learning_rate=2e-3)
+    play = changed(play, solver=games.NashMD(step=2.0, tau=0.3), iterations=2)
+    for row in play.run().metrics:
+        assert "carry over" not in (row["warning"] or "")
 
 
 def test_few_prompts_have_no_validation(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ def field_names(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -> None:
     """Of a run with all that adds fields: opponents, labels, an SFT term, a refit. Only float16 has a loss scale."""
     fit = llm.Fit(learning_rate=0.3, batch=4, held_out=0.2, validation=0.2, refits=1)
+    rising = dataclasses.replace(fit, validation=0.0, learning_rate=1.0)
     settings: dict[str, Any] = {"iterations": 1, "prompts": PROMPTS, "oracle": tiny.noise(), "fit": fit}
     run = short_run(
         tiny_folder, tmp_path / "run", games.FixedOpponents(games.MWU(2.0), {"rival": 0.5}),
@@ -44,7 +46,9 @@ def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -
         sft=[{"prompt": f"Say {k}", "output": "yes"} for k in range(4)], **settings,
     ).run()  # fmt: skip
     *steps, summary = read_jsonl(run.folder / "iteration-01" / METRICS)
-    again = short_run(tiny_folder, tmp_path / "again", games.MWU(2.0), **settings).run()  # whose fit gains nothing
+    again = short_run(
+        tiny_folder, tmp_path / "again", games.MWU(2.0), **{**settings, "fit": rising}
+    ).run()  # whose fit gains nothing
     assert {*field_names(summary), *field_names(again.metrics[0])} == set(FIELDS)
     assert {name for row in steps for name in field_names(row)} == set(STEP_FIELDS) - {"loss_scale"}
     assert all(math.isfinite(row["sft_nll"]) for row in steps)
