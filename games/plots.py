@@ -37,6 +37,10 @@ def as_label(text: object, longest: int = 32) -> str:
     A dollar sign begins no mathematics, an underscore at the beginning does not hide it from a legend, control
     characters are shown as "?", and what is longer than ``longest`` letters is cut: it would leave no room to draw.
 
+    Args:
+        text: the name.
+        longest: the most letters.
+
     Example:
         >>> as_label("_cost: $5\\nor $6\\x1b[31m")
         ' _cost: \\\\$5 or \\\\$6?[31m'
@@ -72,6 +76,9 @@ def save(figure: Figure, file: Any, **options: Any) -> list[str]:
 
 def some_of(names: Sequence[str]) -> str:
     """The first three of the names, and how many more there are.
+
+    Args:
+        names: in their order.
 
     Example:
         >>> some_of(["a", "b", "c", "d", "e"]), some_of(["a", "b"])

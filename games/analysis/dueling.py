@@ -222,8 +222,8 @@ def equilibrium_from_duels(
         >>> P, outcomes = np.array([[0.9, 0.2, 0.6], [0.1, 0.8, 0.7]]), np.random.default_rng(0)
         >>> learn = equilibrium_from_duels(lambda ij: outcomes.random(len(ij)) < P[ij[:, 0], ij[:, 1]], (2, 3), seed=1)
         >>> duels, (row, column) = next(islice(learn, 100, None))
-        >>> duels, np.abs(row - [0.5, 0.5]).max() < 0.05, np.abs(column - [3 / 7, 4 / 7, 0]).max() < 0.05
-        (4000, True, True)
+        >>> duels, row.round(1).tolist(), column.round(1).tolist()  # the equilibrium: 1/2, 1/2 and 3/7, 4/7, 0
+        (4000, [0.5, 0.5], [0.4, 0.6, 0.0])
     """
     n, m = sizes
     if min(n, m) < 1:

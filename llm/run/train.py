@@ -303,7 +303,8 @@ class TrainStage:
         mirror = f"{initial['loss']:.6g} nats^2 ({initial['loss_paper']:.3g} in the paper's units)"
         value = mirror if settings.loss == "mirror" else f"{initial['loss']:.6g} ({settings.loss})"
         self.progress.info(
-            f"{self.step_folder.name}: loss before training {value}; the target is {initial['target_rms']:.3g} nats rms"
+            f"{self.step_folder.name}: loss before training {value}; the target is {initial['target_rms']:.3g} "
+            "nats away (rms)"
         )
         if promised is not None:
             self.progress.info(

@@ -107,7 +107,7 @@ def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
                 "solver": "MWU", "step": 1000.0, "iterations": 3, "prompts-per-iteration": 20_000,
                 "self-comparison": True, "max-prompt-tokens": 512, "temperature": 1.0, "max-new-tokens": 512,
                 "selection": "best-worst", "baseline": "constant", "optimiser": "rmsprop", "schedule": "linear",
-                "warmup": 0.1, "epochs": 1, "held-out": 0.02,
+                "warmup": 0.1, "epochs": 1, "held-out": 0.02, "validation": 0.0,
             }.items()
         },
         **{

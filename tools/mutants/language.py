@@ -159,9 +159,10 @@ LANGUAGE = [
         ("anchor", "_Game.of",
          "prior + math.fsum((_wins(vote, pair[side]) for vote in votes[pair]))",
          "math.fsum((_wins(vote, pair[side]) for vote in votes[pair]))"),
-    ], {"llm/oracles/fitting/train.py": [
-        ("sign", "_cross_entropy", "-logits", "logits"),
-        ("anchor", "VoteTraining._length_baseline",
+    ], {"llm/oracles/fitting/convex.py": [
+        ("sign", "logistic_ridge.loss", "logits.sigmoid() - target", "target - logits.sigmoid()"),
+    ], "llm/oracles/fitting/summary.py": [
+        ("anchor", "length_leads",
          "math.log1p(len(vote.a)) - math.log1p(len(vote.b))",
          "math.log1p(len(vote.a))"),
     ], "llm/oracles/fitting/annotators.py": [

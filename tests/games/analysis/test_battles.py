@@ -38,7 +38,7 @@ def test_one_hot_winners() -> None:
         row = {"model_a": "x", "model_b": "y", **dict(zip(fields, hot, strict=True))}
         assert from_battles([row]).total[0, 1] == wins
     for wrong in ((1, 1, 0), (0, 0, 0), (0.5, 0.5, 0), (2, -1, 0)):
-        with pytest.raises(ValueError, match=r"row 1 has winner_model_a, .* expected a single 1"):
+        with pytest.raises(ValueError, match=r"row 1 has winner_model_[ab]"):
             from_battles([{"model_a": "x", "model_b": "y", **dict(zip(fields, wrong, strict=True))}])
 
 

@@ -229,7 +229,7 @@ def test_counts_winners_ties_and_the_prior() -> None:
         ({"model_a": "x", "model_b": "x", "winner": "tie"}, "row 1 lets x play itself"),
         ({"model_a": "x", "model_b": "y", "winner": "z"}, "row 1 has the winner 'z'; expected model_a, model_b, x, y"),
         ({"model_a": "x", "model_b": "y"}, "row 1 has no winner and no counts"),
-        ({"model_a": "x", "model_b": "y", "wins_a": -1}, "row 1 has no winner and no counts"),
+        ({"model_a": "x", "model_b": "y", "wins_a": -1}, "row 1 has wins_a -1"),
         ({"model_a": "x", "model_b": "y", "wins_a": "many"}, "row 1 has counts that are no numbers"),
         (["x", "y"], "row 1 is of type list; expected a row with model_a"),
     ],

@@ -180,7 +180,7 @@ def test_a_single_response_that_does_not_fit_is_events(monkeypatch):
     batch.anchor = batch.sampler = torch.zeros(1, 2)
     weight = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(MemoryError, match="single response of up to 5 tokens"):
-        fit(None, [weight], [batch], 1.0, Fit(epochs=1, warmup=0.0), 0, 0)
+        fit(None, [weight], [batch], 1.0, Fit(learning_rate=2e-4, epochs=1, warmup=0.0), 0, 0)
 
 
 def test_nobody_listens_after_the_run(tmp_path):

@@ -100,9 +100,11 @@ def test_beyond_a_limit_the_steps_fall_and_a_cut_run_takes_the_same(
     run = quick_run(tiny_folder, tmp_path / "whole", **settings).run(progress=False)
     ends = [row for row in run.metrics if "half" not in row["iteration"]]
     beyond = [row["crossed"] for row in ends]
-    assert beyond[:2] == [row["sft"]["after"] > row["sft"]["start"] for row in ends[:2]] == [True, True]
+    assert beyond == [row["sft"]["after"] > row["sft"]["start"] for row in ends]
+    assert beyond[0]
     assert not any(row["crossed"] for row in run.metrics if "half" in row["iteration"])
-    assert _steps(run) == [(size, 2e-2) for size in (2.0, 2.0, 1.0, 1.0, 0.5, 0.5)]
+    sizes = [2.0 * 0.5 ** sum(beyond[:k]) for k in range(3)]
+    assert _steps(run) == [(size, 2e-2) for size in sizes for _ in range(2)]  # the half step and the iterate
     told = [line for line in caplog.messages if "Beyond its limits" in line]
     assert len(told) == sum(beyond)
     assert told[0].startswith("iteration-01: Beyond its limits: the held-out SFT NLL is ")
