@@ -276,7 +276,11 @@ def test_the_demo_keeps_to_the_table(seed: int, tmp_path: Path, capsys: pytest.C
     assert max(far.values()) <= 0.10
     assert gaps["average"][-1] <= 0.5 * gaps["average"][0]
     assert mixture["value"] > 0.5 + 2 * mixture["standard_error"]
-    assert fits[0]["held_out"]["r2"] >= 0.3
+    assert fits[0]["held_out"]["r2"] > 0
+    for fit in (row["held_out"] for row in fits if row["line_fraction"] > 0):
+        assert fit["r2"] > -2 * fit["r2_error"]  # what it learned is not worse than nothing on other prompts
+        assert fit["kl"] < 0.5
+    assert gaps["last"][-1] < gaps["last"][0]
     assert max(shares[-1] for shares in numbers["shares"]) < 0.1  # responses of no style
     assert f"mixture {mixture['value']:.3f} ± {mixture['standard_error']:.3f}" in text
     page = (out / "report.html").read_text()

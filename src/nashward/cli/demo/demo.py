@@ -142,7 +142,7 @@ def self_play(out: Path, iterations: int, seed: int) -> Any:
         config=llm.RunConfig(
             iterations=iterations,
             sampling=llm.Sampling(max_new_tokens=48, batch=256),
-            fit=llm.Fit(learning_rate=3e-3, epochs=3, batch=4, tokens=1500),
+            fit=llm.Fit(epochs=3, batch=4, tokens=1500),
             lora=llm.Lora(rank=8),
             seed=seed,
         ),
