@@ -160,7 +160,13 @@ def sampled(out: Path, name: str, adapter: Path, play: llm.SelfPlay, texts: Sequ
         prompts = llm.read_prompts(list(texts)).kept
         ids = [play.model.encode(prompt) for prompt in prompts]
         drawn = llm.Mixture(((adapter, 1.0),)).sample(play.model, ids, args.responses, play.sampling, seed=1)
-        kept = [{"prompt": p.text, "responses": [vars(r) for r in row]} for p, row in zip(prompts, drawn, strict=True)]
+        kept = [
+            {
+                "prompt": prompt.text,
+                "responses": [{"ids": list(r.ids), "finished": r.finished, "text": r.text} for r in row],
+            }
+            for prompt, row in zip(prompts, drawn, strict=True)
+        ]
         part = file.with_suffix(".part")
         part.write_text("".join(json.dumps(row) + "\n" for row in kept))
         part.rename(file)
@@ -200,13 +206,17 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def show(report: dict[str, Any]) -> None:
     print("| fit | target, nats | rate | fraction | held-out R2 | share | s* | KL | promised | win rate, first order |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for row in report["fits"]:
         print(
             f"| {row['iteration']} | {row['target_rms']:.2f} | {row['learning_rate']:.1e} | {row['line_fraction']:.2f} "
-            f"| {row['r2']:.2f} +- {row['r2_error']:.2f} | {row['share']:.2f} | {row['best_scale']:.2f} "
+            f"| {row['r2']:.2f} +- {row['r2_error']:.2f} | {row['share']:.2f} | {figure(row['best_scale'])} "
             f"| {row['kl']:.3f} | {row['promised_win_rate']:.3f} | {row['win_rate']:.3f} |"
         )
     names = list(ORACLES)

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from nashward import games, llm
 from nashward.llm.policy.model import WEIGHTS
-from nashward.llm.training.batches import MicroBatch
 
 from .. import tiny
+from ..killed import Killed, dies_at
 from ..tiny_run import changed, self_play
 
 RATES = (None, 5e-4, 2e-2, 0.3)
@@ -105,31 +105,23 @@ def test_few_prompts_have_no_validation(tiny_folder: Path, tmp_path: Path, monke
     assert row["line_fraction"] == 1
 
 
-@pytest.mark.parametrize("call", [1, 4, 12])
-def test_killed_in_the_trial_in_the_fit_or_at_its_end_it_ends_the_same(
-    call: int, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["backward", "logprobs"])
+def test_killed_in_the_scoring_the_trial_the_fit_or_the_search_it_ends_the_same(
+    name: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(Exception):
-        pass
-
-    _run(tiny_folder, tmp_path / "whole").run()
-    calls, real = 0, MicroBatch.backward
-
-    def backward(self: MicroBatch, *given: Any) -> float:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise Killed
-        return real(self, *given)
-
     with monkeypatch.context() as patch:
-        patch.setattr(MicroBatch, "backward", backward)
-        with pytest.raises(Killed):
-            _run(tiny_folder, tmp_path / "cut").run()
-    _run(tiny_folder, tmp_path / "cut").run()
-    whole, cut = ((tmp_path / run / "iteration-01" / "metrics.jsonl").read_bytes() for run in ("whole", "cut"))
-    assert whole == cut
-    assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
+        calls = dies_at(patch, None, name)
+        _run(tiny_folder, tmp_path / "whole").run()
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        folder = tmp_path / f"cut-{share}"
+        with monkeypatch.context() as patch:
+            dies_at(patch, 1 + round(share * (calls[0] - 1)), name)
+            with pytest.raises(Killed):
+                _run(tiny_folder, folder).run()
+        _run(tiny_folder, folder).run()
+        whole, cut = ((run / "iteration-01" / "metrics.jsonl").read_bytes() for run in (tmp_path / "whole", folder))
+        assert whole == cut
+        assert torch.equal(_weights(folder), _weights(tmp_path / "whole"))
 
 
 def test_another_rate_continues_from_the_judged_responses(tiny_folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.training.batches import MicroBatch
 
 from .. import tiny
+from ..killed import Killed, dies_at
 from ..tiny_run import self_play
 
 FIT: dict[str, Any] = {
@@ -91,27 +92,14 @@ def test_a_fit_that_diverges_is_made_again_too(
     assert RunFolder(tmp_path / "run").step_values("iteration-01")["refits"] == [{"learning_rate": 0.005, "loss": None}]
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("call", [2, 5, 9, 12])
 def test_killed_in_a_fit_or_in_a_refit_it_ends_the_same(
     call: int, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {**WILD, "refits": 2}
     _run(tiny_folder, tmp_path / "whole", **settings)
-    calls, real = 0, MicroBatch.backward
-
-    def backward(self: MicroBatch, *given: Any) -> float:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise Killed
-        return real(self, *given)
-
     with monkeypatch.context() as patch:
-        patch.setattr(MicroBatch, "backward", backward)
+        dies_at(patch, call)
         with pytest.raises(Killed):
             _run(tiny_folder, tmp_path / "cut", **settings)
     _run(tiny_folder, tmp_path / "cut", **settings)

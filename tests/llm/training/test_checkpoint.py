@@ -19,11 +19,8 @@ from nashward.llm.training.checkpoint import Checkpoints, State
 from nashward.llm.training.optimize import OPTIMISERS
 
 from .. import tiny
+from ..killed import Killed, dies_at
 from ..tiny_run import self_play
-
-
-class Killed(Exception):
-    pass
 
 
 def _play(source: Path, folder: Path, optimiser: str = "adamw", **more: Any) -> llm.SelfPlay:
@@ -36,19 +33,6 @@ def _play(source: Path, folder: Path, optimiser: str = "adamw", **more: Any) -> 
         # 64 x 64 entries, the least that are kept in 8 bits
         lora=llm.Lora(rank=64), fit=llm.Fit(optimiser=optimiser, held_out=0.2, validation=0.0, **{**settings, **more}),  # type: ignore[arg-type]
     )  # fmt: skip
-
-
-def _dies_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
-    calls, step = 0, MicroBatch.backward
-
-    def backward(self: MicroBatch, *given: Any) -> float:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise Killed
-        return step(self, *given)
-
-    monkeypatch.setattr(MicroBatch, "backward", backward)
 
 
 def _dies_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -113,7 +97,7 @@ def test_what_was_halved_stays_halved(tiny_folder: Path, tmp_path: Path, monkeyp
         with monkeypatch.context() as patch:
             patch.setattr(batches, "sequence_logprobs", sometimes)
             if dies is not None:
-                _dies_at(patch, dies)
+                dies_at(patch, dies)
             _play(tiny_folder, folder).run()
 
     play(tmp_path / "whole", {2, 8}, None)
