@@ -16,9 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=options.whole, help="default: 0; the proof draws nothing at random")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--real", action="store_true", help="a real chat model under three judges (nashward[real])"
-    )
+    which.add_argument("--real", action="store_true", help="a real chat model under three judges (nashward[real])")
     which.add_argument(
         "--proof", action="store_true", help="show instead that language model and table go the same way"
     )
