@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST = 2.0  # of the straight line from the start over where the fit went: further it was not measured
 HALVINGS = 4
+NOTABLE = 1.1  # times the loss at the start: a mean in training above it is worth a warning
 SCALES = (0.3, 3.0)  # best scales beyond these are worth a warning
 
 
@@ -104,7 +105,7 @@ class FitResult:
         mismatch = loss_mismatch(self.records[0]["loss"], self.expected)
         lines = [*([] if mismatch is None else [mismatch]), *self.notes]
         at_start, losses = loss(before.train), [record["loss"] for record in self.records[-last_epoch:]]
-        if self.scores.sft_nll is None and rose(sum(losses) / len(losses), at_start):
+        if "sft_nll" not in self.records[0] and rose(sum(losses) / len(losses), NOTABLE * at_start):
             lines.append(
                 f"In training the loss rose from {at_start:.4g} to {sum(losses) / len(losses):.4g}: the learning rate "
                 f"of {self.learning_rate:.2g} is too high for this target (--learning-rate)."
