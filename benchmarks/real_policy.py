@@ -31,6 +31,7 @@ from typing import Any
 import torch
 
 from nashward import games, llm
+from nashward.cli.solver_options import DEFAULT_STEP
 from nashward.llm.config import FitSettings
 from nashward.llm.data.rollouts import Response
 from nashward.llm.evaluation.over_optimisation import verdicts
@@ -41,7 +42,6 @@ from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.store.files import read_jsonl, write_json
 
 EVALUATED = 205
-STEP = 2.5  # the default of `nashward align`
 ORACLES = {"the run's oracle": ("first", "keep"), "held-out oracle": ("second", "keep"),
            "held-out oracle, length removed": ("second", "remove")}  # fmt: skip
 
@@ -53,7 +53,7 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--responses", type=int, default=4, help="to a prompt, in the run and in the evaluation")
     parser.add_argument("--tokens", type=int, default=48, help="of a response at most")
-    parser.add_argument("--step", type=float, default=STEP, help="of multiplicative weights")
+    parser.add_argument("--step", type=float, default=DEFAULT_STEP, help="of multiplicative weights")
     parser.add_argument("--kind", default="bt", choices=("bt", "gpm", "pairrm"), help="of the oracles")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

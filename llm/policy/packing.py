@@ -216,24 +216,24 @@ def _agrees(causal: Any) -> bool:
     prompts = [[k % size for k in range(1, 4)]] * 2 + [[k % size for k in range(9, 11)]]
     responses = [[k % size for k in range(first, last)] for first, last in ((6, 10), (20, 23), (30, 34))]
     config._attn_implementation = before if before in PACKING else ATTENTION
+    agrees = False
     try:
         packing = Packing.of(prompts, responses)
         row = packed_states(causal, packing)
         difference = 0.0 if device.type == "meta" else _distance(row, _alone(causal, prompts, responses, packing))
+        limit = AGREEMENT.get(row.dtype, HALF_AGREEMENT)
+        agrees = difference <= limit
+        if not agrees:
+            _explain(f"its states would differ by {difference:.2g} of their size, more than {limit:g}")
     except torch.OutOfMemoryError:
-        config._attn_implementation = before
         raise
     # what the code of a model raises that cannot take these arguments
-    except (RuntimeError, AttributeError, LookupError, TypeError, ValueError, NotImplementedError) as error:
-        config._attn_implementation = before
+    except (RuntimeError, AttributeError, LookupError, TypeError, ValueError) as error:
         _explain(f"{type(error).__name__}: {first_line(error)}")
-        return False
-    limit = AGREEMENT.get(row.dtype, HALF_AGREEMENT)
-    if not difference <= limit:
-        config._attn_implementation = before
-        _explain(f"its states would differ by {difference:.2g} of their size, more than {limit:g}")
-        return False
-    return True
+    finally:
+        if not agrees:
+            config._attn_implementation = before
+    return agrees
 
 
 def _alone(

@@ -190,7 +190,6 @@ class AdapterExecutor:
             tokens = fit.tokens
             self.folder.update_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
-        rate = None if rate is None else rate * self._rate_factor()
         return dataclasses.replace(self.config, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
 
     def _rate_factor(self) -> float:

@@ -117,7 +117,8 @@ class FitResult:
                 "--epochs, --refits)."
             )
         held = self.scores.held_out
-        if self.line_fraction > 0 and held is not None and held.objective is None:
+        # where nothing validated, the held-out prompts decided, and the sentence above is about them
+        if self.line_fraction > 0 and self.scores.validation and held is not None and held.objective is None:
             more, error = rise(held)
             if more > max(error, TOLERANCE * loss(held)):
                 lines.append(
@@ -138,7 +139,7 @@ class StepFit:
         seed: of its order.
         training, validation, testing: with their log-probabilities; see ``Fit`` for what the latter two are for.
         sft: the texts of an SFT term; None: there is none.
-        factor: of a learning rate that is found here.
+        factor: what limits multiply the learning rate by.
     """
 
     folder: RunFolder
@@ -167,14 +168,15 @@ class StepFit:
         return FitScores(train, validation, held_out)
 
     @property
-    def _term(self) -> bool:
-        """Whether an SFT term is in the objective."""
-        return self.sft is not None and self.settings.sft_weight > 0
+    def _term(self) -> SFTTerm | None:
+        """The SFT term, where it is in the objective and not measured alone."""
+        return self.sft if self.settings.sft_weight > 0 else None
 
     def learning_rate(self, parameters: list[torch.nn.Parameter]) -> float:
-        """The settings' own, or that of a trial step; the run's plan has it, so that a restart takes the same."""
+        """The settings' own, or that of a trial step, times ``factor``; the run's plan has what was found, so that a
+        restart takes the same."""
         if self.settings.learning_rate is not None:
-            return self.settings.learning_rate
+            return self.factor * self.settings.learning_rate
         known = self.folder.step_values(self.step.name).get("learning_rate")
         if known is None:
             half = HALF_SCALE if self.model.dtype == torch.float16 else 1.0
@@ -185,8 +187,8 @@ class StepFit:
             self.folder.update_step(self.step.name, {"learning_rate": known})
         return known
 
-    def run(self, parameters: list[torch.nn.Parameter], start: list[torch.Tensor]) -> FitResult:
-        """Train the parameters, whose values are those of ``start``.
+    def run(self, parameters: list[torch.nn.Parameter], start: list[torch.Tensor], rate: float) -> FitResult:
+        """Train the parameters, whose values are those of ``start``, at a learning rate.
 
         A fit that gained nothing is repeated from the start at half the learning rate, as often as the settings allow;
         the run's plan has what was tried, so that a restart goes on from there.
@@ -195,7 +197,6 @@ class StepFit:
             DivergedError: the last fit that is allowed diverged.
         """
         before = self.scores().loss
-        rate = self.learning_rate(parameters)
         refits: list[dict[str, float]] = list(self.folder.step_values(self.step.name).get("refits") or [])
         while True:
             settings = replace(self.settings, learning_rate=rate / 2 ** len(refits))
@@ -243,10 +244,7 @@ class StepFit:
         notes: list[str] = []
 
         def go(fraction: float) -> None:
-            if fraction != 1.0:
-                _set(parameters, [torch.lerp(a, b, fraction) for a, b in zip(start, end, strict=True)])
-            else:
-                _set(parameters, end)
+            _set(parameters, [torch.lerp(a, b, fraction) for a, b in zip(start, end, strict=True)])
 
         longest = 1.0 if refits or self.factor < 1 else LONGEST  # what was lowered is not to be made up for
         fraction, at_end = self._line_search(go, longest, notes) if self.validation else (1.0, math.nan)
@@ -292,7 +290,7 @@ class StepFit:
         if at_end.objective is None:
             missing = at_start.target - at_start.ratio
             best, error = line_minimum(at_end.ratio - at_start.ratio, missing, at_end.weights, self.settings.baseline)
-            if not self._term and not best > (0.0 if math.isnan(error) else error):
+            if self._term is None and not best > (0.0 if math.isnan(error) else error):
                 notes.append(
                     "The fit did not move the policy: all targets are 0, or the learning rate is too low."
                     if math.isnan(best)
@@ -329,9 +327,9 @@ class StepFit:
 
     def _weighted_nll(self) -> float:
         """The SFT term's part of the objective under the adapter as it is now, on held-out texts."""
-        if self.sft is None or not self._term:
+        if self._term is None:
             return 0.0
-        nll = self.sft.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)
+        nll = self._term.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)
         return self.settings.sft_weight * nll
 
     def _validation(self) -> Experience:

@@ -68,7 +68,7 @@ class TrainStage:
         enumerates: the responses are all that there are, see ``ResponseSource``.
         label: returns the kind of a response's text.
         sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
-        rate_factor: of the learning rate, where the fit finds it.
+        rate_factor: what limits multiply the learning rate by.
     """
 
     folder: RunFolder
@@ -97,7 +97,8 @@ class TrainStage:
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
         start = heaviest(anchor)
         seed = seed_of(self.config.seed, name, "fit")
-        term = self._sft_term(len(order(training, settings, seed)))
+        steps = order(training, settings, seed)
+        term = self._sft_term(len(steps))
         nll = {} if term is None else self._sft_nll(term, start)
         fit = StepFit(
             self.folder, self.progress, model, self.step_folder, self.step.size, settings, seed, training, validation,
@@ -106,7 +107,6 @@ class TrainStage:
         before = fit.scores()
         initial = initial_metrics(before.train)
         promised = promised_win_rate(before.train) if settings.loss == "mirror" and self._plays_itself(start) else None
-        steps = order(training, settings, seed)
         self._announce(initial, settings, promised)
         unreachable = unreachable_target(initial["target_rms"], self.step.size)
         if unreachable:
@@ -117,7 +117,7 @@ class TrainStage:
             self.progress.info(
                 f"{name}: {len(steps)} optimiser steps of about {settings.batch} prompts, learning rate {rate:.3g}"
             )
-            result = fit.run(parameters, weights)
+            result = fit.run(parameters, weights, rate)
             if result.scores.sft_nll is not None:
                 nll["after"] = result.scores.sft_nll
             win_rate = None if settings.loss == "gpo" else result.scores.win_rate  # its payoffs are scores

@@ -98,15 +98,16 @@ def rise(batch: Experience) -> tuple[float, float]:
 def fit_metrics(batch: Experience) -> dict[str, float]:
     """After training: ``loss``, ``regression.fit_metrics``, and how far the policy went from where it started.
 
-    ``kl`` is KL(start || now) in nats a response, ``kl_per_token`` it divided by the mean length under the start.
+    ``best_scale`` is what the change since the start would have to be multiplied by for the least loss. ``kl`` is
+    KL(start || now) in nats a response, ``kl_per_token`` it divided by the mean length under the start.
     """
     metrics = regression.fit_metrics(batch.ratio, batch.target, batch.weights, batch.baseline)
     start = scored(batch.start, "start")
     kl = divergence(start, batch.now, batch)
     length = mean_under(start, batch.lengths, batch)
     missing = batch.target - (start - batch.anchor)
-    metrics["best_scale"], _ = regression.line_minimum(batch.now - start, missing, batch.weights, batch.baseline)
-    return {"loss": loss(batch), **metrics, "kl": kl, "kl_per_token": kl / length}
+    scale, _ = regression.line_minimum(batch.now - start, missing, batch.weights, batch.baseline)
+    return {"loss": loss(batch), **metrics, "best_scale": scale, "kl": kl, "kl_per_token": kl / length}
 
 
 def policy_metrics(policy: Float[Tensor, "prompts R"], batch: Experience) -> dict[str, float]:

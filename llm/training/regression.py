@@ -182,19 +182,20 @@ def fit_metrics(
     baseline: Baseline,
 ) -> dict[str, float]:
     """How well a fit meets its target: rms of the log-ratio and of its target (nats), R^2 with its standard error over
-    prompts, the share of the target, and the best scale.
+    prompts, and the share of the target.
 
-    The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it. The best
-    scale is that of the target on the log-ratio, share / (rms l / rms t)^2: what the log-ratio would have to be
-    multiplied by for the least loss. A fit that generalises R^2 of its target and has a best scale of 1 has a share of
-    R^2: with noisy targets a larger share is noise that was learned. R^2 and the share are NaN where all targets are 0,
-    the best scale where the log-ratio is. The arguments are those of ``residuals``.
+    The share is the slope of the regression of the log-ratio on the target: 1 is the whole step, 0 none of it. R^2 and
+    the share are NaN where all targets are 0. The arguments are those of ``residuals``.
+
+    See also:
+        ``line_minimum``, by whose factor the log-ratio would have to be multiplied: where it is 1 the share is R^2, and
+        with noisy targets a larger share is noise that was learned.
 
     Example:
         >>> even = torch.full((2, 2), 0.5)
         >>> target = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
         >>> fit_metrics(target / 2, target, even, "constant")
-        {'log_ratio_rms': 0.5, 'target_rms': 1.0, 'r2': 0.75, 'r2_error': 0.0, 'share': 0.5, 'best_scale': 2.0}
+        {'log_ratio_rms': 0.5, 'target_rms': 1.0, 'r2': 0.75, 'r2_error': 0.0, 'share': 0.5}
     """
     ratio, target, weights = log_ratio.double(), target.double(), weights.double()
     if baseline == "centred":
@@ -209,7 +210,6 @@ def fit_metrics(
         "r2": 1 - unexplained,
         "r2_error": error,
         "share": _ratio((weights * ratio * target).sum(-1), squares)[0],
-        "best_scale": line_minimum(ratio, target, weights, baseline)[0],
     }
 
 

@@ -36,10 +36,10 @@ class Plain(ScalarOracle):
     """
 
     name = "plain"
+    fingerprint = "plain 1"
 
     def __init__(self, temperature: float = 0.2) -> None:
         self.temperature = temperature
-        self.fingerprint = "plain 1"
 
     def rewards(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [np.array([_plainness(text) for text in texts]) for texts in candidates]

@@ -12,6 +12,7 @@ import torch
 
 from nashward.games.shapes import Float
 
+from ...policy.control_tokens import text_ids
 from ...policy.local.names import local_model
 from ...store.fingerprints import fingerprint
 from ..models.chat import replace_surrogates
@@ -26,7 +27,8 @@ class ToThePoint(ScalarOracle):
     """The rule "the nearer to the prompt, the better": r = cos(e(prompt), e(response)).
 
     The embedding e is the mean of an encoder's last hidden states over the tokens of a text. The encoder's weights are
-    read when they are first needed, and a text is encoded once.
+    read when they are first needed, and a text is encoded once. Control tokens that a text spells out, as "[SEP]", are
+    read as text.
 
     Args:
         encoder: its folder, or ``real:minilm``, which the extra ``real`` brings.
@@ -51,11 +53,10 @@ class ToThePoint(ScalarOracle):
         self._embeddings: dict[str, Float[np.ndarray, " d"]] = {}
 
     def cache_key(self) -> str | None:
-        return f"to the point, {fingerprint(self.folder)}, temperature {float(self.temperature)!r}"
+        return f"to the point 2, {fingerprint(self.folder)}, temperature {float(self.temperature)!r}"
 
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
-        encoded = self._tokenizer([replace_surrogates(text) for text in (prompt, *candidates)])["input_ids"]
-        return sum(len(ids) > LONGEST for ids in encoded)
+        return sum(len(self._row(text)) > LONGEST for text in (prompt, *candidates))
 
     def rewards(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         self._encode([*prompts, *(text for texts in candidates for text in texts)])
@@ -68,6 +69,23 @@ class ToThePoint(ScalarOracle):
     def _tokenizer(self) -> Any:
         return read_tokenizer(self.folder, self.name)
 
+    def _row(self, text: str) -> list[int]:
+        """The token ids of a text, with the special tokens that the encoder has around one."""
+        before, after = self._frame
+        return [*before, *text_ids(self._tokenizer, replace_surrogates(text)), *after]
+
+    def _cut(self, row: list[int]) -> list[int]:
+        """A row of at most ``LONGEST`` tokens, with its last special ones."""
+        after = self._frame[1]
+        return row if len(row) <= LONGEST else [*row[: LONGEST - len(after)], *after]
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and behind a text."""
+        row = self._tokenizer("a", return_special_tokens_mask=True)
+        own = [k for k, special in enumerate(row["special_tokens_mask"]) if not special]
+        return row["input_ids"][: own[0]], row["input_ids"][own[-1] + 1 :]
+
     @cached_property
     def _network(self) -> Any:
         from transformers import AutoModel
@@ -79,10 +97,9 @@ class ToThePoint(ScalarOracle):
         new = sorted({text for text in texts if text not in self._embeddings}, key=lambda text: (len(text), text))
         for start in range(0, len(new), BATCH):
             part = new[start : start + BATCH]
-            rows = self._tokenizer(
-                [replace_surrogates(text) for text in part],
-                padding=True, truncation=True, max_length=LONGEST, return_tensors="pt",
-            )  # fmt: skip
+            rows = self._tokenizer.pad(
+                {"input_ids": [self._cut(self._row(text)) for text in part]}, return_tensors="pt"
+            )
             with torch.inference_mode():
                 states = self._network(**rows).last_hidden_state
             mask = rows["attention_mask"][..., None].to(states.dtype)

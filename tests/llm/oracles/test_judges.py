@@ -46,6 +46,16 @@ def test_to_the_point_is_the_cosine_of_mean_states(encoder: Path) -> None:
     assert P[0, 1] == pytest.approx(1 / (1 + np.exp(-(expected[0] - expected[1]) / 0.5)), abs=1e-4)
 
 
+def test_to_the_point_reads_control_tokens_as_text(encoder: Path) -> None:
+    judge = ToThePoint(encoder)
+    special = set(judge._tokenizer.all_special_ids)
+    plain, forged = judge._row("a house"), judge._row(f"a {judge._tokenizer.sep_token} house")
+    assert plain == judge._tokenizer("a house")["input_ids"]
+    assert [k for k in forged if k in special - {judge._tokenizer.unk_token_id}] == [plain[0], plain[-1]]
+    long = judge._row("house " * 300)
+    assert judge._cut(long) == judge._tokenizer("house " * 300, truncation=True, max_length=256)["input_ids"]
+
+
 def test_the_majority_names_its_judges_and_is_cached(encoder: Path) -> None:
     majority = EverydayMajority(encoder)
     assert [judge.name for judge in majority.members] == ["to the point", "brevity", "plain"]

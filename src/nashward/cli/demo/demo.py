@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nashward import games, theory
-from nashward.errors import NashwardError
 from nashward.games import plots
 
 from ..one_thread import one_thread
@@ -52,12 +51,9 @@ def demo(out: Path = Path("demo"), iterations: int = 6, seed: int = 0, progress:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the run's own bars say enough
     from nashward.llm import report
 
-    if iterations < 1:
-        raise NashwardError(f"iterations must be at least 1, got {iterations}")
-    if out.is_file():
-        raise NashwardError(f"{out} is a file; --out names a folder for the demo")
-    if out.exists() and not (out / "run" / "run.json").exists() and any(out.iterdir()):
-        raise NashwardError(f"{out} is not empty and holds no demo; choose another folder with --out")
+    from .stored import check_demo
+
+    check_demo(out, iterations)
     play = self_play(out / "run", iterations, seed)
     play.check()
     say: Say = print if progress else _nothing
@@ -168,12 +164,12 @@ def language_model(
         "Left: the duality gap of the language model's mix of styles over the table's; right: what it writes. Bars are "
         f"standard errors over prompts, the Nash's are its {100 * style_game.SHARE:.0f}% band.",
     )
-    _tell(style, say)
+    _print_results(style, say)
     summary = [*_summary(style, play, len(play.prompts)), *report.pointers(run.folder)]
     return run, summary, [_same_solver(style, play, picture)], [_style_table(style), _tournament(style)]
 
 
-def _tell(style: StyleGame, say: Say) -> None:
+def _print_results(style: StyleGame, say: Say) -> None:
     """The results in lines."""
     from nashward.llm.pocket.styles import PLANTED, STYLES
 

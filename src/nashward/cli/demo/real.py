@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nashward import games
-from nashward.errors import NashwardError
 
 from .everyday_prompts import PROMPTS
 
@@ -53,13 +52,9 @@ def real(
     from nashward.llm.store.files import write_json
 
     from .judge_game import MAJORITY, measure
+    from .stored import check_demo
 
-    if iterations < 1:
-        raise NashwardError(f"iterations must be at least 1, got {iterations}")
-    if out.is_file():
-        raise NashwardError(f"{out} is a file; --out names a folder for the demo")
-    if out.exists() and not (out / "run" / "run.json").exists() and any(out.iterdir()):
-        raise NashwardError(f"{out} is not empty and holds no demo; choose another folder with --out")
+    check_demo(out, iterations)
     majority = EverydayMajority()
     chosen = [prompt + ENDING for prompt in PROMPTS[: size.prompts]]
     held_out = llm.read_prompts(chosen[EVERY - 1 :: EVERY]).kept

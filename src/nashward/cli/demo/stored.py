@@ -1,12 +1,27 @@
-"""What a run has stored of its policies playing themselves: prompts, texts and tables."""
+"""The folder of a demo: whether it may be written, and what its run has stored: prompts, texts and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from nashward.errors import NashwardError
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
+
+
+def check_demo(out: Path, iterations: int) -> None:
+    """Check what a demo is given before anything is played.
+
+    Raises:
+        ValueError: the folder holds something else; iterations < 1.
+    """
+    if iterations < 1:
+        raise NashwardError(f"iterations must be at least 1, got {iterations}")
+    if out.is_file():
+        raise NashwardError(f"{out} is a file; --out names a folder for the demo")
+    if out.exists() and not (out / "run" / "run.json").exists() and any(out.iterdir()):
+        raise NashwardError(f"{out} is not empty and holds no demo; choose another folder with --out")
 
 
 def judged(folder: Path) -> Iterator[tuple[str, list[str], list[list[float]]]]:
