@@ -77,8 +77,8 @@ def real(
     say: Say = print if progress else lambda line: None
     judges = {MAJORITY: majority, **dict(zip(JUDGES, majority.members, strict=True))}
     say(f"SmolLM2, a chat model of 135 million parameters, plays itself on {len(chosen) - len(held_out)} prompts.")
-    say("A response wins where most of three judges prefer it: to the point, brief, plain. Perhaps 15 minutes on two")
-    say("free cores, not timed yet; after Ctrl-C the same command goes on where it stopped.")
+    say("A response wins where most of three judges prefer it: to the point, brief, plain. About 20 minutes on two")
+    say("cores; after Ctrl-C the same command goes on where it stopped.")
     run = play.run(progress=progress)
     say(f"   measuring on {len(held_out)} prompts that were not played on")
     game = measure(play, run, held_out, size.responses, judges, seed, say)
