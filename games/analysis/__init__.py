@@ -1,6 +1,7 @@
 """Readings of a table of win probabilities: ratings, social choice, cycles beyond noise, leaderboards, duels."""
 
 from . import confidence as confidence
+from . import dawid_skene as dawid_skene
 from . import dueling as dueling
 from . import leaderboard as leaderboard
 from . import pair_tests as pair_tests

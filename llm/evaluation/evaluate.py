@@ -13,7 +13,7 @@ from nashward.errors import NashwardError
 from ..data.prompts import Prompt
 from ..data.rollouts import Response
 from ..oracles import as_oracle
-from ..oracles.models.network import NetworkOracle
+from ..oracles.models.network import networks
 from ..policy.adapters.lora import LoraShape
 from ..policy.base.checks import check_policy
 from ..policy.mixture import Mixture
@@ -109,8 +109,8 @@ def evaluate(
             oracle = run.judge if name == TRAINING else as_oracle(held_out[name])
             cache = home / FOLDER / "judgements.sqlite" if oracle.cache_key() is not None else None
             tables[name], oracle_names[name] = tournament_tables(oracle, prompt_texts, texts, cache), oracle.name
-            if isinstance(oracle, NetworkOracle):
-                oracle.offload()
+            for network in networks(oracle):
+                network.offload()
         evaluation = {
             "prompts": len(prompts),
             "seed": seed,

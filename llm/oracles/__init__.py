@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .conformance import ConformanceError as ConformanceError
     from .conformance import check_oracle as check_oracle
     from .embedding import EmbeddingOracle as EmbeddingOracle
-    from .ensemble import Ensemble as Ensemble
+    from .ensembles.ensemble import Ensemble as Ensemble
+    from .ensembles.source import EnsembleSource as EnsembleSource
     from .fitting.fit import OracleFit as OracleFit
     from .fitting.fit import fit_oracle as fit_oracle
     from .fitting.settings import FitSettings as FitSettings
@@ -45,7 +46,8 @@ _MODULES = {
     "Cache": ".cache",
     "ConformanceError": ".conformance",
     "EmbeddingOracle": ".embedding",
-    "Ensemble": ".ensemble",
+    "Ensemble": ".ensembles.ensemble",
+    "EnsembleSource": ".ensembles.source",
     "EverydayMajority": ".judges.everyday",
     "FitSettings": ".fitting.settings",
     "Function": ".pairwise",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from nashward.errors import NashwardError
 
 from ..data.library_errors import first_line, translated_errors
 from ..data.rows import FILE_TYPES
+from .ensembles.source import EnsembleSource
 from .fitting.vote_table import VoteTable
 from .models.checkpoint import is_id, read_config, resolve, tensor_names
 from .models.gpm import GPM
@@ -40,7 +42,7 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
             configuration decides its kind (PairRM, GPM, reward model); a file of votes, see ``read_votes``;
             ``"module:name"``, something in Python; an object with ``judge(prompts, pairs)``; a reward function
             ``(prompts, completions) -> numbers`` as TRL's trainers take it, or a list of them; a class of any of these
-            that needs no arguments.
+            that needs no arguments; an ``EnsembleSource`` of several of these.
         device: for checkpoints; None: "cuda" where there is one, else "cpu".
 
     Raises:
@@ -55,6 +57,8 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
         >>> as_oracle(lambda completions: [float(len(text)) for text in completions]).transitive
         True
     """
+    if isinstance(source, EnsembleSource):
+        return source.load(lambda member: as_oracle(member, device=device))
     if isinstance(source, str | Path):
         kind = _kind(source)
         if kind is VoteTable:
@@ -95,6 +99,8 @@ def check_source(source: Any) -> Any:
         Traceback (most recent call last):
         nashward.errors.NashwardError: ...policy is a causal language model (LlamaForCausalLM), not a PairRM: ...
     """
+    if isinstance(source, EnsembleSource):
+        return dataclasses.replace(source, members=tuple(map(check_source, source.members)))
     if isinstance(source, str | Path):
         kind = _kind(source)
         if kind is not None and kind is not VoteTable:
@@ -104,7 +110,18 @@ def check_source(source: Any) -> Any:
 
 
 def oracle_shape(source: Any) -> OracleShape | None:
-    """The network of an oracle that is a checkpoint, for a plan, without its weights; None for any other source."""
+    """The network of an oracle that is a checkpoint, for a plan, without its weights; None for any other source.
+
+    Of an ensemble the largest one, with the parameters of the others as those of its members: all are on the device.
+    """
+    if isinstance(source, EnsembleSource):
+        shapes = [shape for shape in map(oracle_shape, source.members) if shape is not None]
+        sizes = [shape.members + sum(p.nbytes for p in shape.network.parameters()) for shape in shapes]
+        if not shapes:
+            return None
+        k = max(range(len(shapes)), key=sizes.__getitem__)
+        others = sum(sizes) - sizes[k]
+        return dataclasses.replace(shapes[k], members=shapes[k].members + others)
     kind = _kind(source) if isinstance(source, str | Path) else None
     return None if kind is None or kind is VoteTable else kind.shape(source)
 

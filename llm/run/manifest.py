@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from nashward.games import Solver
 from ..config.placement import Placement
 from ..config.run import RunConfig
 from ..data.prompts import Prompt, Prompts
+from ..oracles import EnsembleSource, as_oracle
 from ..oracles.fingerprint import oracle_fingerprint
 from ..oracles.models.checkpoint import is_id
 from ..policy.local.names import local_model
@@ -29,13 +31,17 @@ from ..store.fingerprints import fingerprint
 PACKAGES = ("nashward", "torch", "transformers", "peft", "bitsandbytes")
 
 
-def sources(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> dict[str, str | None]:
+def sources(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> dict[str, Any]:
     """Policy, adapter and oracle by their ids or their paths on this disk.
 
     Args:
         policy, adapter, oracle: as ``SelfPlay`` has them.
         load: returns the oracle as an object, which has a name; called where it is neither an id nor a path.
     """
+
+    if isinstance(oracle, EnsembleSource):
+        names = [sources(None, None, member, partial(as_oracle, member))["oracle"] for member in oracle.members]
+        return {**sources(policy, adapter, None, load), "oracle": names, "combine": oracle.combine}
 
     def name(model: Any) -> str | None:
         if model is None or isinstance(model, str | Path):
@@ -62,7 +68,7 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
     judge = None
     if oracle is not None:
         stored = isinstance(oracle, str | Path)
-        known = stored and (Path(oracle).expanduser().exists() or is_id(oracle))
+        known = isinstance(oracle, EnsembleSource) or (stored and (Path(oracle).expanduser().exists() or is_id(oracle)))
         judge = oracle_fingerprint(oracle if known else load())
     return {
         "policy_content": content(policy),

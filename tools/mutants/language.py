@@ -101,9 +101,10 @@ LANGUAGE = [
          "rewards[..., at[:, 0]] - rewards[..., at[:, 1]]",
          "(rewards[..., at[:, 0]] - rewards[..., at[:, 1]]) * 2"),
     ]}),
-    Method("`Ensemble`", "llm/oracles/ensemble.py", ("tests/llm/oracles/test_ensemble.py",), [
-        ("sign", "Ensemble.combined", "np.log(win) - np.log(lose)", "np.log(lose) - np.log(win)"),
-        ("sign", "Ensemble.raw_logits", "self.combined(np.stack(of_prompt))", "-self.combined(np.stack(of_prompt))"),
+    Method("`Ensemble`", "llm/oracles/ensembles/ensemble.py", ("tests/llm/oracles/ensembles/test_ensemble.py",), [
+        ("sign", "Ensemble._combined", "np.log(win) - np.log(lose)", "np.log(lose) - np.log(win)"),
+        ("sign", "Ensemble.raw_logits", "[np.stack(of_prompt)", "[-np.stack(of_prompt)"),
+        ("factor", "Ensemble.pooled", "trust * np.tanh(values / 2) / 2", "trust * np.tanh(values) / 2"),
         ("factor", "_normalised", "np.full(count, 1 / count)", "np.ones(count)"),
         ("factor", "_most_of", "votes[count // 2] / 2", "votes[count // 2]"),
         ("anchor", "_most_of", "votes[1:] * lost + votes[:-1] * won", "votes[:-1] * won"),

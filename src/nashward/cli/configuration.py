@@ -249,6 +249,7 @@ def self_play(chosen: Settings) -> SelfPlay:
     phases = tuple(Phase.read(row) for row in top.pop("phases", []))
     inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
+    inputs["oracle"] = oracle_source(inputs["oracle"], inputs.pop("combine", None))
     wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
     config = RunConfig(
         **top,
@@ -262,6 +263,18 @@ def self_play(chosen: Settings) -> SelfPlay:
     play = SelfPlay(**inputs, solver=wrapped, opponents=opponents, config=config)
     play.check_settings()
     return play
+
+
+def oracle_source(oracle: Any, combine: str | None) -> Any:
+    """What ``as_oracle`` makes the oracle of: that which was given, or an ensemble of several."""
+    if oracle is None or (isinstance(oracle, str) and combine is None):
+        if combine is not None:
+            raise NashwardError(f"combine {combine!r} is of several oracles: give them with --oracle")
+        return oracle
+    from nashward.llm.oracles import EnsembleSource
+
+    members = oracle if isinstance(oracle, tuple) else (oracle,)
+    return EnsembleSource(members, combine or "log-odds")
 
 
 def template(given: str) -> str:

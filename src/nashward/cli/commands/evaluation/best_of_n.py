@@ -20,7 +20,8 @@ SAMPLING: dict[str, Option] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--oracle", required=True, help=options.INPUTS["oracle"].text)
+    options.add(parser, options.select(options.INPUTS, ("oracle",)), required=True)
+    options.add(parser, options.select(options.INPUTS, ("combine",)))
     parser.add_argument("--out", required=True, type=options.path, metavar="FILE", help="a .jsonl file to write")
     parser.add_argument(
         "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
@@ -50,11 +51,12 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     opponents = None if args.opponents is None else _read(args.opponents)
     baseline: list[str] | None = None
+    given = configuration.oracle_source(args.oracle, getattr(args, "combine", None))
     if args.responses is not None:
         candidates = _read(args.responses)
-        source = oracles.check_source(args.oracle)
+        source = oracles.check_source(given)
     else:
-        source = oracles.check_source(args.oracle)
+        source = oracles.check_source(given)
         candidates, baseline = _drawn(args)
     if opponents is not None and (missing := [prompt for prompt in candidates if prompt not in opponents]):
         raise NashwardError(

@@ -13,6 +13,8 @@ from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
 
+ORACLE = options.select(options.INPUTS, ("oracle", "combine"))
+
 
 @dataclass(frozen=True)
 class Standings:
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         help="of a folder: the prompts; answers that name theirs, by text or id, are matched by it, others by order",
     )
-    parser.add_argument("--oracle", help="of a folder: " + options.INPUTS["oracle"].text)
+    options.add(parser, ORACLE)
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument(
@@ -63,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         raise NashwardError(f"--seed is a whole number >= 0, got {args.seed}")
     if not args.responses.exists():
         raise FileNotFoundError(f"there is no file of battles and no folder of responses {args.responses}")
+    args.oracle = getattr(args, "oracle", None)
     needs = ("prompts", "oracle")
     if args.responses.is_file():
         if unused := [f"--{name}" for name in (*needs, "limit", "cache") if getattr(args, name) is not None]:
@@ -108,7 +111,7 @@ def _judged(args: argparse.Namespace) -> Standings:
     answered = read_responses(args.responses, every, read_prompt_keys(args.prompts))
     responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]
-    oracle = oracles.as_oracle(args.oracle)
+    oracle = oracles.as_oracle(configuration.oracle_source(args.oracle, getattr(args, "combine", None)))
     with tqdm(
         total=len(prompts), desc=f"judging {len(responses)} models", unit="prompt", disable=args.quiet or None
     ) as bar:
