@@ -51,7 +51,7 @@ def test_a_run_under_several_judges_goes_on_by_what_its_folder_holds(capsys: pyt
     align = ["align", "--policy", str(pocket.POLICY), "--prompts", "p.txt", "--out", "run", *small]
     assert main([*align, *both, "--iterations", "1"]) == 0
     config = RunFolder("run").read()["config"]
-    assert config["oracle"] == [str(pocket.PAIRRM), LENGTH]
+    assert config["oracle"] == [str(pocket.PAIRRM.resolve()), LENGTH]
     assert config["combine"] == "probability:weights=3,1"
     assert main(["align", "--out", "run", "--quiet", "--iterations", "2"]) == 0
     assert len(RunFolder("run").steps()) == 2
