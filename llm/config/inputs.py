@@ -17,6 +17,7 @@ class Inputs:
         policy: a chat model.
         oracle: what judges; several are one by ``combine``.
         combine: see ``llm.oracles.EnsembleSource``.
+        correct: see ``llm.oracles.CorrectedSource``.
         adapter: a LoRA to start from and to regress against.
         prompts: what the policy responds to.
         sft: prompts with responses whose likelihood is kept up.
@@ -41,6 +42,12 @@ class Inputs:
         "how several oracles are one (--oracle given several times): log-odds, probability, majority, "
         "accuracy:pairs=FILE (labelled pairs), dawid-skene:pairs=FILE (three or more); each with :pessimism=K "
         "(default: log-odds)",
+        "models",
+    )
+    correct: str | tuple[str, ...] | None = setting(
+        None,
+        "take an error out of the oracle: style:pairs=FILE, temperature:pairs=FILE, flips:pairs=FILE (of verdicts, at "
+        "random), ties:pairs=FILE, fitted to these pairs (may be given several times, the first within)",
         "models",
     )
     adapter: str | None = setting(None, "LoRA folder or id to start from and to regress against", "models")

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from .cache import Cache as Cache
     from .conformance import ConformanceError as ConformanceError
     from .conformance import check_oracle as check_oracle
+    from .corrections.corrected import Calibrated as Calibrated
+    from .corrections.corrected import StyleControl as StyleControl
+    from .corrections.corrected import Unflipped as Unflipped
+    from .corrections.corrected import WithTies as WithTies
+    from .corrections.correction import CorrectedSource as CorrectedSource
     from .embedding import EmbeddingOracle as EmbeddingOracle
     from .ensembles.ensemble import Ensemble as Ensemble
     from .ensembles.source import EnsembleSource as EnsembleSource
@@ -42,15 +47,17 @@ if TYPE_CHECKING:
     from .scalar import ScalarOracle as ScalarOracle
 
 _MODULES = {
-    "GPM": ".models.gpm",
     "Cache": ".cache",
+    "Calibrated": ".corrections.corrected",
     "ConformanceError": ".conformance",
+    "CorrectedSource": ".corrections.correction",
     "EmbeddingOracle": ".embedding",
     "Ensemble": ".ensembles.ensemble",
     "EnsembleSource": ".ensembles.source",
     "EverydayMajority": ".judges.everyday",
     "FitSettings": ".fitting.settings",
     "Function": ".pairwise",
+    "GPM": ".models.gpm",
     "Judge": ".pairwise",
     "LLMBlenderOracle": ".models.llm_blender",
     "Length": ".scalar",
@@ -63,9 +70,12 @@ _MODULES = {
     "RewardFunction": ".scalar",
     "RewardModel": ".models.reward_model",
     "ScalarOracle": ".scalar",
+    "StyleControl": ".corrections.corrected",
     "ToThePoint": ".judges.to_the_point",
+    "Unflipped": ".corrections.corrected",
     "Vote": ".fitting.votes",
     "VoteTable": ".fitting.vote_table",
+    "WithTies": ".corrections.corrected",
     "as_oracle": ".load",
     "check_oracle": ".conformance",
     "check_source": ".load",

@@ -15,6 +15,7 @@ from nashward.errors import NashwardError
 
 from ..data.library_errors import first_line, translated_errors
 from ..data.rows import FILE_TYPES
+from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
 from .fitting.vote_table import VoteTable
 from .models.checkpoint import is_id, read_config, resolve, tensor_names
@@ -42,7 +43,8 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
             configuration decides its kind (PairRM, GPM, reward model); a file of votes, see ``read_votes``;
             ``"module:name"``, something in Python; an object with ``judge(prompts, pairs)``; a reward function
             ``(prompts, completions) -> numbers`` as TRL's trainers take it, or a list of them; a class of any of these
-            that needs no arguments; an ``EnsembleSource`` of several of these.
+            that needs no arguments; an ``EnsembleSource`` of several of these, a
+            ``CorrectedSource`` of one.
         device: for checkpoints; None: "cuda" where there is one, else "cpu".
 
     Raises:
@@ -57,7 +59,7 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
         >>> as_oracle(lambda completions: [float(len(text)) for text in completions]).transitive
         True
     """
-    if isinstance(source, EnsembleSource):
+    if isinstance(source, EnsembleSource | CorrectedSource):
         return source.load(lambda member: as_oracle(member, device=device))
     if isinstance(source, str | Path):
         kind = _kind(source)
@@ -101,6 +103,8 @@ def check_source(source: Any) -> Any:
     """
     if isinstance(source, EnsembleSource):
         return dataclasses.replace(source, members=tuple(map(check_source, source.members)))
+    if isinstance(source, CorrectedSource):
+        return dataclasses.replace(source, source=check_source(source.source))
     if isinstance(source, str | Path):
         kind = _kind(source)
         if kind is not None and kind is not VoteTable:
@@ -114,7 +118,7 @@ def oracle_shape(source: Any) -> OracleShape | None:
 
     Of an ensemble the largest one, with the parameters of the others as those of its members: all are on the device.
     """
-    if isinstance(source, EnsembleSource):
+    if isinstance(source, EnsembleSource | CorrectedSource):
         shapes = [shape for shape in map(oracle_shape, source.members) if shape is not None]
         sizes = [shape.members + sum(p.nbytes for p in shape.network.parameters()) for shape in shapes]
         if not shapes:

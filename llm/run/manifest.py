@@ -22,7 +22,7 @@ from nashward.games import Solver
 from ..config.placement import Placement
 from ..config.run import RunConfig
 from ..data.prompts import Prompt, Prompts
-from ..oracles import EnsembleSource, as_oracle
+from ..oracles import CorrectedSource, EnsembleSource, as_oracle
 from ..oracles.fingerprint import oracle_fingerprint
 from ..oracles.models.checkpoint import is_id
 from ..policy.local.names import local_model
@@ -39,6 +39,9 @@ def sources(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> 
         load: returns the oracle as an object, which has a name; called where it is neither an id nor a path.
     """
 
+    if isinstance(oracle, CorrectedSource):
+        inner = sources(policy, adapter, oracle.source, partial(as_oracle, oracle.source))
+        return {**inner, "correct": [*inner.get("correct", ()), oracle.correct]}
     if isinstance(oracle, EnsembleSource):
         names = [sources(None, None, member, partial(as_oracle, member))["oracle"] for member in oracle.members]
         return {**sources(policy, adapter, None, load), "oracle": names, "combine": oracle.combine}
@@ -68,7 +71,9 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
     judge = None
     if oracle is not None:
         stored = isinstance(oracle, str | Path)
-        known = isinstance(oracle, EnsembleSource) or (stored and (Path(oracle).expanduser().exists() or is_id(oracle)))
+        known = isinstance(oracle, EnsembleSource | CorrectedSource) or (
+            stored and (Path(oracle).expanduser().exists() or is_id(oracle))
+        )
         judge = oracle_fingerprint(oracle if known else load())
     return {
         "policy_content": content(policy),

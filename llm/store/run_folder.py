@@ -88,7 +88,7 @@ class RunFolder:
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
     # a stage that does not need these may leave them out
-    OPTIONAL = ("policy", "oracle", "combine", "prompts", "opponents", *CONTENTS)
+    OPTIONAL = ("policy", "oracle", "combine", "correct", "prompts", "opponents", *CONTENTS)
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

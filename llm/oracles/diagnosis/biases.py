@@ -84,7 +84,7 @@ def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
         yield Finding(
             kind, slope, error, two_sided(slope, error, fit.clusters), abs(slope) > limits.style,
             f"{likes} {WORDS[kind]}, by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{beside}",
-            "take it out with llm.oracles.StyleControl, or fit-oracle --length remove",
+            "take it out: --correct style:pairs=FILE, or for length fit-oracle --length remove",
         )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
     right = np.where(A == 0, 0.5, np.where(A > 0, y, 1 - y))[known]
     clusters = judged.clusters[known]
     rate, error, count = clustered_mean(right, clusters)
-    coin = one_sided(rate - 0.5, error, count) > 0.05  # not shown to be better than a coin
+    coin = one_sided(rate - 0.5, error, count) > limits.level  # not shown to be better than a coin
     yield Finding(
         "accuracy", rate, error, 0.0 if coin else 1.0, coin,
         f"agrees with the labels in {rate:.1%} ± {error:.1%} of {known.sum()} pairs" + ", no better than a coin" * coin,
@@ -113,7 +113,7 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
         "calibration", factor, factor * error / slope if slope > 0 else math.nan,
         two_sided(slope - 1, error, fit.clusters), not 1 / limits.calibration <= factor <= limits.calibration,
         f"gives log-odds that are too {too} by a factor of {max(factor, 1 / factor):.2g}",
-        "calibrate it on the labels: llm.oracles.Tempered.fitted",
+        "calibrate it on the labels: --correct temperature:pairs=FILE",
     )  # fmt: skip
 
 

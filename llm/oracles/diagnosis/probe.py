@@ -18,6 +18,7 @@ from ..matrices import average_orders, preference_matrices
 from ..protocol import PreferenceOracle
 
 CERTAIN = 4.0  # nats that a certain judgement counts as: 98%
+LARGEST = 10.0  # nats of any other one
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,15 @@ def judge_pairs(oracle: PreferenceOracle, pairs: Sequence[Pair], cache: Cache | 
         oracle, [pair.prompt for pair in pairs], [[pair.a] for pair in pairs], [[pair.b] for pair in pairs], cache=cache
     )
     raw = np.array([result.logits[:, 0, 0] for result in results])
-    forward, backward = np.clip(raw, -CERTAIN, CERTAIN).T
-    averaged = np.clip(average_orders(*raw.T), -CERTAIN, CERTAIN)
+    forward, backward = _bounded(raw).T
+    averaged = _bounded(average_orders(*raw.T))
     stds = [result.std[0, 0] for result in results if result.std is not None]
     truncated = sum(result.meta["truncated"] for result in results) / (3 * len(pairs))  # prompt and both responses
     return Judged(
         list(pairs), forward, backward, averaged, np.array(stds) if len(stds) == len(pairs) else None, truncated
     )
+
+
+def _bounded(logits: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Log-odds that sums and squares can be taken of."""
+    return np.where(np.isinf(logits), np.sign(logits) * CERTAIN, np.clip(logits, -LARGEST, LARGEST))

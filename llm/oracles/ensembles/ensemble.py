@@ -112,7 +112,7 @@ class Ensemble(PreferenceOracle):
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
-        each = [_logits(member, prompts, candidates, pairs) for member in self.members]
+        each = [averaged_logits(member, prompts, candidates, pairs) for member in self.members]
         return [np.stack(of_prompt) for of_prompt in zip(*each, strict=True)]
 
     def pooled(self, logits: Float[np.ndarray, "members ..."]) -> Float[np.ndarray, "..."]:
@@ -171,7 +171,7 @@ def _normalised(weights: Sequence[float] | None, count: int, rule: Rule) -> Floa
     return values / values.sum()
 
 
-def _logits(
+def averaged_logits(
     member: PreferenceOracle, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
 ) -> list[np.ndarray]:
     """A member's log-odds of each pair, both orders averaged, and those of its own members pooled."""

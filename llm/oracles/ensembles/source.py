@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +14,12 @@ from nashward.errors import NashwardError
 
 from ..fitting.votes import Vote, read_votes
 from ..protocol import PreferenceOracle
+from ..spec import numbers, parsed
 from .ensemble import Ensemble
 from .weights import accuracy_weights, unlabelled_accuracies
 
 logger = logging.getLogger(__name__)
 
-Combine = Literal["log-odds", "probability", "majority", "accuracy", "dawid-skene"]
-RULES = get_args(Combine)
 SETTINGS = {  # of each rule
     "log-odds": ("weights", "pessimism"),
     "probability": ("weights", "pessimism"),
@@ -64,40 +63,22 @@ class EnsembleSource:
     def __post_init__(self) -> None:
         if not self.members:
             raise NashwardError("an ensemble has at least one member, got none")
-        settings, what = self.settings, f"combine {self.combine!r}"
-        if self.rule not in RULES:
-            raise NashwardError(f"{what}: there is no rule {self.rule}; there are: {', '.join(RULES)}")
-        known = SETTINGS[self.rule]
-        if unknown := [key for key in settings if key not in known]:
-            raise NashwardError(f"{what}: {self.rule} has no {unknown[0]}; it has {', '.join(known)}")
-        if "pairs" in known and not settings.get("pairs"):
-            raise NashwardError(f"{what}: {self.rule} needs pairs to measure accuracies on: {self.rule}:pairs=FILE")
-        if "pairs" in settings and not Path(settings["pairs"]).expanduser().is_file():
-            raise FileNotFoundError(f"{what}: there is no file of pairs {settings['pairs']}")
-        self._numbers("pessimism"), self._numbers("weights")
+        settings = self.settings
+        if "pairs" in SETTINGS[self.rule] and not settings.get("pairs"):
+            raise NashwardError(
+                f"combine {self.combine!r}: {self.rule} needs pairs to measure accuracies on: {self.rule}:pairs=FILE"
+            )
+        numbers(settings, "pessimism"), numbers(settings, "weights")
 
     @property
     def rule(self) -> str:
         """The rule without its settings."""
-        return self.combine.partition(":")[0]
+        return parsed(self.combine, "combine", SETTINGS)[0]
 
     @property
     def settings(self) -> dict[str, str]:
         """The settings of the rule, as they are written."""
-        found: dict[str, str] = {}
-        for part in self.combine.split(":")[1:]:
-            key, sign, value = part.partition("=")
-            if not sign or key in found:
-                raise NashwardError(f"combine {self.combine!r}: expected RULE:setting=value, each once, got {part!r}")
-            found[key] = value
-        return found
-
-    def _numbers(self, name: str) -> list[float] | None:
-        text = self.settings.get(name)
-        try:
-            return None if text is None else [float(part) for part in text.split(",")]
-        except ValueError:
-            raise NashwardError(f"combine {self.combine!r}: {name} {text!r}; expected numbers") from None
+        return parsed(self.combine, "combine", SETTINGS)[1]
 
     def load(self, load: Callable[[Any], PreferenceOracle]) -> Ensemble:
         """The ensemble; its members are loaded by the function.
@@ -106,7 +87,7 @@ class EnsembleSource:
             ValueError, OSError: of a member, of the file of pairs, of weights that do not fit.
         """
         members = [load(source) for source in self.members]
-        weights, pessimism = self._numbers("weights"), (self._numbers("pessimism") or [0.0])[0]
+        weights, pessimism = numbers(self.settings, "weights"), (numbers(self.settings, "pessimism") or [0.0])[0]
         if self.rule not in ("accuracy", "dawid-skene"):
             return Ensemble(members, self.rule, weights, pessimism=pessimism)  # type: ignore[arg-type]
         votes = read_votes(Path(self.settings["pairs"]).expanduser())

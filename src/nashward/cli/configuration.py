@@ -249,7 +249,7 @@ def self_play(chosen: Settings) -> SelfPlay:
     phases = tuple(Phase.read(row) for row in top.pop("phases", []))
     inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
-    inputs["oracle"] = oracle_source(inputs["oracle"], inputs.pop("combine", None))
+    inputs["oracle"] = oracle_source(inputs["oracle"], inputs.pop("combine", None), inputs.pop("correct", None))
     wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
     config = RunConfig(
         **top,
@@ -265,16 +265,28 @@ def self_play(chosen: Settings) -> SelfPlay:
     return play
 
 
-def oracle_source(oracle: Any, combine: str | None) -> Any:
-    """What ``as_oracle`` makes the oracle of: that which was given, or an ensemble of several."""
-    if oracle is None or (isinstance(oracle, str) and combine is None):
-        if combine is not None:
-            raise NashwardError(f"combine {combine!r} is of several oracles: give them with --oracle")
+def oracle_source(oracle: Any, combine: str | None = None, correct: Any = None) -> Any:
+    """What ``as_oracle`` makes the oracle of: that which was given, an ensemble of several, and either corrected."""
+    if oracle is None:
+        for name, value in (("combine", combine), ("correct", correct)):
+            if value is not None:
+                raise NashwardError(f"--{name} {value} is of an oracle: give it with --oracle")
+        return None
+    if isinstance(oracle, str) and combine is None and correct is None:
         return oracle
-    from nashward.llm.oracles import EnsembleSource
+    from nashward.llm.oracles import CorrectedSource, EnsembleSource
 
-    members = oracle if isinstance(oracle, tuple) else (oracle,)
-    return EnsembleSource(members, combine or "log-odds")
+    source = oracle
+    if not isinstance(oracle, str) or combine is not None:
+        source = EnsembleSource(oracle if isinstance(oracle, tuple) else (oracle,), combine or "log-odds")
+    for correction in (correct,) if isinstance(correct, str) else correct or ():
+        source = CorrectedSource(source, correction)
+    return source
+
+
+def oracle_of(args: argparse.Namespace) -> Any:
+    """``oracle_source`` of the options --oracle, --combine and --correct of a command."""
+    return oracle_source(*(getattr(args, name, None) for name in ("oracle", "combine", "correct")))
 
 
 def template(given: str) -> str:

@@ -22,7 +22,7 @@ PLANTED: dict[str, float] = {  # the size of each error
     **dict.fromkeys(STYLE, 0.3),  # log-odds a standard deviation of the feature
     "accuracy": 0.0,  # the share of quality in what the judge goes by
     "calibration": 3.0,  # the factor on the log-odds
-    "favour": 1.0,  # log-odds of the author ada
+    "favour": 1.5,  # log-odds of the author ada
     "cycles": 0.6,  # log-odds of each author over the next
     "agreement": 0.0,  # as accuracy, without labels, beside two other judges
     "repeat": 0.5,  # standard deviation of the log-odds from call to call

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="average the networks' weights into one adapter, in place of a mixture",
     )
-    names = ("policy", "oracle", "combine", "prompts", *SAMPLING)
+    names = ("policy", "oracle", "combine", "correct", "prompts", *SAMPLING)
     options.add_groups(parser, options.select({**options.INPUTS, **options.RUN}, names))
 
 
@@ -74,7 +74,7 @@ def _tournament(args: argparse.Namespace, adapters: Sequence[Path]) -> Any:
     from nashward.llm.oracles import as_oracle
     from nashward.llm.policy.chat_template import drop_refused
 
-    source = configuration.oracle_source(getattr(args, "oracle", None), getattr(args, "combine", None))
+    source = configuration.oracle_of(args)
     missing = [name for name in ("policy", "oracle", "prompts") if getattr(args, name, None) is None]
     if missing:
         raise NashwardError(f"--weights nash plays a tournament, which needs --{missing[0]}")

@@ -21,7 +21,7 @@ SAMPLING: dict[str, Option] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, options.select(options.INPUTS, ("oracle",)), required=True)
-    options.add(parser, options.select(options.INPUTS, ("combine",)))
+    options.add(parser, options.select(options.INPUTS, ("combine", "correct")))
     parser.add_argument("--out", required=True, type=options.path, metavar="FILE", help="a .jsonl file to write")
     parser.add_argument(
         "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     opponents = None if args.opponents is None else _read(args.opponents)
     baseline: list[str] | None = None
-    given = configuration.oracle_source(args.oracle, getattr(args, "combine", None))
+    given = configuration.oracle_of(args)
     if args.responses is not None:
         candidates = _read(args.responses)
         source = oracles.check_source(given)

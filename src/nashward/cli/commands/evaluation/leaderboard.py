@@ -13,7 +13,7 @@ from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
 
-ORACLE = options.select(options.INPUTS, ("oracle", "combine"))
+ORACLE = options.select(options.INPUTS, ("oracle", "combine", "correct"))
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a folder: the prompts; answers that name theirs, by text or id, are matched by it, others by order",
     )
     options.add(parser, ORACLE)
+    parser.add_argument(
+        "--style-control", action="store_true",
+        help="of a folder: judge without what length, headers, lists and bold add, as these responses show it",
+    )  # fmt: skip
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument(
@@ -68,7 +72,11 @@ def run(args: argparse.Namespace) -> int:
     args.oracle = getattr(args, "oracle", None)
     needs = ("prompts", "oracle")
     if args.responses.is_file():
-        if unused := [f"--{name}" for name in (*needs, "limit", "cache") if getattr(args, name) is not None]:
+        given = {name: getattr(args, name) for name in (*needs, "limit", "cache")} | {
+            name: getattr(args, name, None) for name in ("combine", "correct")
+        }
+        given["style-control"] = args.style_control or None
+        if unused := [f"--{name}" for name, value in given.items() if value is not None]:
             raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
         standings = _fought(args.responses)
     else:
@@ -104,6 +112,7 @@ def _judged(args: argparse.Namespace) -> Standings:
     from nashward.llm import oracles
     from nashward.llm.data.responses import read_prompt_keys, read_prompt_texts, read_responses
     from nashward.llm.evaluation.tournament import tournament
+    from nashward.llm.oracles.diagnosis.probe import judge_pairs, probe_pairs
 
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
@@ -111,7 +120,9 @@ def _judged(args: argparse.Namespace) -> Standings:
     answered = read_responses(args.responses, every, read_prompt_keys(args.prompts))
     responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]
-    oracle = oracles.as_oracle(configuration.oracle_source(args.oracle, getattr(args, "combine", None)))
+    oracle = oracles.as_oracle(configuration.oracle_of(args))
+    if args.style_control:
+        oracle = oracles.StyleControl.of(oracle, judge_pairs(oracle, probe_pairs((), prompts, responses), args.cache))
     with tqdm(
         total=len(prompts), desc=f"judging {len(responses)} models", unit="prompt", disable=args.quiet or None
     ) as bar:

@@ -13,7 +13,7 @@ from nashward.llm.config import DiagnosisLimits
 
 FOUND = 3  # the exit code where a problem was named
 ORACLE = options.select(options.INPUTS, ("oracle",))
-COMBINE = options.select(options.INPUTS, ("combine",))
+COMBINE = options.select(options.INPUTS, ("combine", "correct"))
 LIMITS = options.options_of(DiagnosisLimits)
 
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     limits = DiagnosisLimits(**options.values(args, LIMITS))
     _check(args)
     sources = [oracles.check_source(source) for source in args.beside]
-    source = oracles.check_source(configuration.oracle_source(args.oracle, getattr(args, "combine", None)))
+    source = oracles.check_source(configuration.oracle_of(args))
     pairs = _pairs(args)
     oracle = oracles.as_oracle(source)
     others: dict[str, Any] = {}
