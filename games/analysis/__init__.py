@@ -6,6 +6,7 @@ from . import dawid_skene as dawid_skene
 from . import dueling as dueling
 from . import leaderboard as leaderboard
 from . import pair_tests as pair_tests
+from . import prediction_powered as prediction_powered
 from . import ratings as ratings
 from . import significant_cycles as significant_cycles
 from . import social_choice as social_choice

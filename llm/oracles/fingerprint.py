@@ -24,7 +24,7 @@ def oracle_fingerprint(source: str | Path | Several | PreferenceOracle) -> str |
     """A hash that changes with the oracle, as far as that can be seen without reading a large file.
 
     Args:
-        source: an oracle, a file, a checkpoint's folder, a hub id, several of these as one ensemble, or one of them corrected.
+        source: an oracle, a file, a checkpoint's folder, a hub id, several of these as one ensemble, or one corrected.
 
     Returns:
         Of an oracle the hash of its cache key and its aggregation. Without a cache key that of its name and of its

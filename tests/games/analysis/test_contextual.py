@@ -73,7 +73,8 @@ def test_wrong_outcomes_are_refused() -> None:
 
 
 def test_style_is_counted_outside_of_code() -> None:
-    text = "# One\n\n1. first\n2) second\n* third\n\n**bold** and __bold__, 2 * 3 * 4\n\n```\n# no header\n- no item\n```\n"
+    code = "```\n# no header\n- no item\n```\n"
+    text = "# One\n\n1. first\n2) second\n* third\n\n**bold** and __bold__, 2 * 3 * 4\n\n" + code
     tokens, headers, lists, bold = style_counts(text)
     assert tokens == len(text) / 4
     assert [round(value * tokens) for value in (headers, lists, bold)] == [1, 3, 2]
