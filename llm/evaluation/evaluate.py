@@ -71,8 +71,8 @@ def evaluate(
         the contents of ``evaluation.json``.
 
     Raises:
-        ValueError: the run has no finished iterate, a name occurs twice, no label is on two of the responses, an adapter
-            is damaged, a policy of ``others`` is for another base or is not a plain LoRA adapter, a model of
+        ValueError: the run has no finished iterate, a name occurs twice, no label is on two responses, an adapter is
+            damaged, a policy of ``others`` is for another base or is not a plain LoRA adapter, a model of
             ``answers`` lacks a response to one of the prompts, or another process uses the folder.
 
     See also:

@@ -88,7 +88,8 @@ def pairs_to_label(
     random = np.random.default_rng(seed)
     different = [k for k in range(len(prompts)) if responses[k] != opponents[k]]
     chosen = random.permutation(different)[:most]
-    pairs = [(responses[k], opponents[k])[:: int(side)] for k, side in zip(chosen, random.choice((-1, 1), len(chosen)))]
+    sides = random.choice((-1, 1), len(chosen))
+    pairs = [(responses[k], opponents[k])[:: int(side)] for k, side in zip(chosen, sides, strict=True)]
     return [{"prompt": prompts[k], "a": a, "b": b} for k, (a, b) in zip(chosen, pairs, strict=True)]
 
 
