@@ -22,6 +22,7 @@ from ..config.placement import Placement
 from ..config.run import RunConfig
 from ..data.prompts import Prompt, Prompts
 from ..oracles.fingerprint import oracle_fingerprint
+from ..oracles.load import is_endpoint
 from ..oracles.models.checkpoint import is_id
 from ..policy.local.names import local_model
 from ..store.fingerprints import fingerprint
@@ -62,7 +63,7 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
     judge = None
     if oracle is not None:
         stored = isinstance(oracle, str | Path)
-        known = stored and (Path(oracle).expanduser().exists() or is_id(oracle))
+        known = stored and not is_endpoint(oracle) and (Path(oracle).expanduser().exists() or is_id(oracle))
         judge = oracle_fingerprint(oracle if known else load())
     return {
         "policy_content": content(policy),
@@ -86,6 +87,8 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "limits": dataclasses.asdict(config.limits),
         "prompts_per_iteration": config.prompts_per_iteration,
         "seed": config.seed,
+        "judge": dataclasses.asdict(config.judge),
+        "endpoint": dataclasses.asdict(config.endpoint),
         "fit": dataclasses.asdict(config.fit),
         "sampling": {"source": type(sampling).__name__, **_fields(sampling)},
         "lora": dataclasses.asdict(config.lora),

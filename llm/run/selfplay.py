@@ -374,7 +374,7 @@ class SelfPlay:
     @cached_property
     def _oracle_source(self) -> Any:
         """What the oracle is made from, checked: votes are read and objects made once."""
-        return check_source(self.oracle)
+        return check_source(self.oracle, judge=self.config.judge, endpoint=self.config.endpoint)
 
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:
