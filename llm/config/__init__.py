@@ -5,6 +5,8 @@ made from these fields: see ``fields.leaves``.
 """
 
 from .diagnosis import DiagnosisLimits as DiagnosisLimits
+from .endpoint import Endpoint as Endpoint
+from .endpoint import JudgeSettings as JudgeSettings
 from .fit import Fit as Fit
 from .inputs import Inputs as Inputs
 from .inputs import Opponents as Opponents

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from nashward.errors import NashwardError
 
 from .choices import check_choice
+from .endpoint import Endpoint, JudgeSettings
 from .fields import setting
 from .fit import Fit
 from .limits import Limits
@@ -43,6 +44,8 @@ class RunConfig:
         self_comparison: whether a response is compared with itself (1/2) in its win rate.
         cache: the file of judgements; None: ``judgements.sqlite`` in the run folder. Only an oracle that has a
             fingerprint is cached.
+        judge: how a language model behind a server judges (``openai:MODEL`` as the oracle).
+        endpoint: how servers are called.
         fit: how a step is fitted.
         limits: how far the likelihood of the SFT texts may fall, and how rarely an iterate may win.
         plan: on a GPU find out first, from the configurations alone, which batches and which placement fit, and take
@@ -89,6 +92,8 @@ class RunConfig:
     cache: str | Path | None = setting(
         None, "keep judgements in this file (default: judgements.sqlite in the run folder)", "judging"
     )
+    judge: JudgeSettings = setting(default_factory=JudgeSettings)
+    endpoint: Endpoint = setting(default_factory=Endpoint)
     fit: Fit = setting(default_factory=Fit)
     limits: Limits = setting(default_factory=Limits)
     plan: bool = setting(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .fitting.vote_table import VoteTable as VoteTable
     from .fitting.votes import Vote as Vote
     from .fitting.votes import read_votes as read_votes
+    from .judges.endpoint import EndpointJudge as EndpointJudge
     from .judges.everyday import EverydayMajority as EverydayMajority
     from .judges.plain import Plain as Plain
     from .judges.to_the_point import ToThePoint as ToThePoint
@@ -52,6 +53,7 @@ _MODULES = {
     "ConformanceError": ".conformance",
     "CorrectedSource": ".corrections.correction",
     "EmbeddingOracle": ".embedding",
+    "EndpointJudge": ".judges.endpoint",
     "Ensemble": ".ensembles.ensemble",
     "EnsembleSource": ".ensembles.source",
     "EverydayMajority": ".judges.everyday",

@@ -11,6 +11,8 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
+from .cache import Cache
+
 Pairs = Sequence[tuple[int, int]]
 Aggregation = Literal["calibrated", "hodge", "sppo-official"]
 
@@ -60,6 +62,24 @@ class PreferenceOracle(ABC):
     def cache_key(self) -> str | None:
         """The key of cached judgements: ``fingerprint``, and the settings of a base class that change the logits."""
         return self.fingerprint
+
+    def keep_beside(self, cache: Cache) -> None:
+        """Called with the open cache before pairs are judged: an oracle that pays for its verdicts keeps them beside.
+
+        Args:
+            cache: of the judgements.
+        """
+        for oracle in self.consulted:
+            oracle.keep_beside(cache)
+
+    def expect(self, pairs: int) -> None:
+        """Called, where it is known, with how many pairs (each order is one) are going to be judged.
+
+        Args:
+            pairs: about how many, those in the cache counted too.
+        """
+        for oracle in self.consulted:
+            oracle.expect(pairs)
 
     @abstractmethod
     def raw_logits(

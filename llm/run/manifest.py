@@ -24,6 +24,7 @@ from ..config.run import RunConfig
 from ..data.prompts import Prompt, Prompts
 from ..oracles import CorrectedSource, EnsembleSource, as_oracle
 from ..oracles.fingerprint import oracle_fingerprint
+from ..oracles.load import base_sources, is_endpoint
 from ..oracles.models.checkpoint import is_id
 from ..policy.local.names import local_model
 from ..store.fingerprints import fingerprint
@@ -71,9 +72,10 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
     judge = None
     if oracle is not None:
         stored = isinstance(oracle, str | Path)
-        known = isinstance(oracle, EnsembleSource | CorrectedSource) or (
-            stored and (Path(oracle).expanduser().exists() or is_id(oracle))
-        )
+        several = isinstance(oracle, EnsembleSource | CorrectedSource)
+        served = any(map(is_endpoint, base_sources(oracle)))  # whose settings its object knows
+        known = several or (stored and (Path(oracle).expanduser().exists() or is_id(oracle)))
+        known = known and not served
         judge = oracle_fingerprint(oracle if known else load())
     return {
         "policy_content": content(policy),
@@ -97,6 +99,8 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "limits": dataclasses.asdict(config.limits),
         "prompts_per_iteration": config.prompts_per_iteration,
         "seed": config.seed,
+        "judge": dataclasses.asdict(config.judge),
+        "endpoint": dataclasses.asdict(config.endpoint),
         "fit": dataclasses.asdict(config.fit),
         "sampling": {"source": type(sampling).__name__, **_fields(sampling)},
         "lora": dataclasses.asdict(config.lora),

@@ -21,9 +21,9 @@ from nashward.games.policy import Blend
 from ..config.run import RunConfig
 from ..config.sampling import Sampling
 from ..data.prompts import Prompt, Prompts
-from ..oracles import Cache, CorrectedSource, EnsembleSource, PreferenceOracle, as_oracle, check_source
+from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
 from ..oracles.fitting.vote_table import VoteTable
-from ..oracles.load import ACCEPTED
+from ..oracles.load import ACCEPTED, base_sources
 from ..oracles.models.network import networks
 from ..planner.device import device_plan
 from ..planner.plan import Plan
@@ -280,7 +280,7 @@ class SelfPlay:
         prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
         judge = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
-        for votes in _members(judge):
+        for votes in base_sources(judge):
             if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
                 raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
         return prompts
@@ -376,14 +376,7 @@ class SelfPlay:
     @cached_property
     def _oracle_source(self) -> Any:
         """What the oracle is made from, checked: votes are read and objects made once."""
-        return check_source(self.oracle)
-
-
-def _members(source: Any) -> list[Any]:
-    """The sources of the oracles that an ensemble or a correction consults, or the source itself."""
-    if isinstance(source, EnsembleSource | CorrectedSource):
-        return [inner for member in source.members for inner in _members(member)]
-    return [source]
+        return check_source(self.oracle, judge=self.config.judge, endpoint=self.config.endpoint)
 
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:

@@ -40,23 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument("--seed", type=options.whole, default=0, help="of the sampler (default: 0)")
-    options.add_groups(parser, SAMPLING)
+    options.add_groups(parser, {**SAMPLING, **options.JUDGE})
 
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.evaluation.best_of_n import kl_bound
+    from nashward.llm.oracles.load import base_sources
     from nashward.llm.store.files import atomic_write, to_jsonl
 
     _check(args)
     opponents = None if args.opponents is None else _read(args.opponents)
     baseline: list[str] | None = None
     given = configuration.oracle_of(args)
+    judging = configuration.judge(args, base_sources(given))
     if args.responses is not None:
         candidates = _read(args.responses)
-        source = oracles.check_source(given)
+        source = oracles.check_source(given, **judging)
     else:
-        source = oracles.check_source(given)
+        source = oracles.check_source(given, **judging)
         candidates, baseline = _drawn(args)
     if opponents is not None and (missing := [prompt for prompt in candidates if prompt not in opponents]):
         raise NashwardError(

@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=options.whole, default=0, help="of the draws behind the bands (default: 0)")
     parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
+    options.add_groups(parser, options.JUDGE)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         given["style-control"] = args.style_control or None
         if unused := [f"--{name}" for name, value in given.items() if value is not None]:
             raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
+        configuration.judge(args, [])
         standings = _fought(args.responses)
     else:
         if missing := [f"--{name}" for name in needs if getattr(args, name) is None]:
@@ -113,6 +115,7 @@ def _judged(args: argparse.Namespace) -> Standings:
     from nashward.llm.data.responses import read_prompt_keys, read_prompt_texts, read_responses
     from nashward.llm.evaluation.tournament import tournament
     from nashward.llm.oracles.diagnosis.probe import judge_pairs, probe_pairs
+    from nashward.llm.oracles.load import base_sources
 
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
@@ -120,7 +123,8 @@ def _judged(args: argparse.Namespace) -> Standings:
     answered = read_responses(args.responses, every, read_prompt_keys(args.prompts))
     responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]
-    oracle = oracles.as_oracle(configuration.oracle_of(args))
+    source = configuration.oracle_of(args)
+    oracle = oracles.as_oracle(source, **configuration.judge(args, base_sources(source)))
     if args.style_control:
         oracle = oracles.StyleControl.of(oracle, judge_pairs(oracle, probe_pairs((), prompts, responses), args.cache))
     with tqdm(

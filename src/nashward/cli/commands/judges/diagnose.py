@@ -40,24 +40,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the page to write (default: diagnosis.html)",
     )  # fmt: skip
     parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
+    options.add_groups(parser, options.JUDGE)
     options.add(parser.add_argument_group(f"limits (beyond one the exit code is {FOUND})"), LIMITS)
 
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.oracles.diagnosis.diagnose import diagnose
+    from nashward.llm.oracles.load import base_sources
     from nashward.llm.report.diagnosis import write_diagnosis
     from nashward.theory import OracleError
 
     limits = DiagnosisLimits(**options.values(args, LIMITS))
     _check(args)
-    sources = [oracles.check_source(source) for source in args.beside]
-    source = oracles.check_source(configuration.oracle_of(args))
+    given = configuration.oracle_of(args)
+    judging = configuration.judge(args, [*base_sources(given), *args.beside])
+    source = oracles.check_source(given, **judging)
+    sources = {name: oracles.check_source(name, **judging) for name in args.beside}
     pairs = _pairs(args)
-    oracle = oracles.as_oracle(source)
-    others: dict[str, Any] = {}
-    for given, one in zip(args.beside, sources, strict=True):
-        others[given] = oracles.as_oracle(one)
+    oracle = oracles.as_oracle(source, **judging)
+    oracle.expect(2 * len(pairs))
+    others = {name: oracles.as_oracle(one, **judging) for name, one in sources.items()}
     diagnosis = diagnose(oracle, pairs, others, limits, args.cache, args.seed)
     bound = None if diagnosis.cost is None else float(OracleError(diagnosis.cost.error).value())
     print(diagnosis.headline)
