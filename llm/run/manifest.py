@@ -71,11 +71,10 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
 
     judge = None
     if oracle is not None:
-        stored = isinstance(oracle, str | Path)
-        several = isinstance(oracle, EnsembleSource | CorrectedSource)
-        served = any(map(is_endpoint, base_sources(oracle)))  # whose settings its object knows
-        known = several or (stored and (Path(oracle).expanduser().exists() or is_id(oracle)))
-        known = known and not served
+        path = Path(oracle).expanduser() if isinstance(oracle, str | Path) else None
+        known = path is not None and (path.is_file() or path.is_dir() or is_id(oracle))
+        known = known or isinstance(oracle, EnsembleSource | CorrectedSource)
+        known = known and not any(map(is_endpoint, base_sources(oracle)))  # whose settings the object knows
         judge = oracle_fingerprint(oracle if known else load())
     return {
         "policy_content": content(policy),
