@@ -13,6 +13,7 @@ KINDS = {
     "pairrm": "reads both responses together",
     "gpm": "embeds each response, so that cycles can be held",
     "bt": "gives each response a reward",
+    "hrc": "a reward and a cyclic part, each with a penalty of its own",
 }
 SETTINGS = options.options_of(FitSettings)
 
@@ -63,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
         f"on the right side {fit.accuracy:.1%}; the length alone {fit.length_accuracy:.1%}"
         + ("" if fit.majority_accuracy is None else f", the majority {fit.majority_accuracy:.1%}")
     )
+    if fit.cyclic is not None:
+        print(f"of the log-odds (mean square) {fit.cyclic:.1%} go round: no score explains them")
     if fit.cut:
         print(f"cut in the middle: {fit.cut} of {fit.texts} prompts and responses ({fit.cut / fit.texts:.0%})")
     error = standard_errors(2.0, len({vote.prompt for vote in votes}))
