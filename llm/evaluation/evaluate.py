@@ -107,8 +107,10 @@ def evaluate(
         prompt_texts = [prompt.text for prompt in prompts]
         texts = {name: [response.text for response in row] for name, row in responses.items()}
         newest = [name for name in policies(home) if name != MIXTURE][-1]
+        compared = [texts[name] for name in (newest, *stored)]
+        to_label = [row for own in compared for row in pairs_to_label(prompt_texts, own, texts[START], seed)]
         with atomic_write(home / FOLDER / TO_LABEL) as unfinished:
-            unfinished.write_bytes(to_jsonl(pairs_to_label(prompt_texts, texts[newest], texts[START], seed)))
+            unfinished.write_bytes(to_jsonl(to_label))
         if labels:
             check_votes(labels, prompt_texts, list(texts.values()))
         tables: dict[str, TournamentTables] = {}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .fitting.votes import read_votes as read_votes
     from .judges.endpoint import EndpointJudge as EndpointJudge
     from .judges.everyday import EverydayMajority as EverydayMajority
+    from .judges.local_judge import LocalJudge as LocalJudge
     from .judges.plain import Plain as Plain
     from .judges.to_the_point import ToThePoint as ToThePoint
     from .load import as_oracle as as_oracle
@@ -63,6 +64,7 @@ _MODULES = {
     "Judge": ".pairwise",
     "LLMBlenderOracle": ".models.llm_blender",
     "Length": ".scalar",
+    "LocalJudge": ".judges.local_judge",
     "OracleFit": ".fitting.fit",
     "PairRM": ".models.pairrm",
     "PairwiseResult": ".matrices",

@@ -20,6 +20,8 @@ from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
 from .fitting.vote_table import VoteTable
 from .judges.endpoint import PREFIX, EndpointJudge
+from .judges.local_judge import PREFIX as LOCAL
+from .judges.local_judge import LocalJudge, check_local_judge
 from .models.checkpoint import is_id, read_config, resolve, tensor_names
 from .models.gpm import GPM
 from .models.network import OracleShape
@@ -32,8 +34,8 @@ from .scalar import RewardFunction
 
 VOTES = tuple(kind for kind in FILE_TYPES if kind != ".txt")
 ACCEPTED = (
-    f"the folder or hub id of a PairRM, a GPM or a reward model, a file of votes ({', '.join(VOTES)}), openai:MODEL (a "
-    "language model behind a server), module:name, a "
+    f"the folder or hub id of a PairRM, a GPM or a reward model, a file of votes ({', '.join(VOTES)}), openai:MODEL or "
+    "judge:MODEL (a language model behind a server, or here), module:name, a "
     "PreferenceOracle, an object with judge(prompts, pairs), or reward functions (prompts, completions) -> numbers"
 )
 
@@ -53,7 +55,8 @@ def as_oracle(
             ``"module:name"``, something in Python; an object with ``judge(prompts, pairs)``; a reward function
             ``(prompts, completions) -> numbers`` as TRL's trainers take it, or a list of them; a class of any of these
             that needs no arguments; an ``EnsembleSource`` of several of these, a ``CorrectedSource`` of one.
-            ``"openai:MODEL"`` is a language model behind a server, see ``EndpointJudge``.
+            ``"openai:MODEL"`` is a language model behind a server, see ``EndpointJudge``, and ``"judge:MODEL"`` one on
+            this machine, see ``LocalJudge``.
         device: for checkpoints; None: "cuda" where there is one, else "cpu".
         judge, endpoint: of a language model behind a server, how it judges and how it is called.
 
@@ -74,6 +77,8 @@ def as_oracle(
     if isinstance(source, str | Path):
         if is_endpoint(source):
             return EndpointJudge(str(source).removeprefix(PREFIX), judge, endpoint)
+        if is_local_judge(source):
+            return LocalJudge.from_pretrained(str(source).removeprefix(LOCAL), judge, device=device)
         kind = _kind(source)
         if kind is VoteTable:
             return VoteTable.from_file(source)
@@ -100,6 +105,26 @@ def is_endpoint(source: Any) -> bool:
         (True, False)
     """
     return isinstance(source, str) and source.startswith(PREFIX)
+
+
+def is_local_judge(source: Any) -> bool:
+    """Whether a source is a language model on this machine as a judge, ``judge:FOLDER_OR_ID``.
+
+    Example:
+        >>> is_local_judge("judge:real:smollm2-135m"), is_local_judge("judges:Mine")
+        (True, False)
+    """
+    return isinstance(source, str) and source.startswith(LOCAL)
+
+
+def is_language_model(source: Any) -> bool:
+    """Whether a source is a language model as a judge, here or behind a server.
+
+    Example:
+        >>> is_language_model("judge:models/chat"), is_language_model("openai:qwen3"), is_language_model("models/chat")
+        (True, True, False)
+    """
+    return is_endpoint(source) or is_local_judge(source)
 
 
 def check_source(source: Any, *, judge: JudgeSettings | None = None, endpoint: Endpoint | None = None) -> Any:
@@ -130,6 +155,9 @@ def check_source(source: Any, *, judge: JudgeSettings | None = None, endpoint: E
     if isinstance(source, CorrectedSource):
         return dataclasses.replace(source, source=check_source(source.source, judge=judge, endpoint=endpoint))
     if isinstance(source, str | Path):
+        if is_local_judge(source):
+            check_local_judge(str(source).removeprefix(LOCAL), judge)
+            return source
         kind = None if is_endpoint(source) else _kind(source)
         if kind is not None and kind is not VoteTable:
             kind.check(source)
@@ -162,7 +190,7 @@ def oracle_shape(source: Any) -> OracleShape | None:
         k = max(range(len(shapes)), key=sizes.__getitem__)
         others = sum(sizes) - sizes[k]
         return dataclasses.replace(shapes[k], members=shapes[k].members + others)
-    kind = _kind(source) if isinstance(source, str | Path) and not is_endpoint(source) else None
+    kind = _kind(source) if isinstance(source, str | Path) and not is_language_model(source) else None
     return None if kind is None or kind is VoteTable else kind.shape(source)
 
 

@@ -24,7 +24,7 @@ from ..config.run import RunConfig
 from ..data.prompts import Prompt, Prompts
 from ..oracles import CorrectedSource, EnsembleSource, as_oracle
 from ..oracles.fingerprint import oracle_fingerprint
-from ..oracles.load import base_sources, is_endpoint
+from ..oracles.load import base_sources, is_language_model
 from ..oracles.models.checkpoint import is_id
 from ..policy.local.names import local_model
 from ..store.fingerprints import fingerprint
@@ -74,7 +74,7 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
         path = Path(oracle).expanduser() if isinstance(oracle, str | Path) else None
         known = path is not None and (path.is_file() or path.is_dir() or is_id(oracle))
         known = known or isinstance(oracle, EnsembleSource | CorrectedSource)
-        known = known and not any(map(is_endpoint, base_sources(oracle)))  # whose settings the object knows
+        known = known and not any(map(is_language_model, base_sources(oracle)))  # whose settings the object knows
         judge = oracle_fingerprint(oracle if known else load())
     return {
         "policy_content": content(policy),

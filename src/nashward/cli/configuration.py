@@ -318,8 +318,8 @@ def _in(name: str, section: str) -> str | None:
 
 
 def _check_judged(name: str, oracles: Sequence[str], flag: str = "--oracle") -> None:
-    if not any(str(oracle).startswith("openai:") for oracle in oracles):
-        raise NashwardError(f"--{name} is of a language model behind a server as a judge: give {flag} openai:MODEL")
+    if not any(str(oracle).startswith(("openai:", "judge:")) for oracle in oracles):
+        raise NashwardError(f"--{name} is of a language model as a judge: give {flag} openai:MODEL or judge:MODEL")
 
 
 def template(given: str) -> str:
