@@ -95,7 +95,7 @@ class VerdictNetwork(nn.Module):
         return logits[:, -keep:] if isinstance(keep, int) else logits[:, keep]
 
     def _shared(self, input_ids: Int[Tensor, "R T"], positions: Int[Tensor, "R 1"]) -> int:
-        """How many tokens all rows begin with; 0 where it is not worth it, or the network has another kind of memory."""
+        """How many tokens all rows begin with; 0 where few, or where the network has another kind of memory."""
         kinds = getattr(self.causal.config.get_text_config(), "layer_types", None) or ["full_attention"]
         if len(input_ids) < 2 or set(kinds) != {"full_attention"} or getattr(self.causal, "_is_stateful", False):
             return 0

@@ -1,4 +1,4 @@
-"""A language model here as a judge: its log-odds by another route, shared prefixes, orders, what is cut, what is refused."""
+"""A language model here as a judge: its log-odds by another route, shared prefixes, orders, cuts, refusals."""
 
 from __future__ import annotations
 
