@@ -31,8 +31,9 @@ class Inputs:
     )
     oracle: str | None = setting(
         None,
-        "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name (a module that is imported, and "
-        "so run, from the current folder or from what is installed)",
+        "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), openai:MODEL (a language model behind a "
+        "server), module:name (a module that is imported, and so run, from the current folder or from what is "
+        "installed)",
         "models",
     )
     adapter: str | None = setting(None, "LoRA folder or id to start from and to regress against", "models")

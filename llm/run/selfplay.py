@@ -32,7 +32,7 @@ from ..policy.base.checks import check_policy
 from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, ResponseSource
+from ..policy.sampling import ResponseSource
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage
 from ..training import losses
@@ -43,6 +43,7 @@ from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .judge import advice
 from .progress import Interrupted, Progress, Stopped
+from .sample import source_of
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
 
@@ -171,7 +172,7 @@ class SelfPlay:
         config = self.planned_config
         executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
-            config, self.source or GenerateSource(config.sampling), lambda: self.model, lambda: self.judge,
+            config, self.source or source_of(config), lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
         )  # fmt: skip
         start = executor.start(self.adapter)
