@@ -50,7 +50,7 @@ def letters(body: dict[str, Any]) -> tuple[str, dict[str, float]]:
     if len(body["messages"]) == 1:
         return "A", {"A": -0.1}
     _, first, second = texts(body)
-    odds = 0.2 * (len(second) - len(first)) + 0.1
+    odds = max(-20.0, min(20.0, 0.2 * (len(second) - len(first)) + 0.1))
     p = 0.9 / (1 + math.exp(-odds))
     return "m" if odds > 0 else "M", {
         "m": math.log(0.75 * p), " m": math.log(0.25 * p), "M": math.log(0.9 - p), "I": math.log(0.05),
@@ -183,7 +183,7 @@ def test_the_budget_counts_earlier_starts(tmp_path: Path) -> None:
         for _ in range(3):
             with pytest.raises(BudgetError, match="5 calls"):
                 preference_matrices(judge_of(script, budget="5 calls"), PROMPTS, RESPONSES, cache=cache)
-        assert len(script.bodies) <= 5
+            assert len(script.verdicts) == 5
         preference_matrices(judge_of(script, budget="100 calls"), PROMPTS, RESPONSES, cache=cache)
         assert len(script.verdicts) == PAIRS
 
