@@ -302,7 +302,7 @@ class SelfPlay:
 
     @cached_property
     def _opponents(self) -> StoredOpponents:
-        return StoredOpponents(self.opponents, self.config.column)
+        return StoredOpponents(self.opponents, self.config.column, self.config.endpoint)
 
     @cached_property
     def _sft(self) -> SFTFile:
@@ -311,7 +311,11 @@ class SelfPlay:
     def manifest(self) -> dict[str, Any]:
         """The settings and fingerprints of the run: a run folder that was written with others is refused."""
         prompts = self._prompts.parsed  # first: what follows may load the oracle
-        models = {"opponents": self._opponents.fingerprint, "sft": self._sft.fingerprint}
+        models = {
+            "opponents": self._opponents.fingerprint,
+            "drawn_opponents": self._opponents.drawn,
+            "sft": self._sft.fingerprint,
+        }
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
         settings = manifest.settings(self.config, self.solver, self.sampling, prompts)
         return {**names, **self._fingerprints, **models, **settings}

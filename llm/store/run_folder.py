@@ -93,7 +93,7 @@ class RunFolder:
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
     # a stage that does not need these may leave them out
-    OPTIONAL = ("policy", "oracle", "prompts", "opponents", *CONTENTS)
+    OPTIONAL = ("policy", "oracle", "prompts", "opponents", "drawn_opponents", *CONTENTS)
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

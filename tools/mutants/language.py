@@ -119,7 +119,8 @@ LANGUAGE = [
          "1e-9 + sum(vote.losses for vote in cast)"),
     ], {f"{ANSWERS}/published.py": [
         ("factor", "", 'Answer("A>>B", 3.0, 0.0)', 'Answer("A>>B", 1.0, 0.0)'),
-        ("sign", "", '(Answer("m", 1.0, 0.0), Answer("M", 0.0, 1.0))', '(Answer("m", 0.0, 1.0), Answer("M", 1.0, 0.0))'),
+        ("sign", "", '(Answer("m", 1.0, 0.0), Answer("M", 0.0, 1.0))',
+         '(Answer("m", 0.0, 1.0), Answer("M", 1.0, 0.0))'),
     ]}),
     Method("Verdicts in tokens", f"{ANSWERS}/answers.py", PROTOCOLS, [
         ("sign", "token_log_odds", "_log(wins or bound) - _log(losses or bound)",
