@@ -53,7 +53,8 @@ class Client:
         self.settings = settings or Endpoint()
         self.server = Server(url, self.settings.key_variable, self.settings.timeout, most_bytes)
         self.repeated = 0  # calls that were sent again
-        self._kept: list[Connection] = []  # those that no call uses
+        self._kept: list[Connection] = []  # within ``each``: those that no call uses now
+        self._keeps = False
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._not_before = 0.0  # when the server will take calls again
@@ -72,17 +73,18 @@ class Client:
         """The JSON at a path. Raises as ``post``."""
         return self._call("GET", path, None)
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any, text: bool = False) -> Any:
         """The JSON that answers a body.
 
         Args:
-            path: behind the base of the server's URL; with "//" before it, behind the host.
+            path: behind the base of the server's URL.
             body: what JSON can hold.
+            text: whether the answer is a plain text, which is returned.
 
         Raises:
             EndpointError: an error that no repetition removes, or that was there after all repetitions.
         """
-        return self._call("POST", path, body)
+        return self._call("POST", path, body, text)
 
     def each(self, call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[int, Result]]:
         """The results of a call on each item, as they come, with the item's number.
@@ -90,6 +92,7 @@ class Client:
         Where one raises, those that are not sent yet are not sent, and what is under way is waited for.
         """
         self._stopped.clear()
+        self._keeps = True
         waiting: dict[Future[Result], int] = {}
         numbered, most = enumerate(items), 2 * self.settings.concurrency
         with ThreadPoolExecutor(self.settings.concurrency, "nashward-call") as pool:
@@ -108,15 +111,16 @@ class Client:
                     future.cancel()
                 pool.shutdown(wait=True)
                 self._stopped.clear()
+                self._close()
 
-    def close(self) -> None:
-        """Close the connections."""
+    def _close(self) -> None:
         with self._lock:
+            self._keeps = False
             for connection in self._kept:
                 connection.close()
             self._kept.clear()
 
-    def _call(self, method: str, path: str, body: Any) -> Any:
+    def _call(self, method: str, path: str, body: Any, text: bool = False) -> Any:
         place, retries = self.server.place, self.settings.retries
         for attempt in range(retries + 1):
             self._pause(self._not_before - time.monotonic())
@@ -127,6 +131,8 @@ class Client:
                 failure, status = str(error), None
             else:
                 if reply.status in (200, 201):
+                    if text:
+                        return reply.content.decode(errors="replace")
                     try:
                         return json.loads(reply.content)
                     except ValueError:
@@ -145,10 +151,14 @@ class Client:
     def _exchange(self, method: str, path: str, body: Any) -> Reply:
         with self._lock:
             connection = self._kept.pop() if self._kept else Connection(self.server)
-        reply = connection.exchange(method, path, body)
-        with self._lock:
-            self._kept.append(connection)
-        return reply
+        try:
+            return connection.exchange(method, path, body)
+        finally:
+            with self._lock:
+                if self._keeps:
+                    self._kept.append(connection)
+                else:
+                    connection.close()
 
     def _failure(self, reply: Reply) -> str:
         """What a status other than success says, where it may pass; raises where it does not."""

@@ -124,7 +124,7 @@ class Connection:
 
         Args:
             method: "GET" or "POST".
-            path: behind the base of the server's URL, or where it begins with "//" behind the host.
+            path: behind the base of the server's URL.
             body: what JSON can hold; None: nothing.
 
         Raises:
@@ -158,7 +158,7 @@ class Connection:
             headers["Authorization"] = f"Bearer {key}"
         connection = self._connection or self._connect()
         self._connection = connection
-        connection.request(method, path[1:] if path.startswith("//") else server.parts.path + path, content, headers)
+        connection.request(method, server.parts.path + path, content, headers)
         link: socket.socket = connection.sock
         link.settimeout(_left(deadline))
         response = connection.getresponse()
@@ -172,6 +172,7 @@ class Connection:
                 raise Unfinished(f"an answer of more than {server.most_bytes} bytes")
         if response.length:
             raise Unfinished("the answer was cut off")
+        response.read()  # the nothing that is left: the connection is free for another request
         reply = Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, b"".join(parts))
         if response.will_close:
             self.close()

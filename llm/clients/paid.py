@@ -178,3 +178,7 @@ class PaidOutputs:
 
     def close(self) -> None:
         self._file.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()

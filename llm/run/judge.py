@@ -21,6 +21,7 @@ from ..oracles.models.network import networks
 from ..policy.handles import Sampled, StoredResponses
 from ..store.files import read_shard, shards, write_shard
 from ..store.run_folder import RunFolder, iteration_of
+from .inputs.drawn_opponents import DrawnTexts
 from .rollouts import PromptNumbers, table_name
 from .shards import Shard, ShardedStage
 
@@ -74,7 +75,12 @@ class JudgeStage(ShardedStage):
         if rows == columns:
             pairs = len(numbers) * K * (K - 1)
         elif isinstance(columns, StoredResponses):
-            pairs = sum(2 * K * len(columns.texts[self.prompts[number].id]) for number in numbers)
+            texts = columns.texts
+            counts = (
+                texts.count if isinstance(texts, DrawnTexts) else len(texts[self.prompts[number].id])
+                for number in numbers
+            )
+            pairs = 2 * K * sum(counts)
         else:
             pairs = len(numbers) * 2 * K * K
         return pairs * max(1, self.config.iterations - iteration_of(step.name) + 1)
@@ -94,6 +100,8 @@ class JudgeStage(ShardedStage):
         self, policy: Sampled | StoredResponses, numbers: PromptNumbers, shard: int, in_shard: Sequence[int]
     ) -> dict[int, list[str]]:
         if isinstance(policy, StoredResponses):
+            if isinstance(policy.texts, DrawnTexts):
+                policy.texts.fetch([self.prompts[number].id for number in in_shard])
             return {number: list(policy.texts[self.prompts[number].id]) for number in in_shard}
         return self.rollouts.texts(policy.label, numbers, shard)
 

@@ -102,6 +102,8 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "endpoint": dataclasses.asdict(config.endpoint),
         "fit": dataclasses.asdict(config.fit),
         "sampling": {"source": type(sampling).__name__, **_fields(sampling)},
+        "engine": config.engine,
+        "engine_model": config.engine_model,
         "lora": dataclasses.asdict(config.lora),
         "max_prompt_tokens": config.max_prompt_tokens,
         "column": config.column,

@@ -32,7 +32,7 @@ from ..policy.base.checks import check_policy
 from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, ResponseSource
+from ..policy.sampling import ResponseSource
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage
 from ..training import losses
@@ -43,6 +43,7 @@ from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .judge import advice
 from .progress import Interrupted, Progress, Stopped
+from .sample import source_of
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
 
@@ -171,7 +172,7 @@ class SelfPlay:
         config = self.planned_config
         executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
-            config, self.source or GenerateSource(config.sampling), lambda: self.model, lambda: self.judge,
+            config, self.source or source_of(config), lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
         )  # fmt: skip
         start = executor.start(self.adapter)
@@ -302,7 +303,7 @@ class SelfPlay:
 
     @cached_property
     def _opponents(self) -> StoredOpponents:
-        return StoredOpponents(self.opponents, self.config.column)
+        return StoredOpponents(self.opponents, self.config.column, self.config.endpoint)
 
     @cached_property
     def _sft(self) -> SFTFile:
@@ -311,7 +312,11 @@ class SelfPlay:
     def manifest(self) -> dict[str, Any]:
         """The settings and fingerprints of the run: a run folder that was written with others is refused."""
         prompts = self._prompts.parsed  # first: what follows may load the oracle
-        models = {"opponents": self._opponents.fingerprint, "sft": self._sft.fingerprint}
+        models = {
+            "opponents": self._opponents.fingerprint,
+            "drawn_opponents": self._opponents.drawn,
+            "sft": self._sft.fingerprint,
+        }
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
         settings = manifest.settings(self.config, self.solver, self.sampling, prompts)
         return {**names, **self._fingerprints, **models, **settings}

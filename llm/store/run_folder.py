@@ -83,6 +83,7 @@ class RunFolder:
         "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "placement.checkpoints",
         "placement.embeddings", "placement.adapters", "placement.mlp_tokens", "placement.layers",
         "cache", "plan",
+        "engine", "engine_model",  # responses are of the same policy, whoever draws them
         # what a judge's verdicts depend on of these is in its fingerprint, oracle_content
         "judge.base_url", "judge.protocol", "judge.rubric", "judge.references", "judge.reasoning", "judge.votes",
         "judge.temperature", "judge.max_tokens", "judge.budget", "judge.price",
@@ -92,7 +93,7 @@ class RunFolder:
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
     # a stage that does not need these may leave them out
-    OPTIONAL = ("policy", "oracle", "combine", "correct", "prompts", "opponents", *CONTENTS)
+    OPTIONAL = ("policy", "oracle", "combine", "correct", "prompts", "opponents", "drawn_opponents", *CONTENTS)
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

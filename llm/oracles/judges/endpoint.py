@@ -160,10 +160,9 @@ class EndpointJudge(PreferenceOracle):
 
     @cached_property
     def _served(self) -> Completion:
-        """The answer of the first call."""
+        """The answer of the first call, which no budget counts: until it is known who judges, nothing is known paid."""
         ask = self.settings.votes == 1 and self.protocol.by_token
-        served = self._paying(PROBE, PROBE_TOKENS, None, ask)
-        self._paid.put(os.urandom(16), self.model, served)
+        served = self.chat.complete(PROBE, PROBE_TOKENS, self.temperature, None, ask)
         if self.protocol.longest == 1 and self.settings.votes == 1 and served.tokens is None:
             raise EndpointError(
                 f"{self.client.server.place} gives no log-probabilities, from which {self.protocol.name} reads its one "
@@ -208,7 +207,7 @@ class EndpointJudge(PreferenceOracle):
             )
         return output
 
-    def _paying(self, messages: Turns, most: int, seed: int | None, logprobs: bool, size: int = 64) -> Completion:
+    def _paying(self, messages: Turns, most: int, seed: int | None, logprobs: bool, size: int) -> Completion:
         reserved, spent = self.budget.reserve(size, most), None
         try:
             output = self.chat.complete(messages, most, self.temperature, seed, logprobs)
@@ -254,7 +253,7 @@ class EndpointJudge(PreferenceOracle):
         about = f"about {ahead} calls and {cost['tokens']:.2g} tokens"
         if "usd" in cost:
             about += f", ${cost['usd']:.2f}"
-        spent = self.budget.spent.calls - 1
+        spent = self.budget.spent.calls
         paid = f"; {spent} calls are paid already" if spent > 0 else ""
         limits = ", ".join(f"{limit:g} {unit}" for unit, limit in self.budget.limits.items()) or "none"
         self.client.announce(

@@ -249,7 +249,8 @@ def self_play(chosen: Settings) -> SelfPlay:
     phases = tuple(Phase.read(row) for row in top.pop("phases", []))
     inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
-    own = [name for name, given in chosen.items() if _in(name, "judge") and given.source != "folder"]
+    usual = JudgeSettings()
+    own = [name for name, given in chosen.items() if (key := _in(name, "judge")) and given.value != getattr(usual, key)]
     if own and inputs["oracle"] is not None:
         oracle = inputs["oracle"]
         _check_judged(own[0], oracle if isinstance(oracle, tuple) else [oracle])

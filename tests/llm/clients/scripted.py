@@ -38,6 +38,7 @@ class Script:
     refuses: tuple[str, ...] = ()
     advice: str = ""  # in the error about those
     patience: str = "0"  # of Retry-After
+    route: Callable[[str, dict[str, Any]], tuple[int, Any]] | None = None  # all else: status and answer, by the path
     bodies: list[dict[str, Any]] = field(default_factory=list)  # those that were answered
     headers: list[dict[str, str]] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
@@ -95,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         script: Script = self.server.script
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = json.loads(content)
+        body = json.loads(content) if content else {}
         with script.lock:
             script.headers.append(dict(self.headers))
             script.at_once += 1
@@ -141,6 +142,9 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "death":
             self.close_connection = True
             return None
+        if script.route is not None and not self.path.endswith("/chat/completions"):
+            status, answer = script.route(self.path.removeprefix("/v1"), body)
+            return self._send(status, answer, cut=fault == "cut")
         with script.lock:
             script.bodies.append(body)
         text, likeliest = script.write(body)
