@@ -124,7 +124,10 @@ def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
     if known.sum() < FEW:
         return
     fit = contextual_bradley_terry(y[known], A[known, None], clusters=judged.clusters[known])
-    excess = 0.5 + np.tanh(A * max(0.0, float(fit.coefficients[0] / fit.scale[0])) / 2) / 2 - y
+    slope, error = float(fit.coefficients[0] / fit.scale[0]), float(fit.standard_error[0] / fit.scale[0])
+    if one_sided(slope, error, fit.clusters) > limits.level:  # it tells nothing of the labels, of no author
+        return
+    excess = 0.5 + np.tanh(A * slope / 2) / 2 - y
     names = sorted({name for pair in judged.pairs for name in (pair.author_a, pair.author_b) if name is not None})
     found = []
     for name in names:
