@@ -109,7 +109,7 @@ LANGUAGE = [
     ]}),
     Method("`Ensemble`", "llm/oracles/ensembles/ensemble.py", ("tests/llm/oracles/ensembles/test_ensemble.py",), [
         ("sign", "Ensemble._combined", "np.log(win) - np.log(lose)", "np.log(lose) - np.log(win)"),
-        ("sign", "Ensemble.raw_logits", "[np.stack(of_prompt)", "[-np.stack(of_prompt)"),
+        ("sign", "Ensemble.raw_logits", "np.stack(of_prompt)", "-np.stack(of_prompt)"),
         ("factor", "Ensemble.pooled", "trust * np.tanh(values / 2) / 2", "trust * np.tanh(values) / 2"),
         ("factor", "_normalised", "np.full(count, 1 / count)", "np.ones(count)"),
         ("factor", "_most_of", "votes[count // 2] / 2", "votes[count // 2]"),
@@ -134,21 +134,22 @@ LANGUAGE = [
         ("anchor", "token_log_odds", "min(math.exp(min(logprobs.values())), left)", "left"),
         ("other", "token_log_odds", "_log(wins or bound)", "_log(wins)"),
     ]),
-    Method("Accuracies without labels: `dawid_skene`", "games/analysis/dawid_skene.py", DAWID_SKENE, [
+    Method("Accuracies without labels", "games/analysis/dawid_skene.py", DAWID_SKENE, [
         ("sign", "dawid_skene", "np.log(right) - np.log(wrong)", "np.log(wrong) - np.log(right)"),
         ("factor", "dawid_skene", "weights @ side", "2 * (weights @ side)"),
         ("anchor", "dawid_skene", "PRIOR + first @ q + second @ (1 - q)", "first @ q + second @ (1 - q)"),
         ("other", "dawid_skene", "side * q * (1 - q)", "side * q * q"),
     ]),
-    Method("Scores beside style: `contextual_bradley_terry`", "games/analysis/contextual.py", CONTEXTUAL, [
+    Method("Scores beside style", "games/analysis/contextual.py", CONTEXTUAL, [
         ("sign", "contextual_bradley_terry", "design[rows, second] -= 1.0", "design[rows, second] += 1.0"),
         ("factor", "contextual_bradley_terry", "x[:, known] / rms[known]", "2 * x[:, known] / rms[known]"),
         ("anchor", "contextual_bradley_terry", "design.T @ (y - mean)", "design.T @ y"),
     ], {"games/analysis/style.py": [
-        ("sign", "style_differences", "(a - b) / np.where(total > 0, total, 1.0)", "(b - a) / np.where(total > 0, total, 1.0)"),
-        ("factor", "style_differences", "a + b + np.array([0.0, 1.0, 1.0, 1.0])", "a + b + np.array([1.0, 1.0, 1.0, 1.0])"),
+        ("sign", "style_differences", "(a - b) / np.where(total > 0, total, 1.0)",
+         "(b - a) / np.where(total > 0, total, 1.0)"),
+        ("factor", "style_differences", "np.array([0.0, 1.0, 1.0, 1.0])", "np.array([1.0, 1.0, 1.0, 1.0])"),
     ]}),
-    Method("Win rates by few labels: `prediction_powered`", "games/analysis/prediction_powered.py", POWERED, [
+    Method("Win rates by few labels", "games/analysis/prediction_powered.py", POWERED, [
         ("sign", "prediction_powered", "rest.mean() - f.mean()", "f.mean() - rest.mean()"),
         ("factor", "prediction_powered", "(1 + n / len(rest)) * spread", "spread"),
         ("anchor", "prediction_powered", "alone + weight * float(rest.mean() - f.mean())", "float(rest.mean())"),
@@ -159,7 +160,8 @@ LANGUAGE = [
          "logits + style_differences(first, second) @ self.coefficients"),
         ("factor", "Unflipped.corrected", "1 - 2 * self.flips", "1 - self.flips"),
         ("factor", "Calibrated.corrected", "logits / self.temperature", "logits * self.temperature"),
-        ("anchor", "WithTies.corrected", "expit(size - self.margin) + expit(size + self.margin)", "2 * expit(size - self.margin)"),
+        ("anchor", "WithTies.corrected", "expit(size - self.margin) + expit(size + self.margin)",
+         "2 * expit(size - self.margin)"),
     ]),
     Method("Best of n", f"{V}/best_of_n.py", EXPLOITED, [
         ("sign", "kl_bound", "math.log(n) - (n - 1) / n", "math.log(n) + (n - 1) / n"),
