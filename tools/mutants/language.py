@@ -14,6 +14,7 @@ JUDGED = [
 LENGTH = [
     f"tests/llm/evaluation/test_{name}.py" for name in ("length_control", "logistic_fit", "length_control_errors")
 ]
+BOARDS = [f"tests/llm/oracles/ensembles/test_{name}.py" for name in ("ensemble", "sources")]
 DAWID_SKENE = ["tests/games/analysis/test_dawid_skene.py"]
 CONTEXTUAL = ["tests/games/analysis/test_contextual.py"]
 POWERED = ["tests/games/analysis/test_prediction_powered.py"]
@@ -107,7 +108,7 @@ LANGUAGE = [
          "rewards[..., at[:, 0]] - rewards[..., at[:, 1]]",
          "(rewards[..., at[:, 0]] - rewards[..., at[:, 1]]) * 2"),
     ]}),
-    Method("`Ensemble`", "llm/oracles/ensembles/ensemble.py", ("tests/llm/oracles/ensembles/test_ensemble.py",), [
+    Method("`Ensemble`", "llm/oracles/ensembles/ensemble.py", BOARDS, [
         ("sign", "Ensemble._combined", "np.log(win) - np.log(lose)", "np.log(lose) - np.log(win)"),
         ("sign", "Ensemble.raw_logits", "np.stack(of_prompt)", "-np.stack(of_prompt)"),
         ("factor", "Ensemble.pooled", "trust * np.tanh(values / 2) / 2", "trust * np.tanh(values) / 2"),
@@ -135,7 +136,9 @@ LANGUAGE = [
         ("other", "token_log_odds", "_log(wins or bound)", "_log(wins)"),
     ]),
     Method("Accuracies without labels", "games/analysis/dawid_skene.py", DAWID_SKENE, [
-        ("sign", "dawid_skene", "np.log(right) - np.log(wrong)", "np.log(wrong) - np.log(right)"),
+        ("sign", "dawid_skene",
+         "np.diag((decided.sum(1) + 2 * PRIOR) * accuracy * (1 - accuracy)) - (side * q * (1 - q)) @ side.T",
+         "np.diag((decided.sum(1) + 2 * PRIOR) * accuracy * (1 - accuracy)) + (side * q * (1 - q)) @ side.T"),
         ("factor", "dawid_skene", "weights @ side", "2 * (weights @ side)"),
         ("anchor", "dawid_skene", "PRIOR + first @ q + second @ (1 - q)", "first @ q + second @ (1 - q)"),
         ("other", "dawid_skene", "side * q * (1 - q)", "side * q * q"),

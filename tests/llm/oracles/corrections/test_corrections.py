@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_judges import STYLE, Simulated, World
 from scipy.special import expit, logit
 
 from nashward.cli.main import main
@@ -32,6 +31,8 @@ from nashward.llm.oracles.diagnosis.probe import probe_pairs
 from nashward.llm.oracles.fingerprint import oracle_fingerprint
 from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.store.run_folder import RunFolder
+
+from ..diagnosis.planted import STYLE, Simulated, World
 
 LENGTH = "nashward.llm.oracles:Length"
 CORRECTIONS = [

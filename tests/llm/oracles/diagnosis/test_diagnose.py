@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from planted_judges import PLANTED, STYLE, Simulated, World, examine
 
 from nashward import games, theory
 from nashward.errors import NashwardError
@@ -16,6 +15,8 @@ from nashward.llm.oracles.diagnosis.finding import clustered_mean
 from nashward.llm.oracles.diagnosis.probe import Pair, judge_pairs, probe_pairs
 from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.report import write_diagnosis
+
+from .planted import PLANTED, STYLE, Simulated, World, examine
 
 SEEDS = 20
 
