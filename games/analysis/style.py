@@ -26,6 +26,9 @@ def style_counts(text: str) -> Float[np.ndarray, " 4"]:
 
     Marks inside of fenced code do not count.
 
+    Args:
+        text: any.
+
     Source: the features of Arena-Hard v2 (Li et al. 2024, arXiv 2406.11939, and its code); the counting is our own.
 
     Example:

@@ -14,7 +14,7 @@ from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.games.analysis.style import STYLE, style_differences
 from nashward.games.shapes import Float
 
-from ...config.diagnosis import DiagnosisLimits
+from ...config.limits import DiagnosisLimits
 from .finding import Finding, clustered_mean, one_sided, two_sided
 from .probe import Judged
 

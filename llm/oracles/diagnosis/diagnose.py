@@ -14,7 +14,7 @@ import torch
 from nashward import games
 from nashward.games.shapes import Float
 
-from ...config.diagnosis import DiagnosisLimits
+from ...config.limits import DiagnosisLimits
 from ..cache import Cache
 from ..protocol import PreferenceOracle
 from . import biases
