@@ -1,4 +1,4 @@
-"""Limits on what an iteration may cost: beyond one, the iterations after it go less far."""
+"""Limits on what an iteration may cost, beyond which later ones go less far; and on what may be wrong with a judge."""
 
 from __future__ import annotations
 
