@@ -66,9 +66,9 @@ def test_align_and_evaluate(script: Script, capsys: pytest.CaptureFixture[str]) 
     script.write = lambda body: ("[[A=B]]" if "A>>B" in str(body) else shorter(body)[0], None)
     assert main(["evaluate", "run", *held_out, "--quiet"]) == 0
     assert absent(capsys.readouterr().out, "other (five-point) | judge (pair)") == []
-    for file in Path("run").rglob("*"):
-        if file.is_file():
-            assert KEY.encode() not in file.read_bytes(), file
+    for written in Path("run").rglob("*"):
+        if written.is_file():
+            assert KEY.encode() not in written.read_bytes(), written
 
 
 def test_thirty_percent_of_failures_end_in_the_same_run() -> None:
