@@ -1,8 +1,7 @@
 """One exchange with a server over HTTP: no redirects, a limit on its time and its size, and a key that nothing shows.
 
-The standard library's client is all that this takes: what a client of a vendor adds (its own retries, which follow
-redirects and know no budget, and its models of each answer, which cost milliseconds a call) would have to be turned
-off.
+The standard library's client is all that this takes. A vendor's client follows redirects, repeats calls without asking a
+budget, knows no limit on an answer's size and no calls of engines: all of that would have to be replaced around it.
 """
 
 from __future__ import annotations

@@ -103,6 +103,10 @@ class EndpointJudge(PreferenceOracle):
 
     def cache_key(self) -> str | None:
         """The model that the server reports, the protocol, and what else changes its verdicts."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
         texts = (self.rubric, sorted(self.references.items()))
         return (
             f"endpoint 1, {self._served.model}, {self.protocol.fingerprint}, {_hash(repr(texts)).hex()}, temperature "
@@ -177,18 +181,17 @@ class EndpointJudge(PreferenceOracle):
     def _open(self, path: Path | None) -> None:
         """Keep outputs at that path, and count in the budget what is there."""
         before, self._paid = getattr(self, "_paid", None), PaidOutputs(path)
-        if before is not None:  # what came before there was a file
-            for key, judge, output in before.items():
+        if before is not None:
+            for key, judge, output in before.items() if before.path is None else []:  # before there was a file
                 self._paid.put(key, judge, output)
             before.close()
         self.budget = Budget(self.settings.limits, self.settings.prices, self._paid.spent(self.model))
 
     def _requests(self, prompt: str, first: str, second: str) -> list[_Request]:
         reference = self.references.get(prompt)
-        texts = [replace_surrogates(text) for text in (prompt, first, second)]
-        messages = self.protocol.messages(*texts, rubric=self.rubric, reference=reference)
-        key = self.cache_key()
-        hashes = [_hash(repr((key, prompt, first, second, vote))) for vote in range(self.settings.votes)]
+        shown, one, other = (replace_surrogates(text) for text in (prompt, first, second))
+        messages = self.protocol.messages(shown, one, other, self.rubric, reference)
+        hashes = [_hash(repr((self._key, prompt, first, second, vote))) for vote in range(self.settings.votes)]
         return [_Request(hashed, messages, int.from_bytes(hashed[:8], "big")) for hashed in hashes]
 
     def _output(self, request: _Request) -> Completion | None:

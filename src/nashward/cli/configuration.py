@@ -250,7 +250,7 @@ def self_play(chosen: Settings) -> SelfPlay:
     inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
     usual = JudgeSettings()
-    own = [name for name, given in chosen.items() if (key := _in(name, "judge")) and given.value != getattr(usual, key)]
+    own = [name for name, given in chosen.items() if (at := _in(name, "judge")) and given.value != getattr(usual, at)]
     if own and inputs["oracle"] is not None:
         oracle = inputs["oracle"]
         _check_judged(own[0], oracle if isinstance(oracle, tuple) else [oracle])
@@ -307,7 +307,7 @@ def judge(args: argparse.Namespace, oracles: Sequence[str], flag: str = "--oracl
         _check_judged(next(iter(given)), oracles, flag)
     kinds: dict[str, Any] = {"judge": JudgeSettings, "endpoint": Endpoint}
     return {
-        section: kind(**{key: setting.value for name, setting in given.items() if (key := _in(name, section))})
+        section: kind(**{at: setting.value for name, setting in given.items() if (at := _in(name, section))})
         for section, kind in kinds.items()
     }
 

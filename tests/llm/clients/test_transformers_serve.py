@@ -31,7 +31,7 @@ ANY_WORD = """{% set answer = "(?i)\\b(a|i)\\b" %}{% set first, second = "a", "i
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in NEEDED), reason=f"needs {', '.join(NEEDED)}"
+        any(importlib.util.find_spec(name) is None for name in NEEDED), reason="needs pip install transformers[serving]"
     ),
 ]
 

@@ -25,7 +25,8 @@ from ..clients.scripted import Script, faults, serve, shorter
 from ..tiny_run import files, quick_run
 
 PROMPT = [0, 4, 40, 41, 6, 5]
-SAMPLING = Sampling(max_new_tokens=12)
+SAMPLING = Sampling(max_new_tokens=60)
+SEEDS = list(range(8))
 
 
 class Engine:
@@ -52,10 +53,8 @@ class Engine:
             settings = Sampling(body["temperature"], body["top_p"], body["max_tokens"])
             ((response,),) = GenerateSource(settings).draw(self.model, [body["prompt"]], [[body["seed"]]])
             ids = list(response.ids)
-            scores = [
-                float(sequence_logprobs(self.model.network, [[*body["prompt"], *ids[:k]]], [[y]], 2)[0])
-                for k, y in enumerate(ids)
-            ]
+            before = [[*body["prompt"], *ids[:k]] for k in range(len(ids))]
+            scores = sequence_logprobs(self.model.network, before, [[y] for y in ids], 2).tolist()
         words = self.model.tokenizer
         choice = {
             "text": words.decode(ids, skip_special_tokens=False),
@@ -95,7 +94,7 @@ def draw(script: Script, adapter: tuple[LanguageModel, Adapter], **settings: Any
     model, policy = adapter
     source = EngineSource(script.url, SAMPLING, Endpoint(retries=8), **settings).of(policy)
     with model.use_adapter(policy.folder):
-        (responses,) = source.draw(model, [PROMPT], [[1, 2, 3, 4, 5, 6]])
+        (responses,) = source.draw(model, [PROMPT], [SEEDS])
     return responses
 
 
@@ -107,7 +106,7 @@ def test_the_responses_are_those_that_the_engine_drew(
     adapter[0].on_event = events.append
     responses = draw(script, adapter)
     with adapter[0].use_adapter(adapter[1].folder):
-        (own,) = GenerateSource(SAMPLING).draw(adapter[0], [PROMPT], [[1, 2, 3, 4, 5, 6]])
+        (own,) = GenerateSource(SAMPLING).draw(adapter[0], [PROMPT], [SEEDS])
     assert responses == own  # of the same seeds, and the same policy
     assert {response.finished for response in responses} == {True, False}
     assert list(engine.adapters.values()) == [adapter[1].folder]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
@@ -175,6 +180,35 @@ def test_a_failure_loses_no_paid_verdict(tmp_path: Path) -> None:
         results = preference_matrices(judge_of(script), PROMPTS, RESPONSES, cache=cache)
         assert len(script.verdicts) == PAIRS
         assert not any(np.isnan(result.P).any() for result in results)
+
+
+JUDGE = """
+import sys
+from nashward.llm import Endpoint, JudgeSettings
+from nashward.llm.oracles import EndpointJudge, preference_matrices
+judge = EndpointJudge("judge", JudgeSettings(base_url=sys.argv[1]), Endpoint(concurrency=4))
+texts = ["x" * k for k in range(1, 9)]
+print(preference_matrices(judge, ["Say x."], [texts], cache=sys.argv[2])[0].P.tolist())
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_loses_no_paid_verdict(tmp_path: Path) -> None:
+    with serve(Script(shorter, delay=0.05)) as script:
+        command = [sys.executable, "-c", JUDGE, script.url, str(tmp_path / "judgements.sqlite")]
+        killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(1200):
+            if len(script.verdicts) >= 20:
+                break
+            time.sleep(0.05)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+        assert 20 <= len(script.verdicts) < 56
+        again = subprocess.run(command, capture_output=True, text=True, check=True)
+        whole = preference_matrices(judge_of(script), ["Say x."], [["x" * k for k in range(1, 9)]])[0].P.tolist()
+        assert json.loads(again.stdout) == whole
+    twice = len(script.verdicts) - 2 * 56  # what was on its way when the process died
+    assert 0 <= twice <= 4
 
 
 def test_the_budget_counts_earlier_starts(tmp_path: Path) -> None:
