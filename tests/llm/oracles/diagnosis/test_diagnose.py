@@ -21,7 +21,7 @@ from .planted import PLANTED, STYLE, Simulated, World, examine
 SEEDS = 20
 
 
-@pytest.mark.parametrize("kind", PLANTED)
+@pytest.mark.parametrize("kind", ["order", "bold", "calibration", "cycles", "repeat"])
 def test_a_planted_error_is_named(kind: str) -> None:
     assert kind in [finding.kind for finding in examine(kind, seed=0).named]
 
