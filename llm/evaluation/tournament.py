@@ -34,6 +34,7 @@ class Tournament:
             responses, all judged (two responses have no cycle); NaN without such prompts.
         battles: the judgements of each prompt as battles, for bootstrap bands and ratings; their table is that of
             ``game``.
+        spread: of an ensemble the mean standard deviation of a win probability over its members, else None.
     """
 
     game: PreferenceGame
@@ -43,6 +44,7 @@ class Tournament:
     judged: Int[np.ndarray, "n n"]
     curl: float
     battles: Battles
+    spread: float | None = None
 
 
 def tournament(
@@ -89,7 +91,7 @@ def tournament(
             raise NashwardError(
                 f"{name} has {len(answers[name])} responses to {len(prompts)} prompts, expected as many"
             )
-    tables, curls = [], []
+    tables, curls, spreads = [], [], []
     oracle.expect(len(players) * (len(players) - 1) * len(prompts))
     for start in range(0, len(prompts), CHUNK):
         chunk = range(start, min(start + CHUNK, len(prompts)))
@@ -101,6 +103,8 @@ def tournament(
             table = np.full((len(players), len(players)), np.nan)
             table[np.ix_(present, present)] = result.P
             tables.append(table)
+            if result.std is not None:
+                spreads.append(result.std[np.triu_indices(len(texts), 1)])
             if len(set(texts)) >= 3 and not np.isnan(result.meta["curl"]):
                 curls.append(result.meta["curl"])
         if progress is not None:
@@ -131,4 +135,5 @@ def tournament(
         judged,
         float(np.mean(curls)) if curls else np.nan,
         Battles(tuple(players), np.where(off_diagonal, np.nan_to_num(P), 0.0), smoothing=0.0),
+        float(np.nanmean(np.concatenate(spreads))) if spreads and np.concatenate(spreads).size else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -32,7 +33,12 @@ def test_a_leaderboard_under_several_judges(capsys: pytest.CaptureFixture[str]) 
         assert main([*board, *oracles]) == 0
         found[len(found)] = json.loads(Path("board.json").read_text())["P"][0][1]
     assert found[2] == pytest.approx((found[0] + found[1]) / 2)
-    assert "log-odds of length, plain" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "log-odds of length, plain" in out
+    lead = abs(found[0] - found[1]) / 2**0.5  # of two members, were they on the same side of each prompt
+    differ = re.findall(r"differ by (\d\.\d+)", out)
+    assert len(differ) == 2  # of the two ensembles
+    assert float(differ[0]) == float(differ[1]) >= lead - 1e-3
 
 
 def test_several_in_a_file_are_those_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

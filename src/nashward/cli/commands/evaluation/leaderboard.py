@@ -132,6 +132,8 @@ def _judged(args: argparse.Namespace) -> Standings:
     ) as bar:
         result = tournament(oracle, prompts, responses, cache=args.cache, progress=bar.update)
     origin = [f"{len(responses)} models, {len(prompts)} prompts, judged by {oracle.name}"]
+    if result.spread is not None:
+        origin.append(f"its members' win probabilities differ by {result.spread:.3f} (standard deviation)")
     unanswered = {name: sum(text is None for text in texts) for name, texts in responses.items()}
     if any(unanswered.values()):
         origin.append(
