@@ -91,6 +91,8 @@ def test_a_temperature_is_found() -> None:
     votes, true = _labels(A)
     found = Calibrated.fitted(_judge({prompt: 2.5 * odds for prompt, odds in true.items()}), votes)
     assert found.temperature == pytest.approx(2.5, rel=0.08)
+    P = preference_matrices(found, ["p0"], [["a", "b"]])[0].P[0, 1]
+    assert pytest.approx(expit(2.5 * true["p0"] / found.temperature)) == P
     with pytest.raises(NashwardError, match="contradict"):
         Calibrated.fitted(_judge({prompt: -odds for prompt, odds in true.items()}), votes)
 
