@@ -1,7 +1,7 @@
 """One exchange with a server over HTTP: no redirects, a limit on its time and its size, and a key that nothing shows.
 
-The standard library's client is all that this takes. A vendor's client follows redirects, repeats calls without asking a
-budget, knows no limit on an answer's size and no calls of engines: all of that would have to be replaced around it.
+The standard library's client is all that this takes. A vendor's client follows redirects, repeats calls without a
+budget, has no limit on an answer's size and no calls of engines: all of that would have to be replaced around it.
 """
 
 from __future__ import annotations

@@ -65,8 +65,9 @@ def test_a_kill_loses_none_and_failures_change_nothing(tiny_folder: Path, tmp_pa
             source = EndpointResponses("gpt-5", script.url)
             if share:
                 well, script.fault = script.fault, lambda body, n: "400" if len(script.bodies) >= 4 else ""
+                one = llm.Endpoint(concurrency=1)
                 with pytest.raises(EndpointError):
-                    run(tmp_path / name, source, tiny_folder).run(progress=False)
+                    run(tmp_path / name, source, tiny_folder, endpoint=one).run(progress=False)
                 script.fault = well
             run(tmp_path / name, source, tiny_folder).run(progress=False)
             assert len({str(body) for body in script.bodies}) == len(PROMPTS)
