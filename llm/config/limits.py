@@ -122,23 +122,23 @@ class DiagnosisLimits:
         nashward.errors.NashwardError: calibration is 0.5; expected a factor above 1
     """
 
-    order: float = setting(0.1, "log-odds that being shown first adds", "limits", option="most-order")
-    flips: float = setting(0.2, "share of pairs whose winner changes with the order", "limits", option="most-flips")
+    order: float = setting(0.1, "log-odds that being shown first adds", "judging", option="most-order")
+    flips: float = setting(0.2, "share of pairs whose winner changes with the order", "judging", option="most-flips")
     style: float = setting(
-        0.1, "log-odds that a standard deviation of length, headers, lists or bold adds", "limits", option="most-style"
+        0.1, "log-odds that a standard deviation of length, headers, lists or bold adds", "judging", option="most-style"
     )
     favour: float = setting(
-        0.05, "win probability given to an author beyond the labels'", "limits", option="most-favour"
+        0.05, "win probability given to an author beyond the labels'", "judging", option="most-favour"
     )
     calibration: float = setting(
-        1.5, "factor by which log-odds are too large or too small", "limits", option="most-miscalibration"
+        1.5, "factor by which log-odds are too large or too small", "judging", option="most-miscalibration"
     )
     repeat: float = setting(
-        0.02, "mean change of a win probability when a pair is judged again", "limits", option="most-change"
+        0.02, "mean change of a win probability when a pair is judged again", "judging", option="most-change"
     )
-    truncated: float = setting(0.05, "share of texts that are truncated", "limits", option="most-truncated")
-    missing: float = setting(0.05, "share of pairs without a judgement", "limits", option="most-missing")
-    level: float = setting(0.02, "chance that a judge without error is accused of one", "limits")
+    truncated: float = setting(0.05, "share of texts that are truncated", "judging", option="most-truncated")
+    missing: float = setting(0.05, "share of pairs without a judgement", "judging", option="most-missing")
+    level: float = setting(0.02, "chance that a judge without error is accused of one", "judging")
 
     def __post_init__(self) -> None:
         for field in fields(self):
