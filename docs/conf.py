@@ -46,6 +46,7 @@ PAGES = {
         "equilibria",
         "mixtures",
         "oracles",
+        "judges",
         "evaluation",
         "configuration",
         "metrics",

@@ -34,7 +34,7 @@ from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.rounding import MUCH, rounding
-from ..policy.sampling import GenerateSource, ResponseSource
+from ..policy.sampling import ResponseSource
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage
 from ..training import losses
@@ -45,6 +45,7 @@ from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .judge import advice
 from .progress import Interrupted, Progress, Stopped
+from .sample import source_of
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
 
@@ -173,7 +174,7 @@ class SelfPlay:
         config = self.planned_config
         executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
-            config, self.source or GenerateSource(config.sampling), lambda: self.model, lambda: self.judge,
+            config, self.source or source_of(config), lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
         )  # fmt: skip
         fresh = not home.started
@@ -318,7 +319,7 @@ class SelfPlay:
 
     @cached_property
     def _opponents(self) -> StoredOpponents:
-        return StoredOpponents(self.opponents, self.config.column)
+        return StoredOpponents(self.opponents, self.config.column, self.config.endpoint)
 
     @cached_property
     def _sft(self) -> SFTFile:
@@ -327,7 +328,11 @@ class SelfPlay:
     def manifest(self) -> dict[str, Any]:
         """The settings and fingerprints of the run: a run folder that was written with others is refused."""
         prompts = self._prompts.parsed  # first: what follows may load the oracle
-        models = {"opponents": self._opponents.fingerprint, "sft": self._sft.fingerprint}
+        models = {
+            "opponents": self._opponents.fingerprint,
+            "drawn_opponents": self._opponents.drawn,
+            "sft": self._sft.fingerprint,
+        }
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
         config = dataclasses.replace(self.config, quantise=self.quantise)
         settings = manifest.settings(config, self.solver, self.sampling, prompts)
@@ -412,7 +417,7 @@ class SelfPlay:
     @cached_property
     def _oracle_source(self) -> Any:
         """What the oracle is made from, checked: votes are read and objects made once."""
-        return check_source(self.oracle)
+        return check_source(self.oracle, judge=self.config.judge, endpoint=self.config.endpoint)
 
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:

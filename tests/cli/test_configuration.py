@@ -119,6 +119,8 @@ def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
                 "checkpoint-seconds": 300.0, "seed": 0,
                 "plan": True, "refits": 0, "loss": "mirror", "margin": 0.5, "mixtures": "fitted",
                 "sft-weight": 1.0, "limit-factor": 0.5, "limit-lowers": "step",
+                "concurrency": 16, "timeout": 300.0, "retries": 8, "key-variable": "OPENAI_API_KEY",
+                "judge-protocol": "pair", "judge-votes": 1, "judge-reasoning": True,
             }.items()
         },
     }  # fmt: skip
@@ -313,7 +315,7 @@ def test_sft_texts_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixtu
 
 def test_every_field_of_the_settings_has_help_and_an_option() -> None:
     kinds: list[Any] = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
-    assert len(kinds) == 12
+    assert len(kinds) == 14
     for kind in set(kinds) - {Phase}:
         hints = get_type_hints(kind)
         for field in dataclasses.fields(kind):

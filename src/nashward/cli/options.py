@@ -19,7 +19,19 @@ from nashward.llm.config import Inputs, Opponents, RunConfig
 from nashward.llm.config.fields import Leaf, alternatives, leaves
 
 # the headings of --help, in its order
-GROUPS = ("run", "models", "prompts", "solver", "sampling", "judging", "loss", "training", "SFT and limits", "memory")
+GROUPS = (
+    "run",
+    "models",
+    "prompts",
+    "solver",
+    "sampling",
+    "judging",
+    "servers",
+    "loss",
+    "training",
+    "SFT and limits",
+    "memory",
+)
 LARGEST = 2**63 - 1  # what torch takes as a seed or a size, and TOML as an integer
 
 EXPECTED = {
@@ -134,6 +146,7 @@ def options_of(kind: type[Any], section: tuple[str, ...] = ()) -> dict[str, Opti
 INPUTS = options_of(Inputs)
 RUN = options_of(RunConfig)
 OPPONENTS = options_of(Opponents, ("opponents",))
+JUDGE = {name: option for name, option in RUN.items() if option.path[0] in ("judge", "endpoint")}
 
 
 def add(parser: argparse._ActionsContainer, options: Mapping[str, Option], required: bool = False) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from nashward.cli import configuration, solver_options
+from nashward.cli import configuration, options, solver_options
 from nashward.cli.command import Command
 from nashward.console import printable
 
@@ -27,7 +27,7 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_judge(parser: argparse.ArgumentParser) -> None:
-    solver_options.add_run(parser, ("oracle",), ("cache",))
+    solver_options.add_run(parser, ("oracle",), ("cache", *options.JUDGE))
 
 
 _add_train = _add_sample
