@@ -14,6 +14,7 @@ from ..config.run import RunConfig
 from ..oracles.load import oracle_shape
 from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.weights import compute_dtype
+from ..processes import processes
 from .plan import Plan, free_memory, plan
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ def device_plan(config: RunConfig, policy: Any, adapter: str | Path | None = Non
     See also:
         ``plan.plan``, the plan of any card.
     """
-    memory = free_memory()
+    processes.start()  # each process has its own card
+    memory = processes.least(free_memory())  # all of them play with the batches that fit the smallest
     supported = isinstance(policy, str | Path) and config.quantise and config.fit.optimiser != "lbfgs"
     if not config.plan or memory is None or not supported:
         return None

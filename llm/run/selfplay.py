@@ -33,6 +33,7 @@ from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import GenerateSource, ResponseSource
+from ..processes import Interrupted, processes
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage
 from ..training import losses
@@ -42,7 +43,7 @@ from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .judge import advice
-from .progress import Interrupted, Progress, Stopped
+from .progress import Progress, Stopped
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
 
@@ -158,12 +159,15 @@ class SelfPlay:
             logger.warning(
                 "%d of %d SFT texts are longer than the run's longest and are left out", left, left + len(self._texts)
             )
-        with console_log(quiet=not progress), home.lock():
-            # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
-            if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
-                raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
-            self.write(home, prompts, redo)
+        with console_log(quiet=not progress, silent=not processes.main), home.lock():
+            processes.decided(lambda: self._begin(home, prompts, redo))
             return self._play(home, prompts, until, stop, progress)
+
+    def _begin(self, home: RunFolder, prompts: Prompts, redo: Stage | None) -> None:
+        # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
+        if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
+            raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
+        self.write(home, prompts, redo)
 
     def _play(
         self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
@@ -191,18 +195,20 @@ class SelfPlay:
                 name: Policy(member, name) for name, member in self._opponents.members(home, prompts.kept).items()
             }
             drive(self._controlled(home), start, start, executor.execute, record, self.config.iterations, opponents)
-        except Stopped as stage:
+        except (Stopped, Interrupted) as stage:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
             executor.detach()
+            processes.stop = None
         stopped = stopped or executor.stopped
         average = sum(played[1:], played[0]) / len(played) if played else Blend({start: 1.0})
         mixture = Mixture(tuple((policy.value.folder, weight) for policy, weight in average))
-        mixture.save(home / "mixture.json")
-        write_json(
-            home / "last.json",
-            {"adapter": str(iterates[-1].value.folder.relative_to(home.path)), "iterates": len(iterates) - 1},
-        )
+        if processes.main:  # not decided: one that is interrupted waits for nobody
+            mixture.save(home / "mixture.json")
+            write_json(
+                home / "last.json",
+                {"adapter": str(iterates[-1].value.folder.relative_to(home.path)), "iterates": len(iterates) - 1},
+            )
         return Run(home.path, iterates[-1].value.folder, mixture, metrics(home.path), prompts, stopped, interrupted)
 
     @property
@@ -224,7 +230,7 @@ class SelfPlay:
         solver, limits = with_phases(self.solver, self.config.phases), self.config.limits
         if not limits.stated or limits.lowers != "step":
             return solver
-        return with_factor(solver, lambda t: limit_factor(limits, home, t))
+        return with_factor(solver, lambda t: processes.decided(lambda: limit_factor(limits, home, t)))
 
     def check_settings(self) -> None:
         """What can be found wrong with the settings alone.
