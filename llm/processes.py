@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WAIT = "NASHWARD_WAIT"  # the environment variable of ``Processes.patience``
 LONGEST = 7200.0  # seconds: a shard of a 7B model whose layers are streamed takes most of an hour
+CONNECTING = 60.0  # seconds, at least: the others may still be importing
 GRACE = 10.0  # seconds that a process which is to stop waits for the others; torchrun kills after 30
 SLICE = timedelta(seconds=0.5)  # of a wait; signals are handled between two
 PIECE = 1 << 22  # bytes: the store refuses values of more than 8 MiB
@@ -123,7 +124,7 @@ class Processes:
             torch.cuda.set_device(local)
         if distributed.is_initialized():
             raise NashwardError("torch.distributed is initialised already; leave that to nashward")
-        wait = timedelta(seconds=self.patience)
+        wait = timedelta(seconds=max(self.patience, CONNECTING))
         try:
             store, rank, count = next(iter(distributed.rendezvous("env://", timeout=wait)))
             group = distributed.PrefixStore("group", store)

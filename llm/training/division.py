@@ -70,7 +70,7 @@ class Division:
 
 def load(rollout: Rollout) -> float:
     """The tokens that a rollout's responses take in a pass."""
-    return len(rollout.prompt) + sum(len(response.ids) for response in rollout.responses)
+    return len(rollout.prompt_ids) + sum(len(response.ids) for response in rollout.responses)
 
 
 def assigned(tokens: Sequence[Sequence[float]], loads: list[float]) -> list[list[list[int]]]:
