@@ -71,13 +71,34 @@ class Ranks:
             sys.stderr.flush()
             os._exit(code)
 
-    def wait(self, seconds: float = 120.0) -> list[int]:
-        """The exit codes, of a killed one the negative signal; all are killed where they take longer."""
+    def _look(self) -> None:
+        for rank, pid in enumerate(self.pids):
+            if rank not in self.codes and (ended := os.waitpid(pid, os.WNOHANG))[0]:
+                self.codes[rank] = os.waitstatus_to_exitcode(ended[1])
+
+    def wait_for(self, rank: int, seconds: float = 60.0) -> int:
+        """The exit code of one of them."""
         until = time.monotonic() + seconds
+        while rank not in self.codes:
+            self._look()
+            assert time.monotonic() < until, self.output()
+            time.sleep(0.01)
+        return self.codes[rank]
+
+    def wait(self, seconds: float = 120.0, terminate: bool = False) -> list[int]:
+        """The exit codes, of a killed one the negative signal; all are killed where they take longer.
+
+        Args:
+            terminate: when one has failed, the others get SIGTERM, as from torchrun.
+        """
+        until, told = time.monotonic() + seconds, False
         while len(self.codes) < len(self.pids):
-            for rank, pid in enumerate(self.pids):
-                if rank not in self.codes and (ended := os.waitpid(pid, os.WNOHANG))[0]:
-                    self.codes[rank] = os.waitstatus_to_exitcode(ended[1])
+            self._look()
+            if terminate and not told and any(self.codes.values()):
+                told = True
+                for rank in range(len(self.pids)):
+                    if rank not in self.codes:
+                        self.kill(rank, signal.SIGTERM)
             if time.monotonic() > until:
                 for rank, pid in enumerate(self.pids):
                     if rank not in self.codes:
