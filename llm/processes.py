@@ -26,7 +26,8 @@ WAIT = "NASHWARD_WAIT"  # the environment variable of ``Processes.patience``
 LONGEST = 7200.0  # seconds: a shard of a 7B model whose layers are streamed takes most of an hour
 CONNECTING = 60.0  # seconds, at least: the others may still be importing
 GRACE = 10.0  # seconds that a process which is to stop waits for the others; torchrun kills after 30
-SLICE = timedelta(seconds=0.5)  # of a wait; signals are handled between two
+SHORTEST = 2e-4  # seconds between two looks for a value, at first
+LOOKS = 0.2  # seconds between two looks for what has become of the process that is waited for
 PIECE = 1 << 22  # bytes: the store refuses values of more than 8 MiB
 
 Item = TypeVar("Item")
@@ -367,18 +368,13 @@ class Processes:
         return pickle.loads(b"".join([head[4:], *rest]))
 
     def _wait(self, key: str, rank: int, idle: Callable[[], object]) -> None:
-        from torch.distributed import DistStoreError
-
-        began = time.monotonic()
-        while True:
-            try:
-                self._store.wait([key], SLICE)
-            except DistStoreError:  # not yet
-                pass
-            except RuntimeError as error:
-                raise self._lost(error) from None
-            else:
-                return
+        began, pause, looked = time.monotonic(), SHORTEST, 0.0
+        while not self._call(lambda: self._store.check([key])):  # a wait of the store's own logs each of its timeouts
+            time.sleep(pause)
+            pause = min(1.5 * pause, LOOKS / 10)
+            if time.monotonic() - looked < LOOKS:
+                continue
+            looked = time.monotonic()
             if self._call(lambda: self._store.check([f"halted/{rank}"])):
                 self._raise_for(rank)
             idle()

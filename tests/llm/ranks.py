@@ -52,8 +52,8 @@ class Ranks:
         code = 1
         try:
             os.environ |= {**environment(rank, count, port), **more}
-            for stream in (1, 2):
-                os.dup2(os.open(self.home / f"output-{rank}", os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
+            for stream, name in ((1, "output"), (2, "errors")):
+                os.dup2(os.open(self.home / f"{name}-{rank}", os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
             sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  # pytest's go elsewhere
             sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -113,9 +113,13 @@ class Ranks:
         os.kill(self.pids[rank], number)
 
     def output(self, rank: int | None = None) -> str:
-        """What they have printed, or one of them."""
-        files = sorted(self.home.glob("output-*")) if rank is None else [self.home / f"output-{rank}"]
-        return "".join(file.read_text() for file in files if file.exists())
+        """What they have printed, or one of them, with its errors."""
+        ranks = range(len(self.pids)) if rank is None else [rank]
+        return "".join(self.printed(k) + (self.home / f"errors-{k}").read_text() for k in ranks)
+
+    def printed(self, rank: int) -> str:
+        """What one of them has written to stdout."""
+        return (self.home / f"output-{rank}").read_text()
 
     def values(self, seconds: float = 120.0) -> list[Any]:
         """What they return; fails where one does not."""

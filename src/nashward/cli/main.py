@@ -89,7 +89,9 @@ def _run(arguments: Sequence[str]) -> int:
     except SystemExit:  # of --help and --version
         sys.stdout.flush()
         raise
-    if args.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
+    if (
+        args.quiet or not processes.main or not sys.stderr.isatty()
+    ):  # the bars of transformers and of the hub, read on their import
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if processes.count > 1 and not args.divides:
         if not processes.main:

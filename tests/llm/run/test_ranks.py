@@ -249,4 +249,4 @@ def test_a_command_that_is_not_divided_says_so(tmp_path: Path) -> None:
     assert ranks.wait() == [0, 0]
     assert "nashward solve: one of the 2 processes does it" in ranks.output(0)
     assert "Nash equilibrium" in ranks.output(0)
-    assert ranks.output(1) == ""
+    assert ranks.printed(1) == ""
