@@ -59,6 +59,7 @@ class Processes:
         self._number = 0  # of the calls so far, the same in every process
         self._mine: list[str] = []  # keys that this process has set and that others may still read
         self._events = 0  # that the first process has received
+        self._sharing = False  # this process works on an item of its own
         self._begun = False
         self._speaks: bool | None = None
         self._halted = False  # this process goes no further, and no call that waits for all is in step any more
@@ -111,6 +112,8 @@ class Processes:
         if self.count == 1 or self._store is not None:
             return
         self._begun = True
+        # torch logs each lost connection with a stack of its own; read where torch is loaded
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         import torch
         from torch import distributed
 
@@ -276,7 +279,11 @@ class Processes:
         key = self._key("share")
         while (number := self._call(lambda: self._store.add(key, 1)) - 1) < len(items):
             self.raise_if_stopped()
-            yield items[number]
+            self._sharing = True
+            try:
+                yield items[number]
+            finally:
+                self._sharing = False
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """``function`` of each item, computed in whichever process is free, in all of them. Tensors are on the CPU."""
@@ -344,6 +351,8 @@ class Processes:
     # The store.
 
     def _key(self, kind: str) -> str:
+        if self._sharing:  # a hang else
+            raise RuntimeError(f"{kind} waits for all processes, and was called for an item that one of them has")
         self.start()
         self._number += 1
         return f"{kind}/{self._number}"

@@ -87,6 +87,7 @@ def evaluate(
             raise NashwardError(f"two players would be called {repeated[0]}; call one of them something else")
         stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
         run = _with_largest_rank(run, players, others)
+        _ = run.planned  # by all processes, before each samples for itself
         players |= others
 
         def sample(

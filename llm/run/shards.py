@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from nashward.errors import NashwardError
 
+from ..config.plan import SHARD_PROMPTS as SHARD_PROMPTS
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..policy.sampling import GenerateSource, ResponseSource
@@ -25,7 +26,6 @@ from ..store.run_folder import SHARDS, RunFolder
 from .progress import Progress
 from .rollouts import PromptNumbers, RolloutStore
 
-SHARD_PROMPTS = 64
 APPEAR = 120.0  # seconds in which a file of another machine appears in a shared folder
 
 Shard: TypeAlias = list[list[int]]  # batches of prompts, by their numbers

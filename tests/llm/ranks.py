@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import signal
@@ -59,6 +60,7 @@ class Ranks:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             tqdm.set_lock(threading.RLock())  # forks share the one they inherit
             torch.set_num_threads(1)
+            faulthandler.register(signal.SIGUSR1, open(2, "w", closefd=False), all_threads=True)  # noqa: SIM115
             value = function(rank)
             (self.home / f"value-{rank}").write_bytes(pickle.dumps(value))
             code = value if isinstance(value, int) and not isinstance(value, bool) else 0
@@ -71,7 +73,8 @@ class Ranks:
             sys.stderr.flush()
             os._exit(code)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Note which have ended."""
         for rank, pid in enumerate(self.pids):
             if rank not in self.codes and (ended := os.waitpid(pid, os.WNOHANG))[0]:
                 self.codes[rank] = os.waitstatus_to_exitcode(ended[1])
@@ -80,12 +83,12 @@ class Ranks:
         """The exit code of one of them."""
         until = time.monotonic() + seconds
         while rank not in self.codes:
-            self._look()
+            self.look()
             assert time.monotonic() < until, self.output()
             time.sleep(0.01)
         return self.codes[rank]
 
-    def wait(self, seconds: float = 120.0, terminate: bool = False) -> list[int]:
+    def wait(self, seconds: float = 60.0, terminate: bool = False) -> list[int]:
         """The exit codes, of a killed one the negative signal; all are killed where they take longer.
 
         Args:
@@ -93,7 +96,7 @@ class Ranks:
         """
         until, told = time.monotonic() + seconds, False
         while len(self.codes) < len(self.pids):
-            self._look()
+            self.look()
             if terminate and not told and any(self.codes.values()):
                 told = True
                 for rank in range(len(self.pids)):
@@ -102,6 +105,8 @@ class Ranks:
             if time.monotonic() > until:
                 for rank, pid in enumerate(self.pids):
                     if rank not in self.codes:
+                        os.kill(pid, signal.SIGUSR1)  # where it is
+                        time.sleep(0.2)
                         os.kill(pid, signal.SIGKILL)
                         os.waitpid(pid, 0)
                 raise TimeoutError(f"ended: {self.codes} of {len(self.pids)}\n{self.output()}")
