@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,3 +274,18 @@ def test_fingerprints_tell_models_apart():
     parameter.data = parameter.data + 1e-3
     del two.fingerprint
     assert one.fingerprint != two.fingerprint
+
+
+def test_many_open_a_new_cache_at_once(tmp_path: Path) -> None:
+    """As the processes of a run do: SQLite refuses a change of its journal while another one opens the file."""
+
+    def opened(number: int) -> int:
+        with Cache(tmp_path / f"{number // 8}.sqlite") as cache:
+            cache.put({bytes([number % 8]) * 16: np.array([float(number)])})
+            return len(cache)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert min(pool.map(opened, range(160))) >= 1
+    for number in range(20):
+        with Cache(tmp_path / f"{number}.sqlite") as cache:
+            assert len(cache) == 8
