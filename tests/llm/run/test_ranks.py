@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from nashward.llm.run.progress import Progress
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
 
+from ...conftest import ROOT
 from .. import tiny
 from ..ranks import Ranks
 from ..tiny_run import short_run
@@ -252,3 +255,29 @@ def test_a_command_that_is_not_divided_says_so(tmp_path: Path) -> None:
     assert "nashward solve: one of the 2 processes does it" in ranks.output(0)
     assert "Nash equilibrium" in ranks.output(0)
     assert ranks.printed(1) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signalled", [False, True])
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="its children are found in /proc")
+def test_torchrun_starts_it(signalled: bool, command: list[str], expected: Path, tmp_path: Path) -> None:
+    """With its store and its signals: where one process is killed torchrun stops the others."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = [*start, "-m", "nashward", *command, "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    if signalled:
+        process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 120
+        while not list(tmp_path.glob("run/iteration-01/responses/*.parquet")) and time.monotonic() < until:
+            time.sleep(0.02)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode != 0
+        assert "SIGKILL" in errors or "Signal 9" in errors
+        assert not [pid for pid in children if Path(f"/proc/{pid}/cmdline").exists()]
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("adapter: ") == 1
+    assert result.stdout.count("prompts: 150 prompts read, 150 kept, 0 dropped") == 1
+    assert written(tmp_path / "run") == written(expected)
