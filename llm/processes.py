@@ -83,8 +83,19 @@ class Processes:
 
     @property
     def patience(self) -> float:
-        """Seconds that the others may be waited for."""
-        return float(os.environ.get(WAIT, LONGEST))
+        """Seconds that the others may be waited for.
+
+        Raises:
+            NashwardError: the environment variable is no positive number.
+        """
+        given = os.environ.get(WAIT, "")
+        try:
+            seconds = float(given) if given else LONGEST
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < 1e7:
+            raise NashwardError(f"{WAIT} is {given!r}; expected seconds to wait for other processes, as {LONGEST:.0f}")
+        return seconds
 
     @property
     def leads_machine(self) -> bool:
