@@ -94,15 +94,13 @@ class AdapterExecutor:
 
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
-        processes.decided(lambda: self._write_start(adapter))
-        return Policy(self.reference, "start")
-
-    def _write_start(self, adapter: str | Path | None) -> None:
-        if not self.folder.verified(self.reference.folder):
-            write_adapter(
-                self.reference.folder,
-                lambda folder: self._attach(self._load_model()).write_start_adapter(folder, adapter),
+        folder = self.reference.folder
+        if not processes.decided(lambda: self.folder.verified(folder)):
+            model = self._attach(self._load_model())  # by all processes at once, which need it next
+            processes.decided(
+                lambda: write_adapter(folder, lambda unfinished: model.write_start_adapter(unfinished, adapter))
             )
+        return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:
         """The policy that a Step makes.
