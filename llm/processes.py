@@ -404,7 +404,7 @@ class Processes:
             if waited > self.patience:
                 at = self._store.get(f"at/{rank}").decode() if self._store.check([f"at/{rank}"]) else "start"
                 raise LostProcessError(
-                    f"rank {rank} hangs ({at}): it was waited for {waited:.0f} s ({WAIT}); end it, and the same "
+                    f"rank {rank} hangs ({at}): it was waited for {self.patience:.0f} s ({WAIT}); end it, and the same "
                     "command continues"
                 )
 

@@ -28,7 +28,7 @@ from .progress import Progress, Stopped
 from .rollouts import PromptNumbers, RolloutStore
 from .sample import SampleStage
 from .step_control import limit_factor, phase_of
-from .train import TrainStage, publish_metrics, write_adapter
+from .train import TrainStage, publish_metrics, wait_for_adapter, write_adapter
 
 Part = TypeVar("Part")
 
@@ -100,6 +100,7 @@ class AdapterExecutor:
             processes.decided(
                 lambda: write_adapter(folder, lambda unfinished: model.write_start_adapter(unfinished, adapter))
             )
+        wait_for_adapter(folder)
         return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -146,15 +146,24 @@ def wait_for_shards(folder: Path, name: str, numbers: Iterable[int]) -> None:
     Raises:
         OSError: they are not after two minutes, as where the machines do not share the folder.
     """
+    for number in numbers:
+        wait_until_seen(lambda number=number: bool(shards(folder, name, number)), f"{folder}: shard {number} of {name}")  # type: ignore[misc]
+
+
+def wait_until_seen(is_there: Callable[[], bool], what: str) -> None:
+    """Return when this process sees what another one has written.
+
+    Raises:
+        OSError: see ``wait_for_shards``.
+    """
     until = time.monotonic() + APPEAR
-    for number in numbers if processes.count > 1 else ():
-        while not shards(folder, name, number):
-            if time.monotonic() > until:
-                raise OSError(
-                    f"{folder} lacks shard {number} of {name}, which another process has written: the run folder has "
-                    "to be on a disk that all machines share"
-                )
-            time.sleep(0.05)
+    while processes.count > 1 and not is_there():
+        if time.monotonic() > until:
+            raise OSError(
+                f"{what} is not there, and another process has written it: the run folder has to be on a disk that all "
+                "machines share"
+            )
+        time.sleep(0.05)
 
 
 def _hash(content: bytes) -> str:

@@ -29,7 +29,7 @@ from ..policy.logprobs import computes_packed
 from ..policy.model import LanguageModel
 from ..policy.sampling import seed_of
 from ..processes import processes
-from ..store.files import atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
+from ..store.files import CHECKSUMS, atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
 from ..store.run_folder import RunFolder
 from ..training import regression, sft
 from ..training.batches import SCORES, MicroBatch, micro_batches
@@ -50,7 +50,7 @@ from ..training.scoring import heaviest, score
 from .progress import Progress
 from .refit import FitResult, StepFit
 from .rollouts import PromptNumbers, RolloutStore
-from .shards import wait_for_shards
+from .shards import wait_for_shards, wait_until_seen
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +145,7 @@ class TrainStage:
             publish_metrics(self.step_folder)
 
         processes.decided(seal)
+        wait_for_adapter(self.step_folder / "adapter")
 
     def _fit_settings(self) -> Fit:
         fit = self.config.fit
@@ -395,6 +396,15 @@ def write_adapter(folder: Path, save: Callable[[Path], None], metrics: bytes | N
         if metrics is not None:
             (unfinished / METRICS).write_bytes(metrics)
         write_checksums(unfinished)
+
+
+def wait_for_adapter(folder: Path) -> None:
+    """Return when this process sees the adapter that another one has written.
+
+    Raises:
+        OSError: see ``wait_until_seen``.
+    """
+    wait_until_seen((folder / CHECKSUMS).exists, str(folder))
 
 
 def publish_metrics(step: Path) -> None:

@@ -79,7 +79,7 @@ class Ranks:
             if rank not in self.codes and (ended := os.waitpid(pid, os.WNOHANG))[0]:
                 self.codes[rank] = os.waitstatus_to_exitcode(ended[1])
 
-    def wait_for(self, rank: int, seconds: float = 60.0) -> int:
+    def wait_for(self, rank: int, seconds: float = 240.0) -> int:
         """The exit code of one of them."""
         until = time.monotonic() + seconds
         while rank not in self.codes:
@@ -88,7 +88,7 @@ class Ranks:
             time.sleep(0.01)
         return self.codes[rank]
 
-    def wait(self, seconds: float = 60.0, terminate: bool = False) -> list[int]:
+    def wait(self, seconds: float = 240.0, terminate: bool = False) -> list[int]:
         """The exit codes, of a killed one the negative signal; all are killed where they take longer.
 
         Args:
@@ -126,7 +126,7 @@ class Ranks:
         """What one of them has written to stdout."""
         return (self.home / f"output-{rank}").read_text()
 
-    def values(self, seconds: float = 120.0) -> list[Any]:
+    def values(self, seconds: float = 240.0) -> list[Any]:
         """What they return; fails where one does not."""
         codes = self.wait(seconds)
         assert codes == [0] * len(self.pids), self.output()

@@ -67,8 +67,11 @@ def test_all_act_as_one(tmp_path: Path) -> None:
 
 def test_one_that_hangs_is_named_with_its_stage(tmp_path: Path) -> None:
     def work(rank: int) -> object:
-        processes.start()
+        processes.at("iteration-03: sampling")
+        processes.gather(None)
         processes.at("iteration-03: judging")
+        processes.gather(None)
+        os.environ[module.WAIT] = "1"
         if rank == 1:
             time.sleep(60)
         try:
@@ -77,10 +80,8 @@ def test_one_that_hangs_is_named_with_its_stage(tmp_path: Path) -> None:
             return str(error)
         return "came through"
 
-    ranks = Ranks(2, work, tmp_path, **{module.WAIT: "1"})
-    until = time.monotonic() + 30
-    while not (tmp_path / "value-0").exists() and time.monotonic() < until:
-        time.sleep(0.05)
+    ranks = Ranks(2, work, tmp_path)
+    ranks.wait_for(0)
     ranks.kill(1)
     ranks.wait()
     message = (tmp_path / "value-0").read_bytes().decode(errors="replace")

@@ -77,7 +77,7 @@ def test_an_evaluation_prints_the_same(
             output = capfd.readouterr().out
         else:
             ranks = Ranks(count, lambda rank, words=words: main(words), tmp_path / f"ranks-{count}")
-            assert ranks.wait(40) == [0] * count, ranks.output()
+            assert ranks.wait() == [0] * count, ranks.output()
             assert [ranks.printed(rank) for rank in range(1, count)] == [""] * (count - 1)
             output = ranks.printed(0)
         figures = sorted(folder.glob("evaluation.json")) + sorted(folder.glob("evaluation/*.json"))

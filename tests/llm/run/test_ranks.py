@@ -21,6 +21,7 @@ from nashward.cli.main import main
 from nashward.llm import processes as module
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.run import sample
+from nashward.llm.run import shards as shards_module
 from nashward.llm.run.progress import Progress
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
@@ -131,7 +132,7 @@ def expected(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def _at(stage: str, does: Any) -> None:
-    """Let this process do something when it has counted a part of a stage."""
+    """Let this process do something when it has counted a part of a stage, or leaves the stage without one."""
     phase_of = Progress.phase
 
     @contextmanager
@@ -144,20 +145,29 @@ def _at(stage: str, does: Any) -> None:
                     does()
 
             yield counting
+            if phase == stage:
+                does()
 
     Progress.phase = phase  # type: ignore[method-assign]  # of a fork
 
 
-def _ranks(count: int, command: list[str], home: Path, at: Any = None, **more: str) -> Ranks:
-    """The command by several processes; ``at``: a rank, a stage and what the rank does there."""
+def _ranks(count: int, command: list[str], home: Path, at: Any = None, waits: str = "") -> Ranks:
+    """The command by several processes.
+
+    Args:
+        at: a rank, a stage and what the rank does there.
+        waits: the stage from which the first rank waits a second for the others.
+    """
 
     def work(rank: int) -> int:
         module.GRACE = 0.5
         if at is not None and rank == at[0]:
             _at(at[1], at[2])
+        if waits and rank == 0:
+            _at(waits, lambda: os.environ.update({module.WAIT: "1"}))
         return main(command)
 
-    return Ranks(count, work, home, **more)
+    return Ranks(count, work, home)
 
 
 def _die() -> None:
@@ -190,12 +200,12 @@ def test_a_process_that_dies_loses_no_finished_shard(
 
 def test_one_that_hangs_ends_the_run_with_its_name(command: list[str], tmp_path: Path) -> None:
     words = [*command, "--quiet", "--out", str(tmp_path / "run")]
-    ranks = _ranks(2, words, tmp_path / "ranks", (1, "judging", lambda: time.sleep(100)), **{module.WAIT: "2"})
+    ranks = _ranks(2, words, tmp_path / "ranks", (1, "judging", lambda: time.sleep(1000)), waits="judging")
     assert ranks.wait_for(0) == 2
     ranks.kill(1)
     ranks.wait()
     (line,) = [line for line in ranks.output(0).splitlines() if line.startswith("nashward: ")]
-    assert "rank 1 hangs (iteration-01: judging" in line
+    assert "rank 1 hangs (iteration-01: judging start)" in line
     assert "the same command continues" in line
 
 
@@ -220,6 +230,23 @@ def test_one_without_room_on_its_disk(
     assert "the disk is full" in lines[0]
     assert _ranks(3, words, tmp_path / "second").wait() == [0, 0, 0]
     assert written(tmp_path / "run") == written(expected)
+
+
+def test_a_folder_that_is_not_shared_is_named(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each process with a run folder of its own, as on machines whose --out is a local disk."""
+
+    def work(rank: int) -> int:
+        (tmp_path / f"machine-{rank}").mkdir()
+        os.chdir(tmp_path / f"machine-{rank}")
+        return main([*command, "--quiet", "--out", "run"])
+
+    monkeypatch.setattr(shards_module, "APPEAR", 0.5)
+    ranks = Ranks(2, work, tmp_path / "ranks")
+    assert ranks.wait() == [2, 2]
+    (line,) = [line for line in ranks.output().splitlines() if line.startswith("nashward: ")]
+    assert "has to be on a disk that all machines share" in line
 
 
 def test_two_commands_on_one_folder(command: list[str], tmp_path: Path) -> None:
