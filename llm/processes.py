@@ -7,6 +7,7 @@ gloo and NCCL the tensors.
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import threading
@@ -149,6 +150,7 @@ class Processes:
         except (RuntimeError, ValueError, OSError) as error:
             raise NashwardError(f"the other processes cannot be reached: {_line(error)}; start them anew") from None
         self._store = distributed.PrefixStore("nashward", store)
+        atexit.register(self.leave)
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -169,13 +171,17 @@ class Processes:
             self._halt(error)
             raise
         finally:
-            self._leave()
+            self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Disconnect, at the latest when Python ends: where there is no torchrun the store is in the first process,
+        which leaves last."""
+        if self._store is None:
+            return
         from torch import distributed
 
         lost = False
-        try:  # the store is in the first process where there is no torchrun: it leaves last
+        try:
             self._store.add("left", 1)
             until = time.monotonic() + (GRACE if self.main else 0.0)
             while time.monotonic() < until and self._store.add("left", 0) < self.count:

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from nashward.llm.processes import processes
+
 
 def environment(rank: int, count: int, port: int) -> dict[str, str]:
     """What torchrun sets on one machine, as strings."""
@@ -62,6 +64,7 @@ class Ranks:
             torch.set_num_threads(1)
             faulthandler.register(signal.SIGUSR1, open(2, "w", closefd=False), all_threads=True)  # noqa: SIM115
             value = function(rank)
+            processes.leave()  # as when Python ends
             (self.home / f"value-{rank}").write_bytes(pickle.dumps(value))
             code = value if isinstance(value, int) and not isinstance(value, bool) else 0
         except SystemExit as end:
