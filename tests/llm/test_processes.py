@@ -115,6 +115,7 @@ def test_what_all_find_is_shown_once(tmp_path: Path) -> None:
                 (tmp_path / "none" / "file").touch()
         except OSError:
             return processes.speaks
+        return None
 
     assert sorted(Ranks(3, work, tmp_path).values()) == [False, False, True]
 

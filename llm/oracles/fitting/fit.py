@@ -136,7 +136,7 @@ def fit_oracle(
     settings = settings or FitSettings()
     votes = list(votes)
     votes = read_votes(votes) if votes else votes
-    out = check_fit(votes, kind, out)
+    place = check_fit(votes, kind, out)
     kind = kind_of(base) if kind is None else kind
     layout = layout_of(kind, base, settings.layout)
     settings = settings.resolved(layout) if layout == "pooled" or settings.length == "keep" else settings
@@ -160,9 +160,8 @@ def fit_oracle(
             training.weigh(weights)
             results = training.cross_validate()
         summary = training.summary(results)
-        write = partial(_write, oracle, training, results, summary, kind, base, settings)
-        out = processes.decided(lambda: write(out))
-    return OracleFit(out, annotators=training.annotators(results), held_out=training.held_out(results), **summary)
+        written = processes.decided(partial(_write, oracle, training, results, summary, kind, base, settings, place))
+    return OracleFit(written, annotators=training.annotators(results), held_out=training.held_out(results), **summary)
 
 
 def _write(

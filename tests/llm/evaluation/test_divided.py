@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,10 @@ def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "run"
 
 
+def _command(words: list[str], rank: int) -> int:
+    return main(words)
+
+
 def printed(words: list[str], home: Path, capfd: pytest.CaptureFixture[str]) -> list[tuple[int, str]]:
     """The exit code and the output of a command by one process, by two and by three; "OUT" in it is a place of its
     own."""
@@ -45,7 +50,7 @@ def printed(words: list[str], home: Path, capfd: pytest.CaptureFixture[str]) -> 
             code = main(own)
             found.append((code, capfd.readouterr().out.replace(str(place), "OUT")))
         else:
-            ranks = Ranks(count, lambda rank, own=own: main(own), place / "ranks")
+            ranks = Ranks(count, partial(_command, own), place / "ranks")
             code = max(ranks.wait())
             assert [ranks.printed(rank) for rank in range(1, count)] == [""] * (count - 1)
             found.append((code, ranks.printed(0).replace(str(place), "OUT")))
@@ -76,7 +81,7 @@ def test_an_evaluation_prints_the_same(
             assert main(words) == 0
             output = capfd.readouterr().out
         else:
-            ranks = Ranks(count, lambda rank, words=words: main(words), tmp_path / f"ranks-{count}")
+            ranks = Ranks(count, partial(_command, words), tmp_path / f"ranks-{count}")
             assert ranks.wait() == [0] * count, ranks.output()
             assert [ranks.printed(rank) for rank in range(1, count)] == [""] * (count - 1)
             output = ranks.printed(0)
