@@ -201,8 +201,9 @@ class Processes:
             first = self._store.compare_set("reported", "", f"{self.rank} {message}").decode()
             rank, _, reported = first.partition(" ")
             self._speaks = not isinstance(error, OtherProcessError) and (reported != message or int(rank) == self.rank)
+            # first the cause, which is that of the first to halt: the others halt because it has
             self._store.set(f"halted/{self.rank}", pickle.dumps((stopped, self.stage)))
-            self._store.set("halted", str(self.rank))
+            self._store.compare_set("halted", "", str(self.rank))
         except RuntimeError:
             pass
 
@@ -228,7 +229,7 @@ class Processes:
         if self.stop is not None and self.stop.is_set():
             self._interrupt()
         if self._store is not None and self._call(lambda: self._store.check(["halted"])):
-            self._raise_for(int(self._call(lambda: self._store.get("halted"))))
+            self._raise_as_first()
 
     def _interrupt(self) -> None:
         error = Interrupted(f"{self.stage}: stopped as requested")
@@ -236,8 +237,9 @@ class Processes:
             self._halt(error)
         raise error
 
-    def _raise_for(self, rank: int) -> None:
-        """Stop as another process has."""
+    def _raise_as_first(self) -> None:
+        """Stop as the first process that has halted."""
+        rank = int(self._call(lambda: self._store.get("halted")))
         stopped, stage = pickle.loads(self._call(lambda: self._store.get(f"halted/{rank}")))
         if stopped:
             if self.stop is not None:
@@ -402,7 +404,7 @@ class Processes:
                 continue
             looked = time.monotonic()
             if self._call(lambda: self._store.check([f"halted/{rank}"])):
-                self._raise_for(rank)
+                self._raise_as_first()
             idle()
             waited = time.monotonic() - began
             if self.stop is not None and self.stop.is_set() and waited > GRACE:
