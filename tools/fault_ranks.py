@@ -133,6 +133,7 @@ class RanksHarness(Harness):
     def kill(self, kills: int, counts: tuple[int, ...]) -> None:
         """Kill so many times, in each phase about as often, with these numbers of processes by turns."""
         hit = {(step, phase): 0 for step in STEPS for phase in PHASES}
+        shown = 0
         while self.kills < kills:
             self.reset()
             shutil.rmtree(self.log)
@@ -145,7 +146,8 @@ class RanksHarness(Harness):
             if self.go_on(self.random.choice((1, *counts))):
                 self.problems.append("a process died without a kill")
             self.compare(self.folder)
-            print(f"{self.kills} kills, {len(self.problems)} problems", flush=True)
+            print("\n".join([*self.problems[shown:], f"{self.kills} kills, {len(self.problems)} problems"]), flush=True)
+            shown = len(self.problems)
         print("killed in: " + ", ".join(f"{' '.join(target)} {n}" for target, n in hit.items()))
 
 
@@ -160,8 +162,6 @@ def main(home: Path, kills: int, prompts: int, seed: int, most: int) -> int:
     for count in counts:
         harness.measure(count)
     harness.kill(kills, counts)
-    for problem in harness.problems:
-        print(problem)
     print(
         f"{harness.kills} kills of {' and '.join(map(str, counts))} processes, {harness.repeated} prompts and pairs "
         f"made twice, {len(harness.problems)} problems, {time.monotonic() - began:.0f} s"
