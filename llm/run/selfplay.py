@@ -35,6 +35,7 @@ from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.rounding import MUCH, rounding
 from ..policy.sampling import ResponseSource
+from ..processes import Interrupted, processes
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage
 from ..training import losses
@@ -44,7 +45,7 @@ from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .judge import advice
-from .progress import Interrupted, Progress, Stopped
+from .progress import Progress, Stopped
 from .sample import source_of
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
@@ -161,12 +162,15 @@ class SelfPlay:
             logger.warning(
                 "%d of %d SFT texts are longer than the run's longest and are left out", left, left + len(self._texts)
             )
-        with console_log(quiet=not progress), home.lock():
-            # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
-            if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
-                raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
-            self.write(home, prompts, redo)
+        with console_log(quiet=not progress, silent=not processes.main), home.lock():
+            processes.decided(lambda: self._begin(home, prompts, redo))
             return self._play(home, prompts, until, stop, progress)
+
+    def _begin(self, home: RunFolder, prompts: Prompts, redo: Stage | None) -> None:
+        # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
+        if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
+            raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
+        self.write(home, prompts, redo)
 
     def _play(
         self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
@@ -177,7 +181,7 @@ class SelfPlay:
             config, self.source or source_of(config), lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
         )  # fmt: skip
-        fresh = not home.started
+        fresh = processes.decided(lambda: not home.started)
         start = executor.start(self.adapter)
         if fresh and self.quantise and not isinstance(self.policy, LanguageModel):
             self._measure_rounding(executor, prompts)
@@ -197,25 +201,28 @@ class SelfPlay:
                 name: Policy(member, name) for name, member in self._opponents.members(home, prompts.kept).items()
             }
             drive(self._controlled(home), start, start, executor.execute, record, self.config.iterations, opponents)
-        except Stopped as stage:
+        except (Stopped, Interrupted) as stage:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
             executor.detach()
+            processes.stop = None
         stopped = stopped or executor.stopped
         average = sum(played[1:], played[0]) / len(played) if played else Blend({start: 1.0})
         mixture = Mixture(tuple((policy.value.folder, weight) for policy, weight in average))
-        mixture.save(home / "mixture.json")
-        write_json(
-            home / "last.json",
-            {"adapter": str(iterates[-1].value.folder.relative_to(home.path)), "iterates": len(iterates) - 1},
-        )
+        if processes.main:  # not decided: one that is interrupted waits for nobody
+            mixture.save(home / "mixture.json")
+            write_json(
+                home / "last.json",
+                {"adapter": str(iterates[-1].value.folder.relative_to(home.path)), "iterates": len(iterates) - 1},
+            )
         return Run(home.path, iterates[-1].value.folder, mixture, metrics(home.path), prompts, stopped, interrupted)
 
     def _measure_rounding(self, executor: AdapterExecutor, prompts: Prompts) -> None:
         """Say, and record, what 4 bits change of the base."""
         assert isinstance(self.policy, str | Path)
-        found = rounding(self.model, self.policy, map(self.model.encode, prompts.kept), self.config.seed)
-        if found is None:
+        policy, prompt_ids = self.policy, map(self.model.encode, prompts.kept)
+        found = processes.decided(lambda: rounding(self.model, policy, prompt_ids, self.config.seed))
+        if found is None or not processes.main:
             return
         executor.progress.on_event({"rounding": dataclasses.asdict(found), "at": "start"})
         if found.kl > MUCH:
@@ -242,7 +249,7 @@ class SelfPlay:
         solver, limits = with_phases(self.solver, self.config.phases), self.config.limits
         if not limits.stated or limits.lowers != "step":
             return solver
-        return with_factor(solver, lambda t: limit_factor(limits, home, t))
+        return with_factor(solver, lambda t: processes.decided(lambda: limit_factor(limits, home, t)))
 
     def check_settings(self) -> None:
         """What can be found wrong with the settings alone.
@@ -355,7 +362,7 @@ class SelfPlay:
         self._sft.save()
         self._prompts.save(prompts)
 
-    @cached_property
+    @property
     def quantise(self) -> bool | None:
         """Whether the base is in 4 bits: as the settings say, else as the run began, else as suits this machine.
 
@@ -365,8 +372,7 @@ class SelfPlay:
             return self.config.quantise
         if self.config.quantise_head:
             return True
-        home = RunFolder(self.folder)
-        begun = home.read()["config"].get("quantise") if home.started else None
+        begun = RunFolder(self.folder).read().get("config", {}).get("quantise")
         if begun is not None:
             return begun
         try:

@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm import Mixture, oracles, report
     from nashward.llm.evaluation.evaluate import evaluate
     from nashward.llm.policy.adapters.adapter_config import adapter_config
+    from nashward.llm.processes import processes
 
     play, prompts = of_run(args)
     judge = configuration.judge(args, args.held_out, "--held-out")
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         _show(name, results)
     _over_optimisation(results)
     print(f"numbers: {args.folder / 'evaluation.json'}")
-    print(f"report: {report.write(args.folder)}")
+    print(f"report: {processes.decided(lambda: report.write(args.folder))}")
     return 0
 
 
@@ -173,4 +174,5 @@ COMMAND = Command(
     "nashward evaluate runs/first --held-out oracles/mine",
     add_arguments,
     run,
+    divides=True,
 )
