@@ -29,11 +29,11 @@ from ..planner.device import device_plan
 from ..planner.plan import Plan
 from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.checks import check_policy
+from ..policy.base.rounding import MUCH, rounding
 from ..policy.base.weights import default_device, in_4_bits
 from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
-from ..policy.rounding import MUCH, rounding
 from ..policy.sampling import ResponseSource
 from ..processes import Interrupted, processes
 from ..store.files import read_jsonl, write_json
