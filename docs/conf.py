@@ -41,6 +41,7 @@ PAGES = {
     "Learn": ["tutorial", "explanation", "architecture", "theory"],
     "Do": [
         "align-by-card",
+        "many-cards",
         "resume",
         "own-adapter",
         "real-models",

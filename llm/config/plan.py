@@ -9,10 +9,11 @@ from nashward.errors import NashwardError
 
 from .choices import check_choice
 from .fields import setting
-from .fit import Optimiser
+from .fit import TOKENS, Optimiser
 from .sampling import KVCache
 
 MOST = 10**9
+SHARD_PROMPTS = 64  # prompts of a shard, which one process samples and judges
 RANGES = {"responses": (2, MOST), "prompt_tokens": (1, 2**20), "new_tokens": (1, 2**20)}
 
 
@@ -27,8 +28,9 @@ class Demand:
         iterations: how many.
         prompt_tokens, new_tokens: of the longest texts.
         sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
-        quantise_head: whether the head is in 4 bits too.
+        quantise, quantise_head: whether the base is in 4 bits, and its head too.
         kv_cache: of the sampler.
+        processes: that divide the work, each on a card of its own.
 
     Raises:
         ValueError: a number out of its range, or an unknown optimiser or cache.
@@ -47,9 +49,31 @@ class Demand:
     prompt_tokens: int = setting(512, "of a prompt", "run", option="max-prompt-tokens")
     new_tokens: int = setting(512, "of a response", "run", option="max-new-tokens")
     sampling_batch: int = 64
-    tokens: int = 4096
+    tokens: int = TOKENS["cuda"]
+    quantise: bool = True
     quantise_head: bool = setting(False, "the head in 4 bits too", "run")
     kv_cache: KVCache = setting("full", "of the sampler", "run")
+    processes: int = setting(1, "that torchrun starts, each on a card of this size", "run")
+
+    @property
+    def sampled_each(self) -> int:
+        """The prompts of an iteration that one process samples, judges and scores, at the most: whole shards.
+
+        Example:
+            >>> Demand(prompts=1000, processes=4).sampled_each
+            256
+        """
+        shards = -(-self.prompts // SHARD_PROMPTS)
+        return min(self.prompts, -(-shards // self.processes) * SHARD_PROMPTS)
+
+    def trained_each(self, batch: int) -> float:
+        """The prompts of an iteration that one process trains on, at the most, where an optimiser step has ``batch``.
+
+        Example:
+            >>> Demand(prompts=1000, processes=3).trained_each(16)
+            375.0
+        """
+        return self.prompts * -(-batch // self.processes) / batch
 
     def tokens_of(self, rows: int, packed: bool) -> int:
         """The tokens that a pass of training computes over ``rows`` of the longest texts; packed, those to one prompt
@@ -71,7 +95,7 @@ class Demand:
         check_choice("kv_cache", self.kv_cache, KVCache)
         for name, value in vars(self).items():
             least, most = RANGES.get(name, (1, MOST))
-            if name not in ("optimiser", "quantise_head", "kv_cache") and not least <= value <= most:
+            if name not in ("optimiser", "quantise", "quantise_head", "kv_cache") and not least <= value <= most:
                 raise NashwardError(f"{name} is {value:g}; expected {least} to {most}")
 
 

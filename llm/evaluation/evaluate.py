@@ -18,6 +18,7 @@ from ..policy.adapters.lora import LoraShape
 from ..policy.base.checks import check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
+from ..processes import processes
 from ..run.selfplay import SelfPlay, metrics
 from ..store.files import atomic_write, to_jsonl, write_json
 from ..store.run_folder import RunFolder
@@ -51,7 +52,8 @@ def evaluate(
     win rate against the start, in percent. ``over_optimisation`` has the verdicts on each iterate and the mixture, and
     for the models of ``answers``, which were not trained under the run's oracle, the measures without a verdict. ``kl``
     is the KL divergence from the start that the run measured, in nats per response, with its standard error. Responses
-    and judgements are stored in the folder: after an interruption the same call continues.
+    and judgements are stored in the folder: after an interruption the same call continues. Several processes divide
+    sampling and judging, and all have the result.
 
     Args:
         run: a run with its folder, policy, oracle and sampler.
@@ -89,6 +91,7 @@ def evaluate(
             raise NashwardError(f"two players would be called {repeated[0]}; call one of them something else")
         stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
         run = _with_largest_rank(run, players, others)
+        _ = run.planned  # by all processes, before each samples for itself
         players |= others
 
         def sample(
@@ -153,7 +156,7 @@ def evaluate(
                 if player != START
             },
         }
-        write_json(home / "evaluation.json", evaluation)
+        processes.decided(lambda: write_json(home / "evaluation.json", evaluation))
     return evaluation
 
 

@@ -13,21 +13,24 @@ from nashward.errors import NashwardError
 from nashward.games import Policy, Step
 from nashward.games.policy import Blend
 
+from ..config.fit import TOKENS
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
 from ..oracles.models.network import NetworkOracle, networks
+from ..policy.base.weights import default_device
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource, seed_of
+from ..processes import processes
 from ..store.run_folder import RunFolder, Stage
 from .judge import JudgeStage
 from .progress import Progress, Stopped
 from .rollouts import PromptNumbers, RolloutStore
 from .sample import SampleStage
 from .step_control import limit_factor, phase_of
-from .train import TrainStage, publish_metrics, write_adapter
+from .train import TrainStage, publish_metrics, wait_for_adapter, write_adapter
 
 Part = TypeVar("Part", bound="LanguageModel | PreferenceOracle")
 
@@ -93,11 +96,13 @@ class AdapterExecutor:
 
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
-        if not self.folder.verified(self.reference.folder):
-            write_adapter(
-                self.reference.folder,
-                lambda folder: self._attached_model().write_start_adapter(folder, adapter),
+        folder = self.reference.folder
+        if not processes.decided(lambda: self.folder.verified(folder)):
+            model = self._attached_model()  # by all processes at once, which need it next
+            processes.decided(
+                lambda: write_adapter(folder, lambda unfinished: model.write_start_adapter(unfinished, adapter))
             )
+        wait_for_adapter(folder)
         return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:
@@ -112,9 +117,9 @@ class AdapterExecutor:
             return token_mixture(name, step.anchor)
         step = expand_mixtures(step)
         folder, numbers = self.folder / name, self._prompt_numbers(self.iterates)
-        finished = self.folder.verified(folder / "adapter")
-        damaged = self._damaged(folder) if finished else set()
-        config = self.config if finished else self._step_config(name)
+        finished = processes.decided(lambda: self.folder.verified(folder / "adapter"))
+        damaged = processes.decided(lambda: self._damaged(folder)) if finished else set()
+        config = self.config if finished else processes.decided(lambda: self._step_config(name))
         samplers, fixed = samplers_and_fixed(step)
         for policy in samplers:
             at = self.rollouts.responses_at(policy.label, numbers, folder)
@@ -129,7 +134,7 @@ class AdapterExecutor:
         if self.until == "judge" and not finished:
             raise Stopped(f"{name}: the responses are judged")
         if finished:
-            publish_metrics(folder)
+            processes.decided(lambda: publish_metrics(folder))
         else:
             TrainStage(
                 self.folder, self.prompts, config, self.progress, self.rollouts, self._model(), folder, step,
@@ -187,7 +192,7 @@ class AdapterExecutor:
         fit, phase = self.config.fit, phase_of(self.config.phases, self.iterates + 1)
         tokens = self.folder.step_values(step).get("tokens")
         if tokens is None:
-            tokens = fit.tokens
+            tokens = fit.tokens or TOKENS[default_device()]
             self.folder.update_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         return dataclasses.replace(self.config, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
@@ -195,7 +200,9 @@ class AdapterExecutor:
     def _rate_factor(self) -> float:
         """Of the next iterate's learning rate, where limits lower it."""
         limits = self.config.limits
-        return limit_factor(limits, self.folder, self.iterates + 1) if limits.lowers == "learning-rate" else 1.0
+        if limits.lowers != "learning-rate":
+            return 1.0
+        return processes.decided(lambda: limit_factor(limits, self.folder, self.iterates + 1))
 
     def _model(self) -> LanguageModel:
         return self._on_device(self._load_model())

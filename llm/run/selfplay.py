@@ -29,10 +29,13 @@ from ..planner.device import device_plan
 from ..planner.plan import Plan
 from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.checks import check_policy
+from ..policy.base.rounding import MUCH, rounding
+from ..policy.base.weights import default_device, in_4_bits
 from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
+from ..processes import Interrupted, processes
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage
 from ..training import losses
@@ -42,7 +45,7 @@ from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .judge import advice
-from .progress import Interrupted, Progress, Stopped
+from .progress import Progress, Stopped
 from .sample import source_of
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
@@ -159,12 +162,15 @@ class SelfPlay:
             logger.warning(
                 "%d of %d SFT texts are longer than the run's longest and are left out", left, left + len(self._texts)
             )
-        with console_log(quiet=not progress), home.lock():
-            # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
-            if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
-                raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
-            self.write(home, prompts, redo)
+        with console_log(quiet=not progress, silent=not processes.main), home.lock():
+            processes.decided(lambda: self._begin(home, prompts, redo))
             return self._play(home, prompts, until, stop, progress)
+
+    def _begin(self, home: RunFolder, prompts: Prompts, redo: Stage | None) -> None:
+        # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
+        if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
+            raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
+        self.write(home, prompts, redo)
 
     def _play(
         self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
@@ -175,7 +181,10 @@ class SelfPlay:
             config, self.source or source_of(config), lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
         )  # fmt: skip
+        fresh = processes.decided(lambda: not home.started)
         start = executor.start(self.adapter)
+        if fresh and self.quantise and not isinstance(self.policy, LanguageModel):
+            self._measure_rounding(executor, prompts)
         played: list[Blend] = []
         iterates: list[Policy] = [start]
 
@@ -192,19 +201,34 @@ class SelfPlay:
                 name: Policy(member, name) for name, member in self._opponents.members(home, prompts.kept).items()
             }
             drive(self._controlled(home), start, start, executor.execute, record, self.config.iterations, opponents)
-        except Stopped as stage:
+        except (Stopped, Interrupted) as stage:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
             executor.detach()
+            processes.stop = None
         stopped = stopped or executor.stopped
         average = sum(played[1:], played[0]) / len(played) if played else Blend({start: 1.0})
         mixture = Mixture(tuple((policy.value.folder, weight) for policy, weight in average))
-        mixture.save(home / "mixture.json")
-        write_json(
-            home / "last.json",
-            {"adapter": str(iterates[-1].value.folder.relative_to(home.path)), "iterates": len(iterates) - 1},
-        )
+        if processes.main:  # not decided: one that is interrupted waits for nobody
+            mixture.save(home / "mixture.json")
+            write_json(
+                home / "last.json",
+                {"adapter": str(iterates[-1].value.folder.relative_to(home.path)), "iterates": len(iterates) - 1},
+            )
         return Run(home.path, iterates[-1].value.folder, mixture, metrics(home.path), prompts, stopped, interrupted)
+
+    def _measure_rounding(self, executor: AdapterExecutor, prompts: Prompts) -> None:
+        """Say, and record, what 4 bits change of the base."""
+        assert isinstance(self.policy, str | Path)
+        policy, prompt_ids = self.policy, map(self.model.encode, prompts.kept)
+        found = processes.decided(lambda: rounding(self.model, policy, prompt_ids, self.config.seed))
+        if found is None or not processes.main:
+            return
+        executor.progress.on_event({"rounding": dataclasses.asdict(found), "at": "start"})
+        if found.kl > MUCH:
+            logger.warning(f"{found}: more than a step moves a response; take --no-quantise where memory allows")
+        else:
+            executor.progress.info(str(found))
 
     @property
     def sampling(self) -> ResponseSource | Sampling:
@@ -225,7 +249,7 @@ class SelfPlay:
         solver, limits = with_phases(self.solver, self.config.phases), self.config.limits
         if not limits.stated or limits.lowers != "step":
             return solver
-        return with_factor(solver, lambda t: limit_factor(limits, home, t))
+        return with_factor(solver, lambda t: processes.decided(lambda: limit_factor(limits, home, t)))
 
     def check_settings(self) -> None:
         """What can be found wrong with the settings alone.
@@ -318,7 +342,8 @@ class SelfPlay:
             "sft": self._sft.fingerprint,
         }
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
-        settings = manifest.settings(self.config, self.solver, self.sampling, prompts)
+        config = dataclasses.replace(self.config, quantise=self.quantise)
+        settings = manifest.settings(config, self.solver, self.sampling, prompts)
         return {**names, **self._fingerprints, **models, **settings}
 
     @cached_property
@@ -338,6 +363,24 @@ class SelfPlay:
         self._sft.save()
         self._prompts.save(prompts)
 
+    @property
+    def quantise(self) -> bool | None:
+        """Whether the base is in 4 bits: as the settings say, else as the run began, else as suits this machine.
+
+        None of a model that is loaded, and where no stage needs one.
+        """
+        if self.config.quantise is not None or not isinstance(self.policy, str | Path):
+            return self.config.quantise
+        if self.config.quantise_head:
+            return True
+        begun = RunFolder(self.folder).read().get("config", {}).get("quantise")
+        if begun is not None:
+            return begun
+        try:
+            return in_4_bits(self.policy, default_device())
+        except (NashwardError, OSError):  # the stages that need the model say so
+            return None
+
     @cached_property
     def model(self) -> LanguageModel:
         """The policy's network, loaded when it is first needed.
@@ -352,7 +395,7 @@ class SelfPlay:
         config, planned = self.config, self.planned
         with stop_at_once():
             return LanguageModel.from_pretrained(
-                self.policy, self.adapter, lora=config.lora, quantise=config.quantise,
+                self.policy, self.adapter, lora=config.lora, quantise=self.quantise,
                 quantise_head=config.quantise_head, chat_template=config.chat_template, seed=config.seed,
                 placement=config.placement if planned is None else planned.placement,
             )  # fmt: skip
@@ -376,7 +419,8 @@ class SelfPlay:
     @cached_property
     def planned(self) -> Plan | None:
         """The batches and the placement that fit on the GPU; None without one, see ``device_plan``."""
-        return None if self.source is not None else device_plan(self.config, self.policy, self.adapter, self.oracle)
+        config = dataclasses.replace(self.config, quantise=self.quantise)
+        return None if self.source is not None else device_plan(config, self.policy, self.adapter, self.oracle)
 
     @cached_property
     def _oracle_source(self) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 
+from ...processes import processes
 from ..models import checkpoint
 from ..models.network import NetworkOracle, by_length
 from ..models.pooled import PooledNetwork
@@ -44,6 +45,10 @@ class Trained:
     best: int
     held_out: Int[np.ndarray, " held"]
     history: list[np.ndarray]
+
+    def to(self, device: torch.device | str) -> Trained:
+        """The same with the member's tensors on a device."""
+        return replace(self, member={name: value.to(device) for name, value in self.member.items()})
 
 
 class VoteTraining:
@@ -246,16 +251,24 @@ class VoteTraining:
             yield f"fold {number + 1} of {fold.max() + 1}", chosen, own
 
     def cross_validate(self) -> list[Trained]:
-        """Train one model a fold, each on the other folds."""
+        """Train one model a fold, each on the other folds; several processes divide the folds, and all have the
+        models."""
         if self.heads is None:
-            return [self.train(chosen, own, None, name) for name, chosen, own in self._folds()]
+            return self._divided(lambda k, name, chosen, own: self.train(chosen, own, None, name))
         solved = self._solved_folds()
         if self.solved:
             return solved
-        return [
-            self.train(chosen, own, None, name, penalty=self._best_of_others(k))
-            for k, (name, chosen, own) in enumerate(self._folds())
-        ]
+        return self._divided(
+            lambda k, name, chosen, own: self.train(chosen, own, None, name, penalty=self._best_of_others(k))
+        )
+
+    def _divided(self, train: Callable[[int, str, list[int], list[int]], Trained]) -> list[Trained]:
+        def on_host(fold: tuple[int, tuple[str, list[int], list[int]]]) -> Trained:
+            trained = train(fold[0], *fold[1])
+            return trained if processes.count == 1 else trained.to("cpu")
+
+        found = processes.map(on_host, list(enumerate(self._folds())))
+        return found if processes.count == 1 else [trained.to(self.oracle.device) for trained in found]
 
     def _solved_folds(self) -> list[Trained]:
         """The linear head of each fold at the penalty that is best for all, with the predictions at each penalty."""

@@ -13,6 +13,7 @@ from nashward.cli.command import Command
 from nashward.cli.options import Option
 from nashward.errors import NashwardError
 
+CHUNK = 32  # prompts that one of several processes samples together
 RULES = ("mean-win-rate", "copeland", "knock-out")
 SAMPLING: dict[str, Option] = {
     name: option for name, option in options.RUN.items() if option.path[0] in ("sampling", "chat_template", "quantise")
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.evaluation.best_of_n import kl_bound
     from nashward.llm.oracles.load import base_sources
-    from nashward.llm.store.files import atomic_write, to_jsonl
+    from nashward.llm.processes import processes
 
     _check(args)
     opponents = None if args.opponents is None else _read(args.opponents)
@@ -71,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
         {"prompt": prompt, "response": responses[k], "chosen": k, "n": len(responses)}
         for (prompt, responses), k in zip(candidates.items(), indices, strict=True)
     ]
-    with atomic_write(args.out) as unfinished:
-        unfinished.write_bytes(to_jsonl(rows))
+    processes.decided(lambda: _write(args.out, rows))
     sizes = sorted({len(responses) for responses in candidates.values()})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(f"best of {n} by {oracle.name} ({_described(args)}) for {len(prompts)} prompts: {args.out}")
@@ -80,13 +80,21 @@ def run(args: argparse.Namespace) -> int:
         from nashward.llm.evaluation import win_rate
 
         best = [[row["response"]] for row in rows]
-        rate = win_rate(oracle, prompts, best, [[text] for text in baseline])  # type: ignore[arg-type]
+        others = [[text] for text in baseline]
+        rate = processes.decided(lambda: win_rate(oracle, prompts, best, others))  # type: ignore[arg-type]
         print(f"win rate against another response of the policy: {rate}")
     print(
         f"KL from the sampler: at most {kl_bound(sizes[-1]):.3f} nats a response (log n - (n - 1) / n: an upper bound "
         "for every rule, reached by a reward without ties)"
     )
     return 0
+
+
+def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from nashward.llm.store.files import atomic_write, to_jsonl
+
+    with atomic_write(file) as unfinished:
+        unfinished.write_bytes(to_jsonl(rows))
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -152,7 +160,7 @@ def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     settings = options.values(args, SAMPLING)
     template = settings.pop("chat_template", None)
     template = None if template is None else configuration.template(template)
-    quantise = settings.pop("quantise", True)
+    quantise = settings.pop("quantise", None)
     sampling = Sampling(**settings)
     prompts = read_prompts(args.prompts)
     ids = drop_refused(check_policy(args.policy, template), prompts)
@@ -178,19 +186,27 @@ def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
 def _sampled(
     model: Any, mixture: Any, adapter: Any, ids: Sequence[list[int]], count: int, sampling: Any, seed: int
 ) -> list[list[Any]]:
+    """The responses to each prompt; several processes divide the prompts."""
     import tempfile
 
     from nashward.llm.policy.mixture import Mixture
+    from nashward.llm.processes import processes
 
-    if mixture is not None:
-        return mixture.sample(model, ids, count, sampling, seed)
-    with tempfile.TemporaryDirectory() as place:  # an adapter is a folder, also the one that changes nothing
-        model.write_start_adapter(Path(place) / "adapter", adapter)
-        return Mixture(((Path(place) / "adapter", 1.0),)).sample(model, ids, count, sampling, seed)
+    chunk = len(ids) if processes.count == 1 else CHUNK
+    with tempfile.TemporaryDirectory() as place:
+        if mixture is None:  # an adapter is a folder, also the one that changes nothing
+            model.write_start_adapter(Path(place) / "adapter", adapter)
+            mixture = Mixture(((Path(place) / "adapter", 1.0),))
+        parts = processes.map(
+            lambda first: mixture.sample(model, ids[first : first + chunk], count, sampling, seed, first),
+            range(0, len(ids), chunk),
+        )
+    return [row for part in parts for row in part]
 
 
 COMMAND = Command(
     "nashward best-of-n --responses ready.jsonl --oracle oracles/mine --out best.jsonl",
     add_arguments,
     run,
+    divides=True,
 )

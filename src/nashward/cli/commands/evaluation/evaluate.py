@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.evaluation.players import FOLDER
     from nashward.llm.evaluation.win_rates.labelled import TO_LABEL
     from nashward.llm.policy.adapters.adapter_config import adapter_config
+    from nashward.llm.processes import processes
 
     play, prompts = of_run(args)
     judge = configuration.judge(args, args.held_out, "--held-out")
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     _labelled(results, args.folder / FOLDER / TO_LABEL)
     _over_optimisation(results)
     print(f"numbers: {args.folder / 'evaluation.json'}")
-    print(f"report: {report.write(args.folder)}")
+    print(f"report: {processes.decided(lambda: report.write(args.folder))}")
     return 0
 
 
@@ -201,4 +202,5 @@ COMMAND = Command(
     "nashward evaluate runs/first --held-out oracles/mine",
     add_arguments,
     run,
+    divides=True,
 )

@@ -60,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nashward.llm.processes import processes
+
     if args.save is not None and args.save.suffix != ".csv":
         raise NashwardError(f"--save {args.save}: the table is written as CSV; name a .csv file")
     if args.save is not None:
@@ -85,6 +87,11 @@ def run(args: argparse.Namespace) -> int:
         if missing := [f"--{name}" for name in needs if getattr(args, name) is None]:
             raise NashwardError(f"a folder of responses has to be judged: give {' and '.join(missing)} as well")
         standings = _judged(args)
+    processes.decided(lambda: _show(args, standings))
+    return 0
+
+
+def _show(args: argparse.Namespace, standings: Standings) -> None:
     content = _ranked(standings, args.seed)
     _print(standings, content)
     if args.save is not None:
@@ -93,7 +100,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         json_output.write(args.json, content)
         print(f"json: {args.json}")
-    return 0
 
 
 def _fought(path: Path) -> Standings:
@@ -223,4 +229,5 @@ COMMAND = Command(
     "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
     add_arguments,
     run,
+    divides=True,
 )

@@ -107,4 +107,5 @@ COMMAND = Command(
     "nashward fit-oracle votes.jsonl --base real:minilm --out oracles/mine",
     add_arguments,
     run,
+    divides=True,
 )

@@ -42,6 +42,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
 
     def play_stage(args: argparse.Namespace, received: Any) -> int:
         from nashward.llm import report
+        from nashward.llm.processes import processes
         from nashward.llm.run.selfplay import iterates
 
         play = configuration.self_play(configuration.settings(args))
@@ -77,7 +78,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         else:
             print(f"adapter: {result.last}")
             print(f"mixture of the iterates: {result.folder / 'mixture.json'}")
-        print(f"report: {report.write(result.folder)}")
+        print(f"report: {processes.decided(lambda: report.write(result.folder))}")
         return 0
 
     return run
@@ -92,19 +93,23 @@ ALIGN = Command(
     f"nashward align {_POLICY} --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first",
     _add_align,
     _stage(None),
+    divides=True,
 )
 SAMPLE = Command(
     f"nashward sample {_POLICY} --prompts prompts.jsonl --out runs/first",
     _add_sample,
     _stage("sample"),
+    divides=True,
 )
 JUDGE = Command(
     "nashward judge --oracle llm-blender/PairRM --out runs/first",
     _add_judge,
     _stage("judge"),
+    divides=True,
 )
 TRAIN = Command(
     "nashward train --out runs/first",
     _add_train,
     _stage("train"),
+    divides=True,
 )
