@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from datasets import load_dataset
 
+from nashward import games
 from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm import Prompt
@@ -26,7 +27,8 @@ NAN = float("nan")
 def exported(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[Path, Path]:
     home = tmp_path_factory.mktemp("preferences")
     rival = [{"prompt": prompt, "output": "zzz"} for prompt in tiny_run.PROMPTS]
-    play = tiny_run.quick_run(tiny_folder, home / "run", opponents={"rival": rival})
+    solver = games.FixedOpponents(games.MWU(2.0), {"rival": 0.25})
+    play = tiny_run.quick_run(tiny_folder, home / "run", solver=solver, opponents={"rival": rival})
     play.run(progress=False)
     assert main(["export", str(home / "run"), "--to", "preferences", "--out", str(home / "out")]) == 0
     return home / "run", home / "out"
