@@ -256,8 +256,19 @@ class Verdict:
                 f"(greedy tokens {100 * self.other.drift.greedy:.2f}%, win rate {self.other.win_rate or 'not known'})",
                 f"nearer to the policy that was trained: the merge into the {nearer} base"
                 + (f" (--merge-into {nearer})" if nearer != self.merge else ""),
+                *self._advice,
             ]
         return lines
+
+    @property
+    def _advice(self) -> list[str]:
+        """What to do where the other merge is the policy of the run and this one is not."""
+        if self.other is None or not self.found.failures or self.other.failures:
+            return []
+        return [
+            "the merge itself may be right: on the other weights the same adapter is the policy of the run, which was "
+            "trained on them"
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """As ``export.json`` holds it."""

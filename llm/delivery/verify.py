@@ -31,6 +31,7 @@ LIMIT = 1.5  # times the base's own rounding: the most that an artefact may drif
 FLOOR = 0.01  # nats a response, in which networks that compute the same in another order differ
 OFF = 0.25  # of the update: a scale off by this much, beyond SURE standard errors, is no rounding
 SURE = 3.0
+FEW = 0.1  # of the responses: with a smaller effective sample size nothing is said of the win rate
 ELSEWHERE = "the responses were sampled with top-p, or from a mixture, whose density is not known"
 
 
@@ -72,7 +73,7 @@ class WinRateChange:
         value: W(q) - W(p), against the opponent that the responses were judged against.
         standard_error: over prompts; NaN for one prompt.
         interval: of 95%.
-        effective: the effective sample size of the responses as samples of q.
+        effective: the effective sample size of the responses as samples of p or of q, the smaller one.
         responses: how many there are.
     """
 
@@ -91,8 +92,8 @@ class WinRateChange:
             \\big( G_{nk} - \\tfrac12 \\big), \\qquad
             \\text{ESS} = \\frac{(\\sum q / s)^2}{\\sum (q / s)^2}
 
-        with the weights v of a prompt's responses, which sum to 1, and their payoffs G. The weights q / s have the mean
-        1 under s, so that 1/2 may be taken off G, which makes the estimate steadier.
+        (of q or of p, the smaller one) with the weights v of a prompt's responses, which sum to 1, and their payoffs G.
+        The weights q / s have the mean 1 under s, so that 1/2 may be taken off G, which makes the estimate steadier.
 
         Raises:
             NashwardError: no response was judged.
@@ -112,11 +113,16 @@ class WinRateChange:
         mean, count = float(values.mean()), len(values)
         error = float(values.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
         half = float(student.ppf(0.975, count - 1)) * error if count > 1 else math.nan
-        effective = float(to_q.sum() ** 2 / to_q.square().sum())
+        effective = min(float(ratios.sum() ** 2 / ratios.square().sum()) for ratios in (to_p, to_q))
         return cls(mean, error, (mean - half, mean + half), effective, len(to_q))
 
     def __str__(self) -> str:
         low, high = (100 * end for end in self.interval)
+        if self.effective < FEW * self.responses:
+            return (
+                f"not known: the policy is far from the one that was sampled, effective sample size "
+                f"{self.effective:.1f} of {self.responses}"
+            )
         return (
             f"{100 * self.value:+.2f} points, 95% sure to be within {low:+.2f} and {high:+.2f}; effective sample size "
             f"{self.effective:.0f} of {self.responses}"

@@ -136,6 +136,7 @@ class SelfPlay:
         redo: Stage | None = None,
         stop: threading.Event | None = None,
         progress: bool = True,
+        on_step: Callable[[], object] = lambda: None,
     ) -> Run:
         """Play.
 
@@ -147,6 +148,7 @@ class SelfPlay:
             stop: when it is set, from another thread or by a signal, the run stops as soon as it can be continued:
                 after a shard, or in training after an optimiser step.
             progress: False: no bars, and nothing is printed but warnings.
+            on_step: called after each Step, once its adapter and its metrics are in the folder.
 
         Raises:
             ValueError: what ``check`` finds, or another process is playing in the folder.
@@ -163,10 +165,16 @@ class SelfPlay:
             if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
                 raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
             self.write(home, prompts, redo)
-            return self._play(home, prompts, until, stop, progress)
+            return self._play(home, prompts, until, stop, progress, on_step)
 
     def _play(
-        self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
+        self,
+        home: RunFolder,
+        prompts: Prompts,
+        until: Stage | None,
+        stop: threading.Event | None,
+        progress: bool,
+        on_step: Callable[[], object],
     ) -> Run:
         config = self.planned_config
         executor = AdapterExecutor(
@@ -183,6 +191,7 @@ class SelfPlay:
                 played.append(step.averaged)
             if step.is_iterate:
                 iterates.append(policy)
+            on_step()
             return executor.stopped is not None
 
         stopped, interrupted = None, False
