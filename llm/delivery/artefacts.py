@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,8 +21,9 @@ from ..policy.mixture import Mixture
 from ..run.selfplay import SelfPlay
 from ..store.files import atomic_folder, write_json
 from ..store.run_folder import RunFolder
-from .merge import Into, adapted, loaded, merged, quantised_layers, round_to_4_bits, stored_base
+from .merge import Into, adapted, loaded, merged, quantised_layers, round_to_4_bits, stored_base, with_adapter
 from .model_card import model_card
+from .replay import Replay
 from .verify import LIMIT, Reference, Verification, WinRateChange, reference, replayed
 
 SHARD = "5GB"  # of merged weights, at most
@@ -151,21 +152,22 @@ class Artefact:
             OSError: its record cannot be written.
         """
         progress(f"replaying {len(known.stored.texts)} responses through {folder}")
-        found = known.verification(self._replayed(folder, known), self._base(self.merge, known), limit)
-        other = None
-        if self.merge is not None and known.quantised:
-            into: Into = "4-bit" if self.merge == "16-bit" else "16-bit"
-            progress(f"the same merged into the {into} base, to compare")
-            with TemporaryDirectory() as place:
-                adapter = self._adapter(Path(place))
-                network = replayed([lambda: merged(self.base, adapter, into, known.quantised)], known.stored)
-            other = known.verification(network, self._base(into, known), limit)
+        with TemporaryDirectory() as place:
+            adapters = [folder for folder, _ in self.policy.members]
+            adapters = [self._adapter(Path(place))] if self.interpolated else adapters
+            found = self._verification(known, self._replayed(folder, known), self.merge, adapters, limit)
+            other = None
+            if self.merge is not None and known.quantised:
+                into: Into = "4-bit" if self.merge == "16-bit" else "16-bit"
+                progress(f"the same merged into the {into} base, to compare")
+                network = replayed([lambda: merged(self.base, adapters[0], into, known.quantised)], known.stored)
+                other = self._verification(known, network, into, adapters, limit)
         verdict = Verdict(found, self.merge, other)
         record = _read_record(folder) or self._record()
         _write_record(folder, {**record, "verification": verdict.as_json()})
         return verdict
 
-    def _replayed(self, folder: Path, known: Reference) -> Any:
+    def _replayed(self, folder: Path, known: Reference) -> Replay:
         if self.merge is not None:
             return replayed([lambda: loaded(folder)], known.stored)
         members = [(folder, 1.0)]
@@ -174,16 +176,21 @@ class Artefact:
         networks = [lambda member=member: adapted(self.base, member) for member, _ in members]
         return replayed(networks, known.stored, [weight for _, weight in members])
 
-    def _base(self, into: Into | None, known: Reference) -> Any:
-        """The base as the artefact has it."""
-
-        def load() -> Any:
-            base = stored_base(self.base)
+    def _verification(
+        self, known: Reference, artefact: Replay, into: Into | None, adapters: Sequence[Path], limit: float
+    ) -> Verification:
+        def base() -> Any:
+            """The base as the artefact has it."""
+            network = stored_base(self.base)
             if into == "4-bit":
-                round_to_4_bits(base, known.quantised)
-            return base
+                round_to_4_bits(network, known.quantised)
+            return network
 
-        return replayed([load], known.stored)
+        unmerged = [lambda adapter=adapter: with_adapter(base(), adapter) for adapter in adapters]
+        weights = [weight for _, weight in self.policy.members] if len(adapters) > 1 else [1.0]
+        return known.verification(
+            artefact, replayed([base], known.stored), replayed(unmerged, known.stored, weights), limit
+        )
 
     def reference(self, count: int, seed: int = 0) -> tuple[Reference, InterpolationCost | None]:
         """What the run says of stored responses, and what it costs to average the adapters, where that is done.
@@ -256,19 +263,8 @@ class Verdict:
                 f"(greedy tokens {100 * self.other.drift.greedy:.2f}%, win rate {self.other.win_rate or 'not known'})",
                 f"nearer to the policy that was trained: the merge into the {nearer} base"
                 + (f" (--merge-into {nearer})" if nearer != self.merge else ""),
-                *self._advice,
             ]
         return lines
-
-    @property
-    def _advice(self) -> list[str]:
-        """What to do where the other merge is the policy of the run and this one is not."""
-        if self.other is None or not self.found.failures or self.other.failures:
-            return []
-        return [
-            "the merge itself may be right: on the other weights the same adapter is the policy of the run, which was "
-            "trained on them"
-        ]
 
     def as_json(self) -> dict[str, Any]:
         """As ``export.json`` holds it."""

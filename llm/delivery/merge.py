@@ -121,15 +121,15 @@ def loaded(folder: str | Path) -> Any:
 
 def adapted(source: str | Path, adapter: Path) -> Any:
     """An adapter by plain peft on its base as that is stored, as it is served, in host memory."""
-    return with_adapter(stored_base(source), adapter).eval()
+    return with_adapter(stored_base(source), adapter)
 
 
 def with_adapter(base: Any, adapter: Path) -> Any:
-    """A base with an adapter beside its weights, by plain peft."""
+    """A base with an adapter beside its weights, by plain peft, without dropout."""
     with warnings.catch_warnings():
         # peft asks transformers for a name that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        return PeftModel.from_pretrained(base, str(adapter))
+        return PeftModel.from_pretrained(base, str(adapter)).eval()
 
 
 def on_device(network: Any) -> Any:

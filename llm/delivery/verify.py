@@ -138,8 +138,8 @@ class Verification:
         sampler: the policy of the run that they were sampled from.
         drift: of the artefact from the run's policy.
         base: of the base as the artefact has it from the base as the run computes it: the base's own rounding.
-        update: the scale of the artefact's update in the run's: 1 where it is whole, 2 where it was added twice, 0
-            where it is lost; None where the run's policy is its base.
+        update: the scale of the artefact's update in that of the run's adapter, which stands beside the same weights:
+            1 where it is whole, 2 where it was added twice, 0 where it is lost; None where it changes nothing.
         update_error: its standard error, clustered by prompt.
         win_rate: the change of the win rate; None where it cannot be known from these responses.
         limit: the most that the drift may be, in times of the base's own rounding.
@@ -182,10 +182,10 @@ class Verification:
     def notes(self) -> list[str]:
         """What these responses cannot tell."""
         if self.update is None:
-            return ["the run's policy is its base: there is no update to look for"]
+            return ["the adapter changes nothing: there is no update to look for"]
         if self.update_error is not None and not SURE * self.update_error < 1:
             return [
-                f"the run's update is too small beside the rounding to see whether the artefact has all of it "
+                f"the update is too small beside the rounding to see whether the artefact has all of it "
                 f"({self.update:.2f} ± {self.update_error:.2f} of it): replay more responses (--responses)"
             ]
         return []
@@ -232,16 +232,17 @@ class Reference:
     sampler: Replay | None
     quantised: list[str]
 
-    def verification(self, artefact: Replay, base: Replay, limit: float = LIMIT) -> Verification:
+    def verification(self, artefact: Replay, base: Replay, unmerged: Replay, limit: float = LIMIT) -> Verification:
         """Hold an artefact against the run.
 
         Args:
             artefact: the exported policy as it is served.
             base: the base as it is served, without an update.
+            unmerged: that base with the run's own adapters beside its weights.
             limit: see ``Verification.limit``.
         """
         scale, error = _scale_of_update(
-            self.policy.logprobs - self.base.logprobs, artefact.logprobs - base.logprobs, self.stored.prompts
+            unmerged.logprobs - base.logprobs, artefact.logprobs - base.logprobs, self.stored.prompts
         )
         return Verification(
             len(self.stored.texts), len(set(self.stored.prompts)), self.stored.label,
@@ -314,15 +315,15 @@ def replayed(
 
 
 def _scale_of_update(
-    run: Float[Tensor, " N"], artefact: Float[Tensor, " N"], prompts: Sequence[str]
+    unmerged: Float[Tensor, " N"], artefact: Float[Tensor, " N"], prompts: Sequence[str]
 ) -> tuple[float | None, float | None]:
-    """The least-squares factor of the artefact's log-ratios to its base on the run's, with its standard error."""
-    squares = float(run.square().sum())
-    if squares < 1e-6 * len(run):  # a thousandth of a nat: arithmetic alone
+    """The least-squares factor of log-ratios to the base on those of the unmerged adapter, with its standard error."""
+    squares = float(unmerged.square().sum())
+    if squares < 1e-6 * len(unmerged):  # a thousandth of a nat: arithmetic alone
         return None, None
-    scale = float((run * artefact).sum()) / squares
+    scale = float((unmerged * artefact).sum()) / squares
     errors: dict[str, float] = {}
-    for prompt, part in zip(prompts, (run * (artefact - scale * run)).tolist(), strict=True):
+    for prompt, part in zip(prompts, (unmerged * (artefact - scale * unmerged)).tolist(), strict=True):
         errors[prompt] = errors.get(prompt, 0.0) + part
     correction = len(errors) / (len(errors) - 1) if len(errors) > 1 else math.nan
     return scale, math.sqrt(correction * sum(value**2 for value in errors.values())) / squares
