@@ -24,7 +24,7 @@ from ..store.run_folder import RunFolder
 from .merge import Into, adapted, loaded, merged, quantised_layers, round_to_4_bits, stored_base, with_adapter
 from .model_card import model_card
 from .replay import Replay
-from .verify import LIMIT, Reference, Verification, WinRateChange, reference, replayed
+from .verify import LIMIT, Drift, Reference, Verification, WinRateChange, reference, replayed
 
 SHARD = "5GB"  # of merged weights, at most
 RECORD, CARD, MIXTURE = "export.json", "README.md", "mixture.json"
@@ -188,9 +188,13 @@ class Artefact:
 
         unmerged = [lambda adapter=adapter: with_adapter(base(), adapter) for adapter in adapters]
         weights = [weight for _, weight in self.policy.members] if len(adapters) > 1 else [1.0]
-        return known.verification(
-            artefact, replayed([base], known.stored), replayed(unmerged, known.stored, weights), limit
-        )
+        plain = replayed([base], known.stored)
+        if known.quantised:
+            rounding = Drift.between(known.base, plain)
+        else:
+            stored, exact = (replayed([base], known.stored, arithmetic=kind) for kind in ("stored", "float32"))
+            rounding = Drift.between(exact, stored)
+        return known.verification(artefact, plain, replayed(unmerged, known.stored, weights), rounding, limit)
 
     def reference(self, count: int, seed: int = 0) -> tuple[Reference, InterpolationCost | None]:
         """What the run says of stored responses, and what it costs to average the adapters, where that is done.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
@@ -22,7 +22,7 @@ from ..policy.base.checks import network_config
 from ..policy.local.names import local_model
 
 Into = Literal["16-bit", "4-bit"]
-INTO: tuple[Into, ...] = get_args(Into)
+Arithmetic = Literal["of the run", "stored", "float32"]
 
 
 def stored_base(source: str | Path) -> Any:
@@ -132,9 +132,16 @@ def with_adapter(base: Any, adapter: Path) -> Any:
         return PeftModel.from_pretrained(base, str(adapter)).eval()
 
 
-def on_device(network: Any) -> Any:
-    """A network on CUDA where it fits with a fifth to spare, else where it is."""
+def on_device(network: Any, arithmetic: Arithmetic = "of the run") -> Any:
+    """A network on CUDA where it fits with a fifth to spare, else in host memory; in which arithmetic.
+
+    Args:
+        network: in the type that its weights are stored in.
+        arithmetic: "of the run": float32 on a CPU, that of the stored type on CUDA; or one of both.
+    """
+    if arithmetic == "float32":
+        network = network.float()
     size = sum(weight.numel() * weight.element_size() for weight in network.parameters())
     if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > 1.2 * size:
         return network.to("cuda")
-    return network
+    return network.float() if arithmetic == "of the run" else network

@@ -24,7 +24,7 @@ from ..policy.mixture import Mixture
 from ..run.selfplay import SelfPlay
 from ..store.run_folder import RunFolder
 from .judged_responses import JudgedResponses, judged_responses
-from .merge import on_device, quantised_layers
+from .merge import Arithmetic, on_device, quantised_layers
 from .replay import Replay, mixed, replay
 
 LIMIT = 1.5  # times the base's own rounding: the most that an artefact may drift
@@ -137,7 +137,8 @@ class Verification:
         responses, prompts: how many were replayed, and to how many prompts.
         sampler: the policy of the run that they were sampled from.
         drift: of the artefact from the run's policy.
-        base: of the base as the artefact has it from the base as the run computes it: the base's own rounding.
+        base: the base's own rounding: of the base as the artefact has it from the base of the run in 4 bits; where the
+            run did not quantise it, of its 16-bit arithmetic from float32.
         update: the scale of the artefact's update in that of the run's adapter, which stands beside the same weights:
             1 where it is whole, 2 where it was added twice, 0 where it is lost; None where it changes nothing.
         update_error: its standard error, clustered by prompt.
@@ -232,21 +233,23 @@ class Reference:
     sampler: Replay | None
     quantised: list[str]
 
-    def verification(self, artefact: Replay, base: Replay, unmerged: Replay, limit: float = LIMIT) -> Verification:
+    def verification(
+        self, artefact: Replay, base: Replay, unmerged: Replay, rounding: Drift, limit: float = LIMIT
+    ) -> Verification:
         """Hold an artefact against the run.
 
         Args:
-            artefact: the exported policy as it is served.
-            base: the base as it is served, without an update.
+            artefact: the exported policy.
+            base: the base as the artefact has it, without an update.
             unmerged: that base with the run's own adapters beside its weights.
+            rounding: the base's own.
             limit: see ``Verification.limit``.
         """
-        scale, error = _scale_of_update(
-            unmerged.logprobs - base.logprobs, artefact.logprobs - base.logprobs, self.stored.prompts
-        )
+        ratios = [one.logprobs - base.logprobs for one in (unmerged, artefact)]
+        scale, error = scale_of_update(self.policy.logprobs - self.base.logprobs, *ratios, self.stored.prompts)
         return Verification(
             len(self.stored.texts), len(set(self.stored.prompts)), self.stored.label,
-            Drift.between(self.policy, artefact), Drift.between(self.base, base), scale, error,
+            Drift.between(self.policy, artefact), rounding, scale, error,
             self.change(artefact), limit,
         )  # fmt: skip
 
@@ -296,7 +299,10 @@ def reference(run: SelfPlay, policy: Mixture, count: int, seed: int = 0) -> Refe
 
 
 def replayed(
-    networks: Sequence[Callable[[], Any]], stored: JudgedResponses, weights: Sequence[float] = (1.0,)
+    networks: Sequence[Callable[[], Any]],
+    stored: JudgedResponses,
+    weights: Sequence[float] = (1.0,),
+    arithmetic: Arithmetic = "of the run",
 ) -> Replay:
     """Replay stored responses through an artefact.
 
@@ -304,26 +310,47 @@ def replayed(
         networks: its members, each loaded when it is its turn.
         stored: the responses.
         weights: of the members.
+        arithmetic: see ``on_device``.
     """
     replays = []
     for load in networks:
-        network = on_device(load())
+        network = on_device(load(), arithmetic)
         replays.append(replay(network, stored.texts, next(network.parameters()).device))
         del network
         release_memory()
     return mixed(replays, weights)
 
 
-def _scale_of_update(
-    unmerged: Float[Tensor, " N"], artefact: Float[Tensor, " N"], prompts: Sequence[str]
+def scale_of_update(
+    run: Float[Tensor, " N"], unmerged: Float[Tensor, " N"], artefact: Float[Tensor, " N"], prompts: Sequence[str]
 ) -> tuple[float | None, float | None]:
-    """The least-squares factor of log-ratios to the base on those of the unmerged adapter, with its standard error."""
-    squares = float(unmerged.square().sum())
-    if squares < 1e-6 * len(unmerged):  # a thousandth of a nat: arithmetic alone
+    """The factor c of log-ratios a to the base on those of the unmerged adapter, u, with its standard error.
+
+    .. math::  c = \\frac{\\sum z a}{\\sum z u}
+
+    Both have the noise of the arithmetic, which would draw a least-squares factor to 0; the run's own log-ratios z have
+    another one, and serve as the instrument.
+
+    Args:
+        run, unmerged, artefact: z, u and a, ``[N]`` in nats.
+        prompts: of each response; the error is clustered by them.
+
+    Returns:
+        c and its error; None where the update is below a thousandth of a nat.
+
+    Source: instrumental variables, Durbin 1954.
+
+    Example:
+        >>> u = torch.tensor([1.0, -1.0, 2.0, 0.5]).double()
+        >>> scale_of_update(u, u, 2 * u, ["a", "a", "b", "b"])
+        (2.0, 0.0)
+    """
+    if float(run.square().mean()) < 1e-6:
         return None, None
-    scale = float((unmerged * artefact).sum()) / squares
+    along = float((run * unmerged).sum())
+    scale = float((run * artefact).sum()) / along
     errors: dict[str, float] = {}
-    for prompt, part in zip(prompts, (unmerged * (artefact - scale * unmerged)).tolist(), strict=True):
+    for prompt, part in zip(prompts, (run * (artefact - scale * unmerged)).tolist(), strict=True):
         errors[prompt] = errors.get(prompt, 0.0) + part
     correction = len(errors) / (len(errors) - 1) if len(errors) > 1 else math.nan
-    return scale, math.sqrt(correction * sum(value**2 for value in errors.values())) / squares
+    return scale, math.sqrt(correction * sum(value**2 for value in errors.values())) / abs(along)

@@ -11,7 +11,7 @@ import torch
 
 from nashward.llm.delivery.judged_responses import JudgedResponses
 from nashward.llm.delivery.replay import Replay
-from nashward.llm.delivery.verify import Drift, Verification, WinRateChange
+from nashward.llm.delivery.verify import Drift, Verification, WinRateChange, scale_of_update
 
 
 def _replay(probabilities: np.ndarray) -> Replay:
@@ -90,3 +90,17 @@ def test_what_passes(drift: float, update: float | None, error: float | None, fa
     found = Verification(40, 10, "start", Drift(drift, 0.5, 0.01, 0.9), base, update, error, None, 1.5)
     assert bool(found.failures) == fails
     assert bool(found.notes) == (error is None or error > 0.3)
+
+
+def test_the_scale_of_an_update_is_found_in_noise() -> None:
+    """Least squares would give about half of it: the regressor has noise too."""
+    random = np.random.default_rng(2)
+    true = random.normal(size=400)
+    noisy = [torch.tensor(factor * true + random.normal(size=400)) for factor in (1, 1, 2)]
+    prompts = [str(k // 4) for k in range(400)]
+    scale, error = scale_of_update(*noisy, prompts)
+    assert scale is not None
+    assert error is not None
+    assert abs(scale - 2) < 3 * error < 1
+    assert float((noisy[1] * noisy[2]).sum() / noisy[1].square().sum()) < 1.3
+    assert scale_of_update(*(1e-5 * one for one in noisy), prompts) == (None, None)

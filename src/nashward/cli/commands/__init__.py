@@ -33,6 +33,9 @@ COMMANDS = {
         "a policy of a run for other programs, proved by replaying stored responses; its preference data, its card",
         "delivery.export:COMMAND",
     ),
+    "benchmark": Entry(
+        "the tasks of the Open LLM Leaderboard, before beside after, through lm_eval", "delivery.benchmark:COMMAND"
+    ),
     "evaluate": Entry(
         "the iterates of a run against each other: their game, lengths, and what was given up for the oracle",
         "evaluation.evaluate:COMMAND",
