@@ -39,7 +39,18 @@ python_display_short_literal_types = True
 
 PAGES = {
     "Learn": ["tutorial", "explanation", "architecture", "theory"],
-    "Do": ["align-by-card", "resume", "own-adapter", "real-models", "new-solver", "new-oracle", "new-game", "new-loss"],
+    "Do": [
+        "recipe",
+        "align-by-card",
+        "resume",
+        "own-adapter",
+        "serve",
+        "real-models",
+        "new-solver",
+        "new-oracle",
+        "new-game",
+        "new-loss",
+    ],
     "Look up": [
         "solvers",
         "losses",

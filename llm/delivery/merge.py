@@ -68,14 +68,18 @@ def merged(source: str | Path, adapter: Path, into: Into, quantised: Collection[
     if into == "4-bit" and not quantised:
         raise NashwardError("the run did not quantise its base: there are no 4-bit weights to merge into")
     base = stored_base(source)
+    stored = {name: weight.dtype for name, weight in base.named_parameters()}
     if into == "4-bit":
-        round_to_4_bits(base, quantised)
+        round_to_4_bits(base, quantised, torch.float32)  # to 16 bits with the update, once
     network = with_adapter(base, adapter)
     for layer in network.modules():
         if isinstance(layer, LoraLayer):
             weight: Tensor = layer.get_base_layer().weight  # type: ignore[assignment]
-            weight.data = (weight.data.float() + update(layer)).to(weight.dtype)
-    return network.unload()
+            weight.data = weight.data.float() + update(layer)
+    whole = network.unload()
+    for name, weight in whole.named_parameters():
+        weight.data = weight.data.to(stored[name])
+    return whole
 
 
 def update(layer: Any) -> Float[Tensor, "m n"]:
@@ -83,8 +87,8 @@ def update(layer: Any) -> Float[Tensor, "m n"]:
     return layer.get_delta_weight("default").float()
 
 
-def round_to_4_bits(network: Any, names: Collection[str]) -> None:
-    """Replace the weights of layers by Q(W): in NF4 with double quantisation, and back in the type that they had.
+def round_to_4_bits(network: Any, names: Collection[str], dtype: torch.dtype | None = None) -> None:
+    """Replace the weights of layers by Q(W): in NF4 with double quantisation, and back in a type, or in their own.
 
     Raises:
         NashwardError: the network has no layer of a name.
@@ -95,7 +99,7 @@ def round_to_4_bits(network: Any, names: Collection[str]) -> None:
             raise NashwardError(f"the base has no layer {name}, which the run had in 4 bits; is it the run's base?")
         weight = layers[name].weight
         packed, state = quantize_4bit(weight.data.float(), quant_type="nf4", compress_statistics=True)
-        weight.data = dequantize_4bit(packed, state).to(weight.dtype).reshape(weight.shape)
+        weight.data = dequantize_4bit(packed, state).to(dtype or weight.dtype).reshape(weight.shape)
 
 
 def quantised_layers(network: Any) -> list[str]:

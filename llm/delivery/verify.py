@@ -174,8 +174,13 @@ class Verification:
             off = abs(self.update - 1)
             if not (off <= OFF or off <= SURE * self.update_error):
                 found.append(
-                    f"its update is {self.update:.2f} ± {self.update_error:.2f} of the run's, expected 1: look at the "
-                    "scale (alpha / rank), the order of the factors, and whether it was merged once"
+                    f"its update is {self.update:.2f} ± {self.update_error:.2f} of the run's, expected 1: "
+                    + (
+                        "the scale (alpha / rank) or the order of the factors is wrong, or the update is smaller than "
+                        "the digits of 16-bit weights, whose rounding loses it; --to adapter keeps it"
+                        if self.update < 1
+                        else "look at the scale (alpha / rank), and whether it was merged once"
+                    )
                 )
         return found
 
