@@ -46,7 +46,9 @@ def merged(source: str | Path, adapter: Path, into: Into, quantised: Collection[
 
     .. math::  W' = \\text{round}_{16}(W + s B A), \\qquad \\text{or} \\quad \\text{round}_{16}(Q(W) + s B A)
 
-    The sum is made in float32 and rounded once, to the type that the base is stored in. An adapter that was trained on
+    The sum is made in float32 and rounded once, to the type that the base is stored in, up or down by chance so that
+    its mean stays (``stochastically_rounded``): to the nearest, W + s B A is W again where the update is smaller than
+    half of the last digit, and most of a short training would be lost. An adapter that was trained on
     4-bit weights saw Q(W), W rounded to NormalFloat: the second sum is nearer to the policy that was trained and has
     the rounding of the base, the first has neither.
 
@@ -62,7 +64,7 @@ def merged(source: str | Path, adapter: Path, into: Into, quantised: Collection[
     Raises:
         NashwardError: no plain LoRA of this base, a base that is stored quantised, or "4-bit" of a run that had none.
 
-    Source: LoRA arXiv 2106.09685; NormalFloat arXiv 2305.14314.
+    Source: LoRA arXiv 2106.09685; NormalFloat arXiv 2305.14314; stochastic rounding arXiv 1502.02551.
     """
     adapter_config(adapter, source)
     if into == "4-bit" and not quantised:
@@ -77,9 +79,42 @@ def merged(source: str | Path, adapter: Path, into: Into, quantised: Collection[
             weight: Tensor = layer.get_base_layer().weight  # type: ignore[assignment]
             weight.data = weight.data.float() + update(layer)
     whole = network.unload()
+    generator = torch.Generator().manual_seed(0)
     for name, weight in whole.named_parameters():
-        weight.data = weight.data.to(stored[name])
+        if weight.dtype != stored[name]:
+            weight.data = stochastically_rounded(weight.data, stored[name], generator)
     return whole
+
+
+def stochastically_rounded(
+    values: Float[Tensor, "..."], dtype: torch.dtype, generator: torch.Generator
+) -> Float[Tensor, "..."]:
+    """Values in a type of 16 bits: one of the two neighbours of each, so that the expectation is the value.
+
+    Args:
+        values: in float32, ``[...]``.
+        dtype: float16 or bfloat16; any other is rounded to the nearest.
+        generator: of the chance.
+
+    Source: arXiv 1502.02551, section 3.
+
+    Example:
+        >>> tenth = torch.full((100_000,), 1 + 2.0**-11)  # a sixteenth of the way from 1 to its neighbour in bfloat16
+        >>> rounded = stochastically_rounded(tenth, torch.bfloat16, torch.Generator().manual_seed(0))
+        >>> sorted(set(rounded.tolist())), round(float((rounded > 1).float().mean()), 2)
+        ([1.0, 1.0078125], 0.06)
+    """
+    near = values.to(dtype)
+    if dtype not in (torch.float16, torch.bfloat16):
+        return near
+    error = values - near.float()
+    # the next number in a direction is the next or the last one in the order of the bits without the sign
+    signed = torch.where(near == 0, torch.copysign(near, error.to(dtype)), near)
+    away = (signed.signbit() == error.signbit()).to(torch.int16)
+    other = (signed.view(torch.int16) + (2 * away - 1)).view(dtype)
+    share = error.abs() / (other.float() - near.float()).abs()
+    chance = torch.rand(values.shape, generator=generator, device="cpu").to(values.device)
+    return torch.where((chance < share) & (error != 0), other, near)
 
 
 def update(layer: Any) -> Float[Tensor, "m n"]:
