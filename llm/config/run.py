@@ -30,7 +30,7 @@ class RunConfig:
         seed: of everything.
         lora: the shape of a new adapter.
         chat_template: a Jinja template in place of the tokenizer's.
-        quantise: keep the base in 4 bits.
+        quantise: keep the base in 4 bits; None: on a card, and on a CPU where it is large, see ``policy.base.weights``.
         quantise_head: its head too, see ``LanguageModel.from_pretrained``.
         column: the field that holds the prompt, where it is not one of the usual ones.
         prompts_per_iteration: each iteration takes the next so many prompts (None: all of them each time).
@@ -65,7 +65,11 @@ class RunConfig:
     chat_template: str | None = setting(
         None, "a Jinja file (or the template itself) in place of the tokenizer's chat template", "models"
     )
-    quantise: bool = setting(True, "keep the base in 4 bits (default), or in 16 (on a CPU 32)", "models")
+    quantise: bool | None = setting(
+        None,
+        "keep the base in 4 bits (default: on a card, and on a CPU where 32 bits take over half of its memory)",
+        "models",
+    )
     quantise_head: bool = setting(False, "the head in 4 bits too: another policy, in less memory", "models")
     column: str | None = setting(
         None, "the field with the prompt (default: prompt, messages, ...)", "prompts", option="prompt-field"

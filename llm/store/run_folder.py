@@ -87,8 +87,8 @@ class RunFolder:
     # where these are is free while their content (policy_content, ...) is the same, as on another machine
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
-    # a stage that does not need these may leave them out
-    OPTIONAL = ("policy", "oracle", "prompts", "opponents", *CONTENTS)
+    # a stage that does not need these, or leaves them to the run, may leave them out
+    OPTIONAL = ("policy", "oracle", "prompts", "opponents", "quantise", *CONTENTS)
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from nashward.errors import NashwardError
 
-from ...data.library_errors import first_line
-from ..memory import release_memory
-from .checks import network_config
+from ...data.library_errors import LIBRARY_ERRORS, first_line
+from ..memory import host_memory, release_memory
+from .checks import network_config, skeleton
 from .experts import Experts
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,38 @@ def load_base(source: str | Path, device: str, dtype: torch.dtype, *, quantise: 
     return base
 
 
+def default_device() -> str:
+    """ "cuda" where there is a card, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def in_4_bits(source: str | Path, device: str) -> bool:
+    """Whether a base is quantised where nobody decides: on a card, and on a CPU whose memory it would fill by half.
+
+    On a CPU 4 bits are slower than 32, and they change a small model by more than a step does.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``skeleton``.
+    """
+    if not device.startswith("cpu"):
+        return True
+    return base_size(source, quantise=False) > host_memory() / 2
+
+
+def base_size(source: str | Path, quantise: bool | None) -> int:
+    """Bytes of a base on a CPU, in float32 or about those in 4 bits, from its configuration.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``skeleton``.
+    """
+    network = skeleton(source)
+    heads = {id(part.weight) for part in (network.get_input_embeddings(), network.get_output_embeddings()) if part}
+    return sum(
+        weight.numel() // 2 if quantise and weight.ndim == 2 and id(weight) not in heads else 4 * weight.numel()
+        for weight in network.parameters()
+    )
+
+
 def compute_dtype(device: str) -> torch.dtype:
     """The default dtype: bfloat16 on CUDA, float16 on a card without bfloat16, float32 on a CPU."""
     if not device.startswith("cuda"):
@@ -88,8 +120,6 @@ def _read(source: str | Path, options: dict[str, Any]) -> Any:
             f"the weights of {source} are a pickle that holds more than tensors, or is damaged; it is not opened, as "
             "that could run code that lies in it. Convert it to safetensors where you trust it"
         ) from None
-    except (SafetensorError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
     except RuntimeError as error:
         if "size mismatch" in str(error) or "ignore_mismatched_sizes" in str(error):
             raise NashwardError(
@@ -97,6 +127,8 @@ def _read(source: str | Path, options: dict[str, Any]) -> Any:
             ) from None
         if options["device_map"] == {"": "cpu"}:
             raise
+    except (*LIBRARY_ERRORS, SafetensorError, zipfile.BadZipFile) as error:  # ImportError: a quantiser's package
+        raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
     else:
         base, report = loaded
         _check_complete(source, base, report)
@@ -125,6 +157,23 @@ def _check_complete(source: str | Path, base: Any, report: Mapping[str, Any]) ->
     if report["unexpected_keys"]:
         first = min(report["unexpected_keys"])
         logger.warning(f"{source} holds weights that its network does not use, as {first}")
+
+
+def check_output(network: Any, tokens: list[int], device: torch.device, name: str) -> None:
+    """Check that the logits of a text are numbers: damaged weights are sampled from without an error.
+
+    Attention of torch on a CPU makes numbers of NaN in texts below 16 tokens.
+
+    Raises:
+        ValueError: one is not finite.
+    """
+    with torch.no_grad():
+        logits = network(input_ids=torch.tensor([tokens], device=device), use_cache=False).logits
+    if not bool(logits.isfinite().all()):
+        raise NashwardError(
+            f"the logits of {name} are not finite: its weights are damaged, its configuration is wrong, or "
+            f"{str(logits.dtype).removeprefix('torch.')} overflows; fetch the model again"
+        )
 
 
 def keep_gradients(network: Any) -> None:

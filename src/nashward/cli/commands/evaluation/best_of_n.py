@@ -148,7 +148,7 @@ def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     settings = options.values(args, SAMPLING)
     template = settings.pop("chat_template", None)
     template = None if template is None else configuration.template(template)
-    quantise = settings.pop("quantise", True)
+    quantise = settings.pop("quantise", None)
     sampling = Sampling(**settings)
     prompts = read_prompts(args.prompts)
     ids = drop_refused(check_policy(args.policy, template), prompts)
