@@ -37,7 +37,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("export")
     (home / "prompts.txt").write_text("\n".join(QUESTIONS))
     (home / "rival.jsonl").write_text("".join(json.dumps({"prompt": q, "output": "No."}) + "\n" for q in QUESTIONS))
-    options = "--iterations 2 --responses 4 --max-new-tokens 16 --held-out 0 --learning-rate 3e-3 --rank 4 --quiet"
+    options = (
+        "--quantise --iterations 2 --responses 4 --max-new-tokens 16 --held-out 0 --learning-rate 3e-3 --rank 4 --quiet"
+    )
     inputs = ["--policy", pocket.POLICY, "--oracle", pocket.PAIRRM, "--prompts", home / "prompts.txt"]
     assert main([*map(str, ["align", *inputs, "--out", home / "run"]), *options.split()]) == 0
     return home / "run"
@@ -188,6 +190,18 @@ def test_merging_into_the_4_bit_base_is_the_run_to_the_last_digits(tiny_folder: 
     assert float((stored - known.policy.logprobs).abs().max()) > 0.1
 
 
+def test_a_run_in_float32_is_its_16_bit_merge(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--no-quantise --iterations 1 --responses 3 --max-new-tokens 12 --held-out 0 --rank 2 --quiet"
+    inputs = ["--policy", pocket.POLICY, "--oracle", pocket.PAIRRM, "--prompts", run.parent / "prompts.txt"]
+    assert main([*map(str, ["align", *inputs, "--out", tmp_path / "run"]), *options.split()]) == 0
+    assert main(["export", str(tmp_path / "run"), "--to", "merged", "--out", str(tmp_path / "whole")]) == 0
+    found = json.loads((tmp_path / "whole" / "export.json").read_text())["verification"]
+    assert found["other_merge"] is None
+    assert found["update"] == pytest.approx(1, abs=0.1)
+    assert 0 < found["drift"]["mean"] < found["base"]["mean"] + 0.01
+    assert "merge into the 4-bit" not in capsys.readouterr().out
+
+
 def test_a_run_that_is_not_quantised_has_no_4_bit_base(tiny_folder: Path, tmp_path: Path) -> None:
     play = tiny_run.quick_run(tiny_folder, tmp_path / "run", quantise=False)
     play.run(progress=False)
@@ -211,7 +225,7 @@ def test_the_start_has_no_update_to_look_for(run: Path, tmp_path: Path, capsys: 
 
 
 def test_quantised_layers_are_named_as_in_the_base(run: Path) -> None:
-    model = LanguageModel.from_pretrained(pocket.POLICY, _last(run))
+    model = LanguageModel.from_pretrained(pocket.POLICY, _last(run), quantise=True)
     names = {name for name, _ in stored_base(pocket.POLICY).named_modules()}
     found = quantised_layers(model.network)
     assert len(found) == 28
