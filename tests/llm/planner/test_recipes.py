@@ -1,4 +1,4 @@
-"""Each recipe of ``configs`` says on which cards it fits: what its head has is what the plan by shape gives."""
+"""Each recipe of ``configs`` fits on the cards that it names, by shape; a table at its head is what the plan gives."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def _rows(name: str) -> dict[int, tuple[float, float, int, int, str]]:
     }
 
 
-def test_every_model_has_a_recipe_and_every_card_a_row() -> None:
+def test_every_model_has_a_recipe_and_a_table_has_every_card() -> None:
     assert {name for name in options.presets() if name != "sppo-paper"} == set(SHAPES)
     for name in SHAPES:
-        assert tuple(_rows(name)) == CARDS
+        assert tuple(_rows(name)) in ((), CARDS)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -46,10 +46,14 @@ def test_a_recipe_says_what_was_not_measured(name: str) -> None:
         for card in CARDS
     ],
 )
-def test_the_plan_of_a_recipe_is_what_its_head_says(name: str, card: int) -> None:
+def test_a_recipe_fits_and_its_table_is_the_plan(name: str, card: int) -> None:
     found = plan(configuration(name), card * GIB, Demand())
     assert found.fits
-    sampling, training, batch, tokens, layers = _rows(name)[card]
+    for phase in found.phases.values():
+        assert phase.total <= card * GIB - found.reserved
+    if card not in (rows := _rows(name)):
+        return
+    sampling, training, batch, tokens, layers = rows[card]
     assert found.phases["sampling"].total / GIB == pytest.approx(sampling, abs=0.006)
     assert found.phases["training"].total / GIB == pytest.approx(training, abs=0.006)
     assert (found.sampling_batch, found.tokens) == (batch, tokens)
