@@ -47,6 +47,7 @@ PAGES = {
         "own-adapter",
         "serve",
         "real-models",
+        "from-trl",
         "new-solver",
         "new-oracle",
         "new-game",

@@ -17,7 +17,7 @@ from ..config.fit import TOKENS
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
-from ..oracles.models.network import NetworkOracle
+from ..oracles.models.network import NetworkOracle, networks
 from ..policy.base.weights import default_device
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
@@ -32,7 +32,7 @@ from .sample import SampleStage
 from .step_control import limit_factor, phase_of
 from .train import TrainStage, publish_metrics, wait_for_adapter, write_adapter
 
-Part = TypeVar("Part")
+Part = TypeVar("Part", bound="LanguageModel | PreferenceOracle")
 
 
 class AdapterExecutor:
@@ -98,7 +98,7 @@ class AdapterExecutor:
         """The policy that the run starts from: the base, or the user's adapter."""
         folder = self.reference.folder
         if not processes.decided(lambda: self.folder.verified(folder)):
-            model = self._attach(self._load_model())  # by all processes at once, which need it next
+            model = self._attached_model()  # by all processes at once, which need it next
             processes.decided(
                 lambda: write_adapter(folder, lambda unfinished: model.write_start_adapter(unfinished, adapter))
             )
@@ -212,21 +212,28 @@ class AdapterExecutor:
         return self._on_device(self._load_model())
 
     def _on_device(self, part: Part) -> Part:
-        """A model or an oracle, attached. Where both are networks they are on the device by turns."""
-        self._attach(part)
-        for other in self._attached if part in self._attached else []:
-            if other is not part:
+        """A model or an oracle, attached. The policy's network and those of the oracle are on the device by turns."""
+        parts = self._attach(part)
+        for other in self._attached if parts else []:
+            if not any(other is own for own in parts):
                 other.offload()
         return part
 
-    def _attach(self, part: Part) -> Part:
-        """A model or an oracle whose out-of-memory events go to the journal."""
-        if isinstance(part, LanguageModel | NetworkOracle) and not any(part is known for known in self._attached):
-            part.on_event = self.progress.on_event
-            self._attached.append(part)
-            if isinstance(part, LanguageModel):
-                part.invalidate()
-        return part
+    def _attached_model(self) -> LanguageModel:
+        model = self._load_model()
+        self._attach(model)
+        return model
+
+    def _attach(self, part: LanguageModel | PreferenceOracle) -> Sequence[LanguageModel | NetworkOracle]:
+        """The networks of a model or an oracle; their out-of-memory events go to the journal."""
+        parts = [part] if isinstance(part, LanguageModel) else networks(part)
+        for own in parts:
+            if not any(own is known for known in self._attached):
+                own.on_event = self.progress.on_event
+                self._attached.append(own)
+                if isinstance(own, LanguageModel):
+                    own.invalidate()
+        return parts
 
 
 def token_mixture(name: str, anchor: Policy | Blend) -> Policy:

@@ -17,7 +17,7 @@ from nashward.errors import NashwardError
 
 from ..oracles import Cache, PairwiseResult, PreferenceOracle, preference_matrices
 from ..oracles.fitting.vote_table import VoteTable
-from ..oracles.models.network import NetworkOracle
+from ..oracles.models.network import networks
 from ..policy.handles import Sampled, StoredResponses
 from ..processes import Tally, processes
 from ..store.files import read_shard, shards, write_shard
@@ -140,7 +140,7 @@ class JudgeStage(ShardedStage):
 
 def _calls(numbers: Sequence[int], oracle: PreferenceOracle) -> list[Sequence[int]]:
     """The prompts of each call of the oracle: few for a network, whose calls are cached whole."""
-    size = CALL_PROMPTS if isinstance(oracle, NetworkOracle) else len(numbers)
+    size = CALL_PROMPTS if networks(oracle) else len(numbers)
     return [numbers[k : k + size] for k in range(0, len(numbers), size)]
 
 
@@ -171,7 +171,7 @@ def open_cache(file: Path, run: RunFolder, oracle: PreferenceOracle) -> Iterator
     if oracle.cache_key() is None:
         yield None
         return
-    kind = AtomicCache if isinstance(oracle, NetworkOracle) else Cache
+    kind = AtomicCache if networks(oracle) else Cache
     file = processes.local(file)
     try:
         if processes.leads_machine and run.path in file.parents and file.exists() and not is_intact(file):

@@ -23,8 +23,8 @@ from ..config.sampling import Sampling
 from ..data.prompts import Prompt, Prompts
 from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
 from ..oracles.fitting.vote_table import VoteTable
-from ..oracles.load import ACCEPTED
-from ..oracles.models.network import NetworkOracle
+from ..oracles.load import ACCEPTED, base_sources
+from ..oracles.models.network import networks
 from ..planner.device import device_plan
 from ..planner.plan import Plan
 from ..policy.adapters.adapter_config import adapter_config
@@ -313,9 +313,10 @@ class SelfPlay:
             _ = self.planned
         prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
-        votes = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
-        if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
-            raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
+        judge = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
+        for votes in base_sources(judge):
+            if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
+                raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
         return prompts
 
     def _tokenizer(self, until: Stage | None) -> Any:
@@ -419,8 +420,9 @@ class SelfPlay:
             raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
         with stop_at_once():
             oracle = as_oracle(self._oracle_source)
-        if self.planned is not None and self.planned.judging_tokens and isinstance(oracle, NetworkOracle):
-            oracle.token_budget = min(oracle.token_budget, self.planned.judging_tokens)
+        if self.planned is not None and self.planned.judging_tokens:
+            for network in networks(oracle):
+                network.token_budget = min(network.token_budget, self.planned.judging_tokens)
         return oracle
 
     @cached_property

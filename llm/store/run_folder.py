@@ -94,7 +94,9 @@ class RunFolder:
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
     # a stage that does not need these, or leaves them to the run, may leave them out
-    OPTIONAL = ("policy", "oracle", "prompts", "opponents", "drawn_opponents", "quantise", *CONTENTS)
+    OPTIONAL = (
+        "policy", "oracle", "combine", "correct", "prompts", "opponents", "drawn_opponents", "quantise", *CONTENTS,
+    )  # fmt: skip
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

@@ -21,6 +21,9 @@ COMMANDS = {
     "fit-oracle": Entry(
         "a preference oracle of your own, from people's or a judge's verdicts on pairs", "judges.fit_oracle:COMMAND"
     ),
+    "diagnose": Entry(
+        "what is wrong with a judge: bias, noise, accuracy, and what they cost", "judges.diagnose:COMMAND"
+    ),
     "leaderboard": Entry(
         "models that responded to the same prompts, or fought battles: the Nash among them, and every other ranking",
         "evaluation.leaderboard:COMMAND",

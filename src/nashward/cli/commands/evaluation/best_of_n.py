@@ -21,7 +21,8 @@ SAMPLING: dict[str, Option] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--oracle", required=True, help=options.INPUTS["oracle"].text)
+    options.add(parser, options.select(options.INPUTS, ("oracle",)), required=True)
+    options.add(parser, options.select(options.INPUTS, ("combine", "correct")))
     parser.add_argument("--out", required=True, type=options.path, metavar="FILE", help="a .jsonl file to write")
     parser.add_argument(
         "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
@@ -46,16 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.evaluation.best_of_n import kl_bound
+    from nashward.llm.oracles.load import base_sources
     from nashward.llm.processes import processes
 
     _check(args)
     opponents = None if args.opponents is None else _read(args.opponents)
     baseline: list[str] | None = None
+    given = configuration.oracle_of(args)
+    judging = configuration.judge(args, base_sources(given))
     if args.responses is not None:
         candidates = _read(args.responses)
-        source = oracles.check_source(args.oracle, **configuration.judge(args, [args.oracle]))
+        source = oracles.check_source(given, **judging)
     else:
-        source = oracles.check_source(args.oracle, **configuration.judge(args, [args.oracle]))
+        source = oracles.check_source(given, **judging)
         candidates, baseline = _drawn(args)
     if opponents is not None and (missing := [prompt for prompt in candidates if prompt not in opponents]):
         raise NashwardError(
