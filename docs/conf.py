@@ -40,10 +40,12 @@ python_display_short_literal_types = True
 PAGES = {
     "Learn": ["tutorial", "explanation", "architecture", "theory"],
     "Do": [
+        "recipe",
         "align-by-card",
         "many-cards",
         "resume",
         "own-adapter",
+        "serve",
         "real-models",
         "from-trl",
         "new-solver",

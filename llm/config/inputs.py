@@ -56,7 +56,9 @@ class Inputs:
     )
     adapter: str | None = setting(None, "LoRA folder or id to start from and to regress against", "models")
     prompts: str | None = setting(
-        None, "JSONL, JSON, CSV, Parquet or text file, or a dataset id (ID or ID:SPLIT)", "prompts"
+        None,
+        "JSONL, JSON, CSV, Parquet or text file, a set (ultrafeedback, dolly, ...), or a dataset id (ID or ID:SPLIT)",
+        "prompts",
     )
     sft: str | None = setting(
         None,

@@ -116,7 +116,7 @@ def tournament(
         return tables, curls, spreads
 
     parts = processes.map(judged_chunk, range(0, len(prompts), CHUNK))
-    tables, curls, spreads = ([value for part in parts for value in part[k]] for k in (0, 1, 2))
+    tables, curls, spreads = ([value for part in parts for value in part[k]] for k in range(3))
     P = np.array(tables).reshape(-1, len(players), len(players))
     judged = (~np.isnan(P)).sum(0)
     if not judged.all():

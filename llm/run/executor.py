@@ -173,15 +173,19 @@ class AdapterExecutor:
         return [*sampled, *itertools.product(samplers, fixed)]
 
     def _prompt_numbers(self, iteration: int) -> PromptNumbers:
-        """The prompts of an iteration: all, or the next ones of an order that is shuffled for each epoch."""
-        n, size = len(self.prompts), self.config.prompts_per_iteration
+        """The prompts of an iteration: all that are for it, or the next ones of an order that is shuffled for each
+        epoch."""
+        parts = sorted({prompt.iteration for prompt in self.prompts if prompt.iteration is not None}) or [None]
+        rounds, part = divmod(iteration, len(parts))
+        own = [k for k, prompt in enumerate(self.prompts) if prompt.iteration in (None, parts[part])]
+        n, size = len(own), self.config.prompts_per_iteration
         if size is None or size >= n:
-            return tuple(range(n))
+            return tuple(own)
         numbers: list[int] = []
-        first = iteration * size
+        first = rounds * size
         while len(numbers) < size:
             epoch, offset = divmod(first + len(numbers), n)
-            order = list(range(n))
+            order = list(own)
             random.Random(seed_of(self.config.seed, "prompts", epoch)).shuffle(order)
             numbers += order[offset : offset + size - len(numbers)]
         return tuple(sorted(set(numbers)))

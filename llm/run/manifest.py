@@ -142,8 +142,9 @@ def environment() -> dict[str, Any]:
 
 
 def _prompt_key(prompt: Prompt) -> str:
-    """A prompt's content, and its weight where it has one."""
-    return prompt.id if prompt.weight == 1 else f"{prompt.id} {prompt.weight!r}"
+    """A prompt's content, and its weight and its iteration where it has them."""
+    weight = "" if prompt.weight == 1 else f" {prompt.weight!r}"
+    return prompt.id + weight + ("" if prompt.iteration is None else f" in iteration {prompt.iteration}")
 
 
 def _json_value(value: Any) -> Any:

@@ -27,9 +27,9 @@ from ..oracles.load import ACCEPTED, base_sources
 from ..oracles.models.network import networks
 from ..planner.device import device_plan
 from ..planner.plan import Plan
+from ..planner.rounding import MUCH, rounding
 from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.checks import check_policy
-from ..policy.base.rounding import MUCH, rounding
 from ..policy.base.weights import default_device, in_4_bits
 from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
@@ -140,6 +140,7 @@ class SelfPlay:
         redo: Stage | None = None,
         stop: threading.Event | None = None,
         progress: bool = True,
+        on_step: Callable[[], object] = lambda: None,
     ) -> Run:
         """Play.
 
@@ -151,6 +152,7 @@ class SelfPlay:
             stop: when it is set, from another thread or by a signal, the run stops as soon as it can be continued:
                 after a shard, or in training after an optimiser step.
             progress: False: no bars, and nothing is printed but warnings.
+            on_step: called after each Step, once its adapter and its metrics are in the folder.
 
         Raises:
             ValueError: what ``check`` finds, or another process is playing in the folder.
@@ -164,7 +166,7 @@ class SelfPlay:
             )
         with console_log(quiet=not progress, silent=not processes.main), home.lock():
             processes.decided(lambda: self._begin(home, prompts, redo))
-            return self._play(home, prompts, until, stop, progress)
+            return self._play(home, prompts, until, stop, progress, on_step)
 
     def _begin(self, home: RunFolder, prompts: Prompts, redo: Stage | None) -> None:
         # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
@@ -173,7 +175,13 @@ class SelfPlay:
         self.write(home, prompts, redo)
 
     def _play(
-        self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
+        self,
+        home: RunFolder,
+        prompts: Prompts,
+        until: Stage | None,
+        stop: threading.Event | None,
+        progress: bool,
+        on_step: Callable[[], object],
     ) -> Run:
         config = self.planned_config
         executor = AdapterExecutor(
@@ -193,6 +201,7 @@ class SelfPlay:
                 played.append(step.averaged)
             if step.is_iterate:
                 iterates.append(policy)
+            on_step()
             return executor.stopped is not None
 
         stopped, interrupted = None, False

@@ -105,7 +105,8 @@ def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
         **{
             name: (value, "preset sppo-paper")
             for name, value in {
-                "solver": "MWU", "step": 1000.0, "iterations": 3, "prompts-per-iteration": 20_000,
+                "solver": "MWU", "step": 1000.0, "iterations": 3, "prompts": "ultrafeedback-sppo",
+                "prompts-per-iteration": 20_000,
                 "self-comparison": True, "max-prompt-tokens": 512, "temperature": 1.0, "max-new-tokens": 512,
                 "selection": "best-worst", "baseline": "constant", "optimiser": "rmsprop", "schedule": "linear",
                 "warmup": 0.1, "epochs": 1, "held-out": 0.02, "validation": 0.0,
@@ -366,7 +367,7 @@ def _hints(name: str) -> set[Any]:
     return {get_origin(hint) or hint for hint in hints}
 
 
-OTHERS = ("config", "preset", "from", "quiet", "traceback")  # arguments of align that are no settings
+OTHERS = ("report-to", "config", "preset", "from", "quiet", "traceback")  # arguments of align that are no settings
 
 
 def test_every_option_stands_in_one_group_of_the_help() -> None:
