@@ -28,12 +28,12 @@ LLM = {
     "training": ("losses, batches, the fit", "response setting"),
     "oracles": ("win probabilities of pairs", "response"),
     "policy": ("model, adapters, sampling", "response setting"),
-    "clients": ("endpoints, processes", ""),
+    "clients": ("calls of servers", "response"),
     "store": ("the run folder on disk", "response"),
     "data": ("prompts and responses", "response"),
     "config": ("every setting, once", "setting"),
     "people": ("votes of people", ""),
-    "delivery": ("export, trackers", ""),
+    "delivery": ("export, trackers, benchmarks", ""),
 }
 STYLE = "text { font: 14px sans-serif; fill: #222 } .name { font-weight: bold } .small { font-size: 12px; fill: #555 }"
 

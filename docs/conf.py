@@ -40,11 +40,14 @@ python_display_short_literal_types = True
 PAGES = {
     "Learn": ["tutorial", "explanation", "architecture", "theory"],
     "Do": [
+        "recipe",
         "align-by-card",
         "many-cards",
         "resume",
         "own-adapter",
+        "serve",
         "real-models",
+        "from-trl",
         "new-solver",
         "new-oracle",
         "new-game",
@@ -56,6 +59,7 @@ PAGES = {
         "equilibria",
         "mixtures",
         "oracles",
+        "judges",
         "evaluation",
         "configuration",
         "metrics",

@@ -99,6 +99,11 @@ class Processes:
         return seconds
 
     @property
+    def here(self) -> int:
+        """How many of them share this machine."""
+        return 1 if self.count == 1 else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+    @property
     def leads_machine(self) -> bool:
         """Whether this is the first process of its machine."""
         return self.count == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
@@ -130,10 +135,9 @@ class Processes:
         from torch import distributed
 
         cards, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        if 0 < cards < here:
+        if 0 < cards < self.here:
             raise NashwardError(
-                f"{here} processes were started on a machine with {cards} cards; expected one a card: "
+                f"{self.here} processes were started on a machine with {cards} cards; expected one a card: "
                 f"torchrun --nproc-per-node {cards} (or CUDA_VISIBLE_DEVICES= for the CPU)"
             )
         if cards:

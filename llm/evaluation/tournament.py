@@ -35,6 +35,7 @@ class Tournament:
             responses, all judged (two responses have no cycle); NaN without such prompts.
         battles: the judgements of each prompt as battles, for bootstrap bands and ratings; their table is that of
             ``game``.
+        spread: of an ensemble the mean standard deviation of a win probability over its members, else None.
     """
 
     game: PreferenceGame
@@ -44,6 +45,7 @@ class Tournament:
     judged: Int[np.ndarray, "n n"]
     curl: float
     battles: Battles
+    spread: float | None = None
 
 
 def tournament(
@@ -91,10 +93,11 @@ def tournament(
             raise NashwardError(
                 f"{name} has {len(answers[name])} responses to {len(prompts)} prompts, expected as many"
             )
+    oracle.expect(len(players) * (len(players) - 1) * len(prompts))
     at = cache if cache is None or isinstance(cache, Cache) else processes.local(Path(cache))
 
-    def judged_chunk(start: int) -> tuple[list[np.ndarray], list[float]]:
-        tables, curls = [], []
+    def judged_chunk(start: int) -> tuple[list[np.ndarray], list[float], list[np.ndarray]]:
+        tables, curls, spreads = [], [], []
         chunk = range(start, min(start + CHUNK, len(prompts)))
         respondents = [[i for i, name in enumerate(players) if answers[name][k] is not None] for k in chunk]
         answered = [(k, present) for k, present in zip(chunk, respondents, strict=True) if present]
@@ -104,14 +107,16 @@ def tournament(
             table = np.full((len(players), len(players)), np.nan)
             table[np.ix_(present, present)] = result.P
             tables.append(table)
+            if result.std is not None:
+                spreads.append(result.std[np.triu_indices(len(texts), 1)])
             if len(set(texts)) >= 3 and not np.isnan(result.meta["curl"]):
                 curls.append(result.meta["curl"])
         if progress is not None:
             progress(len(chunk))
-        return tables, curls
+        return tables, curls, spreads
 
     parts = processes.map(judged_chunk, range(0, len(prompts), CHUNK))
-    tables, curls = ([value for part in parts for value in part[k]] for k in (0, 1))
+    tables, curls, spreads = ([value for part in parts for value in part[k]] for k in range(3))
     P = np.array(tables).reshape(-1, len(players), len(players))
     judged = (~np.isnan(P)).sum(0)
     if not judged.all():
@@ -138,4 +143,5 @@ def tournament(
         judged,
         float(np.mean(curls)) if curls else np.nan,
         Battles(tuple(players), np.where(off_diagonal, np.nan_to_num(P), 0.0), smoothing=0.0),
+        float(np.nanmean(np.concatenate(spreads))) if spreads and np.concatenate(spreads).size else None,
     )

@@ -13,10 +13,12 @@ from nashward.errors import NashwardError
 from nashward.games import Policy, Step
 from nashward.games.policy import Blend
 
+from ..config.fit import TOKENS
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
-from ..oracles.models.network import NetworkOracle
+from ..oracles.models.network import NetworkOracle, networks
+from ..policy.base.weights import default_device
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
@@ -30,7 +32,7 @@ from .sample import SampleStage
 from .step_control import limit_factor, phase_of
 from .train import TrainStage, publish_metrics, wait_for_adapter, write_adapter
 
-Part = TypeVar("Part")
+Part = TypeVar("Part", bound="LanguageModel | PreferenceOracle")
 
 
 class AdapterExecutor:
@@ -96,7 +98,7 @@ class AdapterExecutor:
         """The policy that the run starts from: the base, or the user's adapter."""
         folder = self.reference.folder
         if not processes.decided(lambda: self.folder.verified(folder)):
-            model = self._attach(self._load_model())  # by all processes at once, which need it next
+            model = self._attached_model()  # by all processes at once, which need it next
             processes.decided(
                 lambda: write_adapter(folder, lambda unfinished: model.write_start_adapter(unfinished, adapter))
             )
@@ -171,15 +173,19 @@ class AdapterExecutor:
         return [*sampled, *itertools.product(samplers, fixed)]
 
     def _prompt_numbers(self, iteration: int) -> PromptNumbers:
-        """The prompts of an iteration: all, or the next ones of an order that is shuffled for each epoch."""
-        n, size = len(self.prompts), self.config.prompts_per_iteration
+        """The prompts of an iteration: all that are for it, or the next ones of an order that is shuffled for each
+        epoch."""
+        parts = sorted({prompt.iteration for prompt in self.prompts if prompt.iteration is not None}) or [None]
+        rounds, part = divmod(iteration, len(parts))
+        own = [k for k, prompt in enumerate(self.prompts) if prompt.iteration in (None, parts[part])]
+        n, size = len(own), self.config.prompts_per_iteration
         if size is None or size >= n:
-            return tuple(range(n))
+            return tuple(own)
         numbers: list[int] = []
-        first = iteration * size
+        first = rounds * size
         while len(numbers) < size:
             epoch, offset = divmod(first + len(numbers), n)
-            order = list(range(n))
+            order = list(own)
             random.Random(seed_of(self.config.seed, "prompts", epoch)).shuffle(order)
             numbers += order[offset : offset + size - len(numbers)]
         return tuple(sorted(set(numbers)))
@@ -190,7 +196,7 @@ class AdapterExecutor:
         fit, phase = self.config.fit, phase_of(self.config.phases, self.iterates + 1)
         tokens = self.folder.step_values(step).get("tokens")
         if tokens is None:
-            tokens = fit.tokens
+            tokens = fit.tokens or TOKENS[default_device()]
             self.folder.update_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         return dataclasses.replace(self.config, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))
@@ -206,21 +212,28 @@ class AdapterExecutor:
         return self._on_device(self._load_model())
 
     def _on_device(self, part: Part) -> Part:
-        """A model or an oracle, attached. Where both are networks they are on the device by turns."""
-        self._attach(part)
-        for other in self._attached if part in self._attached else []:
-            if other is not part:
+        """A model or an oracle, attached. The policy's network and those of the oracle are on the device by turns."""
+        parts = self._attach(part)
+        for other in self._attached if parts else []:
+            if not any(other is own for own in parts):
                 other.offload()
         return part
 
-    def _attach(self, part: Part) -> Part:
-        """A model or an oracle whose out-of-memory events go to the journal."""
-        if isinstance(part, LanguageModel | NetworkOracle) and not any(part is known for known in self._attached):
-            part.on_event = self.progress.on_event
-            self._attached.append(part)
-            if isinstance(part, LanguageModel):
-                part.invalidate()
-        return part
+    def _attached_model(self) -> LanguageModel:
+        model = self._load_model()
+        self._attach(model)
+        return model
+
+    def _attach(self, part: LanguageModel | PreferenceOracle) -> Sequence[LanguageModel | NetworkOracle]:
+        """The networks of a model or an oracle; their out-of-memory events go to the journal."""
+        parts = [part] if isinstance(part, LanguageModel) else networks(part)
+        for own in parts:
+            if not any(own is known for known in self._attached):
+                own.on_event = self.progress.on_event
+                self._attached.append(own)
+                if isinstance(own, LanguageModel):
+                    own.invalidate()
+        return parts
 
 
 def token_mixture(name: str, anchor: Policy | Blend) -> Policy:

@@ -17,13 +17,14 @@ from nashward.errors import NashwardError
 
 from ..oracles import Cache, PairwiseResult, PreferenceOracle, preference_matrices
 from ..oracles.fitting.vote_table import VoteTable
-from ..oracles.models.network import NetworkOracle
+from ..oracles.models.network import networks
 from ..policy.handles import Sampled, StoredResponses
 from ..processes import Tally, processes
 from ..store.files import read_shard, shards, write_shard
-from ..store.run_folder import RunFolder
+from ..store.run_folder import RunFolder, iteration_of
+from .inputs.drawn_opponents import DrawnTexts
 from .rollouts import PromptNumbers, table_name
-from .shards import ShardedStage
+from .shards import Shard, ShardedStage
 
 CALL_PROMPTS = 16  # whose pairs a network judges together
 
@@ -49,6 +50,7 @@ class JudgeStage(ShardedStage):
             return
         oracle = self.oracle()
         last = max(missing)
+        oracle.expect(self._pairs(step, rows, columns, missing))
         written = processes.tally()
         with open_cache(self.cache, self.folder, oracle) as cache:
             policies = {policy.label for policy in (rows, columns) if not isinstance(policy, StoredResponses)}
@@ -66,6 +68,25 @@ class JudgeStage(ShardedStage):
                     )
                 write_shard(step / "judgements", name, number, tables)
                 written.add(1)
+
+    def _pairs(
+        self, step: Path, rows: Sampled, columns: Sampled | StoredResponses, missing: Mapping[int, Shard]
+    ) -> int:
+        """About how many pairs the run still has to judge, in both orders, where each step judges as this one does."""
+        numbers = [number for shard in missing.values() for batch in shard for number in batch]
+        K = self.config.responses
+        if rows == columns:
+            pairs = len(numbers) * K * (K - 1)
+        elif isinstance(columns, StoredResponses):
+            texts = columns.texts
+            counts = (
+                texts.count if isinstance(texts, DrawnTexts) else len(texts[self.prompts[number].id])
+                for number in numbers
+            )
+            pairs = 2 * K * sum(counts)
+        else:
+            pairs = len(numbers) * 2 * K * K
+        return pairs * max(1, self.config.iterations - iteration_of(step.name) + 1)
 
     def _all_missing(
         self, folder: Path, name: str, tables: Sequence[Mapping[str, Any]], written: Tally, count: int
@@ -94,6 +115,8 @@ class JudgeStage(ShardedStage):
         self, policy: Sampled | StoredResponses, numbers: PromptNumbers, shard: int, in_shard: Sequence[int]
     ) -> dict[int, list[str]]:
         if isinstance(policy, StoredResponses):
+            if isinstance(policy.texts, DrawnTexts):
+                policy.texts.fetch([self.prompts[number].id for number in in_shard])
             return {number: list(policy.texts[self.prompts[number].id]) for number in in_shard}
         return self.rollouts.texts(policy.label, numbers, shard)
 
@@ -117,7 +140,7 @@ class JudgeStage(ShardedStage):
 
 def _calls(numbers: Sequence[int], oracle: PreferenceOracle) -> list[Sequence[int]]:
     """The prompts of each call of the oracle: few for a network, whose calls are cached whole."""
-    size = CALL_PROMPTS if isinstance(oracle, NetworkOracle) else len(numbers)
+    size = CALL_PROMPTS if networks(oracle) else len(numbers)
     return [numbers[k : k + size] for k in range(0, len(numbers), size)]
 
 
@@ -148,7 +171,7 @@ def open_cache(file: Path, run: RunFolder, oracle: PreferenceOracle) -> Iterator
     if oracle.cache_key() is None:
         yield None
         return
-    kind = AtomicCache if isinstance(oracle, NetworkOracle) else Cache
+    kind = AtomicCache if networks(oracle) else Cache
     file = processes.local(file)
     try:
         if processes.leads_machine and run.path in file.parents and file.exists() and not is_intact(file):

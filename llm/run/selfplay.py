@@ -23,16 +23,18 @@ from ..config.sampling import Sampling
 from ..data.prompts import Prompt, Prompts
 from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
 from ..oracles.fitting.vote_table import VoteTable
-from ..oracles.load import ACCEPTED
-from ..oracles.models.network import NetworkOracle
+from ..oracles.load import ACCEPTED, base_sources
+from ..oracles.models.network import networks
 from ..planner.device import device_plan
 from ..planner.plan import Plan
 from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.checks import check_policy
+from ..policy.base.rounding import MUCH, rounding
+from ..policy.base.weights import default_device, in_4_bits
 from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, ResponseSource
+from ..policy.sampling import ResponseSource
 from ..processes import Interrupted, processes
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage
@@ -44,6 +46,7 @@ from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .judge import advice
 from .progress import Progress, Stopped
+from .sample import source_of
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
 
@@ -137,6 +140,7 @@ class SelfPlay:
         redo: Stage | None = None,
         stop: threading.Event | None = None,
         progress: bool = True,
+        on_step: Callable[[], object] = lambda: None,
     ) -> Run:
         """Play.
 
@@ -148,6 +152,7 @@ class SelfPlay:
             stop: when it is set, from another thread or by a signal, the run stops as soon as it can be continued:
                 after a shard, or in training after an optimiser step.
             progress: False: no bars, and nothing is printed but warnings.
+            on_step: called after each Step, once its adapter and its metrics are in the folder.
 
         Raises:
             ValueError: what ``check`` finds, or another process is playing in the folder.
@@ -161,7 +166,7 @@ class SelfPlay:
             )
         with console_log(quiet=not progress, silent=not processes.main), home.lock():
             processes.decided(lambda: self._begin(home, prompts, redo))
-            return self._play(home, prompts, until, stop, progress)
+            return self._play(home, prompts, until, stop, progress, on_step)
 
     def _begin(self, home: RunFolder, prompts: Prompts, redo: Stage | None) -> None:
         # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
@@ -170,15 +175,24 @@ class SelfPlay:
         self.write(home, prompts, redo)
 
     def _play(
-        self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
+        self,
+        home: RunFolder,
+        prompts: Prompts,
+        until: Stage | None,
+        stop: threading.Event | None,
+        progress: bool,
+        on_step: Callable[[], object],
     ) -> Run:
         config = self.planned_config
         executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
-            config, self.source or GenerateSource(config.sampling), lambda: self.model, lambda: self.judge,
+            config, self.source or source_of(config), lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
         )  # fmt: skip
+        fresh = processes.decided(lambda: not home.started)
         start = executor.start(self.adapter)
+        if fresh and self.quantise and not isinstance(self.policy, LanguageModel):
+            self._measure_rounding(executor, prompts)
         played: list[Blend] = []
         iterates: list[Policy] = [start]
 
@@ -187,6 +201,7 @@ class SelfPlay:
                 played.append(step.averaged)
             if step.is_iterate:
                 iterates.append(policy)
+            on_step()
             return executor.stopped is not None
 
         stopped, interrupted = None, False
@@ -210,6 +225,19 @@ class SelfPlay:
                 {"adapter": str(iterates[-1].value.folder.relative_to(home.path)), "iterates": len(iterates) - 1},
             )
         return Run(home.path, iterates[-1].value.folder, mixture, metrics(home.path), prompts, stopped, interrupted)
+
+    def _measure_rounding(self, executor: AdapterExecutor, prompts: Prompts) -> None:
+        """Say, and record, what 4 bits change of the base."""
+        assert isinstance(self.policy, str | Path)
+        policy, prompt_ids = self.policy, map(self.model.encode, prompts.kept)
+        found = processes.decided(lambda: rounding(self.model, policy, prompt_ids, self.config.seed))
+        if found is None or not processes.main:
+            return
+        executor.progress.on_event({"rounding": dataclasses.asdict(found), "at": "start"})
+        if found.kl > MUCH:
+            logger.warning(f"{found}: more than a step moves a response; take --no-quantise where memory allows")
+        else:
+            executor.progress.info(str(found))
 
     @property
     def sampling(self) -> ResponseSource | Sampling:
@@ -285,9 +313,10 @@ class SelfPlay:
             _ = self.planned
         prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
-        votes = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
-        if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
-            raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
+        judge = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
+        for votes in base_sources(judge):
+            if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
+                raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
         return prompts
 
     def _tokenizer(self, until: Stage | None) -> Any:
@@ -307,7 +336,7 @@ class SelfPlay:
 
     @cached_property
     def _opponents(self) -> StoredOpponents:
-        return StoredOpponents(self.opponents, self.config.column)
+        return StoredOpponents(self.opponents, self.config.column, self.config.endpoint)
 
     @cached_property
     def _sft(self) -> SFTFile:
@@ -316,9 +345,14 @@ class SelfPlay:
     def manifest(self) -> dict[str, Any]:
         """The settings and fingerprints of the run: a run folder that was written with others is refused."""
         prompts = self._prompts.parsed  # first: what follows may load the oracle
-        models = {"opponents": self._opponents.fingerprint, "sft": self._sft.fingerprint}
+        models = {
+            "opponents": self._opponents.fingerprint,
+            "drawn_opponents": self._opponents.drawn,
+            "sft": self._sft.fingerprint,
+        }
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
-        settings = manifest.settings(self.config, self.solver, self.sampling, prompts)
+        config = dataclasses.replace(self.config, quantise=self.quantise)
+        settings = manifest.settings(config, self.solver, self.sampling, prompts)
         return {**names, **self._fingerprints, **models, **settings}
 
     @cached_property
@@ -338,6 +372,24 @@ class SelfPlay:
         self._sft.save()
         self._prompts.save(prompts)
 
+    @property
+    def quantise(self) -> bool | None:
+        """Whether the base is in 4 bits: as the settings say, else as the run began, else as suits this machine.
+
+        None of a model that is loaded, and where no stage needs one.
+        """
+        if self.config.quantise is not None or not isinstance(self.policy, str | Path):
+            return self.config.quantise
+        if self.config.quantise_head:
+            return True
+        begun = RunFolder(self.folder).read().get("config", {}).get("quantise")
+        if begun is not None:
+            return begun
+        try:
+            return in_4_bits(self.policy, default_device())
+        except (NashwardError, OSError):  # the stages that need the model say so
+            return None
+
     @cached_property
     def model(self) -> LanguageModel:
         """The policy's network, loaded when it is first needed.
@@ -352,7 +404,7 @@ class SelfPlay:
         config, planned = self.config, self.planned
         with stop_at_once():
             return LanguageModel.from_pretrained(
-                self.policy, self.adapter, lora=config.lora, quantise=config.quantise,
+                self.policy, self.adapter, lora=config.lora, quantise=self.quantise,
                 quantise_head=config.quantise_head, chat_template=config.chat_template, seed=config.seed,
                 placement=config.placement if planned is None else planned.placement,
             )  # fmt: skip
@@ -368,19 +420,21 @@ class SelfPlay:
             raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
         with stop_at_once():
             oracle = as_oracle(self._oracle_source)
-        if self.planned is not None and self.planned.judging_tokens and isinstance(oracle, NetworkOracle):
-            oracle.token_budget = min(oracle.token_budget, self.planned.judging_tokens)
+        if self.planned is not None and self.planned.judging_tokens:
+            for network in networks(oracle):
+                network.token_budget = min(network.token_budget, self.planned.judging_tokens)
         return oracle
 
     @cached_property
     def planned(self) -> Plan | None:
         """The batches and the placement that fit on the GPU; None without one, see ``device_plan``."""
-        return None if self.source is not None else device_plan(self.config, self.policy, self.adapter, self.oracle)
+        config = dataclasses.replace(self.config, quantise=self.quantise)
+        return None if self.source is not None else device_plan(config, self.policy, self.adapter, self.oracle)
 
     @cached_property
     def _oracle_source(self) -> Any:
         """What the oracle is made from, checked: votes are read and objects made once."""
-        return check_source(self.oracle)
+        return check_source(self.oracle, judge=self.config.judge, endpoint=self.config.endpoint)
 
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:

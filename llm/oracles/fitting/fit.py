@@ -50,6 +50,8 @@ class OracleFit:
         gain, gain_error: by how much ``log_loss`` is below ``length``, and the standard error of that difference.
         epochs: the best epoch of each fold, 0 for the start; empty where the head alone was solved.
         penalty: of the solved head's ridge.
+        cyclic: the share of the log-odds' mean square that no score explains, of a solved head of another kind than
+            "bt"; None of any other head.
         annotators: each annotator's reliability; none where one annotator gave all votes.
         pairs: the number of training pairs of each origin.
         texts, cut: how many prompts and responses the votes have, and how many of them were cut.
@@ -69,6 +71,7 @@ class OracleFit:
     gain_error: float
     epochs: list[int]
     penalty: float | None
+    cyclic: float | None
     annotators: dict[str, Reliability]
     pairs: dict[str, int]
     texts: int
@@ -108,8 +111,9 @@ def fit_oracle(
         votes: see ``read_votes``.
         base: a folder, a hub id or a name as "real:minilm": an encoder, a causal language model, or an oracle that is
             fitted further; or an oracle that is already loaded.
-        kind: "gpm" embeds each response (preferences may cycle); "bt" gives each a reward; "pairrm" reads both
-            responses together. None: that of the base, where it is an oracle, else "gpm".
+        kind: "gpm" embeds each response (preferences may cycle); "bt" gives each a reward; "hrc" has a reward and a
+            cyclic part, each with a penalty of its own; "pairrm" reads both responses together. None: that of the base,
+            where it is an oracle, else "gpm".
         out: a new or an empty folder. If it is filled during the fit, the oracle is written beside it: see
             ``OracleFit.folder``.
         settings: None: ``FitSettings()``.

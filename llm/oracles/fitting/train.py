@@ -73,6 +73,7 @@ class VoteTraining:
         self.pairs = self.data.pairs
         linear = isinstance(self.model, PooledNetwork)
         states = self.data.states(progress, known) if linear or settings.train == "head" else None
+        self.cyclic: float | None = None
         self.heads = Heads(self.model, self.data, states) if linear and states is not None else None
         self.cached = states if settings.train == "head" else None
         self.start = {name: value.detach().clone() for name, value in self._trained().items()}
@@ -302,7 +303,10 @@ class VoteTraining:
         if self.solved:
             assert self.heads is not None
             best = results[0].best
-            return self.heads.member(self.heads.path(self.usable(everything).tolist(), best + 1)[best])
+            head = self.heads.path(self.usable(everything).tolist(), best + 1)[best]
+            if self.heads.model.form.kind != "bt":
+                self.cyclic = self.heads.cyclic_share(head)
+            return self.heads.member(head)
         penalty = None if self.heads is None else int(np.argmin(self.losses.sum(0)))
         epochs = round(float(np.median([fold.best for fold in results])))
         return self.train(everything, (), epochs, "all folds", penalty).member
@@ -349,7 +353,8 @@ class VoteTraining:
             "gain": lead.value,
             "gain_error": lead.standard_error,
             "epochs": [] if self.solved else [result.best for result in results],
-            "penalty": self.heads.grid[results[0].best] if self.heads is not None and self.solved else None,
+            "penalty": self.heads.grid[results[0].best][0] if self.heads is not None and self.solved else None,
+            "cyclic": self.cyclic,
             "pairs": self.pairs,
             "texts": self.data.texts,
             "cut": self.data.cut,

@@ -7,14 +7,14 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
 from nashward.games.solvers import SOLVERS
-from nashward.llm.config import Fit, Limits, Lora, Opponents, Phase, RunConfig, Sampling
+from nashward.llm.config import Endpoint, Fit, JudgeSettings, Limits, Lora, Opponents, Phase, RunConfig, Sampling
 
 from . import hints, options
 from .opponents import joined, unwrapped
@@ -249,12 +249,20 @@ def self_play(chosen: Settings) -> SelfPlay:
     phases = tuple(Phase.read(row) for row in top.pop("phases", []))
     inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
+    usual = JudgeSettings()
+    own = [name for name, given in chosen.items() if (at := _in(name, "judge")) and given.value != getattr(usual, at)]
+    if own and inputs["oracle"] is not None:
+        oracle = inputs["oracle"]
+        _check_judged(own[0], oracle if isinstance(oracle, tuple) else [oracle])
+    inputs["oracle"] = oracle_source(inputs["oracle"], inputs.pop("combine", None), inputs.pop("correct", None))
     wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
     config = RunConfig(
         **top,
         phases=phases,
         lora=part("lora", Lora),
         sampling=part("sampling", Sampling),
+        judge=part("judge", JudgeSettings),
+        endpoint=part("endpoint", Endpoint),
         fit=part("fit", Fit),
         limits=part("limits", Limits),
         placement=tree["placement"] or None,
@@ -262,6 +270,57 @@ def self_play(chosen: Settings) -> SelfPlay:
     play = SelfPlay(**inputs, solver=wrapped, opponents=opponents, config=config)
     play.check_settings()
     return play
+
+
+def oracle_source(oracle: Any, combine: str | None = None, correct: Any = None) -> Any:
+    """What ``as_oracle`` makes the oracle of: that which was given, an ensemble of several, and either corrected."""
+    if oracle is None:
+        for name, value in (("combine", combine), ("correct", correct)):
+            if value is not None:
+                raise NashwardError(f"--{name} {value} is of an oracle: give it with --oracle")
+        return None
+    if isinstance(oracle, str) and combine is None and correct is None:
+        return oracle
+    from nashward.llm.oracles import CorrectedSource, EnsembleSource
+
+    source = oracle
+    if not isinstance(oracle, str) or combine is not None:
+        source = EnsembleSource(oracle if isinstance(oracle, tuple) else (oracle,), combine or "log-odds")
+    for correction in (correct,) if isinstance(correct, str) else correct or ():
+        source = CorrectedSource(source, correction)
+    return source
+
+
+def oracle_of(args: argparse.Namespace) -> Any:
+    """``oracle_source`` of the options --oracle, --combine and --correct of a command."""
+    return oracle_source(*(getattr(args, name, None) for name in ("oracle", "combine", "correct")))
+
+
+def judge(args: argparse.Namespace, oracles: Sequence[str], flag: str = "--oracle") -> dict[str, Any]:
+    """How a language model behind a server judges, and how it is called, as the command line says.
+
+    Raises:
+        ValueError: a value that is refused, or any where none of the oracles is such a model.
+    """
+    given = flags(args, options.JUDGE)
+    if given:
+        _check_judged(next(iter(given)), oracles, flag)
+    kinds: dict[str, Any] = {"judge": JudgeSettings, "endpoint": Endpoint}
+    return {
+        section: kind(**{at: setting.value for name, setting in given.items() if (at := _in(name, section))})
+        for section, kind in kinds.items()
+    }
+
+
+def _in(name: str, section: str) -> str | None:
+    """The field of a setting of that section; None for one of another section."""
+    head, *rest = ALL[name].path
+    return rest[0] if head == section and rest else None
+
+
+def _check_judged(name: str, oracles: Sequence[str], flag: str = "--oracle") -> None:
+    if not any(str(oracle).startswith(("openai:", "judge:")) for oracle in oracles):
+        raise NashwardError(f"--{name} is of a language model as a judge: give {flag} openai:MODEL or judge:MODEL")
 
 
 def template(given: str) -> str:

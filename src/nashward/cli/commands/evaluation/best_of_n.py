@@ -21,7 +21,8 @@ SAMPLING: dict[str, Option] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--oracle", required=True, help=options.INPUTS["oracle"].text)
+    options.add(parser, options.select(options.INPUTS, ("oracle",)), required=True)
+    options.add(parser, options.select(options.INPUTS, ("combine", "correct")))
     parser.add_argument("--out", required=True, type=options.path, metavar="FILE", help="a .jsonl file to write")
     parser.add_argument(
         "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
@@ -40,22 +41,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument("--seed", type=options.whole, default=0, help="of the sampler (default: 0)")
-    options.add_groups(parser, SAMPLING)
+    options.add_groups(parser, {**SAMPLING, **options.JUDGE})
 
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.evaluation.best_of_n import kl_bound
+    from nashward.llm.oracles.load import base_sources
     from nashward.llm.processes import processes
 
     _check(args)
     opponents = None if args.opponents is None else _read(args.opponents)
     baseline: list[str] | None = None
+    given = configuration.oracle_of(args)
+    judging = configuration.judge(args, base_sources(given))
     if args.responses is not None:
         candidates = _read(args.responses)
-        source = oracles.check_source(args.oracle)
+        source = oracles.check_source(given, **judging)
     else:
-        source = oracles.check_source(args.oracle)
+        source = oracles.check_source(given, **judging)
         candidates, baseline = _drawn(args)
     if opponents is not None and (missing := [prompt for prompt in candidates if prompt not in opponents]):
         raise NashwardError(
@@ -156,7 +160,7 @@ def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     settings = options.values(args, SAMPLING)
     template = settings.pop("chat_template", None)
     template = None if template is None else configuration.template(template)
-    quantise = settings.pop("quantise", True)
+    quantise = settings.pop("quantise", None)
     sampling = Sampling(**settings)
     prompts = read_prompts(args.prompts)
     ids = drop_refused(check_policy(args.policy, template), prompts)

@@ -7,15 +7,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from nashward.cli import configuration, solver_options
+from nashward.cli import configuration, options, solver_options
 from nashward.cli.command import Command
 from nashward.console import printable
 
 _NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}
 
 
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio", "none")
+
+
 def _add_align(parser: argparse.ArgumentParser) -> None:
-    solver_options.add_run(parser, ("policy", "oracle")).add_argument(
+    group = solver_options.add_run(parser, ("policy", "oracle"))
+    _add_tracker(group)
+    group.add_argument(
         "--from", dest="redo", choices=("sample", "judge", "train"), metavar="STAGE",
         help="make the newest step again from this stage on (sample, judge or train); what it has is set aside. From "
         "train on with other options of the fit, as --learning-rate, on the same judged responses",
@@ -27,10 +32,19 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_judge(parser: argparse.ArgumentParser) -> None:
-    solver_options.add_run(parser, ("oracle",), ("cache",))
+    solver_options.add_run(parser, ("oracle",), ("cache", *options.JUDGE))
 
 
-_add_train = _add_sample
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_tracker(solver_options.add_run(parser, ("policy",)))
+
+
+def _add_tracker(group: Any) -> None:
+    group.add_argument(
+        "--report-to", choices=TRACKERS, default="none",
+        help="log every number of the metrics, and the report's pictures, with tensorboard, wandb, mlflow or trackio; "
+        "without a server of yours into the run folder (default: none)",
+    )  # fmt: skip
 
 
 def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
@@ -52,7 +66,12 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         prompts = play.check(until, redo)
         if not args.quiet:
             print(f"prompts: {prompts}")
-        result = play.run(until, redo, received.event, progress=not args.quiet)
+        tracker = _tracker(getattr(args, "report_to", "none"), play.folder)
+        on_step = (lambda: None) if tracker is None else tracker.update
+        result = play.run(until, redo, received.event, progress=not args.quiet, on_step=on_step)
+        if tracker is not None:
+            tracker.finish()
+            print(f"{tracker.kind}: {tracker.place}")
         if result.interrupted:
             print(printable(f"nashward: {result.stopped}; the same command continues"), file=sys.stderr)
             return received.exit_code
@@ -82,6 +101,12 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         return 0
 
     return run
+
+
+def _tracker(kind: str, folder: Any) -> Any:
+    from nashward.llm.delivery.trackers import RunTracker
+
+    return None if kind == "none" else RunTracker(folder, kind)  # type: ignore[arg-type]
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
