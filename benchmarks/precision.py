@@ -17,7 +17,7 @@ import time
 import torch
 
 from nashward import llm
-from nashward.llm.policy.base.rounding import rounding
+from nashward.llm.planner.rounding import rounding
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.sampling import sample
 

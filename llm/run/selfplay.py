@@ -27,9 +27,9 @@ from ..oracles.load import ACCEPTED, base_sources
 from ..oracles.models.network import networks
 from ..planner.device import device_plan
 from ..planner.plan import Plan
+from ..planner.rounding import MUCH, rounding
 from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.checks import check_policy
-from ..policy.base.rounding import MUCH, rounding
 from ..policy.base.weights import default_device, in_4_bits
 from ..policy.handles import Adapter
 from ..policy.mixture import Mixture

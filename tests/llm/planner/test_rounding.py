@@ -11,13 +11,13 @@ import torch
 from nashward import llm
 from nashward.cli.main import main
 from nashward.llm import LanguageModel, Prompt
-from nashward.llm.policy.base import rounding as module
+from nashward.llm.planner import rounding as module
+from nashward.llm.planner.rounding import rounding
 from nashward.llm.policy.base import weights
-from nashward.llm.policy.base.rounding import rounding
 from nashward.llm.policy.sampling import sample
 from nashward.llm.store.files import read_jsonl
 
-from ...tiny_run import changed, short_run
+from ..tiny_run import changed, short_run
 
 WORDS = ("Hello there", "Say three things", "Why?")
 
