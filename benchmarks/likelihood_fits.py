@@ -198,7 +198,7 @@ class Study:
         measure: _Measure,
     ) -> TrainingCurve:
         settings = replace(self.fit, loss=loss, selection="best-worst")
-        batches = micro_batches(groups, settings.tokens, settings.batch, objective(settings, whole=False))
+        batches = micro_batches(groups, settings.pass_tokens("cpu"), settings.batch, objective(settings, whole=False))
         with model.use_adapter(start) as network:
             for batch in batches:
                 batch.start = batch.anchor = batch.sampler = batch.logprobs(network, model.pad_id)

@@ -97,6 +97,10 @@ class Fit:
         formerly=("task_weight", "task-weight"),
     )  # fmt: skip
 
+    def pass_tokens(self, device: str) -> int:
+        """The tokens of a pass on a device, "cuda" or "cpu"."""
+        return self.tokens or TOKENS[device]
+
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, Loss)
         check_choice("selection", self.selection, Selection)

@@ -144,7 +144,7 @@ def row_prompt(row: Any, column: str | None = None) -> Prompt:
 
 def _iteration(row: Any) -> int | None:
     """The iteration that a row is for, which CSV has as text; None where it has none."""
-    value = row.get("iteration") if isinstance(row, Mapping) else None
+    value: Any = row.get("iteration") if isinstance(row, Mapping) else None
     if is_missing(value) or value == "":
         return None
     if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:

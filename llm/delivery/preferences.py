@@ -63,7 +63,7 @@ class Preferences:
         known = np.flatnonzero(~np.isnan(wins))
         self.ties["responses without a judgement"] += len(wins) - len(known)
         if len(known):
-            best, worst = known[wins[known].argmax()], known[wins[known].argmin()]
+            best, worst = int(known[wins[known].argmax()]), int(known[wins[known].argmin()])
             if wins[best] > wins[worst] and texts[best] != texts[worst]:
                 chosen, rejected = [_turn(texts[best])], [_turn(texts[worst])]
                 self.rows["explicit-prompt"].append({"prompt": turns, "chosen": chosen, "rejected": rejected})
@@ -74,7 +74,7 @@ class Preferences:
             if wins[k] == 0.5:
                 self.ties["responses that win exactly half"] += 1
                 continue
-            row = {"prompt": turns, "completion": [_turn(texts[k])], "label": bool(wins[k] > 0.5)}
+            row = {"prompt": turns, "completion": [_turn(texts[int(k)])], "label": bool(wins[k] > 0.5)}
             self.rows["unpaired"].append(row)
 
     def add_against(

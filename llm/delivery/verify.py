@@ -250,8 +250,8 @@ class Reference:
             rounding: the base's own.
             limit: see ``Verification.limit``.
         """
-        ratios = [one.logprobs - base.logprobs for one in (unmerged, artefact)]
-        scale, error = scale_of_update(self.policy.logprobs - self.base.logprobs, *ratios, self.stored.prompts)
+        beside, inside = (one.logprobs - base.logprobs for one in (unmerged, artefact))
+        scale, error = scale_of_update(self.policy.logprobs - self.base.logprobs, beside, inside, self.stored.prompts)
         return Verification(
             len(self.stored.texts), len(set(self.stored.prompts)), self.stored.label,
             Drift.between(self.policy, artefact), rounding, scale, error,

@@ -116,7 +116,9 @@ def tournament(
         return tables, curls, spreads
 
     parts = processes.map(judged_chunk, range(0, len(prompts), CHUNK))
-    tables, curls, spreads = ([value for part in parts for value in part[k]] for k in range(3))
+    tables = [table for part in parts for table in part[0]]
+    curls = [curl for part in parts for curl in part[1]]
+    spreads = [spread for part in parts for spread in part[2]]
     P = np.array(tables).reshape(-1, len(players), len(players))
     judged = (~np.isnan(P)).sum(0)
     if not judged.all():

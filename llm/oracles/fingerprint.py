@@ -37,9 +37,9 @@ def oracle_fingerprint(source: str | Path | Several | PreferenceOracle) -> str |
         for member in source.members:
             digest.update(f"{_of_member(member)}\n".encode())
         digest.update(f"{type(source).__name__} {source.rule}".encode())
-        for key, value in sorted(source.settings.items()):
-            content = oracle_fingerprint(Path(value)) if key == "pairs" else value
-            digest.update(f"{key} {content}".encode())
+        for name, value in sorted(source.settings.items()):
+            content = oracle_fingerprint(Path(value)) if name == "pairs" else value
+            digest.update(f"{name} {content}".encode())
         return digest.hexdigest()
     if isinstance(source, PreferenceOracle):
         key = source.cache_key()

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from nashward.errors import NashwardError
 
-from ..config.fit import TOKENS
 from ..config.plan import Demand
 from ..config.run import RunConfig
 from ..oracles.load import oracle_shape
@@ -68,7 +67,7 @@ def device_plan(config: RunConfig, policy: Any, adapter: str | Path | None = Non
         prompt_tokens=config.max_prompt_tokens,
         new_tokens=config.sampling.max_new_tokens,
         sampling_batch=config.sampling.batch,
-        tokens=config.fit.tokens or TOKENS[device],
+        tokens=config.fit.pass_tokens(device),
         quantise=bool(config.quantise),
         quantise_head=config.quantise_head,
         kv_cache=config.sampling.kv_cache,

@@ -13,7 +13,6 @@ from nashward.errors import NashwardError
 from nashward.games import Policy, Step
 from nashward.games.policy import Blend
 
-from ..config.fit import TOKENS
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
@@ -175,7 +174,8 @@ class AdapterExecutor:
     def _prompt_numbers(self, iteration: int) -> PromptNumbers:
         """The prompts of an iteration: all that are for it, or the next ones of an order that is shuffled for each
         epoch."""
-        parts = sorted({prompt.iteration for prompt in self.prompts if prompt.iteration is not None}) or [None]
+        stated = {prompt.iteration for prompt in self.prompts if prompt.iteration is not None}
+        parts: list[int | None] = [*sorted(stated)] or [None]
         rounds, part = divmod(iteration, len(parts))
         own = [k for k, prompt in enumerate(self.prompts) if prompt.iteration in (None, parts[part])]
         n, size = len(own), self.config.prompts_per_iteration
@@ -196,7 +196,7 @@ class AdapterExecutor:
         fit, phase = self.config.fit, phase_of(self.config.phases, self.iterates + 1)
         tokens = self.folder.step_values(step).get("tokens")
         if tokens is None:
-            tokens = fit.tokens or TOKENS[default_device()]
+            tokens = fit.pass_tokens(default_device())
             self.folder.update_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         return dataclasses.replace(self.config, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))

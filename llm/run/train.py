@@ -229,7 +229,7 @@ class TrainStage:
         longest = max(len(prompt) + len(ids) for rollout in fitted.values() for prompt, ids in rollout.texts)
         with self.model.use_adapter(self.reference.folder) as network:
             packed = computes_packed(network, longest)
-        sizes = fit.tokens, fit.batch, objective(fit, self.enumerates), packed
+        sizes = fit.pass_tokens(self.model.device.type), fit.batch, objective(fit, self.enumerates), packed
         return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]
 
     def score(self, batches: Sequence[MicroBatch]) -> None:
@@ -291,8 +291,9 @@ class TrainStage:
 
         training, testing = sft.split(len(texts), fit.held_out, seed_of(*key))
         stream = map(text, sft.epochs(training, seed_of(*key, self.step_folder.name)))
-        batches = sft.pack(stream, fit.tokens, fit.batch, steps if fit.sft_weight > 0 else 0)
-        return sft.SFTTerm(batches, sft.pack(map(text, testing), fit.tokens, fit.batch))
+        sizes = fit.pass_tokens(self.model.device.type), fit.batch
+        batches = sft.pack(stream, *sizes, steps if fit.sft_weight > 0 else 0)
+        return sft.SFTTerm(batches, sft.pack(map(text, testing), *sizes))
 
     def _sft_nll(self, term: sft.SFTTerm, start: Adapter) -> dict[str, float]:
         """NLL of the held-out SFT texts, nats a token, where the run started and where the fit starts."""

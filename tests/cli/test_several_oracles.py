@@ -28,7 +28,7 @@ def test_a_leaderboard_under_several_judges(capsys: pytest.CaptureFixture[str]) 
     for name, texts in {"m1": ["a b", "c", "d e f", "g"], "m2": ["long word", "c c c", "d", "gggg g"]}.items():
         Path("answers", f"{name}.json").write_text(json.dumps(texts))
     board = ["leaderboard", "answers", "--prompts", "p.txt", "--json", "board.json"]
-    found = {}
+    found: dict[int, float] = {}
     for oracles in (BOTH[:2], BOTH[2:], [*BOTH, "--combine", "probability"], BOTH):
         assert main([*board, *oracles]) == 0
         found[len(found)] = json.loads(Path("board.json").read_text())["P"][0][1]

@@ -122,9 +122,10 @@ def answer_rows(
         >>> row
         {'instruction': 'Hi', 'output': 'Hello.', 'generator': 'mine', 'dataset': None}
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for question, texts in zip(questions, answers, strict=True):
         identity = hashlib.sha256(f"{name}\n{question.key}\n{texts}".encode(errors="replace")).hexdigest()[:22]
+        row: dict[str, Any]
         if form == "alpaca-eval":
             row = {
                 "instruction": question.turns[0], "output": texts[0], "generator": name, "dataset": question.dataset,
@@ -177,7 +178,7 @@ def token_counter() -> Callable[[str], int]:
     how = "pip install tiktoken, and load its encoding o200k_base once on a machine with network (TIKTOKEN_CACHE_DIR)"
     if find_spec("tiktoken") is None:
         raise NashwardError(f"Arena-Hard counts tokens by tiktoken: {how}")
-    import tiktoken
+    import tiktoken  # type: ignore[import-not-found,unused-ignore]
 
     try:
         encoding = tiktoken.get_encoding(ENCODING)

@@ -26,7 +26,8 @@ def _battles(seed: int, count: int, log_odds: bool = False):
 
 @pytest.mark.parametrize("scale", ["wins", "log-odds"])
 def test_the_coefficients_are_found_with_their_error(scale) -> None:
-    fits = [contextual_bradley_terry(*_battles(seed, 600, scale == "log-odds"), scale=scale) for seed in range(100)]
+    battles = [_battles(seed, 600, scale == "log-odds") for seed in range(100)]
+    fits = [contextual_bradley_terry(y, x, one, two, scale=scale) for y, x, one, two in battles]
     found = np.array([fit.coefficients / fit.scale for fit in fits])
     error = np.mean([fit.standard_error / fit.scale for fit in fits], axis=0)
     assert found.mean(0) == pytest.approx([0.5, -0.1], abs=0.02)

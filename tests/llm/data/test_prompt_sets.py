@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_an_iteration_is_a_whole_number(value: Any) -> None:
         read_prompts([{"prompt": "A", "iteration": value}])
 
 
-def _numbers(iterations: list[int | None], size: int | None, count: int) -> list[list[int]]:
+def _numbers(iterations: Sequence[int | None], size: int | None, count: int) -> list[list[int]]:
     prompts = [
         Prompt(({"role": "user", "content": str(k)},), iteration=iteration) for k, iteration in enumerate(iterations)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,8 +71,8 @@ def test_tokenizer_and_template_are_as_they_were(whole: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
         assert (whole / name).read_bytes() == (Path(pocket.POLICY) / name).read_bytes()
     turns = [{"role": "user", "content": "Name a river."}]
-    ids = [
-        AutoTokenizer.from_pretrained(place).apply_chat_template(turns, add_generation_prompt=True)["input_ids"]
+    ids: list[Any] = [
+        AutoTokenizer.from_pretrained(place).apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         for place in (whole, pocket.POLICY)
     ]
     assert ids[0] == ids[1]

@@ -96,11 +96,11 @@ def test_the_scale_of_an_update_is_found_in_noise() -> None:
     """Least squares would give about half of it: the regressor has noise too."""
     random = np.random.default_rng(2)
     true = random.normal(size=400)
-    noisy = [torch.tensor(factor * true + random.normal(size=400)) for factor in (1, 1, 2)]
+    one, two, three = (torch.tensor(factor * true + random.normal(size=400)) for factor in (1, 1, 2))
     prompts = [str(k // 4) for k in range(400)]
-    scale, error = scale_of_update(*noisy, prompts)
+    scale, error = scale_of_update(one, two, three, prompts)
     assert scale is not None
     assert error is not None
     assert abs(scale - 2) < 3 * error < 1
-    assert float((noisy[1] * noisy[2]).sum() / noisy[1].square().sum()) < 1.3
-    assert scale_of_update(*(1e-5 * one for one in noisy), prompts) == (None, None)
+    assert float((two * three).sum() / two.square().sum()) < 1.3
+    assert scale_of_update(1e-5 * one, 1e-5 * two, 1e-5 * three, prompts) == (None, None)

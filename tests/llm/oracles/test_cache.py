@@ -278,7 +278,7 @@ def test_fingerprints_tell_models_apart():
 
 def test_a_cache_is_opened_when_another_process_lets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two that make the table at once: SQLite refuses the second at once, whatever time it is given to wait."""
-    refused = []
+    refused: list[str] = []
 
     class Busy(sqlite3.Connection):
         def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -72,9 +73,8 @@ def test_on_a_cpu_a_base_is_in_4_bits_where_it_takes_over_half_of_the_memory(
 ) -> None:
     monkeypatch.setattr(weights, "host_memory", lambda: memory)
     model = LanguageModel.from_pretrained(llm.pocket.POLICY, device="cpu")
-    assert model.network.get_base_model().model.layers[0].mlp.up_proj.weight.dtype == (
-        torch.uint8 if quantised else torch.float32
-    )
+    base: Any = model.network.get_base_model()
+    assert base.model.layers[0].mlp.up_proj.weight.dtype == (torch.uint8 if quantised else torch.float32)
 
 
 def test_a_run_says_it_once_and_keeps_its_precision(

@@ -11,7 +11,7 @@ import torch
 
 from nashward import llm
 from nashward.llm.config.fit import Fit
-from nashward.llm.data.rollouts import Response, Rollout
+from nashward.llm.data.rollouts import Response, Rollout, Text
 from nashward.llm.policy.handles import Adapter
 from nashward.llm.training import division
 from nashward.llm.training.batches import MicroBatch, micro_batches, plan_passes
@@ -63,7 +63,7 @@ def _step(fit: Fit) -> list[MicroBatch]:
         return torch.randint(10, 200, (length,), generator=generator).tolist()
 
     rollouts = [_rollout(ids(4 + k), [ids(n) for n in (3 + 9 * (k % 4), 2, 30 // (k + 1))]) for k in range(9)]
-    return micro_batches(rollouts, fit.tokens, fit.batch, objective(fit, False))
+    return micro_batches(rollouts, fit.pass_tokens("cpu"), fit.batch, objective(fit, False))
 
 
 FITS = {
@@ -85,8 +85,12 @@ def test_the_reduced_gradient_is_that_of_the_whole_step(name: str, model: llm.La
     def work(rank: int) -> Any:
         step = _step(fit)
         score(model, step, {start: 1.0}, [start], start)
-        texts = [([9, 8, k], [11 + k] * (1 + 5 * k)) for k in range(4)]
-        sft = [SFTBatch(texts, plan_passes(texts, fit.tokens))] if fit.sft_weight and name == "with SFT texts" else []
+        texts: list[Text] = [([9, 8, k], [11 + k] * (1 + 5 * k)) for k in range(4)]
+        sft = (
+            [SFTBatch(texts, plan_passes(texts, fit.pass_tokens("cpu")))]
+            if fit.sft_weight and name == "with SFT texts"
+            else []
+        )
         with model.training(start.folder) as weights:
             gradient = Gradient(model.network, weights, 2.0, fit, model.pad_id, model.on_event, 1.0)
             total, record = gradient(step, sft)

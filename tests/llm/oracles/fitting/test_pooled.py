@@ -225,8 +225,8 @@ def _rings(count: int, seed: int, *, cycle: bool) -> list[Vote]:
         i, step = int(rng.integers(3)), int(rng.integers(1, 3))
         j = (i + step) % 3
         first = step == 1 if cycle else i < j
-        texts = [" ".join(rng.permutation([words[m], *rng.choice(tiny_words.FILLERS, 2)])) for m in (i, j)]
-        votes.append(Vote(f"question {k}", *texts, wins=float(first == (rng.random() < 0.95)), n=1))
+        one, two = (" ".join(rng.permutation([words[m], *rng.choice(tiny_words.FILLERS, 2)])) for m in (i, j))
+        votes.append(Vote(f"question {k}", one, two, wins=float(first == (rng.random() < 0.95)), n=1))
     return votes
 
 
@@ -235,7 +235,7 @@ def test_an_hrc_tells_a_score_from_a_cycle(words: Path, tmp_path: Path) -> None:
     for cycle in (True, False):
         for kind in ("hrc", "bt"):
             out = tmp_path / f"{kind}-{cycle}"
-            fit = fit_oracle(_rings(240, 0, cycle=cycle), words, kind, out, FitSettings(folds=3), **QUIET)  # type: ignore[arg-type]
+            fit = fit_oracle(_rings(240, 0, cycle=cycle), words, kind, out, FitSettings(folds=3), **QUIET)
             shares[kind, cycle] = fit
     assert shares["hrc", True].accuracy > 0.85 > 0.65 > shares["bt", True].accuracy
     assert shares["hrc", False].accuracy == pytest.approx(shares["bt", False].accuracy, abs=0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
-from typing import Any
+from typing import Any, Literal
 
 from nashward.cli import options
 from nashward.cli.command import Command
@@ -58,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
         raise NashwardError("the memory is given twice, in --memory and in --budget; give it once")
     if memory is None and args.memory is not None:
         memory = read_size(args.memory)
-    device = args.device or ("cuda" if memory is not None or free_memory() is not None else "cpu")
+    device: Literal["cuda", "cpu"] = args.device or (
+        "cuda" if memory is not None or free_memory() is not None else "cpu"
+    )
     if memory is None:
         memory = host_memory(free=True) if device == "cpu" else free_memory()
     if memory is None:
