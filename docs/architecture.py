@@ -44,7 +44,8 @@ def rooms() -> list[str]:
         "contracts"
     ]
     (layers,) = [contract["layers"] for contract in contracts if contract["id"] == "rooms"]
-    return [name for layer in layers if (ROOT / "llm" / (name := layer.strip("()"))).is_dir()]
+    names = [name.strip(" ()") for layer in layers for name in layer.split("|")]
+    return [name for name in names if (ROOT / "llm" / name).is_dir()]
 
 
 def picture() -> str:

@@ -3,7 +3,8 @@
 A random one gets SIGKILL at a random moment of a phase; the others get SIGTERM, as from torchrun, and have to end by
 themselves. The run goes on with as many processes or another number. Counted: finished shards that are lost or made
 again, prompts sampled and pairs judged although they were finished, processes that do not end. At the end responses,
-judgements and the first step's targets are compared bit by bit with those of one process, adapters within 1e-4.
+judgements and targets of the first step are compared bit by bit with those of one process, and the log-probabilities of
+all adapters within 1e-4.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+import torch
 from tests.llm.ranks import Ranks
 
+from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.processes import processes
 from nashward.llm.run.progress import Progress
 from nashward.llm.run.signals import stop_on_signals
+from nashward.llm.store.files import read_shard, shards
 
 from .faults import PHASES, STEPS, Harness, append, read
 
-CLOSE = 1e-4  # of the adapters' weights: the order of a reduction is not that of one process
-ENDS = 30.0  # seconds, after which torchrun kills what has not ended
+CLOSE = 1e-4  # nats, of the adapters' log-probabilities: the order of a reduction is not that of one process
+ENDS, WHOLE = 60.0, 600.0  # seconds in which processes end when they have to, and in which a run is through
 
 
 class RanksHarness(Harness):
@@ -93,7 +96,7 @@ class RanksHarness(Harness):
             if victim not in ranks.codes:
                 ranks.kill(victim, signal.SIGKILL)
         try:
-            codes = ranks.wait(ENDS, terminate=target is not None)
+            codes = ranks.wait(WHOLE if target is None else ENDS, terminate=target is not None)
         except TimeoutError as error:
             self.problems.append(f"left over: {error}")
             return True
@@ -125,10 +128,20 @@ class RanksHarness(Harness):
                 names = [sorted(file.name for file in (home / step / kind).glob("*")) for home in (alone, folder)]
                 if names[0] != names[1]:
                     self.problems.append(f"{step}/{kind} differs from that of one process")
-            weights = [load_file(home / step / "adapter" / "adapter_model.safetensors") for home in (alone, folder)]
-            distance = max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
+            distance = float(
+                (self.logprobs(alone / step / "adapter") - self.logprobs(folder / step / "adapter")).abs().max()
+            )
             if not distance < CLOSE:
-                self.problems.append(f"{step}/adapter is {distance:.2g} from that of one process")
+                self.problems.append(f"{step}/adapter is {distance:.2g} nats from that of one process")
+
+    def logprobs(self, adapter: Path) -> torch.Tensor:
+        """Those of the first responses of the run of one process."""
+        (file, *_) = shards(self.home / "undisturbed" / STEPS[0] / "responses", "start")
+        rows = read_shard(file)[:60]
+        self.model.invalidate()
+        with self.model.use_adapter(adapter) as network:
+            prompts, responses = [row["prompt_ids"] for row in rows], [row["ids"] for row in rows]
+            return sequence_logprobs(network, prompts, responses, self.model.pad_id)
 
     def kill(self, kills: int, counts: tuple[int, ...]) -> None:
         """Kill so many times, in each phase about as often, with these numbers of processes by turns."""

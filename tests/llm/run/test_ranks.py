@@ -94,7 +94,8 @@ def test_the_result_is_that_of_one_process(name: str, count: int, model: llm.Lan
     assert {key: several[key] for key in first} == {key: alone[key] for key in first}
     assert several.keys() == alone.keys()
     assert distance(model, tmp_path / "one", tmp_path / "several") < 1e-4
-    assert [row["learning_rate"] for row in found[0]] == pytest.approx([r["learning_rate"] for r in one.metrics])
+    rates = [[row["learning_rate"] for row in rows] for rows in (found[0], one.metrics)]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-4)  # found at policies that differ in their last bits
     assert len((tmp_path / "several" / "timings.jsonl").read_text().splitlines()) >= 10
 
 
