@@ -1,4 +1,4 @@
-"""Votes of people in the formats of other tools: JSONL, battles of an arena, Label Studio's tasks, Argilla's records."""
+"""People's votes in the formats of other tools: JSONL, battles of an arena, Label Studio's tasks, Argilla's records."""
 
 from __future__ import annotations
 
@@ -305,9 +305,9 @@ def _from_argilla(row: Mapping[str, Any]) -> list[CastVote]:
             for entry in given or []
             for value in (entry.get("values") or {}).values()
         ]
-    spoken = {label: winner for winner, label in LABELS.items()} | {
-        "response_1": "a", "response-1": "a", "response_a": "a", "response_2": "b", "response-2": "b", "response_b": "b",
-    }  # fmt: skip
+    spoken = {label: winner for winner, label in LABELS.items()}
+    spoken |= dict.fromkeys(("response_1", "response-1", "response_a"), "a")
+    spoken |= dict.fromkeys(("response_2", "response-2", "response_b"), "b")
     votes, ids = [], (row.get("metadata") or {}).get("votes")
     for place, answer in enumerate(answers):
         if answer.get("status") in ("discarded", "draft"):

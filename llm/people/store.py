@@ -316,7 +316,7 @@ class VoteStore:
         name = checked_name(name)
         key = _key("session", session)
         with self._transaction() as run:
-            taken = run("SELECT 1 FROM annotator WHERE name = ?", (name,)).fetchone()
+            taken = run("SELECT 1 FROM session WHERE annotator = ?", (name,)).fetchone()
             own = run("SELECT 1 FROM session WHERE key = ? AND annotator = ?", (key, name)).fetchone()
             if taken and not own and not hmac.compare_digest((code or "").strip().lower().encode(), self.code(name)):
                 return False
@@ -421,8 +421,8 @@ class VoteStore:
         with self._transaction() as run:
             return bool(
                 run(
-                    "UPDATE question SET winner = NULL, seconds = NULL, number = NULL, attempt = attempt + 1, opened = ? "
-                    "WHERE id = ? AND annotator = ? AND winner IS NOT NULL AND why != 'import'",
+                    "UPDATE question SET winner = NULL, seconds = NULL, number = NULL, attempt = attempt + 1, "
+                    "opened = ? WHERE id = ? AND annotator = ? AND winner IS NOT NULL AND why != 'import'",
                     (time.time(), question, annotator),
                 ).rowcount
             )
@@ -515,7 +515,8 @@ class VoteStore:
     def forget(self, annotator: str) -> int:
         """Delete a person's name, votes and open questions; what they looked at stays, as others see it too.
 
-        The deleted bytes are overwritten, and the log is emptied. Oracles that were fitted before keep what they learned.
+        The deleted bytes are overwritten, and the log is emptied. Oracles that were fitted before keep what they
+        learned.
 
         Returns:
             How many votes are gone.
