@@ -4,6 +4,7 @@ The options of the command line, the keys of a TOML file, ``nashward config`` an
 made from these fields: see ``fields.leaves``.
 """
 
+from .asking import Asking as Asking
 from .fit import Fit as Fit
 from .inputs import Inputs as Inputs
 from .inputs import Opponents as Opponents

@@ -32,9 +32,13 @@ def write_votes(file: Path, votes: Sequence[CastVote], kind: Format = "jsonl") -
     - "argilla": records with the fields ``prompt, response1, response2`` and a label question.
 
     Args:
-        file: where to.
+        file: where to: ``.json``, a list, or ``.jsonl``, a row a line.
         votes: as ``VoteStore.votes`` gives them.
         kind: the format. In the last two a and b are what was shown first and second.
+
+    Raises:
+        ValueError: another type of file.
+        OSError: it cannot be written.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -49,9 +53,11 @@ def write_votes(file: Path, votes: Sequence[CastVote], kind: Format = "jsonl") -
         label-studio b ann 4.0 a
         argilla b ann None a
     """
+    if file.suffix not in (".json", ".jsonl"):
+        raise NashwardError(f"{file} is of another type; expected .json, a list, or .jsonl, a row a line")
     rows = FORMATS[kind].rows(votes)
     with atomic_write(file) as unfinished:
-        if kind in ("label-studio", "argilla"):
+        if file.suffix == ".json":
             unfinished.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         else:
             unfinished.write_bytes(to_jsonl(rows))
@@ -97,7 +103,6 @@ def read_cast_votes(source: Path | Iterable[Any], kind: Format = "jsonl") -> lis
 
 
 def _rows_of(file: Path) -> Iterable[Any]:
-    """The rows of a file; lines of JSON under the name of a list are rows as well."""
     if not file.is_file():
         raise FileNotFoundError(f"there is no file of votes {file}")
     return read_rows(file, "votes")

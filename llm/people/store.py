@@ -177,7 +177,7 @@ class VoteStore:
                 self._connection.execute(f"PRAGMA {pragma}")
             self._create()
             found = self.fact("format")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError, IndexError) as error:
             raise NashwardError(f"{file} is no store of votes ({error}); name another folder") from None
         if found != FORMAT:
             raise NashwardError(f"{file} is of format {found}, this nashward reads {FORMAT}; use the one that wrote it")
@@ -203,18 +203,19 @@ class VoteStore:
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
         """A write that is on the disk when the block has ended, whole or not at all; yields ``execute``."""
-        with self._lock, disk_errors(self.folder / FILE):
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._lock:
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection.execute
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            try:
                 self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                self._connection.execute("ROLLBACK")
-                raise OSError(f"{self.folder / FILE} cannot be written ({error}); make room and vote again") from error
+            except BaseException as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise OSError(
+                        f"{self.folder / FILE} cannot be written ({error}); make room and try again"
+                    ) from error
+                raise
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock:
@@ -448,6 +449,15 @@ class VoteStore:
         since = time.time() - OPEN_FOR
         return {
             pair for (pair,) in self._rows("SELECT pair FROM question WHERE winner IS NULL AND opened > ?", (since,))
+        }
+
+    def voted(self) -> set[int]:
+        """The pairs that somebody has voted on."""
+        return {
+            pair
+            for (pair,) in self._rows(
+                "SELECT DISTINCT pair FROM question WHERE winner IS NOT NULL AND winner != ?", (SKIP,)
+            )
         }
 
     def votes(self, after: int = 0, skipped: bool = False) -> list[CastVote]:
