@@ -11,6 +11,7 @@ from .inputs import Opponents as Opponents
 from .limits import Limits as Limits
 from .lora import Lora as Lora
 from .oracle_fit import FitSettings as FitSettings
+from .people import People as People
 from .phase import Phase as Phase
 from .placement import Placement as Placement
 from .plan import Demand as Demand

@@ -32,7 +32,7 @@ class Inputs:
     oracle: str | None = setting(
         None,
         "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name (a module that is imported, and "
-        "so run, from the current folder or from what is installed)",
+        "so run, from the current folder or from what is installed), or people:FOLDER, who vote while the run goes on",
         "models",
     )
     adapter: str | None = setting(None, "LoRA folder or id to start from and to regress against", "models")

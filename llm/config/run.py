@@ -14,6 +14,7 @@ from .fields import setting
 from .fit import Fit
 from .limits import Limits
 from .lora import Lora
+from .people import People
 from .phase import Phase
 from .placement import Placement
 from .sampling import Sampling
@@ -45,6 +46,7 @@ class RunConfig:
             fingerprint is cached.
         fit: how a step is fitted.
         limits: how far the likelihood of the SFT texts may fall, and how rarely an iterate may win.
+        people: how a run waits for the votes of people, where they are the oracle.
         plan: on a GPU find out first, from the configurations alone, which batches and which placement fit, and take
             these unless less is requested; refuse what does not fit. See ``nashward.llm.planner.plan``.
         placement: what of the policy lives on the device; None: what costs little time, see ``default_placement``; a
@@ -91,6 +93,7 @@ class RunConfig:
     )
     fit: Fit = setting(default_factory=Fit)
     limits: Limits = setting(default_factory=Limits)
+    people: People = setting(default_factory=People)
     plan: bool = setting(
         True, "on a GPU find batches and a placement that fit; refuse what does not (default)", "memory"
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..store import fingerprints
 from .models.checkpoint import is_id
-from .protocol import PreferenceOracle
+from .protocol import PreferenceOracle, StepwiseOracle
 from .scalar import RewardFunction
 
 
@@ -22,12 +22,15 @@ def oracle_fingerprint(source: str | Path | PreferenceOracle) -> str | None:
         source: an oracle, a file, a checkpoint's folder, or a hub id.
 
     Returns:
-        Of an oracle the hash of its cache key and its aggregation. Without a cache key that of its name and of its
-        Python functions: module, qualified name, source text, defaults and closure, where these are plain values. The
+        Of an oracle the hash of its cache key and its aggregation, or of its identity where it changes from step
+        to step. Without a cache key that of its name and of its Python functions: module, qualified name, source text, defaults and closure, where these are plain values. The
         source text counts without comments and formatting; a function without one, as from ``python -c``, counts by its
         name alone. Of a file the hash of its content, of a folder ``fingerprints.fingerprint``; None for a hub id.
     """
     digest = blake2b(digest_size=8)
+    if isinstance(source, StepwiseOracle):
+        digest.update(source.identity.encode())
+        return digest.hexdigest()
     if isinstance(source, PreferenceOracle):
         key = source.cache_key()
         digest.update(f"{key or source.name} {source.aggregation}".encode())

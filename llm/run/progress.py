@@ -139,6 +139,15 @@ class Progress:
         if self.stop.is_set():
             raise Interrupted(f"{self.current}: stopped as requested")
 
+    def pause(self, seconds: float) -> None:
+        """Wait for something from outside the run.
+
+        Raises:
+            Interrupted: the run is to stop; it stops at once.
+        """
+        self.stop.wait(seconds)
+        self.raise_if_stopped()
+
     def on_event(self, event: dict[str, Any]) -> None:
         """Record an event of the run, with the phase in which it happened; warn where memory ran out."""
         try:

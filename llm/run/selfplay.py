@@ -25,6 +25,7 @@ from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
 from ..oracles.fitting.vote_table import VoteTable
 from ..oracles.load import ACCEPTED
 from ..oracles.models.network import NetworkOracle
+from ..oracles.protocol import StepwiseOracle
 from ..planner.device import device_plan
 from ..planner.plan import Plan
 from ..policy.adapters.adapter_config import adapter_config
@@ -313,7 +314,8 @@ class SelfPlay:
         models = {"opponents": self._opponents.fingerprint, "sft": self._sft.fingerprint}
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
         settings = manifest.settings(self.config, self.solver, self.sampling, prompts)
-        return {**names, **self._fingerprints, **models, **settings}
+        people = dataclasses.asdict(self.config.people) if isinstance(self.oracle, StepwiseOracle) else None
+        return {**names, **self._fingerprints, **models, **settings, "people": people}
 
     @cached_property
     def _fingerprints(self) -> dict[str, str | None]:

@@ -41,7 +41,7 @@ Stage = Literal["sample", "judge", "train"]
 # what each stage writes into a step's folder, in order
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "sample": (SHARDS, "responses"),
-    "judge": ("judgements",),
+    "judge": ("oracle", "judgements"),
     "train": ("targets", "training", "adapter", "metrics.jsonl"),
 }
 # the phases that ``Progress`` times in each
@@ -82,13 +82,13 @@ class RunFolder:
     FREE = (
         "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "placement.checkpoints",
         "placement.embeddings", "placement.adapters", "placement.mlp_tokens", "placement.layers",
-        "cache", "plan",
+        "cache", "plan", "people.votes",
     )  # fmt: skip
     # where these are is free while their content (policy_content, ...) is the same, as on another machine
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
     # a stage that does not need these may leave them out
-    OPTIONAL = ("policy", "oracle", "prompts", "opponents", *CONTENTS)
+    OPTIONAL = ("policy", "oracle", "prompts", "opponents", "people", *CONTENTS)
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -165,7 +165,7 @@ class RunFolder:
             if (
                 key in self.FREE
                 or (redo == "train" and key.startswith("fit."))
-                or (key in self.OPTIONAL and None in (before.get(key), now.get(key)))
+                or (key.partition(".")[0] in self.OPTIONAL and None in (before.get(key), now.get(key)))
             ):
                 continue
             content = f"{key}_content"

@@ -19,7 +19,19 @@ from nashward.llm.config import Inputs, Opponents, RunConfig
 from nashward.llm.config.fields import Leaf, alternatives, leaves
 
 # the headings of --help, in its order
-GROUPS = ("run", "models", "prompts", "solver", "sampling", "judging", "loss", "training", "SFT and limits", "memory")
+GROUPS = (
+    "run",
+    "models",
+    "prompts",
+    "solver",
+    "sampling",
+    "judging",
+    "people",
+    "loss",
+    "training",
+    "SFT and limits",
+    "memory",
+)
 LARGEST = 2**63 - 1  # what torch takes as a seed or a size, and TOML as an integer
 
 EXPECTED = {

@@ -21,6 +21,7 @@ COMMANDS = {
     "fit-oracle": Entry(
         "a preference oracle of your own, from people's or a judge's verdicts on pairs", "judges.fit_oracle:COMMAND"
     ),
+    "vote": Entry("a page where people say which of two responses is better", "judges.vote:COMMAND"),
     "leaderboard": Entry(
         "models that responded to the same prompts, or fought battles: the Nash among them, and every other ranking",
         "evaluation.leaderboard:COMMAND",
