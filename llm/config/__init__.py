@@ -4,13 +4,13 @@ The options of the command line, the keys of a TOML file, ``nashward config`` an
 made from these fields: see ``fields.leaves``.
 """
 
-from .asking import Asking as Asking
 from .fit import Fit as Fit
 from .inputs import Inputs as Inputs
 from .inputs import Opponents as Opponents
 from .limits import Limits as Limits
 from .lora import Lora as Lora
 from .oracle_fit import FitSettings as FitSettings
+from .people import Asking as Asking
 from .people import People as People
 from .phase import Phase as Phase
 from .placement import Placement as Placement

@@ -23,7 +23,8 @@ def oracle_fingerprint(source: str | Path | PreferenceOracle) -> str | None:
 
     Returns:
         Of an oracle the hash of its cache key and its aggregation, or of its identity where it changes from step
-        to step. Without a cache key that of its name and of its Python functions: module, qualified name, source text, defaults and closure, where these are plain values. The
+        to step. Without a cache key that of its name and of its
+        Python functions: module, qualified name, source text, defaults and closure, where these are plain values. The
         source text counts without comments and formatting; a function without one, as from ``python -c``, counts by its
         name alone. Of a file the hash of its content, of a folder ``fingerprints.fingerprint``; None for a hub id.
     """

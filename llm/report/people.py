@@ -80,7 +80,9 @@ def _step(name: str, record: dict[str, Any]) -> tuple[Any, ...]:
 def _agreement(found: dict[str, Any]) -> str:
     parts = []
     if found["raw"] is not None:
-        parts.append(f"On {found['pairs']} pairs two or more people voted; {_percent(found['raw'])} of their votes agree")
+        parts.append(
+            f"On {found['pairs']} pairs two or more people voted; {_percent(found['raw'])} of their votes agree"
+        )
         if found["alpha"] is not None:
             interval = "" if found["low"] is None else f" (95%: {found['low']:.2f} to {found['high']:.2f})"
             parts.append(f"Krippendorff's alpha is {found['alpha']:.2f}{interval}, where 1 is perfect and 0 is chance")
