@@ -1,4 +1,4 @@
-"""Simulated people: they vote by the planted preferences of the pocket styles, each with a reliability of their own."""
+"""Simulated people who vote in a thread, as many votes as a run waits for."""
 
 from __future__ import annotations
 
@@ -7,43 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
+from simulated_people import Annotator
 
 from nashward.llm.config import Asking
 from nashward.llm.people.asking import Asker
 from nashward.llm.people.oracle import wanted
-from nashward.llm.people.store import Question, VoteStore
-from nashward.llm.pocket import styles
-
-
-class Annotator:
-    """Votes by the planted table with probability ``reliability``, else by a coin.
-
-    Args:
-        name: of the person.
-        reliability: see above.
-        seed: of the votes.
-    """
-
-    def __init__(self, name: str, reliability: float, seed: int) -> None:
-        self.name, self.reliability = name, reliability
-        self._random = np.random.default_rng(seed)
-
-    def choice(self, question: Question) -> str:
-        """What they say of a question: a pair of one style is a tie."""
-        table = styles.judged_table()
-        first, second = (4 if (s := styles.style_of(text)) is None else s for text in (question.first, question.second))
-        if self._random.random() >= self.reliability:
-            return ("first", "second")[int(self._random.integers(2))]
-        if first == second:
-            return "tie"
-        return "first" if self._random.random() < table[first, second] else "second"
-
-
-def people(count: int, seed: int = 0, least: float = 0.7) -> list[Annotator]:
-    """So many people, whose reliabilities are drawn from ``least`` to 1."""
-    drawn = np.random.default_rng(seed).uniform(least, 1.0, count)
-    return [Annotator(f"person {k:02d}", float(r), 1000 * seed + k) for k, r in enumerate(drawn)]
+from nashward.llm.people.store import VoteStore
 
 
 @contextmanager
@@ -66,7 +35,7 @@ def voting(folder: Path, annotators: list[Annotator], settings: Asking) -> Itera
                     if question is None:
                         stop.wait(0.02)
                     else:
-                        store.vote(question.id, person.name, person.choice(question), 3.0)
+                        store.vote(question.id, person.name, person.choice(question.first, question.second), 3.0)
                         turn += 1
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             wrong.append(error)
