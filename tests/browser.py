@@ -56,6 +56,10 @@ class Browser:
         message: dict[str, Any] = json.loads(line)
         return message
 
+    def close(self) -> None:
+        """Close the pipe."""
+        self._answers.close()
+
     def window(self, width: int, height: int, dark: bool = False) -> None:
         """The size of the window, and what the person prefers."""
         self.send(
@@ -142,8 +146,10 @@ def opened(profile: Path) -> Iterator[Browser]:
     )  # fmt: skip
     os.close(ours[0])
     os.close(theirs[1])
+    browser = None
     try:
-        yield Browser(ours[1], theirs[0])
+        browser = Browser(ours[1], theirs[0])
+        yield browser
     finally:
         process.terminate()
         try:
@@ -152,3 +158,5 @@ def opened(profile: Path) -> Iterator[Browser]:
             process.kill()
             process.wait()
         os.close(ours[1])
+        if browser is not None:
+            browser.close()

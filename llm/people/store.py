@@ -169,6 +169,7 @@ class VoteStore:
         if self.folder.exists() and not self.folder.is_dir():
             raise NashwardError(f"{self.folder} is a file; name a folder for the votes")
         self._lock = threading.RLock()
+        self._connection: sqlite3.Connection
         with disk_errors(file):
             self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -178,8 +179,10 @@ class VoteStore:
             self._create()
             found = self.fact("format")
         except (sqlite3.Error, OSError, IndexError) as error:
+            self._close_quietly()
             raise NashwardError(f"{file} is no store of votes ({error}); name another folder") from None
         if found != FORMAT:
+            self._close_quietly()
             raise NashwardError(f"{file} is of format {found}, this nashward reads {FORMAT}; use the one that wrote it")
 
     def _create(self) -> None:
@@ -195,6 +198,10 @@ class VoteStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _close_quietly(self) -> None:
+        if hasattr(self, "_connection"):
+            self._connection.close()
 
     def close(self) -> None:
         """Close the file."""

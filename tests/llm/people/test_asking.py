@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +58,11 @@ def test_pairs_that_cannot_be_asked_count_all_the_same() -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> VoteStore:
-    store = VoteStore(tmp_path)
-    for k in range(20):
-        store.add_responses(f"Prompt {k}", ["One.", "Two.", "Three.", "Four."])
-    return store
+def store(tmp_path: Path) -> Iterator[VoteStore]:
+    with VoteStore(tmp_path) as store:
+        for k in range(20):
+            store.add_responses(f"Prompt {k}", ["One.", "Two.", "Three.", "Four."])
+        yield store
 
 
 def session(store: VoteStore, asker: Asker, name: str, count: int) -> list[tuple[int, str]]:
@@ -136,10 +137,10 @@ def test_people_are_not_given_the_same_pair_at_once(store: VoteStore) -> None:
 
 
 def test_the_same_seed_asks_the_same(store: VoteStore, tmp_path: Path) -> None:
-    other = VoteStore(tmp_path / "other")
-    for k in range(20):
-        other.add_responses(f"Prompt {k}", ["One.", "Two.", "Three.", "Four."])
-    one, two = (session(own, Asker(own, Asking(seed=7)), "ann", 30) for own in (store, other))
+    with VoteStore(tmp_path / "other") as other:
+        for k in range(20):
+            other.add_responses(f"Prompt {k}", ["One.", "Two.", "Three.", "Four."])
+        one, two = (session(own, Asker(own, Asking(seed=7)), "ann", 30) for own in (store, other))
     assert one == two
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_three_rounds_of_votes_bring_the_policy_towards_the_planted_nash(tmp_pat
     self_play(tmp_path, 48, dataclasses.replace(config, iterations=4)).run("sample", progress=False)
     gaps = [gap(tmp_path / "run" / f"iteration-{k:02d}") for k in (1, 2, 3, 4)]
     assert gaps[3] < gaps[0] - 0.1, gaps
-    assert all(after < before + 0.02 for before, after in zip(gaps, gaps[1:], strict=False)), gaps
+    assert all(after < before + 0.02 for before, after in pairwise(gaps)), gaps
     records = [
         json.loads((tmp_path / "run" / f"iteration-{k:02d}" / "oracle" / "people.json").read_text()) for k in (1, 2, 3)
     ]

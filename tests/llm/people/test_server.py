@@ -24,11 +24,11 @@ from .client import Client
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> VoteStore:
-    store = VoteStore(tmp_path / "votes")
-    for k in range(4):
-        store.add_responses(f"Prompt {k}", [f"Yes {k}.", f"**No** {k}.", f"Maybe {k}."], ["secret-model"] * 3)
-    return store
+def store(tmp_path: Path) -> Iterator[VoteStore]:
+    with VoteStore(tmp_path / "votes") as store:
+        for k in range(4):
+            store.add_responses(f"Prompt {k}", [f"Yes {k}.", f"**No** {k}.", f"Maybe {k}."], ["secret-model"] * 3)
+        yield store
 
 
 def page_of(store: VoteStore, **settings: float) -> VotingPage:

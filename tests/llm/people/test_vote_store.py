@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ PROMPT, TEXTS = "Name a river.", ["The Rhine.", "No.", "A river is water."]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> VoteStore:
-    store = VoteStore(tmp_path / "votes")
-    store.add_responses(PROMPT, TEXTS, ["start", "start", "one"])
-    return store
+def store(tmp_path: Path) -> Iterator[VoteStore]:
+    with VoteStore(tmp_path / "votes") as store:
+        store.add_responses(PROMPT, TEXTS, ["start", "start", "one"])
+        yield store
 
 
 def cast(store: VoteStore, annotator: str, pair: int, choice: str, first: str = "a") -> str:
@@ -139,7 +140,7 @@ def test_everything_is_there_after_it_is_opened_again(store: VoteStore) -> None:
 
 
 def test_threads_and_connections_write_at_once(store: VoteStore) -> None:
-    others = [VoteStore(store.folder) for _ in range(2)]
+    others = [VoteStore(store.folder) for _ in range(2)]  # closed below
     wrong: list[BaseException] = []
 
     def work(name: str, own: VoteStore) -> None:
@@ -154,6 +155,8 @@ def test_threads_and_connections_write_at_once(store: VoteStore) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    for other in others:
+        other.close()
     assert wrong == []
     votes = store.votes()
     assert len({(vote.annotator, vote.a, vote.b) for vote in votes}) == 24
@@ -187,8 +190,8 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(NashwardError, match="format 9"):
         VoteStore(tmp_path / "new")
-    with pytest.raises(NashwardError, match="surrogate"):
-        VoteStore(tmp_path / "other").add_responses("p", ["\ud800", "b"])
+    with VoteStore(tmp_path / "other") as store, pytest.raises(NashwardError, match="surrogate"):
+        store.add_responses("p", ["\ud800", "b"])
 
 
 @pytest.mark.parametrize("kind", FORMATS)
