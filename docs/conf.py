@@ -39,7 +39,17 @@ python_display_short_literal_types = True
 
 PAGES = {
     "Learn": ["tutorial", "explanation", "architecture", "theory"],
-    "Do": ["align-by-card", "resume", "own-adapter", "real-models", "new-solver", "new-oracle", "new-game", "new-loss"],
+    "Do": [
+        "align-by-card",
+        "resume",
+        "own-adapter",
+        "people",
+        "real-models",
+        "new-solver",
+        "new-oracle",
+        "new-game",
+        "new-loss",
+    ],
     "Look up": [
         "solvers",
         "losses",

@@ -19,6 +19,7 @@ from nashward.lazy import lazy_names as _lazy_names
 if TYPE_CHECKING:
     from . import evaluation as evaluation
     from . import oracles as oracles
+    from . import people as people
     from . import pocket as pocket
     from .config.fit import Fit as Fit
     from .config.limits import Limits as Limits
@@ -55,6 +56,7 @@ _MODULES = {
     "SelfPlay": ".run.selfplay",
     "evaluation": ".evaluation",
     "oracles": ".oracles",
+    "people": ".people",
     "pocket": ".pocket",
     "read_prompts": ".data.prompts",
 }

@@ -76,6 +76,11 @@ def read_cast_votes(source: Path | Iterable[Any], kind: Format = "jsonl") -> lis
     Raises:
         FileNotFoundError: no such file.
         ValueError: a row that is wrong (it is numbered), or counts of several comparisons in one.
+
+    Example:
+        >>> (vote,) = read_cast_votes([{"prompt": "Name a river.", "chosen": "The Rhine.", "rejected": "No."}])
+        >>> vote.winner, vote.annotator
+        ('a', 'imported')
     """
     rows = _rows_of(source) if isinstance(source, Path) else source
     name = str(source) if isinstance(source, Path) else "the votes"
