@@ -22,7 +22,7 @@ SHORT = (
 LONG = "\n".join(
     f"{k}. {line}"
     for k, line in enumerate(
-        ["Take the egg out of the fridge.", "Fill a pot with water, so that it covers the egg.", "Bring it to the boil.",
+        ["Take an egg out of the fridge.", "Fill a pot with water, so that it covers the egg.", "Boil it.",
          "Turn the heat down a little.", "Lower the egg in with a spoon.", "Look at the clock.", "Wait.", "Wait more.",
          "Fill a bowl with cold water.", "Take the egg out with the spoon.", "Put it into the bowl.", "Dry the egg.",
          "Put it into a cup.", "Open it.", "Add salt.", "Taste it.", "Add more salt.", "Eat it.", "Clean the pot."], 1

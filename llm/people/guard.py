@@ -5,8 +5,8 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from http.cookies import CookieError, SimpleCookie
 
 from nashward.errors import NashwardError
@@ -78,7 +78,7 @@ class Guard:
         """The names of the cookies."""
         return {name: f"nashward_{name}_{self.port}" for name in ("session", "access")}
 
-    def check_host(self, headers: Mapping[str, str]) -> None:
+    def check_host(self, headers: Message) -> None:
         """Refuse a name that some other site may have pointed here (DNS rebinding); an address is no such name.
 
         Raises:
@@ -99,7 +99,7 @@ class Guard:
         if not known or port != str(self.port):
             raise Refused(421, "this server does not answer to that name")
 
-    def check_origin(self, headers: Mapping[str, str]) -> None:
+    def check_origin(self, headers: Message) -> None:
         """Refuse what another site's page sends.
 
         Raises:
@@ -110,7 +110,7 @@ class Guard:
         if headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
             raise Refused(403, "the request is from another page")
 
-    def check_access(self, headers: Mapping[str, str]) -> None:
+    def check_access(self, headers: Message) -> None:
         """Refuse who does not have the token, where there is one.
 
         Raises:
@@ -119,7 +119,7 @@ class Guard:
         if self.token is not None and not self.admits(self.cookie(headers, "access")):
             raise Refused(401, "open the address with the token that nashward vote printed")
 
-    def check_form(self, headers: Mapping[str, str], session: str) -> None:
+    def check_form(self, headers: Message, session: str) -> None:
         """Refuse a write without the code that only a page of this server has (CSRF).
 
         Raises:
@@ -129,7 +129,7 @@ class Guard:
         if not session or not hmac.compare_digest(given.encode(), self.form_code(session).encode()):
             raise Refused(403, "the page is out of date; load it again")
 
-    def check_bearer(self, headers: Mapping[str, str]) -> None:
+    def check_bearer(self, headers: Message) -> None:
         """Refuse a program that does not have the key of the endpoint for votes.
 
         Raises:
@@ -152,7 +152,7 @@ class Guard:
         """Whether a token is the server's."""
         return self.token is not None and hmac.compare_digest(token.encode(), self.token.encode())
 
-    def cookie(self, headers: Mapping[str, str], name: str) -> str:
+    def cookie(self, headers: Message, name: str) -> str:
         """The value of a cookie; empty where there is none."""
         try:
             morsel = SimpleCookie(headers.get("Cookie") or "").get(self.names[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ INBOX = "inbox"  # files of votes that are dropped here are read
 NEWEST = "newest.json"
 WANTED = "wanted.json"  # what a run waits for, for the page
 RECORD = "people.json"
+STILL = 1.0  # seconds since the last write to a file in the inbox, before it is read
 POLL = 1.0  # seconds between two looks at the votes
 COMPARED = 64  # prompts on which the oracles before and after are compared
 LEAST_ERROR = 0.2  # of a log-odds: folds that agree by chance are not certain
@@ -154,7 +156,7 @@ class PeopleOracle(StepwiseOracle):
             fit.folder.rmdir()
             fitted = as_oracle(unfinished, device=self.device)
             changed = _changed(previous, fitted, [(prompt, list(own)) for prompt, own in texts.items()])
-            write_json(unfinished / RECORD, record(votes, used, fit, changed, store.newest()))
+            write_json(unfinished / RECORD, record(votes, used, fit, changed))
         share = sum(vote.number > used for vote in votes)
         logger.info(
             "%s: fitted to %d votes (%d new) by %d people: held-out log-loss %.3f ± %.3f nats, a coin %.3f",
@@ -174,11 +176,12 @@ class PeopleOracle(StepwiseOracle):
     def _wait(self, store: VoteStore, folder: Path, used: int, pause: Callable[[float], None]) -> None:
         """Return when there are enough votes; what is missing is said once, and again as it comes in."""
         wanted, said = self.settings.votes, -1
+        inbox = Inbox(store)
+        write_json(self.folder / WANTED, {"votes": wanted, "after": used, "step": folder.name})
         while True:
-            read_inbox(store)
+            inbox.read()
             have = store.count(after=used)
             prompts = len({vote.prompt for vote in store.votes()}) if have >= wanted else 2
-            write_json(self.folder / WANTED, {"votes": wanted, "after": used, "step": folder.name})
             if have >= wanted and prompts >= 2:  # a fit holds prompts out
                 return
             if said < 0:
@@ -193,17 +196,35 @@ class PeopleOracle(StepwiseOracle):
             pause(POLL)
 
 
-def read_inbox(store: VoteStore) -> int:
-    """Read the files of votes that were dropped into the folder's ``inbox``; they stay there, and count once.
+class Inbox:
+    """The files of votes that are dropped into a folder's ``inbox``: they stay there, and count once.
 
-    Returns:
-        How many votes are new.
-
-    Raises:
-        ValueError: a row that is wrong; the file is named.
+    Args:
+        store: of the folder.
     """
-    files = sorted(file for file in (store.folder / INBOX).glob("*") if file.suffix in (".jsonl", ".json", ".csv"))
-    return sum(store.add_votes(read_cast_votes(file)) for file in files)
+
+    def __init__(self, store: VoteStore) -> None:
+        self.store, self._read = store, dict[Path, tuple[int, int]]()
+
+    def read(self) -> int:
+        """Read the files that are new or have changed, once nobody has written to them for a moment.
+
+        Returns:
+            How many votes are new.
+
+        Raises:
+            ValueError: a row that is wrong; the file is named, and not read again before it changes.
+        """
+        added = 0
+        for file in sorted((self.store.folder / INBOX).glob("*")):
+            if file.suffix not in (".jsonl", ".json", ".csv", ".parquet"):
+                continue
+            state = file.stat()
+            seen = (state.st_size, state.st_mtime_ns)
+            if self._read.get(file) != seen and time.time() - state.st_mtime >= STILL:
+                self._read[file] = seen
+                added += self.store.add_votes(read_cast_votes(file))
+        return added
 
 
 def believe(store: VoteStore, oracle: PreferenceOracle, texts: Mapping[str, Sequence[str]]) -> None:
@@ -269,9 +290,7 @@ def _nash(P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     return nash(PreferenceGame(P)).policy.numpy()
 
 
-def record(
-    votes: Sequence[CastVote], used: int, fit: OracleFit, changed: Mapping[str, Any] | None, newest: int
-) -> dict[str, Any]:
+def record(votes: Sequence[CastVote], used: int, fit: OracleFit, changed: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the report shows of a step's votes and of the fit to them.
 
     Args:
@@ -279,7 +298,6 @@ def record(
         used: the number of the newest vote that the step before had.
         fit: the oracle's.
         changed: what the new votes changed.
-        newest: the number of the newest vote.
     """
     people = {name: dict(facts) for name, facts in by_annotator(votes).items()}
     for name, reliability in fit.annotators.items():
@@ -298,7 +316,7 @@ def record(
     return {
         "votes": len(votes),
         "new": sum(vote.number > used for vote in votes),
-        "newest": newest,
+        "newest": max(vote.number for vote in votes),
         "prompts": len({vote.prompt for vote in votes}),
         "held_out": {
             "log_loss": fit.log_loss,

@@ -23,6 +23,7 @@ from ..store.files import disk_errors
 FILE = "votes.sqlite"
 FORMAT = "1"
 WAIT = 60.0  # seconds that a process waits for another one's write
+BATCH = 500  # pairs of one query
 OPEN_FOR = 900.0  # seconds after which a question that nobody answered is free for others
 NAME_LENGTH = 60  # characters of an annotator's name
 WINNERS = ("a", "b", "tie", "both_bad")
@@ -285,18 +286,23 @@ class VoteStore:
             ):
                 votes.setdefault(pair, []).append(winner)
             rows = self._rows("SELECT id, prompt, a, b, logit, error FROM pair ORDER BY id")
-        return [PairRow(*row, tuple(votes.get(row[0], ()))) for row in rows]
+        return [
+            PairRow(pair, prompt, a, b, logit, error, tuple(votes.get(pair, ())))
+            for pair, prompt, a, b, logit, error in rows
+        ]
 
     def texts(self, pairs: Iterable[int]) -> dict[int, tuple[str, str, str]]:
         """The prompt and the two responses of pairs, by the pairs' numbers."""
-        found = {}
-        for pair in pairs:
-            for row in self._rows(
-                "SELECT prompt.text, one.text, two.text FROM pair JOIN prompt ON prompt.id = pair.prompt "
-                "JOIN response one ON one.id = pair.a JOIN response two ON two.id = pair.b WHERE pair.id = ?",
-                (pair,),
+        wanted, found = list(pairs), {}
+        for first in range(0, len(wanted), BATCH):
+            part = wanted[first : first + BATCH]
+            for pair, *texts in self._rows(
+                "SELECT pair.id, prompt.text, one.text, two.text FROM pair JOIN prompt ON prompt.id = pair.prompt "
+                "JOIN response one ON one.id = pair.a JOIN response two ON two.id = pair.b "
+                f"WHERE pair.id IN ({', '.join('?' * len(part))})",
+                part,
             ):
-                found[pair] = (row[0], row[1], row[2])
+                found[pair] = (texts[0], texts[1], texts[2])
         return found
 
     def believe(self, beliefs: Iterable[tuple[int, float, float]]) -> None:
@@ -481,7 +487,11 @@ class VoteStore:
             "JOIN response two ON two.id = pair.b WHERE winner IS NOT NULL AND number > ? ORDER BY number",
             (after,),
         )
-        return [CastVote(*row[:10], (row[10], row[11])) for row in rows if skipped or row[3] != SKIP]
+        return [
+            CastVote(prompt, a, b, winner, who, seconds, first, why, number, name, (source_a, source_b))
+            for prompt, a, b, winner, who, seconds, first, why, number, name, source_a, source_b in rows
+            if skipped or winner != SKIP
+        ]
 
     def count(self, annotator: str | None = None, after: int = 0) -> int:
         """How many votes there are, without skips: of all, or of one annotator; with a number above ``after``."""

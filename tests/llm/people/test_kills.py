@@ -99,7 +99,7 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path, kills: int) -> No
     written = {vote.id: vote for vote in votes}
     assert len(written) == len(votes)
     acknowledged = {name: choice for person in people for name, choice in person.acknowledged.items()}
-    assert len(acknowledged) > 10 * kills
+    assert len(acknowledged) > kills
     assert set(acknowledged) == set(written)  # 0 lost, and none that nobody was told of: it was sent again
     for name, choice in acknowledged.items():
         vote = written[name]

@@ -32,6 +32,7 @@ from .annotators import voting
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(people_oracle, "POLL", 0.02)
+    monkeypatch.setattr(people_oracle, "STILL", 0.0)
 
 
 def self_play(home: Path, prompts: int, config: llm.RunConfig, team: str = "team") -> llm.SelfPlay:
@@ -218,3 +219,28 @@ def test_a_base_that_is_not_there_is_found_first(tmp_path: Path) -> None:
     with pytest.raises((NashwardError, OSError), match="nowhere"):
         PeopleOracle(tmp_path / "team", People(base=str(tmp_path / "nowhere")))
     assert not (tmp_path / "team").exists()
+
+
+def test_a_file_in_the_inbox_is_read_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not while it is copied, and again when more votes were added to it."""
+    (tmp_path / "inbox").mkdir()
+    file = tmp_path / "inbox" / "votes.jsonl"
+    row = {"prompt": "p", "a": "x", "b": "y", "winner": "a"}
+    with VoteStore(tmp_path) as store:
+        inbox = people_oracle.Inbox(store)
+        file.write_text(json.dumps(row) + '\n{"prompt": "p", "a')
+        monkeypatch.setattr(people_oracle, "STILL", 60.0)
+        assert inbox.read() == 0
+        monkeypatch.setattr(people_oracle, "STILL", 0.0)
+        with pytest.raises(NashwardError, match="line 2"):
+            inbox.read()
+        assert inbox.read() == 0  # said once
+        file.write_text(json.dumps(row) + "\n" + json.dumps({**row, "winner": "b"}) + "\n")
+        assert [inbox.read(), inbox.read()] == [2, 0]
+        (tmp_path / "inbox" / "notes.txt").write_text("not votes")
+        assert people_oracle.Inbox(store).read() == 0
+
+
+def test_elsewhere_people_are_no_oracle_and_the_line_says_what_is() -> None:
+    with pytest.raises(NashwardError, match="iteration-01/oracle"):
+        as_oracle("people:team")

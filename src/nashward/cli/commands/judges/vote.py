@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +132,7 @@ def _ask(args: argparse.Namespace, store: VoteStore, run: Path | None) -> None:
 def _serve(args: argparse.Namespace, store: VoteStore, asking: Asking) -> None:
     from nashward.cli.configuration import read_text
     from nashward.llm.people.asking import Asker
-    from nashward.llm.people.oracle import INBOX, read_inbox, wanted
+    from nashward.llm.people.oracle import INBOX, Inbox, wanted
     from nashward.llm.people.server import VotingPage, serving
     from nashward.llm.run.signals import stop_on_signals
 
@@ -150,8 +151,12 @@ def _serve(args: argparse.Namespace, store: VoteStore, asking: Asking) -> None:
             print(f"programs: POST {server.address.partition('?')[0]}api/votes, a vote a line of JSON, with the header")
             print(f"  Authorization: Bearer {server.guard.key}")
             print(f"files: those in {store.folder / INBOX} are read", flush=True)
+        inbox = Inbox(store)
         while not stop.event.wait(1.0):
-            read_inbox(store)
+            try:
+                inbox.read()
+            except ValueError as error:  # people go on; a run that waits for these votes refuses them as well
+                print(f"warning: {error}", file=sys.stderr, flush=True)
 
     print(f"{store.count() - before} new votes, {store.count()} in all, in {store.folder}")
 
