@@ -178,8 +178,7 @@ def expected_change(
         >>> expected_change(tables, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])).round(3).tolist()
         [[0.0, 0.1, 0.0], [0.1, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
-    centred = tables - tables.mean(0)
-    covariance = np.einsum("sij,sk->ijk", centred, policies - policies.mean(0)) / len(tables)
+    covariance = np.einsum("sij,sk->ijk", tables - tables.mean(0), policies) / len(tables)
     return np.abs(covariance).sum(-1)
 
 

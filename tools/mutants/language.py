@@ -109,6 +109,13 @@ LANGUAGE = [
         ("anchor", "_most_of", "votes[1:] * lost + votes[:-1] * won", "votes[:-1] * won"),
         ("other", "_most_of", "count // 2 + 1", "count // 2"),
     ]),
+    Method("Agreement of annotators", "llm/people/agreement.py", ("tests/llm/people/test_agreement.py",), [
+        ("sign", "_alpha", "1 - (float(of_each.sum()) - 1) * observed / expected",
+         "1 + (float(of_each.sum()) - 1) * observed / expected"),
+        ("factor", "_alpha", "size - 1", "size"),
+        ("anchor", "_alpha", "float(of_each.sum()) - 1", "float(of_each.sum())"),
+        ("other", "agreement", "vote.a > vote.b", "False"),
+    ]),
     Method("Best of n", f"{V}/best_of_n.py", EXPLOITED, [
         ("sign", "kl_bound", "math.log(n) - (n - 1) / n", "math.log(n) + (n - 1) / n"),
         ("factor", "kl_bound", "math.log(n)", "2 * math.log(n)"),
