@@ -26,7 +26,7 @@ from .solution import Solution, SolverError, Status, record_points
 from .solvers.schedule import check_whole
 from .solvers.tables_only.base import TableSolver, as_solver
 from .stability import warn_step_size
-from .step import Solver, Step
+from .step import Solver, Step, is_finite
 
 _WAITING = 2**18  # numbers: 2 MiB of each kind of policy
 
@@ -94,8 +94,8 @@ def solve(
     check_game(game)
     check_whole("iterations", iterations)
     iterations = int(iterations)  # 1e3 is one
-    if tolerance is not None and not 0 <= tolerance < math.inf:
-        raise NashwardError(f"tolerance is {tolerance}; expected a duality gap, a finite number >= 0, or None")
+    if tolerance is not None and not (is_finite(tolerance) and tolerance >= 0):
+        raise NashwardError(f"tolerance is {tolerance!r:.80}; expected a duality gap, a finite number >= 0, or None")
     tables = TableExecutor(game, feedback)
     start_policy = tables.policy(start)
     anchor_policy = start_policy if reference is None else tables.policy(reference, "reference")

@@ -14,6 +14,19 @@ from .policy import Blend, Policy, affine
 _OPPONENT: Any = object()
 
 
+def is_finite(value: object) -> bool:
+    """Whether a value is a finite real number (a scalar of numpy or torch is one, a text is none).
+
+    Example:
+        >>> is_finite(0.5), is_finite("0.5"), is_finite(math.inf)
+        (True, False, False)
+    """
+    try:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        return False
+
+
 @dataclass(frozen=True)
 class Step:
     """One mirror step.
@@ -51,8 +64,8 @@ class Step:
         def fix(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
-        if not math.isfinite(self.size):
-            raise NashwardError(f"a Step's size must be finite, got {self.size}")
+        if not is_finite(self.size):
+            raise NashwardError(f"a Step's size must be a finite number, got {self.size!r:.80}")
         if (self.opponent is None) != (self.size == 0):
             given = "no opponent" if self.opponent is None else f"opponent {self.opponent!r}"
             raise NashwardError(

@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import TypeAlias
 
 from nashward.errors import NashwardError
+from nashward.games.step import is_finite
 
 Schedule: TypeAlias = float | Callable[[int], float]
 """A step size: one for all, or a function of t = 1, 2, ..."""
@@ -35,8 +36,8 @@ def at(schedule: Schedule, t: int) -> float:
         (0.5, 0.5)
     """
     size = schedule(t) if callable(schedule) else schedule
-    if not (math.isfinite(size) and size > 0):
-        raise NashwardError(f"the step of iteration {t} must be a positive number, got {size}")
+    if not (is_finite(size) and size > 0):
+        raise NashwardError(f"the step of iteration {t} must be a positive number, got {size!r:.80}")
     return size
 
 
@@ -59,8 +60,8 @@ def check_step(step: Schedule, **not_negative: float) -> None:
     if not callable(step):
         at(step, 1)
     for name, value in not_negative.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise NashwardError(f"{name} must be a number >= 0, got {value}")
+        if not (is_finite(value) and value >= 0):
+            raise NashwardError(f"{name} must be a number >= 0, got {value!r:.80}")
 
 
 def check_whole(name: str, value: int) -> None:
@@ -78,8 +79,8 @@ def check_whole(name: str, value: int) -> None:
         ... except ValueError as error: print(error)
         n must be a whole number >= 1, got 0
     """
-    if value != int(value) or value < 1:
-        raise NashwardError(f"{name} must be a whole number >= 1, got {value}")
+    if not is_finite(value) or value != int(value) or value < 1:
+        raise NashwardError(f"{name} must be a whole number >= 1, got {value!r:.80}")
 
 
 def horizon(iterations: int, C: float) -> float:

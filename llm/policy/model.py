@@ -29,7 +29,7 @@ from .adapters.peft_format import WEIGHTS as WEIGHTS
 from .adapters.peft_format import weights_of
 from .base.checks import check_policy, learned_positions
 from .base.experts import lora_targets
-from .base.weights import compute_dtype, load_base
+from .base.weights import check_output, compute_dtype, load_base
 from .chat_template import encode
 from .experimental.streaming import LayerStream
 from .local.names import local_model
@@ -166,7 +166,10 @@ class LanguageModel:
         if not isinstance(placement, Placement):
             placement = default_placement(base, device, dtype).but(placement or {})
         stream = apply_placement(network, placement, torch.device(device))
-        return cls(network, tokenizer, str(source), stream)
+        model = cls(network, tokenizer, str(source), stream)
+        model._activate(SLOTS[0])
+        check_output(network, [model.pad_id] * min(32, model.positions or 32), model.device, model.name)
+        return model
 
     @property
     def device(self) -> torch.device:

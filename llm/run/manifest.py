@@ -61,8 +61,8 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
 
     judge = None
     if oracle is not None:
-        stored = isinstance(oracle, str | Path)
-        known = stored and (Path(oracle).expanduser().exists() or is_id(oracle))
+        path = Path(oracle).expanduser() if isinstance(oracle, str | Path) else None
+        known = path is not None and (path.is_file() or path.is_dir() or is_id(oracle))
         judge = oracle_fingerprint(oracle if known else load())
     return {
         "policy_content": content(policy),

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nashward.errors import CorruptFileError
@@ -25,9 +26,19 @@ TEMPORARY = re.compile(rf"\.(.+)\.\d+(\{UNFINISHED}|\{REPLACED})")  # the names 
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which replaces ``path`` only when the block ends without an error.
 
+    A link stays, and what it leads to is replaced. A device or a pipe (``/dev/null``, ``/dev/stdout``) is no file that
+    could be replaced: the content is written to it.
+
     Raises:
         OSError: the disk is full or cannot be written; ``path`` is then unchanged.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with TemporaryDirectory() as folder:
+            yield (unfinished := Path(folder) / path.name)
+            with disk_errors(path), unfinished.open("rb") as content, path.open("wb") as stream:
+                shutil.copyfileobj(content, stream)
+        return
+    path = _behind_links(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = _beside(path, UNFINISHED)
@@ -50,6 +61,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk is full or cannot be written; ``path`` is then unchanged.
     """
+    path = _behind_links(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         recover(path.parent, path.name)
@@ -65,6 +77,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _sync(path.parent)
         finally:
             recover(path.parent, path.name)
+
+
+def _behind_links(path: Path) -> Path:
+    """Where a link leads to, which may lie on another disk; any other path as it is."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def recover(folder: Path, name: str | None = None) -> None:

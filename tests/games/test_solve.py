@@ -114,6 +114,14 @@ def test_status_says_what_happened() -> None:
     [
         (lambda: MWU(0.0), "positive number, got 0"),
         (lambda: MWU(float("inf")), "positive number"),
+        (lambda: MWU(eval("'0.5'")), "positive number, got '0.5'"),
+        (lambda: MWU(eval("[0.1, 0.2]")), "positive number"),
+        (lambda: MWU(torch.tensor([0.1, 0.2])), "positive number"),  # type: ignore[arg-type]
+        (lambda: games.solve(games.zoo.comal_cycle(), MWU(eval("lambda t: 'x'"))), "iteration 1 .* got 'x'"),
+        (lambda: games.solve(games.zoo.comal_cycle(), MWU(), tolerance=eval("'small'")), "tolerance is 'small'"),
+        (lambda: games.Momentum(0.5, eval("'x'")), "momentum must be"),
+        (lambda: MagneticMirrorDescent(0.4, eval("'1'")), "tau must be a number >= 0"),
+        (lambda: games.Step(games.policy.Policy("x"), None, eval("'1'")), "size must be a finite number"),
         (lambda: MagneticMirrorDescent(0.4, -1.0), "tau must be a number >= 0"),
         (
             lambda: games.solve(games.zoo.comal_cycle(), MWU(), iterations=0),

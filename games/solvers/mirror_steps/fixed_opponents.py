@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ from nashward.errors import NashwardError
 from nashward.games.driver import check_solver
 from nashward.games.opponents import opponent
 from nashward.games.policy import Blend, Policy
-from nashward.games.step import Solver, Step
+from nashward.games.step import Solver, Step, is_finite
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class FixedOpponents:
     def __post_init__(self) -> None:
         check_solver(self.solver)
         weights = list(self.opponents.values())
-        if not weights or not all(math.isfinite(w) and w > 0 for w in weights) or sum(weights) > 1 + 1e-9:
+        if not weights or not all(is_finite(w) and w > 0 for w in weights) or sum(weights) > 1 + 1e-9:
             raise NashwardError(
                 f"the weights of the opponents must each be above 0 and together at most 1, got {dict(self.opponents)}"
             )

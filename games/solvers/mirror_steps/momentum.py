@@ -8,7 +8,7 @@ from itertools import count
 
 from nashward.errors import NashwardError
 from nashward.games.policy import Policy
-from nashward.games.step import Step
+from nashward.games.step import Step, is_finite
 
 from ..schedule import Schedule, at, check_step
 
@@ -48,8 +48,8 @@ class Momentum:
 
     def __post_init__(self) -> None:
         check_step(self.step)
-        if not 0 <= self.momentum < 1:
-            raise NashwardError(f"momentum must be in [0, 1), got {self.momentum}")
+        if not (is_finite(self.momentum) and 0 <= self.momentum < 1):
+            raise NashwardError(f"momentum must be in [0, 1), got {self.momentum!r:.80}")
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         previous = x

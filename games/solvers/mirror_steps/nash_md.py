@@ -8,7 +8,7 @@ from itertools import count
 
 from nashward.errors import NashwardError
 from nashward.games.policy import Blend, Policy
-from nashward.games.step import Step
+from nashward.games.step import Step, is_finite
 
 from ..schedule import Schedule, at
 from .anchoring import check_regularised, regularised_anchor
@@ -94,8 +94,8 @@ class NashEMA:
 
     def __post_init__(self) -> None:
         check_regularised(self.step, self.tau)
-        if not 0 <= self.decay < 1:
-            raise NashwardError(f"decay must be in [0, 1), got {self.decay}")
+        if not (is_finite(self.decay) and 0 <= self.decay < 1):
+            raise NashwardError(f"decay must be in [0, 1), got {self.decay!r:.80}")
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         average = Blend(x.members())

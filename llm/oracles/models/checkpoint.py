@@ -268,7 +268,7 @@ def load_state(model: nn.Module, state: dict[str, torch.Tensor], name: str, expe
         expected: what the network is, for errors.
 
     Raises:
-        ValueError: tensors are missing, unexpected or of another shape.
+        ValueError: tensors are missing, unexpected, of another shape, or of whole numbers.
     """
     parameters = model.state_dict()
     check_tensors(
@@ -277,6 +277,11 @@ def load_state(model: nn.Module, state: dict[str, torch.Tensor], name: str, expe
             "unexpected": [key for key in state if key not in parameters],
             "of another shape": [
                 key for key in parameters if key in state and parameters[key].shape != state[key].shape
+            ],
+            "of whole numbers": [
+                key
+                for key in parameters
+                if key in state and parameters[key].is_floating_point() and not state[key].is_floating_point()
             ],
         },
         name,
@@ -302,7 +307,13 @@ def load_network(classes: Any, config: Any, state: dict[str, torch.Tensor], **op
         None, config=config, state_dict=state, output_loading_info=True, ignore_mismatched_sizes=True, **options
     )
     mismatched = {key for key, *_ in report["mismatched_keys"]}
-    return network, {"missing": sorted(report["missing_keys"]), "of another shape": sorted(mismatched)}
+    whole = [key for key, value in state.items() if not value.is_floating_point()]
+    floating = {key for key, value in network.state_dict().items() if value.is_floating_point()}
+    return network, {
+        "missing": sorted(report["missing_keys"]),
+        "of another shape": sorted(mismatched),
+        "of whole numbers": sorted(floating.intersection(whole)),
+    }
 
 
 def check_tensors(problems: Problems, name: str, expected: str, consequence: str = "") -> None:

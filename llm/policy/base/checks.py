@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import cached_file
 
 from nashward.errors import NashwardError
 
@@ -21,6 +22,8 @@ from ...data.prompts import Prompt
 from ..chat_template import encode
 from ..local.names import local_model
 
+GENERATION = "generation_config.json"
+FLOATING = ("F", "BF")  # names of dtypes in safetensors
 # of a configuration's sizes: beyond them it is damaged, and building its network would not end
 MOST = {"vocab_size": 10**8, "hidden_size": 10**6, "num_hidden_layers": 10**4}
 
@@ -175,13 +178,19 @@ def check_weight_shapes(source: str | Path, network: Any) -> None:
     """
     if getattr(network.config, "quantization_config", None) is not None:  # stored packed
         return
-    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    state = network.state_dict()
+    expected = {name: list(tensor.shape) for name, tensor in state.items()}
     for file in sorted(Path(source).glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt") as tensors:
-                shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+                slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+                shapes = {name: stored.get_shape() for name, stored in slices.items()}
+                whole = [name for name, stored in slices.items() if not stored.get_dtype().startswith(FLOATING)]
         except (OSError, SafetensorError) as error:
             raise NashwardError(f"the weights of {source} cannot be read ({file.name}): {first_line(error)}") from None
+        for name in whole:
+            if name in state and state[name].is_floating_point():
+                raise NashwardError(f"the weights of {source} hold {name} as whole numbers without how to scale them")
         for name, shape in shapes.items():
             if name in expected and shape != expected[name]:
                 raise NashwardError(
@@ -227,10 +236,21 @@ def learned_positions(network: Any) -> int | None:
 
 def stored_stops(source: str | Path) -> list[int]:
     """The stop tokens of a checkpoint's generation settings; those of its configuration where it has none."""
-    with suppress(OSError):  # most have the file, some do not
-        stops = GenerationConfig.from_pretrained(source).eos_token_id
-        return [stops] if isinstance(stops, int) else list(stops or [])
-    return []
+    file = Path(source) / GENERATION
+    found = file.is_file() if Path(source).is_dir() else cached_file(
+        str(source), GENERATION, _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )  # fmt: skip
+    if not found:  # most have the file, some do not
+        return []
+    with translated_errors(
+        lambda error: NashwardError(f"{source}/{GENERATION} holds no settings of generation: {first_line(error)}")
+    ):
+        stored = GenerationConfig.from_pretrained(source).eos_token_id
+    stops = stored if isinstance(stored, list) else [] if stored is None else [stored]
+    if not all(type(stop) is int for stop in stops):
+        raise NashwardError(f"{source}/{GENERATION}: eos_token_id is {stored!r:.80}, expected numbers of tokens")
+    return stops
 
 
 def _config(source: str | Path) -> dict[str, Any]:
@@ -253,8 +273,6 @@ def _config(source: str | Path) -> dict[str, Any]:
         return config
     if path.is_absolute() or str(source).startswith(".") or str(source).count("/") > 1 or path.exists():
         raise FileNotFoundError(f"there is no model folder {source}")
-    from transformers.utils import cached_file
-
     try:
         return json.loads(Path(str(cached_file(str(source), "config.json"))).read_text())
     except OSError:

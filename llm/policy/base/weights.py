@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from nashward.errors import NashwardError
 
-from ...data.library_errors import first_line
+from ...data.library_errors import LIBRARY_ERRORS, first_line
 from ..memory import release_memory
 from .checks import network_config
 from .experts import Experts
@@ -88,8 +88,6 @@ def _read(source: str | Path, options: dict[str, Any]) -> Any:
             f"the weights of {source} are a pickle that holds more than tensors, or is damaged; it is not opened, as "
             "that could run code that lies in it. Convert it to safetensors where you trust it"
         ) from None
-    except (SafetensorError, OSError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
     except RuntimeError as error:
         if "size mismatch" in str(error) or "ignore_mismatched_sizes" in str(error):
             raise NashwardError(
@@ -97,6 +95,8 @@ def _read(source: str | Path, options: dict[str, Any]) -> Any:
             ) from None
         if options["device_map"] == {"": "cpu"}:
             raise
+    except (*LIBRARY_ERRORS, SafetensorError, zipfile.BadZipFile) as error:  # ImportError: a quantiser's package
+        raise NashwardError(f"the weights of {source} cannot be read: {first_line(error)}") from None
     else:
         base, report = loaded
         _check_complete(source, base, report)
@@ -125,6 +125,23 @@ def _check_complete(source: str | Path, base: Any, report: Mapping[str, Any]) ->
     if report["unexpected_keys"]:
         first = min(report["unexpected_keys"])
         logger.warning(f"{source} holds weights that its network does not use, as {first}")
+
+
+def check_output(network: Any, tokens: list[int], device: torch.device, name: str) -> None:
+    """Check that the logits of a text are numbers: damaged weights are sampled from without an error.
+
+    Attention of torch on a CPU makes numbers of NaN in texts below 16 tokens.
+
+    Raises:
+        ValueError: one is not finite.
+    """
+    with torch.no_grad():
+        logits = network(input_ids=torch.tensor([tokens], device=device), use_cache=False).logits
+    if not bool(logits.isfinite().all()):
+        raise NashwardError(
+            f"the logits of {name} are not finite: its weights are damaged, its configuration is wrong, or "
+            f"{str(logits.dtype).removeprefix('torch.')} overflows; fetch the model again"
+        )
 
 
 def keep_gradients(network: Any) -> None:

@@ -320,6 +320,13 @@ def _no_tokenizer(folder: Path) -> None:
         file.unlink()
 
 
+def _whole_numbers(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    name = max(state, key=lambda key: state[key].ndim)
+    state[name] = state[name].int()
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 @pytest.mark.parametrize("kind", ["pairrm", "gpm", "bt"])
 @pytest.mark.parametrize(
     ("damage", "message"),
@@ -328,6 +335,7 @@ def _no_tokenizer(folder: Path) -> None:
         (_pickled, "is a pickle that holds more than tensors"),
         (_evil_torch, "is a pickle that holds more than tensors"),
         (_no_tokenizer, "has no tokenizer in"),
+        (_whole_numbers, "of whole numbers"),
         (lambda folder: (folder / "config.json").write_text("{"), "is not valid JSON"),
     ],
 )
@@ -340,6 +348,16 @@ def test_damaged_checkpoints_are_told_in_one_line(tmp_path, checkpoints, capsys,
         reader.from_pretrained(folder, device="cpu")
     assert len(str(caught.value).splitlines()) == 1
     assert "code in a pickle" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("values", [{"hidden_size": "large"}, {"layer_norm_eps": None}, {"model_type": None}])
+def test_settings_of_no_network_are_those_of_the_checkpoint_itself(tmp_path, values):
+    folder = Path(shutil.copytree(PAIRRM, tmp_path / "copy"))
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    with pytest.raises(ValueError, match=r"copy/config\.json cannot be read") as caught:
+        check_source(str(folder))
+    assert "hf download" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["pairrm", "gpm", "bt"])

@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from nashward import games, llm
+from nashward.llm.oracles import PreferenceOracle
 from nashward.llm.policy.model import WEIGHTS
+from nashward.llm.policy.sampling import seed_of
+from nashward.llm.run import refit
 
 from .. import tiny
 from ..killed import Killed, dies_at
@@ -57,8 +61,25 @@ def test_the_adapter_lies_on_the_line_at_the_best_scale(tiny_folder: Path, tmp_p
     assert row["validation"]["best_scale"] == pytest.approx(1, abs=0.15)  # the log-ratio is nearly linear in it
 
 
-def test_where_nothing_is_gained_the_policy_stays(tiny_folder: Path, tmp_path: Path) -> None:
-    (row,) = _run(tiny_folder, tmp_path / "run", tiny.noise(), learning_rate=0.3).run().metrics
+class _OpposedOnValidation(PreferenceOracle):
+    """Shorter is better, and on validation prompts longer: whatever is learned from the others is wrong on them."""
+
+    symmetric = transitive = True
+    name = "opposed"
+
+    def raw_logits(self, prompts: Any, candidates: Any, pairs: Any) -> list[np.ndarray]:
+        order = sorted(
+            PROMPTS, key=lambda text: seed_of(0, "held out", llm.Prompt(({"role": "user", "content": text},)).id)
+        )
+        validation = set(order[round(0.2 * len(order)) :][: round(0.25 * len(order))])
+        signs = [-1.0 if prompt in validation else 1.0 for prompt in prompts]
+        shorter = tiny.brevity().raw_logits(prompts, candidates, pairs)
+        return [sign * logits for sign, logits in zip(signs, shorter, strict=True)]
+
+
+@pytest.mark.parametrize("rate", [2e-3, 0.3])
+def test_where_nothing_is_gained_the_policy_stays(rate: float, tiny_folder: Path, tmp_path: Path) -> None:
+    (row,) = _run(tiny_folder, tmp_path / "run", _OpposedOnValidation(), learning_rate=rate).run().metrics
     assert row["line_fraction"] == 0
     assert "stays as it was" in row["warning"]
     assert row["train"]["kl"] == 0
@@ -82,12 +103,19 @@ def test_one_prompt_is_left_to_train_on(tiny_folder: Path, tmp_path: Path) -> No
     assert row["validation"]
 
 
-def test_a_rate_that_was_lowered_is_not_made_up_for(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_rate_that_was_lowered_is_not_made_up_for(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Refits halve the rate; the line is then searched up to where the fit went and no further."""
-    (row,) = _run(tiny_folder, tmp_path / "run", tiny.noise(), learning_rate=0.3, refits=3).run().metrics
-    assert row["refits"]
-    assert all(refit["loss"] > row["at_start"]["loss"] / 2 for refit in row["refits"])
-    assert row["line_fraction"] <= 1
+    settings = {"learning_rate": 2e-5, "refits": 3}
+    (row,) = _run(tiny_folder, tmp_path / "first", **settings).run().metrics
+    assert (row["refits"], row["line_fraction"]) == ([], 2)  # so low a rate falls short of the target
+    found = refit.line_minimum
+    results = iter([(0.0, 1.0), (0.0, 1.0)])  # nothing gained, twice
+    monkeypatch.setattr(refit, "line_minimum", lambda *given: next(results, None) or found(*given))
+    (row,) = _run(tiny_folder, tmp_path / "run", **settings).run().metrics
+    assert [fit["learning_rate"] for fit in row["refits"]] == [2e-5, 1e-5]
+    assert row["line_fraction"] == 1
 
 
 def test_a_fitted_mixture_is_no_false_alarm(tiny_folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nashward.llm.store import files
 from nashward.llm.store.files import (
     append_jsonl,
     atomic_folder,
+    atomic_write,
     read_jsonl,
     read_shard,
     recover,
@@ -92,6 +94,39 @@ def test_the_content_and_the_name_are_on_the_disk_before_the_next_thing_is_done(
     monkeypatch.setattr(Path, "replace", replaced)
     write_shard(tmp_path, "start", 0, [{"a": 1}])
     assert calls == ["sync file", "rename", "sync folder"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    """As root a rename would put a file in the place of ``/dev/null``."""
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    with atomic_write(pipe) as unfinished:
+        unfinished.write_bytes(b"content")
+    reader.join(timeout=10)
+    assert read == [b"content"]
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(there: bool, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    for name in ("file", "folder"):
+        (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+    if there:
+        (tmp_path / "disk" / "file").write_text("old")
+        (tmp_path / "disk" / "folder").mkdir()
+    with atomic_write(tmp_path / "file") as unfinished:
+        unfinished.write_text("new")
+    with atomic_folder(tmp_path / "folder") as unfinished:
+        (unfinished / "inside").write_text("new")
+    assert (tmp_path / "file").is_symlink()
+    assert (tmp_path / "folder").is_symlink()
+    assert (tmp_path / "disk" / "file").read_text() == (tmp_path / "disk" / "folder" / "inside").read_text() == "new"
+    assert sorted(os.listdir(tmp_path / "disk")) == ["file", "folder"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered"])

@@ -92,7 +92,7 @@ def test_the_gradient_is_that_of_the_explicit_sum(weight: float, tokens: int, ha
     texts = beside if weight else []
     (record,) = fit(model.network, weights, made, 2.0, settings, model.pad_id, 0, half=half, sft=texts)
     for found, gradient in zip((w.grad for w in weights), expected, strict=True):
-        torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()))
     assert record["loss"] == pytest.approx(float(mirror.detach()) / 3, rel=1e-5)
     assert record.get("sft_nll") == (pytest.approx(float(nll.detach()), rel=1e-5) if weight else None)
 

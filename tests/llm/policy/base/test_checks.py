@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import shutil
 from collections.abc import Callable
@@ -286,6 +287,18 @@ def _lost_shard(folder: Path) -> None:
     shards[1].unlink()
 
 
+def _indexed(file: str) -> Callable[[Path], None]:
+    """All tensors in one file of an index."""
+
+    def changed(folder: Path) -> None:
+        state = load_file(folder / "model.safetensors")
+        (folder / "model.safetensors").rename(folder / "a.safetensors")
+        index = {"metadata": {}, "weight_map": dict.fromkeys(state, file)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return changed
+
+
 def _none(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
@@ -305,6 +318,15 @@ WEIGHTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a pointer of Git LFS": (_pointer, "files of weights hold 42 bytes"),
     "a lost shard": (_lost_shard, "model-00002"),
     "none": (_none, "holds no weights"),
+    "whole numbers": (_weights(lambda state: state.update({FIRST: state[FIRST].int()})), FIRST),
+    "not a number": (_weights(lambda state: state[FIRST].fill_(math.nan)), "not finite"),
+    "a head with infinity": (_weights(lambda state: state["lm_head.weight"][0].fill_(math.inf)), "not finite"),
+    "a negative epsilon": (lambda folder: _edit(folder / "config.json", rms_norm_eps=-1e4), "not finite"),
+    "an index of a lost file": (_indexed("/none/such.safetensors"), "cannot be read"),
+    "a quantiser that is not installed": (
+        lambda folder: _edit(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
+        "cannot be read",
+    ),
 }
 
 
@@ -321,6 +343,17 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused(
     assert line.startswith("nashward: ")
     assert named in line
     assert str(copied) in line
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"eos_token_id": "</s>"}', '{"eos_token_id": [2, null]}', '{"eos_token_id": true}']
+)
+def test_settings_of_generation_without_stop_tokens_are_refused(
+    content: str, copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tokens that end a response come from there, and transformers passes a file over that it cannot read."""
+    (copied / "generation_config.json").write_text(content)
+    _refused(copied, "generation_config.json", monkeypatch, capsys)
 
 
 def test_weights_that_the_network_does_not_use_are_named(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
