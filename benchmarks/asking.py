@@ -3,8 +3,8 @@
 Simulated people of known reliability vote on responses of the pocket model's styles, by the planted preferences. After
 each block of votes the oracle is fitted by ``fit_oracle``, as a run does, and held against the planted preferences on
 prompts that nobody voted on: its log-loss (cross-entropy to the planted probabilities), and the gap, in the planted
-game, of the policy that is its equilibrium on each prompt. The level is what random pairs reach at the horizon; what
-counts is the first block from which on the median over seeds stays at or below it.
+game, of the policy that is its equilibrium on each prompt. A level is the least median over seeds that random pairs
+have had after so many votes; what counts is when the median first comes down to it, between blocks interpolated.
 
     python benchmarks/asking.py --seeds 10
 
@@ -94,20 +94,20 @@ def course(arm: str, seed: int, block: int, horizon: int, known: StatesOfRows) -
 
 
 def arrival(votes: np.ndarray, values: np.ndarray, level: float) -> float | None:
-    """The first number of votes from which on the values stay at or below the level, interpolated; None: it does not.
+    """The number of votes at which the values first come down to the level, interpolated; None: they do not.
 
     Args:
         votes, values: ``[blocks]``.
         level: of the values.
     """
-    above = np.flatnonzero(values > level + 1e-12)
-    if len(above) == 0:
-        return float(votes[0])
-    k = int(above[-1])
-    if k + 1 == len(values):
+    below = np.flatnonzero(values <= level + 1e-12)
+    if len(below) == 0:
         return None
-    share = (values[k] - level) / (values[k] - values[k + 1])
-    return float(votes[k] + share * (votes[k + 1] - votes[k]))
+    k = int(below[0])
+    if k == 0:
+        return float(votes[0])
+    share = (values[k - 1] - level) / (values[k - 1] - values[k])
+    return float(votes[k - 1] + share * (votes[k] - votes[k - 1]))
 
 
 def report(rows: list[dict[str, Any]]) -> None:
@@ -122,11 +122,11 @@ def report(rows: list[dict[str, Any]]) -> None:
         print(f"\n{title}")
         for arm, values in medians.items():
             print(f"  {arm:<8}" + "".join(f"  {n}: {value:.3f}" for n, value in zip(votes, values, strict=True)))
-        level = float(medians["random"][-1])
-        found = {arm: arrival(votes, values, level) for arm, values in medians.items()}
-        reached = "not reached" if found["change"] is None else f"{found['change']:.0f}"
-        print(f"  to {level:.3f}: random {found['random']:.0f} votes, change {reached}", end="")
-        print("" if found["change"] is None else f", ratio {found['change'] / found['random']:.2f}")  # type: ignore[operator]
+        for level in np.unique(np.minimum.accumulate(medians["random"]))[::-1]:
+            random, change = (arrival(votes, medians[arm], float(level)) for arm in ARMS)
+            assert random is not None
+            reached = "not reached" if change is None else f"{change:.0f}, ratio {change / random:.2f}"
+            print(f"  to {level:.3f}: random {random:.0f} votes, change {reached}")
 
 
 def main() -> None:
