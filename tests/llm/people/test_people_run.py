@@ -58,7 +58,7 @@ def test_three_rounds_of_votes_bring_the_policy_towards_the_planted_nash(tmp_pat
     config = llm.RunConfig(
         iterations=3, responses=4, sampling=llm.Sampling(max_new_tokens=24), people=People(votes=150, base=str(POLICY))
     )
-    with voting(tmp_path / "team", people(8, seed=1), Asking(seed=0)) as wrong:
+    with voting(tmp_path / "team", people(8, seed=1), Asking(random_share=0.25, seed=0)) as wrong:
         run = self_play(tmp_path, 48, config).run(progress=False)
     assert wrong == []
     assert len(run.metrics) == 3
