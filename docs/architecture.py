@@ -28,7 +28,7 @@ LLM = {
     "training": ("losses, batches, the fit", "response setting"),
     "oracles": ("win probabilities of pairs", "response"),
     "policy": ("model, adapters, sampling", "response setting"),
-    "clients": ("endpoints, processes", ""),
+    "clients": ("calls of servers", "response"),
     "store": ("the run folder on disk", "response"),
     "data": ("prompts and responses", "response"),
     "config": ("every setting, once", "setting"),

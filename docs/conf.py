@@ -56,6 +56,7 @@ PAGES = {
         "equilibria",
         "mixtures",
         "oracles",
+        "judges",
         "evaluation",
         "configuration",
         "metrics",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from . import oracles as oracles
     from . import people as people
     from . import pocket as pocket
+    from .config.endpoint import Endpoint as Endpoint
+    from .config.endpoint import JudgeSettings as JudgeSettings
     from .config.fit import Fit as Fit
     from .config.limits import Limits as Limits
     from .config.lora import Lora as Lora
@@ -40,9 +42,11 @@ if TYPE_CHECKING:
 PACKAGES = ("transformers", "peft", "accelerate", "safetensors", "pyarrow")
 
 _MODULES = {
+    "Endpoint": ".config.endpoint",
     "Enumerated": ".policy.sampling",
     "Fit": ".config.fit",
     "GenerateSource": ".policy.sampling",
+    "JudgeSettings": ".config.endpoint",
     "LanguageModel": ".policy.model",
     "Limits": ".config.limits",
     "Lora": ".config.lora",

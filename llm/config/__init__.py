@@ -4,14 +4,16 @@ The options of the command line, the keys of a TOML file, ``nashward config`` an
 made from these fields: see ``fields.leaves``.
 """
 
+from .endpoint import Endpoint as Endpoint
+from .endpoint import JudgeSettings as JudgeSettings
 from .fit import Fit as Fit
 from .inputs import Inputs as Inputs
 from .inputs import Opponents as Opponents
 from .limits import Limits as Limits
 from .lora import Lora as Lora
+from .oracle_fit import Asking as Asking
 from .oracle_fit import FitSettings as FitSettings
-from .people import Asking as Asking
-from .people import People as People
+from .oracle_fit import People as People
 from .phase import Phase as Phase
 from .placement import Placement as Placement
 from .plan import Demand as Demand

@@ -20,6 +20,9 @@ Optimiser = Literal["adamw", "rmsprop", "adamw8bit", "rmsprop8bit", "paged-adamw
 Schedule = Literal["linear", "cosine", "constant"]
 
 
+TOKENS = {"cuda": 4096, "cpu": 512}  # of a pass, by device
+
+
 @dataclass(frozen=True)
 class Fit:
     """How a step is fitted: by gradient descent on a loss of the log-ratio l(y) = log pi_theta(y) - log anchor(y).
@@ -37,7 +40,7 @@ class Fit:
         epochs: passes over the responses.
         batch: about how many prompts one optimiser step has.
         tokens: in one forward pass, a prompt counted once for its responses (padded ones where a model cannot share
-            them, see ``policy.packing``); a single longer response passes alone.
+            them, see ``policy.packing``); a single longer response passes alone. None: ``TOKENS`` of the device.
         max_grad_norm: the gradient is scaled down to this norm.
         validation: the share of prompts kept from training that decide how far the adapter goes on the straight line
             from where it started: to the least loss on them (of other losses than the mirror step's: to one below that
@@ -75,7 +78,12 @@ class Fit:
     warmup: float = setting(0.1, "share of the optimiser steps", "training")
     epochs: int = setting(2, "passes over the responses of a step", "training")
     batch: int = setting(16, "prompts in an optimiser step", "training")
-    tokens: int = setting(4096, "tokens in a forward pass of training, a prompt once for its responses", "training")
+    tokens: int | None = setting(
+        None,
+        f"in a forward pass of training, a prompt once for its responses (default: {TOKENS['cuda']} on a card, "
+        f"{TOKENS['cpu']} on a CPU, where more are no faster and take memory)",
+        "training", none="auto",
+    )  # fmt: skip
     max_grad_norm: float = setting(1.0, "", "training")
     validation: float = setting(
         0.1, "share of prompts that choose how far the adapter goes; 0: all the way", "training"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nashward.errors import NashwardError
+
+from .endpoint import check_url
 from .fields import setting
 
 
@@ -31,8 +34,9 @@ class Inputs:
     )
     oracle: str | None = setting(
         None,
-        "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), module:name (a module that is imported, and "
-        "so run, from the current folder or from what is installed), or people:FOLDER, who vote while the run goes on",
+        "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), openai:MODEL (a language model behind a "
+        "server), people:FOLDER (people, who vote while the run goes on), module:name (a module that is imported, and "
+        "so run, from the current folder or from what is installed)",
         "models",
     )
     adapter: str | None = setting(None, "LoRA folder or id to start from and to regress against", "models")
@@ -53,7 +57,8 @@ class Opponents:
     """The stored responses that a run is played against, and how much they count.
 
     Attributes:
-        responses: a file of one model's responses, or a folder with one file a model; None: those in the run folder.
+        responses: a file of one model's responses, or a folder with one file a model; "openai:MODEL": a model behind a
+            server that responds while the run is judged; None: those in the run folder.
         shares: of the opponent, that of all models together, divided evenly, or each one's: "gpt=0.2,claude=0.1".
 
     Example:
@@ -63,7 +68,8 @@ class Opponents:
 
     responses: str | None = setting(
         None,
-        "another model's responses to the prompts, or a folder of one file a model: opponents beside the policy's own",
+        "another model's responses to the prompts, a folder of one file a model, or openai:MODEL, a model behind a "
+        "server that responds: opponents beside the policy's own",
         "solver",
         option="opponents",
         formerly=("answers",),
@@ -75,3 +81,41 @@ class Opponents:
         "solver",
         option="opponent-shares",
     )
+    base_url: str | None = setting(
+        None, "of the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
+        option="opponents-url",
+    )  # fmt: skip
+    count: int = setting(1, "of that model to a prompt", "solver", option="opponent-responses")
+    max_tokens: int = setting(1024, "of each of these", "solver", option="opponent-max-tokens")
+
+
+@dataclass(frozen=True)
+class EndpointResponses:
+    """A model behind a server whose responses a run is played against.
+
+    Attributes:
+        model: its name on the server.
+        base_url: of the server, without credentials; None: the variable OPENAI_BASE_URL, else OpenAI's own.
+        count: responses to a prompt.
+        max_tokens: of a response.
+
+    Raises:
+        ValueError: no name, a URL with credentials, or a number below 1.
+
+    Example:
+        >>> EndpointResponses("gpt-5", count=2).max_tokens
+        1024
+    """
+
+    model: str
+    base_url: str | None = None
+    count: int = 1
+    max_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise NashwardError("openai: lacks the name of a model: openai:MODEL, as the server calls it")
+        if self.base_url is not None:
+            check_url(self.base_url)
+        if self.count < 1 or self.max_tokens < 1:
+            raise NashwardError(f"opponents need at least 1 response of 1 token, got {self.count} of {self.max_tokens}")

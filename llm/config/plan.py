@@ -9,7 +9,7 @@ from nashward.errors import NashwardError
 
 from .choices import check_choice
 from .fields import setting
-from .fit import Optimiser
+from .fit import TOKENS, Optimiser
 from .sampling import KVCache
 
 MOST = 10**9
@@ -27,7 +27,7 @@ class Demand:
         iterations: how many.
         prompt_tokens, new_tokens: of the longest texts.
         sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
-        quantise_head: whether the head is in 4 bits too.
+        quantise, quantise_head: whether the base is in 4 bits, and its head too.
         kv_cache: of the sampler.
 
     Raises:
@@ -47,7 +47,8 @@ class Demand:
     prompt_tokens: int = setting(512, "of a prompt", "run", option="max-prompt-tokens")
     new_tokens: int = setting(512, "of a response", "run", option="max-new-tokens")
     sampling_batch: int = 64
-    tokens: int = 4096
+    tokens: int = TOKENS["cuda"]
+    quantise: bool = True
     quantise_head: bool = setting(False, "the head in 4 bits too", "run")
     kv_cache: KVCache = setting("full", "of the sampler", "run")
 
@@ -71,7 +72,7 @@ class Demand:
         check_choice("kv_cache", self.kv_cache, KVCache)
         for name, value in vars(self).items():
             least, most = RANGES.get(name, (1, MOST))
-            if name not in ("optimiser", "quantise_head", "kv_cache") and not least <= value <= most:
+            if name not in ("optimiser", "quantise", "quantise_head", "kv_cache") and not least <= value <= most:
                 raise NashwardError(f"{name} is {value:g}; expected {least} to {most}")
 
 

@@ -10,11 +10,12 @@ from typing import Any, Literal
 from nashward.errors import NashwardError
 
 from .choices import check_choice
+from .endpoint import Endpoint, JudgeSettings, check_url
 from .fields import setting
 from .fit import Fit
 from .limits import Limits
 from .lora import Lora
-from .people import People
+from .oracle_fit import People
 from .phase import Phase
 from .placement import Placement
 from .sampling import Sampling
@@ -31,7 +32,7 @@ class RunConfig:
         seed: of everything.
         lora: the shape of a new adapter.
         chat_template: a Jinja template in place of the tokenizer's.
-        quantise: keep the base in 4 bits.
+        quantise: keep the base in 4 bits; None: on a card, and on a CPU where it is large, see ``policy.base.weights``.
         quantise_head: its head too, see ``LanguageModel.from_pretrained``.
         column: the field that holds the prompt, where it is not one of the usual ones.
         prompts_per_iteration: each iteration takes the next so many prompts (None: all of them each time).
@@ -41,9 +42,12 @@ class RunConfig:
             "token-level", blended while it is drawn, which costs no fit and is an approximation (``MixedNetwork``).
         responses: K, the responses a prompt from each policy; at least 2.
         sampling: how they are drawn.
+        engine, engine_model: the URL of a serving engine, and what it calls the base, see ``policy.engine``.
         self_comparison: whether a response is compared with itself (1/2) in its win rate.
         cache: the file of judgements; None: ``judgements.sqlite`` in the run folder. Only an oracle that has a
             fingerprint is cached.
+        judge: how a language model behind a server judges (``openai:MODEL`` as the oracle).
+        endpoint: how servers are called.
         fit: how a step is fitted.
         limits: how far the likelihood of the SFT texts may fall, and how rarely an iterate may win.
         people: how a run waits for the votes of people, where they are the oracle.
@@ -67,7 +71,11 @@ class RunConfig:
     chat_template: str | None = setting(
         None, "a Jinja file (or the template itself) in place of the tokenizer's chat template", "models"
     )
-    quantise: bool = setting(True, "keep the base in 4 bits (default), or in 16 (on a CPU 32)", "models")
+    quantise: bool | None = setting(
+        None,
+        "keep the base in 4 bits (default: on a card, and on a CPU where 32 bits take over half of its memory)",
+        "models",
+    )
     quantise_head: bool = setting(False, "the head in 4 bits too: another policy, in less memory", "models")
     column: str | None = setting(
         None, "the field with the prompt (default: prompt, messages, ...)", "prompts", option="prompt-field"
@@ -87,10 +95,16 @@ class RunConfig:
     )
     responses: int = setting(5, "K, responses a prompt", "sampling")
     sampling: Sampling = setting(default_factory=Sampling)
+    engine: str | None = setting(
+        None, "the URL of a serving engine that draws the responses, as http://localhost:8000/v1", "sampling"
+    )
+    engine_model: str | None = setting(None, "the base's name there (default: the only one)", "sampling")
     self_comparison: bool = setting(False, "compare a response with itself too (1/2), as SPPO does", "judging")
     cache: str | Path | None = setting(
         None, "keep judgements in this file (default: judgements.sqlite in the run folder)", "judging"
     )
+    judge: JudgeSettings = setting(default_factory=JudgeSettings)
+    endpoint: Endpoint = setting(default_factory=Endpoint)
     fit: Fit = setting(default_factory=Fit)
     limits: Limits = setting(default_factory=Limits)
     people: People = setting(default_factory=People)
@@ -107,6 +121,12 @@ class RunConfig:
             )
         if self.prompts_per_iteration is not None and self.prompts_per_iteration < 1:
             raise NashwardError(f"prompts_per_iteration must be at least 1, got {self.prompts_per_iteration}")
+        if self.engine is not None:
+            check_url(self.engine, "the URL of the engine")
+        if self.engine_model is not None and self.engine is None:
+            raise NashwardError("engine_model names a model of an engine: give its URL with engine")
+        if self.engine is not None and self.mixtures == "token-level":
+            raise NashwardError("no engine draws token-level mixtures: take mixtures fitted")
         if self.iterations < 1:
             raise NashwardError(f"iterations must be at least 1, got {self.iterations}")
         if isinstance(self.placement, Mapping):

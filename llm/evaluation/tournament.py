@@ -90,6 +90,7 @@ def tournament(
                 f"{name} has {len(answers[name])} responses to {len(prompts)} prompts, expected as many"
             )
     tables, curls = [], []
+    oracle.expect(len(players) * (len(players) - 1) * len(prompts))
     for start in range(0, len(prompts), CHUNK):
         chunk = range(start, min(start + CHUNK, len(prompts)))
         respondents = [[i for i, name in enumerate(players) if answers[name][k] is not None] for k in chunk]

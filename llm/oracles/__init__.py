@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .fitting.vote_table import VoteTable as VoteTable
     from .fitting.votes import Vote as Vote
     from .fitting.votes import read_votes as read_votes
+    from .judges.endpoint import EndpointJudge as EndpointJudge
     from .judges.everyday import EverydayMajority as EverydayMajority
     from .judges.plain import Plain as Plain
     from .judges.to_the_point import ToThePoint as ToThePoint
@@ -46,6 +47,7 @@ _MODULES = {
     "ConformanceError": ".conformance",
     "EmbeddingOracle": ".embedding",
     "Ensemble": ".ensemble",
+    "EndpointJudge": ".judges.endpoint",
     "EverydayMajority": ".judges.everyday",
     "FitSettings": ".fitting.settings",
     "Function": ".pairwise",

@@ -12,6 +12,7 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
 from ..config.choices import check_choice
+from .cache import Cache
 from .matrices import average_orders
 from .protocol import Pairs, PreferenceOracle
 
@@ -87,6 +88,14 @@ class Ensemble(PreferenceOracle):
     def cache_key(self) -> str | None:
         keys = [member.cache_key() for member in self.members]
         return None if None in keys else f"{self.rule} {self.weights} of {keys}"
+
+    def keep_beside(self, cache: Cache) -> None:
+        for member in self.members:
+            member.keep_beside(cache)
+
+    def expect(self, pairs: int) -> None:
+        for member in self.members:
+            member.expect(pairs)
 
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
         """The most that a member truncates."""

@@ -12,9 +12,11 @@ import torch
 
 from nashward.errors import NashwardError
 
+from ..config.endpoint import Endpoint, JudgeSettings
 from ..data.library_errors import first_line, translated_errors
 from ..data.rows import FILE_TYPES
 from .fitting.vote_table import VoteTable
+from .judges.endpoint import PREFIX, EndpointJudge
 from .models.checkpoint import is_id, read_config, resolve, tensor_names
 from .models.gpm import GPM
 from .models.network import OracleShape
@@ -27,12 +29,19 @@ from .scalar import RewardFunction
 
 VOTES = tuple(kind for kind in FILE_TYPES if kind != ".txt")
 ACCEPTED = (
-    f"the folder or hub id of a PairRM, a GPM or a reward model, a file of votes ({', '.join(VOTES)}), module:name, a "
+    f"the folder or hub id of a PairRM, a GPM or a reward model, a file of votes ({', '.join(VOTES)}), openai:MODEL (a "
+    "language model behind a server), module:name, a "
     "PreferenceOracle, an object with judge(prompts, pairs), or reward functions (prompts, completions) -> numbers"
 )
 
 
-def as_oracle(source: Any, *, device: str | torch.device | None = None) -> PreferenceOracle:
+def as_oracle(
+    source: Any,
+    *,
+    device: str | torch.device | None = None,
+    judge: JudgeSettings | None = None,
+    endpoint: Endpoint | None = None,
+) -> PreferenceOracle:
     """An oracle from its source.
 
     Args:
@@ -40,8 +49,9 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
             configuration decides its kind (PairRM, GPM, reward model); a file of votes, see ``read_votes``;
             ``"module:name"``, something in Python; an object with ``judge(prompts, pairs)``; a reward function
             ``(prompts, completions) -> numbers`` as TRL's trainers take it, or a list of them; a class of any of these
-            that needs no arguments.
+            that needs no arguments. ``"openai:MODEL"`` is a language model behind a server, see ``EndpointJudge``.
         device: for checkpoints; None: "cuda" where there is one, else "cpu".
+        judge, endpoint: of a language model behind a server, how it judges and how it is called.
 
     Raises:
         ValueError: the source is none of these, or importing the module, or creating the object, raises an error.
@@ -56,6 +66,8 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
         True
     """
     if isinstance(source, str | Path):
+        if is_endpoint(source):
+            return EndpointJudge(str(source).removeprefix(PREFIX), judge, endpoint)
         kind = _kind(source)
         if kind is VoteTable:
             return VoteTable.from_file(source)
@@ -74,11 +86,22 @@ def as_oracle(source: Any, *, device: str | torch.device | None = None) -> Prefe
     raise NashwardError(f"{source!r:.80} is no oracle; expected {ACCEPTED}")
 
 
-def check_source(source: Any) -> Any:
+def is_endpoint(source: Any) -> bool:
+    """Whether a source is a language model behind a server, ``openai:MODEL``.
+
+    Example:
+        >>> is_endpoint("openai:qwen3"), is_endpoint("open:AI")
+        (True, False)
+    """
+    return isinstance(source, str) and source.startswith(PREFIX)
+
+
+def check_source(source: Any, *, judge: JudgeSettings | None = None, endpoint: Endpoint | None = None) -> Any:
     """Check the source of an oracle before weights are read: votes are read, and Python objects are created.
 
     Args:
         source: as ``as_oracle`` takes it.
+        judge, endpoint: as ``as_oracle`` takes them.
 
     Returns:
         The oracle, or of a checkpoint its folder or id: a source for ``as_oracle``, such that nothing is read or
@@ -96,16 +119,16 @@ def check_source(source: Any) -> Any:
         nashward.errors.NashwardError: ...policy is a causal language model (LlamaForCausalLM), not a PairRM: ...
     """
     if isinstance(source, str | Path):
-        kind = _kind(source)
+        kind = None if is_endpoint(source) else _kind(source)
         if kind is not None and kind is not VoteTable:
             kind.check(source)
             return source
-    return as_oracle(source)
+    return as_oracle(source, judge=judge, endpoint=endpoint)
 
 
 def oracle_shape(source: Any) -> OracleShape | None:
     """The network of an oracle that is a checkpoint, for a plan, without its weights; None for any other source."""
-    kind = _kind(source) if isinstance(source, str | Path) else None
+    kind = _kind(source) if isinstance(source, str | Path) and not is_endpoint(source) else None
     return None if kind is None or kind is VoteTable else kind.shape(source)
 
 

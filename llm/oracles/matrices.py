@@ -181,6 +181,8 @@ def _judge(
     opened: Any = nullcontext(cache) if cache is None or isinstance(cache, Cache) else Cache(cache)
     logits_of: list[dict[int, np.ndarray]] = [{} for _ in requests]  # by the index of the pair
     with opened as store:
+        if store is not None:
+            oracle.keep_beside(store)
         # the keys of a request's pairs, and last that of the number of its truncated texts
         keys: list[list[bytes]] = []
         cached: dict[bytes, np.ndarray] = {}

@@ -12,6 +12,8 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
+from .cache import Cache
+
 Pairs = Sequence[tuple[int, int]]
 Aggregation = Literal["calibrated", "hodge", "sppo-official"]
 
@@ -56,6 +58,20 @@ class PreferenceOracle(ABC):
     def cache_key(self) -> str | None:
         """The key of cached judgements: ``fingerprint``, and the settings of a base class that change the logits."""
         return self.fingerprint
+
+    def keep_beside(self, cache: Cache) -> None:  # noqa: B027  # most have nothing to keep
+        """Called with the open cache before pairs are judged: an oracle that pays for its verdicts keeps them beside.
+
+        Args:
+            cache: of the judgements.
+        """
+
+    def expect(self, pairs: int) -> None:  # noqa: B027  # most need not know
+        """Called, where it is known, with how many pairs (each order is one) are going to be judged.
+
+        Args:
+            pairs: about how many, those in the cache counted too.
+        """
 
     @abstractmethod
     def raw_logits(

@@ -16,8 +16,7 @@ from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, nash
 from nashward.games.shapes import Float
 
-from ..config.oracle_fit import FitSettings
-from ..config.people import People
+from ..config.oracle_fit import FitSettings, People
 from ..oracles.fitting.examples import StatesOfRows
 from ..oracles.fitting.fit import OracleFit, fit_oracle
 from ..oracles.fitting.init import layout_of

@@ -68,10 +68,11 @@ def policy(
     rank: int,
     placement: Placement,
     *,
+    quantise: bool = True,
     quantise_head: bool = False,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Any:
-    """A model of this shape in NF4 with double quantisation under one float32 adapter, all on the meta device.
+    """A model of this shape under one float32 adapter, all on the meta device, in NF4 with double quantisation or not.
 
     ``config`` is changed: its attention becomes that of the dry run.
     """
@@ -80,13 +81,8 @@ def policy(
         base: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     for weight in base.parameters():
         weight.requires_grad_(False)
-    head = base.get_output_embeddings()
-    # bitsandbytes caches one table for the process on the device of its first use, which must not be meta
-    bitsandbytes.functional.quantize_blockwise(torch.zeros(1))
-    for name, layer in list(base.named_modules()):
-        if isinstance(layer, torch.nn.Linear) and (quantise_head or layer is not head):
-            base.set_submodule(name, _nf4_linear(layer))
-    base.is_loaded_in_4bit = True  # PEFT chooses its layer classes by this
+    if quantise:
+        _quantise(base, quantise_head)
     lora = LoraConfig(r=rank, target_modules=lora_targets(base), task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         # peft asks transformers for a name that transformers 5.23 has renamed
@@ -193,6 +189,17 @@ def _filled_cache(cache: Any, causal: Any, rows: int, tokens: int) -> Any:
         key, value = (torch.empty(rows, heads, tokens, size, dtype=dtype, device=META) for _ in range(2))
         cache.update(key, value, layer)
     return cache
+
+
+def _quantise(base: Any, quantise_head: bool) -> None:
+    """Put layers of bitsandbytes in the place of the linear ones, of the head too where that is said."""
+    head = base.get_output_embeddings()
+    # bitsandbytes caches one table for the process on the device of its first use, which must not be meta
+    bitsandbytes.functional.quantize_blockwise(torch.zeros(1))
+    for name, layer in list(base.named_modules()):
+        if isinstance(layer, torch.nn.Linear) and (quantise_head or layer is not head):
+            base.set_submodule(name, _nf4_linear(layer))
+    base.is_loaded_in_4bit = True  # PEFT chooses its layer classes by this
 
 
 def _nf4_linear(layer: torch.nn.Linear) -> torch.nn.Module:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PretrainedConfig
@@ -23,18 +23,25 @@ from ..oracles.models.network import OracleShape
 from ..policy.base.checks import check_causal, network_config
 from ..policy.base.experts import Experts
 from ..policy.logprobs import computes_packed
-from ..policy.placement import gpu_placement
+from ..policy.placement import CPU_PLACEMENT, gpu_placement
 from ..training.optimize import OPTIMISERS
 from .dry_run import Footprint, judging, policy, sampling, scoring, texts, training
 
 GIB = 2**30
 CONTEXT_GIB = 0.5  # of a CUDA context with its workspaces, a common value; not measured here
+PROCESS_GIB = 0.7  # of a process with torch and transformers before it reads weights, measured on Linux
+# times the live activations of a CPU: the C library keeps what is freed. Measured with glibc, 256 to 4096 tokens of a
+# model of 135M; with MALLOC_MMAP_THRESHOLD_ fixed it is 1.0, and a pass takes a third longer
+HELD = 1.8
 FRAGMENTATION = 0.05  # the fraction of the memory that the allocator leaves unused
 SPILLING_GIB = 1.0  # margin on Windows, where drivers move memory that does not fit to the host without an error
 MLP_TILE = 512  # tokens of a tile, where MLPs are tiled
 # changes to the placement, tried in turn where a single response does not fit
 FALLBACK_PLACEMENTS: tuple[dict[str, Any], ...] = (
     {}, {"mlp_tokens": MLP_TILE}, {"layers": "host"}, {"layers": "host", "mlp_tokens": MLP_TILE},
+)  # fmt: skip
+CPU_FALLBACKS: tuple[dict[str, Any], ...] = (
+    {}, {"checkpoints": "device"}, {"checkpoints": "device", "mlp_tokens": MLP_TILE},
 )  # fmt: skip
 JUDGING_TOKENS = 8192  # of an oracle's forward pass, at most
 
@@ -85,10 +92,11 @@ def plan(
     *,
     oracle: OracleShape | None = None,
     placement: Placement | Mapping[str, Any] | None = None,
-    dtype: torch.dtype = torch.bfloat16,
+    device: Literal["cuda", "cpu"] = "cuda",
+    dtype: torch.dtype | None = None,
     windows: bool = False,
 ) -> Plan:
-    """The memory plan of a run, with the policy in 4 bits, on a card.
+    """The memory plan of a run on a card or in host memory.
 
     Each phase runs on the meta device with texts of the maximal lengths (see ``dry_run``); no weights are read. The
     largest batches that fit are chosen, at most those of the demand. Where a single response does not fit, the MLPs are
@@ -96,12 +104,13 @@ def plan(
 
     Args:
         source: a folder, a hub id or what else ``local_model`` takes, or a configuration of a causal language model.
-        memory: free bytes of the card.
+        memory: free bytes of the card, or of the host.
         demand: the run; None: the defaults.
         oracle: the oracle's network by shape, from ``oracles.load.oracle_shape``; None: judging counts no memory.
         placement: the only one to try, or the attributes that are fixed; None: the default, then those that save
             memory.
-        dtype: of the computation: float16 on a card without bfloat16.
+        device: what computes.
+        dtype: of the computation: float16 on a card without bfloat16. None: bfloat16 on a card, float32 on a CPU.
         windows: keep a margin against drivers that spill into host memory.
 
     Returns:
@@ -118,7 +127,10 @@ def plan(
     if memory < 1:
         raise NashwardError(f"memory is {memory}; expected at least 1")
     config = source if isinstance(source, PretrainedConfig) else _config(source)
-    reserved = int((CONTEXT_GIB + (SPILLING_GIB if windows else 0.0)) * GIB + FRAGMENTATION * memory)
+    card = device == "cuda"
+    dtype = dtype or (torch.bfloat16 if card else torch.float32)
+    taken = CONTEXT_GIB + (SPILLING_GIB if windows else 0.0) if card else PROCESS_GIB
+    reserved = int(taken * GIB + FRAGMENTATION * memory)
     available = memory - reserved
     length = demand.prompt_tokens + demand.new_tokens
     tied = bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
@@ -127,23 +139,33 @@ def plan(
             "the head is the table of embeddings (tied), which stays in 16 bits; leave quantise_head out"
         )
     fixed = vars(placement) if isinstance(placement, Placement) else dict(placement or {})
-    default = gpu_placement(tied, dtype).but(fixed)
-    fallbacks = [changes for changes in FALLBACK_PLACEMENTS if not changes.keys() & fixed.keys()]
+    default = (gpu_placement(tied, dtype) if card else CPU_PLACEMENT).but(fixed)
+    fallbacks = [
+        changes for changes in (FALLBACK_PLACEMENTS if card else CPU_FALLBACKS) if not changes.keys() & fixed.keys()
+    ]
     make_optimiser = OPTIMISERS[demand.optimiser]
+
+    def held(peak: Footprint) -> Footprint:
+        return peak if card else replace(peak, activations=int(HELD * peak.activations))
 
     def rows_of_training(rows: int) -> list[Text]:
         return texts(demand.prompt_tokens, demand.new_tokens, rows, demand.responses)
 
     def measure(placement: Placement) -> tuple[Any, bool, int, Footprint, int, Footprint]:
-        network = policy(copy.deepcopy(config), demand.rank, placement, quantise_head=demand.quantise_head, dtype=dtype)
+        network = policy(
+            copy.deepcopy(config), demand.rank, placement, quantise=demand.quantise, quantise_head=demand.quantise_head,
+            dtype=dtype,
+        )  # fmt: skip
 
         def measure_training(rows: int) -> Footprint:
-            return training(network, rows_of_training(rows), lambda weights: make_optimiser(weights, 1e-4))
+            return held(training(network, rows_of_training(rows), lambda weights: make_optimiser(weights, 1e-4)))
 
         def measure_sampling(rows: int) -> Footprint:
             padded = rows > demand.responses  # else all rows have one prompt
-            return sampling(
-                network, demand.prompt_tokens, demand.new_tokens, rows, padded=padded, kv_cache=demand.kv_cache
+            return held(
+                sampling(
+                    network, demand.prompt_tokens, demand.new_tokens, rows, padded=padded, kv_cache=demand.kv_cache
+                )
             )
 
         packed = computes_packed(network, length)
@@ -174,11 +196,11 @@ def plan(
         row = oracle.row(demand.prompt_tokens, demand.new_tokens)
         judging_rows, phases["judging"] = _on_meta_device(
             oracle.network,
-            lambda: _largest_batch(lambda n: judging(oracle, n, row), max(1, JUDGING_TOKENS // row), available),
+            lambda: _largest_batch(lambda n: held(judging(oracle, n, row)), max(1, JUDGING_TOKENS // row), available),
         )
         if not judging_rows:
             advice.append(f"judging one row of {row} tokens takes {phases['judging'].total / GIB:.2f} GiB")
-    phases |= {"scoring": scoring(network, rows_of_training(max(1, rows))), "training": training_peak}
+    phases |= {"scoring": held(scoring(network, rows_of_training(max(1, rows)))), "training": training_peak}
     if not rows:
         advice.append(f"training one response of {length} tokens takes {training_peak.total / GIB:.2f} GiB")
     if not batch:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import torch
 
 HOST_ALLOCATOR = "DefaultCPUAllocator"
+CONTAINERS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 OnEvent = Callable[[dict[str, Any]], None]  # is called with each batch that was halved
@@ -31,6 +37,20 @@ def one_memory_error() -> Iterator[None]:
         message = str(error)
     if message is not None:  # outside the except block, whose traceback holds the attempt's tensors
         raise torch.OutOfMemoryError(message.splitlines()[0])
+
+
+def host_memory(free: bool = False) -> int:
+    """Bytes of host memory that the process may use: those of the machine, or of its container where these are fewer.
+
+    Args:
+        free: only what is free now.
+    """
+    pages = psutil.virtual_memory()
+    limits = [pages.available if free else pages.total]
+    for limit, used in CONTAINERS:  # of Linux, version 2 and version 1
+        with suppress(OSError, ValueError):
+            limits.append(int(Path(limit).read_text()) - (int(Path(used).read_text()) if free else 0))
+    return max(0, min(limits))
 
 
 def split_in_half(items: Sequence[Item], what: str) -> tuple[Sequence[Item], Sequence[Item]]:

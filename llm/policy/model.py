@@ -29,7 +29,7 @@ from .adapters.peft_format import WEIGHTS as WEIGHTS
 from .adapters.peft_format import weights_of
 from .base.checks import check_policy, learned_positions
 from .base.experts import lora_targets
-from .base.weights import check_output, compute_dtype, load_base
+from .base.weights import check_output, compute_dtype, default_device, in_4_bits, load_base
 from .chat_template import encode
 from .experimental.streaming import LayerStream
 from .local.names import local_model
@@ -96,7 +96,7 @@ class LanguageModel:
         adapter: str | Path | None = None,
         *,
         lora: Lora | None = None,
-        quantise: bool = True,
+        quantise: bool | None = None,
         quantise_head: bool = False,
         device: str | None = None,
         dtype: torch.dtype | None = None,
@@ -111,6 +111,7 @@ class LanguageModel:
             adapter: a LoRA folder or hub id with the configuration of the slots; None: as ``lora``.
             lora: rank and alpha of the slots; None: the defaults.
             quantise: 4-bit NormalFloat with double quantisation, on CUDA and on a CPU; all linear layers but the head.
+                None: see ``in_4_bits``; with ``quantise_head`` it is.
             quantise_head: the head too. This changes the policy (equally in sampling, scoring and training), and saves
                 0.73 GiB with Llama 3's vocabulary.
             device: "cuda" or "cpu"; None: CUDA where available.
@@ -131,8 +132,9 @@ class LanguageModel:
             source = os.path.abspath(source)
         tokenizer = check_policy(source, chat_template)
         config = adapter_config(adapter, source) if adapter is not None else None
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = device or default_device()
         dtype = dtype or compute_dtype(device)
+        quantise = quantise_head or in_4_bits(source, device) if quantise is None else quantise
         requested = placement if isinstance(placement, Placement) else Placement().but(placement or {})
         # a base whose layers are streamed may not fit the device, so it is quantised in host memory
         base = load_base(
@@ -167,7 +169,7 @@ class LanguageModel:
             placement = default_placement(base, device, dtype).but(placement or {})
         stream = apply_placement(network, placement, torch.device(device))
         model = cls(network, tokenizer, str(source), stream)
-        model._activate(SLOTS[0])
+        model.activate(SLOTS[0])
         check_output(network, [model.pad_id] * min(32, model.positions or 32), model.device, model.name)
         return model
 
@@ -242,8 +244,8 @@ class LanguageModel:
                 raise NashwardError(f"{name} is {list(matrix.shape)}, expected {list(place)}")
         set_peft_model_state_dict(self.network, state, adapter_name=slot)
 
-    def _activate(self, slot: str) -> None:
-        """Activate a slot on the device; the weights of the other slot go to host memory."""
+    def activate(self, slot: str) -> None:
+        """Bring the network to the device with the adapter of a slot; the other slot's weights go to host memory."""
         other = [p for name, p in self.network.named_parameters() if "lora_" in name and f".{slot}." not in name]
         waiting = [parameter.data.to("cpu") for parameter in other]
         for parameter in other:
@@ -267,7 +269,7 @@ class LanguageModel:
             ...     scores = sequence_logprobs(network, [prompt], [response], model.pad_id)
         """
         self.load("frozen", folder)
-        self._activate("frozen")
+        self.activate("frozen")
         self.network.eval()
         with torch.no_grad():
             yield self.network
@@ -285,7 +287,7 @@ class LanguageModel:
         slots = SLOTS[: len(folders)]
         for slot, folder in zip(slots, folders, strict=True):
             self.load(slot, folder)
-        self._activate(slots[0])
+        self.activate(slots[0])
         self.network.to(self.device)
         self.network.eval()
         with torch.no_grad():
@@ -304,7 +306,7 @@ class LanguageModel:
         self._loaded["trained"] = None
         self.load("trained", folder)
         self._loaded["trained"] = None  # its weights are about to change
-        self._activate("trained")
+        self.activate("trained")
         self.network.train()
         weights = [p for name, p in self.network.named_parameters() if "lora_" in name and ".trained." in name]
         for weight in weights:

@@ -18,9 +18,11 @@ from nashward.games.shapes import Float, Int
 from ..config.placement import Placement
 from .experimental.streaming import LayerStream, stream_layers
 
+CPU_PLACEMENT = Placement("none", "device", "float32")  # host and device are one: nothing moves
+
 
 def default_placement(network: Any, device: str, dtype: torch.dtype) -> Placement:
-    """The placement that saves memory at little cost in time; on a CPU, where host and device are one, nothing moves.
+    """The placement that saves memory at little cost in time.
 
     In float16 an adapter's first updates would underflow, so adapters stay in float32 there.
 
@@ -28,7 +30,7 @@ def default_placement(network: Any, device: str, dtype: torch.dtype) -> Placemen
         ``gpu_placement``, the same without a network.
     """
     if device == "cpu":
-        return Placement("none", "device", "float32")
+        return CPU_PLACEMENT
     return gpu_placement(tied(network), dtype)
 
 

@@ -13,11 +13,13 @@ from nashward.errors import NashwardError
 from nashward.games import Policy, Step
 from nashward.games.policy import Blend
 
+from ..config.fit import TOKENS
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
 from ..oracles.models.network import NetworkOracle
 from ..oracles.protocol import StepwiseOracle
+from ..policy.base.weights import default_device
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
@@ -190,7 +192,7 @@ class AdapterExecutor:
         fit, phase = self.config.fit, phase_of(self.config.phases, self.iterates + 1)
         tokens = self.folder.step_values(step).get("tokens")
         if tokens is None:
-            tokens = fit.tokens
+            tokens = fit.tokens or TOKENS[default_device()]
             self.folder.update_step(step, {"tokens": tokens})
         rate = fit.learning_rate if phase is None or phase.learning_rate is None else phase.learning_rate
         return dataclasses.replace(self.config, fit=dataclasses.replace(fit, tokens=tokens, learning_rate=rate))

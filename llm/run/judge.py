@@ -20,9 +20,10 @@ from ..oracles.fitting.vote_table import VoteTable
 from ..oracles.models.network import NetworkOracle
 from ..policy.handles import Sampled, StoredResponses
 from ..store.files import read_shard, shards, write_shard
-from ..store.run_folder import RunFolder
+from ..store.run_folder import RunFolder, iteration_of
+from .inputs.drawn_opponents import DrawnTexts
 from .rollouts import PromptNumbers, table_name
-from .shards import ShardedStage
+from .shards import Shard, ShardedStage
 
 CALL_PROMPTS = 16  # whose pairs a network judges together
 
@@ -48,6 +49,7 @@ class JudgeStage(ShardedStage):
             return
         oracle = self.oracle()
         last = max(missing)
+        oracle.expect(self._pairs(step, rows, columns, missing))
         with open_cache(self.cache, self.folder, oracle) as cache:
             policies = {policy.label for policy in (rows, columns) if not isinstance(policy, StoredResponses)}
             for number, shard in self.each(step, "judging", name, plan, missing, numbers, policies):
@@ -64,6 +66,25 @@ class JudgeStage(ShardedStage):
                     )
                 write_shard(step / "judgements", name, number, tables)
 
+    def _pairs(
+        self, step: Path, rows: Sampled, columns: Sampled | StoredResponses, missing: Mapping[int, Shard]
+    ) -> int:
+        """About how many pairs the run still has to judge, in both orders, where each step judges as this one does."""
+        numbers = [number for shard in missing.values() for batch in shard for number in batch]
+        K = self.config.responses
+        if rows == columns:
+            pairs = len(numbers) * K * (K - 1)
+        elif isinstance(columns, StoredResponses):
+            texts = columns.texts
+            counts = (
+                texts.count if isinstance(texts, DrawnTexts) else len(texts[self.prompts[number].id])
+                for number in numbers
+            )
+            pairs = 2 * K * sum(counts)
+        else:
+            pairs = len(numbers) * 2 * K * K
+        return pairs * max(1, self.config.iterations - iteration_of(step.name) + 1)
+
     def _all_missing(self, folder: Path, name: str, tables: Sequence[Mapping[str, Any]]) -> bool:
         """Whether judgements are missing, and no pair of these tables and of those stored has one."""
         stored = (row for file in shards(folder, name) for row in read_shard(file, ["logits"]))
@@ -79,6 +100,8 @@ class JudgeStage(ShardedStage):
         self, policy: Sampled | StoredResponses, numbers: PromptNumbers, shard: int, in_shard: Sequence[int]
     ) -> dict[int, list[str]]:
         if isinstance(policy, StoredResponses):
+            if isinstance(policy.texts, DrawnTexts):
+                policy.texts.fetch([self.prompts[number].id for number in in_shard])
             return {number: list(policy.texts[self.prompts[number].id]) for number in in_shard}
         return self.rollouts.texts(policy.label, numbers, shard)
 

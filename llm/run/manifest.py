@@ -22,6 +22,7 @@ from ..config.placement import Placement
 from ..config.run import RunConfig
 from ..data.prompts import Prompt, Prompts
 from ..oracles.fingerprint import oracle_fingerprint
+from ..oracles.load import is_endpoint
 from ..oracles.models.checkpoint import is_id
 from ..policy.local.names import local_model
 from ..store.fingerprints import fingerprint
@@ -61,7 +62,7 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
 
     judge = None
     if oracle is not None:
-        path = Path(oracle).expanduser() if isinstance(oracle, str | Path) else None
+        path = Path(oracle).expanduser() if isinstance(oracle, str | Path) and not is_endpoint(oracle) else None
         known = path is not None and (path.is_file() or path.is_dir() or is_id(oracle))
         judge = oracle_fingerprint(oracle if known else load())
     return {
@@ -86,8 +87,12 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "limits": dataclasses.asdict(config.limits),
         "prompts_per_iteration": config.prompts_per_iteration,
         "seed": config.seed,
+        "judge": dataclasses.asdict(config.judge),
+        "endpoint": dataclasses.asdict(config.endpoint),
         "fit": dataclasses.asdict(config.fit),
         "sampling": {"source": type(sampling).__name__, **_fields(sampling)},
+        "engine": config.engine,
+        "engine_model": config.engine_model,
         "lora": dataclasses.asdict(config.lora),
         "max_prompt_tokens": config.max_prompt_tokens,
         "column": config.column,

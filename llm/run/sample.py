@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config.run import RunConfig
 from ..data.rollouts import Rollout
+from ..policy.engine import EngineSource
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Sampled
 from ..policy.model import LanguageModel
@@ -16,6 +18,13 @@ from ..policy.sampling import GenerateSource, ResponseSource, is_continuous, see
 from ..store.files import write_shard
 from .rollouts import PromptNumbers
 from .shards import SHARD_PROMPTS, Shard, ShardedStage
+
+
+def source_of(config: RunConfig) -> ResponseSource:
+    """Where the responses of a run come from: an engine, or transformers."""
+    if config.engine is None:
+        return GenerateSource(config.sampling)
+    return EngineSource(config.engine, config.sampling, config.endpoint, config.engine_model)
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class SampleStage(ShardedStage):
         if not missing:
             return
         model = self.model()
+        if isinstance(self.source, EngineSource):
+            self.source.announce(sum(len(batch) for shard in missing.values() for batch in shard))
         for number, shard in self.each(step, "sampling", policy.label, plan, missing, numbers, [policy.label]):
             write_shard(step / "responses", policy.label, number, self._draw(model, step, policy, shard))
 
@@ -45,7 +56,7 @@ class SampleStage(ShardedStage):
         with use_policy(model, policy) as network:
             sampler = copy.copy(model)
             sampler.network = network
-            source, batches = self._batches(network, shard)
+            source, batches = self._batches(network, policy, shard)
             for batch in batches:
                 prompts = [self.prompts[number] for number in batch]
                 ids = [model.encode(prompt) for prompt in prompts]
@@ -55,13 +66,15 @@ class SampleStage(ShardedStage):
                     rows += Rollout(prompt.id, prompt_ids, drawn).rows(policy.label, prompt_seeds)
         return rows
 
-    def _batches(self, network: Any, shard: Shard) -> tuple[ResponseSource, list[list[int]]]:
+    def _batches(self, network: Any, policy: Sampled, shard: Shard) -> tuple[ResponseSource, list[list[int]]]:
         """The sampler, and the prompts of each of its calls.
 
         Where finished rows are replaced, the shard is one queue, in as many rows as the plan's first batch has
         responses; else each batch of the plan is sampled whole.
         """
         source = self.source
+        if isinstance(source, EngineSource):
+            return source.of(policy), shard
         if not isinstance(source, GenerateSource):
             return source, shard
         if is_continuous(source.settings, network):

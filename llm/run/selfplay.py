@@ -30,10 +30,12 @@ from ..planner.device import device_plan
 from ..planner.plan import Plan
 from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.checks import check_policy
+from ..policy.base.weights import default_device, in_4_bits
 from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, ResponseSource
+from ..policy.rounding import MUCH, rounding
+from ..policy.sampling import ResponseSource
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage
 from ..training import losses
@@ -44,6 +46,7 @@ from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .judge import advice
 from .progress import Interrupted, Progress, Stopped
+from .sample import source_of
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
 
@@ -172,10 +175,13 @@ class SelfPlay:
         config = self.planned_config
         executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
-            config, self.source or GenerateSource(config.sampling), lambda: self.model, lambda: self.judge,
+            config, self.source or source_of(config), lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
         )  # fmt: skip
+        fresh = not home.started
         start = executor.start(self.adapter)
+        if fresh and self.quantise and not isinstance(self.policy, LanguageModel):
+            self._measure_rounding(executor, prompts)
         played: list[Blend] = []
         iterates: list[Policy] = [start]
 
@@ -205,6 +211,18 @@ class SelfPlay:
             {"adapter": str(iterates[-1].value.folder.relative_to(home.path)), "iterates": len(iterates) - 1},
         )
         return Run(home.path, iterates[-1].value.folder, mixture, metrics(home.path), prompts, stopped, interrupted)
+
+    def _measure_rounding(self, executor: AdapterExecutor, prompts: Prompts) -> None:
+        """Say, and record, what 4 bits change of the base."""
+        assert isinstance(self.policy, str | Path)
+        found = rounding(self.model, self.policy, map(self.model.encode, prompts.kept), self.config.seed)
+        if found is None:
+            return
+        executor.progress.on_event({"rounding": dataclasses.asdict(found), "at": "start"})
+        if found.kl > MUCH:
+            logger.warning(f"{found}: more than a step moves a response; take --no-quantise where memory allows")
+        else:
+            executor.progress.info(str(found))
 
     @property
     def sampling(self) -> ResponseSource | Sampling:
@@ -302,7 +320,7 @@ class SelfPlay:
 
     @cached_property
     def _opponents(self) -> StoredOpponents:
-        return StoredOpponents(self.opponents, self.config.column)
+        return StoredOpponents(self.opponents, self.config.column, self.config.endpoint)
 
     @cached_property
     def _sft(self) -> SFTFile:
@@ -311,9 +329,14 @@ class SelfPlay:
     def manifest(self) -> dict[str, Any]:
         """The settings and fingerprints of the run: a run folder that was written with others is refused."""
         prompts = self._prompts.parsed  # first: what follows may load the oracle
-        models = {"opponents": self._opponents.fingerprint, "sft": self._sft.fingerprint}
+        models = {
+            "opponents": self._opponents.fingerprint,
+            "drawn_opponents": self._opponents.drawn,
+            "sft": self._sft.fingerprint,
+        }
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
-        settings = manifest.settings(self.config, self.solver, self.sampling, prompts)
+        config = dataclasses.replace(self.config, quantise=self.quantise)
+        settings = manifest.settings(config, self.solver, self.sampling, prompts)
         people = dataclasses.asdict(self.config.people) if isinstance(self.oracle, StepwiseOracle) else None
         return {**names, **self._fingerprints, **models, **settings, "people": people}
 
@@ -335,6 +358,25 @@ class SelfPlay:
         self._prompts.save(prompts)
 
     @cached_property
+    def quantise(self) -> bool | None:
+        """Whether the base is in 4 bits: as the settings say, else as the run began, else as suits this machine.
+
+        None of a model that is loaded, and where no stage needs one.
+        """
+        if self.config.quantise is not None or not isinstance(self.policy, str | Path):
+            return self.config.quantise
+        if self.config.quantise_head:
+            return True
+        home = RunFolder(self.folder)
+        begun = home.read()["config"].get("quantise") if home.started else None
+        if begun is not None:
+            return begun
+        try:
+            return in_4_bits(self.policy, default_device())
+        except (NashwardError, OSError):  # the stages that need the model say so
+            return None
+
+    @cached_property
     def model(self) -> LanguageModel:
         """The policy's network, loaded when it is first needed.
 
@@ -348,7 +390,7 @@ class SelfPlay:
         config, planned = self.config, self.planned
         with stop_at_once():
             return LanguageModel.from_pretrained(
-                self.policy, self.adapter, lora=config.lora, quantise=config.quantise,
+                self.policy, self.adapter, lora=config.lora, quantise=self.quantise,
                 quantise_head=config.quantise_head, chat_template=config.chat_template, seed=config.seed,
                 placement=config.placement if planned is None else planned.placement,
             )  # fmt: skip
@@ -371,12 +413,13 @@ class SelfPlay:
     @cached_property
     def planned(self) -> Plan | None:
         """The batches and the placement that fit on the GPU; None without one, see ``device_plan``."""
-        return None if self.source is not None else device_plan(self.config, self.policy, self.adapter, self.oracle)
+        config = dataclasses.replace(self.config, quantise=self.quantise)
+        return None if self.source is not None else device_plan(config, self.policy, self.adapter, self.oracle)
 
     @cached_property
     def _oracle_source(self) -> Any:
         """What the oracle is made from, checked: votes are read and objects made once."""
-        return check_source(self.oracle)
+        return check_source(self.oracle, judge=self.config.judge, endpoint=self.config.endpoint)
 
 
 def metrics(folder: str | Path) -> list[dict[str, Any]]:

@@ -83,12 +83,17 @@ class RunFolder:
         "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "placement.checkpoints",
         "placement.embeddings", "placement.adapters", "placement.mlp_tokens", "placement.layers",
         "cache", "plan", "people.votes",
+        "engine", "engine_model",  # responses are of the same policy, whoever draws them
+        # what a judge's verdicts depend on of these is in its fingerprint, oracle_content
+        "judge.base_url", "judge.protocol", "judge.rubric", "judge.references", "judge.reasoning", "judge.votes",
+        "judge.temperature", "judge.max_tokens", "judge.budget", "judge.price",
+        "endpoint.key_variable", "endpoint.concurrency", "endpoint.timeout", "endpoint.retries",
     )  # fmt: skip
     # where these are is free while their content (policy_content, ...) is the same, as on another machine
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
-    # a stage that does not need these may leave them out
-    OPTIONAL = ("policy", "oracle", "prompts", "opponents", "people", *CONTENTS)
+    # a stage that does not need these, or leaves them to the run, may leave them out
+    OPTIONAL = ("policy", "oracle", "prompts", "opponents", "drawn_opponents", "quantise", "people", *CONTENTS)
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

@@ -41,3 +41,19 @@ class RefusedPromptError(NashwardError):
     def __init__(self, message: str, reason: str = "refused by the chat template") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class EndpointError(NashwardError):
+    """A server does not answer, or answers with an error that no repetition removes.
+
+    Attributes:
+        status: of HTTP; None where there is none.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class BudgetError(NashwardError):
+    """The next call of a server would go beyond the budget."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 import pytest
+import torch
 
 from nashward import games
 from nashward.cli import configuration, options
@@ -113,11 +114,13 @@ def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
         **{
             name: (value, "folder")
             for name, value in {
-                "policy": str(pocket.POLICY.resolve()), "sampling-batch": 64, "kv-cache": "full", "tokens": 4096,
-                "max-grad-norm": 1.0,
-                "rank": 3, "quantise": True, "quantise-head": False, "checkpoint-seconds": 300.0, "seed": 0,
+                "policy": str(pocket.POLICY.resolve()), "sampling-batch": 64, "kv-cache": "full", "max-grad-norm": 1.0,
+                "rank": 3, "quantise": torch.cuda.is_available(), "quantise-head": False,
+                "checkpoint-seconds": 300.0, "seed": 0,
                 "plan": True, "refits": 0, "loss": "mirror", "margin": 0.5, "mixtures": "fitted",
                 "sft-weight": 1.0, "limit-factor": 0.5, "limit-lowers": "step",
+                "concurrency": 16, "timeout": 300.0, "retries": 8, "key-variable": "OPENAI_API_KEY",
+                "judge-protocol": "pair", "judge-votes": 1, "judge-reasoning": True,
             }.items()
         },
     }  # fmt: skip
@@ -312,16 +315,24 @@ def test_sft_texts_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixtu
 
 def test_every_field_of_the_settings_has_help_and_an_option() -> None:
     kinds: list[Any] = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
-    assert len(kinds) == 14
+    assert len(kinds) == 16
     for kind in set(kinds) - {Phase}:
         hints = get_type_hints(kind)
         for field in dataclasses.fields(kind):
             section = any(dataclasses.is_dataclass(part) for part in alternatives(hints[field.name]))
             internal = (kind.__name__, field.name) in INTERNAL
-            assert section or internal or field.metadata["group"] in (*options.GROUPS, "card", "questions"), (kind, field.name)
+            assert section or internal or field.metadata["group"] in (*options.GROUPS, "card", "questions"), (
+                kind,
+                field.name,
+            )
 
 
-INTERNAL = {("Demand", "sampling_batch"), ("Demand", "tokens"), ("Rates", "step")}  # set by the planner alone
+INTERNAL = {
+    ("Demand", "sampling_batch"),
+    ("Demand", "tokens"),
+    ("Demand", "quantise"),
+    ("Rates", "step"),
+}  # set by the planner alone
 SELF_PLAY = {"solver", "opponents", "source", "label", "config"}  # arguments that are no file and no id
 
 

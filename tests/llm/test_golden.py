@@ -40,8 +40,8 @@ FITTED = ("log_loss",)  # of an oracle's fit.json
 
 PROMPTS = ("Why is the sky blue?", "How do I boil an egg?", "What is a prime number?", "Name a river in France.")
 SMALL = (
-    "--iterations 2 --responses 3 --max-new-tokens 20 --learning-rate 3e-3 --rank 2 --epochs 1 --batch 2 --quiet "
-    "--held-out 0.25"
+    "--quantise --iterations 2 --responses 3 --max-new-tokens 20 --learning-rate 3e-3 --rank 2 --epochs 1 --batch 2 "
+    "--quiet --held-out 0.25"
 )
 STEPS = {
     "optimistic: an opponent that is a blend": "--solver OptimisticMWU --step 2 --no-quantise",

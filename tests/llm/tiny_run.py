@@ -22,7 +22,7 @@ IN_CONFIG = {field.name for field in dataclasses.fields(llm.RunConfig)}
 
 def self_play(*inputs: Any, **settings: Any) -> llm.SelfPlay:
     """``SelfPlay`` from its arguments and the fields of its ``RunConfig``; ``sampling`` may be a source too."""
-    config, others = _parted(settings)
+    config, others = _parted({"quantise": True, **settings})  # as on a card
     return llm.SelfPlay(*inputs, **{**others, "config": llm.RunConfig(**config)})
 
 

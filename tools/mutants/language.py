@@ -14,6 +14,8 @@ JUDGED = [
 LENGTH = [
     f"tests/llm/evaluation/test_{name}.py" for name in ("length_control", "logistic_fit", "length_control_errors")
 ]
+ANSWERS = "llm/oracles/judges/protocols"
+PROTOCOLS = ["tests/llm/oracles/judges/test_protocols.py"]
 MIXED = ["tests/llm/policy/test_mixture.py", "tests/llm/policy/test_model.py"]
 VOTES = [f"tests/llm/oracles/fitting/test_{name}.py" for name in ("vote_table", "votes", "fit")]
 
@@ -115,6 +117,24 @@ LANGUAGE = [
         ("factor", "_alpha", "size - 1", "size"),
         ("anchor", "_alpha", "float(of_each.sum()) - 1", "float(of_each.sum())"),
         ("other", "agreement", "vote.a > vote.b", "False"),
+    ]),
+    Method("Verdicts in votes", f"{ANSWERS}/answers.py", PROTOCOLS, [
+        ("sign", "vote_log_odds", "sum(vote.losses for vote in cast)", "-sum(vote.losses for vote in cast)"),
+        ("factor", "vote_log_odds", "prior + sum(vote.wins for vote in cast)",
+         "2 * prior + sum(vote.wins for vote in cast)"),
+        ("anchor", "vote_log_odds", "prior + sum(vote.losses for vote in cast)",
+         "1e-9 + sum(vote.losses for vote in cast)"),
+    ], {f"{ANSWERS}/published.py": [
+        ("factor", "", 'Answer("A>>B", 3.0, 0.0)', 'Answer("A>>B", 1.0, 0.0)'),
+        ("sign", "", '(Answer("m", 1.0, 0.0), Answer("M", 0.0, 1.0))',
+         '(Answer("m", 0.0, 1.0), Answer("M", 1.0, 0.0))'),
+    ]}),
+    Method("Verdicts in tokens", f"{ANSWERS}/answers.py", PROTOCOLS, [
+        ("sign", "token_log_odds", "_log(wins or bound) - _log(losses or bound)",
+         "_log(losses or bound) - _log(wins or bound)"),
+        ("factor", "token_log_odds", "math.exp(logprob) * answer.wins", "math.exp(logprob) * answer.wins * 2"),
+        ("anchor", "token_log_odds", "min(math.exp(min(logprobs.values())), left)", "left"),
+        ("other", "token_log_odds", "_log(wins or bound)", "_log(wins)"),
     ]),
     Method("Best of n", f"{V}/best_of_n.py", EXPLOITED, [
         ("sign", "kl_bound", "math.log(n) - (n - 1) / n", "math.log(n) + (n - 1) / n"),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
+from nashward.llm.policy.base.weights import default_device
 from nashward.llm.policy.memory import OnEvent, ignore_event, run_in_parts
 
 from ..protocol import Pairs, PreferenceOracle
@@ -283,7 +284,7 @@ def target_device(device: str | torch.device | None) -> torch.device:
         ValueError: no such device here.
     """
     try:
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        target = torch.device(device or default_device())
     except RuntimeError:
         raise NashwardError(f"there is no device {device!r}; expected for example cpu, cuda or cuda:1") from None
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():

@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from nashward.errors import NashwardError
 
 from ...data.library_errors import LIBRARY_ERRORS, first_line
-from ..memory import release_memory
-from .checks import network_config
+from ..memory import host_memory, release_memory
+from .checks import network_config, skeleton
 from .experts import Experts
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,38 @@ def load_base(source: str | Path, device: str, dtype: torch.dtype, *, quantise: 
             f"stay in {str(dtype).removeprefix('torch.')}"
         )
     return base
+
+
+def default_device() -> str:
+    """ "cuda" where there is a card, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def in_4_bits(source: str | Path, device: str) -> bool:
+    """Whether a base is quantised where nobody decides: on a card, and on a CPU whose memory it would fill by half.
+
+    On a CPU 4 bits are slower than 32, and they change a small model by more than a step does.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``skeleton``.
+    """
+    if not device.startswith("cpu"):
+        return True
+    return base_size(source, quantise=False) > host_memory() / 2
+
+
+def base_size(source: str | Path, quantise: bool | None) -> int:
+    """Bytes of a base on a CPU, in float32 or about those in 4 bits, from its configuration.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``skeleton``.
+    """
+    network = skeleton(source)
+    heads = {id(part.weight) for part in (network.get_input_embeddings(), network.get_output_embeddings()) if part}
+    return sum(
+        weight.numel() // 2 if quantise and weight.ndim == 2 and id(weight) not in heads else 4 * weight.numel()
+        for weight in network.parameters()
+    )
 
 
 def compute_dtype(device: str) -> torch.dtype:

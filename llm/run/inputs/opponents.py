@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from nashward.errors import NashwardError
+from nashward.llm.config.endpoint import Endpoint
+from nashward.llm.config.inputs import EndpointResponses
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.data.responses import read_prompts_with_responses
 from nashward.llm.policy.handles import StoredResponses
@@ -16,6 +18,8 @@ from nashward.llm.store.files import read_jsonl, to_jsonl
 from nashward.llm.store.fingerprints import fingerprint_content
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.store.saved_inputs import SavedInput
+
+from .drawn_opponents import FILE, DrawnTexts
 
 ResponsesByMember: TypeAlias = dict[str, dict[str, list[str]]]  # by the member's name and the prompt's id
 
@@ -28,8 +32,10 @@ class StoredOpponents:
         sources: for each member a file (.jsonl, .json, .csv, .parquet, each also gzipped), the id of a dataset, or
             rows. A row has a prompt as those of ``read_prompts`` do, and the response as ``output``, ``response`` or
             ``text``, or several as ``responses``; rows of one prompt add up, and a response that is null is none. Or
-            the responses by the ids of their prompts, which are taken as they are. None: what the folder holds.
+            the responses by the ids of their prompts, which are taken as they are. ``EndpointResponses``: a model
+            behind a server, which responds when its texts are looked up. None: what the folder holds.
         column: the field that holds the prompt where there is one of this name, in place of the usual ones.
+        endpoint: how a server is called.
 
     Example:
         >>> row = {"prompt": "Name a river.", "responses": ["The Rhine.", "The Nile."]}
@@ -37,8 +43,9 @@ class StoredOpponents:
         {'a5316a703e09fdf0': ['The Rhine.', 'The Nile.']}
     """
 
-    sources: Mapping[str, str | Path | Iterable[Any] | None]
+    sources: Mapping[str, str | Path | Iterable[Any] | EndpointResponses | None]
     column: str | None = None
+    endpoint: Endpoint = field(default_factory=Endpoint)
 
     @cached_property
     def responses(self) -> ResponsesByMember | None:
@@ -48,8 +55,9 @@ class StoredOpponents:
             FileNotFoundError: no such file.
             NashwardError: a row without a prompt or a response, or with an empty one (it is numbered); no row at all.
         """
-        sources = {name: source for name, source in self.sources.items() if source is not None}
-        if not sources or len(sources) < len(self.sources):
+        stored = {name: source for name, source in self.sources.items() if not isinstance(source, EndpointResponses)}
+        sources = {name: source for name, source in stored.items() if source is not None}
+        if not sources or len(sources) < len(stored):
             return None
         return {
             name: {prompt: list(texts) for prompt, texts in source.items()}
@@ -63,6 +71,16 @@ class StoredOpponents:
         """Differs where the responses do; None where no sources are given."""
         return None if self.responses is None else fingerprint_content(_content(self.responses))
 
+    @property
+    def drawn(self) -> str | None:
+        """The models behind servers, and what their responses depend on; None where there are none."""
+        parts = [
+            f"{name}: {source.model}, {source.count} of at most {source.max_tokens} tokens"
+            for name, source in sorted(self.sources.items())
+            if isinstance(source, EndpointResponses)
+        ]
+        return "; ".join(parts) or None
+
     def members(self, folder: RunFolder, prompts: Sequence[Prompt]) -> dict[str, StoredResponses]:
         """The opponents, by their names, on these prompts.
 
@@ -72,6 +90,13 @@ class StoredOpponents:
         responses = self.responses if self.responses is not None else _load(folder)
         members = {}
         for k, name in enumerate(sorted(self.sources), 1):  # whatever the order in which they were given
+            source = self.sources[name]
+            kept = source is None and name not in responses and (folder / FILE).is_file()
+            if kept or isinstance(source, EndpointResponses):
+                model = source if isinstance(source, EndpointResponses) else None
+                texts = DrawnTexts(folder / FILE, name, prompts, model, self.endpoint)
+                members[name] = StoredResponses(f"opponent-{k}", texts)
+                continue
             if name not in responses:
                 raise NashwardError(f"{folder.path} does not hold the responses of {name}; give the file that has them")
             lacking = [prompt for prompt in prompts if not responses[name].get(prompt.id)]

@@ -7,14 +7,25 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
 from nashward.games.solvers import SOLVERS
-from nashward.llm.config import Fit, Limits, Lora, Opponents, People, Phase, RunConfig, Sampling
+from nashward.llm.config import (
+    Endpoint,
+    Fit,
+    JudgeSettings,
+    Limits,
+    Lora,
+    Opponents,
+    People,
+    Phase,
+    RunConfig,
+    Sampling,
+)
 
 from . import hints, options
 from .opponents import joined, unwrapped
@@ -249,12 +260,18 @@ def self_play(chosen: Settings) -> SelfPlay:
     phases = tuple(Phase.read(row) for row in top.pop("phases", []))
     inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
+    usual = JudgeSettings()
+    own = [name for name, given in chosen.items() if (at := _in(name, "judge")) and given.value != getattr(usual, at)]
+    if own and inputs["oracle"] is not None:
+        _check_judged(own[0], [inputs["oracle"]])
     wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
     config = RunConfig(
         **top,
         phases=phases,
         lora=part("lora", Lora),
         sampling=part("sampling", Sampling),
+        judge=part("judge", JudgeSettings),
+        endpoint=part("endpoint", Endpoint),
         fit=part("fit", Fit),
         limits=part("limits", Limits),
         people=part("people", People),
@@ -267,6 +284,33 @@ def self_play(chosen: Settings) -> SelfPlay:
     play = SelfPlay(**inputs, solver=wrapped, opponents=opponents, config=config)
     play.check_settings()
     return play
+
+
+def judge(args: argparse.Namespace, oracles: Sequence[str], flag: str = "--oracle") -> dict[str, Any]:
+    """How a language model behind a server judges, and how it is called, as the command line says.
+
+    Raises:
+        ValueError: a value that is refused, or any where none of the oracles is such a model.
+    """
+    given = flags(args, options.JUDGE)
+    if given:
+        _check_judged(next(iter(given)), oracles, flag)
+    kinds: dict[str, Any] = {"judge": JudgeSettings, "endpoint": Endpoint}
+    return {
+        section: kind(**{at: setting.value for name, setting in given.items() if (at := _in(name, section))})
+        for section, kind in kinds.items()
+    }
+
+
+def _in(name: str, section: str) -> str | None:
+    """The field of a setting of that section; None for one of another section."""
+    head, *rest = ALL[name].path
+    return rest[0] if head == section and rest else None
+
+
+def _check_judged(name: str, oracles: Sequence[str], flag: str = "--oracle") -> None:
+    if not any(str(oracle).startswith("openai:") for oracle in oracles):
+        raise NashwardError(f"--{name} is of a language model behind a server as a judge: give {flag} openai:MODEL")
 
 
 def template(given: str) -> str:

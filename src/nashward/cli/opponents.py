@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
 from nashward.games import FixedOpponents, Solver
 from nashward.llm.config import Opponents
+from nashward.llm.config.inputs import EndpointResponses
 
+PREFIX = "openai:"
 ENDINGS = (".gz", ".jsonl", ".json", ".csv", ".parquet")
 
 
-def joined(opponents: Opponents, solver: Solver) -> tuple[Solver, dict[str, Path | None]]:
+def joined(opponents: Opponents, solver: Solver) -> tuple[Solver, dict[str, Any]]:
     """The solver against these opponents, and the files of their responses; the solver as it was where there are none.
 
     Raises:
         FileNotFoundError: no such file, or a folder without one.
         ValueError: shares that are no numbers, of a model without a file, or without any file.
     """
+    of_server = replace(opponents, responses=None, shares=None) != Opponents()
+    if of_server and not str(opponents.responses).startswith(PREFIX):
+        raise NashwardError(
+            "--opponents-url, --opponent-responses and --opponent-max-tokens are of a model behind a server: give "
+            "--opponents openai:MODEL"
+        )
     if opponents.responses is None:
         text = opponents.shares
         if text is None:
@@ -28,6 +37,12 @@ def joined(opponents: Opponents, solver: Solver) -> tuple[Solver, dict[str, Path
             raise NashwardError(f"shares {text} are of no opponents: give their responses with --opponents")
         shares = _shares(text, sorted({part.partition("=")[0] for part in text.split(",")}))
         return FixedOpponents(solver, shares), dict.fromkeys(shares)
+    if opponents.responses.startswith(PREFIX):
+        model = opponents.responses.removeprefix(PREFIX)
+        source = EndpointResponses(model, opponents.base_url, opponents.count, opponents.max_tokens)
+        if set(model) & set(",="):
+            raise NashwardError(f"{model}: the name of an opponent has no comma and no =")
+        return FixedOpponents(solver, _shares(opponents.shares, [model])), {model: source}
     files = files_of(Path(opponents.responses))
     return FixedOpponents(solver, _shares(opponents.shares, list(files))), dict(files)
 

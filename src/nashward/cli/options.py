@@ -27,6 +27,7 @@ GROUPS = (
     "sampling",
     "judging",
     "people",
+    "servers",
     "loss",
     "training",
     "SFT and limits",
@@ -146,6 +147,7 @@ def options_of(kind: type[Any], section: tuple[str, ...] = ()) -> dict[str, Opti
 INPUTS = options_of(Inputs)
 RUN = options_of(RunConfig)
 OPPONENTS = options_of(Opponents, ("opponents",))
+JUDGE = {name: option for name, option in RUN.items() if option.path[0] in ("judge", "endpoint")}
 
 
 def add(parser: argparse._ActionsContainer, options: Mapping[str, Option], required: bool = False) -> None:

@@ -21,7 +21,8 @@ def _play(folder: Path, policy: Any, **settings: Any) -> llm.SelfPlay:
     return self_play(
         policy=policy, oracle=llm.pocket.PAIRRM, solver=games.MWU(1.0), prompts=["tea", "milk", "a river"],
         folder=folder, iterations=1, responses=2, sampling=llm.Sampling(max_new_tokens=8), lora=llm.Lora(rank=2),
-        max_prompt_tokens=40, fit=llm.Fit(epochs=1, held_out=0.0, validation=0.0), **settings,
+        max_prompt_tokens=40, fit=llm.Fit(epochs=1, held_out=0.0, validation=0.0), quantise=True,
+        **settings,
     )  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 ) -> None:
     _card(monkeypatch, GIB // 2)
     play = _play(tmp_path / "run", policy)
-    with pytest.raises(ValueError, match=r"it does not fit: .*--no-plan"):
+    with pytest.raises(ValueError, match=r"does not fit: .*--no-plan"):
         play.run()
     assert not (tmp_path / "run").exists()
     assert _play(tmp_path / "run", policy, plan=False).planned is None
@@ -113,7 +114,7 @@ def test_policy_and_oracle_are_on_the_device_by_turns(
         monkeypatch.setattr(kind, name, spied)
 
     spy(LanguageModel, "offload", "policy rests")
-    spy(LanguageModel, "_activate", "policy")
+    spy(LanguageModel, "activate", "policy")
     spy(PairRM, "offload", "oracle rests")
     spy(PairRM, "judge", "oracle")
     _play(tmp_path, policy, placement={"layers": "host"}).run()

@@ -213,13 +213,50 @@ def test_the_command_takes_the_head_and_a_card_without_bfloat16(capsys, tmp_path
     assert peaks["--float16",] >= peaks[()]
 
 
-def _truth(shape, rank, rows, length, uneven):
-    """Live bytes of a real pass of training on the CPU in bfloat16, above the weights, in the plan's placement."""
+def test_the_command_plans_for_a_cpu(capsys, tmp_path):
+    SMALL.save_pretrained(tmp_path)
+    command = ["plan", "--policy", str(tmp_path), "--device", "cpu", "--memory", "1500MiB"]
+    assert main(command) == 0
+    whole = capsys.readouterr().out
+    assert "base in 32 bits" in whole
+    assert f"--tokens {2 * 512}" in whole.split("it fits with")[1]  # the longest text alone
+    assert main([*command, "--quantise"]) == 0
+    assert "base in 4 bits" in capsys.readouterr().out
+    for wrong in (["--float16"], ["--quantise-head"]):
+        assert main([*command, *wrong]) == 2
+
+
+def _on_a_cpu(memory, **demand):
+    return plan(SMALL, memory, Demand(prompt_tokens=64, new_tokens=64, quantise=False, **demand), device="cpu")
+
+
+def test_a_cpu_keeps_fewer_activations_where_memory_is_short():
+    """First smaller passes, then checkpoints, then tiles; what does not fit is refused."""
+    program = int(module.PROCESS_GIB * GIB)
+    plenty = _on_a_cpu(8 * GIB, tokens=4096)
+    assert (plenty.tokens, plenty.placement) == (4096, module.CPU_PLACEMENT)
+    whole = sum(weight.numel() for weight in LlamaForCausalLM(SMALL).parameters())
+    adapter = 4 * sum(16 * (layer.in_features + layer.out_features) for name, layer in
+                      LlamaForCausalLM(SMALL).model.named_modules() if isinstance(layer, torch.nn.Linear))  # fmt: skip
+    assert plenty.phases["training"].weights == pytest.approx(4 * whole + adapter, rel=1e-3)
+    smaller = _on_a_cpu(int((program + 100 * 2**20) / 0.95), tokens=4096)
+    assert 128 <= smaller.tokens < 4096
+    assert smaller.placement == module.CPU_PLACEMENT
+    one = plenty.phases["training"].total
+    assert smaller.fits
+    assert max(phase.total for phase in smaller.phases.values()) <= 100 * 2**20 < one
+    assert not _on_a_cpu(program + 2**20).fits
+
+
+def _truth(shape, rank, rows, length, uneven, quantise=True):
+    """Live bytes of a real pass of training on the CPU in bfloat16, above the weights, in the plan's placement; of a
+    base that is not quantised in float32."""
     config = LlamaConfig(**{**shape, "architectures": ["LlamaForCausalLM"]})
     config._attn_implementation = "sdpa"
     torch.manual_seed(0)
-    base: Any = LlamaForCausalLM(config).bfloat16()
-    for name, layer in list(base.named_modules()):
+    base: Any = LlamaForCausalLM(config)
+    base = base.bfloat16() if quantise else base
+    for name, layer in list(base.named_modules()) if quantise else []:
         if isinstance(layer, torch.nn.Linear) and layer is not base.get_output_embeddings():
             quantised = bitsandbytes.nn.Linear4bit(
                 layer.in_features, layer.out_features, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4"
@@ -228,11 +265,11 @@ def _truth(shape, rank, rows, length, uneven):
             base.set_submodule(name, quantised)
     base = base.to("cpu")
     keep_gradients(base)
-    base.is_loaded_in_4bit = True
+    base.is_loaded_in_4bit = quantise
     for weight in base.parameters():
         weight.requires_grad_(False)
     network = get_peft_model(base, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM"))
-    apply_placement(network, Placement("device"), torch.device("cpu"))
+    apply_placement(network, Placement("device") if quantise else module.CPU_PLACEMENT, torch.device("cpu"))
     network.train()
     weights = [p for p in network.parameters() if p.requires_grad]
     stepper = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.0)
@@ -247,15 +284,17 @@ def _truth(shape, rank, rows, length, uneven):
     return storage.peak
 
 
+@pytest.mark.parametrize("quantise", [True, False])
 @pytest.mark.parametrize(
     ("rank", "rows", "length", "uneven", "vocabulary"),
     [(8, 1, 96, False, 512), (8, 4, 64, True, 512), (64, 1, 16, False, 512), (4, 3, 64, True, 20_000)],
 )
-def test_the_plan_does_not_lie_below_a_real_pass(rank, rows, length, uneven, vocabulary):
+def test_the_plan_does_not_lie_below_a_real_pass(rank, rows, length, uneven, vocabulary, quantise):
     """Uneven lengths, which need a mask; a large rank with short texts, where the optimiser's step is the peak."""
     shape = {**SMALL.to_dict(), "vocab_size": vocabulary, "num_hidden_layers": 2}
-    real = _truth(shape, rank, rows, length, uneven)
-    network = policy(LlamaConfig(**shape), rank, Placement("device"))
+    real = _truth(shape, rank, rows, length, uneven, quantise)
+    place, dtype = (Placement("device"), torch.bfloat16) if quantise else (module.CPU_PLACEMENT, torch.float32)
+    network = policy(LlamaConfig(**shape), rank, place, quantise=quantise, dtype=dtype)
     footprint = training(network, texts(length, length, rows, 5), lambda weights: OPTIMISERS["adamw"](weights, 1e-4))
     print(f"plan {footprint.activations}, real {real}, ratio {footprint.activations / real:.3f}")
     assert real <= footprint.activations <= 1.35 * real

@@ -53,7 +53,9 @@ def _gradients(model: LanguageModel, start: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("source", ["tiny", "pocket"])
 def test_gradients_are_the_same_before_and_after_generate(source: str, tiny_folder: Path, tmp_path: Path) -> None:
-    model = LanguageModel.from_pretrained(tiny_folder if source == "tiny" else pocket.POLICY, lora=Lora(rank=4))
+    model = LanguageModel.from_pretrained(
+        tiny_folder if source == "tiny" else pocket.POLICY, lora=Lora(rank=4), quantise=True
+    )
     assert any("4bit" in type(module).__name__ for module in model.network.modules())
     _stir(model)
     model.save(tmp_path / "adapter")
@@ -263,7 +265,7 @@ def test_sampling_settings_are_checked(setting: dict[str, float]) -> None:
 
 
 def test_a_head_in_four_bits_is_one_policy_in_sampling_scoring_and_training(tiny_folder: Path, tmp_path: Path) -> None:
-    plain = LanguageModel.from_pretrained(tiny_folder)
+    plain = LanguageModel.from_pretrained(tiny_folder, quantise=True)
     model = LanguageModel.from_pretrained(tiny_folder, quantise_head=True)
     base: Any = model.network.get_base_model()
     assert base.get_output_embeddings().weight.dtype == torch.uint8
@@ -306,12 +308,12 @@ def test_a_device_that_is_too_small_to_load_on_is_loaded_by_way_of_the_host(
         return whole(*given, **named)
 
     monkeypatch.setattr(bitsandbytes.functional, "quantize_4bit", small)
-    model = LanguageModel.from_pretrained(tiny_folder, device="cpu:0")
+    model = LanguageModel.from_pretrained(tiny_folder, device="cpu:0", quantise=True)
     assert len(calls) > 14
     assert model.device.type == "cpu"
     calls.clear()
     with pytest.raises(RuntimeError):  # on the host itself nothing is left to try
-        LanguageModel.from_pretrained(tiny_folder, device="cpu")
+        LanguageModel.from_pretrained(tiny_folder, device="cpu", quantise=True)
 
 
 def test_a_training_leaves_no_gradient_behind(tiny_folder: Path, tmp_path: Path) -> None:

@@ -143,13 +143,15 @@ def test_a_network_without_layers_to_checkpoint_or_tile_is_refused() -> None:
 
 def test_adapters_in_the_inputs_dtype(tiny_folder: Path) -> None:
     """Exact where the input is float32; in bfloat16 rounded, with float32 weights and gradients and less memory."""
-    plain, own = (tiny.stirred(tiny_folder, Placement("none", "device", kind)) for kind in ("float32", "input"))
+    plain, own = (
+        tiny.stirred(tiny_folder, Placement("none", "device", kind), quantise=True) for kind in ("float32", "input")
+    )
     before, after = _gradients(plain), _gradients(own)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     exact, peaks, errors = _flat(before), [], []
     for kind in ("float32", "input"):
-        model = tiny.stirred(tiny_folder, Placement("none", "device", kind), dtype=torch.bfloat16)
+        model = tiny.stirred(tiny_folder, Placement("none", "device", kind), dtype=torch.bfloat16, quantise=True)
         with LiveStorage() as storage:
             gradients = _gradients(model)
         assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}

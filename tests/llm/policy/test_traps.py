@@ -27,7 +27,7 @@ def _ask(text: str) -> Prompt:
 
 
 def _initial(folder: Path, tmp_path: Path, placement: dict[str, str] | None = None) -> LanguageModel:
-    model = LanguageModel.from_pretrained(folder, lora=Lora(rank=4), device="cpu", placement=placement)
+    model = LanguageModel.from_pretrained(folder, lora=Lora(rank=4), device="cpu", quantise=True, placement=placement)
     generator = torch.Generator().manual_seed(3)
     for name, weight in model.network.named_parameters():
         if "lora_" in name:

@@ -68,7 +68,7 @@ def test_a_fit_that_made_things_worse_is_made_again_at_half_the_rate(tiny_folder
     assert [refit["learning_rate"] for refit in row["refits"]] == [0.1, 0.05]
     assert row["refits"][0]["loss"] == before
     events = [json.loads(line) for line in (tmp_path / "again" / "events.jsonl").read_text().splitlines()]
-    assert [event["refit"] for event in events] == row["refits"]
+    assert [event["refit"] for event in events if "refit" in event] == row["refits"]
     # The one that is kept is the fit at that rate, from the start, as if nothing had been before it.
     (alone,) = _run(tiny_folder, tmp_path / "alone", **{**WILD, "learning_rate": 0.025}).metrics
     assert alone["held_out"] == row["held_out"]

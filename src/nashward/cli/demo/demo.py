@@ -140,6 +140,7 @@ def self_play(out: Path, iterations: int, seed: int) -> Any:
             sampling=llm.Sampling(max_new_tokens=48, batch=256),
             fit=llm.Fit(epochs=3, batch=4, tokens=1500),
             lora=llm.Lora(rank=8),
+            quantise=True,  # as on a card
             seed=seed,
         ),
     )

@@ -87,7 +87,7 @@ def test_an_own_adapter_loads_again_and_is_peft_s(mixture: Path, quantise: bool,
     assert _ours(again, folder) == expected
     large = LanguageModel.from_pretrained(mixture, lora=Lora(rank=5), quantise=quantise)
     assert _ours(large, folder) == pytest.approx(expected, abs=1e-5)
-    base = LanguageModel.from_pretrained(mixture).network.unload() if quantise else None
+    base = LanguageModel.from_pretrained(mixture, quantise=True).network.unload() if quantise else None
     assert _of_peft(base or AutoModelForCausalLM.from_pretrained(mixture, dtype=torch.float32), folder) == (
         pytest.approx(expected, abs=1e-5)
     )
@@ -100,7 +100,7 @@ def test_experts_and_router_get_no_adapter_and_stay_in_the_precision_that_is_sai
     mixture: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "nashward"):
-        model = LanguageModel.from_pretrained(mixture)
+        model = LanguageModel.from_pretrained(mixture, quantise=True)
     (message,) = [record.getMessage() for record in caplog.records if "experts" in record.getMessage()]
     size = Experts.of(model.network.get_base_model()).size
     assert f"{size / 2**30:.3g} GiB" in message

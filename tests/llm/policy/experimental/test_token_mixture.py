@@ -105,7 +105,7 @@ def test_it_draws_as_explicit_blending_does(quantise: bool, tiny_folder: Path, t
 
 def test_how_far_it_is_from_the_mixture_of_responses(steep: Path, tmp_path: Path) -> None:
     """log pi - sum_k w_k log pi_k = -sum_h log Z(y_<h), which is no constant: 0.007 of total variation here."""
-    model, mixture = _members(steep, tmp_path)
+    model, mixture = _members(steep, tmp_path, quantise=True)
     responses, _ = _source(6)
     prompt = [0, 9]
     ids = [list(response) for response in responses.responses]

@@ -87,7 +87,7 @@ def loaded(args: argparse.Namespace, mixture: Mixture | None) -> tuple[LanguageM
             adapter_config(folder, args.policy)
     chosen = options.values(args, options.select(options.RUN, SAMPLING))
     seed, template = chosen.pop("seed", 0), chosen.pop("chat_template", None)
-    quantise = chosen.pop("quantise", True)
+    quantise = chosen.pop("quantise", None)
     sampling = Sampling(**chosen)
     model = LanguageModel.from_pretrained(
         args.policy, None if mixture is None else mixture.largest, quantise=quantise, seed=seed,

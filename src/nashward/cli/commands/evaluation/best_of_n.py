@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument("--seed", type=options.whole, default=0, help="of the sampler (default: 0)")
-    options.add_groups(parser, SAMPLING)
+    options.add_groups(parser, {**SAMPLING, **options.JUDGE})
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,9 +52,9 @@ def run(args: argparse.Namespace) -> int:
     baseline: list[str] | None = None
     if args.responses is not None:
         candidates = _read(args.responses)
-        source = oracles.check_source(args.oracle)
+        source = oracles.check_source(args.oracle, **configuration.judge(args, [args.oracle]))
     else:
-        source = oracles.check_source(args.oracle)
+        source = oracles.check_source(args.oracle, **configuration.judge(args, [args.oracle]))
         candidates, baseline = _drawn(args)
     if opponents is not None and (missing := [prompt for prompt in candidates if prompt not in opponents]):
         raise NashwardError(
@@ -148,7 +148,7 @@ def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
     settings = options.values(args, SAMPLING)
     template = settings.pop("chat_template", None)
     template = None if template is None else configuration.template(template)
-    quantise = settings.pop("quantise", True)
+    quantise = settings.pop("quantise", None)
     sampling = Sampling(**settings)
     prompts = read_prompts(args.prompts)
     ids = drop_refused(check_policy(args.policy, template), prompts)

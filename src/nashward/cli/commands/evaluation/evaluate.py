@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let other models play by their responses: a file, named as the model is, or a folder with one file a "
         "model; rows of a prompt and its response, found by the prompt (may be given several times)",
     )  # fmt: skip
+    options.add_groups(parser, options.JUDGE)
 
 
 def add_of_run(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.policy.adapters.adapter_config import adapter_config
 
     play, prompts = of_run(args)
-    sources = {name: oracles.check_source(name) for name in args.held_out}
+    judge = configuration.judge(args, args.held_out, "--held-out")
+    sources = {name: oracles.check_source(name, **judge) for name in args.held_out}
     for folder in args.adapter:
         adapter_config(folder, None if play.policy is None else str(play.policy))
     others = {_name(folder): Mixture(((folder, 1.0),)) for folder in args.adapter}

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=options.whole, default=0, help="of the draws behind the bands (default: 0)")
     parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
+    options.add_groups(parser, options.JUDGE)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.responses.is_file():
         if unused := [f"--{name}" for name in (*needs, "limit", "cache") if getattr(args, name) is not None]:
             raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
+        configuration.judge(args, [])
         standings = _fought(args.responses)
     else:
         if missing := [f"--{name}" for name in needs if getattr(args, name) is None]:
@@ -108,7 +110,7 @@ def _judged(args: argparse.Namespace) -> Standings:
     answered = read_responses(args.responses, every, read_prompt_keys(args.prompts))
     responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]
-    oracle = oracles.as_oracle(args.oracle)
+    oracle = oracles.as_oracle(args.oracle, **configuration.judge(args, [args.oracle]))
     with tqdm(
         total=len(prompts), desc=f"judging {len(responses)} models", unit="prompt", disable=args.quiet or None
     ) as bar:

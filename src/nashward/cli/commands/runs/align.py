@@ -7,12 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from nashward.cli import configuration, solver_options
+from nashward.cli import configuration, options, solver_options
 from nashward.cli.command import Command
-from nashward.cli.options import RUN
 from nashward.console import printable
 
-PEOPLE = [name for name in RUN if name.startswith("people-")]
+PEOPLE = [name for name in options.RUN if name.startswith("people-")]
 _NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}
 
 
@@ -29,7 +28,7 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_judge(parser: argparse.ArgumentParser) -> None:
-    solver_options.add_run(parser, ("oracle",), ("cache", *PEOPLE))
+    solver_options.add_run(parser, ("oracle",), ("cache", *options.JUDGE, *PEOPLE))
 
 
 _add_train = _add_sample

@@ -10,6 +10,7 @@ from nashward.cli import options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
 from nashward.llm.config import Demand, Rates
+from nashward.llm.config.fit import TOKENS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--oracle", metavar="ID_OR_FOLDER", help="of a checkpoint likewise; anything else takes nothing"
     )
     card, run = parser.add_argument_group("card"), parser.add_argument_group("run")
-    card.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB (default: what is free on this one)")
+    card.add_argument("--device", choices=("cuda", "cpu"), help="what computes (default: a card, where there is one "
+                      "or --memory is given)")  # fmt: skip
+    card.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB, or of the host (default: what is free)")
     run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
                      "iterations until it fits, and prints the reductions")  # fmt: skip
     options.add(run, {name: option for name, option in DEMAND.items() if option.kind is not bool})
+    run.add_argument(
+        "--quantise", action=argparse.BooleanOptionalAction, help="the base in 4 bits (default: on a card, and on a "
+        "CPU where 32 bits take over half of the memory)",
+    )  # fmt: skip
     run.add_argument(
         "--quantise-head", action="store_true", default=argparse.SUPPRESS, help=DEMAND["quantise-head"].text
     )
@@ -33,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 DEMAND, RATES = options.options_of(Demand), options.options_of(Rates)
+CORE = {"tflops": 0.1, "bandwidth": 10.0}  # of a core of a CPU, assumed
 SMALLEST = 10**8  # parameters: the seconds of a token are those of models of billions
 
 
@@ -42,30 +50,46 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.oracles.load import oracle_shape
     from nashward.llm.planner import cost
     from nashward.llm.planner.plan import Plan, free_memory, plan, read_size
+    from nashward.llm.policy.base.weights import base_size
+    from nashward.llm.policy.memory import host_memory
 
-    demand, rates = Demand(**options.values(args, DEMAND)), Rates(**options.values(args, RATES))
     memory, limit = cost.read_budget(args.budget) if args.budget is not None else (None, None)
     if memory is not None and args.memory is not None:
         raise NashwardError("the memory is given twice, in --memory and in --budget; give it once")
+    if memory is None and args.memory is not None:
+        memory = read_size(args.memory)
+    device = args.device or ("cuda" if memory is not None or free_memory() is not None else "cpu")
     if memory is None:
-        memory = read_size(args.memory) if args.memory is not None else free_memory()
+        memory = host_memory(free=True) if device == "cpu" else free_memory()
     if memory is None:
         raise NashwardError("there is no GPU here whose memory could be read; give --memory, for example --memory 6GiB")
+    quantise = args.quantise
+    if quantise is None:
+        quantise = device == "cuda" or base_size(args.policy, quantise=False) > memory / 2
+    if args.float16 and device == "cpu":
+        raise NashwardError("--float16 is of a card without bfloat16; a CPU computes in float32")
+    if not quantise and "quantise_head" in args:
+        raise NashwardError("--quantise-head needs --quantise")
+    chosen = {"tokens": TOKENS[device], "quantise": quantise, **options.values(args, DEMAND)}
+    cores = {} if device == "cuda" else {name: rate * torch.get_num_threads() for name, rate in CORE.items()}
+    demand, rates = Demand(**chosen), Rates(**{**cores, **options.values(args, RATES)})
     oracle = oracle_shape(args.oracle) if args.oracle is not None else None
     size, windows = memory, platform.system() == "Windows"
-    dtype = torch.float16 if args.float16 else torch.bfloat16
+    dtype = torch.float16 if args.float16 else None
 
     def make(requested: Demand) -> Plan:
-        return plan(args.policy, size, requested, oracle=oracle, dtype=dtype, windows=windows)
+        return plan(args.policy, size, requested, oracle=oracle, device=device, dtype=dtype, windows=windows)
 
     fitted_plan, lost = (make(demand), []) if limit is None else cost.plan_within_budget(limit, make, demand, rates)
-    print(f"{args.policy}: base in 4 bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")
-    _print(fitted_plan)
+    bits = 4 if quantise else 32 if device == "cpu" else 16
+    print(f"{args.policy}: base in {bits} bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")
+    _print(fitted_plan, device)
     if not fitted_plan.fits:
         raise NashwardError("it does not fit: " + "; ".join(fitted_plan.advice))
     place = fitted_plan.placement
     fitting = f"--sampling-batch {fitted_plan.sampling_batch} --tokens {fitted_plan.tokens}"
     fitting += f" --mlp-tokens {place.mlp_tokens}" if place.mlp_tokens else ""
+    fitting += " --checkpoints device" if place.checkpoints == "device" else ""
     fitting += " --quantise-head" if demand.quantise_head else ""
     fitting += " --kv-cache int8" if demand.kv_cache == "int8" else ""
     fitting += " --layers host" if place.layers == "host" else ""
@@ -86,18 +110,19 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"{about} {cost.hours(fitted_plan, rates):.1f} hours for {fitted_plan.demand.iterations} iterations ({each} an "
         f"iteration{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they may be and "
-        f"the card "
+        f"the {'card' if device == 'cuda' else 'processor'} "
         f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s (from host memory {rates.transfer:g}) and "
         f"{rates.step:g} s a token in a batch{beyond}"
     )
     return 0
 
 
-def _print(plan: Any) -> None:
+def _print(plan: Any, device: str) -> None:
     def gib(size: int) -> str:
         return f"{size / 2**30:.2f}"
 
-    print(f"card: {gib(plan.memory)} GiB, of which {gib(plan.reserved)} are left to the CUDA context and to fragments")
+    name, program = ("card", "the CUDA context") if device == "cuda" else ("host memory", "the program")
+    print(f"{name}: {gib(plan.memory)} GiB, of which {gib(plan.reserved)} are left to {program} and to fragments")
     print("GiB        weights  activations  gradients  optimiser  keys+values   peak")
     for name, phase in plan.phases.items():
         row = (phase.weights, phase.activations, phase.gradients, phase.optimiser, phase.cache)
@@ -107,11 +132,13 @@ def _print(plan: Any) -> None:
         print(f"experts: {gib(plan.experts.size)} GiB of the weights, which are not quantised: no linear layers")
     place = plan.placement
     placed = ["layers streamed from host memory, two at a time"] if place.layers == "host" else []
-    placed += ["checkpoints of the layers in host memory"]
+    checkpoints = {"host": "checkpoints of the layers in host memory", "device": "checkpoints of the layers"}
+    placed += [checkpoints.get(place.checkpoints, "all activations are kept")]
     placed += ["embeddings in host memory"] if place.embeddings == "host" else []
     placed += [f"MLPs {place.mlp_tokens} tokens at once"] if place.mlp_tokens else []
+    where = "on the card by turns" if device == "cuda" else "in memory together"
     judge = f"; the oracle judges {plan.judging_tokens} tokens at once" if plan.judging_tokens else ""
-    print(f"placement: {', '.join(placed)}{judge}. Policy and oracle are on the card by turns")
+    print(f"placement: {', '.join(placed)}{judge}. Policy and oracle are {where}")
 
 
 COMMAND = Command(

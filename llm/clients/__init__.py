@@ -1,0 +1,1 @@
+"""Calls of servers: one client for judges, for engines that sample, and for opponents."""

@@ -1,0 +1,168 @@
+"""Chat completions of a server that speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nashward.errors import EndpointError
+
+from .client import Client
+
+LISTED = 20  # the likeliest tokens of a place, the most that OpenAI's protocol has
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an output, and the likeliest ones in its place.
+
+    Attributes:
+        text: as the server writes it.
+        likeliest: log-probabilities by text.
+    """
+
+    text: str
+    likeliest: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote.
+
+    Attributes:
+        text: its output, "" where there is none.
+        model: the name that the server reports.
+        read, written: tokens, as the server counts them; 0 where it does not.
+        tokens: with log-probabilities; None where the server gives none.
+        finished: whether the output came to its end before its limit.
+    """
+
+    text: str
+    model: str
+    read: int = 0
+    written: int = 0
+    tokens: tuple[Token, ...] | None = None
+    finished: bool = True
+
+
+class Chat:
+    """A model behind a server.
+
+    Args:
+        client: of the server.
+        model: its name there.
+
+    Example:
+        >>> Chat(Client("http://127.0.0.1:8000/v1"), "judge").model
+        'judge'
+    """
+
+    def __init__(self, client: Client, model: str) -> None:
+        self.client, self.model = client, model
+        self._limit = "max_tokens"  # what the server calls the limit on an output
+        self._leaves_out: set[str] = set()  # what the server refuses to be given
+        self._lock = threading.Lock()
+
+    def complete(
+        self,
+        messages: Sequence[dict[str, str]],
+        max_tokens: int,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        logprobs: bool = False,
+    ) -> Completion:
+        """One output. What a server refuses by name (a seed, say) is left out from then on.
+
+        Args:
+            messages: role and content.
+            max_tokens: of the output.
+            temperature: 1 is every server's default and is not sent.
+            seed: of the sampler.
+            logprobs: whether to ask for those of each token.
+
+        Raises:
+            EndpointError: from ``Client.post``.
+        """
+        wanted: dict[str, Any] = {} if temperature == 1.0 else {"temperature": temperature}
+        if seed is not None:
+            wanted["seed"] = seed & 0x7FFFFFFF
+        if logprobs:
+            wanted |= {"logprobs": True, "top_logprobs": LISTED}
+        while True:
+            fields = {key: value for key, value in wanted.items() if key not in self._leaves_out}
+            limit = self._limit
+            body = {"model": self.model, "messages": list(messages), **fields, limit: max_tokens}
+            try:
+                return _completion(self.client.post("/chat/completions", body), self.client.server.place)
+            except EndpointError as error:
+                if error.status not in (400, 422) or not self._adapts(str(error), fields, limit):
+                    raise
+
+    def _adapts(self, message: str, fields: dict[str, Any], limit: str) -> bool:
+        """Whether the next body is another one: without a field that the message names."""
+        with self._lock:
+            if limit == "max_tokens" and "max_completion_tokens" in message:
+                self._limit = "max_completion_tokens"
+                return True
+            refused = [key for key in ("top_logprobs", "logprobs", "seed") if key in fields and key in message]
+            if not refused:
+                return False
+            names = {"top_logprobs", "logprobs"} if "logprobs" in refused[0] else {refused[0]}
+            self._leaves_out |= names
+            logger.info("%s takes no %s", self.client.server.place, refused[0])
+            return True
+
+
+def _completion(answer: Any, place: str) -> Completion:
+    """A completion from an answer's JSON.
+
+    Raises:
+        EndpointError: it has none.
+    """
+    try:
+        choice = answer["choices"][0]
+        text = choice["message"].get("content")
+        model = answer.get("model") or ""
+    except (LookupError, TypeError, AttributeError):
+        raise EndpointError(
+            f"{place} answers something else than a chat completion; is it the URL of its /v1?"
+        ) from None
+    usage = answer.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return Completion(
+        text if isinstance(text, str) else "",
+        str(model),
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("completion_tokens")),
+        _tokens(choice.get("logprobs")),
+        choice.get("finish_reason") != "length",
+    )
+
+
+def _tokens(logprobs: Any) -> tuple[Token, ...] | None:
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    if not isinstance(content, list) or not content:
+        return None
+    try:
+        return tuple(Token(str(entry["token"]), _likeliest(entry)) for entry in content)
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+def _likeliest(entry: Any) -> dict[str, float]:
+    """Log-probabilities by text; of one text that several tokens have, their sum's."""
+    found: dict[str, float] = {}
+    for one in entry.get("top_logprobs") or [entry]:
+        text, value = str(one["token"]), min(0.0, float(one["logprob"]))
+        found[text] = math.log(math.exp(found[text]) + math.exp(value)) if text in found else value
+    return found
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and value == value and value >= 0 else 0

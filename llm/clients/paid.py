@@ -1,0 +1,184 @@
+"""What a server was paid for: its outputs on disk, each written when it arrives, and a budget that counts them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from nashward.errors import BudgetError, NashwardError
+
+from .chat import Completion, Token
+
+OVERHEAD = 64  # tokens of a chat's frame, at most, in the estimate of one call
+WAIT = 60.0  # seconds that a process waits for another one's write
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Calls, and the tokens that they read and wrote.
+
+    Example:
+        >>> (Spent(1, 100, 10) + Spent(1, 50, 5)).amounts((1e-6, 2e-6))["tokens"]
+        165.0
+    """
+
+    calls: int = 0
+    read: int = 0
+    written: int = 0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.calls + other.calls, self.read + other.read, self.written + other.written)
+
+    def amounts(self, prices: tuple[float, float] | None) -> dict[str, float]:
+        """By unit: "calls", "tokens" and, where there are prices of a token, "usd"."""
+        amounts = {"calls": float(self.calls), "tokens": float(self.read + self.written)}
+        return amounts if prices is None else {**amounts, "usd": self.read * prices[0] + self.written * prices[1]}
+
+
+class Budget:
+    """A limit that no call goes beyond.
+
+    Before a call the most that it can cost is reserved: a token for each byte that it sends, and the longest output.
+    When it is answered the server's own count takes that place.
+
+    Args:
+        limits: the most by unit, see ``Spent.amounts``; what is not in it has no limit.
+        prices: dollars for a token read and written.
+        spent: before this process.
+
+    Example:
+        >>> budget = Budget({"calls": 1.0})
+        >>> budget.settle(budget.reserve(100, 10), Spent(1, 20, 3))
+        >>> budget.spent
+        Spent(calls=1, read=20, written=3)
+    """
+
+    def __init__(
+        self, limits: dict[str, float], prices: tuple[float, float] | None = None, spent: Spent | None = None
+    ) -> None:
+        self.limits, self.prices = limits, prices
+        self.spent = spent or Spent()
+        self._reserved = Spent()
+        self._lock = threading.Lock()
+
+    def reserve(self, sent: int, written: int) -> Spent:
+        """Take the most that a call can cost out of what is left.
+
+        Args:
+            sent: bytes of its texts.
+            written: the longest output, in tokens.
+
+        Raises:
+            BudgetError: there is not so much left.
+        """
+        most = Spent(1, sent + OVERHEAD, written)
+        with self._lock:
+            after = (self.spent + self._reserved + most).amounts(self.prices)
+            for unit, limit in self.limits.items():
+                if after[unit] > limit:
+                    spent = self.spent.amounts(self.prices)[unit]
+                    raise BudgetError(
+                        f"the budget of {limit:g} {unit} is spent ({spent:.6g} so far; the next call may exceed it): "
+                        "raise it (--judge-budget), and the same command continues with what is paid"
+                    )
+            self._reserved = self._reserved + most
+        return most
+
+    def settle(self, reserved: Spent, spent: Spent | None) -> None:
+        """Put what a call has cost in place of what was reserved; None: it was not answered."""
+        with self._lock:
+            self._reserved = self._reserved + Spent(-reserved.calls, -reserved.read, -reserved.written)
+            if spent is not None:
+                self.spent = self.spent + spent
+
+
+class PaidOutputs:
+    """Outputs by a key, in an SQLite file: each is there for good when ``put`` returns.
+
+    Args:
+        path: the file, created where it is missing; None: they are kept in memory alone.
+
+    Raises:
+        NashwardError: the file is of another kind.
+        OSError: it cannot be written.
+
+    Example:
+        >>> paid = PaidOutputs(None)
+        >>> paid.put(b"key", "a judge", Completion("[[A]]", "small", 100, 4))
+        >>> paid.get(b"key").text, paid.spent("a judge")
+        ('[[A]]', Spent(calls=1, read=100, written=4))
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            self._file = sqlite3.connect(
+                ":memory:" if path is None else path, timeout=WAIT, isolation_level=None, check_same_thread=False
+            )
+            self._file.execute("PRAGMA journal_mode = WAL")
+            self._file.execute("PRAGMA synchronous = NORMAL")
+            self._file.execute(
+                "CREATE TABLE IF NOT EXISTS output (key BLOB PRIMARY KEY, judge TEXT NOT NULL, text TEXT NOT NULL, "
+                "model TEXT NOT NULL, read INTEGER NOT NULL, written INTEGER NOT NULL, tokens TEXT, "
+                "finished INTEGER NOT NULL)"
+            )
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
+                raise OSError(f"verdicts cannot be kept in {path} ({error}); make room") from None
+            raise NashwardError(f"{path} is no file of verdicts ({error}); move it away") from None
+
+    def get(self, key: bytes) -> Completion | None:
+        """The output of a key; None where there is none."""
+        with self._lock:
+            row = self._file.execute(
+                "SELECT text, model, read, written, tokens, finished FROM output WHERE key = ?", (key,)
+            ).fetchone()
+        if row is None:
+            return None
+        text, model, read, written, tokens, finished = row
+        listed = None if tokens is None else tuple(Token(token, likeliest) for token, likeliest in json.loads(tokens))
+        return Completion(text, model, read, written, listed, bool(finished))
+
+    def put(self, key: bytes, judge: str, output: Completion) -> None:
+        """Keep an output.
+
+        Args:
+            key: of its request.
+            judge: whose it is, for ``spent``.
+            output: what came.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        tokens = None if output.tokens is None else json.dumps([[t.text, t.likeliest] for t in output.tokens])
+        row = (key, judge, output.text, output.model, output.read, output.written, tokens, output.finished)
+        try:
+            with self._lock:
+                self._file.execute("INSERT OR REPLACE INTO output VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.Error as error:
+            raise OSError(f"a verdict cannot be kept in {self.path} ({error}); make room, and go on") from error
+
+    def items(self) -> list[tuple[bytes, str, Completion]]:
+        """Every output with its key and whose it is."""
+        with self._lock:
+            rows = self._file.execute("SELECT key, judge FROM output").fetchall()
+        return [(key, judge, output) for key, judge in rows if (output := self.get(key)) is not None]
+
+    def spent(self, judge: str) -> Spent:
+        """What all outputs of a judge have cost."""
+        with self._lock:
+            row = self._file.execute(
+                "SELECT COUNT(*), SUM(read), SUM(written) FROM output WHERE judge = ?", (judge,)
+            ).fetchone()
+        return Spent(row[0], row[1] or 0, row[2] or 0)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
