@@ -67,14 +67,16 @@ def measured(oracle: Any, held_out: dict[str, list[str]]) -> dict[str, float]:
     return {"log_loss": float(np.mean(losses)), "gap": float(np.mean(gaps))}
 
 
-def course(arm: str, seed: int, block: int, horizon: int, known: StatesOfRows) -> list[dict[str, Any]]:
+def course(
+    arm: str, seed: int, block: int, horizon: int, known: StatesOfRows, share: float = Asking.random_share
+) -> list[dict[str, Any]]:
     """What is measured after each block of votes."""
     asked, held_out = texts(PROMPTS, seed), texts(HELD_OUT, seed + 500)
     voters, rows = people(PEOPLE, seed, least=0.6), []
     with tempfile.TemporaryDirectory() as home, VoteStore(home + "/votes") as store:
         for prompt, own in asked.items():
             store.add_responses(prompt, own)
-        asker = Asker(store, Asking(random=ARMS[arm], seed=seed))
+        asker = Asker(store, Asking(random=ARMS[arm], random_share=share, seed=seed))
         for count in range(1, horizon + 1):
             voter = voters[count % len(voters)]
             question = asker.next(voter.name)
@@ -135,6 +137,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--block", type=int, default=60, help="votes between two fits (default: 60)")
     parser.add_argument("--horizon", type=int, default=480, help="votes of a course (default: 480)")
+    parser.add_argument("--random-share", type=float, default=Asking.random_share, help="of the arm change")
     parser.add_argument("--write", type=Path, help="write the rows, and report nothing")
     parser.add_argument("--read", type=Path, nargs="+", help="report what was written")
     given = parser.parse_args()
@@ -144,7 +147,7 @@ def main() -> None:
         for seed in range(given.first, given.first + given.seeds):
             known: StatesOfRows = {}
             for arm in ARMS:
-                rows += course(arm, seed, given.block, given.horizon, known)
+                rows += course(arm, seed, given.block, given.horizon, known, given.random_share)
     if given.write:
         given.write.write_text(json.dumps(rows))
     else:
