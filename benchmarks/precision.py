@@ -17,8 +17,8 @@ import time
 import torch
 
 from nashward import llm
+from nashward.llm.planner.rounding import rounding
 from nashward.llm.policy.logprobs import sequence_logprobs
-from nashward.llm.policy.rounding import rounding
 from nashward.llm.policy.sampling import sample
 
 PRECISIONS = {"float32": (torch.float32, False), "bfloat16": (torch.bfloat16, False), "NF4": (torch.float32, True)}

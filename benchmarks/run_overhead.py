@@ -1,6 +1,7 @@
 """What a run costs beside its engines: 20,000 prompts x 5 responses with sampling, judge and network that cost nothing.
 
     python benchmarks/run_overhead.py
+    torchrun --standalone --nproc-per-node 8 benchmarks/run_overhead.py     # by several processes
 
 Everything else is real: the plan, shards with checksums and fsync, the tables, the regression's targets, the fit's
 order, optimiser and checkpoints, metrics. Prints the time and the memory of each phase, the share that it would be of
@@ -28,6 +29,7 @@ import torch
 from nashward import games, llm
 from nashward.llm import pocket
 from nashward.llm.data.rollouts import Response
+from nashward.llm.processes import processes
 from nashward.llm.run.progress import Progress
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.training import batches
@@ -97,8 +99,8 @@ def main() -> None:
         began, at_start, middle = time.monotonic(), memory(), [0.0]
         with timed(self, step, phase, *more, **named) as tick:
 
-            def watching(count: int, before: bool = False) -> None:
-                tick(count, before)
+            def watching(count: int, before: bool = False, tokens: float = 0) -> None:
+                tick(count, before, tokens)
                 middle.append(memory())
 
             yield watching
@@ -106,7 +108,8 @@ def main() -> None:
 
     Progress.phase = watched  # type: ignore[method-assign]
     model = llm.LanguageModel.from_pretrained(pocket.POLICY, quantise=False, lora=llm.Lora(rank=2))
-    with tempfile.TemporaryDirectory() as folder:
+    with processes.session(), tempfile.TemporaryDirectory() as own:
+        folder = processes.decided(lambda: own)
         play = llm.SelfPlay(
             policy=model, oracle=Noughts(), solver=games.MWU(1.0), prompts=prompts, folder=Path(folder) / "run",
             source=Free(),
@@ -115,11 +118,15 @@ def main() -> None:
         before, began, profile = memory(), time.monotonic(), cProfile.Profile()
         if given.profile:
             profile.enable()
-        play.run()
+        play.run(progress=processes.main)
         profile.disable()
         total = time.monotonic() - began
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / 2**20
         assert len(RunFolder(play.folder).steps()) == 1
+        processes.gather(None)  # the folder is the first one's
+        count = processes.count
+    if not processes.main:
+        return
     print(f"{given.prompts} prompts x {given.responses} responses of {LENGTH} tokens; {size:.0f} MiB on disk")
     print(f"{'phase':<12}{'seconds':>9}{'MiB at its start':>18}{'most in it':>12}")
     for phase, seconds, first, most in rows:
@@ -131,9 +138,11 @@ def main() -> None:
         + answers * (given.responses - 1) / given.judged
         + answers * (LENGTH + 60) / given.trained * (1 + 2 / 3)  # scored and measured without a backward pass
     )
+    engines /= count
+    by = f" in {count} processes" if count > 1 else ""
     print(
-        f"engines of {given.sampled:g} tokens, {given.judged:g} pairs and {given.trained:g} trained tokens a second "
-        f"take {engines / 3600:.1f} h: all the rest is {100 * total / (engines + total):.2f}% of such a run"
+        f"engines of {given.sampled:g} tokens, {given.judged:g} pairs and {given.trained:g} trained tokens a second"
+        f"{by} take {engines / 3600:.1f} h: all the rest is {100 * total / (engines + total):.2f}% of such a run"
     )
     if given.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(18)

@@ -33,7 +33,7 @@ LLM = {
     "data": ("prompts and responses", "response"),
     "config": ("every setting, once", "setting"),
     "people": ("votes of people", ""),
-    "delivery": ("export, trackers", ""),
+    "delivery": ("export, trackers, benchmarks", ""),
 }
 STYLE = "text { font: 14px sans-serif; fill: #222 } .name { font-weight: bold } .small { font-size: 12px; fill: #555 }"
 

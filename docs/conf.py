@@ -40,11 +40,15 @@ python_display_short_literal_types = True
 PAGES = {
     "Learn": ["tutorial", "explanation", "architecture", "theory"],
     "Do": [
+        "recipe",
         "align-by-card",
+        "many-cards",
         "resume",
         "own-adapter",
         "people",
+        "serve",
         "real-models",
+        "from-trl",
         "new-solver",
         "new-oracle",
         "new-game",

@@ -3,7 +3,8 @@
 Each process of the run is a fork of this one, which has loaded the model. It is killed (SIGKILL) at a random moment of
 a phase, or inside a rename; or its newest file is cut, deleted or altered. Every file but the logs is compared bit for
 bit with that of an undisturbed run. Counted: prompts sampled and pairs judged although they were finished. After every
-kill each file is verified: none may be incomplete.
+kill each file is verified: none may be incomplete. With ``--processes 3`` runs of two and three processes are killed by
+one of them, see ``fault_ranks``.
 """
 
 from __future__ import annotations
@@ -412,9 +413,16 @@ def main() -> int:
     parser.add_argument("--damages", type=int, default=20)
     parser.add_argument("--prompts", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="runs of 2 to N processes, of which one dies"
+    )
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
+        if options.processes > 1:
+            from . import fault_ranks
+
+            return fault_ranks.main(Path(folder), options.kills, options.prompts, options.seed, options.processes)
         harness = Harness(Path(folder), options.seed, options.prompts)
         harness.undisturbed()
         harness.inject(options.kills, options.damages)

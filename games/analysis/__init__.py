@@ -1,9 +1,13 @@
 """Readings of a table of win probabilities: ratings, social choice, cycles beyond noise, leaderboards, duels."""
 
 from . import confidence as confidence
+from . import contextual as contextual
+from . import dawid_skene as dawid_skene
 from . import dueling as dueling
 from . import leaderboard as leaderboard
 from . import pair_tests as pair_tests
+from . import prediction_powered as prediction_powered
 from . import ratings as ratings
 from . import significant_cycles as significant_cycles
 from . import social_choice as social_choice
+from . import style as style

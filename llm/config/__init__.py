@@ -9,6 +9,7 @@ from .endpoint import JudgeSettings as JudgeSettings
 from .fit import Fit as Fit
 from .inputs import Inputs as Inputs
 from .inputs import Opponents as Opponents
+from .limits import DiagnosisLimits as DiagnosisLimits
 from .limits import Limits as Limits
 from .lora import Lora as Lora
 from .oracle_fit import Asking as Asking

@@ -66,6 +66,7 @@ class JudgeSettings:
         reasoning: whether the judge writes down its reasons before its verdict.
         votes: n, for each order of a pair; several need a temperature above 0.
         temperature: None: 0 for one vote, 1 for several.
+        quantise: of a local judge: its weights in 4 bits.
         max_tokens: of an output; None: as the protocol needs. Models that think need more.
         budget: the most that may be spent, over all starts: calls, tokens, dollars, or several of these.
         price: dollars for a million tokens, read and written: "0.15/0.60".
@@ -98,6 +99,7 @@ class JudgeSettings:
     temperature: float | None = setting(
         None, "of the judge (default: 0 for one vote, 1 for several)", "judging", option="judge-temperature"
     )
+    quantise: bool = setting(False, "read the weights of a judge:MODEL in 4 bits", "judging", option="judge-quantise")
     max_tokens: int | None = setting(
         None, "of the judge's output (default: as its protocol needs)", "judging", option="judge-max-tokens"
     )

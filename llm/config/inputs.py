@@ -18,7 +18,9 @@ class Inputs:
     Attributes:
         folder: the run folder.
         policy: a chat model.
-        oracle: what judges.
+        oracle: what judges; several are one by ``combine``.
+        combine: see ``llm.oracles.EnsembleSource``.
+        correct: see ``llm.oracles.CorrectedSource``.
         adapter: a LoRA to start from and to regress against.
         prompts: what the policy responds to.
         sft: prompts with responses whose likelihood is kept up.
@@ -32,16 +34,31 @@ class Inputs:
     policy: str | None = setting(
         None, "a chat model: folder, hub id, GGUF file, or real:smollm2-135m from a package", "models"
     )
-    oracle: str | None = setting(
+    oracle: str | tuple[str, ...] | None = setting(
         None,
         "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), openai:MODEL (a language model behind a "
         "server), people:FOLDER (people, who vote while the run goes on), module:name (a module that is imported, and "
         "so run, from the current folder or from what is installed)",
         "models",
     )
+    combine: str | None = setting(
+        None,
+        "how several oracles are one (--oracle given several times): log-odds, probability, majority, "
+        "accuracy:pairs=FILE (labelled pairs), dawid-skene:pairs=FILE (three or more); each with :pessimism=K "
+        "(default: log-odds)",
+        "models",
+    )
+    correct: str | tuple[str, ...] | None = setting(
+        None,
+        "take an error out of the oracle: style:pairs=FILE, temperature:pairs=FILE, flips:pairs=FILE (of verdicts, at "
+        "random), ties:pairs=FILE, fitted to these pairs (may be given several times, the first within)",
+        "models",
+    )
     adapter: str | None = setting(None, "LoRA folder or id to start from and to regress against", "models")
     prompts: str | None = setting(
-        None, "JSONL, JSON, CSV, Parquet or text file, or a dataset id (ID or ID:SPLIT)", "prompts"
+        None,
+        "JSONL, JSON, CSV, Parquet or text file, a set (ultrafeedback, dolly, ...), or a dataset id (ID or ID:SPLIT)",
+        "prompts",
     )
     sft: str | None = setting(
         None,

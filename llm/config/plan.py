@@ -13,6 +13,7 @@ from .fit import TOKENS, Optimiser
 from .sampling import KVCache
 
 MOST = 10**9
+SHARD_PROMPTS = 64  # prompts of a shard, which one process samples and judges
 RANGES = {"responses": (2, MOST), "prompt_tokens": (1, 2**20), "new_tokens": (1, 2**20)}
 
 
@@ -29,6 +30,7 @@ class Demand:
         sampling_batch, tokens: the most that is wanted, see ``Sampling`` and ``Fit``.
         quantise, quantise_head: whether the base is in 4 bits, and its head too.
         kv_cache: of the sampler.
+        processes: that divide the work, each on a card of its own.
 
     Raises:
         ValueError: a number out of its range, or an unknown optimiser or cache.
@@ -51,6 +53,27 @@ class Demand:
     quantise: bool = True
     quantise_head: bool = setting(False, "the head in 4 bits too", "run")
     kv_cache: KVCache = setting("full", "of the sampler", "run")
+    processes: int = setting(1, "that torchrun starts, each on a card of this size", "run")
+
+    @property
+    def sampled_each(self) -> int:
+        """The prompts of an iteration that one process samples, judges and scores, at the most: whole shards.
+
+        Example:
+            >>> Demand(prompts=1000, processes=4).sampled_each
+            256
+        """
+        shards = -(-self.prompts // SHARD_PROMPTS)
+        return min(self.prompts, -(-shards // self.processes) * SHARD_PROMPTS)
+
+    def trained_each(self, batch: int) -> float:
+        """The prompts of an iteration that one process trains on, at the most, where an optimiser step has ``batch``.
+
+        Example:
+            >>> Demand(prompts=1000, processes=3).trained_each(16)
+            375.0
+        """
+        return self.prompts * -(-batch // self.processes) / batch
 
     def tokens_of(self, rows: int, packed: bool) -> int:
         """The tokens that a pass of training computes over ``rows`` of the longest texts; packed, those to one prompt

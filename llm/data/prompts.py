@@ -15,9 +15,9 @@ from typing import Any
 from nashward.errors import NashwardError
 
 from .conversations import PROMPT_FIELDS, Message, fields_of_prompt, prompt_messages
-from .rows import numbered_rows, read_rows
+from .rows import is_missing, numbered_rows, read_rows
 
-OWN_FIELDS = {"weight", "id", "tokens"}  # of the prompts that a run folder keeps
+OWN_FIELDS = {"weight", "iteration", "id", "tokens"}  # of the prompts that a run folder keeps
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair, as broken JSON has it: tokenizers raise on it
 
 
@@ -28,6 +28,7 @@ class Prompt:
     Attributes:
         messages: the turns, each with ``role`` and ``content``, for the policy's chat template.
         weight: how often the prompt counts in the loss of a fit.
+        iteration: the iteration that plays on it, from 1; after the last one they begin anew. None: each one.
 
     Example:
         >>> prompt = Prompt(({"role": "user", "content": "Name a river."},))
@@ -37,6 +38,7 @@ class Prompt:
 
     messages: tuple[Message, ...]
     weight: float = 1.0
+    iteration: int | None = None
 
     @property
     def text(self) -> str:
@@ -84,12 +86,13 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
 
     Args:
         source: a file (.jsonl, .json, .csv, .parquet, .txt with one prompt a line; each also gzipped, but for
-            Parquet), the id of a dataset on the hub (``ID`` or ``ID:SPLIT``), or an iterable of rows. A row is a
-            string or has a ``prompt`` (or ``instruction``, ``question``) that is a string or a list of chat messages,
+            Parquet), a name in ``PROMPT_SETS``, the id of a dataset on the hub (``ID`` or ``ID:SPLIT``), or rows. A row
+            is a string or has a ``prompt`` (or ``instruction``, ``question``) that is a string or a list of messages,
             or ``messages`` (or ``conversations``); a response at the end of the messages is removed. The ``input`` (or
             ``context``) beside it is put behind it after a blank line, the ``history`` of an ``instruction`` before it,
             and ``system`` (or ``system_prompt``, ``system_message``) is a system turn before all. ``weight`` is how
-            often the prompt counts in the loss (1). Fields that are not read are named in a warning of the logger.
+            often the prompt counts in the loss (1), ``iteration`` the only one that plays on it. Fields that are not
+            read are named in a warning of the logger.
         column: the name of the field that holds the prompt, instead of those.
 
     Returns:
@@ -109,7 +112,7 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
     result = Prompts([], 0)
 
     def parse(row: Any) -> Prompt:
-        return Prompt(prompt_messages(row, column), _weight(row))
+        return Prompt(prompt_messages(row, column), _weight(row), _iteration(row))
 
     for prompt in numbered_rows(rows, name, parse, lambda row: fields_of_prompt(row, column) | OWN_FIELDS):
         result.read += 1
@@ -137,6 +140,16 @@ def row_prompt(row: Any, column: str | None = None) -> Prompt:
     if not messages:
         raise NashwardError(f"has no {column or ' or '.join(PROMPT_FIELDS)}: the field is there, and empty")
     return Prompt(messages)
+
+
+def _iteration(row: Any) -> int | None:
+    """The iteration that a row is for, which CSV has as text; None where it has none."""
+    value = row.get("iteration") if isinstance(row, Mapping) else None
+    if is_missing(value) or value == "":
+        return None
+    if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+        raise NashwardError(f"has an iteration of {value!r}, expected a whole number from 1")
+    return int(value)
 
 
 def _weight(row: Any) -> float:

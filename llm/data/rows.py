@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from nashward.errors import NashwardError
 from nashward.text_rows import check_names, csv_rows, json_rows, jsonl_rows
 
+from .prompt_sets import PROMPT_SETS, PromptSet
+
 Parsed = TypeVar("Parsed")
 
 FILE_TYPES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
@@ -78,7 +80,7 @@ def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
     JSON or as Python writes it, is that list.
 
     Args:
-        source: a file or a dataset id.
+        source: a file, a name in ``PROMPT_SETS``, or a dataset id.
         what: the rows are, for errors.
 
     Raises:
@@ -168,13 +170,37 @@ def _is_message(value: Any) -> bool:
 
 
 def _dataset(source: str) -> Iterator[Any]:
+    if source in PROMPT_SETS:
+        return _prompt_set(PROMPT_SETS[source])
+    name, _, split = source.partition(":")
+    return iter(_loaded(source, name, split or "train"))
+
+
+def _prompt_set(known: PromptSet) -> Iterator[Any]:
+    parts = [_loaded(known.dataset, known.dataset, split) for split in known.splits]
+    for number, part in enumerate(parts, 1):
+        for row in part:
+            content = {name: value for name, value in row.items() if name in known.fields}
+            yield content | ({"iteration": number} if len(parts) > 1 else {})
+
+
+def _loaded(source: str, name: str, split: str) -> Any:
+    """A split of a dataset on the hub, or in the cache.
+
+    Raises:
+        FileNotFoundError: it cannot be reached, is not there, or is gated.
+    """
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
-    name, _, split = source.partition(":")
     try:
-        return iter(load_dataset(name, split=split or "train"))
+        return load_dataset(name, split=split)
     except (DatasetNotFoundError, ConnectionError, OSError) as error:
+        if "gated" in str(error).lower():
+            raise FileNotFoundError(
+                f"{source} is gated: accept its terms at https://huggingface.co/datasets/{name} and log in with "
+                "hf auth login"
+            ) from None
         raise FileNotFoundError(
             f"{source} is neither a file nor a dataset that can be reached ({type(error).__name__}); give a file "
             f"({', '.join(FILE_TYPES)}), or fetch the dataset first on a machine with "

@@ -12,19 +12,21 @@ from nashward.errors import NashwardError
 
 from ..data.prompts import Prompt
 from ..data.rollouts import Response
-from ..oracles import as_oracle
-from ..oracles.models.network import NetworkOracle
+from ..oracles import Vote, as_oracle
+from ..oracles.models.network import networks
 from ..policy.adapters.lora import LoraShape
 from ..policy.base.checks import check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
+from ..processes import processes
 from ..run.selfplay import SelfPlay, metrics
-from ..store.files import write_json
+from ..store.files import atomic_write, to_jsonl, write_json
 from ..store.run_folder import RunFolder
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
-from .players import FOLDER, START, policies, sample_responses, stored_responses
+from .players import FOLDER, MIXTURE, START, policies, sample_responses, stored_responses
 from .refusals import PROBES, refuses
 from .tables import TournamentTables, tournament_tables
+from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_to_label
 from .win_rates.length_control import NotComparable, length_controlled_win_rate
 
 PROBE_RESPONSES = 4  # to each request of the refusal probe
@@ -40,6 +42,7 @@ def evaluate(
     seed: int = 0,
     progress: Callable[[str], object] = lambda message: None,
     answers: Mapping[str, Any] | None = None,
+    labels: Sequence[Vote] = (),
 ) -> dict[str, Any]:
     """Evaluate the finished iterates of a run, and write ``evaluation.json`` into its folder.
 
@@ -49,7 +52,8 @@ def evaluate(
     win rate against the start, in percent. ``over_optimisation`` has the verdicts on each iterate and the mixture, and
     for the models of ``answers``, which were not trained under the run's oracle, the measures without a verdict. ``kl``
     is the KL divergence from the start that the run measured, in nats per response, with its standard error. Responses
-    and judgements are stored in the folder: after an interruption the same call continues.
+    and judgements are stored in the folder: after an interruption the same call continues. Several processes divide
+    sampling and judging, and all have the result.
 
     Args:
         run: a run with its folder, policy, oracle and sampler.
@@ -62,14 +66,16 @@ def evaluate(
         progress: called with a message before each stage.
         answers: responses of other models, by name, each a file, a dataset id or rows as for the opponents of a run
             (``StoredOpponents``). They are looked up by prompt.
+        labels: votes of people on pairs of the players' responses, on a random part of the prompts: each player with at
+            least 10 of them against the start has a prediction-powered win rate beside (``labelled``).
 
     Returns:
         the contents of ``evaluation.json``.
 
     Raises:
-        ValueError: the run has no finished iterate, a name occurs twice, an adapter is damaged, a policy of ``others``
-            is for another base or is not a plain LoRA adapter, a model of ``answers`` lacks a response to one of the
-            prompts, or another process uses the folder.
+        ValueError: the run has no finished iterate, a name occurs twice, no label is on two responses, an adapter is
+            damaged, a policy of ``others`` is for another base or is not a plain LoRA adapter, a model of
+            ``answers`` lacks a response to one of the prompts, or another process uses the folder.
 
     See also:
         ``nashward.llm.evaluation.exploit.exploit``: a lower bound on the duality gap of one policy.
@@ -85,6 +91,7 @@ def evaluate(
             raise NashwardError(f"two players would be called {repeated[0]}; call one of them something else")
         stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
         run = _with_largest_rank(run, players, others)
+        _ = run.planned  # by all processes, before each samples for itself
         players |= others
 
         def sample(
@@ -102,6 +109,13 @@ def evaluate(
             run.model.offload()
         prompt_texts = [prompt.text for prompt in prompts]
         texts = {name: [response.text for response in row] for name, row in responses.items()}
+        newest = [name for name in policies(home) if name != MIXTURE][-1]
+        compared = [texts[name] for name in (newest, *stored)]
+        to_label = [row for own in compared for row in pairs_to_label(prompt_texts, own, texts[START], seed)]
+        with atomic_write(home / FOLDER / TO_LABEL) as unfinished:
+            unfinished.write_bytes(to_jsonl(to_label))
+        if labels:
+            check_votes(labels, prompt_texts, list(texts.values()))
         tables: dict[str, TournamentTables] = {}
         oracle_names: dict[str, str] = {}
         for name in (TRAINING, *held_out):
@@ -109,8 +123,8 @@ def evaluate(
             oracle = run.judge if name == TRAINING else as_oracle(held_out[name])
             cache = home / FOLDER / "judgements.sqlite" if oracle.cache_key() is not None else None
             tables[name], oracle_names[name] = tournament_tables(oracle, prompt_texts, texts, cache), oracle.name
-            if isinstance(oracle, NetworkOracle):
-                oracle.offload()
+            for network in networks(oracle):
+                network.offload()
         evaluation = {
             "prompts": len(prompts),
             "seed": seed,
@@ -120,6 +134,7 @@ def evaluate(
                 name: {player: _against_start(table, responses, player) for player in responses if player != START}
                 for name, table in tables.items()
             },
+            **({"labelled": _labelled(labels, prompt_texts, texts, tables)} if labels else {}),
             "characters": {name: _mean([len(text) for text in row]) for name, row in texts.items()},
             "tokens": {name: _mean([len(response.ids) for response in row]) for name, row in responses.items()},
             "refusals": {name: _mean(rates) for name, rates in refusal_rates.items()},
@@ -141,7 +156,7 @@ def evaluate(
                 if player != START
             },
         }
-        write_json(home / "evaluation.json", evaluation)
+        processes.decided(lambda: write_json(home / "evaluation.json", evaluation))
     return evaluation
 
 
@@ -200,6 +215,24 @@ def _against_start(
         "discrete_win_rate": controlled.discrete_win_rate,
         "minimal": controlled.value,
     }
+
+
+def _labelled(
+    labels: Sequence[Vote],
+    prompts: Sequence[str],
+    texts: Mapping[str, Sequence[str]],
+    tables: Mapping[str, TournamentTables],
+) -> dict[str, dict[str, Any]]:
+    """For each oracle the players with enough labels against the start, with their win rates by labels and oracle."""
+    found = {
+        oracle: {
+            player: labelled_win_rate(labels, prompts, own, texts[START], _win_probabilities(table, player))
+            for player, own in texts.items()
+            if player != START
+        }
+        for oracle, table in tables.items()
+    }
+    return {oracle: {name: rate for name, rate in rates.items() if rate} for oracle, rates in found.items()}
 
 
 def _kl(after: Mapping[str, float]) -> dict[str, float | None]:

@@ -18,7 +18,9 @@ from ..policy.control_tokens import text_ids
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource, seed_of
+from ..processes import processes
 from ..run.inputs.opponents import StoredOpponents
+from ..run.shards import wait_for_shards
 from ..store.files import CHECKSUMS, read_shard, shards, verify_checksums, write_shard
 from ..store.fingerprints import fingerprint
 from ..store.run_folder import RunFolder
@@ -66,7 +68,8 @@ def sample_responses(
     """``count`` responses of each player to each prompt; stored responses are read, not sampled again.
 
     Stored responses are identified by the checksums of the adapters, the prompts, the sampler and the seed. All players
-    use the same random numbers: equal policies give equal responses, and their win rate is exactly 1/2.
+    use the same random numbers: equal policies give equal responses, and their win rate is exactly 1/2. Several
+    processes divide the shards of all players.
 
     Args:
         home: the run folder.
@@ -84,8 +87,30 @@ def sample_responses(
     See also:
         ``stored_responses``: of other models.
     """
-    return {name: _player_responses(home, name, player, model, prompts, count, source, seed, progress)
-            for name, player in players.items()}  # fmt: skip
+    folder = home / FOLDER / "responses"
+    labels = {name: f"{name}-{digest(player, prompts, count, source, seed)}" for name, player in players.items()}
+    starts = range(0, len(prompts), SHARD_PROMPTS)
+
+    def lacking() -> list[tuple[str, int]]:
+        numbers = [(name, number) for name in labels for number in range(len(starts))]
+        return [(name, number) for name, number in numbers if _stored_rows(folder, labels[name], number) is None]
+
+    missing = processes.decided(lacking)
+    for name, number in processes.share(missing):
+        part = prompts[starts[number] : starts[number] + SHARD_PROMPTS]
+        progress(f"sampling {name}: {len(part)} x {count}")
+        shard_seed = seed if number == 0 else seed_of(seed, "part", number)
+        write_shard(
+            folder, labels[name], number, _sampled_rows(players[name], model(), part, count, source, shard_seed)
+        )
+    processes.gather(None)
+    found: dict[str, list[list[Response]]] = {}
+    for name, label in labels.items():
+        wait_for_shards(folder, label, range(len(starts)))
+        rows = [row for file in shards(folder, label) for row in read_shard(file)]
+        flat = [Response(row["ids"], row["finished"], row["text"]) for row in rows]
+        found[name] = [flat[k : k + count] for k in range(0, len(flat), count)]
+    return found
 
 
 def digest(player: Mixture, prompts: Sequence[Prompt], count: int, source: ResponseSource | Sampling, seed: int) -> str:
@@ -128,39 +153,21 @@ def stored_responses(
     return {name: [response(member.texts[prompt.id][0]) for prompt in prompts] for name, member in members.items()}
 
 
-def _player_responses(
-    home: RunFolder,
-    name: str,
+def _sampled_rows(
     player: Mixture,
-    model: Callable[[], LanguageModel],
+    model: LanguageModel,
     prompts: Sequence[Prompt],
     count: int,
     source: ResponseSource | Sampling,
     seed: int,
-    progress: Callable[[str], object],
-) -> list[list[Response]]:
-    """See ``sample_responses``; of one player."""
-    folder, label = home / FOLDER / "responses", f"{name}-{digest(player, prompts, count, source, seed)}"
-    responses: list[list[Response]] = []
-    for number, start in enumerate(range(0, len(prompts), SHARD_PROMPTS)):
-        shard_prompts = prompts[start : start + SHARD_PROMPTS]
-        rows = _stored_rows(folder, label, number)
-        if rows is None:
-            progress(f"sampling {name}: {len(shard_prompts)} x {count}")
-            loaded = model()
-            shard_seed = seed if number == 0 else seed_of(seed, "part", number)
-            sampled = player.sample(
-                loaded, [loaded.encode(prompt) for prompt in shard_prompts], count, source, shard_seed
-            )
-            rows = [
-                {"prompt": prompt.id, "ids": response.ids, "finished": response.finished, "text": response.text}
-                for prompt, row in zip(shard_prompts, sampled, strict=True)
-                for response in row
-            ]
-            write_shard(folder, label, number, rows)
-        flat = [Response(row["ids"], row["finished"], row["text"]) for row in rows]
-        responses += [flat[k : k + count] for k in range(0, len(flat), count)]
-    return responses
+) -> list[dict[str, Any]]:
+    """The rows of a shard."""
+    sampled = player.sample(model, [model.encode(prompt) for prompt in prompts], count, source, seed)
+    return [
+        {"prompt": prompt.id, "ids": response.ids, "finished": response.finished, "text": response.text}
+        for prompt, row in zip(prompts, sampled, strict=True)
+        for response in row
+    ]
 
 
 def _adapter_identity(adapter: Path) -> str:

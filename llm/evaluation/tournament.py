@@ -15,6 +15,7 @@ from nashward.games.analysis.leaderboard import Battles
 from nashward.games.shapes import Float, Int
 
 from ..oracles import Cache, PreferenceOracle, preference_matrices
+from ..processes import processes
 
 CHUNK = 64  # prompts judged together
 
@@ -34,6 +35,7 @@ class Tournament:
             responses, all judged (two responses have no cycle); NaN without such prompts.
         battles: the judgements of each prompt as battles, for bootstrap bands and ratings; their table is that of
             ``game``.
+        spread: of an ensemble the mean standard deviation of a win probability over its members, else None.
     """
 
     game: PreferenceGame
@@ -43,6 +45,7 @@ class Tournament:
     judged: Int[np.ndarray, "n n"]
     curl: float
     battles: Battles
+    spread: float | None = None
 
 
 def tournament(
@@ -59,7 +62,8 @@ def tournament(
         P_{ij} = \\frac{1}{|N_{ij}|} \\sum_{x \\in N_{ij}} P(y_i(x) \\succ y_j(x) | x), \\qquad
         W_i = \\frac{1}{n - 1} \\sum_{j \\ne i} P_{ij}
 
-    with y_i(x) the response of player i, N_ij the prompts on which the pair was judged and W the win rates.
+    with y_i(x) the response of player i, N_ij the prompts on which the pair was judged and W the win rates. Several
+    processes divide the chunks of prompts, and all have the result.
 
     Args:
         oracle: the preference oracle.
@@ -89,22 +93,30 @@ def tournament(
             raise NashwardError(
                 f"{name} has {len(answers[name])} responses to {len(prompts)} prompts, expected as many"
             )
-    tables, curls = [], []
     oracle.expect(len(players) * (len(players) - 1) * len(prompts))
-    for start in range(0, len(prompts), CHUNK):
+    at = cache if cache is None or isinstance(cache, Cache) else processes.local(Path(cache))
+
+    def judged_chunk(start: int) -> tuple[list[np.ndarray], list[float], list[np.ndarray]]:
+        tables, curls, spreads = [], [], []
         chunk = range(start, min(start + CHUNK, len(prompts)))
         respondents = [[i for i, name in enumerate(players) if answers[name][k] is not None] for k in chunk]
         answered = [(k, present) for k, present in zip(chunk, respondents, strict=True) if present]
         candidates = [[str(answers[players[i]][k]) for i in present] for k, present in answered]
-        results = preference_matrices(oracle, [prompts[k] for k, _ in answered], candidates, cache=cache)
+        results = preference_matrices(oracle, [prompts[k] for k, _ in answered], candidates, cache=at)
         for (_, present), texts, result in zip(answered, candidates, results, strict=True):
             table = np.full((len(players), len(players)), np.nan)
             table[np.ix_(present, present)] = result.P
             tables.append(table)
+            if result.std is not None:
+                spreads.append(result.std[np.triu_indices(len(texts), 1)])
             if len(set(texts)) >= 3 and not np.isnan(result.meta["curl"]):
                 curls.append(result.meta["curl"])
         if progress is not None:
             progress(len(chunk))
+        return tables, curls, spreads
+
+    parts = processes.map(judged_chunk, range(0, len(prompts), CHUNK))
+    tables, curls, spreads = ([value for part in parts for value in part[k]] for k in range(3))
     P = np.array(tables).reshape(-1, len(players), len(players))
     judged = (~np.isnan(P)).sum(0)
     if not judged.all():
@@ -131,4 +143,5 @@ def tournament(
         judged,
         float(np.mean(curls)) if curls else np.nan,
         Battles(tuple(players), np.where(off_diagonal, np.nan_to_num(P), 0.0), smoothing=0.0),
+        float(np.nanmean(np.concatenate(spreads))) if spreads and np.concatenate(spreads).size else None,
     )

@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from .cache import Cache as Cache
     from .conformance import ConformanceError as ConformanceError
     from .conformance import check_oracle as check_oracle
+    from .corrections.corrected import Calibrated as Calibrated
+    from .corrections.corrected import StyleControl as StyleControl
+    from .corrections.corrected import Unflipped as Unflipped
+    from .corrections.corrected import WithTies as WithTies
+    from .corrections.correction import CorrectedSource as CorrectedSource
     from .embedding import EmbeddingOracle as EmbeddingOracle
-    from .ensemble import Ensemble as Ensemble
+    from .ensembles.ensemble import Ensemble as Ensemble
+    from .ensembles.source import EnsembleSource as EnsembleSource
     from .fitting.fit import OracleFit as OracleFit
     from .fitting.fit import fit_oracle as fit_oracle
     from .fitting.settings import FitSettings as FitSettings
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from .fitting.votes import read_votes as read_votes
     from .judges.endpoint import EndpointJudge as EndpointJudge
     from .judges.everyday import EverydayMajority as EverydayMajority
+    from .judges.local_judge import LocalJudge as LocalJudge
     from .judges.plain import Plain as Plain
     from .judges.to_the_point import ToThePoint as ToThePoint
     from .load import as_oracle as as_oracle
@@ -42,18 +49,22 @@ if TYPE_CHECKING:
     from .scalar import ScalarOracle as ScalarOracle
 
 _MODULES = {
-    "GPM": ".models.gpm",
     "Cache": ".cache",
+    "Calibrated": ".corrections.corrected",
     "ConformanceError": ".conformance",
+    "CorrectedSource": ".corrections.correction",
     "EmbeddingOracle": ".embedding",
-    "Ensemble": ".ensemble",
     "EndpointJudge": ".judges.endpoint",
+    "Ensemble": ".ensembles.ensemble",
+    "EnsembleSource": ".ensembles.source",
     "EverydayMajority": ".judges.everyday",
     "FitSettings": ".fitting.settings",
     "Function": ".pairwise",
+    "GPM": ".models.gpm",
     "Judge": ".pairwise",
     "LLMBlenderOracle": ".models.llm_blender",
     "Length": ".scalar",
+    "LocalJudge": ".judges.local_judge",
     "OracleFit": ".fitting.fit",
     "PairRM": ".models.pairrm",
     "PairwiseResult": ".matrices",
@@ -63,9 +74,12 @@ _MODULES = {
     "RewardFunction": ".scalar",
     "RewardModel": ".models.reward_model",
     "ScalarOracle": ".scalar",
+    "StyleControl": ".corrections.corrected",
     "ToThePoint": ".judges.to_the_point",
+    "Unflipped": ".corrections.corrected",
     "Vote": ".fitting.votes",
     "VoteTable": ".fitting.vote_table",
+    "WithTies": ".corrections.corrected",
     "as_oracle": ".load",
     "check_oracle": ".conformance",
     "check_source": ".load",

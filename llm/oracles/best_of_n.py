@@ -13,12 +13,15 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Num
 
 from ..config.choices import check_choice
+from ..processes import processes
 from .cache import Cache
-from .matrices import check_texts, preference_matrices
-from .protocol import PreferenceOracle
+from .matrices import PairwiseResult, check_texts, preference_matrices
+from .protocol import Aggregation, PreferenceOracle
 
 Rule = Literal["mean-win-rate", "copeland", "knock-out"]
 Match = tuple[int, int]
+
+CHUNK = 64  # prompts that one of several processes judges together
 
 
 def select_best(
@@ -32,7 +35,8 @@ def select_best(
     """For each prompt the index of its best candidate; see ``table_winner`` for the rules.
 
     "mean-win-rate" and "copeland" judge all n (n - 1) / 2 comparisons of a prompt. "knock-out" judges the n - 1
-    comparisons of its matches, a round of all prompts at once.
+    comparisons of its matches, a round of all prompts at once. Several processes divide the prompts, and all have the
+    result.
 
     Args:
         oracle: the judge.
@@ -57,7 +61,7 @@ def select_best(
     if opponents is not None:
         if rule != "mean-win-rate":
             raise NashwardError(f"against opponents the rule is mean-win-rate, got {rule!r}")
-        tables = [result.P for result in preference_matrices(oracle, prompts, candidates, opponents, cache=cache)]
+        tables = [result.P for result in _matrices(oracle, prompts, candidates, opponents, cache=cache)]
         missing = [bool(np.isnan(P).all()) for P in tables]
         winners = [0 if empty else _largest(P.tolist()) for P, empty in zip(tables, missing, strict=True)]
     elif rule == "knock-out":
@@ -65,7 +69,7 @@ def select_best(
         missing = [bracket.size > 1 and not bracket.judged for bracket in brackets]
         winners = [bracket.standing[0] for bracket in brackets]
     else:
-        tables = [result.P for result in preference_matrices(oracle, prompts, candidates, cache=cache)]
+        tables = [result.P for result in _matrices(oracle, prompts, candidates, None, cache=cache)]
         missing = [_all_missing(P) for P in tables]
         winners = [0 if empty else table_winner(P, rule) for P, empty in zip(tables, missing, strict=True)]
     if any(missing):
@@ -173,7 +177,7 @@ def _play_brackets(
     check_texts(prompts, candidates, "candidates")
     brackets = [_Bracket(len(texts)) for texts in candidates]
     while matches := [(n, match) for n, bracket in enumerate(brackets) for match in bracket.matches()]:
-        results = preference_matrices(
+        results = _matrices(
             oracle,
             [prompts[n] for n, _ in matches],
             [[candidates[n][i]] for n, (i, _) in matches],  # each match by itself: no other pair is judged
@@ -185,6 +189,29 @@ def _play_brackets(
         for bracket in brackets:
             bracket.advance([next(probabilities) for _ in bracket.matches()])
     return brackets
+
+
+def _matrices(
+    oracle: PreferenceOracle,
+    prompts: Sequence[str],
+    candidates: Sequence[Sequence[str]],
+    opponents: Sequence[Sequence[str]] | None,
+    cache: Cache | str | Path | None,
+    aggregation: Aggregation | None = None,
+) -> list[PairwiseResult]:
+    """``preference_matrices``, of several processes each with its own prompts."""
+    chunk = len(prompts) if processes.count == 1 else CHUNK
+    at = cache if cache is None or isinstance(cache, Cache) else processes.local(Path(cache))
+
+    def judged(start: int) -> list[PairwiseResult]:
+        part = slice(start, start + chunk)
+        against = None if opponents is None else opponents[part]
+        return preference_matrices(oracle, prompts[part], candidates[part], against, aggregation=aggregation, cache=at)
+
+    check_texts(prompts, candidates, "candidates")
+    if opponents is not None:
+        check_texts(prompts, opponents, "opponents")
+    return [result for part in processes.map(judged, range(0, len(prompts), chunk or 1)) for result in part]
 
 
 def _all_missing(P: Float[np.ndarray, "n n"]) -> bool:

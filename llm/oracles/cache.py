@@ -1,6 +1,7 @@
 """A cache of judgements on disk, keyed by oracle and texts: after a kill no finished judgement is repeated."""
 
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -52,12 +53,10 @@ class Cache:
         except sqlite3.Error as error:
             raise NashwardError(f"{self.path} cannot be opened ({error}); name a file that can be written") from None
         try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")  # a loss of power may cost the last writes, no more
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS judgement (key BLOB PRIMARY KEY, logit NOT NULL) WITHOUT ROWID"
-            )
-            self._connection.execute("SELECT key, logit FROM judgement LIMIT 1")
+            self._when_free("PRAGMA journal_mode = WAL")
+            self._when_free("PRAGMA synchronous = NORMAL")  # a loss of power may cost the last writes, no more
+            self._when_free("CREATE TABLE IF NOT EXISTS judgement (key BLOB PRIMARY KEY, logit NOT NULL) WITHOUT ROWID")
+            self._when_free("SELECT key, logit FROM judgement LIMIT 1")
         except sqlite3.DatabaseError as error:
             self._connection.close()
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
@@ -65,6 +64,20 @@ class Cache:
                     f"judgements cannot be kept in {self.path} ({error}); make room, and the same command continues"
                 ) from None
             raise NashwardError(f"{self.path} is no cache of judgements ({error}); name another file") from None
+
+    def _when_free(self, statement: str) -> None:
+        """Execute a statement when no other process opens the file: SQLite does not wait for that by itself."""
+        until = time.monotonic() + _WAIT
+        while True:
+            try:
+                self._connection.execute(statement)
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+                if not busy or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     @staticmethod
     def check(path: str | Path) -> Path:

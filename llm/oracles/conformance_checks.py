@@ -133,7 +133,7 @@ def _tables(case: Case) -> None:
             [[not case.oracle.symmetric or a < b for b in case.candidates[n]] for a in case.candidates[n]]
         )
         what = f"in the table of prompt {n}; judge and raw_logits have to return the same"
-        case.same(np.where(judged, result.logits, 0.0), np.where(judged, logits.mean(0), 0.0), what)
+        case.same(np.where(judged, result.logits, 0.0), np.where(judged, case.oracle.pooled(logits), 0.0), what)
         if not 0 <= result.meta["truncated"] <= count + 1:
             raise Failed(f"truncated returns {result.meta['truncated']} of {count + 1} texts; count each text once")
 

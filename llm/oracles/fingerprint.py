@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from ..store import fingerprints
+from .corrections.correction import CorrectedSource
+from .ensembles.source import EnsembleSource
+from .load import as_oracle
 from .models.checkpoint import is_id
 from .protocol import PreferenceOracle, StepwiseOracle
 from .scalar import RewardFunction
 
+Several = EnsembleSource | CorrectedSource  # sources that have sources
 
-def oracle_fingerprint(source: str | Path | PreferenceOracle) -> str | None:
+
+def oracle_fingerprint(source: str | Path | Several | PreferenceOracle) -> str | None:
     """A hash that changes with the oracle, as far as that can be seen without reading a large file.
 
     Args:
-        source: an oracle, a file, a checkpoint's folder, or a hub id.
+        source: an oracle, a file, a checkpoint's folder, a hub id, several of these as one ensemble, or one corrected.
 
     Returns:
         Of an oracle the hash of its cache key and its aggregation, or of its identity where it changes from step
@@ -31,6 +36,14 @@ def oracle_fingerprint(source: str | Path | PreferenceOracle) -> str | None:
     digest = blake2b(digest_size=8)
     if isinstance(source, StepwiseOracle):
         digest.update(source.identity.encode())
+        return digest.hexdigest()
+    if isinstance(source, Several):
+        for member in source.members:
+            digest.update(f"{_of_member(member)}\n".encode())
+        digest.update(f"{type(source).__name__} {source.rule}".encode())
+        for key, value in sorted(source.settings.items()):
+            content = oracle_fingerprint(Path(value)) if key == "pairs" else value
+            digest.update(f"{key} {content}".encode())
         return digest.hexdigest()
     if isinstance(source, PreferenceOracle):
         key = source.cache_key()
@@ -47,6 +60,15 @@ def oracle_fingerprint(source: str | Path | PreferenceOracle) -> str | None:
         return fingerprints.fingerprint(path)
     assert is_id(source), f"{source} is checked before"
     return None
+
+
+def _of_member(source: Any) -> str | None:
+    """Of a member of an ensemble: by its content where it lies on the disk, by its id, or as the object that it is."""
+    if isinstance(source, str | Path) and (Path(source).expanduser().exists() or is_id(source)):
+        return oracle_fingerprint(source) or str(source)
+    if isinstance(source, Several):
+        return oracle_fingerprint(source)
+    return oracle_fingerprint(as_oracle(source))
 
 
 def _description(function: Any) -> str:

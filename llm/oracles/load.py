@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 from collections.abc import Sequence
@@ -15,8 +16,12 @@ from nashward.errors import NashwardError
 from ..config.endpoint import Endpoint, JudgeSettings
 from ..data.library_errors import first_line, translated_errors
 from ..data.rows import FILE_TYPES
+from .corrections.correction import CorrectedSource
+from .ensembles.source import EnsembleSource
 from .fitting.vote_table import VoteTable
 from .judges.endpoint import PREFIX, EndpointJudge
+from .judges.local_judge import PREFIX as LOCAL
+from .judges.local_judge import LocalJudge, check_local_judge
 from .models.checkpoint import is_id, read_config, resolve, tensor_names
 from .models.gpm import GPM
 from .models.network import OracleShape
@@ -29,8 +34,8 @@ from .scalar import RewardFunction
 
 VOTES = tuple(kind for kind in FILE_TYPES if kind != ".txt")
 ACCEPTED = (
-    f"the folder or hub id of a PairRM, a GPM or a reward model, a file of votes ({', '.join(VOTES)}), openai:MODEL (a "
-    "language model behind a server), module:name, a "
+    f"the folder or hub id of a PairRM, a GPM or a reward model, a file of votes ({', '.join(VOTES)}), openai:MODEL or "
+    "judge:MODEL (a language model behind a server, or here), module:name, a "
     "PreferenceOracle, an object with judge(prompts, pairs), or reward functions (prompts, completions) -> numbers"
 )
 
@@ -49,7 +54,9 @@ def as_oracle(
             configuration decides its kind (PairRM, GPM, reward model); a file of votes, see ``read_votes``;
             ``"module:name"``, something in Python; an object with ``judge(prompts, pairs)``; a reward function
             ``(prompts, completions) -> numbers`` as TRL's trainers take it, or a list of them; a class of any of these
-            that needs no arguments. ``"openai:MODEL"`` is a language model behind a server, see ``EndpointJudge``.
+            that needs no arguments; an ``EnsembleSource`` of several of these, a ``CorrectedSource`` of one.
+            ``"openai:MODEL"`` is a language model behind a server, see ``EndpointJudge``, and ``"judge:MODEL"`` one on
+            this machine, see ``LocalJudge``.
         device: for checkpoints; None: "cuda" where there is one, else "cpu".
         judge, endpoint: of a language model behind a server, how it judges and how it is called.
 
@@ -65,9 +72,13 @@ def as_oracle(
         >>> as_oracle(lambda completions: [float(len(text)) for text in completions]).transitive
         True
     """
+    if isinstance(source, EnsembleSource | CorrectedSource):
+        return source.load(lambda member: as_oracle(member, device=device, judge=judge, endpoint=endpoint))
     if isinstance(source, str | Path):
         if is_endpoint(source):
             return EndpointJudge(str(source).removeprefix(PREFIX), judge, endpoint)
+        if is_local_judge(source):
+            return LocalJudge.from_pretrained(str(source).removeprefix(LOCAL), judge, device=device)
         kind = _kind(source)
         if kind is VoteTable:
             return VoteTable.from_file(source)
@@ -96,6 +107,26 @@ def is_endpoint(source: Any) -> bool:
     return isinstance(source, str) and source.startswith(PREFIX)
 
 
+def is_local_judge(source: Any) -> bool:
+    """Whether a source is a language model on this machine as a judge, ``judge:FOLDER_OR_ID``.
+
+    Example:
+        >>> is_local_judge("judge:real:smollm2-135m"), is_local_judge("judges:Mine")
+        (True, False)
+    """
+    return isinstance(source, str) and source.startswith(LOCAL)
+
+
+def is_language_model(source: Any) -> bool:
+    """Whether a source is a language model as a judge, here or behind a server.
+
+    Example:
+        >>> is_language_model("judge:models/chat"), is_language_model("openai:qwen3"), is_language_model("models/chat")
+        (True, True, False)
+    """
+    return is_endpoint(source) or is_local_judge(source)
+
+
 def check_source(source: Any, *, judge: JudgeSettings | None = None, endpoint: Endpoint | None = None) -> Any:
     """Check the source of an oracle before weights are read: votes are read, and Python objects are created.
 
@@ -118,7 +149,15 @@ def check_source(source: Any, *, judge: JudgeSettings | None = None, endpoint: E
         Traceback (most recent call last):
         nashward.errors.NashwardError: ...policy is a causal language model (LlamaForCausalLM), not a PairRM: ...
     """
+    if isinstance(source, EnsembleSource):
+        members = (check_source(member, judge=judge, endpoint=endpoint) for member in source.members)
+        return dataclasses.replace(source, members=tuple(members))
+    if isinstance(source, CorrectedSource):
+        return dataclasses.replace(source, source=check_source(source.source, judge=judge, endpoint=endpoint))
     if isinstance(source, str | Path):
+        if is_local_judge(source):
+            check_local_judge(str(source).removeprefix(LOCAL), judge)
+            return source
         kind = None if is_endpoint(source) else _kind(source)
         if kind is not None and kind is not VoteTable:
             kind.check(source)
@@ -126,9 +165,32 @@ def check_source(source: Any, *, judge: JudgeSettings | None = None, endpoint: E
     return as_oracle(source, judge=judge, endpoint=endpoint)
 
 
+def base_sources(source: Any) -> list[Any]:
+    """The sources of the oracles that an ensemble or a correction consults, or the source itself.
+
+    Example:
+        >>> base_sources(EnsembleSource(("a", "b"))), base_sources("c")
+        (['a', 'b'], ['c'])
+    """
+    if isinstance(source, EnsembleSource | CorrectedSource):
+        return [base for member in source.members for base in base_sources(member)]
+    return [source]
+
+
 def oracle_shape(source: Any) -> OracleShape | None:
-    """The network of an oracle that is a checkpoint, for a plan, without its weights; None for any other source."""
-    kind = _kind(source) if isinstance(source, str | Path) and not is_endpoint(source) else None
+    """The network of an oracle that is a checkpoint, for a plan, without its weights; None for any other source.
+
+    Of an ensemble the largest one, with the parameters of the others as those of its members: all are on the device.
+    """
+    if isinstance(source, EnsembleSource | CorrectedSource):
+        shapes = [shape for shape in map(oracle_shape, source.members) if shape is not None]
+        sizes = [shape.members + sum(p.nbytes for p in shape.network.parameters()) for shape in shapes]
+        if not shapes:
+            return None
+        k = max(range(len(shapes)), key=sizes.__getitem__)
+        others = sum(sizes) - sizes[k]
+        return dataclasses.replace(shapes[k], members=shapes[k].members + others)
+    kind = _kind(source) if isinstance(source, str | Path) and not is_language_model(source) else None
     return None if kind is None or kind is VoteTable else kind.shape(source)
 
 

@@ -123,7 +123,7 @@ def preference_matrices(
     results = []
     with np.errstate(invalid="ignore"):  # inf - inf, of members that are certain of opposite winners, is missing
         for request, judgement in zip(requests, judgements, strict=True):
-            mean = judgement.logits.mean(0)
+            mean = oracle.pooled(judgement.logits) if request.pairs else judgement.logits[0]
             meta = {
                 "order_gap": _order_gap(mean, oracle.symmetric),
                 "calls": len(request.pairs) - judgement.cached,
@@ -252,11 +252,12 @@ def _result(
 ) -> PairwiseResult:
     """The result of one prompt, from the logits of its pairs."""
     rows, columns = request.rows, request.columns
-    L, A = _tables(len(request.texts), request.one_way, logits, oracle.symmetric)
+    L, A = _tables(len(request.texts), request.one_way, logits, oracle)
     averaged = A[:, rows[:, None], columns]  # [members, K, K or M]
     equal = rows[:, None] == columns
     tables = np.stack([_win_probability(member, equal, aggregation, oracle.name) for member in averaged])
-    mean = _win_probability(averaged.mean(0), equal, aggregation, oracle.name) if len(averaged) > 1 else tables[0]
+    pooled = oracle.pooled(averaged) if request.pairs else averaged[0]
+    mean = _win_probability(pooled, equal, aggregation, oracle.name)
     std = tables.std(0, ddof=1) if len(averaged) > 1 else None
     if square:
         raw = L[np.ix_(rows, rows)]
@@ -265,16 +266,19 @@ def _result(
 
 
 def _tables(
-    size: int, one_way: Sequence[tuple[int, int]], logits: Float[np.ndarray, "members pairs"], symmetric: bool
+    size: int,
+    one_way: Sequence[tuple[int, int]],
+    logits: Float[np.ndarray, "members pairs"],
+    oracle: PreferenceOracle,
 ) -> tuple[Float[np.ndarray, "texts texts"], Float[np.ndarray, "members texts texts"]]:
-    """The members' mean raw logits ``[size, size]`` and each member's average of the two orders, a skew table."""
+    """The oracle's raw logits ``[size, size]`` and each member's average of the two orders, a skew table."""
     L, A = np.zeros((size, size)), np.zeros((len(logits), size, size))
     if not one_way:
         return L, A
     with np.errstate(invalid="ignore"):  # inf - inf, of members that are certain of opposite winners, is missing
         i, j = np.array(one_way).T
-        forward, backward = (logits, -logits) if symmetric else np.split(logits, 2, axis=1)
-        L[i, j], L[j, i] = forward.mean(0), backward.mean(0)
+        forward, backward = (logits, -logits) if oracle.symmetric else np.split(logits, 2, axis=1)
+        L[i, j], L[j, i] = oracle.pooled(forward), oracle.pooled(backward)
         A[:, i, j] = average_orders(forward, backward)
         A[:, j, i] = -A[:, i, j]
     return L, A

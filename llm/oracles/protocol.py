@@ -55,23 +55,32 @@ class PreferenceOracle(ABC):
     aggregation: Aggregation = "calibrated"
     pairs_per_call: int = 1024
 
+    @property
+    def consulted(self) -> tuple[PreferenceOracle, ...]:
+        """The oracles that this one puts its questions to: the members of an ensemble, what a correction wraps."""
+        return ()
+
     def cache_key(self) -> str | None:
         """The key of cached judgements: ``fingerprint``, and the settings of a base class that change the logits."""
         return self.fingerprint
 
-    def keep_beside(self, cache: Cache) -> None:  # noqa: B027  # most have nothing to keep
+    def keep_beside(self, cache: Cache) -> None:
         """Called with the open cache before pairs are judged: an oracle that pays for its verdicts keeps them beside.
 
         Args:
             cache: of the judgements.
         """
+        for oracle in self.consulted:
+            oracle.keep_beside(cache)
 
-    def expect(self, pairs: int) -> None:  # noqa: B027  # most need not know
+    def expect(self, pairs: int) -> None:
         """Called, where it is known, with how many pairs (each order is one) are going to be judged.
 
         Args:
             pairs: about how many, those in the cache counted too.
         """
+        for oracle in self.consulted:
+            oracle.expect(pairs)
 
     @abstractmethod
     def raw_logits(
@@ -79,8 +88,8 @@ class PreferenceOracle(ABC):
     ) -> list[np.ndarray]:
         """For each prompt one logit a pair: ``sigmoid(logit)`` = P(candidate i beats candidate j), i shown first.
 
-        A missing judgement is NaN; a certain one may be infinite. An ensemble returns ``[members, pairs]``: the mean is
-        the logit, and the spread of the members becomes ``PairwiseResult.std``.
+        A missing judgement is NaN; a certain one may be infinite. An ensemble returns ``[members, pairs]``: ``pooled``
+        makes one logit of them, and the spread of the members becomes ``PairwiseResult.std``.
 
         Args:
             prompts: N raw instructions.
@@ -90,6 +99,14 @@ class PreferenceOracle(ABC):
         Returns:
             N arrays ``[pairs]`` or ``[members, pairs]``.
         """
+
+    def pooled(self, logits: Float[np.ndarray, "members ..."]) -> Float[np.ndarray, "..."]:
+        """The oracle's log-odds from those of its members ``[members, ...]``, by default their mean.
+
+        It is odd, ``pooled(-logits) == -pooled(logits)``, so that tables stay complementary.
+        """
+        with np.errstate(invalid="ignore"):  # inf - inf, of members that are certain of opposite winners, is missing
+            return logits.mean(0)
 
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
         """How many of the texts (the prompt counts as one) are truncated before they are judged."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from nashward.errors import NashwardError
 
+from ..config.fit import Fit
 from ..config.plan import MOST, Demand, Rates
 from .plan import Plan, read_size
 
@@ -28,7 +29,9 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     Sampling reads the weights, the keys and the values once for each token and batch. Scoring is two passes (anchor and
     reference). Training is three passes an epoch: forward, recomputed forward for the checkpoints, and backward to the
     inputs (the base is frozen); with tiled MLPs nearly four. Streamed layers are copied once for each token and batch
-    in sampling, and twice for each micro-batch in training.
+    in sampling, and twice for each micro-batch in training. Several processes divide the shards of prompts, and in
+    training the prompts of each optimiser step; what they send each other and the fit's trial step, which one of them
+    does, are not counted.
 
     Returns:
         seconds by phase: "sampling", "judging" (with an oracle), "scoring", "training".
@@ -39,7 +42,7 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     rates = rates or Rates()
     demand, (parameters, judge), experts = plan.demand, plan.parameters, plan.experts
     active = parameters + experts.share * experts.parameters  # those that a token passes through
-    rows = demand.prompts * demand.responses
+    rows = demand.sampled_each * demand.responses
     speed = rates.tflops * 1e12
     streamed = parameters * NF4_BYTES if plan.placement.layers == "host" else 0.0
 
@@ -51,15 +54,19 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     phases = {"sampling": batches * demand.new_tokens * token + 2 * active * rows * demand.prompt_tokens / speed}
     if plan.oracle is not None:
         tokens = plan.oracle.rows(demand.responses) * plan.oracle.row(demand.prompt_tokens, demand.new_tokens)
-        phases["judging"] = 2 * judge * demand.prompts * tokens / speed
+        phases["judging"] = 2 * judge * demand.sampled_each * tokens / speed
     passed = min(demand.responses, demand.rows_of(plan.tokens, plan.packed))  # of a prompt's responses at once
-    computed = demand.prompts * demand.responses / passed * demand.tokens_of(passed, plan.packed)
-    micro_batches = math.ceil(computed / max(1, plan.tokens))
-    transfer = micro_batches * streamed / (rates.transfer * 1e9)
-    one_pass = 2 * active * computed / speed
-    phases["scoring"] = 2 * max(one_pass, transfer)
+
+    def one_pass(prompts: float) -> tuple[float, float]:
+        """Seconds of computing, and of moving streamed layers once for each micro-batch."""
+        tokens = prompts * demand.responses / passed * demand.tokens_of(passed, plan.packed)
+        micro_batches = math.ceil(tokens / max(1, plan.tokens))
+        return 2 * active * tokens / speed, micro_batches * streamed / (rates.transfer * 1e9)
+
+    phases["scoring"] = 2 * max(one_pass(demand.sampled_each))
+    computed, transfer = one_pass(demand.trained_each(Fit().batch))
     passes = 3.8 if plan.placement.mlp_tokens else 3.0
-    phases["training"] = demand.epochs * max(passes * one_pass, 2 * transfer)
+    phases["training"] = demand.epochs * max(passes * computed, 2 * transfer)
     return phases
 
 

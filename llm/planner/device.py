@@ -16,6 +16,7 @@ from ..oracles.load import oracle_shape
 from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.weights import base_size, compute_dtype
 from ..policy.memory import host_memory
+from ..processes import processes
 from .plan import Plan, free_memory, plan
 
 logger = logging.getLogger(__name__)
@@ -45,13 +46,14 @@ def device_plan(config: RunConfig, policy: Any, adapter: str | Path | None = Non
     See also:
         ``plan.plan``, the plan of any card.
     """
-    memory = free_memory()
+    processes.start()  # each process has its own card
+    memory = processes.least(free_memory())  # all of them play with the batches that fit the smallest
     device: Literal["cuda", "cpu"] = "cpu" if memory is None else "cuda"
     supported = isinstance(policy, str | Path) and config.fit.optimiser != "lbfgs"
     if not config.plan or not supported or (device == "cuda" and not config.quantise):
         return None
     if memory is None:
-        memory = host_memory(free=True)
+        memory = processes.decided(lambda: host_memory(free=True)) // processes.here
         try:
             if memory > TIGHT * base_size(policy, config.quantise):
                 return None

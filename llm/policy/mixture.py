@@ -96,6 +96,7 @@ class Mixture:
         count: int,
         source: ResponseSource | Sampling,
         seed: int,
+        first: int = 0,
     ) -> list[list[Response]]:
         """Draw responses: for each a member with probability w_k, then a response of that member.
 
@@ -107,6 +108,7 @@ class Mixture:
             count: responses to a prompt.
             source: how a member's responses are drawn: ``Sampling``, or any ``ResponseSource``.
             seed: of the draws of members and of responses.
+            first: the number of the first prompt where these are a part of more: a part has its responses to all.
 
         Returns:
             For each prompt its ``count`` responses.
@@ -118,14 +120,14 @@ class Mixture:
         source = as_source(source)
         weights = [weight for _, weight in self.members]
         drawn = [
-            random.Random(seed_of(seed, "member", i)).choices(range(len(self.members)), weights, k=count)
+            random.Random(seed_of(seed, "member", first + i)).choices(range(len(self.members)), weights, k=count)
             for i in range(len(prompts))
         ]
         results: list[list[Response | None]] = [[None] * count for _ in prompts]
         for member, (folder, _) in enumerate(self.members):
             slots = {i: [k for k in range(count) if row[k] == member] for i, row in enumerate(drawn)}
             drawn_prompts = [i for i, numbers in slots.items() if numbers]
-            seeds = [[seed_of(seed, "response", i, k) for k in slots[i]] for i in drawn_prompts]
+            seeds = [[seed_of(seed, "response", first + i, k) for k in slots[i]] for i in drawn_prompts]
             with model.use_adapter(folder):
                 answers = source.draw(model, [prompts[i] for i in drawn_prompts], seeds)
             for i, row in zip(drawn_prompts, answers, strict=True):

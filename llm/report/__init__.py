@@ -25,6 +25,7 @@ from .content import (
     Section,
     Table,
 )
+from .diagnosis import write_diagnosis
 from .page import render
 from .panels import PANELS, panels
 from .summary import DUALITY_GAP, pointers, run_name
@@ -49,6 +50,7 @@ __all__ = [
     "render",
     "run_name",
     "write",
+    "write_diagnosis",
 ]
 
 

@@ -17,22 +17,23 @@ from ..config.fit import TOKENS
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
-from ..oracles.models.network import NetworkOracle
+from ..oracles.models.network import NetworkOracle, networks
 from ..oracles.protocol import StepwiseOracle
 from ..policy.base.weights import default_device
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource, seed_of
+from ..processes import processes
 from ..store.run_folder import RunFolder, Stage
 from .judge import JudgeStage
 from .progress import Progress, Stopped
 from .rollouts import PromptNumbers, RolloutStore
 from .sample import SampleStage
 from .step_control import limit_factor, phase_of
-from .train import TrainStage, publish_metrics, write_adapter
+from .train import TrainStage, publish_metrics, wait_for_adapter, write_adapter
 
-Part = TypeVar("Part")
+Part = TypeVar("Part", bound="LanguageModel | PreferenceOracle")
 
 
 class AdapterExecutor:
@@ -97,11 +98,13 @@ class AdapterExecutor:
 
     def start(self, adapter: str | Path | None) -> Policy:
         """The policy that the run starts from: the base, or the user's adapter."""
-        if not self.folder.verified(self.reference.folder):
-            write_adapter(
-                self.reference.folder,
-                lambda folder: self._attach(self._load_model()).write_start_adapter(folder, adapter),
+        folder = self.reference.folder
+        if not processes.decided(lambda: self.folder.verified(folder)):
+            model = self._attached_model()  # by all processes at once, which need it next
+            processes.decided(
+                lambda: write_adapter(folder, lambda unfinished: model.write_start_adapter(unfinished, adapter))
             )
+        wait_for_adapter(folder)
         return Policy(self.reference, "start")
 
     def execute(self, step: Step) -> Policy:
@@ -116,9 +119,9 @@ class AdapterExecutor:
             return token_mixture(name, step.anchor)
         step = expand_mixtures(step)
         folder, numbers = self.folder / name, self._prompt_numbers(self.iterates)
-        finished = self.folder.verified(folder / "adapter")
-        damaged = self._damaged(folder) if finished else set()
-        config = self.config if finished else self._step_config(name)
+        finished = processes.decided(lambda: self.folder.verified(folder / "adapter"))
+        damaged = processes.decided(lambda: self._damaged(folder)) if finished else set()
+        config = self.config if finished else processes.decided(lambda: self._step_config(name))
         samplers, fixed = samplers_and_fixed(step)
         for policy in samplers:
             at = self.rollouts.responses_at(policy.label, numbers, folder)
@@ -134,7 +137,7 @@ class AdapterExecutor:
         if self.until == "judge" and not finished:
             raise Stopped(f"{name}: the responses are judged")
         if finished:
-            publish_metrics(folder)
+            processes.decided(lambda: publish_metrics(folder))
         else:
             TrainStage(
                 self.folder, self.prompts, config, self.progress, self.rollouts, self._model(), folder, step,
@@ -173,15 +176,19 @@ class AdapterExecutor:
         return [*sampled, *itertools.product(samplers, fixed)]
 
     def _prompt_numbers(self, iteration: int) -> PromptNumbers:
-        """The prompts of an iteration: all, or the next ones of an order that is shuffled for each epoch."""
-        n, size = len(self.prompts), self.config.prompts_per_iteration
+        """The prompts of an iteration: all that are for it, or the next ones of an order that is shuffled for each
+        epoch."""
+        parts = sorted({prompt.iteration for prompt in self.prompts if prompt.iteration is not None}) or [None]
+        rounds, part = divmod(iteration, len(parts))
+        own = [k for k, prompt in enumerate(self.prompts) if prompt.iteration in (None, parts[part])]
+        n, size = len(own), self.config.prompts_per_iteration
         if size is None or size >= n:
-            return tuple(range(n))
+            return tuple(own)
         numbers: list[int] = []
-        first = iteration * size
+        first = rounds * size
         while len(numbers) < size:
             epoch, offset = divmod(first + len(numbers), n)
-            order = list(range(n))
+            order = list(own)
             random.Random(seed_of(self.config.seed, "prompts", epoch)).shuffle(order)
             numbers += order[offset : offset + size - len(numbers)]
         return tuple(sorted(set(numbers)))
@@ -200,12 +207,18 @@ class AdapterExecutor:
     def _rate_factor(self) -> float:
         """Of the next iterate's learning rate, where limits lower it."""
         limits = self.config.limits
-        return limit_factor(limits, self.folder, self.iterates + 1) if limits.lowers == "learning-rate" else 1.0
+        if limits.lowers != "learning-rate":
+            return 1.0
+        return processes.decided(lambda: limit_factor(limits, self.folder, self.iterates + 1))
 
     def _at_step(self, oracle: PreferenceOracle) -> PreferenceOracle:
         """The oracle of the step that is judged, where it is another one at each step."""
         if not isinstance(oracle, StepwiseOracle):
             return oracle
+        if processes.count > 1:
+            raise NashwardError(
+                f"{oracle.name} is another oracle at each step, which one process makes: start one alone"
+            )
         for part in self._attached:
             part.offload()  # a fit needs the memory
         step, samplers, numbers = self._judged
@@ -224,21 +237,28 @@ class AdapterExecutor:
         return self._on_device(self._load_model())
 
     def _on_device(self, part: Part) -> Part:
-        """A model or an oracle, attached. Where both are networks they are on the device by turns."""
-        self._attach(part)
-        for other in self._attached if part in self._attached else []:
-            if other is not part:
+        """A model or an oracle, attached. The policy's network and those of the oracle are on the device by turns."""
+        parts = self._attach(part)
+        for other in self._attached if parts else []:
+            if not any(other is own for own in parts):
                 other.offload()
         return part
 
-    def _attach(self, part: Part) -> Part:
-        """A model or an oracle whose out-of-memory events go to the journal."""
-        if isinstance(part, LanguageModel | NetworkOracle) and not any(part is known for known in self._attached):
-            part.on_event = self.progress.on_event
-            self._attached.append(part)
-            if isinstance(part, LanguageModel):
-                part.invalidate()
-        return part
+    def _attached_model(self) -> LanguageModel:
+        model = self._load_model()
+        self._attach(model)
+        return model
+
+    def _attach(self, part: LanguageModel | PreferenceOracle) -> Sequence[LanguageModel | NetworkOracle]:
+        """The networks of a model or an oracle; their out-of-memory events go to the journal."""
+        parts = [part] if isinstance(part, LanguageModel) else networks(part)
+        for own in parts:
+            if not any(own is known for known in self._attached):
+                own.on_event = self.progress.on_event
+                self._attached.append(own)
+                if isinstance(own, LanguageModel):
+                    own.invalidate()
+        return parts
 
 
 def token_mixture(name: str, anchor: Policy | Blend) -> Policy:

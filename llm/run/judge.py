@@ -17,8 +17,9 @@ from nashward.errors import NashwardError
 
 from ..oracles import Cache, PairwiseResult, PreferenceOracle, preference_matrices
 from ..oracles.fitting.vote_table import VoteTable
-from ..oracles.models.network import NetworkOracle
+from ..oracles.models.network import networks
 from ..policy.handles import Sampled, StoredResponses
+from ..processes import Tally, processes
 from ..store.files import read_shard, shards, write_shard
 from ..store.run_folder import RunFolder, iteration_of
 from .inputs.drawn_opponents import DrawnTexts
@@ -50,6 +51,7 @@ class JudgeStage(ShardedStage):
         oracle = self.oracle()
         last = max(missing)
         oracle.expect(self._pairs(step, rows, columns, missing))
+        written = processes.tally()
         with open_cache(self.cache, self.folder, oracle) as cache:
             policies = {policy.label for policy in (rows, columns) if not isinstance(policy, StoredResponses)}
             for number, shard in self.each(step, "judging", name, plan, missing, numbers, policies):
@@ -60,11 +62,12 @@ class JudgeStage(ShardedStage):
                     for call in _calls(list(itertools.chain(*shard)), oracle)
                     for k, table in zip(call, self._judge(oracle, cache, call, first, second), strict=True)
                 ]
-                if number == last and self._all_missing(step / "judgements", name, tables):
+                if number == last and self._all_missing(step / "judgements", name, tables, written, len(missing)):
                     raise NashwardError(
                         f"{step.name}: no pair of responses was judged by {oracle.name}{advice(oracle)}"
                     )
                 write_shard(step / "judgements", name, number, tables)
+                written.add(1)
 
     def _pairs(
         self, step: Path, rows: Sampled, columns: Sampled | StoredResponses, missing: Mapping[int, Shard]
@@ -85,9 +88,21 @@ class JudgeStage(ShardedStage):
             pairs = len(numbers) * 2 * K * K
         return pairs * max(1, self.config.iterations - iteration_of(step.name) + 1)
 
-    def _all_missing(self, folder: Path, name: str, tables: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether judgements are missing, and no pair of these tables and of those stored has one."""
-        stored = (row for file in shards(folder, name) for row in read_shard(file, ["logits"]))
+    def _all_missing(
+        self, folder: Path, name: str, tables: Sequence[Mapping[str, Any]], written: Tally, count: int
+    ) -> bool:
+        """Whether judgements are missing, and no pair of these tables and of those stored has one.
+
+        Args:
+            written: of the shards, ``count`` with the one that is to be written: the others are waited for.
+        """
+
+        def others() -> Iterator[dict[str, Any]]:
+            written.wait(count - 1)
+            for file in shards(folder, name):
+                yield from read_shard(file, ["logits"])
+
+        stored = others()
         missing = False
         for table in itertools.chain(tables, stored):
             logits = np.array(table["logits"], dtype=np.float64)
@@ -125,7 +140,7 @@ class JudgeStage(ShardedStage):
 
 def _calls(numbers: Sequence[int], oracle: PreferenceOracle) -> list[Sequence[int]]:
     """The prompts of each call of the oracle: few for a network, whose calls are cached whole."""
-    size = CALL_PROMPTS if isinstance(oracle, NetworkOracle) else len(numbers)
+    size = CALL_PROMPTS if networks(oracle) else len(numbers)
     return [numbers[k : k + size] for k in range(0, len(numbers), size)]
 
 
@@ -148,17 +163,21 @@ def _metadata(meta: Mapping[str, Any]) -> dict[str, float]:
 def open_cache(file: Path, run: RunFolder, oracle: PreferenceOracle) -> Iterator[Cache | None]:
     """The cache of an oracle's judgements; None for an oracle that has none. A damaged one of the run is set aside.
 
+    The processes of one machine share it; each machine has its own, see ``Processes.local``.
+
     Raises:
         OSError: the cache cannot be written.
     """
     if oracle.cache_key() is None:
         yield None
         return
-    kind = AtomicCache if isinstance(oracle, NetworkOracle) else Cache
+    kind = AtomicCache if networks(oracle) else Cache
+    file = processes.local(file)
     try:
-        if run.path in file.parents and file.exists() and not is_intact(file):
+        if processes.leads_machine and run.path in file.parents and file.exists() and not is_intact(file):
             for part in sorted(file.parent.glob(f"{file.name}*")):  # its write-ahead log too
                 run.quarantine(part, f"{part} is damaged: what it held is judged again where it is needed")
+        processes.gather(None)
         with kind(file) as cache:
             yield cache
     except sqlite3.Error as error:

@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from nashward.games import Solver
 from ..config.placement import Placement
 from ..config.run import RunConfig
 from ..data.prompts import Prompt, Prompts
+from ..oracles import CorrectedSource, EnsembleSource, as_oracle
 from ..oracles.fingerprint import oracle_fingerprint
-from ..oracles.load import is_endpoint
+from ..oracles.load import base_sources, is_language_model
 from ..oracles.models.checkpoint import is_id
 from ..policy.local.names import local_model
 from ..store.fingerprints import fingerprint
@@ -30,13 +32,20 @@ from ..store.fingerprints import fingerprint
 PACKAGES = ("nashward", "torch", "transformers", "peft", "bitsandbytes")
 
 
-def sources(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> dict[str, str | None]:
+def sources(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> dict[str, Any]:
     """Policy, adapter and oracle by their ids or their paths on this disk.
 
     Args:
         policy, adapter, oracle: as ``SelfPlay`` has them.
         load: returns the oracle as an object, which has a name; called where it is neither an id nor a path.
     """
+
+    if isinstance(oracle, CorrectedSource):
+        inner = sources(policy, adapter, oracle.source, partial(as_oracle, oracle.source))
+        return {**inner, "correct": [*inner.get("correct", ()), oracle.correct]}
+    if isinstance(oracle, EnsembleSource):
+        names = [sources(None, None, member, partial(as_oracle, member))["oracle"] for member in oracle.members]
+        return {**sources(policy, adapter, None, load), "oracle": names, "combine": oracle.combine}
 
     def name(model: Any) -> str | None:
         if model is None or isinstance(model, str | Path):
@@ -62,8 +71,10 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
 
     judge = None
     if oracle is not None:
-        path = Path(oracle).expanduser() if isinstance(oracle, str | Path) and not is_endpoint(oracle) else None
+        path = Path(oracle).expanduser() if isinstance(oracle, str | Path) else None
         known = path is not None and (path.is_file() or path.is_dir() or is_id(oracle))
+        known = known or isinstance(oracle, EnsembleSource | CorrectedSource)
+        known = known and not any(map(is_language_model, base_sources(oracle)))  # whose settings the object knows
         judge = oracle_fingerprint(oracle if known else load())
     return {
         "policy_content": content(policy),
@@ -131,8 +142,9 @@ def environment() -> dict[str, Any]:
 
 
 def _prompt_key(prompt: Prompt) -> str:
-    """A prompt's content, and its weight where it has one."""
-    return prompt.id if prompt.weight == 1 else f"{prompt.id} {prompt.weight!r}"
+    """A prompt's content, and its weight and its iteration where it has them."""
+    weight = "" if prompt.weight == 1 else f" {prompt.weight!r}"
+    return prompt.id + weight + ("" if prompt.iteration is None else f" in iteration {prompt.iteration}")
 
 
 def _json_value(value: Any) -> Any:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from nashward.console import printable
 
+from ..processes import processes
 from ..store.files import append_jsonl
 from ..store.run_folder import TIMINGS, RunFolder
 from .status import clock, read_timings, remaining_seconds
@@ -42,12 +43,10 @@ class Stopped(Exception):
     """A run stops before its end because it is to stop there; all that it has done is on disk."""
 
 
-class Interrupted(Stopped):
-    """The request to stop came while the run played, not when it was started."""
-
-
 class Progress:
     """The phases of a run: on a terminal a bar for each, else log lines; both with an estimate for the run.
+
+    Of several processes the first one shows and records them, with what all have done.
 
     Args:
         run: the folder that keeps timings and events.
@@ -58,32 +57,44 @@ class Progress:
 
     def __init__(self, run: RunFolder, iterations: int, stop: threading.Event | None = None, quiet: bool = False):
         self.run, self.iterations, self.stop = run, iterations, stop or threading.Event()
-        self.quiet = quiet
+        self.quiet = quiet or not processes.main
         self.current = "start"  # the phase, as it is shown
         self._timings = read_timings(run)
 
     @contextmanager
     def phase(
-        self, step: str, phase: str, name: str, total: int, done: int = 0, units: str = "prompts"
+        self,
+        step: str,
+        phase: str,
+        name: str,
+        total: int,
+        done: int = 0,
+        units: str = "prompts",
+        shared: bool = False,
     ) -> Iterator[Advance]:
         """Time a phase of a step and show its progress; yields the function that counts what is done.
 
         Args:
             name: of what is sampled or judged, where the phase has several parts.
             total, done: how many there are, and how many an earlier process has done.
+            shared: each of several processes counts what it has done itself, and the phase ends when all have left it.
         """
         self.current = f"{step}: {phase} {name}".rstrip()
+        processes.stop = self.stop
+        processes.at(self.current)
         self.raise_if_stopped()
         began = recorded = shown = time.monotonic()
         pending = counted = 0
         counted_tokens = 0.0
+        tally = processes.tally() if shared and processes.count > 1 else None
+        seen = (0, 0)  # of the tally
 
         def record() -> None:
             """Write a row of what was done since the last one, and how long it took."""
             nonlocal pending, counted, recorded
             now = time.monotonic()
             counted += pending
-            if pending:
+            if pending and processes.main:
                 row = {"step": step, "phase": phase, "what": name, "done": pending, "of": total,
                        "seconds": now - recorded}  # fmt: skip
                 append_jsonl(self.run / TIMINGS, row)
@@ -99,6 +110,21 @@ class Progress:
         ) as bar:
 
             def advance(count: int, before: bool = False, tokens: float = 0) -> None:
+                if tally is None:
+                    count_done(count, before, tokens)
+                else:
+                    tally.add(count, tokens)
+                    look()
+
+            def look() -> None:
+                """Count what all processes have done since the last look."""
+                nonlocal seen
+                if tally is not None and processes.main:
+                    before, seen = seen, tally.total
+                    if seen != before:
+                        count_done(seen[0] - before[0], False, seen[1] - before[1])
+
+            def count_done(count: int, before: bool, tokens: float) -> None:
                 nonlocal done, pending, shown, counted_tokens
                 done, pending = done + count, pending + (0 if before else count)
                 counted_tokens += 0 if before else tokens
@@ -114,6 +140,11 @@ class Progress:
 
             try:
                 yield advance
+                if tally is not None:
+                    processes.gather(None, idle=look)
+                    look()
+                    for event in processes.received():
+                        self.on_event(event)
             finally:
                 record()
         if bar.disable:
@@ -134,10 +165,16 @@ class Progress:
         """Call where the run can be continued from.
 
         Raises:
-            Interrupted: the run is to stop.
+            Interrupted: the run is to stop, here or in another process.
         """
-        if self.stop.is_set():
-            raise Interrupted(f"{self.current}: stopped as requested")
+        processes.stop = self.stop
+        processes.raise_if_stopped()
+
+    def stopping(self) -> bool:
+        """Whether the run is to stop, here or in another process; in step with all others."""
+        if processes.any(self.stop.is_set()):
+            self.stop.set()
+        return self.stop.is_set()
 
     def pause(self, seconds: float) -> None:
         """Wait for something from outside the run.
@@ -150,9 +187,13 @@ class Progress:
 
     def on_event(self, event: dict[str, Any]) -> None:
         """Record an event of the run, with the phase in which it happened; warn where memory ran out."""
+        event = {**event, "at": event.get("at", self.current)}
+        if not processes.main:
+            processes.send(event)
+            return
         try:
-            self.run.journal({**event, "at": event.get("at", self.current)})
+            self.run.journal(event)
         except OSError as error:  # the run is worth more than the line
             logger.warning("the journal cannot be written: %s", error)
         if "out_of_memory" in event:
-            logger.warning("%s: out of memory with %s at once; the half is tried", self.current, event["at_once"])
+            logger.warning("%s: out of memory with %s at once; the half is tried", event["at"], event["at_once"])

@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from nashward.errors import DivergedError
 
 from ..policy.model import LanguageModel
+from ..processes import processes
 from ..store.run_folder import RunFolder
 from ..training.batches import MicroBatch
 from ..training.checkpoint import Checkpoints
@@ -27,6 +29,7 @@ from .progress import Progress, with_tokens
 
 logger = logging.getLogger(__name__)
 
+Value = TypeVar("Value")
 
 LONGEST = 2.0  # of the straight line from the start over where the fit went: further it was not measured
 HALVINGS = 4
@@ -177,6 +180,9 @@ class StepFit:
         restart takes the same."""
         if self.settings.learning_rate is not None:
             return self.factor * self.settings.learning_rate
+        return processes.decided(lambda: self._found_rate(parameters))
+
+    def _found_rate(self, parameters: list[torch.nn.Parameter]) -> float:
         known = self.folder.step_values(self.step.name).get("learning_rate")
         if known is None:
             half = HALF_SCALE if self.model.dtype == torch.float16 else 1.0
@@ -197,13 +203,15 @@ class StepFit:
             DivergedError: the last fit that is allowed diverged.
         """
         before = self.scores().loss
-        refits: list[dict[str, float]] = list(self.folder.step_values(self.step.name).get("refits") or [])
+        known = processes.decided(lambda: self.folder.step_values(self.step.name).get("refits"))
+        refits: list[dict[str, float]] = list(known or [])
         while True:
             settings = replace(self.settings, learning_rate=rate / 2 ** len(refits))
             last = len(refits) == settings.refits
             try:
                 result = self._fit(parameters, start, settings, refits)
-                gained = result.line_fraction > 0 if self.validation else not rose(result.scores.loss, before)
+                moved, at_end = result.line_fraction > 0, result.scores.loss
+                gained = _decided(moved if self.validation else not rose(at_end, before))
                 if last or gained:
                     return result
                 after = result.loss_at_end
@@ -212,13 +220,16 @@ class StepFit:
                     raise
                 after = math.inf
             refits.append({"learning_rate": rate / 2 ** len(refits), "loss": after})
-            self.folder.update_step(self.step.name, {"refits": refits})
-            self.progress.on_event({"refit": refits[-1], "at": f"{self.step.name}: training"})
+            processes.decided(lambda: self._record(refits))
             logger.warning(
                 f"{self.step.name}: the fit at a learning rate of {refits[-1]['learning_rate']:.3g} gained nothing "
                 f"(loss {before:.4g} before, {after:.4g} after); it is repeated at half of it"
             )
             _set(parameters, start)
+
+    def _record(self, refits: list[dict[str, float]]) -> None:
+        self.folder.update_step(self.step.name, {"refits": refits})
+        self.progress.on_event({"refit": refits[-1], "at": f"{self.step.name}: training"})
 
     def _fit(
         self,
@@ -236,10 +247,11 @@ class StepFit:
             records = fit(
                 model.network, parameters, self.training, self.size, settings, model.pad_id, self.seed,
                 with_tokens(tick, settings.epochs * sum(batch.tokens for batch in self.training) / total),
-                model.on_event, checkpoints, progress.stop.is_set, model.dtype == torch.float16,
+                model.on_event, checkpoints, progress.stopping, model.dtype == torch.float16,
                 () if self.sft is None else self.sft.training,
             )  # fmt: skip
             progress.raise_if_stopped()
+        processes.copy_(parameters)
         end = [parameter.detach().cpu().clone() for parameter in parameters]
         notes: list[str] = []
 
@@ -257,7 +269,7 @@ class StepFit:
                     f"the fit diverged: the loss after its last step is {scores.loss}; take a learning_rate below "
                     f"{settings.learning_rate:g}, or a solver's step that is smaller"
                 )
-            kl = divergence(scored(scores.train.start, "start"), scores.train.now, scores.train)
+            kl = _decided(divergence(scored(scores.train.start, "start"), scores.train.now, scores.train))
             if settings.target_kl is None or kl <= settings.target_kl:
                 break
             bound = True
@@ -285,11 +297,13 @@ class StepFit:
         at_start, at_end = self.scores().deciding, self._validation()
         if not math.isfinite(loss(at_end)):
             return 1.0, math.nan  # diverged, which is found when all is measured
-        values = {1.0: loss(at_end) + self._weighted_nll()}
+        values = {1.0: _decided(loss(at_end) + self._weighted_nll())}
         fraction = 1.0
         if at_end.objective is None:
             missing = at_start.target - at_start.ratio
-            best, error = line_minimum(at_end.ratio - at_start.ratio, missing, at_end.weights, self.settings.baseline)
+            best, error = _decided(
+                line_minimum(at_end.ratio - at_start.ratio, missing, at_end.weights, self.settings.baseline)
+            )
             if self._term is None and not best > (0.0 if math.isnan(error) else error):
                 notes.append(
                     "The fit did not move the policy: all targets are 0, or the learning rate is too low."
@@ -307,11 +321,11 @@ class StepFit:
                 )
             fraction = min(best, longest) if best > 0 else 1.0
         go(0.0)
-        before = loss(at_start) + self._weighted_nll()
+        before = _decided(loss(at_start) + self._weighted_nll())
         for _ in range(HALVINGS):
             if fraction not in values:
                 go(fraction)
-                values[fraction] = loss(self._validation()) + self._weighted_nll()
+                values[fraction] = _decided(loss(self._validation()) + self._weighted_nll())
             if values[fraction] < before:
                 break
             fraction /= 2
@@ -338,14 +352,16 @@ class StepFit:
         return experience(self.validation, self.size, self.settings.baseline, now)
 
     def _logprobs(self, batches: Sequence[MicroBatch], name: str = "") -> list[torch.Tensor]:
-        now: list[torch.Tensor] = []
         total = sum(len(batch.rollouts) for batch in batches)
-        with self.progress.phase(self.step.name, "measuring", name, total) as tick:
-            for batch in batches:
-                now.append(batch.logprobs(self.model.network, self.model.pad_id, self.model.on_event))
+        with self.progress.phase(self.step.name, "measuring", name, total, shared=True) as tick:
+
+            def measured(batch: MicroBatch) -> torch.Tensor:
+                now = batch.logprobs(self.model.network, self.model.pad_id, self.model.on_event)
                 tick(len(batch.rollouts), tokens=batch.tokens)
                 self.progress.raise_if_stopped()
-        return now
+                return now
+
+            return processes.map(measured, batches)
 
     def _measure(self, moved: bool) -> FitScores:
         """The scores of the adapter as it is now; not ``moved``: it is that of the start, which is known."""
@@ -355,6 +371,11 @@ class StepFit:
             return scores
         nll = self.sft.held_out_nll(self.model.network, self.model.pad_id, self.model.on_event)
         return replace(scores, sft_nll=nll)
+
+
+def _decided(value: Value) -> Value:
+    """The first process's: others' processors may round it differently, and all are to go the same way."""
+    return processes.decided(lambda: value)
 
 
 def _set(parameters: Sequence[torch.nn.Parameter], values: Sequence[torch.Tensor]) -> None:

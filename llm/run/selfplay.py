@@ -23,19 +23,20 @@ from ..config.sampling import Sampling
 from ..data.prompts import Prompt, Prompts
 from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
 from ..oracles.fitting.vote_table import VoteTable
-from ..oracles.load import ACCEPTED
-from ..oracles.models.network import NetworkOracle
+from ..oracles.load import ACCEPTED, base_sources
+from ..oracles.models.network import networks
 from ..oracles.protocol import StepwiseOracle
 from ..planner.device import device_plan
 from ..planner.plan import Plan
+from ..planner.rounding import MUCH, rounding
 from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.checks import check_policy
 from ..policy.base.weights import default_device, in_4_bits
 from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
-from ..policy.rounding import MUCH, rounding
 from ..policy.sampling import ResponseSource
+from ..processes import Interrupted, processes
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage
 from ..training import losses
@@ -45,7 +46,7 @@ from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .judge import advice
-from .progress import Interrupted, Progress, Stopped
+from .progress import Progress, Stopped
 from .sample import source_of
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
@@ -140,6 +141,7 @@ class SelfPlay:
         redo: Stage | None = None,
         stop: threading.Event | None = None,
         progress: bool = True,
+        on_step: Callable[[], object] = lambda: None,
     ) -> Run:
         """Play.
 
@@ -151,6 +153,7 @@ class SelfPlay:
             stop: when it is set, from another thread or by a signal, the run stops as soon as it can be continued:
                 after a shard, or in training after an optimiser step.
             progress: False: no bars, and nothing is printed but warnings.
+            on_step: called after each Step, once its adapter and its metrics are in the folder.
 
         Raises:
             ValueError: what ``check`` finds, or another process is playing in the folder.
@@ -162,15 +165,24 @@ class SelfPlay:
             logger.warning(
                 "%d of %d SFT texts are longer than the run's longest and are left out", left, left + len(self._texts)
             )
-        with console_log(quiet=not progress), home.lock():
-            # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
-            if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
-                raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
-            self.write(home, prompts, redo)
-            return self._play(home, prompts, until, stop, progress)
+        with console_log(quiet=not progress, silent=not processes.main), home.lock():
+            processes.decided(lambda: self._begin(home, prompts, redo))
+            return self._play(home, prompts, until, stop, progress, on_step)
+
+    def _begin(self, home: RunFolder, prompts: Prompts, redo: Stage | None) -> None:
+        # first what is made again, then the settings: a kill in between leaves no adapter under others than its own
+        if redo is not None and home.redo(redo, dataclasses.asdict(self.config.fit)) is None:
+            raise NashwardError(f"{home.path} holds no step yet that could be redone; leave --from out")
+        self.write(home, prompts, redo)
 
     def _play(
-        self, home: RunFolder, prompts: Prompts, until: Stage | None, stop: threading.Event | None, progress: bool
+        self,
+        home: RunFolder,
+        prompts: Prompts,
+        until: Stage | None,
+        stop: threading.Event | None,
+        progress: bool,
+        on_step: Callable[[], object],
     ) -> Run:
         config = self.planned_config
         executor = AdapterExecutor(
@@ -178,7 +190,7 @@ class SelfPlay:
             config, self.source or source_of(config), lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
         )  # fmt: skip
-        fresh = not home.started
+        fresh = processes.decided(lambda: not home.started)
         start = executor.start(self.adapter)
         if fresh and self.quantise and not isinstance(self.policy, LanguageModel):
             self._measure_rounding(executor, prompts)
@@ -190,6 +202,7 @@ class SelfPlay:
                 played.append(step.averaged)
             if step.is_iterate:
                 iterates.append(policy)
+            on_step()
             return executor.stopped is not None
 
         stopped, interrupted = None, False
@@ -198,25 +211,28 @@ class SelfPlay:
                 name: Policy(member, name) for name, member in self._opponents.members(home, prompts.kept).items()
             }
             drive(self._controlled(home), start, start, executor.execute, record, self.config.iterations, opponents)
-        except Stopped as stage:
+        except (Stopped, Interrupted) as stage:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
             executor.detach()
+            processes.stop = None
         stopped = stopped or executor.stopped
         average = sum(played[1:], played[0]) / len(played) if played else Blend({start: 1.0})
         mixture = Mixture(tuple((policy.value.folder, weight) for policy, weight in average))
-        mixture.save(home / "mixture.json")
-        write_json(
-            home / "last.json",
-            {"adapter": str(iterates[-1].value.folder.relative_to(home.path)), "iterates": len(iterates) - 1},
-        )
+        if processes.main:  # not decided: one that is interrupted waits for nobody
+            mixture.save(home / "mixture.json")
+            write_json(
+                home / "last.json",
+                {"adapter": str(iterates[-1].value.folder.relative_to(home.path)), "iterates": len(iterates) - 1},
+            )
         return Run(home.path, iterates[-1].value.folder, mixture, metrics(home.path), prompts, stopped, interrupted)
 
     def _measure_rounding(self, executor: AdapterExecutor, prompts: Prompts) -> None:
         """Say, and record, what 4 bits change of the base."""
         assert isinstance(self.policy, str | Path)
-        found = rounding(self.model, self.policy, map(self.model.encode, prompts.kept), self.config.seed)
-        if found is None:
+        policy, prompt_ids = self.policy, map(self.model.encode, prompts.kept)
+        found = processes.decided(lambda: rounding(self.model, policy, prompt_ids, self.config.seed))
+        if found is None or not processes.main:
             return
         executor.progress.on_event({"rounding": dataclasses.asdict(found), "at": "start"})
         if found.kl > MUCH:
@@ -243,7 +259,7 @@ class SelfPlay:
         solver, limits = with_phases(self.solver, self.config.phases), self.config.limits
         if not limits.stated or limits.lowers != "step":
             return solver
-        return with_factor(solver, lambda t: limit_factor(limits, home, t))
+        return with_factor(solver, lambda t: processes.decided(lambda: limit_factor(limits, home, t)))
 
     def check_settings(self) -> None:
         """What can be found wrong with the settings alone.
@@ -298,9 +314,10 @@ class SelfPlay:
             _ = self.planned
         prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
-        votes = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
-        if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
-            raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
+        judge = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
+        for votes in base_sources(judge):
+            if isinstance(votes, VoteTable) and not any(votes.knows(prompt.text) for prompt in prompts.kept):
+                raise NashwardError(f"{votes.name} has no vote on any of the prompts{advice(votes)}")
         return prompts
 
     def _tokenizer(self, until: Stage | None) -> Any:
@@ -357,7 +374,7 @@ class SelfPlay:
         self._sft.save()
         self._prompts.save(prompts)
 
-    @cached_property
+    @property
     def quantise(self) -> bool | None:
         """Whether the base is in 4 bits: as the settings say, else as the run began, else as suits this machine.
 
@@ -367,8 +384,7 @@ class SelfPlay:
             return self.config.quantise
         if self.config.quantise_head:
             return True
-        home = RunFolder(self.folder)
-        begun = home.read()["config"].get("quantise") if home.started else None
+        begun = RunFolder(self.folder).read().get("config", {}).get("quantise")
         if begun is not None:
             return begun
         try:
@@ -406,8 +422,9 @@ class SelfPlay:
             raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
         with stop_at_once():
             oracle = as_oracle(self._oracle_source)
-        if self.planned is not None and self.planned.judging_tokens and isinstance(oracle, NetworkOracle):
-            oracle.token_budget = min(oracle.token_budget, self.planned.judging_tokens)
+        if self.planned is not None and self.planned.judging_tokens:
+            for network in networks(oracle):
+                network.token_budget = min(network.token_budget, self.planned.judging_tokens)
         return oracle
 
     @cached_property

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from nashward.errors import NashwardError
 
+from ..config.plan import SHARD_PROMPTS as SHARD_PROMPTS
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..policy.sampling import GenerateSource, ResponseSource
-from ..store.files import atomic_write
+from ..processes import processes
+from ..store.files import atomic_write, shards
 from ..store.run_folder import SHARDS, RunFolder
 from .progress import Progress
 from .rollouts import PromptNumbers, RolloutStore
 
-SHARD_PROMPTS = 64
+APPEAR = 120.0  # seconds in which a file of another machine appears in a shared folder
 
 Shard: TypeAlias = list[list[int]]  # batches of prompts, by their numbers
 ShardPlan: TypeAlias = list[Shard]
@@ -99,11 +102,12 @@ class ShardedStage:
     def plan(self, step: Path, numbers: PromptNumbers) -> ShardPlan:
         source = self.source
         rows = source.batch // self.config.responses if isinstance(source, GenerateSource) else SHARD_PROMPTS
-        return saved_plan(self.folder, step, numbers, self.lengths, max(1, rows))
+        return processes.decided(lambda: saved_plan(self.folder, step, numbers, self.lengths, max(1, rows)))
 
     def missing(self, plan: ShardPlan, folder: Path, name: str) -> dict[int, Shard]:
         """The shards that are still to be written, by their numbers."""
-        return {k: shard for k, shard in enumerate(plan) if self.folder.shard(folder, name, k) is None}
+        lacking = processes.decided(lambda: missing_shards(self.folder, folder, name, len(plan)))
+        return {k: plan[k] for k in lacking}
 
     def each(
         self,
@@ -115,13 +119,51 @@ class ShardedStage:
         numbers: PromptNumbers,
         policies: Iterable[str],
     ) -> Iterator[tuple[int, Shard]]:
-        """The missing shards, one after another under a progress bar; ``policies``: whose responses are in them."""
+        """The missing shards, one after another under a progress bar; of several processes each has its own of them,
+        and goes on when all are written.
+
+        Args:
+            phase: "sampling" or "judging".
+            policies: whose responses are in the shards.
+        """
         total, left = (sum(len(batch) for shard in shards for batch in shard) for shards in (plan, missing.values()))
-        with self.progress.phase(step.name, phase, name, total, total - left) as tick:
-            for number, shard in missing.items():
+        with self.progress.phase(step.name, phase, name, total, total - left, shared=True) as tick:
+            for number, shard in processes.share(list(missing.items())):
                 self.progress.raise_if_stopped()
                 yield number, shard
                 tick(sum(map(len, shard)), tokens=self.rollouts.tokens(policies, numbers, number))
+        wait_for_shards(step / {"sampling": "responses", "judging": "judgements"}[phase], name, missing)
+
+
+def missing_shards(run: RunFolder, folder: Path, name: str, count: int) -> list[int]:
+    """The numbers of the shards that are still to be written; damaged ones are quarantined."""
+    return [number for number in range(count) if run.shard(folder, name, number) is None]
+
+
+def wait_for_shards(folder: Path, name: str, numbers: Iterable[int]) -> None:
+    """Return when the shards that several processes have written are seen by this one: a network's disk takes time.
+
+    Raises:
+        OSError: they are not after two minutes, as where the machines do not share the folder.
+    """
+    for number in numbers:
+        wait_until_seen(lambda number=number: bool(shards(folder, name, number)), f"{folder}: shard {number} of {name}")  # type: ignore[misc]
+
+
+def wait_until_seen(is_there: Callable[[], bool], what: str) -> None:
+    """Return when this process sees what another one has written.
+
+    Raises:
+        OSError: see ``wait_for_shards``.
+    """
+    until = time.monotonic() + APPEAR
+    while processes.count > 1 and not is_there():
+        if time.monotonic() > until:
+            raise OSError(
+                f"{what} is not there, and another process has written it: the run folder has to be on a disk that all "
+                "machines share"
+            )
+        time.sleep(0.05)
 
 
 def _hash(content: bytes) -> str:

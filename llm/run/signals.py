@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, NoReturn
 
+from ..processes import processes
+
 
 @dataclass
 class StopRequest:
@@ -47,10 +49,16 @@ def stop_at_once() -> Iterator[None]:
         _loading.pop()
 
 
+def _write(stream: int, line: bytes) -> None:
+    """Of several processes, which all get the signal, the first one says so."""
+    if processes.main:
+        os.write(stream, line)
+
+
 def _end(number: int) -> NoReturn:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    os.write(2, b"\nnashward: SIGTERM: stopped while a model was loaded; the same command continues\n")
+    _write(2, b"\nnashward: SIGTERM: stopped while a model was loaded; the same command continues\n")
     raise SystemExit(128 + number)
 
 
@@ -91,7 +99,7 @@ def stop_on_signals(what: str = "stopping after this shard") -> Iterator[StopReq
         request.signal = signal.Signals(number)
         request.event.set()
         # neither print nor logging: the signal may have come within one
-        os.write(2, f"\n{request.signal.name}: {what}; once more stops at once\n".encode())
+        _write(2, f"\n{request.signal.name}: {what}; once more stops at once\n".encode())
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and jobs in the background set it

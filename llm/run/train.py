@@ -28,10 +28,11 @@ from ..policy.handles import Adapter, Sampled, StoredResponses
 from ..policy.logprobs import computes_packed
 from ..policy.model import LanguageModel
 from ..policy.sampling import seed_of
-from ..store.files import atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
+from ..processes import processes
+from ..store.files import CHECKSUMS, atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
 from ..store.run_folder import RunFolder
 from ..training import regression, sft
-from ..training.batches import MicroBatch, micro_batches
+from ..training.batches import SCORES, MicroBatch, micro_batches
 from ..training.diagnostics import (
     changed_fraction,
     clip_fraction,
@@ -45,15 +46,16 @@ from ..training.experience import scored
 from ..training.losses import LOSSES, objective
 from ..training.metrics import METRICS
 from ..training.optimize import Fit, order
-from ..training.scoring import SCORES, heaviest, score
+from ..training.scoring import heaviest, score
 from .progress import Progress
 from .refit import FitResult, StepFit
 from .rollouts import PromptNumbers, RolloutStore
+from .shards import wait_for_shards, wait_until_seen
 
 logger = logging.getLogger(__name__)
 
 FEWEST = 4  # validation prompts: of fewer, and of fewer than four times as many prompts, the verdict is chance
-SCORED_PROMPTS = 256  # in a shard of log-probabilities: each shard costs a switch of adapters
+SCORED_PROMPTS = 64  # in a shard of log-probabilities: each costs a switch of adapters, and falls to one process
 
 
 @dataclass
@@ -137,8 +139,13 @@ class TrainStage:
                 "changed_fraction": changed_fraction(weights, [p.detach().cpu() for p in parameters]),
             }
         metrics = to_jsonl([*({"step": i, **record} for i, record in enumerate(result.records, 1)), summary])
-        write_adapter(self.step_folder / "adapter", model.save, metrics)
-        publish_metrics(self.step_folder)
+
+        def seal() -> None:
+            write_adapter(self.step_folder / "adapter", model.save, metrics)
+            publish_metrics(self.step_folder)
+
+        processes.decided(seal)
+        wait_for_adapter(self.step_folder / "adapter")
 
     def _fit_settings(self) -> Fit:
         fit = self.config.fit
@@ -226,26 +233,35 @@ class TrainStage:
         return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]
 
     def score(self, batches: Sequence[MicroBatch]) -> None:
-        """The log-probabilities of the micro-batches, shard by shard; those of complete shards are read."""
+        """The log-probabilities of the micro-batches, shard by shard; those of complete shards are read. Of several
+        processes each scores its own shards, and reads the others'."""
         folder, parts = self.step_folder / "targets", _shards(batches)
-        missing = [(number, part) for number, part in enumerate(parts) if not self._read_scores(folder, number, part)]
-        if not missing:
-            return
+        missing = processes.decided(
+            lambda: [number for number, part in enumerate(parts) if not self._read_scores(folder, number, part)]
+        )
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
-        done = len(batches) - sum(len(part) for _, part in missing)
-        with self.progress.phase(self.step_folder.name, "scoring", "", len(batches), done, "batches") as tick:
-            for number, part in missing:
-                self.progress.raise_if_stopped()
-                score(self.model, part, anchor, self.samplers, self.reference)
-                rows = [
-                    {"texts": _identity(batch), "passes": batch.passes,
-                     **{name: scored(getattr(batch, name), name).tolist() for name in SCORES},
-                     "payoffs": batch.payoffs.tolist(), "weights": batch.weights.tolist(),
-                     "targets": batch.targets(self.step.size, self.config.fit.baseline).tolist()}
-                    for batch in part
-                ]  # fmt: skip
-                write_shard(folder, "anchor", number, rows)
-                tick(len(part), tokens=sum(batch.tokens for batch in part))
+        if missing:
+            done = len(batches) - sum(len(parts[number]) for number in missing)
+            with self.progress.phase(
+                self.step_folder.name, "scoring", "", len(batches), done, "batches", shared=True
+            ) as tick:
+                for number in processes.share(missing):
+                    self.progress.raise_if_stopped()
+                    part = parts[number]
+                    score(self.model, part, anchor, self.samplers, self.reference)
+                    rows = [
+                        {"texts": _identity(batch), "passes": batch.passes,
+                         **{name: scored(getattr(batch, name), name).tolist() for name in SCORES},
+                         "payoffs": batch.payoffs.tolist(), "weights": batch.weights.tolist(),
+                         "targets": batch.targets(self.step.size, self.config.fit.baseline).tolist()}
+                        for batch in part
+                    ]  # fmt: skip
+                    write_shard(folder, "anchor", number, rows)
+                    tick(len(part), tokens=sum(batch.tokens for batch in part))
+        wait_for_shards(folder, "anchor", range(len(parts)))
+        for number, part in enumerate(parts):
+            if part[0].anchor is None and not self._read_scores(folder, number, part):
+                raise NashwardError(f"{folder} was changed while it was read; the same command continues")
 
     def _read_scores(self, folder: Path, number: int, batches: Sequence[MicroBatch]) -> bool:
         """Whether a shard has the scores of these micro-batches, which then have them too."""
@@ -380,6 +396,15 @@ def write_adapter(folder: Path, save: Callable[[Path], None], metrics: bytes | N
         if metrics is not None:
             (unfinished / METRICS).write_bytes(metrics)
         write_checksums(unfinished)
+
+
+def wait_for_adapter(folder: Path) -> None:
+    """Return when this process sees the adapter that another one has written.
+
+    Raises:
+        OSError: see ``wait_until_seen``.
+    """
+    wait_until_seen((folder / CHECKSUMS).exists, str(folder))
 
 
 def publish_metrics(step: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from nashward.errors import CorruptFileError, NashwardError
 
+from ..processes import processes
 from .files import (
     TEMPORARY,
     append_jsonl,
@@ -93,7 +94,10 @@ class RunFolder:
     MOVABLE = ("policy", "adapter", "oracle")
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
     # a stage that does not need these, or leaves them to the run, may leave them out
-    OPTIONAL = ("policy", "oracle", "prompts", "opponents", "drawn_opponents", "quantise", "people", *CONTENTS)
+    OPTIONAL = (
+        "policy", "oracle", "combine", "correct", "prompts", "opponents", "drawn_opponents", "quantise", "people",
+        *CONTENTS,
+    )  # fmt: skip
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -218,23 +222,33 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Lock the folder for this process, with the unfinished writes of killed ones undone; a kill unlocks it too.
 
+        Of several processes that run one command the first one locks it, when all have come here.
+
         Raises:
             NashwardError: another process has locked it.
             OSError: it cannot be written.
         """
+        with ExitStack() as held:
+
+            def acquire() -> None:
+                held.enter_context(self._acquired())
+                for folder in (self.path, *(path for path in self.path.rglob("*") if path.is_dir())):
+                    if folder.exists():  # may have been a temporary one
+                        recover(folder)
+
+            processes.gather(None)
+            processes.decided(acquire)
+            yield
+
+    def _acquired(self) -> Any:
         try:
             with disk_errors(self.path / LOCK):
                 self.path.mkdir(parents=True, exist_ok=True)
-                lock = FileLock(self.path / LOCK).acquire(timeout=1)  # `nashward status` may have it for a moment
+                return FileLock(self.path / LOCK).acquire(timeout=1)  # `nashward status` may have it for a moment
         except Timeout:
             raise NashwardError(
                 f"another process is playing in {self.path}: wait for it or stop it, or choose another folder"
             ) from None
-        with lock:
-            for folder in (self.path, *(path for path in self.path.rglob("*") if path.is_dir())):
-                if folder.exists():  # may have been a temporary one
-                    recover(folder)
-            yield
 
     def quarantine(self, path: Path, reason: str) -> None:
         """Move a file or folder of the run to ``set-aside``; a warning and an event give the reason."""

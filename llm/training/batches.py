@@ -22,6 +22,7 @@ from .losses import LOSSES, MIRROR, Objective
 from .regression import Baseline
 
 Passes = list[list[int]]  # the texts of each forward pass, by their places
+SCORES = ("anchor", "sampler", "start", "reference")  # attributes of a micro-batch, see ``Experience``
 
 
 @dataclass
@@ -69,6 +70,17 @@ class MicroBatch:
     def tokens(self) -> int:
         """Those of the responses."""
         return sum(len(response) for _, response in self.texts)
+
+    def part(self, numbers: Sequence[int]) -> MicroBatch:
+        """Some of its rollouts, by their numbers, with their log-probabilities, and with their places in its passes."""
+        responses = self.weights.shape[1]
+        places = (number * responses + k for number in numbers for k in range(responses))
+        passes = passes_of(self.passes, list(places))
+        part = MicroBatch([self.rollouts[number] for number in numbers], passes, self.objective)
+        for name in SCORES:
+            values = getattr(self, name)
+            setattr(part, name, None if values is None else values[list(numbers)])
+        return part
 
     def logprobs(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> Float[Tensor, "prompts R"]:
         """log pi(y | x) of all responses, without a gradient."""
@@ -189,6 +201,18 @@ def plan_passes(texts: Sequence[Text], tokens: int, packed: bool = True) -> Pass
         else:
             passes.append([k])
     return passes
+
+
+def passes_of(passes: Passes, chosen: Sequence[int]) -> Passes:
+    """The passes of some texts, renumbered in the order of ``chosen``, each with those that it had of them.
+
+    Example:
+        >>> passes_of([[0, 1, 2], [3]], [3, 1, 2])
+        [[1, 2], [0]]
+    """
+    place = {text: number for number, text in enumerate(chosen)}
+    kept = [[place[text] for text in one if text in place] for one in passes]
+    return [one for one in kept if one]
 
 
 def pass_tokens(texts: Sequence[Text], packed: bool) -> int:

@@ -17,6 +17,7 @@ from nashward.errors import DivergedError, NashwardError
 
 from ..config.fit import Fit, Optimiser, Schedule
 from ..policy.memory import OnEvent, ignore_event
+from ..processes import processes
 from .batches import MicroBatch
 from .checkpoint import Checkpoints, State
 from .gradient import HALF_SCALE, Gradient
@@ -57,7 +58,8 @@ def fit(
     half: bool = False,
     sft: Sequence[SFTBatch] = (),
 ) -> list[dict[str, float]]:
-    """Train ``weights`` so that the log-ratio to the anchor meets its target.
+    """Train ``weights`` so that the log-ratio to the anchor meets its target; of several processes each passes its part
+    of every optimiser step, see ``Division``, and the first one writes the checkpoints.
 
     Args:
         network: in the mode in which it is trained, with the adapter active.
@@ -86,13 +88,16 @@ def fit(
     scheduler = LambdaLR(optimiser, lambda done: rate_factor(settings.schedule, done, warmup, len(steps)))
     records: list[dict[str, float]] = []
     key = _key(batches, size, settings, seed, sft)
-    state = checkpoints.load(key) if checkpoints is not None else None
+    scale = HALF_SCALE if half else 1.0
+    gradient = Gradient(network, weights, size, settings, pad_id, on_event, scale)
+    state = processes.decided(lambda: checkpoints.load(key)) if checkpoints is not None else None
+    gradient.division.prepare(steps[0 if state is None else len(state.records) :])
     if state is not None:
         _restore(state, weights, optimiser, scheduler, batches)
         records = state.records
         progress(sum(len(batch.rollouts) for step in steps[: len(records)] for batch in step), True)
-    scale = (records[-1]["loss_scale"] if records else HALF_SCALE) if half else 1.0
-    gradient = Gradient(network, weights, size, settings, pad_id, on_event, scale)
+    if half and records:
+        gradient.scale = records[-1]["loss_scale"]
     for number in range(len(records), len(steps)):
         step, texts = steps[number], sft[number : number + 1]
         rate = float(scheduler.get_last_lr()[0])
@@ -108,7 +113,7 @@ def fit(
         progress(sum(len(batch.rollouts) for batch in step), False)
         stopping = stop()
         # the last one, so that what is measured afterwards can be measured again
-        if checkpoints is not None and (stopping or checkpoints.due or len(records) == len(steps)):
+        if checkpoints is not None and processes.main and (stopping or checkpoints.due or len(records) == len(steps)):
             passes = [batch.passes for batch in batches]
             state = State(list(weights), optimiser.state_dict(), scheduler.state_dict(), passes, records)
             checkpoints.save(key, state, len(steps))

@@ -12,8 +12,6 @@ from ..policy.handles import Adapter, Sampled
 from ..policy.model import LanguageModel
 from .batches import MicroBatch
 
-SCORES = ("anchor", "sampler", "start", "reference")  # attributes of a micro-batch, see ``Experience``
-
 
 def score(
     model: LanguageModel,
@@ -22,7 +20,7 @@ def score(
     samplers: Sequence[Sampled],
     reference: Adapter,
 ) -> None:
-    """Set ``SCORES`` of the micro-batches, each passed in the composition of the fit.
+    """Set the log-probabilities, ``batches.SCORES``, of the micro-batches, each passed in the composition of the fit.
 
     .. math::
         B(y) = \\sum_k w_k \\log \\pi_k(y), \\qquad

@@ -26,7 +26,8 @@ from ..data.rollouts import Text
 from ..policy.chat_template import render
 from ..policy.control_tokens import TurnsAsText
 from ..policy.memory import OnEvent, ignore_event
-from .batches import Passes, backward_by_pass, logprobs_by_pass, plan_passes
+from ..processes import processes
+from .batches import Passes, backward_by_pass, logprobs_by_pass, passes_of, plan_passes
 
 HELD_OUT = 256  # texts that are held out, at most: they are passed three times in each step
 
@@ -48,15 +49,22 @@ class SFTBatch:
     Attributes:
         texts: prompts and responses.
         passes: the texts of each forward pass, by their places; halved for good where memory runs out.
+        whole: where this is a part of a batch, the tokens of all of it, over which NLL is a mean.
     """
 
     texts: list[Text]
     passes: Passes
+    whole: int | None = None
 
     @property
     def tokens(self) -> int:
         """Those of the responses."""
         return sum(len(response) for _, response in self.texts)
+
+    def part(self, places: Sequence[int]) -> SFTBatch:
+        """Some of its texts; the NLL of the parts adds up to its own."""
+        whole = self.tokens if self.whole is None else self.whole
+        return SFTBatch([self.texts[k] for k in places], passes_of(self.passes, places), whole)
 
     def logprobs(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> Float[Tensor, " texts"]:
         """log pi(y | x) of each, ``[texts]``, without a gradient."""
@@ -68,7 +76,7 @@ class SFTBatch:
         Raises:
             torch.OutOfMemoryError: if a pass does not fit; it is then halved already, and the gradient is incomplete.
         """
-        tokens = self.tokens
+        tokens = self.tokens if self.whole is None else self.whole
         return backward_by_pass(
             network, self.texts, self.passes, pad_id, lambda places, logprobs: scale * nll(logprobs, tokens), on_event
         )
@@ -88,7 +96,9 @@ class SFTTerm:
 
     def held_out_nll(self, network: Any, pad_id: int, on_event: OnEvent = ignore_event) -> float:
         """NLL of the held-out texts, nats a token."""
-        logprobs = torch.cat([batch.logprobs(network, pad_id, on_event).double() for batch in self.testing])
+        logprobs = torch.cat(
+            processes.map(lambda batch: batch.logprobs(network, pad_id, on_event).double(), self.testing)
+        )
         return float(nll(logprobs, sum(batch.tokens for batch in self.testing)))
 
 

@@ -79,8 +79,9 @@ class ConsoleHandler(logging.Handler):
 
 
 @contextmanager
-def console_log(quiet: bool = False, always: bool = False) -> Iterator[None]:
-    """Within the block, show what nashward logs: warnings, and unless ``quiet`` also what is good to know.
+def console_log(quiet: bool = False, always: bool = False, silent: bool = False) -> Iterator[None]:
+    """Within the block, show what nashward logs: warnings, and unless ``quiet`` also what is good to know; ``silent``:
+    nothing, as where another process shows the same.
 
     Nothing changes where a handler is configured already, unless ``always``; blocks within each other show a line once.
     After the block the logger is as it was before.
@@ -96,7 +97,7 @@ def console_log(quiet: bool = False, always: bool = False) -> Iterator[None]:
         return
     handler, level = ConsoleHandler(), logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.setLevel(logging.CRITICAL if silent else logging.WARNING if quiet else logging.INFO)
     try:
         yield
     finally:

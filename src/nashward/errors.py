@@ -27,6 +27,14 @@ class DivergedError(NashwardError):
     """The loss of a fit is not finite any more."""
 
 
+class LostProcessError(NashwardError):
+    """One of several processes has died or hangs."""
+
+
+class OtherProcessError(NashwardError):
+    """One of several processes has failed and says why: the others stop without another word."""
+
+
 class MissingPackageError(NashwardError, ImportError):
     """A package of an extra is not installed."""
 

@@ -56,6 +56,36 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
+def test_labels_give_win_rates_that_do_not_rest_on_the_oracle(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(here / "run", "run")
+    prompts = [f"Tell me about {k} loaves." for k in range(24)]
+    Path("prompts.txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
+    said = [{"prompt": prompt, "output": "It is baked. " * (k % 9 + 1)} for k, prompt in enumerate(prompts)]
+    Path("gpt.jsonl").write_text("\n".join(map(json.dumps, said)))
+    evaluate = ["evaluate", "run", "--prompts", "prompts.txt", "--answers", "gpt.jsonl", "--quiet"]
+    assert main(evaluate) == 0
+    assert "run/evaluation/to-label.jsonl (then --labels)" in capsys.readouterr().out
+    pairs = [row for row in files.read_jsonl(Path("run/evaluation/to-label.jsonl")) if "baked." in row["a"] + row["b"]]
+    assert len(pairs) == 24
+    assert 0 < sum("baked." in pair["a"] for pair in pairs) < 24  # the order tells nothing
+    shorter = ["a" if len(pair["a"]) < len(pair["b"]) else "b" for pair in pairs[:14]]  # people, unlike the oracle
+    rows = [{**pair, "winner": winner} for pair, winner in zip(pairs[:14], shorter, strict=True)]
+    Path("labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert main([*evaluate, "--labels", "labels.jsonl"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads(Path("run/evaluation.json").read_text())["labelled"]["training"]["gpt"]
+    assert found["labels"] == 14
+    assert found["interval"][0] <= found["win_rate"] <= found["interval"][1]
+    assert found["weight"] == 0.0  # the oracle's judgements contradict the labels
+    assert "gpt: " in out
+    Path("labels.jsonl").write_text(json.dumps({"prompt": "x", "a": "y", "b": "z", "winner": "a"}))
+    assert main([*evaluate, "--labels", "labels.jsonl"]) == 2
+    assert "labels" in capsys.readouterr().err
+
+
 def test_evaluate_says_who_beats_whom_and_what_was_given_up(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,11 @@ JUDGED = [
 LENGTH = [
     f"tests/llm/evaluation/test_{name}.py" for name in ("length_control", "logistic_fit", "length_control_errors")
 ]
+BOARDS = [f"tests/llm/oracles/ensembles/test_{name}.py" for name in ("ensemble", "sources")]
+DAWID_SKENE = ["tests/games/analysis/test_dawid_skene.py"]
+CONTEXTUAL = ["tests/games/analysis/test_contextual.py"]
+POWERED = ["tests/games/analysis/test_prediction_powered.py"]
+CORRECTED = ["tests/llm/oracles/corrections/test_corrections.py"]
 ANSWERS = "llm/oracles/judges/protocols"
 PROTOCOLS = ["tests/llm/oracles/judges/test_protocols.py"]
 MIXED = ["tests/llm/policy/test_mixture.py", "tests/llm/policy/test_model.py"]
@@ -103,9 +108,10 @@ LANGUAGE = [
          "rewards[..., at[:, 0]] - rewards[..., at[:, 1]]",
          "(rewards[..., at[:, 0]] - rewards[..., at[:, 1]]) * 2"),
     ]}),
-    Method("`Ensemble`", "llm/oracles/ensemble.py", ("tests/llm/oracles/test_ensemble.py",), [
-        ("sign", "Ensemble.combined", "np.log(win) - np.log(lose)", "np.log(lose) - np.log(win)"),
-        ("sign", "Ensemble.raw_logits", "self.combined(np.stack(of_prompt))", "-self.combined(np.stack(of_prompt))"),
+    Method("`Ensemble`", "llm/oracles/ensembles/ensemble.py", BOARDS, [
+        ("sign", "Ensemble._combined", "np.log(win) - np.log(lose)", "np.log(lose) - np.log(win)"),
+        ("sign", "Ensemble.raw_logits", "np.stack(of_prompt)", "-np.stack(of_prompt)"),
+        ("factor", "Ensemble.pooled", "trust * np.tanh(values / 2) / 2", "trust * np.tanh(values) / 2"),
         ("factor", "_normalised", "np.full(count, 1 / count)", "np.ones(count)"),
         ("factor", "_most_of", "votes[count // 2] / 2", "votes[count // 2]"),
         ("anchor", "_most_of", "votes[1:] * lost + votes[:-1] * won", "votes[:-1] * won"),
@@ -135,6 +141,37 @@ LANGUAGE = [
         ("factor", "token_log_odds", "math.exp(logprob) * answer.wins", "math.exp(logprob) * answer.wins * 2"),
         ("anchor", "token_log_odds", "min(math.exp(min(logprobs.values())), left)", "left"),
         ("other", "token_log_odds", "_log(wins or bound)", "_log(wins)"),
+    ]),
+    Method("Accuracies without labels", "games/analysis/dawid_skene.py", DAWID_SKENE, [
+        ("sign", "dawid_skene",
+         "np.diag((decided.sum(1) + 2 * PRIOR) * accuracy * (1 - accuracy)) - (side * q * (1 - q)) @ side.T",
+         "np.diag((decided.sum(1) + 2 * PRIOR) * accuracy * (1 - accuracy)) + (side * q * (1 - q)) @ side.T"),
+        ("factor", "dawid_skene", "weights @ side", "2 * (weights @ side)"),
+        ("anchor", "dawid_skene", "PRIOR + first @ q + second @ (1 - q)", "first @ q + second @ (1 - q)"),
+        ("other", "dawid_skene", "side * q * (1 - q)", "side * q * q"),
+    ]),
+    Method("Scores beside style", "games/analysis/contextual.py", CONTEXTUAL, [
+        ("sign", "contextual_bradley_terry", "design[rows, second] -= 1.0", "design[rows, second] += 1.0"),
+        ("factor", "contextual_bradley_terry", "x[:, known] / rms[known]", "2 * x[:, known] / rms[known]"),
+        ("anchor", "contextual_bradley_terry", "design.T @ (y - mean)", "design.T @ y"),
+    ], {"games/analysis/style.py": [
+        ("sign", "style_differences", "(a - b) / np.where(total > 0, total, 1.0)",
+         "(b - a) / np.where(total > 0, total, 1.0)"),
+        ("factor", "style_differences", "np.array([0.0, 1.0, 1.0, 1.0])", "np.array([1.0, 1.0, 1.0, 1.0])"),
+    ]}),
+    Method("Win rates by few labels", "games/analysis/prediction_powered.py", POWERED, [
+        ("sign", "prediction_powered", "rest.mean() - f.mean()", "f.mean() - rest.mean()"),
+        ("factor", "prediction_powered", "(1 + n / len(rest)) * spread", "spread"),
+        ("anchor", "prediction_powered", "alone + weight * float(rest.mean() - f.mean())", "float(rest.mean())"),
+        ("other", "prediction_powered", "y - weight * f", "y"),
+    ]),
+    Method("Corrections of an oracle", "llm/oracles/corrections/corrected.py", CORRECTED, [
+        ("sign", "StyleControl.corrected", "logits - style_differences(first, second) @ self.coefficients",
+         "logits + style_differences(first, second) @ self.coefficients"),
+        ("factor", "Unflipped.corrected", "1 - 2 * self.flips", "1 - self.flips"),
+        ("factor", "Calibrated.corrected", "logits / self.temperature", "logits * self.temperature"),
+        ("anchor", "WithTies.corrected", "expit(size - self.margin) + expit(size + self.margin)",
+         "2 * expit(size - self.margin)"),
     ]),
     Method("Best of n", f"{V}/best_of_n.py", EXPLOITED, [
         ("sign", "kl_bound", "math.log(n) - (n - 1) / n", "math.log(n) + (n - 1) / n"),

@@ -1,14 +1,19 @@
-"""The reliability of annotators: how well a model that was fitted to all votes predicts those of each."""
+"""The reliability of annotators: how well a model that was fitted to all votes predicts those of each, how far they
+agree with each other, and weights that are given to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nashward.errors import NashwardError
 from nashward.games.analysis.confidence import standard_errors
+from nashward.games.analysis.dawid_skene import DawidSkene, dawid_skene
 from nashward.games.shapes import Float, Num
+
+from .votes import Vote
 
 CONFIDENCE = 1.96  # standard errors, of many votes
 
@@ -106,3 +111,65 @@ def slope(
         if abs(step) < 1e-10:
             break
     return b, information**-0.5
+
+
+def weighted_annotators(votes: Sequence[Vote], weights: Mapping[str, float]) -> list[Vote]:
+    """The votes with those of some annotators, as experts, counting more or less than those of all others.
+
+    Args:
+        votes: of any annotators.
+        weights: by the annotator's name; the weight of each of their votes is multiplied by it.
+
+    Raises:
+        ValueError: a weight below 0, or of an annotator who gave no vote (the message names those there are).
+
+    Example:
+        >>> votes = [Vote("p", "x", "y", 1, 1, "ann"), Vote("p", "x", "y", 0, 1, "bob")]
+        >>> [vote.weight for vote in weighted_annotators(votes, {"ann": 3.0})]
+        [3.0, 1.0]
+    """
+    names = {vote.annotator for vote in votes if vote.annotator is not None}
+    for name, weight in weights.items():
+        if name not in names:
+            shown = ", ".join(sorted(names)[:10]) or "nobody: the votes name no voter"
+            raise NashwardError(f"{name} gave no vote, and has a weight; there voted {shown}")
+        if not 0 <= weight < np.inf:
+            raise NashwardError(f"the weight of {name} is {weight!r}; expected 0 or more")
+    return [replace(vote, weight=vote.weight * weights.get(vote.annotator or "", 1.0)) for vote in votes]
+
+
+def annotator_accuracies(votes: Sequence[Vote]) -> tuple[list[str], DawidSkene]:
+    """What the annotators' agreement on pairs of texts shows of each, without known labels.
+
+    A pair is one in both orders of its texts; several votes of an annotator on it count by their sum.
+
+    Returns:
+        the names, and the fit with the annotators in this order; those who share no decided pair with another one are
+        left out.
+
+    Raises:
+        ValueError: fewer than three annotators are left.
+
+    Source: Dawid & Skene 1979.
+
+    Example:
+        >>> votes = [Vote(f"p{k}", "x", "y", int(n != "bad"), 1, n) for k in range(40) for n in ("a", "b", "bad")]
+        >>> names, fit = annotator_accuracies(votes)
+        >>> [name for name, suspect in zip(names, fit.suspect) if suspect]
+        ['bad']
+    """
+    leads: dict[tuple[str, str, str], dict[str, float]] = {}
+    for vote in votes:
+        if vote.annotator is not None and vote.a != vote.b and vote.weight > 0:
+            first, second = sorted((vote.a, vote.b))
+            lead = (2 * vote.wins - vote.n) * (1 if first == vote.a else -1)
+            own = leads.setdefault((vote.prompt, first, second), {})
+            own[vote.annotator] = own.get(vote.annotator, 0.0) + lead
+    decided = [{name for name, lead in own.items() if lead} for own in leads.values()]
+    names = sorted({name for own in decided if len(own) > 1 for name in own})
+    verdicts = np.full((len(names), len(leads)), np.nan)
+    for k, own in enumerate(leads.values()):
+        for name, lead in own.items():
+            if name in names:
+                verdicts[names.index(name), k] = 0.5 + np.sign(lead) / 2
+    return names, dawid_skene(verdicts)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nashward.games.shapes import Float, Num
 
+from ...processes import processes
 from ..models.network import NetworkOracle, by_length
 from . import augment
 from .progress import shown
@@ -132,11 +133,16 @@ class VoteExamples:
         model, known = self.oracle.model, {} if known is None else known
         model.eval()
         missing = [k for k, row in enumerate(self.rows) if row not in known]
+        batches = list(by_length(missing, lambda k: len(self.rows[k][0]), self.oracle.token_budget))
         with shown("encoding", len(missing), "rows", progress and bool(missing)) as advance:
-            for batch in by_length(missing, lambda k: len(self.rows[k][0]), self.oracle.token_budget):
+
+            def read(batch: list[int]) -> Tensor:
                 found = model.states(**self.oracle.collate([self.rows[k] for k in batch])).cpu()
-                known.update({self.rows[k]: states for k, states in zip(batch, found, strict=True)})
                 advance(len(batch))
+                return found
+
+            for batch, found in zip(batches, processes.map(read, batches), strict=True):
+                known.update({self.rows[k]: states for k, states in zip(batch, found, strict=True)})
         return torch.stack([known[row] for row in self.rows])
 
 

@@ -8,7 +8,9 @@ import importlib.metadata
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +21,14 @@ from nashward.games.shapes import Float
 from nashward.llm.config.choices import check_choice
 from nashward.llm.store.files import atomic_folder, write_json
 
+from ...processes import processes
 from ..models import checkpoint
 from ..models.network import NetworkOracle
 from .annotators import Reliability
 from .examples import StatesOfRows
 from .init import Kind, check_kind, init_from_base, kind_of, layout_of, pooled_from_base
 from .settings import FitSettings, fold_key
-from .train import VoteTraining
+from .train import Trained, VoteTraining
 from .votes import Vote, read_votes
 
 REPORT = "fit.json"
@@ -47,6 +50,8 @@ class OracleFit:
         gain, gain_error: by how much ``log_loss`` is below ``length``, and the standard error of that difference.
         epochs: the best epoch of each fold, 0 for the start; empty where the head alone was solved.
         penalty: of the solved head's ridge.
+        cyclic: the share of the log-odds' mean square that no score explains, of a solved head of another kind than
+            "bt"; None of any other head.
         annotators: each annotator's reliability; none where one annotator gave all votes.
         pairs: the number of training pairs of each origin.
         texts, cut: how many prompts and responses the votes have, and how many of them were cut.
@@ -66,6 +71,7 @@ class OracleFit:
     gain_error: float
     epochs: list[int]
     penalty: float | None
+    cyclic: float | None
     annotators: dict[str, Reliability]
     pairs: dict[str, int]
     texts: int
@@ -99,14 +105,15 @@ def fit_oracle(
     with k wins of a out of n comparisons and weight w, over both orders of each pair. The votes are split into folds by
     prompt. Each fold's model is trained on the other folds, with early stopping on its own; they form an ensemble,
     whose spread is the oracle's standard error. One more model is trained on all votes, for the folds' median number of
-    epochs.
+    epochs. Several processes divide the reading of a frozen base, and the folds.
 
     Args:
         votes: see ``read_votes``.
         base: a folder, a hub id or a name as "real:minilm": an encoder, a causal language model, or an oracle that is
             fitted further; or an oracle that is already loaded.
-        kind: "gpm" embeds each response (preferences may cycle); "bt" gives each a reward; "pairrm" reads both
-            responses together. None: that of the base, where it is an oracle, else "gpm".
+        kind: "gpm" embeds each response (preferences may cycle); "bt" gives each a reward; "hrc" has a reward and a
+            cyclic part, each with a penalty of its own; "pairrm" reads both responses together. None: that of the base,
+            where it is an oracle, else "gpm".
         out: a new or an empty folder. If it is filled during the fit, the oracle is written beside it: see
             ``OracleFit.folder``.
         settings: None: ``FitSettings()``.
@@ -133,7 +140,7 @@ def fit_oracle(
     settings = settings or FitSettings()
     votes = list(votes)
     votes = read_votes(votes) if votes else votes
-    out = check_fit(votes, kind, out)
+    place = check_fit(votes, kind, out)
     kind = kind_of(base) if kind is None else kind
     layout = layout_of(kind, base, settings.layout)
     settings = settings.resolved(layout) if layout == "pooled" or settings.length == "keep" else settings
@@ -156,14 +163,29 @@ def fit_oracle(
         if settings.weigh_annotators and any(weights.values()):
             training.weigh(weights)
             results = training.cross_validate()
-        member = training.final(results)
+        summary = training.summary(results)
+        written = processes.decided(partial(_write, oracle, training, results, summary, kind, base, settings, place))
+    return OracleFit(written, annotators=training.annotators(results), held_out=training.held_out(results), **summary)
+
+
+def _write(
+    oracle: NetworkOracle,
+    training: VoteTraining,
+    results: Sequence[Trained],
+    summary: dict[str, Any],
+    kind: Kind,
+    base: str | Path | NetworkOracle,
+    settings: FitSettings,
+    out: Path,
+) -> Path:
+    """Train the model on all votes and write the oracle; returns its folder."""
+    member = training.final(results)
     members = [fold.member for fold in results]
     for name, value in checkpoint.member_parameters(oracle.model, member).items():
         oracle.model.get_parameter(name).data = value
     if any(name.endswith(checkpoint.UP) for name in member):
         # the folds' low-rank changes are relative to the initial model, and the model has changed
         members = [_rebased(member, fold) for fold in members]
-    summary = training.summary(results)
     out = free_folder(out)
     if settings.half:
         oracle.model.half()
@@ -181,15 +203,15 @@ def fit_oracle(
             {
                 "kind": kind,
                 "base": base.name if isinstance(base, NetworkOracle) else str(base),
-                "votes": len(votes),
-                "prompts": len({vote.prompt for vote in votes}),
+                "votes": len(training.votes),
+                "prompts": len({vote.prompt for vote in training.votes}),
                 **summary,
                 "annotators": {name: {**vars(value), "suspect": value.suspect} for name, value in annotators.items()},
                 "settings": dataclasses.asdict(settings),
                 "versions": {name: importlib.metadata.version(name) for name in ("nashward", "torch", "transformers")},
             },
         )
-    return OracleFit(out, annotators=annotators, held_out=training.held_out(results), **summary)
+    return out
 
 
 def check_fit(votes: Sequence[Vote], kind: str | None, out: str | Path) -> Path:

@@ -33,11 +33,12 @@ from ..models.pairrm import CANDIDATE_MAXLENGTH, MARKERS, SOURCE_MAXLENGTH, Pair
 from ..models.pooled import FORM, Kind, PooledForm, PooledNetwork, PooledOracle, pooled_layers
 from ..models.reward_model import RewardModel, RewardNetwork
 
-CLASSES: dict[Kind, type[NetworkOracle]] = {"pairrm": PairRM, "gpm": GPM, "bt": RewardModel}
+CLASSES: dict[Kind, type[NetworkOracle]] = {"pairrm": PairRM, "gpm": GPM, "bt": RewardModel, "hrc": PooledOracle}
 BASES = {
     "pairrm": "an encoder or a PairRM",
     "gpm": "a causal language model or a GPM",
     "bt": "a language model, an encoder or a reward model",
+    "hrc": "an encoder or a language model",
 }
 
 
@@ -107,8 +108,10 @@ def layout_of(kind: str, base: str | Path | NetworkOracle, layout: Layout | None
     Raises:
         OSError, ValueError: as ``init_from_base``.
     """
-    if layout is not None:
-        return layout
+    if kind == "hrc" and layout == "published":
+        raise NashwardError("kind 'hrc' is a pooled head: there is no published layout of it; leave --layout out")
+    if layout is not None or kind == "hrc":
+        return layout or "pooled"
     if isinstance(base, NetworkOracle):
         return "pooled" if isinstance(base, PooledOracle) else "published"
     folder = resolve(base)
@@ -130,7 +133,7 @@ def pooled_from_base(
     """A new oracle on the pooled states of a base model, in float32; of a pooled oracle its encoder.
 
     Args:
-        kind: "pairrm", "gpm" or "bt".
+        kind: "pairrm", "gpm", "hrc" or "bt".
         base: a folder, a hub id, or what else ``local_model`` takes; or an oracle.
         settings: how it is to be fitted.
         device: None: "cuda" where there is one, else "cpu".

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 
+from ...processes import processes
 from ..models import checkpoint
 from ..models.network import NetworkOracle, by_length
 from ..models.pooled import PooledNetwork
@@ -45,6 +46,10 @@ class Trained:
     held_out: Int[np.ndarray, " held"]
     history: list[np.ndarray]
 
+    def to(self, device: torch.device | str) -> Trained:
+        """The same with the member's tensors on a device."""
+        return replace(self, member={name: value.to(device) for name, value in self.member.items()})
+
 
 class VoteTraining:
     """Training on the votes of some folds, with predictions for those of another.
@@ -68,6 +73,7 @@ class VoteTraining:
         self.pairs = self.data.pairs
         linear = isinstance(self.model, PooledNetwork)
         states = self.data.states(progress, known) if linear or settings.train == "head" else None
+        self.cyclic: float | None = None
         self.heads = Heads(self.model, self.data, states) if linear and states is not None else None
         self.cached = states if settings.train == "head" else None
         self.start = {name: value.detach().clone() for name, value in self._trained().items()}
@@ -245,16 +251,24 @@ class VoteTraining:
             yield f"fold {number + 1} of {fold.max() + 1}", chosen, own
 
     def cross_validate(self) -> list[Trained]:
-        """Train one model a fold, each on the other folds."""
+        """Train one model a fold, each on the other folds; several processes divide the folds, and all have the
+        models."""
         if self.heads is None:
-            return [self.train(chosen, own, None, name) for name, chosen, own in self._folds()]
+            return self._divided(lambda k, name, chosen, own: self.train(chosen, own, None, name))
         solved = self._solved_folds()
         if self.solved:
             return solved
-        return [
-            self.train(chosen, own, None, name, penalty=self._best_of_others(k))
-            for k, (name, chosen, own) in enumerate(self._folds())
-        ]
+        return self._divided(
+            lambda k, name, chosen, own: self.train(chosen, own, None, name, penalty=self._best_of_others(k))
+        )
+
+    def _divided(self, train: Callable[[int, str, list[int], list[int]], Trained]) -> list[Trained]:
+        def on_host(fold: tuple[int, tuple[str, list[int], list[int]]]) -> Trained:
+            trained = train(fold[0], *fold[1])
+            return trained if processes.count == 1 else trained.to("cpu")
+
+        found = processes.map(on_host, list(enumerate(self._folds())))
+        return found if processes.count == 1 else [trained.to(self.oracle.device) for trained in found]
 
     def _solved_folds(self) -> list[Trained]:
         """The linear head of each fold at the penalty that is best for all, with the predictions at each penalty."""
@@ -289,7 +303,10 @@ class VoteTraining:
         if self.solved:
             assert self.heads is not None
             best = results[0].best
-            return self.heads.member(self.heads.path(self.usable(everything).tolist(), best + 1)[best])
+            head = self.heads.path(self.usable(everything).tolist(), best + 1)[best]
+            if self.heads.model.form.kind != "bt":
+                self.cyclic = self.heads.cyclic_share(head)
+            return self.heads.member(head)
         penalty = None if self.heads is None else int(np.argmin(self.losses.sum(0)))
         epochs = round(float(np.median([fold.best for fold in results])))
         return self.train(everything, (), epochs, "all folds", penalty).member
@@ -336,7 +353,8 @@ class VoteTraining:
             "gain": lead.value,
             "gain_error": lead.standard_error,
             "epochs": [] if self.solved else [result.best for result in results],
-            "penalty": self.heads.grid[results[0].best] if self.heads is not None and self.solved else None,
+            "penalty": self.heads.grid[results[0].best][0] if self.heads is not None and self.solved else None,
+            "cyclic": self.cyclic,
             "pairs": self.pairs,
             "texts": self.data.texts,
             "cut": self.data.cut,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..ensemble import Ensemble
+from ..ensembles.ensemble import Ensemble
 from ..scalar import Length
 from .plain import Plain
 from .to_the_point import ToThePoint

@@ -309,3 +309,16 @@ def freeze(model: Module) -> Module:
     """The module in evaluation mode, without gradients."""
     model.eval().requires_grad_(False)
     return model
+
+
+def networks(oracle: PreferenceOracle) -> list[NetworkOracle]:
+    """The networks among an oracle and those that it consults.
+
+    Example:
+        >>> from nashward.llm.oracles import Ensemble, Length
+        >>> networks(Ensemble([Length(), Length(-1.0)]))
+        []
+    """
+    if isinstance(oracle, NetworkOracle):
+        return [oracle]
+    return [network for part in oracle.consulted for network in networks(part)]

@@ -27,7 +27,7 @@ from .pretrained import Pretrained, PretrainedOracle
 from .segments import Segment, Segments, fitted
 
 FORM = "nashward_pooled"  # the key of config.json
-Kind = Literal["pairrm", "gpm", "bt"]
+Kind = Literal["pairrm", "gpm", "bt", "hrc"]
 EXPECTED = f"an oracle on pooled states, as fit-oracle writes it (its config.json has {FORM})"
 
 
@@ -37,6 +37,7 @@ class PooledForm:
 
     Attributes:
         kind: "bt": each response has a reward; "gpm": each is embedded, and skew products of the embeddings are added;
+            "hrc": the same two parts, a score and a cyclic one, each with a ridge of its own;
             "pairrm": both are read in one row, in both orders.
         layers: whose states are pooled, counted from 0, the embeddings.
         components: q, the principal components that are multiplied.
@@ -96,6 +97,9 @@ class PooledNetwork(nn.Module):
     - s_a[k] u_a[l] - s_b[k] u_b[l] of all k and l: what counts depends on the prompt;
     - unless the kind is "bt", u_a[k] u_b[l] - u_a[l] u_b[k] of all k < l: the entries of the general skew form, whose
       low-rank case is a preference embedding.
+
+    All but the last are differences of a score of each response (in a row of its own): the transitive part of L. The
+    last is the cyclic part.
 
     Args:
         encoder: a model of transformers without a head.
@@ -185,6 +189,11 @@ class PooledNetwork(nn.Module):
         prompt, response = z[:, 1 : 1 + self.size], z[:, 1 + self.size :]
         return prompt @ self.prompt_axes.float().T, response, response @ self.response_axes.float().T
 
+    @property
+    def cyclic(self) -> slice:
+        """The entries of phi that are no difference of scores."""
+        return slice(sum(self.parts[:-1]), sum(self.parts))
+
     @torch.no_grad()
     def standardise(self, states: Float[Tensor, "N F"]) -> None:
         """Set mean, scale and axes by the features of the responses of a fit; the head goes back to 0.
@@ -226,9 +235,9 @@ class PooledOracle(PretrainedOracle):
 
     .. math::  P(y_a \\succ y_b | x) = \\sigma(w \\cdot \\phi(x_a, x_b))
 
-    See ``PooledNetwork`` for phi, which is skew: one order is judged. Kinds "bt" and "gpm" read each response once, K
-    rows of tokens for a table of K x K; "pairrm" reads each pair in both orders, K (K - 1) rows. A text that is too
-    long for its row keeps both of its ends.
+    See ``PooledNetwork`` for phi, which is skew: one order is judged. Kinds "bt", "gpm" and "hrc" read each response
+    once, K rows of tokens for a table of K x K; "pairrm" reads each pair in both orders, K (K - 1) rows. A text that is
+    too long for its row keeps both of its ends.
 
     Args:
         model: the network, in evaluation mode, on its device.

@@ -103,6 +103,7 @@ class RunPrompts:
                 "id": prompt.id,
                 "tokens": self.length(prompt),
                 **({} if prompt.weight == 1 else {"weight": prompt.weight}),
+                **({} if prompt.iteration is None else {"iteration": prompt.iteration}),
             }
             for prompt in prompts.kept
         ]

@@ -16,11 +16,13 @@ class Command:
         example: one worked line.
         add_arguments: declares its arguments.
         run: does it, and returns the exit code.
+        divides: whether several processes divide its work; else the first one does all of it.
     """
 
     example: str
     add_arguments: Callable[[argparse.ArgumentParser], object]
     run: Callable[[argparse.Namespace], int]
+    divides: bool = False
 
 
 @dataclass(frozen=True)

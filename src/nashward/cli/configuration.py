@@ -263,7 +263,9 @@ def self_play(chosen: Settings) -> SelfPlay:
     usual = JudgeSettings()
     own = [name for name, given in chosen.items() if (at := _in(name, "judge")) and given.value != getattr(usual, at)]
     if own and inputs["oracle"] is not None:
-        _check_judged(own[0], [inputs["oracle"]])
+        oracle = inputs["oracle"]
+        _check_judged(own[0], oracle if isinstance(oracle, tuple) else [oracle])
+    inputs["oracle"] = oracle_source(inputs["oracle"], inputs.pop("combine", None), inputs.pop("correct", None))
     wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
     config = RunConfig(
         **top,
@@ -284,6 +286,30 @@ def self_play(chosen: Settings) -> SelfPlay:
     play = SelfPlay(**inputs, solver=wrapped, opponents=opponents, config=config)
     play.check_settings()
     return play
+
+
+def oracle_source(oracle: Any, combine: str | None = None, correct: Any = None) -> Any:
+    """What ``as_oracle`` makes the oracle of: that which was given, an ensemble of several, and either corrected."""
+    if oracle is None:
+        for name, value in (("combine", combine), ("correct", correct)):
+            if value is not None:
+                raise NashwardError(f"--{name} {value} is of an oracle: give it with --oracle")
+        return None
+    if isinstance(oracle, str) and combine is None and correct is None:
+        return oracle
+    from nashward.llm.oracles import CorrectedSource, EnsembleSource
+
+    source = oracle
+    if not isinstance(oracle, str) or combine is not None:
+        source = EnsembleSource(oracle if isinstance(oracle, tuple) else (oracle,), combine or "log-odds")
+    for correction in (correct,) if isinstance(correct, str) else correct or ():
+        source = CorrectedSource(source, correction)
+    return source
+
+
+def oracle_of(args: argparse.Namespace) -> Any:
+    """``oracle_source`` of the options --oracle, --combine and --correct of a command."""
+    return oracle_source(*(getattr(args, name, None) for name in ("oracle", "combine", "correct")))
 
 
 def judge(args: argparse.Namespace, oracles: Sequence[str], flag: str = "--oracle") -> dict[str, Any]:
@@ -309,8 +335,8 @@ def _in(name: str, section: str) -> str | None:
 
 
 def _check_judged(name: str, oracles: Sequence[str], flag: str = "--oracle") -> None:
-    if not any(str(oracle).startswith("openai:") for oracle in oracles):
-        raise NashwardError(f"--{name} is of a language model behind a server as a judge: give {flag} openai:MODEL")
+    if not any(str(oracle).startswith(("openai:", "judge:")) for oracle in oracles):
+        raise NashwardError(f"--{name} is of a language model as a judge: give {flag} openai:MODEL or judge:MODEL")
 
 
 def template(given: str) -> str:

@@ -7,11 +7,12 @@ import os
 import sys
 import textwrap
 from collections.abc import Collection, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from typing import NoReturn
 
 from nashward.console import console_log, printable_output
 from nashward.errors import NashwardError
+from nashward.llm.processes import processes
 
 from .. import __version__
 from . import hints
@@ -64,14 +65,16 @@ def _code(arguments: Sequence[str]) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return CLOSED
     except KeyboardInterrupt:
-        _print_error("\nnashward: interrupted; the same command continues where it stopped")
+        if processes.main:
+            _print_error("\nnashward: interrupted; the same command continues where it stopped")
         return INTERRUPTED
     except (NashwardError, OSError, MemoryError, RuntimeError, ModuleNotFoundError) as error:
         message = _one_line(error)
         if message is None or "--traceback" in arguments:
             raise
-        line = " ".join(message.split())
-        _print_error("nashward: " + "".join(sign if sign.isprintable() else "?" for sign in line))
+        line = processes.prefix + " ".join(message.split())
+        if processes.speaks:
+            _print_error("nashward: " + "".join(sign if sign.isprintable() else "?" for sign in line))
         return BAD_INPUT
 
 
@@ -86,9 +89,20 @@ def _run(arguments: Sequence[str]) -> int:
     except SystemExit:  # of --help and --version
         sys.stdout.flush()
         raise
-    if args.quiet or not sys.stderr.isatty():  # the bars of transformers and of the hub, read on their import
+    if (
+        args.quiet or not processes.main or not sys.stderr.isatty()
+    ):  # the bars of transformers and of the hub, read on their import
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    with console_log(args.quiet, always=True):
+    if processes.count > 1 and not args.divides:
+        if not processes.main:
+            return 0
+        _print_error(f"{args.parser.prog}: one of the {processes.count} processes does it")
+        processes.alone()
+    with ExitStack() as inside:
+        if not processes.main:  # the first one shows what all of them find
+            inside.enter_context(redirect_stdout(inside.enter_context(open(os.devnull, "w"))))
+        inside.enter_context(console_log(args.quiet, always=True, silent=not processes.main))
+        inside.enter_context(processes.session())
         code = args.command(args)
     sys.stdout.flush()
     return code
@@ -163,7 +177,7 @@ def _add(commands: argparse._SubParsersAction[Parser], name: str, entry: Entry, 
         return
     command = entry.load()
     parser.epilog = f"example: {command.example}"
-    parser.set_defaults(command=command.run, parser=parser)
+    parser.set_defaults(command=command.run, parser=parser, divides=command.divides)
     parser.add_argument("--quiet", action="store_true", help="only the result and warnings, no progress")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     command.add_arguments(parser)

@@ -58,6 +58,7 @@ class Option:
         none: the word that stands for None, where the setting is a limit.
         group: its heading in ``--help``.
         formerly: names that its option and its key had before.
+        several: it may be given several times, and its value in a file be an array.
     """
 
     path: tuple[str, ...]
@@ -67,6 +68,7 @@ class Option:
     none: str | None = None
     group: str = ""
     formerly: tuple[str, ...] = ()
+    several: bool = False
 
     @classmethod
     def of(cls, leaf: Leaf, section: tuple[str, ...] = ()) -> Option:
@@ -75,7 +77,8 @@ class Option:
         literal = next((part for part in parts if get_origin(part) is Literal), None)
         choices = None if literal is None else get_args(literal)
         kind = next((kind for kind in (bool, int, float, Path, str) if kind in parts), list if choices is None else str)
-        return cls((*section, *leaf.path), kind, leaf.text, choices, leaf.none, leaf.group, leaf.formerly)
+        several = any(get_origin(part) is tuple for part in parts)
+        return cls((*section, *leaf.path), kind, leaf.text, choices, leaf.none, leaf.group, leaf.formerly, several)
 
     @property
     def key(self) -> str:
@@ -83,6 +86,9 @@ class Option:
 
     def read(self, value: Any) -> Any:
         """A value from TOML or JSON as the setting's own; ValueError where it is of another type."""
+        if self.several and isinstance(value, list | tuple) and value:
+            read = tuple(map(self.read, value))
+            return read if len(read) > 1 else read[0]
         expected = f"one of {', '.join(self.choices)}" if self.choices else EXPECTED[self.kind]
         if self.none is not None:
             if value == self.none:
@@ -124,6 +130,15 @@ class Option:
             raise argparse.ArgumentTypeError(str(error)) from None
 
 
+class Several(argparse.Action):
+    """An option whose values are collected: the value itself where there is one, else a tuple of them."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        before = getattr(namespace, self.dest, None)
+        collected = () if before is None else before if isinstance(before, tuple) else (before,)
+        setattr(namespace, self.dest, (*collected, values) if collected else values)
+
+
 whole, number, path = (Option((), kind, "").parse for kind in (int, float, Path))  # types of other arguments
 
 
@@ -159,7 +174,8 @@ def add(parser: argparse._ActionsContainer, options: Mapping[str, Option], requi
         else:
             word = {int: "N", float: "X", list: "TABLES"}.get(option.kind, name.rpartition("-")[2].upper())
             words = "{" + ",".join(option.choices) + "}" if option.choices else word
-            parser.add_argument(f"--{name}", type=option.parse, metavar=words, **settings)
+            action: Any = Several if option.several else "store"
+            parser.add_argument(f"--{name}", type=option.parse, metavar=words, action=action, **settings)
 
 
 def add_groups(parser: argparse.ArgumentParser, options: Mapping[str, Option]) -> dict[str, argparse._ArgumentGroup]:

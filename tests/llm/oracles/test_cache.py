@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,3 +274,24 @@ def test_fingerprints_tell_models_apart():
     parameter.data = parameter.data + 1e-3
     del two.fingerprint
     assert one.fingerprint != two.fingerprint
+
+
+def test_a_cache_is_opened_when_another_process_lets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that make the table at once: SQLite refuses the second at once, whatever time it is given to wait."""
+    refused = []
+
+    class Busy(sqlite3.Connection):
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            if statement.startswith("CREATE") and len(refused) < 3:
+                refused.append(statement)
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY | (2 << 8)  # SQLITE_BUSY_SNAPSHOT
+                raise error
+            return super().execute(statement, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, **named, factory=Busy))
+    with Cache(tmp_path / "judgements.sqlite") as cache:
+        cache.put({b"k" * 16: np.array([1.0])})
+        assert len(cache) == 1
+    assert len(refused) == 3

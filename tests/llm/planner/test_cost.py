@@ -98,3 +98,13 @@ def test_the_command_says_what_is_lost(capsys: pytest.CaptureFixture[str], tmp_p
     assert main([*command, "soon"]) == 2
     assert main([*command, "8GiB, 5h", "--bandwidth", "0"]) == 2
     assert "bandwidth is 0.0; expected a positive number" in capsys.readouterr().err
+
+
+def test_processes_divide_shards_of_prompts_and_the_prompts_of_an_optimiser_step() -> None:
+    alone = seconds(_make(Demand(prompts=1280)), RATES)  # 20 shards
+    two, three = (seconds(_make(Demand(prompts=1280, processes=count)), RATES) for count in (2, 3))
+    for phase in alone:
+        assert two[phase] == pytest.approx(alone[phase] / 2, rel=2e-3)
+    assert three["scoring"] == pytest.approx(alone["scoring"] * 7 / 20)  # one has 7 shards
+    assert three["training"] == pytest.approx(alone["training"] * 6 / 16)  # and 6 of an optimiser step's 16 prompts
+    assert Demand(prompts=3, processes=8).sampled_each == 3

@@ -84,7 +84,7 @@ def script(engine: Engine) -> Iterator[Script]:
 
 @pytest.fixture
 def adapter(tiny_folder: Path, tmp_path: Path) -> tuple[LanguageModel, Adapter]:
-    model = LanguageModel.from_pretrained(tiny_folder, lora=Lora(rank=2))
+    model = LanguageModel.from_pretrained(tiny_folder, lora=Lora(rank=2), quantise=True)
     folder = tmp_path / "adapter"
     model.write_start_adapter(folder, None)
     return model, Adapter("start", folder)

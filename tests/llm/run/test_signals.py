@@ -68,10 +68,10 @@ def test_a_signal_stops_after_the_shard_and_the_command_goes_on(
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     phase_of = executor.Progress.phase
 
-    def signalled(self: Any, step: str, kind: str, what: str, *given: Any) -> Any:
+    def signalled(self: Any, step: str, kind: str, what: str, *given: Any, **named: Any) -> Any:
         if f"{kind} {what}".rstrip() == phase:
             threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
-        return phase_of(self, step, kind, what, *given)
+        return phase_of(self, step, kind, what, *given, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(executor.Progress, "phase", signalled)

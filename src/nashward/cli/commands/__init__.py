@@ -22,6 +22,9 @@ COMMANDS = {
         "a preference oracle of your own, from people's or a judge's verdicts on pairs", "judges.fit_oracle:COMMAND"
     ),
     "vote": Entry("a page where people say which of two responses is better", "judges.vote:COMMAND"),
+    "diagnose": Entry(
+        "what is wrong with a judge: bias, noise, accuracy, and what they cost", "judges.diagnose:COMMAND"
+    ),
     "leaderboard": Entry(
         "models that responded to the same prompts, or fought battles: the Nash among them, and every other ranking",
         "evaluation.leaderboard:COMMAND",
@@ -30,6 +33,13 @@ COMMANDS = {
         "a mixture of adapters of one base, or one adapter with their averaged weights", "delivery.mix:COMMAND"
     ),
     "answer": Entry("answer prompts with a policy: a base, an adapter or a mixture of them", "delivery.answer:COMMAND"),
+    "export": Entry(
+        "a policy of a run for other programs, proved by replaying stored responses; its preference data, its card",
+        "delivery.export:COMMAND",
+    ),
+    "benchmark": Entry(
+        "the tasks of the Open LLM Leaderboard, before beside after, through lm_eval", "delivery.benchmark:COMMAND"
+    ),
     "evaluate": Entry(
         "the iterates of a run against each other: their game, lengths, and what was given up for the oracle",
         "evaluation.evaluate:COMMAND",

@@ -26,7 +26,7 @@ from tests.llm import tiny_words
 from tests.llm.oracles.fitting.test_init import causal, encoder
 
 QUIET: dict[str, Any] = {"progress": False, "device": "cpu"}
-KINDS = ("bt", "gpm", "pairrm")
+KINDS = ("bt", "gpm", "hrc", "pairrm")
 FAST = FitSettings(folds=2)
 
 
@@ -215,3 +215,41 @@ def test_a_form_that_is_none_is_told(tmp_path: Path, words: Path) -> None:
         file.write_text(json.dumps({**settings, "nashward_pooled": {**settings["nashward_pooled"], **wrong}}))
         with pytest.raises(ValueError, match="nashward_pooled"):
             as_oracle(fit.folder, device="cpu")
+
+
+def _rings(count: int, seed: int, *, cycle: bool) -> list[Vote]:
+    """Votes between three words, of which each beats the next or, where they do not cycle, the earlier the later."""
+    rng = np.random.default_rng(seed)
+    words, votes = ("warm", "dry", "crisp"), []
+    for k in range(count):
+        i, step = int(rng.integers(3)), int(rng.integers(1, 3))
+        j = (i + step) % 3
+        first = step == 1 if cycle else i < j
+        texts = [" ".join(rng.permutation([words[m], *rng.choice(tiny_words.FILLERS, 2)])) for m in (i, j)]
+        votes.append(Vote(f"question {k}", *texts, wins=float(first == (rng.random() < 0.95)), n=1))
+    return votes
+
+
+def test_an_hrc_tells_a_score_from_a_cycle(words: Path, tmp_path: Path) -> None:
+    shares = {}
+    for cycle in (True, False):
+        for kind in ("hrc", "bt"):
+            out = tmp_path / f"{kind}-{cycle}"
+            fit = fit_oracle(_rings(240, 0, cycle=cycle), words, kind, out, FitSettings(folds=3), **QUIET)  # type: ignore[arg-type]
+            shares[kind, cycle] = fit
+    assert shares["hrc", True].accuracy > 0.85 > 0.65 > shares["bt", True].accuracy
+    assert shares["hrc", False].accuracy == pytest.approx(shares["bt", False].accuracy, abs=0.05)
+    assert (shares["hrc", True].cyclic or 0) > 0.8
+    assert (shares["hrc", False].cyclic or 0) < 0.2
+    assert shares["bt", True].cyclic is None
+    oracle = as_oracle(tmp_path / "hrc-True")
+    assert isinstance(oracle, PooledOracle)
+    assert (kind_of(oracle), oracle.transitive, oracle.symmetric) == ("hrc", False, True)
+    check_oracle(oracle)
+    curls = [
+        preference_matrices(as_oracle(tmp_path / f"{kind}-True"), ["question"], [["warm", "dry", "crisp"]])[0].meta[
+            "curl"
+        ]
+        for kind in ("hrc", "bt")
+    ]
+    assert curls[0] > 0.8 > 1e-6 > curls[1]

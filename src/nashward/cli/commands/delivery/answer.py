@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +18,9 @@ from nashward.errors import NashwardError
 
 if TYPE_CHECKING:
     from nashward.llm import LanguageModel, Mixture, Prompt, Sampling
+    from nashward.llm.delivery.benchmarks.answer_files import Question
 
+FORMATS = ("alpaca-eval", "mt-bench", "arena-hard")
 SAMPLING = ("temperature", "top-p", "max-new-tokens", "sampling-batch", "quantise", "chat-template", "seed")
 
 
@@ -23,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, options.select(options.INPUTS, ("policy", "prompts")), required=True)
     parser.add_argument("--adapter", type=options.path, help="an adapter's folder or a mixture.json (default: none)")
     parser.add_argument("--out", type=options.path, required=True, help="JSONL file of the responses, one a prompt")
+    parser.add_argument(
+        "--format", choices=FORMATS,
+        help="of a public benchmark, whose questions --prompts then are, as its repository has them: the set of "
+        "AlpacaEval, the question.jsonl of MT-Bench (both turns, at the temperatures of its categories) or of "
+        "Arena-Hard v2",
+    )  # fmt: skip
+    parser.add_argument("--name", help="of the model, with --format (default: the name of --out)")
     options.add_groups(parser, options.select(options.RUN, SAMPLING))
 
 
@@ -32,6 +44,10 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.store.files import atomic_write, to_jsonl
 
     check_out(args.out, folder=False)
+    if args.format is not None:
+        return _benchmark(args)
+    if args.name is not None:
+        raise NashwardError("--name is the model's in the file of a benchmark; give --format, or leave it out")
     prompts = read_prompts_in_order(args.prompts)
     mixture = _policy(args.adapter)
     model, sampling, seed = loaded(args, mixture)
@@ -51,6 +67,57 @@ def run(args: argparse.Namespace) -> int:
         unfinished.write_bytes(to_jsonl(rows))
     print(f"{len(ids)} answers: {args.out}" + (f"; prompts without an answer (null): {told}" if refused else ""))
     return 0
+
+
+def _benchmark(args: argparse.Namespace) -> int:
+    """Answer the questions of a public benchmark, turn by turn, and write the file that its programs read."""
+    from nashward.llm.delivery.benchmarks.answer_files import answer_rows, read_questions, token_counter
+    from nashward.llm.store.files import atomic_write, to_jsonl
+
+    questions = read_questions(args.prompts, args.format)
+    tokens = token_counter() if args.format == "arena-hard" else len
+    mixture = _policy(args.adapter)
+    model, sampling, seed = loaded(args, mixture)
+    if "temperature" in vars(args):  # given: it counts more than the benchmark's own
+        questions = [dataclasses.replace(question, temperature=None) for question in questions]
+    with TemporaryDirectory() as folder:
+        answers = _turn_by_turn(model, mixture or _base(model, Path(folder)), questions, sampling, seed)
+    name = args.name or args.out.name.split(".")[0]
+    rows = answer_rows(args.format, questions, answers, name, time.time(), tokens)
+    as_list = args.format == "alpaca-eval" and args.out.suffix == ".json"
+    with atomic_write(args.out) as unfinished:
+        unfinished.write_bytes(
+            json.dumps(rows, indent=2, ensure_ascii=False).encode(errors="backslashreplace")
+            if as_list
+            else to_jsonl(rows)
+        )
+    print(f"{len(rows)} answers of {name}, {args.format}: {args.out}")
+    return 0
+
+
+def _turn_by_turn(
+    model: LanguageModel, mixture: Mixture, questions: Sequence[Question], sampling: Sampling, seed: int
+) -> list[list[str]]:
+    """The answers to the turns of each question, each turn after the answers to those before."""
+    from nashward.llm import Prompt
+
+    answers: list[list[str]] = [[] for _ in questions]
+    for turn in range(max(len(question.turns) for question in questions)):
+        places = [k for k, question in enumerate(questions) if turn < len(question.turns)]
+        for temperature in sorted({questions[k].temperature or sampling.temperature for k in places}):
+            own = [k for k in places if (questions[k].temperature or sampling.temperature) == temperature]
+            ids = []
+            for k in own:
+                spoken = [
+                    {"role": role, "content": text}
+                    for said in zip(questions[k].turns, answers[k], strict=False)
+                    for role, text in zip(("user", "assistant"), said, strict=True)
+                ]
+                ids.append(model.encode(Prompt((*spoken, {"role": "user", "content": questions[k].turns[turn]}))))
+            at = dataclasses.replace(sampling, temperature=temperature)
+            for k, text in zip(own, answers_of(model, mixture, ids, at, seed + turn), strict=True):
+                answers[k].append(text)
+    return answers
 
 
 def _prompt_fields(prompt: Prompt) -> dict[str, Any]:

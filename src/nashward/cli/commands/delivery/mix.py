@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nashward.cli import options
+from nashward.cli import configuration, options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="average the networks' weights into one adapter, in place of a mixture",
     )
-    names = ("policy", "oracle", "prompts", *SAMPLING)
+    names = ("policy", "oracle", "combine", "correct", "prompts", *SAMPLING)
     options.add_groups(parser, options.select({**options.INPUTS, **options.RUN}, names))
 
 
@@ -74,10 +74,11 @@ def _tournament(args: argparse.Namespace, adapters: Sequence[Path]) -> Any:
     from nashward.llm.oracles import as_oracle
     from nashward.llm.policy.chat_template import drop_refused
 
+    source = configuration.oracle_of(args)
     missing = [name for name in ("policy", "oracle", "prompts") if getattr(args, name, None) is None]
     if missing:
         raise NashwardError(f"--weights nash plays a tournament, which needs --{missing[0]}")
-    read, oracle = read_prompts_in_order(args.prompts), as_oracle(args.oracle)
+    read, oracle = read_prompts_in_order(args.prompts), as_oracle(source)
     model, sampling, seed = loaded(args, Mixture.of(adapters))
     prompts = Prompts(read, len(read))
     ids = drop_refused(model.tokenizer, prompts)

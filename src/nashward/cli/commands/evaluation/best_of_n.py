@@ -13,6 +13,7 @@ from nashward.cli.command import Command
 from nashward.cli.options import Option
 from nashward.errors import NashwardError
 
+CHUNK = 32  # prompts that one of several processes samples together
 RULES = ("mean-win-rate", "copeland", "knock-out")
 SAMPLING: dict[str, Option] = {
     name: option for name, option in options.RUN.items() if option.path[0] in ("sampling", "chat_template", "quantise")
@@ -20,7 +21,8 @@ SAMPLING: dict[str, Option] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--oracle", required=True, help=options.INPUTS["oracle"].text)
+    options.add(parser, options.select(options.INPUTS, ("oracle",)), required=True)
+    options.add(parser, options.select(options.INPUTS, ("combine", "correct")))
     parser.add_argument("--out", required=True, type=options.path, metavar="FILE", help="a .jsonl file to write")
     parser.add_argument(
         "--responses", metavar="FILE", help="ready responses, a row a prompt: prompt, and responses, a list of texts"
@@ -45,16 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.evaluation.best_of_n import kl_bound
-    from nashward.llm.store.files import atomic_write, to_jsonl
+    from nashward.llm.oracles.load import base_sources
+    from nashward.llm.processes import processes
 
     _check(args)
     opponents = None if args.opponents is None else _read(args.opponents)
     baseline: list[str] | None = None
+    given = configuration.oracle_of(args)
+    judging = configuration.judge(args, base_sources(given))
     if args.responses is not None:
         candidates = _read(args.responses)
-        source = oracles.check_source(args.oracle, **configuration.judge(args, [args.oracle]))
+        source = oracles.check_source(given, **judging)
     else:
-        source = oracles.check_source(args.oracle, **configuration.judge(args, [args.oracle]))
+        source = oracles.check_source(given, **judging)
         candidates, baseline = _drawn(args)
     if opponents is not None and (missing := [prompt for prompt in candidates if prompt not in opponents]):
         raise NashwardError(
@@ -67,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
         {"prompt": prompt, "response": responses[k], "chosen": k, "n": len(responses)}
         for (prompt, responses), k in zip(candidates.items(), indices, strict=True)
     ]
-    with atomic_write(args.out) as unfinished:
-        unfinished.write_bytes(to_jsonl(rows))
+    processes.decided(lambda: _write(args.out, rows))
     sizes = sorted({len(responses) for responses in candidates.values()})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(f"best of {n} by {oracle.name} ({_described(args)}) for {len(prompts)} prompts: {args.out}")
@@ -76,13 +80,21 @@ def run(args: argparse.Namespace) -> int:
         from nashward.llm.evaluation import win_rate
 
         best = [[row["response"]] for row in rows]
-        rate = win_rate(oracle, prompts, best, [[text] for text in baseline])  # type: ignore[arg-type]
+        others = [[text] for text in baseline]
+        rate = processes.decided(lambda: win_rate(oracle, prompts, best, others))  # type: ignore[arg-type]
         print(f"win rate against another response of the policy: {rate}")
     print(
         f"KL from the sampler: at most {kl_bound(sizes[-1]):.3f} nats a response (log n - (n - 1) / n: an upper bound "
         "for every rule, reached by a reward without ties)"
     )
     return 0
+
+
+def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from nashward.llm.store.files import atomic_write, to_jsonl
+
+    with atomic_write(file) as unfinished:
+        unfinished.write_bytes(to_jsonl(rows))
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -174,19 +186,27 @@ def _drawn(args: argparse.Namespace) -> tuple[dict[str, list[str]], list[str]]:
 def _sampled(
     model: Any, mixture: Any, adapter: Any, ids: Sequence[list[int]], count: int, sampling: Any, seed: int
 ) -> list[list[Any]]:
+    """The responses to each prompt; several processes divide the prompts."""
     import tempfile
 
     from nashward.llm.policy.mixture import Mixture
+    from nashward.llm.processes import processes
 
-    if mixture is not None:
-        return mixture.sample(model, ids, count, sampling, seed)
-    with tempfile.TemporaryDirectory() as place:  # an adapter is a folder, also the one that changes nothing
-        model.write_start_adapter(Path(place) / "adapter", adapter)
-        return Mixture(((Path(place) / "adapter", 1.0),)).sample(model, ids, count, sampling, seed)
+    chunk = len(ids) if processes.count == 1 else CHUNK
+    with tempfile.TemporaryDirectory() as place:
+        if mixture is None:  # an adapter is a folder, also the one that changes nothing
+            model.write_start_adapter(Path(place) / "adapter", adapter)
+            mixture = Mixture(((Path(place) / "adapter", 1.0),))
+        parts = processes.map(
+            lambda first: mixture.sample(model, ids[first : first + chunk], count, sampling, seed, first),
+            range(0, len(ids), chunk),
+        )
+    return [row for part in parts for row in part]
 
 
 COMMAND = Command(
     "nashward best-of-n --responses ready.jsonl --oracle oracles/mine --out best.jsonl",
     add_arguments,
     run,
+    divides=True,
 )

@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let other models play by their responses: a file, named as the model is, or a folder with one file a "
         "model; rows of a prompt and its response, found by the prompt (may be given several times)",
     )  # fmt: skip
+    parser.add_argument(
+        "--labels", metavar="FILE",
+        help="people's votes on pairs of the responses to some prompts, drawn at random (about 100; rows as of "
+        "fit-oracle): win rates that hold whatever the oracle's biases are",
+    )  # fmt: skip
     options.add_groups(parser, options.JUDGE)
 
 
@@ -75,7 +80,10 @@ def of_run(args: argparse.Namespace) -> tuple[Any, list[Any]]:
 def run(args: argparse.Namespace) -> int:
     from nashward.llm import Mixture, oracles, report
     from nashward.llm.evaluation.evaluate import evaluate
+    from nashward.llm.evaluation.players import FOLDER
+    from nashward.llm.evaluation.win_rates.labelled import TO_LABEL
     from nashward.llm.policy.adapters.adapter_config import adapter_config
+    from nashward.llm.processes import processes
 
     play, prompts = of_run(args)
     judge = configuration.judge(args, args.held_out, "--held-out")
@@ -93,14 +101,16 @@ def run(args: argparse.Namespace) -> int:
         if twice := sorted(set(files) & set(models)):
             raise NashwardError(f"--answers has two files for {twice[0]}: {models[twice[0]]} and {files[twice[0]]}")
         models |= files
+    labels = [] if args.labels is None else oracles.read_votes(args.labels)
     say: Any = (lambda what: None) if args.quiet else print
-    results = evaluate(play, prompts, sources, others, seed=args.seed, progress=say, answers=models)
+    results = evaluate(play, prompts, sources, others, seed=args.seed, progress=say, answers=models, labels=labels)
     print(f"{args.folder}: {results['prompts']} prompts, one response each")
     for name in results["games"]:
         _show(name, results)
+    _labelled(results, args.folder / FOLDER / TO_LABEL)
     _over_optimisation(results)
     print(f"numbers: {args.folder / 'evaluation.json'}")
-    print(f"report: {report.write(args.folder)}")
+    print(f"report: {processes.decided(lambda: report.write(args.folder))}")
     return 0
 
 
@@ -134,6 +144,25 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
     misses, curl = game["bradley_terry"]["largest_residual"], 100 * game["curl"]
     print(f"scores (Bradley-Terry) miss a win rate by up to {misses:.3f}; {curl:.1f}% of the log-odds go round")
     print(f"cycles beyond noise: {cycles(game)}")
+
+
+def _labelled(results: dict[str, Any], pairs: Path) -> None:
+    """The win rates against the start by people's labels and each oracle."""
+    if "labelled" not in results:
+        print(f"\npairs to label for win rates that hold whatever the oracle is worth: {pairs} (then --labels)")
+        return
+    print("\nagainst the start by people's labels, and the oracle's judgements of the other prompts (95% intervals)")
+    for oracle, rates in results["labelled"].items():
+        for name, rate in rates.items():
+            low, high = rate["interval"]
+            fewest, most = rate["labels_interval"]
+            print(
+                f"  {name}: {rate['win_rate']:.1f}% ({low:.1f} to {high:.1f}) with {oracle}; {rate['labels']} labels "
+                f"alone {rate['labels_alone']:.1f}% ({fewest:.1f} to {most:.1f}), the oracle alone "
+                f"{rate['oracle_alone']:.1f}%"
+            )
+        if not rates:
+            print(f"  {oracle}: no player has 10 labels against the start")
 
 
 def _over_optimisation(results: dict[str, Any]) -> None:
@@ -173,4 +202,5 @@ COMMAND = Command(
     "nashward evaluate runs/first --held-out oracles/mine",
     add_arguments,
     run,
+    divides=True,
 )

@@ -13,6 +13,8 @@ from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
 
+ORACLE = options.select(options.INPUTS, ("oracle", "combine", "correct"))
+
 
 @dataclass(frozen=True)
 class Standings:
@@ -42,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         help="of a folder: the prompts; answers that name theirs, by text or id, are matched by it, others by order",
     )
-    parser.add_argument("--oracle", help="of a folder: " + options.INPUTS["oracle"].text)
+    options.add(parser, ORACLE)
+    parser.add_argument(
+        "--style-control", action="store_true",
+        help="of a folder: judge without what length, headers, lists and bold add, as these responses show it",
+    )  # fmt: skip
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument(
@@ -54,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nashward.llm.processes import processes
+
     if args.save is not None and args.save.suffix != ".csv":
         raise NashwardError(f"--save {args.save}: the table is written as CSV; name a .csv file")
     if args.save is not None:
@@ -64,9 +72,14 @@ def run(args: argparse.Namespace) -> int:
         raise NashwardError(f"--seed is a whole number >= 0, got {args.seed}")
     if not args.responses.exists():
         raise FileNotFoundError(f"there is no file of battles and no folder of responses {args.responses}")
+    args.oracle = getattr(args, "oracle", None)
     needs = ("prompts", "oracle")
     if args.responses.is_file():
-        if unused := [f"--{name}" for name in (*needs, "limit", "cache") if getattr(args, name) is not None]:
+        given = {name: getattr(args, name) for name in (*needs, "limit", "cache")} | {
+            name: getattr(args, name, None) for name in ("combine", "correct")
+        }
+        given["style-control"] = args.style_control or None
+        if unused := [f"--{name}" for name, value in given.items() if value is not None]:
             raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
         configuration.judge(args, [])
         standings = _fought(args.responses)
@@ -74,6 +87,11 @@ def run(args: argparse.Namespace) -> int:
         if missing := [f"--{name}" for name in needs if getattr(args, name) is None]:
             raise NashwardError(f"a folder of responses has to be judged: give {' and '.join(missing)} as well")
         standings = _judged(args)
+    processes.decided(lambda: _show(args, standings))
+    return 0
+
+
+def _show(args: argparse.Namespace, standings: Standings) -> None:
     content = _ranked(standings, args.seed)
     _print(standings, content)
     if args.save is not None:
@@ -82,7 +100,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         json_output.write(args.json, content)
         print(f"json: {args.json}")
-    return 0
 
 
 def _fought(path: Path) -> Standings:
@@ -103,6 +120,8 @@ def _judged(args: argparse.Namespace) -> Standings:
     from nashward.llm import oracles
     from nashward.llm.data.responses import read_prompt_keys, read_prompt_texts, read_responses
     from nashward.llm.evaluation.tournament import tournament
+    from nashward.llm.oracles.diagnosis.probe import judge_pairs, probe_pairs
+    from nashward.llm.oracles.load import base_sources
 
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
@@ -110,12 +129,17 @@ def _judged(args: argparse.Namespace) -> Standings:
     answered = read_responses(args.responses, every, read_prompt_keys(args.prompts))
     responses = {name: texts[: args.limit] for name, texts in answered.items()}
     prompts = every[: args.limit]
-    oracle = oracles.as_oracle(args.oracle, **configuration.judge(args, [args.oracle]))
+    source = configuration.oracle_of(args)
+    oracle = oracles.as_oracle(source, **configuration.judge(args, base_sources(source)))
+    if args.style_control:
+        oracle = oracles.StyleControl.of(oracle, judge_pairs(oracle, probe_pairs((), prompts, responses), args.cache))
     with tqdm(
         total=len(prompts), desc=f"judging {len(responses)} models", unit="prompt", disable=args.quiet or None
     ) as bar:
         result = tournament(oracle, prompts, responses, cache=args.cache, progress=bar.update)
     origin = [f"{len(responses)} models, {len(prompts)} prompts, judged by {oracle.name}"]
+    if result.spread is not None:
+        origin.append(f"its members' win probabilities differ by {result.spread:.3f} (standard deviation)")
     unanswered = {name: sum(text is None for text in texts) for name, texts in responses.items()}
     if any(unanswered.values()):
         origin.append(
@@ -205,4 +229,5 @@ COMMAND = Command(
     "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
     add_arguments,
     run,
+    divides=True,
 )

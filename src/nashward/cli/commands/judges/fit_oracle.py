@@ -6,12 +6,14 @@ import argparse
 
 from nashward.cli import options
 from nashward.cli.command import Command
+from nashward.errors import NashwardError
 from nashward.llm.config import FitSettings
 
 KINDS = {
     "pairrm": "reads both responses together",
     "gpm": "embeds each response, so that cycles can be held",
     "bt": "gives each response a reward",
+    "hrc": "a reward and a cyclic part, each with a penalty of its own",
 }
 SETTINGS = options.options_of(FitSettings)
 
@@ -29,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind", choices=tuple(KINDS), help=f"{kinds} (default: that of a base that is an oracle, else gpm)"
     )
     parser.add_argument("--out", required=True, type=options.path, metavar="FOLDER", help="a new folder for the oracle")
+    parser.add_argument(
+        "--voter-weights", metavar="NAME=W,...", help="how much a vote of these voters counts, as of experts; others: 1"
+    )
     parser.add_argument("--device", help="default: cuda where there is one")
     options.add(parser.add_argument_group("training"), SETTINGS)
 
@@ -36,9 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nashward.games.analysis.confidence import standard_errors
     from nashward.llm import oracles
+    from nashward.llm.oracles.fitting.annotators import weighted_annotators
 
     settings = FitSettings(**options.values(args, SETTINGS))
     votes = oracles.read_votes(args.pairs or args.votes)
+    if args.voter_weights is not None:
+        votes = weighted_annotators(votes, _weights(args.voter_weights))
     fit = oracles.fit_oracle(
         votes, args.base, args.kind, args.out, settings, device=args.device, progress=not args.quiet
     )
@@ -56,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
         f"on the right side {fit.accuracy:.1%}; the length alone {fit.length_accuracy:.1%}"
         + ("" if fit.majority_accuracy is None else f", the majority {fit.majority_accuracy:.1%}")
     )
+    if fit.cyclic is not None:
+        print(f"of the log-odds (mean square) {fit.cyclic:.1%} go round: no score explains them")
     if fit.cut:
         print(f"cut in the middle: {fit.cut} of {fit.texts} prompts and responses ({fit.cut / fit.texts:.0%})")
     error = standard_errors(2.0, len({vote.prompt for vote in votes}))
@@ -79,8 +89,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _weights(text: str) -> dict[str, float]:
+    """The weights of voters, by name."""
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, sign, number = part.rpartition("=")
+        if not sign or not name or name in weights:
+            raise NashwardError(f"--voter-weights {text}: expected NAME=WEIGHT,... with each name once, got {part!r}")
+        try:
+            weights[name] = options.number(number)
+        except argparse.ArgumentTypeError as error:
+            raise NashwardError(f"--voter-weights {text}: {error}") from None
+    return weights
+
+
 COMMAND = Command(
     "nashward fit-oracle votes.jsonl --base real:minilm --out oracles/mine",
     add_arguments,
     run,
+    divides=True,
 )

@@ -15,8 +15,13 @@ PEOPLE = [name for name in options.RUN if name.startswith("people-")]
 _NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}
 
 
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio", "none")
+
+
 def _add_align(parser: argparse.ArgumentParser) -> None:
-    solver_options.add_run(parser, ("policy", "oracle")).add_argument(
+    group = solver_options.add_run(parser, ("policy", "oracle"))
+    _add_tracker(group)
+    group.add_argument(
         "--from", dest="redo", choices=("sample", "judge", "train"), metavar="STAGE",
         help="make the newest step again from this stage on (sample, judge or train); what it has is set aside. From "
         "train on with other options of the fit, as --learning-rate, on the same judged responses",
@@ -31,7 +36,16 @@ def _add_judge(parser: argparse.ArgumentParser) -> None:
     solver_options.add_run(parser, ("oracle",), ("cache", *options.JUDGE, *PEOPLE))
 
 
-_add_train = _add_sample
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_tracker(solver_options.add_run(parser, ("policy",)))
+
+
+def _add_tracker(group: Any) -> None:
+    group.add_argument(
+        "--report-to", choices=TRACKERS, default="none",
+        help="log every number of the metrics, and the report's pictures, with tensorboard, wandb, mlflow or trackio; "
+        "without a server of yours into the run folder (default: none)",
+    )  # fmt: skip
 
 
 def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
@@ -43,6 +57,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
 
     def play_stage(args: argparse.Namespace, received: Any) -> int:
         from nashward.llm import report
+        from nashward.llm.processes import processes
         from nashward.llm.run.selfplay import iterates
 
         play = configuration.self_play(configuration.settings(args))
@@ -52,7 +67,12 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         prompts = play.check(until, redo)
         if not args.quiet:
             print(f"prompts: {prompts}")
-        result = play.run(until, redo, received.event, progress=not args.quiet)
+        tracker = _tracker(getattr(args, "report_to", "none"), play.folder)
+        on_step = (lambda: None) if tracker is None else tracker.update
+        result = play.run(until, redo, received.event, progress=not args.quiet, on_step=on_step)
+        if tracker is not None:
+            tracker.finish()
+            print(f"{tracker.kind}: {tracker.place}")
         if result.interrupted:
             print(printable(f"nashward: {result.stopped}; the same command continues"), file=sys.stderr)
             return received.exit_code
@@ -78,10 +98,16 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         else:
             print(f"adapter: {result.last}")
             print(f"mixture of the iterates: {result.folder / 'mixture.json'}")
-        print(f"report: {report.write(result.folder)}")
+        print(f"report: {processes.decided(lambda: report.write(result.folder))}")
         return 0
 
     return run
+
+
+def _tracker(kind: str, folder: Any) -> Any:
+    from nashward.llm.delivery.trackers import RunTracker
+
+    return None if kind == "none" else RunTracker(folder, kind)  # type: ignore[arg-type]
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
@@ -93,19 +119,23 @@ ALIGN = Command(
     f"nashward align {_POLICY} --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first",
     _add_align,
     _stage(None),
+    divides=True,
 )
 SAMPLE = Command(
     f"nashward sample {_POLICY} --prompts prompts.jsonl --out runs/first",
     _add_sample,
     _stage("sample"),
+    divides=True,
 )
 JUDGE = Command(
     "nashward judge --oracle llm-blender/PairRM --out runs/first",
     _add_judge,
     _stage("judge"),
+    divides=True,
 )
 TRAIN = Command(
     "nashward train --out runs/first",
     _add_train,
     _stage("train"),
+    divides=True,
 )

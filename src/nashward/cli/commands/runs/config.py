@@ -75,6 +75,8 @@ def _written(value: Any) -> str:
         except UnicodeEncodeError:
             raise NashwardError(f"{str(value)!r} is not Unicode, which TOML cannot hold; rename it") from None
         return text
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_written, value)) + "]"
     if isinstance(value, list):
         tables = [", ".join(f"{k} = {_written(v)}" for k, v in row.items() if v is not None) for row in value]
         return "[" + ", ".join(f"{{ {table} }}" for table in tables) + "]"

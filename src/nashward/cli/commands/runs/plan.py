@@ -107,10 +107,11 @@ def run(args: argparse.Namespace) -> int:
     about, beyond = "about", ""
     if fitted_plan.parameters[0] < SMALLEST:
         about, beyond = "at most", "; a model this small takes less a token, how much is not known"
+    cards = f" on {demand.processes} cards" if demand.processes > 1 else ""
     print(
-        f"{about} {cost.hours(fitted_plan, rates):.1f} hours for {fitted_plan.demand.iterations} iterations ({each} an "
-        f"iteration{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they may be and "
-        f"the {'card' if device == 'cuda' else 'processor'} "
+        f"{about} {cost.hours(fitted_plan, rates):.1f} hours for {fitted_plan.demand.iterations} iterations{cards} "
+        f"({each} an iteration{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they "
+        f"may be and {'each' if cards else 'the'} {'card' if device == 'cuda' else 'processor'} "
         f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s (from host memory {rates.transfer:g}) and "
         f"{rates.step:g} s a token in a batch{beyond}"
     )

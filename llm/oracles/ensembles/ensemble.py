@@ -11,12 +11,11 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
-from ..config.choices import check_choice
-from .cache import Cache
-from .matrices import average_orders
-from .protocol import Pairs, PreferenceOracle
+from ...config.choices import check_choice
+from ..matrices import average_orders
+from ..protocol import Pairs, PreferenceOracle
 
-Rule = Literal["log-odds", "probability", "majority"]
+Rule = Literal["log-odds", "probability", "majority", "weighted-majority"]
 
 
 class Ensemble(PreferenceOracle):
@@ -30,25 +29,34 @@ class Ensemble(PreferenceOracle):
 
     .. math::
         \\text{majority: } P = \\Pr(S > M / 2) + \\tfrac{1}{2} \\Pr(S = M / 2), \\quad
-        S = \\sum_m \\mathrm{Bernoulli}(P_m)
+        S = \\sum_m \\mathrm{Bernoulli}(P_m), \\qquad
+        \\text{weighted majority: } L = \\sum_m w_m \\, \\mathrm{sign}(L_m)
 
-    with weights that sum to 1. In the majority each of the M members casts one vote, independently of the others, and a
-    tie is decided by a coin. Each rule keeps P + P^T = 1. A mean of log-odds of transitive members is transitive; the
-    majority of transitive members may cycle (Condorcet), as a mean of their probabilities may.
+    with weights that sum to 1 in both means. In the majority each of the M members casts one vote, independently of the
+    others, and a tie is decided by a coin. In the weighted majority a member counts by its verdict alone, and w_m is
+    what this adds to the log-odds: log(a_m / (1 - a_m)) of an accuracy a_m, below 0 for a member that is worse than a
+    coin. Each rule keeps P + P^T = 1. A mean of log-odds of transitive members is transitive; a majority of transitive
+    members may cycle (Condorcet), as a mean of their probabilities may.
 
-    A judgement that one member lacks is missing.
+    With pessimism k the result is drawn to 1/2 where the members differ: P becomes 1/2 + (P - 1/2) max(0, 1 - k sd),
+    sd the standard deviation of their P_m. It is also the standard error of ``preference_matrices``, ``std``.
+
+    A judgement that one member lacks is missing. What is cached are the members' judgements.
 
     Args:
         members: at least one oracle, with the aggregation "calibrated". A source is made an oracle by ``as_oracle``.
         rule: see above.
-        weights: one a member, not negative, of the means; they are divided by their sum. None: equal ones.
+        weights: one a member. Of the means not negative, and divided by their sum; None: equal ones. Of the weighted
+            majority any finite ones.
+        pessimism: k, at least 0.
         name: None: the rule with the members' names.
 
     Raises:
-        ValueError: no members, an unknown rule, weights that do not fit (the majority has none), a member with another
-            aggregation.
+        ValueError: no members, an unknown rule, weights that do not fit (the majority has none, the weighted one needs
+            them), a pessimism below 0, a member with another aggregation.
 
-    Source: Condorcet 1785 (the majority and its cycles); Genest & Zidek 1986 (linear and logarithmic opinion pools).
+    Source: Condorcet 1785 (the majority and its cycles); Genest & Zidek 1986 (linear and logarithmic opinion pools);
+        Nitzan & Paroush 1982 (the weighted majority). The pessimism is the project's own.
 
     Example:
         >>> from nashward.llm.oracles import Function, preference_matrices
@@ -66,10 +74,13 @@ class Ensemble(PreferenceOracle):
         rule: Rule = "log-odds",
         weights: Sequence[float] | None = None,
         *,
+        pessimism: float = 0.0,
         name: str | None = None,
     ) -> None:
         check_choice("rule", rule, Rule)
-        self.members, self.rule = tuple(members), rule
+        self.members, self.rule, self.pessimism = tuple(members), rule, float(pessimism)
+        if not 0 <= pessimism < math.inf:
+            raise NashwardError(f"pessimism is {pessimism!r}; expected 0 or more standard deviations")
         if not self.members:
             raise NashwardError("an ensemble has at least one member, got none")
         for member in self.members:
@@ -81,21 +92,18 @@ class Ensemble(PreferenceOracle):
                     "'calibrated'"
                 )
         self.weights = _normalised(weights, len(self.members), rule)
-        self.transitive = rule == "log-odds" and all(member.transitive for member in self.members)
+        self.transitive = rule == "log-odds" and not pessimism and all(m.transitive for m in self.members)
         self.name = name or f"{rule} of {', '.join(member.name for member in self.members)}"
         self.pairs_per_call = min(member.pairs_per_call for member in self.members)
 
+    @property
+    def consulted(self) -> tuple[PreferenceOracle, ...]:
+        return self.members
+
     def cache_key(self) -> str | None:
         keys = [member.cache_key() for member in self.members]
-        return None if None in keys else f"{self.rule} {self.weights} of {keys}"
-
-    def keep_beside(self, cache: Cache) -> None:
-        for member in self.members:
-            member.keep_beside(cache)
-
-    def expect(self, pairs: int) -> None:
-        for member in self.members:
-            member.expect(pairs)
+        shrunk = f", pessimism {self.pessimism!r}" if self.pessimism else ""
+        return None if None in keys else f"{self.rule} {self.weights} of {keys}{shrunk}"
 
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
         """The most that a member truncates."""
@@ -104,36 +112,55 @@ class Ensemble(PreferenceOracle):
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:
-        each = [_logits(member, prompts, candidates, pairs) for member in self.members]
-        return [self.combined(np.stack(of_prompt)) for of_prompt in zip(*each, strict=True)]
+        each = [averaged_logits(member, prompts, candidates, pairs) for member in self.members]
+        return [np.stack(of_prompt) for of_prompt in zip(*each, strict=True)]
 
-    def combined(self, logits: Float[np.ndarray, "members pairs"]) -> Float[np.ndarray, " pairs"]:
+    def pooled(self, logits: Float[np.ndarray, "members ..."]) -> Float[np.ndarray, "..."]:
         """The ensemble's log-odds from those of its members, each with both orders averaged.
 
         Example:
             >>> from nashward.llm.oracles import Length
-            >>> Ensemble([Length(), Length(2.0)], "log-odds", [3, 1]).combined(np.array([[0.5], [1.0]]))
+            >>> Ensemble([Length(), Length(2.0)], "log-odds", [3, 1]).pooled(np.array([[0.5], [1.0]]))
             array([0.625])
         """
+        shape, logits = logits.shape[1:], logits.reshape(len(logits), -1)
         missing = np.isnan(logits).any(0)
         known = np.where(missing, 0.0, logits)
+        values = self._combined(known)
+        if self.pessimism and len(known) > 1:
+            trust = np.maximum(0.0, 1.0 - self.pessimism * np.tanh(known / 2).std(0, ddof=1) / 2)
+            lead = trust * np.tanh(values / 2) / 2  # of P over 1/2
+            with np.errstate(divide="ignore"):
+                values = np.where(trust < 1, np.log(0.5 + lead) - np.log(0.5 - lead), values)
+        return np.where(missing, np.nan, values).reshape(shape)
+
+    def _combined(self, known: Float[np.ndarray, "members pairs"]) -> Float[np.ndarray, " pairs"]:
+        """The rule, without pessimism and without missing judgements."""
+        if self.rule == "weighted-majority":
+            return np.asarray(self.weights @ np.sign(known))
         if self.rule == "log-odds":
             with np.errstate(invalid="ignore"):  # 0 x inf, or inf - inf: members that are certain of opposite winners
                 terms = np.where(self.weights[:, None] > 0, self.weights[:, None] * known, 0.0)
                 values = terms.sum(0)
-            values = np.where(np.isnan(values), 0.0, values)  # they tie, as certain judgements of one oracle do
+            return np.where(np.isnan(values), 0.0, values)  # they tie, as certain judgements of one oracle do
+        win, lose = _sigmoid(known), _sigmoid(-known)
+        if self.rule == "probability":
+            win, lose = self.weights @ win, self.weights @ lose
         else:
-            win, lose = _sigmoid(known), _sigmoid(-known)
-            if self.rule == "probability":
-                win, lose = self.weights @ win, self.weights @ lose
-            else:
-                win, lose = _most_of(win, lose), _most_of(lose, win)
-            with np.errstate(divide="ignore"):
-                values = np.log(win) - np.log(lose)
-        return np.where(missing, np.nan, values)
+            win, lose = _most_of(win, lose), _most_of(lose, win)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(win) - np.log(lose))
 
 
 def _normalised(weights: Sequence[float] | None, count: int, rule: Rule) -> Float[np.ndarray, " members"]:
+    if rule == "weighted-majority":
+        values = np.asarray([] if weights is None else weights, dtype=np.float64)
+        if values.shape != (count,) or not np.isfinite(values).all():
+            raise NashwardError(
+                f"weights {None if weights is None else list(weights)} for {count} members of a weighted majority: "
+                "expected as many log-odds, log(a / (1 - a)) of an accuracy a"
+            )
+        return values
     if weights is None:
         return np.full(count, 1 / count)
     if rule == "majority":
@@ -144,10 +171,10 @@ def _normalised(weights: Sequence[float] | None, count: int, rule: Rule) -> Floa
     return values / values.sum()
 
 
-def _logits(
+def averaged_logits(
     member: PreferenceOracle, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
 ) -> list[np.ndarray]:
-    """A member's log-odds of each pair, both orders averaged, and its own members' mean if it is an ensemble."""
+    """A member's log-odds of each pair, both orders averaged, and those of its own members pooled."""
     both = [[*own, *([] if member.symmetric else [(j, i) for i, j in own])] for own in pairs]
     logits: list[Any] = [np.full(len(own), np.nan) for own in both]
     for judged, values in member.judge(prompts, candidates, both):
@@ -158,7 +185,8 @@ def _logits(
     for own, found in zip(pairs, logits, strict=True):
         forward, backward = (found, -found) if member.symmetric else np.split(found, 2, axis=-1)
         with np.errstate(invalid="ignore"):  # members that are certain of opposite winners: missing
-            averaged.append(np.atleast_2d(average_orders(forward, backward)).mean(0) if len(own) else np.zeros(0))
+            both_orders = np.atleast_2d(average_orders(forward, backward))
+            averaged.append(member.pooled(both_orders) if len(own) else np.zeros(0))
     return averaged
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from nashward.games.shapes import Float
 
 from ..config.sampling import Sampling
-from .base.weights import base_size, load_base
-from .local.names import local_model
-from .memory import host_memory
-from .model import SLOTS, LanguageModel
-from .sampling import sample
+from ..policy.base.weights import base_size, load_base
+from ..policy.local.names import local_model
+from ..policy.memory import host_memory
+from ..policy.model import SLOTS, LanguageModel
+from ..policy.sampling import sample
 
 MUCH = 0.1  # nats a token: in ten tokens it is more than a step of self-play moves a response
 PROMPTS, TOKENS = 8, 32  # so many responses of so many tokens are drawn and compared

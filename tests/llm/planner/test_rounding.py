@@ -11,9 +11,9 @@ import torch
 from nashward import llm
 from nashward.cli.main import main
 from nashward.llm import LanguageModel, Prompt
-from nashward.llm.policy import rounding as module
+from nashward.llm.planner import rounding as module
+from nashward.llm.planner.rounding import rounding
 from nashward.llm.policy.base import weights
-from nashward.llm.policy.rounding import rounding
 from nashward.llm.policy.sampling import sample
 from nashward.llm.store.files import read_jsonl
 

@@ -20,7 +20,7 @@ from nashward.llm.oracles import (
     check_oracle,
     preference_matrices,
 )
-from nashward.llm.oracles.ensemble import Rule
+from nashward.llm.oracles.ensembles.ensemble import Rule
 
 RULES: tuple[Rule, ...] = ("log-odds", "probability", "majority")
 TEXTS = ["a", "b", "c", "d", "e"]
@@ -131,9 +131,10 @@ def test_certain_and_missing_judgements() -> None:
 
 def test_unlikely_wins_keep_their_log_odds() -> None:
     """Far from 1/2 the log-odds are those of the probability itself, not of 1 minus a number near to it."""
-    (logit,) = Ensemble([Scores([0.0, 50.0])] * 3, "majority").raw_logits(["?"], [["a", "b"]], [[(0, 1)]])
+    majority = Ensemble([Scores([0.0, 50.0])] * 3, "majority")
+    (logits,) = majority.raw_logits(["?"], [["a", "b"]], [[(0, 1)]])
     p = np.exp(-50.0)
-    assert logit[0] == pytest.approx(np.log(3 * p * p), rel=1e-12)
+    assert majority.pooled(logits)[0] == pytest.approx(np.log(3 * p * p), rel=1e-12)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -156,7 +157,7 @@ def test_members_of_an_ensemble_of_networks_are_averaged_first() -> None:
         def raw_logits(self, prompts, candidates, pairs):
             return [np.array([[1.0] * len(own), [3.0] * len(own)]) for own in pairs]
 
-    assert Ensemble([Two()], "log-odds").raw_logits(["?"], [["a", "b"]], [[(0, 1)]])[0].tolist() == [2.0]
+    assert Ensemble([Two()], "log-odds").raw_logits(["?"], [["a", "b"]], [[(0, 1)]])[0].tolist() == [[2.0]]
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -186,4 +187,4 @@ def test_an_ensemble_of_ones_own_is_named_on_the_command_line(tmp_path: Path, mo
     board = as_oracle("board_of_judges:BOARD")
     assert board.name == "majority of length, brevity, plain"
     pairs = list(combinations(range(3), 2))
-    assert len(board.raw_logits(["?"], [["a", "bb", "ccc"]], [pairs])[0]) == 3
+    assert board.raw_logits(["?"], [["a", "bb", "ccc"]], [pairs])[0].shape == (3, 3)

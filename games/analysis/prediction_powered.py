@@ -1,0 +1,120 @@
+"""A win rate from few labels and many judgements: prediction-powered inference, valid whatever the judge is worth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from nashward.errors import NashwardError
+
+from ..shapes import Float
+
+FEWEST = 10  # labels; with fewer nothing is estimated
+
+
+@dataclass(frozen=True)
+class PredictionPowered:
+    """A win rate with its confidence interval.
+
+    Attributes:
+        value, interval: from labels and judgements.
+        labels_alone, labels_interval: the mean of the labels and its Wilson interval.
+        judge_alone: the mean of all judgements, which is biased as the judge is.
+        weight: lambda in [0, 1], how much the judgements count.
+        labels, judgements: n and N.
+        level: of confidence.
+
+    Example:
+        >>> PredictionPowered(0.5, (0.4, 0.6), 0.52, (0.36, 0.64), 0.6, 0.8, 50, 500, 0.95).narrower
+        0.71
+    """
+
+    value: float
+    interval: tuple[float, float]
+    labels_alone: float
+    labels_interval: tuple[float, float]
+    judge_alone: float
+    weight: float
+    labels: int
+    judgements: int
+    level: float
+
+    @property
+    def narrower(self) -> float:
+        """The interval's width as a share of that of the labels alone."""
+        width = self.labels_interval[1] - self.labels_interval[0]
+        return round((self.interval[1] - self.interval[0]) / width, 2)
+
+
+def prediction_powered(
+    labels: Float[np.ndarray, " n"],
+    judged: Float[np.ndarray, " n"],
+    unlabelled: Float[np.ndarray, " N"],
+    level: float = 0.95,
+) -> PredictionPowered:
+    r"""The mean of what labels would be, from n labels and judgements of n + N cases.
+
+    .. math::
+        \theta = \bar y + \lambda (\bar f_N - \bar f_n), \qquad
+        \lambda = \frac{\widehat{Cov}(y, f)}{(1 + n / N) \widehat{Var}(f)}, \qquad
+        V = \frac{\widehat{Var}(y - \lambda f)}{n} + \frac{\lambda^2 \widehat{Var}(f)}{N}
+
+    with lambda cut to [0, 1]. The estimate is unbiased for any judge, as the labelled cases are a random part of all;
+    a judge that agrees with the labels makes it narrower, and one that does not gets no weight. The interval is
+    Wilson's, which holds near 0 and 1 too, of as many labels as have the variance V: n Var(y) / (n V). Where it is
+    wider than that of the labels alone, those are taken, with lambda 0.
+
+    Args:
+        labels: y, [n], in [0, 1], of cases drawn at random; a tie is 1/2.
+        judged: f, [n], the judge's win probabilities on the same cases.
+        unlabelled: [N], its win probabilities on the others.
+        level: of confidence.
+
+    Raises:
+        ValueError: fewer than 10 labels, numbers out of [0, 1], other lengths, a level out of (0, 1).
+
+    Source: Angelopoulos, Duchi & Zrnic 2023 (PPI++, arXiv 2311.01453); Wilson 1927.
+
+    Example:
+        >>> wins = np.array([1, 1, 0, 1, 0] * 8, dtype=float)
+        >>> result = prediction_powered(wins, 0.1 + 0.8 * wins, np.full(400, 0.5))
+        >>> result.labels_alone, round(result.value, 2), result.narrower
+        (0.6, 0.49, 0.31)
+    """
+    y, f, rest = (np.asarray(values, dtype=np.float64) for values in (labels, judged, unlabelled))
+    if y.shape != f.shape or y.ndim != 1 or rest.ndim != 1:
+        raise NashwardError(f"{y.shape} labels and {f.shape} judgements of them; expected one judgement a label")
+    if len(y) < FEWEST:
+        raise NashwardError(f"{len(y)} labels; an interval takes at least {FEWEST}")
+    for values in (y, f, rest):
+        if not ((values >= 0) & (values <= 1)).all():
+            raise NashwardError("labels and judgements are numbers from 0 to 1")
+    if not 0 < level < 1:
+        raise NashwardError(f"level must be between 0 and 1, got {level}")
+    n, alone = len(y), float(y.mean())
+    by_labels = _wilson(alone, n, level)
+    result = alone, by_labels, 0.0
+    together = np.concatenate([f, rest])
+    spread, own = float(together.var(ddof=1)), float(y.var(ddof=1))
+    if len(rest) and spread > 0 and own > 0:
+        weight = float(np.cov(y, f)[0, 1]) / ((1 + n / len(rest)) * spread)
+        weight = min(1.0, max(0.0, weight))
+        value = alone + weight * float(rest.mean() - f.mean())
+        variance = float((y - weight * f).var(ddof=1)) / n + weight**2 * spread / len(rest)
+        if variance > 0 and 0 < value < 1:
+            powered = _wilson(value, own / variance, level)
+            if powered[1] - powered[0] <= by_labels[1] - by_labels[0]:
+                result = value, powered, weight
+    value, interval, weight = result
+    return PredictionPowered(value, interval, alone, by_labels, float(together.mean()), weight, n, len(together), level)
+
+
+def _wilson(value: float, n: float, level: float) -> tuple[float, float]:
+    """Wilson's interval of a rate from n cases."""
+    z = float(ndtri((1 + level) / 2))
+    centre = (value + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,1 @@
+"""The files and the tables of public benchmarks."""

@@ -1,0 +1,114 @@
+"""Responses that a run has stored and judged, to be replayed: their texts, and what each wins."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nashward.errors import NashwardError
+from nashward.games.shapes import Float
+
+from ..data.rollouts import Text
+from ..store.files import read_shard, shards
+from ..store.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class JudgedResponses:
+    """N responses of one policy of a run.
+
+    Attributes:
+        label: the policy that they were sampled from.
+        adapter: its folder.
+        prompts: the id of each response's prompt, ``N``.
+        texts: prompt and response as token ids.
+        weights: of each in the mean over the responses to its prompt: they sum to 1 for each prompt.
+        payoffs: the mean win probability of each, ``[N]``: against the other responses to its prompt, or against the
+            opponent's where the run compared it with those alone; NaN where it was not judged.
+    """
+
+    label: str
+    adapter: Path
+    prompts: list[str]
+    texts: list[Text]
+    weights: Float[Tensor, " N"]
+    payoffs: Float[Tensor, " N"]
+
+
+def judged_responses(home: RunFolder, count: int, seed: int = 0) -> JudgedResponses:
+    """At most ``count`` responses of the newest step that has judged ones of a single adapter; whole prompts, drawn.
+
+    Args:
+        home: the run folder.
+        count: responses at most, but all of one prompt at least.
+        seed: of the draw of prompts.
+
+    Raises:
+        NashwardError: the run has no judged responses of an adapter.
+    """
+    for step in reversed(home.steps()):
+        labels = [file.name.split(".")[0] for file in shards(step / "responses", "*")]
+        for label in dict.fromkeys(labels):
+            adapter = home / label / "adapter"
+            payoffs = _payoffs(step / "judgements", label)
+            if payoffs and adapter.is_dir():
+                return _drawn(step, label, adapter, payoffs, count, seed)
+    raise NashwardError(
+        f"{home.path} holds no judged responses of an adapter, which the artefact could be held against; run its "
+        "stages sample and judge, or export with --no-verify"
+    )
+
+
+def _payoffs(folder: Path, label: str) -> dict[str, np.ndarray]:
+    """The payoffs of a policy's responses by prompt: from its own table, else from the first against another policy."""
+    found: dict[str, np.ndarray] = {}
+    own: dict[str, np.ndarray] = {}
+    for file in shards(folder, "*"):
+        for row in read_shard(file, ["prompt", "rows", "columns", "P"]):
+            P = np.array(row["P"], dtype=np.float64)
+            if row["rows"] == row["columns"] == label:
+                apart = np.where(np.eye(len(P), dtype=bool), np.nan, P)  # not against itself
+                own[row["prompt"]] = _means(apart)
+            elif label in (row["rows"], row["columns"]):
+                found.setdefault(row["prompt"], _means(P if row["rows"] == label else 1 - P.T))
+    return own or found
+
+
+def _means(P: np.ndarray) -> np.ndarray:
+    """The mean of each row of what is known of it; NaN where nothing is."""
+    known = ~np.isnan(P)
+    return np.where(known.any(1), np.where(known, P, 0).sum(1) / np.maximum(known.sum(1), 1), np.nan)
+
+
+def _drawn(
+    step: Path, label: str, adapter: Path, payoffs: dict[str, np.ndarray], count: int, seed: int
+) -> JudgedResponses:
+    columns = ["prompt", "prompt_ids", "ids", "weight"]
+    rows = [row for file in shards(step / "responses", label) for row in read_shard(file, columns)]
+    by_prompt = {prompt: list(group) for prompt, group in groupby(rows, key=lambda row: row["prompt"])}
+    names = [prompt for prompt, group in by_prompt.items() if len(payoffs.get(prompt, ())) == len(group)]
+    random.Random(seed).shuffle(names)
+    prompts: list[str] = []
+    texts: list[Text] = []
+    weights: list[float] = []
+    values: list[float] = []
+    for prompt in names:
+        group = by_prompt[prompt]
+        if texts and len(texts) + len(group) > count:
+            break
+        prompts += [prompt] * len(group)
+        texts += [(row["prompt_ids"], row["ids"]) for row in group]
+        weights += [row["weight"] for row in group]
+        values += list(payoffs[prompt])
+    return JudgedResponses(label, adapter, prompts, texts, _tensor(weights), _tensor(values))
+
+
+def _tensor(values: Sequence[float]) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.float64)

@@ -1,0 +1,197 @@
+"""The model card of an exported policy: what it is made of, by which method, what was measured, and its limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..policy.local.names import local_model
+from ..report.alerts import ALERTS, alerts
+from ..report.results import TRAINING, read_evaluation, short_source, win_sentence
+from ..run.selfplay import SelfPlay, iterates
+from ..store.run_folder import RunFolder
+
+PAPER = "arXiv 2405.00675"
+LIMITS = (
+    "It was trained to win comparisons under one preference oracle. Where the oracle rewards style or length, so does "
+    "it; a gain under that oracle is no gain under another, nor under people, until that is measured.",
+    "Safety training of the base is not part of what the oracle sees, unless its verdicts say so.",
+)
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What is known of a family of bases.
+
+    Attributes:
+        pattern: of the base's name.
+        licence: its name in a model card.
+        rule: what the licence says of the name and the sharing of derived models; empty where it has no such rule.
+    """
+
+    pattern: str
+    licence: str
+    rule: str = ""
+
+
+LICENCES = (  # as their publishers state them; a base that states its own is read first
+    Licence(
+        r"llama-?3\.[123]", "llama3.1",
+        'the name of a model made from it begins with "Llama", "Built with Llama" is shown, and the licence goes '
+        "with it",
+    ),
+    Licence(
+        r"llama-?3(?![.\d])", "llama3",
+        'the name of a model made from it begins with "Llama 3", "Built with Meta Llama 3" is shown, and the licence '
+        "goes with it",
+    ),
+    Licence(r"gemma", "gemma", "the use restrictions and a copy of the Gemma Terms of Use go with it"),
+    Licence(r"mi[sx]tral-(7b|8x7b|nemo)|smollm|qwen3", "apache-2.0"),
+)  # fmt: skip
+
+
+def model_card(run: SelfPlay, name: str, base_name: str | None = None) -> str:
+    """The README.md of a policy, with the front matter that hubs read.
+
+    Args:
+        run: that made it.
+        name: of the policy: start, iteration-03, mixture.
+        base_name: what the base is called; None: as the run calls it.
+
+    Example:
+        >>> print(model_card(run, "iteration-03").splitlines()[1])  # doctest: +SKIP
+        base_model: mistralai/Mistral-7B-Instruct-v0.2
+    """
+    folder = Path(run.folder)
+    record, rows = RunFolder(folder).read(), iterates(folder)
+    base = base_name or str(record["config"]["policy"])
+    licence = licence_of(base, str(run.policy))
+    front = ["---", f"base_model: {base}", "tags:", "- nashward", "- preference-optimization", "- self-play"]
+    if licence.licence:
+        front.insert(2, f"license: {licence.licence}")
+    sections = {
+        "Base": _base(base, licence),
+        "Data": _data(record),
+        "Oracle": _oracle(record),
+        "Method": _method(record, rows),
+        "Figures": _figures(folder, rows),
+        "Limits": [*LIMITS, *(alert.text for section in ALERTS for alert in alerts(folder, section))],
+        "Versions": [", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items())],
+    }
+    head = [*front, "---", f"# {short_source(base)}, {name} of a self-play run", ""]
+    body = [line for title, lines in sections.items() for line in (f"## {title}", *_paragraphs(lines))]
+    return "\n".join([*head, *body]).rstrip() + "\n"
+
+
+def licence_of(base: str, source: str | None = None) -> Licence:
+    """The licence of a base: as the README.md beside its weights states it, else as its family's publisher does.
+
+    Args:
+        base: its name.
+        source: where it is, a folder or a hub id; None: not looked for.
+
+    Returns:
+        the licence; empty where nothing is known.
+
+    Example:
+        >>> licence_of("mistralai/Mistral-7B-Instruct-v0.2").licence, licence_of("a/b").licence
+        ('apache-2.0', '')
+    """
+    family = next((one for one in LICENCES if re.search(one.pattern, base.lower())), Licence("", ""))
+    file = Path(local_model(source)) / "README.md" if source is not None else Path("README.md", "none")
+    if file.is_file():
+        stated = re.search(r"^license:\s*(\S+)\s*$", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        if stated is not None:
+            return Licence("", stated[1], family.rule)
+    return family
+
+
+def _base(base: str, licence: Licence) -> list[str]:
+    if not licence.licence:
+        return [f"`{base}`. Its licence is not known here: look it up before you share this model."]
+    rule = f" Its rule for models made from it: {licence.rule}." if licence.rule else ""
+    return [f"`{base}`, licence {licence.licence}.{rule}"]
+
+
+def _data(record: Mapping[str, Any]) -> list[str]:
+    data = record.get("data", {})
+    return [
+        f"{data.get('prompts', '?')} prompts (`{record.get('prompts')}`, SHA-256 of their file "
+        f"`{str(data.get('sha256', '?'))[:16]}`); no responses but the model's own were trained on"
+        + (" beside the SFT texts." if record["config"].get("sft") else ".")
+    ]
+
+
+def _oracle(record: Mapping[str, Any]) -> list[str]:
+    config = record["config"]
+    content = f", content `{config['oracle_content']}`" if config.get("oracle_content") else ""
+    return [f"`{short_source(str(config['oracle']))}`{content}: P(y beats y'), of both orders of each pair."]
+
+
+def _method(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    config = record["config"]
+    solver = ", ".join(f"{key} {value}" for key, value in config["solver"].items() if key != "name")
+    fit, lora = config["fit"], config["lora"]
+    weights = "4-bit NormalFloat" if config["quantise"] else "as they are stored"
+    lines = [
+        f"Self-play with {config['solver']['name']} ({solver}), after {PAPER}: in each step the policy gives "
+        f"{config['responses']} responses to a prompt, the oracle compares them, and a LoRA adapter of rank "
+        f"{lora['rank']} on the base's weights ({weights}) is fitted by regression (loss {fit['loss']}, "
+        f"{fit['epochs']} epochs) to"
+    ]
+    if rows:
+        lines += ["```text\n" + equation(rows[-1]) + "\n```", f"which is the last of {len(rows)} steps."]
+    return lines
+
+
+def equation(row: Mapping[str, Any]) -> str:
+    """The Step of a row of metrics.
+
+    Example:
+        >>> print(equation({"anchor": {"a": 1.0}, "opponent": {"a": 2.0, "b": -1.0}, "size": 2.5}))
+        log next(y) = log a(y) + 2.5 (2 P(y beats a) - P(y beats b)) + constant
+    """
+    anchor = _sum({f"log {name}(y)": weight for name, weight in row["anchor"].items()})
+    payoff = _sum({f"P(y beats {name})": weight for name, weight in (row["opponent"] or {}).items()})
+    return f"log next(y) = {anchor}" + (f" + {row['size']:g} ({payoff})" if payoff else "") + " + constant"
+
+
+def _sum(parts: Mapping[str, float]) -> str:
+    text = " ".join(
+        f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):g} '}{term}"
+        for term, weight in parts.items()
+    )
+    return text.removeprefix("+ ")
+
+
+def _figures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    table = ["| policy | KL from the start, nats a response | R2 on held-out prompts | tokens |", "|---|---|---|---|"]
+    for row in rows:
+        after = row["after"]
+        cells = [
+            row["iteration"],
+            _pm(after["kl_to_reference"], after.get("kl_to_reference_error"), 3),
+            _pm(row["held_out"].get("r2"), row["held_out"].get("r2_error"), 2),
+            f"{after['tokens']:.1f}",
+        ]
+        table.append("| " + " | ".join(cells) + " |")
+    evaluation = read_evaluation(folder)
+    lines = ["\n".join(table)] if rows else []
+    for oracle in evaluation.get("games", {}):
+        lines += [win_sentence(player, oracle, evaluation) for player in evaluation["against_start"][oracle]]
+    if TRAINING not in evaluation.get("games", {}):
+        lines.append("Win rates were not measured: `nashward evaluate` does.")
+    return lines
+
+
+def _pm(value: float | None, error: float | None, digits: int) -> str:
+    if value is None:
+        return ""
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def _paragraphs(lines: Sequence[str]) -> list[str]:
+    return [part for line in lines for part in (line, "")]

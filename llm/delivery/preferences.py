@@ -1,0 +1,172 @@
+"""The judged responses of a run as preference data, in TRL's formats and whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nashward.errors import NashwardError
+
+from ..data.prompts import Prompt, read_prompts
+from ..store.files import atomic_folder, read_jsonl, read_shard, shards, to_jsonl
+from ..store.run_folder import PROMPTS, RunFolder
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+SCHEMAS = {
+    "explicit-prompt": pa.schema([("prompt", MESSAGES), ("chosen", MESSAGES), ("rejected", MESSAGES)]),
+    "implicit-prompt": pa.schema([("chosen", MESSAGES), ("rejected", MESSAGES)]),
+    "unpaired": pa.schema([("prompt", MESSAGES), ("completion", MESSAGES), ("label", pa.bool_())]),
+    "responses": pa.schema(
+        [
+            ("prompt", MESSAGES), ("step", pa.string()), ("policy", pa.string()), ("opponent", pa.string()),
+            ("responses", pa.list_(pa.string())), ("opponent_responses", pa.list_(pa.string())),
+            ("P", pa.list_(pa.list_(pa.float64()))),
+        ]
+    ),
+}  # fmt: skip
+
+
+@dataclass
+class Preferences:
+    """Rows of each format, by its name in ``SCHEMAS``.
+
+    Attributes:
+        rows: of each format.
+        ties: tables and responses without a preference, which the formats of pairs and labels leave out, by reason.
+    """
+
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
+    ties: Counter[str] = field(default_factory=Counter)
+
+    def add(self, prompt: Prompt, step: str, policy: str, texts: Sequence[str], P: np.ndarray) -> None:
+        """Add the responses of one policy to a prompt, compared with each other.
+
+        The pair is the response with the largest and the one with the smallest mean win probability against the others;
+        a response is labelled by whether that is above 1/2.
+
+        Args:
+            prompt: with its messages.
+            step, policy: the names of the step and of the policy.
+            texts: K responses.
+            P: their win probabilities, ``[K, K]``; NaN where one was not judged.
+        """
+        turns = [dict(message) for message in prompt.messages]
+        self.rows["responses"].append(_whole(turns, step, policy, policy, texts, texts, P))
+        wins = np.array([_mean(np.delete(row, k)) for k, row in enumerate(P)])
+        known = np.flatnonzero(~np.isnan(wins))
+        self.ties["responses without a judgement"] += len(wins) - len(known)
+        if len(known):
+            best, worst = known[wins[known].argmax()], known[wins[known].argmin()]
+            if wins[best] > wins[worst] and texts[best] != texts[worst]:
+                chosen, rejected = [_turn(texts[best])], [_turn(texts[worst])]
+                self.rows["explicit-prompt"].append({"prompt": turns, "chosen": chosen, "rejected": rejected})
+                self.rows["implicit-prompt"].append({"chosen": turns + chosen, "rejected": turns + rejected})
+            else:
+                self.ties["prompts whose responses all win the same"] += 1
+        for k in known:
+            if wins[k] == 0.5:
+                self.ties["responses that win exactly half"] += 1
+                continue
+            row = {"prompt": turns, "completion": [_turn(texts[k])], "label": bool(wins[k] > 0.5)}
+            self.rows["unpaired"].append(row)
+
+    def add_against(
+        self,
+        prompt: Prompt,
+        step: str,
+        names: tuple[str, str],
+        texts: tuple[Sequence[str], Sequence[str]],
+        P: np.ndarray,
+    ) -> None:
+        """Add the responses of two policies compared with each other, to the whole tables alone."""
+        turns = [dict(message) for message in prompt.messages]
+        self.rows["responses"].append(_whole(turns, step, *names, *texts, P))
+
+
+def preferences(home: RunFolder) -> Preferences:
+    """The judged responses of all steps of a run.
+
+    Raises:
+        NashwardError: the run has judged nothing.
+    """
+    prompts = {prompt.id: prompt for prompt in read_prompts(home / PROMPTS).kept}
+    texts = _opponents(home)  # by policy and prompt: the newest that were sampled
+    found = Preferences()
+    for step in home.steps():
+        for rows in _rows(step / "responses", ["prompt", "policy", "text"]):
+            fresh: dict[tuple[str, str], list[str]] = {}
+            for row in rows:
+                fresh.setdefault((row["policy"], row["prompt"]), []).append(row["text"])
+            texts |= fresh
+        for tables in _rows(step / "judgements", ["prompt", "rows", "columns", "P"]):
+            for table in tables:
+                _add(found, prompts[table["prompt"]], step.name, table, texts)
+    if not found.rows["responses"]:
+        raise NashwardError(f"{home.path} has judged no responses yet: there are no preferences to export")
+    found.ties += Counter()
+    return found
+
+
+def _add(
+    found: Preferences, prompt: Prompt, step: str, table: Mapping[str, Any], texts: Mapping[tuple[str, str], list[str]]
+) -> None:
+    names, P = (table["rows"], table["columns"]), np.array(table["P"], dtype=np.float64)
+    first, second = (texts.get((name, prompt.id)) for name in names)
+    if first is None or len(first) != len(P):
+        raise NashwardError(f"{step} judged responses of {names[0]} that are not in the run any more")
+    if names[0] == names[1]:
+        found.add(prompt, step, names[0], first, P)
+    elif second is not None:
+        found.add_against(prompt, step, names, (first, second), P)
+    else:
+        found.ties["tables against opponents that are not stored with the run"] += 1
+
+
+def _opponents(home: RunFolder) -> dict[tuple[str, str], list[str]]:
+    """The responses of the run's fixed opponents, under the labels that ``StoredOpponents.members`` gives them."""
+    rows = read_jsonl(home / "opponents.jsonl")
+    labels = {name: f"opponent-{k}" for k, name in enumerate(sorted({row["member"] for row in rows}), 1)}
+    return {(labels[row["member"]], row["prompt"]): row["responses"] for row in rows}
+
+
+def _rows(folder: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    for file in shards(folder, "*"):
+        yield read_shard(file, columns)
+
+
+def _whole(
+    turns: list[dict[str, Any]], step: str, policy: str, opponent: str, texts: Sequence[str], others: Sequence[str],
+    P: np.ndarray,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "prompt": turns, "step": step, "policy": policy, "opponent": opponent, "responses": list(texts),
+        "opponent_responses": list(others), "P": P.tolist(),
+    }  # fmt: skip
+
+
+def _turn(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def write_preferences(found: Preferences, folder: Path) -> None:
+    """Write each format as NAME.jsonl and NAME.parquet into a new folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with atomic_folder(folder) as unfinished:
+        for name, rows in found.rows.items():
+            (unfinished / f"{name}.jsonl").write_bytes(to_jsonl(rows))
+            pq.write_table(pa.Table.from_pylist(rows, SCHEMAS[name]), unfinished / f"{name}.parquet")

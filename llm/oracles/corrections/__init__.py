@@ -1,0 +1,1 @@
+"""Oracles corrected for what is wrong with them: style, overconfidence, random flips, ties."""

@@ -1,0 +1,333 @@
+"""The corrections of an oracle: each an odd function of its log-odds, so that tables stay complementary."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+from nashward.errors import NashwardError
+from nashward.games.analysis.contextual import contextual_bradley_terry
+from nashward.games.analysis.style import STYLE, style_differences
+from nashward.games.shapes import Float
+
+from ..diagnosis.probe import Judged, judge_pairs, probe_pairs
+from ..ensembles.ensemble import averaged_logits
+from ..fitting.votes import Vote
+from ..protocol import Pairs, PreferenceOracle
+
+LEAST = 30  # labelled pairs for a fit
+LARGEST = 20.0  # factor of a temperature, and log-odds within which two texts may tie
+
+
+class Corrected(PreferenceOracle):
+    """Base of corrections: an oracle whose log-odds, averaged over both orders, are changed.
+
+    A subclass writes ``corrected``, an odd function, and ``parameters``, a text.
+
+    Args:
+        oracle: with the aggregation "calibrated".
+
+    Raises:
+        ValueError: another aggregation.
+    """
+
+    symmetric = True
+    what: str = "corrected"
+
+    def __init__(self, oracle: PreferenceOracle) -> None:
+        if oracle.aggregation != "calibrated":
+            raise NashwardError(f"{oracle.name} has the aggregation {oracle.aggregation!r}; corrected are 'calibrated'")
+        self.oracle = oracle
+        self.name = f"{oracle.name}, {self.what}"
+        self.pairs_per_call = oracle.pairs_per_call
+
+    @property
+    def consulted(self) -> tuple[PreferenceOracle, ...]:
+        return (self.oracle,)
+
+    @property
+    @abstractmethod
+    def parameters(self) -> str:
+        """What the correction depends on, to the last digit."""
+
+    def cache_key(self) -> str | None:
+        key = self.oracle.cache_key()
+        return key and f"{self.what} {self.parameters} of {key}"
+
+    def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
+        return self.oracle.truncated(prompt, candidates)
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        known = averaged_logits(self.oracle, prompts, candidates, pairs)
+        return [
+            self.corrected(logits, [texts[i] for i, _ in own], [texts[j] for _, j in own]) if len(own) else logits
+            for logits, texts, own in zip(known, candidates, pairs, strict=True)
+        ]
+
+    @abstractmethod
+    def corrected(
+        self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
+    ) -> Float[np.ndarray, " pairs"]:
+        """The log-odds of pairs from those of the oracle."""
+
+
+class StyleControl(Corrected):
+    r"""An oracle without what length and layout add.
+
+    .. math::  L - \sum_k g_k x_k
+
+    with x the features of ``games.analysis.style``, those of exchanged texts being opposite.
+
+    Args:
+        oracle: the oracle.
+        coefficients: g, [4], log-odds a unit of the features.
+
+    Raises:
+        ValueError: another number of coefficients.
+
+    Source: the style control of Chatbot Arena (2024) and Arena-Hard v2 (arXiv 2406.11939 and its code).
+
+    Example:
+        >>> from nashward.llm.oracles import Length
+        >>> pairs = [Vote(f"p{k}", "yes " * (k + 1), "no " * 9, wins=0, n=1) for k in range(40)]
+        >>> control = StyleControl.fitted(Length(), pairs)
+        >>> abs(control.raw_logits(["p"], [["yes " * 30, "no"]], [[(0, 1)]])[0][0].round(1)) < 1.0
+        np.True_
+    """
+
+    what = "style controlled"
+
+    def __init__(self, oracle: PreferenceOracle, coefficients: Sequence[float]) -> None:
+        super().__init__(oracle)
+        self.coefficients = np.asarray(coefficients, dtype=np.float64)
+        if self.coefficients.shape != (len(STYLE),):
+            raise NashwardError(f"{len(coefficients)} coefficients; expected one each of {', '.join(STYLE)}")
+
+    @property
+    def parameters(self) -> str:
+        return str(self.coefficients.tolist())
+
+    @classmethod
+    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> StyleControl:
+        """The effects of style on the oracle's own judgements of these pairs, whose labels are not read.
+
+        Raises:
+            ValueError: fewer than 30 pairs that it judges.
+        """
+        return cls.of(oracle, _judged(oracle, votes))
+
+    @classmethod
+    def of(cls, oracle: PreferenceOracle, judged: Judged) -> StyleControl:
+        """The effects of style on judgements, beside scores of the authors where all are known."""
+        from ..diagnosis.biases import style_fit
+
+        _enough(~np.isnan(judged.log_odds), oracle)
+        fit = style_fit(judged, judged.log_odds, "log-odds")
+        assert fit is not None, "there are more pairs than a fit of style needs"
+        return cls(oracle, (fit.coefficients / fit.scale).tolist())
+
+    def corrected(
+        self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
+    ) -> Float[np.ndarray, " pairs"]:
+        return logits - style_differences(first, second) @ self.coefficients
+
+
+class Calibrated(Corrected):
+    """An oracle whose log-odds are divided by a temperature: above 1 they move towards 0.
+
+    Args:
+        oracle: the oracle.
+        temperature: above 0.
+
+    Raises:
+        ValueError: a temperature that is not above 0.
+
+    Source: Platt 1999; Guo et al. 2017 (arXiv 1706.04599).
+
+    Example:
+        >>> from nashward.llm.oracles import Length
+        >>> Calibrated(Length(), 2.0).raw_logits(["p"], [["aaa", "b"]], [[(0, 1)]])[0].round(3)
+        array([0.347])
+    """
+
+    what = "calibrated"
+
+    def __init__(self, oracle: PreferenceOracle, temperature: float) -> None:
+        super().__init__(oracle)
+        if not 0 < temperature < math.inf:
+            raise NashwardError(f"the temperature is {temperature!r}; expected a number above 0")
+        self.temperature = float(temperature)
+        self.transitive = oracle.transitive
+
+    @property
+    def parameters(self) -> str:
+        return repr(self.temperature)
+
+    @classmethod
+    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> Calibrated:
+        """The temperature at which labels are likeliest, at most 20.
+
+        Raises:
+            ValueError: fewer than 30 labelled pairs that it judges, or labels that contradict it.
+        """
+        A, y, _ = _labelled(oracle, votes)
+        fit = contextual_bradley_terry(y, A[:, None])
+        slope = float(fit.coefficients[0] / fit.scale[0])
+        if not slope > 0:
+            raise NashwardError(f"the labels contradict {oracle.name}: no temperature corrects that")
+        return cls(oracle, float(np.clip(1 / slope, 1 / LARGEST, LARGEST)))
+
+    def corrected(
+        self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
+    ) -> Float[np.ndarray, " pairs"]:
+        return logits / self.temperature
+
+
+class Unflipped(Corrected):
+    r"""An oracle whose verdicts are flipped with probability e, independently, without the flips.
+
+    .. math::  P' = \frac{P - e}{1 - 2 e}
+
+    within [0, 1]. For probabilities that are shares of hard verdicts, as of votes: errors that a judge makes each time
+    are no flips, and its certain judgements stay as they are.
+
+    Args:
+        oracle: the oracle.
+        flips: e, in [0, 1/2).
+
+    Raises:
+        ValueError: e out of its range.
+
+    Source: rDPO (arXiv 2403.00409), which corrects the loss by the same estimate.
+
+    Example:
+        >>> from nashward.llm.oracles import Function, preference_matrices
+        >>> votes = Function(lambda prompt, a, b: 0.7 if a < b else 0.3, symmetric=True)
+        >>> preference_matrices(Unflipped(votes, 0.1), ["p"], [["a", "b"]])[0].P.round(3).tolist()
+        [[0.5, 0.75], [0.25, 0.5]]
+    """
+
+    what = "without flips"
+
+    def __init__(self, oracle: PreferenceOracle, flips: float) -> None:
+        super().__init__(oracle)
+        if not 0 <= flips < 0.5:
+            raise NashwardError(f"the share of flips is {flips!r}; expected 0 or more, below 1/2")
+        self.flips = float(flips)
+
+    @property
+    def parameters(self) -> str:
+        return repr(self.flips)
+
+    @classmethod
+    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> Unflipped:
+        """e as the mean probability that the oracle gives to the wrong side of labels; ties do not count.
+
+        Raises:
+            ValueError: fewer than 30 labelled pairs that it judges, or an e of 1/2 or more.
+        """
+        A, y, n = _labelled(oracle, votes)
+        decided = y != 0.5
+        wrong = expit(np.where(y > 0.5, -A, A))[decided]
+        weight = n[decided]
+        flips = float((0.5 + (weight * wrong).sum()) / (1 + weight.sum()))
+        if flips >= 0.5:
+            raise NashwardError(f"{oracle.name} is on the wrong side of the labels in {flips:.0%}: these are no flips")
+        return cls(oracle, flips)
+
+    def corrected(
+        self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
+    ) -> Float[np.ndarray, " pairs"]:
+        lead = np.clip(np.tanh(logits / 2) / (2 * (1 - 2 * self.flips)), -0.5, 0.5)  # of P over 1/2
+        with np.errstate(divide="ignore"):
+            return np.log(0.5 + lead) - np.log(0.5 - lead)
+
+
+class WithTies(Corrected):
+    r"""An oracle that has to choose, for people who may call a tie, which is half a win.
+
+    .. math::
+        P(\text{a wins}) = \sigma(L - t), \qquad P(\text{b wins}) = \sigma(-L - t), \qquad
+        P = \frac{\sigma(L - t) + \sigma(L + t)}{2}
+
+    Args:
+        oracle: the oracle.
+        margin: t, at least 0, log-odds within which two texts tie.
+
+    Raises:
+        ValueError: a margin below 0.
+
+    Source: Rao & Kupper 1967.
+
+    Example:
+        >>> from nashward.llm.oracles import Length
+        >>> WithTies(Length(), 1.0).raw_logits(["p"], [["aaa", "b"]], [[(0, 1)]])[0].round(3)
+        array([0.567])
+    """
+
+    what = "with ties"
+
+    def __init__(self, oracle: PreferenceOracle, margin: float) -> None:
+        super().__init__(oracle)
+        if not 0 <= margin < math.inf:
+            raise NashwardError(f"the margin of ties is {margin!r}; expected 0 or more")
+        self.margin = float(margin)
+
+    @property
+    def parameters(self) -> str:
+        return repr(self.margin)
+
+    @classmethod
+    def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> WithTies:
+        """The margin at which labels with ties, a share of wins of 1/2, are likeliest.
+
+        Raises:
+            ValueError: fewer than 30 labelled pairs that it judges.
+        """
+        A, y, n = _labelled(oracle, votes)
+
+        def loss(margin: float) -> float:
+            win, lose = expit(A - margin), expit(-A - margin)
+            p = np.where(y > 0.5, win, np.where(y < 0.5, lose, 1 - win - lose))
+            return -float((n * np.log(np.maximum(p, 1e-300))).sum())
+
+        found = minimize_scalar(loss, bounds=(0.0, LARGEST), method="bounded", options={"xatol": 1e-8})
+        return cls(oracle, float(found.x) if (y == 0.5).any() else 0.0)
+
+    def corrected(
+        self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
+    ) -> Float[np.ndarray, " pairs"]:
+        size = np.abs(logits)  # so that opposite log-odds stay exactly opposite
+        win = (expit(size - self.margin) + expit(size + self.margin)) / 2
+        lose = (expit(-size - self.margin) + expit(-size + self.margin)) / 2
+        with np.errstate(divide="ignore"):
+            return np.sign(logits) * (np.log(win) - np.log(lose))
+
+
+def _judged(oracle: PreferenceOracle, votes: Sequence[Vote]) -> Judged:
+    return judge_pairs(oracle, probe_pairs(votes))
+
+
+def _enough(known: np.ndarray, oracle: PreferenceOracle) -> None:
+    if known.sum() < LEAST:
+        raise NashwardError(
+            f"{oracle.name} judges {known.sum()} of the pairs; a correction is fitted to {LEAST} different ones or more"
+        )
+
+
+def _labelled(
+    oracle: PreferenceOracle, votes: Sequence[Vote]
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """Log-odds, shares of wins and numbers of comparisons of the labelled pairs that an oracle judges."""
+    judged = _judged(oracle, votes)
+    known = ~np.isnan(judged.log_odds)
+    _enough(known, oracle)
+    n = np.array([pair.n for pair in judged.pairs])
+    return judged.log_odds[known], judged.labels[known], n[known]

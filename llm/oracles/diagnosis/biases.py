@@ -1,0 +1,230 @@
+"""The measures of a judge, each a function of what it judged; all together are held to one level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nashward.games.analysis.contextual import ContextualBradleyTerry, contextual_bradley_terry
+from nashward.games.analysis.dawid_skene import dawid_skene
+from nashward.games.analysis.significant_cycles import significant_cycles
+from nashward.games.analysis.style import STYLE, style_differences
+from nashward.games.shapes import Float
+
+from ...config.limits import DiagnosisLimits
+from .finding import Finding, clustered_mean, one_sided, two_sided
+from .probe import Judged
+
+FEW = 30  # labelled pairs, from which on accuracy and calibration are tested
+WORDS = {"length": "longer responses", "headers": "headers", "lists": "lists", "bold": "bold text"}
+
+
+def order(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+    """What being shown first adds, and how often it decides."""
+    known = ~np.isnan(judged.forward + judged.backward)
+    if known.sum() < 2:
+        return
+    first, second, clusters = judged.forward[known], judged.backward[known], judged.clusters[known]
+    bias, error, count = clustered_mean((first + second) / 2, clusters)
+    where = "first" if bias > 0 else "second"
+    yield Finding(
+        "order", bias, error, two_sided(bias, error, count), abs(bias) > limits.order,
+        f"prefers what is shown {where}, by {abs(bias):.2f} ± {error:.2f} in log-odds",
+        "both orders are judged and averaged here, which takes this out; judge in both orders elsewhere too",
+    )  # fmt: skip
+    flipped = (np.sign(first) == np.sign(second)) & (first != 0)
+    rate, error, count = clustered_mean(flipped.astype(float), clusters)
+    yield Finding(
+        "flips", rate, error, one_sided(rate - limits.flips, error, count), rate > limits.flips,
+        f"names another winner in {rate:.0%} ± {error:.0%} of the pairs when the order changes",
+        "its judgements are noisy: add judges (--oracle given again), or a stronger one",
+    )  # fmt: skip
+
+
+def style_fit(judged: Judged, outcomes: Float[np.ndarray, " N"], scale: str) -> ContextualBradleyTerry | None:
+    """The effects of style on log-odds or on labels, beside the authors' scores; None with fewer than ten pairs."""
+    known = ~np.isnan(outcomes)
+    if known.sum() < 10:
+        return None
+    pairs = [pair for pair, is_known in zip(judged.pairs, known, strict=True) if is_known]
+    features = style_differences([pair.a for pair in pairs], [pair.b for pair in pairs])
+    names = sorted({name for pair in pairs for name in (pair.author_a, pair.author_b) if name is not None})
+    whole = bool(names) and all(pair.author_a and pair.author_b for pair in pairs)
+    first, second = (
+        (np.array([names.index(str(getattr(pair, side))) for pair in pairs]) if whole else None)
+        for side in ("author_a", "author_b")
+    )
+    return contextual_bradley_terry(
+        outcomes[known], features, first, second, judged.clusters[known], scale  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+    """What length and layout add, beyond what they add for the labels where that is beyond chance itself."""
+    fit = style_fit(judged, judged.log_odds, "log-odds")
+    if fit is None:
+        return
+    own = style_fit(judged, judged.labels, "wins") if (~np.isnan(judged.labels)).sum() >= FEW else None
+    for k, kind in enumerate(STYLE):
+        slope, error = float(fit.coefficients[k]), float(fit.standard_error[k])
+        if math.isnan(error):  # no pair differs in it
+            continue
+        beside = ""
+        if own is not None and own.standard_error[k] > 0:
+            of_labels, its_error = (
+                float(value[k]) * fit.scale[k] / own.scale[k] for value in (own.coefficients, own.standard_error)
+            )
+            if two_sided(of_labels, its_error, own.clusters) < 0.05:
+                slope, error = slope - of_labels, math.hypot(error, its_error)
+                beside = f" beyond the {of_labels:+.2f} of the labels"
+        likes = "prefers" if slope > 0 else "dislikes"
+        yield Finding(
+            kind, slope, error, two_sided(slope, error, fit.clusters), abs(slope) > limits.style,
+            f"{likes} {WORDS[kind]}, by {abs(slope):.2f} ± {error:.2f} in log-odds a standard deviation{beside}",
+            "take it out: --correct style:pairs=FILE, or for length fit-oracle --length remove",
+        )  # fmt: skip
+
+
+def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+    """How often it is on the side of the labels, and whether its log-odds are of the right size."""
+    y, A = judged.labels, judged.log_odds
+    known = ~np.isnan(y + A)
+    if known.sum() < FEW:
+        return
+    right = np.where(A == 0, 0.5, np.where(A > 0, y, 1 - y))[known]
+    clusters = judged.clusters[known]
+    rate, error, count = clustered_mean(right, clusters)
+    coin = one_sided(rate - 0.5, error, count) > limits.level  # not shown to be better than a coin
+    yield Finding(
+        "accuracy", rate, error, 0.0 if coin else 1.0, coin,
+        f"agrees with the labels in {rate:.1%} ± {error:.1%} of {known.sum()} pairs" + ", no better than a coin" * coin,
+        "do not train on it: take another judge, or fit one to the labels (nashward fit-oracle)",
+    )  # fmt: skip
+    if coin:
+        return  # its log-odds say nothing, whatever their size
+    fit = contextual_bradley_terry(y[known], A[known, None], clusters=clusters)
+    slope, error = float(fit.coefficients[0] / fit.scale[0]), float(fit.standard_error[0] / fit.scale[0])
+    factor = 1 / slope if slope > 0 else math.inf
+    too = "large" if factor > 1 else "small"
+    yield Finding(
+        "calibration", factor, factor * error / slope if slope > 0 else math.nan,
+        two_sided(slope - 1, error, fit.clusters), not 1 / limits.calibration <= factor <= limits.calibration,
+        f"gives log-odds that are too {too} by a factor of {max(factor, 1 / factor):.2g}",
+        "calibrate it on the labels: --correct temperature:pairs=FILE",
+    )  # fmt: skip
+
+
+def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+    """Win probability that an author is given beyond the labels, after calibration."""
+    y, A = judged.labels, judged.log_odds
+    known = ~np.isnan(y + A)
+    if known.sum() < FEW:
+        return
+    fit = contextual_bradley_terry(y[known], A[known, None], clusters=judged.clusters[known])
+    slope, error = float(fit.coefficients[0] / fit.scale[0]), float(fit.standard_error[0] / fit.scale[0])
+    if one_sided(slope, error, fit.clusters) > limits.level:  # it tells nothing of the labels, of no author
+        return
+    excess = 0.5 + np.tanh(A * slope / 2) / 2 - y
+    names = sorted({name for pair in judged.pairs for name in (pair.author_a, pair.author_b) if name is not None})
+    found = []
+    for name in names:
+        sign = np.array([(pair.author_a == name) - (pair.author_b == name) for pair in judged.pairs])
+        own = known & (sign != 0)
+        if len(names) < 2 or own.sum() < FEW:
+            continue
+        lead, error, count = clustered_mean((sign * excess)[own], judged.clusters[own])
+        found.append((one_sided(lead, error, count), lead, error, name))
+    for p, lead, error, name in found:
+        yield Finding(
+            "favour", lead, error, min(1.0, p * len(found)), lead > limits.favour,
+            f"gives {name} {lead:.1%} ± {error:.1%} more wins than the labels do",
+            "let a judge of another family judge this author, or several (--oracle given again)",
+        )  # fmt: skip
+
+
+def cycles(judged: Judged, limits: DiagnosisLimits, tests: int) -> Iterator[Finding]:
+    """Cycles of three authors that the prompts confirm: never from one prompt."""
+    pairs = [k for k, pair in enumerate(judged.pairs) if pair.author_a and pair.author_b]
+    names = sorted({str(name) for k in pairs for name in (judged.pairs[k].author_a, judged.pairs[k].author_b)})
+    if len(names) < 3:
+        return
+    clusters = judged.clusters
+    tables = np.full((int(clusters.max()) + 1, len(names), len(names)), np.nan)
+    tables[:, range(len(names)), range(len(names))] = 0.5
+    for k in pairs:
+        i, j = (names.index(str(name)) for name in (judged.pairs[k].author_a, judged.pairs[k].author_b))
+        tables[clusters[k], i, j], tables[clusters[k], j, i] = judged.P[k], 1 - judged.P[k]
+    found = significant_cycles(tables, level=limits.level / tests)
+    shown = "; ".join(" beats ".join(names[i] for i in (*cycle.players, cycle.players[0])) for cycle in found[:3])
+    yield Finding(
+        "cycles", len(found), math.nan, 0.0 if found else 1.0, bool(found),
+        f"goes in a circle beyond noise: {shown}" if found else "shows no cycle of authors beyond noise",
+        "keep the table (Nash, maximal lottery), and no single score",
+    )  # fmt: skip
+
+
+def agreement(
+    judged: Judged, others: Mapping[str, Float[np.ndarray, " N"]], limits: DiagnosisLimits
+) -> Iterator[Finding]:
+    """Whether it is less accurate than the other judges, by their agreement alone."""
+    if len(others) < 2:
+        return
+    verdicts = np.stack([judged.P, *others.values()])
+    decided = (verdicts != 0.5) & ~np.isnan(verdicts)
+    if not (decided[0] & decided[1:].any(0)).any():
+        return
+    fit = dawid_skene(verdicts)
+    rate, error = float(fit.accuracy[0]), float(fit.standard_error[0])
+    yield Finding(
+        "agreement", rate, rate * (1 - rate) * error, 0.0 if fit.suspect[0] else 1.0, bool(fit.suspect[0]),
+        f"is right in {rate:.0%} of the pairs by its agreement with {', '.join(others)} (Dawid-Skene)"
+        + ", less than half as far above chance as they are" * bool(fit.suspect[0]),
+        "look at the pairs on which it is alone",
+    )  # fmt: skip
+
+
+def repeated(judged: Judged, again: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+    """How far a win probability changes when the same pair is judged again; ``again`` has the first of the pairs."""
+    change = np.abs(judged.P[: len(again.pairs)] - again.P)
+    known = ~np.isnan(change)
+    if not known.any():
+        return
+    mean, error, count = clustered_mean(change[known], again.clusters[known])
+    beyond = mean > limits.repeat
+    yield Finding(
+        "repeat", mean, error, one_sided(mean - limits.repeat, error, count), beyond,
+        f"changes a win probability by {mean:.3f} on average when it judges the same pair again",
+        "take temperature 0 or more votes a pair, and keep its judgements in a cache",
+    )  # fmt: skip
+
+
+def coverage(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+    """What it does not judge, and what it does not read."""
+    missing = float(np.isnan(judged.log_odds).mean())
+    yield Finding(
+        "missing", missing, math.nan, 0.0, missing > limits.missing, f"leaves {missing:.0%} of the pairs unjudged",
+        "look at what it answered there",
+    )  # fmt: skip
+    yield Finding(
+        "truncated", judged.truncated, math.nan, 0.0, judged.truncated > limits.truncated,
+        f"does not read {judged.truncated:.0%} of the texts to their end",
+        "take a judge with a longer context, or shorter responses",
+    )  # fmt: skip
+
+
+def confirmed(findings: Sequence[Finding], limits: DiagnosisLimits) -> list[Finding]:
+    """The findings, those named that are beyond their limits and, at the level over all of them, beyond chance.
+
+    Source: Bonferroni 1936.
+
+    Example:
+        >>> found = confirmed([Finding("order", 0.3, 0.1, 0.003, True, "")] * 2, DiagnosisLimits())
+        >>> [finding.named for finding in found]
+        [True, True]
+    """
+    tested = [one for one in findings if 0 < one.p_value < 1]  # of the others the limit alone decides
+    level = limits.level / max(len(tested), 1)
+    return [replace(one, named=one.beyond and one.p_value <= level) for one in findings]

@@ -1,0 +1,64 @@
+"""One measure of a judge: its size, its error, and whether it is beyond chance and beyond its limit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtr
+
+from nashward.games.shapes import Float, Int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One measure of a judge.
+
+    Attributes:
+        kind: "order", "flips", "length", "headers", "lists", "bold", "favour", "accuracy", "calibration", "agreement",
+            "cycles", "repeat", "truncated" or "missing".
+        estimate, standard_error: in the unit of the kind; the error is NaN where the estimate is a count.
+        p_value: how likely as much is where the judge has no such error; 0 or 1 where the limit alone decides.
+        named: whether it is beyond its limit and, given all that was tested, beyond chance.
+        text: what was found, a clause with the judge as its subject.
+        advice: what to do about it.
+    """
+
+    kind: str
+    estimate: float
+    standard_error: float
+    p_value: float
+    beyond: bool
+    text: str
+    advice: str = ""
+    named: bool = False
+
+
+def clustered_mean(values: Float[np.ndarray, " N"], clusters: Int[np.ndarray, " N"]) -> tuple[float, float, int]:
+    """The mean of values, its standard error over clusters, and how many clusters there are.
+
+    Example:
+        >>> clustered_mean(np.array([1.0, 1.0, 0.0]), np.array([0, 0, 1]))
+        (0.6666666666666666, 0.4444444444444444, 2)
+    """
+    mean = float(values.mean())
+    numbers = np.unique(clusters, return_inverse=True)[1]
+    sums = np.bincount(numbers, values - mean)
+    count = len(sums)
+    error = math.sqrt(float((sums**2).sum()) * count / (count - 1)) / len(values) if count > 1 else math.nan
+    return mean, error, count
+
+
+def two_sided(estimate: float, error: float, clusters: int) -> float:
+    """The two-sided p-value of an estimate, by Student's t; 1 where it has no error to compare it with."""
+    if not error > 0:
+        return 1.0
+    return float(2 * stdtr(max(clusters - 1, 1), -abs(estimate) / error))
+
+
+def one_sided(excess: float, error: float, clusters: int) -> float:
+    """The p-value of an excess above 0."""
+    if not error > 0:
+        return 0.0 if excess > 0 else 1.0
+    return float(stdtr(max(clusters - 1, 1), -excess / error))

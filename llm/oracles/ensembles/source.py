@@ -1,0 +1,113 @@
+"""An ensemble by the names of its members and of its rule, as a command and a file of settings give it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nashward.errors import NashwardError
+
+from ..fitting.votes import Vote, read_votes
+from ..protocol import PreferenceOracle
+from ..spec import numbers, parsed
+from .ensemble import Ensemble
+from .weights import accuracy_weights, unlabelled_accuracies
+
+logger = logging.getLogger(__name__)
+
+SETTINGS = {  # of each rule
+    "log-odds": ("weights", "pessimism"),
+    "probability": ("weights", "pessimism"),
+    "majority": ("pessimism",),
+    "accuracy": ("pairs", "pessimism"),
+    "dawid-skene": ("pairs", "pessimism"),
+}
+LEAST = 30  # pairs that accuracies are measured on without a warning
+
+
+@dataclass(frozen=True)
+class EnsembleSource:
+    """Several sources of oracles, and how they are combined.
+
+    Attributes:
+        members: each as ``as_oracle`` takes it.
+        combine: a rule with its settings, each behind a colon:
+
+            - ``log-odds``, ``probability``, ``majority``: those of ``Ensemble``; the first two may have
+              ``weights=2,1,1``;
+            - ``accuracy:pairs=FILE``: a weighted majority by the accuracies on labelled pairs (``read_votes``) that no
+              member was trained on;
+            - ``dawid-skene:pairs=FILE``: the same, by the accuracies that the members' agreement on these pairs shows;
+              it takes three members, and reads no label;
+            - ``pessimism=K`` behind any of them.
+
+    Raises:
+        ValueError: no member, an unknown rule or setting, a value that is no number, or a file that is not given.
+
+    Example:
+        >>> EnsembleSource(("judge-a", "judge-b"), "log-odds:weights=2,1").rule
+        'log-odds'
+        >>> EnsembleSource(("judge-a", "judge-b"), "median")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: combine 'median': there is no rule median; ...
+    """
+
+    members: tuple[Any, ...]
+    combine: str = "log-odds"
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise NashwardError("an ensemble has at least one member, got none")
+        settings = self.settings
+        if "pairs" in SETTINGS[self.rule] and not settings.get("pairs"):
+            raise NashwardError(
+                f"combine {self.combine!r}: {self.rule} needs pairs to measure accuracies on: {self.rule}:pairs=FILE"
+            )
+        numbers(settings, "pessimism"), numbers(settings, "weights")
+
+    @property
+    def rule(self) -> str:
+        """The rule without its settings."""
+        return parsed(self.combine, "combine", SETTINGS)[0]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings of the rule, as they are written."""
+        return parsed(self.combine, "combine", SETTINGS)[1]
+
+    def load(self, load: Callable[[Any], PreferenceOracle]) -> Ensemble:
+        """The ensemble; its members are loaded by the function.
+
+        Raises:
+            ValueError, OSError: of a member, of the file of pairs, of weights that do not fit.
+        """
+        members = [load(source) for source in self.members]
+        weights, pessimism = numbers(self.settings, "weights"), (numbers(self.settings, "pessimism") or [0.0])[0]
+        if self.rule not in ("accuracy", "dawid-skene"):
+            return Ensemble(members, self.rule, weights, pessimism=pessimism)  # type: ignore[arg-type]
+        votes = read_votes(Path(self.settings["pairs"]).expanduser())
+        if len(votes) < LEAST:
+            logger.warning("the accuracies of %d oracles are measured on %d pairs alone", len(members), len(votes))
+        weights = self._measured(members, votes)
+        for member, weight in zip(members, weights, strict=True):
+            logger.info("%s: accuracy %.3f", member.name, 1 / (1 + np.exp(-weight)))
+        name = f"{self.rule} of {', '.join(member.name for member in members)}"
+        return Ensemble(members, "weighted-majority", weights, pessimism=pessimism, name=name)
+
+    def _measured(self, members: Sequence[PreferenceOracle], votes: Sequence[Vote]) -> list[float]:
+        if self.rule == "accuracy":
+            return accuracy_weights(members, votes)
+        fit = unlabelled_accuracies(members, votes)
+        for member, suspect, accuracy in zip(members, fit.suspect, fit.accuracy, strict=True):
+            if suspect:
+                logger.warning(
+                    "%s looks no better than half as accurate as the others (accuracy %.2f by Dawid-Skene)",
+                    member.name,
+                    accuracy,
+                )
+        return [float(weight) for weight in fit.weights]

@@ -1,0 +1,124 @@
+"""The page on a judge: what is wrong with it, what that costs, and the pairs that look most wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..oracles.diagnosis.diagnose import Diagnosis
+from ..oracles.diagnosis.finding import Finding
+from ..store.files import atomic_write
+from .content import Alert, Content, Details, Download, Headline, Paragraph, Section, Table, with_error
+from .page import render
+
+MEANING = {
+    "order": "log-odds that being shown first adds; 0 is none",
+    "flips": "share of pairs with another winner when the order changes",
+    "length": "log-odds that a standard deviation of length adds",
+    "headers": "the same of headers",
+    "lists": "the same of lists",
+    "bold": "the same of bold text",
+    "favour": "win probability of an author beyond that of the labels",
+    "accuracy": "share of labels that it agrees with; a coin has 0.5",
+    "calibration": "factor on its log-odds; 1 is right",
+    "agreement": "accuracy by the agreement with other judges",
+    "cycles": "cycles of three authors that the prompts confirm",
+    "repeat": "mean change of a win probability when judged again",
+    "missing": "share of pairs without a judgement",
+    "truncated": "share of texts that it does not read to their end",
+}
+LONG = 600  # characters of a response that stand in the table
+
+
+def write_diagnosis(diagnosis: Diagnosis, file: str | Path, bound: float | None = None) -> Path:
+    """Write the page.
+
+    Args:
+        diagnosis: of the judge.
+        file: the page.
+        bound: on the duality gap that the judge's noise costs (``theory.OracleError``); None: not known.
+
+    Raises:
+        OSError: it cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from nashward.llm.oracles import Length
+        >>> from nashward.llm.oracles.diagnosis.diagnose import diagnose
+        >>> from nashward.llm.oracles.diagnosis.probe import Pair
+        >>> with TemporaryDirectory() as folder:
+        ...     page = write_diagnosis(diagnose(Length(), [Pair("?", "Yes.", "No, no.")]), folder + "/judge.html")
+        ...     "The judge length" in page.read_text(encoding="utf-8")
+        True
+    """
+    sections = [
+        Section("In short", _summary(diagnosis)),
+        Section("All that was measured", _measures(diagnosis)),
+        Section("What it costs", _cost(diagnosis, bound)),
+        Section("The pairs that look most wrong", _doubtful(diagnosis)),
+    ]
+    with atomic_write(Path(file)) as unfinished:
+        unfinished.write_text(render(f"The judge {diagnosis.oracle}", sections), encoding="utf-8")
+    return Path(file)
+
+
+def _summary(diagnosis: Diagnosis) -> list[Content]:
+    problems = len(diagnosis.named)
+    figure = "No problem" if not problems else f"{problems} problem{'s' * (problems > 1)}"
+    on = f"{diagnosis.pairs} pairs of responses to {diagnosis.prompts} prompts"
+    labelled = f", {diagnosis.labelled} of them labelled" if diagnosis.labelled else ", none of them labelled"
+    return [
+        Headline(figure, f"found on {on}{labelled}."),
+        *(Alert(f"It {finding.text}. What to do: {finding.advice}.") for finding in diagnosis.named),
+        *(Paragraph(f"It {finding.text}.") for finding in diagnosis.findings if _told(finding)),
+        Paragraph(
+            "A policy that is trained under a judge learns its errors as well as its taste. An error is named here "
+            "where it is both beyond chance, given all that was tested, and large enough to matter."
+        ),
+    ]
+
+
+def _told(finding: Finding) -> bool:
+    return finding.kind == "accuracy" and not finding.named
+
+
+def _measures(diagnosis: Diagnosis) -> list[Content]:
+    rows = [
+        (finding.kind, _value(finding), MEANING[finding.kind], "named" if finding.named else "")
+        for finding in diagnosis.findings
+    ]
+    return [
+        Table(("measure", "value ± standard error", "what it is", ""), rows, text=True),
+        Details("The numbers", [Download(diagnosis.as_dict(), "all numbers", "diagnosis.json")]),
+    ]
+
+
+def _value(finding: Finding) -> str:
+    error = finding.standard_error
+    value = with_error(finding.estimate, error if error == error else None, 3)
+    return str(value)
+
+
+def _cost(diagnosis: Diagnosis, bound: float | None) -> list[Content]:
+    cost = diagnosis.cost
+    if cost is None:
+        return [Paragraph("No noise was measured: the same pair gets the same judgement in both orders and again.")]
+    text = (
+        f"A judgement that is averaged over both orders is off by {cost.noise:.2f} in log-odds (standard deviation). "
+        f"Among {cost.responses:.1f} responses to a prompt the largest error of a win probability is {cost.error:.3f} "
+        f"on average. The Nash of such a table has a duality gap of {cost.gap:.3f} in the table without the noise"
+    )
+    limit = "" if bound is None else f"; it can be no more than {bound:.3f} (twice the largest error)"
+    return [Paragraph(f"{text}{limit}. Errors that all judgements share are not in it: those are the biases above.")]
+
+
+def _doubtful(diagnosis: Diagnosis) -> list[Content]:
+    if not diagnosis.doubtful:
+        return [Paragraph("No pair stands out.")]
+    rows = [_row(pair.prompt, pair.a, pair.b, p, pair, why) for pair, p, why in diagnosis.doubtful]
+    return [Table(("prompt", "a", "b", "P(a beats b)", "label", "why"), rows, text=True)]
+
+
+def _row(prompt: str, a: str, b: str, p: float, pair: Any, why: str) -> tuple[str, ...]:
+    texts = [text if len(text) <= LONG else f"{text[:LONG]} ..." for text in (prompt, a, b)]
+    return (*texts, f"{p:.3f}", f"{pair.wins:g} of {pair.n:g}" if pair.n else "–", why)

@@ -1,0 +1,182 @@
+"""``nashward export``: a policy of a run for other programs, its preference data, its model card."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nashward.cli import configuration, options
+from nashward.cli.command import Command
+from nashward.errors import NashwardError
+
+if TYPE_CHECKING:
+    from nashward.llm.policy.mixture import Mixture
+
+KINDS = ("merged", "adapter", "preferences", "model-card")
+INTO = ("16-bit", "4-bit")
+LIMIT = 1.5
+ONLY_POLICIES = {"of": None, "merge_into": INTO[0], "interpolate": False, "existing": False, "base_name": None}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=options.path, help="the run folder; the run need not be finished")
+    parser.add_argument(
+        "--to", choices=KINDS, required=True,
+        help="merged: the base with the adapter in its weights; adapter: for PEFT and vLLM; preferences: the judged "
+        "responses, in TRL's formats and whole; model-card: a README.md",
+    )  # fmt: skip
+    parser.add_argument("--out", type=options.path, required=True, help="a new folder (model-card: a file)")
+    parser.add_argument(
+        "--of", metavar="POLICY", help="start, iteration-03, ... or mixture (default: the last iterate)"
+    )
+    parser.add_argument(
+        "--merge-into", choices=INTO, default=INTO[0],
+        help="of a run on a 4-bit base: the weights as they are stored, or these rounded to 4 bits as in the run, both "
+        "written in 16 bits (default: 16-bit; the verification says which is nearer)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--interpolate", action="store_true", help="of a mixture: one adapter with the members' averaged weights"
+    )
+    parser.add_argument(
+        "--verify", action=argparse.BooleanOptionalAction, default=True,
+        help="replay stored responses through what was written, and end with 1 where it is another policy (default: "
+        "yes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--existing", action="store_true", help="write nothing: verify what lies at --out, whoever wrote it"
+    )
+    parser.add_argument(
+        "--responses", type=options.whole, default=200, help="stored responses to replay, at most (default: 200)"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT,
+        help=f"the most that it may drift, in times of the base's own rounding (default: {LIMIT:g})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--base-name", metavar="ID", help="what the base is called in adapter and card (default: as in the run)"
+    )
+    parser.add_argument("--policy", default=argparse.SUPPRESS, help="where the run's base is now, if it was moved")
+    parser.add_argument("--oracle", default=argparse.SUPPRESS, help="where the run's oracle is now, if it was moved")
+    parser.add_argument("--seed", type=options.whole, default=0, help="of the draw of responses (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    _check(args)
+    if args.to == "preferences":
+        return _preferences(args)
+    play = _run_of(args)
+    if args.to == "model-card":
+        return _model_card(args, play)
+    return _policy(args, play)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.to not in ("merged", "adapter"):
+        for name, default in ONLY_POLICIES.items():
+            if getattr(args, name) != default and not (args.to == "model-card" and name in ("of", "base_name")):
+                raise NashwardError(f"--{name.replace('_', '-')} is of a policy, not of --to {args.to}; leave it out")
+    if args.to == "adapter" and args.merge_into != INTO[0]:
+        raise NashwardError("--merge-into is of --to merged; an adapter stays apart from its base")
+    if args.existing and not args.verify:
+        raise NashwardError("--existing verifies, and --no-verify does not: leave one of them out")
+    if args.responses < 1:
+        raise NashwardError(f"--responses is {args.responses}; expected at least 1")
+    if not args.limit > 0:
+        raise NashwardError(f"--limit is {args.limit:g}; expected a number above 0")
+    if args.seed < 0:
+        raise NashwardError(f"--seed is a whole number >= 0, got {args.seed}")
+    if not (args.folder / "run.json").exists():
+        raise FileNotFoundError(f"{args.folder} holds no run (it has no run.json)")
+    if args.existing:
+        if not args.out.is_dir():
+            raise FileNotFoundError(f"there is no folder {args.out} to verify")
+        return
+    if args.out.is_dir() and args.to == "model-card":
+        raise NashwardError(f"{args.out} is a folder; --out names a file, for example {args.out / 'README.md'}")
+    if args.out.exists() and args.to != "model-card":
+        raise NashwardError(f"{args.out} exists already; --out names a new folder, --existing verifies what is there")
+    configuration.check_place(args.out)
+
+
+def _run_of(args: argparse.Namespace) -> Any:
+    moved = configuration.flags(args, ("policy", "oracle"))
+    chosen = configuration.merged([moved, configuration.from_folder(args.folder)])
+    play = configuration.self_play({**chosen, "out": configuration.Setting(args.folder, "flag")})
+    if play.policy is None and args.to != "model-card":
+        raise NashwardError("the run does not know its policy yet; give its base with --policy")
+    return play
+
+
+def _named(args: argparse.Namespace) -> tuple[str, Mixture]:
+    """The policy that is exported, with its name."""
+    from nashward.llm.evaluation.players import MIXTURE, policies
+    from nashward.llm.store.run_folder import RunFolder
+
+    players = policies(RunFolder(args.folder))
+    name = args.of if args.of is not None else [player for player in players if player != MIXTURE][-1]
+    if name not in players:
+        raise NashwardError(f"the run has no policy {name}; it has {', '.join(players)}")
+    return name, players[name]
+
+
+def _policy(args: argparse.Namespace, play: Any) -> int:
+    from nashward.llm.delivery.artefacts import Artefact
+    from nashward.llm.policy.base.checks import check_policy
+
+    name, policy = _named(args)
+    if args.interpolate and len(policy.members) == 1:
+        raise NashwardError(f"{name} is one adapter, nothing to interpolate; give --of mixture")
+    check_policy(str(play.policy), play.config.chat_template)
+    artefact = Artefact(
+        play, name, policy, args.merge_into if args.to == "merged" else None, args.interpolate, args.base_name
+    )
+    say: Any = (lambda what: None) if args.quiet else print
+    known = None
+    if args.verify:
+        say(f"replaying stored responses through the run's own {name}")
+        known, cost = artefact.reference(args.responses, args.seed)
+        if cost is not None:
+            print(cost)
+    if not args.existing:
+        say(f"writing {args.out}")
+        artefact.write(args.out, known.quantised if known is not None else None)
+        print(f"{args.to} of {name}: {args.out}")
+    if known is None:
+        print("not verified (--no-verify)")
+        return 0
+    verdict = artefact.verify(args.out, known, args.limit, say)
+    print("\n".join(verdict.lines))
+    print("verified" if verdict.passed else f"{args.out} is not the policy of the run")
+    return 0 if verdict.passed else 1
+
+
+def _preferences(args: argparse.Namespace) -> int:
+    from nashward.llm.delivery.preferences import preferences, write_preferences
+    from nashward.llm.store.run_folder import RunFolder
+
+    found = preferences(RunFolder(args.folder))
+    write_preferences(found, args.out)
+    for name, rows in found.rows.items():
+        print(f"{len(rows)} rows: {args.out / name}.jsonl and .parquet")
+    if found.ties:
+        print("left out of pairs and labels: " + ", ".join(f"{n} {reason}" for reason, n in sorted(found.ties.items())))
+    return 0
+
+
+def _model_card(args: argparse.Namespace, play: Any) -> int:
+    from nashward.llm.delivery.model_card import model_card
+    from nashward.llm.store.files import atomic_write
+
+    name, _ = _named(args)
+    with atomic_write(Path(args.out)) as unfinished:
+        unfinished.write_text(model_card(play, name, args.base_name), encoding="utf-8")
+    print(f"model card: {args.out}")
+    return 0
+
+
+COMMAND = Command(
+    "nashward export runs/first --to merged --out served/first",
+    add_arguments,
+    run,
+)

@@ -1,0 +1,73 @@
+"""``nashward diagnose``: the first line, the page, JSON, the exit codes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nashward.cli.main import main
+
+LENGTH = ["--oracle", "nashward.llm.oracles:Length"]
+
+
+@pytest.fixture(autouse=True)
+def _pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    rows = []
+    for k in range(60):
+        a, b = ("word " * int(random.integers(2, 40)) + side for side in "ab")
+        rows.append({"prompt": f"Prompt {k}.", "a": a, "b": b, "winner": "ab"[int(random.integers(2))]})
+    Path("pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    Path("prompts.txt").write_text("\n".join(row["prompt"] for row in rows))
+    Path("answers").mkdir()
+    for side in "ab":
+        Path("answers", f"model-{side}.json").write_text(json.dumps([row[side] for row in rows]))
+
+
+def test_a_biased_judge_is_named_and_the_exit_code_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", *LENGTH, "--labels", "pairs.jsonl", "--json", "found.json"]) == 3
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "length: " in first
+    assert "problems found on 60 prompts" in first
+    assert "prefers longer responses" in first
+    found = json.loads(Path("found.json").read_text())
+    assert {"length", "accuracy"} <= set(found["problems"])
+    assert "The judge length" in Path("diagnosis.html").read_text()
+
+
+def test_limits_decide(capsys: pytest.CaptureFixture[str]) -> None:
+    responses = ["--responses", "answers", "--prompts", "prompts.txt", "--report", "judge.html"]
+    assert main(["diagnose", *LENGTH, *responses]) == 3
+    assert main(["diagnose", *LENGTH, *responses, "--most-style", "5"]) == 0
+    assert "no problem found on 60 prompts" in capsys.readouterr().out
+    assert main(["diagnose", *LENGTH, *responses, "--limit", "9", "--most-style", "5"]) == 0
+    assert "no problem found on 9 prompts" in capsys.readouterr().out
+
+
+def test_several_judges_are_examined_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    both = [*LENGTH, "--oracle", "nashward.llm.oracles:Plain", "--combine", "probability"]
+    assert main(["diagnose", *both, "--labels", "pairs.jsonl"]) in (0, 3)
+    assert "probability of length, plain" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], ["--labels", "--responses"]),
+        (["--responses", "answers"], ["--prompts"]),
+        (["--labels", "none.jsonl"], ["none.jsonl"]),
+        (["--labels", "pairs.jsonl", "--limit", "0"], ["--limit", "0"]),
+        (["--labels", "pairs.jsonl", "--report", "answers"], ["answers", "judge.html"]),
+        (["--labels", "pairs.jsonl", "--beside", "nashward.llm.oracles:Plain"], ["--beside", "two"]),
+        (["--labels", "pairs.jsonl", "--most-miscalibration", "1"], ["calibration", "above 1"]),
+    ],
+)
+def test_what_is_refused(arguments: list[str], named: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", *LENGTH, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in named)
+    assert error.count("\n") == 1

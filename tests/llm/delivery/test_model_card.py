@@ -1,0 +1,57 @@
+"""A model card has the base, its licence, the data, the oracle, the equation, the figures and the limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from nashward.cli.main import main
+from nashward.llm.delivery.model_card import equation, licence_of
+
+from .. import tiny_run
+
+
+@pytest.mark.parametrize(
+    ("base", "licence", "rule"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama3.1", "Built with Llama"),
+        ("meta-llama/Meta-Llama-3-8B-Instruct", "llama3", "Built with Meta Llama 3"),
+        ("google/gemma-3-4b-it", "gemma", "Terms"),
+        ("Qwen/Qwen3-8B", "apache-2.0", ""),
+        ("mistralai/Mistral-7B-Instruct-v0.2", "apache-2.0", ""),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0", ""),
+        ("somebody/something", "", ""),
+    ],
+)
+def test_licences(base: str, licence: str, rule: str) -> None:
+    found = licence_of(base)
+    assert found.licence == licence
+    assert (rule in found.rule) == bool(found.rule or not rule)
+
+
+def test_a_base_that_states_its_licence_is_read_first(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+    assert licence_of("mistralai/Mistral-7B-Instruct-v0.2", str(tmp_path)).licence == "cc-by-4.0"
+
+
+def test_the_equation_of_a_geometric_mixture_has_no_payoff() -> None:
+    row = {"anchor": {"a": 0.75, "start": 0.25}, "opponent": None, "size": 0.0}
+    assert equation(row) == "log next(y) = 0.75 log a(y) + 0.25 log start(y) + constant"
+
+
+def test_a_card_of_a_run(tiny_folder: Path, tmp_path: Path) -> None:
+    play = tiny_run.quick_run(tiny_folder, tmp_path / "run")
+    play.run(progress=False)
+    file = tmp_path / "README.md"
+    command = ["export", str(tmp_path / "run"), "--to", "model-card", "--out", str(file)]
+    assert main([*command, "--base-name", "meta-llama/Llama-3.1-8B-Instruct"]) == 0
+    card = ModelCard.load(file)
+    assert card.data.base_model == "meta-llama/Llama-3.1-8B-Instruct"
+    assert card.data.license == "llama3.1"
+    assert "Built with Llama" in card.content
+    for told in ("10 prompts", "bytes above m", "P(y beats iteration-01)", "| iteration-02 |", "## Limits", "peft"):
+        assert told in card.content
+    row = play.run(progress=False).metrics[-1]
+    assert f"{row['after']['kl_to_reference']:.3f} ± {row['after']['kl_to_reference_error']:.3f}" in card.content

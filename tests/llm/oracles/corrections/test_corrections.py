@@ -1,0 +1,193 @@
+"""Corrections: what was planted is taken out, tables stay complementary, parameters are found on labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from nashward.cli.main import main
+from nashward.errors import NashwardError
+from nashward.llm.oracles import (
+    Calibrated,
+    CorrectedSource,
+    EnsembleSource,
+    Function,
+    Length,
+    Plain,
+    PreferenceOracle,
+    StyleControl,
+    Unflipped,
+    WithTies,
+    as_oracle,
+    check_oracle,
+    preference_matrices,
+)
+from nashward.llm.oracles.diagnosis.diagnose import diagnose
+from nashward.llm.oracles.diagnosis.probe import probe_pairs
+from nashward.llm.oracles.fingerprint import oracle_fingerprint
+from nashward.llm.oracles.fitting.votes import Vote
+from nashward.llm.store.run_folder import RunFolder
+
+from ..diagnosis.planted import STYLE, Simulated, World
+
+LENGTH = "nashward.llm.oracles:Length"
+CORRECTIONS = [
+    StyleControl(Length(), [0.5, 0.1, -2.0, 0.3]),
+    Calibrated(Length(), 3.0),
+    Unflipped(Length(), 0.2),
+    WithTies(Length(), 0.7),
+    Calibrated(StyleControl(Plain(), [1.0, 0.0, 0.0, 0.0]), 0.5),
+]
+
+
+@pytest.mark.parametrize("oracle", CORRECTIONS, ids=lambda oracle: oracle.name)
+def test_a_corrected_oracle_conforms(oracle: PreferenceOracle) -> None:
+    check_oracle(oracle)
+
+
+@pytest.mark.parametrize("make", [lambda o: StyleControl(o, [1, 2, 3, 4]), lambda o: Calibrated(o, 2.0),
+                                  lambda o: Unflipped(o, 0.3), lambda o: WithTies(o, 1.0)])  # fmt: skip
+def test_tables_stay_complementary_exactly(make) -> None:
+    random = np.random.default_rng(0)
+    texts = ["a", "- b\n- c", "# d", "**e** e e", "f" * 30]
+    table = {(a, b): random.normal(0, 3) for a in texts for b in texts}
+    table["a", "# d"], table["# d", "a"] = np.inf, -np.inf
+    oracle = make(Function(lambda prompt, a, b: float(expit(table[a, b]))))
+    P = preference_matrices(oracle, ["?"], [texts])[0].P
+    assert (P + P.T == 1).all()
+    assert P[0, 2] > 0.5
+
+
+@pytest.mark.parametrize("kind", STYLE)
+def test_style_control_takes_out_what_was_planted(kind: str) -> None:
+    world = World(4)
+    pairs = probe_pairs((), world.prompts, world.answers)
+    votes = [Vote(pair.prompt, pair.a, pair.b, 0, 1) for pair in pairs]
+    controlled = StyleControl.fitted(Simulated(world, kind, 4, size=0.8), votes)
+    (finding,) = (finding for finding in diagnose(controlled, pairs).findings if finding.kind == kind)
+    assert abs(finding.estimate) < 0.1
+    assert not finding.named
+
+
+def _labels(A: np.ndarray, ties: float = 0.0, seed: int = 0) -> tuple[list[Vote], dict[str, float]]:
+    """Votes with P(a wins) = sigmoid(A - ties), and P(b wins) = sigmoid(-A - ties)."""
+    random = np.random.default_rng(seed)
+    u = random.random(len(A))
+    wins = np.where(u < expit(A - ties), 1.0, np.where(u > 1 - expit(-A - ties), 0.0, 0.5))
+    votes = [Vote(f"p{k}", "a", "b", wins=w, n=1) for k, w in enumerate(wins)]
+    return votes, {vote.prompt: float(odds) for vote, odds in zip(votes, A, strict=True)}
+
+
+def _judge(table: dict[str, float]) -> PreferenceOracle:
+    return Function(lambda prompt, a, b: float(expit(table.get(prompt, 1.0) * (1 if a < b else -1))), symmetric=True)
+
+
+def test_a_temperature_is_found() -> None:
+    A = np.random.default_rng(1).normal(0, 1.5, 4000)
+    votes, true = _labels(A)
+    found = Calibrated.fitted(_judge({prompt: 2.5 * odds for prompt, odds in true.items()}), votes)
+    assert found.temperature == pytest.approx(2.5, rel=0.08)
+    P = preference_matrices(found, ["p0"], [["a", "b"]])[0].P[0, 1]
+    assert pytest.approx(expit(2.5 * true["p0"] / found.temperature)) == P
+    with pytest.raises(NashwardError, match="contradict"):
+        Calibrated.fitted(_judge({prompt: -odds for prompt, odds in true.items()}), votes)
+
+
+def test_flips_are_taken_out() -> None:
+    random = np.random.default_rng(2)
+    true = np.where(random.random(3000) < 0.5, 1.0, 0.0)
+    shares = random.binomial(20, np.where(true > 0, 0.85, 0.15)) / 20  # of 20 hard verdicts, 15% of them flipped
+    table = {f"p{k}": float(logit(np.clip(share, 1e-9, 1 - 1e-9))) for k, share in enumerate(shares)}
+    votes = [Vote(f"p{k}", "a", "b", wins=float(first), n=1) for k, first in enumerate(true)]
+    found = Unflipped.fitted(_judge(table), votes)
+    assert found.flips == pytest.approx(0.15, abs=0.01)
+    P = [preference_matrices(found, [f"p{k}"], [["a", "b"]])[0].P[0, 1] for k in range(300)]
+    expected = np.clip((shares[:300] - found.flips) / (1 - 2 * found.flips), 0, 1)
+    assert pytest.approx(expected, abs=1e-6) == P
+    with pytest.raises(NashwardError, match="no flips"):
+        Unflipped.fitted(_judge({prompt: -odds for prompt, odds in table.items()}), votes)
+
+
+def test_a_margin_of_ties_is_found() -> None:
+    votes, true = _labels(np.random.default_rng(3).normal(0, 1.5, 4000), ties=0.6)
+    found = WithTies.fitted(_judge(true), votes)
+    assert found.margin == pytest.approx(0.6, abs=0.05)
+    P = preference_matrices(found, ["p0"], [["a", "b"]])[0].P[0, 1]
+    A, t = true["p0"], found.margin
+    win, lose = expit(A - t), expit(-A - t)
+    assert pytest.approx(win + (1 - win - lose) / 2, abs=1e-12) == P
+    decided = [vote for vote in votes if vote.wins != 0.5]
+    assert WithTies.fitted(_judge(true), decided).margin == 0.0
+
+
+def test_too_few_labels_and_wrong_parameters_are_refused() -> None:
+    votes, true = _labels(np.ones(29))
+    for kind in (StyleControl, Calibrated, Unflipped, WithTies):
+        with pytest.raises(NashwardError, match="29"):
+            kind.fitted(_judge(true), votes)
+    for make in (lambda: Calibrated(Length(), 0), lambda: Unflipped(Length(), 0.5), lambda: WithTies(Length(), -1),
+                 lambda: StyleControl(Length(), [1.0])):  # fmt: skip
+        with pytest.raises(NashwardError):
+            make()
+    hodge = Length()
+    hodge.aggregation = "hodge"
+    with pytest.raises(NashwardError, match="hodge"):
+        Calibrated(hodge, 2.0)
+
+
+def test_a_correction_by_name(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [
+        {"prompt": f"p{k}", "a": "x" * int(random.integers(1, 90)), "b": "y" * 20, "winner": "ab"[k % 2]}
+        for k in range(60)
+    ]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    source = CorrectedSource(EnsembleSource((LENGTH, LENGTH)), f"style:pairs={file}")
+    oracle = as_oracle(CorrectedSource(source, "temperature:by=2"))
+    assert oracle.name.endswith("style controlled, calibrated")
+    assert isinstance(oracle, Calibrated)
+    assert oracle.temperature == 2.0
+    found = {oracle_fingerprint(one) for one in (source, source.source, CorrectedSource(source, "temperature:by=2"))}
+    assert len(found) == 3
+    for wrong, named in (("style", "pairs=FILE"), ("style:by=1", "by"), ("ties:by=x", "'x'"), ("mean", "mean"),
+                         ("flips:pairs=none.jsonl", "none.jsonl")):  # fmt: skip
+        with pytest.raises((NashwardError, FileNotFoundError), match=named):
+            CorrectedSource(LENGTH, wrong)
+
+
+def test_a_leaderboard_with_style_control(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    Path("answers").mkdir()
+    for name, size in (("short", 20), ("long", 30)):
+        texts = ["w" * int(random.integers(5, 2 * size)) for _ in range(60)]
+        Path("answers", f"{name}.json").write_text(json.dumps(texts))
+    Path("p.txt").write_text("".join(f"prompt {k}\n" for k in range(60)))
+    board = ["leaderboard", "answers", "--prompts", "p.txt", "--oracle", LENGTH, "--json", "board.json"]
+    leads = []
+    for options in ([], ["--style-control"]):
+        assert main([*board, *options]) == 0
+        leads.append(abs(json.loads(Path("board.json").read_text())["P"][0][1] - 0.5))
+    assert "style controlled" in capsys.readouterr().out
+    assert leads[1] < leads[0] / 3  # length is all that there is
+
+
+def test_a_run_is_played_under_a_corrected_oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    from nashward.llm import pocket
+
+    Path("p.txt").write_text("one\ntwo\nthree\nfour\n")
+    small = ["--responses", "2", "--max-new-tokens", "6", "--iterations", "1", "--quiet", "--prompts", "p.txt"]
+    correct = ["--correct", "temperature:by=2", "--correct", "ties:by=0.1"]
+    align = ["align", "--policy", str(pocket.POLICY), "--oracle", LENGTH, *correct, "--out", "run", *small]
+    assert main(align) == 0
+    config = RunFolder("run").read()["config"]
+    assert (config["oracle"], config["correct"]) == (LENGTH, ["temperature:by=2", "ties:by=0.1"])
+    assert main(["align", "--out", "run", "--quiet", "--iterations", "1"]) == 0
