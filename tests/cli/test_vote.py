@@ -138,3 +138,19 @@ def test_refusals_name_what_is_wrong(
         assert part in line
     if arguments[0] == "nowhere":
         assert not Path("nowhere").exists()
+
+
+def test_align_goes_on_with_the_votes_that_are_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{**PAIR, "prompt": f"Name {k % 3}.", "winner": "ab"[k % 2], "annotator": "Ann"} for k in range(6)]
+    Path("six.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["vote", "team", "--import", "six.jsonl"]) == 0
+    Path("prompts.txt").write_text("Name a river.\nName a tree.\n")
+    align = ["align", "--policy", str(pocket.POLICY), "--oracle", "people:team", "--prompts", "prompts.txt"]
+    align += ["--out", "run", "--iterations", "1", "--responses", "2", "--max-new-tokens", "6"]
+    align += ["--people-votes", "6", "--people-base", str(pocket.POLICY)]
+    assert main([*align, "--quiet"]) == 0
+    assert json.loads(Path("run/iteration-01/oracle/people.json").read_text())["votes"] == 6
+    assert "Votes of people" in Path("run/report.html").read_text()
+    assert main(["vote", "run", "--export", "again.jsonl"]) == 0  # the run knows where its votes are
+    assert len(Path("again.jsonl").read_text().splitlines()) == 6
+    capsys.readouterr()
