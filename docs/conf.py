@@ -45,6 +45,7 @@ PAGES = {
         "many-cards",
         "resume",
         "own-adapter",
+        "people",
         "serve",
         "real-models",
         "from-trl",

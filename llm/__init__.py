@@ -19,6 +19,7 @@ from nashward.lazy import lazy_names as _lazy_names
 if TYPE_CHECKING:
     from . import evaluation as evaluation
     from . import oracles as oracles
+    from . import people as people
     from . import pocket as pocket
     from .config.endpoint import Endpoint as Endpoint
     from .config.endpoint import JudgeSettings as JudgeSettings
@@ -59,6 +60,7 @@ _MODULES = {
     "SelfPlay": ".run.selfplay",
     "evaluation": ".evaluation",
     "oracles": ".oracles",
+    "people": ".people",
     "pocket": ".pocket",
     "read_prompts": ".data.prompts",
 }

@@ -149,6 +149,39 @@ def _challengers_of_two(tally: Tally, policies: Lotteries, count: int, random: n
     return np.array(pairs)
 
 
+def expected_change(
+    tables: Float[np.ndarray, "draws n n"], policies: Float[np.ndarray, "draws n"]
+) -> Float[np.ndarray, "n n"]:
+    """By how much one more duel of each pair is expected to change the equilibrium, in total variation.
+
+    With tables P_s drawn from the belief and their equilibria pi_s, the equilibrium that is expected is the mean of
+    pi_s. A duel of (i, j) that i wins weighs each draw by its P_s[i, j], one that j wins by 1 - P_s[i, j]; the mean
+    then moves by Cov(P[i, j], pi) / P(i wins), or by the opposite over P(j wins). The expectation of its total
+    variation is
+
+    .. math::  \\mathbb{E}\\, d_{TV}(\\pi', \\pi) = \\sum_k \\left| \\mathrm{Cov}_s(P_s[i, j], \\pi_s[k]) \\right|
+
+    Args:
+        tables: [draws, n, n], drawn from the belief.
+        policies: [draws, n], the equilibrium of each.
+
+    Returns:
+        [n, n], symmetric, with a diagonal of 0.
+
+    See also:
+        ``challengers``, which asks the same by one draw a duel.
+
+    Source: the project's own; derived above.
+
+    Example:
+        >>> tables = np.array([[[0.5, p, 0.9], [1 - p, 0.5, 0.9], [0.1, 0.1, 0.5]] for p in (0.6, 0.4)])
+        >>> expected_change(tables, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])).round(3).tolist()
+        [[0.0, 0.1, 0.0], [0.1, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    covariance = np.einsum("sij,sk->ijk", tables - tables.mean(0), policies) / len(tables)
+    return np.abs(covariance).sum(-1)
+
+
 def winner_from_duels(
     duel: Callable[[Pairs], NDArray[Any]],
     n: int,

@@ -37,8 +37,8 @@ class Inputs:
     oracle: str | tuple[str, ...] | None = setting(
         None,
         "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), openai:MODEL (a language model behind a "
-        "server), module:name (a module that is imported, and so run, from the current folder or from what is "
-        "installed)",
+        "server), people:FOLDER (people, who vote while the run goes on), module:name (a module that is imported, and "
+        "so run, from the current folder or from what is installed)",
         "models",
     )
     combine: str | None = setting(

@@ -15,6 +15,7 @@ from .fields import setting
 from .fit import Fit
 from .limits import Limits
 from .lora import Lora
+from .oracle_fit import People
 from .phase import Phase
 from .placement import Placement
 from .sampling import Sampling
@@ -49,6 +50,7 @@ class RunConfig:
         endpoint: how servers are called.
         fit: how a step is fitted.
         limits: how far the likelihood of the SFT texts may fall, and how rarely an iterate may win.
+        people: how a run waits for the votes of people, where they are the oracle.
         plan: on a GPU find out first, from the configurations alone, which batches and which placement fit, and take
             these unless less is requested; refuse what does not fit. See ``nashward.llm.planner.plan``.
         placement: what of the policy lives on the device; None: what costs little time, see ``default_placement``; a
@@ -105,6 +107,7 @@ class RunConfig:
     endpoint: Endpoint = setting(default_factory=Endpoint)
     fit: Fit = setting(default_factory=Fit)
     limits: Limits = setting(default_factory=Limits)
+    people: People = setting(default_factory=People)
     plan: bool = setting(
         True, "on a GPU find batches and a placement that fit; refuse what does not (default)", "memory"
     )

@@ -14,7 +14,7 @@ from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
 from .load import as_oracle
 from .models.checkpoint import is_id
-from .protocol import PreferenceOracle
+from .protocol import PreferenceOracle, StepwiseOracle
 from .scalar import RewardFunction
 
 Several = EnsembleSource | CorrectedSource  # sources that have sources
@@ -27,12 +27,16 @@ def oracle_fingerprint(source: str | Path | Several | PreferenceOracle) -> str |
         source: an oracle, a file, a checkpoint's folder, a hub id, several of these as one ensemble, or one corrected.
 
     Returns:
-        Of an oracle the hash of its cache key and its aggregation. Without a cache key that of its name and of its
+        Of an oracle the hash of its cache key and its aggregation, or of its identity where it changes from step
+        to step. Without a cache key that of its name and of its
         Python functions: module, qualified name, source text, defaults and closure, where these are plain values. The
         source text counts without comments and formatting; a function without one, as from ``python -c``, counts by its
         name alone. Of a file the hash of its content, of a folder ``fingerprints.fingerprint``; None for a hub id.
     """
     digest = blake2b(digest_size=8)
+    if isinstance(source, StepwiseOracle):
+        digest.update(source.identity.encode())
+        return digest.hexdigest()
     if isinstance(source, Several):
         for member in source.members:
             digest.update(f"{_of_member(member)}\n".encode())

@@ -221,6 +221,11 @@ def _kind(source: str | Path) -> Any:
 def _import_object(source: str) -> Any:
     """The object of ``module:name``."""
     module, _, name = source.partition(":")
+    if module == "people":
+        raise NashwardError(
+            f"{source}: people vote while nashward align goes on; elsewhere give an oracle that was fitted to their "
+            "votes, as RUN/iteration-01/oracle"
+        )
     expected = "expected module:name, the module in the working directory or installed"
     if not all(part.isidentifier() for part in module.split(".")):
         raise NashwardError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -145,6 +146,31 @@ class PreferenceOracle(ABC):
                 f"(from an ensemble (members, {count}))"
             )
         return logits
+
+
+class StepwiseOracle(PreferenceOracle):
+    """An oracle that is another one at each step of a run, as one that is fitted while the run goes on."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """What tells it from others and stays the same from step to step: a run is continued with the same one."""
+
+    @abstractmethod
+    def at_step(
+        self,
+        folder: Path,
+        responses: Callable[[], Iterable[tuple[str, str, Sequence[str]]]],
+        pause: Callable[[float], None],
+    ) -> PreferenceOracle:
+        """The oracle that judges a step, made where the step has none yet.
+
+        Args:
+            folder: of the step; what is made is kept in its ``oracle``, so that the step is judged by the same one
+                whenever the run is continued.
+            responses: returns those that were sampled for the step: the prompt's text, the policy's label, the texts.
+            pause: waits so many seconds, and raises where the run is to stop.
+        """
 
 
 def texts_in_pairs(

@@ -10,6 +10,7 @@ from ..store.run_folder import RunFolder, flatten
 from .alerts import alerts
 from .content import Content, Details, Download, Paragraph, Picture, Section, Table, with_error
 from .curves import training_curves
+from .people import people
 from .responses import responses
 from .results import evaluation
 from .summary import summary
@@ -111,6 +112,7 @@ PANELS: tuple[tuple[str, Panel], ...] = (
     ("In short", summary),
     ("Responses", responses),
     ("Evaluation", evaluation),
+    ("Votes of people", people),
     ("Its course", curves),
     ("What the fits achieved", fits),
     ("The run", settings),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
 from ..oracles.models.network import NetworkOracle, networks
+from ..oracles.protocol import StepwiseOracle
 from ..policy.base.weights import default_device
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
@@ -85,9 +86,10 @@ class AdapterExecutor:
         self._sample = SampleStage(*stage, self._model)
         self._judge = JudgeStage(
             *stage,
-            lambda: self._on_device(oracle()),
+            lambda: self._on_device(self._at_step(oracle())),
             folder / "judgements.sqlite" if cache is None else Path(cache),
         )
+        self._judged: tuple[Path, list[Sampled], PromptNumbers] = (folder.path, [], ())  # the step, for its oracle
         self.stopped: str | None = None  # why it stopped after a training
         self._attached: list[LanguageModel | NetworkOracle] = []
         self.iterates = 0
@@ -126,6 +128,7 @@ class AdapterExecutor:
                 self._sample.run(at, policy, numbers)
         if self.until == "sample" and not finished:
             raise Stopped(f"{name}: the responses are sampled")
+        self._judged = (folder, samplers, numbers)
         for rows, columns in self._pairs(samplers, fixed, numbers):
             at = self.rollouts.tables_at(rows.label, columns.label, numbers, folder)
             if not finished or "judgements" in damaged:
@@ -207,6 +210,28 @@ class AdapterExecutor:
         if limits.lowers != "learning-rate":
             return 1.0
         return processes.decided(lambda: limit_factor(limits, self.folder, self.iterates + 1))
+
+    def _at_step(self, oracle: PreferenceOracle) -> PreferenceOracle:
+        """The oracle of the step that is judged, where it is another one at each step."""
+        if not isinstance(oracle, StepwiseOracle):
+            return oracle
+        if processes.count > 1:
+            raise NashwardError(
+                f"{oracle.name} is another oracle at each step, which one process makes: start one alone"
+            )
+        for part in self._attached:
+            part.offload()  # a fit needs the memory
+        step, samplers, numbers = self._judged
+        made = oracle.at_step(step, lambda: self._sampled(samplers, numbers), self.progress.pause)
+        # that of the step before is not needed again
+        self._attached = [part for part in self._attached if isinstance(part, LanguageModel) or part is made]
+        return made
+
+    def _sampled(self, samplers: Sequence[Sampled], numbers: PromptNumbers) -> Iterator[tuple[str, str, Sequence[str]]]:
+        """The responses of a step: the prompt's text, the policy's label, the texts."""
+        for policy in samplers:
+            for number, texts in self.rollouts.all_texts(policy.label, numbers).items():
+                yield self.prompts[number].text, policy.label, texts
 
     def _model(self) -> LanguageModel:
         return self._on_device(self._load_model())

@@ -176,6 +176,15 @@ class Progress:
             self.stop.set()
         return self.stop.is_set()
 
+    def pause(self, seconds: float) -> None:
+        """Wait for something from outside the run.
+
+        Raises:
+            Interrupted: the run is to stop; it stops at once.
+        """
+        self.stop.wait(seconds)
+        self.raise_if_stopped()
+
     def on_event(self, event: dict[str, Any]) -> None:
         """Record an event of the run, with the phase in which it happened; warn where memory ran out."""
         event = {**event, "at": event.get("at", self.current)}

@@ -54,6 +54,14 @@ class RolloutStore:
             texts.setdefault(self._numbers[row["prompt"]], []).append(row["text"])
         return texts
 
+    def all_texts(self, label: str, numbers: PromptNumbers) -> dict[int, list[str]]:
+        """The responses' texts of all shards, by the number of their prompt, in the order of the prompts."""
+        texts: dict[int, list[str]] = {}
+        for file in shards(self.step_of(label, numbers) / "responses", label):
+            for row in read_shard(file, ["prompt", "text"]):
+                texts.setdefault(self._numbers[row["prompt"]], []).append(row["text"])
+        return dict(sorted(texts.items()))
+
     def tokens(self, labels: Iterable[str], numbers: PromptNumbers, shard: int) -> int:
         """The tokens of the responses of policies in one shard."""
         folders = {label: self.step_of(label, numbers) / "responses" for label in labels}

@@ -25,6 +25,7 @@ from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
 from ..oracles.fitting.vote_table import VoteTable
 from ..oracles.load import ACCEPTED, base_sources
 from ..oracles.models.network import networks
+from ..oracles.protocol import StepwiseOracle
 from ..planner.device import device_plan
 from ..planner.plan import Plan
 from ..planner.rounding import MUCH, rounding
@@ -353,7 +354,8 @@ class SelfPlay:
         names = manifest.sources(self.policy, self.adapter, self.oracle, lambda: self.judge)
         config = dataclasses.replace(self.config, quantise=self.quantise)
         settings = manifest.settings(config, self.solver, self.sampling, prompts)
-        return {**names, **self._fingerprints, **models, **settings}
+        people = dataclasses.asdict(self.config.people) if isinstance(self.oracle, StepwiseOracle) else None
+        return {**names, **self._fingerprints, **models, **settings, "people": people}
 
     @cached_property
     def _fingerprints(self) -> dict[str, str | None]:

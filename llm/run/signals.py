@@ -63,8 +63,11 @@ def _end(number: int) -> NoReturn:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
+def stop_on_signals(what: str = "stopping after this shard") -> Iterator[StopRequest]:
     """Handle SIGINT and SIGTERM within the block; the handlers before it are restored after it.
+
+    Args:
+        what: said when the first one comes.
 
     Outside the main thread, where Python allows no handler, nothing changes.
 
@@ -96,7 +99,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         request.signal = signal.Signals(number)
         request.event.set()
         # neither print nor logging: the signal may have come within one
-        _write(2, f"\n{request.signal.name}: stopping after this shard; once more stops at once\n".encode())
+        _write(2, f"\n{request.signal.name}: {what}; once more stops at once\n".encode())
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and jobs in the background set it

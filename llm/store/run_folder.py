@@ -42,7 +42,7 @@ Stage = Literal["sample", "judge", "train"]
 # what each stage writes into a step's folder, in order
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "sample": (SHARDS, "responses"),
-    "judge": ("judgements",),
+    "judge": ("oracle", "judgements"),
     "train": ("targets", "training", "adapter", "metrics.jsonl"),
 }
 # the phases that ``Progress`` times in each
@@ -83,7 +83,7 @@ class RunFolder:
     FREE = (
         "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "placement.checkpoints",
         "placement.embeddings", "placement.adapters", "placement.mlp_tokens", "placement.layers",
-        "cache", "plan",
+        "cache", "plan", "people.votes",
         "engine", "engine_model",  # responses are of the same policy, whoever draws them
         # what a judge's verdicts depend on of these is in its fingerprint, oracle_content
         "judge.base_url", "judge.protocol", "judge.rubric", "judge.references", "judge.reasoning", "judge.votes",
@@ -95,7 +95,8 @@ class RunFolder:
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
     # a stage that does not need these, or leaves them to the run, may leave them out
     OPTIONAL = (
-        "policy", "oracle", "combine", "correct", "prompts", "opponents", "drawn_opponents", "quantise", *CONTENTS,
+        "policy", "oracle", "combine", "correct", "prompts", "opponents", "drawn_opponents", "quantise", "people",
+        *CONTENTS,
     )  # fmt: skip
 
     def __init__(self, path: str | Path):
@@ -173,7 +174,7 @@ class RunFolder:
             if (
                 key in self.FREE
                 or (redo == "train" and key.startswith("fit."))
-                or (key in self.OPTIONAL and None in (before.get(key), now.get(key)))
+                or (key.partition(".")[0] in self.OPTIONAL and None in (before.get(key), now.get(key)))
             ):
                 continue
             content = f"{key}_content"

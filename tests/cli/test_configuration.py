@@ -316,13 +316,16 @@ def test_sft_texts_and_limits_are_kept_in_the_folder(capsys: pytest.CaptureFixtu
 
 def test_every_field_of_the_settings_has_help_and_an_option() -> None:
     kinds: list[Any] = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
-    assert len(kinds) == 15
+    assert len(kinds) == 17
     for kind in set(kinds) - {Phase}:
         hints = get_type_hints(kind)
         for field in dataclasses.fields(kind):
             section = any(dataclasses.is_dataclass(part) for part in alternatives(hints[field.name]))
             internal = (kind.__name__, field.name) in INTERNAL
-            assert section or internal or field.metadata["group"] in (*options.GROUPS, "card"), (kind, field.name)
+            assert section or internal or field.metadata["group"] in (*options.GROUPS, "card", "questions"), (
+                kind,
+                field.name,
+            )
 
 
 INTERNAL = {

@@ -97,6 +97,17 @@ GAMES = [
          "(self.wins + 1) / (self.wins + losses + 2)",
          "(self.wins + 1e-09) / (self.wins + losses + 2e-09)"),
     ]),
+    Method("What a duel is worth", "games/analysis/dueling.py", ["tests/llm/people/test_asking.py"], [
+        ("sign", "expected_change", "tables - tables.mean(0)", "tables + tables.mean(0)"),
+        ("factor", "expected_change",
+         "np.einsum('sij,sk->ijk', tables - tables.mean(0), policies) / len(tables)",
+         "np.einsum('sij,sk->ijk', tables - tables.mean(0), policies)"),
+        ("anchor", "expected_change", "tables - tables.mean(0)", "tables"),
+    ], {"llm/people/asking.py": [
+        ("sign", "belief", "WINS[winner] - p", "p - WINS[winner]"),
+        ("anchor", "belief", "error ** -2 + p * (1 - p)", "p * (1 - p)"),
+        ("other", "settled", "abs(logit) > SETTLED * error", "abs(logit) < SETTLED * error"),
+    ]}),
     Method("Measures of a policy", "games/measures.py", MEASURED, [
         ("sign", "gap_of", "game.payoffs(players)[0] - game.total / 2", "game.total / 2 - game.payoffs(players)[0]"),
         ("sign", "kl_divergence",

@@ -117,6 +117,13 @@ LANGUAGE = [
         ("anchor", "_most_of", "votes[1:] * lost + votes[:-1] * won", "votes[:-1] * won"),
         ("other", "_most_of", "count // 2 + 1", "count // 2"),
     ]),
+    Method("Agreement of annotators", "llm/people/agreement.py", ("tests/llm/people/test_agreement.py",), [
+        ("sign", "_alpha", "1 - (float(of_each.sum()) - 1) * observed / expected",
+         "1 + (float(of_each.sum()) - 1) * observed / expected"),
+        ("factor", "_alpha", "size - 1", "size"),
+        ("anchor", "_alpha", "float(of_each.sum()) - 1", "float(of_each.sum())"),
+        ("other", "agreement", "vote.a > vote.b", "False"),
+    ]),
     Method("Verdicts in votes", f"{ANSWERS}/answers.py", PROTOCOLS, [
         ("sign", "vote_log_odds", "sum(vote.losses for vote in cast)", "-sum(vote.losses for vote in cast)"),
         ("factor", "vote_log_odds", "prior + sum(vote.wins for vote in cast)",

@@ -13,7 +13,7 @@ from nashward.llm.data.conversations import COMPARED_FIELDS, fields_of_prompt, r
 from nashward.llm.data.prompts import row_prompt
 from nashward.llm.data.rows import is_missing, numbered_rows, read_rows
 
-WINS = {"a": 1.0, "b": 0.0, "tie": 0.5}
+WINS = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Vote:
 def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
     """Read votes, one a row.
 
-    A row has the fields of one of these kinds; each may also have ``voter``, the annotator, and ``weight``:
+    A row has the fields of one of these kinds; each may also have ``voter`` or ``annotator``, and ``weight``:
 
     - ``prompt, a, b, wins, n``: a won ``wins`` of ``n`` comparisons;
     - ``prompt, a, b, p``: a judge's probability that a is better (wins = p, n = 1);
-    - ``prompt, a, b, winner``: "a", "b" or "tie";
+    - ``prompt, a, b, winner``: "a", "b", "tie" or "both_bad";
     - ``prompt, chosen, rejected``: texts, or lists of chat messages that end with the response, with or without the
       turns before it.
 
@@ -100,9 +100,9 @@ def _vote(row: Any) -> Vote:
         results = " and ".join(kinds) or "no result"
         raise NashwardError(f"has {results}; expected one of {', '.join(_KINDS)}; it has {fields}")
     prompt, a, b, wins, n = _KINDS[kinds[0]](row)
-    annotator = row.get("voter")
+    annotator = next((row[name] for name in ("voter", "annotator") if not is_missing(row.get(name))), None)
     weight = 1.0 if row.get("weight") in (None, "") else _number(row, "weight")
-    return Vote(prompt, a, b, wins, n, None if is_missing(annotator) or annotator == "" else str(annotator), weight)
+    return Vote(prompt, a, b, wins, n, None if annotator in (None, "") else str(annotator), weight)
 
 
 Fields = tuple[str, str, str, float, float]  # prompt, a, b, wins, n
@@ -160,4 +160,5 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Fields]] = {
     "winner": _winner,
     "chosen": _chosen,
 }
-_FIELDS = {*_KINDS, "a", "b", "n", "rejected", "voter", "weight"}
+# the last four are what ``nashward vote`` exports beside, which no fit reads
+_FIELDS = {*_KINDS, "a", "b", "n", "rejected", "voter", "annotator", "weight", "seconds", "shown_first", "why", "id"}

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from nashward.errors import NashwardError
 from nashward.games.solvers import SOLVERS
-from nashward.llm.config import Endpoint, Fit, JudgeSettings, Limits, Lora, Opponents, Phase, RunConfig, Sampling
+from nashward.llm.config import (
+    Endpoint,
+    Fit,
+    JudgeSettings,
+    Limits,
+    Lora,
+    Opponents,
+    People,
+    Phase,
+    RunConfig,
+    Sampling,
+)
 
 from . import hints, options
 from .opponents import joined, unwrapped
@@ -265,8 +276,13 @@ def self_play(chosen: Settings) -> SelfPlay:
         endpoint=part("endpoint", Endpoint),
         fit=part("fit", Fit),
         limits=part("limits", Limits),
+        people=part("people", People),
         placement=tree["placement"] or None,
     )
+    if str(inputs["oracle"]).startswith("people:"):
+        from nashward.llm.people import PeopleOracle
+
+        inputs["oracle"] = PeopleOracle(inputs["oracle"].removeprefix("people:"), config.people, seed=config.seed)
     play = SelfPlay(**inputs, solver=wrapped, opponents=opponents, config=config)
     play.check_settings()
     return play

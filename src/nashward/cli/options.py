@@ -26,6 +26,7 @@ GROUPS = (
     "solver",
     "sampling",
     "judging",
+    "people",
     "servers",
     "loss",
     "training",

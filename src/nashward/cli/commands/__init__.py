@@ -21,6 +21,7 @@ COMMANDS = {
     "fit-oracle": Entry(
         "a preference oracle of your own, from people's or a judge's verdicts on pairs", "judges.fit_oracle:COMMAND"
     ),
+    "vote": Entry("a page where people say which of two responses is better", "judges.vote:COMMAND"),
     "diagnose": Entry(
         "what is wrong with a judge: bias, noise, accuracy, and what they cost", "judges.diagnose:COMMAND"
     ),

@@ -11,6 +11,7 @@ from nashward.cli import configuration, options, solver_options
 from nashward.cli.command import Command
 from nashward.console import printable
 
+PEOPLE = [name for name in options.RUN if name.startswith("people-")]
 _NEXT = {"sample": "judge --oracle ID_OR_FOLDER", "judge": "train", "train": "sample"}
 
 
@@ -32,7 +33,7 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_judge(parser: argparse.ArgumentParser) -> None:
-    solver_options.add_run(parser, ("oracle",), ("cache", *options.JUDGE))
+    solver_options.add_run(parser, ("oracle",), ("cache", *options.JUDGE, *PEOPLE))
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,350 @@
+"""People's votes in the formats of other tools: JSONL, battles of an arena, Label Studio's tasks, Argilla's records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from nashward.errors import NashwardError
+
+from ..data.rows import is_missing, read_rows
+from ..oracles.fitting.votes import read_votes
+from ..store.files import atomic_write, to_jsonl
+from .store import SKIP, WINNERS, CastVote
+
+Format = Literal["jsonl", "battles", "label-studio", "argilla"]
+NOBODY = "imported"  # the annotator of votes that name none
+QUESTION = "preference"  # what the question is called in Argilla's records
+
+
+def write_votes(file: Path, votes: Sequence[CastVote], kind: Format = "jsonl") -> None:
+    """Write votes for another tool, atomically.
+
+    - "jsonl": ``prompt, a, b, winner, annotator, seconds, shown_first`` and ``why, id``, a vote a line; ``fit_oracle``
+      and ``read_cast_votes`` read it.
+    - "battles": ``model_a, model_b, winner, judge, conversation_a, conversation_b``, as arenas publish them.
+    - "label-studio": tasks with annotations of its ``Pairwise`` tag; a tie is a choice beside it.
+    - "argilla": records with the fields ``prompt, response1, response2`` and a label question.
+
+    Args:
+        file: where to: ``.json``, a list, or ``.jsonl``, a row a line.
+        votes: as ``VoteStore.votes`` gives them.
+        kind: the format. In the last two a and b are what was shown first and second.
+
+    Raises:
+        ValueError: another type of file.
+        OSError: it cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> vote = CastVote("Name a river.", "The Rhine.", "No.", "a", "ann", 4.0, "b", id="7f")
+        >>> with TemporaryDirectory() as home:
+        ...     for kind in FORMATS:
+        ...         write_votes(Path(home) / "votes.json", [vote], kind)
+        ...         (back,) = read_cast_votes(Path(home) / "votes.json", kind)
+        ...         print(kind, back.winner, back.annotator, back.seconds, back.shown_first)
+        jsonl a ann 4.0 b
+        battles a ann None a
+        label-studio b ann 4.0 a
+        argilla b ann None a
+    """
+    if file.suffix not in (".json", ".jsonl"):
+        raise NashwardError(f"{file} is of another type; expected .json, a list, or .jsonl, a row a line")
+    rows = FORMATS[kind].rows(votes)
+    with atomic_write(file) as unfinished:
+        if file.suffix == ".json":
+            unfinished.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        else:
+            unfinished.write_bytes(to_jsonl(rows))
+
+
+def read_cast_votes(source: Path | Iterable[Any], kind: Format = "jsonl") -> list[CastVote]:
+    """Read people's votes, of another tool or of ``write_votes``.
+
+    A vote without an ``id`` gets one from its content and from how many equal ones came before, so that the same file
+    read twice gives the same ids.
+
+    Args:
+        source: a file (.jsonl, .json, .csv, .parquet), or rows.
+        kind: its format, see ``write_votes``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a row that is wrong (it is numbered), or counts of several comparisons in one.
+
+    Example:
+        >>> (vote,) = read_cast_votes([{"prompt": "Name a river.", "chosen": "The Rhine.", "rejected": "No."}])
+        >>> vote.winner, vote.annotator
+        ('a', 'imported')
+    """
+    rows = _rows_of(source) if isinstance(source, Path) else source
+    name = str(source) if isinstance(source, Path) else "the votes"
+    votes: list[CastVote] = []
+    seen: Counter[str] = Counter()
+    by_id: dict[str, CastVote] = {}
+    for number, row in enumerate(rows, 1):
+        try:
+            found = FORMATS[kind].votes(_object(row))
+        except ValueError as error:
+            raise NashwardError(f"{name}: row {number} {error}") from None
+        for vote in found:
+            if vote.id and by_id.setdefault(vote.id, vote) != vote:
+                raise NashwardError(
+                    f"{name}: row {number} has the id {vote.id!r:.40} of an earlier row, which is another vote; "
+                    "leave the field out, or give each vote its own"
+                )
+            if not vote.id:
+                content = json.dumps([vote.prompt, vote.a, vote.b, vote.winner, vote.annotator, vote.seconds])
+                digest = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
+                vote = replace(vote, id=f"{digest}-{seen[digest]}")
+                seen[digest] += 1
+            votes.append(vote)
+    return votes
+
+
+def _rows_of(file: Path) -> Iterable[Any]:
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file of votes {file}")
+    return read_rows(file, "votes")
+
+
+def _object(row: Any) -> Mapping[str, Any]:
+    if not isinstance(row, Mapping):
+        raise NashwardError(f"is {type(row).__name__}, expected an object")
+    return row
+
+
+def _text(row: Mapping[str, Any], *names: str) -> str:
+    for name in names:
+        if isinstance(row.get(name), str):
+            return str(row[name])
+    raise NashwardError(f"has no text as {' or '.join(names)}; it has {', '.join(map(str, row))}")
+
+
+def _seconds(value: Any) -> float | None:
+    if is_missing(value) or value == "":
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise NashwardError(f"has seconds {value!r:.40}, expected a number") from None
+
+
+def _first(value: Any) -> str:
+    if value in (None, ""):
+        return "a"
+    if value not in ("a", "b"):
+        raise NashwardError(f"has shown_first {value!r:.40}, expected a or b")
+    return str(value)
+
+
+# JSONL
+
+
+def _to_jsonl(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
+    names = ("prompt", "a", "b", "winner", "annotator", "seconds", "shown_first", "why", "id")
+    return [{name: getattr(vote, name) for name in names} for vote in votes]
+
+
+def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
+    winner = row.get("winner")
+    skipped = winner == SKIP
+    try:
+        (vote,) = read_votes([{**row, "winner": "tie"} if skipped else row])
+    except NashwardError as error:
+        raise NashwardError(str(error).partition("row 1 ")[2] or str(error)) from None
+    outcome = {0.0: "b", 0.5: "tie", 1.0: "a"}.get(vote.wins)
+    if vote.n != 1 or outcome is None:
+        raise NashwardError(f"has {vote.wins:g} wins of {vote.n:g}; expected one vote a row")
+    winner = winner if winner in (*WINNERS, SKIP) else outcome
+    who, key = vote.annotator or NOBODY, "" if is_missing(row.get("id")) else str(row.get("id"))
+    first, seconds = _first(row.get("shown_first")), _seconds(row.get("seconds"))
+    return [CastVote(vote.prompt, vote.a, vote.b, str(winner), who, seconds, first, id=key)]
+
+
+# battles
+
+SPOKEN = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
+
+
+def _to_battles(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
+    def turns(vote: CastVote, text: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": vote.prompt}, {"role": "assistant", "content": text}]
+
+    return [
+        {
+            "id": vote.id,
+            "model_a": vote.sources[0] or "a",
+            "model_b": vote.sources[1] or "b",
+            "winner": SPOKEN[vote.winner],
+            "judge": vote.annotator,
+            "turn": 1,
+            "conversation_a": turns(vote, vote.a),
+            "conversation_b": turns(vote, vote.b),
+        }
+        for vote in votes
+        if vote.winner != SKIP
+    ]
+
+
+def _from_battles(row: Mapping[str, Any]) -> list[CastVote]:
+    sides = []
+    for name in ("conversation_a", "conversation_b"):
+        turns = row.get(name)
+        if not isinstance(turns, list) or len(turns) < 2 or not all(isinstance(turn, Mapping) for turn in turns):
+            raise NashwardError(f"has no {name}: expected the turns of a conversation, which end with the response")
+        sides.append(turns)
+    if sides[0][:-1] != sides[1][:-1]:
+        raise NashwardError("has two different conversations before the responses; one prompt has both")
+    said = "".join(sign for sign in str(row.get("winner", "")).casefold() if sign.isalnum())
+    spoken = {"modela": "a", "modelb": "b", "tie": "tie", "tiebothbad": "both_bad", "bothbad": "both_bad"}
+    if said not in spoken:
+        raise NashwardError(f"has winner {row.get('winner')!r:.40}, expected one of {', '.join(SPOKEN.values())}")
+    (vote,) = read_votes(
+        [{"prompt": list(sides[0][:-1]), "a": _text(sides[0][-1], "content"), "b": _text(sides[1][-1], "content"),
+          "winner": "tie"}]
+    )  # fmt: skip
+    key = "" if is_missing(row.get("id")) else str(row["id"])
+    who = NOBODY if is_missing(row.get("judge")) else str(row["judge"])
+    sources = (str(row.get("model_a", "")), str(row.get("model_b", "")))
+    return [CastVote(vote.prompt, vote.a, vote.b, spoken[said], who, id=key, sources=sources)]
+
+
+# Label Studio: what its Pairwise tag compares are the values answer1 and answer2 of a task
+
+
+def _to_label_studio(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
+    tasks: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for vote in votes:
+        shown = (vote.prompt, *((vote.a, vote.b) if vote.shown_first == "a" else (vote.b, vote.a)))
+        task = tasks.setdefault(
+            shown,
+            {"data": {"prompt": shown[0], "answer1": shown[1], "answer2": shown[2]}, "annotations": []},
+        )
+        common = {"from_name": "comparison", "to_name": "answer1,answer2", "origin": "manual"}
+        side = {vote.shown_first: "left"}.get(vote.winner, "right")
+        result = (
+            {**common, "type": "pairwise", "value": {"selected": side}}
+            if vote.winner in ("a", "b")
+            else {**common, "type": "choices", "value": {"choices": [vote.winner]}}
+        )
+        task["annotations"].append(
+            {
+                "completed_by": {"email": vote.annotator},
+                "lead_time": vote.seconds,
+                "was_cancelled": vote.winner == SKIP,
+                "unique_id": vote.id,
+                "result": [] if vote.winner == SKIP else [result],
+            }
+        )
+    return list(tasks.values())
+
+
+def _from_label_studio(row: Mapping[str, Any]) -> list[CastVote]:
+    data = _object(row.get("data"))
+    prompt = _text(data, "prompt", "question", "instruction")
+    first, second = _text(data, "answer1", "text1", "response1"), _text(data, "answer2", "text2", "response2")
+    votes = []
+    for annotation in row.get("annotations") or []:
+        who = annotation.get("completed_by")
+        who = who.get("email") or who.get("id") if isinstance(who, Mapping) else who
+        winner = SKIP if annotation.get("was_cancelled") else _label_studio_winner(annotation.get("result") or [])
+        votes.append(
+            _as_shown(
+                (prompt, first, second), winner, NOBODY if who is None else str(who),
+                str(annotation.get("unique_id") or ""), _seconds(annotation.get("lead_time")),
+            )
+        )  # fmt: skip
+    return votes
+
+
+def _label_studio_winner(results: Sequence[Mapping[str, Any]]) -> str:
+    for result in results:
+        value = result.get("value") or {}
+        if result.get("type") == "pairwise" and value.get("selected") in ("left", "right"):
+            return "a" if value["selected"] == "left" else "b"
+        if result.get("type") == "choices" and value.get("choices"):
+            said = str(value["choices"][0]).casefold().replace(" ", "_")
+            if said in ("tie", "both_bad"):
+                return said
+    raise NashwardError("has an annotation without a pairwise result (left or right) and without the choice tie")
+
+
+# Argilla: of a record the responses to one label question, by question or in the older form by user
+
+LABELS = {"a": "response1", "b": "response2", "tie": "tie", "both_bad": "both_bad"}
+
+
+def _to_argilla(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
+    records: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for vote in votes:
+        if vote.winner == SKIP:
+            continue
+        swapped = vote.shown_first == "b"
+        shown = (vote.prompt, *((vote.b, vote.a) if swapped else (vote.a, vote.b)))
+        record = records.setdefault(
+            shown,
+            {
+                "fields": {"prompt": shown[0], "response1": shown[1], "response2": shown[2]},
+                "metadata": {"votes": []},
+                "responses": {QUESTION: []},
+            },
+        )
+        label = LABELS[{"a": "b", "b": "a"}.get(vote.winner, vote.winner) if swapped else vote.winner]
+        record["responses"][QUESTION].append({"value": label, "user_id": vote.annotator, "status": "submitted"})
+        record["metadata"]["votes"].append(vote.id)
+    return list(records.values())
+
+
+def _from_argilla(row: Mapping[str, Any]) -> list[CastVote]:
+    fields = _object(row.get("fields"))
+    prompt = _text(fields, "prompt", "instruction", "question")
+    first = _text(fields, "response1", "response_1", "response-1", "response_a")
+    second = _text(fields, "response2", "response_2", "response-2", "response_b")
+    given = row.get("responses")
+    if isinstance(given, Mapping):
+        answers = [answer for list_of in given.values() for answer in list_of or []]
+    else:  # one entry a user, with the values by question
+        answers = [
+            {"user_id": entry.get("user_id"), "status": entry.get("status"), "value": value.get("value")}
+            for entry in given or []
+            for value in (entry.get("values") or {}).values()
+        ]
+    spoken = {label: winner for winner, label in LABELS.items()}
+    spoken |= dict.fromkeys(("response_1", "response-1", "response_a"), "a")
+    spoken |= dict.fromkeys(("response_2", "response-2", "response_b"), "b")
+    votes, ids = [], (row.get("metadata") or {}).get("votes")
+    for place, answer in enumerate(answers):
+        if answer.get("status") in ("discarded", "draft"):
+            continue
+        if answer.get("value") not in spoken:
+            raise NashwardError(f"has the answer {answer.get('value')!r:.40}, expected one of {', '.join(spoken)}")
+        who = NOBODY if answer.get("user_id") is None else str(answer["user_id"])
+        key = str(ids[place]) if isinstance(ids, list) and len(ids) == len(answers) else ""
+        votes.append(_as_shown((prompt, first, second), spoken[answer["value"]], who, key, None))
+    return votes
+
+
+def _as_shown(texts: tuple[str, str, str], winner: str, annotator: str, key: str, seconds: float | None) -> CastVote:
+    """A vote on what was shown first, a, and second, b."""
+    prompt, first, second = texts
+    return CastVote(prompt, first, second, winner, annotator, seconds, "a", id=key)
+
+
+@dataclass(frozen=True)
+class _Codec:
+    rows: Callable[[Sequence[CastVote]], list[dict[str, Any]]]
+    votes: Callable[[Mapping[str, Any]], list[CastVote]]
+
+
+FORMATS: dict[Format, _Codec] = {
+    "jsonl": _Codec(_to_jsonl, _from_jsonl),
+    "battles": _Codec(_to_battles, _from_battles),
+    "label-studio": _Codec(_to_label_studio, _from_label_studio),
+    "argilla": _Codec(_to_argilla, _from_argilla),
+}

@@ -1,0 +1,98 @@
+"""What people can compare: the responses of a run, pairs of a file, the responses of several models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nashward.errors import NashwardError
+
+from ..data.conversations import fields_of_prompt, response_text
+from ..data.prompts import read_prompts, row_prompt
+from ..data.responses import read_prompt_keys, read_prompt_texts, read_responses
+from ..data.rows import is_missing, numbered_rows, read_rows
+from ..store.files import read_shard, shards
+from ..store.run_folder import PROMPTS, RunFolder
+
+
+@dataclass(frozen=True)
+class Responses:
+    """The responses to one prompt that are compared with each other.
+
+    Attributes:
+        prompt: its text.
+        texts: the responses.
+        sources: whose each is.
+    """
+
+    prompt: str
+    texts: list[str]
+    sources: list[str]
+
+
+def of_pairs(file: Path) -> list[Responses]:
+    """Pairs of a file with ``prompt``, ``a`` and ``b``, and perhaps ``model_a`` and ``model_b``; no other pairs.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a row without these (it is numbered).
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file of pairs {file}")
+
+    def parse(row: Any) -> Responses:
+        if not isinstance(row, Mapping):
+            raise NashwardError(f"is {type(row).__name__}, expected an object with prompt, a and b")
+        for name in ("a", "b"):
+            if is_missing(row.get(name)):
+                raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}")
+        texts = [response_text(row[name], name)[1] for name in ("a", "b")]
+        sources = ["" if is_missing(row.get(name)) else str(row[name]) for name in ("model_a", "model_b")]
+        return Responses(row_prompt(row).text, texts, sources)
+
+    def used(row: Any) -> set[str]:
+        return fields_of_prompt(row) | {"a", "b", "model_a", "model_b"}
+
+    return list(numbered_rows(read_rows(file, "pairs"), str(file), parse, used))
+
+
+def of_answers(folder: Path, prompts: Path) -> list[Responses]:
+    """The responses of several models, one file a model, see ``read_responses``.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read_responses``.
+    """
+    texts = read_prompt_texts(prompts)
+    by_model = read_responses(folder, texts, read_prompt_keys(prompts))
+    groups = []
+    for k, prompt in enumerate(texts):
+        own = {model: text for model, responses in by_model.items() if (text := responses[k]) is not None}
+        groups.append(Responses(prompt, list(own.values()), list(own)))
+    return groups
+
+
+def of_run(folder: Path) -> list[Responses]:
+    """The responses that the newest step of a run has sampled.
+
+    Raises:
+        ValueError: nothing is sampled yet.
+    """
+    run = RunFolder(folder)
+    texts = {prompt.id: prompt.text for prompt in read_prompts(run / PROMPTS).kept}
+    for step in reversed(run.steps()):
+        files = shards(step / "responses", "*")
+        if files:
+            rows = (row for file in files for row in read_shard(file, ["prompt", "policy", "text"]))
+            return list(_grouped(rows, texts, run.path.name))
+    raise NashwardError(f"{folder} has sampled nothing yet; nashward sample draws the responses of its next step")
+
+
+def _grouped(rows: Iterable[Mapping[str, Any]], texts: Mapping[str, str], run: str) -> Iterable[Responses]:
+    groups: dict[str, Responses] = {}
+    for row in rows:
+        group = groups.setdefault(row["prompt"], Responses(texts[row["prompt"]], [], []))
+        group.texts.append(row["text"])
+        group.sources.append(f"{run}/{row['policy']}")
+    return groups.values()

@@ -1,0 +1,168 @@
+"""``nashward vote``: people compare responses on a page; their votes come in and go out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nashward.cli import options
+from nashward.cli.command import Command
+from nashward.errors import NashwardError
+from nashward.llm.config import Asking
+
+if TYPE_CHECKING:
+    from nashward.llm.people.store import VoteStore
+
+SETTINGS = options.options_of(Asking)
+FORMATS = ("jsonl", "battles", "label-studio", "argilla")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", nargs="?", type=options.path, default=Path("people"), metavar="FOLDER",
+        help="of the votes, as in align --oracle people:FOLDER (default: people, created where it is missing), or a "
+        "run folder, whose newest responses are compared",
+    )  # fmt: skip
+    asked = parser.add_argument_group("what is compared")
+    asked.add_argument("--pairs", type=options.path, metavar="FILE", help="rows with prompt, a and b")
+    asked.add_argument("--answers", type=options.path, metavar="FOLDER", help="one file of responses a model")
+    asked.add_argument("--prompts", type=options.path, metavar="FILE", help="the prompts that --answers are to")
+    asked.add_argument(
+        "--oracle", metavar="ID_OR_FOLDER", help="what is believed of the pairs so far; it decides what is asked next"
+    )
+    options.add(parser.add_argument_group("questions"), SETTINGS)
+    page = parser.add_argument_group("page")
+    page.add_argument("--rubric", type=options.path, metavar="FILE", help="Markdown that stands beside the responses")
+    page.add_argument("--host", default="127.0.0.1", help="beyond this machine a token is printed (default: 127.0.0.1)")
+    page.add_argument("--port", type=options.whole, default=8765, metavar="N", help="0: any (default: 8765)")
+    data = parser.add_argument_group("votes in and out, in place of the page")
+    data.add_argument("--import", dest="read", type=options.path, metavar="FILE", help="add the votes of a file")
+    data.add_argument("--export", type=options.path, metavar="FILE", help="write the votes (.jsonl or .json)")
+    data.add_argument("--format", choices=FORMATS, default="jsonl", help="of that file (default: jsonl)")
+    data.add_argument("--forget", metavar="NAME", help="delete a person's name and votes")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nashward.llm.people import formats
+    from nashward.llm.people.store import VoteStore
+
+    asking = Asking(**options.values(args, SETTINGS))
+    folder, run = _places(args.folder)
+    moves = [name for name in ("read", "export", "forget") if getattr(args, name) is not None]
+    sources = [name for name in ("pairs", "answers") if getattr(args, name) is not None]
+    if len(moves) + len(sources) > 1:
+        named = " and ".join(f"--{'import' if name == 'read' else name}" for name in [*sources, *moves])
+        raise NashwardError(f"{named} do not go together; give one of them")
+    if (args.answers is None) != (args.prompts is None):
+        raise NashwardError("--answers and --prompts go together: the responses of models, and what they respond to")
+    with VoteStore(folder, create=args.export is None and args.forget is None) as store:
+        if args.forget is not None:
+            count = store.forget(args.forget)
+            print(f"{args.forget}: the name and {count} votes are deleted from {folder}")
+            for file in _naming(folder, args.forget):
+                print(f"warning: {file} still has the name; what you exported elsewhere may have it too")
+            print("oracles that were fitted before keep what they learned; fit them anew if that matters")
+        elif args.export is not None:
+            votes = store.votes(skipped=True)
+            formats.write_votes(args.export, votes, args.format)
+            print(f"{args.export}: {store.count()} votes of {folder}")
+        elif args.read is not None:
+            found = formats.read_cast_votes(args.read, args.format)
+            added = store.add_votes(found)
+            print(f"{args.read}: {len(found)} votes, {added} of them new in {folder}")
+        else:
+            _ask(args, store, run)
+            _serve(args, store, asking)
+    return 0
+
+
+def _places(given: Path) -> tuple[Path, Path | None]:
+    """The folder of the votes, and the run whose responses are compared, where a run's folder is given."""
+    from nashward.llm.store.run_folder import RUN, RunFolder
+
+    if not (given / RUN).is_file():
+        return given, None
+    oracle = str(RunFolder(given).read()["config"].get("oracle") or "")
+    if oracle.startswith("people:"):
+        return Path(oracle.removeprefix("people:")), given
+    return given / "people", given
+
+
+def _naming(folder: Path, name: str) -> list[Path]:
+    """The files in the folder that still have a name."""
+    from nashward.llm.people.oracle import INBOX
+
+    plain, escaped = name.encode(), json.dumps(name)[1:-1].encode()
+    files = sorted(file for file in (folder / INBOX).glob("*") if file.is_file())
+    return [file for file in files if plain in (content := file.read_bytes()) or escaped in content]
+
+
+def _ask(args: argparse.Namespace, store: VoteStore, run: Path | None) -> None:
+    """Add what is to be compared, and what an oracle believes of it."""
+    from nashward.llm.people import questions
+
+    groups = []
+    if args.pairs is not None:
+        groups = questions.of_pairs(args.pairs)
+    elif args.answers is not None:
+        groups = questions.of_answers(args.answers, args.prompts)
+    elif run is not None:
+        groups = questions.of_run(run)
+    added = sum(store.add_responses(group.prompt, group.texts, group.sources) for group in groups)
+    if groups and not args.quiet:
+        print(f"{added} new pairs on {len({group.prompt for group in groups})} prompts")
+    if args.oracle is not None:
+        from nashward.llm import oracles
+        from nashward.llm.people.oracle import believe
+
+        texts: dict[str, list[str]] = {}
+        for prompt, a, b in store.texts(row.id for row in store.pairs()).values():
+            texts.setdefault(prompt, []).extend((a, b))
+        believe(store, oracles.as_oracle(args.oracle), {p: list(dict.fromkeys(own)) for p, own in texts.items()})
+    if not store.pairs():
+        raise NashwardError(
+            f"{store.folder} has nothing to compare yet: give --pairs FILE, --answers FOLDER with --prompts FILE, or a "
+            "run folder; align --oracle people:FOLDER adds the responses of its run"
+        )
+
+
+def _serve(args: argparse.Namespace, store: VoteStore, asking: Asking) -> None:
+    from nashward.cli.configuration import read_text
+    from nashward.llm.people.asking import Asker
+    from nashward.llm.people.oracle import INBOX, Inbox, wanted
+    from nashward.llm.people.server import VotingPage, serving
+    from nashward.llm.run.signals import stop_on_signals
+
+    rubric = None if args.rubric is None else read_text(args.rubric, "rubric")
+    page: Any = VotingPage(store, Asker(store, asking), rubric, lambda: wanted(store))
+    before = store.count()
+    with stop_on_signals("stopping the page") as stop, serving(page, args.host, args.port) as server:
+        print(f"the page: {server.address}  (Ctrl-C ends it; every vote is on the disk at once)", flush=True)
+        if server.guard.token is not None:
+            print(
+                "warning: what passes is not encrypted: whoever is on the way can read the token, the responses and "
+                "the votes. Give the address to your people alone, or let them come through ssh -L",
+                flush=True,
+            )
+        if not args.quiet:
+            print(f"programs: POST {server.address.partition('?')[0]}api/votes, a vote a line of JSON, with the header")
+            print(f"  Authorization: Bearer {server.guard.key}")
+            print(f"files: those in {store.folder / INBOX} are read", flush=True)
+        inbox = Inbox(store)
+        while not stop.event.wait(1.0):
+            try:
+                inbox.read()
+            except ValueError as error:  # people go on; a run that waits for these votes refuses them as well
+                print(f"warning: {error}", file=sys.stderr, flush=True)
+
+    print(f"{store.count() - before} new votes, {store.count()} in all, in {store.folder}")
+
+
+COMMAND = Command(
+    "nashward vote people --pairs pairs.jsonl",
+    add_arguments,
+    run,
+)

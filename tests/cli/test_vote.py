@@ -1,0 +1,156 @@
+"""``nashward vote``: what is compared, votes in and out, the page until it is stopped; and its refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nashward.cli.main import main
+from nashward.llm import pocket
+from nashward.llm.people.store import VoteStore
+
+from ..conftest import ROOT
+from ..llm.people.client import Client
+
+PAIR = {"prompt": "Name a river.", "a": "The Rhine.", "b": "No.", "model_a": "m", "model_b": "n"}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("pairs.jsonl").write_text(json.dumps(PAIR) + "\n" + json.dumps({**PAIR, "prompt": "Name a tree."}) + "\n")
+    Path("votes.jsonl").write_text(json.dumps({**PAIR, "winner": "b", "annotator": "Ann", "id": "1"}) + "\n")
+    return tmp_path
+
+
+class Page:
+    """The command in a process of its own, on a free port."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "nashward", "vote", *arguments, "--port", "0"], text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.said = ""
+        while "Bearer" not in self.said and self.process.poll() is None:
+            self.said += self.process.stdout.readline()
+        found = re.search(r"http://[^ ]*:(\d+)/", self.said)
+        assert found is not None, self.said + self.process.communicate()[1]
+        self.port = int(found[1])
+
+    def stop(self) -> tuple[int, str]:
+        self.process.send_signal(signal.SIGINT)
+        out, errors = self.process.communicate(timeout=30)
+        assert "Traceback" not in errors
+        return self.process.returncode, out
+
+
+def test_a_page_for_pairs_of_a_file_until_it_is_stopped(here: Path) -> None:
+    page = Page("team", "--pairs", "pairs.jsonl")
+    ann = Client(page.port)
+    ann.join("Ann")
+    for _ in range(2):
+        question = ann.next()
+        assert question is not None
+        assert {"The Rhine.", "No."} == {re.sub(r"<.*?>|\n", "", question[side]) for side in ("first", "second")}
+        ann.vote(question, "both_bad")
+    code, out = page.stop()
+    assert code == 0
+    assert "2 new votes, 2 in all" in out
+    assert "2 new pairs on 2 prompts" in page.said
+    with VoteStore("team", create=False) as store:
+        assert {vote.sources for vote in store.votes()} == {("m", "n")}
+
+
+def test_the_responses_of_models_and_a_rubric(here: Path) -> None:
+    Path("answers").mkdir()
+    Path("prompts.jsonl").write_text('{"prompt": "Name a river."}\n{"prompt": "Name a tree."}\n')
+    for model in ("one", "two", "three"):
+        Path(f"answers/{model}.json").write_text(json.dumps([f"{model}.", None if model == "two" else f"{model}!"]))
+    Path("rubric.md").write_text("Prefer *short*.")
+    page = Page("team", "--answers", "answers", "--prompts", "prompts.jsonl", "--rubric", "rubric.md")
+    assert "<em>short</em>" in Client(page.port).session()["rubric"]
+    page.stop()
+    with VoteStore("team", create=False) as store:
+        assert len(store.pairs()) == 3 + 1
+
+
+def test_the_newest_responses_of_a_run(here: Path) -> None:
+    Path("prompts.txt").write_text("Name a river.\nName a tree.\n")
+    sample = ["sample", "--policy", str(pocket.POLICY), "--prompts", "prompts.txt", "--out", "run", "--responses", "3"]
+    assert main([*sample, "--max-new-tokens", "6", "--quiet"]) == 0
+    Page("run").stop()
+    with VoteStore("run/people", create=False) as store:
+        assert {text[0] for text in store.texts(row.id for row in store.pairs()).values()} == {
+            "Name a river.", "Name a tree."
+        }  # fmt: skip
+
+
+def test_votes_go_in_and_out_and_a_name_is_deleted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vote", "team", "--import", "votes.jsonl"]) == 0
+    assert main(["vote", "team", "--import", "votes.jsonl"]) == 0
+    assert [re.search(r"(\d+) of them new", line)[1] for line in capsys.readouterr().out.splitlines()] == ["1", "0"]  # type: ignore[index]
+    assert main(["vote", "team", "--export", "out.json", "--format", "label-studio"]) == 0
+    assert json.loads(Path("out.json").read_text())[0]["annotations"][0]["completed_by"] == {"email": "Ann"}
+    Path("team/inbox").mkdir()
+    Path("team/inbox/mine.jsonl").write_text(Path("votes.jsonl").read_text())
+    assert main(["vote", "team", "--forget", "Ann"]) == 0
+    assert "mine.jsonl" in capsys.readouterr().out
+    assert main(["vote", "team", "--export", "out.jsonl"]) == 0
+    assert Path("out.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["team"], "team | --pairs | --answers"),
+        (["team", "--pairs", "nope.jsonl"], "nope.jsonl"),
+        (["team", "--pairs", "votes.jsonl", "--export", "x.jsonl"], "--pairs and --export"),
+        (["team", "--import", "votes.jsonl", "--forget", "Ann"], "--import and --forget"),
+        (["team", "--answers", "answers"], "--answers and --prompts"),
+        (["nowhere", "--export", "x.jsonl"], "nowhere"),
+        (["nowhere", "--forget", "Ann"], "nowhere"),
+        (["team", "--import", "nope.jsonl"], "nope.jsonl"),
+        (["team", "--import", "pairs.jsonl"], "pairs.jsonl: row 1"),
+        (["team", "--import", "votes.jsonl", "--format", "battles"], "votes.jsonl: row 1 | conversation_a"),
+        (["votes.jsonl", "--pairs", "pairs.jsonl"], "votes.jsonl | folder"),
+        (["team", "--pairs", "pairs.jsonl", "--random-share", "2"], "random_share 2"),
+        (["team", "--pairs", "pairs.jsonl", "--port", "70000"], "70000"),
+        (["team", "--pairs", "pairs.jsonl", "--rubric", "nope.md"], "nope.md"),
+        (["team", "--format", "csv"], "csv"),
+    ],
+)
+def test_refusals_name_what_is_wrong(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
+) -> None:
+    assert main(["vote", *arguments]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    for part in named.split(" | "):
+        assert part in line
+    if arguments[0] == "nowhere":
+        assert not Path("nowhere").exists()
+
+
+def test_align_goes_on_with_the_votes_that_are_there(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{**PAIR, "prompt": f"Name {k % 3}.", "winner": "ab"[k % 2], "annotator": "Ann"} for k in range(6)]
+    Path("six.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["vote", "team", "--import", "six.jsonl"]) == 0
+    Path("prompts.txt").write_text("Name a river.\nName a tree.\n")
+    align = ["align", "--policy", str(pocket.POLICY), "--oracle", "people:team", "--prompts", "prompts.txt"]
+    align += ["--out", "run", "--iterations", "1", "--responses", "2", "--max-new-tokens", "6"]
+    align += ["--people-votes", "6", "--people-base", str(pocket.POLICY)]
+    assert main([*align, "--quiet"]) == 0
+    assert json.loads(Path("run/iteration-01/oracle/people.json").read_text())["votes"] == 6
+    assert "Votes of people" in Path("run/report.html").read_text()
+    assert main(["vote", "run", "--export", "again.jsonl"]) == 0  # the run knows where its votes are
+    assert len(Path("again.jsonl").read_text().splitlines()) == 6
+    capsys.readouterr()
