@@ -67,7 +67,8 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         prompts = play.check(until, redo)
         if not args.quiet:
             print(f"prompts: {prompts}")
-        tracker = _tracker(getattr(args, "report_to", "none"), play.folder)
+        report_to = getattr(args, "report_to", "none") if processes.main else "none"  # one process writes
+        tracker = _tracker(report_to, play.folder)
         on_step = (lambda: None) if tracker is None else tracker.update
         result = play.run(until, redo, received.event, progress=not args.quiet, on_step=on_step)
         if tracker is not None:
