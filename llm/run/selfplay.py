@@ -422,8 +422,9 @@ class SelfPlay:
             raise NashwardError(f"the responses are not judged yet, which needs an oracle: {ACCEPTED}")
         with stop_at_once():
             oracle = as_oracle(self._oracle_source)
-        if self.planned is not None and self.planned.judging_tokens:
-            for network in networks(oracle):
+        own = networks(oracle)  # first: a plan takes seconds
+        if own and self.planned is not None and self.planned.judging_tokens:
+            for network in own:
                 network.token_budget = min(network.token_budget, self.planned.judging_tokens)
         return oracle
 

@@ -65,6 +65,7 @@ def test_all_act_as_one(tmp_path: Path) -> None:
         assert sorted(event["rank"] for event in one["events"]) == ([] if rank else [1, 2])
 
 
+@pytest.mark.slow  # it waits; a run in which one hangs is quick
 def test_one_that_hangs_is_named_with_its_stage(tmp_path: Path) -> None:
     def work(rank: int) -> object:
         processes.at("iteration-03: sampling")

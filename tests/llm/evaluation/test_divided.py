@@ -65,7 +65,14 @@ def same(words: list[str], home: Path, capfd: pytest.CaptureFixture[str]) -> str
     return one[1]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "exploit --n 3 --against 4", "exploit --n 3 --against 4 --train 1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate",
+        "exploit --n 3 --against 4",
+        pytest.param("exploit --n 3 --against 4 --train 1", marks=pytest.mark.slow),
+    ],
+)
 def test_an_evaluation_prints_the_same(
     command: str, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

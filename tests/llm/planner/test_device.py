@@ -80,9 +80,9 @@ def test_a_placement_that_is_given_is_planned_with(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _card(monkeypatch, 8 * GIB)
-    play = _play(tmp_path, policy, placement={"layers": "host", "mlp_tokens": 4})
+    play = _play(tmp_path, policy, placement={"layers": "host", "mlp_tokens": 64})
     assert play.planned is not None
-    assert (play.planned.placement.layers, play.planned.placement.mlp_tokens) == ("host", 4)
+    assert (play.planned.placement.layers, play.planned.placement.mlp_tokens) == ("host", 64)
 
 
 def test_what_cannot_be_planned_is_said_and_tried(
