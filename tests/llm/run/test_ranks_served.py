@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes a
 COUNT, BUDGET, AT_ONCE = 3, 120, 2
 
 
-def align(tiny_folder: Path, home: Path, oracle: str, *more: object, prompts: int = 150) -> list[str]:
+def align(tiny_folder: Path, home: Path, oracle: str, *more: object, prompts: int = 90) -> list[str]:
     """A command on prompts that make a few shards."""
     file = home / "prompts.txt"
     file.write_text("".join(f"Say {i} things{'!' * (i % 7)}\n" for i in range(prompts)))
@@ -64,7 +65,7 @@ def test_a_budget_is_that_of_all_processes(tmp_path: Path) -> None:
             processes.gather(None)
             for number, reserved in enumerate(held):
                 budget.settle(reserved, Spent(1, 7, 3) if number < 10 else None)  # the others are not answered
-            with pytest.raises(BudgetError):
+            with suppress(BudgetError):  # its only end
                 while True:
                     budget.settle(budget.reserve(50, 10), Spent(1, 7, 3))
             processes.gather(None)
@@ -101,7 +102,7 @@ def test_a_judge_is_paid_what_its_budget_allows_by_all_together(tiny_folder: Pat
 def test_an_engine_draws_for_every_process(tiny_folder: Path, tmp_path: Path) -> None:
     folder = tiny_folder
     with serve(Script(shorter, route=Engine(folder))) as script:
-        words = [*align(folder, tmp_path, "nashward.llm.oracles:Length", "--iterations", 2, prompts=90),
+        words = [*align(folder, tmp_path, "nashward.llm.oracles:Length", prompts=66),
                  "--engine", script.url, "--concurrency", "2", "--quantise"]  # fmt: skip
         assert main([*words, "--out", str(tmp_path / "one")]) == 0
     engine, loading = Engine(folder), threading.Lock()
@@ -122,7 +123,7 @@ def test_an_engine_draws_for_every_process(tiny_folder: Path, tmp_path: Path) ->
         words[words.index("--engine") + 1] = script.url
         ranks = by_ranks(2, [*words, "--out", str(tmp_path / "several")], tmp_path / "ranks")
         assert set(ranks.codes.values()) == {0}, ranks.output()
-    assert len(loaded) == len(set(loaded)) == 2  # the start and the first iterate
+    assert len(loaded) == len(set(loaded)) == 1  # the start
     several, alone = written(tmp_path / "several"), written(tmp_path / "one")
     first = [f"iteration-01/{kind}" for kind in SHARDS]
     assert {key: several[key] for key in first} == {key: alone[key] for key in first}
