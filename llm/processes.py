@@ -365,6 +365,26 @@ class Processes:
         """
         return Shared(self, name, value)
 
+    def once(self, name: str) -> Callable[[], bool]:
+        """A function whose first call, in whichever process, returns True, and every later one False.
+
+        Args:
+            name: see ``shared``.
+        """
+        called = self.shared(name, False)
+
+        def first() -> bool:
+            before: list[bool] = []
+
+            def call(value: bool) -> bool:
+                before.append(value)
+                return True
+
+            called.change(call)
+            return not before[-1]
+
+        return first
+
     def least(self, value: int | None) -> int | None:
         """The least value of all processes; None where one has none."""
         values = self.gather(value)

@@ -100,7 +100,7 @@ class EndpointJudge(PreferenceOracle):
         self.unread = 0  # verdicts that could not be read
         self._pairs: int | None = None
         self.budget = Budget(self.settings.limits, self.settings.prices, f"budget of {model}, {self.settings}")
-        self._announced = processes.shared(f"announced {model}, {self.settings}", False)
+        self._first_call = processes.once(f"first call of {model}, {self.settings}")
         self._open(None)
 
     def cache_key(self) -> str | None:
@@ -249,14 +249,7 @@ class EndpointJudge(PreferenceOracle):
 
     def _announce(self, missing: Sequence[_Request]) -> None:
         """Say once, before the first text is sent, what is sent where, and about what it will cost."""
-        first = []
-
-        def announced(before: bool) -> bool:
-            first[:] = [not before]
-            return True
-
-        self._announced.change(announced)
-        if not first[0]:
+        if not self._first_call():
             return
         votes, calls = self.settings.votes, len(missing)
         ahead = max(calls, (self._pairs or 0) * votes)

@@ -124,6 +124,7 @@ def test_an_engine_draws_for_every_process(tiny_folder: Path, tmp_path: Path) ->
         ranks = by_ranks(2, [*words, "--out", str(tmp_path / "several")], tmp_path / "ranks")
         assert set(ranks.codes.values()) == {0}, ranks.output()
     assert len(loaded) == len(set(loaded)) == 1  # the start
+    assert ranks.output().count("the token ids of") == 1
     several, alone = written(tmp_path / "several"), written(tmp_path / "one")
     first = [f"iteration-01/{kind}" for kind in SHARDS]
     assert {key: several[key] for key in first} == {key: alone[key] for key in first}
