@@ -8,6 +8,7 @@ gloo and NCCL the tensors.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import pickle
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nashward.errors import LostProcessError, NashwardError, OtherProcessError
 
@@ -33,6 +34,7 @@ PIECE = 1 << 22  # bytes: the store refuses values of more than 8 MiB
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
 class Interrupted(Exception):
@@ -104,6 +106,11 @@ class Processes:
         return 1 if self.count == 1 else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     @property
+    def machine(self) -> int:
+        """The number of this machine, from 0 on."""
+        return 0 if self.count == 1 else int(os.environ.get("GROUP_RANK", "0"))
+
+    @property
     def leads_machine(self) -> bool:
         """Whether this is the first process of its machine."""
         return self.count == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
@@ -111,7 +118,7 @@ class Processes:
     def local(self, file: Path) -> Path:
         """The place of a file that processes of one machine share and machines cannot, as SQLite's: the first machine's
         is ``file``, the others' have the machine's number in their name."""
-        machine = 0 if self.count == 1 else int(os.environ.get("GROUP_RANK", "0"))
+        machine = self.machine
         return file if machine == 0 else file.with_name(f"{file.stem}-machine-{machine}{file.suffix}")
 
     def alone(self) -> None:
@@ -349,6 +356,35 @@ class Processes:
         """A count over all processes."""
         return Tally(self, None if self.count == 1 else self._key("tally"))
 
+    def shared(self, name: str, value: Value) -> Shared[Value]:
+        """A value that all processes have in common.
+
+        Args:
+            name: the same in every process, and no other value's.
+            value: what it is at first.
+        """
+        return Shared(self, name, value)
+
+    def once(self, name: str) -> Callable[[], bool]:
+        """A function whose first call, in whichever process, returns True, and every later one False.
+
+        Args:
+            name: see ``shared``.
+        """
+        called = self.shared(name, False)
+
+        def first() -> bool:
+            before: list[bool] = []
+
+            def call(value: bool) -> bool:
+                before.append(value)
+                return True
+
+            called.change(call)
+            return not before[-1]
+
+        return first
+
     def least(self, value: int | None) -> int | None:
         """The least value of all processes; None where one has none."""
         values = self.gather(value)
@@ -468,6 +504,45 @@ class Tally:
         store, call = self._processes._store, self._processes._call
         done = call(lambda: store.add(self._key, count))
         return done, call(lambda: store.add(f"{self._key}/tokens", tokens))
+
+
+class Shared(Generic[Value]):
+    """A value that all processes have in common, changed by one thread of one of them at a time.
+
+    Nobody waits for the others to come to the same call, so that it may be changed for an item of ``Processes.share``.
+    """
+
+    _numbers = itertools.count()  # of the changes that this process tries
+
+    def __init__(self, processes: Processes, name: str, value: Value) -> None:
+        self._processes, self._key, self._value = processes, f"shared/{name}", value
+        self._lock = threading.Lock()
+
+    def change(self, function: Callable[[Value], Value]) -> Value:
+        """Replace the value by ``function`` of it, and return that; it stays where ``function`` raises.
+
+        ``function`` may be called again, with what another process has put in the value's place meanwhile.
+        """
+        with self._lock:
+            store, call = self._processes._store, self._processes._call
+            if store is None:
+                self._value = function(self._value)
+                return self._value
+            now = call(lambda: store.compare_set(self._key, "", self._written(self._value))).decode()
+            while True:
+                value = pickle.loads(bytes.fromhex(now.partition(" ")[2]))
+                self._value = function(value)
+                if self._value == value:
+                    return value
+                new = self._written(self._value)
+                found = call(lambda now=now, new=new: store.compare_set(self._key, now, new)).decode()  # type: ignore[misc]
+                if found == new:
+                    return self._value
+                now = found
+
+    def _written(self, value: Value) -> str:
+        """No two are equal: what is found in the store tells whose change it was."""
+        return f"{self._processes.rank}/{os.getpid()}/{next(self._numbers)} {pickle.dumps(value).hex()}"
 
 
 def _line(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from nashward.console import SHOWN_BY_ANY
 from nashward.errors import EndpointError
 
 from ..config.endpoint import Endpoint
@@ -61,12 +62,12 @@ class Client:
         self._random = random.Random(0)
 
     def announce(self, what: str) -> None:
-        """Say which text leaves the machine, and whether others can read it on its way."""
-        logger.warning("%s: sent to %s", what, self.server.place)
+        """Say which text leaves the machine, and whether others can read it on its way; of several processes any."""
+        logger.warning("%s: sent to %s", what, self.server.place, extra=SHOWN_BY_ANY)
         if self.server.in_the_clear:
             logger.warning(
                 "%s is plain HTTP: the texts%s can be read on their way; take https, or a tunnel",
-                self.server.place, "" if self.server.key() is None else " and the key",
+                self.server.place, "" if self.server.key() is None else " and the key", extra=SHOWN_BY_ANY,
             )  # fmt: skip
 
     def get(self, path: str) -> Any:

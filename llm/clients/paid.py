@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nashward.errors import BudgetError, NashwardError
 
+from ..processes import processes
+from ..store.databases import WAIT, when_free
 from .chat import Completion, Token
 
 OVERHEAD = 64  # tokens of a chat's frame, at most, in the estimate of one call
-WAIT = 60.0  # seconds that a process waits for another one's write
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,17 @@ class Spent:
         return amounts if prices is None else {**amounts, "usd": self.read * prices[0] + self.written * prices[1]}
 
 
+@dataclass(frozen=True)
+class _Account:
+    """What a budget counts: what is paid, what calls on their way may cost, and the files whose sums are in it."""
+
+    spent: Spent = Spent()
+    reserved: Spent = Spent()
+    counted: frozenset[str] = frozenset()
+
+
 class Budget:
-    """A limit that no call goes beyond.
+    """A limit that no call goes beyond: one for all processes of a command.
 
     Before a call the most that it can cost is reserved: a token for each byte that it sends, and the longest output.
     When it is answered the server's own count takes that place.
@@ -47,7 +57,7 @@ class Budget:
     Args:
         limits: the most by unit, see ``Spent.amounts``; what is not in it has no limit.
         prices: dollars for a token read and written.
-        spent: before this process.
+        name: whose it is; budgets of one name are one in all processes.
 
     Example:
         >>> budget = Budget({"calls": 1.0})
@@ -57,12 +67,31 @@ class Budget:
     """
 
     def __init__(
-        self, limits: dict[str, float], prices: tuple[float, float] | None = None, spent: Spent | None = None
+        self, limits: dict[str, float], prices: tuple[float, float] | None = None, name: str = "budget"
     ) -> None:
         self.limits, self.prices = limits, prices
-        self.spent = spent or Spent()
-        self._reserved = Spent()
-        self._lock = threading.Lock()
+        self._account = processes.shared(name, _Account())
+
+    @property
+    def spent(self) -> Spent:
+        """By all processes, and before."""
+        return self._account.change(lambda account: account).spent
+
+    def count(self, file: Path, spent: Spent) -> None:
+        """Count what was paid before, by an earlier command: once, whichever processes open the file.
+
+        Args:
+            file: on this machine.
+            spent: its sum, before this process has paid for anything that it holds.
+        """
+        name = f"{processes.machine}:{file.absolute()}"
+
+        def counted(account: _Account) -> _Account:
+            if name in account.counted:
+                return account
+            return replace(account, spent=account.spent + spent, counted=account.counted | {name})
+
+        self._account.change(counted)
 
     def reserve(self, sent: int, written: int) -> Spent:
         """Take the most that a call can cost out of what is left.
@@ -75,24 +104,28 @@ class Budget:
             BudgetError: there is not so much left.
         """
         most = Spent(1, sent + OVERHEAD, written)
-        with self._lock:
-            after = (self.spent + self._reserved + most).amounts(self.prices)
+
+        def reserved(account: _Account) -> _Account:
+            after = (account.spent + account.reserved + most).amounts(self.prices)
             for unit, limit in self.limits.items():
                 if after[unit] > limit:
-                    spent = self.spent.amounts(self.prices)[unit]
+                    # of several processes all find it, at another sum each: their lines are one
+                    spent = "" if processes.count > 1 else f"{account.spent.amounts(self.prices)[unit]:.6g} so far; "
                     raise BudgetError(
-                        f"the budget of {limit:g} {unit} is spent ({spent:.6g} so far; the next call may exceed it): "
+                        f"the budget of {limit:g} {unit} is spent ({spent}the next call may exceed it): "
                         "raise it (--judge-budget), and the same command continues with what is paid"
                     )
-            self._reserved = self._reserved + most
+            return replace(account, reserved=account.reserved + most)
+
+        self._account.change(reserved)
         return most
 
     def settle(self, reserved: Spent, spent: Spent | None) -> None:
         """Put what a call has cost in place of what was reserved; None: it was not answered."""
-        with self._lock:
-            self._reserved = self._reserved + Spent(-reserved.calls, -reserved.read, -reserved.written)
-            if spent is not None:
-                self.spent = self.spent + spent
+        back = Spent(-reserved.calls, -reserved.read, -reserved.written)
+        self._account.change(
+            lambda account: replace(account, spent=account.spent + (spent or Spent()), reserved=account.reserved + back)
+        )
 
 
 class PaidOutputs:
@@ -119,12 +152,13 @@ class PaidOutputs:
             self._file = sqlite3.connect(
                 ":memory:" if path is None else path, timeout=WAIT, isolation_level=None, check_same_thread=False
             )
-            self._file.execute("PRAGMA journal_mode = WAL")
-            self._file.execute("PRAGMA synchronous = NORMAL")
-            self._file.execute(
+            when_free(self._file, "PRAGMA journal_mode = WAL")
+            when_free(self._file, "PRAGMA synchronous = NORMAL")
+            when_free(
+                self._file,
                 "CREATE TABLE IF NOT EXISTS output (key BLOB PRIMARY KEY, judge TEXT NOT NULL, text TEXT NOT NULL, "
                 "model TEXT NOT NULL, read INTEGER NOT NULL, written INTEGER NOT NULL, tokens TEXT, "
-                "finished INTEGER NOT NULL)"
+                "finished INTEGER NOT NULL)",
             )
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):

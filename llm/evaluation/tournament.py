@@ -15,6 +15,7 @@ from nashward.games.analysis.leaderboard import Battles
 from nashward.games.shapes import Float, Int
 
 from ..oracles import Cache, PreferenceOracle, preference_matrices
+from ..oracles.matrices import cache_of_machine
 from ..processes import processes
 
 CHUNK = 64  # prompts judged together
@@ -94,7 +95,7 @@ def tournament(
                 f"{name} has {len(answers[name])} responses to {len(prompts)} prompts, expected as many"
             )
     oracle.expect(len(players) * (len(players) - 1) * len(prompts))
-    at = cache if cache is None or isinstance(cache, Cache) else processes.local(Path(cache))
+    at = cache_of_machine(cache, oracle)
 
     def judged_chunk(start: int) -> tuple[list[np.ndarray], list[float], list[np.ndarray]]:
         tables, curls, spreads = [], [], []

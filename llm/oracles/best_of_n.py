@@ -15,7 +15,7 @@ from nashward.games.shapes import Float, Num
 from ..config.choices import check_choice
 from ..processes import processes
 from .cache import Cache
-from .matrices import PairwiseResult, check_texts, preference_matrices
+from .matrices import PairwiseResult, cache_of_machine, check_texts, preference_matrices
 from .protocol import Aggregation, PreferenceOracle
 
 Rule = Literal["mean-win-rate", "copeland", "knock-out"]
@@ -201,7 +201,7 @@ def _matrices(
 ) -> list[PairwiseResult]:
     """``preference_matrices``, of several processes each with its own prompts."""
     chunk = len(prompts) if processes.count == 1 else CHUNK
-    at = cache if cache is None or isinstance(cache, Cache) else processes.local(Path(cache))
+    at = cache_of_machine(cache, oracle)
 
     def judged(start: int) -> list[PairwiseResult]:
         part = slice(start, start + chunk)

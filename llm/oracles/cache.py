@@ -1,7 +1,6 @@
 """A cache of judgements on disk, keyed by oracle and texts: after a kill no finished judgement is repeated."""
 
 import sqlite3
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +10,8 @@ import numpy as np
 
 from nashward.errors import NashwardError
 
-_WAIT = 60.0  # seconds that a process waits for another one's write
+from ..store.databases import WAIT, when_free
+
 _MAGIC = b"SQLite format 3\0"  # the first bytes of its files
 _BATCH = 500  # keys in one query
 
@@ -49,14 +49,17 @@ class Cache:
             raise OSError(f"judgements cannot be kept in {self.path}: no folder can be made there ({error})") from None
         try:
             # no implicit transactions: each write is one, begun where it is written
-            self._connection = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
+            self._connection = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
         except sqlite3.Error as error:
             raise NashwardError(f"{self.path} cannot be opened ({error}); name a file that can be written") from None
         try:
-            self._when_free("PRAGMA journal_mode = WAL")
-            self._when_free("PRAGMA synchronous = NORMAL")  # a loss of power may cost the last writes, no more
-            self._when_free("CREATE TABLE IF NOT EXISTS judgement (key BLOB PRIMARY KEY, logit NOT NULL) WITHOUT ROWID")
-            self._when_free("SELECT key, logit FROM judgement LIMIT 1")
+            for statement in (
+                "PRAGMA journal_mode = WAL",
+                "PRAGMA synchronous = NORMAL",  # a loss of power may cost the last writes, no more
+                "CREATE TABLE IF NOT EXISTS judgement (key BLOB PRIMARY KEY, logit NOT NULL) WITHOUT ROWID",
+                "SELECT key, logit FROM judgement LIMIT 1",
+            ):
+                when_free(self._connection, statement)
         except sqlite3.DatabaseError as error:
             self._connection.close()
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
@@ -64,20 +67,6 @@ class Cache:
                     f"judgements cannot be kept in {self.path} ({error}); make room, and the same command continues"
                 ) from None
             raise NashwardError(f"{self.path} is no cache of judgements ({error}); name another file") from None
-
-    def _when_free(self, statement: str) -> None:
-        """Execute a statement when no other process opens the file: SQLite does not wait for that by itself."""
-        until = time.monotonic() + _WAIT
-        while True:
-            try:
-                self._connection.execute(statement)
-            except sqlite3.OperationalError as error:
-                busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-                if not busy or time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
 
     @staticmethod
     def check(path: str | Path) -> Path:

@@ -15,6 +15,7 @@ from nashward.games.analysis.social_choice import curl_fraction
 from nashward.games.shapes import Bool, Float, Int
 
 from ..config.choices import check_choice
+from ..processes import processes
 from .cache import Cache
 from .protocol import Aggregation, PreferenceOracle
 
@@ -133,6 +134,30 @@ def preference_matrices(
             }
             results.append(_result(request, judgement.logits, meta, opponents is None, aggregation, oracle))
     return results
+
+
+def cache_of_machine(cache: Cache | str | Path | None, oracle: PreferenceOracle) -> Cache | Path | None:
+    """The cache of this machine's processes, see ``Processes.local``; all processes come here before they judge.
+
+    What an oracle has paid for beside the caches of all machines is counted before any process pays for more.
+
+    Args:
+        cache: see ``preference_matrices``; that of the first machine.
+        oracle: the judge.
+
+    Example:
+        >>> from nashward.llm.oracles import Length
+        >>> str(cache_of_machine("judgements.sqlite", Length()))
+        'judgements.sqlite'
+    """
+    if cache is None or isinstance(cache, Cache):
+        return cache
+    file = processes.local(Path(cache))
+    if processes.count > 1 and oracle.cache_key() is not None:
+        with Cache(file) as opened:
+            oracle.keep_beside(opened)
+        processes.gather(None)
+    return file
 
 
 def curl(logits: Float[np.ndarray, "K K"]) -> float:

@@ -111,6 +111,8 @@ class EngineSource:
             try:
                 client.post("/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)}, text=True)
             except EndpointError as error:
+                if name in _names(client):
+                    return name  # another process has loaded it meanwhile, which a server may refuse to do twice
                 raise EndpointError(
                     f"{error}. The adapter {folder} cannot be loaded there: the path has to be visible to the server, "
                     "and vLLM takes adapters when it is started with --enable-lora and "

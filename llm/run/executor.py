@@ -215,10 +215,6 @@ class AdapterExecutor:
         """The oracle of the step that is judged, where it is another one at each step."""
         if not isinstance(oracle, StepwiseOracle):
             return oracle
-        if processes.count > 1:
-            raise NashwardError(
-                f"{oracle.name} is another oracle at each step, which one process makes: start one alone"
-            )
         for part in self._attached:
             part.offload()  # a fit needs the memory
         step, samplers, numbers = self._judged

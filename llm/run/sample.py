@@ -15,6 +15,7 @@ from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Sampled
 from ..policy.model import LanguageModel
 from ..policy.sampling import GenerateSource, ResponseSource, is_continuous, seed_of
+from ..processes import processes
 from ..store.files import write_shard
 from .rollouts import PromptNumbers
 from .shards import SHARD_PROMPTS, Shard, ShardedStage
@@ -44,7 +45,7 @@ class SampleStage(ShardedStage):
         if not missing:
             return
         model = self.model()
-        if isinstance(self.source, EngineSource):
+        if isinstance(self.source, EngineSource) and processes.main:
             self.source.announce(sum(len(batch) for shard in missing.values() for batch in shard))
         for number, shard in self.each(step, "sampling", policy.label, plan, missing, numbers, [policy.label]):
             write_shard(step / "responses", policy.label, number, self._draw(model, step, policy, shard))

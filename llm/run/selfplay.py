@@ -298,6 +298,11 @@ class SelfPlay:
             raise NashwardError("a policy is needed: a folder or hub id of a chat model")
         if self.oracle is None and until is None:
             raise NashwardError(f"an oracle is needed: {ACCEPTED}")
+        if isinstance(self.oracle, StepwiseOracle) and until in (None, "judge") and processes.count > 1:
+            raise NashwardError(
+                f"{self.oracle.name} is another oracle at each step, which one process makes, and "
+                f"{processes.count} were started: start one alone"
+            )
         tokenizer = self._tokenizer(until)
         if self.config.limits.sft is not None and not self._sft.texts:
             raise NashwardError("a limit on the likelihood of the SFT texts needs the texts: give --sft")

@@ -25,6 +25,10 @@ def printable(text: str) -> str:
     return CONTROL.sub("?", text)
 
 
+SHOWN_BY_ANY = {"by_any_process": True}
+"""The ``extra`` of a record that a silent process shows too: what it alone knows."""
+
+
 class PrintableOutput:
     """A stream of text whose ``write`` makes it ``printable``, and whose errors name it."""
 
@@ -81,7 +85,7 @@ class ConsoleHandler(logging.Handler):
 @contextmanager
 def console_log(quiet: bool = False, always: bool = False, silent: bool = False) -> Iterator[None]:
     """Within the block, show what nashward logs: warnings, and unless ``quiet`` also what is good to know; ``silent``:
-    nothing, as where another process shows the same.
+    only what is ``SHOWN_BY_ANY``, as where another process shows the rest.
 
     Nothing changes where a handler is configured already, unless ``always``; blocks within each other show a line once.
     After the block the logger is as it was before.
@@ -96,8 +100,10 @@ def console_log(quiet: bool = False, always: bool = False, silent: bool = False)
         yield
         return
     handler, level = ConsoleHandler(), logger.level
+    if silent:
+        handler.addFilter(lambda record: hasattr(record, *SHOWN_BY_ANY))
     logger.addHandler(handler)
-    logger.setLevel(logging.CRITICAL if silent else logging.WARNING if quiet else logging.INFO)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,28 @@ def test_all_act_as_one(tmp_path: Path) -> None:
         assert one["least"] == (3, None)
         assert one["any"] == (True, False)
         assert sorted(event["rank"] for event in one["events"]) == ([] if rank else [1, 2])
+
+
+def test_a_shared_value_is_changed_by_one_at_a_time(tmp_path: Path) -> None:
+    own = processes.shared("a list", [0])
+    assert (own.change(lambda value: [*value, 1]), own.change(lambda value: value)) == ([0, 1], [0, 1])
+
+    def work(rank: int) -> object:
+        with processes.session():
+            value = processes.shared("a list", [0])
+            for number in processes.share(range(60)):  # an item of this process alone: nobody waits for the others
+                value.change(lambda numbers, number=number: [*numbers, number + 1])  # type: ignore[misc]
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(lambda _: value.change(lambda numbers: [numbers[0] + 1, *numbers[1:]]), range(20)))
+            processes.gather(None)
+            with pytest.raises(ZeroDivisionError):
+                value.change(lambda numbers: [1 // 0])
+            return value.change(lambda numbers: numbers)
+
+    found = Ranks(3, work, tmp_path).values()
+    assert found == [found[0]] * 3
+    assert found[0][0] == 60
+    assert sorted(found[0][1:]) == list(range(1, 61))
 
 
 @pytest.mark.slow  # it waits; a run in which one hangs is quick

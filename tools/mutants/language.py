@@ -22,6 +22,8 @@ CORRECTED = ["tests/llm/oracles/corrections/test_corrections.py"]
 ANSWERS = "llm/oracles/judges/protocols"
 PROTOCOLS = ["tests/llm/oracles/judges/test_protocols.py"]
 MIXED = ["tests/llm/policy/test_mixture.py", "tests/llm/policy/test_model.py"]
+DIVIDED = ["tests/llm/training/test_division.py"]
+SERVED = ["tests/llm/run/test_ranks_served.py::test_a_budget_is_that_of_all_processes"]
 VOTES = [f"tests/llm/oracles/fitting/test_{name}.py" for name in ("vote_table", "votes", "fit")]
 
 LANGUAGE = [
@@ -236,4 +238,35 @@ LANGUAGE = [
     Method("Win rates and their errors", f"{V}/win_rates/win_rate.py", ["tests/llm/evaluation/test_evaluate.py"], [
         ("factor", "win_rate", "means.std(ddof=1)", "2 * means.std(ddof=1)"),
     ]),
+    Method("The gradient of several processes", "llm/training/gradient.py", DIVIDED, [
+        ("factor", "Gradient._backward",
+         "sum(len(batch.rollouts) for batch in step)",
+         "sum(len(batch.rollouts) for batch in self.division.own(step, texts)[0])"),
+        ("other", "Gradient.__call__",
+         "loss, weighted_nll = self._reduce(loss, weighted_nll)",
+         "loss, weighted_nll = (torch.nn.utils.clip_grad_norm_(self.weights, self.settings.max_grad_norm), "
+         "self._reduce(loss, weighted_nll))[1]"),
+        ("other", "Gradient._reduce",
+         "processes.sum_([weight.grad for weight in reduced if weight.grad is not None])",
+         "pass"),
+        ("other", "Gradient._reduce", "sum(losses)", "loss"),
+    ], {"llm/training/division.py": [
+        ("factor", "Division.own",
+         "[self._part(batch, chosen) for batch, chosen in mine if chosen]",
+         "[self._part(batch, chosen) for batch, chosen in [*mine, mine[0]] if chosen]"),
+        ("factor", "Division.own",
+         "[batch.part(chosen) for batch, chosen in own_texts if chosen]",
+         "[batch.part(chosen) for batch, chosen in own_texts + own_texts if chosen]"),
+        ("other", "Division.own",
+         "[(batch, chosen[processes.rank]) for batch, chosen in zip(step, numbers, strict=True)]",
+         "[(batch, chosen[0]) for batch, chosen in zip(step, numbers, strict=True)]"),
+    ]}),
+    Method("The budget of several processes", "llm/clients/paid.py", SERVED, [
+        ("sign", "Budget.settle", "account.reserved + back", "account.reserved"),
+        ("factor", "Budget.count", "if name in account.counted:\n    return account", "pass"),
+        ("anchor", "Budget.reserve", "account.spent + account.reserved + most", "account.spent + most"),
+    ], {"llm/processes.py": [
+        ("other", "Shared.change", "store is None", "True"),
+        ("other", "Shared.change", "if found == new:\n    return self._value", "return self._value"),
+    ]}),
 ]  # fmt: skip

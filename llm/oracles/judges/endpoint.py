@@ -19,6 +19,7 @@ from ...clients.chat import Chat, Completion
 from ...clients.client import Client
 from ...clients.paid import Budget, PaidOutputs, Spent
 from ...config.endpoint import OPENAI, Endpoint, JudgeSettings
+from ...processes import processes
 from ..cache import Cache
 from ..models.chat import replace_surrogates
 from ..protocol import Pairs, PreferenceOracle
@@ -98,7 +99,8 @@ class EndpointJudge(PreferenceOracle):
         self.model, self.name = model, f"{model} ({self.protocol.name})"
         self.unread = 0  # verdicts that could not be read
         self._pairs: int | None = None
-        self._announced = False
+        self.budget = Budget(self.settings.limits, self.settings.prices, f"budget of {model}, {self.settings}")
+        self._first_call = processes.once(f"first call of {model}, {self.settings}")
         self._open(None)
 
     def cache_key(self) -> str | None:
@@ -181,11 +183,12 @@ class EndpointJudge(PreferenceOracle):
     def _open(self, path: Path | None) -> None:
         """Keep outputs at that path, and count in the budget what is there."""
         before, self._paid = getattr(self, "_paid", None), PaidOutputs(path)
+        if path is not None:
+            self.budget.count(path, self._paid.spent(self.model))
         if before is not None:
             for key, judge, output in before.items() if before.path is None else []:  # before there was a file
                 self._paid.put(key, judge, output)
             before.close()
-        self.budget = Budget(self.settings.limits, self.settings.prices, self._paid.spent(self.model))
 
     def _requests(self, prompt: str, first: str, second: str) -> list[_Request]:
         reference = self.references.get(prompt)
@@ -196,28 +199,29 @@ class EndpointJudge(PreferenceOracle):
 
     def _output(self, request: _Request) -> Completion | None:
         """What the judge writes, kept; None where the texts are too long for it."""
+        size = request.size
+        reserved, spent = self.budget.reserve(size, self._longest), None
         try:
-            output = self._paying(request.messages, self._longest, request.seed, self._by_probability, request.size)
+            output = self.chat.complete(
+                request.messages, self._longest, self.temperature, request.seed, self._by_probability
+            )
+            spent = Spent(1, output.read or size // BYTES, output.written or len(output.text.encode()) // BYTES + 1)
+            output = replace(output, read=spent.read, written=spent.written)
+            self._paid.put(
+                request.key, self.model, output
+            )  # first: the budget is the other processes' too, and may fail
         except EndpointError as error:
             if error.status in (400, 413, 422) and _is_too_long(str(error)):
                 return None
             raise
-        self._paid.put(request.key, self.model, output)
+        finally:
+            self.budget.settle(reserved, spent)
         if output.model != self._served.model:
             raise EndpointError(
                 f"{self.client.server.place} answers as {output.model or 'no model'} now, and before as "
                 f"{self._served.model or 'no model'}: verdicts of two models are not mixed"
             )
         return output
-
-    def _paying(self, messages: Turns, most: int, seed: int | None, logprobs: bool, size: int) -> Completion:
-        reserved, spent = self.budget.reserve(size, most), None
-        try:
-            output = self.chat.complete(messages, most, self.temperature, seed, logprobs)
-            spent = Spent(1, output.read or size // BYTES, output.written or len(output.text.encode()) // BYTES + 1)
-            return replace(output, read=spent.read, written=spent.written)
-        finally:
-            self.budget.settle(reserved, spent)
 
     def _log_odds(self, votes: Sequence[Completion | None]) -> float:
         if not self._by_probability:
@@ -245,9 +249,8 @@ class EndpointJudge(PreferenceOracle):
 
     def _announce(self, missing: Sequence[_Request]) -> None:
         """Say once, before the first text is sent, what is sent where, and about what it will cost."""
-        if self._announced:
+        if not self._first_call():
             return
-        self._announced = True
         votes, calls = self.settings.votes, len(missing)
         ahead = max(calls, (self._pairs or 0) * votes)
         read = sum(request.size for request in missing) / calls / BYTES * ahead

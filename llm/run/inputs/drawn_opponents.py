@@ -15,6 +15,7 @@ from nashward.llm.clients.paid import PaidOutputs
 from nashward.llm.config.endpoint import OPENAI, Endpoint
 from nashward.llm.config.inputs import EndpointResponses
 from nashward.llm.data.prompts import Prompt
+from nashward.llm.processes import processes
 
 FILE = "opponents.outputs.sqlite"
 THOUGHT = "</think>"
@@ -47,6 +48,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
         self._prompts = {prompt.id: prompt for prompt in prompts}
         self._endpoint = endpoint
         self._texts: dict[str, list[str]] = {}
+        self._first_call = processes.once(f"first call of {name} in {file}")
 
     def __getitem__(self, prompt: str) -> list[str]:
         if prompt not in self._prompts:
@@ -100,7 +102,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
         return Chat(Client(url, self._endpoint), self.source.model)
 
     def _announce(self, calls: int) -> None:
-        if not self._texts:
+        if self._first_call():
             self._chat.client.announce(f"prompts, for {self.name} to respond to as an opponent, {calls} calls at first")
 
     def _draw(self, job: tuple[str, int]) -> Completion:
