@@ -21,6 +21,7 @@ from .placement import Placement
 from .sampling import Sampling
 
 Mixtures = Literal["fitted", "token-level"]
+PromptSelection = Literal["uniform", "informative"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ class RunConfig:
         quantise: keep the base in 4 bits; None: on a card, and on a CPU where it is large, see ``policy.base.weights``.
         quantise_head: its head too, see ``LanguageModel.from_pretrained``.
         column: the field that holds the prompt, where it is not one of the usual ones.
-        prompts_per_iteration: each iteration takes the next so many prompts (None: all of them each time).
+        prompts_per_iteration: each iteration takes so many prompts (None: all of them each time).
+        prompt_selection: which: "uniform", the next ones of an order that is shuffled for each epoch, or "informative",
+            drawn with probabilities that grow with the spread of the win rates of a prompt's responses.
+        prompt_floor: of the informative: the least probability of a prompt, as a share of the uniform one.
         max_prompt_tokens: longer prompts are dropped, and counted.
         phases: iterations with a step and a learning rate of their own.
         mixtures: what a geometric mixture that a Step samples from is: "fitted" to an adapter of its own, or
@@ -57,8 +61,9 @@ class RunConfig:
             mapping: that, but for these of its attributes.
 
     Raises:
-        ValueError: fewer than 2 responses, no iteration, no prompt an iteration, unknown mixtures, or a placement that
-            ``Placement`` refuses.
+        ValueError: fewer than 2 responses, no iteration, no prompt an iteration, an unknown selection or mixtures,
+            informative selection among all prompts, a floor that is no share, or a placement that ``Placement``
+            refuses.
 
     Example:
         >>> RunConfig(iterations=1, fit=Fit(epochs=1)).fit.batch
@@ -81,6 +86,15 @@ class RunConfig:
         None, "the field with the prompt (default: prompt, messages, ...)", "prompts", option="prompt-field"
     )
     prompts_per_iteration: int | None = setting(None, "prompts of an iteration", "prompts", none="all")
+    prompt_selection: PromptSelection = setting(
+        "uniform",
+        "which prompts an iteration takes: the next ones of a shuffled order, or by informativeness, which is how far "
+        "the win rates of a prompt's responses are apart",
+        "prompts",
+    )
+    prompt_floor: float = setting(
+        0.2, "with informative selection, the least probability of a prompt, as a share of the uniform one", "prompts"
+    )
     max_prompt_tokens: int = setting(512, "longer prompts are dropped", "prompts")
     phases: Sequence[Phase] = setting(
         (),
@@ -121,6 +135,14 @@ class RunConfig:
             )
         if self.prompts_per_iteration is not None and self.prompts_per_iteration < 1:
             raise NashwardError(f"prompts_per_iteration must be at least 1, got {self.prompts_per_iteration}")
+        check_choice("prompt_selection", self.prompt_selection, PromptSelection)
+        if not 0 < self.prompt_floor <= 1:
+            raise NashwardError(f"prompt_floor must be above 0 and at most 1, got {self.prompt_floor}")
+        if self.prompt_selection == "informative" and self.prompts_per_iteration is None:
+            raise NashwardError(
+                "an iteration that takes all prompts has none to choose: give prompts_per_iteration with "
+                "prompt_selection informative"
+            )
         if self.engine is not None:
             check_url(self.engine, "the URL of the engine")
         if self.engine_model is not None and self.engine is None:

@@ -174,11 +174,13 @@ def _mlflow(name: str, place: Path) -> Any:
     import mlflow
     from accelerate.tracking import MLflowTracker
 
+    artefacts = None
     if "MLFLOW_TRACKING_URI" not in os.environ:
         mlflow.set_tracking_uri(f"sqlite:///{place / 'mlflow.db'}")
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # which it sets: the next run would take it for the user's
+        artefacts = (place / "artifacts").as_uri()
     file = place / "run-id"
     known = file.read_text(encoding="utf-8") if file.is_file() else None
-    artefacts = None if "MLFLOW_TRACKING_URI" in os.environ else (place / "artifacts").as_uri()
     tracker = MLflowTracker("nashward", artefacts, run_id=known, run_name=name)
     if known is None:
         start = tracker.start

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -22,9 +21,10 @@ from ..policy.base.weights import default_device
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
-from ..policy.sampling import ResponseSource, seed_of
+from ..policy.sampling import ResponseSource
 from ..processes import processes
 from ..store.run_folder import RunFolder, Stage
+from .inputs.prompt_selection import PromptSelector
 from .judge import JudgeStage
 from .progress import Progress, Stopped
 from .rollouts import PromptNumbers, RolloutStore
@@ -89,6 +89,7 @@ class AdapterExecutor:
             lambda: self._on_device(self._at_step(oracle())),
             folder / "judgements.sqlite" if cache is None else Path(cache),
         )
+        self._selection = PromptSelector(folder, self.prompts, lengths, config, self.rollouts, progress.info)
         self._judged: tuple[Path, list[Sampled], PromptNumbers] = (folder.path, [], ())  # the step, for its oracle
         self.stopped: str | None = None  # why it stopped after a training
         self._attached: list[LanguageModel | NetworkOracle] = []
@@ -117,7 +118,8 @@ class AdapterExecutor:
             self.half_steps += 1
             return token_mixture(name, step.anchor)
         step = expand_mixtures(step)
-        folder, numbers = self.folder / name, self._prompt_numbers(self.iterates)
+        folder = self.folder / name
+        numbers = self._selection.numbers(self.iterates, folder)
         finished = processes.decided(lambda: self.folder.verified(folder / "adapter"))
         damaged = processes.decided(lambda: self._damaged(folder)) if finished else set()
         config = self.config if finished else processes.decided(lambda: self._step_config(name))
@@ -173,25 +175,6 @@ class AdapterExecutor:
             for a, b in itertools.combinations_with_replacement(samplers, 2)
         ]
         return [*sampled, *itertools.product(samplers, fixed)]
-
-    def _prompt_numbers(self, iteration: int) -> PromptNumbers:
-        """The prompts of an iteration: all that are for it, or the next ones of an order that is shuffled for each
-        epoch."""
-        stated = {prompt.iteration for prompt in self.prompts if prompt.iteration is not None}
-        parts: list[int | None] = [*sorted(stated)] or [None]
-        rounds, part = divmod(iteration, len(parts))
-        own = [k for k, prompt in enumerate(self.prompts) if prompt.iteration in (None, parts[part])]
-        n, size = len(own), self.config.prompts_per_iteration
-        if size is None or size >= n:
-            return tuple(own)
-        numbers: list[int] = []
-        first = rounds * size
-        while len(numbers) < size:
-            epoch, offset = divmod(first + len(numbers), n)
-            order = list(own)
-            random.Random(seed_of(self.config.seed, "prompts", epoch)).shuffle(order)
-            numbers += order[offset : offset + size - len(numbers)]
-        return tuple(sorted(set(numbers)))
 
     def _step_config(self, step: str) -> RunConfig:
         """The configuration of a step: the learning rate of its phase, lowered where limits lower it, and the padded

@@ -97,6 +97,9 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "phases": [dataclasses.asdict(phase) for phase in config.phases] or None,
         "limits": dataclasses.asdict(config.limits),
         "prompts_per_iteration": config.prompts_per_iteration,
+        "prompt_selection": None  # as runs have it that were begun before there was a choice
+        if config.prompt_selection == "uniform"
+        else {"name": config.prompt_selection, "floor": config.prompt_floor},
         "seed": config.seed,
         "judge": dataclasses.asdict(config.judge),
         "endpoint": dataclasses.asdict(config.endpoint),

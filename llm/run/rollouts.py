@@ -94,6 +94,18 @@ class RolloutStore:
         P = torch.nn.utils.rnn.pad_sequence(transposed, batch_first=True, padding_value=torch.nan).mT
         return 1 - P.mT if swap else P
 
+    def spreads(self, spread: Callable[[Float[torch.Tensor, "K K"]], float]) -> dict[int, float]:
+        """A measure of the tables of a policy's responses against each other, by the number of the prompt: its mean
+        over the tables of the newest step that has any."""
+        found: dict[int, tuple[Path, list[float]]] = {}
+        for (rows, columns, _), step in self._tables.items():  # in the order in which they were judged
+            if rows == columns:
+                for number, group in self._by_prompt(step / "judgements", rows, ["prompt", "P"]):
+                    if number not in found or found[number][0] != step:
+                        found[number] = (step, [])
+                    found[number][1].append(spread(torch.tensor(group[0]["P"], dtype=torch.float64)))
+        return {number: sum(values) / len(values) for number, (_, values) in found.items()}
+
     def _by_prompt(self, folder: Path, name: str, columns: Sequence[str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         for file in shards(folder, name):
             for prompt, rows in groupby(read_shard(file, columns), key=lambda row: row["prompt"]):

@@ -6,7 +6,6 @@ the first is drawn, and saved: a shard is the same whichever process makes it, a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from nashward.errors import NashwardError
-
 from ..config.plan import SHARD_PROMPTS as SHARD_PROMPTS
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..policy.sampling import GenerateSource, ResponseSource
 from ..processes import processes
-from ..store.files import atomic_write, shards
+from ..store.files import shards
 from ..store.run_folder import SHARDS, RunFolder
+from ..store.saved_inputs import saved_in_step
 from .progress import Progress
 from .rollouts import PromptNumbers, RolloutStore
 
@@ -60,21 +58,13 @@ def saved_plan(
     Raises:
         ValueError: it is lost, and what would take its place differs from it.
     """
-    record, file = run.step_values(step.name), step / SHARDS
-    if "shards" in record and file.exists():
-        content = file.read_bytes()
-        if _hash(content) == record["shards"]:
-            return json.loads(content)
-        run.quarantine(file, f"{file} was altered or cut")
-    batch_prompts = record.get("batch_prompts", batch_prompts)
-    plan = plan_shards(numbers, lengths, batch_prompts)
-    content = json.dumps(plan, separators=(",", ":")).encode() + b"\n"
-    if record.get("shards", _hash(content)) != _hash(content):
-        raise NashwardError(f"{file} is lost and cannot be made again as it was; redo the step with --from sample")
-    with atomic_write(file) as unfinished:
-        unfinished.write_bytes(content)
-    run.update_step(step.name, {"shards": _hash(content), "batch_prompts": batch_prompts})
-    return plan
+    batch_prompts = run.step_values(step.name).get("batch_prompts", batch_prompts)
+
+    def make() -> bytes:
+        plan = plan_shards(numbers, lengths, batch_prompts)
+        return json.dumps(plan, separators=(",", ":")).encode() + b"\n"
+
+    return json.loads(saved_in_step(run, step / SHARDS, "shards", make, batch_prompts=batch_prompts))
 
 
 @dataclass(frozen=True)
@@ -164,7 +154,3 @@ def wait_until_seen(is_there: Callable[[], bool], what: str) -> None:
                 "machines share"
             )
         time.sleep(0.05)
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -1,8 +1,13 @@
-"""Inputs of a run that its folder keeps, verified by the SHA-256 that ``run.json`` holds."""
+"""Inputs of a run and of its steps that the folder keeps, verified by the SHA-256 that ``run.json`` holds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nashward.errors import NashwardError
 
 from .files import atomic_write, sha256
 from .run_folder import RunFolder
@@ -55,3 +60,40 @@ class SavedInput:
             self.folder.quarantine(path, f"{path} was altered or cut")
         with atomic_write(path) as unfinished:
             unfinished.write_bytes(content)
+
+
+def saved_in_step(run: RunFolder, file: Path, key: str, make: Callable[[], bytes], **values: Any) -> bytes:
+    """The content of a file in a step's folder; made and recorded where there is none yet.
+
+    Args:
+        key: under which ``run.json`` has the file's SHA-256, among the values of the step.
+        make: returns what the file holds.
+        values: of the step, which are recorded with a file that is made.
+
+    Raises:
+        NashwardError: the file is lost, and what would take its place differs from it.
+        OSError: it cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as home:
+        ...     run = RunFolder(home)
+        ...     run.write({"solver": {}}, {})
+        ...     file = run / "iteration-01" / "shards.json"
+        ...     saved_in_step(run, file, "shards", lambda: b"[[3]]"), saved_in_step(run, file, "shards", lambda: b"")
+        (b'[[3]]', b'[[3]]')
+    """
+    step = file.parent.name
+    recorded = run.step_values(step).get(key)
+    if recorded is not None and file.exists():
+        content = file.read_bytes()
+        if sha256(content) == recorded:
+            return content
+        run.quarantine(file, f"{file} was altered or cut")
+    content = make()
+    if recorded not in (None, sha256(content)):
+        raise NashwardError(f"{file} is lost and cannot be made again as it was; redo the step with --from sample")
+    with atomic_write(file) as unfinished:
+        unfinished.write_bytes(content)
+    run.update_step(step, {key: sha256(content), **values})
+    return content

@@ -13,7 +13,9 @@ from datasets.exceptions import DatasetNotFoundError
 from nashward.errors import NashwardError
 from nashward.llm import Prompt, RunConfig, read_prompts
 from nashward.llm.data.prompt_sets import PROMPT_SETS
-from nashward.llm.run.executor import AdapterExecutor
+from nashward.llm.run.inputs.prompt_selection import PromptSelector
+from nashward.llm.run.rollouts import RolloutStore
+from nashward.llm.store.run_folder import RunFolder
 
 from .. import tiny_run
 
@@ -84,9 +86,9 @@ def _numbers(iterations: Sequence[int | None], size: int | None, count: int) -> 
     prompts = [
         Prompt(({"role": "user", "content": str(k)},), iteration=iteration) for k, iteration in enumerate(iterations)
     ]
-    executor = AdapterExecutor.__new__(AdapterExecutor)
-    executor.prompts, executor.config = prompts, RunConfig(prompts_per_iteration=size)
-    return [list(executor._prompt_numbers(t)) for t in range(count)]
+    config = RunConfig(prompts_per_iteration=size)
+    selector = PromptSelector(RunFolder("run"), prompts, [1] * len(prompts), config, RolloutStore(prompts), print)
+    return [list(selector.numbers(t, Path("iteration"))) for t in range(count)]
 
 
 def test_each_iteration_plays_on_its_own_prompts_and_on_those_of_all() -> None:

@@ -59,6 +59,8 @@ def test_tensorboard_reads_back_every_number(tmp_path: Path) -> None:
 def test_mlflow_reads_back_every_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "other").mkdir()
+    _align(tmp_path / "other", "mlflow", iterations=1)  # in the same process, with a store of its own
     _align(tmp_path, "mlflow", iterations=1)
     _align(tmp_path, "mlflow", iterations=2)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'run' / 'tracking' / 'mlflow' / 'mlflow.db'}")
@@ -71,6 +73,7 @@ def test_mlflow_reads_back_every_number(tmp_path: Path, monkeypatch: pytest.Monk
         assert found.data.metrics[name] == pytest.approx(value)
     assert found.data.params["policy"] == str(Path(pocket.POLICY).resolve())
     assert found.info.status == "FINISHED"
+    assert found.info.artifact_uri.startswith((tmp_path / "run" / "tracking" / "mlflow" / "artifacts").as_uri())
     assert len(client.list_artifacts(found.info.run_id, "report")) == len(pictures(tmp_path / "run"))
 
 

@@ -1,0 +1,189 @@
+"""Which prompts an iteration plays on: all of its own, the next ones of a shuffled order, or the more informative."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nashward.games.shapes import Bool, Float
+from nashward.llm.config.run import RunConfig
+from nashward.llm.data.prompts import Prompt
+from nashward.llm.policy.sampling import seed_of
+from nashward.llm.processes import processes
+from nashward.llm.store.files import to_jsonl
+from nashward.llm.store.run_folder import PROMPT_SELECTION, RunFolder
+from nashward.llm.store.saved_inputs import saved_in_step
+from nashward.llm.training.regression import win_rates
+
+from ..rollouts import PromptNumbers, RolloutStore
+
+
+@dataclass
+class PromptSelector:
+    """Selects the prompts of each iteration of a run.
+
+    Where a prompt of an iteration has been judged before, informative selection draws it with a probability that grows
+    with the spread of its responses' win rates over each other: their standard deviation in the newest table
+    ``[K, K]`` that the run has of it. Where all responses are as good as each other the payoffs are equal, and the
+    prompt teaches nothing. A prompt that was not judged yet counts as the mean of those that were; before any was, all
+    are as probable.
+
+    What was selected is written into the folder of the iteration's first step, with spread and probability of each
+    prompt, so that a run that continues plays on the same prompts.
+
+    Args:
+        folder: the run folder.
+        prompts: all prompts of the run.
+        lengths: how long each is, in tokens: selected are prompts of all lengths.
+        config: sizes, seed, and the way of selection.
+        rollouts: where the tables are.
+        info: called with a line about a selection.
+
+    Source: prompts drawn by the spread of their rewards: arXiv 2411.00062 (eva), where it is the distance of the best
+        response; a sample with given probabilities: Madow, Annals of Mathematical Statistics 20, 1949.
+    """
+
+    folder: RunFolder
+    prompts: Sequence[Prompt]
+    lengths: Sequence[int]
+    config: RunConfig
+    rollouts: RolloutStore
+    info: Callable[[str], object]
+    _known: dict[int, PromptNumbers] = field(default_factory=dict, init=False, repr=False)
+
+    def numbers(self, iteration: int, step: Path) -> PromptNumbers:
+        """The prompts of an iteration, by their numbers.
+
+        Args:
+            iteration: from 0.
+            step: the folder of a step of it; what is selected is written into that of the first one.
+        """
+        if iteration not in self._known:
+            stated = {prompt.iteration for prompt in self.prompts if prompt.iteration is not None}
+            parts: list[int | None] = [*sorted(stated)] or [None]
+            rounds, part = divmod(iteration, len(parts))
+            own = [k for k, prompt in enumerate(self.prompts) if prompt.iteration in (None, parts[part])]
+            size = self.config.prompts_per_iteration
+            if size is None or size >= len(own):
+                numbers = own
+            elif self.config.prompt_selection == "uniform":
+                numbers = self._shuffled(own, size, rounds)
+            else:
+                numbers = processes.decided(lambda: self._informative(own, size, step))
+            self._known[iteration] = tuple(numbers)
+        return self._known[iteration]
+
+    def _shuffled(self, own: Sequence[int], size: int, rounds: int) -> list[int]:
+        """The next prompts of an order that is shuffled for each epoch."""
+        numbers: list[int] = []
+        first = rounds * size
+        while len(numbers) < size:
+            epoch, offset = divmod(first + len(numbers), len(own))
+            order = list(own)
+            random.Random(seed_of(self.config.seed, "prompts", epoch)).shuffle(order)
+            numbers += order[offset : offset + size - len(numbers)]
+        return sorted(set(numbers))
+
+    def _informative(self, own: Sequence[int], size: int, step: Path) -> list[int]:
+        def make() -> bytes:
+            judged = self.rollouts.spreads(self._spread)
+            spread = np.array([judged.get(number, np.nan) for number in own])
+            probability = inclusion_probabilities(spread, size, self.config.prompt_floor)
+            key = (self.config.seed, "prompt selection", step.name)
+            # in the order of their lengths, so that the drawn prompts are of all lengths; ties by chance
+            order = sorted(
+                range(len(own)), key=lambda k: (self.lengths[own[k]], seed_of(*key, self.prompts[own[k]].id))
+            )
+            drawn = np.zeros(len(own), dtype=bool)
+            drawn[order] = systematic_sample(probability[order], random.Random(seed_of(*key)).random())
+            known = ~np.isnan(spread)
+            if (drawn & known).any():
+                self.info(
+                    f"{step.name}: {drawn.sum()} of {len(own)} prompts by informativeness; spread of win rates "
+                    f"{spread[drawn & known].mean():.3f}, of all that were judged {spread[known].mean():.3f}"
+                )
+            return to_jsonl([
+                {"prompt": self.prompts[number].id, "spread": float(s), "probability": float(p), "selected": bool(d)}
+                for number, s, p, d in zip(own, spread, probability, drawn, strict=True)
+            ])  # fmt: skip
+
+        content = saved_in_step(self.folder, step / PROMPT_SELECTION, "prompt_selection", make)
+        rows: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
+        return [number for number, row in zip(own, rows, strict=True) if row["selected"]]
+
+    def _spread(self, P: Float[torch.Tensor, "K K"]) -> float:
+        itself = None if self.config.self_comparison else torch.arange(len(P))
+        return win_rate_spread(P, itself)
+
+
+def win_rate_spread(P: Float[torch.Tensor, "K K"], itself: torch.Tensor | None) -> float:
+    """The standard deviation of the row means of a table of win probabilities; NaN where fewer than 2 are judged.
+
+    Args:
+        P: ``[K, K]``; NaN where not judged.
+        itself: ``[K]``, the column of each row's own response, which is left out; None: none is.
+
+    Example:
+        >>> win_rate_spread(torch.tensor([[0.5, 0.9], [0.1, 0.5]]), torch.arange(2))
+        0.4
+    """
+    rates = win_rates(P.double(), P.new_ones(len(P), dtype=torch.float64), itself)
+    rates = rates[~rates.isnan()]
+    return round(float(rates.std(correction=0)), 12) if len(rates) > 1 else float("nan")
+
+
+def inclusion_probabilities(spread: Float[np.ndarray, " n"], size: int, floor: float) -> Float[np.ndarray, " n"]:
+    """How probable each prompt is to be among ``size``: at least ``floor * size / n``, the rest as its spread.
+
+    .. math::  p_i = \\min(1, c (f + (1 - f) s_i / \\bar s)), \\qquad \\sum_i p_i = size
+
+    Args:
+        spread: ``[n]``, at least 0; NaN: not known, the mean of those that are.
+        size: of the sample, at most n.
+        floor: f, in (0, 1]; 1: all the same.
+
+    Returns:
+        ``[n]``, their sum is ``size``.
+
+    Example:
+        >>> inclusion_probabilities(np.array([0.0, 0.1, 0.2, np.nan]), 2, floor=0.2)
+        array([0.1, 0.5, 0.9, 0.5])
+    """
+    known = spread[~np.isnan(spread)]
+    mean = known.mean() if len(known) else 0.0
+    relative = np.where(np.isnan(spread), mean, spread) / mean if mean > 0 else np.ones(len(spread))
+    share = floor + (1 - floor) * relative
+    certain = np.zeros(len(spread), dtype=bool)
+    while True:  # each round makes one more certain, or is the last
+        left = size - certain.sum()
+        probability = np.where(certain, 1.0, share * left / max(share[~certain].sum(), np.finfo(float).tiny))
+        if not (probability > 1).any():
+            return probability
+        certain |= probability >= 1
+
+
+def systematic_sample(probability: Float[np.ndarray, " n"], start: float) -> Bool[np.ndarray, " n"]:
+    """A sample in which each element is with its probability, and of each stretch of elements as many as its sum says.
+
+    Args:
+        probability: ``[n]``, their sum a whole number.
+        start: uniform in [0, 1).
+
+    Returns:
+        ``[n]``, whether it is in the sample.
+
+    Example:
+        >>> systematic_sample(np.array([0.5, 0.5, 0.25, 0.75]), start=0.3)
+        array([ True, False, False,  True])
+    """
+    ends = np.cumsum(probability)
+    passed = np.floor(ends - start)  # whole numbers + start that were passed
+    passed[-1] = round(ends[-1]) - 1  # whatever the last bits say
+    return np.diff(passed, prepend=-1.0) > 0
