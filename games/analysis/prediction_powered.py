@@ -82,7 +82,7 @@ def prediction_powered(
         >>> wins = np.array([1, 1, 0, 1, 0] * 8, dtype=float)
         >>> result = prediction_powered(wins, 0.1 + 0.8 * wins, np.full(400, 0.5))
         >>> result.labels_alone, round(result.value, 2), result.narrower
-        (0.6, 0.49, 0.31)
+        (0.6, 0.52, 0.23)
     """
     y, f, rest = (np.asarray(values, dtype=np.float64) for values in (labels, judged, unlabelled))
     if y.shape != f.shape or y.ndim != 1 or rest.ndim != 1:

@@ -94,7 +94,7 @@ def _toml(value: Any) -> str:
 def _tokens() -> st.SearchStrategy[list[str]]:
     """A command, and flags of it or of others with values; what starts a long computation is not among them."""
     commands = ["solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard"]
-    commands += ["mix", "answer", "evaluate", "exploit", "best-of-n"]
+    commands += ["mix", "answer", "evaluate", "exploit", "best-of-n", "export", "diagnose", "benchmark"]
     others = [
         "--no-quantise", "--total", "--plot", "--save", "--memory", "--pairs", "--base", "--kind", "--folds",
         "--device", "--limit", "--quiet", "--config", "--start", "--feedback", "--tolerance", "--held-out", "--of",
@@ -269,5 +269,6 @@ def test_the_commands_are_all_fuzzed() -> None:
     action = next(a for a in build_parser()._actions if a.metavar == "COMMAND")
     assert set(action.choices or ()) <= {
         "solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard", "report",
-        "status", "theory", "mix", "answer", "evaluate", "exploit", "best-of-n",
+        "status", "theory", "mix", "answer", "evaluate", "exploit", "best-of-n", "export", "diagnose", "benchmark",
+        "vote",  # which writes where its first argument says, and serves
     }  # fmt: skip

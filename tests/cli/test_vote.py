@@ -37,6 +37,8 @@ class Page:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "nashward", "vote", *arguments, "--port", "0"], text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # a shell lets what runs in its background ignore Ctrl-C, and children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         assert self.process.stdout is not None
         self.said = ""
@@ -48,7 +50,11 @@ class Page:
 
     def stop(self) -> tuple[int, str]:
         self.process.send_signal(signal.SIGINT)
-        out, errors = self.process.communicate(timeout=30)
+        try:
+            out, errors = self.process.communicate(timeout=60)
+        finally:
+            self.process.kill()
+            self.process.wait()
         assert "Traceback" not in errors
         return self.process.returncode, out
 

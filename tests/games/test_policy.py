@@ -35,7 +35,7 @@ def test_a_growing_history_stays_finite() -> None:
         (lambda x: Step(x, 0.5 * x, 1.0), "opponent must sum to 1"),
         (lambda x: Step(x, x, 0.0), "size 0.0 and opponent"),
         (lambda x: Step(x, None, 1.0), "no opponent"),
-        (lambda x: Step(x, x, float("nan")), "must be finite"),
+        (lambda x: Step(x, x, float("nan")), "must be a finite number"),
     ],
 )
 def test_a_step_that_makes_no_sense_is_refused(build: object, message: str) -> None:

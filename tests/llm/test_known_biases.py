@@ -33,7 +33,7 @@ class Player:
     def __init__(self, policy: Path):
         words = tiny.tokenizer()
         self.all = llm.Enumerated(tuple(tuple(words(text)["input_ids"]) for text in TEXTS))
-        self.model = llm.LanguageModel.from_pretrained(policy, lora=llm.Lora(rank=4))
+        self.model = llm.LanguageModel.from_pretrained(policy, lora=llm.Lora(rank=4), quantise=True)
         tiny.one_prompt(self.model)  # every prompt has the same responses with the same probabilities
 
     def mix(self, adapter: Path) -> torch.Tensor:

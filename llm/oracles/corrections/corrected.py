@@ -98,8 +98,9 @@ class StyleControl(Corrected):
         >>> from nashward.llm.oracles import Length
         >>> pairs = [Vote(f"p{k}", "yes " * (k + 1), "no " * 9, wins=0, n=1) for k in range(40)]
         >>> control = StyleControl.fitted(Length(), pairs)
-        >>> abs(control.raw_logits(["p"], [["yes " * 30, "no"]], [[(0, 1)]])[0][0].round(1)) < 1.0
-        np.True_
+        >>> given = ["p"], [["yes " * 12, "no " * 9]], [[(0, 1)]]
+        >>> [judge.raw_logits(*given)[0].round(2) for judge in (Length(), control)]
+        [array([0.56]), array([-0.08])]
     """
 
     what = "style controlled"
@@ -269,7 +270,7 @@ class WithTies(Corrected):
     Example:
         >>> from nashward.llm.oracles import Length
         >>> WithTies(Length(), 1.0).raw_logits(["p"], [["aaa", "b"]], [[(0, 1)]])[0].round(3)
-        array([0.567])
+        array([0.551])
     """
 
     what = "with ties"

@@ -60,8 +60,8 @@ class Diagnosis:
         >>> from nashward.llm.oracles.diagnosis.probe import Pair
         >>> pairs = [Pair(f"Prompt {k}", "Yes. " * (k % 5 + 1), "No, never.") for k in range(40)]
         >>> diagnosis = diagnose(Length(), pairs)
-        >>> diagnosis.named[0].kind, diagnosis.headline
-        ('length', 'length: 1 problem found on 40 prompts: it prefers longer responses, by 0.40 ± 0.01 in log-odds ...')
+        >>> print(diagnosis.headline)  # doctest: +ELLIPSIS
+        length: 1 problem found on 40 prompts: it prefers longer responses, by 0.58 ± 0.00 in log-odds ...
     """
 
     oracle: str

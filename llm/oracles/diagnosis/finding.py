@@ -39,8 +39,8 @@ def clustered_mean(values: Float[np.ndarray, " N"], clusters: Int[np.ndarray, " 
     """The mean of values, its standard error over clusters, and how many clusters there are.
 
     Example:
-        >>> clustered_mean(np.array([1.0, 1.0, 0.0]), np.array([0, 0, 1]))
-        (0.6666666666666666, 0.4444444444444444, 2)
+        >>> [round(float(x), 3) for x in clustered_mean(np.array([1.0, 1.0, 0.0]), np.array([0, 0, 1]))]
+        [0.667, 0.444, 2.0]
     """
     mean = float(values.mean())
     numbers = np.unique(clusters, return_inverse=True)[1]

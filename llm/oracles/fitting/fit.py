@@ -164,8 +164,12 @@ def fit_oracle(
             training.weigh(weights)
             results = training.cross_validate()
         summary = training.summary(results)
-        written = processes.decided(partial(_write, oracle, training, results, summary, kind, base, settings, place))
-    return OracleFit(written, annotators=training.annotators(results), held_out=training.held_out(results), **summary)
+        written, cyclic = processes.decided(
+            partial(_write, oracle, training, results, summary, kind, base, settings, place)
+        )
+    return OracleFit(
+        written, cyclic=cyclic, annotators=training.annotators(results), held_out=training.held_out(results), **summary
+    )
 
 
 def _write(
@@ -177,8 +181,8 @@ def _write(
     base: str | Path | NetworkOracle,
     settings: FitSettings,
     out: Path,
-) -> Path:
-    """Train the model on all votes and write the oracle; returns its folder."""
+) -> tuple[Path, float | None]:
+    """Train the model on all votes and write the oracle; returns its folder, and see ``OracleFit.cyclic``."""
     member = training.final(results)
     members = [fold.member for fold in results]
     for name, value in checkpoint.member_parameters(oracle.model, member).items():
@@ -206,12 +210,13 @@ def _write(
                 "votes": len(training.votes),
                 "prompts": len({vote.prompt for vote in training.votes}),
                 **summary,
+                "cyclic": training.cyclic,
                 "annotators": {name: {**vars(value), "suspect": value.suspect} for name, value in annotators.items()},
                 "settings": dataclasses.asdict(settings),
                 "versions": {name: importlib.metadata.version(name) for name in ("nashward", "torch", "transformers")},
             },
         )
-    return out
+    return out, training.cyclic
 
 
 def check_fit(votes: Sequence[Vote], kind: str | None, out: str | Path) -> Path:

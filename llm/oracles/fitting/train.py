@@ -354,7 +354,6 @@ class VoteTraining:
             "gain_error": lead.standard_error,
             "epochs": [] if self.solved else [result.best for result in results],
             "penalty": self.heads.grid[results[0].best][0] if self.heads is not None and self.solved else None,
-            "cyclic": self.cyclic,
             "pairs": self.pairs,
             "texts": self.data.texts,
             "cut": self.data.cut,

@@ -105,6 +105,7 @@ def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
     run = self_play(
         policy=llm.pocket.POLICY, oracle=llm.pocket.PAIRRM, solver=games.MWU(2.0), prompts=prompts, folder=folder,
         iterations=1, responses=3, sampling=llm.Sampling(max_new_tokens=24, batch=36), lora=llm.Lora(rank=4),
+        quantise=False,
         fit=Fit(epochs=2, batch=4, learning_rate=2e-3, tokens=tokens, baseline=baseline, held_out=0.1, validation=0.0),
     ).run()  # fmt: skip
     return run.last
