@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +14,9 @@ from typing import Any
 from nashward.errors import NashwardError
 
 from .conversations import PROMPT_FIELDS, Message, fields_of_prompt, prompt_messages
-from .rows import is_missing, numbered_rows, read_rows
+from .rows import is_missing, is_unicode, numbered_rows, read_rows
 
 OWN_FIELDS = {"weight", "iteration", "id", "tokens"}  # of the prompts that a run folder keeps
-_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair, as broken JSON has it: tokenizers raise on it
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def read_prompts(source: str | Path | Iterable[Any], column: str | None = None) 
         result.read += 1
         if not prompt.messages or not prompt.messages[-1]["content"].strip():
             result.dropped["empty"] += 1
-        elif _SURROGATE.search(prompt.text):
+        elif not is_unicode(prompt.text):
             result.dropped["not Unicode"] += 1
         elif prompt.id in by_id:
             result.dropped["repeated"] += 1

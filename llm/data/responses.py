@@ -12,7 +12,7 @@ from nashward.errors import NashwardError
 
 from .conversations import chat_messages, fields_of_prompt, prompt_field, response_text
 from .prompts import OWN_FIELDS, Prompt, row_prompt
-from .rows import conversation_of, is_missing, numbered_rows, read_rows
+from .rows import conversation_of, is_missing, is_unicode, numbered_rows, read_rows
 
 RESPONSE_FIELDS = ("output", "response", "text")  # where a row has its response, the first that it has
 PROMPT_KEYS = ("prompt_id", "question_id", "instruction_id")  # name a prompt, as its text does
@@ -287,7 +287,7 @@ def _responses(row: Any, column: str | None) -> list[str]:
     for text in texts:
         if not text.strip():
             raise NashwardError("has an empty response; leave it out, or give null in its place")
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if not is_unicode(text):
             raise NashwardError("has a response that is not Unicode: half of a surrogate pair")
     return texts
 

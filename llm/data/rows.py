@@ -35,6 +35,16 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair, as broken JSON has: tokenizers and files refuse it.
+
+    Example:
+        >>> is_unicode("a river"), is_unicode(chr(0xD83D))
+        (True, False)
+    """
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def numbered_rows(
     rows: Iterable[Any], name: str, parse: Callable[[Any], Parsed], used: Callable[[Any], Collection[str]]
 ) -> Iterator[Parsed]:

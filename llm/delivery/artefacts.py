@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, GenerationConfig
 
 from nashward.errors import NashwardError
@@ -155,7 +156,11 @@ class Artefact:
         with TemporaryDirectory() as place:
             adapters = [folder for folder, _ in self.policy.members]
             adapters = [self._adapter(Path(place))] if self.interpolated else adapters
-            found = self._verification(known, self._replayed(folder, known), self.merge, adapters, limit)
+            try:
+                replay = self._replayed(folder, known)
+            except SafetensorError as error:
+                raise NashwardError(f"the weights in {folder} were altered or cut ({error}); export it anew") from None
+            found = self._verification(known, replay, self.merge, adapters, limit)
             other = None
             if self.merge is not None and known.quantised:
                 into: Into = "4-bit" if self.merge == "16-bit" else "16-bit"

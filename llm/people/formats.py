@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 from nashward.errors import NashwardError
 
-from ..data.rows import is_missing, read_rows
+from ..data.rows import is_missing, is_unicode, read_rows
 from ..oracles.fitting.votes import read_votes
 from ..store.files import atomic_write, to_jsonl
 from .store import SKIP, WINNERS, CastVote
@@ -130,9 +131,29 @@ def _seconds(value: Any) -> float | None:
     if is_missing(value) or value == "":
         return None
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise NashwardError(f"has seconds {value!r:.40}, expected a number") from None
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise NashwardError(f"has seconds {value!r:.40}, expected a number >= 0")
+    return seconds
+
+
+def _name(value: Any) -> str:
+    """A vote's id, or a model's name; "" where there is none."""
+    name = "" if is_missing(value) else str(value)
+    if not is_unicode(name):
+        raise NashwardError(f"has the name {name!r:.40}, which is not Unicode: half of a surrogate pair")
+    return name
+
+
+def _objects(value: Any, name: str) -> list[Mapping[str, Any]]:
+    """A list of objects; empty where there is none."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+        raise NashwardError(f"has {name} that are no list of objects: {value!r:.40}")
+    return value
 
 
 def _first(value: Any) -> str:
@@ -162,9 +183,12 @@ def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
     if vote.n != 1 or outcome is None:
         raise NashwardError(f"has {vote.wins:g} wins of {vote.n:g}; expected one vote a row")
     winner = winner if winner in (*WINNERS, SKIP) else outcome
-    who, key = vote.annotator or NOBODY, "" if is_missing(row.get("id")) else str(row.get("id"))
     first, seconds = _first(row.get("shown_first")), _seconds(row.get("seconds"))
-    return [CastVote(vote.prompt, vote.a, vote.b, str(winner), who, seconds, first, id=key)]
+    return [
+        CastVote(
+            vote.prompt, vote.a, vote.b, str(winner), vote.annotator or NOBODY, seconds, first, id=_name(row.get("id"))
+        )
+    ]
 
 
 # battles
@@ -209,9 +233,9 @@ def _from_battles(row: Mapping[str, Any]) -> list[CastVote]:
         [{"prompt": list(sides[0][:-1]), "a": _text(sides[0][-1], "content"), "b": _text(sides[1][-1], "content"),
           "winner": "tie"}]
     )  # fmt: skip
-    key = "" if is_missing(row.get("id")) else str(row["id"])
+    key = _name(row.get("id"))
     who = NOBODY if is_missing(row.get("judge")) else str(row["judge"])
-    sources = (str(row.get("model_a", "")), str(row.get("model_b", "")))
+    sources = (_name(row.get("model_a")), _name(row.get("model_b")))
     return [CastVote(vote.prompt, vote.a, vote.b, spoken[said], who, id=key, sources=sources)]
 
 
@@ -250,22 +274,22 @@ def _from_label_studio(row: Mapping[str, Any]) -> list[CastVote]:
     prompt = _text(data, "prompt", "question", "instruction")
     first, second = _text(data, "answer1", "text1", "response1"), _text(data, "answer2", "text2", "response2")
     votes = []
-    for annotation in row.get("annotations") or []:
+    for annotation in _objects(row.get("annotations"), "annotations"):
         who = annotation.get("completed_by")
         who = who.get("email") or who.get("id") if isinstance(who, Mapping) else who
-        winner = SKIP if annotation.get("was_cancelled") else _label_studio_winner(annotation.get("result") or [])
+        winner = SKIP if annotation.get("was_cancelled") else _label_studio_winner(annotation)
         votes.append(
             _as_shown(
                 (prompt, first, second), winner, NOBODY if who is None else str(who),
-                str(annotation.get("unique_id") or ""), _seconds(annotation.get("lead_time")),
+                _name(annotation.get("unique_id")), _seconds(annotation.get("lead_time")),
             )
         )  # fmt: skip
     return votes
 
 
-def _label_studio_winner(results: Sequence[Mapping[str, Any]]) -> str:
-    for result in results:
-        value = result.get("value") or {}
+def _label_studio_winner(annotation: Mapping[str, Any]) -> str:
+    for result in _objects(annotation.get("result"), "results"):
+        value = _object(result.get("value", {}))
         if result.get("type") == "pairwise" and value.get("selected") in ("left", "right"):
             return "a" if value["selected"] == "left" else "b"
         if result.get("type") == "choices" and value.get("choices"):
@@ -308,24 +332,24 @@ def _from_argilla(row: Mapping[str, Any]) -> list[CastVote]:
     second = _text(fields, "response2", "response_2", "response-2", "response_b")
     given = row.get("responses")
     if isinstance(given, Mapping):
-        answers = [answer for list_of in given.values() for answer in list_of or []]
+        answers = [answer for several in given.values() for answer in _objects(several, "responses")]
     else:  # one entry a user, with the values by question
         answers = [
             {"user_id": entry.get("user_id"), "status": entry.get("status"), "value": value.get("value")}
-            for entry in given or []
-            for value in (entry.get("values") or {}).values()
+            for entry in _objects(given, "responses")
+            for value in _objects([*_object(entry.get("values", {})).values()], "values")
         ]
     spoken = {label: winner for winner, label in LABELS.items()}
     spoken |= dict.fromkeys(("response_1", "response-1", "response_a"), "a")
     spoken |= dict.fromkeys(("response_2", "response-2", "response_b"), "b")
-    votes, ids = [], (row.get("metadata") or {}).get("votes")
+    votes, ids = [], _object(row.get("metadata") or {}).get("votes")
     for place, answer in enumerate(answers):
         if answer.get("status") in ("discarded", "draft"):
             continue
-        if answer.get("value") not in spoken:
+        if not isinstance(answer.get("value"), str) or answer["value"] not in spoken:
             raise NashwardError(f"has the answer {answer.get('value')!r:.40}, expected one of {', '.join(spoken)}")
         who = NOBODY if answer.get("user_id") is None else str(answer["user_id"])
-        key = str(ids[place]) if isinstance(ids, list) and len(ids) == len(answers) else ""
+        key = _name(ids[place]) if isinstance(ids, list) and len(ids) == len(answers) else ""
         votes.append(_as_shown((prompt, first, second), spoken[answer["value"]], who, key, None))
     return votes
 

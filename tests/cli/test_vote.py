@@ -124,6 +124,8 @@ def test_votes_go_in_and_out_and_a_name_is_deleted(here: Path, capsys: pytest.Ca
         (["team", "--answers", "answers"], "--answers and --prompts"),
         (["nowhere", "--export", "x.jsonl"], "nowhere"),
         (["nowhere", "--forget", "Ann"], "nowhere"),
+        (["nowhere"], "nowhere | --pairs | --answers"),
+        (["nowhere", "--pairs", "none.jsonl"], "none.jsonl"),
         (["team", "--import", "nope.jsonl"], "nope.jsonl"),
         (["team", "--import", "pairs.jsonl"], "pairs.jsonl: row 1"),
         (["team", "--import", "votes.jsonl", "--format", "battles"], "votes.jsonl: row 1 | conversation_a"),

@@ -306,6 +306,8 @@ def check_local_judge(source: str, settings: JudgeSettings | None) -> None:
         ValueError, OSError: as ``LocalJudge.from_pretrained``.
     """
     check_settings(settings or JudgeSettings())
+    if not source.strip():
+        raise NashwardError(f"{PREFIX} lacks a model: {PREFIX}MODEL, a folder, a hub id or a GGUF file")
     check_policy(local_model(source))
 
 

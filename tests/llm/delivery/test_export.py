@@ -249,6 +249,26 @@ def test_what_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("kind", "lacks"), [("merged", "config.json"), ("adapter", "adapter_config.json")])
+def test_what_another_kind_of_export_wrote_is_not_verified(
+    run: Path, tmp_path: Path, kind: str, lacks: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {"merged": "adapter_config.json", "adapter": "config.json"}[kind]
+    (tmp_path / other).write_text("{}")
+    assert main(["export", str(run), "--to", kind, "--existing", "--out", str(tmp_path)]) == 2
+    assert f"no {lacks}" in capsys.readouterr().err
+
+
+def test_weights_that_were_cut_are_named(
+    run: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole, tmp_path / "cut")
+    with (tmp_path / "cut" / "model.safetensors").open("r+b") as weights:
+        weights.truncate(1000)
+    assert main(["export", str(run), "--to", "merged", "--existing", "--out", str(tmp_path / "cut")]) == 2
+    assert str(tmp_path / "cut") in capsys.readouterr().err
+
+
 def test_a_folder_that_is_there_is_not_overwritten(run: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (whole / "model.safetensors").read_bytes()
     assert main(["export", str(run), "--to", "merged", "--out", str(whole)]) == 2

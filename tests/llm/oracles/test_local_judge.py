@@ -17,6 +17,7 @@ from nashward.llm.data.prompts import Prompt
 from nashward.llm.oracles import Cache, EnsembleSource, LocalJudge, as_oracle, check_oracle, preference_matrices
 from nashward.llm.oracles.judges.protocols.published import LETTER, PAIR
 from nashward.llm.oracles.judges.protocols.published import PUBLISHED as PROTOCOLS
+from nashward.llm.oracles.load import check_source
 from nashward.llm.oracles.models.network import networks
 from nashward.llm.policy.chat_template import encode
 
@@ -158,6 +159,8 @@ def test_what_cannot_be_judged_so_is_refused(folder: Path) -> None:
     assert set(PROTOCOLS) == {"pair", "five-point", "letter"}
     with pytest.raises(NashwardError, match="PairRM"):
         as_oracle(f"judge:{pocket.PAIRRM}")
+    with pytest.raises(NashwardError, match="judge:MODEL"):
+        check_source("judge:")
     ensemble = as_oracle(EnsembleSource((f"judge:{folder}", "nashward.llm.oracles:Length")))
     assert [type(one) for one in networks(ensemble)] == [LocalJudge]
 

@@ -80,6 +80,7 @@ def test_other_files_are_refused(content: str, tmp_path: Path) -> None:
 
 def test_the_lines_are_printed_and_then_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter_config.json").write_text("{}")
     line = ["benchmark", "--policy", "a/b", "--adapter", str(tmp_path / "lora"), "--out", str(tmp_path / "out")]
     assert main([*line, "--limit", "5"]) == 0
     told = capsys.readouterr().out.splitlines()
@@ -98,6 +99,14 @@ def test_the_lines_are_printed_and_then_the_table(tmp_path: Path, capsys: pytest
 def test_one_of_both_is_after(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", "--policy", "a/b", "--out", "x", *more]) == 2
     assert "--merged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "told"), [("--adapter", "adapter_config.json"), ("--merged", "config.json")])
+def test_a_folder_without_a_model_is_refused(
+    tmp_path: Path, option: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark", "--policy", "a/b", option, str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from nashward.cli import options
+from nashward.cli import configuration, options
 from nashward.cli.command import Command
 from nashward.errors import MissingPackageError, NashwardError
 
@@ -35,6 +35,11 @@ def run(args: argparse.Namespace) -> int:
     for folder in (args.adapter, args.merged):
         if folder is not None and not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
+    if args.adapter is not None and not (args.adapter / "adapter_config.json").is_file():
+        raise NashwardError(f"{args.adapter} holds no adapter (it has no adapter_config.json)")
+    if args.merged is not None and not (args.merged / "config.json").is_file():
+        raise NashwardError(f"{args.merged} holds no model (it has no config.json)")
+    configuration.check_place(args.out / "before")
     if args.limit is not None and args.limit < 1:
         raise NashwardError(f"--limit is {args.limit}; expected at least 1")
     after = str(args.merged) if args.merged is not None else args.policy

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 KINDS = ("merged", "adapter", "preferences", "model-card")
 INTO = ("16-bit", "4-bit")
+EXISTING = {"merged": ("config.json",), "adapter": ("adapter_config.json", "mixture.json")}  # the file it is known by
 LIMIT = 1.5
 ONLY_POLICIES = {"of": None, "merge_into": INTO[0], "interpolate": False, "existing": False, "base_name": None}
 
@@ -91,6 +92,12 @@ def _check(args: argparse.Namespace) -> None:
     if args.existing:
         if not args.out.is_dir():
             raise FileNotFoundError(f"there is no folder {args.out} to verify")
+        names = EXISTING[args.to]
+        if not any((args.out / name).is_file() for name in names):
+            raise NashwardError(
+                f"{args.out} is no folder of --to {args.to} (it has no {' or '.join(names)}); name one, or leave out "
+                "--existing to write a new one"
+            )
         return
     if args.out.is_dir() and args.to == "model-card":
         raise NashwardError(f"{args.out} is a folder; --out names a file, for example {args.out / 'README.md'}")

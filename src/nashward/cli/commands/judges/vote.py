@@ -14,10 +14,15 @@ from nashward.errors import NashwardError
 from nashward.llm.config import Asking
 
 if TYPE_CHECKING:
+    from nashward.llm.people.questions import Responses
     from nashward.llm.people.store import VoteStore
 
 SETTINGS = options.options_of(Asking)
 FORMATS = ("jsonl", "battles", "label-studio", "argilla")
+_NOTHING = (
+    "{} has nothing to compare yet: give --pairs FILE, --answers FOLDER with --prompts FILE, or a run folder; align "
+    "--oracle people:FOLDER adds the responses of its run"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm.people import formats
-    from nashward.llm.people.store import VoteStore
+    from nashward.llm.people.store import FILE, VoteStore
 
     asking = Asking(**options.values(args, SETTINGS))
     folder, run = _places(args.folder)
@@ -58,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
         raise NashwardError(f"{named} do not go together; give one of them")
     if (args.answers is None) != (args.prompts is None):
         raise NashwardError("--answers and --prompts go together: the responses of models, and what they respond to")
+    groups = [] if moves else _groups(args, run)
+    if not (groups or moves or (folder / FILE).exists()):  # the folder is not made: its name may be mistyped
+        raise NashwardError(_NOTHING.format(folder))
     with VoteStore(folder, create=args.export is None and args.forget is None) as store:
         if args.forget is not None:
             count = store.forget(args.forget)
@@ -74,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             added = store.add_votes(found)
             print(f"{args.read}: {len(found)} votes, {added} of them new in {folder}")
         else:
-            _ask(args, store, run)
+            _ask(args, store, groups)
             _serve(args, store, asking)
     return 0
 
@@ -100,17 +108,23 @@ def _naming(folder: Path, name: str) -> list[Path]:
     return [file for file in files if plain in (content := file.read_bytes()) or escaped in content]
 
 
-def _ask(args: argparse.Namespace, store: VoteStore, run: Path | None) -> None:
-    """Add what is to be compared, and what an oracle believes of it."""
+def _groups(args: argparse.Namespace, run: Path | None) -> list[Responses]:
+    """What is to be compared, of a file, of models' answers or of a run; nothing where none of these is given."""
     from nashward.llm.people import questions
 
-    groups = []
     if args.pairs is not None:
-        groups = questions.of_pairs(args.pairs)
+        groups, source = questions.of_pairs(args.pairs), args.pairs
     elif args.answers is not None:
-        groups = questions.of_answers(args.answers, args.prompts)
-    elif run is not None:
-        groups = questions.of_run(run)
+        groups, source = questions.of_answers(args.answers, args.prompts), args.answers
+    else:
+        return [] if run is None else questions.of_run(run)
+    if not any(len(set(group.texts)) > 1 for group in groups):
+        raise NashwardError(f"{source} holds no two responses to a prompt that differ, so there is nothing to compare")
+    return groups
+
+
+def _ask(args: argparse.Namespace, store: VoteStore, groups: list[Responses]) -> None:
+    """Add what is to be compared, and what an oracle believes of it."""
     added = sum(store.add_responses(group.prompt, group.texts, group.sources) for group in groups)
     if groups and not args.quiet:
         print(f"{added} new pairs on {len({group.prompt for group in groups})} prompts")
@@ -123,10 +137,7 @@ def _ask(args: argparse.Namespace, store: VoteStore, run: Path | None) -> None:
             texts.setdefault(prompt, []).extend((a, b))
         believe(store, oracles.as_oracle(args.oracle), {p: list(dict.fromkeys(own)) for p, own in texts.items()})
     if not store.pairs():
-        raise NashwardError(
-            f"{store.folder} has nothing to compare yet: give --pairs FILE, --answers FOLDER with --prompts FILE, or a "
-            "run folder; align --oracle people:FOLDER adds the responses of its run"
-        )
+        raise NashwardError(_NOTHING.format(store.folder))
 
 
 def _serve(args: argparse.Namespace, store: VoteStore, asking: Asking) -> None:
