@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     about, beyond = "about", ""
     if fitted_plan.parameters[0] < SMALLEST:
         about, beyond = "at most", "; a model this small takes less a token, how much is not known"
-    cards = f" on {demand.processes} cards" if demand.processes > 1 else ""
+    cards = f" on {demand.processes} {'cards' if device == 'cuda' else 'processors'}" if demand.processes > 1 else ""
     print(
         f"{about} {cost.hours(fitted_plan, rates):.1f} hours for {fitted_plan.demand.iterations} iterations{cards} "
         f"({each} an iteration{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they "
