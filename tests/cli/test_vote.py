@@ -76,6 +76,7 @@ def test_a_page_for_pairs_of_a_file_until_it_is_stopped(here: Path) -> None:
         assert {vote.sources for vote in store.votes()} == {("m", "n")}
 
 
+@pytest.mark.slow
 def test_the_responses_of_models_and_a_rubric(here: Path) -> None:
     Path("answers").mkdir()
     Path("prompts.jsonl").write_text('{"prompt": "Name a river."}\n{"prompt": "Name a tree."}\n')

@@ -283,6 +283,7 @@ def test_training_from_the_wrong_adapter_is_seen(steep: Path, tmp_path: Path, mo
     assert _distance(GAMES["comal"], games.MWU(0.7), steep, tmp_path / "run", 3) > 1e-2
 
 
+@pytest.mark.slow
 def test_with_samples_the_deviation_falls_as_one_over_the_root_of_k(steep: Path, tmp_path: Path) -> None:
     """The estimated win rates of K samples against the exact ones: standard error sqrt(Var / (K - 1))."""
     game, (responses, texts) = GAMES["random"], _source(6)

@@ -112,6 +112,7 @@ def test_comparing_with_oneself_shrinks_the_step_by_k_less_one_over_k(player: Pl
     assert float(games.total_variation(with_itself, whole)) > 5e-3
 
 
+@pytest.mark.slow
 def test_a_bradley_terry_projection_erases_the_cycle(player: Player, tmp_path: Path) -> None:
     """P(i beats j) = sigmoid(s_i - s_j) from mean logits: COMAL's cycle gets a winner, an even one none."""
 

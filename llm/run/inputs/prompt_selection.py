@@ -131,7 +131,7 @@ def win_rate_spread(P: Float[torch.Tensor, "K K"], itself: torch.Tensor | None) 
         itself: ``[K]``, the column of each row's own response, which is left out; None: none is.
 
     Example:
-        >>> win_rate_spread(torch.tensor([[0.5, 0.9], [0.1, 0.5]]), torch.arange(2))
+        >>> round(win_rate_spread(torch.tensor([[0.5, 0.9], [0.1, 0.5]]), torch.arange(2)), 3)
         0.4
     """
     rates = win_rates(P.double(), P.new_ones(len(P), dtype=torch.float64), itself)

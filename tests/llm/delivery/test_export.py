@@ -118,7 +118,7 @@ def _wrong(whole: Path, place: Path, run: Path, mistake: str) -> Path:
     return place
 
 
-@pytest.mark.parametrize("mistake", ["right", "doubled", "transposed", "lost"])
+@pytest.mark.parametrize("mistake", ["right", "doubled", "transposed", pytest.param("lost", marks=pytest.mark.slow)])
 def test_a_wrong_merge_is_caught(
     run: Path, whole: Path, tmp_path: Path, mistake: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,6 +163,7 @@ def test_a_mixture_is_its_adapters_with_weights(run: Path, tmp_path: Path, capsy
     assert "--interpolate" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_told_their_cost(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--of", "mixture", "--interpolate", "--out"]
     assert main(["export", str(run), "--to", "merged", *options, str(tmp_path / "one")]) == 0
@@ -188,6 +189,7 @@ def test_merging_into_the_4_bit_base_is_the_run_to_the_last_digits(tiny_folder: 
     assert float((stored - known.policy.logprobs).abs().max()) > 0.1
 
 
+@pytest.mark.slow
 def test_a_run_in_float32_is_its_16_bit_merge(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = "--no-quantise --iterations 1 --responses 3 --max-new-tokens 12 --held-out 0 --rank 2 --quiet"
     inputs = ["--policy", pocket.POLICY, "--oracle", pocket.PAIRRM, "--prompts", run.parent / "prompts.txt"]
@@ -200,6 +202,7 @@ def test_a_run_in_float32_is_its_16_bit_merge(run: Path, tmp_path: Path, capsys:
     assert "merge into the 4-bit" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_quantised_has_no_4_bit_base(tiny_folder: Path, tmp_path: Path) -> None:
     play = tiny_run.quick_run(tiny_folder, tmp_path / "run", quantise=False)
     play.run(progress=False)

@@ -69,7 +69,7 @@ def same(words: list[str], home: Path, capfd: pytest.CaptureFixture[str]) -> str
     "command",
     [
         "evaluate",
-        "exploit --n 3 --against 4",
+        pytest.param("exploit --n 3 --against 4", marks=pytest.mark.slow),
         pytest.param("exploit --n 3 --against 4 --train 1", marks=pytest.mark.slow),
     ],
 )

@@ -88,6 +88,7 @@ preference_matrices(oracle, [f"p{n}" for n in range(int(sys.argv[3]))], texts[: 
 """
 
 
+@pytest.mark.slow
 def test_a_judging_that_is_killed_and_started_again_repeats_no_finished_pair(tmp_path):
     log = tmp_path / "asked.txt"
     command = [sys.executable, "-c", JUDGE, str(tmp_path / "c.sqlite"), str(log)]

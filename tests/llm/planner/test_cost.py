@@ -47,6 +47,7 @@ def test_seconds_are_those_of_a_sum_by_hand() -> None:
     assert seconds(streamed, slow)["training"] == pytest.approx(3 * 2 * 5 * moved)  # five micro-batches of 600 tokens
 
 
+@pytest.mark.slow
 def test_the_budget_gives_up_prompts_first_then_responses_then_length_then_iterations() -> None:
     whole = hours(_make(Demand()), RATES)
     same, unreduced = plan_within_budget(2 * whole, _make, rates=RATES)

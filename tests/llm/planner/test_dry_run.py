@@ -127,6 +127,7 @@ def test_training_at_2048_tokens(size: str, placement: Placement, head: bool, at
     assert footprint.optimiser == pytest.approx(2.031 * 41_943_040, rel=0.002)  # two bytes, and eight for 256
 
 
+@pytest.mark.slow
 def test_a_head_in_four_bits_saves_what_it_should() -> None:
     """Of the head's 16 bits 4.127 are left: 0.726 GiB less at 128256 words, and no more in activations."""
     plain, packed = (_train("8B", Placement(), head) for head in (False, True))
@@ -135,6 +136,7 @@ def test_a_head_in_four_bits_saves_what_it_should() -> None:
     assert packed.total / GIB < 4.55
 
 
+@pytest.mark.slow
 def test_what_each_part_of_the_placement_saves() -> None:
     """Measured at the 8B shape with a quarter of its layers."""
     layers, states = 8, 2048 * 4096 * 2

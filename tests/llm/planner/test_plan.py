@@ -75,6 +75,7 @@ def test_the_plan_is_the_dry_run_of_what_was_chosen(rows, length, rank, vocabula
     assert memory_plan.phases["scoring"].total < memory_plan.phases["training"].total
 
 
+@pytest.mark.slow
 def test_the_largest_batch_is_the_largest():
     demand = Demand(sampling_batch=40, tokens=40 * 1024)
     room = plan(SMALL, 80 * GIB, demand)
@@ -201,6 +202,7 @@ def test_a_tied_head_is_not_quantised_and_not_advised():
     assert "--quantise-head" in plan(SMALL, 500 * 2**20).advice[-1]
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_head_and_a_card_without_bfloat16(capsys, tmp_path):
     SMALL.save_pretrained(tmp_path)
     command = ["plan", "--policy", str(tmp_path), "--memory", "8GiB", "--max-new-tokens", "64"]

@@ -111,7 +111,8 @@ def play(folder: Path, baseline: Any, tokens: int = 4096) -> Path:
     return run.last
 
 
-@pytest.mark.parametrize("baseline", ["plug-in", pytest.param("centred", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("baseline", ["plug-in", "centred"])
 def test_out_of_memory_in_every_phase_changes_nothing(tmp_path, monkeypatch, baseline):
     expected = load_file(play(tmp_path / "undisturbed", baseline) / WEIGHTS)
     network = Sometimes(batches.sequence_logprobs, lambda network, prompts, responses, pad: len(prompts))

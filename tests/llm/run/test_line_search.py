@@ -118,6 +118,7 @@ def test_a_rate_that_was_lowered_is_not_made_up_for(
     assert row["line_fraction"] == 1
 
 
+@pytest.mark.slow
 def test_a_fitted_mixture_is_no_false_alarm(tiny_folder: Path, tmp_path: Path) -> None:
     """Its fit starts away from its anchor: R^2 is below 0 although the loss fell."""
     play = _run(tiny_folder, tmp_path / "run", learning_rate=2e-3)
@@ -133,7 +134,7 @@ def test_few_prompts_have_no_validation(tiny_folder: Path, tmp_path: Path, monke
     assert row["line_fraction"] == 1
 
 
-@pytest.mark.parametrize("name", ["backward", "logprobs"])
+@pytest.mark.parametrize("name", ["backward", pytest.param("logprobs", marks=pytest.mark.slow)])
 def test_killed_in_the_scoring_the_trial_the_fit_or_the_search_it_ends_the_same(
     name: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,6 +183,7 @@ def test_best_and_worst_with_the_constant(tiny_folder: Path, tmp_path: Path) -> 
     assert "this is policy gradient" in row["warning"]
 
 
+@pytest.mark.slow
 def test_a_step_without_opponent_is_fitted_as_a_geometric_mixture(tiny_folder: Path, tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Halfway:

@@ -313,6 +313,7 @@ def test_a_judging_that_dies_leaves_the_batches_of_a_network_as_they_were(
     assert rows - pairs < 16 * 6  # at most the pairs of the call that died
 
 
+@pytest.mark.slow
 def test_an_adapter_is_the_same_bytes_in_every_process(tiny_folder: Path, tmp_path: Path) -> None:
     """PEFT holds the names of its layers in a set: each process has another order of it."""
     write = (

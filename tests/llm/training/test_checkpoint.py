@@ -80,6 +80,7 @@ def test_a_training_that_dies_twice_ends_the_same(
     assert counted == 3 if optimiser != "lbfgs" else counted > 0
 
 
+@pytest.mark.slow
 def test_what_was_halved_stays_halved(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of memory once, in scoring and in training: a restart passes the same parts, and ends the same."""
 

@@ -45,6 +45,7 @@ def test_of_20_clean_judges_at_most_one_is_accused() -> None:
     assert sum(bool(examine("clean", seed).named) for seed in range(SEEDS)) <= 1
 
 
+@pytest.mark.slow
 def test_the_sizes_are_those_that_were_planted() -> None:
     world = World(3)
     pairs = probe_pairs(world.votes, world.prompts, world.answers)

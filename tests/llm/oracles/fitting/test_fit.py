@@ -101,7 +101,7 @@ def best_bradley_terry(table: np.ndarray, votes: Sequence[Vote], styles: Sequenc
     )
 
 
-@pytest.mark.parametrize(("kind", "write"), [("pairrm", styled), ("gpm", worded)])
+@pytest.mark.parametrize(("kind", "write"), [pytest.param("pairrm", styled, marks=pytest.mark.slow), ("gpm", worded)])
 def test_a_planted_cycle_is_learned_and_no_reward_model_does_as_well(tmp_path, words, kind, write):
     votes, kinds = planted(CYCLIC, 450, write)
     base, under_reward = (PAIRRM, POLICY) if kind == "pairrm" else (words, words)
@@ -278,6 +278,7 @@ def test_the_report_is_as_heavy_as_the_votes(tmp_path):
     assert two.accuracy == one.accuracy
 
 
+@pytest.mark.slow
 def test_on_random_labels_no_gain_is_reported(tmp_path):
     """An epoch that is chosen on the votes that it is reported on would gain a hundredth of a nat."""
     gains = []
