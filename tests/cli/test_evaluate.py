@@ -157,6 +157,7 @@ def test_exploit_finds_a_bound_beside_the_theorems(
     assert f"the theorem allows the best of 4 of the start a gap of {bound:.3f}" in mixture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", ["exploit-mixture.json", "report"])
 def test_exploit_that_was_killed_before_its_last_file_gives_the_same(
     killed_at: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -84,6 +84,7 @@ class Stratified:
         return [[dataclasses.replace(row[k], weight=1 / 5) for k in next(self.draws)] for _ in prompts]
 
 
+@pytest.mark.slow
 def test_best_and_worst_of_k_leave_the_nash_and_all_of_them_stay(player: Player, tmp_path: Path) -> None:
     """At the Nash no response gains: the mirror step stays. The best and the worst of 5 samples say otherwise."""
     (nash, _) = player.play(_cycle_with_nash(torch.ones(3) / 3), games.MWU(1.0), tmp_path / "any")

@@ -131,6 +131,7 @@ def test_a_wrong_merge_is_caught(
     assert ("FAILED" in capsys.readouterr().out) == (mistake != "right")
 
 
+@pytest.mark.slow
 def test_a_bug_of_the_merge_itself_ends_with_1(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nashward.llm.delivery.merge.update", lambda layer: 2 * layer.get_delta_weight("default"))
     command = ["export", str(run), "--to", "merged", "--out", str(tmp_path / "twice"), "--quiet"]

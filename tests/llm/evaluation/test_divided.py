@@ -113,7 +113,7 @@ def test_a_leaderboard_prints_the_same(tmp_path: Path, capfd: pytest.CaptureFixt
     assert contents[1] == contents[2] == contents[0]
 
 
-@pytest.mark.parametrize("rule", ["mean-win-rate", "knock-out"])
+@pytest.mark.parametrize("rule", ["mean-win-rate", pytest.param("knock-out", marks=pytest.mark.slow)])
 def test_best_of_n_chooses_the_same(
     rule: str, tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_other_budgets_are_refused(text: str) -> None:
         read_budget(text)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_lost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     SMALL.save_pretrained(tmp_path)
     command = ["plan", "--policy", str(tmp_path), "--tflops", "0.001", "--budget"]

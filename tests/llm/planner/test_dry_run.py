@@ -108,7 +108,7 @@ def test_four_bit_bytes_on_the_meta_device_are_those_on_a_cpu_which_still_quanti
     [
         slow("7B", Placement(mlp_tokens=1024), False, 4.40),
         slow("8B", Placement(mlp_tokens=1024), False, 5.14),
-        ("8B", Placement(adapters="float32", mlp_tokens=512), False, 5.20),
+        slow("8B", Placement(adapters="float32", mlp_tokens=512), False, 5.20),
         ("7B", Placement(), False, 4.54),
         slow("8B", Placement(), False, 5.28),
         slow("7B", Placement(), True, 4.36),

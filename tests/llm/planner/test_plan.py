@@ -36,6 +36,7 @@ SMALL = LlamaConfig(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_mistral_fits_on_a_card_of_six_gib_and_not_on_one_of_four():
     memory_plan = plan(MISTRAL, 6 * GIB)
     assert memory_plan.fits

@@ -134,7 +134,8 @@ def test_few_prompts_have_no_validation(tiny_folder: Path, tmp_path: Path, monke
     assert row["line_fraction"] == 1
 
 
-@pytest.mark.parametrize("name", ["backward", pytest.param("logprobs", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["backward", "logprobs"])
 def test_killed_in_the_scoring_the_trial_the_fit_or_the_search_it_ends_the_same(
     name: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

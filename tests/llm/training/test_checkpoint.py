@@ -54,7 +54,9 @@ def _adapter(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize(
+    "optimiser", [pytest.param(name, marks=[pytest.mark.slow] * (name == "lbfgs")) for name in OPTIMISERS]
+)
 def test_a_training_that_dies_twice_ends_the_same(
     optimiser: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
