@@ -78,6 +78,7 @@ def test_tokenizer_and_template_are_as_they_were(whole: Path) -> None:
     assert ids[0] == ids[1]
 
 
+@pytest.mark.slow
 def test_a_verification_is_recorded_and_names_the_better_base(
     run: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

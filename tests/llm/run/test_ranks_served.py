@@ -99,6 +99,7 @@ def test_a_judge_is_paid_what_its_budget_allows_by_all_together(tiny_folder: Pat
     assert written(tmp_path / "several") == written(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_an_engine_draws_for_every_process(tiny_folder: Path, tmp_path: Path) -> None:
     folder = tiny_folder
     with serve(Script(shorter, route=Engine(folder))) as script:
