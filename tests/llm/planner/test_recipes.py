@@ -14,7 +14,6 @@ from .published_shapes import SHAPES, configuration
 
 ROW = re.compile(r"^# +(\d+) GiB +([\d.]+) +([\d.]+) +(\d+) +(\d+) +(card|host)$", re.MULTILINE)
 CARDS = (6, 8, 12, 24, 80)
-QUICK: set[tuple[str, int]] = set()
 
 
 def _rows(name: str) -> dict[int, tuple[float, float, int, int, str]]:
@@ -38,14 +37,9 @@ def test_a_recipe_says_what_was_not_measured(name: str) -> None:
     assert f"--preset {name}" in text
 
 
-@pytest.mark.parametrize(
-    ("name", "card"),
-    [
-        pytest.param(name, card, marks=() if (name, card) in QUICK else pytest.mark.slow)
-        for name in SHAPES
-        for card in CARDS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("name", SHAPES)
 def test_a_recipe_fits_and_its_table_is_the_plan(name: str, card: int) -> None:
     found = plan(configuration(name), card * GIB, Demand())
     assert found.fits
