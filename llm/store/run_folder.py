@@ -18,17 +18,16 @@ from ..processes import processes
 from .files import (
     TEMPORARY,
     append_jsonl,
-    atomic_write,
     disk_errors,
     finite,
     read_jsonl,
     recover,
     sha256,
     shards,
-    to_jsonl,
     verify_checksums,
     verify_shard,
     write_json,
+    write_jsonl,
 )
 
 logger = logging.getLogger(__name__)
@@ -335,8 +334,7 @@ class RunFolder:
         moved = [self._move_aside(step / name) for name in names if name not in kept and (step / name).exists()]
         phases = {(step.name, phase) for later in stages for phase in {*STAGE_PHASES[later]} - kept}
         timings = [row for row in read_jsonl(self / TIMINGS) if (row.get("step"), row.get("phase")) not in phases]
-        with atomic_write(self / TIMINGS) as unfinished:
-            unfinished.write_bytes(to_jsonl(timings))
+        write_jsonl(self / TIMINGS, timings)
         self.journal({"redo": stage, "at": step.name, "fit": request["fit"], "fit_before": before})
         if moved:
             outputs = ", ".join(path.name for path in moved)
