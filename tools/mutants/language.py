@@ -265,7 +265,7 @@ LANGUAGE = [
         ("sign", "Budget.settle", "account.reserved + back", "account.reserved"),
         ("factor", "Budget.count", "if name in account.counted:\n    return account", "pass"),
         ("anchor", "Budget.reserve", "account.spent + account.reserved + most", "account.spent + most"),
-    ], {"llm/processes.py": [
+    ], {"llm/processes/shared.py": [
         ("other", "Shared.change", "store is None", "True"),
         ("other", "Shared.change", "if found == new:\n    return self._value", "return self._value"),
     ]}),
