@@ -1,4 +1,4 @@
-"""One measure of a judge: its size, its error, and whether it is beyond chance and beyond its limit."""
+"""One measure of a judge: its size, its error, and whether it is beyond chance and its limit; or what it lacks."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ class Finding:
     text: str
     advice: str = ""
     named: bool = False
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """A measure that the pairs, or the judge, did not allow.
+
+    Attributes:
+        kind: as that of a ``Finding``, or "cost".
+        needs: what it takes, and what there was.
+    """
+
+    kind: str
+    needs: str
 
 
 def clustered_mean(values: Float[np.ndarray, " N"], clusters: Int[np.ndarray, " N"]) -> tuple[float, float, int]:

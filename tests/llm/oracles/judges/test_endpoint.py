@@ -136,14 +136,13 @@ def test_what_cannot_be_read_is_missing_counted_and_not_paid_twice(
     script: Script, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script.write = lambda body: ("I cannot say." if "Elm" in str(body) else shorter(body)[0], None)
-    for _ in range(2):
+    for times in (1, 2):
         judge = judge_of(script)
         results = preference_matrices(judge, PROMPTS, RESPONSES, cache=tmp_path / "j.sqlite")
         assert not np.isnan(results[0].P).any()
         assert np.isnan(results[1].P[0, 1])
         assert results[1].meta["missing"] == 2
-        assert judge.unread == 2
-        assert "2 of" in caplog.text
+        assert sum("2 of" in message for message in caplog.messages) == times
         assert len(script.verdicts) == PAIRS
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,10 @@ def run(args: argparse.Namespace) -> int:
     print(diagnosis.headline)
     print(f"examined on {diagnosis.pairs} pairs, {diagnosis.labelled} of them labelled")
     for finding in diagnosis.findings:
-        error = "" if finding.standard_error != finding.standard_error else f" ± {finding.standard_error:.3f}"
+        error = "" if math.isnan(finding.standard_error) else f" ± {finding.standard_error:.3f}"
         print(f"  {finding.kind:<12} {finding.estimate:7.3f}{error:<8}{'  named' if finding.named else ''}")
+    for needs, kinds in diagnosis.lacking.items():
+        print(f"not measured: {', '.join(kinds)} (needs {needs})")
     if diagnosis.cost is not None:
         cost = diagnosis.cost
         print(
