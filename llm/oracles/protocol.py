@@ -82,6 +82,11 @@ class PreferenceOracle(ABC):
         for oracle in self.consulted:
             oracle.expect(pairs)
 
+    def redraw(self) -> None:
+        """Called before pairs are judged again to measure how far judgements vary: kept verdicts are drawn anew."""
+        for oracle in self.consulted:
+            oracle.redraw()
+
     @abstractmethod
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]

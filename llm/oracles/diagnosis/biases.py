@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from .probe import Judged
 FEW = 30  # labelled pairs, from which on accuracy and calibration are tested
 FEW_PAIRS = 10  # judged ones, from which on the effects of style are
 FEW_PROMPTS = 5  # judged in both orders, from which on the effects of the order are
+TESTS = 10  # among which a cycle is one, for its level
 COIN = "a judge that is shown to be better than a coin on the labels"
 Measure = Finding | NotMeasured
 WORDS = {"length": "longer responses", "headers": "headers", "lists": "lists", "bold": "bold text"}
@@ -52,7 +54,9 @@ def order(judged: Judged, limits: DiagnosisLimits, symmetric: bool) -> Iterator[
     )  # fmt: skip
 
 
-def style_fit(judged: Judged, outcomes: Float[np.ndarray, " N"], scale: str) -> ContextualBradleyTerry | None:
+def style_fit(
+    judged: Judged, outcomes: Float[np.ndarray, " N"], scale: Literal["wins", "log-odds"]
+) -> ContextualBradleyTerry | None:
     """The effects of style on log-odds or on labels, beside the authors' scores; None with fewer than ``FEW_PAIRS``."""
     known = ~np.isnan(outcomes)
     if known.sum() < FEW_PAIRS:
@@ -65,9 +69,7 @@ def style_fit(judged: Judged, outcomes: Float[np.ndarray, " N"], scale: str) -> 
         (np.array([names.index(str(getattr(pair, side))) for pair in pairs]) if authors_known else None)
         for side in ("author_a", "author_b")
     )
-    return contextual_bradley_terry(
-        outcomes[known], features, first, second, judged.clusters[known], scale  # type: ignore[arg-type]
-    )  # fmt: skip
+    return contextual_bradley_terry(outcomes[known], features, first, second, judged.clusters[known], scale)
 
 
 def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
@@ -158,7 +160,7 @@ def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         )  # fmt: skip
 
 
-def cycles(judged: Judged, limits: DiagnosisLimits, tests: int) -> Iterator[Measure]:
+def cycles(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """Cycles of three authors that the prompts confirm: never from one prompt."""
     pairs = [k for k, pair in enumerate(judged.pairs) if pair.author_a and pair.author_b]
     names = sorted({str(name) for k in pairs for name in (judged.pairs[k].author_a, judged.pairs[k].author_b)})
@@ -171,7 +173,7 @@ def cycles(judged: Judged, limits: DiagnosisLimits, tests: int) -> Iterator[Meas
     for k in pairs:
         i, j = (names.index(str(name)) for name in (judged.pairs[k].author_a, judged.pairs[k].author_b))
         tables[clusters[k], i, j], tables[clusters[k], j, i] = judged.P[k], 1 - judged.P[k]
-    found = significant_cycles(tables, level=limits.level / tests)
+    found = significant_cycles(tables, level=limits.level / TESTS)
     shown = "; ".join(" beats ".join(names[i] for i in (*cycle.players, cycle.players[0])) for cycle in found[:3])
     yield Finding(
         "cycles", len(found), math.nan, 0.0 if found else 1.0, bool(found),

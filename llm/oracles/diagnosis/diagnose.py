@@ -24,7 +24,6 @@ from .probe import Judged, Pair, judge_pairs
 AGAIN = 60  # pairs that are judged a second time
 SHOWN = 5  # of the pairs that look most wrong
 DRAWS = 20  # of noise, a prompt
-TESTS = 10  # among which a cycle is one, for its level
 
 
 @dataclass(frozen=True)
@@ -136,13 +135,16 @@ def diagnose(
         pairs: see ``probe_pairs``.
         others: other judges, by name; two at least for a measure of agreement.
         limits: sizes from which on an error is named; None: ``DiagnosisLimits()``.
-        cache: of judgements. The measure of repeatability judges some pairs again without it.
+        cache: of judgements. The measure of repeatability judges the first 60 pairs again without it; what a judge
+            behind a server is paid for that is kept, as all of its verdicts are.
         seed: of the draws behind the cost.
 
     See also: ``nashward.llm.report.diagnosis``, its page.
     """
     limits = limits or DiagnosisLimits()
+    oracle.expect(2 * (len(pairs) + min(len(pairs), AGAIN)))
     judged = judge_pairs(oracle, pairs, cache)
+    oracle.redraw()
     again = judge_pairs(oracle, judged.pairs[:AGAIN])
     beside = {
         name: judge_pairs(other, pairs, cache if other.cache_key() else None).P
@@ -153,7 +155,7 @@ def diagnose(
         *biases.style(judged, limits),
         *biases.accuracy(judged, limits),
         *biases.favours(judged, limits),
-        *biases.cycles(judged, limits, TESTS),
+        *biases.cycles(judged, limits),
         *biases.agreement(judged, beside, limits),
         *biases.repeated(judged, again, limits),
         *biases.coverage(judged, limits),

@@ -20,6 +20,7 @@ class Finding:
             "cycles", "repeat", "truncated" or "missing".
         estimate, standard_error: in the unit of the kind; the error is NaN where the estimate is a count.
         p_value: how likely as much is where the judge has no such error; 0 or 1 where the limit alone decides.
+        beyond: whether the estimate is beyond its limit.
         named: whether it is beyond its limit and, given all that was tested, beyond chance.
         text: what was found, a clause with the judge as its subject.
         advice: what to do about it.

@@ -96,6 +96,7 @@ class EndpointJudge(PreferenceOracle):
         self.chat = Chat(self.client, model)
         self.model, self.name = model, f"{model} ({self.protocol.name})"
         self._pairs: int | None = None
+        self._draw = 0  # how often verdicts were to be drawn anew
         self.budget = Budget(self.settings.limits, self.settings.prices, f"budget of {model}, {self.settings}")
         self._first_call = processes.once(f"first call of {model}, {self.settings}")
         self._open(None)
@@ -126,6 +127,9 @@ class EndpointJudge(PreferenceOracle):
 
     def expect(self, pairs: int) -> None:
         self._pairs = pairs
+
+    def redraw(self) -> None:
+        self._draw += 1
 
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
@@ -188,7 +192,8 @@ class EndpointJudge(PreferenceOracle):
         reference = self.references.get(prompt)
         shown, one, other = (replace_surrogates(text) for text in (prompt, first, second))
         messages = self.protocol.messages(shown, one, other, self.rubric, reference)
-        hashes = [_hash(repr((self._key, prompt, first, second, vote))) for vote in range(self.settings.votes)]
+        votes = range(self._draw * self.settings.votes, (self._draw + 1) * self.settings.votes)
+        hashes = [_hash(repr((self._key, prompt, first, second, vote))) for vote in votes]
         return [_Request(hashed, messages, int.from_bytes(hashed[:8], "big")) for hashed in hashes]
 
     def _output(self, request: _Request) -> Completion | None:

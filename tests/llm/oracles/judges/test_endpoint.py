@@ -22,6 +22,9 @@ from nashward.errors import BudgetError, EndpointError, NashwardError
 from nashward.llm.clients import client as client_module
 from nashward.llm.config import Endpoint, JudgeSettings
 from nashward.llm.oracles import Cache, Ensemble, as_oracle, check_oracle, check_source, preference_matrices
+from nashward.llm.oracles.corrections.corrected import Calibrated
+from nashward.llm.oracles.diagnosis.diagnose import diagnose
+from nashward.llm.oracles.diagnosis.probe import Pair
 from nashward.llm.oracles.judges.endpoint import EndpointJudge
 from nashward.llm.oracles.judges.protocols.references import read_references
 
@@ -100,6 +103,19 @@ def test_probabilities_in_the_place_of_the_verdict() -> None:
         script.write = lambda body: ("[[A]]", write(body)[1])
         (result,) = preference_matrices(judge, PROMPTS[:1], [["a", "b"]])
     assert result.logits[0, 1] == pytest.approx(math.log(0.7 / 0.3))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_judge_that_is_diagnosed_is_called_again(script: Script, tmp_path: Path, wrapped: bool) -> None:
+    """Its verdicts are drawn by their seed: the second judging has seeds of its own, and is not paid twice either."""
+    script.write = lambda body: ("[[A]]" if body.get("seed", 0) % 2 else "[[B]]", None)
+    pairs = [Pair(f"Prompt {k}.", f"one {k}", f"other {k}") for k in range(12)]
+    for _ in range(2):
+        judge = judge_of(script, temperature=1.0)
+        oracle = Calibrated(judge, 1.0) if wrapped else judge
+        found = {one.kind: one for one in diagnose(oracle, pairs, cache=tmp_path / "j.sqlite").findings}
+        assert found["repeat"].named
+        assert len(script.verdicts) == 2 * 2 * len(pairs)
 
 
 def test_votes_differ_by_their_seed() -> None:
