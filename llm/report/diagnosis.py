@@ -85,7 +85,7 @@ def _summary(diagnosis: Diagnosis) -> list[Content]:
 
 def _measures(diagnosis: Diagnosis) -> list[Content]:
     rows = [
-        (finding.kind, _value(finding), MEANING[finding.kind], "named" if finding.named else "")
+        (finding.kind, _value(finding), MEANING[finding.kind], "problem" if finding.named else "")
         for finding in diagnosis.findings
     ]
     rows += [

@@ -112,8 +112,9 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     coin = one_sided(rate - 0.5, error, count) > limits.level  # not shown to be better than a coin
     yield Finding(
         "accuracy", rate, error, 0.0 if coin else 1.0, coin,
-        f"agrees with the labels in {rate:.1%} ± {error:.1%} of {known.sum()} pairs" + ", no better than a coin" * coin,
-        "do not train on it: take another judge, or fit one to the labels (nashward fit-oracle)",
+        f"agrees with the labels in {rate:.1%} ± {error:.1%} of {known.sum()} pairs"
+        + ", not shown to be better than a coin" * coin,
+        "do not train on it yet: give more labels, take another judge, or fit one to them (nashward fit-oracle)",
     )  # fmt: skip
     if coin:  # its log-odds say nothing, whatever their size
         yield NotMeasured("calibration", COIN)

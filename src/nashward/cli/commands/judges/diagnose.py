@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.oracles.diagnosis.diagnose import diagnose
     from nashward.llm.oracles.load import base_sources
-    from nashward.llm.report.diagnosis import write_diagnosis
+    from nashward.llm.report.diagnosis import MEANING, write_diagnosis
     from nashward.theory import OracleError
 
     limits = DiagnosisLimits(**options.values(args, LIMITS))
@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"examined on {diagnosis.pairs} pairs, {diagnosis.labelled} of them labelled")
     for finding in diagnosis.findings:
         error = "" if math.isnan(finding.standard_error) else f" ± {finding.standard_error:.3f}"
-        print(f"  {finding.kind:<12} {finding.estimate:7.3f}{error:<8}{'  named' if finding.named else ''}")
+        problem = "PROBLEM: " if finding.named else ""
+        print(f"  {finding.kind:<12} {finding.estimate:7.3f}{error:<9} {problem}{MEANING[finding.kind]}")
     for needs, kinds in diagnosis.lacking.items():
         print(f"not measured: {', '.join(kinds)} (needs {needs})")
     if diagnosis.cost is not None:
