@@ -121,6 +121,7 @@ def test_a_fingerprint_is_of_members_rule_and_pairs(tmp_path: Path) -> None:
         ("accuracy", "pairs=FILE"),
         ("dawid-skene:pairs=none.jsonl", "none.jsonl"),
         ("log-odds:weights=a", "'a'"),
+        ("log-odds:pessimism=1,2", "'1,2'"),
         ("log-odds:pessimism", "'pessimism'"),
         ("log-odds:pessimism=1:pessimism=2", "pessimism=2"),
     ],
