@@ -82,14 +82,10 @@ class RunFolder:
     # more iterations continue a run; the others are memory and time. The sizes of batches are those of the next step
     # that has none yet: a step that has begun keeps its own, so that it ends in the same numbers
     FREE = (
-        "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "placement.checkpoints",
-        "placement.embeddings", "placement.adapters", "placement.mlp_tokens", "placement.layers",
-        "cache", "plan", "people.votes",
+        "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "cache", "plan",
+        "people.votes",
         "engine", "engine_model",  # responses are of the same policy, whoever draws them
-        # what a judge's verdicts depend on of these is in its fingerprint, oracle_content
-        "judge.base_url", "judge.protocol", "judge.rubric", "judge.references", "judge.reasoning", "judge.votes",
-        "judge.temperature", "judge.max_tokens", "judge.budget", "judge.price",
-        "endpoint.key_variable", "endpoint.concurrency", "endpoint.timeout", "endpoint.retries",
+        "judge", "endpoint",  # what a judge's verdicts depend on of these is in its fingerprint, oracle_content
     )  # fmt: skip
     # where these are is free while their content (policy_content, ...) is the same, as on another machine
     MOVABLE = ("policy", "adapter", "oracle")
@@ -173,7 +169,7 @@ class RunFolder:
             if other_solver and key.startswith("solver.") and key != "solver.name":
                 continue
             if (
-                key in self.FREE
+                not {key, key.partition(".")[0]}.isdisjoint(self.FREE)
                 or (redo == "train" and key.startswith("fit."))
                 or (key.partition(".")[0] in self.OPTIONAL and None in (before.get(key), now.get(key)))
             ):
