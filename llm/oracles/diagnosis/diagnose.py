@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from ..protocol import PreferenceOracle
 from . import biases
 from .finding import Finding, NotMeasured
 from .probe import Judged, Pair, judge_pairs
+
+logger = logging.getLogger(__name__)
 
 AGAIN = 60  # pairs that are judged a second time
 SHOWN = 5  # of the pairs that look most wrong
@@ -142,7 +145,9 @@ def diagnose(
     See also: ``nashward.llm.report.diagnosis``, its page.
     """
     limits = limits or DiagnosisLimits()
-    oracle.expect(2 * (len(pairs) + min(len(pairs), AGAIN)))
+    repeats = min(len(pairs), AGAIN)
+    logger.info("%s: %d pairs are judged, and %d of them again", oracle.name, len(pairs), repeats)
+    oracle.expect(2 * (len(pairs) + repeats))
     judged = judge_pairs(oracle, pairs, cache)
     oracle.redraw()
     again = judge_pairs(oracle, judged.pairs[:AGAIN])
