@@ -106,10 +106,12 @@ def _value(finding: Finding) -> str:
 
 def _cost(diagnosis: Diagnosis, bound: float | None) -> list[Content]:
     cost = diagnosis.cost
-    if cost is None and (lacking := [one.needs for one in diagnosis.not_measured if one.kind == "cost"]):
-        return [Paragraph(f"Not measured: that needs {lacking[0]}.")]
+    needs = {one.kind: one.needs for one in diagnosis.not_measured}
+    if "cost" in needs:
+        return [Paragraph(f"Not measured: that needs {needs['cost']}.")]
     if cost is None:
-        return [Paragraph("No noise was measured: the same pair gets the same judgement in both orders and again.")]
+        orders = "; what its orders differ in is not known" if "order" in needs else " in both orders"
+        return [Paragraph(f"No noise was measured: a pair that is judged again gets the same judgement{orders}.")]
     text = (
         f"A judgement that is averaged over both orders is off by {cost.noise:.2f} in log-odds (standard deviation). "
         f"Among {cost.responses:.1f} responses to a prompt the largest error of a win probability is {cost.error:.3f} "
