@@ -162,8 +162,8 @@ class PaidOutputs:
             )
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
-                raise OSError(f"verdicts cannot be kept in {path} ({error}); make room") from None
-            raise NashwardError(f"{path} is no file of verdicts ({error}); move it away") from None
+                raise OSError(f"outputs of a server cannot be kept in {path} ({error}); make room") from None
+            raise NashwardError(f"{path} is no file of outputs of a server ({error}); move it away") from None
 
     def get(self, key: bytes) -> Completion | None:
         """The output of a key; None where there is none."""
@@ -194,7 +194,7 @@ class PaidOutputs:
             with self._lock:
                 self._file.execute("INSERT OR REPLACE INTO output VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         except sqlite3.Error as error:
-            raise OSError(f"a verdict cannot be kept in {self.path} ({error}); make room, and go on") from error
+            raise OSError(f"an output cannot be kept in {self.path} ({error}); make room, and go on") from error
 
     def items(self) -> list[tuple[bytes, str, Completion]]:
         """Every output with its key and whose it is."""
