@@ -81,7 +81,7 @@ class Shared(Generic[Value]):
                 if self._value == value:
                     return value
                 new = self._written(self._value)
-                found = call(lambda now=now, new=new: store.compare_set(self._key, now, new)).decode()  # type: ignore[misc]
+                found = call(lambda now=now, new=new: store.compare_set(self._key, now, new)).decode()
                 if found == new:
                     return self._value
                 now = found
