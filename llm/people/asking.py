@@ -14,7 +14,8 @@ from nashward.games.shapes import Float
 
 from ..config.oracle_fit import Asking
 from ..oracles.fitting.votes import WINS
-from .store import PairRow, Question, VoteStore, Why
+from .records import PairRow, Question
+from .store import VoteStore, Why
 
 PRIOR = 1.5  # the standard error of the log-odds of a pair of which nothing is known
 SETTLED = 1.96  # standard errors from even: a vote on such a pair would only repeat what is known
@@ -131,7 +132,7 @@ class Asker:
                 return waiting
             if self._left <= 0:
                 self.refresh()
-            answered = self.store.answered(annotator)
+            answered = self.store.answered_pairs(annotator)
             found = self._choose(set(answered), answered)
             if found is None:
                 self.refresh()  # there may be new responses
@@ -169,7 +170,7 @@ class Asker:
         if draw < self.settings.repeats and (pair := self._repeat(answered)) is not None:
             return pair, "repeat"
         at_random = self.settings.random or draw < self.settings.repeats + self.settings.random_share
-        busy = self.store.asked_now()
+        busy = self.store.open_pairs()
         ways: list[Callable[[], Iterator[tuple[int, Why]]]] = [
             lambda: self._by_worth(seen | busy),
             lambda: self._at_random(seen | busy, unvoted=True),
@@ -187,7 +188,7 @@ class Asker:
                 yield pair, "change"
 
     def _at_random(self, taken: set[int], unvoted: bool) -> Iterator[tuple[int, Why]]:
-        voted = self.store.voted() if unvoted else set()
+        voted = self.store.voted_pairs() if unvoted else set()
         free = [row.id for row in self._rows if row.id not in taken and row.id not in voted]
         if free:
             yield free[int(self._random.integers(len(free)))], "random"
@@ -195,7 +196,7 @@ class Asker:
     def _repeat(self, answered: Sequence[int]) -> int | None:
         """A pair that this person answered once, some answers ago, or one that only others did."""
         once = [pair for pair in answered[: len(answered) - APART] if answered.count(pair) == 1]
-        others = sorted(self.store.voted() - set(answered))
+        others = sorted(self.store.voted_pairs() - set(answered))
         kinds = [kind for kind in (once, others) if kind]
         if not kinds:
             return None

@@ -256,7 +256,7 @@ def believe(store: VoteStore, oracle: PreferenceOracle, texts: Mapping[str, Sequ
         std = tables[prompt].std
         error = 1.0 if std is None else jackknife * float(std[i, j]) / (p * (1 - p))
         beliefs.append((pair, float(np.log(p / (1 - p))), max(LEAST_ERROR, error)))
-    store.believe(beliefs)
+    store.set_beliefs(beliefs)
 
 
 def _changed(

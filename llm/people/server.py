@@ -71,7 +71,7 @@ class VotingPage:
             "all": self.store.count() if target is None else self.store.count(after=target[1]),
             "wanted": None if target is None else target[0],
             "pace": pace,
-            "last": self.store.last(annotator),
+            "last": self.store.last_answered(annotator),
         }
 
     def question(self, annotator: str) -> dict[str, Any] | None:

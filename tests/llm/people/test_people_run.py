@@ -22,7 +22,7 @@ from nashward.llm.oracles import as_oracle
 from nashward.llm.people import PeopleOracle, VoteStore
 from nashward.llm.people import oracle as people_oracle
 from nashward.llm.people.formats import write_votes
-from nashward.llm.people.store import CastVote
+from nashward.llm.people.records import CastVote
 from nashward.llm.pocket import POLICY, styles
 from nashward.llm.store.files import read_shard, shards
 

@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm.people import formats
-    from nashward.llm.people.store import FILE, VoteStore
+    from nashward.llm.people.store import VoteStore
+    from nashward.llm.people.vote_file import FILE
 
     asking = Asking(**options.values(args, SETTINGS))
     folder, run = _places(args.folder)
