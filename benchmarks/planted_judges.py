@@ -14,7 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.llm.oracles.diagnosis.planted import PLANTED, STYLE, examine
+from tests.llm.oracles.diagnosis.planted import PLANTED, examine
+
+from nashward.games.analysis.style import STYLE
 
 UNITS = {
     "order": "log-odds of the response shown first",

@@ -17,9 +17,14 @@ import time
 import torch
 
 from nashward import llm
+from nashward.llm.planner import dry_run
+from nashward.llm.planner.plan import HELD, PROCESS_GIB
 from nashward.llm.planner.rounding import rounding
+from nashward.llm.policy.base.checks import network_config
 from nashward.llm.policy.logprobs import sequence_logprobs
+from nashward.llm.policy.placement import CPU_PLACEMENT
 from nashward.llm.policy.sampling import sample
+from nashward.llm.training.optimize import OPTIMISERS
 
 PRECISIONS = {"float32": (torch.float32, False), "bfloat16": (torch.bfloat16, False), "NF4": (torch.float32, True)}
 QUESTIONS = (
@@ -60,13 +65,23 @@ def measure(policy: str, precision: str, texts: list[list[list[int]]] | None, to
         values.sum().backward()
         after.append(values.detach())
     training = sum(map(len, responses)) / (time.process_time() - begun)
+    foretold = planned(policy, dtype, quantise, texts[:at_once])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     found = rounding(model, policy, prompts, seed=0) if quantise else None
     return {
-        "sampling": sampling, "training": training, "peak": peak, "texts": texts,
+        "sampling": sampling, "training": training, "peak": peak, "planned": foretold, "texts": texts,
         "before": before.double().tolist(), "ratio": (torch.cat(after).double() - before.double()).tolist(),
         "rounding": None if found is None else str(found),
     }  # fmt: skip
+
+
+def planned(policy: str, dtype: torch.dtype, quantise: bool, texts: list[list[list[int]]]) -> float:
+    """GiB of a pass over these texts by a dry run, as ``plan`` counts them on a CPU."""
+    network = dry_run.policy(network_config(policy), 16, CPU_PLACEMENT, quantise=quantise, dtype=dtype)
+    peak = dry_run.training(
+        network, [(prompt, ids) for prompt, ids in texts], lambda weights: OPTIMISERS["adamw"](weights, 1e-4)
+    )
+    return PROCESS_GIB + (peak.weights + HELD * peak.activations + peak.gradients) / 2**30
 
 
 def main() -> None:
@@ -81,7 +96,7 @@ def main() -> None:
         print(json.dumps(measure(args.policy, args.one, texts, args.tokens, args.pass_tokens[0])))
         return
     texts, exact = None, None
-    print("precision  pass  sampled tokens/s  trained tokens/s  peak, GB  log-probability  log-ratio (rms, nats)")
+    print("precision  pass  sampled/s  trained/s  peak, GiB  planned  log-probability  log-ratio (rms, nats)")
     for precision, size in [(name, size) for name in PRECISIONS for size in args.pass_tokens]:
         command = [sys.executable, __file__, "--policy", args.policy, "--tokens", str(args.tokens), "--one", precision]
         done = subprocess.run([*command, "--pass-tokens", str(size)], input=json.dumps(texts), text=True,
@@ -92,7 +107,8 @@ def main() -> None:
         off = [float((x - torch.tensor(y)).square().mean().sqrt()) for x, y in
                ((before, exact["before"]), (ratio, exact["ratio"]))]  # fmt: skip
         print(
-            f"{precision:9}{size:6}{found['sampling']:18.0f}{found['training']:18.0f}{found['peak']:10.2f}"
+            f"{precision:9}{size:6}{found['sampling']:11.0f}{found['training']:11.0f}{found['peak']:11.2f}"
+            f"{found['planned']:9.2f}"
             f"   off by {off[0]:6.3f}   off by {off[1]:.3f} of {float(first.square().mean().sqrt()):.3f}",
             flush=True,
         )

@@ -29,8 +29,8 @@ class ContextualBradleyTerry:
 
     Example:
         >>> fit = ContextualBradleyTerry(np.zeros(2), np.array([0.3]), np.array([0.1]), np.array([2.0]), 50)
-        >>> fit.effect(np.array([[4.0]])).tolist()
-        [0.6]
+        >>> fit.slopes.tolist(), fit.slope_errors.tolist()
+        ([0.15], [0.05])
     """
 
     scores: Float[np.ndarray, " n"]
@@ -39,9 +39,15 @@ class ContextualBradleyTerry:
     scale: Float[np.ndarray, " d"]
     clusters: int
 
-    def effect(self, features: Float[np.ndarray, "N d"]) -> Float[np.ndarray, " N"]:
-        """What the features add to the log-odds of comparisons, [N]; opposite for opposite features."""
-        return (features / self.scale) @ self.coefficients
+    @property
+    def slopes(self) -> Float[np.ndarray, " d"]:
+        """[d], log-odds a unit of each feature."""
+        return self.coefficients / self.scale
+
+    @property
+    def slope_errors(self) -> Float[np.ndarray, " d"]:
+        """[d], the standard errors of the slopes."""
+        return self.standard_error / self.scale
 
 
 def contextual_bradley_terry(

@@ -28,8 +28,8 @@ class PredictionPowered:
         level: of confidence.
 
     Example:
-        >>> PredictionPowered(0.5, (0.4, 0.6), 0.52, (0.36, 0.64), 0.6, 0.8, 50, 500, 0.95).narrower
-        0.71
+        >>> PredictionPowered(0.5, (0.4, 0.6), 0.52, (0.36, 0.64), 0.6, 0.8, 50, 500, 0.95).interval
+        (0.4, 0.6)
     """
 
     value: float
@@ -41,12 +41,6 @@ class PredictionPowered:
     labels: int
     judgements: int
     level: float
-
-    @property
-    def narrower(self) -> float:
-        """The interval's width as a share of that of the labels alone."""
-        width = self.labels_interval[1] - self.labels_interval[0]
-        return round((self.interval[1] - self.interval[0]) / width, 2)
 
 
 def prediction_powered(
@@ -81,8 +75,8 @@ def prediction_powered(
     Example:
         >>> wins = np.array([1, 1, 0, 1, 0] * 8, dtype=float)
         >>> result = prediction_powered(wins, 0.1 + 0.8 * wins, np.full(400, 0.5))
-        >>> result.labels_alone, round(result.value, 2), result.narrower
-        (0.6, 0.52, 0.23)
+        >>> result.labels_alone, round(result.value, 2)
+        (0.6, 0.52)
     """
     y, f, rest = (np.asarray(values, dtype=np.float64) for values in (labels, judged, unlabelled))
     if y.shape != f.shape or y.ndim != 1 or rest.ndim != 1:

@@ -13,7 +13,8 @@ from nashward.errors import EndpointError
 
 from .client import Client
 
-LISTED = 20  # the likeliest tokens of a place, the most that OpenAI's protocol has
+TOP_LOGPROBS = 20  # the most that OpenAI's protocol has
+END_OF_THOUGHT = "</think>"  # ends the thoughts of open models, which a server may leave in the output
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Chat:
     def __init__(self, client: Client, model: str) -> None:
         self.client, self.model = client, model
         self._limit = "max_tokens"  # what the server calls the limit on an output
-        self._leaves_out: set[str] = set()  # what the server refuses to be given
+        self._unsupported: set[str] = set()  # what the server refuses to be given
         self._lock = threading.Lock()
 
     def complete(
@@ -93,9 +94,9 @@ class Chat:
         if seed is not None:
             wanted["seed"] = seed & 0x7FFFFFFF
         if logprobs:
-            wanted |= {"logprobs": True, "top_logprobs": LISTED}
+            wanted |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
         while True:
-            fields = {key: value for key, value in wanted.items() if key not in self._leaves_out}
+            fields = {key: value for key, value in wanted.items() if key not in self._unsupported}
             limit = self._limit
             body = {"model": self.model, "messages": list(messages), **fields, limit: max_tokens}
             try:
@@ -114,7 +115,7 @@ class Chat:
             if not refused:
                 return False
             names = {"top_logprobs", "logprobs"} if "logprobs" in refused[0] else {refused[0]}
-            self._leaves_out |= names
+            self._unsupported |= names
             logger.info("%s takes no %s", self.client.server.place, refused[0])
             return True
 

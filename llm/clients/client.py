@@ -18,14 +18,14 @@ from nashward.console import SHOWN_BY_ANY
 from nashward.errors import EndpointError
 
 from ..config.endpoint import Endpoint
-from .connection import Connection, Reply, Server, Unfinished
+from .connection import Connection, Reply, Server, TransientError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a call is repeated, where the server names none
-MOST_PATIENCE = 600.0  # seconds that a server may ask for
-PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529)
+LONGEST_RETRY_AFTER = 600.0  # seconds that a server may ask for
+TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529)
 SHOWN = 300  # characters of a server's message
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,7 @@ class Client:
     def __init__(self, url: str, settings: Endpoint | None = None, *, most_bytes: int = 64 << 20) -> None:
         self.settings = settings or Endpoint()
         self.server = Server(url, self.settings.key_variable, self.settings.timeout, most_bytes)
-        self.repeated = 0  # calls that were sent again
-        self._kept: list[Connection] = []  # within ``each``: those that no call uses now
+        self._kept: list[Connection] = []  # within ``as_completed``: those that no call uses now
         self._keeps = False
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -87,7 +86,7 @@ class Client:
         """
         return self._call("POST", path, body, text)
 
-    def each(self, call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[int, Result]]:
+    def as_completed(self, call: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[int, Result]]:
         """The results of a call on each item, as they come, with the item's number.
 
         Where one raises, those that are not sent yet are not sent, and what is under way is waited for.
@@ -125,10 +124,10 @@ class Client:
         place, retries = self.server.place, self.settings.retries
         for attempt in range(retries + 1):
             self._pause(self._not_before - time.monotonic())
-            patience = None
+            retry_after = None
             try:
                 reply = self._exchange(method, path, body)
-            except Unfinished as error:
+            except TransientError as error:
                 failure, status = str(error), None
             else:
                 if reply.status in (200, 201):
@@ -140,13 +139,13 @@ class Client:
                         failure, status = "an answer that is no JSON", reply.status
                 else:
                     failure, status = self._failure(reply), reply.status
-                    patience = _patience(reply)
+                    retry_after = _retry_after(reply)
             if attempt == retries:
                 tries = "" if retries == 0 else f" ({retries + 1} times)"
                 raise EndpointError(
                     f"{place} failed{tries}: {failure}; the same command continues when it works again", status
                 )
-            self._wait(attempt, patience)
+            self._wait(attempt, retry_after)
         raise AssertionError("unreachable")
 
     def _exchange(self, method: str, path: str, body: Any) -> Reply:
@@ -169,28 +168,27 @@ class Client:
             target = f" to {to.scheme}://{to.hostname}" if to.hostname else ""
             raise EndpointError(f"{place} redirects{target} ({status}), which is not followed: give that URL", status)
         message = self.server.without_key(_message(reply.content))
-        said = f"{status}" + (f", {message}" if message else "")
-        if status in PASSING and "insufficient_quota" not in message:
-            return said
+        failure = f"{status}" + (f", {message}" if message else "")
+        if status in TRANSIENT and "insufficient_quota" not in message:
+            return failure
         advice = ""
         if status in (401, 403):
             have = "a wrong key" if self.server.key() else "no key"
             advice = f"; the variable {self.server.key_variable} holds {have}"
         elif status == 404:
             advice = "; the URL ends where /chat/completions follows, as in http://localhost:8000/v1"
-        raise EndpointError(f"{place} refuses: {said}{advice}", status)
+        raise EndpointError(f"{place} refuses: {failure}{advice}", status)
 
-    def _wait(self, attempt: int, patience: float | None) -> None:
-        if patience is not None and patience > MOST_PATIENCE:
+    def _wait(self, attempt: int, retry_after: float | None) -> None:
+        if retry_after is not None and retry_after > LONGEST_RETRY_AFTER:
             raise EndpointError(
-                f"{self.server.place} takes no call for {patience:.0f} seconds; the same command continues then", 429
+                f"{self.server.place} takes no call for {retry_after:.0f} seconds; the same command continues then", 429
             )
         with self._lock:
-            self.repeated += 1
             pause = min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) * self._random.uniform(0.5, 1.0)
-            if patience is not None:
-                self._not_before = max(self._not_before, time.monotonic() + patience)
-                pause = patience + self._random.uniform(0.0, 0.1 * FIRST_WAIT)
+            if retry_after is not None:
+                self._not_before = max(self._not_before, time.monotonic() + retry_after)
+                pause = retry_after + self._random.uniform(0.0, 0.1 * FIRST_WAIT)
         self._pause(pause)
 
     def _pause(self, seconds: float) -> None:
@@ -200,7 +198,7 @@ class Client:
             raise EndpointError(f"the call of {self.server.place} was given up because another one failed")
 
 
-def _patience(reply: Reply) -> float | None:
+def _retry_after(reply: Reply) -> float | None:
     """The seconds of Retry-After, a number or a date; None where there is none."""
     text = reply.headers.get("retry-after")
     if text is None:

@@ -26,7 +26,7 @@ BLOCK = 1 << 16
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-class Unfinished(OSError):
+class TransientError(OSError):
     """An exchange that failed in a way that may pass: no connection, no answer in time, an answer that was cut off."""
 
 
@@ -127,7 +127,7 @@ class Connection:
             body: what JSON can hold; None: nothing.
 
         Raises:
-            Unfinished: no connection, no answer in time, an answer that was cut off or is too long.
+            TransientError: no connection, no answer in time, an answer that was cut off or is too long.
         """
         kept = self._connection is not None
         try:
@@ -138,7 +138,7 @@ class Connection:
             self.close()
             lost = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
             if not (kept and isinstance(error, lost)):
-                raise Unfinished(_said(error)) from None
+                raise TransientError(_reason(error)) from None
         # a server may close a connection that was kept, just when it is used again: once more on a new one
         return self.exchange(method, path, body)
 
@@ -162,15 +162,15 @@ class Connection:
         link.settimeout(_left(deadline))
         response = connection.getresponse()
         if response.length is not None and response.length > server.most_bytes:
-            raise Unfinished(f"an answer of {response.length} bytes, more than {server.most_bytes}")
+            raise TransientError(f"an answer of {response.length} bytes, more than {server.most_bytes}")
         parts, size = [], 0
         while block := _read(response, link, deadline):
             parts.append(block)
             size += len(block)
             if size > server.most_bytes:
-                raise Unfinished(f"an answer of more than {server.most_bytes} bytes")
+                raise TransientError(f"an answer of more than {server.most_bytes} bytes")
         if response.length:
-            raise Unfinished("the answer was cut off")
+            raise TransientError("the answer was cut off")
         response.read()  # the nothing that is left: the connection is free for another request
         reply = Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, b"".join(parts))
         if response.will_close:
@@ -185,16 +185,16 @@ class Connection:
         port = parts.port or (443 if secure else 80)
         proxy = None if server.is_local else urllib.request.getproxies().get(parts.scheme)
         if proxy is None or urllib.request.proxy_bypass(str(parts.hostname)):
-            return _of(secure, parts.hostname, port, server.timeout, context)
+            return _http_connection(secure, parts.hostname, port, server.timeout, context)
         through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         if through.scheme != "http" or through.hostname is None:
             raise EndpointError(f"the proxy for {parts.scheme} is no http://HOST:PORT; leave {server.place} out of it")
-        connection = _of(secure, through.hostname, through.port or 80, server.timeout, context)
+        connection = _http_connection(secure, through.hostname, through.port or 80, server.timeout, context)
         connection.set_tunnel(str(parts.hostname), port)
         return connection
 
 
-def _of(
+def _http_connection(
     secure: bool, host: str, port: int, timeout: float, context: ssl.SSLContext | None
 ) -> http.client.HTTPConnection:
     if secure:
@@ -214,9 +214,9 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What went wrong, without what was sent."""
-    if isinstance(error, Unfinished):
+    if isinstance(error, TransientError):
         return str(error)
     if isinstance(error, TimeoutError):
         return "no answer in time"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -153,6 +154,16 @@ class JudgeSettings:
         if match is None:
             raise NashwardError(f'price {self.price!r:.40}: expected dollars for a million tokens, as "0.15/0.60"')
         return float(match[1]) / 1e6, float(match[2]) / 1e6
+
+
+def server_url(given: str | None) -> str:
+    """The URL of a server: as given, else that of the variable OPENAI_BASE_URL, else OpenAI's own.
+
+    Example:
+        >>> server_url("http://localhost:8000/v1")
+        'http://localhost:8000/v1'
+    """
+    return given or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI
 
 
 def check_url(url: str, what: str = "the URL of the server") -> str:

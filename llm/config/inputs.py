@@ -70,43 +70,6 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Opponents:
-    """The stored responses that a run is played against, and how much they count.
-
-    Attributes:
-        responses: a file of one model's responses, or a folder with one file a model; "openai:MODEL": a model behind a
-            server that responds while the run is judged; None: those in the run folder.
-        shares: of the opponent, that of all models together, divided evenly, or each one's: "gpt=0.2,claude=0.1".
-
-    Example:
-        >>> Opponents("gpt.jsonl", "0.1").shares
-        '0.1'
-    """
-
-    responses: str | None = setting(
-        None,
-        "another model's responses to the prompts, a folder of one file a model, or openai:MODEL, a model behind a "
-        "server that responds: opponents beside the policy's own",
-        "solver",
-        option="opponents",
-        formerly=("answers",),
-    )
-    shares: str | None = setting(
-        None,
-        "of the opponents in what a step is played against: all together, or NAME=SHARE,... "
-        "(default with --opponents: 0.25)",
-        "solver",
-        option="opponent-shares",
-    )
-    base_url: str | None = setting(
-        None, "of the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
-        option="opponents-url",
-    )  # fmt: skip
-    count: int = setting(1, "of that model to a prompt", "solver", option="opponent-responses")
-    max_tokens: int = setting(1024, "of each of these", "solver", option="opponent-max-tokens")
-
-
-@dataclass(frozen=True)
 class EndpointResponses:
     """A model behind a server whose responses a run is played against.
 
@@ -136,3 +99,41 @@ class EndpointResponses:
             check_url(self.base_url)
         if self.count < 1 or self.max_tokens < 1:
             raise NashwardError(f"opponents need at least 1 response of 1 token, got {self.count} of {self.max_tokens}")
+
+
+@dataclass(frozen=True)
+class Opponents:
+    """The stored responses that a run is played against, and how much they count.
+
+    Attributes:
+        responses: a file of one model's responses, or a folder with one file a model; "openai:MODEL": a model behind a
+            server that responds while the run is judged; None: those in the run folder.
+        shares: of the opponent, that of all models together, divided evenly, or each one's: "gpt=0.2,claude=0.1".
+        base_url, count, max_tokens: of a model behind a server, see ``EndpointResponses``.
+
+    Example:
+        >>> Opponents("gpt.jsonl", "0.1").shares
+        '0.1'
+    """
+
+    responses: str | None = setting(
+        None,
+        "another model's responses to the prompts, a folder of one file a model, or openai:MODEL, a model behind a "
+        "server that responds: opponents beside the policy's own",
+        "solver",
+        option="opponents",
+        formerly=("answers",),
+    )
+    shares: str | None = setting(
+        None,
+        "of the opponents in what a step is played against: all together, or NAME=SHARE,... "
+        "(default with --opponents: 0.25)",
+        "solver",
+        option="opponent-shares",
+    )
+    base_url: str | None = setting(
+        None, "of the server of --opponents openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "solver",
+        option="opponents-url",
+    )  # fmt: skip
+    count: int = setting(EndpointResponses.count, "of that model to a prompt", "solver", option="opponent-responses")
+    max_tokens: int = setting(EndpointResponses.max_tokens, "of each of these", "solver", option="opponent-max-tokens")

@@ -55,8 +55,9 @@ class RunConfig:
         fit: how a step is fitted.
         limits: how far the likelihood of the SFT texts may fall, and how rarely an iterate may win.
         people: how a run waits for the votes of people, where they are the oracle.
-        plan: on a GPU find out first, from the configurations alone, which batches and which placement fit, and take
-            these unless less is requested; refuse what does not fit. See ``nashward.llm.planner.plan``.
+        plan: on a GPU, and on a CPU whose memory is short, find out first, from the configurations alone, which batches
+            and which placement fit, and take these unless less is requested; refuse what does not fit. See
+            ``nashward.llm.planner.plan``.
         placement: what of the policy lives on the device; None: what costs little time, see ``default_placement``; a
             mapping: that, but for these of its attributes.
 
@@ -123,7 +124,10 @@ class RunConfig:
     limits: Limits = setting(default_factory=Limits)
     people: People = setting(default_factory=People)
     plan: bool = setting(
-        True, "on a GPU find batches and a placement that fit; refuse what does not (default)", "memory"
+        True,
+        "on a GPU, and on a CPU whose memory is short, find batches and a placement that fit; refuse what does not "
+        "(default)",
+        "memory",
     )
     placement: Placement | Mapping[str, Any] | None = None
 

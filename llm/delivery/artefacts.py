@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, GenerationConfig
 
@@ -21,8 +22,7 @@ from ..policy.local.names import local_model
 from ..policy.mixture import Mixture
 from ..run.selfplay import SelfPlay
 from ..store.files import atomic_folder, write_json
-from ..store.run_folder import RunFolder
-from .merge import Into, adapted, loaded, merged, quantised_layers, round_to_4_bits, stored_base, with_adapter
+from .merge import Into, load_adapted, load_merged, merged, quantised_layers, round_to_4_bits, stored_base, with_adapter
 from .model_card import model_card
 from .replay import Replay
 from .verify import LIMIT, Drift, Reference, Verification, WinRateChange, reference, replayed
@@ -95,15 +95,14 @@ class Artefact:
                     own = unfinished / f"{number:02}-{member.parent.name}"
                     own.mkdir()
                     self._copy(member, own)
-                    members.append({"adapter": own.name, "weight": weight})
-                (unfinished / MIXTURE).write_text(json.dumps({"members": members}, indent=2) + "\n", encoding="utf-8")
+                    members.append((own, weight))
+                Mixture(tuple(members)).save(unfinished / MIXTURE)
             (unfinished / CARD).write_text(model_card(self.run, self.name, self.base_name), encoding="utf-8")
-            _write_record(unfinished, self._record())
+            write_json(unfinished / RECORD, self._record())
 
     def _record(self) -> dict[str, Any]:
-        run = RunFolder(self.run.folder)
         return {
-            "run": str(run.path), "policy": self.name, "base": self.base_name or self.base,
+            "run": str(self.run.folder), "policy": self.name, "base": self.base_name or self.base,
             "adapters": [[str(folder), weight] for folder, weight in self.policy.members],
             "interpolated": self.interpolated, "merged_into": self.merge, "verification": None,
         }  # fmt: skip
@@ -169,16 +168,16 @@ class Artefact:
                 other = self._verification(known, network, into, adapters, limit)
         verdict = Verdict(found, self.merge, other)
         record = _read_record(folder) or self._record()
-        _write_record(folder, {**record, "verification": verdict.as_json()})
+        write_json(folder / RECORD, {**record, "verification": verdict.as_json()})
         return verdict
 
     def _replayed(self, folder: Path, known: Reference) -> Replay:
         if self.merge is not None:
-            return replayed([lambda: loaded(folder)], known.stored)
+            return replayed([lambda: load_merged(folder)], known.stored)
         members = [(folder, 1.0)]
         if (folder / MIXTURE).is_file():
             members = list(Mixture.load(folder / MIXTURE).members)
-        networks = [lambda member=member: adapted(self.base, member) for member, _ in members]
+        networks = [lambda member=member: load_adapted(self.base, member) for member, _ in members]
         return replayed(networks, known.stored, [weight for _, weight in members])
 
     def _verification(
@@ -197,7 +196,9 @@ class Artefact:
         if known.quantised:
             rounding = Drift.between(known.base, plain)
         else:
-            stored, exact = (replayed([base], known.stored, arithmetic=kind) for kind in ("stored", "float32"))
+            stored, exact = replayed([base], known.stored, arithmetic="stored"), plain
+            if torch.cuda.is_available():  # on a CPU the run's own arithmetic is float32
+                exact = replayed([base], known.stored, arithmetic="float32")
             rounding = Drift.between(exact, stored)
         return known.verification(artefact, plain, replayed(unmerged, known.stored, weights), rounding, limit)
 
@@ -298,7 +299,3 @@ def _read_record(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    write_json(folder / RECORD, record)

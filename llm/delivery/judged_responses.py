@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from nashward.games.shapes import Float
 from ..data.rollouts import Text
 from ..store.files import read_shard, shards
 from ..store.run_folder import RunFolder
+from ..training.regression import win_rates
 
 
 @dataclass(frozen=True)
@@ -66,30 +67,22 @@ def judged_responses(home: RunFolder, count: int, seed: int = 0) -> JudgedRespon
     )
 
 
-def _payoffs(folder: Path, label: str) -> dict[str, np.ndarray]:
+def _payoffs(folder: Path, label: str) -> dict[str, Tensor]:
     """The payoffs of a policy's responses by prompt: from its own table, else from the first against another policy."""
-    found: dict[str, np.ndarray] = {}
-    own: dict[str, np.ndarray] = {}
+    found: dict[str, Tensor] = {}
+    own: dict[str, Tensor] = {}
     for file in shards(folder, "*"):
         for row in read_shard(file, ["prompt", "rows", "columns", "P"]):
-            P = np.array(row["P"], dtype=np.float64)
+            P = _tensor(row["P"])
             if row["rows"] == row["columns"] == label:
-                apart = np.where(np.eye(len(P), dtype=bool), np.nan, P)  # not against itself
-                own[row["prompt"]] = _means(apart)
+                own[row["prompt"]] = win_rates(P, P.new_ones(len(P)), torch.arange(len(P)))
             elif label in (row["rows"], row["columns"]):
-                found.setdefault(row["prompt"], _means(P if row["rows"] == label else 1 - P.T))
+                P = P if row["rows"] == label else 1 - P.mT
+                found.setdefault(row["prompt"], win_rates(P, P.new_ones(P.shape[1])))
     return own or found
 
 
-def _means(P: np.ndarray) -> np.ndarray:
-    """The mean of each row of what is known of it; NaN where nothing is."""
-    known = ~np.isnan(P)
-    return np.where(known.any(1), np.where(known, P, 0).sum(1) / np.maximum(known.sum(1), 1), np.nan)
-
-
-def _drawn(
-    step: Path, label: str, adapter: Path, payoffs: dict[str, np.ndarray], count: int, seed: int
-) -> JudgedResponses:
+def _drawn(step: Path, label: str, adapter: Path, payoffs: dict[str, Tensor], count: int, seed: int) -> JudgedResponses:
     columns = ["prompt", "prompt_ids", "ids", "weight"]
     rows = [row for file in shards(step / "responses", label) for row in read_shard(file, columns)]
     by_prompt = {prompt: list(group) for prompt, group in groupby(rows, key=lambda row: row["prompt"])}
@@ -106,9 +99,9 @@ def _drawn(
         prompts += [prompt] * len(group)
         texts += [(row["prompt_ids"], row["ids"]) for row in group]
         weights += [row["weight"] for row in group]
-        values += list(payoffs[prompt])
+        values += payoffs[prompt].tolist()
     return JudgedResponses(label, adapter, prompts, texts, _tensor(weights), _tensor(values))
 
 
-def _tensor(values: Sequence[float]) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float64)
+def _tensor(values: Sequence[Any]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

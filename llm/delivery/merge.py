@@ -78,12 +78,12 @@ def merged(source: str | Path, adapter: Path, into: Into, quantised: Collection[
         if isinstance(layer, LoraLayer):
             weight: Tensor = layer.get_base_layer().weight  # type: ignore[assignment]
             weight.data = weight.data.float() + update(layer)
-    whole = network.unload()
+    network = network.unload()
     generator = torch.Generator().manual_seed(0)
-    for name, weight in whole.named_parameters():
+    for name, weight in network.named_parameters():
         if weight.dtype != stored[name]:
             weight.data = stochastically_rounded(weight.data, stored[name], generator)
-    return whole
+    return network
 
 
 def stochastically_rounded(
@@ -153,12 +153,12 @@ def quantised_layers(network: Any) -> list[str]:
     ]
 
 
-def loaded(folder: str | Path) -> Any:
+def load_merged(folder: str | Path) -> Any:
     """A merged folder by plain transformers, as it is served, in host memory."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False).eval()
 
 
-def adapted(source: str | Path, adapter: Path) -> Any:
+def load_adapted(source: str | Path, adapter: Path) -> Any:
     """An adapter by plain peft on its base as that is stored, as it is served, in host memory."""
     return with_adapter(stored_base(source), adapter)
 

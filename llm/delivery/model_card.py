@@ -101,8 +101,8 @@ def licence_of(base: str, source: str | None = None) -> Licence:
         ('apache-2.0', '')
     """
     family = next((one for one in LICENCES if re.search(one.pattern, base.lower())), Licence("", ""))
-    file = Path(local_model(source)) / "README.md" if source is not None else Path("README.md", "none")
-    if file.is_file():
+    file = None if source is None else Path(local_model(source)) / "README.md"
+    if file is not None and file.is_file():
         stated = re.search(r"^license:\s*(\S+)\s*$", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
         if stated is not None:
             return Licence("", stated[1], family.rule)
@@ -143,7 +143,8 @@ def _method(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> lis
         f"{fit['epochs']} epochs) to"
     ]
     if rows:
-        lines += ["```text\n" + equation(rows[-1]) + "\n```", f"which is the last of {len(rows)} steps."]
+        which = "the only step" if len(rows) == 1 else f"the last of {len(rows)} steps"
+        lines += ["```text\n" + equation(rows[-1]) + "\n```", f"which is {which}."]
     return lines
 
 
@@ -156,7 +157,8 @@ def equation(row: Mapping[str, Any]) -> str:
     """
     anchor = _sum({f"log {name}(y)": weight for name, weight in row["anchor"].items()})
     payoff = _sum({f"P(y beats {name})": weight for name, weight in (row["opponent"] or {}).items()})
-    return f"log next(y) = {anchor}" + (f" + {row['size']:g} ({payoff})" if payoff else "") + " + constant"
+    payoff = f"({payoff})" if payoff.startswith("-") or len(row["opponent"] or {}) > 1 else payoff
+    return f"log next(y) = {anchor}" + (f" + {row['size']:g} {payoff}" if payoff else "") + " + constant"
 
 
 def _sum(parts: Mapping[str, float]) -> str:

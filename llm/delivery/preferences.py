@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from nashward.errors import NashwardError
 
 from ..data.prompts import Prompt, read_prompts
-from ..store.files import atomic_folder, read_jsonl, read_shard, shards, to_jsonl
+from ..run.inputs.opponents import StoredOpponents
+from ..store.files import atomic_folder, read_shard, shards, write_jsonl
 from ..store.run_folder import PROMPTS, RunFolder
+from ..training.regression import win_rates
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SCHEMAS = {
@@ -39,11 +43,11 @@ class Preferences:
 
     Attributes:
         rows: of each format.
-        ties: tables and responses without a preference, which the formats of pairs and labels leave out, by reason.
+        left_out: how many tables and responses without a preference the formats of pairs and labels lack, by reason.
     """
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
-    ties: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def add(self, prompt: Prompt, step: str, policy: str, texts: Sequence[str], P: np.ndarray) -> None:
         """Add the responses of one policy to a prompt, compared with each other.
@@ -58,10 +62,10 @@ class Preferences:
             P: their win probabilities, ``[K, K]``; NaN where one was not judged.
         """
         turns = [dict(message) for message in prompt.messages]
-        self.rows["responses"].append(_whole(turns, step, policy, policy, texts, texts, P))
-        wins = np.array([_mean(np.delete(row, k)) for k, row in enumerate(P)])
+        self.rows["responses"].append(_table_row(turns, step, policy, policy, texts, texts, P))
+        wins = win_rates(torch.tensor(P), torch.ones(len(P), dtype=torch.float64), torch.arange(len(P))).numpy()
         known = np.flatnonzero(~np.isnan(wins))
-        self.ties["responses without a judgement"] += len(wins) - len(known)
+        self.left_out["responses without a judgement"] += len(wins) - len(known)
         if len(known):
             best, worst = int(known[wins[known].argmax()]), int(known[wins[known].argmin()])
             if wins[best] > wins[worst] and texts[best] != texts[worst]:
@@ -69,10 +73,10 @@ class Preferences:
                 self.rows["explicit-prompt"].append({"prompt": turns, "chosen": chosen, "rejected": rejected})
                 self.rows["implicit-prompt"].append({"chosen": turns + chosen, "rejected": turns + rejected})
             else:
-                self.ties["prompts whose responses all win the same"] += 1
+                self.left_out["prompts whose responses all win the same"] += 1
         for k in known:
             if wins[k] == 0.5:
-                self.ties["responses that win exactly half"] += 1
+                self.left_out["responses that win exactly half"] += 1
                 continue
             row = {"prompt": turns, "completion": [_turn(texts[int(k)])], "label": bool(wins[k] > 0.5)}
             self.rows["unpaired"].append(row)
@@ -87,7 +91,7 @@ class Preferences:
     ) -> None:
         """Add the responses of two policies compared with each other, to the whole tables alone."""
         turns = [dict(message) for message in prompt.messages]
-        self.rows["responses"].append(_whole(turns, step, *names, *texts, P))
+        self.rows["responses"].append(_table_row(turns, step, *names, *texts, P))
 
 
 def preferences(home: RunFolder) -> Preferences:
@@ -97,28 +101,33 @@ def preferences(home: RunFolder) -> Preferences:
         NashwardError: the run has judged nothing.
     """
     prompts = {prompt.id: prompt for prompt in read_prompts(home / PROMPTS).kept}
-    texts = _opponents(home)  # by policy and prompt: the newest that were sampled
+    opponents = StoredOpponents.of_run(home).members(home, list(prompts.values()))
+    # by policy and prompt: the newest that were sampled
+    texts: dict[str, dict[str, list[str]]] = {}
+    stored = {opponent.label: opponent.texts for opponent in opponents.values()}
     found = Preferences()
     for step in home.steps():
         for rows in _rows(step / "responses", ["prompt", "policy", "text"]):
-            fresh: dict[tuple[str, str], list[str]] = {}
-            for row in rows:
-                fresh.setdefault((row["policy"], row["prompt"]), []).append(row["text"])
-            texts |= fresh
+            for (policy, prompt), group in groupby(rows, key=lambda row: (row["policy"], row["prompt"])):
+                texts.setdefault(policy, {})[prompt] = [row["text"] for row in group]
         for tables in _rows(step / "judgements", ["prompt", "rows", "columns", "P"]):
             for table in tables:
-                _add(found, prompts[table["prompt"]], step.name, table, texts)
+                _add(found, prompts[table["prompt"]], step.name, table, {**stored, **texts})
     if not found.rows["responses"]:
         raise NashwardError(f"{home.path} has judged no responses yet: there are no preferences to export")
-    found.ties += Counter()
+    found.left_out += Counter()
     return found
 
 
 def _add(
-    found: Preferences, prompt: Prompt, step: str, table: Mapping[str, Any], texts: Mapping[tuple[str, str], list[str]]
+    found: Preferences,
+    prompt: Prompt,
+    step: str,
+    table: Mapping[str, Any],
+    texts: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> None:
     names, P = (table["rows"], table["columns"]), np.array(table["P"], dtype=np.float64)
-    first, second = (texts.get((name, prompt.id)) for name in names)
+    first, second = (texts.get(name, {}).get(prompt.id) for name in names)
     if first is None or len(first) != len(P):
         raise NashwardError(f"{step} judged responses of {names[0]} that are not in the run any more")
     if names[0] == names[1]:
@@ -126,14 +135,7 @@ def _add(
     elif second is not None:
         found.add_against(prompt, step, names, (first, second), P)
     else:
-        found.ties["tables against opponents that are not stored with the run"] += 1
-
-
-def _opponents(home: RunFolder) -> dict[tuple[str, str], list[str]]:
-    """The responses of the run's fixed opponents, under the labels that ``StoredOpponents.members`` gives them."""
-    rows = read_jsonl(home / "opponents.jsonl")
-    labels = {name: f"opponent-{k}" for k, name in enumerate(sorted({row["member"] for row in rows}), 1)}
-    return {(labels[row["member"]], row["prompt"]): row["responses"] for row in rows}
+        found.left_out["tables against opponents that are not stored with the run"] += 1
 
 
 def _rows(folder: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
@@ -141,7 +143,7 @@ def _rows(folder: Path, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]
         yield read_shard(file, columns)
 
 
-def _whole(
+def _table_row(
     turns: list[dict[str, Any]], step: str, policy: str, opponent: str, texts: Sequence[str], others: Sequence[str],
     P: np.ndarray,
 ) -> dict[str, Any]:  # fmt: skip
@@ -155,11 +157,6 @@ def _turn(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
 def write_preferences(found: Preferences, folder: Path) -> None:
     """Write each format as NAME.jsonl and NAME.parquet into a new folder.
 
@@ -168,5 +165,5 @@ def write_preferences(found: Preferences, folder: Path) -> None:
     """
     with atomic_folder(folder) as unfinished:
         for name, rows in found.rows.items():
-            (unfinished / f"{name}.jsonl").write_bytes(to_jsonl(rows))
+            write_jsonl(unfinished / f"{name}.jsonl", rows)
             pq.write_table(pa.Table.from_pylist(rows, SCHEMAS[name]), unfinished / f"{name}.parquet")

@@ -10,7 +10,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, flatten
 from ..training.metrics import METRICS
 
-ReportTo = Literal["tensorboard", "wandb", "mlflow", "trackio", "none"]
+ReportTo = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 FOLDER, JOURNAL = "tracking", "logged.json"  # in the run folder
 NAME = re.compile(r"[^\w\-. /]")  # what MLflow takes in no name
 
@@ -37,7 +37,7 @@ class RunTracker:
 
     Args:
         folder: of the run.
-        kind: the tracker, other than "none".
+        kind: the tracker.
 
     Raises:
         MissingPackageError: its package is not installed.
@@ -232,11 +232,10 @@ def _bytes(picture: np.ndarray) -> np.ndarray:
     return (255 * picture).round().astype(np.uint8)
 
 
-START: dict[str, Callable[[str, Path], Any]] = {
+START: dict[ReportTo, Callable[[str, Path], Any]] = {
     "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow, "trackio": _trackio,
 }  # fmt: skip
-LOG_PICTURE: dict[str, Callable[[Any, str, np.ndarray, int], None]] = {
+LOG_PICTURE: dict[ReportTo, Callable[[Any, str, np.ndarray, int], None]] = {
     "tensorboard": _tensorboard_picture, "wandb": _wandb_picture, "mlflow": _mlflow_picture,
     "trackio": _trackio_picture,
 }  # fmt: skip
-KINDS: tuple[ReportTo, ...] = get_args(ReportTo)

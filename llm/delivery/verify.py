@@ -29,10 +29,10 @@ from .replay import Replay, mixed, replay
 
 LIMIT = 1.5  # times the base's own rounding: the most that an artefact may drift
 FLOOR = 0.01  # nats a response, in which networks that compute the same in another order differ
-OFF = 0.25  # of the update: a scale off by this much, beyond SURE standard errors, is no rounding
-SURE = 3.0
-FEW = 0.1  # of the responses: with a smaller effective sample size nothing is said of the win rate
-ELSEWHERE = "the responses were sampled with top-p, or from a mixture, whose density is not known"
+SCALE_TOLERANCE = 0.25  # of the update: a scale off by more, beyond Z standard errors, is no rounding
+Z = 3.0
+MIN_EFFECTIVE = 0.1  # of the responses: with a smaller effective sample size nothing is said of the win rate
+UNKNOWN_DENSITY = "the responses were sampled with top-p, or from a mixture, whose density is not known"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class WinRateChange:
 
     def __str__(self) -> str:
         low, high = (100 * end for end in self.interval)
-        if self.effective < FEW * self.responses:
+        if self.effective < MIN_EFFECTIVE * self.responses:
             return (
                 f"not known: the policy is far from the one that was sampled, effective sample size "
                 f"{self.effective:.1f} of {self.responses}"
@@ -157,7 +157,7 @@ class Verification:
     limit: float
 
     @property
-    def most(self) -> float:
+    def max_drift(self) -> float:
         """The largest mean drift that passes, in nats a response."""
         return self.limit * self.base.mean + FLOOR
 
@@ -165,14 +165,14 @@ class Verification:
     def failures(self) -> list[str]:
         """Why the artefact is not the policy of the run; empty where it is."""
         found = []
-        if not self.drift.mean <= self.most:
+        if not self.drift.mean <= self.max_drift:
             found.append(
                 f"it drifts by {self.drift.mean:.3g} nats a response, above {self.limit:g} times the base's own "
-                f"rounding ({self.base.mean:.3g}, limit {self.most:.3g})"
+                f"rounding ({self.base.mean:.3g}, limit {self.max_drift:.3g})"
             )
         if self.update is not None and self.update_error is not None:
             off = abs(self.update - 1)
-            if not (off <= OFF or off <= SURE * self.update_error):
+            if not (off <= SCALE_TOLERANCE or off <= Z * self.update_error):
                 found.append(
                     f"its update is {self.update:.2f} ± {self.update_error:.2f} of the run's, expected 1: "
                     + (
@@ -189,7 +189,7 @@ class Verification:
         """What these responses cannot tell."""
         if self.update is None:
             return ["the adapter changes nothing: there is no update to look for"]
-        if self.update_error is not None and not SURE * self.update_error < 1:
+        if self.update_error is not None and not Z * self.update_error < 1:
             return [
                 f"the update is too small beside the rounding to see whether the artefact has all of it "
                 f"({self.update:.2f} ± {self.update_error:.2f} of it): replay more responses (--responses)"
@@ -206,7 +206,7 @@ class Verification:
             f"  the base's own rounding     {_drift(self.base)}",
             f"  greedy tokens that agree    {100 * self.drift.greedy:.2f}% (of the base {100 * self.base.greedy:.2f}%)",
             *([f"  update in the artefact      {update}"] if update else []),
-            f"  change of the win rate      {self.win_rate or ELSEWHERE}",
+            f"  change of the win rate      {self.win_rate or UNKNOWN_DENSITY}",
             *(f"  note: {note}" for note in self.notes),
             *(f"  FAILED: {failure}" for failure in self.failures),
         ]

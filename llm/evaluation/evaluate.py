@@ -20,7 +20,7 @@ from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..processes import processes
 from ..run.selfplay import SelfPlay, metrics
-from ..store.files import atomic_write, to_jsonl, write_json
+from ..store.files import write_json, write_jsonl
 from ..store.run_folder import RunFolder
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
 from .players import FOLDER, MIXTURE, START, policies, sample_responses, stored_responses
@@ -112,8 +112,7 @@ def evaluate(
         newest = [name for name in policies(home) if name != MIXTURE][-1]
         compared = [texts[name] for name in (newest, *stored)]
         to_label = [row for own in compared for row in pairs_to_label(prompt_texts, own, texts[START], seed)]
-        with atomic_write(home / FOLDER / TO_LABEL) as unfinished:
-            unfinished.write_bytes(to_jsonl(to_label))
+        processes.decided(lambda: write_jsonl(home / FOLDER / TO_LABEL, to_label))
         if labels:
             check_votes(labels, prompt_texts, list(texts.values()))
         tables: dict[str, TournamentTables] = {}

@@ -119,7 +119,7 @@ def tournament(
     parts = processes.map(judged_chunk, range(0, len(prompts), CHUNK))
     tables = [table for part in parts for table in part[0]]
     curls = [curl for part in parts for curl in part[1]]
-    spreads = [spread for part in parts for spread in part[2]]
+    spreads = np.array([value for part in parts for spread in part[2] for value in spread])
     P = np.array(tables).reshape(-1, len(players), len(players))
     judged = (~np.isnan(P)).sum(0)
     if not judged.all():
@@ -146,5 +146,5 @@ def tournament(
         judged,
         float(np.mean(curls)) if curls else np.nan,
         Battles(tuple(players), np.where(off_diagonal, np.nan_to_num(P), 0.0), smoothing=0.0),
-        float(np.nanmean(np.concatenate(spreads))) if spreads and np.concatenate(spreads).size else None,
+        float(np.nanmean(spreads)) if spreads.size else None,
     )

@@ -226,6 +226,11 @@ def _import_object(source: str) -> Any:
             f"{source}: people vote while nashward align goes on; elsewhere give an oracle that was fitted to their "
             "votes, as RUN/iteration-01/oracle"
         )
+    if module == "real":
+        raise NashwardError(
+            f"{source} is a model of a package and no oracle by itself: a chat model judges as judge:{source}, an "
+            f"encoder once an oracle is fitted on it (nashward fit-oracle --base {source})"
+        )
     expected = "expected module:name, the module in the working directory or installed"
     if not all(part.isidentifier() for part in module.split(".")):
         raise NashwardError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")

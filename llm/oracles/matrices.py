@@ -155,7 +155,7 @@ def cache_of_machine(cache: Cache | str | Path | None, oracle: PreferenceOracle)
     file = processes.local(Path(cache))
     if processes.count > 1 and oracle.cache_key() is not None:
         with Cache(file) as opened:
-            oracle.keep_beside(opened)
+            oracle.attach_cache(opened)
         processes.gather(None)
     return file
 
@@ -207,7 +207,7 @@ def _judge(
     logits_of: list[dict[int, np.ndarray]] = [{} for _ in requests]  # by the index of the pair
     with opened as store:
         if store is not None:
-            oracle.keep_beside(store)
+            oracle.attach_cache(store)
         # the keys of a request's pairs, and last that of the number of its truncated texts
         keys: list[list[bytes]] = []
         cached: dict[bytes, np.ndarray] = {}

@@ -64,14 +64,14 @@ class PreferenceOracle(ABC):
         """The key of cached judgements: ``fingerprint``, and the settings of a base class that change the logits."""
         return self.fingerprint
 
-    def keep_beside(self, cache: Cache) -> None:
+    def attach_cache(self, cache: Cache) -> None:
         """Called with the open cache before pairs are judged: an oracle that pays for its verdicts keeps them beside.
 
         Args:
             cache: of the judgements.
         """
         for oracle in self.consulted:
-            oracle.keep_beside(cache)
+            oracle.attach_cache(cache)
 
     def expect(self, pairs: int) -> None:
         """Called, where it is known, with how many pairs (each order is one) are going to be judged.
@@ -81,6 +81,11 @@ class PreferenceOracle(ABC):
         """
         for oracle in self.consulted:
             oracle.expect(pairs)
+
+    def redraw(self) -> None:
+        """Called before pairs are judged again to measure how far judgements vary: kept verdicts are drawn anew."""
+        for oracle in self.consulted:
+            oracle.redraw()
 
     @abstractmethod
     def raw_logits(

@@ -52,3 +52,15 @@ def numbers(settings: Mapping[str, str], name: str) -> list[float] | None:
         return None if text is None else [float(part) for part in text.split(",")]
     except ValueError:
         raise NashwardError(f"{name} is {text!r}; expected numbers") from None
+
+
+def number(settings: Mapping[str, str], name: str) -> float | None:
+    """A setting that is one number; None where it is not given.
+
+    Raises:
+        ValueError: it is none, or several.
+    """
+    values = numbers(settings, name)
+    if values is not None and len(values) != 1:
+        raise NashwardError(f"{name} is {settings[name]!r}; expected one number")
+    return None if values is None else values[0]

@@ -21,8 +21,9 @@ from .plan import Plan, free_memory, plan
 logger = logging.getLogger(__name__)
 
 
-# A CPU's memory is planned where it is less than so many times the base's weights: those of a model of 135M take 18
-# times themselves with passes of 4096 tokens, of larger models less, and a dry run takes seconds.
+# A CPU's memory is planned where it is less than so many times the base's weights, as a dry run takes seconds. To train
+# a model of 135M takes 3.4 times its weights with passes of 512 tokens and 9 times with 4096 (benchmarks/precision.py),
+# a larger one less.
 TIGHT = 20
 
 

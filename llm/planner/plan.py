@@ -29,10 +29,10 @@ from .dry_run import Footprint, judging, policy, sampling, scoring, texts, train
 
 GIB = 2**30
 CONTEXT_GIB = 0.5  # of a CUDA context with its workspaces, a common value; not measured here
-PROCESS_GIB = 0.7  # of a process with torch and transformers before it reads weights, measured on Linux
-# times the live activations of a CPU: the C library keeps what is freed. Measured with glibc, 256 to 4096 tokens of a
-# model of 135M; with MALLOC_MMAP_THRESHOLD_ fixed it is 1.0, and a pass takes a third longer
-HELD = 1.8
+PROCESS_GIB = 0.7  # of a process with torch and transformers before it reads weights, on Linux
+# times the live activations of a CPU: the C library keeps what is freed. With glibc and a model of 135M it is 1.7 to
+# 2.5 times in float32, in passes of 256 to 4096 tokens, and up to 3.9 in 4 bits (benchmarks/precision.py)
+HELD = 2.5
 FRAGMENTATION = 0.05  # the fraction of the memory that the allocator leaves unused
 SPILLING_GIB = 1.0  # margin on Windows, where drivers move memory that does not fit to the host without an error
 MLP_TILE = 512  # tokens of a tile, where MLPs are tiled

@@ -13,6 +13,7 @@ from torch import Tensor
 from nashward.games.shapes import Float
 
 from ..config.sampling import Sampling
+from ..policy.base.checks import network_config
 from ..policy.base.weights import base_size, load_base
 from ..policy.local.names import local_model
 from ..policy.memory import host_memory
@@ -56,8 +57,11 @@ def rounding(model: LanguageModel, source: str | Path, prompts: Iterable[Sequenc
         seed: of the responses.
 
     Returns:
-        None where its own weights would take more than half of the free host memory.
+        None where its own weights would take more than half of the free host memory, or are not there: what is stored
+        in 4 bits was rounded elsewhere.
     """
+    if getattr(network_config(source), "quantization_config", None) is not None:
+        return None
     if base_size(source, quantise=False) * model.dtype.itemsize / 4 > host_memory(free=True) / 2:
         return None
     own = load_base(local_model(source), "cpu", model.dtype, quantise=False, quantise_head=False)

@@ -84,7 +84,11 @@ class EngineSource:
         name = self._loaded(client)
         jobs = [(ids, seed) for ids, row in zip(prompts, seeds, strict=True) for seed in row]
         drawn: list[Any] = [None] * len(jobs)
-        for k, answer in client.each(lambda job: client.post("/completions", self._body(model, name, *job)), jobs):
+
+        def post(job: tuple[Sequence[int], int]) -> Any:
+            return client.post("/completions", self._body(model, name, *job))
+
+        for k, answer in client.as_completed(post, jobs):
             drawn[k] = self._read(model, answer, client.server.place)
         self._compare(model, [ids for ids, _ in jobs], drawn, client.server.place)
         responses = iter(response for response, _ in drawn)

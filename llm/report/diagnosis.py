@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,11 @@ def _summary(diagnosis: Diagnosis) -> list[Content]:
     return [
         Headline(figure, f"found on {on}{labelled}."),
         *(Alert(f"It {finding.text}. What to do: {finding.advice}.") for finding in diagnosis.named),
-        *(Paragraph(f"It {finding.text}.") for finding in diagnosis.findings if _told(finding)),
+        *(Paragraph(f"It {one.text}.") for one in diagnosis.findings if one.kind == "accuracy" and not one.named),
+        *(
+            Paragraph(f"Not measured: {', '.join(kinds)}; that needs {needs}.")
+            for needs, kinds in diagnosis.lacking.items()
+        ),
         Paragraph(
             "A policy that is trained under a judge learns its errors as well as its taste. An error is named here "
             "where it is both beyond chance, given all that was tested, and large enough to matter."
@@ -78,14 +83,15 @@ def _summary(diagnosis: Diagnosis) -> list[Content]:
     ]
 
 
-def _told(finding: Finding) -> bool:
-    return finding.kind == "accuracy" and not finding.named
-
-
 def _measures(diagnosis: Diagnosis) -> list[Content]:
     rows = [
-        (finding.kind, _value(finding), MEANING[finding.kind], "named" if finding.named else "")
+        (finding.kind, _value(finding), MEANING[finding.kind], "problem" if finding.named else "")
         for finding in diagnosis.findings
+    ]
+    rows += [
+        (one.kind, "not measured", MEANING[one.kind], f"needs {one.needs}")
+        for one in diagnosis.not_measured
+        if one.kind in MEANING
     ]
     return [
         Table(("measure", "value ± standard error", "what it is", ""), rows, text=True),
@@ -95,14 +101,17 @@ def _measures(diagnosis: Diagnosis) -> list[Content]:
 
 def _value(finding: Finding) -> str:
     error = finding.standard_error
-    value = with_error(finding.estimate, error if error == error else None, 3)
-    return str(value)
+    return str(with_error(finding.estimate, None if math.isnan(error) else error, 3))
 
 
 def _cost(diagnosis: Diagnosis, bound: float | None) -> list[Content]:
     cost = diagnosis.cost
+    needs = {one.kind: one.needs for one in diagnosis.not_measured}
+    if "cost" in needs:
+        return [Paragraph(f"Not measured: that needs {needs['cost']}.")]
     if cost is None:
-        return [Paragraph("No noise was measured: the same pair gets the same judgement in both orders and again.")]
+        orders = "; what its orders differ in is not known" if "order" in needs else " in both orders"
+        return [Paragraph(f"No noise was measured: a pair that is judged again gets the same judgement{orders}.")]
     text = (
         f"A judgement that is averaged over both orders is off by {cost.noise:.2f} in log-odds (standard deviation). "
         f"Among {cost.responses:.1f} responses to a prompt the largest error of a win probability is {cost.error:.3f} "

@@ -179,7 +179,7 @@ def open_cache(file: Path, run: RunFolder, oracle: PreferenceOracle) -> Iterator
                 run.quarantine(part, f"{part} is damaged: what it held is judged again where it is needed")
         processes.gather(None)
         with kind(file) as cache:
-            oracle.keep_beside(cache)
+            oracle.attach_cache(cache)
             processes.gather(None)  # what was paid on all machines is counted before any pays more
             yield cache
     except sqlite3.Error as error:

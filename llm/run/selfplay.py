@@ -387,13 +387,11 @@ class SelfPlay:
         """
         if self.config.quantise is not None or not isinstance(self.policy, str | Path):
             return self.config.quantise
-        if self.config.quantise_head:
-            return True
         begun = RunFolder(self.folder).read().get("config", {}).get("quantise")
         if begun is not None:
             return begun
         try:
-            return in_4_bits(self.policy, default_device())
+            return in_4_bits(self.policy, default_device(), self.config.quantise_head)
         except (NashwardError, OSError):  # the stages that need the model say so
             return None
 
@@ -435,7 +433,7 @@ class SelfPlay:
 
     @cached_property
     def planned(self) -> Plan | None:
-        """The batches and the placement that fit on the GPU; None without one, see ``device_plan``."""
+        """The batches and the placement that fit the device; None where none is needed, see ``device_plan``."""
         config = dataclasses.replace(self.config, quantise=self.quantise)
         return None if self.source is not None else device_plan(config, self.policy, self.adapter, self.oracle)
 

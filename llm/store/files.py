@@ -192,6 +192,12 @@ def to_jsonl(rows: Sequence[dict[str, Any]]) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
+def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as JSONL, atomically."""
+    with atomic_write(path) as unfinished:
+        unfinished.write_bytes(to_jsonl(rows))
+
+
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     """Append a row to a JSONL file; an incomplete last line, which a full disk or a kill may leave, is ended first."""
     with disk_errors(path), path.open("ab+") as handle:

@@ -18,17 +18,16 @@ from ..processes import processes
 from .files import (
     TEMPORARY,
     append_jsonl,
-    atomic_write,
     disk_errors,
     finite,
     read_jsonl,
     recover,
     sha256,
     shards,
-    to_jsonl,
     verify_checksums,
     verify_shard,
     write_json,
+    write_jsonl,
 )
 
 logger = logging.getLogger(__name__)
@@ -82,14 +81,10 @@ class RunFolder:
     # more iterations continue a run; the others are memory and time. The sizes of batches are those of the next step
     # that has none yet: a step that has begun keeps its own, so that it ends in the same numbers
     FREE = (
-        "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "placement.checkpoints",
-        "placement.embeddings", "placement.adapters", "placement.mlp_tokens", "placement.layers",
-        "cache", "plan", "people.votes",
+        "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "cache", "plan",
+        "people.votes",
         "engine", "engine_model",  # responses are of the same policy, whoever draws them
-        # what a judge's verdicts depend on of these is in its fingerprint, oracle_content
-        "judge.base_url", "judge.protocol", "judge.rubric", "judge.references", "judge.reasoning", "judge.votes",
-        "judge.temperature", "judge.max_tokens", "judge.budget", "judge.price",
-        "endpoint.key_variable", "endpoint.concurrency", "endpoint.timeout", "endpoint.retries",
+        "judge", "endpoint",  # what a judge's verdicts depend on of these is in its fingerprint, oracle_content
     )  # fmt: skip
     # where these are is free while their content (policy_content, ...) is the same, as on another machine
     MOVABLE = ("policy", "adapter", "oracle")
@@ -173,7 +168,7 @@ class RunFolder:
             if other_solver and key.startswith("solver.") and key != "solver.name":
                 continue
             if (
-                key in self.FREE
+                not {key, key.partition(".")[0]}.isdisjoint(self.FREE)
                 or (redo == "train" and key.startswith("fit."))
                 or (key.partition(".")[0] in self.OPTIONAL and None in (before.get(key), now.get(key)))
             ):
@@ -335,8 +330,7 @@ class RunFolder:
         moved = [self._move_aside(step / name) for name in names if name not in kept and (step / name).exists()]
         phases = {(step.name, phase) for later in stages for phase in {*STAGE_PHASES[later]} - kept}
         timings = [row for row in read_jsonl(self / TIMINGS) if (row.get("step"), row.get("phase")) not in phases]
-        with atomic_write(self / TIMINGS) as unfinished:
-            unfinished.write_bytes(to_jsonl(timings))
+        write_jsonl(self / TIMINGS, timings)
         self.journal({"redo": stage, "at": step.name, "fit": request["fit"], "fit_before": before})
         if moved:
             outputs = ", ".join(path.name for path in moved)

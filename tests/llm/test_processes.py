@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from nashward.errors import LostProcessError, OtherProcessError
-from nashward.llm import processes as module
 from nashward.llm.processes import Interrupted, processes
+from nashward.llm.processes import group as module
 
 from .ranks import Ranks
 

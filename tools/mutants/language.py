@@ -111,7 +111,7 @@ LANGUAGE = [
          "(rewards[..., at[:, 0]] - rewards[..., at[:, 1]]) * 2"),
     ]}),
     Method("`Ensemble`", "llm/oracles/ensembles/ensemble.py", BOARDS, [
-        ("sign", "Ensemble._combined", "np.log(win) - np.log(lose)", "np.log(lose) - np.log(win)"),
+        ("sign", "Ensemble._combined", "log_ratio(win, lose)", "log_ratio(lose, win)"),
         ("sign", "Ensemble.raw_logits", "np.stack(of_prompt)", "-np.stack(of_prompt)"),
         ("factor", "Ensemble.pooled", "trust * np.tanh(values / 2) / 2", "trust * np.tanh(values) / 2"),
         ("factor", "_normalised", "np.full(count, 1 / count)", "np.ones(count)"),
@@ -265,7 +265,7 @@ LANGUAGE = [
         ("sign", "Budget.settle", "account.reserved + back", "account.reserved"),
         ("factor", "Budget.count", "if name in account.counted:\n    return account", "pass"),
         ("anchor", "Budget.reserve", "account.spent + account.reserved + most", "account.spent + most"),
-    ], {"llm/processes.py": [
+    ], {"llm/processes/shared.py": [
         ("other", "Shared.change", "store is None", "True"),
         ("other", "Shared.change", "if found == new:\n    return self._value", "return self._value"),
     ]}),

@@ -84,8 +84,8 @@ def _mt_bench(row: Mapping[str, Any]) -> Question:
         raise NashwardError(f"the category {category!r} has no temperature; expected one of {', '.join(TEMPERATURES)}")
     if not isinstance(turns, list) or not turns:
         raise NashwardError(f"turns is {turns!r:.40}, expected a list of texts")
-    spoken = tuple(_text(turn, "turns") for turn in turns)
-    return Question(int(row["question_id"]), spoken, TEMPERATURES[category], category)
+    texts = tuple(_text(turn, "turns") for turn in turns)
+    return Question(int(row["question_id"]), texts, TEMPERATURES[category], category)
 
 
 def _arena_hard(row: Mapping[str, Any]) -> Question:

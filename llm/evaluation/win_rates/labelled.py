@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,16 +59,14 @@ def labelled_win_rate(
     if here.sum() < FEWEST:
         return None
     found = prediction_powered(label[here], judged[here], judged[known & ~here])
-    percent = {
+    return {
         "win_rate": 100 * found.value,
         "interval": [100 * end for end in found.interval],
         "labels_alone": 100 * found.labels_alone,
         "labels_interval": [100 * end for end in found.labels_interval],
         "oracle_alone": 100 * found.judge_alone,
-    }
-    return {
-        **percent,
-        **{key: value for key, value in dataclasses.asdict(found).items() if key in ("weight", "labels")},
+        "weight": found.weight,
+        "labels": found.labels,
     }
 
 

@@ -15,8 +15,9 @@ from nashward.games.analysis.contextual import contextual_bradley_terry
 from nashward.games.analysis.style import STYLE, style_differences
 from nashward.games.shapes import Float
 
+from ..diagnosis.biases import style_fit
 from ..diagnosis.probe import Judged, judge_pairs, probe_pairs
-from ..ensembles.ensemble import averaged_logits
+from ..ensembles.ensemble import averaged_logits, log_ratio
 from ..fitting.votes import Vote
 from ..protocol import Pairs, PreferenceOracle
 
@@ -27,10 +28,11 @@ LARGEST = 20.0  # factor of a temperature, and log-odds within which two texts m
 class Corrected(PreferenceOracle):
     """Base of corrections: an oracle whose log-odds, averaged over both orders, are changed.
 
-    A subclass writes ``corrected``, an odd function, and ``parameters``, a text.
+    A subclass writes ``corrected``, an odd function.
 
     Args:
         oracle: with the aggregation "calibrated".
+        parameters: what the correction depends on, to the last digit.
 
     Raises:
         ValueError: another aggregation.
@@ -39,21 +41,16 @@ class Corrected(PreferenceOracle):
     symmetric = True
     what: str = "corrected"
 
-    def __init__(self, oracle: PreferenceOracle) -> None:
+    def __init__(self, oracle: PreferenceOracle, parameters: object) -> None:
         if oracle.aggregation != "calibrated":
             raise NashwardError(f"{oracle.name} has the aggregation {oracle.aggregation!r}; corrected are 'calibrated'")
-        self.oracle = oracle
+        self.oracle, self.parameters = oracle, repr(parameters)
         self.name = f"{oracle.name}, {self.what}"
         self.pairs_per_call = oracle.pairs_per_call
 
     @property
     def consulted(self) -> tuple[PreferenceOracle, ...]:
         return (self.oracle,)
-
-    @property
-    @abstractmethod
-    def parameters(self) -> str:
-        """What the correction depends on, to the last digit."""
 
     def cache_key(self) -> str | None:
         key = self.oracle.cache_key()
@@ -106,14 +103,10 @@ class StyleControl(Corrected):
     what = "style controlled"
 
     def __init__(self, oracle: PreferenceOracle, coefficients: Sequence[float]) -> None:
-        super().__init__(oracle)
         self.coefficients = np.asarray(coefficients, dtype=np.float64)
         if self.coefficients.shape != (len(STYLE),):
             raise NashwardError(f"{len(coefficients)} coefficients; expected one each of {', '.join(STYLE)}")
-
-    @property
-    def parameters(self) -> str:
-        return str(self.coefficients.tolist())
+        super().__init__(oracle, self.coefficients.tolist())
 
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> StyleControl:
@@ -127,12 +120,10 @@ class StyleControl(Corrected):
     @classmethod
     def of(cls, oracle: PreferenceOracle, judged: Judged) -> StyleControl:
         """The effects of style on judgements, beside scores of the authors where all are known."""
-        from ..diagnosis.biases import style_fit
-
         _enough(~np.isnan(judged.log_odds), oracle)
         fit = style_fit(judged, judged.log_odds, "log-odds")
         assert fit is not None, "there are more pairs than a fit of style needs"
-        return cls(oracle, (fit.coefficients / fit.scale).tolist())
+        return cls(oracle, fit.slopes.tolist())
 
     def corrected(
         self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
@@ -161,15 +152,11 @@ class Calibrated(Corrected):
     what = "calibrated"
 
     def __init__(self, oracle: PreferenceOracle, temperature: float) -> None:
-        super().__init__(oracle)
         if not 0 < temperature < math.inf:
             raise NashwardError(f"the temperature is {temperature!r}; expected a number above 0")
         self.temperature = float(temperature)
+        super().__init__(oracle, self.temperature)
         self.transitive = oracle.transitive
-
-    @property
-    def parameters(self) -> str:
-        return repr(self.temperature)
 
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> Calibrated:
@@ -180,7 +167,7 @@ class Calibrated(Corrected):
         """
         A, y, _ = _labelled(oracle, votes)
         fit = contextual_bradley_terry(y, A[:, None])
-        slope = float(fit.coefficients[0] / fit.scale[0])
+        slope = float(fit.slopes[0])
         if not slope > 0:
             raise NashwardError(f"the labels contradict {oracle.name}: no temperature corrects that")
         return cls(oracle, float(np.clip(1 / slope, 1 / LARGEST, LARGEST)))
@@ -218,14 +205,10 @@ class Unflipped(Corrected):
     what = "without flips"
 
     def __init__(self, oracle: PreferenceOracle, flips: float) -> None:
-        super().__init__(oracle)
         if not 0 <= flips < 0.5:
             raise NashwardError(f"the share of flips is {flips!r}; expected 0 or more, below 1/2")
         self.flips = float(flips)
-
-    @property
-    def parameters(self) -> str:
-        return repr(self.flips)
+        super().__init__(oracle, self.flips)
 
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> Unflipped:
@@ -247,8 +230,7 @@ class Unflipped(Corrected):
         self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
     ) -> Float[np.ndarray, " pairs"]:
         lead = np.clip(np.tanh(logits / 2) / (2 * (1 - 2 * self.flips)), -0.5, 0.5)  # of P over 1/2
-        with np.errstate(divide="ignore"):
-            return np.log(0.5 + lead) - np.log(0.5 - lead)
+        return log_ratio(0.5 + lead, 0.5 - lead)
 
 
 class WithTies(Corrected):
@@ -276,14 +258,10 @@ class WithTies(Corrected):
     what = "with ties"
 
     def __init__(self, oracle: PreferenceOracle, margin: float) -> None:
-        super().__init__(oracle)
         if not 0 <= margin < math.inf:
             raise NashwardError(f"the margin of ties is {margin!r}; expected 0 or more")
         self.margin = float(margin)
-
-    @property
-    def parameters(self) -> str:
-        return repr(self.margin)
+        super().__init__(oracle, self.margin)
 
     @classmethod
     def fitted(cls, oracle: PreferenceOracle, votes: Sequence[Vote]) -> WithTies:
@@ -308,8 +286,7 @@ class WithTies(Corrected):
         size = np.abs(logits)  # so that opposite log-odds stay exactly opposite
         win = (expit(size - self.margin) + expit(size + self.margin)) / 2
         lose = (expit(-size - self.margin) + expit(-size + self.margin)) / 2
-        with np.errstate(divide="ignore"):
-            return np.sign(logits) * (np.log(win) - np.log(lose))
+        return np.sign(logits) * log_ratio(win, lose)
 
 
 def _judged(oracle: PreferenceOracle, votes: Sequence[Vote]) -> Judged:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nashward.errors import NashwardError
 
-from ..fitting.votes import Vote, read_votes
+from ..fitting.votes import read_votes
 from ..protocol import PreferenceOracle
-from ..spec import numbers, parsed
+from ..spec import number, parsed
 from .corrected import Calibrated, Corrected, StyleControl, Unflipped, WithTies
 
 RULES = {"style": ("pairs",), "temperature": ("pairs", "by"), "flips": ("pairs", "by"), "ties": ("pairs", "by")}
@@ -40,7 +40,7 @@ class CorrectedSource:
 
     def __post_init__(self) -> None:
         rule, settings = parsed(self.correct, "correct", RULES)
-        numbers(settings, "by")
+        number(settings, "by")
         if len(settings) != 1:
             one = f"{rule}:pairs=FILE" + (f" or {rule}:by=NUMBER" if "by" in RULES[rule] else "")
             raise NashwardError(f"correct {self.correct!r}: expected {one}")
@@ -67,10 +67,9 @@ class CorrectedSource:
             ValueError, OSError: of the oracle, of the file, of a fit.
         """
         oracle, kind = load(self.source), KINDS[self.rule]
-        by = numbers(self.settings, "by")
+        by = number(self.settings, "by")
         if by is not None:
-            corrected: Corrected = kind(oracle, *by)
+            corrected: Corrected = kind(oracle, by)
         else:
-            votes: Sequence[Vote] = read_votes(Path(self.settings["pairs"]).expanduser())
-            corrected = kind.fitted(oracle, votes)
+            corrected = kind.fitted(oracle, read_votes(Path(self.settings["pairs"]).expanduser()))
         return corrected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -12,20 +13,29 @@ from nashward.games.analysis.contextual import ContextualBradleyTerry, contextua
 from nashward.games.analysis.dawid_skene import dawid_skene
 from nashward.games.analysis.significant_cycles import significant_cycles
 from nashward.games.analysis.style import STYLE, style_differences
-from nashward.games.shapes import Float
+from nashward.games.shapes import Bool, Float
 
 from ...config.limits import DiagnosisLimits
-from .finding import Finding, clustered_mean, one_sided, two_sided
+from .finding import Finding, NotMeasured, clustered_mean, one_sided, two_sided
 from .probe import Judged
 
 FEW = 30  # labelled pairs, from which on accuracy and calibration are tested
+FEW_PAIRS = 10  # judged ones, from which on the effects of style are
+FEW_PROMPTS = 5  # judged in both orders, from which on the effects of the order are
+TESTS = 10  # among which a cycle is one, for its level
+COIN = "a judge that is shown to be better than a coin on the labels"
+Measure = Finding | NotMeasured
 WORDS = {"length": "longer responses", "headers": "headers", "lists": "lists", "bold": "bold text"}
 
 
-def order(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
-    """What being shown first adds, and how often it decides."""
+def order(judged: Judged, limits: DiagnosisLimits, symmetric: bool) -> Iterator[Measure]:
+    """What being shown first adds, and how often it decides; nothing of an oracle that is symmetric by construction."""
     known = ~np.isnan(judged.forward + judged.backward)
-    if known.sum() < 2:
+    prompts = len(np.unique(judged.clusters[known]))
+    if symmetric or prompts < FEW_PROMPTS:
+        needs = f"{FEW_PROMPTS} prompts judged in both orders, given: {prompts}"
+        needs = "the two orders apart, this oracle has one log-odds for both" if symmetric else needs
+        yield from (NotMeasured(kind, needs) for kind in ("order", "flips"))
         return
     first, second, clusters = judged.forward[known], judged.backward[known], judged.clusters[known]
     bias, error, count = clustered_mean((first + second) / 2, clusters)
@@ -44,39 +54,40 @@ def order(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def style_fit(judged: Judged, outcomes: Float[np.ndarray, " N"], scale: str) -> ContextualBradleyTerry | None:
-    """The effects of style on log-odds or on labels, beside the authors' scores; None with fewer than ten pairs."""
+def style_fit(
+    judged: Judged, outcomes: Float[np.ndarray, " N"], scale: Literal["wins", "log-odds"]
+) -> ContextualBradleyTerry | None:
+    """The effects of style on log-odds or on labels, beside the authors' scores; None with fewer than ``FEW_PAIRS``."""
     known = ~np.isnan(outcomes)
-    if known.sum() < 10:
+    if known.sum() < FEW_PAIRS:
         return None
     pairs = [pair for pair, is_known in zip(judged.pairs, known, strict=True) if is_known]
     features = style_differences([pair.a for pair in pairs], [pair.b for pair in pairs])
     names = sorted({name for pair in pairs for name in (pair.author_a, pair.author_b) if name is not None})
-    whole = bool(names) and all(pair.author_a and pair.author_b for pair in pairs)
+    authors_known = bool(names) and all(pair.author_a and pair.author_b for pair in pairs)
     first, second = (
-        (np.array([names.index(str(getattr(pair, side))) for pair in pairs]) if whole else None)
+        (np.array([names.index(str(getattr(pair, side))) for pair in pairs]) if authors_known else None)
         for side in ("author_a", "author_b")
     )
-    return contextual_bradley_terry(
-        outcomes[known], features, first, second, judged.clusters[known], scale  # type: ignore[arg-type]
-    )  # fmt: skip
+    return contextual_bradley_terry(outcomes[known], features, first, second, judged.clusters[known], scale)
 
 
-def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """What length and layout add, beyond what they add for the labels where that is beyond chance itself."""
     fit = style_fit(judged, judged.log_odds, "log-odds")
     if fit is None:
+        needs = f"{FEW_PAIRS} judged pairs, given: {(~np.isnan(judged.log_odds)).sum()}"
+        yield from (NotMeasured(kind, needs) for kind in STYLE)
         return
     own = style_fit(judged, judged.labels, "wins") if (~np.isnan(judged.labels)).sum() >= FEW else None
     for k, kind in enumerate(STYLE):
         slope, error = float(fit.coefficients[k]), float(fit.standard_error[k])
-        if math.isnan(error):  # no pair differs in it
+        if math.isnan(error):
+            yield NotMeasured(kind, "pairs that differ in it")
             continue
         beside = ""
         if own is not None and own.standard_error[k] > 0:
-            of_labels, its_error = (
-                float(value[k]) * fit.scale[k] / own.scale[k] for value in (own.coefficients, own.standard_error)
-            )
+            of_labels, its_error = (float(value[k] * fit.scale[k]) for value in (own.slopes, own.slope_errors))
             if two_sided(of_labels, its_error, own.clusters) < 0.05:
                 slope, error = slope - of_labels, math.hypot(error, its_error)
                 beside = f" beyond the {of_labels:+.2f} of the labels"
@@ -88,11 +99,12 @@ def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """How often it is on the side of the labels, and whether its log-odds are of the right size."""
     y, A = judged.labels, judged.log_odds
     known = ~np.isnan(y + A)
     if known.sum() < FEW:
+        yield from (NotMeasured(kind, _labels_needed(known)) for kind in ("accuracy", "calibration"))
         return
     right = np.where(A == 0, 0.5, np.where(A > 0, y, 1 - y))[known]
     clusters = judged.clusters[known]
@@ -100,32 +112,34 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
     coin = one_sided(rate - 0.5, error, count) > limits.level  # not shown to be better than a coin
     yield Finding(
         "accuracy", rate, error, 0.0 if coin else 1.0, coin,
-        f"agrees with the labels in {rate:.1%} ± {error:.1%} of {known.sum()} pairs" + ", no better than a coin" * coin,
-        "do not train on it: take another judge, or fit one to the labels (nashward fit-oracle)",
+        f"agrees with the labels in {rate:.1%} ± {error:.1%} of {known.sum()} pairs"
+        + ", not shown to be better than a coin" * coin,
+        "do not train on it yet: give more labels, take another judge, or fit one to them (nashward fit-oracle)",
     )  # fmt: skip
-    if coin:
-        return  # its log-odds say nothing, whatever their size
-    fit = contextual_bradley_terry(y[known], A[known, None], clusters=clusters)
-    slope, error = float(fit.coefficients[0] / fit.scale[0]), float(fit.standard_error[0] / fit.scale[0])
+    if coin:  # its log-odds say nothing, whatever their size
+        yield NotMeasured("calibration", COIN)
+        return
+    slope, error, count = _slope_of_labels(judged, known)
     factor = 1 / slope if slope > 0 else math.inf
     too = "large" if factor > 1 else "small"
     yield Finding(
         "calibration", factor, factor * error / slope if slope > 0 else math.nan,
-        two_sided(slope - 1, error, fit.clusters), not 1 / limits.calibration <= factor <= limits.calibration,
+        two_sided(slope - 1, error, count), not 1 / limits.calibration <= factor <= limits.calibration,
         f"gives log-odds that are too {too} by a factor of {max(factor, 1 / factor):.2g}",
         "calibrate it on the labels: --correct temperature:pairs=FILE",
     )  # fmt: skip
 
 
-def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """Win probability that an author is given beyond the labels, after calibration."""
     y, A = judged.labels, judged.log_odds
     known = ~np.isnan(y + A)
     if known.sum() < FEW:
+        yield NotMeasured("favour", _labels_needed(known))
         return
-    fit = contextual_bradley_terry(y[known], A[known, None], clusters=judged.clusters[known])
-    slope, error = float(fit.coefficients[0] / fit.scale[0]), float(fit.standard_error[0] / fit.scale[0])
-    if one_sided(slope, error, fit.clusters) > limits.level:  # it tells nothing of the labels, of no author
+    slope, error, count = _slope_of_labels(judged, known)
+    if one_sided(slope, error, count) > limits.level:  # it tells nothing of the labels, of no author
+        yield NotMeasured("favour", COIN)
         return
     excess = 0.5 + np.tanh(A * slope / 2) / 2 - y
     names = sorted({name for pair in judged.pairs for name in (pair.author_a, pair.author_b) if name is not None})
@@ -137,6 +151,8 @@ def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
             continue
         lead, error, count = clustered_mean((sign * excess)[own], judged.clusters[own])
         found.append((one_sided(lead, error, count), lead, error, name))
+    if not found:
+        yield NotMeasured("favour", f"two authors (--responses), one of them in {FEW} labelled pairs")
     for p, lead, error, name in found:
         yield Finding(
             "favour", lead, error, min(1.0, p * len(found)), lead > limits.favour,
@@ -145,11 +161,12 @@ def favours(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def cycles(judged: Judged, limits: DiagnosisLimits, tests: int) -> Iterator[Finding]:
+def cycles(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """Cycles of three authors that the prompts confirm: never from one prompt."""
     pairs = [k for k, pair in enumerate(judged.pairs) if pair.author_a and pair.author_b]
     names = sorted({str(name) for k in pairs for name in (judged.pairs[k].author_a, judged.pairs[k].author_b)})
     if len(names) < 3:
+        yield NotMeasured("cycles", f"three authors (--responses), given: {len(names)}")
         return
     clusters = judged.clusters
     tables = np.full((int(clusters.max()) + 1, len(names), len(names)), np.nan)
@@ -157,7 +174,7 @@ def cycles(judged: Judged, limits: DiagnosisLimits, tests: int) -> Iterator[Find
     for k in pairs:
         i, j = (names.index(str(name)) for name in (judged.pairs[k].author_a, judged.pairs[k].author_b))
         tables[clusters[k], i, j], tables[clusters[k], j, i] = judged.P[k], 1 - judged.P[k]
-    found = significant_cycles(tables, level=limits.level / tests)
+    found = significant_cycles(tables, level=limits.level / TESTS)
     shown = "; ".join(" beats ".join(names[i] for i in (*cycle.players, cycle.players[0])) for cycle in found[:3])
     yield Finding(
         "cycles", len(found), math.nan, 0.0 if found else 1.0, bool(found),
@@ -168,13 +185,15 @@ def cycles(judged: Judged, limits: DiagnosisLimits, tests: int) -> Iterator[Find
 
 def agreement(
     judged: Judged, others: Mapping[str, Float[np.ndarray, " N"]], limits: DiagnosisLimits
-) -> Iterator[Finding]:
+) -> Iterator[Measure]:
     """Whether it is less accurate than the other judges, by their agreement alone."""
     if len(others) < 2:
+        yield NotMeasured("agreement", "two other judges (--beside)")
         return
     verdicts = np.stack([judged.P, *others.values()])
     decided = (verdicts != 0.5) & ~np.isnan(verdicts)
     if not (decided[0] & decided[1:].any(0)).any():
+        yield NotMeasured("agreement", "a pair that this judge and another one decide")
         return
     fit = dawid_skene(verdicts)
     rate, error = float(fit.accuracy[0]), float(fit.standard_error[0])
@@ -186,11 +205,12 @@ def agreement(
     )  # fmt: skip
 
 
-def repeated(judged: Judged, again: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+def repeated(judged: Judged, again: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """How far a win probability changes when the same pair is judged again; ``again`` has the first of the pairs."""
     change = np.abs(judged.P[: len(again.pairs)] - again.P)
     known = ~np.isnan(change)
     if not known.any():
+        yield NotMeasured("repeat", "a pair that is judged twice")
         return
     mean, error, count = clustered_mean(change[known], again.clusters[known])
     beyond = mean > limits.repeat
@@ -201,7 +221,7 @@ def repeated(judged: Judged, again: Judged, limits: DiagnosisLimits) -> Iterator
     )  # fmt: skip
 
 
-def coverage(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
+def coverage(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     """What it does not judge, and what it does not read."""
     missing = float(np.isnan(judged.log_odds).mean())
     yield Finding(
@@ -213,6 +233,16 @@ def coverage(judged: Judged, limits: DiagnosisLimits) -> Iterator[Finding]:
         f"does not read {judged.truncated:.0%} of the texts to their end",
         "take a judge with a longer context, or shorter responses",
     )  # fmt: skip
+
+
+def _labels_needed(known: Bool[np.ndarray, " N"]) -> str:
+    return f"{FEW} labelled pairs that it judges, given: {known.sum()}"
+
+
+def _slope_of_labels(judged: Judged, known: Bool[np.ndarray, " N"]) -> tuple[float, float, int]:
+    """The factor on the log-odds at which labels are likeliest, its standard error, and how many prompts there are."""
+    fit = contextual_bradley_terry(judged.labels[known], judged.log_odds[known, None], clusters=judged.clusters[known])
+    return float(fit.slopes[0]), float(fit.slope_errors[0]), fit.clusters
 
 
 def confirmed(findings: Sequence[Finding], limits: DiagnosisLimits) -> list[Finding]:

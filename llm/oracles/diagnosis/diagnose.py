@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,14 @@ from ...config.limits import DiagnosisLimits
 from ..cache import Cache
 from ..protocol import PreferenceOracle
 from . import biases
-from .finding import Finding
+from .finding import Finding, NotMeasured
 from .probe import Judged, Pair, judge_pairs
+
+logger = logging.getLogger(__name__)
 
 AGAIN = 60  # pairs that are judged a second time
 SHOWN = 5  # of the pairs that look most wrong
 DRAWS = 20  # of noise, a prompt
-TESTS = 10  # among which a cycle is one, for its level
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Diagnosis:
     Attributes:
         oracle: its name.
         prompts, pairs, labelled: how many it was examined on.
-        findings: all measures.
-        cost: of its noise; None where nothing shows the noise.
+        findings: all measures that were made.
+        not_measured: those that were not, each with what it needs.
+        cost: of its noise; None where nothing shows the noise, or where it is not measured.
         doubtful: the pairs that look most wrong, the first the most, each with its P(a beats b) and why.
 
     Example:
@@ -69,6 +72,7 @@ class Diagnosis:
     pairs: int
     labelled: int
     findings: list[Finding]
+    not_measured: list[NotMeasured]
     cost: Cost | None
     doubtful: list[tuple[Pair, float, str]]
 
@@ -79,13 +83,24 @@ class Diagnosis:
 
     @property
     def headline(self) -> str:
-        """One sentence: what is wrong with the judge, or that nothing was found, and how often it is right."""
+        """One sentence: what is wrong with the judge, or that nothing was found by how many of all measures."""
         on = f"{self.prompts} prompts"
         if self.named:
             count = f"{len(self.named)} problem{'s' * (len(self.named) > 1)} found on {on}"
             return f"{self.oracle}: {count}: it " + "; it ".join(finding.text for finding in self.named)
         right = next((f"; it {one.text}" for one in self.findings if one.kind == "accuracy"), "")
-        return f"{self.oracle}: no problem found on {on}{right}"
+        lacking = len({one.kind for one in self.not_measured} - {"cost"})
+        made = len({one.kind for one in self.findings})
+        by = f" by {made} of {made + lacking} measures" if lacking else ""
+        return f"{self.oracle}: no problem found on {on}{by}{right}"
+
+    @property
+    def lacking(self) -> dict[str, list[str]]:
+        """The measures that were not made, by what they need."""
+        kinds: dict[str, list[str]] = {}
+        for one in self.not_measured:
+            kinds.setdefault(one.needs, []).append(one.kind)
+        return kinds
 
     def as_dict(self) -> dict[str, Any]:
         """All of it in values that JSON can hold."""
@@ -97,6 +112,7 @@ class Diagnosis:
             "labelled": self.labelled,
             "problems": [finding.kind for finding in self.named],
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "not_measured": [dataclasses.asdict(one) for one in self.not_measured],
             "cost": None if self.cost is None else dataclasses.asdict(self.cost),
             "doubtful": [
                 {**dataclasses.asdict(pair), "P": probability, "why": why} for pair, probability, why in self.doubtful
@@ -122,34 +138,44 @@ def diagnose(
         pairs: see ``probe_pairs``.
         others: other judges, by name; two at least for a measure of agreement.
         limits: sizes from which on an error is named; None: ``DiagnosisLimits()``.
-        cache: of judgements. The measure of repeatability judges some pairs again without it.
+        cache: of judgements. The measure of repeatability judges the first 60 pairs again without it; what a judge
+            behind a server is paid for that is kept, as all of its verdicts are.
         seed: of the draws behind the cost.
 
     See also: ``nashward.llm.report.diagnosis``, its page.
     """
     limits = limits or DiagnosisLimits()
+    repeats = min(len(pairs), AGAIN)
+    logger.info("%s: %d pairs are judged, and %d of them again", oracle.name, len(pairs), repeats)
+    oracle.expect(2 * (len(pairs) + repeats))
     judged = judge_pairs(oracle, pairs, cache)
+    oracle.redraw()
     again = judge_pairs(oracle, judged.pairs[:AGAIN])
     beside = {
         name: judge_pairs(other, pairs, cache if other.cache_key() else None).P
         for name, other in (others or {}).items()
     }
-    findings = [
-        *([] if oracle.symmetric else biases.order(judged, limits)),
+    measures = [
+        *biases.order(judged, limits, oracle.symmetric),
         *biases.style(judged, limits),
         *biases.accuracy(judged, limits),
         *biases.favours(judged, limits),
-        *biases.cycles(judged, limits, TESTS),
+        *biases.cycles(judged, limits),
         *biases.agreement(judged, beside, limits),
         *biases.repeated(judged, again, limits),
         *biases.coverage(judged, limits),
     ]
+    findings = [one for one in measures if isinstance(one, Finding)]
+    not_measured = [one for one in measures if isinstance(one, NotMeasured)]
+    if not _tables(judged):
+        not_measured.append(NotMeasured("cost", "a prompt all of whose pairs are judged"))
     return Diagnosis(
         oracle.name,
         int(judged.clusters.max()) + 1,
         len(judged.pairs),
         int((~np.isnan(judged.labels)).sum()),
         biases.confirmed(findings, limits),
+        not_measured,
         cost(judged, again, seed),
         _doubtful(judged, beside),
     )
@@ -163,7 +189,8 @@ def noise(judged: Judged, again: Judged) -> float:
     """
     halves = (judged.forward + judged.backward) / 2
     changes = (again.log_odds - judged.log_odds[: len(again.log_odds)]) / np.sqrt(2)
-    found = [np.nanstd(halves), np.sqrt(np.nanmean(changes**2))]
+    changes = changes[~np.isnan(changes)]
+    found = [np.nanstd(halves), np.sqrt((changes**2).sum() / max(len(changes), 1))]
     if judged.spread is not None:
         slope = np.maximum(judged.P * (1 - judged.P), 1e-3)
         found.append(np.sqrt(np.nanmean((judged.spread / slope) ** 2)))
@@ -172,11 +199,12 @@ def noise(judged: Judged, again: Judged) -> float:
 
 def cost(judged: Judged, again: Judged, seed: int = 0) -> Cost | None:
     """What the noise costs: the Nash of each prompt's table with noise, played in the table without it."""
-    size = noise(judged, again)
+    tables = _tables(judged)
+    size = noise(judged, again) if tables else 0.0
     if not size > 1e-9:
         return None
     random, errors, gaps, counts = np.random.default_rng(seed), [], [], []
-    for table in _tables(judged):
+    for table in tables:
         upper = np.triu_indices(len(table), 1)
         noisy = np.tile(table, (DRAWS, 1, 1))
         noisy[:, *upper] += size * random.normal(size=(DRAWS, len(upper[0])))

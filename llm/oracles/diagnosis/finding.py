@@ -1,4 +1,4 @@
-"""One measure of a judge: its size, its error, and whether it is beyond chance and beyond its limit."""
+"""One measure of a judge: its size, its error, and whether it is beyond chance and its limit; or what it lacks."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Finding:
             "cycles", "repeat", "truncated" or "missing".
         estimate, standard_error: in the unit of the kind; the error is NaN where the estimate is a count.
         p_value: how likely as much is where the judge has no such error; 0 or 1 where the limit alone decides.
+        beyond: whether the estimate is beyond its limit.
         named: whether it is beyond its limit and, given all that was tested, beyond chance.
         text: what was found, a clause with the judge as its subject.
         advice: what to do about it.
@@ -33,6 +34,19 @@ class Finding:
     text: str
     advice: str = ""
     named: bool = False
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """A measure that the pairs, or the judge, did not allow.
+
+    Attributes:
+        kind: as that of a ``Finding``, or "cost".
+        needs: what it takes, and what there was.
+    """
+
+    kind: str
+    needs: str
 
 
 def clustered_mean(values: Float[np.ndarray, " N"], clusters: Int[np.ndarray, " N"]) -> tuple[float, float, int]:

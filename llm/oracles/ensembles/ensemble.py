@@ -130,8 +130,7 @@ class Ensemble(PreferenceOracle):
         if self.pessimism and len(known) > 1:
             trust = np.maximum(0.0, 1.0 - self.pessimism * np.tanh(known / 2).std(0, ddof=1) / 2)
             lead = trust * np.tanh(values / 2) / 2  # of P over 1/2
-            with np.errstate(divide="ignore"):
-                values = np.where(trust < 1, np.log(0.5 + lead) - np.log(0.5 - lead), values)
+            values = np.where(trust < 1, log_ratio(0.5 + lead, 0.5 - lead), values)
         return np.where(missing, np.nan, values).reshape(shape)
 
     def _combined(self, known: Float[np.ndarray, "members pairs"]) -> Float[np.ndarray, " pairs"]:
@@ -148,8 +147,7 @@ class Ensemble(PreferenceOracle):
             win, lose = self.weights @ win, self.weights @ lose
         else:
             win, lose = _most_of(win, lose), _most_of(lose, win)
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(win) - np.log(lose))
+        return log_ratio(win, lose)
 
 
 def _normalised(weights: Sequence[float] | None, count: int, rule: Rule) -> Float[np.ndarray, " members"]:
@@ -188,6 +186,12 @@ def averaged_logits(
             both_orders = np.atleast_2d(average_orders(forward, backward))
             averaged.append(member.pooled(both_orders) if len(own) else np.zeros(0))
     return averaged
+
+
+def log_ratio(win: Float[np.ndarray, "..."], lose: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """log(win / lose) of probabilities, infinite where one of them is 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(win) - np.log(lose))
 
 
 def _sigmoid(logits: Float[np.ndarray, "members pairs"]) -> Float[np.ndarray, "members pairs"]:

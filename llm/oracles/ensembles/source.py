@@ -14,7 +14,7 @@ from nashward.errors import NashwardError
 
 from ..fitting.votes import Vote, read_votes
 from ..protocol import PreferenceOracle
-from ..spec import numbers, parsed
+from ..spec import number, numbers, parsed
 from .ensemble import Ensemble
 from .weights import accuracy_weights, unlabelled_accuracies
 
@@ -68,7 +68,8 @@ class EnsembleSource:
             raise NashwardError(
                 f"combine {self.combine!r}: {self.rule} needs pairs to measure accuracies on: {self.rule}:pairs=FILE"
             )
-        numbers(settings, "pessimism"), numbers(settings, "weights")
+        number(settings, "pessimism")
+        numbers(settings, "weights")
 
     @property
     def rule(self) -> str:
@@ -87,7 +88,7 @@ class EnsembleSource:
             ValueError, OSError: of a member, of the file of pairs, of weights that do not fit.
         """
         members = [load(source) for source in self.members]
-        weights, pessimism = numbers(self.settings, "weights"), (numbers(self.settings, "pessimism") or [0.0])[0]
+        weights, pessimism = numbers(self.settings, "weights"), number(self.settings, "pessimism") or 0.0
         if self.rule not in ("accuracy", "dawid-skene"):
             return Ensemble(members, self.rule, weights, pessimism=pessimism)  # type: ignore[arg-type]
         votes = read_votes(Path(self.settings["pairs"]).expanduser())

@@ -10,22 +10,9 @@ from nashward.errors import NashwardError
 from nashward.games.analysis.dawid_skene import DawidSkene, dawid_skene
 from nashward.games.shapes import Float
 
+from ..diagnosis.probe import Pair, judge_pairs
 from ..fitting.votes import Vote
-from ..matrices import preference_matrices
 from ..protocol import PreferenceOracle
-
-
-def judged_pairs(oracle: PreferenceOracle, votes: Sequence[Vote]) -> Float[np.ndarray, " votes"]:
-    """An oracle's P(a beats b) on the pairs of votes, ``[votes]``; NaN where it has no judgement.
-
-    Example:
-        >>> from nashward.llm.oracles import Length
-        >>> judged_pairs(Length(), [Vote("Say hello.", "Hello!", "Hi.", wins=1, n=1)]).round(2)
-        array([0.64])
-    """
-    prompts = [vote.prompt for vote in votes]
-    results = preference_matrices(oracle, prompts, [[vote.a] for vote in votes], [[vote.b] for vote in votes])
-    return np.array([result.P[0, 0] for result in results])
 
 
 def accuracy_weights(members: Sequence[PreferenceOracle], votes: Sequence[Vote]) -> list[float]:
@@ -48,7 +35,7 @@ def accuracy_weights(members: Sequence[PreferenceOracle], votes: Sequence[Vote])
     weights = []
     wins, n = (np.array([getattr(vote, name) * vote.weight for vote in votes]) for name in ("wins", "n"))
     for member in members:
-        p = judged_pairs(member, votes)
+        p = _probabilities(member, votes)
         right = np.where(p > 0.5, wins, n - wins)[(p != 0.5) & ~np.isnan(p)].sum()
         total = n[(p != 0.5) & ~np.isnan(p)].sum()
         if not total > 0:
@@ -69,8 +56,13 @@ def unlabelled_accuracies(members: Sequence[PreferenceOracle], pairs: Sequence[V
         >>> unlabelled_accuracies([Length(), Length(2.0), Length(-1.0)], pairs).suspect.tolist()
         [False, False, True]
     """
-    verdicts = np.stack([judged_pairs(member, pairs) for member in members])
+    verdicts = np.stack([_probabilities(member, pairs) for member in members])
     for member, row in zip(members, verdicts, strict=True):
         if not ((row != 0.5) & ~np.isnan(row)).any():
             raise NashwardError(f"{member.name} decides none of the {len(pairs)} pairs; its accuracy is unknown")
     return dawid_skene(verdicts)
+
+
+def _probabilities(oracle: PreferenceOracle, votes: Sequence[Vote]) -> Float[np.ndarray, " votes"]:
+    """An oracle's P(a beats b) on the pairs of votes; NaN where it has no judgement."""
+    return judge_pairs(oracle, [Pair(vote.prompt, vote.a, vote.b) for vote in votes]).P

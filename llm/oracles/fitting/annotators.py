@@ -10,7 +10,7 @@ import numpy as np
 
 from nashward.errors import NashwardError
 from nashward.games.analysis.confidence import standard_errors
-from nashward.games.analysis.dawid_skene import DawidSkene, dawid_skene
+from nashward.games.analysis.dawid_skene import dawid_skene
 from nashward.games.shapes import Float, Num
 
 from .votes import Vote
@@ -138,24 +138,34 @@ def weighted_annotators(votes: Sequence[Vote], weights: Mapping[str, float]) -> 
     return [replace(vote, weight=vote.weight * weights.get(vote.annotator or "", 1.0)) for vote in votes]
 
 
-def annotator_accuracies(votes: Sequence[Vote]) -> tuple[list[str], DawidSkene]:
+@dataclass(frozen=True)
+class AnnotatorAccuracy:
+    """How often an annotator names the better text, by the agreement of all annotators.
+
+    Attributes:
+        value, interval: the share of right verdicts among those that are no ties, and both ends of its 95% interval.
+        suspect: whether it is, at 95%, less than half as far above chance as those of the others are on average.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    suspect: bool
+
+
+def annotator_accuracies(votes: Sequence[Vote]) -> dict[str, AnnotatorAccuracy]:
     """What the annotators' agreement on pairs of texts shows of each, without known labels.
 
     A pair is one in both orders of its texts; several votes of an annotator on it count by their sum.
 
     Returns:
-        the names, and the fit with the annotators in this order; those who share no decided pair with another one are
-        left out.
-
-    Raises:
-        ValueError: fewer than three annotators are left.
+        by name, without those who share no decided pair with another one; nothing where fewer than three are left,
+        whom agreement cannot tell apart.
 
     Source: Dawid & Skene 1979.
 
     Example:
         >>> votes = [Vote(f"p{k}", "x", "y", int(n != "bad"), 1, n) for k in range(40) for n in ("a", "b", "bad")]
-        >>> names, fit = annotator_accuracies(votes)
-        >>> [name for name, suspect in zip(names, fit.suspect) if suspect]
+        >>> [name for name, accuracy in annotator_accuracies(votes).items() if accuracy.suspect]
         ['bad']
     """
     leads: dict[tuple[str, str, str], dict[str, float]] = {}
@@ -167,9 +177,16 @@ def annotator_accuracies(votes: Sequence[Vote]) -> tuple[list[str], DawidSkene]:
             own[vote.annotator] = own.get(vote.annotator, 0.0) + lead
     decided = [{name for name, lead in own.items() if lead} for own in leads.values()]
     names = sorted({name for own in decided if len(own) > 1 for name in own})
+    if len(names) < 3:
+        return {}
     verdicts = np.full((len(names), len(leads)), np.nan)
     for k, own in enumerate(leads.values()):
         for name, lead in own.items():
             if name in names:
                 verdicts[names.index(name), k] = 0.5 + np.sign(lead) / 2
-    return names, dawid_skene(verdicts)
+    fit = dawid_skene(verdicts)
+    rows = zip(fit.accuracy, *fit.interval, fit.suspect, strict=True)
+    return {
+        name: AnnotatorAccuracy(float(value), (float(low), float(high)), bool(suspect))
+        for name, (value, low, high, suspect) in zip(names, rows, strict=True)
+    }

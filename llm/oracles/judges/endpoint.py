@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ from nashward.errors import EndpointError, NashwardError
 from ...clients.chat import Chat, Completion
 from ...clients.client import Client
 from ...clients.paid import Budget, PaidOutputs, Spent
-from ...config.endpoint import OPENAI, Endpoint, JudgeSettings
+from ...config.endpoint import Endpoint, JudgeSettings, server_url
 from ...processes import processes
 from ..cache import Cache
 from ..models.chat import replace_surrogates
@@ -93,12 +92,11 @@ class EndpointJudge(PreferenceOracle):
         self.protocol = protocol if self.settings.reasoning else replace(protocol, explains=False)
         self.rubric = None if self.settings.rubric is None else read_rubric(self.settings.rubric)
         self.references = {} if self.settings.references is None else read_references(self.settings.references)
-        url = self.settings.base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI
-        self.client = Client(url, endpoint)
+        self.client = Client(server_url(self.settings.base_url), endpoint)
         self.chat = Chat(self.client, model)
         self.model, self.name = model, f"{model} ({self.protocol.name})"
-        self.unread = 0  # verdicts that could not be read
         self._pairs: int | None = None
+        self._draw = 0  # how often verdicts were to be drawn anew
         self.budget = Budget(self.settings.limits, self.settings.prices, f"budget of {model}, {self.settings}")
         self._first_call = processes.once(f"first call of {model}, {self.settings}")
         self._open(None)
@@ -122,13 +120,16 @@ class EndpointJudge(PreferenceOracle):
         given = self.settings.temperature
         return (0.0 if self.settings.votes == 1 else 1.0) if given is None else given
 
-    def keep_beside(self, cache: Cache) -> None:
+    def attach_cache(self, cache: Cache) -> None:
         path = cache.path.with_name(f"{cache.path.stem}.verdicts.sqlite")
         if self._paid.path != path:
             self._open(path)
 
     def expect(self, pairs: int) -> None:
         self._pairs = pairs
+
+    def redraw(self) -> None:
+        self._draw += 1
 
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
@@ -142,7 +143,7 @@ class EndpointJudge(PreferenceOracle):
         missing = [request for key, request in every.items() if key not in outputs]
         if missing:
             self._announce(missing)
-            for number, output in self.client.each(self._output, missing):
+            for number, output in self.client.as_completed(self._output, missing):
                 if output is not None:
                     outputs[missing[number].key] = output
         logits = [
@@ -151,10 +152,7 @@ class EndpointJudge(PreferenceOracle):
         ]
         unread = sum(self._is_unread(outputs.get(key)) for key in every)
         if unread:
-            self.unread += unread
-            logger.warning(
-                "%s: %d of %d verdicts cannot be read and count as missing", self.name, unread, len(every)
-            )  # fmt: skip
+            logger.warning("%s: %d of %d verdicts cannot be read and count as missing", self.name, unread, len(every))
         return logits
 
     @property
@@ -194,7 +192,8 @@ class EndpointJudge(PreferenceOracle):
         reference = self.references.get(prompt)
         shown, one, other = (replace_surrogates(text) for text in (prompt, first, second))
         messages = self.protocol.messages(shown, one, other, self.rubric, reference)
-        hashes = [_hash(repr((self._key, prompt, first, second, vote))) for vote in range(self.settings.votes)]
+        votes = range(self._draw * self.settings.votes, (self._draw + 1) * self.settings.votes)
+        hashes = [_hash(repr((self._key, prompt, first, second, vote))) for vote in votes]
         return [_Request(hashed, messages, int.from_bytes(hashed[:8], "big")) for hashed in hashes]
 
     def _output(self, request: _Request) -> Completion | None:
@@ -207,9 +206,8 @@ class EndpointJudge(PreferenceOracle):
             )
             spent = Spent(1, output.read or size // BYTES, output.written or len(output.text.encode()) // BYTES + 1)
             output = replace(output, read=spent.read, written=spent.written)
-            self._paid.put(
-                request.key, self.model, output
-            )  # first: the budget is the other processes' too, and may fail
+            # before the budget, which is the other processes' too and may fail
+            self._paid.put(request.key, self.model, output)
         except EndpointError as error:
             if error.status in (400, 413, 422) and _is_too_long(str(error)):
                 return None

@@ -68,17 +68,24 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def in_4_bits(source: str | Path, device: str) -> bool:
-    """Whether a base is quantised where nobody decides: on a card, and on a CPU whose memory it would fill by half.
+def in_4_bits(source: str | Path, device: str, quantise_head: bool = False, memory: int | None = None) -> bool:
+    """Whether a base is quantised where nobody says so: on a card, where its head is to be, and on a CPU whose memory
+    it would fill by half.
 
     On a CPU 4 bits are slower than 32, and they change a small model by more than a step does.
+
+    Args:
+        source: of the base.
+        device: "cuda" or "cpu".
+        quantise_head: whether the head is to be in 4 bits.
+        memory: bytes of the host; None: those of this machine.
 
     Raises:
         FileNotFoundError, ValueError: as ``skeleton``.
     """
-    if not device.startswith("cpu"):
+    if quantise_head or not device.startswith("cpu"):
         return True
-    return base_size(source, quantise=False) > host_memory() / 2
+    return base_size(source, quantise=False) > (host_memory() if memory is None else memory) / 2
 
 
 def base_size(source: str | Path, quantise: bool | None) -> int:

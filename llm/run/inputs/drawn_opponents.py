@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 
 from nashward.errors import EndpointError, NashwardError
-from nashward.llm.clients.chat import Chat, Completion
+from nashward.llm.clients.chat import END_OF_THOUGHT, Chat, Completion
 from nashward.llm.clients.client import Client
 from nashward.llm.clients.paid import PaidOutputs
-from nashward.llm.config.endpoint import OPENAI, Endpoint
+from nashward.llm.config.endpoint import Endpoint, server_url
 from nashward.llm.config.inputs import EndpointResponses
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.processes import processes
 
 FILE = "opponents.outputs.sqlite"
-THOUGHT = "</think>"
 
 
 class DrawnTexts(Mapping[str, Sequence[str]]):
@@ -86,7 +84,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
         missing = [job for job, output in outputs.items() if output is None]
         if missing:
             self._announce(len(missing))
-            for number, output in self._chat.client.each(self._draw, missing):
+            for number, output in self._chat.client.as_completed(self._draw, missing):
                 outputs[missing[number]] = output
         for prompt in wanted:
             self._texts[prompt] = [self._text(prompt, outputs[prompt, k]) for k in range(self.count)]
@@ -98,8 +96,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
     @cached_property
     def _chat(self) -> Chat:
         assert self.source is not None
-        url = self.source.base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI
-        return Chat(Client(url, self._endpoint), self.source.model)
+        return Chat(Client(server_url(self.source.base_url), self._endpoint), self.source.model)
 
     def _announce(self, calls: int) -> None:
         if self._first_call():
@@ -125,7 +122,7 @@ class DrawnTexts(Mapping[str, Sequence[str]]):
 
     def _text(self, prompt: str, output: Completion | None) -> str:
         """The response, without the thoughts of a model that thinks."""
-        text = "" if output is None else output.text.rpartition(THOUGHT)[2].strip()
+        text = "" if output is None else output.text.rpartition(END_OF_THOUGHT)[2].strip()
         if not text:
             raise EndpointError(
                 f"{self.name} wrote nothing in response to {self._prompts[prompt].text!r:.60}; leave the prompt out, "

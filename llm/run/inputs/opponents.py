@@ -47,6 +47,12 @@ class StoredOpponents:
     column: str | None = None
     endpoint: Endpoint = field(default_factory=Endpoint)
 
+    @classmethod
+    def of_run(cls, folder: RunFolder) -> StoredOpponents:
+        """The opponents that the run in a folder plays against, as the folder holds them."""
+        drawn = folder.read().get("config", {}).get("drawn_opponents") or ""
+        return cls(dict.fromkeys([*_load(folder), *(part.partition(": ")[0] for part in drawn.split("; ") if part)]))
+
     @cached_property
     def responses(self) -> ResponsesByMember | None:
         """The responses in the sources; None where there are no opponents, or those of the folder are to be taken.

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from nashward.errors import NashwardError
-from nashward.games.analysis.prediction_powered import prediction_powered
+from nashward.games.analysis.prediction_powered import PredictionPowered, prediction_powered
 
 
 def _cases(seed: int, rate: float, worth: float, n: int = 100, others: int = 900):
@@ -18,17 +18,22 @@ def _cases(seed: int, rate: float, worth: float, n: int = 100, others: int = 900
     return y[:n], f[:n], f[n:]
 
 
+def _share(found: PredictionPowered) -> float:
+    """The interval's width as a share of that of the labels alone."""
+    return (found.interval[1] - found.interval[0]) / (found.labels_interval[1] - found.labels_interval[0])
+
+
 @pytest.mark.parametrize("worth", [0.0, 1.5])
 @pytest.mark.parametrize("rate", [0.3, 0.5, 0.7])
 def test_the_intervals_cover_the_true_rate(rate: float, worth: float) -> None:
     found = [prediction_powered(*_cases(seed, rate, worth)) for seed in range(1000)]
     covered = np.mean([one.interval[0] <= rate <= one.interval[1] for one in found])
     assert 0.93 <= covered <= 0.97
-    assert max(one.narrower for one in found) <= 1.02
+    assert max(_share(one) for one in found) <= 1.02
     assert np.mean([one.value for one in found]) == pytest.approx(rate, abs=0.01)
     if worth:
         assert np.mean([one.judge_alone for one in found]) > rate + 0.01  # the judge's own mean is biased
-        assert np.mean([one.narrower for one in found]) < 0.75
+        assert np.mean([_share(one) for one in found]) < 0.75
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.95])

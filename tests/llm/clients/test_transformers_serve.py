@@ -24,14 +24,15 @@ from nashward.llm.clients.client import Client
 from nashward.llm.config import Endpoint, JudgeSettings
 from nashward.llm.oracles import EndpointJudge, preference_matrices
 
-NEEDED = ("fastapi", "uvicorn", "openai", "rich")
+NEEDED = ("fastapi", "uvicorn", "openai", "rich")  # transformers[serving]
+MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 ANY_WORD = """{% set answer = "(?i)\\b(a|i)\\b" %}{% set first, second = "a", "i" %}
 {{ prompt }} {{ response_a }} {{ response_b }}"""
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in NEEDED), reason="needs pip install transformers[serving]"
+        bool(MISSING), reason=f"needs {', '.join(MISSING)}, which pip install transformers[serving] brings"
     ),
 ]
 
@@ -51,7 +52,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         for _ in range(600):
             if server.poll() is not None:
-                pytest.skip(f"it does not start here: {log.read_text()[-500:]}")
+                pytest.fail(f"it ended before it served: {log.read_text()[-2000:]}")
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
                     break

@@ -241,6 +241,8 @@ def test_quantised_layers_are_named_as_in_the_base(run: Path) -> None:
         (["--to", "merged", "--of", "iteration-09"], "iteration-09"),
         (["--to", "adapter", "--merge-into", "4-bit"], "--merge-into"),
         (["--to", "preferences", "--interpolate"], "--interpolate"),
+        (["--to", "preferences", "--limit", "3"], "--limit"),
+        (["--to", "model-card", "--no-verify"], "--no-verify"),
         (["--to", "merged", "--limit", "0"], "--limit"),
         (["--to", "merged", "--responses", "0"], "--responses"),
         (["--to", "merged", "--existing", "--no-verify"], "--existing"),

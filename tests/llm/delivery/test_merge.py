@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM
 from nashward.llm import LanguageModel, Lora
 from nashward.llm.delivery.merge import merged, stochastically_rounded, stored_base
 
+from .. import tiny
+
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("value", [1.0 + 2**-13, -1.0 - 3 * 2**-13, 0.1, -0.1, 3e-5, -3.1e-5, 1 - 2**-13, 0.9999])
@@ -48,10 +50,7 @@ def test_an_update_below_the_last_digit_is_kept(tiny_folder: Path, tmp_path: Pat
     """In bfloat16, to which PEFT's own merge rounds to the nearest: there most of it is lost."""
     base = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.bfloat16)
     base.save_pretrained(tmp_path / "base")
-    for file in tiny_folder.glob("*token*"):
-        (tmp_path / "base" / file.name).write_bytes(file.read_bytes())
-    if (tiny_folder / "chat_template.jinja").exists():
-        (tmp_path / "base" / "chat_template.jinja").write_bytes((tiny_folder / "chat_template.jinja").read_bytes())
+    tiny.tokenizer().save_pretrained(tmp_path / "base")
     model = LanguageModel.from_pretrained(tmp_path / "base", lora=Lora(rank=2), quantise=False)
     for name, weight in model.network.named_parameters():
         if ".trained." in name and "lora_B" in name:

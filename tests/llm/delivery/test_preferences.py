@@ -14,10 +14,12 @@ from nashward import games
 from nashward.cli.main import main
 from nashward.errors import NashwardError
 from nashward.llm import Prompt
+from nashward.llm.config.inputs import EndpointResponses
 from nashward.llm.delivery.preferences import SCHEMAS, Preferences, preferences
 from nashward.llm.store.run_folder import RunFolder
 
 from .. import tiny_run
+from ..clients.scripted import Script, serve
 
 PROMPT = Prompt(({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a river."}))
 NAN = float("nan")
@@ -76,11 +78,32 @@ def test_fixed_opponents_are_in_the_whole_tables_alone(exported: tuple[Path, Pat
     assert not any("zzz" in json.dumps(row) for row in _rows(out, "unpaired"))
 
 
+def test_opponents_that_a_server_drew_are_in_the_tables(tiny_folder: Path, tmp_path: Path) -> None:
+    """Beside stored ones, so that a label of the wrong opponent would show."""
+    shares = {"drawn": 0.2, "a stored one": 0.1, "the stored one": 0.1}
+    texts = {"a stored one": "aaa", "the stored one": "zzz"}
+    rows = {name: [{"prompt": p, "output": text} for p in tiny_run.PROMPTS] for name, text in texts.items()}
+    with serve(Script(lambda body: (f"drawn for {body['messages'][-1]['content']}", None))) as script:
+        opponents = {**rows, "drawn": EndpointResponses("gpt-5", script.url)}
+        solver = games.FixedOpponents(games.MWU(2.0), shares)
+        play = tiny_run.quick_run(tiny_folder, tmp_path / "run", solver=solver, opponents=opponents, iterations=1)
+        play.run(progress=False)
+    tiny_run.changed(play, opponents=dict.fromkeys(opponents), iterations=2).run(progress=False)  # by what is kept
+    found = preferences(RunFolder(tmp_path / "run"))
+    against: dict[str, set[str]] = {}
+    for row in found.rows["responses"]:
+        if row["opponent"].startswith("opponent"):
+            against.setdefault(row["opponent"], set()).update(row["opponent_responses"])
+    drawn = {f"drawn for {prompt}" for prompt in tiny_run.PROMPTS}
+    assert against == {"opponent-1": {"aaa"}, "opponent-2": drawn, "opponent-3": {"zzz"}}
+    assert not any("opponents" in reason for reason in found.left_out)
+
+
 def test_a_tie_is_no_preference() -> None:
     found = Preferences()
     found.add(PROMPT, "iteration-01", "start", ["A", "B"], np.full((2, 2), 0.5))
     assert [len(found.rows[name]) for name in SCHEMAS] == [0, 0, 0, 1]
-    assert found.ties.total() == 3
+    assert found.left_out.total() == 3
 
 
 def test_what_was_not_judged_is_in_no_pair() -> None:
@@ -90,7 +113,7 @@ def test_what_was_not_judged_is_in_no_pair() -> None:
     (pair,) = found.rows["explicit-prompt"]
     assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("A", "C")
     assert [row["label"] for row in found.rows["unpaired"]] == [True, False]
-    assert found.ties["responses without a judgement"] == 1
+    assert found.left_out["responses without a judgement"] == 1
     assert pair["prompt"] == [dict(message) for message in PROMPT.messages]
 
 

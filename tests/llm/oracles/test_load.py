@@ -261,6 +261,7 @@ def test_members_that_are_sure_of_opposite_things_leave_it_missing():
         ("missing.jsonl", FileNotFoundError, "there is no file of votes missing.jsonl"),
         ("no_such_module:judge", ValueError, "is no name in Python .*expected module:name"),
         ("nashward.llm.oracles:Nothing", ValueError, "is no name in Python"),
+        ("real:smollm2-135m", ValueError, "judge:real:smollm2-135m.*fit-oracle"),
         (lambda prompt, first, second: 0.5, ValueError, "takes no completions; .*use Function"),
         (POLICY, ValueError, "is a causal language model .*--policy and --oracle may be swapped"),
         (

@@ -225,7 +225,7 @@ def test_the_command_plans_for_a_cpu(capsys, tmp_path):
     assert f"--tokens {2 * 512}" in whole.split("it fits with")[1]  # the longest text alone
     assert main([*command, "--quantise"]) == 0
     assert "base in 4 bits" in capsys.readouterr().out
-    for wrong in (["--float16"], ["--quantise-head"]):
+    for wrong in (["--float16"], ["--no-quantise", "--quantise-head"]):
         assert main([*command, *wrong]) == 2
 
 

@@ -18,8 +18,8 @@ from filelock import FileLock
 
 from nashward import games, llm
 from nashward.cli.main import main
-from nashward.llm import processes as module
 from nashward.llm.policy.logprobs import sequence_logprobs
+from nashward.llm.processes import group as module
 from nashward.llm.run import sample
 from nashward.llm.run import shards as shards_module
 from nashward.llm.run.progress import Progress

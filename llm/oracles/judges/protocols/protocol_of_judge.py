@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TypeAlias
 
+from ....clients.chat import END_OF_THOUGHT
 from .answers import Answer
 
 Turns: TypeAlias = list[dict[str, str]]  # messages of a chat: role and content
 
-THOUGHT = "</think>"  # ends the thoughts of open models, which an endpoint may leave in the output
 RULE = "=" * 5
 
 
@@ -100,7 +100,7 @@ class JudgeProtocol:
 
     def found(self, output: str) -> tuple[Answer, int] | None:
         """The answer, and where in the output it begins: the last match behind the thoughts of a model that thinks."""
-        start = output.rfind(THOUGHT) + len(THOUGHT) if THOUGHT in output else 0
+        start = output.rfind(END_OF_THOUGHT) + len(END_OF_THOUGHT) if END_OF_THOUGHT in output else 0
         if start == 0 and output.lstrip().startswith("<think>"):  # and was cut before it came to an end
             return None
         by_text = {answer.text: answer for answer in self.answers}

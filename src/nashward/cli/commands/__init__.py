@@ -16,7 +16,7 @@ COMMANDS = {
     ),
     "status": Entry("where a run stands and what is left", "runs.status:COMMAND"),
     "plan": Entry(
-        "will it fit: the peak memory of each phase on a card, before anything is loaded", "runs.plan:COMMAND"
+        "will it fit: the peak memory of each phase on a card or a CPU, before anything is loaded", "runs.plan:COMMAND"
     ),
     "fit-oracle": Entry(
         "a preference oracle of your own, from people's or a judge's verdicts on pairs", "judges.fit_oracle:COMMAND"

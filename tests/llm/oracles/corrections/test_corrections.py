@@ -154,8 +154,11 @@ def test_a_correction_by_name(tmp_path: Path) -> None:
     assert oracle.temperature == 2.0
     found = {oracle_fingerprint(one) for one in (source, source.source, CorrectedSource(source, "temperature:by=2"))}
     assert len(found) == 3
-    for wrong, named in (("style", "pairs=FILE"), ("style:by=1", "by"), ("ties:by=x", "'x'"), ("mean", "mean"),
-                         ("flips:pairs=none.jsonl", "none.jsonl")):  # fmt: skip
+    refused = {
+        "style": "pairs=FILE", "style:by=1": "by", "ties:by=x": "'x'", "ties:by=1,2": "'1,2'", "mean": "mean",
+        "flips:pairs=none.jsonl": "none.jsonl",
+    }  # fmt: skip
+    for wrong, named in refused.items():
         with pytest.raises((NashwardError, FileNotFoundError), match=named):
             CorrectedSource(LENGTH, wrong)
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from nashward.games.analysis.style import style_differences
+from nashward.games.analysis.style import STYLE, style_differences
 from nashward.llm.oracles import PreferenceOracle
 from nashward.llm.oracles.diagnosis.diagnose import Diagnosis, diagnose
 from nashward.llm.oracles.diagnosis.probe import Pair, probe_pairs
 from nashward.llm.oracles.fitting.votes import Vote
 
 PROMPTS, AUTHORS = 200, ("ada", "bea", "cyd", "dan")
-STYLE = ("length", "headers", "lists", "bold")
 PLANTED: dict[str, float] = {  # the size of each error
     "order": 0.3,  # log-odds of the response shown first
     "flips": 2.5,  # standard deviation of what the order adds, in log-odds

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from nashward import games, theory
 from nashward.errors import NashwardError
+from nashward.games.analysis.style import STYLE
 from nashward.llm.config import DiagnosisLimits
-from nashward.llm.oracles import Ensemble, Length, Plain
+from nashward.llm.oracles import Ensemble, Function, Length, Plain
 from nashward.llm.oracles.diagnosis.diagnose import cost, diagnose, noise
 from nashward.llm.oracles.diagnosis.finding import clustered_mean
 from nashward.llm.oracles.diagnosis.probe import Pair, judge_pairs, probe_pairs
 from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.report import write_diagnosis
+from nashward.llm.report.diagnosis import MEANING
 
-from .planted import PLANTED, STYLE, Simulated, World, examine
+from .planted import PLANTED, Simulated, World, examine
 
 SEEDS = 20
 
@@ -122,6 +126,50 @@ def test_labels_that_prefer_length_excuse_a_judge_that_does() -> None:
     unlabelled = [Pair(prompt, a, b) for prompt, (a, b) in texts.items()]
     assert [finding.kind for finding in diagnose(Length(), unlabelled).named] == ["length"]
     assert diagnose(Length(), probe_pairs(votes)).named == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "labelled", "authors", "beside"),
+    [("clean", 2, False, 0), ("clean", 29, False, 1), ("clean", 200, True, 2), ("accuracy", 200, False, 0)],
+)
+def test_each_measure_is_made_or_says_what_it_needs(kind: str, labelled: int, authors: bool, beside: int) -> None:
+    world = World(0)
+    answers = world.answers if authors else None
+    pairs = probe_pairs(world.votes[:labelled], world.prompts if authors else (), answers)
+    others = {f"judge {k}": Simulated(world, seed=k) for k in range(1, beside + 1)}
+    for oracle in (Simulated(world, kind), Length()):
+        diagnosis = diagnose(oracle, pairs, others)
+        made, lacking = ({one.kind for one in row} for row in (diagnosis.findings, diagnosis.not_measured))
+        assert made | lacking == set(MEANING)
+        assert not made & lacking
+        assert ("order" in lacking) == (labelled == 2 or oracle.symmetric)
+        assert ("accuracy" in lacking) == (labelled < 30)
+        assert ("cycles" in lacking) == (not authors)
+        assert ("agreement" in lacking) == (beside < 2)
+
+
+def test_two_pairs_accuse_nobody_and_say_what_they_lack(tmp_path: Path) -> None:
+    """A judge that always prefers the first is not shown to do so by two prompts."""
+    first = Function(lambda prompt, a, b: 0.9)
+    pairs = [Pair(f"p{k}", f"one {k}", f"other {k}", wins=1, n=1) for k in range(2)]
+    diagnosis = diagnose(first, pairs)
+    assert diagnosis.named == []
+    assert "3 of 14 measures" in diagnosis.headline
+    needs = {one.kind: one.needs for one in diagnosis.not_measured}
+    assert "30" in needs["accuracy"]
+    assert "2" in needs["accuracy"]
+    found = diagnosis.as_dict()
+    assert {one["kind"] for one in found["not_measured"]} == set(needs)
+    page = write_diagnosis(diagnosis, tmp_path / "judge.html").read_text(encoding="utf-8")
+    assert "30 labelled pairs" in page
+
+
+def test_a_judge_that_judges_nothing_is_named_and_nothing_else_is_measured() -> None:
+    nothing = Function(lambda prompt, a, b: float("nan"))
+    diagnosis = diagnose(nothing, [Pair(f"p{k}", f"one {k}", f"other {k}") for k in range(12)])
+    assert [finding.kind for finding in diagnosis.named] == ["missing"]
+    assert diagnosis.cost is None
+    assert {one.kind for one in diagnosis.not_measured} == {*MEANING, "cost"} - {"missing", "truncated"}
 
 
 def test_the_page_and_the_limits(tmp_path) -> None:

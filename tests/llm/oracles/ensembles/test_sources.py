@@ -121,6 +121,7 @@ def test_a_fingerprint_is_of_members_rule_and_pairs(tmp_path: Path) -> None:
         ("accuracy", "pairs=FILE"),
         ("dawid-skene:pairs=none.jsonl", "none.jsonl"),
         ("log-odds:weights=a", "'a'"),
+        ("log-odds:pessimism=1,2", "'1,2'"),
         ("log-odds:pessimism", "'pessimism'"),
         ("log-odds:pessimism=1:pessimism=2", "pessimism=2"),
     ],
@@ -140,8 +141,11 @@ def test_annotators_are_weighed_and_a_bad_one_is_found() -> None:
     # written the other way round, a pair is the same
     rows += [{**row, "a": row["b"], "b": row["a"], "winner": "b" if row["winner"] == "a" else "a"} for row in rows[:30]]
     votes = read_votes(rows)
-    names, fit = annotator_accuracies(votes)
-    assert [name for name, suspect in zip(names, fit.suspect, strict=True) if suspect] == ["eve"]
+    found = annotator_accuracies(votes)
+    assert [name for name, accuracy in found.items() if accuracy.suspect] == ["eve"]
+    for name, share in (("ann", 0.9), ("bob", 0.8), ("eve", 0.5)):
+        assert found[name].interval[0] < share < found[name].interval[1]
+    assert annotator_accuracies([vote for vote in votes if vote.annotator != "bob"]) == {}  # two cannot be told apart
     weighed = weighted_annotators(votes, {"ann": 3.0, "eve": 0.0})
     assert {vote.annotator: vote.weight for vote in weighed} == {"ann": 3.0, "bob": 1.0, "eve": 0.0}
     with pytest.raises(NashwardError, match="joe gave no vote"):

@@ -22,6 +22,9 @@ from nashward.errors import BudgetError, EndpointError, NashwardError
 from nashward.llm.clients import client as client_module
 from nashward.llm.config import Endpoint, JudgeSettings
 from nashward.llm.oracles import Cache, Ensemble, as_oracle, check_oracle, check_source, preference_matrices
+from nashward.llm.oracles.corrections.corrected import Calibrated
+from nashward.llm.oracles.diagnosis.diagnose import diagnose
+from nashward.llm.oracles.diagnosis.probe import Pair
 from nashward.llm.oracles.judges.endpoint import EndpointJudge
 from nashward.llm.oracles.judges.protocols.references import read_references
 
@@ -102,6 +105,19 @@ def test_probabilities_in_the_place_of_the_verdict() -> None:
     assert result.logits[0, 1] == pytest.approx(math.log(0.7 / 0.3))
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_judge_that_is_diagnosed_is_called_again(script: Script, tmp_path: Path, wrapped: bool) -> None:
+    """Its verdicts are drawn by their seed: the second judging has seeds of its own, and is not paid twice either."""
+    script.write = lambda body: ("[[A]]" if body.get("seed", 0) % 2 else "[[B]]", None)
+    pairs = [Pair(f"Prompt {k}.", f"one {k}", f"other {k}") for k in range(12)]
+    for _ in range(2):
+        judge = judge_of(script, temperature=1.0)
+        oracle = Calibrated(judge, 1.0) if wrapped else judge
+        found = {one.kind: one for one in diagnose(oracle, pairs, cache=tmp_path / "j.sqlite").findings}
+        assert found["repeat"].estimate > 0.1
+        assert len(script.verdicts) == 2 * 2 * len(pairs)
+
+
 def test_votes_differ_by_their_seed() -> None:
     def write(body: dict[str, Any]) -> tuple[str, None]:
         return ("[[A]]" if body.get("seed", 0) % 2 else "[[B]]"), None
@@ -136,14 +152,13 @@ def test_what_cannot_be_read_is_missing_counted_and_not_paid_twice(
     script: Script, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script.write = lambda body: ("I cannot say." if "Elm" in str(body) else shorter(body)[0], None)
-    for _ in range(2):
+    for times in (1, 2):
         judge = judge_of(script)
         results = preference_matrices(judge, PROMPTS, RESPONSES, cache=tmp_path / "j.sqlite")
         assert not np.isnan(results[0].P).any()
         assert np.isnan(results[1].P[0, 1])
         assert results[1].meta["missing"] == 2
-        assert judge.unread == 2
-        assert "2 of" in caplog.text
+        assert sum("2 of" in message for message in caplog.messages) == times
         assert len(script.verdicts) == PAIRS
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from nashward.cli import configuration, options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
+from nashward.llm.delivery.benchmarks.answer_files import FORMATS
 
 if TYPE_CHECKING:
     from nashward.llm import LanguageModel, Mixture, Prompt, Sampling
     from nashward.llm.delivery.benchmarks.answer_files import Question
 
-FORMATS = ("alpaca-eval", "mt-bench", "arena-hard")
 SAMPLING = ("temperature", "top-p", "max-new-tokens", "sampling-batch", "quantise", "chat-template", "seed")
 
 
@@ -41,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nashward.llm.data.responses import read_prompts_in_order
     from nashward.llm.policy.chat_template import prompt_ids
-    from nashward.llm.store.files import atomic_write, to_jsonl
+    from nashward.llm.store.files import write_jsonl
 
     check_out(args.out, folder=False)
     if args.format is not None:
@@ -54,25 +53,24 @@ def run(args: argparse.Namespace) -> int:
     found = prompt_ids(model.tokenizer, prompts)
     ids = [one for one in found if isinstance(one, list)]
     refused = Counter(one.reason for one in found if not isinstance(one, list))
-    told = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
     if not ids:
-        raise NashwardError(f"no prompt can be answered: {len(prompts)} prompts read, {told or 'none'}")
+        raise NashwardError(f"no prompt can be answered: {len(prompts)} prompts read, {reasons or 'none'}")
     with TemporaryDirectory() as folder:
         texts = iter(answers_of(model, mixture or _base(model, Path(folder)), ids, sampling, seed))
     rows = [
         {**_prompt_fields(prompt), "output": next(texts) if isinstance(one, list) else None}
         for prompt, one in zip(prompts, found, strict=True)
     ]
-    with atomic_write(args.out) as unfinished:
-        unfinished.write_bytes(to_jsonl(rows))
-    print(f"{len(ids)} answers: {args.out}" + (f"; prompts without an answer (null): {told}" if refused else ""))
+    write_jsonl(args.out, rows)
+    print(f"{len(ids)} answers: {args.out}" + (f"; prompts without an answer (null): {reasons}" if refused else ""))
     return 0
 
 
 def _benchmark(args: argparse.Namespace) -> int:
     """Answer the questions of a public benchmark, turn by turn, and write the file that its programs read."""
     from nashward.llm.delivery.benchmarks.answer_files import answer_rows, read_questions, token_counter
-    from nashward.llm.store.files import atomic_write, to_jsonl
+    from nashward.llm.store.files import write_json, write_jsonl
 
     questions = read_questions(args.prompts, args.format)
     tokens = token_counter() if args.format == "arena-hard" else len
@@ -85,12 +83,10 @@ def _benchmark(args: argparse.Namespace) -> int:
     name = args.name or args.out.name.split(".")[0]
     rows = answer_rows(args.format, questions, answers, name, time.time(), tokens)
     as_list = args.format == "alpaca-eval" and args.out.suffix == ".json"
-    with atomic_write(args.out) as unfinished:
-        unfinished.write_bytes(
-            json.dumps(rows, indent=2, ensure_ascii=False).encode(errors="backslashreplace")
-            if as_list
-            else to_jsonl(rows)
-        )
+    if as_list:
+        write_json(args.out, rows)
+    else:
+        write_jsonl(args.out, rows)
     print(f"{len(rows)} answers of {name}, {args.format}: {args.out}")
     return 0
 
@@ -108,12 +104,12 @@ def _turn_by_turn(
             own = [k for k in places if (questions[k].temperature or sampling.temperature) == temperature]
             ids = []
             for k in own:
-                spoken = [
+                history = [
                     {"role": role, "content": text}
-                    for said in zip(questions[k].turns, answers[k], strict=False)
-                    for role, text in zip(("user", "assistant"), said, strict=True)
+                    for exchange in zip(questions[k].turns, answers[k], strict=False)
+                    for role, text in zip(("user", "assistant"), exchange, strict=True)
                 ]
-                ids.append(model.encode(Prompt((*spoken, {"role": "user", "content": questions[k].turns[turn]}))))
+                ids.append(model.encode(Prompt((*history, {"role": "user", "content": questions[k].turns[turn]}))))
             at = dataclasses.replace(sampling, temperature=temperature)
             for k, text in zip(own, answers_of(model, mixture, ids, at, seed + turn), strict=True):
                 answers[k].append(text)

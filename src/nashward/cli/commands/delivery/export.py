@@ -17,7 +17,12 @@ KINDS = ("merged", "adapter", "preferences", "model-card")
 INTO = ("16-bit", "4-bit")
 EXISTING = {"merged": ("config.json",), "adapter": ("adapter_config.json", "mixture.json")}  # the file it is known by
 LIMIT = 1.5
-ONLY_POLICIES = {"of": None, "merge_into": INTO[0], "interpolate": False, "existing": False, "base_name": None}
+# the options of --to merged and adapter, with their defaults; of a model card those of CARD
+POLICY_OPTIONS: dict[str, Any] = {
+    "of": None, "merge_into": INTO[0], "interpolate": False, "verify": True, "existing": False, "responses": 200,
+    "limit": LIMIT, "base_name": None, "seed": 0,
+}  # fmt: skip
+CARD = ("of", "base_name")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--of", metavar="POLICY", help="start, iteration-03, ... or mixture (default: the last iterate)"
     )
     parser.add_argument(
-        "--merge-into", choices=INTO, default=INTO[0],
+        "--merge-into", choices=INTO,
         help="of a run on a 4-bit base: the weights as they are stored, or these rounded to 4 bits as in the run, both "
         "written in 16 bits (default: 16-bit; the verification says which is nearer)",
     )  # fmt: skip
@@ -40,18 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--interpolate", action="store_true", help="of a mixture: one adapter with the members' averaged weights"
     )
     parser.add_argument(
-        "--verify", action=argparse.BooleanOptionalAction, default=True,
+        "--verify", action=argparse.BooleanOptionalAction,
         help="replay stored responses through what was written, and end with 1 where it is another policy (default: "
         "yes)",
     )  # fmt: skip
     parser.add_argument(
         "--existing", action="store_true", help="write nothing: verify what lies at --out, whoever wrote it"
     )
+    parser.add_argument("--responses", type=options.whole, help="stored responses to replay, at most (default: 200)")
     parser.add_argument(
-        "--responses", type=options.whole, default=200, help="stored responses to replay, at most (default: 200)"
-    )
-    parser.add_argument(
-        "--limit", type=float, default=LIMIT,
+        "--limit", type=float,
         help=f"the most that it may drift, in times of the base's own rounding (default: {LIMIT:g})",
     )  # fmt: skip
     parser.add_argument(
@@ -59,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--policy", default=argparse.SUPPRESS, help="where the run's base is now, if it was moved")
     parser.add_argument("--oracle", default=argparse.SUPPRESS, help="where the run's oracle is now, if it was moved")
-    parser.add_argument("--seed", type=options.whole, default=0, help="of the draw of responses (default: 0)")
+    parser.add_argument("--seed", type=options.whole, help="of the draw of responses (default: 0)")
+    parser.set_defaults(**POLICY_OPTIONS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,10 +77,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.to not in ("merged", "adapter"):
-        for name, default in ONLY_POLICIES.items():
-            if getattr(args, name) != default and not (args.to == "model-card" and name in ("of", "base_name")):
-                raise NashwardError(f"--{name.replace('_', '-')} is of a policy, not of --to {args.to}; leave it out")
+    if args.to not in EXISTING:
+        for name, default in POLICY_OPTIONS.items():
+            if getattr(args, name) != default and not (args.to == "model-card" and name in CARD):
+                option = "no-verify" if name == "verify" else name.replace("_", "-")
+                raise NashwardError(f"--{option} is of a policy, not of --to {args.to}; leave it out")
     if args.to == "adapter" and args.merge_into != INTO[0]:
         raise NashwardError("--merge-into is of --to merged; an adapter stays apart from its base")
     if args.existing and not args.verify:
@@ -134,25 +139,27 @@ def _policy(args: argparse.Namespace, play: Any) -> int:
     name, policy = _named(args)
     if args.interpolate and len(policy.members) == 1:
         raise NashwardError(f"{name} is one adapter, nothing to interpolate; give --of mixture")
+    if args.merge_into == "4-bit" and play.config.quantise is False:
+        raise NashwardError("--merge-into 4-bit: the run had its base in its own precision; leave it out")
     check_policy(str(play.policy), play.config.chat_template)
     artefact = Artefact(
         play, name, policy, args.merge_into if args.to == "merged" else None, args.interpolate, args.base_name
     )
-    say: Any = (lambda what: None) if args.quiet else print
-    known = None
+    progress: Any = (lambda message: None) if args.quiet else print
+    reference = None
     if args.verify:
-        say(f"replaying stored responses through the run's own {name}")
-        known, cost = artefact.reference(args.responses, args.seed)
+        progress(f"replaying stored responses through the run's own {name}")
+        reference, cost = artefact.reference(args.responses, args.seed)
         if cost is not None:
             print(cost)
     if not args.existing:
-        say(f"writing {args.out}")
-        artefact.write(args.out, known.quantised if known is not None else None)
+        progress(f"writing {args.out}")
+        artefact.write(args.out, reference.quantised if reference is not None else None)
         print(f"{args.to} of {name}: {args.out}")
-    if known is None:
+    if reference is None:
         print("not verified (--no-verify)")
         return 0
-    verdict = artefact.verify(args.out, known, args.limit, say)
+    verdict = artefact.verify(args.out, reference, args.limit, progress)
     print("\n".join(verdict.lines))
     print("verified" if verdict.passed else f"{args.out} is not the policy of the run")
     return 0 if verdict.passed else 1
@@ -166,8 +173,11 @@ def _preferences(args: argparse.Namespace) -> int:
     write_preferences(found, args.out)
     for name, rows in found.rows.items():
         print(f"{len(rows)} rows: {args.out / name}.jsonl and .parquet")
-    if found.ties:
-        print("left out of pairs and labels: " + ", ".join(f"{n} {reason}" for reason, n in sorted(found.ties.items())))
+    if found.left_out:
+        print(
+            "left out of pairs and labels: "
+            + ", ".join(f"{n} {reason}" for reason, n in sorted(found.left_out.items()))
+        )
     return 0
 
 

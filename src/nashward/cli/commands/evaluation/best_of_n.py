@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.evaluation.best_of_n import kl_bound
     from nashward.llm.oracles.load import base_sources
     from nashward.llm.processes import processes
+    from nashward.llm.store.files import write_jsonl
 
     _check(args)
     opponents = None if args.opponents is None else _read(args.opponents)
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         {"prompt": prompt, "response": responses[k], "chosen": k, "n": len(responses)}
         for (prompt, responses), k in zip(candidates.items(), indices, strict=True)
     ]
-    processes.decided(lambda: _write(args.out, rows))
+    processes.decided(lambda: write_jsonl(args.out, rows))
     sizes = sorted({len(responses) for responses in candidates.values()})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     print(f"best of {n} by {oracle.name} ({_described(args)}) for {len(prompts)} prompts: {args.out}")
@@ -88,13 +89,6 @@ def run(args: argparse.Namespace) -> int:
         "for every rule, reached by a reward without ties)"
     )
     return 0
-
-
-def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    from nashward.llm.store.files import atomic_write, to_jsonl
-
-    with atomic_write(file) as unfinished:
-        unfinished.write_bytes(to_jsonl(rows))
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm import oracles
     from nashward.llm.oracles.diagnosis.diagnose import diagnose
     from nashward.llm.oracles.load import base_sources
-    from nashward.llm.report.diagnosis import write_diagnosis
+    from nashward.llm.report.diagnosis import MEANING, write_diagnosis
     from nashward.theory import OracleError
 
     limits = DiagnosisLimits(**options.values(args, LIMITS))
@@ -59,15 +60,17 @@ def run(args: argparse.Namespace) -> int:
     sources = {name: oracles.check_source(name, **judging) for name in args.beside}
     pairs = _pairs(args)
     oracle = oracles.as_oracle(source, **judging)
-    oracle.expect(2 * len(pairs))
     others = {name: oracles.as_oracle(one, **judging) for name, one in sources.items()}
     diagnosis = diagnose(oracle, pairs, others, limits, args.cache, args.seed)
     bound = None if diagnosis.cost is None else float(OracleError(diagnosis.cost.error).value())
     print(diagnosis.headline)
     print(f"examined on {diagnosis.pairs} pairs, {diagnosis.labelled} of them labelled")
     for finding in diagnosis.findings:
-        error = "" if finding.standard_error != finding.standard_error else f" ± {finding.standard_error:.3f}"
-        print(f"  {finding.kind:<12} {finding.estimate:7.3f}{error:<8}{'  named' if finding.named else ''}")
+        error = "" if math.isnan(finding.standard_error) else f" ± {finding.standard_error:.3f}"
+        problem = "PROBLEM: " if finding.named else ""
+        print(f"  {finding.kind:<12} {finding.estimate:7.3f}{error:<9} {problem}{MEANING[finding.kind]}")
+    for needs, kinds in diagnosis.lacking.items():
+        print(f"not measured: {', '.join(kinds)} (needs {needs})")
     if diagnosis.cost is not None:
         cost = diagnosis.cost
         print(

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nashward.games.analysis.confidence import standard_errors
     from nashward.llm import oracles
-    from nashward.llm.oracles.fitting.annotators import weighted_annotators
+    from nashward.llm.oracles.fitting.annotators import annotator_accuracies, weighted_annotators
 
     settings = FitSettings(**options.values(args, SETTINGS))
     votes = oracles.read_votes(args.pairs or args.votes)
@@ -85,6 +85,10 @@ def run(args: argparse.Namespace) -> int:
         if annotator.suspect:
             line += ": no better than chance; --weigh-voters counts these votes less"
         print(line)
+    for name, accuracy in annotator_accuracies(votes).items():
+        low, high = accuracy.interval
+        line = f"voter {name}: right in {accuracy.value:.0%} ({low:.0%} to {high:.0%}) by the agreement of the voters"
+        print(line + ", far below the others" * accuracy.suspect)
     print(f"oracle: {fit.folder}")
     return 0
 

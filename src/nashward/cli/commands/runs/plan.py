@@ -28,10 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
                      "iterations until it fits, and prints the reductions")  # fmt: skip
     options.add(run, {name: option for name, option in DEMAND.items() if option.kind is not bool})
-    run.add_argument(
-        "--quantise", action=argparse.BooleanOptionalAction, help="the base in 4 bits (default: on a card, and on a "
-        "CPU where 32 bits take over half of the memory)",
-    )  # fmt: skip
+    run.add_argument("--quantise", action=argparse.BooleanOptionalAction, help=options.RUN["quantise"].text)
     run.add_argument(
         "--quantise-head", action="store_true", default=argparse.SUPPRESS, help=DEMAND["quantise-head"].text
     )
@@ -50,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from nashward.llm.oracles.load import oracle_shape
     from nashward.llm.planner import cost
     from nashward.llm.planner.plan import Plan, free_memory, plan, read_size
-    from nashward.llm.policy.base.weights import base_size
+    from nashward.llm.policy.base.weights import in_4_bits
     from nashward.llm.policy.memory import host_memory
 
     memory, limit = cost.read_budget(args.budget) if args.budget is not None else (None, None)
@@ -65,12 +62,11 @@ def run(args: argparse.Namespace) -> int:
         memory = host_memory(free=True) if device == "cpu" else free_memory()
     if memory is None:
         raise NashwardError("there is no GPU here whose memory could be read; give --memory, for example --memory 6GiB")
-    quantise = args.quantise
-    if quantise is None:
-        quantise = device == "cuda" or base_size(args.policy, quantise=False) > memory / 2
+    head = "quantise_head" in args
+    quantise = in_4_bits(args.policy, device, head, memory) if args.quantise is None else args.quantise
     if args.float16 and device == "cpu":
         raise NashwardError("--float16 is of a card without bfloat16; a CPU computes in float32")
-    if not quantise and "quantise_head" in args:
+    if head and not quantise:
         raise NashwardError("--quantise-head needs --quantise")
     chosen = {"tokens": TOKENS[device], "quantise": quantise, **options.values(args, DEMAND)}
     cores = {} if device == "cuda" else {name: rate * torch.get_num_threads() for name, rate in CORE.items()}
