@@ -154,6 +154,19 @@ class VoteStore(VoteFile):
 
     # votes
 
+    def set_target(self, votes: int, after: int) -> None:
+        """Record what a run waits for, for the page: so many votes with a number above ``after``."""
+        with self._transaction() as run:
+            run("INSERT OR REPLACE INTO fact VALUES ('target', ?)", (f"{votes} {after}",))
+
+    def target(self) -> tuple[int, int] | None:
+        """How many votes a run waits for, and above which number; None: no run does."""
+        rows = self._rows("SELECT value FROM fact WHERE key = 'target'")
+        if not rows:
+            return None
+        votes, after = rows[0][0].split()
+        return int(votes), int(after)
+
     def open_question(self, annotator: str, pair: int, why: Why, shown_first: str) -> Question:
         """Open a question to a person; one that is open already is returned in its place.
 
