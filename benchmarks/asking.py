@@ -29,7 +29,7 @@ from nashward.llm.config import Asking
 from nashward.llm.oracles import FitSettings, as_oracle, fit_oracle, preference_matrices
 from nashward.llm.oracles.fitting.examples import StatesOfRows
 from nashward.llm.people.asking import Asker
-from nashward.llm.people.oracle import believe
+from nashward.llm.people.oracle import update_beliefs
 from nashward.llm.people.store import VoteStore
 from nashward.llm.pocket import POLICY, styles
 
@@ -89,7 +89,7 @@ def course(
                 )  # fmt: skip
                 oracle = as_oracle(fit.folder, device="cpu")
                 if not ARMS[arm]:
-                    believe(store, oracle, asked)
+                    update_beliefs(store, oracle, asked)
                     asker.refresh()
                 rows.append({"arm": arm, "seed": seed, "votes": count, **measured(oracle, held_out)})
     return rows

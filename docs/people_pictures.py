@@ -36,8 +36,9 @@ def main() -> None:
         earlier = [CastVote(f"Prompt {k}", "x", "y", "a", "Bob", id=str(k)) for k in range(13)]
         store.add_votes(earlier)
         store.open_question("Ann", 1, "random", "b")
+        store.set_target(40, 0)
         rubric = "Prefer what a cook could follow.\n\n**Short is not worse.**"
-        page = VotingPage(store, Asker(store, Asking(repeats=0.0, random_share=0.0, seed=1)), rubric, lambda: (40, 0))
+        page = VotingPage(store, Asker(store, Asking(repeats=0.0, random_share=0.0, seed=1)), rubric)
         with serving(page) as server, opened(Path(home) / "profile") as browser:
             browser.window(1000, 560)
             browser.go(server.address)

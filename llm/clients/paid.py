@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nashward.errors import BudgetError, NashwardError
+from nashward.errors import BudgetError
 
 from ..processes import processes
-from ..store.databases import WAIT, when_free
+from ..store.databases import database_errors, open_database
 from .chat import Completion, Token
 
+KIND = "file of verdicts"
 OVERHEAD = 64  # tokens of a chat's frame, at most, in the estimate of one call
 
 
@@ -148,22 +148,17 @@ class PaidOutputs:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._lock = threading.Lock()
-        try:
-            self._file = sqlite3.connect(
-                ":memory:" if path is None else path, timeout=WAIT, isolation_level=None, check_same_thread=False
-            )
-            when_free(self._file, "PRAGMA journal_mode = WAL")
-            when_free(self._file, "PRAGMA synchronous = NORMAL")
-            when_free(
-                self._file,
+        self._file = open_database(
+            path or ":memory:",
+            KIND,
+            "move it away",
+            [
                 "CREATE TABLE IF NOT EXISTS output (key BLOB PRIMARY KEY, judge TEXT NOT NULL, text TEXT NOT NULL, "
                 "model TEXT NOT NULL, read INTEGER NOT NULL, written INTEGER NOT NULL, tokens TEXT, "
-                "finished INTEGER NOT NULL)",
-            )
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
-                raise OSError(f"outputs of a server cannot be kept in {path} ({error}); make room") from None
-            raise NashwardError(f"{path} is no file of outputs of a server ({error}); move it away") from None
+                "finished INTEGER NOT NULL)"
+            ],
+            threads=True,
+        )
 
     def get(self, key: bytes) -> Completion | None:
         """The output of a key; None where there is none."""
@@ -190,11 +185,8 @@ class PaidOutputs:
         """
         tokens = None if output.tokens is None else json.dumps([[t.text, t.likeliest] for t in output.tokens])
         row = (key, judge, output.text, output.model, output.read, output.written, tokens, output.finished)
-        try:
-            with self._lock:
-                self._file.execute("INSERT OR REPLACE INTO output VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        except sqlite3.Error as error:
-            raise OSError(f"an output cannot be kept in {self.path} ({error}); make room, and go on") from error
+        with self._lock, database_errors(self.path, KIND):
+            self._file.execute("INSERT OR REPLACE INTO output VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def items(self) -> list[tuple[bytes, str, Completion]]:
         """Every output with its key and whose it is."""

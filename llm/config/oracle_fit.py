@@ -16,6 +16,7 @@ Train = Literal["head", "lora", "all"]
 Layout = Literal["pooled", "published"]
 LengthEffect = Literal["keep", "remove"]
 Kind = Literal["pairrm", "gpm", "bt"]
+VoteFormat = Literal["jsonl", "battles", "label-studio", "argilla"]  # of files of people's votes
 RATES: dict[str, float] = {"head": 1e-3, "lora": 2e-4, "all": 2e-5}
 # pairs added to the votes of a published head, as shares; a pooled head that is solved takes the votes as they are
 ADDED: dict[str, float] = {"near_duplicates": 0.1, "length_matched": 0.1, "style_swapped": 0.05}

@@ -1,6 +1,5 @@
 """A cache of judgements on disk, keyed by oracle and texts: after a kill no finished judgement is repeated."""
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -10,10 +9,11 @@ import numpy as np
 
 from nashward.errors import NashwardError
 
-from ..store.databases import WAIT, when_free
+from ..store.databases import database_errors, open_database
 
 _MAGIC = b"SQLite format 3\0"  # the first bytes of its files
 _BATCH = 500  # keys in one query
+KIND = "cache of judgements"
 
 
 class Cache:
@@ -47,26 +47,15 @@ class Cache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"judgements cannot be kept in {self.path}: no folder can be made there ({error})") from None
-        try:
-            # no implicit transactions: each write is one, begun where it is written
-            self._connection = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
-        except sqlite3.Error as error:
-            raise NashwardError(f"{self.path} cannot be opened ({error}); name a file that can be written") from None
-        try:
-            for statement in (
-                "PRAGMA journal_mode = WAL",
-                "PRAGMA synchronous = NORMAL",  # a loss of power may cost the last writes, no more
+        self._connection = open_database(
+            self.path,
+            KIND,
+            "name another file",
+            (
                 "CREATE TABLE IF NOT EXISTS judgement (key BLOB PRIMARY KEY, logit NOT NULL) WITHOUT ROWID",
-                "SELECT key, logit FROM judgement LIMIT 1",
-            ):
-                when_free(self._connection, statement)
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
-                raise OSError(
-                    f"judgements cannot be kept in {self.path} ({error}); make room, and the same command continues"
-                ) from None
-            raise NashwardError(f"{self.path} is no cache of judgements ({error}); name another file") from None
+                "SELECT key, logit FROM judgement LIMIT 1",  # a table of another form is refused here
+            ),
+        )
 
     @staticmethod
     def check(path: str | Path) -> Path:
@@ -126,7 +115,10 @@ class Cache:
         for start in range(0, len(keys), _BATCH):
             part = keys[start : start + _BATCH]
             marks = ",".join("?" * len(part))
-            rows = self._connection.execute(f"SELECT key, logit FROM judgement WHERE key IN ({marks})", part)
+            with database_errors(self.path, KIND):
+                rows = self._connection.execute(
+                    f"SELECT key, logit FROM judgement WHERE key IN ({marks})", part
+                ).fetchall()
             for key, value in rows:
                 logits[key] = np.frombuffer(value) if isinstance(value, bytes) else np.array([value])
         return logits
@@ -139,13 +131,14 @@ class Cache:
             (key, float(values[0]) if len(values) == 1 else np.asarray(values, dtype=np.float64).tobytes())
             for key, values in logits.items()
         ]
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            self._connection.executemany("INSERT OR REPLACE INTO judgement VALUES (?, ?)", rows)
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        with database_errors(self.path, KIND):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany("INSERT OR REPLACE INTO judgement VALUES (?, ?)", rows)
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
 
 def _hash(content: bytes) -> bytes:

@@ -15,6 +15,8 @@ from nashward.games.shapes import Float
 from .cache import Cache
 
 Pairs = Sequence[tuple[int, int]]
+# what a step has sampled: the prompt's text, the policy's label, the texts of the responses
+SampledTexts = Iterable[tuple[str, str, Sequence[str]]]
 Aggregation = Literal["calibrated", "hodge", "sppo-official"]
 
 
@@ -163,17 +165,14 @@ class StepwiseOracle(PreferenceOracle):
 
     @abstractmethod
     def at_step(
-        self,
-        folder: Path,
-        responses: Callable[[], Iterable[tuple[str, str, Sequence[str]]]],
-        pause: Callable[[float], None],
+        self, folder: Path, responses: Callable[[], SampledTexts], pause: Callable[[float], None]
     ) -> PreferenceOracle:
         """The oracle that judges a step, made where the step has none yet.
 
         Args:
             folder: of the step; what is made is kept in its ``oracle``, so that the step is judged by the same one
                 whenever the run is continued.
-            responses: returns those that were sampled for the step: the prompt's text, the policy's label, the texts.
+            responses: returns those that were sampled for the step.
             pause: waits so many seconds, and raises where the run is to stop.
         """
 

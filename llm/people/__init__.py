@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from .formats import read_cast_votes as read_cast_votes
     from .formats import write_votes as write_votes
     from .oracle import PeopleOracle as PeopleOracle
-    from .store import CastVote as CastVote
+    from .records import CastVote as CastVote
     from .store import VoteStore as VoteStore
 
 _MODULES = {
     "Asker": ".asking",
-    "CastVote": ".store",
+    "CastVote": ".records",
     "PeopleOracle": ".oracle",
     "VoteStore": ".store",
     "krippendorff_alpha": ".agreement",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .store import SKIP, CastVote
+from .records import SKIP, CastVote
 
 DRAWS = 1000  # of the bootstrap
 
@@ -53,11 +53,9 @@ def agreement(votes: Sequence[CastVote], seed: int = 0) -> Agreement:
     for vote in votes:
         if vote.winner == SKIP:
             continue
-        swapped = vote.a > vote.b  # the same pair may have come in another order, from a file
-        answer = {"both_bad": "tie"}.get(vote.winner, vote.winner)
-        answer = {"a": "b", "b": "a"}.get(answer, answer) if swapped else answer
-        key = (vote.prompt, *sorted((vote.a, vote.b)))
-        by_pair.setdefault(key, {}).setdefault(vote.annotator, []).append(answer)  # type: ignore[arg-type]
+        cast = vote.swapped() if vote.a > vote.b else vote  # the same pair may have come in another order, from a file
+        answer = "tie" if cast.winner == "both_bad" else cast.winner
+        by_pair.setdefault((cast.prompt, cast.a, cast.b), {}).setdefault(cast.annotator, []).append(answer)
     units = [[answers[0] for answers in of.values()] for of in by_pair.values() if len(of) > 1]
     twice = [answers for of in by_pair.values() for answers in of.values() if len(answers) > 1]
     equal = total = 0
@@ -145,11 +143,12 @@ def by_annotator(votes: Sequence[CastVote]) -> Mapping[str, Mapping[str, float |
         own = [vote for vote in votes if vote.annotator == name and vote.winner != SKIP]
         seconds = [vote.seconds for vote in own if vote.seconds is not None]
         decided = [vote for vote in own if vote.winner in ("a", "b")]
+        with_oneself = agreement(own)
         found[name] = {
             "votes": len(own),
             "seconds": float(np.median(seconds)) if seconds else None,
-            "consistency": agreement(own).consistency,
-            "repeated": agreement(own).repeated,
+            "consistency": with_oneself.consistency,
+            "repeated": with_oneself.repeated,
             "shown_first": sum(v.winner == v.shown_first for v in decided) / len(decided) if decided else None,
         }
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -14,14 +14,15 @@ from nashward.games.shapes import Float
 
 from ..config.oracle_fit import Asking
 from ..oracles.fitting.votes import WINS
-from .store import PairRow, Question, VoteStore, Why
+from .records import PairRow, Question
+from .store import VoteStore, Why
 
 PRIOR = 1.5  # the standard error of the log-odds of a pair of which nothing is known
 SETTLED = 1.96  # standard errors from even: a vote on such a pair would only repeat what is known
 DRAWS = 32  # tables a prompt
 PROMPTS = 64  # that are looked at for one list of questions
 LISTED = 24  # questions of a list, after which the votes since then are counted in
-DECAY = 0.5  # what the next pair of the same prompt is worth: the first one may have told it
+DECAY = 0.5  # what the next pair of the same prompt is worth: the first one may settle it as well
 APART = 5  # answers between a question and its repetition, where there are as many
 
 
@@ -131,11 +132,11 @@ class Asker:
                 return waiting
             if self._left <= 0:
                 self.refresh()
-            answered = self.store.answered(annotator)
-            found = self._choose(set(answered), answered)
+            answered = self.store.answered_pairs(annotator)
+            found = self._choose(answered)
             if found is None:
                 self.refresh()  # there may be new responses
-                found = self._choose(set(answered), answered)
+                found = self._choose(answered)
             if found is None:
                 return None
             self._left -= 1
@@ -163,39 +164,38 @@ class Asker:
             ranked += [(value * DECAY**place, pair) for place, (value, pair) in enumerate(best)]
         self._listed = [pair for _, pair in sorted(ranked)]
 
-    def _choose(self, seen: set[int], answered: Sequence[int]) -> tuple[int, Why] | None:
+    def _choose(self, answered: Sequence[int]) -> tuple[int, Why] | None:
         """A pair, and what it was chosen for; None where there is none left."""
-        draw = float(self._random.random())
+        seen, draw = set(answered), float(self._random.random())
         if draw < self.settings.repeats and (pair := self._repeat(answered)) is not None:
             return pair, "repeat"
         at_random = self.settings.random or draw < self.settings.repeats + self.settings.random_share
-        busy = self.store.asked_now()
-        ways: list[Callable[[], Iterator[tuple[int, Why]]]] = [
-            lambda: self._by_worth(seen | busy),
-            lambda: self._at_random(seen | busy, unvoted=True),
-            lambda: self._at_random(seen, unvoted=False),
+        taken = seen | self.store.open_pairs()
+        ways: list[Callable[[], tuple[int, Why] | None]] = [
+            lambda: self._of_most_worth(taken),
+            lambda: self._at_random(taken | self.store.voted_pairs()),
+            lambda: self._at_random(seen),
         ]
         for way in ways[1:] + ways[:1] if at_random else ways:
-            for found in way():
+            if (found := way()) is not None:
                 return found
         return None
 
-    def _by_worth(self, taken: set[int]) -> Iterator[tuple[int, Why]]:
+    def _of_most_worth(self, taken: set[int]) -> tuple[int, Why] | None:
         while self._listed:
             pair = self._listed.pop()
             if pair not in taken:
-                yield pair, "change"
+                return pair, "change"
+        return None
 
-    def _at_random(self, taken: set[int], unvoted: bool) -> Iterator[tuple[int, Why]]:
-        voted = self.store.voted() if unvoted else set()
-        free = [row.id for row in self._rows if row.id not in taken and row.id not in voted]
-        if free:
-            yield free[int(self._random.integers(len(free)))], "random"
+    def _at_random(self, taken: set[int]) -> tuple[int, Why] | None:
+        free = [row.id for row in self._rows if row.id not in taken]
+        return (free[int(self._random.integers(len(free)))], "random") if free else None
 
     def _repeat(self, answered: Sequence[int]) -> int | None:
         """A pair that this person answered once, some answers ago, or one that only others did."""
         once = [pair for pair in answered[: len(answered) - APART] if answered.count(pair) == 1]
-        others = sorted(self.store.voted() - set(answered))
+        others = sorted(self.store.voted_pairs() - set(answered))
         kinds = [kind for kind in (once, others) if kind]
         if not kinds:
             return None

@@ -6,24 +6,24 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from nashward.errors import NashwardError
 
-from ..data.rows import is_missing, is_unicode, read_rows
-from ..oracles.fitting.votes import read_votes
+from ..config.oracle_fit import VoteFormat
+from ..data.rows import is_missing, is_unicode, numbered_rows, read_rows
+from ..oracles.fitting.votes import compared_texts, fields_of_vote, vote_of_row
 from ..store.files import atomic_write, to_jsonl
-from .store import SKIP, WINNERS, CastVote
+from .records import SKIP, WINNERS, CastVote
 
-Format = Literal["jsonl", "battles", "label-studio", "argilla"]
 NOBODY = "imported"  # the annotator of votes that name none
 QUESTION = "preference"  # what the question is called in Argilla's records
 
 
-def write_votes(file: Path, votes: Sequence[CastVote], kind: Format = "jsonl") -> None:
+def write_votes(file: Path, votes: Sequence[CastVote], kind: VoteFormat = "jsonl") -> None:
     """Write votes for another tool, atomically.
 
     - "jsonl": ``prompt, a, b, winner, annotator, seconds, shown_first`` and ``why, id``, a vote a line; ``fit_oracle``
@@ -64,7 +64,7 @@ def write_votes(file: Path, votes: Sequence[CastVote], kind: Format = "jsonl") -
             unfinished.write_bytes(to_jsonl(rows))
 
 
-def read_cast_votes(source: Path | Iterable[Any], kind: Format = "jsonl") -> list[CastVote]:
+def read_cast_votes(source: Path | Iterable[Any], kind: VoteFormat = "jsonl") -> list[CastVote]:
     """Read people's votes, of another tool or of ``write_votes``.
 
     A vote without an ``id`` gets one from its content and from how many equal ones came before, so that the same file
@@ -88,11 +88,9 @@ def read_cast_votes(source: Path | Iterable[Any], kind: Format = "jsonl") -> lis
     votes: list[CastVote] = []
     seen: Counter[str] = Counter()
     by_id: dict[str, CastVote] = {}
-    for number, row in enumerate(rows, 1):
-        try:
-            found = FORMATS[kind].votes(_object(row))
-        except ValueError as error:
-            raise NashwardError(f"{name}: row {number} {error}") from None
+    codec = FORMATS[kind]
+    parsed = numbered_rows(rows, name, lambda row: codec.votes(_object(row)), codec.fields)
+    for number, found in enumerate(parsed, 1):
         for vote in found:
             if vote.id and by_id.setdefault(vote.id, vote) != vote:
                 raise NashwardError(
@@ -174,11 +172,7 @@ def _to_jsonl(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
 
 def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
     winner = row.get("winner")
-    skipped = winner == SKIP
-    try:
-        (vote,) = read_votes([{**row, "winner": "tie"} if skipped else row])
-    except NashwardError as error:
-        raise NashwardError(str(error).partition("row 1 ")[2] or str(error)) from None
+    vote = vote_of_row({**row, "winner": "tie"} if winner == SKIP else row)
     outcome = {0.0: "b", 0.5: "tie", 1.0: "a"}.get(vote.wins)
     if vote.n != 1 or outcome is None:
         raise NashwardError(f"has {vote.wins:g} wins of {vote.n:g}; expected one vote a row")
@@ -193,7 +187,8 @@ def _from_jsonl(row: Mapping[str, Any]) -> list[CastVote]:
 
 # battles
 
-SPOKEN = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
+BATTLE = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
+WINNER_OF = {"modela": "a", "modelb": "b", "tie": "tie", "tiebothbad": "both_bad", "bothbad": "both_bad"}
 
 
 def _to_battles(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
@@ -205,7 +200,7 @@ def _to_battles(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
             "id": vote.id,
             "model_a": vote.sources[0] or "a",
             "model_b": vote.sources[1] or "b",
-            "winner": SPOKEN[vote.winner],
+            "winner": BATTLE[vote.winner],
             "judge": vote.annotator,
             "turn": 1,
             "conversation_a": turns(vote, vote.a),
@@ -225,18 +220,16 @@ def _from_battles(row: Mapping[str, Any]) -> list[CastVote]:
         sides.append(turns)
     if sides[0][:-1] != sides[1][:-1]:
         raise NashwardError("has two different conversations before the responses; one prompt has both")
-    said = "".join(sign for sign in str(row.get("winner", "")).casefold() if sign.isalnum())
-    spoken = {"modela": "a", "modelb": "b", "tie": "tie", "tiebothbad": "both_bad", "bothbad": "both_bad"}
-    if said not in spoken:
-        raise NashwardError(f"has winner {row.get('winner')!r:.40}, expected one of {', '.join(SPOKEN.values())}")
-    (vote,) = read_votes(
-        [{"prompt": list(sides[0][:-1]), "a": _text(sides[0][-1], "content"), "b": _text(sides[1][-1], "content"),
-          "winner": "tie"}]
-    )  # fmt: skip
+    winner = "".join(sign for sign in str(row.get("winner", "")).casefold() if sign.isalnum())
+    if winner not in WINNER_OF:
+        raise NashwardError(f"has winner {row.get('winner')!r:.40}, expected one of {', '.join(BATTLE.values())}")
+    prompt, a, b = compared_texts(
+        {"prompt": sides[0][:-1], "a": _text(sides[0][-1], "content"), "b": _text(sides[1][-1], "content")}
+    )
     key = _name(row.get("id"))
     who = NOBODY if is_missing(row.get("judge")) else str(row["judge"])
     sources = (_name(row.get("model_a")), _name(row.get("model_b")))
-    return [CastVote(vote.prompt, vote.a, vote.b, spoken[said], who, id=key, sources=sources)]
+    return [CastVote(prompt, a, b, WINNER_OF[winner], who, id=key, sources=sources)]
 
 
 # Label Studio: what its Pairwise tag compares are the values answer1 and answer2 of a task
@@ -245,15 +238,14 @@ def _from_battles(row: Mapping[str, Any]) -> list[CastVote]:
 def _to_label_studio(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
     tasks: dict[tuple[str, str, str], dict[str, Any]] = {}
     for vote in votes:
-        shown = (vote.prompt, *((vote.a, vote.b) if vote.shown_first == "a" else (vote.b, vote.a)))
+        vote = vote if vote.shown_first == "a" else vote.swapped()
         task = tasks.setdefault(
-            shown,
-            {"data": {"prompt": shown[0], "answer1": shown[1], "answer2": shown[2]}, "annotations": []},
+            (vote.prompt, vote.a, vote.b),
+            {"data": {"prompt": vote.prompt, "answer1": vote.a, "answer2": vote.b}, "annotations": []},
         )
         common = {"from_name": "comparison", "to_name": "answer1,answer2", "origin": "manual"}
-        side = {vote.shown_first: "left"}.get(vote.winner, "right")
         result = (
-            {**common, "type": "pairwise", "value": {"selected": side}}
+            {**common, "type": "pairwise", "value": {"selected": "left" if vote.winner == "a" else "right"}}
             if vote.winner in ("a", "b")
             else {**common, "type": "choices", "value": {"choices": [vote.winner]}}
         )
@@ -279,9 +271,9 @@ def _from_label_studio(row: Mapping[str, Any]) -> list[CastVote]:
         who = who.get("email") or who.get("id") if isinstance(who, Mapping) else who
         winner = SKIP if annotation.get("was_cancelled") else _label_studio_winner(annotation)
         votes.append(
-            _as_shown(
-                (prompt, first, second), winner, NOBODY if who is None else str(who),
-                _name(annotation.get("unique_id")), _seconds(annotation.get("lead_time")),
+            CastVote(
+                prompt, first, second, winner, NOBODY if who is None else str(who),
+                _seconds(annotation.get("lead_time")), id=_name(annotation.get("unique_id")),
             )
         )  # fmt: skip
     return votes
@@ -293,9 +285,9 @@ def _label_studio_winner(annotation: Mapping[str, Any]) -> str:
         if result.get("type") == "pairwise" and value.get("selected") in ("left", "right"):
             return "a" if value["selected"] == "left" else "b"
         if result.get("type") == "choices" and value.get("choices"):
-            said = str(value["choices"][0]).casefold().replace(" ", "_")
-            if said in ("tie", "both_bad"):
-                return said
+            choice = str(value["choices"][0]).casefold().replace(" ", "_")
+            if choice in ("tie", "both_bad"):
+                return choice
     raise NashwardError("has an annotation without a pairwise result (left or right) and without the choice tie")
 
 
@@ -309,18 +301,18 @@ def _to_argilla(votes: Sequence[CastVote]) -> list[dict[str, Any]]:
     for vote in votes:
         if vote.winner == SKIP:
             continue
-        swapped = vote.shown_first == "b"
-        shown = (vote.prompt, *((vote.b, vote.a) if swapped else (vote.a, vote.b)))
+        vote = vote if vote.shown_first == "a" else vote.swapped()
         record = records.setdefault(
-            shown,
+            (vote.prompt, vote.a, vote.b),
             {
-                "fields": {"prompt": shown[0], "response1": shown[1], "response2": shown[2]},
+                "fields": {"prompt": vote.prompt, "response1": vote.a, "response2": vote.b},
                 "metadata": {"votes": []},
                 "responses": {QUESTION: []},
             },
         )
-        label = LABELS[{"a": "b", "b": "a"}.get(vote.winner, vote.winner) if swapped else vote.winner]
-        record["responses"][QUESTION].append({"value": label, "user_id": vote.annotator, "status": "submitted"})
+        record["responses"][QUESTION].append(
+            {"value": LABELS[vote.winner], "user_id": vote.annotator, "status": "submitted"}
+        )
         record["metadata"]["votes"].append(vote.id)
     return list(records.values())
 
@@ -339,35 +331,30 @@ def _from_argilla(row: Mapping[str, Any]) -> list[CastVote]:
             for entry in _objects(given, "responses")
             for value in _objects([*_object(entry.get("values", {})).values()], "values")
         ]
-    spoken = {label: winner for winner, label in LABELS.items()}
-    spoken |= dict.fromkeys(("response_1", "response-1", "response_a"), "a")
-    spoken |= dict.fromkeys(("response_2", "response-2", "response_b"), "b")
+    winner_of = {label: winner for winner, label in LABELS.items()}
+    winner_of |= dict.fromkeys(("response_1", "response-1", "response_a"), "a")
+    winner_of |= dict.fromkeys(("response_2", "response-2", "response_b"), "b")
     votes, ids = [], _object(row.get("metadata") or {}).get("votes")
     for place, answer in enumerate(answers):
         if answer.get("status") in ("discarded", "draft"):
             continue
-        if not isinstance(answer.get("value"), str) or answer["value"] not in spoken:
-            raise NashwardError(f"has the answer {answer.get('value')!r:.40}, expected one of {', '.join(spoken)}")
+        if not isinstance(answer.get("value"), str) or answer["value"] not in winner_of:
+            raise NashwardError(f"has the answer {answer.get('value')!r:.40}, expected one of {', '.join(winner_of)}")
         who = NOBODY if answer.get("user_id") is None else str(answer["user_id"])
         key = _name(ids[place]) if isinstance(ids, list) and len(ids) == len(answers) else ""
-        votes.append(_as_shown((prompt, first, second), spoken[answer["value"]], who, key, None))
+        votes.append(CastVote(prompt, first, second, winner_of[answer["value"]], who, id=key))
     return votes
-
-
-def _as_shown(texts: tuple[str, str, str], winner: str, annotator: str, key: str, seconds: float | None) -> CastVote:
-    """A vote on what was shown first, a, and second, b."""
-    prompt, first, second = texts
-    return CastVote(prompt, first, second, winner, annotator, seconds, "a", id=key)
 
 
 @dataclass(frozen=True)
 class _Codec:
     rows: Callable[[Sequence[CastVote]], list[dict[str, Any]]]
     votes: Callable[[Mapping[str, Any]], list[CastVote]]
+    fields: Callable[[Mapping[str, Any]], Collection[str]] = Mapping.keys  # that are read; any others are named
 
 
-FORMATS: dict[Format, _Codec] = {
-    "jsonl": _Codec(_to_jsonl, _from_jsonl),
+FORMATS: dict[VoteFormat, _Codec] = {
+    "jsonl": _Codec(_to_jsonl, _from_jsonl, fields_of_vote),
     "battles": _Codec(_to_battles, _from_battles),
     "label-studio": _Codec(_to_label_studio, _from_label_studio),
     "argilla": _Codec(_to_argilla, _from_argilla),

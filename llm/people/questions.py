@@ -9,10 +9,11 @@ from typing import Any
 
 from nashward.errors import NashwardError
 
-from ..data.conversations import fields_of_prompt, response_text
-from ..data.prompts import read_prompts, row_prompt
+from ..data.conversations import fields_of_prompt
+from ..data.prompts import read_prompts
 from ..data.responses import read_prompt_keys, read_prompt_texts, read_responses
 from ..data.rows import is_missing, numbered_rows, read_rows
+from ..oracles.fitting.votes import compared_texts
 from ..store.files import read_shard, shards
 from ..store.run_folder import PROMPTS, RunFolder
 
@@ -45,12 +46,9 @@ def of_pairs(file: Path) -> list[Responses]:
     def parse(row: Any) -> Responses:
         if not isinstance(row, Mapping):
             raise NashwardError(f"is {type(row).__name__}, expected an object with prompt, a and b")
-        for name in ("a", "b"):
-            if is_missing(row.get(name)):
-                raise NashwardError(f"has no {name}; it has {', '.join(map(str, row))}")
-        texts = [response_text(row[name], name)[1] for name in ("a", "b")]
+        prompt, *texts = compared_texts(row)
         sources = ["" if is_missing(row.get(name)) else str(row[name]) for name in ("model_a", "model_b")]
-        return Responses(row_prompt(row).text, texts, sources)
+        return Responses(prompt, texts, sources)
 
     def used(row: Any) -> set[str]:
         return fields_of_prompt(row) | {"a", "b", "model_a", "model_b"}

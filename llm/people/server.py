@@ -48,13 +48,11 @@ class VotingPage:
         store: of the questions and the votes.
         asker: chooses the questions.
         rubric: shown beside the responses; None: nothing.
-        target: how many votes are wanted in all, and from which number of a vote on; None: as many as there are.
     """
 
     store: VoteStore
     asker: Asker
     rubric: str | None = None
-    target: Callable[[], tuple[int, int] | None] = lambda: None
     _times: dict[str, list[float]] = field(default_factory=dict)
 
     def state(self, annotator: str | None) -> dict[str, Any]:
@@ -63,7 +61,7 @@ class VotingPage:
             return {"name": None}
         times = self._times.get(annotator, [])
         pace = 60 * (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else None
-        target = self.target()
+        target = self.store.target()
         return {
             "name": annotator,
             "code": self.store.code(annotator).decode(),
@@ -71,7 +69,7 @@ class VotingPage:
             "all": self.store.count() if target is None else self.store.count(after=target[1]),
             "wanted": None if target is None else target[0],
             "pace": pace,
-            "last": self.store.last(annotator),
+            "last": self.store.last_answered(annotator),
         }
 
     def question(self, annotator: str) -> dict[str, Any] | None:
@@ -117,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
             act()
         except Refused as error:
             self._send_json(error.status, {"error": str(error)})
-        except (NashwardError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, OverflowError, RecursionError) as error:  # also numbers that JSON has and SQLite has not
             self._send_json(400, {"error": str(error) or "the request cannot be read"})
         except OSError as error:
             if isinstance(error, ConnectionError | TimeoutError):

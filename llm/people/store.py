@@ -1,140 +1,28 @@
-"""The votes of people on disk: one SQLite file, in which a vote is written before anybody is told that it is."""
+"""The store of people's votes: a vote is on the disk before it is acknowledged."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
-import sqlite3
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import combinations
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from nashward.errors import NashwardError
 
-from ..oracles.fitting.votes import WINS, Vote
-from ..store.files import disk_errors
+from .records import OTHER, SKIP, WINNERS, CastVote, PairRow, Question
+from .vote_file import VoteFile, add_pair, add_prompt, add_response, next_number, text_key
 
-FILE = "votes.sqlite"
-FORMAT = "1"
-WAIT = 60.0  # seconds that a process waits for another one's write
 BATCH = 500  # pairs of one query
 OPEN_FOR = 900.0  # seconds after which a question that nobody answered is free for others
+LONGEST = 86400.0  # seconds that a question is looked at, at most
 NAME_LENGTH = 60  # characters of an annotator's name
-WINNERS = ("a", "b", "tie", "both_bad")
-SKIP = "skip"
-OTHER = {"a": "b", "b": "a"}
 
 Why = Literal["change", "random", "repeat", "import"]
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS fact (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS prompt (id INTEGER PRIMARY KEY, key BLOB UNIQUE NOT NULL, text TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS response (
-    id INTEGER PRIMARY KEY, key BLOB UNIQUE NOT NULL, prompt INTEGER NOT NULL REFERENCES prompt, text TEXT NOT NULL,
-    source TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS pair (
-    id INTEGER PRIMARY KEY, prompt INTEGER NOT NULL REFERENCES prompt, a INTEGER NOT NULL REFERENCES response,
-    b INTEGER NOT NULL REFERENCES response, logit REAL, error REAL, UNIQUE (a, b));
-CREATE TABLE IF NOT EXISTS annotator (name TEXT PRIMARY KEY, joined REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS session (key BLOB PRIMARY KEY, annotator TEXT NOT NULL REFERENCES annotator);
-CREATE TABLE IF NOT EXISTS question (
-    id TEXT PRIMARY KEY, pair INTEGER NOT NULL REFERENCES pair, annotator TEXT NOT NULL, shown_first TEXT NOT NULL,
-    why TEXT NOT NULL, opened REAL NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,
-    winner TEXT, seconds REAL, number INTEGER UNIQUE);
-CREATE INDEX IF NOT EXISTS question_of ON question (annotator, number);
-CREATE INDEX IF NOT EXISTS question_on ON question (pair);
-CREATE TABLE IF NOT EXISTS imported (id TEXT PRIMARY KEY);
-"""
 
-
-@dataclass(frozen=True)
-class CastVote:
-    """One person's vote on two responses to a prompt.
-
-    Attributes:
-        prompt, a, b: the texts.
-        winner: "a", "b", "tie", "both_bad", or "skip" for a question that was left out.
-        annotator: the name that was given.
-        seconds: how long the question was looked at; None: not known.
-        shown_first: "a" or "b", the one on the left or above.
-        why: what the question was chosen for: "change" of the equilibrium, "random", a "repeat", or an "import".
-        number: votes are numbered as they arrive, from 1.
-        id: of the question.
-        sources: of a and b, whose responses these are.
-
-    Example:
-        >>> CastVote("Name a river.", "The Rhine.", "No.", "both_bad", "ann", 4.0, "b").as_vote()
-        Vote(prompt='Name a river.', a='The Rhine.', b='No.', wins=0.5, n=1.0, annotator='ann', weight=1.0)
-    """
-
-    prompt: str
-    a: str
-    b: str
-    winner: str
-    annotator: str
-    seconds: float | None = None
-    shown_first: str = "a"
-    why: str = "import"
-    number: int = 0
-    id: str = ""
-    sources: tuple[str, str] = ("", "")
-
-    def as_vote(self) -> Vote:
-        """The vote as ``fit_oracle`` takes it; a tie and "both_bad" are half a win each.
-
-        Raises:
-            ValueError: a question that was skipped.
-        """
-        if self.winner not in WINNERS:
-            raise NashwardError(f"has winner {self.winner!r}, expected one of {', '.join(WINNERS)}")
-        return Vote(self.prompt, self.a, self.b, WINS[self.winner], 1.0, self.annotator)
-
-
-@dataclass(frozen=True)
-class Question:
-    """Two responses that one person is to compare.
-
-    Attributes:
-        id: of the question; a vote names it, so that one that arrives twice counts once.
-        attempt: how often it was undone; a vote of an earlier attempt that arrives late does not count.
-        pair: the number of the pair.
-        prompt, first, second: the texts, as they are shown.
-    """
-
-    id: str
-    attempt: int
-    pair: int
-    prompt: str
-    first: str
-    second: str
-
-
-@dataclass(frozen=True)
-class PairRow:
-    """A pair of responses that may be compared, with what is believed of it.
-
-    Attributes:
-        id, prompt, a, b: numbers of the pair, of its prompt and of its two responses.
-        logit, error: the log-odds that a beats b by an oracle, and their standard error; None: no oracle was asked.
-        votes: the winners of the votes on it, as they arrived; without skips.
-    """
-
-    id: int
-    prompt: int
-    a: int
-    b: int
-    logit: float | None
-    error: float | None
-    votes: tuple[str, ...] = ()
-
-
-class VoteStore:
+class VoteStore(VoteFile):
     """The questions, votes and annotators of a folder.
 
     Every change is one transaction with a write-ahead log that is flushed to the disk before the call returns: a kill
@@ -162,80 +50,11 @@ class VoteStore:
         False ['a']
     """
 
-    def __init__(self, folder: str | Path, create: bool = True) -> None:
-        self.folder = Path(folder).expanduser()
-        file = self.folder / FILE
-        if not create and not file.is_file():
-            raise FileNotFoundError(f"{self.folder} holds no votes; nashward vote --help shows how to begin")
-        if self.folder.exists() and not self.folder.is_dir():
-            raise NashwardError(f"{self.folder} is a file; name a folder for the votes")
-        self._lock = threading.RLock()
-        self._connection: sqlite3.Connection
-        with disk_errors(file):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._connection = sqlite3.connect(file, timeout=WAIT, isolation_level=None, check_same_thread=False)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
-                self._connection.execute(f"PRAGMA {pragma}")
-            self._create()
-            found = self.fact("format")
-        except (sqlite3.Error, OSError, IndexError) as error:
-            self._close_quietly()
-            raise NashwardError(f"{file} is no store of votes ({error}); name another folder") from None
-        if found != FORMAT:
-            self._close_quietly()
-            raise NashwardError(f"{file} is of format {found}, this nashward reads {FORMAT}; use the one that wrote it")
-
-    def _create(self) -> None:
-        with self._transaction() as run:
-            for statement in filter(str.strip, SCHEMA.split(";")):
-                run(statement)
-            facts = {"format": FORMAT, "secret": secrets.token_hex(32), "id": secrets.token_hex(8), "numbered": "0"}
-            for key, value in facts.items():
-                run("INSERT OR IGNORE INTO fact VALUES (?, ?)", (key, value))
-
     def __enter__(self) -> VoteStore:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _close_quietly(self) -> None:
-        if hasattr(self, "_connection"):
-            self._connection.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        """A write that is on the disk when the block has ended, whole or not at all; yields ``execute``."""
-        with self._lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                yield self._connection.execute
-                self._connection.execute("COMMIT")
-            except BaseException as error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    raise OSError(
-                        f"{self.folder / FILE} cannot be written ({error}); make room and try again"
-                    ) from error
-                raise
-
-    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            return self._connection.execute(query, values).fetchall()
-
-    def fact(self, key: str) -> str:
-        """What the store says of itself: its "format", its "id", and the "secret" that signs forms."""
-        return str(self._rows("SELECT value FROM fact WHERE key = ?", (key,))[0][0])
-
-    def signature(self, *parts: str) -> str:
-        """A code of some texts that only this store can make."""
-        return hmac.new(self.fact("secret").encode(), "\0".join(parts).encode(), hashlib.sha256).hexdigest()[:32]
 
     # what can be asked
 
@@ -255,27 +74,13 @@ class VoteStore:
         """
         names = [""] * len(texts) if sources is None else list(sources)
         with self._transaction() as run:
-            added = 0
-            number = self._prompt(run, prompt)
-            ids = [self._response(run, number, text, name) for text, name in zip(texts, names, strict=True)]
-            for a, b in combinations(dict.fromkeys(ids), 2):
-                added += run(
-                    "INSERT OR IGNORE INTO pair (prompt, a, b) VALUES (?, ?, ?)", (number, min(a, b), max(a, b))
-                ).rowcount
-            return added
-
-    def _prompt(self, run: Any, text: str) -> int:
-        key = _key("prompt", text)
-        run("INSERT OR IGNORE INTO prompt (key, text) VALUES (?, ?)", (key, text))
-        return int(run("SELECT id FROM prompt WHERE key = ?", (key,)).fetchone()[0])
-
-    def _response(self, run: Any, prompt: int, text: str, source: str) -> int:
-        key = _key("response", str(prompt), text)
-        run(
-            "INSERT OR IGNORE INTO response (key, prompt, text, source) VALUES (?, ?, ?, ?)",
-            (key, prompt, text, source),
-        )
-        return int(run("SELECT id FROM response WHERE key = ?", (key,)).fetchone()[0])
+            number = add_prompt(run, prompt)
+            ids = [add_response(run, number, text, name) for text, name in zip(texts, names, strict=True)]
+            (before,) = run("SELECT count(*) FROM pair").fetchone()
+            for one, two in combinations(dict.fromkeys(ids), 2):
+                add_pair(run, number, one, two)
+            (after,) = run("SELECT count(*) FROM pair").fetchone()
+            return int(after - before)
 
     def pairs(self) -> list[PairRow]:
         """All pairs, with the votes on them."""
@@ -305,7 +110,7 @@ class VoteStore:
                 found[pair] = (texts[0], texts[1], texts[2])
         return found
 
-    def believe(self, beliefs: Iterable[tuple[int, float, float]]) -> None:
+    def set_beliefs(self, beliefs: Iterable[tuple[int, float, float]]) -> None:
         """Keep what an oracle says of pairs: (pair, log-odds that a beats b, their standard error)."""
         with self._transaction() as run:
             for pair, logit, error in beliefs:
@@ -328,7 +133,7 @@ class VoteStore:
             ValueError: an empty name, one that is too long or not printable.
         """
         name = checked_name(name)
-        key = _key("session", session)
+        key = text_key("session", session)
         with self._transaction() as run:
             taken = run("SELECT 1 FROM session WHERE annotator = ?", (name,)).fetchone()
             own = run("SELECT 1 FROM session WHERE key = ? AND annotator = ?", (key, name)).fetchone()
@@ -344,10 +149,23 @@ class VoteStore:
 
     def annotator(self, session: str) -> str | None:
         """The name under which a browser votes."""
-        rows = self._rows("SELECT annotator FROM session WHERE key = ?", (_key("session", session),))
+        rows = self._rows("SELECT annotator FROM session WHERE key = ?", (text_key("session", session),))
         return str(rows[0][0]) if rows else None
 
     # votes
+
+    def set_target(self, votes: int, after: int) -> None:
+        """Record what a run waits for, for the page: so many votes with a number above ``after``."""
+        with self._transaction() as run:
+            run("INSERT OR REPLACE INTO fact VALUES ('target', ?)", (f"{votes} {after}",))
+
+    def target(self) -> tuple[int, int] | None:
+        """How many votes a run waits for, and above which number; None: no run does."""
+        rows = self._rows("SELECT value FROM fact WHERE key = 'target'")
+        if not rows:
+            return None
+        votes, after = rows[0][0].split()
+        return int(votes), int(after)
 
     def open_question(self, annotator: str, pair: int, why: Why, shown_first: str) -> Question:
         """Open a question to a person; one that is open already is returned in its place.
@@ -359,18 +177,16 @@ class VoteStore:
             shown_first: "a" or "b".
         """
         with self._transaction() as run:
-            waiting = run(
-                "SELECT id FROM question WHERE annotator = ? AND winner IS NULL ORDER BY attempt DESC, opened DESC",
-                (annotator,),
-            ).fetchone()
-            name = waiting[0] if waiting else secrets.token_hex(12)
-            if not waiting:
-                run("INSERT OR IGNORE INTO annotator VALUES (?, ?)", (annotator, time.time()))
-                run(
-                    "INSERT INTO question (id, pair, annotator, shown_first, why, opened) VALUES (?, ?, ?, ?, ?, ?)",
-                    (name, pair, annotator, shown_first, why, time.time()),
-                )
-        return self._question(name)
+            waiting = self.waiting(annotator)
+            if waiting is not None:
+                return waiting
+            name = secrets.token_hex(12)
+            run("INSERT OR IGNORE INTO annotator VALUES (?, ?)", (annotator, time.time()))
+            run(
+                "INSERT INTO question (id, pair, annotator, shown_first, why, opened) VALUES (?, ?, ?, ?, ?, ?)",
+                (name, pair, annotator, shown_first, why, time.time()),
+            )
+            return self._question(name)
 
     def waiting(self, annotator: str) -> Question | None:
         """The question that is open to a person: after a restart they go on where they were."""
@@ -409,7 +225,7 @@ class VoteStore:
         if choice not in choices:
             raise NashwardError(f"the choice is {choice!r:.40}; expected one of {', '.join(choices)}")
         if seconds is not None:
-            seconds = min(max(float(seconds), 0.0), 86400.0) if seconds == seconds else None
+            seconds = float(min(max(seconds, 0), LONGEST)) if seconds == seconds else None
         with self._transaction() as run:
             row = run(
                 "SELECT shown_first, attempt FROM question WHERE id = ? AND annotator = ?", (question, annotator)
@@ -422,7 +238,7 @@ class VoteStore:
                 run(
                     "UPDATE question SET winner = ?, seconds = ?, number = ? "
                     "WHERE id = ? AND winner IS NULL AND attempt = ?",
-                    (winner, seconds, _number(run), question, current if attempt is None else attempt),
+                    (winner, seconds, next_number(run), question, current if attempt is None else attempt),
                 ).rowcount
             )
 
@@ -441,7 +257,7 @@ class VoteStore:
                 ).rowcount
             )
 
-    def last(self, annotator: str) -> str | None:
+    def last_answered(self, annotator: str) -> str | None:
         """The question that a person answered last, which an undo is of."""
         rows = self._rows(
             "SELECT id FROM question WHERE annotator = ? AND winner IS NOT NULL AND why != 'import' "
@@ -450,21 +266,21 @@ class VoteStore:
         )
         return str(rows[0][0]) if rows else None
 
-    def answered(self, annotator: str) -> list[int]:
+    def answered_pairs(self, annotator: str) -> list[int]:
         """The pairs that a person has voted on or skipped, in that order; one that was asked twice is there twice."""
         rows = self._rows(
             "SELECT pair FROM question WHERE annotator = ? AND winner IS NOT NULL ORDER BY number", (annotator,)
         )
         return [pair for (pair,) in rows]
 
-    def asked_now(self) -> set[int]:
+    def open_pairs(self) -> set[int]:
         """The pairs that were opened to somebody within the last quarter of an hour."""
         since = time.time() - OPEN_FOR
         return {
             pair for (pair,) in self._rows("SELECT pair FROM question WHERE winner IS NULL AND opened > ?", (since,))
         }
 
-    def voted(self) -> set[int]:
+    def voted_pairs(self) -> set[int]:
         """The pairs that somebody has voted on."""
         return {
             pair
@@ -500,10 +316,6 @@ class VoteStore:
         query = f"SELECT count(*) FROM question WHERE winner IS NOT NULL AND winner != ? AND number > ?{who}"
         return int(self._rows(query, values)[0][0])
 
-    def newest(self) -> int:
-        """The number of the newest vote, also of one that was taken back since; 0 where there was none."""
-        return int(self.fact("numbered"))
-
     def add_votes(self, votes: Iterable[CastVote]) -> int:
         """Add votes from elsewhere; one whose id is here, or was here before it was deleted, is left out.
 
@@ -522,19 +334,16 @@ class VoteStore:
                 known = run("SELECT 1 FROM question WHERE id = ?", (vote.id,)).fetchone()
                 if known or not run("INSERT OR IGNORE INTO imported VALUES (?)", (vote.id,)).rowcount:
                     continue
-                prompt = self._prompt(run, vote.prompt)
-                a, b = (self._response(run, prompt, text, source) for text, source in
+                prompt = add_prompt(run, vote.prompt)
+                a, b = (add_response(run, prompt, text, source) for text, source in
                         zip((vote.a, vote.b), vote.sources, strict=True))  # fmt: skip
-                swapped = a > b  # of a pair the response that came first is a
-                one, two = min(a, b), max(a, b)
-                run("INSERT OR IGNORE INTO pair (prompt, a, b) VALUES (?, ?, ?)", (prompt, one, two))
-                (pair,) = run("SELECT id FROM pair WHERE a = ? AND b = ?", (one, two)).fetchone()
+                pair = add_pair(run, prompt, a, b)
+                cast = vote if a <= b else vote.swapped()
                 run("INSERT OR IGNORE INTO annotator VALUES (?, ?)", (name, time.time()))
-                winner, first = (OTHER.get(side, side) if swapped else side for side in (vote.winner, vote.shown_first))
                 run(
                     "INSERT INTO question (id, pair, annotator, shown_first, why, opened, winner, seconds, number) "
                     "VALUES (?, ?, ?, ?, 'import', ?, ?, ?, ?)",
-                    (vote.id, pair, name, first, time.time(), winner, vote.seconds, _number(run)),
+                    (vote.id, pair, name, cast.shown_first, time.time(), cast.winner, vote.seconds, next_number(run)),
                 )
                 added += 1
         return added
@@ -577,16 +386,3 @@ def checked_name(name: str) -> str:
     if not name or len(name) > NAME_LENGTH or not name.isprintable():
         raise NashwardError(f"the name is {name!r:.80}; expected 1 to {NAME_LENGTH} printable characters")
     return name
-
-
-def _number(run: Any) -> int:
-    """The number of the next vote; none is given twice, also where the vote is taken back."""
-    run("UPDATE fact SET value = CAST(value AS INTEGER) + 1 WHERE key = 'numbered'")
-    return int(run("SELECT value FROM fact WHERE key = 'numbered'").fetchone()[0])
-
-
-def _key(*parts: str) -> bytes:
-    try:
-        return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
-    except UnicodeEncodeError:
-        raise NashwardError(f"a {parts[0]} is not Unicode: it holds half of a surrogate pair") from None

@@ -29,8 +29,8 @@ def people(folder: Path) -> list[Content]:
             "how far the equilibrium of a prompt moved (total variation)."
         ),
         Table(
-            ("step", "votes", "new", "log-loss", "right", "log-loss of random pairs", "right", "win probability moved",
-             "winners turned", "equilibrium moved"),
+            ("step", "votes", "new", "log-loss", "accuracy", "log-loss, random pairs", "accuracy",
+             "win probability moved", "winners turned", "equilibrium moved"),
             [_step(name, record) for name, record in records],
         ),
         Paragraph(_agreement(newest["agreement"])),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
 from ..oracles.models.network import NetworkOracle, networks
-from ..oracles.protocol import StepwiseOracle
+from ..oracles.protocol import SampledTexts, StepwiseOracle
 from ..policy.base.weights import default_device
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
@@ -201,13 +201,12 @@ class AdapterExecutor:
         for part in self._attached:
             part.offload()  # a fit needs the memory
         step, samplers, numbers = self._judged
-        made = oracle.at_step(step, lambda: self._sampled(samplers, numbers), self.progress.pause)
         # that of the step before is not needed again
-        self._attached = [part for part in self._attached if isinstance(part, LanguageModel) or part is made]
-        return made
+        self._attached = [part for part in self._attached if isinstance(part, LanguageModel)]
+        return oracle.at_step(step, lambda: self._sampled(samplers, numbers), self.progress.pause)
 
-    def _sampled(self, samplers: Sequence[Sampled], numbers: PromptNumbers) -> Iterator[tuple[str, str, Sequence[str]]]:
-        """The responses of a step: the prompt's text, the policy's label, the texts."""
+    def _sampled(self, samplers: Sequence[Sampled], numbers: PromptNumbers) -> SampledTexts:
+        """The responses of a step."""
         for policy in samplers:
             for number, texts in self.rollouts.all_texts(policy.label, numbers).items():
                 yield self.prompts[number].text, policy.label, texts

@@ -173,20 +173,14 @@ def open_cache(file: Path, run: RunFolder, oracle: PreferenceOracle) -> Iterator
         return
     kind = AtomicCache if networks(oracle) else Cache
     file = processes.local(file)
-    try:
-        if processes.leads_machine and run.path in file.parents and file.exists() and not is_intact(file):
-            for part in sorted(file.parent.glob(f"{file.name}*")):  # its write-ahead log too
-                run.quarantine(part, f"{part} is damaged: what it held is judged again where it is needed")
-        processes.gather(None)
-        with kind(file) as cache:
-            oracle.attach_cache(cache)
-            processes.gather(None)  # what was paid on all machines is counted before any pays more
-            yield cache
-    except sqlite3.Error as error:
-        raise OSError(
-            f"judgements cannot be cached in {file} ({error}); make room there or repair it, and the same "
-            "command continues"
-        ) from error
+    if processes.leads_machine and run.path in file.parents and file.exists() and not is_intact(file):
+        for part in sorted(file.parent.glob(f"{file.name}*")):  # its write-ahead log too
+            run.quarantine(part, f"{part} is damaged: what it held is judged again where it is needed")
+    processes.gather(None)
+    with kind(file) as cache:
+        oracle.attach_cache(cache)
+        processes.gather(None)  # what was paid on all machines is counted before any pays more
+        yield cache
 
 
 class AtomicCache(Cache):

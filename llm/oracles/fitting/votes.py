@@ -83,13 +83,27 @@ def read_votes(source: str | Path | Iterable[Any]) -> list[Vote]:
         [Vote(prompt='Name a river.', a='The Rhine.', b='No.', wins=1.0, n=1.0, annotator=None, weight=1.0)]
     """
     name, rows = (str(source), read_rows(source, "votes")) if isinstance(source, str | Path) else ("the votes", source)
-    votes = list(numbered_rows(rows, name, _vote, lambda row: fields_of_prompt(row) | _FIELDS))
+    votes = list(numbered_rows(rows, name, vote_of_row, fields_of_vote))
     if not votes:
         raise NashwardError(f"{name} holds no votes")
     return votes
 
 
-def _vote(row: Any) -> Vote:
+def fields_of_vote(row: Mapping[str, Any]) -> set[str]:
+    """The fields of a row of votes that are read, here or where people's votes are."""
+    return fields_of_prompt(row) | _FIELDS
+
+
+def vote_of_row(row: Any) -> Vote:
+    """The vote of one row, see ``read_votes``.
+
+    Raises:
+        ValueError: the row is wrong; the error reads like "has no result".
+
+    Example:
+        >>> vote_of_row({"prompt": "Name a river.", "chosen": "The Rhine.", "rejected": "No."}).wins
+        1.0
+    """
     if isinstance(row, Vote):
         return row
     if not isinstance(row, Mapping):
@@ -108,8 +122,20 @@ def _vote(row: Any) -> Vote:
 Fields = tuple[str, str, str, float, float]  # prompt, a, b, wins, n
 
 
-def _texts(row: Mapping[str, Any], fields: Sequence[str] = ("a", "b")) -> tuple[str, str, str]:
-    """The prompt and the two responses."""
+def compared_texts(row: Mapping[str, Any], fields: Sequence[str] = ("a", "b")) -> tuple[str, str, str]:
+    """The prompt and the two responses of a row.
+
+    Args:
+        row: of a file.
+        fields: that have the responses.
+
+    Raises:
+        ValueError: one of the texts is missing, or a response has turns before it.
+
+    Example:
+        >>> compared_texts({"prompt": "Name a river.", "a": "The Rhine.", "b": "No."})
+        ('Name a river.', 'The Rhine.', 'No.')
+    """
     texts = []
     for name in fields:
         if is_missing(row.get(name)):
@@ -122,25 +148,25 @@ def _texts(row: Mapping[str, Any], fields: Sequence[str] = ("a", "b")) -> tuple[
 
 
 def _counts(row: Mapping[str, Any]) -> Fields:
-    return *_texts(row), _number(row, "wins"), _number(row, "n")
+    return *compared_texts(row), _number(row, "wins"), _number(row, "n")
 
 
 def _probability(row: Mapping[str, Any]) -> Fields:
     p = _number(row, "p")
     if not 0 <= p <= 1:
         raise NashwardError(f"has p {p!r}, expected a probability, 0 to 1")
-    return *_texts(row), p, 1.0
+    return *compared_texts(row), p, 1.0
 
 
 def _winner(row: Mapping[str, Any]) -> Fields:
     winner = row["winner"]
     if not isinstance(winner, str) or winner not in WINS:
         raise NashwardError(f"has winner {winner!r}, expected one of {', '.join(WINS)}")
-    return *_texts(row), WINS[winner], 1.0
+    return *compared_texts(row), WINS[winner], 1.0
 
 
 def _chosen(row: Mapping[str, Any]) -> Fields:
-    return *_texts(row, COMPARED_FIELDS), 1.0, 1.0
+    return *compared_texts(row, COMPARED_FIELDS), 1.0, 1.0
 
 
 def _number(row: Mapping[str, Any], field: str) -> float:

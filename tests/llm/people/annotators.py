@@ -11,7 +11,6 @@ from simulated_people import Annotator
 
 from nashward.llm.config import Asking
 from nashward.llm.people.asking import Asker
-from nashward.llm.people.oracle import wanted
 from nashward.llm.people.store import VoteStore
 
 
@@ -29,7 +28,7 @@ def voting(folder: Path, annotators: list[Annotator], settings: Asking) -> Itera
             with VoteStore(folder) as store:
                 asker, turn = Asker(store, settings), 0
                 while not stop.is_set():
-                    votes, after = wanted(store) or (0, 0)
+                    votes, after = store.target() or (0, 0)
                     person = annotators[turn % len(annotators)]
                     question = asker.next(person.name) if store.count(after=after) < votes else None
                     if question is None:

@@ -45,7 +45,7 @@ class Client:
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, content
 
     def session(self) -> dict[str, Any]:
-        """What the page is told when it is loaded."""
+        """What the page receives when it is loaded."""
         state = self.call("GET", "/api/session")
         self.form = state.get("form", "")
         return state

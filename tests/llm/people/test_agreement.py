@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nashward.llm.people.agreement import agreement, by_annotator, krippendorff_alpha
-from nashward.llm.people.store import CastVote
+from nashward.llm.people.records import CastVote
 
 
 def test_alpha_is_that_of_the_published_example() -> None:

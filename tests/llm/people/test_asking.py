@@ -13,7 +13,8 @@ from nashward.games import PreferenceGame, nash
 from nashward.games.analysis.dueling import expected_change
 from nashward.llm.config import Asking
 from nashward.llm.people.asking import Asker, belief, settled, values
-from nashward.llm.people.store import PairRow, VoteStore
+from nashward.llm.people.records import PairRow
+from nashward.llm.people.store import VoteStore
 
 
 def test_the_expected_change_is_that_of_the_posterior_mean() -> None:
@@ -86,7 +87,7 @@ def test_the_shares_are_kept(store: VoteStore) -> None:
 
 
 def test_no_settled_pair_but_the_repeats(store: VoteStore) -> None:
-    store.believe((row.id, 5.0, 0.5) for row in store.pairs() if row.prompt <= 15)
+    store.set_beliefs((row.id, 5.0, 0.5) for row in store.pairs() if row.prompt <= 15)
     asked = session(store, Asker(store, Asking(random_share=0.0, repeats=0.2, seed=2)), "ann", 30)
     change = {pair for pair, why in asked if why == "change"}
     assert all(row.prompt > 15 for row in store.pairs() if row.id in change)
@@ -106,13 +107,13 @@ def test_a_repeat_is_of_a_pair_that_was_asked_once(store: VoteStore) -> None:
 def test_others_pairs_are_asked_again_for_agreement(store: VoteStore) -> None:
     asker = Asker(store, Asking(random_share=0.5, repeats=0.3, seed=4))
     session(store, asker, "ann", 40)
-    anns = set(store.answered("ann"))
+    anns = set(store.answered_pairs("ann"))
     repeats = [pair for pair, why in session(store, asker, "bob", 40) if why == "repeat"]
     assert set(repeats) & anns
 
 
 def test_a_random_sample_is_plain(store: VoteStore) -> None:
-    store.believe((row.id, 5.0, 0.1) for row in store.pairs() if row.prompt <= 10)
+    store.set_beliefs((row.id, 5.0, 0.1) for row in store.pairs() if row.prompt <= 10)
     asked = session(store, Asker(store, Asking(random=True, repeats=0.0, seed=5)), "ann", 80)
     assert {why for _, why in asked} == {"random"}
     assert len({pair for pair, _ in asked}) == 80

@@ -51,7 +51,8 @@ def store(tmp_path: Path) -> Iterator[VoteStore]:
 
 @pytest.fixture
 def server(store: VoteStore) -> Iterator[VotingServer]:
-    page = VotingPage(store, Asker(store, Asking(repeats=0.0, seed=1)), "Prefer what *helps*.", lambda: (14, 0))
+    store.set_target(14, 0)
+    page = VotingPage(store, Asker(store, Asking(repeats=0.0, seed=1)), "Prefer what *helps*.")
     with serving(page) as server:
         yield server
 

@@ -20,9 +20,10 @@ from nashward.llm import report
 from nashward.llm.config import Asking, People
 from nashward.llm.oracles import as_oracle
 from nashward.llm.people import PeopleOracle, VoteStore
+from nashward.llm.people import inbox as people_inbox
 from nashward.llm.people import oracle as people_oracle
 from nashward.llm.people.formats import write_votes
-from nashward.llm.people.store import CastVote
+from nashward.llm.people.records import CastVote
 from nashward.llm.pocket import POLICY, styles
 from nashward.llm.store.files import read_shard, shards
 
@@ -32,7 +33,7 @@ from .annotators import voting
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(people_oracle, "POLL", 0.02)
-    monkeypatch.setattr(people_oracle, "STILL", 0.0)
+    monkeypatch.setattr(people_inbox, "STILL", 0.0)
 
 
 def self_play(home: Path, prompts: int, config: llm.RunConfig, team: str = "team") -> llm.SelfPlay:
@@ -227,18 +228,18 @@ def test_a_file_in_the_inbox_is_read_when_it_is_written(tmp_path: Path, monkeypa
     file = tmp_path / "inbox" / "votes.jsonl"
     row = {"prompt": "p", "a": "x", "b": "y", "winner": "a"}
     with VoteStore(tmp_path) as store:
-        inbox = people_oracle.Inbox(store)
+        inbox = people_inbox.Inbox(store)
         file.write_text(json.dumps(row) + '\n{"prompt": "p", "a')
-        monkeypatch.setattr(people_oracle, "STILL", 60.0)
+        monkeypatch.setattr(people_inbox, "STILL", 60.0)
         assert inbox.read() == 0
-        monkeypatch.setattr(people_oracle, "STILL", 0.0)
+        monkeypatch.setattr(people_inbox, "STILL", 0.0)
         with pytest.raises(NashwardError, match="line 2"):
             inbox.read()
         assert inbox.read() == 0  # said once
         file.write_text(json.dumps(row) + "\n" + json.dumps({**row, "winner": "b"}) + "\n")
         assert [inbox.read(), inbox.read()] == [2, 0]
         (tmp_path / "inbox" / "notes.txt").write_text("not votes")
-        assert people_oracle.Inbox(store).read() == 0
+        assert people_inbox.Inbox(store).read() == 0
 
 
 def test_elsewhere_people_are_no_oracle_and_the_line_says_what_is() -> None:

@@ -209,7 +209,8 @@ def test_bodies_have_a_limit(server: VotingServer) -> None:
     assert ann.request("POST", "/api/vote", b"\xff")[0] == 400
     assert ann.request("POST", "/api/vote", b"[]")[0] == 400
     for form in ({"id": 3}, {"id": "x"}, {"id": "x", "attempt": 0, "choice": "a", "seconds": "x"},
-                 {"id": "x", "attempt": 0, "choice": "a"}):  # fmt: skip
+                 {"id": "x", "attempt": 0, "choice": "a"},
+                 {"id": "x", "attempt": 0, "choice": "tie", "seconds": 10**400}):  # fmt: skip
         assert ann.request("POST", "/api/vote", json.dumps(form).encode())[0] == 400
     with socket.create_connection(("127.0.0.1", server.guard.port)) as line:
         line.sendall(b"nonsense\r\n\r\n")

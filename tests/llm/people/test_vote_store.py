@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from nashward.errors import NashwardError
+from nashward.llm.config.oracle_fit import VoteFormat
 from nashward.llm.oracles import read_votes
-from nashward.llm.people.formats import FORMATS, Format, read_cast_votes, write_votes
-from nashward.llm.people.store import FILE, CastVote, VoteStore
+from nashward.llm.people.formats import FORMATS, read_cast_votes, write_votes
+from nashward.llm.people.records import CastVote
+from nashward.llm.people.store import VoteStore
+from nashward.llm.people.vote_file import FILE
 
 PROMPT, TEXTS = "Name a river.", ["The Rhine.", "No.", "A river is water."]
 
@@ -66,7 +69,7 @@ def test_two_tabs_have_the_same_open_question(store: VoteStore) -> None:
 def test_undo_opens_the_question_and_a_late_copy_does_not_count(store: VoteStore) -> None:
     first = cast(store, "ann", 1, "first")
     waiting = store.open_question("ann", 2, "random", "a")
-    assert store.last("ann") == first
+    assert store.last_answered("ann") == first
     assert store.undo(first, "ann")
     assert not store.undo(first, "ann")
     opened = store.waiting("ann")
@@ -91,17 +94,17 @@ def test_nobody_answers_or_undoes_for_others(store: VoteStore) -> None:
 def test_a_number_is_given_once(store: VoteStore) -> None:
     """What a fit has used is told by numbers: a vote that replaces a used one is new."""
     question = cast(store, "ann", 1, "first")
-    used = store.newest()
+    used = store.votes()[-1].number
     store.undo(question, "ann")
     assert store.count(after=used) == 0
     store.vote(question, "ann", "second")
-    assert (store.count(after=used), store.newest()) == (1, used + 1)
+    assert (store.count(after=used), store.votes()[-1].number) == (1, used + 1)
 
 
 def test_skips_are_answers_and_no_votes(store: VoteStore) -> None:
     cast(store, "ann", 1, "skip")
     cast(store, "ann", 2, "first")
-    assert store.answered("ann") == [1, 2]
+    assert store.answered_pairs("ann") == [1, 2]
     assert (store.count(), store.count("ann"), store.count("bob")) == (1, 1, 0)
     assert [vote.winner for vote in store.votes(skipped=True)] == ["skip", "a"]
     assert [row.votes for row in store.pairs()] == [(), ("a",), ()]
@@ -130,7 +133,7 @@ def test_everything_is_there_after_it_is_opened_again(store: VoteStore) -> None:
     cast(store, "ann", 1, "first")
     waiting = store.open_question("ann", 2, "random", "b")
     store.join("browser", "ann")
-    store.believe([(3, 0.5, 1.5)])
+    store.set_beliefs([(3, 0.5, 1.5)])
     store.close()
     with VoteStore(store.folder, create=False) as again:
         assert again.waiting("ann") == waiting
@@ -195,7 +198,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_exports_are_read_back_once(store: VoteStore, kind: Format, tmp_path: Path) -> None:
+def test_exports_are_read_back_once(store: VoteStore, kind: VoteFormat, tmp_path: Path) -> None:
     for pair, choice, first in ((1, "first", "b"), (2, "second", "a"), (3, "tie", "a")):
         cast(store, "ann", pair, choice, first)
     cast(store, "bob", 1, "both_bad", "a")
@@ -243,7 +246,7 @@ def test_exports_are_what_fit_oracle_reads(store: VoteStore, tmp_path: Path, cap
             {"value": "response1", "user_id": "u"}]}}, ("p", "x", "y", "a", "u")),
     ],
 )  # fmt: skip
-def test_records_of_other_tools(kind: Format, row: dict[str, object], expected: tuple[str, ...]) -> None:
+def test_records_of_other_tools(kind: VoteFormat, row: dict[str, object], expected: tuple[str, ...]) -> None:
     (vote,) = read_cast_votes([row], kind)
     assert (vote.prompt, vote.a, vote.b, vote.winner, vote.annotator) == expected
 
@@ -272,8 +275,8 @@ def test_records_of_other_tools(kind: Format, row: dict[str, object], expected: 
                      "responses": {"q": [{"value": "up"}]}}, "'up'"),
     ],
 )  # fmt: skip
-def test_rows_that_are_wrong_are_named(kind: Format, row: object, match: str) -> None:
-    good: dict[Format, object] = {
+def test_rows_that_are_wrong_are_named(kind: VoteFormat, row: object, match: str) -> None:
+    good: dict[VoteFormat, object] = {
         "jsonl": {"prompt": "p", "a": "x", "b": "y", "winner": "a", "id": 1},
         "battles": read_back("battles"),
         "label-studio": read_back("label-studio"),
@@ -283,5 +286,5 @@ def test_rows_that_are_wrong_are_named(kind: Format, row: object, match: str) ->
         read_cast_votes([good[kind], row], kind)
 
 
-def read_back(kind: Format) -> object:
+def read_back(kind: VoteFormat) -> object:
     return FORMATS[kind].rows([CastVote("p", "x", "y", "a", "ann", id="1")])[0]

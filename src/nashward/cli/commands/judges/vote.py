@@ -6,19 +6,19 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, get_args
 
 from nashward.cli import options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
 from nashward.llm.config import Asking
+from nashward.llm.config.oracle_fit import VoteFormat
 
 if TYPE_CHECKING:
     from nashward.llm.people.questions import Responses
     from nashward.llm.people.store import VoteStore
 
 SETTINGS = options.options_of(Asking)
-FORMATS = ("jsonl", "battles", "label-studio", "argilla")
 _NOTHING = (
     "{} has nothing to compare yet: give --pairs FILE, --answers FOLDER with --prompts FILE, or a run folder; align "
     "--oracle people:FOLDER adds the responses of its run"
@@ -46,13 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("votes in and out, in place of the page")
     data.add_argument("--import", dest="read", type=options.path, metavar="FILE", help="add the votes of a file")
     data.add_argument("--export", type=options.path, metavar="FILE", help="write the votes (.jsonl or .json)")
-    data.add_argument("--format", choices=FORMATS, default="jsonl", help="of that file (default: jsonl)")
+    data.add_argument("--format", choices=get_args(VoteFormat), default="jsonl", help="of that file (default: jsonl)")
     data.add_argument("--forget", metavar="NAME", help="delete a person's name and votes")
 
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm.people import formats
-    from nashward.llm.people.store import FILE, VoteStore
+    from nashward.llm.people.store import VoteStore
+    from nashward.llm.people.vote_file import FILE
 
     asking = Asking(**options.values(args, SETTINGS))
     folder, run = _places(args.folder)
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         if args.forget is not None:
             count = store.forget(args.forget)
             print(f"{args.forget}: the name and {count} votes are deleted from {folder}")
-            for file in _naming(folder, args.forget):
+            for file in _files_with_name(folder, args.forget):
                 print(f"warning: {file} still has the name; what you exported elsewhere may have it too")
             print("oracles that were fitted before keep what they learned; fit them anew if that matters")
         elif args.export is not None:
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             added = store.add_votes(found)
             print(f"{args.read}: {len(found)} votes, {added} of them new in {folder}")
         else:
-            _ask(args, store, groups)
+            _add(args, store, groups)
             _serve(args, store, asking)
     return 0
 
@@ -99,9 +100,9 @@ def _places(given: Path) -> tuple[Path, Path | None]:
     return given / "people", given
 
 
-def _naming(folder: Path, name: str) -> list[Path]:
+def _files_with_name(folder: Path, name: str) -> list[Path]:
     """The files in the folder that still have a name."""
-    from nashward.llm.people.oracle import INBOX
+    from nashward.llm.people.inbox import INBOX
 
     plain, escaped = name.encode(), json.dumps(name)[1:-1].encode()
     files = sorted(file for file in (folder / INBOX).glob("*") if file.is_file())
@@ -123,19 +124,19 @@ def _groups(args: argparse.Namespace, run: Path | None) -> list[Responses]:
     return groups
 
 
-def _ask(args: argparse.Namespace, store: VoteStore, groups: list[Responses]) -> None:
+def _add(args: argparse.Namespace, store: VoteStore, groups: list[Responses]) -> None:
     """Add what is to be compared, and what an oracle believes of it."""
     added = sum(store.add_responses(group.prompt, group.texts, group.sources) for group in groups)
     if groups and not args.quiet:
         print(f"{added} new pairs on {len({group.prompt for group in groups})} prompts")
     if args.oracle is not None:
         from nashward.llm import oracles
-        from nashward.llm.people.oracle import believe
+        from nashward.llm.people.oracle import update_beliefs
 
         texts: dict[str, list[str]] = {}
         for prompt, a, b in store.texts(row.id for row in store.pairs()).values():
             texts.setdefault(prompt, []).extend((a, b))
-        believe(store, oracles.as_oracle(args.oracle), {p: list(dict.fromkeys(own)) for p, own in texts.items()})
+        update_beliefs(store, oracles.as_oracle(args.oracle), {p: list(dict.fromkeys(own)) for p, own in texts.items()})
     if not store.pairs():
         raise NashwardError(_NOTHING.format(store.folder))
 
@@ -143,12 +144,12 @@ def _ask(args: argparse.Namespace, store: VoteStore, groups: list[Responses]) ->
 def _serve(args: argparse.Namespace, store: VoteStore, asking: Asking) -> None:
     from nashward.cli.configuration import read_text
     from nashward.llm.people.asking import Asker
-    from nashward.llm.people.oracle import INBOX, Inbox, wanted
+    from nashward.llm.people.inbox import INBOX, Inbox
     from nashward.llm.people.server import VotingPage, serving
     from nashward.llm.run.signals import stop_on_signals
 
     rubric = None if args.rubric is None else read_text(args.rubric, "rubric")
-    page: Any = VotingPage(store, Asker(store, asking), rubric, lambda: wanted(store))
+    page = VotingPage(store, Asker(store, asking), rubric)
     before = store.count()
     with stop_on_signals("stopping the page") as stop, serving(page, args.host, args.port) as server:
         print(f"the page: {server.address}  (Ctrl-C ends it; every vote is on the disk at once)", flush=True)
