@@ -9,7 +9,7 @@ Knows nothing of language models. In the order of use:
 - a *solver*, a frozen dataclass: ``MWU``, ``OptimisticMWU``, ``ExtraGradient``, ``MagneticMirrorDescent``, ``INPO``,
   ``NashMD``, ``NashEMA``, ``Momentum``, ``ProximalPoint``, ``MagnetReset``, ``HistoryMixture``, and
   ``FixedOpponents`` around any of them; for tables only ``RegretMatching``, ``RegretMatchingPlus``,
-  ``PredictiveRegretMatchingPlus``, ``FictitiousPlay``, ``Replicator``; ``schedule`` has step sizes, ``solvers`` the
+  ``PredictiveRegretMatchingPlus``, ``FictitiousPlay``, ``Replicator``, ``GDA``, ``OptimisticGDA``; ``schedule`` has step sizes, ``solvers`` the
   lists of solvers;
 - ``solve`` plays a solver on a game and returns a ``Solution`` with a ``Status``; ``feedback`` is what a step sees of
   the payoff, ``averaging`` how played policies are weighed; ``fictitious_play`` is a fast loop of its own;
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .policy import Policy as Policy
     from .solution import Solution as Solution
     from .solution import Status as Status
+    from .solvers import GDA as GDA
     from .solvers import INPO as INPO
     from .solvers import MWU as MWU
     from .solvers import ExtraGradient as ExtraGradient
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from .solvers import Momentum as Momentum
     from .solvers import NashEMA as NashEMA
     from .solvers import NashMD as NashMD
+    from .solvers import OptimisticGDA as OptimisticGDA
     from .solvers import OptimisticMWU as OptimisticMWU
     from .solvers import PredictiveRegretMatchingPlus as PredictiveRegretMatchingPlus
     from .solvers import ProximalPoint as ProximalPoint
@@ -88,6 +90,7 @@ _MODULES = {
     "ExtraGradient": ".solvers",
     "FictitiousPlay": ".solvers",
     "FixedOpponents": ".solvers",
+    "GDA": ".solvers",
     "HistoryMixture": ".solvers",
     "INPO": ".solvers",
     "ImplicitGame": ".forms.implicit",
@@ -98,6 +101,7 @@ _MODULES = {
     "Momentum": ".solvers",
     "NashEMA": ".solvers",
     "NashMD": ".solvers",
+    "OptimisticGDA": ".solvers",
     "OptimisticMWU": ".solvers",
     "Policy": ".policy",
     "PredictiveRegretMatchingPlus": ".solvers",
