@@ -9,8 +9,8 @@ Knows nothing of language models. In the order of use:
 - a *solver*, a frozen dataclass: ``MWU``, ``OptimisticMWU``, ``ExtraGradient``, ``MagneticMirrorDescent``, ``INPO``,
   ``NashMD``, ``NashEMA``, ``Momentum``, ``ProximalPoint``, ``MagnetReset``, ``HistoryMixture``, and
   ``FixedOpponents`` around any of them; for tables only ``RegretMatching``, ``RegretMatchingPlus``,
-  ``PredictiveRegretMatchingPlus``, ``FictitiousPlay``, ``Replicator``, ``GDA``, ``OptimisticGDA``; ``schedule`` has step sizes, ``solvers`` the
-  lists of solvers;
+  ``PredictiveRegretMatchingPlus``, ``FictitiousPlay``, ``Replicator``, ``GDA``, ``OptimisticGDA``; ``schedule`` has
+  step sizes, ``solvers`` the lists of solvers;
 - ``solve`` plays a solver on a game and returns a ``Solution`` with a ``Status``; ``feedback`` is what a step sees of
   the payoff, ``averaging`` how played policies are weighed; ``fictitious_play`` is a fast loop of its own;
 - measures: ``duality_gap``, ``exploitability``, ``total_variation``, ``kl_divergence``, ``rotation_frequency``;

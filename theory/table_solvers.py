@@ -137,7 +137,7 @@ class GradientAverage:
     .. math::
         gap(\\bar\\pi_T) \\le \\frac{D^2}{step\\,T} + step\\,\\frac n4, \\qquad D^2 = \\max_y |e_y - \\pi_1|^2
 
-    which is 1 - 1/n from the uniform policy. Why: projections bring no policy nearer to another one than it was, so that the regret is at most
+    which is 1 - 1/n from the uniform policy. Why: a projection moves no two points apart, so that the regret is at most
     ``D^2 / (2 step) + step / 2 sum_t |g_t|^2``. A constant in g_t changes no projection, and with 1/2 taken off
     |g_t|^2 <= n / 4. The gap is twice the regret over T.
 

@@ -50,8 +50,8 @@ class GDA:
     .. math::  \\pi_{t+1} = \\Pi_\\Delta(\\pi_t + step \\cdot P \\pi_t)
 
     The *average* of pi_1 .. pi_T has a duality gap of at most ``D^2 / (step T) + step n / 4``, where D is the largest
-    distance of an action from pi_1; see :class:`nashward.theory.GradientAverage`. The *last* iterate circles an interior
-    Nash and moves away from it, until it runs along the boundary.
+    distance of an action from pi_1; see :class:`nashward.theory.GradientAverage`. The *last* iterate circles an
+    interior Nash and moves away from it, until it runs along the boundary.
 
     Args:
         step: the step size, or a function of t = 1, 2, ... (``games.schedule``).
