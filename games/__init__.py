@@ -11,8 +11,9 @@ Knows nothing of language models. In the order of use:
   ``FixedOpponents`` around any of them; for tables only ``RegretMatching``, ``RegretMatchingPlus``,
   ``PredictiveRegretMatchingPlus``, ``FictitiousPlay``, ``Replicator``, ``GDA``, ``OptimisticGDA``; ``schedule`` has
   step sizes, ``solvers`` the lists of solvers;
-- ``solve`` plays a solver on a game and returns a ``Solution`` with a ``Status``; ``feedback`` is what a step sees of
-  the payoff, ``averaging`` how played policies are weighed; ``fictitious_play`` is a fast loop of its own;
+- ``solve`` plays a solver on a game and returns a ``Solution`` with a ``Status``, ``sweep`` many settings and seeds of
+  it at once; ``feedback`` is what a step sees of the payoff, ``averaging`` how played policies are weighed;
+  ``fictitious_play`` is a fast loop of its own;
 - measures: ``duality_gap``, ``exploitability``, ``total_variation``, ``kl_divergence``, ``rotation_frequency``;
 - ``analysis`` of tables (ratings, social choice, cycles, leaderboards, dueling bandits) and ``plots``;
 - to write a solver: ``Step``, ``Policy``, the protocol ``Solver``.
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from .stability import rotation_frequency as rotation_frequency
     from .step import Solver as Solver
     from .step import Step as Step
+    from .sweeping import sweep as sweep
 
 _MODULES = {
     "ConstantSumGame": ".forms.game",
@@ -133,6 +135,7 @@ _MODULES = {
     "schedule": ".solvers",
     "solve": ".solving",
     "solvers": ".solvers",
+    "sweep": ".sweeping",
     "total_variation": ".measures",
     "zoo": ".zoo",
 }
