@@ -102,9 +102,10 @@ class _Draws:
 
     def _check(self, shape: Sequence[int]) -> None:
         if len(shape) < 2 or shape[0] != len(self.generators):
+            count = len(self.generators)
             raise NashwardError(
-                f"{len(self.generators)} seeds are for {len(self.generators)} trajectories, along the first axis of the "
-                f"start; the policies have shape {list(shape)} (games.sweep(..., seeds=...) makes them)"
+                f"{count} seeds are for {count} trajectories, along the first axis of the start; the policies have "
+                f"shape {list(shape)} (games.sweep(..., seeds=...) makes them)"
             )
 
 
@@ -129,7 +130,8 @@ class SampledFeedback:
         self_comparison: compare each action with itself and k - 1 samples.
 
     Raises:
-        ValueError: k < 1 (< 2 with self_comparison); a seed below 0; seeds for other than the trajectories; self_comparison in an ``n x m`` game.
+        ValueError: k < 1 (< 2 with self_comparison); a seed below 0; seeds for other than the trajectories;
+            self_comparison in an ``n x m`` game.
 
     Example:
         >>> from nashward import games

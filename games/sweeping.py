@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,11 +15,11 @@ from .executor import TableExecutor
 from .feedback import DuelingFeedback, Feedback, SampledFeedback, exact
 from .forms.game import Game, Players
 from .solution import Solution, Status
+from .solvers.tables_only.base import TableSolver
 from .solving import solve
 from .stability import warn_step_size
 from .step import Solver
 from .together import ApartError, Together
-from .solvers.tables_only.base import TableSolver
 
 
 def sweep(
