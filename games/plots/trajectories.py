@@ -151,7 +151,8 @@ def _principal_plane(
     reach = np.abs((points - centre) @ plane.T).max() or 1.0
     largest = np.linalg.norm(plane, axis=0)
     for action in largest.argsort(kind="stable")[::-1][:3]:
-        tip = plane[:, action] / largest.max() * reach
+        tip = plane[:, action] / largest.max() * 0.8 * reach
+        axes.update_datalim([1.15 * tip])  # arrows and texts do not count by themselves
         axes.annotate("", xy=tuple(tip), xytext=(0, 0), arrowprops={"arrowstyle": "->", "color": "0.5"})
         axes.text(*(1.08 * tip), as_label(names[action]), color="0.35", ha="center", va="center", fontsize=8)
     squares = np.pad(lengths**2, (0, 2))
@@ -160,3 +161,4 @@ def _principal_plane(
         axes.set(**{f"{which}label": f"{'first' if which == 'x' else 'second'} principal direction ({share:.0%})"})
     axes.set(aspect="equal")
     axes.margins(0.12)
+    axes.autoscale_view()

@@ -210,6 +210,8 @@ def test_the_arrows_are_those_of_the_actions_that_move() -> None:
     assert {text.get_text() for text in shown[:2]} == {"w", "y"}
     place = {text.get_text(): text.get_position() for text in shown}
     assert place["w"][0] * place["y"][0] < 0
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    assert all(left < x < right and low < y < high for x, y in place.values())
     moved = lines["mwu"][-1] - lines["mwu"][0]
     assert moved[0] * place["w"][0] > 0  # towards the action that gained
     assert abs(moved[1]) < 1e-12
