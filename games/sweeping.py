@@ -71,7 +71,7 @@ def sweep(
         >>> for name, solution in found.items(): print(f"{name}  {float(solution.gaps['last'][-1]):.0e}")
         OptimisticMWU(step=0.1)  2e-01
         OptimisticMWU(step=0.5)  4e-04
-        OptimisticMWU(step=2)  4e-16
+        OptimisticMWU(step=2.0)  4e-16
         >>> duels = games.feedback.DuelingFeedback()
         >>> noisy = games.sweep(game, games.MWU(), 500, step=[0.01, 0.02], seeds=range(8), feedback=duels)
         >>> noisy["MWU(step=0.01)"].gaps["average"].shape[1:]
@@ -100,7 +100,7 @@ def solver_label(solver: Any, swept: Sequence[str] = ("step",)) -> str:
     """A solver's name with those settings, where it has them, and all that are not the usual ones.
 
     Args:
-        solver: a dataclass.
+        solver: any; of one that is no dataclass the name of its class alone is known.
         swept: the settings that are always shown.
 
     Example:
@@ -108,6 +108,8 @@ def solver_label(solver: Any, swept: Sequence[str] = ("step",)) -> str:
         >>> solver_label(games.INPO(0.25, tau=0.1)), solver_label(games.INPO(), ["tau"])
         ('INPO(step=0.25)', 'INPO(tau=0.1)')
     """
+    if not dataclasses.is_dataclass(solver):
+        return type(solver).__name__
     fields = dataclasses.fields(solver)
     values = {field.name: getattr(solver, field.name) for field in fields}
     shown = [
@@ -121,8 +123,6 @@ def solver_label(solver: Any, swept: Sequence[str] = ("step",)) -> str:
 def _text(value: Any) -> str:
     if callable(value) and not dataclasses.is_dataclass(value):
         return str(getattr(value, "__qualname__", type(value).__name__)).replace(".<locals>.<lambda>", "")
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return repr(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from nashward.games.driver import check_solver
 from nashward.games.policy import Policy
@@ -21,14 +21,30 @@ Payoffs: TypeAlias = "Callable[[Players], Players]"
 class TableSolver(Protocol):
     """A method whose updates are not mirror steps: it works on payoffs, not on log-probabilities. For tables only.
 
-    Attributes:
-        nearest: the mirror-step solver to use instead for a language model.
+    A class with ``iterate`` is one; it need not inherit. It may also have
+
+    - ``nearest``, the mirror-step solver to use instead for a language model, which the error for one names;
+    - ``averaging``, the usual weight of the t-th policy in the average, such as ``games.averaging.linear``.
+
+    Example:
+        >>> from nashward import games
+        >>> isinstance(games.Replicator(), TableSolver), isinstance(games.MWU(), TableSolver)
+        (True, False)
     """
 
-    nearest: ClassVar[Any]
-
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        """The iterates after x, one [..., n] tensor a player; ``payoffs(x)`` is the payoff of each action against x."""
+        """The iterates after the start x, for ever.
+
+        Args:
+            x: the start, a tuple with one tensor a player: (pi,) [..., n] of a preference game, and (row, column) of an
+                ``n x m`` game, each player's probabilities. The leading axes are games, starts or seeds. Not to be
+                changed in place.
+            payoffs: of such a tuple, what each action earns against it, in the same form; linear in it. Each call is
+                one look at the game: with sampled feedback it draws anew.
+
+        Yields:
+            The next policies, in the same form: non-negative, each summing to 1.
+        """
         ...
 
 
