@@ -231,6 +231,43 @@ def test_a_path_in_the_plane_of_two_actions(tmp_path: Path, monkeypatch: pytest.
     assert seen == [(["MWU(step=0.5)", "GDA(step=0.1)"], [8, 1])]
 
 
+def test_the_zoo_lists_its_games_and_draws_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["zoo"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == games.zoo.names()
+    assert all(prop in lines[-1] for prop in games.zoo.PROPERTIES)
+    page, file = tmp_path / "deep" / "zoo.html", tmp_path / "zoo.json"
+    both = ["--property", "cyclic", "--property", "near-boundary"]
+    assert main(["zoo", *both, "--page", str(page), "--json", str(file)]) == 0
+    found = games.zoo.names("cyclic", "near-boundary")
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told[: len(found)]] == found
+    assert re.findall(r'<h2 id="(\w+)"', page.read_text()) == found
+    content = json.loads(file.read_text())
+    assert list(content) == found
+    for name in found:
+        assert content[name]["P"] == games.zoo.get(name).P.tolist()
+        assert content[name]["nash"] == games.nash(games.zoo.get(name)).policy.tolist()
+    assert main(["zoo", "two_rings", "comal_cycle"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["two_rings", "6"],
+        ["comal_cycle", "3"],
+    ]
+    assert main(["zoo", "--property", "transitive", "--property", "cyclic"]) == 0
+    assert "no game has all of transitive, cyclic" in capsys.readouterr().out
+    for arguments, says in (
+        (["comal"], "nearest is comal_cycle"),
+        (["--property", "cycle"], "'cycle'.*cyclic"),
+        (["two_rings", "--property", "slow"], "two_rings has not all of --property slow; it is cyclic"),
+        (["--page", str(tmp_path)], "--page .* ends in .html"),
+        (["--page", "zoo.png"], "--page zoo.png.* ends in .html"),
+        (["--page", str(file / "zoo.html")], "zoo.json is a file"),
+        (["--json", str(tmp_path)], "is a folder; --json"),
+    ):
+        assert main(["zoo", *arguments]) == 2
+        assert re.search(says, capsys.readouterr().err), says
+
+
 def test_solve_reads_generators_settings_and_feedback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for text, game in (
         ("generator:scores_and_cycles:n=5:cycles=0.5:seed=3", games.zoo.generators.scores_and_cycles(5, 0.5, 3)),
