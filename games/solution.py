@@ -103,11 +103,10 @@ class Solution:
             >>> from nashward import games
             >>> game = games.zoo.comal_cycle()
             >>> solution = games.solve(game, games.MWU(0.1), 100, record=[50, 100], start=[0.6, 0.3, 0.1])
-            >>> solution.to_frame().round(3)
-                         last  average
-            iterations
-            50          0.483    0.207
-            100         0.412    0.033
+            >>> print(solution.to_frame().round(3).to_csv().strip())
+            iterations,last,average
+            50,0.305,0.274
+            100,0.381,0.239
         """
         try:
             import pandas

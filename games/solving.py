@@ -25,9 +25,9 @@ from .policy import Policy
 from .solution import Solution, SolverError, Status, record_points
 from .solvers.schedule import check_whole
 from .solvers.tables_only.base import TableSolver, as_solver
+from .solvers.together import Together
 from .stability import warn_step_size
 from .step import Solver, Step, is_finite
-from .together import Together
 
 _WAITING = 2**18  # numbers: 2 MiB of each kind of policy
 

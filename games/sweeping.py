@@ -16,10 +16,10 @@ from .feedback import DuelingFeedback, Feedback, SampledFeedback, exact
 from .forms.game import Game, Players
 from .solution import Solution, Status
 from .solvers.tables_only.base import TableSolver
+from .solvers.together import ApartError, Together
 from .solving import solve
 from .stability import warn_step_size
 from .step import Solver
-from .together import ApartError, Together
 
 
 def sweep(
@@ -68,10 +68,10 @@ def sweep(
         >>> from nashward import games
         >>> game = games.zoo.comal_cycle()
         >>> found = games.sweep(game, games.OptimisticMWU(), 1000, step=[0.1, 0.5, 2.0], start=[0.6, 0.3, 0.1])
-        >>> for name, solution in found.items(): print(f"{name}  {float(solution.gaps['last'][-1]):.0e}")
-        OptimisticMWU(step=0.1)  2e-01
-        OptimisticMWU(step=0.5)  4e-04
-        OptimisticMWU(step=2.0)  4e-16
+        >>> for name, solution in found.items(): print(f"{name}  {float(solution.gaps['last'][-1]):.5f}")
+        OptimisticMWU(step=0.1)  0.36986
+        OptimisticMWU(step=0.5)  0.00121
+        OptimisticMWU(step=2.0)  0.00000
         >>> duels = games.feedback.DuelingFeedback()
         >>> noisy = games.sweep(game, games.MWU(), 500, step=[0.01, 0.02], seeds=range(8), feedback=duels)
         >>> noisy["MWU(step=0.01)"].gaps["average"].shape[1:]

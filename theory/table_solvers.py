@@ -149,7 +149,7 @@ class GradientAverage:
 
     Example:
         >>> theorem = GradientAverage(step=0.1, n=3)
-        >>> theorem.check(games.zoo.comal_cycle(), games.GDA(0.1), 300).holds, round(theorem.value(100), 4)
+        >>> theorem.check(games.zoo.comal_cycle(), games.GDA(0.1), 300).holds, round(float(theorem.value(100)), 4)
         (True, 0.1417)
     """
 
@@ -200,7 +200,7 @@ class OptimisticGradientAverage:
 
     def applies(self, game: Any) -> bool:
         """Whether the step is small enough for this game, or for each one of a batch."""
-        return self.step * _norm(game) <= 1 / np.sqrt(8)
+        return bool(self.step * _norm(game) <= 1 / np.sqrt(8))
 
     def value(self, iterations: Any, start: Any = None) -> Any:
         """The bound after T iterations from the start; T may be an array."""

@@ -17,8 +17,8 @@ from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, Game, Players, PreferenceGame
 from ..forms.skew import skew
 from ..solution import Solution, Status
+from ..solvers.together import Together
 from ..step import Solver
-from ..together import Together
 from .accelerator import ACCELERATED
 from .loop import run_recurrence
 from .trace import PADDING, Recurrence, joined, trace

@@ -13,8 +13,8 @@ from nashward.errors import NashwardError
 
 from ..opponents import OpponentName
 from ..policy import Blend, Policy
+from ..solvers.together import ApartError
 from ..step import Solver, Step
-from ..together import ApartError
 
 START, REFERENCE, PADDING = -1, -2, -3
 MAX_AGE = 64  # a policy further back than this is not kept

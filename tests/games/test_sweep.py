@@ -13,7 +13,7 @@ import torch
 from nashward import games
 from nashward.games.averaging import linear
 from nashward.games.compiled import accelerator
-from nashward.games.together import ApartError, Together
+from nashward.games.solvers.together import ApartError, Together
 
 COMAL = games.zoo.comal_cycle()
 START = [0.6, 0.3, 0.1]

@@ -6,12 +6,9 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from nashward.errors import NashwardError
-
-from .policy import Blend, Policy
-from .step import Solver, Step
+from nashward.games.policy import Blend, Policy
+from nashward.games.step import Solver, Step
 
 
 class ApartError(NashwardError):
@@ -58,6 +55,8 @@ class Together:
         return periods.pop() if len(periods) == 1 else None
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
+        import torch  # which the names and settings of the solvers do not need
+
         plays = [solver.play(x, reference) for solver in self.solvers]
         steps = [next(play) for play in plays]
         like = x.value[0]
