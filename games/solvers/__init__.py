@@ -1,6 +1,7 @@
 """Solvers: frozen dataclasses. ``play`` yields mirror Steps; those with ``iterate`` are for tables only."""
 
 from . import schedule as schedule
+from .conformance import check_solver as check_solver
 from .mirror_steps.extragradient import ExtraGradient as ExtraGradient
 from .mirror_steps.fixed_opponents import FixedOpponents as FixedOpponents
 from .mirror_steps.history_mixture import HistoryMixture as HistoryMixture

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from nashward.errors import NashwardError
 from nashward.games.driver import check_solver
 from nashward.games.policy import Policy
 from nashward.games.step import Solver, Step
@@ -56,8 +57,40 @@ class AsSteps:
     tables: TableExecutor
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
-        for players in self.solver.iterate(self.tables.probabilities(x), self.tables.payoffs):
+        start = self.tables.probabilities(x)
+        iterates = self.solver.iterate(start, self.tables.payoffs)
+        name, made = type(self.solver).__name__, 0
+        for players in iterates:
+            if made == 0:  # what is wrong in form is wrong at once; games.solvers.check_solver looks at more
+                check_policies(players, start, f"{name}: iterate 1")
             x = yield Step(anchor=self.tables.handle(players), averaged=x)
+            made += 1
+        raise NashwardError(f"{name}: iterate ended after {made} policies; it has to go on for ever")
+
+
+def check_policies(players: Any, like: Players, where: str) -> None:
+    """Refuse what a solver yields where it is no policy of each player.
+
+    Args:
+        players: what it yielded.
+        like: policies of the same game.
+        where: begins the message.
+
+    Raises:
+        ValueError: not a tuple of tensors of these shapes, or not distributions.
+    """
+    shapes = [tuple(p.shape) for p in like]
+    if not isinstance(players, tuple) or [tuple(getattr(p, "shape", ())) for p in players] != shapes:
+        got = (
+            [tuple(getattr(p, "shape", ())) for p in players] if isinstance(players, tuple) else type(players).__name__
+        )
+        raise NashwardError(f"{where}: expected a tuple with a tensor a player, of shapes {shapes}, got {got}")
+    for policy in players:
+        if (policy < -1e-9).any():
+            raise NashwardError(f"{where}: a policy has the probability {float(policy.min()):g}")
+        off = (policy.sum(-1) - 1).flatten()
+        if (off.abs() > 1e-6).any():
+            raise NashwardError(f"{where}: a policy sums to {float(1 + off[off.abs().argmax()]):.6g}, not to 1")
 
 
 def as_solver(solver: Solver | TableSolver, tables: TableExecutor) -> Solver:
