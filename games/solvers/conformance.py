@@ -79,7 +79,7 @@ def check_solver(solver: Any) -> None:
         raise NashwardError(
             f"{name}: the same run gave other iterates the second time; a solver keeps nothing between runs"
         )
-    if vars(solver) != before if hasattr(solver, "__dict__") else False:
+    if repr(getattr(solver, "__dict__", {})) != before:
         raise NashwardError(f"{name}: playing it changed its settings; what a run needs belongs into its generator")
     (both,) = path(one, torch.stack([first, second]), "a game of 4 actions from two starts")
     for k, start in enumerate((first, second)):
@@ -98,13 +98,15 @@ class _Watched:
     what: str
 
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        before = tuple(p.clone() for p in x)
+        before, made = tuple(p.clone() for p in x), 0
         for t, players in enumerate(self.solver.iterate(x, payoffs), 1):
             where = f"{self.name}: iterate {t} of {self.what}"
             if not all((p == q).all() for p, q in zip(x, before, strict=True)):
                 raise NashwardError(f"{where} changed the start in place; make new tensors")
             check_policies(players, x, where)
             yield players
+            made = t
+        raise NashwardError(f"{self.name}: iterate ended after {made} policies; it has to go on for ever")
 
 
 def _check_equal(name: str, found: Tensor, expected: Tensor, how: str) -> None:

@@ -144,7 +144,7 @@ def test_what_is_no_solver_is_refused() -> None:
         check_solver(games.GDA)
 
 
-@pytest.mark.parametrize("kind", [Unnormalised, Negative, OneTensor, Ends])
+@pytest.mark.parametrize("kind", [Unnormalised, OneTensor, Ends])
 def test_solve_does_not_normalise_in_silence(kind: type) -> None:
     with pytest.raises(ValueError, match=f"^{kind.__name__}: iterate"):
         games.solve(games.zoo.comal_cycle(), kind(), 20)
