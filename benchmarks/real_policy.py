@@ -7,9 +7,10 @@ Needs the extra ``real`` and a folder with AlpacaEval's prompts, the baseline's 
 805 prompts 205 are kept for the evaluation. The others are halved: an oracle is fitted to the verdicts on each half
 (on states of MiniLM), and a third to the verdicts on the second half with the effect of length removed. SmolLM2-135M
 plays itself under the first by multiplicative weights, on a base in float32; learning rate, epochs and batch are the
-defaults, and a seventh of the prompts each validates and is held out. With ``--judge everyday`` it plays under a majority of three judges that need no
-votes, and each of them is a column of its own. With ``--learner online-dpo`` TRL's online DPO plays in its place (see
-``online_dpo.py``). Every part is kept in the folder, so that the same command goes on where it was stopped.
+defaults, and a seventh of the prompts each validates and is held out. With ``--judge everyday`` it plays under a
+majority of three judges that need no votes, and each of them is a column of its own. With ``--learner online-dpo``
+TRL's online DPO plays in its place (see ``online_dpo.py``). Every part is kept in the folder, so that the same command
+goes on where it was stopped.
 
 It prints the fit of each iteration, and the win rates of the iterates over the start on the 205 prompts, with errors by
 prompt: under the oracle of the run, under the others, and what was lost (repetition, distinct-2, length).
