@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,6 +52,28 @@ def symmetrised(game: ConstantSumGame) -> PreferenceGame:
         [f"row {name}" for name in game.row_labels] + [f"column {name}" for name in game.column_labels] + ["border"]
     )
     return PreferenceGame(0.5 + A - A.mT, labels)
+
+
+def margins(U: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "_ _"]:
+    """``P - 1/2`` of ``symmetrised``, for the payoffs of a single game, without building a game.
+
+    Args:
+        U: the row player's payoffs.
+
+    Returns:
+        [n + m + 1, n + m + 1], skew.
+
+    Example:
+        >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+        >>> bool((margins(game.payoff.numpy()) == symmetrised(game).P.numpy() - 0.5).all())
+        True
+    """
+    n, m = U.shape
+    low, high = U.min(), U.max()
+    A = np.zeros((n + m + 1, n + m + 1))
+    A[:n, n:-1] = (1 + (U - low) / (high - low if high > low else 1.0)) / 4
+    A[:n, -1], A[n:-1, -1] = -_BORDER, _BORDER
+    return A - A.T
 
 
 def split(game: ConstantSumGame, policy: Float[Tensor, "... _"]) -> Profile:
