@@ -154,7 +154,9 @@ class Solution:
         policies = {"last": self.last, "average": self.average}
         policies |= {f"policies/{name}": path for name, path in self.policies.items()}
         arrays |= {f"{name}/{side}": p for name, policy in policies.items() for side, p in _sides(policy).items()}
-        plain = {name: x.detach().cpu().numpy() if isinstance(x, Tensor) else x for name, x in arrays.items()}
+        plain: dict[str, Any] = {
+            name: x.detach().cpu().numpy() if isinstance(x, Tensor) else x for name, x in arrays.items()
+        }
         path = Path(file)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:

@@ -131,11 +131,12 @@ def _settings(solver: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dic
     if isinstance(solver, type) or not dataclasses.is_dataclass(solver):
         what = f"{solver.__name__}, a class" if isinstance(solver, type) else type(solver).__name__
         raise TypeError(f"settings are swept of a solver that is a dataclass, for example games.MWU(), got {what}")
-    names = {field.name for field in dataclasses.fields(solver)}
+    chosen: Any = solver
+    names = {field.name for field in dataclasses.fields(chosen)}
     swept = {name: _values(name, value) for name, value in options.items() if name in names}
     solvers: dict[str, Any] = {}
     for values in itertools.product(*swept.values()):
-        each = dataclasses.replace(solver, **dict(zip(swept, values, strict=True)))
+        each = dataclasses.replace(chosen, **dict(zip(swept, values, strict=True)))
         name = solver_label(each, [*swept, "step"])
         again = sum(other == name or other.startswith(f"{name} #") for other in solvers)
         solvers[f"{name} #{again + 1}" if again else name] = each  # two functions may have one name

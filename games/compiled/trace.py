@@ -148,5 +148,5 @@ def joined(several: Sequence[Recurrence]) -> Recurrence:
     if any(not np.array_equal(one.is_iterate, first.is_iterate) or one.lead != first.lead for one in several):
         raise ApartError("one solver makes a half step where another one makes an iterate")
     size = np.concatenate([one.size for one in several], axis=-1)
-    parts = (table(name) for name in ("anchor", "opponent", "averaged"))
-    return Recurrence(*parts, size, first.is_iterate, first.lead, first.sum_payoffs)
+    anchor, opponent, averaged = map(table, ("anchor", "opponent", "averaged"))
+    return Recurrence(anchor, opponent, averaged, size, first.is_iterate, first.lead, first.sum_payoffs)

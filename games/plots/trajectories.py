@@ -154,7 +154,8 @@ def _principal_plane(
         tip = plane[:, action] / largest.max() * 0.8 * reach
         axes.update_datalim([1.15 * tip])  # arrows and texts do not count by themselves
         axes.annotate("", xy=tuple(tip), xytext=(0, 0), arrowprops={"arrowstyle": "->", "color": "0.5"})
-        axes.text(*(1.08 * tip), as_label(names[action]), color="0.35", ha="center", va="center", fontsize=8)
+        x, y = 1.08 * tip
+        axes.text(x, y, as_label(names[action]), color="0.35", ha="center", va="center", fontsize=8)
     squares = np.pad(lengths**2, (0, 2))
     for which, square in zip(("x", "y"), squares[:2], strict=True):
         share = square / squares.sum() if squares.sum() else 0.0

@@ -210,7 +210,12 @@ def test_solve_draws_the_picture_that_is_named(
     calls: list[str] = []
     for name in ("payoff_table", "gap_curves", "race", "trajectories"):
         real = getattr(games.plots, name)
-        monkeypatch.setattr(games.plots, name, lambda *a, n=name, f=real, **o: (calls.append(n), f(*a, **o))[1])
+
+        def seen(*given: Any, name: str = name, real: Any = real, **more: Any) -> Any:
+            calls.append(name)
+            return real(*given, **more)
+
+        monkeypatch.setattr(games.plots, name, seen)
     command = ["solve", "mujoco_soccer", "--solver", ",".join(solvers), "--iterations", "20"]
     assert main([*command, "--plot", str(tmp_path / "x.png"), "--picture", picture]) == 0
     drawn = {"table": "payoff_table", "gaps": "gap_curves", "race": "race", "path": "trajectories"}[picture]

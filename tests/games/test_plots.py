@@ -115,8 +115,8 @@ def test_the_race_ends_where_the_gap_last_was_above_the_level() -> None:
 def test_a_solver_that_stays_above_one_is_drawn_in_the_race_too() -> None:
     game = games.ConstantSumGame([[30.0, -10.0], [-10.0, 10.0]], 0.0)
     start = ([0.9, 0.1], [0.9, 0.1])
-    found = {name: games.solve(game, solver, 40, start) for name, solver in
-             {"MWU": games.MWU(0.2), "OptimisticMWU": games.OptimisticMWU(0.01)}.items()}  # fmt: skip
+    solvers: dict[str, games.Solver] = {"MWU": games.MWU(0.2), "OptimisticMWU": games.OptimisticMWU(0.01)}
+    found = {name: games.solve(game, solver, 40, start) for name, solver in solvers.items()}
     assert float(found["MWU"].gaps["last"].min()) > 1
     for line in games.plots.race(found).axes[0].lines:
         assert len(np.asarray(line.get_xdata())) > 1

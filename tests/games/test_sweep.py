@@ -72,7 +72,12 @@ def test_each_solution_is_that_of_its_settings_alone(solver: Any, traced: bool |
     uneven = games.ConstantSumGame([[0.4, -0.3, 0.1], [-0.2, 0.5, 0.0]], 0.0)
     several = torch.tensor([[[0.4, 0.3, 0.2, 0.1]], [[0.1, 0.2, 0.3, 0.4]], [[0.25] * 4]], dtype=torch.float64)
     for game, start in ((COMAL, START), (batch, several.expand(3, 2, 4)), (uneven, ([0.3, 0.7], [0.2, 0.5, 0.3]))):
-        options = {"averages": {"linear": linear}, "keep_policies": True, "record": [7, 20], "traced": traced}
+        options: dict[str, Any] = {
+            "averages": {"linear": linear},
+            "keep_policies": True,
+            "record": [7, 20],
+            "traced": traced,
+        }
         found = games.sweep(game, solver, 40, start=start, **GRIDS[solver], **options)
         alone = _each(solver, GRIDS[solver])
         assert len(found) == len(alone)
@@ -197,7 +202,11 @@ def test_each_step_beyond_its_threshold_is_warned_of() -> None:
 
 
 def test_solvers_that_differ_in_more_than_numbers_are_apart() -> None:
-    pairs = [(games.MWU(), games.ExtraGradient()), (games.MWU(), games.INPO()), (games.MWU(), games.NashMD())]
+    pairs: list[Any] = [
+        (games.MWU(), games.ExtraGradient()),
+        (games.MWU(), games.INPO()),
+        (games.MWU(), games.NashMD()),
+    ]
     for pair in pairs:
         for traced in (False, True) if accelerator.ACCELERATED else (False,):
             with pytest.raises(ApartError):

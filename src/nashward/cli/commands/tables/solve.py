@@ -295,7 +295,9 @@ def _both_iterates(picture: str, solutions: Mapping[str, games.Solution], title:
 
 
 def _settings(solver: Any) -> dict[str, Any]:
-    return dataclasses.asdict(solver) if dataclasses.is_dataclass(solver) else {}
+    if not dataclasses.is_dataclass(solver):
+        return {}
+    return {field.name: getattr(solver, field.name) for field in dataclasses.fields(solver)}
 
 
 def _described(game: Any, entry: games.zoo.Entry | None) -> dict[str, Any]:
