@@ -318,3 +318,38 @@ def test_batches_on_the_gpu_equal_those_on_the_cpu() -> None:
     there = games.nash(games.PreferenceGame(P.cuda()))
     assert there.policy.is_cuda
     torch.testing.assert_close(there.policy.cpu(), games.nash(games.PreferenceGame(P)).policy, atol=1e-12, rtol=0)
+
+
+def test_one_action_of_each_kind_is_solved_for_and_the_others_earn_the_same() -> None:
+    """Beyond the size for pivoting: 400 actions of 90 kinds, whose equilibrium is that of the 90."""
+    rng = np.random.default_rng(5)
+    upper = np.triu(rng.uniform(-0.5, 0.5, (90, 90)), 1)
+    few = upper - upper.T
+    kinds = np.r_[np.arange(90), rng.integers(0, 90, 310)]
+    order = rng.permutation(400)
+    A = few[np.ix_(kinds, kinds)][np.ix_(order, order)]
+    A[A == 0] = rng.choice([0.0, -0.0], size=int((A == 0).sum()))
+    kept = selection.one_of_each(A)
+    assert len(kept) == 90
+    assert (np.diff(kept) > 0).all()
+    assert [int(k) for k in kept] == [int(np.flatnonzero(kinds[order] == kind)[0]) for kind in kinds[order][kept]]
+    game = games.PreferenceGame(0.5 + A)
+    found = games.nash(game)
+    assert float(found.gap) <= 1e-12
+    assert set(np.flatnonzero(found.policy.numpy())) <= set(kept.tolist())
+    alone = games.nash(games.PreferenceGame(0.5 + few)).policy.numpy()
+    np.testing.assert_allclose(np.bincount(kinds[order], found.policy.numpy(), 90), alone, atol=1e-10)
+    assert found.unique is None or not bool(found.unique)
+
+
+def test_games_of_every_kind_are_solved_through_one_action_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "PIVOTING", 3)
+    merged = 0
+    for seed in range(60):
+        A = mixed.margins(seed)
+        merged += len(A) > 3 and len(selection.one_of_each(A)) < len(A)
+        x, least = selection.solve_margins(A)
+        assert (A @ x).max() <= 1e-13 * max(1.0, np.abs(A).max())
+        assert x.sum() == pytest.approx(1, abs=1e-12)
+        assert len(selection.one_of_each(A)) == len(A) or len(A) <= 3 or np.isnan(least)
+    assert merged > 5
