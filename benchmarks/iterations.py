@@ -184,9 +184,8 @@ def sweeps(many: int = 32, iterations: int = 1000) -> list[dict]:
                 warnings.simplefilter("ignore", games.StepWarning)
                 times = in_turns(calls, {name: cpu(call) for name, call in calls.items()}, rounds=3)
             ratio = times["a loop"] / times["one sweep"]
-            print(
-                f"  n = {n:3d}  {kind.__name__:14s} {text(times['one sweep']):>9s}   a loop takes {ratio:.1f} times that"
-            )
+            took = text(times["one sweep"])
+            print(f"  n = {n:3d}  {kind.__name__:14s} {took:>9s}   a loop takes {ratio:.1f} times that")
             rows += [{"n": n, "what": f"{name}, {kind.__name__}", "seconds": s} for name, s in times.items()]
     return rows
 
