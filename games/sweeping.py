@@ -47,8 +47,8 @@ def sweep(
         seeds: of the draws of ``feedback``; each solution then has an axis [seeds] in front of its other ones.
         start: as in ``solve``.
         feedback: as in ``solve``; its own seed is not used where seeds are given.
-        options: settings of the solver, by name, each a value or several (a list, an array, a range), and further options of
-            ``solve``.
+        options: settings of the solver by name, each a value or several (a list, an array, a range); and further
+            options of ``solve``.
 
     Returns:
         The solutions by name, in the order of the settings: what ``games.plots.gap_curves`` draws, or
