@@ -259,6 +259,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--policy", ORACLE[1]], f"{ORACLE[1]} | PairRM | --policy | --oracle"),
     (["--oracle", POLICY[1]], f"{POLICY[1]} | LlamaForCausalLM | PairRM | --policy | --oracle"),
     (["--oracle", "none"], "oracle | none | owner/name"),
+    (["--oracle", "people:"], "people:FOLDER"),
     (["--oracle", "none.jsonl"], "file of votes | none.jsonl"),
     (["--oracle", "nobody/none"], "nobody/none | hf download nobody/none"),
     (["--oracle", f"nobody/{'x' * 97}"], f"nobody/{'x' * 97} | folder | cache"),
