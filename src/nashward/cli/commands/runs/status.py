@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the run folder")
     parser.add_argument(
         "--json", type=options.path, metavar="FILE", nargs="?", const=STDOUT,
-        help="all of it for a machine to read, or for a report of an error: settings, versions and hardware too; without "
-        "FILE on standard output",
+        help="all of it for a machine to read, or for a report of an error: settings, versions and hardware too; "
+        "without FILE on standard output",
     )  # fmt: skip
 
 
