@@ -12,18 +12,21 @@ from torch import Tensor
 
 from nashward.errors import NashwardError
 
+from ..compiled.accelerator import ACCELERATED
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, PreferenceGame, Profile, check_game, check_table
 from ..forms.implicit import ImplicitGame
 from ..forms.low_rank import LowRankGame
-from ..forms.symmetrize import join, margins, split, symmetrised
+from ..forms.symmetrize import BORDER, join, margins, split, symmetrised
 from ..shapes import Float, Int
 from . import selection
 from .certificates.decision import PROVED, Decision, decide, from_guess
 from .certificates.enclosure import UNIT, proved_unique
+from .compiled_pivoting import solve_pair
 from .double_oracle import double_oracle
 from .face import Face, approximate_face, certified
 from .face import face as face_of
+from .pivoting import pivot_limit
 from .polish import polish_pair
 from .rational import Rational, certify, fractions
 from .selection import GAP, GOOD, solve_margins
@@ -242,8 +245,15 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
 
 
 def _pair(game: ConstantSumGame, U: Float[np.ndarray, "n m"]) -> Equilibrium | None:
-    """The equilibrium of a single game, by numpy throughout; None where the symmetric game has none to split."""
-    n = len(U)
+    """The equilibrium of a single game, compiled or by numpy; None where the symmetric game has none to split."""
+    n, m = U.shape
+    if ACCELERATED and n + m < selection.PIVOTING:
+        row, column = np.empty(n), np.empty(m)
+        value, gap, reached = solve_pair(U, BORDER, pivot_limit(n + m + 1), row, column)
+        span = float(U.max() - U.min())
+        if reached <= GOOD and gap <= GOOD * span:
+            found = Profile(torch.from_numpy(row), torch.from_numpy(column))
+            return Equilibrium(found, value, gap, lambda: _decide_two(game, found), span)
     x, _, _ = selection.solve_one(margins(U), 0.0)
     sides, masses = (x[:n], x[n:-1]), (x[:n].sum(), x[n:-1].sum())
     if min(masses) <= 0:
