@@ -15,6 +15,7 @@ from .executor import TableExecutor
 from .feedback import DuelingFeedback, Feedback, SampledFeedback, exact
 from .forms.game import Game, Players
 from .solution import Solution, Status
+from .solvers.solver_label import solver_label
 from .solvers.tables_only.base import TableSolver
 from .solvers.together import ApartError, Together
 from .solving import solve
@@ -94,36 +95,6 @@ def sweep(
                     warn_step_size(game, each)
                 return {name: _part(solution, k) for k, name in enumerate(solvers)}
     return {name: solve(game, each, iterations, **one_by_one) for name, each in solvers.items()}
-
-
-def solver_label(solver: Any, swept: Sequence[str] = ("step",)) -> str:
-    """A solver's name with those settings, where it has them, and all that are not the usual ones.
-
-    Args:
-        solver: any; of one that is no dataclass the name of its class alone is known.
-        swept: the settings that are always shown.
-
-    Example:
-        >>> from nashward import games
-        >>> solver_label(games.INPO(0.25, tau=0.1)), solver_label(games.INPO(), ["tau"])
-        ('INPO(step=0.25)', 'INPO(tau=0.1)')
-    """
-    if not dataclasses.is_dataclass(solver):
-        return type(solver).__name__
-    fields = dataclasses.fields(solver)
-    values = {field.name: getattr(solver, field.name) for field in fields}
-    shown = [
-        f"{field.name}={_text(values[field.name])}"
-        for field in fields
-        if field.name in swept or values[field.name] != field.default
-    ]
-    return f"{type(solver).__name__}({', '.join(shown)})"
-
-
-def _text(value: Any) -> str:
-    if callable(value) and not dataclasses.is_dataclass(value):
-        return str(getattr(value, "__qualname__", type(value).__name__)).replace(".<locals>.<lambda>", "")
-    return repr(value)
 
 
 def _settings(solver: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

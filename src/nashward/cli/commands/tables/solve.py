@@ -17,7 +17,7 @@ from nashward.cli.command import Command
 from nashward.cli.solver_options import SOLVER
 from nashward.errors import NashwardError
 from nashward.games.forms.labels_of_csv import LABELS
-from nashward.games.sweeping import solver_label
+from nashward.games.solvers.solver_label import solver_label
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
