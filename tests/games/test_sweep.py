@@ -188,6 +188,7 @@ def test_what_is_no_sweep_is_refused() -> None:
         games.sweep(COMAL, games.MWU(), 2, step=[0.1, -1.0])
     with pytest.raises(ValueError, match=r"games\.sweep\(.*step=\["):
         games.MWU(step=[0.1, 0.2])  # type: ignore[arg-type]
+    assert games.MWU(step=torch.tensor(0.1)).step == torch.tensor(0.1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"3 seeds are for 3 trajectories.*\[3\]"):
         games.solve(COMAL, games.MWU(), 2, feedback=games.feedback.SampledFeedback(2, seed=(1, 2, 3)))
     with pytest.raises(ValueError, match="seed is a whole number >= 0, got -1"):
