@@ -61,6 +61,7 @@ def contextual_bradley_terry(
     clusters: Int[np.ndarray, " N"] | None = None,
     scale: Literal["wins", "log-odds"] = "wins",
     ridge: float = 0.1,
+    weights: Float[np.ndarray, " N"] | None = None,
 ) -> ContextualBradleyTerry:
     r"""Bradley-Terry scores r and coefficients g of features x that are opposite where the players are exchanged.
 
@@ -78,6 +79,7 @@ def contextual_bradley_terry(
         scale: what the outcomes are.
         ridge: on the scores of wins, so that a player who won every comparison has a finite one; 0 is plain maximum
             likelihood.
+        weights: [N], how many comparisons with this outcome each one stands for; None: one.
 
     Time is linear in N: nothing of the size N n is made (but for clusters, a sparse table of what they hold).
 
@@ -99,6 +101,7 @@ def contextual_bradley_terry(
         raise NashwardError("outcomes and features are finite numbers, and shares of wins are from 0 to 1")
     rms = np.sqrt((x**2).mean(0))
     known = rms > 1e-12
+    times = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     design = _Design(x[:, known] / rms[known], first, second)
     n, size = design.players, design.players + int(known.sum())
     penalty = np.full(size, RIDGE * len(y))
@@ -109,18 +112,18 @@ def contextual_bradley_terry(
     for _ in range(ITERATIONS):
         fitted = design.fitted(beta)
         mean = expit(fitted) if scale == "wins" else fitted
-        information = design.squares(mean * (1 - mean) if scale == "wins" else np.ones(len(y))) + fixed
-        step = np.linalg.lstsq(information, design.sums(y - mean) - penalty * beta, rcond=None)[0]
+        information = design.squares(times * mean * (1 - mean) if scale == "wins" else times) + fixed
+        step = np.linalg.lstsq(information, design.sums(times * (y - mean)) - penalty * beta, rcond=None)[0]
         beta = beta + step / max(1.0, np.abs(step).max(initial=0.0) / 2)
         if np.abs(step).max(initial=0.0) < 1e-10:
             break
     residual = y - mean
     if clusters is None:
-        count, squares = len(y), design.squares(residual**2)
+        count, squares = len(y), design.squares(times * residual**2)
     else:
         numbers = np.unique(clusters, return_inverse=True)[1].reshape(-1)
         count = int(numbers.max()) + 1
-        sums = design.cluster_sums(residual, numbers, count)
+        sums = design.cluster_sums(times * residual, numbers, count)
         squares = (sums.T @ sums).toarray()
     inverse = np.linalg.pinv(information, hermitian=True)
     spread = inverse @ squares @ inverse * (count / max(count - 1, 1))

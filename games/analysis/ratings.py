@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from nashward.errors import NashwardError
 
-from ..shapes import Bool, Float
+from ..shapes import Float
 
 ELO = 400 / math.log(10)  # Elo's points in a nat
 FLOOR = 1e-12
@@ -26,8 +28,8 @@ class Ratings:
         P: [n, n], the fitted probabilities.
         residual: [n, n], the wins' share minus P; 0 where a pair has not met.
         deviance: twice the log-likelihood that the pairs' own shares have above the fit.
-        cycle_p_value: how likely so large a deviance is without any cycle (chi-squared; large counts); NaN without
-            pairs to spare.
+        cycle_p_value: how likely shares so far from P are without any cycle: Pearson's chi-squared, with the degrees of
+            freedom that its variance has, which few battles of a pair make smaller; NaN without pairs to spare.
 
     Source: Bradley & Terry 1952; Elo's scale, 400 points a factor of 10.
 
@@ -72,8 +74,6 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
         >>> round(float(fit.scores[0] - fit.scores[1]), 6), round(math.log(3), 6)
         (1.098612, 1.098612)
     """
-    from scipy.stats import chi2
-
     w = torch.as_tensor(wins, dtype=torch.float64).clone()
     if w.ndim != 2 or w.shape[0] != w.shape[1]:
         raise NashwardError(f"wins must be a table [n, n], got shape {[*w.shape]}")
@@ -82,7 +82,7 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
     n = len(w)
     w.fill_diagonal_(0.0)
     w = w + smoothing / 2 * (1 - torch.eye(n, dtype=torch.float64))
-    if not _strongly_connected(w > 0):
+    if not has_maximum(w):
         raise NashwardError(
             "these wins have no Bradley-Terry scores: some players never lost to the others; give smoothing > 0"
         )
@@ -91,8 +91,23 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
     share = w / torch.where(met > 0, met, 1.0)
     residual = torch.where(met > 0, share - p, 0.0)
     deviance = 2 * float((torch.special.xlogy(w, share) - torch.special.xlogy(w, p)).sum())
-    spare = int((met > 0).sum()) // 2 - (n - 1)
-    return Ratings(r, p, residual, deviance, float(chi2.sf(deviance, spare)) if spare > 0 else math.nan)
+    return Ratings(r, p, residual, deviance, _fit_p_value(w, met, p))
+
+
+def _fit_p_value(w: Float[Tensor, "n n"], met: Float[Tensor, "n n"], p: Float[Tensor, "n n"]) -> float:
+    """Of Pearson's chi-squared; its variance is that of binomial counts (McCullagh 1985), not that of large ones."""
+    from scipy.stats import chi2
+
+    upper = torch.triu(met > 0, 1)
+    w, met, p = w[upper], met[upper], p[upper]
+    spare = len(met) - (len(upper) - 1)
+    if spare <= 0:
+        return math.nan
+    variance = p * (1 - p)
+    statistic = float(((w - met * p) ** 2 / (met * variance)).sum())
+    spread = float((2 + (1 / variance - 6) / met).sum()) * spare / len(met)
+    factor = max(spread, 1e-12) / (2 * spare)  # factor * chi2(degrees) has the mean and the variance
+    return float(chi2.sf(statistic / factor, spare / factor))
 
 
 def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Tensor, "*batch n"]:
@@ -121,8 +136,17 @@ def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Te
     return r - r.mean(-1, keepdim=True)
 
 
-def _strongly_connected(edges: Bool[Tensor, "n n"]) -> bool:
-    reach = edges | torch.eye(len(edges), dtype=torch.bool)
-    for k in range(len(edges)):
-        reach = reach | (reach[:, k : k + 1] & reach[k])
-    return bool(reach.all())
+def has_maximum(wins: Any) -> bool:
+    """Whether the likelihood of a table of wins has a maximum: each player has beaten each other one, or one that has.
+
+    Args:
+        wins: [n, n], how often i beat j.
+
+    Source: Ford 1957.
+
+    Example:
+        >>> has_maximum([[0, 3], [1, 0]]), has_maximum([[0, 3], [0, 0]])
+        (True, False)
+    """
+    beats = np.asarray(wins) > 0
+    return int(connected_components(beats, directed=True, connection="strong")[0]) == 1

@@ -157,9 +157,9 @@ LANGUAGE = [
         ("factor", "contextual_bradley_terry", "x[:, known] / rms[known]", "2 * x[:, known] / rms[known]"),
         ("anchor", "contextual_bradley_terry", "design.T @ (y - mean)", "design.T @ y"),
     ], {"games/analysis/style.py": [
-        ("sign", "style_differences", "(a - b) / np.where(total > 0, total, 1.0)",
+        ("sign", "relative_differences", "(a - b) / np.where(total > 0, total, 1.0)",
          "(b - a) / np.where(total > 0, total, 1.0)"),
-        ("factor", "style_differences", "np.array([0.0, 1.0, 1.0, 1.0])", "np.array([1.0, 1.0, 1.0, 1.0])"),
+        ("factor", "relative_differences", "np.array([0.0, 1.0, 1.0, 1.0])", "np.array([1.0, 1.0, 1.0, 1.0])"),
     ]}),
     Method("Win rates by few labels", "games/analysis/prediction_powered.py", POWERED, [
         ("sign", "prediction_powered", "rest.mean() - f.mean()", "f.mean() - rest.mean()"),
