@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit
+from scipy.special import expit, ndtri
 from torch import Tensor
 
 from nashward.errors import NashwardError
@@ -26,6 +26,7 @@ from .significant_cycles import Cycle, cycles_below
 JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
+LEAST, ENOUGH = 30, 10  # battles of a category, and of a model in it
 STEPS = 60  # of Newton's method for the pairs
 
 
@@ -54,6 +55,35 @@ class Bands:
     elo_low: Float[Tensor, " n"]
     elo_high: Float[Tensor, " n"]
     share: float
+
+
+@dataclass(frozen=True)
+class InCategory:
+    """The battles of one category beside those of all.
+
+    Attributes:
+        name: of the category.
+        battles: how many there are.
+        elo, elo_error: [n], ratings in it with their standard errors; NaN for models with fewer than ten battles.
+        rate, rate_error: [n], each model's win rate in it against the maximal lottery of all battles, and its error.
+
+    Example:
+        >>> math = InCategory("math", 90, np.full(2, 1500.0), np.full(2, 9.0), np.array([0.6, 0.5]), np.full(2, 0.02))
+        >>> math.beats_most(categories=4)
+        (0, True)
+    """
+
+    name: str
+    battles: float
+    elo: Float[np.ndarray, " n"]
+    elo_error: Float[np.ndarray, " n"]
+    rate: Float[np.ndarray, " n"]
+    rate_error: Float[np.ndarray, " n"]
+
+    def beats_most(self, categories: int, level: float = 0.05) -> tuple[int, bool]:
+        """Who beats the lottery most surely here, and whether that is beyond noise, for all models and categories."""
+        least = self.rate - ndtri(1 - level / (len(self.rate) * categories)) * self.rate_error
+        return int(least.argmax()), bool(least.max() > 0.5)
 
 
 @dataclass(frozen=True)
@@ -197,6 +227,40 @@ class Battles:
             prompt=self.prompt[at], style=None if self.style is None else self.style[at],
             categories={other: flags[at] for other, flags in self.categories.items()},
         )  # fmt: skip
+
+    def without_idle(self) -> Battles:
+        """Without the models that fought no battle."""
+        fought = np.flatnonzero(self.met.sum(1) > 0)
+        place = np.zeros(len(self.labels), dtype=np.int64)
+        place[fought] = np.arange(len(fought))
+        labels = tuple(self.labels[k] for k in fought)
+        return replace(self, labels=labels, first=place[self.first], second=place[self.second])
+
+    def by_category(self, lottery: Float[np.ndarray, " n"], style: bool = False) -> list[InCategory]:
+        """Ratings in each category, and who beats a lottery there; of categories with 30 battles and one a model, not of all.
+
+        Args:
+            lottery: [n], that of all battles.
+            style: at equal style, which is fitted in each category.
+
+        Raises:
+            ValueError: as ``scores``.
+        """
+        found = []
+        for name, flags in self.categories.items():
+            if flags.all() or flags.sum() < max(LEAST, len(self.labels)):
+                continue
+            own = self.of_category(name)
+            met, counted = own.met.sum(1), own.style_controlled()[0] if style else own
+            fit, P, a = own.scores(style), counted.game.P.numpy(), self.smoothing
+            variance = P * (1 - P) / (own.met + 2 * a + 1) * ~np.eye(len(P), dtype=bool)
+            few = met < ENOUGH
+            found.append(InCategory(
+                name, float(met.sum() / 2),
+                np.where(few, np.nan, 1500 + ELO * fit.scores), np.where(few, np.nan, ELO * fit.score_errors),
+                P @ lottery, np.sqrt(variance @ lottery**2),
+            ))  # fmt: skip
+        return found
 
     def scores(self, style: bool = False) -> ContextualBradleyTerry:
         """Bradley-Terry scores with standard errors over prompts, with the effects of style beside them or without.

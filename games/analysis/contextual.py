@@ -113,7 +113,11 @@ def contextual_bradley_terry(
         fitted = design.fitted(beta)
         mean = expit(fitted) if scale == "wins" else fitted
         information = design.squares(times * mean * (1 - mean) if scale == "wins" else times) + fixed
-        step = np.linalg.lstsq(information, design.sums(times * (y - mean)) - penalty * beta, rcond=None)[0]
+        slope = design.sums(times * (y - mean)) - penalty * beta
+        try:
+            step = np.linalg.solve(information, slope)
+        except np.linalg.LinAlgError:
+            step = np.linalg.lstsq(information, slope, rcond=None)[0]
         beta = beta + step / max(1.0, np.abs(step).max(initial=0.0) / 2)
         if np.abs(step).max(initial=0.0) < 1e-10:
             break

@@ -18,6 +18,7 @@ from nashward.text_rows import csv_rows, json_rows, jsonl_rows
 from .battles import JEFFREYS
 from .battles import Bands as Bands
 from .battles import Battles as Battles
+from .battles import InCategory as InCategory
 from .style import STYLE, relative_differences, style_counts
 
 TYPES = (".csv", ".json", ".jsonl", ".parquet")
