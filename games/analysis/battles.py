@@ -184,11 +184,13 @@ class Battles:
         Battles of a pair on the same prompt are one battle here, since they repeat each other: counted one by one, a
         single prompt on which the models go in a circle would prove a cycle over all prompts.
         """
-        wins = self.total
-        if self.by_prompt:
-            i, j, margin = self._margins
-            wins = self._summed(0.5 + margin, 0.5 - margin, i, j)
-        return bradley_terry(wins.clip(0), 2 * (self.smoothing or JEFFREYS) * self._prior_of_ratings).cycle_p_value
+        i, j, margin = self._margins if self.by_prompt else self._each
+        wins = self._summed(0.5 + margin, 0.5 - margin, i, j) if self.by_prompt else self.total
+        fit = bradley_terry(wins.clip(0), 2 * (self.smoothing or JEFFREYS) * self._prior_of_ratings)
+        if not self.by_prompt and self._counts:  # which of them were ties is not known
+            return fit.cycle_p_value
+        p = fit.P.numpy()[i, j]
+        return fit.p_value(float(((0.5 + margin - p) ** 2).sum() / (p * (1 - p)).sum()))
 
     def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
         """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.
@@ -202,12 +204,12 @@ class Battles:
         """
         n = len(self.labels)
         draws = max(draws, int(n * (n - 1) / level))
-        if self.by_prompt:
-            i, j, margin = self._margins
+        i, j, margin = self._margins if self.by_prompt else self._each
+        if self.by_prompt or not self._counts:
             p = margin_p_values(n, i, j, margin, draws=draws, seed=seed)
         else:
             i, j = np.triu_indices(n, 1)
-            won, lost = np.floor(self.total[i, j]), np.floor(self.total.T[i, j])  # a tie says nothing
+            won, lost = np.floor(self.total[i, j]), np.floor(self.total.T[i, j])  # of ties the odd one says nothing
             signs = np.r_[np.full(len(i), 0.5), np.full(len(i), -0.5)]
             p = margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, np.r_[won, lost], draws=draws, seed=seed)
         return cycles_below(np.minimum(p * (n * (n - 1) / 2), 1.0), level)
@@ -237,7 +239,9 @@ class Battles:
         return replace(self, labels=labels, first=place[self.first], second=place[self.second])
 
     def by_category(self, lottery: Float[np.ndarray, " n"], style: bool = False) -> list[InCategory]:
-        """Ratings in each category, and who beats a lottery there; of categories with 30 battles and one a model, not of all.
+        """Ratings in each category, and who beats a lottery there.
+
+        Of categories with at least 30 battles, and one a model, that are not all of them.
 
         Args:
             lottery: [n], that of all battles.
@@ -281,7 +285,7 @@ class Battles:
         clusters = self.prompt if self.by_prompt and self.prompts < len(self.prompt) else None
         least = 0.0 if has_maximum(self.total) else 0.1
         won, first, second, weights = self.won, self.first, self.second, None
-        if (np.abs(self.won + self.lost - 1) > 1e-9).any():  # counts: the wins, then the losses
+        if self._counts:  # the wins, then the losses
             first, second = np.r_[first, first], np.r_[second, second]
             won, weights = np.repeat([1.0, 0.0], len(self.won)), np.r_[self.won, self.lost]
             features, clusters = np.r_[features, features], None if clusters is None else np.r_[clusters, clusters]
@@ -334,8 +338,8 @@ class Battles:
                 "(sum_assistant_a_tokens, header_count_a, list_count_a, bold_count_a, and of b), or both responses "
                 "(conversation_a and conversation_b, or response_a and response_b)"
             )
-        if counts := int((np.abs(self.won + self.lost - 1) > 1e-9).sum()):
-            raise NashwardError(f"{counts} rows count several battles; style is controlled battle by battle")
+        if self._counts:
+            raise NashwardError("some rows count several battles; style is controlled battle by battle")
 
     def bands(self, share: float = 0.9, draws: int = 400, seed: int = 0) -> Bands:
         """The maximal lottery and Elo's ratings, with bands from the bootstrap.
@@ -364,7 +368,7 @@ class Battles:
         others = 1 - np.eye(len(self.labels))
         least = 0.0 if self._prior_counts else JEFFREYS * others  # ratings need a prior
         ratings_prior = (prior * self._prior_counts + least) * self._prior_of_ratings
-        elo = 1500 + ELO * scores(torch.from_numpy(wins + ratings_prior))
+        elo = 1500 + ELO * scores(torch.from_numpy(wins + ratings_prior), start=self.ratings.scores)
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
         low, high = torch.quantile(lotteries, at, dim=0)
         elo_low, elo_high = torch.quantile(elo, at, dim=0)
@@ -402,7 +406,7 @@ class Battles:
             prompts = prompts + prompts.T
             battles = self.met / np.maximum(prompts, 1) + (prompts == 0)  # of a pair on a prompt, on average
         else:
-            wins, battles = random.gamma(self.total, size=(draws, n, n)), np.ones((n, n))
+            wins, battles = random.gamma(self.total.clip(0), size=(draws, n, n)), np.ones((n, n))
         prior = np.maximum(random.gamma(self.smoothing or JEFFREYS, size=wins.shape), FLOOR) * off
         return np.maximum(wins, 0.0), battles * prior
 
@@ -410,13 +414,22 @@ class Battles:
     def _margins(self) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """One record a prompt and pair: i < j, and the mean margin of i over j, in [-1/2, 1/2] (but for style)."""
         n = len(self.labels)
-        swapped = self.first > self.second
-        i, j = np.where(swapped, self.second, self.first), np.where(swapped, self.first, self.second)
-        won = np.where(swapped, self.lost, self.won)
+        i, j, margin = self._each
         keys, record = np.unique((self.prompt * n + i) * n + j, return_inverse=True)
-        record = record.reshape(-1)
-        share = np.bincount(record, won) / np.bincount(record, self.won + self.lost)
-        return keys // n % n, keys % n, share - 0.5
+        record, met = record.reshape(-1), self.won + self.lost
+        return keys // n % n, keys % n, np.bincount(record, met * margin) / np.bincount(record, met)
+
+    @cached_property
+    def _each(self) -> tuple[Int[np.ndarray, " battles"], Int[np.ndarray, " battles"], Float[np.ndarray, " battles"]]:
+        """The records as they are, but with i < j."""
+        swapped, margin = self.first > self.second, self.won / (self.won + self.lost) - 0.5
+        i, j = np.where(swapped, self.second, self.first), np.where(swapped, self.first, self.second)
+        return i, j, np.where(swapped, -margin, margin)
+
+    @cached_property
+    def _counts(self) -> bool:
+        """Whether some records are of several battles."""
+        return bool((np.abs(self.won + self.lost - 1) > 1e-9).any())
 
     def _summed(
         self, won: Float[np.ndarray, " m"], lost: Float[np.ndarray, " m"], i: Any = None, j: Any = None

@@ -325,6 +325,10 @@ def _counted(source: Mapping[str, Any], length: str, side: str) -> list[float]:
 
 def _number(source: Mapping[str, Any], field: str) -> float:
     value = source.get(field)
+    if type(value) is int and value >= 0:
+        return float(value)
+    if type(value) is dict and all(type(part) is int and part >= 0 for part in value.values()):
+        return float(sum(value.values()))
     parts = _parsed(value, dict)
     try:
         numbers = [

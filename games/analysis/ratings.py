@@ -28,8 +28,7 @@ class Ratings:
         P: [n, n], the fitted probabilities.
         residual: [n, n], the wins' share minus P; 0 where a pair has not met.
         deviance: twice the log-likelihood that the pairs' own shares have above the fit.
-        cycle_p_value: how likely shares so far from P are without any cycle: Pearson's chi-squared, with the degrees of
-            freedom that its variance has, which few battles of a pair make smaller; NaN without pairs to spare.
+        met: [n, n], the games of each pair, those of the smoothing among them.
 
     Source: Bradley & Terry 1952; Elo's scale, 400 points a factor of 10.
 
@@ -43,7 +42,43 @@ class Ratings:
     P: Float[Tensor, "n n"]
     residual: Float[Tensor, "n n"]
     deviance: float
-    cycle_p_value: float
+    met: Float[Tensor, "n n"]
+
+    @property
+    def cycle_p_value(self) -> float:
+        """How likely shares so far from P are without any cycle; NaN without pairs to spare."""
+        return self.p_value()
+
+    def p_value(self, dispersion: float = 1.0) -> float:
+        """How likely shares so far from P are without any cycle, by Pearson's chi-squared.
+
+        Its variance is that of binomial counts, which is above that of large ones where pairs met a few times.
+
+        Args:
+            dispersion: the variance of a game's outcome, in units of P (1 - P): ties make it less than 1.
+
+        Returns:
+            the p-value; NaN without pairs to spare.
+
+        Source: Pearson 1900; McCullagh 1985 (the variance of few games).
+
+        Example:
+            >>> ring = bradley_terry([[0, 30, 10], [10, 0, 30], [30, 10, 0]])
+            >>> ring.p_value() < 1e-6, ring.p_value(0.5) < ring.p_value()
+            (True, True)
+        """
+        from scipy.stats import chi2
+
+        upper = torch.triu(self.met > 0, 1)
+        met, p, residual = self.met[upper], self.P[upper], self.residual[upper]
+        spare = len(met) - (len(upper) - 1)
+        if spare <= 0:
+            return math.nan
+        variance = p * (1 - p)
+        statistic = float((met * residual**2 / variance).sum()) / dispersion
+        spread = float((2 + (1 / variance - 6) / met).sum()) * spare / len(met)
+        factor = max(spread, 1e-12) / (2 * spare)  # factor * chi2(spare / factor) has its mean and variance
+        return float(chi2.sf(statistic / factor, spare / factor))
 
     @property
     def elo(self) -> Float[Tensor, " n"]:
@@ -91,31 +126,18 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
     share = w / torch.where(met > 0, met, 1.0)
     residual = torch.where(met > 0, share - p, 0.0)
     deviance = 2 * float((torch.special.xlogy(w, share) - torch.special.xlogy(w, p)).sum())
-    return Ratings(r, p, residual, deviance, _fit_p_value(w, met, p))
+    return Ratings(r, p, residual, deviance, met)
 
 
-def _fit_p_value(w: Float[Tensor, "n n"], met: Float[Tensor, "n n"], p: Float[Tensor, "n n"]) -> float:
-    """Of Pearson's chi-squared; its variance is that of binomial counts (McCullagh 1985), not that of large ones."""
-    from scipy.stats import chi2
-
-    upper = torch.triu(met > 0, 1)
-    w, met, p = w[upper], met[upper], p[upper]
-    spare = len(met) - (len(upper) - 1)
-    if spare <= 0:
-        return math.nan
-    variance = p * (1 - p)
-    statistic = float(((w - met * p) ** 2 / (met * variance)).sum())
-    spread = float((2 + (1 / variance - 6) / met).sum()) * spare / len(met)
-    factor = max(spread, 1e-12) / (2 * spare)  # factor * chi2(degrees) has the mean and the variance
-    return float(chi2.sf(statistic / factor, spare / factor))
-
-
-def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Tensor, "*batch n"]:
+def scores(
+    wins: Float[Tensor, "*batch n n"], iterations: int = 200, start: Float[Tensor, " n"] | None = None
+) -> Float[Tensor, "*batch n"]:
     """Bradley-Terry scores [..., n] with mean 0 of tables of wins [..., n, n], which must have a maximum likelihood.
 
     Args:
         wins: [..., n, n], how often i beat j, ties as halves.
         iterations: of Newton's method at most.
+        start: [n], scores near by; None: equal ones.
 
     Source: Bradley & Terry 1952.
 
@@ -125,6 +147,8 @@ def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Te
     """
     n, met = wins.shape[-1], wins + wins.mT
     r = torch.zeros(wins.shape[:-1], dtype=torch.float64)
+    if start is not None:
+        r = r + start
     for _ in range(iterations):
         p = torch.sigmoid(r.unsqueeze(-1) - r.unsqueeze(-2))
         slope = (wins - met * p).sum(-1)
