@@ -23,7 +23,7 @@ VERBOSE = "verbose"  # wins by its style alone
 SPECIALIST = "specialist"  # good at mathematics
 SLOPES = np.array([1.5, 0.6, 0.9, 0.4])  # log-odds a unit of the style's differences: length, headers, lists, bold
 TURN = 0.8  # log-odds by which the cycle turns
-MATH = 1.0  # log-odds that the specialist gains there
+MATH = 1.5  # log-odds that the specialist gains there
 LANGUAGES = (("en", 0.6), ("pl", 0.15), ("de", 0.15), ("ja", 0.1))
 
 

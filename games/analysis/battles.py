@@ -20,7 +20,7 @@ from ..shapes import Bool, Float, Int
 from .contextual import ContextualBradleyTerry, contextual_bradley_terry
 from .game_ratings import ClassLottery, class_lottery
 from .pair_tests import margin_p_values
-from .ratings import ELO, Ratings, bradley_terry, has_maximum, scores
+from .ratings import ELO, Ratings, bradley_terry, has_maximum, pearson_p_value, scores
 from .significant_cycles import Cycle, cycles_below
 
 JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
@@ -179,18 +179,41 @@ class Battles:
 
     @cached_property
     def cycle_p_value(self) -> float:
-        """How likely battles so far from any scores are without cycles, see ``Ratings``; NaN without pairs to spare.
+        """``fit_p_value`` of scores alone: how likely battles so far from any scores are without cycles."""
+        return self.fit_p_value(self.scores())
+
+    def fit_p_value(self, fit: ContextualBradleyTerry) -> float:
+        """How likely battles so far from fitted scores, and style, are without cycles; NaN without pairs to spare.
 
         Battles of a pair on the same prompt are one battle here, since they repeat each other: counted one by one, a
-        single prompt on which the models go in a circle would prove a cycle over all prompts.
+        single prompt on which the models go in a circle would prove a cycle over all prompts. The variance of an
+        outcome is that of these battles, which is less than P (1 - P) where there are ties.
+
+        Args:
+            fit: of these battles, by ``scores``.
+
+        Source: Pearson 1900, see ``pearson_p_value``.
         """
-        i, j, margin = self._margins if self.by_prompt else self._each
-        wins = self._summed(0.5 + margin, 0.5 - margin, i, j) if self.by_prompt else self.total
-        fit = bradley_terry(wins.clip(0), 2 * (self.smoothing or JEFFREYS) * self._prior_of_ratings)
-        if not self.by_prompt and self._counts:  # which of them were ties is not known
-            return fit.cycle_p_value
-        p = fit.P.numpy()[i, j]
-        return fit.p_value(float(((0.5 + margin - p) ** 2).sum() / (p * (1 - p)).sum()))
+        effect = self.style @ fit.slopes if self.style is not None and len(fit.slopes) else 0.0
+        p = expit(fit.scores[self.first] - fit.scores[self.second] + effect)
+        n, met, (i, j, _) = len(self.labels), self.won + self.lost, self._each
+        pair = np.unique(i * n + j, return_inverse=True)[1].reshape(-1)
+        record = np.arange(len(i))
+        if self.by_prompt:
+            record = np.unique(self.prompt * n * n + i * n + j, return_inverse=True)[1].reshape(-1)
+        share = 1 / np.bincount(record, met)[record] if self.by_prompt else np.ones(len(i))
+        sign = np.where(self.first > self.second, -1.0, 1.0)
+        misfit = np.bincount(record, share * sign * (self.won - met * p))
+        variance = np.bincount(record, share * met * p * (1 - p))
+        counts = self._counts and not self.by_prompt  # which of them were ties is not known
+        fitted = n - 1 + len(fit.slopes)
+        known = len(misfit) > fitted and not counts
+        dispersion = float((misfit**2 / variance).sum()) / (len(misfit) - fitted) if known else 1.0
+        at = np.empty(len(misfit), dtype=np.int64)
+        at[record] = pair
+        games = np.bincount(at, np.bincount(record, share * met))
+        variance = dispersion * np.bincount(at, variance)
+        return pearson_p_value(np.bincount(at, misfit), variance, games, len(games) - fitted)
 
     def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
         """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.
@@ -223,7 +246,14 @@ class Battles:
         if name not in self.categories:
             known = ", ".join(self.categories) or "none"
             raise NashwardError(f"there is no category {name!r} among these battles; they have: {known}")
-        at = self.categories[name]
+        return self.of_records(self.categories[name])
+
+    def of_records(self, at: Bool[np.ndarray, " battles"]) -> Battles:
+        """Some of the battles, of the same models.
+
+        Args:
+            at: [battles], which.
+        """
         return replace(
             self, first=self.first[at], second=self.second[at], won=self.won[at], lost=self.lost[at],
             prompt=self.prompt[at], style=None if self.style is None else self.style[at],

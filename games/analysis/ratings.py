@@ -46,44 +46,51 @@ class Ratings:
 
     @property
     def cycle_p_value(self) -> float:
-        """How likely shares so far from P are without any cycle; NaN without pairs to spare."""
-        return self.p_value()
-
-    def p_value(self, dispersion: float = 1.0) -> float:
-        """How likely shares so far from P are without any cycle, by Pearson's chi-squared.
-
-        Its variance is that of binomial counts, which is above that of large ones where pairs met a few times.
-
-        Args:
-            dispersion: the variance of a game's outcome, in units of P (1 - P): ties make it less than 1.
-
-        Returns:
-            the p-value; NaN without pairs to spare.
-
-        Source: Pearson 1900; McCullagh 1985 (the variance of few games).
-
-        Example:
-            >>> ring = bradley_terry([[0, 30, 10], [10, 0, 30], [30, 10, 0]])
-            >>> ring.p_value() < 1e-6, ring.p_value(0.5) < ring.p_value()
-            (True, True)
-        """
-        from scipy.stats import chi2
-
+        """How likely shares so far from P are without any cycle, see ``pearson_p_value``; NaN without spare pairs."""
         upper = torch.triu(self.met > 0, 1)
-        met, p, residual = self.met[upper], self.P[upper], self.residual[upper]
-        spare = len(met) - (len(upper) - 1)
-        if spare <= 0:
-            return math.nan
-        variance = p * (1 - p)
-        statistic = float((met * residual**2 / variance).sum()) / dispersion
-        spread = float((2 + (1 / variance - 6) / met).sum()) * spare / len(met)
-        factor = max(spread, 1e-12) / (2 * spare)  # factor * chi2(spare / factor) has its mean and variance
-        return float(chi2.sf(statistic / factor, spare / factor))
+        met, p = self.met[upper].numpy(), self.P[upper].numpy()
+        misfit, spare = met * self.residual[upper].numpy(), len(met) - (len(upper) - 1)
+        return pearson_p_value(misfit, met * p * (1 - p), met, spare)
 
     @property
     def elo(self) -> Float[Tensor, " n"]:
         """The scores on Elo's scale, 400 points a factor of 10 in the odds, with mean 1500."""
         return 1500 + ELO * self.scores
+
+
+def pearson_p_value(
+    misfit: Float[np.ndarray, " pairs"], variance: Float[np.ndarray, " pairs"], met: Float[np.ndarray, " pairs"],
+    spare: int,
+) -> float:  # fmt: skip
+    """How likely wins of pairs are so far from what is fitted to them: Pearson's chi-squared.
+
+    Its own variance is that of binomial counts, which is above that of large ones where pairs met a few times.
+
+    Args:
+        misfit: [pairs], wins less those that were expected.
+        variance: [pairs], of the wins.
+        met: [pairs], the games of each.
+        spare: pairs beyond the fitted numbers.
+
+    Returns:
+        the p-value; NaN without pairs to spare.
+
+    Source: Pearson 1900; McCullagh 1985 (the variance of few games).
+
+    Example:
+        >>> round(pearson_p_value(np.array([5.0, -5.0, 5.0]), np.full(3, 10.0), np.full(3, 40.0), 1), 4)
+        0.0062
+    """
+    from scipy.stats import chi2
+
+    if spare <= 0:
+        return math.nan
+    statistic = float((misfit**2 / variance).sum())
+    spread = float((2 + (met / variance - 6) / met).sum()) * spare / len(met)
+    if spread < 1e-9 * spare:  # pairs that met once each: whatever the outcomes, the statistic is the same
+        return 1.0
+    factor = spread / (2 * spare)  # factor * chi2(spare / factor) has its mean and variance
+    return float(chi2.sf(statistic / factor, spare / factor))
 
 
 def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> Ratings:

@@ -203,7 +203,7 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
         "curl": float(social_choice.curl_fraction(game.P - 0.5)),
         "logits_curl": standings.logits_curl,
-        "cycle_p_value": battles.cycle_p_value if standings.rates is None else None,
+        "cycle_p_value": _cycle_p_value(standings),
         "cycles": _cycles(battles, seed),
         "style": _style(standings),
         "categories": [
@@ -221,6 +221,13 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
         "labels": labels,
         "P": game.P,
     }  # fmt: skip
+
+
+def _cycle_p_value(standings: Standings) -> float | None:
+    if standings.original is not None:
+        battles, fit = standings.original
+        return battles.fit_p_value(fit)
+    return standings.battles.cycle_p_value if standings.rates is None else None
 
 
 def _elo(standings: Standings, bands: games.analysis.leaderboard.Bands) -> list[tuple[float, float, float]]:
