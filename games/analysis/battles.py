@@ -27,6 +27,7 @@ JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
 LEAST, ENOUGH = 30, 10  # battles of a category, and of a model in it
+CHUNK = 500_000  # win probabilities at once
 STEPS = 60  # of Newton's method for the pairs
 
 
@@ -394,14 +395,18 @@ class Battles:
             raise NashwardError(f"draws must be at least 2, got {draws}")
         wins, prior = self._drawn(draws, np.random.default_rng(seed))
         own = self.lottery
-        lotteries = nash(PreferenceGame(_table(wins + prior * self._prior_counts, 0.0))).policy
         others = 1 - np.eye(len(self.labels))
         least = 0.0 if self._prior_counts else JEFFREYS * others  # ratings need a prior
-        ratings_prior = (prior * self._prior_counts + least) * self._prior_of_ratings
-        elo = 1500 + ELO * scores(torch.from_numpy(wins + ratings_prior), start=self.ratings.scores)
+        lotteries, ratings = [], []
+        chunk = max(1, CHUNK // len(self.labels) ** 2)  # draws whose tables stay in the processor's cache
+        for k in range(0, draws, chunk):
+            some, of_prior = wins[k : k + chunk], prior[k : k + chunk] * self._prior_counts
+            lotteries.append(nash(PreferenceGame(_table(some + of_prior, 0.0))).policy)
+            given = torch.from_numpy(some + (of_prior + least) * self._prior_of_ratings)
+            ratings.append(1500 + ELO * scores(given, start=self.ratings.scores))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
-        low, high = torch.quantile(lotteries, at, dim=0)
-        elo_low, elo_high = torch.quantile(elo, at, dim=0)
+        low, high = torch.quantile(torch.cat(lotteries), at, dim=0)
+        elo_low, elo_high = torch.quantile(torch.cat(ratings), at, dim=0)
         lottery, rating = torch.from_numpy(own.policy), self.ratings.elo
         least_of_all, most_of_all = map(torch.from_numpy, own.ranges(self.game.P.numpy()))
         low, high = torch.minimum(low, least_of_all), torch.maximum(high, most_of_all)
@@ -474,6 +479,5 @@ class Battles:
 def _table(wins: Float[np.ndarray, "tables n n"], smoothing: float) -> Float[np.ndarray, "tables n n"]:
     met = wins + wins.swapaxes(-1, -2) + 2 * smoothing
     P = np.where(met > 0, (wins + smoothing) / np.where(met > 0, met, 1.0), 0.5)
-    lower = np.tril_indices(wins.shape[-1], -1)
-    P[..., lower[0], lower[1]] = 1 - P[..., lower[1], lower[0]]  # so that P + P^T = 1 holds after rounding
-    return P
+    upper = np.triu(np.ones(P.shape[-2:], dtype=bool))
+    return np.where(upper, P, 1 - P.swapaxes(-1, -2))  # so that P + P^T = 1 holds after rounding

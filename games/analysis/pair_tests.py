@@ -10,7 +10,7 @@ from ..shapes import Float, Int
 MIN_PROMPTS = 10  # of each pair: fewer signs cannot be significant among ten players
 FEW = 50  # judged prompts of a pair, up to which its signs are drawn; beyond, Student's t agrees with them
 CHUNK = 1000  # draws at once
-MOST = 10**11  # signs drawn at most: half a minute
+MOST = 2 * 10**10  # signs drawn at most: seconds
 SAME = 1e-12
 
 
