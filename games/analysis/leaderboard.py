@@ -15,11 +15,10 @@ import numpy as np
 from nashward.errors import NashwardError
 from nashward.text_rows import csv_rows, json_rows, jsonl_rows
 
-from .battles import JEFFREYS
-from .battles import Bands as Bands
-from .battles import Battles as Battles
-from .battles import InCategory as InCategory
+from .battles import JEFFREYS, Bands, Battles, InCategory
 from .style import STYLE, relative_differences, style_counts
+
+__all__ = ["Bands", "Battles", "InCategory", "from_battles", "read_battles"]
 
 TYPES = (".csv", ".json", ".jsonl", ".parquet")
 
