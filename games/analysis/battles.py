@@ -233,9 +233,9 @@ class Battles:
             p = margin_p_values(n, i, j, margin, draws=draws, seed=seed)
         else:
             i, j = np.triu_indices(n, 1)
-            won, lost = np.floor(self.total[i, j]), np.floor(self.total.T[i, j])  # of ties the odd one says nothing
-            signs = np.r_[np.full(len(i), 0.5), np.full(len(i), -0.5)]
-            p = margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, np.r_[won, lost], draws=draws, seed=seed)
+            times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
+            signs = np.repeat([0.5, -0.5], len(i))
+            p = margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, times, draws=draws, seed=seed)
         return cycles_below(np.minimum(p * (n * (n - 1) / 2), 1.0), level)
 
     def of_category(self, name: str) -> Battles:
@@ -308,11 +308,7 @@ class Battles:
         Raises:
             ValueError: the style is not known, or records are counts of several battles.
         """
-        if style:
-            self._require_style()
-            features = self.style
-        else:
-            features = np.zeros((len(self.first), 0))
+        features = self._known_style() if style else np.zeros((len(self.first), 0))
         clusters = self.prompt if self.by_prompt and self.prompts < len(self.prompt) else None
         least = 0.0 if has_maximum(self.total) else 0.1
         won, first, second, weights = self.won, self.first, self.second, None
@@ -339,14 +335,13 @@ class Battles:
 
         Source: Bradley & Terry 1952 with covariates; the pairs' own log-odds are the project's own.
         """
-        fit = self.scores(style=True)
-        assert self.style is not None
+        fit, style = self.scores(style=True), self._known_style()
         n, prior = len(self.labels), self.smoothing or JEFFREYS
         pair, swapped = self.first * n + self.second, self.first > self.second
         pair = np.where(swapped, self.second * n + self.first, pair)
         _, pair = np.unique(pair, return_inverse=True)
         pair = pair.reshape(-1)
-        effect = np.where(swapped, -1.0, 1.0) * (self.style @ fit.slopes)
+        effect = np.where(swapped, -1.0, 1.0) * (style @ fit.slopes)
         y = np.where(swapped, self.lost, self.won)
         at_equal = np.zeros(int(pair.max()) + 1)
         for _ in range(STEPS):
@@ -360,7 +355,7 @@ class Battles:
         won = np.where(swapped, 1 - y, y)
         return replace(self, won=won, lost=1 - won), fit
 
-    def _require_style(self) -> None:
+    def _known_style(self) -> Float[np.ndarray, "battles 4"]:
         if self.style is None:
             raise NashwardError("the style of these battles was not read; read them with style=True")
         if unknown := int(np.isnan(self.style).any(1).sum()):
@@ -371,6 +366,7 @@ class Battles:
             )
         if self._counts:
             raise NashwardError("some rows count several battles; style is controlled battle by battle")
+        return self.style
 
     def bands(self, share: float = 0.9, draws: int = 400, seed: int = 0) -> Bands:
         """The maximal lottery and Elo's ratings, with bands from the bootstrap.

@@ -297,12 +297,13 @@ def _style(row: Mapping[Any, Any]) -> tuple[list[float], list[float]] | None:
     has neither.
 
     Raises:
-        ValueError: a count that is no number from 0 on.
+        ValueError: a count that is missing beside others, or no number from 0 on.
 
     Example:
-        >>> counts = {"sum_assistant_a_tokens": 100, "header_count_a": {"h1": 1, "h2": 4}, "list_count_a": 0}
-        >>> counts |= {"bold_count_a": {"**": 2, "__": 0}, "sum_assistant_b_tokens": 50}
-        >>> _style({"conv_metadata": counts})
+        >>> a = {"sum_assistant_a_tokens": 100, "header_count_a": {"h1": 1, "h2": 4}}
+        >>> a |= {"list_count_a": 0, "bold_count_a": {"**": 2, "__": 0}}
+        >>> b = {"sum_assistant_b_tokens": 50, "header_count_b": {}, "list_count_b": {"ordered": 0}, "bold_count_b": 0}
+        >>> _style({"conv_metadata": a | b})
         ([100.0, 0.05, 0.0, 0.02], [50.0, 0.0, 0.0, 0.0])
     """
     source = _parsed(row.get("conv_metadata"), dict) or row
@@ -328,11 +329,13 @@ def _number(source: Mapping[str, Any], field: str) -> float:
         return float(value)
     if type(value) is dict and all(type(part) is int and part >= 0 for part in value.values()):
         return float(sum(value.values()))
-    parts = _parsed(value, dict)
+    if _missing(value):
+        raise NashwardError(
+            f"has no {field}; its style needs {', '.join((LENGTHS[0], *MARKS)).replace('{}', 'a')}, and of b"
+        )
+    parts: Any = _parsed(value, dict)
     try:
-        numbers = [
-            0.0 if _missing(part) else float(part) for part in (parts.values() if parts is not None else [value])
-        ]
+        numbers = [0.0 if _missing(part) else float(part) for part in ([value] if parts is None else parts.values())]
     except (TypeError, ValueError, OverflowError):
         numbers = [math.nan]
     if not all(0 <= number < math.inf for number in numbers):

@@ -80,6 +80,13 @@ def test_counts_of_style_that_are_none_are_named(tokens: Any) -> None:
         from_battles([_row(conv_metadata=METADATA | {"sum_assistant_a_tokens": tokens})], style=True)
 
 
+def test_a_count_of_style_that_is_missing_beside_others_is_named() -> None:
+    for field in ("bold_count_b", "sum_assistant_b_tokens"):
+        counts = {name: value for name, value in METADATA.items() if name != field}
+        with pytest.raises(ValueError, match=f"row 1 has no {field}"):
+            from_battles([_row(conv_metadata=counts)], style=True)
+
+
 def test_style_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="1 of 2 battles is not known"):
         from_battles([_row(conv_metadata=METADATA), _row()], style=True).style_controlled()
