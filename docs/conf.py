@@ -62,6 +62,7 @@ PAGES = {
         "oracles",
         "judges",
         "evaluation",
+        "leaderboard",
         "configuration",
         "metrics",
         "traps",
