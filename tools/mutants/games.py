@@ -50,7 +50,7 @@ GAMES = [
          "2 * odds @ class_lottery(0.5 + odds / scale).policy"),
         ("anchor", "nash_averaging", "class_lottery(0.5 + odds / scale).policy", "class_lottery(table).policy"),
     ]),
-    Method("deviation_ratings", RATINGS, BY_EQUILIBRIA, [
+    Method("Deviation ratings", RATINGS, BY_EQUILIBRIA, [
         ("sign", "deviation_ratings", "(table - 0.5) @ lottery.policy", "(0.5 - table) @ lottery.policy"),
         ("factor", "deviation_ratings", "np.where(held, rating, 0.0)", "np.where(held, 2 * rating, 0.0)"),
         ("anchor", "deviation_ratings", "np.where(held, rating, 0.0)", "np.zeros(n)"),
