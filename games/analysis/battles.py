@@ -309,7 +309,7 @@ class Battles:
             ValueError: the style is not known, or records are counts of several battles.
         """
         features = self._known_style() if style else np.zeros((len(self.first), 0))
-        clusters = self.prompt if self.by_prompt and self.prompts < len(self.prompt) else None
+        clusters = self.prompt if self.by_prompt and len(np.unique(self.prompt)) < len(self.prompt) else None
         least = 0.0 if has_maximum(self.total) else 0.1
         won, first, second, weights = self.won, self.first, self.second, None
         if self._counts:  # the wins, then the losses

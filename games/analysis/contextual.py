@@ -75,7 +75,8 @@ def contextual_bradley_terry(
         outcomes: [N], the share of wins of the first player, in [0, 1]; or log-odds that it is better, finite.
         features: x, [N, d].
         first, second: [N], the players; None: there are none, as in comparisons of single texts.
-        clusters: [N], comparisons that are not independent of each other have one number; None: all are.
+        clusters: [N], comparisons that are not independent of each other have one number; None: all are. With one
+            number only, errors are NaN.
         scale: what the outcomes are.
         ridge: on the scores of wins, so that a player who won every comparison has a finite one; 0 is plain maximum
             likelihood.
@@ -130,7 +131,8 @@ def contextual_bradley_terry(
         sums = design.cluster_sums(times * residual, numbers, count)
         squares = (sums.T @ sums).toarray()
     inverse = np.linalg.pinv(information, hermitian=True)
-    spread = inverse @ squares @ inverse * (count / max(count - 1, 1))
+    # one cluster has no spread to be seen: its residuals sum to 0 whatever they are
+    spread = inverse @ squares @ inverse * (count / (count - 1) if count > 1 else np.nan)
     coefficients, errors = np.zeros(x.shape[1]), np.full(x.shape[1], np.nan)
     coefficients[known], errors[known] = beta[n:], np.sqrt(np.diag(spread))[n:]
     scores = beta[:n] - (beta[:n].mean() if n else 0.0)
