@@ -213,8 +213,8 @@ class Battles:
         at = np.empty(len(misfit), dtype=np.int64)
         at[record] = pair
         games = np.bincount(at, np.bincount(record, share * met))
-        variance = dispersion * np.bincount(at, variance)
-        return pearson_p_value(np.bincount(at, misfit), variance, games, len(games) - fitted)
+        spread = dispersion * np.bincount(at, variance)
+        return pearson_p_value(np.bincount(at, misfit), spread, games, len(games) - fitted)
 
     def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
         """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.

@@ -334,8 +334,9 @@ def _number(source: Mapping[str, Any], field: str) -> float:
             f"has no {field}; its style needs {', '.join((LENGTHS[0], *MARKS)).replace('{}', 'a')}, and of b"
         )
     parts: Any = _parsed(value, dict)
+    kinds: list[Any] = [value] if parts is None else list(parts.values())
     try:
-        numbers = [0.0 if _missing(part) else float(part) for part in ([value] if parts is None else parts.values())]
+        numbers = [0.0 if _missing(part) else float(part) for part in kinds]
     except (TypeError, ValueError, OverflowError):
         numbers = [math.nan]
     if not all(0 <= number < math.inf for number in numbers):
