@@ -27,7 +27,6 @@ class Ratings:
         scores: [n], in nats, with mean 0.
         P: [n, n], the fitted probabilities.
         residual: [n, n], the wins' share minus P; 0 where a pair has not met.
-        deviance: twice the log-likelihood that the pairs' own shares have above the fit.
         met: [n, n], the games of each pair, those of the smoothing among them.
 
     Source: Bradley & Terry 1952; Elo's scale, 400 points a factor of 10.
@@ -41,7 +40,6 @@ class Ratings:
     scores: Float[Tensor, " n"]
     P: Float[Tensor, "n n"]
     residual: Float[Tensor, "n n"]
-    deviance: float
     met: Float[Tensor, "n n"]
 
     @property
@@ -132,8 +130,7 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
     p = torch.sigmoid(r[:, None] - r)
     share = w / torch.where(met > 0, met, 1.0)
     residual = torch.where(met > 0, share - p, 0.0)
-    deviance = 2 * float((torch.special.xlogy(w, share) - torch.special.xlogy(w, p)).sum())
-    return Ratings(r, p, residual, deviance, met)
+    return Ratings(r, p, residual, met)
 
 
 def scores(

@@ -64,9 +64,7 @@ GAMES = [
     Method("Bradley-Terry", "games/analysis/ratings.py", CHOICE, [
         ("sign", "scores", "wins - met * p", "met * p - wins"),
         ("factor", "", "400 / math.log(10)", "800 / math.log(10)"),
-        ("factor", "bradley_terry",
-         "2 * float((torch.special.xlogy(w, share) - torch.special.xlogy(w, p)).sum())",
-         "4 * float((torch.special.xlogy(w, share) - torch.special.xlogy(w, p)).sum())"),
+        ("factor", "pearson_p_value", "spread / (2 * spare)", "spread / spare"),
         ("factor", "bradley_terry", "smoothing / 2", "smoothing"),
         ("anchor", "scores", "r.mean(-1, keepdim=True)", "r[..., :1]"),
         ("anchor", "bradley_terry", "share - p", "share"),
