@@ -58,7 +58,7 @@ def check_step(step: Schedule, **not_negative: float) -> None:
         tau must be a number >= 0, got -1.0
     """
     if not callable(step):
-        if hasattr(step, "__len__") and not isinstance(step, str) and getattr(step, "ndim", 1):
+        if hasattr(step, "__len__") and not isinstance(step, str) and getattr(step, "ndim", True):
             raise NashwardError(
                 f"the step must be a positive number or a function of t, got {step!r:.80}; for several steps: "
                 "games.sweep(game, solver, step=[...])"
