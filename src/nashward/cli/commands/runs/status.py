@@ -64,11 +64,11 @@ def _write_json(file: Path, state: str, progress: RunStatus) -> None:
     from nashward.llm.store.run_folder import RunFolder
 
     record = RunFolder(progress.folder).read()
-    facts = {key: record[key] for key in ("format", "versions", "python", "hardware", "config") if key in record}
+    kept = [key for key in ("format", "versions", "python", "hardware", "config") if key in record]
     known: dict[str, Any] = dataclasses.asdict(progress)
     known["folder"] = progress.folder.name
     known["steps"] = [{"step": name, "finished": done} for name, done in progress.steps]
-    content = {"state": state, "finished": progress.finished, **known, **facts}
+    content = {"state": state, "finished": progress.finished, **known, **{key: record[key] for key in kept}}
     if file == STDOUT:
         print(json_output.text(content))
     else:
