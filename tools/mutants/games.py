@@ -31,7 +31,7 @@ GAMES = [
     Method("Games of two players as symmetric ones", "games/forms/symmetrize.py", EXACT, [
         ("sign", "symmetrised", "0.5 + A - A.mT", "0.5 - A + A.mT"),
         ("factor", "", "3 / 8", "6 / 8"),
-        ("anchor", "symmetrised", "(V, -_BORDER, _BORDER)", "(V, 0.0, 0.0)"),
+        ("anchor", "symmetrised", "(V, -BORDER, BORDER)", "(V, 0.0, 0.0)"),
     ]),
     Method("Double oracle", f"{E}/double_oracle.py", EXACT, [
         ("sign", "double_oracle", "y > tolerance", "y < -tolerance"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nashward.cli import json_output, options
 from nashward.cli.command import Command
@@ -65,7 +65,8 @@ def _write_json(file: Path, state: str, progress: RunStatus) -> None:
 
     record = RunFolder(progress.folder).read()
     facts = {key: record[key] for key in ("format", "versions", "python", "hardware", "config") if key in record}
-    known = dataclasses.asdict(progress) | {"folder": progress.folder.name}
+    known: dict[str, Any] = dataclasses.asdict(progress)
+    known["folder"] = progress.folder.name
     known["steps"] = [{"step": name, "finished": done} for name, done in progress.steps]
     content = {"state": state, "finished": progress.finished, **known, **facts}
     if file == STDOUT:
