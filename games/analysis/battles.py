@@ -24,11 +24,12 @@ from .ratings import ELO, Ratings, bradley_terry, has_maximum, pearson_p_value, 
 from .significant_cycles import Cycle, cycles_below
 
 JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
+DUST = 1e-12  # of a variance or a dispersion that is 0 but for rounding
 FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
 PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
 LEAST, ENOUGH = 30, 10  # battles of a category, and of a model in it
 CHUNK = 500_000  # win probabilities at once
-STEPS = 60  # of Newton's method for the pairs
+STEPS = 200  # of Newton's method for the pairs
 
 
 @dataclass(frozen=True)
@@ -205,11 +206,14 @@ class Battles:
         share = 1 / np.bincount(record, met)[record] if self.by_prompt else np.ones(len(i))
         sign = np.where(self.first > self.second, -1.0, 1.0)
         misfit = np.bincount(record, share * sign * (self.won - met * p))
-        variance = np.bincount(record, share * met * p * (1 - p))
+        # few battles may be fitted exactly, which leaves them no variance
+        variance = np.maximum(np.bincount(record, share * met * p * (1 - p)), DUST)
         counts = self._counts and not self.by_prompt  # which of them were ties is not known
         fitted = n - 1 + len(fit.slopes)
         known = len(misfit) > fitted and not counts
         dispersion = float((misfit**2 / variance).sum()) / (len(misfit) - fitted) if known else 1.0
+        if dispersion < DUST:  # ties alone
+            return 1.0
         at = np.empty(len(misfit), dtype=np.int64)
         at[record] = pair
         games = np.bincount(at, np.bincount(record, share * met))
@@ -476,4 +480,5 @@ def _table(wins: Float[np.ndarray, "tables n n"], smoothing: float) -> Float[np.
     met = wins + wins.swapaxes(-1, -2) + 2 * smoothing
     P = np.where(met > 0, (wins + smoothing) / np.where(met > 0, met, 1.0), 0.5)
     upper = np.triu(np.ones(P.shape[-2:], dtype=bool))
+    P = P.clip(0.0, 1.0)  # at equal style it may be below 0 by rounding
     return np.where(upper, P, 1 - P.swapaxes(-1, -2))  # so that P + P^T = 1 holds after rounding

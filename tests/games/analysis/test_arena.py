@@ -242,3 +242,32 @@ def test_scores_without_cycles_and_style_explain_the_battles() -> None:
         assert battles.cycles() == []
     assert 0.1 < np.mean(values) < 0.9
     assert min(values) > 0.01
+
+
+@pytest.mark.parametrize("counts", [False, True])
+@pytest.mark.parametrize("by_prompt", [False, True])
+def test_a_few_battles_of_any_kind_have_a_leaderboard(counts: bool, by_prompt: bool) -> None:
+    """Also where style explains all of them, where a model never lost, and where nobody met a third one."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        n, rows = int(random.integers(2, 6)), []
+        for _ in range(int(random.integers(1, 40))):
+            a, b = random.choice(n, 2, replace=False)
+            metadata = {name: int(random.integers(0, 60)) for name in METADATA if name != "turns"}
+            row = _row(model_a=str(a), model_b=str(b), winner=random.choice(["model_a", "model_b", "tie"]))
+            row |= {"winner": None, "wins_a": int(random.integers(0, 5)), "wins_b": 1} if counts else {}
+            rows.append(
+                row | {"conv_metadata": metadata} | ({"prompt": int(random.integers(0, 5))} if by_prompt else {})
+            )
+        battles = from_battles(rows, style=True)
+        every = [battles]
+        if not counts:
+            controlled, fit = battles.style_controlled()
+            assert not battles.fit_p_value(fit) < 1e-6
+            every.append(controlled)
+        for each in every:
+            bands = each.bands(draws=10)
+            assert bool(bands.elo.isfinite().all())
+            assert float(bands.lottery.sum()) == pytest.approx(1)
+            assert not battles.cycle_p_value < 1e-6
+            assert each.cycles() == []

@@ -189,6 +189,13 @@ def test_bands_hold_every_equilibrium() -> None:
     assert float(apart.high[2:].max()) < 0.6
 
 
+def test_ties_alone_say_nothing_of_cycles() -> None:
+    for prompts in (range(30), [None] * 30):
+        battles = from_battles(_rows(prompts, CIRCLE, winner="tie"))
+        assert battles.cycle_p_value == 1.0
+        assert battles.cycles() == []
+
+
 def test_a_leaderboard_says_that_its_nash_is_one_of_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for winner, unique in (("tie", False), ("model_a", True)):
         (tmp_path / "b.json").write_text(json.dumps(_rows(["q"], [("x", "y")], winner=winner)))
