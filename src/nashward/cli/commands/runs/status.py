@@ -68,7 +68,12 @@ def _write_json(file: Path, state: str, progress: RunStatus) -> None:
     known: dict[str, Any] = dataclasses.asdict(progress)
     known["folder"] = progress.folder.name
     known["steps"] = [{"step": name, "finished": done} for name, done in progress.steps]
-    content = {"state": state, "finished": progress.finished, **known, **{key: record[key] for key in kept}}
+    content: dict[str, Any] = {
+        "state": state,
+        "finished": progress.finished,
+        **known,
+        **{key: record[key] for key in kept},
+    }
     if file == STDOUT:
         print(json_output.text(content))
     else:
