@@ -32,7 +32,7 @@ def settings(folder: Path) -> list[Content]:
     rows = [
         ("policy", config["policy"]),
         ("adapter to start from", config["adapter"] or "none"),
-        ("oracle", config["oracle"] or "not given yet"),
+        ("oracle", config["oracle"] or config.get("objective") or "not given yet"),
         ("prompts", run["prompts"]),
         ("solver", f"{config['solver']['name']} ({solver})"),
         ("responses a prompt", config["responses"]),

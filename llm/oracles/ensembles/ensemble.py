@@ -94,6 +94,7 @@ class Ensemble(PreferenceOracle):
         self.weights = _normalised(weights, len(self.members), rule)
         self.transitive = rule == "log-odds" and not pessimism and all(m.transitive for m in self.members)
         self.name = name or f"{rule} of {', '.join(member.name for member in self.members)}"
+        self.sees_copies = any(member.sees_copies for member in self.members)
         self.pairs_per_call = min(member.pairs_per_call for member in self.members)
 
     @property
