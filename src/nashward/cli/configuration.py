@@ -320,14 +320,27 @@ def _objectives(oracle: Any, combine: str | None, correct: Any, given: tuple[str
     for name, other in (("oracle", oracle), ("correct", correct)):
         if other is not None:
             raise NashwardError(f"--objective names the oracles of several objectives: leave --{name} out")
-    named = [one.partition("=") for one in given]
-    for one, (name, sign, source) in zip(given, named, strict=True):
-        if not (name and sign and source):
-            raise NashwardError(f"--objective {one!r:.80}: expected NAME=ORACLE")
     from nashward.llm.oracles import EnsembleSource
 
-    names, sources = tuple(name for name, _, _ in named), tuple(source for _, _, source in named)
-    return EnsembleSource(sources, combine or "weights", names)
+    named = named_oracles(given)
+    return EnsembleSource(tuple(named.values()), combine or "weights", tuple(named))
+
+
+def named_oracles(given: Sequence[str]) -> dict[str, str]:
+    """The oracles of objectives that are written NAME=ORACLE.
+
+    Raises:
+        ValueError: one is written otherwise, or has the name of another one.
+    """
+    named: dict[str, str] = {}
+    for one in given:
+        name, sign, source = one.partition("=")
+        if not (name and sign and source):
+            raise NashwardError(f"--objective {one!r:.80}: expected NAME=ORACLE")
+        if name in named:
+            raise NashwardError(f"--objective {name} is given twice; each has a name of its own")
+        named[name] = source
+    return named
 
 
 def oracle_of(args: argparse.Namespace) -> Any:
