@@ -34,7 +34,7 @@ from nashward.llm.evaluation.players import START, policies, sample_responses
 from nashward.llm.pocket import styles
 from nashward.llm.store.run_folder import RunFolder
 
-TAU, FLOOR = 0.05, 0.5
+TAU, FLOOR = 0.02, 0.5
 RULES = {
     "weights 0.2": "weights:long=0.2:direct=0.8",
     "weights 0.5": "weights:long=0.5:direct=0.5",
@@ -44,7 +44,7 @@ RULES = {
 }
 SEEDS = (0, 1, 2)
 NAMES = ("long", "direct")
-PROMPTS, HELD_OUT, RESPONSES, ITERATIONS, STEP = 48, 96, 8, 8, 2.0
+PROMPTS, HELD_OUT, RESPONSES, ITERATIONS, STEP = 100, 100, 8, 10, 2.0
 
 
 class Direct(llm.oracles.ScalarOracle):
@@ -69,8 +69,9 @@ def run(rule: str, seed: int, folder: Path) -> dict[str, Any]:
         policy=llm.pocket.POLICY, oracle=llm.oracles.Objectives(members(), combination), solver=solver,
         prompts=texts[:PROMPTS], folder=folder,
         config=llm.RunConfig(
-            iterations=ITERATIONS, responses=6, sampling=llm.Sampling(max_new_tokens=48, batch=256),
-            fit=llm.Fit(epochs=3, batch=4, tokens=1500), lora=llm.Lora(rank=8), quantise=False, seed=seed,
+            iterations=ITERATIONS, responses=8, sampling=llm.Sampling(max_new_tokens=48, batch=256),
+            fit=llm.Fit(epochs=3, batch=4, tokens=1500, validation=0.0),
+            lora=llm.Lora(rank=8), quantise=False, seed=seed,
         ),
     )  # fmt: skip
     play.run(progress=False)

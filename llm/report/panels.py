@@ -10,6 +10,7 @@ from ..store.run_folder import RunFolder, flatten
 from .alerts import alerts
 from .content import Content, Details, Download, Paragraph, Picture, Section, Table, with_error
 from .curves import training_curves
+from .objectives import objectives
 from .people import people
 from .responses import responses
 from .results import evaluation
@@ -113,6 +114,7 @@ PANELS: tuple[tuple[str, Panel], ...] = (
     ("Responses", responses),
     ("Evaluation", evaluation),
     ("Votes of people", people),
+    ("Objectives", objectives),
     ("Its course", curves),
     ("What the fits achieved", fits),
     ("The run", settings),
