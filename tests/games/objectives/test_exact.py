@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.optimize import linprog
 from nashward import games
 from nashward.games import objectives, zoo
 
+floors_module = importlib.import_module("nashward.games.objectives.floors")  # whose function has its name
 LADDER = [[0.5, 0.9], [0.1, 0.5]]
 OPPOSED = [[0.5, 0.1], [0.9, 0.5]]
 EVEN3 = [1 / 3] * 3
@@ -154,6 +156,25 @@ def test_three_hundred_random_games_against_linear_programs(part: int) -> None:
         weighted = objectives.weights(game, range(1, m + 1))
         w = np.arange(1, m + 1) / sum(range(1, m + 1))
         assert float((np.einsum("m,mij->ij", w, P) @ weighted.policy.numpy()).max()) <= 0.5 + 1e-10
+
+
+def test_both_solvers_of_the_floors_find_an_equilibrium(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a policy exceeds all floors, the skew game's is found without the linear program, which finds one too."""
+    by_linear_program = floors_module._by_linear_program
+
+    def missing(*given: Any) -> Any:
+        raise AssertionError("the skew game had no answer")
+
+    for seed in range(30):
+        game = several(2 + seed % 5, seed)
+        P, mu = game.P.numpy(), np.random.default_rng(seed).dirichlet(np.ones(game.P.shape[-1]))
+        slack, _ = objectives.largest_slack((P[1:] @ mu)[:, None], np.zeros(1), np.ones(1))
+        D = P[1:] @ mu - (slack - 0.02)
+        monkeypatch.setattr(floors_module, "_by_linear_program", missing)
+        assert objectives.floors(game, {"1": slack - 0.02}, mu).status == "ok"
+        x, multipliers = by_linear_program(P[0] - 0.5, D)
+        assert ((P[0] - 0.5) @ x + D.T @ multipliers).max() <= 1e-10
+        assert (D @ x).min() >= -1e-10
 
 
 def _vertices(A: np.ndarray) -> np.ndarray:
