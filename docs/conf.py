@@ -53,6 +53,7 @@ PAGES = {
         "new-oracle",
         "new-game",
         "new-loss",
+        "objectives",
     ],
     "Look up": [
         "solvers",

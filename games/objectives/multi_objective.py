@@ -89,7 +89,7 @@ class MultiObjectiveGame:
 
     def majority(self) -> PreferenceGame:
         """The game of the majority: each objective casts one vote for i with probability P_m,ij, ties by a coin."""
-        return PreferenceGame(most_of(self.P), self.labels)
+        return PreferenceGame(most_of(self.P, 1 - self.P), self.labels)
 
     def against_all(self) -> ConstantSumGame:
         """The game of a policy against an adversary that chooses an objective and a reply, [n, m n]."""
@@ -126,22 +126,26 @@ class MultiObjectiveGame:
         return f"MultiObjectiveGame({', '.join(self.names)}; {self.P.shape[-1]} actions)"
 
 
-def most_of(win: Float[Tensor, "m ..."]) -> Float[Tensor, "..."]:
+def most_of(win: Any, lose: Any) -> Any:
     """The probability that more than half of m independent votes are wins, plus half of that of a tie.
 
     Args:
-        win: [m, ...], the probability of each vote.
+        win, lose: [m, ...], the probability of each vote, and 1 minus it; numpy or torch.
+
+    Returns:
+        [...], as they are.
 
     Source: Condorcet 1785.
 
     Example:
-        >>> most_of(torch.tensor([[0.9], [0.9], [0.1]]))
+        >>> win = torch.tensor([[0.9], [0.9], [0.1]])
+        >>> most_of(win, 1 - win)
         tensor([0.8280])
     """
-    votes = [torch.ones_like(win[0])]  # P(so many wins among those counted)
-    for won in win:
-        padded = [torch.zeros_like(won), *votes, torch.zeros_like(won)]
-        votes = [padded[k + 1] * (1 - won) + padded[k] * won for k in range(len(votes) + 1)]
+    votes = [0 * win[0] + 1]  # P(so many wins among those counted)
+    for won, lost in zip(win, lose, strict=True):
+        padded = [0 * won, *votes, 0 * won]
+        votes = [padded[k + 1] * lost + padded[k] * won for k in range(len(votes) + 1)]
     half = len(win) // 2
-    most = torch.stack(votes[half + 1 :]).sum(0)
+    most = sum(votes[half + 1 :])
     return most + votes[half] / 2 if len(win) % 2 == 0 else most

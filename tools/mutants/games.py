@@ -76,8 +76,8 @@ GAMES = [
     ]),
     Method("Weights and majority of objectives", "games/objectives/multi_objective.py", SEVERAL, [
         ("sign", "most_of",
-         "padded[k + 1] * (1 - won) + padded[k] * won",
-         "padded[k + 1] * won + padded[k] * (1 - won)"),
+         "padded[k + 1] * lost + padded[k] * won",
+         "padded[k + 1] * won + padded[k] * lost"),
         ("factor", "most_of", "votes[half] / 2", "votes[half]"),
         ("anchor", "MultiObjectiveGame.weighted", "w / w.sum()", "torch.full_like(w, 1 / len(w))"),
     ]),

@@ -115,10 +115,10 @@ LANGUAGE = [
         ("sign", "Ensemble.raw_logits", "np.stack(of_prompt)", "-np.stack(of_prompt)"),
         ("factor", "Ensemble.pooled", "trust * np.tanh(values / 2) / 2", "trust * np.tanh(values) / 2"),
         ("factor", "_normalised", "np.full(count, 1 / count)", "np.ones(count)"),
-        ("factor", "_most_of", "votes[count // 2] / 2", "votes[count // 2]"),
-        ("anchor", "_most_of", "votes[1:] * lost + votes[:-1] * won", "votes[:-1] * won"),
-        ("other", "_most_of", "count // 2 + 1", "count // 2"),
-    ]),
+    ], {"games/objectives/multi_objective.py": [
+        ("anchor", "most_of", "padded[k + 1] * lost + padded[k] * won", "padded[k] * won"),
+        ("other", "most_of", "half + 1", "half"),
+    ]}),
     Method("Agreement of annotators", "llm/people/agreement.py", ("tests/llm/people/test_agreement.py",), [
         ("sign", "_alpha", "1 - (float(of_each.sum()) - 1) * observed / expected",
          "1 + (float(of_each.sum()) - 1) * observed / expected"),
