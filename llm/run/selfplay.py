@@ -328,6 +328,9 @@ class SelfPlay:
         tokenizer = self._tokenizer(until)
         if self.config.limits.sft is not None and not self._sft.texts:
             raise NashwardError("a limit on the likelihood of the SFT texts needs the texts: give --sft")
+        floor = None if self.combination is None else self.combination.sft
+        if floor is not None and not (self._sft.texts and self.config.fit.sft_weight > 0):
+            raise NashwardError("a floor of sft is of the SFT texts' likelihood: give --sft, and a weight above 0")
         if tokenizer is not None:
             longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
             self._texts = self._sft.within(tokenizer, longest if self.source is None else None)

@@ -158,7 +158,9 @@ class TrainStage:
     def _fit_settings(self) -> Fit:
         fit = self.config.fit
         if self.step.opponent is None:  # a geometric mixture: no response is preferred to another
-            fit = replace(fit, loss="mirror")
+            return replace(fit, loss="mirror")
+        if self.objectives is not None:
+            fit = replace(fit, sft_weight=fit.sft_weight * self.objectives.sft_factor(self._opponents()))
         return fit
 
     def _opponents(self) -> dict[Policy, float]:
@@ -298,7 +300,7 @@ class TrainStage:
     def _sft_term(self, steps: int) -> sft.SFTTerm | None:
         """The SFT texts of a fit of so many optimiser steps; None where the run has none, and for a geometric mixture,
         whose members have been fitted with them."""
-        texts, fit, key = self.sft_texts, self.config.fit, (self.config.seed, "task")
+        texts, fit, key = self.sft_texts, self._fit_settings(), (self.config.seed, "task")
         if not texts or self.step.opponent is None:
             return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from nashward.cli.main import main
 from nashward.llm import pocket
 from nashward.llm.evaluation.pareto import ParetoPoint, pareto_front
+from nashward.llm.run.refit import StepFit
 from nashward.llm.run.selfplay import metrics
 from nashward.llm.store.files import read_shard
 from nashward.llm.store.run_folder import RunFolder
@@ -97,6 +99,32 @@ def test_a_frontier_has_each_policy_and_greys_what_is_dominated(capsys: pytest.C
     assert Path("run/frontier.json").read_bytes() == before  # stored responses are read
 
 
+def test_the_likelihood_of_sft_texts_can_have_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its multiplier moves by what the sealed NLL lacks, and is what the texts weigh in the next step's loss."""
+    weights: list[float] = []
+    real = StepFit.run
+
+    def run(self: StepFit, *arguments: Any) -> Any:
+        weights.append(self.settings.sft_weight)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(StepFit, "run", run)
+    given = ["--policy", str(pocket.POLICY), "--prompts", "p.txt", "--out", "task", "--sft", "sft.jsonl", "--step", "2"]
+    floors = "floors:plain=0.3:sft=0.001:limit=3"
+    assert main(["align", *given, *BOTH, "--combine", floors, "--iterations", "3", "--sft-weight", "0.5", *SMALL]) == 0
+    rows = metrics("task")
+    shares = np.full(3, 1 / 3)  # of plain, of sft and of none
+    for weight, row, before in zip(weights, rows, [None, *rows], strict=False):
+        assert weight == pytest.approx(0.5 * 3 * shares[1])
+        assert row["objectives"]["multipliers"] == pytest.approx({"plain": 3 * shares[0], "sft": 3 * shares[1]})
+        rise = 0.0 if before is None else before["sft"]["after"] - before["sft"]["start"]
+        lacking = np.array([0.3 - row["objectives"]["win_rates"]["plain"]["win_rate"], rise - 0.001, 0.0])
+        shares = shares * np.exp(2 * 3 * lacking)
+        shares /= shares.sum()
+        assert row["objectives"]["shares"] == pytest.approx(shares.tolist())
+    assert len(set(weights)) == len(rows) == 3
+
+
 def test_in_a_file_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", *BOTH, "--combine", "worst-case:tau=0.2"]) == 0
     text = capsys.readouterr().out
@@ -127,6 +155,7 @@ def test_in_a_file_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) ->
         ([*BOTH, "--combine", "weights:long=0:plain=0"], ["weights"]),
         ([*BOTH, "--combine", "worst-case", "--loss", "dpo", "--solver", "mwu"], ["mirror", "dpo"]),
         ([*BOTH, "--combine", "worst-case", "--baseline", "constant"], ["plug-in"]),
+        ([*BOTH, "--combine", "floors:sft=0.1"], ["--sft"]),
         ([*BOTH, "--combine", "floors:plain=0.4", "--mixtures", "token-level"], ["fitted"]),
         ([*BOTH, "--combine", "floors:plain=0.4", "--win-rate-floor", "0.5"], ["win rate"]),
     ],

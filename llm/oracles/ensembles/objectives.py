@@ -19,7 +19,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 OWN = {  # settings of each rule that are no objectives
     "weights": (),
     "worst-case": ("tau",),
-    "floors": ("limit",),
+    "floors": ("limit", "sft"),
     "lexicographic": ("epsilon",),
     "majority": (),
 }
@@ -37,6 +37,7 @@ class Combination:
         weights: by name, of weights; 1 where it is not given.
         floors: by name, the least win rate over the start.
         limit: of floors, the most that the multipliers sum to.
+        sft: a floor of the SFT texts' likelihood: the most nats a token by which their NLL may rise over the start's.
         tau: of the worst case, the adversary's pull to the start's responses.
         epsilon: of an order, the weight of each objective over that of the one before, see
             ``theory.LexicographicWeights``.
@@ -57,6 +58,7 @@ class Combination:
     weights: Mapping[str, float] = field(default_factory=dict)
     floors: Mapping[str, float] = field(default_factory=dict)
     limit: float = 4.0
+    sft: float | None = None
     tau: float = 0.1
     epsilon: float = 0.1
 
@@ -76,7 +78,7 @@ class Combination:
         weights = self.member_weights
         if not all(0 <= w < float("inf") for w in weights) or sum(weights) <= 0:
             raise NashwardError(f"weights {dict(self.weights)}: expected numbers, at least 0, not all 0")
-        if self.rule == "floors" and not self.floors:
+        if self.rule == "floors" and not self.charged:
             raise NashwardError(
                 f"floors need one at least, of {', '.join(self.names[1:])}: floors:{self.names[1]}=0.45"
             )
@@ -85,6 +87,8 @@ class Combination:
                 raise NashwardError(f"{name} is the first objective, which is played for: a floor is of another one")
             if not 0 <= floor <= 1:
                 raise NashwardError(f"the floor of {name} is {floor:g}; expected a win rate over the start in [0, 1]")
+        if self.sft is not None and not 0 <= self.sft < float("inf"):
+            raise NashwardError(f"sft is {self.sft!r}; expected nats a token that the NLL may rise by, at least 0")
         for name, value in {"limit": self.limit, "tau": self.tau, "epsilon": self.epsilon}.items():
             if not 0 < value < float("inf"):
                 raise NashwardError(f"{name} is {value!r}; expected a positive number")
@@ -102,6 +106,11 @@ class Combination:
         of_objectives = {name: value for name, value in values.items() if name not in own}
         placed = {"weights": of_objectives} if rule == "weights" else {"floors": of_objectives}
         return cls(tuple(names), rule, **placed, **own)  # type: ignore[arg-type]
+
+    @property
+    def charged(self) -> tuple[str, ...]:
+        """What has a multiplier under floors: the objectives with one, and the SFT texts where they have one."""
+        return (*self.floors, *(() if self.sft is None else ("sft",)))
 
     @property
     def plays_against_the_start(self) -> bool:
@@ -123,7 +132,7 @@ def rules_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
     Example:
         >>> rules_of(("helpful", "short"))["floors"]
-        ('limit', 'helpful', 'short')
+        ('limit', 'sft', 'helpful', 'short')
     """
     return {rule: (*own, *(names if rule in ("weights", "floors") else ())) for rule, own in OWN.items()}
 

@@ -79,11 +79,29 @@ class StepObjectives:
         """How the policy that the Step makes divides the limit among the floors, and none."""
         logs = sum(
             weight * self._shares(member.value).log() for member, weight in step.anchor.members().items()
-        ) + torch.zeros(len(self.combination.floors) + 1, dtype=torch.float64)
+        ) + torch.zeros(len(self.combination.charged) + 1, dtype=torch.float64)
         for rho, c in ({} if step.opponent is None else step.opponent.members()).items():
-            lacking = [floor - self.over_start(rho.value, name)[0] for name, floor in self.combination.floors.items()]
-            logs = logs + step.size * self.combination.limit * c * torch.tensor([*lacking, 0.0], dtype=torch.float64)
+            logs = logs + step.size * self.combination.limit * c * torch.tensor(
+                [*self._lacking(rho.value), 0.0], dtype=torch.float64
+            )
         return [float(share) for share in logs.softmax(0)]
+
+    def _lacking(self, policy: Sampled) -> list[float]:
+        """By how much a policy is below each floor: win rates, and nats a token of the SFT texts."""
+        lacking = [floor - self.over_start(policy, name)[0] for name, floor in self.combination.floors.items()]
+        if self.combination.sft is not None:
+            assert isinstance(policy, Adapter)
+            rise = 0.0 if policy == self.reference else self._once(("rise", policy), lambda: nll_rise(policy))
+            lacking.append(rise - self.combination.sft)
+        return lacking
+
+    def sft_factor(self, opponents: Mapping[Policy, float]) -> float:
+        """What the weight of the SFT texts in the loss is multiplied by: the multiplier of their floor; 1 without."""
+        if self.combination.sft is None:
+            return 1.0
+        place = self.combination.charged.index("sft")
+        charged = sum(c * float(self._shares(rho.value)[place]) for rho, c in opponents.items())
+        return max(0.0, self.combination.limit * charged)  # of an extrapolated opponent it may be below 0
 
     def summary(self, step: Step, played: Sampled) -> dict[str, Any]:
         """What the metrics of a Step hold of its objectives."""
@@ -98,7 +116,7 @@ class StepObjectives:
         if self.combination.rule == "floors":
             found["shares"] = self.shares(step)
             of_played = limit * self._shares(played)
-            found["multipliers"] = dict(zip(self.combination.floors, of_played.tolist(), strict=False))
+            found["multipliers"] = dict(zip(self.combination.charged, of_played.tolist(), strict=False))
         elif self.combination.rule == "worst-case" and step.opponent is not None:
             weights, _ = self._adversary(step.opponent.members())
             found["multipliers"] = dict(zip(self.combination.names, weights.tolist(), strict=True))
@@ -127,7 +145,7 @@ class StepObjectives:
         Raises:
             ValueError: none can; the largest floors that one meets are given.
         """
-        if self.combination.rule != "floors":
+        if not self.combination.floors:
             return None
         floors = self.combination.floors
         wins = torch.stack([self._wins(self.reference, self.reference, name) for name in floors])
@@ -150,7 +168,7 @@ class StepObjectives:
         return weights / weights.sum()
 
     def _shares(self, policy: Sampled) -> Float[torch.Tensor, " floors"]:
-        count = len(self.combination.floors) + 1
+        count = len(self.combination.charged) + 1
         if policy == self.reference:
             return torch.full((count,), 1 / count, dtype=torch.float64)
         assert isinstance(policy, Adapter)  # checked before the run
@@ -195,3 +213,9 @@ def shares_of(adapter: Adapter) -> Float[torch.Tensor, " floors"]:
     """How an iterate divides the limit of the multipliers, as it was sealed with its adapter."""
     *_, summary = read_jsonl(adapter.folder / METRICS)
     return torch.tensor(summary["objectives"]["shares"], dtype=torch.float64)
+
+
+def nll_rise(adapter: Adapter) -> float:
+    """How far the NLL of the held-out SFT texts is over the start's, nats a token, as it was sealed with an iterate."""
+    *_, summary = read_jsonl(adapter.folder / METRICS)
+    return float(summary["sft"]["after"] - summary["sft"]["start"])
