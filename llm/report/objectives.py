@@ -50,10 +50,9 @@ def _charged(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _row(found: Mapping[str, Any], names: Sequence[str], charged: Sequence[str]) -> tuple[Any, ...]:
-    rates = [found["win_rates"][name] for name in names]
     return (
         found["policy"],
-        *(with_error(rate["win_rate"], rate["standard_error"], 3) for rate in rates),
+        *(with_error(found["win_rates"][name], found["standard_errors"][name], 3) for name in names),
         *(found["multipliers"][name] for name in charged),
     )
 
@@ -71,9 +70,9 @@ def _floors(folder: Path) -> dict[str, float]:
 
 
 def _floor_sentence(name: str, floor: float, newest: Mapping[str, Any]) -> str:
-    rate, multiplier = newest["win_rates"][name], newest["multipliers"][name]
+    multiplier = newest["multipliers"][name]
     binds = "binds" if multiplier > BINDS else "does not bind"
-    measured = with_error(rate["win_rate"], rate["standard_error"], 3)
+    measured = with_error(newest["win_rates"][name], newest["standard_errors"][name], 3)
     return (
         f"The floor of {name}, {floor:g}, {binds}: {newest['policy']} wins {measured} there, at a multiplier of "
         f"{multiplier:.3f}."
@@ -89,9 +88,9 @@ def _figure(rows: Sequence[Mapping[str, Any]], names: Sequence[str], floors: Map
     times = range(len(rows))
     for k, name in enumerate(names):
         rates = [row["objectives"]["win_rates"][name] for row in rows]
+        errors = [row["objectives"]["standard_errors"][name] or 0.0 for row in rows]
         style = {"color": COLOURS[k % len(COLOURS)], "label": as_label(name), "fmt": f"{MARKS[k % len(MARKS)]}-"}
-        errors = [rate["standard_error"] or 0.0 for rate in rates]
-        left.errorbar(times, [rate["win_rate"] for rate in rates], errors, capsize=2, **style)
+        left.errorbar(times, rates, errors, capsize=2, **style)
         if name in floors:
             left.axhline(floors[name], color=style["color"], linestyle=":")
         if name in rows[0]["objectives"]["multipliers"]:

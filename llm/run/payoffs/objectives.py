@@ -23,6 +23,7 @@ from ...training import regression
 from ...training.metrics import METRICS
 from ..rollouts import PromptNumbers, RolloutStore
 
+NONE = "no floor"  # the share of the multipliers' limit that is on none; no objective has such a name
 Rates = Float[torch.Tensor, "prompts R"]
 
 
@@ -105,16 +106,15 @@ class StepObjectives:
 
     def summary(self, step: Step, played: Sampled) -> dict[str, Any]:
         """What the metrics of a Step hold of its objectives."""
+        rates = {name: self.over_start(played, name) for name in self.combination.names}
         found: dict[str, Any] = {
             "policy": played.label,
-            "win_rates": {
-                name: dict(zip(("win_rate", "standard_error"), self.over_start(played, name), strict=True))
-                for name in self.combination.names
-            },
+            "win_rates": {name: rate for name, (rate, _) in rates.items()},
+            "standard_errors": {name: error for name, (_, error) in rates.items()},
         }
         limit = self.combination.limit
         if self.combination.rule == "floors":
-            found["shares"] = self.shares(step)
+            found["shares"] = dict(zip((*self.combination.charged, NONE), self.shares(step), strict=True))
             of_played = limit * self._shares(played)
             found["multipliers"] = dict(zip(self.combination.charged, of_played.tolist(), strict=False))
         elif self.combination.rule == "worst-case" and step.opponent is not None:
@@ -212,7 +212,7 @@ class StepObjectives:
 def shares_of(adapter: Adapter) -> Float[torch.Tensor, " floors"]:
     """How an iterate divides the limit of the multipliers, as it was sealed with its adapter."""
     *_, summary = read_jsonl(adapter.folder / METRICS)
-    return torch.tensor(summary["objectives"]["shares"], dtype=torch.float64)
+    return torch.tensor([*summary["objectives"]["shares"].values()], dtype=torch.float64)
 
 
 def nll_rise(adapter: Adapter) -> float:
