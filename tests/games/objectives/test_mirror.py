@@ -22,7 +22,7 @@ def test_a_step_of_the_worst_case_written_out() -> None:
         for y in range(3):
             weights[m, y] = mu[y] * torch.exp(-(START @ game.P[m, :, y]) / tau)
     weights /= weights.sum()
-    gained = sum(weights[m, y] * game.P[m, :, y] for m in range(2) for y in range(3))
+    gained = torch.stack([weights[m, y] * game.P[m, :, y] for m in range(2) for y in range(3)]).sum(0)
     expected = START * torch.exp(step * gained)
     played = objectives.EntropicGame(game, mu, tau)
     found = games.solve(played, games.MWU(step), 1, START)
