@@ -34,7 +34,7 @@ from nashward.llm.evaluation.players import START, policies, sample_responses
 from nashward.llm.pocket import styles
 from nashward.llm.store.run_folder import RunFolder
 
-TAU, FLOOR = 0.02, 0.5
+TAU, FLOOR = 0.1, 0.5
 RULES = {
     "weights 0.2": "weights:long=0.2:direct=0.8",
     "weights 0.5": "weights:long=0.5:direct=0.5",
