@@ -1,16 +1,19 @@
 """Self-play of a real chat model under an oracle fitted to public verdicts: does it win on prompts that nothing saw?
 
     NASHWARD_DATA=FOLDER python benchmarks/real_policy.py [--out build/real-policy] [--prompts 256] [--iterations 2]
+        [--judge verdicts|everyday] [--learner nashward|online-dpo]
 
 Needs the extra ``real`` and a folder with AlpacaEval's prompts, the baseline's outputs and its public verdicts. Of the
 805 prompts 205 are kept for the evaluation. The others are halved: an oracle is fitted to the verdicts on each half
 (on states of MiniLM), and a third to the verdicts on the second half with the effect of length removed. SmolLM2-135M
 plays itself under the first by multiplicative weights, on a base in float32; learning rate, epochs and batch are the
-defaults, and a seventh of the prompts each validates and is held out. Every part is kept in the
-folder, so that the same command goes on where it was stopped.
+defaults, and a seventh of the prompts each validates and is held out. With ``--judge everyday`` it plays under a
+majority of three judges that need no votes, and each of them is a column of its own. With ``--learner online-dpo``
+TRL's online DPO plays in its place (see ``online_dpo.py``). Every part is kept in the folder, so that the same command
+goes on where it was stopped.
 
 It prints the fit of each iteration, and the win rates of the iterates over the start on the 205 prompts, with errors by
-prompt: under the oracle of the run, under the two others, and what was lost (repetition, distinct-2, length).
+prompt: under the oracle of the run, under the others, and what was lost (repetition, distinct-2, length).
 """
 
 from __future__ import annotations
@@ -39,8 +42,11 @@ from nashward.llm.evaluation.win_rates.win_rate import WinRate, win_rate
 from nashward.llm.oracles import as_oracle, preference_matrices
 from nashward.llm.oracles.fitting.fit import fit_oracle
 from nashward.llm.oracles.fitting.votes import Vote
+from nashward.llm.oracles.judges.everyday import EverydayMajority
+from nashward.llm.policy.local.names import local_model
 from nashward.llm.store.files import read_jsonl, write_json
 
+POLICY = "real:smollm2-135m"
 EVALUATED = 205
 ORACLES = {"the run's oracle": ("first", "keep"), "held-out oracle": ("second", "keep"),
            "held-out oracle, length removed": ("second", "remove")}  # fmt: skip
@@ -55,6 +61,10 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=48, help="of a response at most")
     parser.add_argument("--step", type=float, default=DEFAULT_STEP, help="of multiplicative weights")
     parser.add_argument("--kind", default="bt", choices=("bt", "gpm", "pairrm"), help="of the oracles")
+    parser.add_argument("--judge", default="verdicts", choices=("verdicts", "everyday"), help="of the run")
+    parser.add_argument("--learner", default="nashward", choices=("nashward", "online-dpo"))
+    parser.add_argument("--learning-rate", type=float, help="of online DPO; nashward's fits choose their own")
+    parser.add_argument("--seconds", type=float, help="CPU seconds after which online DPO ends")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     data = os.environ.get("NASHWARD_DATA")
@@ -65,24 +75,40 @@ def main() -> int:
     alpaca = Alpaca(Path(data) / "alpacaeval")
     args.out.mkdir(parents=True, exist_ok=True)
     seconds = Seconds()
-    oracles = {}
-    for name, (half, length) in ORACLES.items():
-        oracles[name] = fitted(args.out, args.kind, half, length, alpaca)
-        seconds.lap(f"oracle {half}, length {length}")
+    oracles: dict[str, Any] = {}
+    if args.judge == "everyday":
+        majority = EverydayMajority()
+        oracles = {majority.name: majority} | {judge.name: judge for judge in majority.members}
+    else:
+        for name, (half, length) in ORACLES.items():
+            oracles[name] = fitted(args.out, args.kind, half, length, alpaca)
+            seconds.lap(f"oracle {half}, length {length}")
+    oracle = next(iter(oracles.values()))
     solver = games.MWU(args.step)
     config = llm.RunConfig(
         iterations=args.iterations, responses=args.responses, quantise=False,
         sampling=llm.Sampling(max_new_tokens=args.tokens), fit=llm.Fit(tokens=1024, validation=0.15, held_out=0.15),
     )  # fmt: skip
     play = llm.SelfPlay(
-        policy="real:smollm2-135m", oracle=oracles["the run's oracle"], solver=solver, folder=args.out / "run",
+        policy=POLICY, oracle=oracle, solver=solver, folder=args.out / "run",
         prompts=[alpaca.prompts[i] for i in alpaca.training[: args.prompts]], config=config,
     )  # fmt: skip
-    run = play.run()
+    players, rows = dict[str, Path](), list[dict[str, Any]]()
+    if args.learner == "online-dpo":
+        from online_dpo import OnlineDPO
+
+        players["start"] = args.out / "start"
+        if not players["start"].is_dir():
+            play.model.write_start_adapter(players["start"], None)
+        learner = OnlineDPO(args.learning_rate, args.tokens, args.iterations * args.responses // 2, args.seconds)
+        base, texts = Path(local_model(POLICY)), [alpaca.prompts[i] for i in alpaca.training[: args.prompts]]
+        players["online DPO"] = learner.train(base, oracle, texts, args.out / "online-dpo")
+    else:
+        run = play.run()
+        rows = [summary(row) for row in run.metrics]
+        players["start"] = run.folder / "start" / "adapter"
+        players |= {row["iteration"]: run.folder / row["iteration"] / "adapter" for row in run.metrics}
     seconds.lap("self-play")
-    rows = [summary(row) for row in run.metrics]
-    players = {"start": run.folder / "start" / "adapter"}
-    players |= {row["iteration"]: run.folder / row["iteration"] / "adapter" for row in run.metrics}
     texts = alpaca.evaluated
     responses = {name: sampled(args.out, name, folder, play, texts, args) for name, folder in players.items()}
     seconds.lap("responses of the evaluation")
@@ -92,7 +118,7 @@ def main() -> int:
     report = {"settings": vars(args) | {"out": str(args.out)}, "fits": rows, "evaluation": results,
               "seconds": seconds.laps, "peak_gib": peak}  # fmt: skip
     write_json(args.out / "result.json", report)
-    show(report)
+    show(report, list(oracles))
     return 0
 
 
@@ -210,7 +236,7 @@ def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def show(report: dict[str, Any]) -> None:
+def show(report: dict[str, Any], names: list[str]) -> None:
     print("| fit | target, nats | rate | fraction | held-out R2 | share | s* | KL | promised | win rate, first order |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for row in report["fits"]:
@@ -219,7 +245,6 @@ def show(report: dict[str, Any]) -> None:
             f"| {row['r2']:.2f} +- {row['r2_error']:.2f} | {row['share']:.2f} | {figure(row['best_scale'])} "
             f"| {row['kl']:.3f} | {row['promised_win_rate']:.3f} | {row['win_rate']:.3f} |"
         )
-    names = list(ORACLES)
     print(f"\n| win rate over the start on {EVALUATED} prompts | {' | '.join(names)} |")
     print("|---|" + "---|" * len(names))
     for policy, result in report["evaluation"].items():

@@ -30,6 +30,7 @@ LLM = {
     "policy": ("model, adapters, sampling", "response setting"),
     "clients": ("calls of servers", "response"),
     "store": ("the run folder on disk", "response"),
+    "processes": ("several processes of one command", ""),
     "data": ("prompts and responses", "response"),
     "config": ("every setting, once", "setting"),
     "people": ("votes of people", ""),

@@ -16,7 +16,8 @@ import torch
 
 from nashward import games
 from nashward.cli import configuration, options
-from nashward.cli.main import build_parser, main
+from nashward.cli.commands import COMMANDS
+from nashward.cli.main import _command, build_parser, main
 from nashward.cli.solver_options import ALL
 from nashward.llm import Limits, Phase, SelfPlay, config, pocket
 from nashward.llm.config.fields import alternatives, leaves, written
@@ -374,14 +375,40 @@ def _hints(name: str) -> set[Any]:
     return {get_origin(hint) or hint for hint in hints}
 
 
-OTHERS = ("report-to", "config", "preset", "from", "quiet", "traceback")  # arguments of align that are no settings
+OTHERS = (
+    "report-to",
+    "config",
+    "preset",
+    "from",
+    "quiet",
+    "traceback",
+    "help-all",
+)  # arguments of align that are no settings
 
 
 def test_every_option_stands_in_one_group_of_the_help() -> None:
     assert {option.group for option in ALL.values()} == set(options.GROUPS)
-    text = build_parser(["align"]).parse_args(["align"]).parser.format_help()
+    parser = build_parser(["align"]).parse_args(["align"]).parser
+    text = parser.format_help()
     assert re.findall(r"^(\w[\w ]*):$", text, re.MULTILINE) == ["options", *options.GROUPS]
     assert sorted(set(re.findall(r"^  --([\w-]+)", text, re.MULTILINE))) == sorted([*ALL, *OTHERS])
+
+
+def test_help_shows_ten_options_and_help_all_every_one(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {}
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit):
+            main(["align", flag])
+        shown[flag] = set(re.findall(r"^  --([\w-]+)", capsys.readouterr().out, re.MULTILINE)) - {"help-all"}
+    assert len(shown["--help"]) == 10
+    assert {"policy", "oracle", "prompts", "out"} < shown["--help"] < shown["--help-all"]
+    assert shown["--help-all"] >= set(ALL)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_help_shows_first_are_options_of_the_command(command: str) -> None:
+    parser = _command(build_parser([command]), command)
+    assert {f"--{name}" for name in COMMANDS[command].load().first} <= set(parser._option_string_actions)
 
 
 def test_the_names_of_the_options_are_those_that_scripts_use() -> None:

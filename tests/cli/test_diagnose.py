@@ -30,8 +30,9 @@ def _pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_biased_judge_is_named_and_the_exit_code_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", *LENGTH, "--labels", "pairs.jsonl", "--json", "found.json"]) == 3
-    first = capsys.readouterr().out.splitlines()[0]
-    assert "length: " in first
+    begun, first = capsys.readouterr().out.splitlines()[:2]
+    assert begun.startswith("length: 60 pairs")
+    assert first.startswith("length: ")
     assert "problems found on 60 prompts" in first
     assert "prefers longer responses" in first
     found = json.loads(Path("found.json").read_text())

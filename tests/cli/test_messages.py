@@ -25,7 +25,7 @@ PLAN = ["plan", *POLICY, "--memory", "6GiB"]
 
 LONG = "x" * 300
 NASHWARD: list[tuple[list[str], str]] = [
-    ([], "a command is needed | --help"),
+    (["--version="], "--version | --help"),
     (["--nope"], "a command is needed | --help"),
     (["algin"], "'algin' | align | --help"),
     (["slove"], "'slove' | solve | --help"),

@@ -16,12 +16,14 @@ class Command:
         example: one worked line.
         add_arguments: declares its arguments.
         run: does it, and returns the exit code.
+        first: the options, without dashes, that its ``--help`` shows; ``--help-all`` shows all. Empty: it shows all.
         divides: whether several processes divide its work; else the first one does all of it.
     """
 
     example: str
     add_arguments: Callable[[argparse.ArgumentParser], object]
     run: Callable[[argparse.Namespace], int]
+    first: tuple[str, ...] = ()
     divides: bool = False
 
 
@@ -36,6 +38,11 @@ class Entry:
 
     summary: str
     place: str
+
+    @property
+    def folder(self) -> str:
+        """What the command is for: the folder under ``commands`` that it lies in."""
+        return self.place.partition(".")[0]
 
     def load(self) -> Command:
         """Import the command."""

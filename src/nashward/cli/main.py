@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import textwrap
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, redirect_stdout, suppress
 from typing import NoReturn
@@ -15,22 +14,19 @@ from nashward.errors import NashwardError
 from nashward.llm.processes import processes
 
 from .. import __version__
-from . import hints
+from . import help_pages, hints
 from .command import Entry
 from .commands import COMMANDS
 
+PROGRAM = "nashward"
 BAD_INPUT, INTERRUPTED, CLOSED = 2, 130, 141
-
-
-class Help(argparse.HelpFormatter):
-    """Breaks no line within a word, so that the worked line can be copied."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):
     """Raises what is wrong with the arguments as one line, in place of a page of usage."""
+
+    def format_help(self) -> str:
+        return help_pages.overview(COMMANDS) if self.prog == PROGRAM else super().format_help()
 
     def error(self, message: str) -> NoReturn:
         if "required: COMMAND" in message:
@@ -50,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     An error of nashward itself is raised, which ends a process with its traceback and the exit code 1.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        print(help_pages.overview(COMMANDS))
+        return BAD_INPUT
     if "" not in sys.path:
         sys.path.append("")  # an oracle that is given as module:name may lie in the working directory
     with printable_output():
@@ -158,8 +157,7 @@ def _command(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentPar
 def build_parser(names: Collection[str] = COMMANDS) -> argparse.ArgumentParser:
     """The parser of the command line, with the arguments of the named commands; the others are in its help alone."""
     parser = Parser(
-        prog="nashward",
-        description="From reward to Nash: the policy that no other policy beats, for a table and for a language model.",
+        prog=PROGRAM,
         allow_abbrev=False,  # a prefix that is clear today means something else once there is another option
     )
     parser.add_argument("--version", action="version", version=f"nashward {__version__}")
@@ -171,13 +169,14 @@ def build_parser(names: Collection[str] = COMMANDS) -> argparse.ArgumentParser:
 
 def _add(commands: argparse._SubParsersAction[Parser], name: str, entry: Entry, declare: bool) -> None:
     parser = commands.add_parser(
-        name, help=entry.summary, description=entry.summary, allow_abbrev=False, formatter_class=Help
+        name, description=entry.summary, allow_abbrev=False, formatter_class=help_pages.Formatter, add_help=False
     )
     if not declare:
         return
     command = entry.load()
     parser.epilog = f"example: {command.example}"
     parser.set_defaults(command=command.run, parser=parser, divides=command.divides)
+    help_pages.add_help(parser, command.first)
     parser.add_argument("--quiet", action="store_true", help="only the result and warnings, no progress")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     command.add_arguments(parser)

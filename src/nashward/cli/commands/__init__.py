@@ -7,16 +7,21 @@ from ..command import Entry
 COMMANDS = {
     "demo": Entry("solve a small zoo, then align a pocket model; writes report.html", "tables.demo:COMMAND"),
     "solve": Entry("the Nash equilibrium of a game, and how solvers get there", "tables.solve:COMMAND"),
+    "theory": Entry("the theorems held against the solvers: bound, measured, ratio, verdict", "tables.theory:COMMAND"),
     "align": Entry("self-play of a language model under a preference oracle", "runs.align:ALIGN"),
     "sample": Entry("the first stage of align alone: draw the responses of the next step", "runs.align:SAMPLE"),
     "judge": Entry("the second stage of align alone: the oracle's win probabilities", "runs.align:JUDGE"),
     "train": Entry("the third stage of align alone: fit the adapter of the next step", "runs.align:TRAIN"),
+    "plan": Entry(
+        "will it fit: the peak memory of each phase on a card or a CPU, before anything is loaded", "runs.plan:COMMAND"
+    ),
     "config": Entry(
         "the settings of align as a TOML file, each with where it is from; runs nothing", "runs.config:COMMAND"
     ),
     "status": Entry("where a run stands and what is left", "runs.status:COMMAND"),
-    "plan": Entry(
-        "will it fit: the peak memory of each phase on a card or a CPU, before anything is loaded", "runs.plan:COMMAND"
+    "report": Entry(
+        "write report.html of a run, finished or not; of several runs, one page that compares them",
+        "runs.report:COMMAND",
     ),
     "fit-oracle": Entry(
         "a preference oracle of your own, from people's or a judge's verdicts on pairs", "judges.fit_oracle:COMMAND"
@@ -25,24 +30,13 @@ COMMANDS = {
     "diagnose": Entry(
         "what is wrong with a judge: bias, noise, accuracy, and what they cost", "judges.diagnose:COMMAND"
     ),
-    "leaderboard": Entry(
-        "models that responded to the same prompts, or fought battles: the Nash among them, and every other ranking",
-        "evaluation.leaderboard:COMMAND",
-    ),
-    "mix": Entry(
-        "a mixture of adapters of one base, or one adapter with their averaged weights", "delivery.mix:COMMAND"
-    ),
-    "answer": Entry("answer prompts with a policy: a base, an adapter or a mixture of them", "delivery.answer:COMMAND"),
-    "export": Entry(
-        "a policy of a run for other programs, proved by replaying stored responses; its preference data, its card",
-        "delivery.export:COMMAND",
-    ),
-    "benchmark": Entry(
-        "the tasks of the Open LLM Leaderboard, before beside after, through lm_eval", "delivery.benchmark:COMMAND"
-    ),
     "evaluate": Entry(
         "the iterates of a run against each other: their game, lengths, and what was given up for the oracle",
         "evaluation.evaluate:COMMAND",
+    ),
+    "leaderboard": Entry(
+        "models that responded to the same prompts, or fought battles: the Nash among them, and every other ranking",
+        "evaluation.leaderboard:COMMAND",
     ),
     "exploit": Entry("who beats it: a lower bound on the duality gap of a run's policy", "evaluation.exploit:COMMAND"),
     "frontier": Entry(
@@ -50,9 +44,15 @@ COMMANDS = {
         "evaluation.frontier:COMMAND",
     ),
     "best-of-n": Entry("of n responses to each prompt the one that an oracle prefers", "evaluation.best_of_n:COMMAND"),
-    "theory": Entry("the theorems held against the solvers: bound, measured, ratio, verdict", "tables.theory:COMMAND"),
-    "report": Entry(
-        "write report.html of a run, finished or not; of several runs, one page that compares them",
-        "runs.report:COMMAND",
+    "answer": Entry("answer prompts with a policy: a base, an adapter or a mixture of them", "delivery.answer:COMMAND"),
+    "mix": Entry(
+        "a mixture of adapters of one base, or one adapter with their averaged weights", "delivery.mix:COMMAND"
+    ),
+    "export": Entry(
+        "a policy of a run for other programs, proved by replaying stored responses; its preference data, its card",
+        "delivery.export:COMMAND",
+    ),
+    "benchmark": Entry(
+        "the tasks of the Open LLM Leaderboard, before beside after, through lm_eval", "delivery.benchmark:COMMAND"
     ),
 }

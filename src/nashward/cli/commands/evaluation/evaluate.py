@@ -202,5 +202,6 @@ COMMAND = Command(
     "nashward evaluate runs/first --held-out oracles/mine",
     add_arguments,
     run,
+    first=("prompts", "held-out", "answers", "adapter", "labels", "oracle"),
     divides=True,
 )

@@ -59,5 +59,6 @@ COMMAND = Command(
     "nashward frontier runs/first --objective short=nashward.llm.oracles:Plain",
     add_arguments,
     run,
+    first=("objective", "responses", "prompts", "picture", "oracle"),
     divides=True,
 )

@@ -229,5 +229,6 @@ COMMAND = Command(
     "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
     add_arguments,
     run,
+    first=("prompts", "oracle", "combine", "correct", "style-control", "cache", "save", "json"),
     divides=True,
 )

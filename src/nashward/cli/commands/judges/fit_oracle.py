@@ -111,5 +111,6 @@ COMMAND = Command(
     "nashward fit-oracle votes.jsonl --base real:minilm --out oracles/mine",
     add_arguments,
     run,
+    first=("pairs", "base", "kind", "train", "out", "length", "voter-weights", "device"),
     divides=True,
 )

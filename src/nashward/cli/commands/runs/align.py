@@ -33,7 +33,7 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_judge(parser: argparse.ArgumentParser) -> None:
-    solver_options.add_run(parser, ("oracle",), ("cache", *options.JUDGE, *PEOPLE))
+    solver_options.add_run(parser, ("oracle", "combine", "correct"), ("cache", *options.JUDGE, *PEOPLE))
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -115,28 +115,36 @@ def _figure(value: float | None, digits: int = 3) -> str:
     return "undefined" if value is None else f"{value:.{digits}g}"
 
 
+_ALIGN_FIRST = (
+    *("policy", "oracle", "prompts", "out", "iterations", "responses", "max-new-tokens"),
+    *("solver", "step", "preset"),
+)
 _POLICY = "--policy mistralai/Mistral-7B-Instruct-v0.2"
 ALIGN = Command(
     f"nashward align {_POLICY} --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first",
     _add_align,
     _stage(None),
+    first=_ALIGN_FIRST,
     divides=True,
 )
 SAMPLE = Command(
     f"nashward sample {_POLICY} --prompts prompts.jsonl --out runs/first",
     _add_sample,
     _stage("sample"),
+    first=("policy", "prompts", "out", "responses", "max-new-tokens", "preset"),
     divides=True,
 )
 JUDGE = Command(
     "nashward judge --oracle llm-blender/PairRM --out runs/first",
     _add_judge,
     _stage("judge"),
+    first=("oracle", "out", "cache", "combine"),
     divides=True,
 )
 TRAIN = Command(
     "nashward train --out runs/first",
     _add_train,
     _stage("train"),
+    first=("out", "solver", "step", "learning-rate", "epochs"),
     divides=True,
 )

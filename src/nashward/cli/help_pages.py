@@ -1,0 +1,86 @@
+"""What ``--help`` shows: the commands by what they are for, and of many options those that matter first."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from .command import Entry
+
+HEAD = "From reward to Nash: the policy that no other policy beats, for a table and for a language model."
+TO_TRY = {
+    "nashward demo": "what this is, on a page: four minutes on a CPU",
+    "nashward solve table.csv": "the equilibrium of a table of win probabilities",
+    "nashward leaderboard battles.csv": "who is in the Nash of an arena's battles",
+    "nashward plan --policy ID --memory 8GiB": "will it fit",
+    "nashward align --policy ID --oracle ID --prompts FILE --out FOLDER": "play, judge, train; then nashward report",
+}
+# the folders of commands, in the order of the help
+TITLES = {
+    "tables": "tables of payoffs",
+    "runs": "align a language model",
+    "judges": "judges",
+    "evaluation": "evaluate",
+    "delivery": "answer with what was trained, and take it elsewhere",
+}
+WIDTH = 79
+COLUMN = 14
+
+
+class Formatter(argparse.HelpFormatter):
+    """Breaks no line within a word, so that the worked line can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def overview(commands: Mapping[str, Entry]) -> str:
+    """The page of ``nashward --help``, which is also that of ``nashward`` alone."""
+    lines = ["usage: nashward COMMAND [OPTION ...]", "", *textwrap.wrap(HEAD, WIDTH), "", "to try:"]
+    longest = max(len(line) for line in TO_TRY if len(line) < WIDTH // 2)
+    for line, what in TO_TRY.items():
+        lines += [f"  {line:{longest}}  {what}"] if len(line) <= longest else [f"  {line}", f"  {'':{longest}}  {what}"]
+    for folder, title in TITLES.items():
+        lines += ["", f"{title}:"]
+        for name, entry in commands.items():
+            if entry.folder == folder:
+                first, *others = textwrap.wrap(entry.summary, WIDTH - COLUMN, break_on_hyphens=False)
+                lines += [f"  {name:{COLUMN - 3}} {first}", *(" " * COLUMN + line for line in others)]
+    lines += ["", "nashward COMMAND --help shows its options; --version the version", ""]
+    return "\n".join(lines)
+
+
+class ShowHelp(argparse.Action):
+    """``--help`` shows the options in ``first`` alone, where a command names some; ``--help-all`` shows all.
+
+    Args:
+        first: the long names of options, without dashes; None: all are shown.
+    """
+
+    def __init__(self, option_strings: list[str], dest: str, first: Collection[str] | None = None, **other: Any):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, **other)
+        self.first = first
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        actions = parser._actions
+        if self.first is not None:
+            shown = {f"--{name}" for name in (*self.first, "help", "help-all")}
+            for action in actions:
+                if action.option_strings and not shown.intersection(action.option_strings):
+                    action.help = argparse.SUPPRESS
+        if parser.usage is None and any("--help-all" in action.option_strings for action in actions):
+            values = [f" {action.metavar or action.dest}" for action in actions if not action.option_strings]
+            parser.usage = f"{parser.prog}{''.join(values)} [OPTION ...]"
+        parser.print_help()
+        parser.exit()
+
+
+def add_help(parser: argparse.ArgumentParser, first: Collection[str]) -> None:
+    """Declare ``--help``, and ``--help-all`` where ``first`` names the options that ``--help`` shows."""
+    if not first:
+        parser.add_argument("-h", "--help", action=ShowHelp, help="show this and exit")
+        return
+    parser.add_argument("-h", "--help", action=ShowHelp, first=first, help="show the options that matter first")
+    parser.add_argument("--help-all", action=ShowHelp, help="show all options")
