@@ -64,6 +64,20 @@ def test_the_folder_holds_the_objectives_and_each_one_s_judgements(capsys: pytes
     assert main(["align", "--out", "run", "--quiet", "--iterations", "2"]) == 0  # goes on by what the folder holds
 
 
+def test_stage_by_stage_it_is_the_same_run(here: Path) -> None:
+    """Each stage is a command of its own, which knows the objectives from its options or from the folder."""
+    sampling = [*SMALL[:6], "--rank", "2", "--epochs", "1"]
+    given = ["--policy", str(pocket.POLICY), "--prompts", "p.txt", "--out", "stages", "--sft", "sft.jsonl", "--quiet"]
+    assert main(["sample", *given, *sampling]) == 0
+    assert main(["judge", "--out", "stages", *BOTH, "--combine", "floors:plain=0.45:limit=2", "--quiet"]) == 0
+    assert main(["train", "--out", "stages", "--quiet"]) == 0
+    for stage in ("sample", "judge", "train"):
+        assert main([stage, "--out", "stages", "--quiet"]) == 0
+    for step in ("iteration-01", "iteration-02"):
+        weights = [Path(run, step, "adapter", "adapter_model.safetensors").read_bytes() for run in ("run", "stages")]
+        assert weights[0] == weights[1]
+
+
 def test_the_report_has_each_objective_and_its_floor() -> None:
     assert main(["report", "run"]) == 0
     page = Path("run/report.html").read_text()
