@@ -136,6 +136,9 @@ class EntropicGame:
     def payoffs(self, opponents: Players) -> Players:
         """1/2 + G(y) - G(rho): what each action wins against the adversary's answer to rho, centred at rho."""
         (rho,) = opponents
+        if rho.ndim > 1:  # several policies, each with its own adversary
+            each = [self.payoffs((row,))[0] for row in rho.flatten(0, -2)]
+            return (torch.stack(each).reshape(rho.shape),)
         w, q, _ = self._answer(rho)
         gained = torch.einsum("m,myz,mz->y", w, self.game.P, q[:, 0])
         return (0.5 + gained - rho @ gained,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,23 @@ def test_the_value_is_the_least_over_the_adversary_s_answers() -> None:
     assert cost(best) == pytest.approx(value, abs=1e-14)
     random = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(12), 200))
     assert min(map(cost, random)) > value
+
+
+@pytest.mark.parametrize(
+    "played",
+    [objectives.EntropicGame(several(3, 4), tau=0.2), objectives.FloorsGame(several(3, 4), {"1": 0.45}, START)],
+    ids=["worst case", "floors"],
+)
+def test_several_starts_at_once_are_each_alone(played: Any) -> None:
+    starts = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], dtype=torch.float64)
+    nu = torch.full((2, 2), 0.5, dtype=torch.float64)
+    given = (starts, nu) if isinstance(played, objectives.FloorsGame) else starts
+    together = games.solve(played, games.OptimisticMWU(0.3), 20, given)
+    for k, start in enumerate(starts):
+        alone = games.solve(played, games.OptimisticMWU(0.3), 20, start)
+        for a, b in zip(played.players(alone.last), played.players(together.last), strict=True):
+            torch.testing.assert_close(a, b[k], rtol=0, atol=1e-12)
+        torch.testing.assert_close(alone.gaps["last"][-1], together.gaps["last"][-1, k], rtol=0, atol=1e-12)
 
 
 def test_a_small_tau_reaches_the_exact_worst_case() -> None:
