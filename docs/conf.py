@@ -38,40 +38,27 @@ autodoc_member_order = "bysource"
 python_display_short_literal_types = True
 
 PAGES = {
-    "Learn": ["tutorial", "explanation", "architecture", "theory"],
-    "Do": [
+    "Learn": ["tutorial", "explanation", "architecture"],
+    "Study convergence": ["theory", "solvers", "equilibria", "new-solver", "new-game"],
+    "Align a model": [
         "recipe",
-        "align-by-card",
-        "many-cards",
-        "resume",
-        "own-adapter",
-        "people",
-        "serve",
         "real-models",
-        "from-trl",
-        "new-solver",
-        "new-oracle",
-        "new-game",
-        "new-loss",
+        "align-by-card",
+        "resume",
         "objectives",
-    ],
-    "Look up": [
-        "solvers",
         "losses",
-        "equilibria",
-        "mixtures",
-        "oracles",
-        "judges",
-        "evaluation",
+        "new-loss",
         "configuration",
-        "metrics",
         "traps",
-        "papers",
-        "mutants",
-        "benchmarks",
-        "limits",
+        "from-trl",
     ],
+    "Choose and check a judge": ["oracles", "judges", "new-oracle"],
+    "Let people vote": ["people"],
+    "Use several cards": ["many-cards"],
+    "Measure and deliver": ["evaluation", "metrics", "mixtures", "own-adapter", "serve"],
+    "Look up": ["glossary", "benchmarks", "limits"],
     "Reference": ["reference-games", "reference-theory", "reference-llm"],
+    "For maintainers": ["papers", "mutants"],
 }
 
 

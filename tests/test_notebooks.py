@@ -26,7 +26,8 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 LARGEST = 600_000  # bytes of an .ipynb
-LONG = ("04", "05", "06")  # those that train a language model run with --slow
+LONG = ("04", "05", "06", "08")  # those that train a language model run with --slow
+REAL = ("08",)  # needs the packages of the extra `real`
 LEADERBOARD = ROOT / "notebooks" / "07_alpacaeval_as_a_game.py"  # reads data that the project may not ship
 
 
@@ -116,7 +117,13 @@ def test_the_names_of_the_package_that_a_notebook_uses_exist(source: Path) -> No
 
 @pytest.mark.parametrize(
     "source",
-    [pytest.param(path, marks=pytest.mark.slow if path.stem[:2] in LONG else ()) for path in SOURCES],
+    [
+        pytest.param(
+            path,
+            marks=[pytest.mark.slow] * (path.stem[:2] in LONG) + [pytest.mark.real] * (path.stem[:2] in REAL),
+        )
+        for path in SOURCES
+    ],
     ids=[path.stem for path in SOURCES],
 )
 def test_a_notebook_runs_and_draws(source: Path, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from nashward.errors import NashwardError
 from .endpoint import check_url
 from .fields import setting
 
+PEOPLE = "people:"  # before the folder of their votes, where people are the oracle
+
 
 @dataclass(frozen=True)
 class Inputs:

@@ -11,6 +11,7 @@ import numpy as np
 
 from nashward.errors import NashwardError
 
+from ..config.inputs import PEOPLE
 from ..config.oracle_fit import FitSettings, People
 from ..oracles.fitting.examples import StatesOfRows
 from ..oracles.fitting.fit import fit_oracle
@@ -27,7 +28,6 @@ from .store import VoteStore
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "people:"
 NEWEST = "newest.json"
 POLL = 1.0  # seconds between two looks at the votes
 LEAST_ERROR = 0.2  # of a log-odds: folds that agree by chance are not certain
@@ -67,7 +67,7 @@ class PeopleOracle(StepwiseOracle):
         self.folder, self.device, self.seed = Path(folder).expanduser().absolute(), device, seed
         with VoteStore(self.folder) as store:
             self._id = store.fact("id")
-        self.name = f"{PREFIX}{self.folder}"
+        self.name = f"{PEOPLE}{self.folder}"
         self._at: tuple[Path, PreferenceOracle] | None = None
         self._states: StatesOfRows = {}  # of what earlier fits have read
 

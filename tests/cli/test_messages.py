@@ -272,6 +272,7 @@ RUNS = [
     (["align", *OUT], "a policy is needed | hub id"),
     (["align", *OUT, *POLICY], "an oracle is needed | PairRM | module:name"),
     (["align", *OUT, *POLICY, *ORACLE], "new | no prompts"),
+    (["align", *OUT, *POLICY, *PROMPTS, "--oracle", "people:"], "people:FOLDER"),
     (["sample", *OUT, *POLICY], "new | no prompts"),
     (["judge", *OUT, *ORACLE], "new | no run | nashward sample"),
     (["train", *OUT], "new | no run | nashward sample"),

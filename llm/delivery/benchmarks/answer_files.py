@@ -58,7 +58,7 @@ def read_questions(source: str | Path, form: Format) -> list[Question]:
     questions = []
     for number, row in enumerate(read_rows(source, "questions"), 1):
         try:
-            questions.append(READERS[form](row))
+            questions.append(READERS[form](_fields(row)))
         except (KeyError, TypeError, ValueError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise NashwardError(
@@ -90,6 +90,12 @@ def _mt_bench(row: Mapping[str, Any]) -> Question:
 
 def _arena_hard(row: Mapping[str, Any]) -> Question:
     return Question(_text(row["uid"], "uid"), (_text(row["prompt"], "prompt"),), dataset=row.get("category"))
+
+
+def _fields(row: Any) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise TypeError(f"expected an object, got {row!r:.60}")
+    return row
 
 
 def _text(value: Any, name: str) -> str:

@@ -26,6 +26,7 @@ from nashward.llm.config import (
     RunConfig,
     Sampling,
 )
+from nashward.llm.config.inputs import PEOPLE
 
 from . import hints, options
 from .opponents import joined, unwrapped
@@ -281,10 +282,13 @@ def self_play(chosen: Settings) -> SelfPlay:
         people=part("people", People),
         placement=tree["placement"] or None,
     )
-    if str(inputs["oracle"]).startswith("people:"):
+    if str(inputs["oracle"]).startswith(PEOPLE):
         from nashward.llm.people import PeopleOracle
 
-        inputs["oracle"] = PeopleOracle(inputs["oracle"].removeprefix("people:"), config.people, seed=config.seed)
+        folder = inputs["oracle"].removeprefix(PEOPLE)
+        if not folder.strip():
+            raise NashwardError(f"{PEOPLE} lacks a folder: {PEOPLE}FOLDER, where their votes are kept")
+        inputs["oracle"] = PeopleOracle(folder, config.people, seed=config.seed)
     play = SelfPlay(**inputs, solver=wrapped, opponents=opponents, config=config)
     play.check_settings()
     return play

@@ -20,9 +20,14 @@ def check(path: Path) -> None:
 
 
 def write(path: Path, content: Any) -> None:
-    """Tensors and arrays become lists, a ``Profile`` an object, and what is not finite null."""
+    """Write what ``text`` returns, and a line's end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_plain(content), allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(text(content) + "\n", encoding="utf-8")
+
+
+def text(content: Any) -> str:
+    """JSON: tensors and arrays become lists, a ``Profile`` an object, and what is not finite null."""
+    return json.dumps(_plain(content), allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nashward.cli.main import main
 from nashward.llm.run.status import clock, remaining_seconds, status
@@ -32,6 +34,16 @@ def test_status_of_runs_at_every_stage(tiny_folder: Path, tmp_path: Path, capsys
             assert line in out
         assert {file: file.stat().st_mtime_ns for file in home.rglob("*") if file.name != ".lock"} == before
     assert status(home).remaining_seconds == 0.0
+    assert main(["status", str(home), "--json"]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(printed)
+    assert (found["state"], found["finished"], found["iterations"], found["folder"]) == ("finished", 2, 2, "run")
+    assert found["steps"] == [{"step": f"iteration-0{k}", "finished": True} for k in (1, 2)]
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["config"]["iterations"] == 2
+    assert main(["status", str(home), "--json", str(tmp_path / "of" / "status.json")]) == 0
+    assert (tmp_path / "of" / "status.json").read_text() == printed
+    assert main(["status", str(home), "--json", str(tmp_path)]) == 2
 
 
 def test_the_estimate_is_what_an_iteration_took_less_what_is_done() -> None:

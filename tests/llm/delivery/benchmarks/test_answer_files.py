@@ -149,7 +149,7 @@ def test_the_real_evaluation_set_is_read(data: Path) -> None:
         ("arena-hard", {"question_id": 1, "prompt": "a"}, "uid"),
         ("arena-hard", {"uid": "1", "prompt": " "}, "prompt"),
         ("alpaca-eval", {"prompt": "a"}, "instruction"),
-        ("alpaca-eval", "a", "row 2"),
+        ("alpaca-eval", "a", "expected an object, got 'a'"),
     ],
 )
 def test_what_is_no_question_is_refused(form: Any, row: Any, told: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from nashward.cli import options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
 from nashward.llm.config import Asking
+from nashward.llm.config.inputs import PEOPLE
 from nashward.llm.config.oracle_fit import VoteFormat
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ def _places(given: Path) -> tuple[Path, Path | None]:
     if not (given / RUN).is_file():
         return given, None
     oracle = str(RunFolder(given).read()["config"].get("oracle") or "")
-    if oracle.startswith("people:"):
-        return Path(oracle.removeprefix("people:")), given
+    if oracle.startswith(PEOPLE):
+        return Path(oracle.removeprefix(PEOPLE)), given
     return given / "people", given
 
 

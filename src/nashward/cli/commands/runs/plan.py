@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if limit is not None:
         fitted = fitted_plan.demand
         print(
-            f"within {limit:g} hours: --prompts-per-iteration {fitted.prompts} --responses {fitted.responses} "
+            f"within {limit:g} h: --prompts-per-iteration {fitted.prompts} --responses {fitted.responses} "
             f"--max-new-tokens {fitted.new_tokens} --iterations {fitted.iterations}"
         )
         for line in lost or ["nothing is reduced"]:

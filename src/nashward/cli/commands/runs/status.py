@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from nashward.cli import json_output, options
 from nashward.cli.command import Command
+
+if TYPE_CHECKING:
+    from nashward.llm.run.status import RunStatus
+
+STDOUT = Path("-")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the run folder")
+    parser.add_argument(
+        "--json", type=options.path, metavar="FILE", nargs="?", const=STDOUT,
+        help="all of it for a machine to read, or for a report of an error: settings, versions and hardware too; "
+        "without FILE on standard output",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     from nashward.llm.run.status import clock, status
 
+    if args.json not in (None, STDOUT):
+        json_output.check(args.json)
     progress = status(args.folder)
     finished = progress.finished >= progress.iterations
     state = "finished" if finished else "playing" if progress.playing else "stopped"
+    if args.json is not None:
+        _write_json(args.json, state, progress)
+        return 0
     print(f"{progress.folder}: {state}, {progress.finished} of {progress.iterations} iterations finished")
     for name, done in progress.steps:
         if done:
@@ -40,6 +58,21 @@ def run(args: argparse.Namespace) -> int:
         estimate = "not known before an iteration is finished" if seconds is None else f"about {clock(seconds)}"
         print(f"left: {estimate}" + ("" if progress.playing else "; the command that began the run continues it"))
     return 0
+
+
+def _write_json(file: Path, state: str, progress: RunStatus) -> None:
+    from nashward.llm.store.run_folder import RunFolder
+
+    record = RunFolder(progress.folder).read()
+    facts = {key: record[key] for key in ("format", "versions", "python", "hardware", "config") if key in record}
+    known = dataclasses.asdict(progress) | {"folder": progress.folder.name}
+    known["steps"] = [{"step": name, "finished": done} for name, done in progress.steps]
+    content = {"state": state, "finished": progress.finished, **known, **facts}
+    if file == STDOUT:
+        print(json_output.text(content))
+    else:
+        json_output.write(file, content)
+        print(f"json: {file}")
 
 
 COMMAND = Command(
