@@ -32,6 +32,7 @@ from nashward.games.objectives.entropic import adversary
 from nashward.llm.data.prompts import read_prompts
 from nashward.llm.evaluation.players import START, policies, sample_responses
 from nashward.llm.pocket import styles
+from nashward.llm.run.selfplay import metrics
 from nashward.llm.store.run_folder import RunFolder
 
 TAU, FLOOR = 0.02, 0.5
@@ -104,6 +105,7 @@ def run(rule: str, seed: int, folder: Path) -> dict[str, Any]:
     difference = values[0] - values[1]
     found["worst replies"] = values.mean(1).tolist()
     found["difference"] = [float(difference.mean()), float(difference.std(ddof=1) / len(difference) ** 0.5)]
+    found["weights"] = [metrics(folder)[-1]["objectives"]["multipliers"].get(name, 0.0) for name in NAMES]
     (folder / "measured.json").write_text(json.dumps(found))
     return found
 
@@ -125,12 +127,19 @@ def table(results: dict[str, list[dict[str, Any]]]) -> list[str]:
         for lighter, heavier in itertools.pairwise(weighted)
         for a, b in zip(lighter, heavier, strict=True)
     )
+    left = [-TAU * float(np.log(row["weights"][0] / row["weights"][1])) for row in results["worst case"]]
+    near = [
+        abs(row["difference"][0] - o) <= 2 * row["difference"][1]
+        for o, row in zip(left, results["worst case"], strict=True)
+    ]
     even = [abs(row["difference"][0]) <= 2 * row["difference"][1] for row in results["worst case"]]
     kept = [row["direct"][0] >= FLOOR - 2 * row["direct"][1] for row in results["floor"]]
     return [
         *lines,
         f"more weight wins more, under either and for each seed: {'yes' if traced else 'NO'}",
         f"the worst case is even within 2 standard errors: {sum(even)} of {len(even)} seeds",
+        f"it is, but for what tau leaves (-tau log of the weights' ratio, {', '.join(f'{o:+.3f}' for o in left)}): "
+        f"{sum(near)} of {len(near)}",
         f"the floor of {FLOOR} is kept within 2 standard errors: {sum(kept)} of {len(kept)} seeds",
     ]
 
