@@ -141,6 +141,13 @@ def test_the_likelihood_of_sft_texts_can_have_a_floor(monkeypatch: pytest.Monkey
     assert len(set(weights)) == len(rows) == 3
 
 
+def test_evaluate_judges_by_the_even_mean_of_the_objectives() -> None:
+    assert main(["evaluate", "run", "--quiet"]) == 0
+    found = json.loads(Path("run/evaluation.json").read_text())
+    assert found["oracles"]["training"].startswith("floors of long")
+    assert found["games"]["training"]["players"][:2] == ["start", "iteration-01"]
+
+
 def test_in_a_file_as_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", *BOTH, "--combine", "worst-case:tau=0.2"]) == 0
     text = capsys.readouterr().out
