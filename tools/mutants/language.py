@@ -133,7 +133,7 @@ LANGUAGE = [
          "total"),
     ], {"llm/oracles/diversity.py": [
         ("sign", "Diversity.raw_logits", "scores[i] - scores[j]", "scores[j] - scores[i]"),
-        ("factor", "Diversity.raw_logits", "counts[g] - 1", "counts[g]"),
+        ("factor", "Diversity.raw_logits", "(counts[g] - 1) / others", "2 * (counts[g] - 1) / others"),
     ]}),
     Method("Agreement of annotators", "llm/people/agreement.py", ("tests/llm/people/test_agreement.py",), [
         ("sign", "_alpha", "1 - (float(of_each.sum()) - 1) * observed / expected",
