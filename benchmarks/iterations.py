@@ -9,6 +9,7 @@ beside the times, for the packages' updates and averages differ.
 import argparse
 import importlib.util
 import io
+import warnings
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -132,6 +133,7 @@ def main() -> None:
             print(f"  {name:42s} {text(seconds):>9s}   {seconds / floor:10.2f} times the floor   {reached}")
             rows.append({"n": n, "what": name, "seconds": seconds, "iterations": counts[name], "gap": averages[name]})
     rows += starts()
+    rows += sweeps()
     written(given.json, rows, PACKAGES)
 
 
@@ -160,6 +162,32 @@ def starts(n: int = 100, many: int = 64, iterations: int = 500) -> list[dict]:
     one, all_of_them = times[f"{way}, 1"], times[f"{way}, {many}"]
     print(f"  a trajectory of {many} costs {many * one / all_of_them:.1f} times less than one alone")
     return [{"what": f"trajectories: {name}", "seconds": s / iterations} for name, s in times.items()]
+
+
+def sweeps(many: int = 32, iterations: int = 1000) -> list[dict]:
+    """Many steps in one call of ``games.sweep`` against one call of ``solve`` for each."""
+    steps, rows = np.geomspace(0.01, 0.4, many), []
+    print(f"\n{many} steps, {iterations} iterations of each")
+    for n in (3, 30, 100):
+        game = games.zoo.random_preferences(n, seed=1)
+        for solver, traced in [(games.OptimisticMWU(), None), (games.HistoryMixture(), False)]:
+            kind = type(solver)
+            calls = {
+                "one sweep": lambda g=game, s=solver, t=traced: games.sweep(
+                    g, s, iterations, step=steps, record=[iterations], traced=t
+                ),
+                "a loop": lambda g=game, k=kind, t=traced: [
+                    games.solve(g, k(step=float(step)), iterations, record=[iterations], traced=t) for step in steps
+                ],
+            }
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", games.StepWarning)
+                times = in_turns(calls, {name: cpu(call) for name, call in calls.items()}, rounds=3)
+            ratio = times["a loop"] / times["one sweep"]
+            took = text(times["one sweep"])
+            print(f"  n = {n:3d}  {kind.__name__:14s} {took:>9s}   a loop takes {ratio:.1f} times that")
+            rows += [{"n": n, "what": f"{name}, {kind.__name__}", "seconds": s} for name, s in times.items()]
+    return rows
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def main() -> None:
             calls, failed, gaps = {}, {}, {}
             for name, prepare in {**OURS, **PEERS}.items():
                 expected = last.get(name, 0.0) * 20  # sizes grow about threefold, the work with their cube
-                if name in PEERS and expected > given.pivot_limit:
+                if name in PEERS and expected > given.limit:
                     failed[name] = f"over {given.limit:g} s expected"
                     continue
                 try:

@@ -55,7 +55,7 @@ PAGES = {
     "Choose and check a judge": ["oracles", "judges", "new-oracle"],
     "Let people vote": ["people"],
     "Use several cards": ["many-cards"],
-    "Measure and deliver": ["evaluation", "metrics", "mixtures", "own-adapter", "serve"],
+    "Measure and deliver": ["evaluation", "leaderboard", "metrics", "mixtures", "own-adapter", "serve"],
     "Look up": ["glossary", "benchmarks", "limits"],
     "Reference": ["reference-games", "reference-theory", "reference-llm"],
     "For maintainers": ["papers", "mutants"],

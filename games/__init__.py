@@ -9,10 +9,11 @@ Knows nothing of language models. In the order of use:
 - a *solver*, a frozen dataclass: ``MWU``, ``OptimisticMWU``, ``ExtraGradient``, ``MagneticMirrorDescent``, ``INPO``,
   ``NashMD``, ``NashEMA``, ``Momentum``, ``ProximalPoint``, ``MagnetReset``, ``HistoryMixture``, and
   ``FixedOpponents`` around any of them; for tables only ``RegretMatching``, ``RegretMatchingPlus``,
-  ``PredictiveRegretMatchingPlus``, ``FictitiousPlay``, ``Replicator``; ``schedule`` has step sizes, ``solvers`` the
-  lists of solvers;
-- ``solve`` plays a solver on a game and returns a ``Solution`` with a ``Status``; ``feedback`` is what a step sees of
-  the payoff, ``averaging`` how played policies are weighed; ``fictitious_play`` is a fast loop of its own;
+  ``PredictiveRegretMatchingPlus``, ``FictitiousPlay``, ``Replicator``, ``GDA``, ``OptimisticGDA``; ``schedule`` has
+  step sizes, ``solvers`` the lists of solvers;
+- ``solve`` plays a solver on a game and returns a ``Solution`` with a ``Status``, ``sweep`` many settings and seeds of
+  it at once; ``feedback`` is what a step sees of the payoff, ``averaging`` how played policies are weighed;
+  ``fictitious_play`` is a fast loop of its own;
 - several objectives: ``MultiObjectiveGame``; ``objectives`` has weights, worst case, floors, lexicographic, majority;
 - measures: ``duality_gap``, ``exploitability``, ``total_variation``, ``kl_divergence``, ``rotation_frequency``;
 - ``analysis`` of tables (ratings, social choice, cycles, leaderboards, dueling bandits) and ``plots``;
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from .policy import Policy as Policy
     from .solution import Solution as Solution
     from .solution import Status as Status
+    from .solvers import GDA as GDA
     from .solvers import INPO as INPO
     from .solvers import MWU as MWU
     from .solvers import ExtraGradient as ExtraGradient
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from .solvers import Momentum as Momentum
     from .solvers import NashEMA as NashEMA
     from .solvers import NashMD as NashMD
+    from .solvers import OptimisticGDA as OptimisticGDA
     from .solvers import OptimisticMWU as OptimisticMWU
     from .solvers import PredictiveRegretMatchingPlus as PredictiveRegretMatchingPlus
     from .solvers import ProximalPoint as ProximalPoint
@@ -84,6 +87,7 @@ if TYPE_CHECKING:
     from .stability import rotation_frequency as rotation_frequency
     from .step import Solver as Solver
     from .step import Step as Step
+    from .sweeping import sweep as sweep
 
 _MODULES = {
     "ConstantSumGame": ".forms.game",
@@ -91,6 +95,7 @@ _MODULES = {
     "ExtraGradient": ".solvers",
     "FictitiousPlay": ".solvers",
     "FixedOpponents": ".solvers",
+    "GDA": ".solvers",
     "HistoryMixture": ".solvers",
     "INPO": ".solvers",
     "ImplicitGame": ".forms.implicit",
@@ -102,6 +107,7 @@ _MODULES = {
     "MultiObjectiveGame": ".objectives.multi_objective",
     "NashEMA": ".solvers",
     "NashMD": ".solvers",
+    "OptimisticGDA": ".solvers",
     "OptimisticMWU": ".solvers",
     "Policy": ".policy",
     "PredictiveRegretMatchingPlus": ".solvers",
@@ -134,6 +140,7 @@ _MODULES = {
     "schedule": ".solvers",
     "solve": ".solving",
     "solvers": ".solvers",
+    "sweep": ".sweeping",
     "total_variation": ".measures",
     "zoo": ".zoo",
 }

@@ -19,7 +19,7 @@ def check_solver(solver: Any) -> None:
         solver: the object to be played.
 
     Raises:
-        ValueError: a solver of tables only; names the nearest mirror step.
+        ValueError: a solver of tables only; names the nearest mirror step, where it has one.
         TypeError: not a solver.
 
     Example:
@@ -33,12 +33,14 @@ def check_solver(solver: Any) -> None:
     if callable(getattr(solver, "play", None)):
         return
     name = type(solver).__name__
-    if hasattr(solver, "nearest"):
-        raise NashwardError(
-            f"{name} makes no mirror steps, so only games.solve can play it, on a table; "
-            f"for a language model the nearest mirror step is {solver.nearest.__name__}"
-        )
-    raise TypeError(f"a solver needs a method play(start, reference) that yields Steps; got {solver!r}")
+    if callable(getattr(solver, "iterate", None)):
+        nearest = getattr(solver, "nearest", None)
+        advice = f"; for a language model the nearest mirror step is {nearest.__name__}" if nearest else ""
+        raise NashwardError(f"{name} makes no mirror steps, so only games.solve can play it, on a table{advice}")
+    raise TypeError(
+        "a solver needs a method play(start, reference) that yields Steps, or for tables only iterate(x, payoffs) that "
+        f"yields policies; got {solver!r:.80}"
+    )
 
 
 def drive(

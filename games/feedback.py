@@ -12,18 +12,21 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nashward.errors import NashwardError
 
 from .forms.game import ConstantSumGame, Game, Players, PreferenceGame
+from .step import is_finite
 
-Opponent: TypeAlias = Sequence[tuple[float, Players]]  # a linear blend: (weight, probabilities of each player)
+Weight: TypeAlias = float | Tensor  # a tensor [solvers, 1, ...] of solvers that are played together
+Opponent: TypeAlias = Sequence[tuple[Weight, Players]]  # a linear blend: (weight, probabilities of each player)
 Feedback: TypeAlias = Callable[[Game, Opponent, int], Players]
 """What a step sees: (game, opponent, round) -> the payoff of each action, [..., n] a player; see the module."""
 
 
-def blended(weights: Sequence[float], policies: Sequence[Players]) -> Players:
+def blended(weights: Sequence[Weight], policies: Sequence[Players]) -> Players:
     """The linear blend ``sum_k w_k policies[k]``, player by player.
 
     Args:
@@ -40,10 +43,11 @@ def blended(weights: Sequence[float], policies: Sequence[Players]) -> Players:
     return tuple(_sum(weights, members) for members in zip(*policies, strict=True))
 
 
-def _sum(weights: Sequence[float], members: Sequence[Tensor]) -> Tensor:
-    total = members[0] if weights[0] == 1 else weights[0] * members[0]
+def _sum(weights: Sequence[Weight], members: Sequence[Tensor]) -> Tensor:
+    first = weights[0]
+    total = members[0] if not isinstance(first, Tensor) and first == 1 else first * members[0]
     for weight, member in zip(weights[1:], members[1:], strict=True):
-        total = torch.add(total, member, alpha=weight)
+        total = total + weight * member if isinstance(weight, Tensor) else torch.add(total, member, alpha=weight)
     return total
 
 
@@ -67,8 +71,48 @@ def exact(game: Game, opponent: Opponent, round: int = 0) -> Players:
     return game.payoffs(blended([weight for weight, _ in opponent], [players for _, players in opponent]))
 
 
+Seeds: TypeAlias = int | Sequence[int]
+"""The seed of the draws; or one for each of the trajectories along the first axis of the policies."""
+
+
 def _generator(seed: int, round: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, round]))
+
+
+class _Draws:
+    """The draws of one round: of one generator, or of one for each trajectory, which then draws what it draws alone."""
+
+    def __init__(self, seed: Seeds, round: int):
+        self.several = np.ndim(seed) > 0
+        self.generators = [_generator(one, round) for one in np.atleast_1d(seed)]
+
+    def multinomial(self, count: int, p: NDArray[np.float64]) -> NDArray[np.int64]:
+        """How often each action is drawn in ``count`` draws, [..., n]."""
+        if not self.several:
+            return self.generators[0].multinomial(count, p)
+        self._check(p.shape)
+        return np.stack([random.multinomial(count, q) for random, q in zip(self.generators, p, strict=True)])
+
+    def uniform(self, kinds: int, shape: Sequence[int]) -> NDArray[np.float64]:
+        """Uniform numbers, [kinds, *shape]."""
+        if not self.several:
+            return self.generators[0].random((kinds, *shape))
+        self._check(shape)
+        return np.stack([random.random((kinds, *shape[1:])) for random in self.generators], axis=1)
+
+    def _check(self, shape: Sequence[int]) -> None:
+        if len(shape) < 2 or shape[0] != len(self.generators):
+            count = len(self.generators)
+            raise NashwardError(
+                f"{count} seeds are for {count} trajectories, along the first axis of the start; the policies have "
+                f"shape {list(shape)} (games.sweep(..., seeds=...) makes them)"
+            )
+
+
+def _check_seeds(seed: Seeds) -> None:
+    for one in seed if isinstance(seed, Sequence | np.ndarray) else [seed]:
+        if not (is_finite(one) and one == int(one) and one >= 0):
+            raise NashwardError(f"a seed is a whole number >= 0, got {one!r:.80}")
 
 
 @dataclass(frozen=True)
@@ -82,11 +126,12 @@ class SampledFeedback:
 
     Args:
         k: samples of each member of the opponent.
-        seed: of the draws.
+        seed: of the draws; several are for as many trajectories, along the first axis of the start.
         self_comparison: compare each action with itself and k - 1 samples.
 
     Raises:
-        ValueError: k < 1 (< 2 with self_comparison); self_comparison in an ``n x m`` game.
+        ValueError: k < 1 (< 2 with self_comparison); a seed below 0; seeds for other than the trajectories;
+            self_comparison in an ``n x m`` game.
 
     Example:
         >>> from nashward import games
@@ -96,19 +141,20 @@ class SampledFeedback:
     """
 
     k: int
-    seed: int = 0
+    seed: Seeds = 0
     self_comparison: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 1 + self.self_comparison:
             raise NashwardError(f"k must be at least {1 + self.self_comparison}, got {self.k}")
+        _check_seeds(self.seed)
 
     def __call__(self, game: Game, opponent: Opponent, round: int) -> Players:
         if self.self_comparison and isinstance(game, ConstantSumGame):
             raise NashwardError(
                 "an action is compared with itself in a preference game only; set self_comparison=False"
             )
-        random, count = _generator(self.seed, round), self.k - self.self_comparison
+        random, count = _Draws(self.seed, round), self.k - self.self_comparison
 
         def drawn(p: Tensor) -> Tensor:
             shares = random.multinomial(count, (p / p.sum(-1, keepdim=True)).cpu().numpy()) / count
@@ -142,12 +188,13 @@ class DuelingFeedback:
     which are unbiased as well: E G = A sigma and E H = c - A^T rho.
 
     Args:
-        seed: of the draws.
+        seed: of the draws; several are for as many trajectories, along the first axis of the start.
         duels: a round.
         explore: gamma in (0, 1], the share of uniform draws.
 
     Raises:
-        ValueError: duels < 1, explore not in (0, 1], a game without a table of payoffs.
+        ValueError: duels < 1, explore not in (0, 1], a seed below 0, seeds for other than the trajectories, a game
+            without a table of payoffs.
 
     Example:
         >>> from nashward import games
@@ -158,7 +205,7 @@ class DuelingFeedback:
         True
     """
 
-    seed: int = 0
+    seed: Seeds = 0
     duels: int = 1
     explore: float = 0.2
 
@@ -169,6 +216,7 @@ class DuelingFeedback:
             raise NashwardError(
                 f"explore must be in (0, 1], so that every action has some probability, got {self.explore}"
             )
+        _check_seeds(self.seed)
 
     def __call__(self, game: Game, opponent: Opponent, round: int) -> Players:
         if not isinstance(game, PreferenceGame | ConstantSumGame):
@@ -179,8 +227,8 @@ class DuelingFeedback:
         players = blended([weight for weight, _ in opponent], [players for _, players in opponent])
         row, column = players[0], players[-1]  # of a symmetric game one and the same
         q, r = self._drawn_from(row), self._drawn_from(column)
-        shape = (3, *row.shape[:-1], self.duels)
-        uniform = torch.as_tensor(_generator(self.seed, round).random(shape), device=row.device)
+        numbers = _Draws(self.seed, round).uniform(3, (*row.shape[:-1], self.duels))
+        uniform = torch.as_tensor(numbers, device=row.device)
         i, j = (
             torch.searchsorted(edges, u * edges[..., -1:], right=True)
             for edges, u in zip((q.cumsum(-1), r.cumsum(-1)), uniform[:2], strict=True)

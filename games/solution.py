@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from nashward.errors import NashwardError
+
+from .forms.game import Profile
 from .shapes import Float, Int
 from .solvers.schedule import check_whole
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Status(enum.Enum):
@@ -70,6 +82,137 @@ class Solution:
     iterations: Int[Tensor, " records"]
     status: Status
     policies: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_frame(self, policies: str | None = None, labels: Sequence[str] | None = None) -> DataFrame:
+        """The gaps as a pandas data frame, or the policies that were kept.
+
+        Args:
+            policies: None for the gaps, else whose policies: "last" or "average" (``keep_policies=True`` of ``solve``).
+            labels: names of the actions, for the columns of policies; of an ``n x m`` game those of both players.
+
+        Returns:
+            A row for each record, and for each game, seed or start of a batch: its index has the iterations, and
+            behind them one level for each further axis. The columns are the iterates ("last", "average", ...), or the
+            actions, of an ``n x m`` game as pairs ("row", action) and ("column", action).
+
+        Raises:
+            ValueError: policies that were not kept, labels that are too few or too many.
+            ImportError: pandas is missing.
+
+        Example:
+            >>> from nashward import games
+            >>> game = games.zoo.comal_cycle()
+            >>> solution = games.solve(game, games.MWU(0.1), 100, record=[50, 100], start=[0.6, 0.3, 0.1])
+            >>> print(solution.to_frame().round(3).to_csv().strip())
+            iterations,last,average
+            50,0.305,0.274
+            100,0.381,0.239
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise ImportError("to_frame makes a data frame of pandas: pip install pandas") from error
+        shape = next(iter(self.gaps.values())).shape
+        levels = [self.iterations.tolist(), *(range(n) for n in shape[1:])]
+        names = ["iterations", *(f"axis {k}" for k in range(len(shape) - 1))]
+        index = pandas.MultiIndex.from_product(levels, names=names) if len(levels) > 1 else None
+        index = pandas.Index(levels[0], name=names[0]) if index is None else index
+        if policies is None:
+            return pandas.DataFrame({name: gaps.cpu().flatten().numpy() for name, gaps in self.gaps.items()}, index)
+        if policies not in self.policies:
+            kept = f"kept are those of {' and '.join(self.policies)}" if self.policies else "none were kept"
+            raise NashwardError(f"no policies of {policies!r}: {kept}; solve(..., keep_policies=True) keeps them")
+        sides = _sides(self.policies[policies])
+        actions = [(side, i) for side, path in sides.items() for i in range(path.shape[-1])]
+        if labels is not None and len(labels) != len(actions):
+            raise NashwardError(f"expected {len(actions)} labels of actions, got {len(labels)}")
+        named = [(side, i if labels is None else labels[k]) for k, (side, i) in enumerate(actions)]
+        table = np.concatenate([path.cpu().flatten(0, -2).numpy() for path in sides.values()], axis=-1)
+        columns = pandas.Index([name for _, name in named]) if len(sides) == 1 else pandas.MultiIndex.from_tuples(named)
+        return pandas.DataFrame(table, index, columns)
+
+    def save(self, file: str | Path) -> None:
+        """Write the solution to a file of numpy's format .npz, of that name exactly; ``load`` reads it.
+
+        Args:
+            file: its path; what is there is replaced when all is written.
+
+        Raises:
+            OSError: it cannot be written.
+
+        Example:
+            >>> import tempfile; from nashward import games
+            >>> solution = games.solve(games.zoo.comal_cycle(), games.MWU(0.1), 100)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     solution.save(f"{folder}/mwu.npz")
+            ...     again = Solution.load(f"{folder}/mwu.npz")
+            >>> bool((again.last == solution.last).all()), again.status.name
+            (True, 'DONE')
+        """
+        arrays = {"solution": np.array(_FORMAT), "status": np.array(self.status.name), "iterations": self.iterations}
+        arrays |= {f"gaps/{name}": gaps for name, gaps in self.gaps.items()}
+        policies = {"last": self.last, "average": self.average}
+        policies |= {f"policies/{name}": path for name, path in self.policies.items()}
+        arrays |= {f"{name}/{side}": p for name, policy in policies.items() for side, p in _sides(policy).items()}
+        plain: dict[str, Any] = {
+            name: x.detach().cpu().numpy() if isinstance(x, Tensor) else x for name, x in arrays.items()
+        }
+        path = Path(file)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as opened:
+                np.savez(opened, **plain)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, file: str | Path) -> Solution:
+        """Read a solution that ``save`` wrote; its tensors are on the CPU.
+
+        Args:
+            file: its path.
+
+        Returns:
+            The solution, equal bit by bit.
+
+        Raises:
+            ValueError: the file is no solution, or is damaged.
+            OSError: it cannot be read.
+        """
+        try:
+            with Path(file).open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+                arrays = dict(stored.items())
+            if arrays["solution"] != _FORMAT:
+                raise NashwardError(f"{file} was saved by a later version of nashward: upgrade to read it")
+            tensors = {name: torch.from_numpy(x) for name, x in arrays.items() if x.dtype.kind in "fi"}
+            kept = dict.fromkeys(name.rpartition("/")[0] for name in tensors if name.startswith("policies/"))
+            return cls(
+                last=_joined(tensors, "last"),
+                average=_joined(tensors, "average"),
+                gaps={name[5:]: gaps for name, gaps in tensors.items() if name.startswith("gaps/")},
+                iterations=tensors["iterations"],
+                status=Status[str(arrays["status"])],
+                policies={name.removeprefix("policies/"): _joined(tensors, name) for name in kept},
+            )
+        except (KeyError, TypeError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+            if isinstance(error, NashwardError):
+                raise
+            raise NashwardError(f"{file} is no solution that Solution.save wrote ({type(error).__name__})") from None
+
+
+_FORMAT = 1
+
+
+def _sides(policy: Any) -> dict[str, Tensor]:
+    """The players' probabilities by name; of a preference game there is one, without a name."""
+    return {"": policy} if isinstance(policy, Tensor) else {"row": policy.row, "column": policy.column}
+
+
+def _joined(tensors: Mapping[str, Tensor], name: str) -> Any:
+    if f"{name}/row" in tensors:
+        return Profile(tensors[f"{name}/row"], tensors[f"{name}/column"])
+    return tensors[f"{name}/"]
 
 
 def default_record(iterations: int) -> list[int]:

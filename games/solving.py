@@ -25,6 +25,7 @@ from .policy import Policy
 from .solution import Solution, SolverError, Status, record_points
 from .solvers.schedule import check_whole
 from .solvers.tables_only.base import TableSolver, as_solver
+from .solvers.together import Together
 from .stability import warn_step_size
 from .step import Solver, Step, is_finite
 
@@ -116,7 +117,8 @@ def solve(
             f"a further average must not be named 'last' or 'average', got {taken.pop()!r}; for example 'linear'"
         )
     players = {name: tables.policy(policy, name) for name, policy in (opponents or {}).items()}
-    start_policy, anchor_policy, players = _spread(start_policy, anchor_policy, players)
+    lead = (len(solver.solvers),) if isinstance(solver, Together) else ()
+    start_policy, anchor_policy, players = _spread(start_policy, anchor_policy, players, lead)
     warn_step_size(game, solver)
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
     points = record_points(record, iterations)
@@ -141,12 +143,13 @@ def solve(
 
 
 def _spread(
-    start_policy: Policy, anchor_policy: Policy, opponents: Mapping[str, Policy]
+    start_policy: Policy, anchor_policy: Policy, opponents: Mapping[str, Policy], lead: tuple[int, ...]
 ) -> tuple[Policy, Policy, dict[str, Policy]]:
-    """Broadcast all handles over the starts, so that all policies and all records have one shape."""
+    """Broadcast all handles over the starts, and over ``lead`` before them, so that all records have one shape."""
     batch = torch.broadcast_shapes(
         *(handle.value[0].shape[:-1] for handle in (start_policy, anchor_policy, *opponents.values()))
     )
+    batch = torch.Size((*lead, *batch))
 
     def spread(policy: Policy) -> Policy:
         return Policy(tuple(side.expand(*batch, side.shape[-1]) for side in policy.value), policy.name)

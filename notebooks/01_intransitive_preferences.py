@@ -22,7 +22,7 @@ mpl.rcParams["figure.dpi"] = 80  # small pictures
 
 game = games.zoo.comal_cycle()
 nash = games.nash(game)
-games.plots.payoff_table(game, nash, title="P(row beats column)")
+games.plots.payoff_table(game, nash, title="P(row beats column)", order=range(3))
 
 # %% [markdown]
 # Read the table by rows: `P[i, j]` is the probability that answer `i` is preferred to answer `j`, and
@@ -30,7 +30,7 @@ games.plots.payoff_table(game, nash, title="P(row beats column)")
 # answer is put first, an arrow comes back (dashed).
 
 # %%
-games.plots.cycle_graph(game, title="which answer beats which")
+games.plots.cycle_graph(game, title="which answer beats which", order=range(3))
 
 # %% [markdown]
 # ## Why no reward can hold this table
@@ -158,12 +158,13 @@ print("largest error of the table that these numbers give: below 1e-12")
 # %%
 soccer = games.zoo.mujoco_soccer()
 nash = games.nash(soccer)
-games.plots.payoff_table(soccer, nash, title="P(row beats column)")
+order = nash.policy.argsort(descending=True, stable=True).tolist()  # most played first, here and below
+games.plots.payoff_table(soccer, nash, title="P(row beats column)", order=order)
 
 # %%
 P, names = soccer.P.numpy(), soccer.labels
-for j, name in enumerate(names):
-    print(f"{name} is beaten by", ", ".join(names[i] for i in np.flatnonzero(P[:, j] > 0.5)) or "none")
+for j in order:
+    print(f"{names[j]} is beaten by", ", ".join(names[i] for i in order if P[i, j] > 0.5) or "none")
 played = nash.policy.argsort(descending=True)[: int(nash.support.sum())].tolist()
 print(f"\nNash (unique: {bool(nash.unique)}):", ", ".join(f"{names[i]} {nash.policy[i]:.3f}" for i in played))
 for i, j in zip(played, played[1:] + played[:1], strict=True):

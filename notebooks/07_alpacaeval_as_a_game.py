@@ -49,7 +49,7 @@ def of_annotations(file: Path) -> tuple[leaderboard.Battles, str, str]:
     )
     wins[:, range(wins.shape[1]), range(wins.shape[1])] = 0.0
     return (
-        leaderboard.Battles((*map(str, data["models"]), "baseline"), wins),
+        leaderboard.Battles.of_tables((*map(str, data["models"]), "baseline"), wins),
         "baseline",
         f"AlpacaEval's annotations, {file.name}",
     )
@@ -61,7 +61,7 @@ def of_figure(game: games.PreferenceGame, baseline: str) -> tuple[leaderboard.Ba
     upper = np.triu(random.random((PROMPTS, n, n)) < game.P.numpy(), 1).astype(float)
     lower = np.tril(np.ones((n, n)), -1) * (1 - upper.swapaxes(1, 2))
     return (
-        leaderboard.Battles(game.labels, upper + lower),
+        leaderboard.Battles.of_tables(game.labels, upper + lower),
         baseline,
         f"SPPO paper, Figure 3; {PROMPTS} prompts drawn from it",
     )
@@ -74,7 +74,7 @@ else:
     battles, baseline, source = of_figure(games.zoo.sppo_pairrm(), "Mistral-7B-Instruct-v0.2")
 game, labels = battles.game, battles.labels
 print("shown:", source)
-print(f"{len(labels)} models, {len(battles.wins)} prompts, baseline {baseline}")
+print(f"{len(labels)} models, {battles.prompts} prompts, baseline {baseline}")
 
 # %% [markdown]
 # Left the table, models in the order of their win rate against all: blue is a win of the row. Right the win rate

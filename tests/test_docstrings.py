@@ -19,13 +19,13 @@ from nashward.games.shapes import Float
 from nashward.llm.training import losses
 
 ROOMS = ("games", "theory", "llm")  # those whose docstrings are held to this
-TEXTS = ("as_label", "some_of")  # of plots, that are no pictures
+TEXTS = ("as_label", "some_of", "looks")  # of plots, that are no pictures
 NO_EXAMPLE = {  # why a name shows nothing
     **{f"nashward.games.zoo.{name}": "tests/games/zoo/test_zoo.py plays it" for name in games.zoo.GAMES},
     **{
         f"nashward.games.plots.{name}": "a picture"
         for name in public.modules()["nashward.games.plots"]
-        if name not in TEXTS
+        if name not in TEXTS and not name.isupper()  # data
     },
     "nashward.games.analysis.leaderboard.read_battles": "reads a file",
     "nashward.llm.Run": "what SelfPlay returns, whose example has one",

@@ -43,7 +43,7 @@ def test_the_output_of_solve(
     assert capsys.readouterr().out in _blocks("text")
 
 
-def test_the_race_of_the_docs(
+def test_the_gaps_of_the_docs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = re.search(
@@ -53,7 +53,7 @@ def test_the_race_of_the_docs(
     monkeypatch.chdir(tmp_path)
     assert main(shlex.split(shown[1])) == 0
     assert capsys.readouterr().out == shown[2]
-    assert (tmp_path / "race.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "gaps.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_lines_for_a_language_model_run_as_printed(

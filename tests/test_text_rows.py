@@ -102,7 +102,7 @@ def test_an_integer_of_5001_digits_is_refused_by_its_line(
 @pytest.mark.parametrize(
     ("name", "content", "named"),
     [
-        ("b.jsonl", '{"model_a": "x"}\n\n{"model_a"\n', "line 3"),
+        ("b.jsonl", '{"model_a": "x", "model_b": "y", "winner": "x"}\n\n{"model_a"\n', "line 3"),
         ("b.jsonl", '{"model_a": "x", "model_a": "y"}\n', "model_a"),
         ("b.csv", "model_a,model_b,winner,winner\nx,y,x,y\n", "winner"),
         ("b.csv", "model_a,model_b,winner\nx,y,x\nx,y,x,more\n", "row 2"),

@@ -39,6 +39,8 @@ from .stability import local_factor as local_factor
 from .stability import stable_below as stable_below
 from .step_threshold import LocalThreshold as LocalThreshold
 from .table_solvers import FictitiousPlayRate as FictitiousPlayRate
+from .table_solvers import GradientAverage as GradientAverage
+from .table_solvers import OptimisticGradientAverage as OptimisticGradientAverage
 from .table_solvers import RegretMatchingAverage as RegretMatchingAverage
 from .table_solvers import ReplicatorInvariant as ReplicatorInvariant
 from .theorem_table import CHECKS as CHECKS

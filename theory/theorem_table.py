@@ -31,7 +31,13 @@ from .regularised import (
     RegularisedGap,
 )
 from .step_threshold import LocalThreshold
-from .table_solvers import FictitiousPlayRate, RegretMatchingAverage, ReplicatorInvariant
+from .table_solvers import (
+    FictitiousPlayRate,
+    GradientAverage,
+    OptimisticGradientAverage,
+    RegretMatchingAverage,
+    ReplicatorInvariant,
+)
 from .verification import Check
 
 START = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).softmax(0)
@@ -258,6 +264,24 @@ def _replicator(quick: bool) -> Iterator[Case]:
     game = zoo.comal_cycle()
     theorem, T = ReplicatorInvariant(games.nash(game).policy), 1000 if quick else 20_000
     yield theorem, f"comal_cycle, Runge-Kutta, time {T / 100:g}", theorem.check(game, games.Replicator(0.01), T, START)
+
+
+@_numbered("13b")
+def _gradient(quick: bool) -> Iterator[Case]:
+    for n in (5,) if quick else _sizes(quick):
+        theorem = GradientAverage(0.1, n)
+        yield theorem, f"n = {n}, step 0.1", theorem.check(mixed(n, 4), games.GDA(0.1), 200)
+    theorem = GradientAverage(0.02, 3)
+    yield theorem, "comal_cycle, step 0.02", theorem.check(zoo.comal_cycle(), games.GDA(0.02), 2000, START)
+
+
+@_numbered("13c")
+def _optimistic_gradient(quick: bool) -> Iterator[Case]:
+    for n in (5,) if quick else _sizes(quick):
+        theorem = OptimisticGradientAverage(0.7 / n, n)  # no norm is above n / 2
+        yield theorem, f"n = {n}, step 0.7 / n", theorem.check(mixed(n, 4), games.OptimisticGDA(0.7 / n), 400)
+    theorem = OptimisticGradientAverage(0.5, 3)
+    yield theorem, "comal_cycle, step 1/2", theorem.check(zoo.comal_cycle(), games.OptimisticGDA(0.5), 1000, START)
 
 
 @_numbered("14")

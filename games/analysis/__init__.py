@@ -1,9 +1,11 @@
 """Readings of a table of win probabilities: ratings, social choice, cycles beyond noise, leaderboards, duels."""
 
+from . import battles as battles
 from . import confidence as confidence
 from . import contextual as contextual
 from . import dawid_skene as dawid_skene
 from . import dueling as dueling
+from . import game_ratings as game_ratings
 from . import leaderboard as leaderboard
 from . import pair_tests as pair_tests
 from . import prediction_powered as prediction_powered

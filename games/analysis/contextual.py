@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from scipy.sparse import csr_matrix, hstack
 from scipy.special import expit
 
 from nashward.errors import NashwardError
@@ -23,17 +24,19 @@ class ContextualBradleyTerry:
     Attributes:
         scores: [n], in nats, mean 0.
         coefficients: [d], log-odds a standard deviation of the feature; 0 for a feature that is 0 everywhere.
+        score_errors: [n], standard errors of the scores (their mean is 0), over clusters.
         standard_error: [d], of the coefficients, over clusters.
         scale: [d], the root mean squares by which the features were divided.
         clusters: how many there are.
 
     Example:
-        >>> fit = ContextualBradleyTerry(np.zeros(2), np.array([0.3]), np.array([0.1]), np.array([2.0]), 50)
+        >>> fit = ContextualBradleyTerry(np.zeros(2), np.ones(2), np.array([0.3]), np.array([0.1]), np.array([2.0]), 50)
         >>> fit.slopes.tolist(), fit.slope_errors.tolist()
         ([0.15], [0.05])
     """
 
     scores: Float[np.ndarray, " n"]
+    score_errors: Float[np.ndarray, " n"]
     coefficients: Float[np.ndarray, " d"]
     standard_error: Float[np.ndarray, " d"]
     scale: Float[np.ndarray, " d"]
@@ -57,6 +60,8 @@ def contextual_bradley_terry(
     second: Int[np.ndarray, " N"] | None = None,
     clusters: Int[np.ndarray, " N"] | None = None,
     scale: Literal["wins", "log-odds"] = "wins",
+    ridge: float = 0.1,
+    weights: Float[np.ndarray, " N"] | None = None,
 ) -> ContextualBradleyTerry:
     r"""Bradley-Terry scores r and coefficients g of features x that are opposite where the players are exchanged.
 
@@ -70,8 +75,14 @@ def contextual_bradley_terry(
         outcomes: [N], the share of wins of the first player, in [0, 1]; or log-odds that it is better, finite.
         features: x, [N, d].
         first, second: [N], the players; None: there are none, as in comparisons of single texts.
-        clusters: [N], comparisons that are not independent of each other have one number; None: all are.
+        clusters: [N], comparisons that are not independent of each other have one number; None: all are. With one
+            number only, errors are NaN.
         scale: what the outcomes are.
+        ridge: on the scores of wins, so that a player who won every comparison has a finite one; 0 is plain maximum
+            likelihood.
+        weights: [N], how many comparisons with this outcome each one stands for; None: one.
+
+    Time is linear in N: nothing of the size N n is made (but for clusters, a sparse table of what they hold).
 
     Raises:
         ValueError: no comparison, shapes that do not fit, an outcome out of its range.
@@ -91,33 +102,84 @@ def contextual_bradley_terry(
         raise NashwardError("outcomes and features are finite numbers, and shares of wins are from 0 to 1")
     rms = np.sqrt((x**2).mean(0))
     known = rms > 1e-12
-    players = 0 if first is None or second is None else int(max(first.max(), second.max())) + 1
-    design = np.zeros((len(y), players + int(known.sum())))
-    if players:
-        rows = np.arange(len(y))
-        design[rows, first] += 1.0
-        design[rows, second] -= 1.0
-    design[:, players:] = x[:, known] / rms[known]
-    ridge = RIDGE * len(y) * np.eye(design.shape[1])
+    times = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
+    design = _Design(x[:, known] / rms[known], first, second)
+    n, size = design.players, design.players + int(known.sum())
+    penalty = np.full(size, RIDGE * len(y))
     if scale == "wins":
-        ridge[range(players), range(players)] = 0.1  # so that a player who won every comparison has a finite score
-    beta = np.zeros(design.shape[1])
+        penalty[:n] = ridge
+    beta, fixed = np.zeros(size), np.diag(penalty)
+    fixed[:n, :n] += len(y) / max(n, 1) ** 2  # no difference of players changes their mean: it stays 0
     for _ in range(ITERATIONS):
-        fitted = design @ beta
+        fitted = design.fitted(beta)
         mean = expit(fitted) if scale == "wins" else fitted
-        weight = mean * (1 - mean) if scale == "wins" else np.ones(len(y))
-        information = design.T @ (weight[:, None] * design) + ridge
-        step = np.linalg.lstsq(information, design.T @ (y - mean) - ridge @ beta, rcond=None)[0]
+        information = design.squares(times * mean * (1 - mean) if scale == "wins" else times) + fixed
+        slope = design.sums(times * (y - mean)) - penalty * beta
+        try:
+            step = np.linalg.solve(information, slope)
+        except np.linalg.LinAlgError:
+            step = np.linalg.lstsq(information, slope, rcond=None)[0]
         beta = beta + step / max(1.0, np.abs(step).max(initial=0.0) / 2)
         if np.abs(step).max(initial=0.0) < 1e-10:
             break
-    numbers = np.arange(len(y)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    count = int(numbers.max()) + 1
-    sums = np.zeros((count, design.shape[1]))
-    np.add.at(sums, numbers, design * (y - mean)[:, None])
+    residual = y - mean
+    if clusters is None:
+        count, squares = len(y), design.squares(times * residual**2)
+    else:
+        numbers = np.unique(clusters, return_inverse=True)[1].reshape(-1)
+        count = int(numbers.max()) + 1
+        sums = design.cluster_sums(times * residual, numbers, count)
+        squares = (sums.T @ sums).toarray()
     inverse = np.linalg.pinv(information, hermitian=True)
-    spread = inverse @ (sums.T @ sums) @ inverse * (count / max(count - 1, 1))
+    # one cluster has no spread to be seen: its residuals sum to 0 whatever they are
+    spread = inverse @ squares @ inverse * (count / (count - 1) if count > 1 else np.nan)
     coefficients, errors = np.zeros(x.shape[1]), np.full(x.shape[1], np.nan)
-    coefficients[known], errors[known] = beta[players:], np.sqrt(np.diag(spread))[players:]
-    scores = beta[:players] - (beta[:players].mean() if players else 0.0)
-    return ContextualBradleyTerry(scores, coefficients, errors, np.where(known, rms, 1.0), count)
+    coefficients[known], errors[known] = beta[n:], np.sqrt(np.diag(spread))[n:]
+    scores = beta[:n] - (beta[:n].mean() if n else 0.0)
+    centred = np.eye(n) - 1 / max(n, 1)
+    score_errors = np.sqrt(np.diag(centred @ spread[:n, :n] @ centred).clip(0))
+    return ContextualBradleyTerry(scores, score_errors, coefficients, errors, np.where(known, rms, 1.0), count)
+
+
+class _Design:
+    """The design matrix: 1 for the first player, -1 for the second, then the features; it is never made."""
+
+    def __init__(self, x: Float[np.ndarray, "N d"], first: Any, second: Any):
+        self.x = x
+        self.players = 0 if first is None or second is None else int(max(first.max(), second.max())) + 1
+        self.first, self.second = first, second
+
+    def fitted(self, beta: Float[np.ndarray, " p"]) -> Float[np.ndarray, " N"]:
+        n, of_features = self.players, self.x @ beta[self.players :]
+        return beta[:n][self.first] - beta[:n][self.second] + of_features if n else of_features
+
+    def sums(self, values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " p"]:
+        return np.r_[self._by_player(values), values @ self.x]
+
+    def squares(self, weights: Float[np.ndarray, " N"]) -> Float[np.ndarray, "p p"]:
+        """The weighted sum of the rows' outer products."""
+        weighted = weights[:, None] * self.x
+        features = self.x.T @ weighted
+        if not self.players:
+            return features
+        n = self.players
+        pairs = np.bincount(self.first * n + self.second, weights, n * n).reshape(n, n)
+        pairs = pairs + pairs.T
+        across = np.stack([self._by_player(column) for column in weighted.T], axis=1) if self.x.shape[1] else None
+        players = np.diag(pairs.sum(1)) - pairs
+        return players if across is None else np.block([[players, across], [across.T, features]])
+
+    def cluster_sums(self, values: Float[np.ndarray, " N"], numbers: Int[np.ndarray, " N"], count: int) -> csr_matrix:
+        """[clusters, p], the sums of the rows times the values over each cluster."""
+        features = np.stack([np.bincount(numbers, column * values, count) for column in self.x.T], axis=1) \
+            if self.x.shape[1] else np.zeros((count, 0))  # fmt: skip
+        if not self.players:
+            return csr_matrix(features)
+        at = np.r_[numbers, numbers], np.r_[self.first, self.second]
+        return hstack([csr_matrix((np.r_[values, -values], at), (count, self.players)), features], format="csr")
+
+    def _by_player(self, values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " n"]:
+        if not self.players:
+            return np.zeros(0)
+        gained = np.bincount(self.first, values, self.players)
+        return gained - np.bincount(self.second, values, self.players)

@@ -1,201 +1,51 @@
-"""A Nash leaderboard from battles: the win table, the maximal lottery with bands, and Bradley-Terry ratings."""
+"""Battles as people and LMArena write them: models, winner, prompt, style and categories of a row."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nashward.errors import NashwardError
 from nashward.text_rows import csv_rows, json_rows, jsonl_rows
 
-from ..equilibria.linear_program import ranges
-from ..equilibria.nash import nash
-from ..forms.game import PreferenceGame
-from ..shapes import Float
-from .ratings import ELO, Ratings, bradley_terry, scores
+from .battles import JEFFREYS, Bands, Battles, InCategory
+from .style import STYLE, relative_differences, style_counts
 
-JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
-FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
+__all__ = ["Bands", "Battles", "InCategory", "from_battles", "read_battles"]
+
+TYPES = (".csv", ".json", ".jsonl", ".parquet")
+
 TIES = ("tie", "draw", "both", "bothbad", "bothgood", "tiebothbad", "tiebothgood", "neither")  # letters alone
 ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
+LENGTHS = ("sum_assistant_{}_tokens", "sum_assistant_tokens_{}", "token_len_{}")  # LMArena's name, and others
+MARKS = ("header_count_{}", "list_count_{}", "bold_count_{}")
+CONVERSATIONS = ("conversation_{}", "response_{}")
+COLUMNS = (  # of a Parquet file, all others stay unread
+    "model_a", "model_b", "winner", "wins_a", "wins_b", "ties", *ONE_HOT, "prompt", "language", "is_code", "category",
+    "category_tag", "conv_metadata",
+    *(name.format(side) for name in (*LENGTHS, *MARKS, *CONVERSATIONS) for side in "ab"),
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Bands:
-    """The maximal lottery and Elo's ratings, with their uncertainty.
-
-    Attributes:
-        lottery: [n], of the smoothed table.
-        low, high: [n], the quantiles of the lottery over the bootstrap, and what is beyond one of them: the lottery
-            itself and, where it is not the only one, all others of the smoothed table.
-        elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles, in the same way.
-        share: of the draws that lie between them, for each model.
-
-    Example:
-        >>> battles = from_battles([{"model_a": "x", "model_b": "y", "wins_a": 30, "wins_b": 10}])
-        >>> bands = battles.bands(share=0.9, seed=0)
-        >>> bands.lottery.tolist(), bool((bands.elo_low < bands.elo).all()), bands.share
-        ([1.0, 0.0], True, 0.9)
-    """
-
-    lottery: Float[Tensor, " n"]
-    low: Float[Tensor, " n"]
-    high: Float[Tensor, " n"]
-    elo: Float[Tensor, " n"]
-    elo_low: Float[Tensor, " n"]
-    elo_high: Float[Tensor, " n"]
-    share: float
-
-
-@dataclass(frozen=True)
-class Battles:
-    """Counted battles between n models.
-
-    Attributes:
-        labels: of the models, sorted.
-        wins: [prompts, n, n], how often i beat j, a tie as half a win of each; one table if the prompts are not given.
-        smoothing: a of the prior Beta(a, a) on each win probability. With 0 the table is the observed frequencies;
-            ratings and draws without prompts, which need a prior, then use Jeffreys' 1/2.
-        one_prompt: the single table is that of one prompt that is given, not of battles whose prompts are not.
-
-    Example:
-        >>> battles = from_battles([{"model_a": "x", "model_b": "y", "wins_a": 2, "wins_b": 1, "ties": 1}])
-        >>> battles.met.tolist(), battles.game.P[0].tolist(), battles.missing
-        ([[0.0, 4.0], [4.0, 0.0]], [0.5, 0.6], [])
-    """
-
-    labels: tuple[str, ...]
-    wins: Float[np.ndarray, "prompts n n"]
-    smoothing: float = JEFFREYS
-    one_prompt: bool = False
-
-    @cached_property
-    def total(self) -> Float[np.ndarray, "n n"]:
-        """[n, n], the wins over all prompts."""
-        return self.wins.sum(0)
-
-    @cached_property
-    def met(self) -> Float[np.ndarray, "n n"]:
-        """[n, n], the number of battles of each pair."""
-        return self.total + self.total.T
-
-    @property
-    def missing(self) -> list[tuple[str, str]]:
-        """The pairs that never met; their probability is the prior's 1/2."""
-        pairs = np.argwhere(np.triu(self.met == 0, 1))
-        return [(self.labels[i], self.labels[j]) for i, j in pairs]
-
-    @cached_property
-    def game(self) -> PreferenceGame:
-        """P_ij = (wins_ij + a) / (met_ij + 2 a), the mean of the posterior Beta."""
-        return PreferenceGame(_table(self.total[None], self.smoothing)[0], self.labels)
-
-    @cached_property
-    def ratings(self) -> Ratings:
-        """Bradley-Terry ratings, each pair smoothed by the same prior."""
-        return bradley_terry(self.total, 2 * (self.smoothing or JEFFREYS))
-
-    @property
-    def by_prompt(self) -> bool:
-        """Whether the prompts are given, so that what one of them decides can be told from what many do."""
-        return self.one_prompt or len(self.wins) > 1
-
-    @cached_property
-    def cycle_p_value(self) -> float:
-        """How likely battles so far from any scores are without cycles, see ``Ratings``; NaN without pairs to spare.
-
-        Battles of a pair on the same prompt are one battle here, since they repeat each other: counted one by one, a
-        single prompt on which the models go in a circle would prove a cycle over all prompts.
-        """
-        met = self.wins + self.wins.swapaxes(1, 2)
-        wins = (self.wins / np.where(met > 0, met, 1.0)).sum(0) if self.by_prompt else self.total
-        return bradley_terry(wins, 2 * (self.smoothing or JEFFREYS)).cycle_p_value
-
-    def bands(self, share: float = 0.9, draws: int = 400, seed: int = 0) -> Bands:
-        """The maximal lottery and Elo's ratings, with bands from the bootstrap.
-
-        Each prompt has a weight from the exponential distribution (the Bayesian bootstrap), so that the battles of a
-        prompt stay together; each draw has wins of the prior beside them, Gamma(a) prompts won and as many lost, since
-        a pair whose prompts all went one way would have no spread otherwise. A pair that met once on each prompt has
-        then the Beta posterior, as each pair has where the prompts are not given. Prompts that are drawn with
-        replacement would make the bands too narrow where there are few.
-
-        Returns:
-            The bands that hold this share of the draws.
-
-        Raises:
-            ValueError: a share out of (0, 1), fewer than two draws.
-
-        Source: Rubin 1981, "The Bayesian bootstrap".
-        """
-        if not 0 < share < 1:
-            raise NashwardError(f"share must be between 0 and 1, got {share}")
-        if draws < 2:
-            raise NashwardError(f"draws must be at least 2, got {draws}")
-        wins = self._drawn(draws, np.random.default_rng(seed))
-        lotteries = nash(PreferenceGame(_table(wins, 0.0))).policy
-        others = 1 - np.eye(len(self.labels))
-        least = 0.0 if self.smoothing or not self.by_prompt else JEFFREYS  # ratings need a prior
-        elo = 1500 + ELO * scores(torch.from_numpy(wins + least * others))
-        at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
-        low, high = torch.quantile(lotteries, at, dim=0)
-        elo_low, elo_high = torch.quantile(elo, at, dim=0)
-        equilibrium, own = nash(self.game), self.ratings.elo
-        lottery = equilibrium.policy
-        if not bool(equilibrium.unique):
-            margins = self.game.P.numpy() - 0.5
-            least_of_all, most_of_all = map(torch.from_numpy, ranges(margins, lottery.numpy()))
-            low, high = torch.minimum(low, least_of_all), torch.maximum(high, most_of_all)
-        return Bands(
-            lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
-            own, torch.minimum(elo_low, own), torch.maximum(elo_high, own), share,
-        )  # fmt: skip
-
-    def _drawn(self, draws: int, random: np.random.Generator) -> Float[np.ndarray, "draws n n"]:
-        """[draws, n, n], wins drawn from the bootstrap or the posterior, with the prior's unless it is 0."""
-        if self.by_prompt:
-            drawn = np.einsum("dp,pij->dij", random.exponential(size=(draws, len(self.wins))), self.wins)
-            if not self.smoothing:
-                return drawn
-            prompts = ((self.wins + self.wins.swapaxes(1, 2)) > 0).sum(0)
-            battles = self.met / np.maximum(prompts, 1) + (prompts == 0)  # of a pair on a prompt, on average
-            prior = np.maximum(random.gamma(self.smoothing, size=drawn.shape), FLOOR)
-            return drawn + battles * prior * (1 - np.eye(len(self.labels)))
-        upper, prior = np.triu_indices(len(self.labels), 1), self.smoothing or JEFFREYS
-        won, lost = self.total[upper] + prior, self.total.T[upper] + prior
-        wins = np.zeros((draws, len(self.labels), len(self.labels)))
-        wins[:, upper[0], upper[1]] = (won + lost) * random.beta(won, lost, size=(draws, len(won)))
-        wins[:, upper[1], upper[0]] = won + lost - wins[:, upper[0], upper[1]]
-        return wins
-
-
-def _table(wins: Float[np.ndarray, "tables n n"], smoothing: float) -> Float[np.ndarray, "tables n n"]:
-    met = wins + wins.swapaxes(-1, -2) + 2 * smoothing
-    P = np.where(met > 0, (wins + smoothing) / np.where(met > 0, met, 1.0), 0.5)
-    lower = np.tril_indices(wins.shape[-1], -1)
-    P[..., lower[0], lower[1]] = 1 - P[..., lower[1], lower[0]]  # so that P + P^T = 1 holds after rounding
-    return P
-
-
-def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
+def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) -> Battles:
     """Count battles.
 
     Args:
         rows: mappings, or a data frame, with ``model_a``, ``model_b`` and one of ``winner`` ("model_a", "model_b", the
             name of either, or "tie", also "both_bad" and the like), ``wins_a`` with ``wins_b`` (and ``ties``), counts,
             and ``winner_model_a`` with ``winner_model_b`` (and ``winner_tie``), of which one is 1; optionally
-            ``prompt``, text or a list of messages. Models may be numbers.
+            ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``). Models may be
+            numbers. As LMArena's files have it, ``language``, ``is_code`` and ``category_tag`` are the categories, and
+            ``conv_metadata`` has the style.
         smoothing: a > 0 of the prior Beta(a, a) on each win probability; 1/2 is Jeffreys'.
+        style: read the style of the responses, from ``conv_metadata`` or else from the responses themselves.
 
     Raises:
         ValueError: no rows, a row without a model or a winner (it is named), a model against itself, two models
@@ -209,65 +59,161 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS) -> Battles:
     if not smoothing > 0:
         raise NashwardError(f"smoothing must be above 0, got {smoothing}")
     records: Iterable[Any] = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
-    counted: dict[tuple[Hashable, str, str], np.ndarray] = {}
+    names: dict[str, int] = {}
+    prompts: dict[Hashable, int] = {}
+    sets: dict[tuple[str, ...], int] = {}
+    models: list[int] = []
+    wins: list[float] = []
+    prompt: list[int] = []
+    tags: list[int] = []
+    styles: list[list[float]] = []
+    unknown = [math.nan] * len(STYLE)
     for number, row in enumerate(records, 1):
         try:
-            a, b, wins = _battle(row)
+            a, b, (won, lost) = _battle(row)
+            both = _style(row) if style else None
         except ValueError as error:
             raise NashwardError(f"row {number} {error}") from None
-        key = (_prompt(row.get("prompt")), a, b)
-        counted[key] = counted.get(key, np.zeros(2)) + wins
-    if not counted:
+        models += (names.setdefault(a, len(names)), names.setdefault(b, len(names)))
+        wins += (won, lost)
+        prompt.append(prompts.setdefault(_prompt(row), len(prompts)))
+        tags.append(sets.setdefault(_categories(row), len(sets)))
+        if style:
+            styles += both or (unknown, unknown)
+    if not models:
         raise NashwardError("there are no battles; expected rows with model_a, model_b and winner")
-    labels = sorted({name for _, a, b in counted for name in (a, b)})
+    labels = _labels(names)
+    place = np.empty(len(names), dtype=np.int64)
+    place[[names[label] for label in labels]] = np.arange(len(labels))
+    pairs, counts = place[np.array(models)].reshape(-1, 2), np.array(wins).reshape(-1, 2)
+    every, at = dict.fromkeys(name for tag in sets for name in tag), np.array(tags)
+    flags = {name: np.array([name in tag for tag in sets])[at] for name in every}
+    by_size = sorted(flags, key=lambda name: (-int(flags[name].sum()), name))
+    sides = np.array(styles).reshape(-1, 2, len(STYLE)) if style else None
+    return Battles(
+        labels, pairs[:, 0], pairs[:, 1], counts[:, 0], counts[:, 1], np.array(prompt), len(prompts),
+        by_prompt=len(prompts) > 1 or None not in prompts, smoothing=smoothing,
+        style=None if sides is None else relative_differences(sides[:, 0], sides[:, 1]),
+        categories={name: flags[name] for name in by_size},
+    )  # fmt: skip
+
+
+def _labels(names: Iterable[str]) -> tuple[str, ...]:
     by_letters: dict[str, str] = {}
+    labels = sorted(names)
     for name in labels:
         if (other := by_letters.setdefault(name.strip(), name)) != name:
             raise NashwardError(
                 f"there are models {other!r} and {name!r}, which differ in the blanks around them; name them alike"
             )
-    place, prompts = {name: i for i, name in enumerate(labels)}, list(dict.fromkeys(key[0] for key in counted))
-    at = {prompt: k for k, prompt in enumerate(prompts)}
-    wins = np.zeros((len(prompts), len(labels), len(labels)))
-    for (prompt, a, b), (won, lost) in counted.items():
-        wins[at[prompt], place[a], place[b]] += won
-        wins[at[prompt], place[b], place[a]] += lost
-    return Battles(tuple(labels), wins, smoothing, one_prompt=len(prompts) == 1 and prompts[0] is not None)
+    return tuple(labels)
 
 
-def _battle(row: Any) -> tuple[str, str, np.ndarray]:
-    """Both models and their wins.
+def read_battles(path: str | Path, smoothing: float = JEFFREYS, style: bool = False) -> Battles:
+    """``from_battles`` of a ``.csv``, ``.json``, ``.jsonl`` or ``.parquet`` file.
+
+    Args:
+        path: of the file; a ``.json`` one holds a list of rows, a ``.jsonl`` one a row a line. Parquet needs pyarrow,
+            which is in the ``llm`` extra.
+        smoothing: a > 0 of the prior Beta(a, a) on each win probability.
+        style: read the style of the responses.
 
     Raises:
-        ValueError: the missing or wrong field of the row."""
+        FileNotFoundError: no such file.
+        ValueError: another file type, a file that cannot be read, or rows that are no battles.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file of battles {file}; expected {', '.join(TYPES)}")
+    if file.suffix.lower() not in TYPES:
+        raise NashwardError(f"{file} is of an unknown type {file.suffix!r}; battles are read from {', '.join(TYPES)}")
+    with _rows(file) as rows:
+        try:
+            return from_battles(rows, smoothing, style)
+        except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
+            raise NashwardError(f"{file} cannot be read as {file.suffix[1:].lower()} in UTF-8: {error}") from None
+        except ValueError as error:
+            told = str(error)
+            raise NashwardError(told if told.startswith(str(file)) else f"{file}: {told}") from None
+
+
+@contextmanager
+def _rows(file: Path) -> Iterator[Iterator[Any]]:
+    """The rows of a file as they are read: of lines and of Parquet one after another, since files may be large."""
+    kind = file.suffix.lower()
+    if kind == ".parquet":
+        yield _parquet(file)
+        return
+    with file.open(encoding="utf-8-sig", newline="" if kind == ".csv" else None) as handle:
+        yield _of_text(handle, kind, file)
+
+
+def _of_text(handle: Any, kind: str, file: Path) -> Iterator[Any]:
+    if kind == ".jsonl":
+        yield from jsonl_rows(handle, file)
+    else:
+        yield from csv_rows(handle, file) if kind == ".csv" else json_rows(handle.read(), file, "battles")
+
+
+def _parquet(file: Path) -> Iterator[Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ModuleNotFoundError:
+        raise NashwardError(f'{file}: reading parquet needs pyarrow: pip install "nashward[llm]"') from None
+    try:
+        content = parquet.ParquetFile(file)
+        known = [name for name in COLUMNS if name in content.schema_arrow.names]
+        for batch in content.iter_batches(batch_size=4096, columns=known):
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise NashwardError(f"{file} cannot be read as parquet: {str(error).splitlines()[0]}") from None
+
+
+def _battle(row: Any) -> tuple[str, str, tuple[float, float]]:
+    """Both models and their wins, a tie as half a win of each.
+
+    Raises:
+        ValueError: the missing or wrong field of the row.
+
+    Example:
+        >>> _battle({"model_a": "x", "model_b": "y", "winner": "tie (bothbad)"})
+        ('x', 'y', (0.5, 0.5))
+    """
     if not isinstance(row, Mapping):
         raise NashwardError(f"is of type {type(row).__name__}; expected a row with model_a, model_b and winner")
     if None in row:  # a row of a CSV file that is longer than the first one
         raise NashwardError(f"has {len(row[None])} cells more than there are columns")
-    a, b = (_name(row, field) for field in ("model_a", "model_b"))
+    a, b = _name(row, "model_a"), _name(row, "model_b")
     if a == b:
         raise NashwardError(f"lets {a} play itself")
     result = row.get("winner")
     if not _missing(result):
-        return a, b, np.array(_result(str(result) if isinstance(result, int | float) else result, a, b, row))
+        return a, b, _result(str(result) if isinstance(result, int | float) else result, a, b, row)
     if any(not _missing(row.get(name)) for name in ONE_HOT):
         hot = [_count(row, name) for name in ONE_HOT]
         if sorted(hot) != [0.0, 0.0, 1.0]:
             raise NashwardError(f"has {', '.join(ONE_HOT)} of {hot}; expected a single 1")
-        return a, b, np.array([hot[0] + hot[2] / 2, hot[1] + hot[2] / 2])
+        return a, b, (hot[0] + hot[2] / 2, hot[1] + hot[2] / 2)
     won, lost, ties = (_count(row, name) for name in ("wins_a", "wins_b", "ties"))
     if not (min(won, lost, ties) >= 0 and 0 < won + lost + ties < float("inf")):
         raise NashwardError("has no winner and no counts; expected winner, or wins_a and wins_b (and ties)")
-    return a, b, np.array([won + ties / 2, lost + ties / 2])
+    return a, b, (won + ties / 2, lost + ties / 2)
 
 
 def _missing(value: Any) -> bool:
     """Whether a cell is empty: None, NaN or what pandas has for it, or no text."""
-    return value is None or value == "" or type(value).__name__ in ("NAType", "NaTType") or value != value
+    if isinstance(value, str):
+        return value == ""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or (
+        not isinstance(value, np.ndarray) and value != value
+    )  # fmt: skip
 
 
 def _name(row: Mapping[Any, Any], field: str) -> str:
     name = row.get(field)
+    if isinstance(name, str) and name:
+        return name
     if isinstance(name, np.generic):
         name = name.item()
     if isinstance(name, float) and name.is_integer():  # as a data frame with missing cells makes of whole numbers
@@ -280,7 +226,7 @@ def _name(row: Mapping[Any, Any], field: str) -> str:
 def _result(result: Any, a: str, b: str, row: Mapping[Any, Any]) -> tuple[float, float]:
     """The wins of both models by the name of the winner, whose letters count, not their case and what joins them."""
     names = {a: (1.0, 0.0), b: (0.0, 1.0)}
-    if result in names:
+    if isinstance(result, Hashable) and result in names:
         return names[result]
     if isinstance(result, str):
         spoken = "".join(letter for letter in result.casefold() if letter.isalnum())
@@ -303,43 +249,136 @@ def _count(row: Mapping[Any, Any], field: str) -> float:
     return count
 
 
-def _prompt(prompt: Any) -> Hashable:
-    """What tells a prompt from others: its text, or that of a list of messages; None where it is missing."""
+def _prompt(row: Mapping[Any, Any]) -> Hashable:
+    """What tells the prompt from others: its text, that of a list of messages, or what the user of LMArena wrote first.
+
+    Example:
+        >>> _prompt({"conversation_a": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hey"}]})
+        'Hi'
+        >>> _prompt({"model_a": "x"}) is None
+        True
+    """
+    prompt = row.get("prompt")
     if isinstance(prompt, np.ndarray):
         prompt = prompt.tolist()
     if isinstance(prompt, list | tuple | Mapping):
         return json.dumps(prompt, sort_keys=True, ensure_ascii=False, default=str)
-    return None if _missing(prompt) else prompt
+    if not _missing(prompt):
+        return prompt
+    return next((text for role, text in _turns(row.get("conversation_a")) if role == "user"), None)
 
 
-def read_battles(path: str | Path, smoothing: float = JEFFREYS) -> Battles:
-    """``from_battles`` of a ``.csv``, ``.json`` or ``.jsonl`` file.
+def _turns(conversation: Any) -> Iterator[tuple[str, str]]:
+    """Role and text of the messages, whose content is a text or a list of parts."""
+    for message in _parsed(conversation, list) or ():
+        if isinstance(message, Mapping):
+            content = message.get("content")
+            if isinstance(content, list | np.ndarray):
+                content = "\n".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+            yield str(message.get("role")), "" if content is None else str(content)
 
-    Args:
-        path: of the file; a ``.json`` one holds a list of rows, a ``.jsonl`` one a row a line.
-        smoothing: a > 0 of the prior Beta(a, a) on each win probability.
+
+def _parsed(value: Any, kind: type) -> Any:
+    """A list or mapping, also as JSON in a cell of text; None where it is neither."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, kind) else None
+
+
+def _style(row: Mapping[Any, Any]) -> tuple[list[float], list[float]] | None:
+    """The style of both responses, as ``style_counts`` has it: length in tokens, and headers, lists and bold a token.
+
+    From LMArena's ``conv_metadata`` (or columns of these names), or from the responses themselves; None where the row
+    has neither.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: another file type, a file that cannot be read, or rows that are no battles.
+        ValueError: a count that is missing beside others, or no number from 0 on.
+
+    Example:
+        >>> a = {"sum_assistant_a_tokens": 100, "header_count_a": {"h1": 1, "h2": 4}}
+        >>> a |= {"list_count_a": 0, "bold_count_a": {"**": 2, "__": 0}}
+        >>> b = {"sum_assistant_b_tokens": 50, "header_count_b": {}, "list_count_b": {"ordered": 0}, "bold_count_b": 0}
+        >>> _style({"conv_metadata": a | b})
+        ([100.0, 0.05, 0.0, 0.02], [50.0, 0.0, 0.0, 0.0])
     """
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no file of battles {file}; expected .csv, .json or .jsonl")
-    if file.suffix.lower() not in (".csv", ".json", ".jsonl"):
+    source = _parsed(row.get("conv_metadata"), dict) or row
+    length = next((name for name in LENGTHS if not _missing(source.get(name.format("a")))), None)
+    if length is not None:
+        return _counted(source, length, "a"), _counted(source, length, "b")
+    for name in CONVERSATIONS:
+        texts = [_answer(row.get(name.format(side))) for side in "ab"]
+        if None not in texts:
+            first, second = (style_counts(str(text)).tolist() for text in texts)
+            return first, second
+    return None
+
+
+def _counted(source: Mapping[str, Any], length: str, side: str) -> list[float]:
+    tokens = _number(source, length.format(side))
+    return [tokens, *(_number(source, name.format(side)) / max(tokens, 1.0) for name in MARKS)]
+
+
+def _number(source: Mapping[str, Any], field: str) -> float:
+    value = source.get(field)
+    if type(value) is int and value >= 0:
+        return float(value)
+    if type(value) is dict and all(type(part) is int and part >= 0 for part in value.values()):
+        return float(sum(value.values()))
+    if _missing(value):
         raise NashwardError(
-            f"{file} is of an unknown type {file.suffix!r}; battles are read from .csv, .json or .jsonl"
+            f"has no {field}; its style needs {', '.join((LENGTHS[0], *MARKS)).replace('{}', 'a')}, and of b"
         )
-    kind = file.suffix.lower()
+    parts: Any = _parsed(value, dict)
+    kinds: list[Any] = [value] if parts is None else list(parts.values())
     try:
-        with file.open(encoding="utf-8-sig", newline="" if kind == ".csv" else None) as handle:
-            if kind == ".csv":
-                rows: list[Any] = csv_rows(handle, file)
-            else:
-                rows = json_rows(handle.read(), file, "battles") if kind == ".json" else [*jsonl_rows(handle, file)]
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
-        raise NashwardError(f"{file} cannot be read as {kind[1:]} in UTF-8: {error}") from None
-    try:
-        return from_battles(rows, smoothing)
-    except ValueError as error:
-        raise NashwardError(f"{file}: {error}") from None
+        numbers = [0.0 if _missing(part) else float(part) for part in kinds]
+    except (TypeError, ValueError, OverflowError):
+        numbers = [math.nan]
+    if not all(0 <= number < math.inf for number in numbers):
+        raise NashwardError(f"has {field} {value}; expected a number from 0 on, or numbers by kind")
+    return sum(numbers)
+
+
+def _answer(value: Any) -> str | None:
+    """What the assistant said, of a conversation, of a list of texts or of a text."""
+    turns = _parsed(value, list)
+    if turns is None:
+        return value if isinstance(value, str) and value else None
+    if all(isinstance(turn, str) for turn in turns):
+        return "\n".join(turns)
+    return "\n".join(text for role, text in _turns(turns) if role == "assistant")
+
+
+def _categories(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    """The categories of a battle: its language, ``code``, and the tags that are true or that a text names.
+
+    Example:
+        >>> tags = {"math_v0.1": {"math": True}, "criteria_v0.1": {"creativity": False, "specificity": True}}
+        >>> _categories({"language": "English", "is_code": False, "category_tag": tags})
+        ('language English', 'math', 'specificity')
+    """
+    names = []
+    language = row.get("language")
+    if isinstance(language, str) and language:
+        names.append(f"language {language}")
+    if row.get("is_code") in (True, "True", "true", 1):
+        names.append("code")
+    for field in ("category_tag", "category"):
+        value = row.get(field)
+        if value is None:
+            continue
+        tags = _parsed(value, dict)
+        if tags is not None:
+            for flags in tags.values():
+                if isinstance(flags, Mapping):  # beside the flags stand scores, which are no truth values
+                    names += [str(name) for name, flag in flags.items() if flag is True]
+        else:
+            listed = _parsed(value, list)
+            texts = [value] if listed is None else listed
+            names += [text for text in texts if isinstance(text, str) and text]
+    return tuple(dict.fromkeys(names))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import stdtr
+from scipy.special import betainc, stdtr
 
-from ..shapes import Float
+from ..shapes import Float, Int
 
 MIN_PROMPTS = 10  # of each pair: fewer signs cannot be significant among ten players
 FEW = 50  # judged prompts of a pair, up to which its signs are drawn; beyond, Student's t agrees with them
 CHUNK = 1000  # draws at once
+MOST = 2 * 10**10  # signs drawn at most: seconds
+SAME = 1e-12
 
 
 def winner_p_value(tables: Float[np.ndarray, "N n n"], winner: int, draws: int = 20_000, seed: int = 0) -> float:
@@ -42,13 +44,9 @@ def winner_p_value(tables: Float[np.ndarray, "N n n"], winner: int, draws: int =
 def pair_p_values(tables: Float[np.ndarray, "N n n"], draws: int = 20_000, seed: int = 0) -> Float[np.ndarray, "n n"]:
     """One-sided p-values of "i beats j on average", [n, n]; 1 on the diagonal and where too few prompts were judged.
 
-    A pair with up to 50 judged prompts is tested by flipping the signs of its margins, which is exact if the margins of
-    equal players are as likely positive as negative; beyond that by Student's t. Ten prompts are the least.
-
     Args:
         tables: [prompts, n, n] win probabilities, NaN where a pair was not judged.
-        draws: of the signs.
-        seed: of the draws.
+        draws, seed: of the signs, see ``margin_p_values``.
 
     Source: Fisher 1935 (randomisation of signs); Student 1908.
 
@@ -57,31 +55,97 @@ def pair_p_values(tables: Float[np.ndarray, "N n n"], draws: int = 20_000, seed:
         >>> pair_p_values(np.stack([better] * 12)).round(3).tolist()
         [[1.0, 0.0], [1.0, 1.0]]
     """
-    margins = tables - 0.5
-    n = margins.shape[1]
-    judged = (~np.isnan(margins)).sum(0)
-    filled = np.nan_to_num(margins)
-    sums, p = filled.sum(0), np.ones((n, n))
-    upper, lower = np.triu_indices(n, 1)
-    enough = judged[upper, lower] >= MIN_PROMPTS
-    few = enough & (judged[upper, lower] <= FEW)
-    for i, j in zip(upper[enough & ~few], lower[enough & ~few], strict=True):
-        own = margins[:, i, j][~np.isnan(margins[:, i, j])]
-        error = own.std(ddof=1) / len(own) ** 0.5
-        if error > 0:
-            p[i, j] = stdtr(len(own) - 1, -own.mean() / error)
-        else:  # all margins are the same
-            p[i, j] = 0.0 if own[0] > 0 else 1.0 if own[0] < 0 else 0.5
-        p[j, i] = 1 - p[i, j]
-    if few.any():
-        i, j = upper[few], lower[few]
-        values, observed = filled[:, i, j], np.abs(sums[i, j])
-        random, beyond = np.random.default_rng(seed), np.zeros(len(i))
+    n = tables.shape[1]
+    i, j, prompt = np.triu(~np.isnan(tables), 1).transpose(1, 2, 0).nonzero()
+    return margin_p_values(n, i, j, tables[prompt, i, j] - 0.5, draws=draws, seed=seed)
+
+
+def margin_p_values(
+    n: int,
+    i: Int[np.ndarray, " m"],
+    j: Int[np.ndarray, " m"],
+    margin: Float[np.ndarray, " m"],
+    times: Float[np.ndarray, " m"] | None = None,
+    draws: int = 20_000,
+    seed: int = 0,
+) -> Float[np.ndarray, "n n"]:
+    """One-sided p-values of "i beats j on average", [n, n], from the margins of pairs on prompts.
+
+    A pair with up to 50 margins is tested by flipping their signs, which is exact if the margins of equal players are
+    as likely positive as negative: by the binomial distribution where all have one size, as wins and losses have, else
+    by draws, or, where those would be too many, by Hoeffding's bound. Beyond 50 by Student's t. Ten margins are
+    the least.
+
+    Args:
+        n: players.
+        i, j: [m], the pairs, i < j.
+        margin: [m], of i over j.
+        times: [m], how often each margin was seen; None: once.
+        draws: of the signs.
+        seed: of the draws.
+
+    Source: Fisher 1935 (randomisation of signs); Student 1908; Hoeffding 1963.
+
+    Example:
+        >>> pair, margins = np.zeros(12, dtype=int), np.full(12, 0.5)
+        >>> round(4096 * float(margin_p_values(2, pair, pair + 1, margins)[0, 1]), 9)  # 12 wins of 12
+        1.0
+    """
+    seen = np.ones(len(margin)) if times is None else times
+    pair, places = i * n + j, n * n
+    count = np.bincount(pair, seen, places)
+    total, squares = np.bincount(pair, seen * margin, places), np.bincount(pair, seen * margin**2, places)
+    total, squares = total.astype(np.float64), squares.astype(np.float64)  # of no records they are whole numbers
+    p = np.ones(places)
+    many = np.flatnonzero(count > FEW)
+    mean = total[many] / count[many]
+    error = np.sqrt((squares[many] / count[many] - mean**2).clip(0) / (count[many] - 1))
+    same = error <= SAME * np.abs(mean)  # all margins are the same
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p[many] = np.where(same, np.where(mean > 0, 0.0, np.where(mean < 0, 1.0, 0.5)),
+                           stdtr(count[many] - 1, -mean / error))  # fmt: skip
+    few = np.flatnonzero((count >= MIN_PROMPTS) & (count <= FEW))
+    p[few], back = _flipped(few, pair, margin, seen, total, squares, draws, seed)
+    table = p.reshape(n, n)
+    a, b = many // n, many % n
+    table[b, a] = 1 - table[a, b]
+    table[few % n, few // n] = back
+    return table
+
+
+def _flipped(
+    few: Int[np.ndarray, " k"], pair: Int[np.ndarray, " m"], margin: Float[np.ndarray, " m"],
+    seen: Float[np.ndarray, " m"], total: Float[np.ndarray, " p"], squares: Float[np.ndarray, " p"], draws: int,
+    seed: int,
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:  # fmt: skip
+    """The p-values of a few margins in both directions, by the distribution of their signs."""
+    here = np.isin(pair, few)
+    record = np.repeat(np.searchsorted(few, pair[here]), seen[here].astype(np.int64))
+    value = np.repeat(margin[here], seen[here].astype(np.int64))
+    ahead, size = total[few] > 0, np.zeros(len(few))
+    np.maximum.at(size, record, np.abs(value))
+    signed = np.abs(value) > SAME
+    alike = np.bincount(record, signed & (np.abs(np.abs(value) - size[record]) > 1e-9), len(few)) == 0
+    up, down = (np.bincount(record, signed & (sign * value > 0), len(few)) for sign in (1, -1))
+    most, least = np.maximum(up, down), np.minimum(up, down)
+    tail = np.where(most > 0, betainc(np.maximum(most, 1), least + 1, 0.5), 1.0)  # binomial, at least so many
+    other = np.flatnonzero(~alike)
+    if draws * len(other) * FEW > MOST:
+        tail[other] = np.exp(-(total[few[other]] ** 2) / (2 * squares[few[other]]))
+    elif len(other):
+        values = np.zeros((FEW, len(other)))
+        kept = ~alike[record]
+        column = np.searchsorted(other, record[kept])
+        order = np.argsort(column, kind="stable")
+        row = np.arange(len(order)) - np.searchsorted(column[order], column[order])
+        values[row, column[order]] = value[kept][order]
+        random, beyond = np.random.default_rng(seed), np.zeros(len(other))
+        observed = np.abs(total[few[other]])
         for begin in range(0, draws, CHUNK):
-            signs = random.integers(0, 2, (min(CHUNK, draws - begin), len(values))) * 2.0 - 1
+            signs = random.integers(0, 2, (min(CHUNK, draws - begin), FEW)) * 2.0 - 1
             # one-sided: the flipped sums are symmetric, so those of both signs are counted, and halved
             beyond += (np.abs(signs @ values) >= observed - 1e-9).sum(0) / 2
-        tail = (beyond + 1) / (draws + 1)
-        ahead = sums[i, j] > 0
-        p[i, j], p[j, i] = np.where(ahead, tail, 1.0), np.where(ahead, 1.0, tail)
-    return p
+        tail[other] = (beyond + 1) / (draws + 1)
+    even = np.abs(total[few]) <= SAME
+    tail = np.where(even, 1.0, tail)
+    return np.where(ahead, tail, 1.0), np.where(ahead, 1.0, tail)

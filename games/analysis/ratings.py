@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from nashward.errors import NashwardError
 
-from ..shapes import Bool, Float
+from ..shapes import Float
 
 ELO = 400 / math.log(10)  # Elo's points in a nat
 FLOOR = 1e-12
@@ -25,9 +27,7 @@ class Ratings:
         scores: [n], in nats, with mean 0.
         P: [n, n], the fitted probabilities.
         residual: [n, n], the wins' share minus P; 0 where a pair has not met.
-        deviance: twice the log-likelihood that the pairs' own shares have above the fit.
-        cycle_p_value: how likely so large a deviance is without any cycle (chi-squared; large counts); NaN without
-            pairs to spare.
+        met: [n, n], the games of each pair, those of the smoothing among them.
 
     Source: Bradley & Terry 1952; Elo's scale, 400 points a factor of 10.
 
@@ -40,13 +40,55 @@ class Ratings:
     scores: Float[Tensor, " n"]
     P: Float[Tensor, "n n"]
     residual: Float[Tensor, "n n"]
-    deviance: float
-    cycle_p_value: float
+    met: Float[Tensor, "n n"]
+
+    @property
+    def cycle_p_value(self) -> float:
+        """How likely shares so far from P are without any cycle, see ``pearson_p_value``; NaN without spare pairs."""
+        upper = torch.triu(self.met > 0, 1)
+        met, p = self.met[upper].numpy(), self.P[upper].numpy()
+        misfit, spare = met * self.residual[upper].numpy(), len(met) - (len(upper) - 1)
+        return pearson_p_value(misfit, met * p * (1 - p), met, spare)
 
     @property
     def elo(self) -> Float[Tensor, " n"]:
         """The scores on Elo's scale, 400 points a factor of 10 in the odds, with mean 1500."""
         return 1500 + ELO * self.scores
+
+
+def pearson_p_value(
+    misfit: Float[np.ndarray, " pairs"], variance: Float[np.ndarray, " pairs"], met: Float[np.ndarray, " pairs"],
+    spare: int,
+) -> float:  # fmt: skip
+    """How likely wins of pairs are so far from what is fitted to them: Pearson's chi-squared.
+
+    Its own variance is that of binomial counts, which is above that of large ones where pairs met a few times.
+
+    Args:
+        misfit: [pairs], wins less those that were expected.
+        variance: [pairs], of the wins.
+        met: [pairs], the games of each.
+        spare: pairs beyond the fitted numbers.
+
+    Returns:
+        the p-value; NaN without pairs to spare.
+
+    Source: Pearson 1900; McCullagh 1985 (the variance of few games).
+
+    Example:
+        >>> round(pearson_p_value(np.array([5.0, -5.0, 5.0]), np.full(3, 10.0), np.full(3, 40.0), 1), 4)
+        0.0058
+    """
+    from scipy.stats import chi2
+
+    if spare <= 0:
+        return math.nan
+    statistic = float((misfit**2 / variance).sum())
+    spread = float((2 + (met / variance - 6) / met).sum()) * spare / len(met)
+    if spread < 1e-9 * spare:  # pairs that met once each: whatever the outcomes, the statistic is the same
+        return 1.0
+    factor = spread / (2 * spare)  # factor * chi2(spare / factor) has its mean and variance
+    return float(chi2.sf(statistic / factor, spare / factor))
 
 
 def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> Ratings:
@@ -72,8 +114,6 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
         >>> round(float(fit.scores[0] - fit.scores[1]), 6), round(math.log(3), 6)
         (1.098612, 1.098612)
     """
-    from scipy.stats import chi2
-
     w = torch.as_tensor(wins, dtype=torch.float64).clone()
     if w.ndim != 2 or w.shape[0] != w.shape[1]:
         raise NashwardError(f"wins must be a table [n, n], got shape {[*w.shape]}")
@@ -82,7 +122,7 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
     n = len(w)
     w.fill_diagonal_(0.0)
     w = w + smoothing / 2 * (1 - torch.eye(n, dtype=torch.float64))
-    if not _strongly_connected(w > 0):
+    if not has_maximum(w):
         raise NashwardError(
             "these wins have no Bradley-Terry scores: some players never lost to the others; give smoothing > 0"
         )
@@ -90,17 +130,18 @@ def bradley_terry(wins: Any, smoothing: float = 0.0, iterations: int = 200) -> R
     p = torch.sigmoid(r[:, None] - r)
     share = w / torch.where(met > 0, met, 1.0)
     residual = torch.where(met > 0, share - p, 0.0)
-    deviance = 2 * float((torch.special.xlogy(w, share) - torch.special.xlogy(w, p)).sum())
-    spare = int((met > 0).sum()) // 2 - (n - 1)
-    return Ratings(r, p, residual, deviance, float(chi2.sf(deviance, spare)) if spare > 0 else math.nan)
+    return Ratings(r, p, residual, met)
 
 
-def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Tensor, "*batch n"]:
+def scores(
+    wins: Float[Tensor, "*batch n n"], iterations: int = 200, start: Float[Tensor, " n"] | None = None
+) -> Float[Tensor, "*batch n"]:
     """Bradley-Terry scores [..., n] with mean 0 of tables of wins [..., n, n], which must have a maximum likelihood.
 
     Args:
         wins: [..., n, n], how often i beat j, ties as halves.
         iterations: of Newton's method at most.
+        start: [n], scores near by; None: equal ones.
 
     Source: Bradley & Terry 1952.
 
@@ -110,6 +151,8 @@ def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Te
     """
     n, met = wins.shape[-1], wins + wins.mT
     r = torch.zeros(wins.shape[:-1], dtype=torch.float64)
+    if start is not None:
+        r = r + start
     for _ in range(iterations):
         p = torch.sigmoid(r.unsqueeze(-1) - r.unsqueeze(-2))
         slope = (wins - met * p).sum(-1)
@@ -121,8 +164,17 @@ def scores(wins: Float[Tensor, "*batch n n"], iterations: int = 200) -> Float[Te
     return r - r.mean(-1, keepdim=True)
 
 
-def _strongly_connected(edges: Bool[Tensor, "n n"]) -> bool:
-    reach = edges | torch.eye(len(edges), dtype=torch.bool)
-    for k in range(len(edges)):
-        reach = reach | (reach[:, k : k + 1] & reach[k])
-    return bool(reach.all())
+def has_maximum(wins: Any) -> bool:
+    """Whether the likelihood of a table of wins has a maximum: each player has beaten each other one, or one that has.
+
+    Args:
+        wins: [n, n], how often i beat j.
+
+    Source: Ford 1957.
+
+    Example:
+        >>> has_maximum([[0, 3], [1, 0]]), has_maximum([[0, 3], [0, 0]])
+        (True, False)
+    """
+    beats = np.asarray(wins) > 0
+    return int(connected_components(beats, directed=True, connection="strong")[0]) == 1

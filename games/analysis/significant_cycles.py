@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
 from nashward.errors import NashwardError
 
+from ..shapes import Float
 from .pair_tests import MIN_PROMPTS, pair_p_values
 
 
@@ -65,11 +65,28 @@ def significant_cycles(tables: np.ndarray, level: float = 0.05, draws: int = 20_
     draws = max(draws, int(n * (n - 1) / level))  # so that a pair can be significant among so many
     if len(tables) < MIN_PROMPTS:
         return []
-    p = np.minimum(pair_p_values(tables, draws, seed) * (n * (n - 1) / 2), 1.0)
+    return cycles_below(np.minimum(pair_p_values(tables, draws, seed) * (n * (n - 1) / 2), 1.0), level)
+
+
+def cycles_below(p: Float[np.ndarray, "n n"], level: float) -> list[Cycle]:
+    """The cycles of three whose three pairs all have p-values up to the level, the clearest first.
+
+    Args:
+        p: [n, n], of "i beats j", corrected for how many pairs there are.
+        level: the largest.
+
+    Source: Berger 1982 (intersection-union); Kendall & Babington Smith 1940 (cycles of three).
+
+    Example:
+        >>> p = np.array([[1.0, 0.01, 1.0], [1.0, 1.0, 0.02], [0.03, 1.0, 1.0]])
+        >>> cycles_below(p, 0.05)
+        [Cycle(players=(0, 1, 2), p_value=0.03)]
+    """
+    beats = p <= level
     cycles = []
-    for i, j, k in combinations(range(n), 3):
-        for a, b, c in ((i, j, k), (i, k, j)):
-            largest = float(max(p[a, b], p[b, c], p[c, a]))
-            if largest <= level:
-                cycles.append(Cycle((a, b, c), largest))
+    for i, j in np.argwhere(beats):
+        if i < j:  # of a cycle's three beginnings the least player
+            for k in np.flatnonzero(beats[j] & beats[:, i]):
+                if k > i:
+                    cycles.append(Cycle((int(i), int(j), int(k)), float(max(p[i, j], p[j, k], p[k, i]))))
     return sorted(cycles, key=lambda cycle: cycle.p_value)

@@ -13,6 +13,8 @@ STYLE = ("length", "headers", "lists", "bold")
 """The features of a pair's style, in the order of ``style_differences``."""
 
 CHARACTERS = 4  # of a token, about
+# After CommonMark: headers may stand up to three blanks in, items may be numbered 1) or have a bullet, a fenced block
+# may hold backticks. Arena-Hard counts less: what its answer files have is in llm/delivery/benchmarks/answer_files.py.
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)  # code is no layout
 _MARKS = (
     re.compile(r"^ {0,3}#{1,6}\s", re.MULTILINE),
@@ -58,5 +60,22 @@ def style_differences(first: Sequence[str], second: Sequence[str]) -> Float[np.n
     """
     known = {text: style_counts(text) for text in {*first, *second}}
     a, b = (np.array([known[text] for text in texts]).reshape(-1, len(STYLE)) for texts in (first, second))
+    return relative_differences(a, b)
+
+
+def relative_differences(
+    a: Float[np.ndarray, "pairs 4"], b: Float[np.ndarray, "pairs 4"]
+) -> Float[np.ndarray, "pairs 4"]:
+    """``style_differences`` of texts whose ``style_counts`` are known.
+
+    Args:
+        a, b: [pairs, 4], the counts of both texts.
+
+    Source: Arena-Hard v2 (arXiv 2406.11939 and its code).
+
+    Example:
+        >>> relative_differences(np.array([[30.0, 0.5, 0.0, 0.0]]), np.array([[10.0, 0.0, 0.0, 0.0]])).round(3).tolist()
+        [[0.5, 0.333, 0.0, 0.0]]
+    """
     total = a + b + np.array([0.0, 1.0, 1.0, 1.0])
     return (a - b) / np.where(total > 0, total, 1.0)

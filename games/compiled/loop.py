@@ -18,7 +18,7 @@ def run_recurrence(
     A: Array, edges: Indices,
     anchor: Indices, anchor_weight: Array, opponent: Indices, opponent_weight: Array,
     averaged: Indices, averaged_weight: Array,
-    size: Array, is_iterate: Flags, lead: int, weights: Array, points: Indices, tolerance: float,
+    size: Array, whose: Indices, is_iterate: Flags, lead: int, weights: Array, points: Indices, tolerance: float,
     sum_payoffs: bool, use_loops: bool, chunk: int, stop: int,
     all_logs: Array, all_probabilities: Array, all_payoffs: Array, all_total: Array, known: Flags, position: Indices,
     total_weights: Array,
@@ -33,6 +33,8 @@ def run_recurrence(
     Args:
         A: [games, n, n], skew.
         edges: [games, players + 1], where each player's actions begin; what lies behind them is padding.
+        anchor, opponent, averaged, size: see ``trace.Recurrence``.
+        whose: [starts], which solver's weights and sizes a start has.
         sum_payoffs: the averaged policies are among the opponents of the same Step.
         use_loops: multiply by loops instead of BLAS.
         weights: [averages, policies], of each policy averaged in this call; [averages, 0] where all weights are 1.
@@ -71,7 +73,7 @@ def run_recurrence(
                 line = line + 1 if line + 1 < len(size) else lead
                 slot = newest + 1 if newest + 1 < depth else 0
                 against = blend
-                if size[line] != 0.0:
+                if size[line, 0] != 0.0:  # or of none of the solvers
                     for k in range(opponent.shape[1]):
                         if opponent[line, k] != PADDING:
                             compute_payoffs(
@@ -83,17 +85,19 @@ def run_recurrence(
                                 n,
                                 use_loops,
                             )
-                    if opponent_weight[line, 0] == 1.0:  # weights sum to 1, so there is no other member
+                    if opponent.shape[1] == 1 or opponent[line, 1] == PADDING:  # weights sum to 1, so it is 1
                         against = slot_of(opponent[line, 0], newest, depth)
                     else:
                         for k in range(opponent.shape[1]):
                             if opponent[line, k] != PADDING:
                                 source = slot_of(opponent[line, k], newest, depth)
-                                add(payoff, blend, opponent_weight[line, k], payoff, source, n, k == 0)
+                                add(payoff, blend, 1.0, opponent_weight, line, k, whose, payoff, source, n, k == 0)
                 for k in range(anchor.shape[1]):
                     if anchor[line, k] != PADDING:
                         source = slot_of(anchor[line, k], newest, depth)
-                        add_to_anchor(log, slot, anchor_weight[line, k], source, size[line], payoff, against, n, k == 0)
+                        add_to_anchor(
+                            log, slot, anchor_weight, line, k, whose, source, size, payoff, against, n, k == 0
+                        )
                 for player in range(len(edge) - 1):
                     normalise(log, probability, slot, edge[player], edge[player + 1])
                 if averaged[line, 0] != PADDING:
@@ -103,9 +107,9 @@ def run_recurrence(
                         for k in range(averaged.shape[1]):
                             if averaged[line, k] != PADDING:
                                 source = slot_of(averaged[line, k], newest, depth)
-                                add(sums, 2 * m, w * averaged_weight[line, k], probability, source, n, False)
+                                add(sums, 2 * m, w, averaged_weight, line, k, whose, probability, source, n, False)
                                 if sum_payoffs:
-                                    add(sums, 2 * m + 1, w * averaged_weight[line, k], payoff, source, n, False)
+                                    add(sums, 2 * m + 1, w, averaged_weight, line, k, whose, payoff, source, n, False)
                     played += 1
                 newest, known_now[slot] = slot, False
                 done += is_iterate[line]
@@ -186,19 +190,25 @@ def multiply(table: Array, x: Array, at: int, out: Array, to: int, n: int, use_l
 
 
 @compiled
-def add(out: Array, to: int, w: float, values: Array, at: int, n: int, anew: bool) -> None:
-    """``out[to] += w values[at]``, or ``=`` for the first member."""
+def add(
+    out: Array, to: int, factor: float, weights: Array, line: int, k: int, whose: Indices, values: Array, at: int,
+    n: int, anew: bool,
+) -> None:  # fmt: skip
+    """``out[to] += w values[at]``, or ``=`` for the first member; w is ``factor`` times its solver's weight."""
     for r in range(out.shape[1]):
+        w = factor * weights[line, k, whose[r]]
         for i in range(n):
             out[to, r, i] = w * values[at, r, i] + (0.0 if anew else out[to, r, i])
 
 
 @compiled
 def add_to_anchor(
-    log: Array, slot: int, w: float, at: int, size: float, payoff: Array, against: int, n: int, anew: bool
-) -> None:
+    log: Array, slot: int, weights: Array, line: int, k: int, whose: Indices, at: int, sizes: Array, payoff: Array,
+    against: int, n: int, anew: bool,
+) -> None:  # fmt: skip
     """Add a member to an anchor, the first one to ``size`` times the payoffs; what it excludes stays excluded."""
     for r in range(log.shape[1]):
+        w, size = weights[line, k, whose[r]], sizes[line, whose[r]]
         for i in range(n):
             before = log[slot, r, i]
             if anew:

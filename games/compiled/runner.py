@@ -17,10 +17,11 @@ from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, Game, Players, PreferenceGame
 from ..forms.skew import skew
 from ..solution import Solution, Status
+from ..solvers.together import Together
 from ..step import Solver
 from .accelerator import ACCELERATED
 from .loop import run_recurrence
-from .trace import PADDING, Recurrence, trace
+from .trace import PADDING, Recurrence, joined, trace
 
 Array = NDArray[np.float64]
 _BLAS = 48  # from so many actions on the library's product beats a loop
@@ -86,7 +87,8 @@ def run_traced(
     See also:
         ``driver.drive`` with ``executor.TableExecutor``, the interpreted run.
     """
-    recurrence = trace(solver, points[-1])
+    several = solver.solvers if isinstance(solver, Together) else (solver,)
+    recurrence = joined([trace(one, points[-1]) for one in several])
     start_logs, reference_logs = _concatenated(start), _concatenated(reference)
     A, _ = skew(game)
     n, batch = A.shape[-1], tuple(game.batch_shape)
@@ -104,6 +106,7 @@ def run_traced(
     edges = np.tile(np.cumsum([0, *game.sizes]), (games, 1))
     if isinstance(game, ContextualGame) and n < _BLAS:  # without the padding
         edges[:, 1] = game.responses.numpy()
+    whose = np.repeat(np.arange(len(several)), n_starts // len(several))  # the first axis of the starts is theirs
     names = ("last", *averages)
     gaps = np.empty((len(names), records, games, n_starts))
     recorded_policies = np.zeros((len(names), records if keep_policies else 0, games, n_starts, n))
@@ -118,8 +121,8 @@ def run_traced(
         for stop in itertools.chain(range(chunk_iterations, points[-1], chunk_iterations), points[-1:]):
             weights = _weights(averages, position[2], _averaged_count(recurrence, stop))
             ended = run_recurrence(
-                tables, edges, *r.anchor, *r.opponent, *r.averaged, r.size, r.is_iterate, r.lead, weights, at,
-                threshold, r.sum_payoffs, n < _BLAS, chunk, stop, *state, gaps, recorded_policies,
+                tables, edges, *r.anchor, *r.opponent, *r.averaged, r.size, whose, r.is_iterate, r.lead, weights,
+                at, threshold, r.sum_payoffs, n < _BLAS, chunk, stop, *state, gaps, recorded_policies,
             )  # fmt: skip
             progress.update(int(position[3]) - progress.n)
             if ended:

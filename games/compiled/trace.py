@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from nashward.errors import NashwardError
 
 from ..opponents import OpponentName
 from ..policy import Blend, Policy
+from ..solvers.together import ApartError
 from ..step import Solver, Step
 
 START, REFERENCE, PADDING = -1, -2, -3
@@ -37,9 +38,9 @@ class Recurrence:
     """The Steps of a solver: the first ``lead`` ones once, then the others in cycles.
 
     Attributes:
-        anchor, opponent, averaged: pairs (ages [steps, members], weights [steps, members]); an age of 0 is the newest
-            policy, ``START`` and ``REFERENCE`` are the given ones, ``PADDING`` fills up.
-        size: [steps], the step sizes.
+        anchor, opponent, averaged: pairs (ages [steps, members], weights [steps, members, solvers]); an age of 0 is the
+            newest policy, ``START`` and ``REFERENCE`` are the given ones, ``PADDING`` fills up.
+        size: [steps, solvers], the step sizes.
         is_iterate: [steps], whether the new policy is an iterate.
         lead: the number of Steps before the cycle.
         sum_payoffs: every averaged policy is among the opponents of the same Step, so that its payoffs are known.
@@ -123,8 +124,29 @@ def _recurrence(rows: list[_StepRow], lead: int) -> Recurrence:
         for i, row in enumerate(rows):
             for j, (age, weight) in enumerate(row[field]):  # type: ignore[arg-type]
                 ages[i, j], weights[i, j] = age, weight
-        return ages, weights
+        return ages, weights[..., None]
 
     size, is_iterate = np.array([row[3] for row in rows]), np.array([row[4] for row in rows])
     sum_payoffs = all({age for age, _ in row[2]} <= {age for age, _ in row[1]} for row in rows)
-    return Recurrence(table(0), table(1), table(2), size, is_iterate, lead, sum_payoffs)
+    return Recurrence(table(0), table(1), table(2), size[:, None], is_iterate, lead, sum_payoffs)
+
+
+def joined(several: Sequence[Recurrence]) -> Recurrence:
+    """The recurrences of several solvers as one, with the weights and sizes of each.
+
+    Raises:
+        ApartError: they differ in more than weights and sizes.
+    """
+    first = several[0]
+
+    def table(name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        tables = [getattr(one, name) for one in several]
+        if any(not np.array_equal(ages, tables[0][0]) for ages, _ in tables):
+            raise ApartError(f"the solvers blend different policies in their {name}")
+        return tables[0][0], np.concatenate([weights for _, weights in tables], axis=-1)
+
+    if any(not np.array_equal(one.is_iterate, first.is_iterate) or one.lead != first.lead for one in several):
+        raise ApartError("one solver makes a half step where another one makes an iterate")
+    size = np.concatenate([one.size for one in several], axis=-1)
+    anchor, opponent, averaged = map(table, ("anchor", "opponent", "averaged"))
+    return Recurrence(anchor, opponent, averaged, size, first.is_iterate, first.lead, first.sum_payoffs)

@@ -12,18 +12,21 @@ from torch import Tensor
 
 from nashward.errors import NashwardError
 
+from ..compiled.accelerator import ACCELERATED
 from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, PreferenceGame, Profile, check_game, check_table
 from ..forms.implicit import ImplicitGame
 from ..forms.low_rank import LowRankGame
-from ..forms.symmetrize import join, split, symmetrised
+from ..forms.symmetrize import BORDER, join, margins, split, symmetrised
 from ..shapes import Float, Int
 from . import selection
 from .certificates.decision import PROVED, Decision, decide, from_guess
 from .certificates.enclosure import UNIT, proved_unique
+from .compiled_pivoting import solve_pair
 from .double_oracle import double_oracle
 from .face import Face, approximate_face, certified
 from .face import face as face_of
+from .pivoting import pivot_limit
 from .polish import polish_pair
 from .rational import Rational, certify, fractions
 from .selection import GAP, GOOD, solve_margins
@@ -241,7 +244,38 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
     return certify(table, solve_margins((clean - clean.T) / 2)[0])
 
 
+def _pair(game: ConstantSumGame, U: Float[np.ndarray, "n m"]) -> Equilibrium | None:
+    """The equilibrium of a single game, compiled or by numpy; None where the symmetric game has none to split."""
+    n, m = U.shape
+    if ACCELERATED and n + m < selection.PIVOTING:
+        row, column = np.empty(n), np.empty(m)
+        value, gap, reached = solve_pair(U, BORDER, pivot_limit(n + m + 1), row, column)
+        span = float(U.max() - U.min())
+        if reached <= GOOD and gap <= GOOD * span:
+            found = Profile(torch.from_numpy(row), torch.from_numpy(column))
+            return Equilibrium(found, value, gap, lambda: _decide_two(game, found), span)
+    x, _, _ = selection.solve_one(margins(U), 0.0)
+    sides, masses = (x[:n], x[n:-1]), (x[:n].sum(), x[n:-1].sum())
+    if min(masses) <= 0:
+        return None
+    row, column = (side / mass for side, mass in zip(sides, masses, strict=True))
+    span = float(U.max() - U.min())
+    earned = U @ column
+    gap = float(earned.max() - (row @ U).min())
+    if gap > GOOD * span:
+        row, column = polish_pair(U, row, column)
+        earned = U @ column
+        gap = float(earned.max() - (row @ U).min())
+    pair = Profile(torch.from_numpy(row), torch.from_numpy(column))
+    return Equilibrium(pair, float(row @ earned), gap, lambda: _decide_two(game, pair), span)
+
+
 def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
+    payoff = game.payoff.detach()
+    if point is None and payoff.ndim == 2 and payoff.device.type == "cpu" and payoff.dtype == torch.float64:
+        found_pair = _pair(game, np.ascontiguousarray(payoff.numpy()))
+        if found_pair is not None:
+            return found_pair
     symmetric = nash(symmetrised(game), point)
     pair = split(game, symmetric.policy)
     U = game.payoff.detach().to(torch.float64)

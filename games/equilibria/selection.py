@@ -117,6 +117,10 @@ def solve_margins(A: Float[np.ndarray, "n n"]) -> Vertex:
 
     Returns:
         The policy [n] and its least basic variable."""
+    if len(A) > PIVOTING and len(kinds := one_of_each(A)) < len(A):
+        x = np.zeros(len(A))
+        x[kinds] = solve_margins(A[np.ix_(kinds, kinds)])[0]
+        return x, np.nan
     largest = np.abs(A).max()
     A = A / (2 * largest) if largest > TINY else A
     best: Vertex = (np.full(len(A), 1 / len(A)), np.nan)
@@ -130,6 +134,22 @@ def solve_margins(A: Float[np.ndarray, "n n"]) -> Vertex:
                 return x, least
             best = min(best, (x, np.nan), key=lambda each: gap(A, each[0]))
     return best
+
+
+def one_of_each(A: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " kinds"]:
+    """The first action of each kind: actions are of one kind where their margins against all actions are equal.
+
+    An equilibrium of the game with one action of each kind is one of the game itself, for the others earn the same.
+
+    Args:
+        A: [n, n], skew.
+
+    Returns:
+        [kinds], in rising order.
+    """
+    rows = np.ascontiguousarray(A + 0.0)  # which makes 0 of -0, so that equal rows are of equal bytes
+    whole = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+    return np.sort(np.unique(whole, return_index=True)[1])
 
 
 def routes(n: int) -> tuple[Route, ...]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from nashward.errors import NashwardError
 
 from ..shapes import Float, Num
+from .exact_sums import exact_sums
 from .keyed import in_order
 from .payoff_numbers import labels_of, numbers
 
@@ -113,10 +114,13 @@ class PreferenceGame:
             row, column = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
             raise NashwardError(f"rows and columns must be the same actions in the same order, got {row} and {column}")
         self.labels = _labels(labels if labels is not None else rows or columns, table.shape[-1], "action")
-        lowest, highest = table.aminmax()
-        if lowest < 0 or highest > 1:
-            _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
-        self.P = self._without_rounding(table, tolerance)
+        exact = exact_sums(table, tolerance)
+        if exact is None:
+            lowest, highest = table.aminmax()
+            if lowest < 0 or highest > 1:
+                _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
+            exact = self._without_rounding(table, tolerance)
+        self.P = exact
 
     def _without_rounding(self, table: Tensor, tolerance: float) -> Tensor:
         """The table with P + P^T = 1 exactly, computed in pieces that fit the processor's cache."""

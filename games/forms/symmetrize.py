@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from nashward.errors import NashwardError
 from ..shapes import Float
 from .game import ConstantSumGame, PreferenceGame, Profile
 
-_BORDER = 3 / 8  # the payoffs are scaled to [1/4, 1/2]: then a third of the policy falls on each block, about
+BORDER = 3 / 8  # the payoffs are scaled to [1/4, 1/2]: then a third of the policy falls on each block, about
 
 
 def symmetrised(game: ConstantSumGame) -> PreferenceGame:
@@ -46,11 +47,33 @@ def symmetrised(game: ConstantSumGame) -> PreferenceGame:
     low, high = U.amin((-2, -1), keepdim=True), U.amax((-2, -1), keepdim=True)
     V = (1 + (U - low) / torch.where(high > low, high - low, 1.0)) / 4
     A = U.new_zeros(*game.batch_shape, n + m + 1, n + m + 1)
-    A[..., :n, n:-1], A[..., :n, -1], A[..., n:-1, -1] = V, -_BORDER, _BORDER
+    A[..., :n, n:-1], A[..., :n, -1], A[..., n:-1, -1] = V, -BORDER, BORDER
     labels = (
         [f"row {name}" for name in game.row_labels] + [f"column {name}" for name in game.column_labels] + ["border"]
     )
     return PreferenceGame(0.5 + A - A.mT, labels)
+
+
+def margins(U: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "_ _"]:
+    """``P - 1/2`` of ``symmetrised``, for the payoffs of a single game, without building a game.
+
+    Args:
+        U: the row player's payoffs.
+
+    Returns:
+        [n + m + 1, n + m + 1], skew.
+
+    Example:
+        >>> game = ConstantSumGame([[3.0, -1.0], [-1.0, 1.0]], total=0.0)
+        >>> bool((margins(game.payoff.numpy()) == symmetrised(game).P.numpy() - 0.5).all())
+        True
+    """
+    n, m = U.shape
+    low, high = U.min(), U.max()
+    A = np.zeros((n + m + 1, n + m + 1))
+    A[:n, n:-1] = (1 + (U - low) / (high - low if high > low else 1.0)) / 4
+    A[:n, -1], A[n:-1, -1] = -BORDER, BORDER
+    return A - A.T
 
 
 def split(game: ConstantSumGame, policy: Float[Tensor, "... _"]) -> Profile:
@@ -103,5 +126,5 @@ def join(game: ConstantSumGame, row: Float[Tensor, " n"], column: Float[Tensor, 
     U = game.payoff.to(torch.float64)
     low, high = U.amin(), U.amax()
     value = (1 + (row @ U @ column - low) / (high - low if high > low else 1.0)) / 4
-    mass = 1 / (2 + value / _BORDER)
+    mass = 1 / (2 + value / BORDER)
     return torch.cat([mass * row, mass * column, (1 - 2 * mass)[None]])

@@ -1,6 +1,7 @@
 """Solvers: frozen dataclasses. ``play`` yields mirror Steps; those with ``iterate`` are for tables only."""
 
 from . import schedule as schedule
+from .conformance import check_solver as check_solver
 from .mirror_steps.extragradient import ExtraGradient as ExtraGradient
 from .mirror_steps.fixed_opponents import FixedOpponents as FixedOpponents
 from .mirror_steps.history_mixture import HistoryMixture as HistoryMixture
@@ -15,6 +16,8 @@ from .mirror_steps.proximal_point import MagnetReset as MagnetReset
 from .mirror_steps.proximal_point import ProximalPoint as ProximalPoint
 from .tables_only.base import TableSolver as TableSolver
 from .tables_only.fictitious_play import FictitiousPlay as FictitiousPlay
+from .tables_only.gradient import GDA as GDA
+from .tables_only.gradient import OptimisticGDA as OptimisticGDA
 from .tables_only.regret_matching import PredictiveRegretMatchingPlus as PredictiveRegretMatchingPlus
 from .tables_only.regret_matching import RegretMatching as RegretMatching
 from .tables_only.regret_matching import RegretMatchingPlus as RegretMatchingPlus
@@ -25,7 +28,9 @@ MIRROR_STEPS = (
     MagnetReset, HistoryMixture,
 )  # fmt: skip
 """Solvers that yield Steps: for tables and for language models."""
-TABLES_ONLY = (RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus, FictitiousPlay, Replicator)
+TABLES_ONLY = (
+    RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus, FictitiousPlay, Replicator, GDA, OptimisticGDA,
+)  # fmt: skip
 """Solvers that are no mirror steps."""
 SOLVERS = (*MIRROR_STEPS, *TABLES_ONLY)
 """Both, in the order of the tables in docs/solvers.md."""

@@ -58,6 +58,10 @@ def check_step(step: Schedule, **not_negative: float) -> None:
         tau must be a number >= 0, got -1.0
     """
     if not callable(step):
+        if hasattr(step, "__len__") and not isinstance(step, str):
+            raise NashwardError(
+                "a solver has one step, or a function of t; for several steps: games.sweep(game, solver, step=[...])"
+            )
         at(step, 1)
     for name, value in not_negative.items():
         if not (is_finite(value) and value >= 0):

@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 from nashward.errors import EndpointError
 
 from ..config.endpoint import check_url
+from .loopback import is_loopback
 
 BLOCK = 1 << 16
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class TransientError(OSError):
@@ -83,7 +83,7 @@ class Server:
     @property
     def is_local(self) -> bool:
         """Whether it is this machine."""
-        return self.parts.hostname in LOOPBACK or str(self.parts.hostname).startswith("127.")
+        return is_loopback(self.parts.hostname)
 
     @property
     def in_the_clear(self) -> bool:

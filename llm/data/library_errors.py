@@ -7,16 +7,8 @@ from contextlib import contextmanager
 
 from huggingface_hub.errors import StrictDataclassError
 
-# what code outside of this package raises on wrong input, or where it is wrong itself
-LIBRARY_ERRORS = (
-    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, ImportError,
-    NameError, RuntimeError, SyntaxError, EOFError, BufferError,
-)  # fmt: skip
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message; the name of its class where it has no message."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+from nashward.python_object import LIBRARY_ERRORS as LIBRARY_ERRORS
+from nashward.python_object import first_line as first_line
 
 
 def in_one_line(error: BaseException) -> str:

@@ -76,7 +76,7 @@ class TournamentTables:
             ``nashward.games.analysis.significant_cycles``, ``nashward.games.analysis.leaderboard``.
         """
         wins = np.nan_to_num(self.tables)
-        battles = Battles(self.players, wins, SMOOTHING)
+        battles = Battles.of_tables(self.players, wins, SMOOTHING)
         ratings, mean = battles.ratings, self.mean
         bands = battles.bands(share, seed=seed) if len(self.tables) > 1 else None
         condorcet = int(condorcet_winner(mean))

@@ -145,6 +145,6 @@ def tournament(
         win_rate_error,
         judged,
         float(np.mean(curls)) if curls else np.nan,
-        Battles(tuple(players), np.where(off_diagonal, np.nan_to_num(P), 0.0), smoothing=0.0),
+        Battles.of_tables(tuple(players), np.where(off_diagonal, np.nan_to_num(P), 0.0), smoothing=0.0),
         float(np.nanmean(spreads)) if spreads.size else None,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from nashward.errors import NashwardError
+from nashward.python_object import python_object
 
 from ..config.endpoint import Endpoint, JudgeSettings
 from ..data.library_errors import first_line, translated_errors
@@ -220,7 +220,7 @@ def _kind(source: str | Path) -> Any:
 
 def _import_object(source: str) -> Any:
     """The object of ``module:name``."""
-    module, _, name = source.partition(":")
+    module = source.partition(":")[0]
     if module == "people":
         raise NashwardError(
             f"{source}: people vote while nashward align goes on; elsewhere give an oracle that was fitted to their "
@@ -231,23 +231,7 @@ def _import_object(source: str) -> Any:
             f"{source} is a model of a package and no oracle by itself: a chat model judges as judge:{source}, an "
             f"encoder once an oracle is fitted on it (nashward fit-oracle --base {source})"
         )
-    expected = "expected module:name, the module in the working directory or installed"
-    if not all(part.isidentifier() for part in module.split(".")):
-        raise NashwardError(f"{source}: {module!r} is no name of a module; {expected}, without a path and without .py")
-
-    def failure(error: BaseException) -> NashwardError:
-        if isinstance(error, ImportError | AttributeError):
-            return NashwardError(f"{source} is no name in Python ({first_line(error)}); {expected}")
-        return NashwardError(f"{module} cannot be imported: {type(error).__name__}: {first_line(error)}")
-
-    try:
-        with translated_errors(failure):
-            value: Any = importlib.import_module(module)
-            for part in name.split("."):
-                value = getattr(value, part)
-    except SystemExit as error:  # a script that calls sys.exit
-        raise failure(error) from error
-    return value
+    return python_object(source)
 
 
 def _instance(kind: type) -> Any:

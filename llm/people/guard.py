@@ -11,9 +11,9 @@ from http.cookies import CookieError, SimpleCookie
 
 from nashward.errors import NashwardError
 
+from ..clients.loopback import NAMES, is_loopback
 from .store import VoteStore
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HEADERS = {
     # no inline script or style, nothing from elsewhere, no frame around it
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -37,19 +37,6 @@ class Refused(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there.
-
-    Example:
-        >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "::1", "0.0.0.0", "192.168.1.5")]
-        [True, True, True, False, False]
-    """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -89,7 +76,7 @@ class Guard:
         if not separator or "]" in port:
             name, port = given, "80"
         name = name.strip("[]").lower()
-        known = name in (*LOOPBACK, self.host.strip("[]").lower())
+        known = name in (*NAMES, self.host.strip("[]").lower())
         if not known and self.token is not None:
             try:
                 ipaddress.ip_address(name)

@@ -22,9 +22,10 @@ from urllib.parse import parse_qs, urlsplit
 from nashward.errors import NashwardError
 from nashward.text_rows import jsonl_rows
 
+from ..clients.loopback import is_loopback
 from .asking import Asker
 from .formats import read_cast_votes
-from .guard import HEADERS, Guard, Refused, check_port, is_loopback
+from .guard import HEADERS, Guard, Refused, check_port
 from .markdown import safe_html
 from .store import Question, VoteStore
 

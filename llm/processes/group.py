@@ -13,7 +13,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -178,7 +178,8 @@ class Processes:
         try:
             yield
             if not self._halted:
-                self.gather(None)
+                with suppress(Interrupted):  # its own work is done
+                    self.gather(None)
         except BaseException as error:
             self._halt(error)
             raise
@@ -188,6 +189,7 @@ class Processes:
     def leave(self) -> None:
         """Disconnect, at the latest when Python ends: where there is no torchrun the store is in the first process,
         which leaves last."""
+        self.stop = None
         if self._store is None:
             return
         from torch import distributed

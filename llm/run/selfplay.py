@@ -217,7 +217,8 @@ class SelfPlay:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
             executor.detach()
-            processes.stop = None
+            if processes.count == 1:  # of several each can be stopped until it has left: the others may be dead
+                processes.stop = None
         stopped = stopped or executor.stopped
         average = sum(played[1:], played[0]) / len(played) if played else Blend({start: 1.0})
         mixture = Mixture(tuple((policy.value.folder, weight) for policy, weight in average))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -73,17 +74,17 @@ def test_solve_plays_a_solver_on_a_game_of_the_zoo(capsys: pytest.CaptureFixture
     assert (tmp_path / "gaps.png").exists()
 
 
-def test_solve_races_several_solvers_and_writes_json(
+def test_solve_draws_the_gaps_of_several_solvers_and_writes_json(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[list[str]] = []
-    race = games.plots.race
+    drawn: list[tuple[list[str], Any]] = []
+    gap_curves = games.plots.gap_curves
 
     def seen(found: dict[str, games.Solution], *rest: Any) -> Any:
-        drawn.append(list(found))
-        return race(found, *rest)
+        drawn.append((list(found), rest[-1]))
+        return gap_curves(found, *rest)
 
-    monkeypatch.setattr(games.plots, "race", seen)
+    monkeypatch.setattr(games.plots, "gap_curves", seen)
     solvers = ["--solver", "mwu,optimistic-mwu:step=2", "--solver", "momentum:nesterov=true", "--step", "0.1"]
     settings = ["--start", "0.6,0.3,0.1", "--iterations", "30", "--tolerance", "0.25"]
     files = ["--plot", str(tmp_path / "race.png"), "--json", str(tmp_path / "deep" / "all.json")]
@@ -91,7 +92,7 @@ def test_solve_races_several_solvers_and_writes_json(
     told = capsys.readouterr()
     assert "source" in told.out
     labels = ["MWU(step=0.1)", "OptimisticMWU(step=2.0)", "Momentum(step=0.1, nesterov=True)"]
-    assert drawn == [labels, labels]
+    assert drawn == [(labels, ["last"]), (labels, ["average"])]
     content = json.loads((tmp_path / "deep" / "all.json").read_text())
     game, start = games.zoo.comal_cycle(), [0.6, 0.3, 0.1]
     assert content["game"]["labels"] == ["a", "b", "c"]
@@ -107,6 +108,170 @@ def test_solve_races_several_solvers_and_writes_json(
         assert one["status"] == expected.status.name
         assert f"{int(expected.iterations[-1])}  {float(expected.gaps['last'][-1]):.3e}" in told.out
     assert (tmp_path / "race.png").read_bytes()[:4] == b"\x89PNG"
+
+
+OWN = """
+from dataclasses import dataclass
+from nashward import games
+
+@dataclass(frozen=True)
+class Halving:
+    step: float = 1.0
+    odd: bool = False
+
+    def iterate(self, x, payoffs):
+        while True:
+            best = tuple((g == g.amax(-1, keepdim=True)) * 1.0 for g in payoffs(x))
+            x = tuple(p + self.step / 2 * (b / b.sum(-1, keepdim=True) - p) for p, b in zip(x, best))
+            yield x
+
+@dataclass(frozen=True)
+class Mirror:
+    step: float = 1.0
+
+    def play(self, x, reference):
+        while True:
+            x = yield games.Step(x, opponent=x, size=self.step)
+
+class Plain:
+    def __init__(self, step=0.5):
+        self.step = step
+
+    play = Mirror.play
+
+made = Mirror(0.25)
+
+def make(rate: float):
+    return Mirror(2 * rate)
+
+number = 3
+broken = Mirror
+
+class Refuses:
+    def __init__(self):
+        raise RuntimeError("no luck\\nat all")
+"""
+
+
+def test_solve_plays_a_solver_of_ones_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("own_solvers_of_mine.py").write_text(OWN.replace("\\\\n", "\\n"))
+    mine = "own_solvers_of_mine"
+
+    def last(solver: str, *more: str) -> list[float]:
+        command = ["solve", "comal_cycle", "--solver", solver, "--start", "0.6,0.3,0.1", "--iterations", "20"]
+        assert main([*command, "--json", "out.json", *more]) == 0, capsys.readouterr().err
+        (one,) = json.loads(Path("out.json").read_text())["solvers"]
+        found: list[float] = one["last"]
+        return found
+
+    def expected(step: float) -> list[float]:
+        return games.solve(games.zoo.comal_cycle(), games.MWU(step), 20, [0.6, 0.3, 0.1]).last.tolist()
+
+    for solver, step in (
+        (f"{mine}:Mirror", 1.0), (f"{mine}:Mirror:step=0.5", 0.5), (f"{mine}:made", 0.25),
+        (f"{mine}:make:rate=0.1", 0.2), (f"{mine}:Plain", 0.5), (f"{mine}:Plain:step=0.75", 0.75),
+    ):  # fmt: skip
+        assert last(solver) == pytest.approx(expected(step), abs=1e-12)
+    assert last(f"{mine}:Mirror", "--step", "0.3") == pytest.approx(expected(0.3), abs=1e-12)
+    tables = importlib.import_module(mine).Halving(0.5, odd=True)
+    assert (
+        last(f"{mine}:Halving:step=0.5:odd=true")
+        == games.solve(games.zoo.comal_cycle(), tables, 20, [0.6, 0.3, 0.1]).last.tolist()
+    )
+    capsys.readouterr()
+    assert main(["solve", "comal_cycle", "--solver", f"MWU,{mine}:Mirror:step=0.5", "--iterations", "5"]) == 0
+    assert "  Mirror(step=0.5) " in capsys.readouterr().out
+    for solver, says in (
+        (f"{mine}:Nothing", f"{mine}:Nothing is no name in Python"),
+        ("no_module_of_that_name:X", "no_module_of_that_name:X is no name in Python"),
+        (f"{mine}.py/x:Mirror", "no name of a module"),
+        (f"{mine}:number", r"method play\(start, reference\).*got 3"),
+        (f"{mine}:Mirror:tau=1", f"{mine}:Mirror has no tau; it has step"),
+        (f"{mine}:made:step=1", "give the class to set step"),
+        (f"{mine}:make", "needs rate"),
+        (f"{mine}:Refuses", f"{mine}:Refuses cannot be made: RuntimeError: no luck$"),
+        (f"{mine}:Mirror,{mine}:Mirror", "given twice"),
+    ):
+        assert main(["solve", "comal_cycle", "--solver", solver]) == 2
+        assert re.search(says, capsys.readouterr().err.strip()), says
+    assert main(["solve", "comal_cycle", "--solver", f"{mine}:Halving", "--tau", "0.1"]) == 2
+    assert "Halving has no tau; it has step, odd" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("picture", ["table", "gaps", "race", "path"])
+@pytest.mark.parametrize("solvers", [["mwu"], ["mwu", "gda"]])
+def test_solve_draws_the_picture_that_is_named(
+    picture: str, solvers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("payoff_table", "gap_curves", "race", "trajectories"):
+        real = getattr(games.plots, name)
+
+        def seen(*given: Any, name: str = name, real: Any = real, **more: Any) -> Any:
+            calls.append(name)
+            return real(*given, **more)
+
+        monkeypatch.setattr(games.plots, name, seen)
+    command = ["solve", "mujoco_soccer", "--solver", ",".join(solvers), "--iterations", "20"]
+    assert main([*command, "--plot", str(tmp_path / "x.png"), "--picture", picture]) == 0
+    drawn = {"table": "payoff_table", "gaps": "gap_curves", "race": "race", "path": "trajectories"}[picture]
+    assert set(calls) == {drawn}
+    assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_path_in_the_plane_of_two_actions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    real = games.plots.trajectories
+
+    def kept(paths: Any, nash: Any, labels: Any, actions: Any, title: str) -> Any:
+        seen.append((list(paths), actions))
+        return real(paths, nash, labels, actions, title)
+
+    monkeypatch.setattr(games.plots, "trajectories", kept)
+    command = ["solve", "mujoco_soccer", "--solver", "mwu,gda", "--iterations", "9", "--picture", "path"]
+    assert main([*command, "--plot", str(tmp_path / "p.svg"), "--actions", "agent8,agent1"]) == 0
+    assert seen == [(["MWU(step=0.5)", "GDA(step=0.1)"], [8, 1])]
+
+
+def test_the_zoo_lists_its_games_and_draws_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["zoo"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == games.zoo.names()
+    assert all(prop in lines[-1] for prop in games.zoo.PROPERTIES)
+    page, file = tmp_path / "deep" / "zoo.html", tmp_path / "zoo.json"
+    both = ["--property", "cyclic", "--property", "near-boundary"]
+    assert main(["zoo", *both, "--page", str(page), "--json", str(file)]) == 0
+    found = games.zoo.names("cyclic", "near-boundary")
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told[: len(found)]] == found
+    assert re.findall(r'<h2 id="(\w+)"', page.read_text()) == found
+    content = json.loads(file.read_text())
+    assert list(content) == found
+    for name in found:
+        assert content[name]["P"] == games.zoo.get(name).P.tolist()
+        assert content[name]["nash"] == games.nash(games.zoo.get(name)).policy.tolist()
+    assert main(["zoo", "two_rings", "comal_cycle"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["two_rings", "6"],
+        ["comal_cycle", "3"],
+    ]
+    assert main(["zoo", "--property", "transitive", "--property", "cyclic"]) == 0
+    assert "no game has all of transitive, cyclic" in capsys.readouterr().out
+    for arguments, says in (
+        (["comal"], "nearest is comal_cycle"),
+        (["--property", "cycle"], "'cycle'.*cyclic"),
+        (["two_rings", "--property", "slow"], "two_rings has not all of --property slow; it is cyclic"),
+        (["--page", str(tmp_path)], "--page .* ends in .html"),
+        (["--page", "zoo.png"], "--page zoo.png.* ends in .html"),
+        (["--page", str(file / "zoo.html")], "zoo.json is a file"),
+        (["--json", str(tmp_path)], "is a folder; --json"),
+    ):
+        assert main(["zoo", *arguments]) == 2
+        assert re.search(says, capsys.readouterr().err), says
 
 
 def test_solve_reads_generators_settings_and_feedback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -200,6 +200,7 @@ def test_arguments(effort: settings, inside: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(games.plots, "payoff_table", _loaded)  # pictures, which may go anywhere
     monkeypatch.setattr(games.plots, "gap_curves", _loaded)
     monkeypatch.setattr(games.plots, "race", _loaded)
+    monkeypatch.setattr(games.plots, "trajectories", _loaded)
 
     @effort
     @given(_tokens())

@@ -124,6 +124,18 @@ SOLVE = [
     (["good.csv", "--plot", "answers"], "--plot | answers/nash.png"),
     (["good.csv", "--plot", "p.doc"], "p.doc | '.doc'"),
     (["good.csv", "--plot", "good.csv/p.png"], "good.csv/p.png | good.csv is a file"),
+    (["good.csv", "--picture", "table"], "--picture | --plot"),
+    (["good.csv", "--plot", "p.png", "--picture", "race"], "--picture race | --solver"),
+    (["good.csv", "--plot", "p.png", "--picture", "rave", "--solver", "mwu"], "--picture | 'rave' | <help>"),
+    (["good.csv", "--plot", "p.png", "--picture", "path", "--solver", "mwu"], "--picture path | three actions"),
+    (["wide.csv", "--total", "1", "--plot", "p.png", "--picture", "path", "--solver", "mwu"],
+     "--picture path | one policy"),
+    (["comal_cycle", "--solver", "mwu", "--actions", "a,b"], "--actions | --plot"),
+    (["comal_cycle", "--solver", "mwu", "--actions", "a,b", "--plot", "p.png"], "--actions | --picture path"),
+    (["comal_cycle", "--solver", "mwu", "--plot", "p.png", "--picture", "path", "--actions", "a,x"], "'x' | a, b, c"),
+    (["comal_cycle", "--solver", "mwu", "--plot", "p.png", "--picture", "path", "--actions", "a,a"], "a,a | different"),
+    (["good.csv", "--solver", "mwu:x"], "mwu:x | 'x'"),
+    (["good.csv", "--solver", "no_such_module:X"], "no_such_module:X | module:name"),
 ]  # fmt: skip
 DEMO = [
     (["--out", "prompts.jsonl"], "prompts.jsonl is a file | --out"),

@@ -80,10 +80,11 @@ def test_every_picture_draws_on_the_axes_that_it_is_given() -> None:
     batch = _solutions(games.PreferenceGame(torch.stack([game.P, games.zoo.biased_rock_paper_scissors().P])))
     paths = {name: s.policies["last"] for name, s in solutions.items()}
     figure = Figure()
-    axes = figure.subplots(1, 6)
+    axes = figure.subplots(1, 7)
     pictures = (
         lambda axis: games.plots.gap_curves(solutions, axes=axis),
         lambda axis: games.plots.simplex(paths, axes=axis),
+        lambda axis: games.plots.trajectories({"pure": np.eye(5)}, axes=axis),
         lambda axis: games.plots.cycle_graph(game, axes=axis),
         lambda axis: games.plots.race(solutions, axes=axis),
         lambda axis: games.plots.quantiles(batch, axes=axis),
@@ -109,6 +110,164 @@ def test_the_race_ends_where_the_gap_last_was_above_the_level() -> None:
     assert np.asarray(stuck.get_xdata()).tolist() == [1, 1, 1000]  # seen, although it never gets far
     with pytest.raises(ValueError, match="of one game, omwu holds a batch"):
         games.plots.race({"omwu": games.solve(games.PreferenceGame(game.P.expand(2, 3, 3)), games.MWU(), 2)})
+
+
+def test_a_solver_that_stays_above_one_is_drawn_in_the_race_too() -> None:
+    game = games.ConstantSumGame([[30.0, -10.0], [-10.0, 10.0]], 0.0)
+    start = ([0.9, 0.1], [0.9, 0.1])
+    solvers: dict[str, games.Solver] = {"MWU": games.MWU(0.2), "OptimisticMWU": games.OptimisticMWU(0.01)}
+    found = {name: games.solve(game, solver, 40, start) for name, solver in solvers.items()}
+    assert float(found["MWU"].gaps["last"].min()) > 1
+    for line in games.plots.race(found).axes[0].lines:
+        assert len(np.asarray(line.get_xdata())) > 1
+
+
+def test_a_solver_has_its_look_in_every_picture() -> None:
+    """Alone or among others, with settings or without, in whatever order."""
+    usual = ["MWU", "OptimisticMWU", "ExtraGradient", "MagneticMirrorDescent", "RegretMatchingPlus"]
+    of = games.plots.looks(usual)
+    assert len({look.colour for look in of.values()}) == len({look.mark for look in of.values()}) == 5
+    for name in usual:
+        other = f"{name}(step=0.1)"
+        assert games.plots.looks([other])[other] == games.plots.looks(["mine", name])[name] == of[name]
+        assert games.plots.looks(usual[::-1])[name] == of[name]
+    assert games.plots.looks(["optimistic MWU"])["optimistic MWU"] == of["OptimisticMWU"]
+    solution = games.solve(games.zoo.comal_cycle(), games.ExtraGradient(), 20, keep_policies=True)
+    for figure in (
+        games.plots.gap_curves({"ExtraGradient": solution}),
+        games.plots.race({"mine": solution, "ExtraGradient": solution}),
+        games.plots.simplex({"ExtraGradient": solution.policies["last"]}),
+    ):
+        drawn = {str(line.get_label()).partition(",")[0]: line.get_color() for line in figure.axes[0].lines}
+        assert drawn["ExtraGradient"] == of["ExtraGradient"].colour
+
+
+def test_every_solver_of_a_picture_looks_different() -> None:
+    names = [kind.__name__ for kind in games.solvers.SOLVERS]
+    found = games.plots.looks([*names, "mine", "yours"])
+    assert list(found) == [*names, "mine", "yours"]
+    assert len(set(found.values())) == len(names) + 2
+    solutions = {name: games.solve(games.zoo.comal_cycle(), kind(), 20) for name, kind in
+                 zip(names, games.solvers.SOLVERS, strict=True)}  # fmt: skip
+    for figure in (games.plots.race(solutions), games.plots.gap_curves(solutions, which=["average"])):
+        assert [line.get_label() for line in figure.axes[0].lines] == names
+        looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in figure.axes[0].lines]
+        assert len(set(looks)) == len(names)
+
+
+def test_many_steps_of_a_solver_are_shades_of_one_scale() -> None:
+    names = [f"MWU(step={step})" for step in (0.1, 0.2, 0.5, 1.0, 2.0)]
+    found = games.plots.looks([*names, "ExtraGradient(step=1)"])
+    light = [sum(int(found[name].colour[k : k + 2], 16) for k in (1, 3, 5)) for name in names]
+    assert light == sorted(light)
+    assert len(set(light)) == 5
+    assert len({look.mark for look in found.values()}) == 6
+    assert found["ExtraGradient(step=1)"] == games.plots.looks(["ExtraGradient"])["ExtraGradient"]
+
+
+def test_gap_curves_of_one_iterate_have_plain_names() -> None:
+    solutions = _solutions(games.zoo.comal_cycle())
+    lines = games.plots.gap_curves(solutions, which=["last"]).axes[0].lines
+    assert [line.get_label() for line in lines] == list(solutions)
+    with pytest.raises(ValueError, match="eg has no gaps of 'linear'; it has last, average"):
+        games.plots.gap_curves(solutions, which=["linear"])
+
+
+def _principal(paths: dict[str, Any], **options: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    axes = games.plots.trajectories(paths, **options).axes[0]
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.lines}
+    return axes, lines
+
+
+def test_trajectories_of_many_actions_keep_their_distances_in_a_plane_that_holds_them() -> None:
+    """Points of a plane in ten dimensions: what is drawn is that plane, without distortion, with the Nash at 0."""
+    rng = np.random.default_rng(3)
+    nash = rng.dirichlet(np.ones(10))
+    basis = rng.normal(size=(2, 10)) * 1e-3
+    basis -= basis.mean(1, keepdims=True)
+    flat = rng.normal(size=(2, 30, 2)) * [3.0, 1.0]
+    paths = {name: nash + one @ basis for name, one in zip("ab", flat, strict=True)}
+    axes, lines = _principal(paths, equilibrium=nash)
+    for name, path in paths.items():
+        drawn = lines[name]
+        np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), np.linalg.norm(path - nash, axis=1), rtol=1e-9)
+        np.testing.assert_allclose(
+            np.linalg.norm(drawn[:, None] - drawn, axis=-1), np.linalg.norm(path[:, None] - path, axis=-1), atol=1e-12
+        )
+    assert lines["Nash"].tolist() == [[0.0, 0.0]]
+    shares = [int(label[label.index("(") + 1 : label.index("%")]) for label in (axes.get_xlabel(), axes.get_ylabel())]
+    assert shares[0] >= shares[1] > 0
+    assert 99 <= sum(shares) <= 101
+    again = _principal({name: path.copy() for name, path in paths.items()}, equilibrium=nash)[1]
+    np.testing.assert_array_equal(again["a"], lines["a"])
+
+
+def test_the_arrows_are_those_of_the_actions_that_move() -> None:
+    path = np.full((20, 6), 0.1)
+    path[:, 2], path[:, 4] = np.linspace(0.1, 0.5, 20), np.linspace(0.5, 0.1, 20)
+    axes, lines = _principal({"mwu": path}, labels=list("uvwxyz"))
+    shown = [text for text in axes.texts if text.get_text()]
+    assert {text.get_text() for text in shown[:2]} == {"w", "y"}
+    place = {text.get_text(): text.get_position() for text in shown}
+    assert place["w"][0] * place["y"][0] < 0
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    assert all(left < x < right and low < y < high for x, y in place.values())
+    moved = lines["mwu"][-1] - lines["mwu"][0]
+    assert moved[0] * place["w"][0] > 0  # towards the action that gained
+    assert abs(moved[1]) < 1e-12
+
+
+def test_two_chosen_actions_are_the_axes() -> None:
+    solution = games.solve(games.zoo.mujoco_soccer(), games.MWU(0.5), 50, keep_policies=True)
+    nash, path = games.nash(games.zoo.mujoco_soccer()).policy, solution.policies["last"]
+    labels = games.zoo.mujoco_soccer().labels
+    axes, lines = _principal({"MWU": path}, equilibrium=nash, labels=labels, actions=[8, 1])
+    np.testing.assert_array_equal(lines["MWU"], path[:, [8, 1]])
+    np.testing.assert_array_equal(lines["Nash"], nash[None, [8, 1]])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (f"P({labels[8]})", f"P({labels[1]})")
+
+
+def test_three_actions_are_on_the_simplex_and_what_has_no_plane_is_refused() -> None:
+    start = [0.6, 0.3, 0.1]
+    solution = games.solve(games.zoo.comal_cycle(), games.MWU(0.5), 50, start, keep_policies=True)
+    path = {"MWU": solution.policies["last"]}
+    drawn = _principal(path)[1]["MWU"]
+    expected = np.asarray(games.plots.simplex(path).axes[0].lines[0].get_xydata())
+    np.testing.assert_array_equal(drawn, expected)
+    still = _principal({"still": np.full((3, 5), 0.2)})[1]["still"]
+    np.testing.assert_allclose(still, 0, atol=1e-15)
+    for wrong, says in (
+        ({}, r"got \[\]"),
+        ({"a": np.eye(4), "b": np.eye(5)}, r"got \[4, 5\]"),
+        ({"a": np.eye(2)}, r"at least 3; got \[2\]"),
+        ({"a": np.zeros((2, 2, 4))}, r"\[records, n\], a has \(2, 2, 4\)"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            games.plots.trajectories(wrong)
+    for actions in ([0], [0, 0], [0, 4], [-1, 2], [0, 1, 2]):
+        with pytest.raises(ValueError, match="two of the actions 0 to 3 make a plane"):
+            games.plots.trajectories({"a": np.eye(4)}, actions=actions)
+
+
+def test_table_and_graph_stand_in_the_order_that_is_given() -> None:
+    game = games.zoo.comal_cycle()
+    table = games.plots.payoff_table(game, games.nash(game), order=[2, 0, 1]).axes[0]
+    assert [tick.get_text() for tick in table.get_yticklabels()] == ["c", "a", "b"]
+    assert [tick.get_text() for tick in table.get_xticklabels()] == ["c", "a", "b"]
+    assert [text.get_text() for text in table.texts] == [f"{p:.2f}" for p in game.P[[2, 0, 1]][:, [2, 0, 1]].flatten()]
+    graph = games.plots.cycle_graph(game, order=[0, 1, 2]).axes[0]
+    place = {text.get_text(): text.get_position() for text in graph.texts if text.get_text()}
+    assert place["a"] == pytest.approx((0, 1))
+    assert place["b"][0] > 0 > place["c"][0]  # clockwise
+    for picture in (
+        lambda o: games.plots.payoff_table(game, games.nash(game), order=o),
+        lambda o: games.plots.cycle_graph(game, order=o),
+    ):
+        with pytest.raises(ValueError, match=r"actions 0 to 2 once, got \[0, 0, 1\]"):
+            picture([0, 0, 1])
+    two = games.ConstantSumGame([[1.0, 0.0], [0.0, 1.0]], 1.0)
+    with pytest.raises(ValueError, match="preference game"):
+        games.plots.payoff_table(two, games.nash(two), order=[0, 1])
 
 
 def test_quantiles_shade_the_middle_of_a_batch() -> None:

@@ -53,8 +53,8 @@ class WrongTables:
 
 
 def test_the_numbers_are_those_of_the_list() -> None:
-    listed = ["1", "2", "3", "3b", "4", "5", "6", "7", "8", "8b", "9", *map(str, range(10, 15)), "14b",
-              *map(str, range(15, 24)), "oracle"]  # fmt: skip
+    listed = ["1", "2", "3", "3b", "4", "5", "6", "7", "8", "8b", "9", *map(str, range(10, 14)), "13b", "13c",
+              "14", "14b", *map(str, range(15, 24)), "oracle"]  # fmt: skip
     assert list(theory.CHECKS) == listed
     assert [row.number for i, row in enumerate(QUICK) if i == 0 or QUICK[i - 1].number != row.number] == listed
 
@@ -87,6 +87,8 @@ FLIPPED = {
     "10 moving": lambda: theory.MovingMagnet().check(WINNER, Wrong(games.MagnetReset()), 1000),
     "11": lambda: theory.RegretMatchingAverage(5).check(WINNER, WrongTables(games.RegretMatching()), 200),
     "12": lambda: theory.FictitiousPlayRate(2 / 3).check(WINNER, WrongTables(games.FictitiousPlay()), 1000),
+    "13b": lambda: theory.GradientAverage(0.02, 5).check(WINNER, WrongTables(games.GDA(0.02)), 2000),
+    "13c": lambda: theory.OptimisticGradientAverage(0.3, 5).check(WINNER, WrongTables(games.OptimisticGDA(0.3)), 200),
     "15": lambda: theory.PairLoss(0.5).check(COMAL, Wrong(games.MWU(0.5)), 1, START),
     "18": lambda: theory.RegularisedGap(0.03).check(WINNER, Wrong(games.ExtraGradient(1.0, 0.03)), 1000),
     "21": lambda: theory.EntropicAscent.of(OPPOSED, SKEWED).check(OPPOSED, Wrong(games.MWU(0.04)), 400, SKEWED),

@@ -24,6 +24,13 @@ def test_bounds_of_averages() -> None:
     assert theory.OptimisticAverage(5).value(10) == pytest.approx(0.4 * math.log(5))
     assert theory.PublishedRootFails(5).value(10) == pytest.approx(0.4 * math.sqrt(math.log(5)))
     assert theory.RegretMatchingAverage(10).value(25) == pytest.approx(1.2)
+    assert theory.GradientAverage(0.1, 4).value(20) == pytest.approx(0.75 / 2 + 0.1)
+    assert theory.GradientAverage(0.1, 3).value(20, [0.6, 0.3, 0.1]) == pytest.approx(1.26 / 2 + 0.075)
+    assert theory.OptimisticGradientAverage(0.1, 4).value(10) == pytest.approx((7.5 + 0.2) / 10)
+    assert theory.OptimisticGradientAverage(0.2, 3).value(5, [0.6, 0.3, 0.1]) == pytest.approx((6.3 + 0.3) / 5)
+    rings = games.zoo.rock_paper_scissors()  # of norm sqrt(3) / 2
+    assert theory.OptimisticGradientAverage(0.408, 3).applies(rings)
+    assert not theory.OptimisticGradientAverage(0.409, 3).applies(rings)
     assert theory.FictitiousPlayRate(0.5).value(100) == pytest.approx(0.05)
     assert theory.MWULeaves(PI).value(0.3) == theory.ProximalMonotone(PI).value(0.3) == 0.3
 

@@ -42,7 +42,7 @@ if importlib.util.find_spec("numba"):
     import numba  # noqa: F401
 
 PAGE, FOUND = ROOT / "docs" / "mutants.md", ROOT / "build" / "mutants.jsonl"
-PARTS = ("configs", "games", "llm", "theory", "src", "tests", "tools", "docs", "pyproject.toml")
+PARTS = ("benchmarks", "configs", "games", "llm", "theory", "src", "tests", "tools", "docs", "pyproject.toml")
 TOGETHER = 2
 SECONDS = 600  # of CPU time; a change that never ends is noticed by that
 HEAD = """# Mutants

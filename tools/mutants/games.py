@@ -12,6 +12,8 @@ EXACT = [
     "tests/games/forms/test_forms.py",
     "tests/games/equilibria/test_nash.py",
 ]
+RATINGS = "games/analysis/game_ratings.py"
+BY_EQUILIBRIA = ["tests/games/analysis/test_game_ratings.py"]
 CHOICE = ["tests/games/analysis/test_social_choice.py"]
 MEASURED = ["tests/games/forms/test_game.py", "tests/games/forms/test_forms.py", "tests/games/test_solve.py"]
 
@@ -32,7 +34,7 @@ GAMES = [
     Method("Games of two players as symmetric ones", "games/forms/symmetrize.py", EXACT, [
         ("sign", "symmetrised", "0.5 + A - A.mT", "0.5 - A + A.mT"),
         ("factor", "", "3 / 8", "6 / 8"),
-        ("anchor", "symmetrised", "(V, -_BORDER, _BORDER)", "(V, 0.0, 0.0)"),
+        ("anchor", "symmetrised", "(V, -BORDER, BORDER)", "(V, 0.0, 0.0)"),
     ]),
     Method("Double oracle", f"{E}/double_oracle.py", EXACT, [
         ("sign", "double_oracle", "y > tolerance", "y < -tolerance"),
@@ -86,12 +88,27 @@ GAMES = [
         ("factor", "hodge", "table.mean(-1)", "2 * table.mean(-1)"),
         ("anchor", "hodge", "table - gradient", "table"),
     ]),
+    Method("Nash averaging", RATINGS, BY_EQUILIBRIA, [
+        ("sign", "nash_averaging", "np.log(table) - np.log1p(-table)", "np.log1p(-table) - np.log(table)"),
+        ("factor", "nash_averaging", "odds @ class_lottery(0.5 + odds / scale).policy",
+         "2 * odds @ class_lottery(0.5 + odds / scale).policy"),
+        ("anchor", "nash_averaging", "class_lottery(0.5 + odds / scale).policy", "class_lottery(table).policy"),
+    ]),
+    Method("Deviation ratings", RATINGS, BY_EQUILIBRIA, [
+        ("sign", "deviation_ratings", "(table - 0.5) @ lottery.policy", "(0.5 - table) @ lottery.policy"),
+        ("factor", "deviation_ratings", "np.where(held, rating, 0.0)", "np.where(held, 2 * rating, 0.0)"),
+        ("anchor", "deviation_ratings", "np.where(held, rating, 0.0)", "np.zeros(n)"),
+    ]),
+    Method("Lotteries over classes of clones", RATINGS, BY_EQUILIBRIA, [
+        ("anchor", "class_lottery", "table[np.ix_(first, first)]", "table"),
+        ("factor", "class_lottery", "(weights / sizes)[classes]", "(2 * weights / sizes)[classes]"),
+        ("other", "clone_classes", "(np.abs(table - table[i]) <= SAME).all(1) & (classes < 0)",
+         "(np.abs(table - table[i]) <= SAME).any(1) & (classes < 0)"),
+    ], lacks={"sign": "a class of clones has none; that of the game is in the methods for equilibria"}),
     Method("Bradley-Terry", "games/analysis/ratings.py", CHOICE, [
         ("sign", "scores", "wins - met * p", "met * p - wins"),
         ("factor", "", "400 / math.log(10)", "800 / math.log(10)"),
-        ("factor", "bradley_terry",
-         "2 * float((torch.special.xlogy(w, share) - torch.special.xlogy(w, p)).sum())",
-         "4 * float((torch.special.xlogy(w, share) - torch.special.xlogy(w, p)).sum())"),
+        ("factor", "pearson_p_value", "spread / (2 * spare)", "spread / spare"),
         ("factor", "bradley_terry", "smoothing / 2", "smoothing"),
         ("anchor", "scores", "r.mean(-1, keepdim=True)", "r[..., :1]"),
         ("anchor", "bradley_terry", "share - p", "share"),

@@ -16,6 +16,7 @@ LENGTH = [
 ]
 BOARDS = [f"tests/llm/oracles/ensembles/test_{name}.py" for name in ("ensemble", "sources")]
 DAWID_SKENE = ["tests/games/analysis/test_dawid_skene.py"]
+ARENA = ["tests/games/analysis/test_arena.py"]
 CONTEXTUAL = ["tests/games/analysis/test_contextual.py"]
 POWERED = ["tests/games/analysis/test_prediction_powered.py"]
 CORRECTED = ["tests/llm/oracles/corrections/test_corrections.py"]
@@ -169,14 +170,21 @@ LANGUAGE = [
         ("other", "dawid_skene", "side * q * (1 - q)", "side * q * q"),
     ]),
     Method("Scores beside style", "games/analysis/contextual.py", CONTEXTUAL, [
-        ("sign", "contextual_bradley_terry", "design[rows, second] -= 1.0", "design[rows, second] += 1.0"),
+        ("sign", "_Design._by_player", "gained - np.bincount(self.second, values, self.players)",
+         "gained + np.bincount(self.second, values, self.players)"),
         ("factor", "contextual_bradley_terry", "x[:, known] / rms[known]", "2 * x[:, known] / rms[known]"),
-        ("anchor", "contextual_bradley_terry", "design.T @ (y - mean)", "design.T @ y"),
+        ("anchor", "contextual_bradley_terry", "design.sums(times * (y - mean))", "design.sums(times * y)"),
     ], {"games/analysis/style.py": [
-        ("sign", "style_differences", "(a - b) / np.where(total > 0, total, 1.0)",
+        ("sign", "relative_differences", "(a - b) / np.where(total > 0, total, 1.0)",
          "(b - a) / np.where(total > 0, total, 1.0)"),
-        ("factor", "style_differences", "np.array([0.0, 1.0, 1.0, 1.0])", "np.array([1.0, 1.0, 1.0, 1.0])"),
+        ("factor", "relative_differences", "np.array([0.0, 1.0, 1.0, 1.0])", "np.array([1.0, 1.0, 1.0, 1.0])"),
     ]}),
+    Method("Battles at equal style", "games/analysis/battles.py", ARENA, [
+        ("sign", "Battles.style_controlled", "np.where(swapped, -1.0, 1.0)", "np.where(swapped, 1.0, 1.0)"),
+        ("factor", "Battles.style_controlled", "style @ fit.slopes", "2 * (style @ fit.slopes)"),
+        ("anchor", "Battles.style_controlled", "y - expit(at_equal[pair] + effect) + expit(at_equal)[pair]",
+         "y - expit(at_equal[pair] + effect)"),
+    ]),
     Method("Win rates by few labels", "games/analysis/prediction_powered.py", POWERED, [
         ("sign", "prediction_powered", "rest.mean() - f.mean()", "f.mean() - rest.mean()"),
         ("factor", "prediction_powered", "(1 + n / len(rest)) * spread", "spread"),

@@ -256,6 +256,23 @@ SOLVERS = [
         ("anchor", "Replicator.iterate.slope", "g - (p * g).sum(-1, keepdim=True)", "g"),
         ("anchor", "Replicator.iterate.slope", "(p * g).sum(-1, keepdim=True)", "0.5"),
     ]),
+    Method("`GDA`", f"{S}/tables_only/gradient.py", TABLES, [
+        ("sign", "_ascent",
+         "projected(p + size * (g - g.mean(-1, keepdim=True)))",
+         "projected(p - size * (g - g.mean(-1, keepdim=True)))"),
+        ("sign", "projected", "falling.cumsum(-1) - 1", "falling.cumsum(-1) + 1"),
+        ("factor", "GDA.iterate", "at(self.step, t)", "2 * at(self.step, t)"),
+        ("anchor", "_ascent",
+         "projected(p + size * (g - g.mean(-1, keepdim=True)))",
+         "projected(size * (g - g.mean(-1, keepdim=True)))"),
+        ("other", "projected", "excess.gather(-1, kept - 1)", "excess[..., -1:]"),
+    ]),
+    Method("`OptimisticGDA`", f"{S}/tables_only/gradient.py", TABLES, [
+        ("sign", "OptimisticGDA.iterate", "x = _ascent(base, seen, size)", "x = _ascent(base, seen, -size)"),
+        ("factor", "OptimisticGDA.iterate", "at(self.step, t)", "2 * at(self.step, t)"),
+        ("anchor", "OptimisticGDA.iterate", "x = _ascent(base, seen, size)", "x = base"),
+        ("other", "OptimisticGDA.iterate", "x = _ascent(base, seen, size)", "x = _ascent(x, seen, size)"),
+    ]),
     Method("The pull to the reference", f"{S}/mirror_steps/anchoring.py", STEPS, [
         ("sign", "regularised_anchor",
          "(1 - weight) * x + weight * reference",

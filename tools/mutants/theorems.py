@@ -149,6 +149,19 @@ THEOREMS = [
          "float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)",
          "2 * float(torch.as_tensor(start, dtype=torch.float64).log() @ self.nash)"),
     ], lacks={"anchor": "the start is all that it is of"}),
+    Method("`GradientAverage`", "theory/table_solvers.py", THEORY, [
+        ("sign", "_reach", "1 + (first ** 2).sum() - 2 * first.min()", "1 + (first ** 2).sum() + 2 * first.min()"),
+        ("factor", "GradientAverage.value", "self.step * self.n / 4", "self.step * self.n / 2"),
+        ("anchor", "_reach", "np.asarray(start, dtype=np.float64)", "np.full(n, 1 / n)"),
+    ]),
+    Method("`OptimisticGradientAverage`", "theory/table_solvers.py", THEORY, [
+        ("sign", "OptimisticGradientAverage.value",
+         "_reach(self.n, start) / self.step + self.step * self.n / 2",
+         "_reach(self.n, start) / self.step - self.step * self.n / 2"),
+        ("factor", "OptimisticGradientAverage.value", "self.step * self.n / 2", "self.step * self.n / 4"),
+        ("factor", "OptimisticGradientAverage.applies", "np.sqrt(8)", "np.sqrt(2)"),
+        ("anchor", "_norm", "game.P.to(torch.float64) - 0.5", "game.P.to(torch.float64)"),
+    ]),
     Method("`LogPartition`", "theory/likelihood.py", THEORY, [
         ("sign", "LogPartition.value",
          "self.step / 2 + self.step ** 2 * ((r - 0.5) ** 2 * pi).sum(-1) / 2",

@@ -51,6 +51,11 @@ class Momentum:
         if not (is_finite(self.momentum) and 0 <= self.momentum < 1):
             raise NashwardError(f"momentum must be in [0, 1), got {self.momentum!r:.80}")
 
+    @property
+    def period(self) -> int | None:
+        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
+        return None if callable(self.step) else 1
+
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         previous = x
         for t in count(1):

@@ -50,6 +50,11 @@ class NashMD:
     def __post_init__(self) -> None:
         check_regularised(self.step, self.tau)
 
+    @property
+    def period(self) -> int | None:
+        """The number of Steps after which they repeat, in ages of policies (see ``games/compiled/trace.py``)."""
+        return None if callable(self.step) else 2
+
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
         for t in count(1):
             size = at(self.step, t)

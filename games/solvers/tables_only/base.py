@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from nashward.errors import NashwardError
 from nashward.games.driver import check_solver
 from nashward.games.policy import Policy
 from nashward.games.step import Solver, Step
@@ -21,14 +22,30 @@ Payoffs: TypeAlias = "Callable[[Players], Players]"
 class TableSolver(Protocol):
     """A method whose updates are not mirror steps: it works on payoffs, not on log-probabilities. For tables only.
 
-    Attributes:
-        nearest: the mirror-step solver to use instead for a language model.
+    A class with ``iterate`` is one; it need not inherit. It may also have
+
+    - ``nearest``, the mirror-step solver to use instead for a language model, which the error for one names;
+    - ``averaging``, the usual weight of the t-th policy in the average, such as ``games.averaging.linear``.
+
+    Example:
+        >>> from nashward import games
+        >>> isinstance(games.Replicator(), TableSolver), isinstance(games.MWU(), TableSolver)
+        (True, False)
     """
 
-    nearest: ClassVar[Any]
-
     def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
-        """The iterates after x, one [..., n] tensor a player; ``payoffs(x)`` is the payoff of each action against x."""
+        """The iterates after the start x, for ever.
+
+        Args:
+            x: the start, a tuple with one tensor a player: (pi,) [..., n] of a preference game, and (row, column) of an
+                ``n x m`` game, each player's probabilities. The leading axes are games, starts or seeds. Not to be
+                changed in place.
+            payoffs: of such a tuple, what each action earns against it, in the same form; linear in it. Each call is
+                one look at the game: with sampled feedback it draws anew.
+
+        Yields:
+            The next policies, in the same form: non-negative, each summing to 1.
+        """
         ...
 
 
@@ -40,8 +57,40 @@ class AsSteps:
     tables: TableExecutor
 
     def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
-        for players in self.solver.iterate(self.tables.probabilities(x), self.tables.payoffs):
+        start = self.tables.probabilities(x)
+        iterates = self.solver.iterate(start, self.tables.payoffs)
+        name, made = type(self.solver).__name__, 0
+        for players in iterates:
+            if made == 0:  # what is wrong in form is wrong at once; games.solvers.check_solver looks at more
+                check_policies(players, start, f"{name}: iterate 1")
             x = yield Step(anchor=self.tables.handle(players), averaged=x)
+            made += 1
+        raise NashwardError(f"{name}: iterate ended after {made} policies; it has to go on for ever")
+
+
+def check_policies(players: Any, like: Players, where: str) -> None:
+    """Refuse what a solver yields where it is no policy of each player.
+
+    Args:
+        players: what it yielded.
+        like: policies of the same game.
+        where: begins the message.
+
+    Raises:
+        ValueError: not a tuple of tensors of these shapes, or not distributions.
+    """
+    shapes = [tuple(p.shape) for p in like]
+    if not isinstance(players, tuple) or [tuple(getattr(p, "shape", ())) for p in players] != shapes:
+        got = (
+            [tuple(getattr(p, "shape", ())) for p in players] if isinstance(players, tuple) else type(players).__name__
+        )
+        raise NashwardError(f"{where}: expected a tuple with a tensor a player, of shapes {shapes}, got {got}")
+    for policy in players:
+        if (policy < -1e-9).any():
+            raise NashwardError(f"{where}: a policy has the probability {float(policy.min()):g}")
+        off = (policy.sum(-1) - 1).flatten()
+        if (off.abs() > 1e-6).any():
+            raise NashwardError(f"{where}: a policy sums to {float(1 + off[off.abs().argmax()]):.6g}, not to 1")
 
 
 def as_solver(solver: Solver | TableSolver, tables: TableExecutor) -> Solver:

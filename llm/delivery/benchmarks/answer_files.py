@@ -158,6 +158,9 @@ def answer_rows(
 def style(text: str) -> dict[str, dict[str, int]]:
     """Arena-Hard's counts of Markdown, outside of code blocks.
 
+    By its own patterns, which its leaderboard compares with; those of ``games.analysis.style`` take more for headers
+    and items of lists.
+
     Example:
         >>> counts = style("# A\\n- **b**\\n1. c\\n```\\n# code\\n```")
         >>> counts["header_count"]["h1"], counts["list_count"], counts["bold_count"]

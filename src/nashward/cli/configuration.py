@@ -207,6 +207,11 @@ def _solver_name(name: str) -> str:
     return hints.SOLVER_NAMES.get(plain, plain).lower()
 
 
+def is_solver(name: str) -> bool:
+    """Whether a solver of the project is called so, in whatever spelling."""
+    return _solver_name(name) in (kind.__name__.lower() for kind in SOLVERS)
+
+
 def _solver(name: str) -> type[Any]:
     kinds = {kind.__name__.lower(): kind for kind in SOLVERS}
     if kind := kinds.get(_solver_name(name)):

@@ -75,6 +75,11 @@ SOLVER_NAMES = {
     "fp": "FictitiousPlay",
     "pp": "ProximalPoint",
     "ppm": "ProximalPoint",
+    "gradientdescentascent": "GDA",
+    "projectedgradient": "GDA",
+    "ogda": "OptimisticGDA",
+    "optimisticgradient": "OptimisticGDA",
+    "optimisticgradientdescentascent": "OptimisticGDA",
 }
 COMMAND_NAMES = {
     "nash": "solve", "equilibrium": "solve", "game": "solve", "run": "align", "resume": "align", "sppo": "align",

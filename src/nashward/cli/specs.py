@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 from nashward import games
 from nashward.errors import NashwardError
 from nashward.games.forms.labels_of_csv import Labels
+from nashward.python_object import LIBRARY_ERRORS, first_line, python_object
 
 from . import configuration, hints, solver_options
 from .configuration import Setting, Settings
@@ -80,11 +81,19 @@ def entry(text: str) -> games.zoo.Entry | None:
 def solvers(texts: list[str], shared: Settings) -> list[Any]:
     """The solvers, each with its own settings and, of those that it does not give itself, the shared ones.
 
+    A solver of one's own is module:Class, or module:name for an object, with its settings behind further colons.
+
     Raises:
         ValueError: no such solver, a setting that it has not, one solver twice.
     """
     chosen: list[Any] = []
     for text in [one for several in texts for one in several.split(",")]:
+        if _is_own(text):
+            solver = _own_solver(text, shared)
+            if solver in chosen:
+                raise NashwardError(f"{text}: this solver is given twice; give another one, or other settings")
+            chosen.append(solver)
+            continue
         name, settings = _split(text)
         given: Settings = {}
         for key, value in settings.items():
@@ -98,6 +107,39 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
             raise NashwardError(f"{text}: this solver is given twice; give another one, or other settings")
         chosen.append(solver)
     return chosen
+
+
+def _is_own(text: str) -> bool:
+    """Whether a name stands behind the first colon, not a setting, and no solver of the project before it."""
+    first, *parts = text.split(":")
+    return bool(parts and parts[0]) and "=" not in parts[0] and not configuration.is_solver(first)
+
+
+def _own_solver(text: str, shared: Settings) -> Any:
+    module, name, *rest = text.split(":")
+    source = f"{module}:{name}"
+    made = python_object(source)
+    _, settings = _split(":".join([name, *rest]))
+    values = {solver_options.SOLVER[key].path[1]: setting.value for key, setting in shared.items()}
+    if inspect.isclass(made) or inspect.isfunction(made):
+        known = inspect.signature(made).parameters
+        if foreign := next((key for key in values if key not in known), None):
+            raise NashwardError(f"{source} has no {foreign}; it has {', '.join(known) or 'no settings'}")
+        try:
+            made = _call(made, source, settings, **{key: values[key] for key in values if key not in settings})
+        except (*LIBRARY_ERRORS, SystemExit) as error:
+            if isinstance(error, NashwardError):
+                raise
+            raise NashwardError(f"{source} cannot be made: {type(error).__name__}: {first_line(error)}") from error
+    elif settings or values:
+        given = next(iter({**settings, **values}))
+        raise NashwardError(f"{source} is an object with its settings; give the class to set {given}")
+    if not isinstance(made, games.solvers.TableSolver):
+        try:
+            games.driver.check_solver(made)
+        except TypeError as error:
+            raise NashwardError(f"{source}: {error}") from None
+    return made
 
 
 def feedback(text: str, seed: int | None) -> games.feedback.Feedback:
@@ -138,7 +180,8 @@ def _call(make: Callable[..., Any], name: str, settings: Mapping[str, str], **fi
     hints, kinds = get_type_hints(make.__init__ if inspect.isclass(make) else make), {}
     needed = []
     for key, parameter in inspect.signature(make).parameters.items():
-        scalar = next((t for t in (bool, int, float) if t in (hints[key], *get_args(hints[key]))), None)
+        hint = hints.get(key, type(parameter.default))  # of a class without annotations
+        scalar = next((t for t in (bool, int, float) if t in (hint, *get_args(hint))), None)
         if scalar is not None and key not in fixed:
             kinds[key] = scalar
             needed += [key] * (parameter.default is parameter.empty)

@@ -21,7 +21,7 @@ from nashward.games.analysis.leaderboard import Battles, from_battles, read_batt
 
 def _fought(game: games.PreferenceGame, battles: int, rng: np.random.Generator) -> Battles:
     upper = np.triu(rng.binomial(battles, game.P.numpy()), 1).astype(float)
-    return Battles(game.labels, (upper + np.triu(battles - upper, 1).T)[None])
+    return Battles.of_tables(game.labels, (upper + np.triu(battles - upper, 1).T)[None])
 
 
 def _coverage(name: str, battles: int, repeats: int) -> float:
@@ -62,7 +62,7 @@ def test_the_true_ratings_lie_in_the_bands_of_few_prompts(prompts: int) -> None:
     for seed in range(200):
         upper = np.triu(rng.random((prompts, 4, 4)) < P, 1).astype(float)
         lower = np.tril(1 - upper.swapaxes(1, 2), -1)
-        bands = Battles(tuple("abcd"), upper + lower).bands(draws=200, seed=seed)
+        bands = Battles.of_tables(tuple("abcd"), upper + lower).bands(draws=200, seed=seed)
         inside.append(((bands.elo_low <= truth) & (truth <= bands.elo_high)).double().mean())
     assert float(torch.stack(inside).mean()) == pytest.approx(0.9, abs=0.04)
 
@@ -71,7 +71,7 @@ def test_a_pair_that_met_once_on_each_prompt_has_the_band_of_its_posterior() -> 
     """As where the prompts are not given: Beta(wins + 1/2, losses + 1/2)."""
     wins = np.zeros((5, 2, 2))
     wins[:4, 0, 1] = wins[4:, 1, 0] = 1.0
-    by_prompt, alone = (Battles(("a", "b"), table).bands(draws=20_000) for table in (wins, wins.sum(0)[None]))
+    by_prompt, alone = (Battles.of_tables(("a", "b"), each).bands(draws=20_000) for each in (wins, wins.sum(0)[None]))
     low, high = scipy.stats.beta(4.5, 1.5).ppf([0.05, 0.95])
     for bands in (by_prompt, alone):
         ratings = torch.stack([bands.elo_low[0], bands.elo_high[0]]) - 1500  # half of the difference
@@ -81,7 +81,7 @@ def test_a_pair_that_met_once_on_each_prompt_has_the_band_of_its_posterior() -> 
 
 def test_bands_of_ratings_are_quantiles_of_fits_one_by_one() -> None:
     rng, upper = np.random.default_rng(0), np.triu_indices(3, 1)
-    battles = Battles(("a", "b", "c"), rng.integers(0, 2, size=(40, 3, 3)).astype(float) * (1 - np.eye(3)))
+    battles = Battles.of_tables(("a", "b", "c"), rng.integers(0, 2, size=(40, 3, 3)).astype(float) * (1 - np.eye(3)))
     random = np.random.default_rng(5)
     weights = random.exponential(size=(30, 40))
     met = battles.wins + battles.wins.swapaxes(1, 2)
@@ -99,13 +99,13 @@ def test_without_a_prior_the_table_is_as_counted() -> None:
     """Ratings and draws still have one: a player who never lost has a rating, and a pair that a draw left out 1/2."""
     wins = np.zeros((2, 2, 2))
     wins[0, 0, 1] = 1.0
-    battles = Battles(("a", "b"), wins, smoothing=0.0)
+    battles = Battles.of_tables(("a", "b"), wins, smoothing=0.0)
     assert battles.game.P.tolist() == [[0.5, 1.0], [0.0, 0.5]]
     assert float(battles.ratings.P[0, 1]) == pytest.approx(0.75)
     bands = battles.bands(draws=100, seed=0)
     assert 1500 < float(bands.elo_low[0]) < 1520  # of draws where the prompt on which they fought weighs little
     assert float(bands.elo_high[0]) > 1600
-    alone = Battles(("a", "b"), wins[:1], smoothing=0.0).bands()
+    alone = Battles.of_tables(("a", "b"), wins[:1], smoothing=0.0).bands()
     assert 1500 < float(alone.elo[0]) < float(alone.elo_high[0]) < 2500
 
 
@@ -150,7 +150,7 @@ def test_one_prompt_proves_no_cycle_however_often_it_is_fought_on() -> None:
     assert from_battles(_rows(range(40), CIRCLE)).cycle_p_value < 1e-9
     unknown = from_battles(_rows([None], CIRCLE, 40))
     assert not unknown.by_prompt
-    assert unknown.cycle_p_value == unknown.ratings.cycle_p_value < 1e-9
+    assert unknown.cycle_p_value < 1e-9
 
 
 def test_few_prompts_with_cycles_of_their_own_prove_none() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from scipy.stats import chi2
 
 from nashward import games
 from nashward.games.analysis import ratings, social_choice
@@ -116,7 +117,7 @@ def test_bradley_terry_finds_its_own_scores_and_tells_a_cycle_from_noise() -> No
     game = games.zoo.bradley_terry()
     exact = ratings.bradley_terry(game.P)
     torch.testing.assert_close(exact.P, game.P, atol=1e-9, rtol=0)
-    assert exact.deviance == pytest.approx(0, abs=1e-9)
+    torch.testing.assert_close(exact.residual, torch.zeros_like(exact.P), atol=1e-9, rtol=0)
     assert ratings.bradley_terry(200 * games.zoo.comal_cycle().P).cycle_p_value < 1e-9
     rng, values = np.random.default_rng(1), []
     for _ in range(200):
@@ -137,4 +138,17 @@ def test_bradley_terry_finds_its_own_scores_and_tells_a_cycle_from_noise() -> No
 def test_bad_counts_are_refused_in_one_line(build, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
-    assert math.isfinite(ratings.bradley_terry([[0, 2], [0, 0]], smoothing=1.0).deviance)
+    assert bool(ratings.bradley_terry([[0, 2], [0, 0]], smoothing=1.0).scores.isfinite().all())
+
+
+def test_pearsons_chi_squared_of_many_games_is_that_of_the_books_and_of_few_has_its_own_spread() -> None:
+    met, misfit = np.full(4, 1e6), 100 * np.array([12.0, -9.0, 4.0, 2.0])
+    found = ratings.pearson_p_value(misfit, met / 4, met, 4)
+    assert found == pytest.approx(chi2.sf((144 + 81 + 16 + 4) / 25, 4), abs=1e-6)
+    random, accused = np.random.default_rng(0), 0
+    for _ in range(2000):  # 300 pairs that met three times each
+        won = random.binomial(3, 0.7, 300)
+        accused += ratings.pearson_p_value(won - 2.1, np.full(300, 0.63), np.full(300, 3.0), 300) < 0.05
+    assert 0.035 < accused / 2000 < 0.065
+    assert math.isnan(ratings.pearson_p_value(np.ones(3), np.ones(3), np.ones(3), 0))  # no pair to spare
+    assert ratings.pearson_p_value(np.full(3, 0.5), np.full(3, 0.25), np.ones(3), 2) == 1.0  # pairs that met once

@@ -26,6 +26,11 @@ SOLVERS = [
     games.OptimisticMWU(step=0.5, two_sequences=True),
     games.ExtraGradient(step=1.0, tau=0.1),
     games.MagneticMirrorDescent(step=0.4, tau=0.1),
+    games.INPO(step=0.3, tau=0.1),
+    games.INPO(step=10.0, tau=0.1),
+    games.NashMD(step=0.2, tau=0.1),
+    games.Momentum(step=0.1, momentum=0.4),
+    games.Momentum(step=0.1, momentum=0.4, nesterov=True),
     games.MWU(step=lambda t: t**-0.5),
 ]
 needs_numba = pytest.mark.skipif(not accelerator.ACCELERATED, reason="needs numba")
@@ -75,7 +80,7 @@ def test_a_solver_with_a_period_is_traced_unless_told_not_to(monkeypatch: pytest
     for interpreted in (
         lambda: games.solve(game, solver, 10, traced=False),
         lambda: games.solve(game, games.MWU(step=lambda t: 0.1), 10),
-        lambda: games.solve(game, games.Momentum(), 10),
+        lambda: games.solve(game, games.HistoryMixture(), 10),
         lambda: games.solve(game, solver, 10, feedback=games.feedback.SampledFeedback(3)),
         lambda: games.solve(float32, solver, 10),
         lambda: games.solve(games.LowRankGame(np.ones((3, 1)), np.eye(3)[:, :1]), solver, 10),
@@ -242,6 +247,7 @@ def test_fictitious_play_records_what_solve_would() -> None:
 
 
 @needs_numba
+@pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")
 @pytest.mark.parametrize("tolerance", [None, 0.02])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_run_that_comes_up_for_air_is_the_same_and_keeps_several_averages(

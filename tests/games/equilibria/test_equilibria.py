@@ -19,6 +19,7 @@ from nashward.games.equilibria.interior_point import central_path
 from nashward.games.equilibria.linear_program import extent, linear_program
 from nashward.games.equilibria.pivoting import pivot, pivot_limit
 from nashward.games.equilibria.polish import gap, polish
+from nashward.games.forms.symmetrize import margins, symmetrised
 
 from .. import mixed
 
@@ -318,3 +319,78 @@ def test_batches_on_the_gpu_equal_those_on_the_cpu() -> None:
     there = games.nash(games.PreferenceGame(P.cuda()))
     assert there.policy.is_cuda
     torch.testing.assert_close(there.policy.cpu(), games.nash(games.PreferenceGame(P)).policy, atol=1e-12, rtol=0)
+
+
+TWO = {
+    "normal": lambda rng, n, m: rng.normal(size=(n, m)),
+    "whole numbers": lambda rng, n, m: rng.integers(-3, 4, size=(n, m)).astype(float),
+    "constant": lambda rng, n, m: np.full((n, m), 2.5),
+    "tiny": lambda rng, n, m: 1e-9 * rng.normal(size=(n, m)) + 1e3,
+    "huge": lambda rng, n, m: 1e200 * rng.normal(size=(n, m)),
+}
+
+
+@pytest.mark.parametrize("kind", TWO)
+@pytest.mark.parametrize("accelerated", [False, True] if accelerator.ACCELERATED else [False])
+def test_a_single_game_of_two_players_in_each_way(
+    kind: str, accelerated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled, by numpy, and as one of a batch: pairs of the promised gap and of one value, that of HiGHS."""
+    monkeypatch.setattr("nashward.games.equilibria.nash.ACCELERATED", accelerated)
+    rng = np.random.default_rng(7)
+    for n, m in ((1, 1), (1, 4), (2, 2), (3, 5), (8, 2), (12, 9), (20, 31)):
+        U = TWO[kind](rng, n, m)
+        game = games.ConstantSumGame(U, 0.0)
+        found = games.nash(game)
+        row, column = found.policy.row.numpy(), found.policy.column.numpy()
+        span = np.ptp(U)
+        for policy in (row, column):
+            assert policy.min() >= 0
+            assert policy.sum() == pytest.approx(1, abs=1e-12)
+        gap = float((U @ column).max() - (row @ U).min())
+        assert gap <= 1e-12 * span + 1e-15 * np.abs(U).max()
+        assert float(found.gap) == pytest.approx(gap, abs=1e-13 * span + 1e-15 * np.abs(U).max())
+        batch = games.nash(games.ConstantSumGame(np.stack([U, U]), 0.0))
+        assert float(found.value) == pytest.approx(float(batch.value[0]), abs=1e-12 * span + 1e-15 * np.abs(U).max())
+        if kind in ("normal", "whole numbers"):
+            solved = linprog(
+                np.r_[np.zeros(n), -1.0], A_ub=np.c_[-U.T, np.ones(m)], b_ub=np.zeros(m),
+                A_eq=np.r_[np.ones(n), 0.0][None], b_eq=[1.0], bounds=[(0, None)] * n + [(None, None)],
+            )  # fmt: skip
+            assert float(found.value) == pytest.approx(-solved.fun, abs=1e-9)
+        np.testing.assert_allclose(margins(U), symmetrised(game).P.numpy() - 0.5, rtol=0, atol=1e-15)
+
+
+def test_one_action_of_each_kind_is_solved_for_and_the_others_earn_the_same() -> None:
+    """Beyond the size for pivoting: 400 actions of 90 kinds, whose equilibrium is that of the 90."""
+    rng = np.random.default_rng(5)
+    upper = np.triu(rng.uniform(-0.5, 0.5, (90, 90)), 1)
+    few = upper - upper.T
+    kinds = np.r_[np.arange(90), rng.integers(0, 90, 310)]
+    order = rng.permutation(400)
+    A = few[np.ix_(kinds, kinds)][np.ix_(order, order)]
+    A[A == 0] = rng.choice([0.0, -0.0], size=int((A == 0).sum()))
+    kept = selection.one_of_each(A)
+    assert len(kept) == 90
+    assert (np.diff(kept) > 0).all()
+    assert [int(k) for k in kept] == [int(np.flatnonzero(kinds[order] == kind)[0]) for kind in kinds[order][kept]]
+    game = games.PreferenceGame(0.5 + A)
+    found = games.nash(game)
+    assert float(found.gap) <= 1e-12
+    assert set(np.flatnonzero(found.policy.numpy())) <= set(kept.tolist())
+    alone = games.nash(games.PreferenceGame(0.5 + few)).policy.numpy()
+    np.testing.assert_allclose(np.bincount(kinds[order], found.policy.numpy(), 90), alone, atol=1e-10)
+    assert found.unique is None or not bool(found.unique)
+
+
+def test_games_of_every_kind_are_solved_through_one_action_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "PIVOTING", 3)
+    merged = 0
+    for seed in range(60):
+        A = mixed.margins(seed)
+        merged += len(A) > 3 and len(selection.one_of_each(A)) < len(A)
+        x, least = selection.solve_margins(A)
+        assert (A @ x).max() <= 1e-13 * max(1.0, np.abs(A).max())
+        assert x.sum() == pytest.approx(1, abs=1e-12)
+        assert len(selection.one_of_each(A)) == len(A) or len(A) <= 3 or np.isnan(least)
+    assert merged > 5

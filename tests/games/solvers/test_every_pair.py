@@ -50,6 +50,11 @@ class Batch:
         return theory.complexity(self.start)
 
     @property
+    def D(self) -> float:
+        """The squared distance from the start to the farthest action."""
+        return float(1 + self.start.square().sum() - 2 * self.start.min())
+
+    @property
     def left(self) -> Tensor:
         """The gap that the pull to the uniform policy leaves, from the exact Nash of the regularised game."""
         uniform = torch.full_like(self.start, 1 / len(self.start))
@@ -134,6 +139,9 @@ ROWS = (
     Row("RM+", games.RegretMatchingPlus(), average=_regret, linear=lambda b, T: 2 * _regret(b, T)),
     Row("PRM+", games.PredictiveRegretMatchingPlus()),
     Row("fictitious", games.FictitiousPlay()),
+    Row("gda", games.GDA(0.1), average=lambda b, T: b.D / (0.1 * T) + 0.1 * b.game.sizes[0] / 4),
+    # 0.1 is below 1 / (2 sqrt(2) |A|) of every game here
+    Row("ogda", games.OptimisticGDA(0.1), average=lambda b, T: (b.D / 0.1 + 0.1 * b.game.sizes[0] / 2) / T),
     # in continuous time 2 C / t; a sum of points a step h apart is within h / 4 of the integral
     Row("replicator", games.Replicator(0.1), average=lambda b, T: 2 * b.C / (0.1 * T) + 0.1 / 4),
 )  # fmt: skip
@@ -194,10 +202,11 @@ RATE = "converges, at a rate that depends on the game: the slower, the nearer th
 REASONS: dict[str, dict[str, str]] = {
     "last": {
         "MWU momentum apo replicator": CIRCLES,
+        "gda": "gradient steps circle an interior Nash, ever wider",
         "RM RM+ PRM+": "regret matching has no guarantee for the last iterate (arXiv 2311.00676)",
         "fictitious": "a best response is one action",
         "history": "no theorem; it settles more slowly than INPO, which it mixes with the past",
-        "optimistic onpo mirror-prox comal mpo": RATE,
+        "optimistic onpo mirror-prox comal mpo ogda": RATE,
     },
     "average": {
         "nash-md nash-ema history comal mpo": FORGETS,

@@ -195,6 +195,7 @@ def test_it_says_what_is_sent_and_warns_of_plain_http(caplog: pytest.LogCaptureF
     Client("http://127.0.0.1:1/v1").announce("prompts")
     assert "http://127.0.0.1:1" in caplog.text
     assert "plain HTTP" not in caplog.text
+    assert Client("http://127.judge.example/v1").server.in_the_clear  # a name, no address of this machine
     Client("http://judge.example/v1").announce("prompts")
     assert "plain HTTP" in caplog.text
 

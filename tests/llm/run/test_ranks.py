@@ -23,6 +23,7 @@ from nashward.llm.processes import group as module
 from nashward.llm.run import sample
 from nashward.llm.run import shards as shards_module
 from nashward.llm.run.progress import Progress
+from nashward.llm.run.signals import stop_on_signals
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
 
@@ -197,6 +198,21 @@ def test_a_process_that_dies_loses_no_finished_shard(
     assert written(run) == written(expected)
     assert distance(model, expected, run) < 1e-4
     assert not list(run.rglob("*.unfinished"))
+
+
+def test_one_that_dies_behind_the_run_holds_nobody(model: llm.LanguageModel, tmp_path: Path) -> None:
+    def work(rank: int) -> int:
+        module.GRACE = 0.5
+        settings: dict[str, Any] = {"prompts": PROMPTS[:8], "oracle": tiny.high_bytes(), "iterations": 1}
+        with stop_on_signals() as received, module.processes.session():
+            short_run(model, tmp_path / "run", **settings).run(stop=received.event, progress=False)
+            if rank == 1:
+                _die()
+        return 0
+
+    ranks = Ranks(2, work, tmp_path / "ranks")
+    assert ranks.wait(60.0, terminate=True) == [0, -signal.SIGKILL]
+    assert (tmp_path / "run" / "mixture.json").is_file()
 
 
 def test_one_that_hangs_ends_the_run_with_its_name(command: list[str], tmp_path: Path) -> None:

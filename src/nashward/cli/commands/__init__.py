@@ -7,6 +7,7 @@ from ..command import Entry
 COMMANDS = {
     "demo": Entry("solve a small zoo, then align a pocket model; writes report.html", "tables.demo:COMMAND"),
     "solve": Entry("the Nash equilibrium of a game, and how solvers get there", "tables.solve:COMMAND"),
+    "zoo": Entry("the named games, what is known of each, and a page of pictures of them", "tables.zoo:COMMAND"),
     "theory": Entry("the theorems held against the solvers: bound, measured, ratio, verdict", "tables.theory:COMMAND"),
     "align": Entry("self-play of a language model under a preference oracle", "runs.align:ALIGN"),
     "sample": Entry("the first stage of align alone: draw the responses of the next step", "runs.align:SAMPLE"),

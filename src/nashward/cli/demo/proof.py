@@ -99,7 +99,9 @@ def figure(game: games.PreferenceGame, curves: dict[str, Curve]) -> Figure:
     triangle.set_subplotspec(grid[0, 0])
     gaps = drawn.add_subplot(grid[0, 1])
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
-    for (name, curve), colour in zip(curves.items(), plots.COLOURS, strict=False):
+    look = plots.looks(list(curves))  # as the lines on the simplex have
+    for name, curve in curves.items():
+        colour = look[name].colour
         at = np.arange(len(curve.table))
         triangle.plot(*(curve.model.numpy() @ corners).T, "o", color=colour, markersize=3, fillstyle="none")
         gaps.plot(at, games.duality_gap(game, curve.table), "-", color=colour, label=name, linewidth=1.4)

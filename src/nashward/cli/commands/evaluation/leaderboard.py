@@ -13,6 +13,8 @@ from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
 from nashward.errors import NashwardError
 
+SHOWN = 10  # cycles, and categories
+CERTAIN = 1.645  # standard errors
 ORACLE = options.select(options.INPUTS, ("oracle", "combine", "correct"))
 
 
@@ -24,6 +26,7 @@ class Standings:
         battles: who beat whom how often.
         origin: lines on how they came about.
         rates: win rates and their standard errors, [n] each, where models were judged.
+        original: the battles as they were fought, where style was taken out of them, and the fit of it.
         logits_curl: the mean share of a prompt's logits that no score explains; None without an oracle.
     """
 
@@ -31,14 +34,16 @@ class Standings:
     origin: list[str]
     rates: tuple[Any, Any] | None = None
     logits_curl: float | None = None
+    original: tuple[games.analysis.leaderboard.Battles, games.analysis.contextual.ContextualBradleyTerry] | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "responses",
         type=options.path,
-        help="a folder with one .json or .jsonl file of responses a model (or .gz), to be judged; or a .csv, .json or "
-        ".jsonl file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt",
+        help="a folder with one .json or .jsonl file of responses a model (or .gz), to be judged; or a .csv, .json, "
+        ".jsonl or .parquet file of battles: model_a, model_b, winner (or wins_a, wins_b, ties) and, if known, prompt; "
+        "LMArena's files as they are, with language, category_tag and conv_metadata",
     )
     parser.add_argument(
         "--prompts",
@@ -47,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser, ORACLE)
     parser.add_argument(
         "--style-control", action="store_true",
-        help="of a folder: judge without what length, headers, lists and bold add, as these responses show it",
+        help="rank without what length, headers, lists and bold add, as these responses or battles show it",
     )  # fmt: skip
+    parser.add_argument("--category", metavar="NAME", help="of a file: the battles of this category or language only")
     parser.add_argument("--limit", type=options.whole, help="use the first prompts only")
     parser.add_argument("--cache", type=options.path, help="keep judgements in this file, and look them up")
     parser.add_argument(
@@ -78,12 +84,13 @@ def run(args: argparse.Namespace) -> int:
         given = {name: getattr(args, name) for name in (*needs, "limit", "cache")} | {
             name: getattr(args, name, None) for name in ("combine", "correct")
         }
-        given["style-control"] = args.style_control or None
         if unused := [f"--{name}" for name, value in given.items() if value is not None]:
             raise NashwardError(f"{args.responses} is a file of battles, already judged: leave out {unused[0]}")
         configuration.judge(args, [])
-        standings = _fought(args.responses)
+        standings = _fought(args.responses, args.style_control, args.category)
     else:
+        if args.category is not None:
+            raise NashwardError("--category is of a file of battles; a folder of responses has no categories")
         if missing := [f"--{name}" for name in needs if getattr(args, name) is None]:
             raise NashwardError(f"a folder of responses has to be judged: give {' and '.join(missing)} as well")
         standings = _judged(args)
@@ -102,15 +109,24 @@ def _show(args: argparse.Namespace, standings: Standings) -> None:
         print(f"json: {args.json}")
 
 
-def _fought(path: Path) -> Standings:
-    battles = games.analysis.leaderboard.read_battles(path)
-    prompts = f" on {len(battles.wins)} prompt{'s' * (len(battles.wins) > 1)}" if battles.by_prompt else ""
+def _fought(path: Path, style: bool, category: str | None) -> Standings:
+    every = games.analysis.leaderboard.read_battles(path, style=style)
+    battles = every if category is None else every.of_category(category).without_idle()
+    if not len(battles.first):
+        raise NashwardError(f"{path} has no battles of the category {category!r}")
+    prompts = f" on {battles.prompts} prompt{'s' * (battles.prompts > 1)}" if every.by_prompt and not category else ""
     origin = [f"{len(battles.labels)} models, {battles.met.sum() / 2:g} battles{prompts}"]
+    if category is not None:
+        origin[0] += f" of {every.met.sum() / 2:g}: {category}"
     if battles.missing:
         shown = ", ".join(f"{a} and {b}" for a, b in battles.missing[:5])
         more = ", ..." * (len(battles.missing) > 5)
         origin.append(f"{len(battles.missing)} pairs never met (taken as 1/2): {shown}{more}")
-    return Standings(battles, origin)
+    if not style:
+        return Standings(battles, origin)
+    controlled, fit = battles.style_controlled()
+    origin.append("at equal style: win probabilities and ratings are of responses that are alike in length and layout")
+    return Standings(controlled, origin, original=(battles, fit))
 
 
 def _judged(args: argparse.Namespace) -> Standings:
@@ -153,19 +169,25 @@ def _judged(args: argparse.Namespace) -> Standings:
 
 def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     """Every ranking, the models in the order of their lottery and, where they share it, of their ratings."""
-    social_choice = games.analysis.social_choice
+    social_choice, game_ratings = games.analysis.social_choice, games.analysis.game_ratings
     battles = standings.battles
-    game, bands, labels = battles.game, battles.bands(seed=seed), battles.labels
+    game, bands, labels, lottery = battles.game, battles.bands(seed=seed), battles.labels, battles.lottery
     winner, smith = int(social_choice.condorcet_winner(game.P)), social_choice.smith_set(game.P).tolist()
-    copeland, unique = social_choice.copeland(game.P).tolist(), games.nash(game).unique
-    order = sorted(range(len(labels)), key=lambda i: (-float(bands.lottery[i]), -float(bands.elo[i])))
+    copeland = social_choice.copeland(game.P).tolist()
+    deviations = game_ratings.deviation_ratings(game.P)
+    certain = bool(((game.P == 0) | (game.P == 1)).any())  # log-odds of these are not finite
+    averaging = None if certain else games.analysis.ratings.ELO * game_ratings.nash_averaging(game.P)
+    elo = _elo(standings, bands)
+    order = sorted(range(len(labels)), key=lambda i: (-float(bands.lottery[i]), -elo[i][0]))
+    categories = _categories(standings)
     rows = []
     for i in order:
         row = {
             "model": labels[i],
             "nash": float(bands.lottery[i]), "nash_band": [float(bands.low[i]), float(bands.high[i])],
-            "elo": float(bands.elo[i]), "elo_band": [float(bands.elo_low[i]), float(bands.elo_high[i])],
-            "copeland": copeland[i], "smith": smith[i],
+            "elo": elo[i][0], "elo_band": [elo[i][1], elo[i][2]],
+            "deviation": float(deviations[i]), "nash_averaging": None if averaging is None else float(averaging[i]),
+            "copeland": copeland[i], "smith": smith[i], "worst_category": _worst(categories, i),
         }  # fmt: skip
         if standings.rates is not None:
             row |= {"win_rate": float(standings.rates[0][i]), "win_rate_error": float(standings.rates[1][i])}
@@ -173,17 +195,106 @@ def _ranked(standings: Standings, seed: int) -> dict[str, Any]:
     return {
         "about": standings.origin,
         "models": rows,
-        "nash_unique": None if unique is None else bool(unique),
+        "nash_unique": lottery.only,
+        "nash_unique_over_classes": lottery.unique,
+        "clones": [[labels[i] for i in players] for players in lottery.clones],
         "share_of_draws": bands.share,
         "condorcet_winner": labels[winner] if winner >= 0 else None,
         "smith_set": [label for label, member in zip(labels, smith, strict=True) if member],
         "curl": float(social_choice.curl_fraction(game.P - 0.5)),
         "logits_curl": standings.logits_curl,
-        "cycle_p_value": battles.cycle_p_value if standings.rates is None else None,
+        "cycle_p_value": _cycle_p_value(standings),
+        "cycles": _cycles(battles, seed),
+        "style": _style(standings),
+        "categories": [
+            {
+                "name": category.name, "battles": category.battles,
+                "elo": _by_label(labels, category.elo), "elo_error": _by_label(labels, category.elo_error),
+                "rate_against_nash": _by_label(labels, category.rate),
+                "rate_against_nash_error": _by_label(labels, category.rate_error),
+                "beats_nash_most": labels[category.beats_most(len(categories))[0]],
+                "beyond_noise": category.beats_most(len(categories))[1],
+            }
+            for category in categories
+        ],
         "never_met": battles.missing,
         "labels": labels,
         "P": game.P,
+    }  # fmt: skip
+
+
+def _cycle_p_value(standings: Standings) -> float | None:
+    if standings.original is not None:
+        battles, fit = standings.original
+        return battles.fit_p_value(fit)
+    return standings.battles.cycle_p_value if standings.rates is None else None
+
+
+def _elo(standings: Standings, bands: games.analysis.leaderboard.Bands) -> list[tuple[float, float, float]]:
+    """The rating and both ends of its band; at equal style those of the fit of style, with its standard errors."""
+    if standings.original is None:
+        columns = bands.elo.tolist(), bands.elo_low.tolist(), bands.elo_high.tolist()
+        return list(zip(*columns, strict=True))
+    from scipy.special import ndtri
+
+    points, fit = games.analysis.ratings.ELO, standings.original[1]
+    spread = points * ndtri((1 + bands.share) / 2) * fit.score_errors
+    elo = 1500 + points * fit.scores
+    return list(zip(elo.tolist(), (elo - spread).tolist(), (elo + spread).tolist(), strict=True))
+
+
+def _categories(standings: Standings) -> list[games.analysis.leaderboard.InCategory]:
+    """The categories, the one in which the Nash is beaten most surely first."""
+    battles, style = standings.battles, standings.original is not None
+    if standings.original is not None:
+        battles = standings.original[0]
+    found = battles.by_category(standings.battles.lottery.policy, style)
+
+    def surely(category: games.analysis.leaderboard.InCategory) -> float:
+        best = category.beats_most(len(found))[0]
+        return -float(category.rate[best] - CERTAIN * category.rate_error[best])
+
+    return sorted(found, key=surely)
+
+
+def _worst(categories: list[games.analysis.leaderboard.InCategory], model: int) -> dict[str, Any] | None:
+    """The category in which a model is most surely low: by the upper end of its rating there, since few battles err."""
+    known = [category for category in categories if category.elo[model] == category.elo[model]]  # not NaN
+    if not known:
+        return None
+    worst = min(known, key=lambda category: category.elo[model] + CERTAIN * category.elo_error[model])
+    return {"name": worst.name, "elo": float(worst.elo[model]), "elo_error": float(worst.elo_error[model])}
+
+
+def _cycles(battles: games.analysis.leaderboard.Battles, seed: int) -> list[dict[str, Any]]:
+    P, labels = battles.game.P, battles.labels
+    found = []
+    for cycle in battles.cycles(seed=seed):
+        i, j, k = cycle.players
+        pairs = [
+            {"winner": labels[a], "loser": labels[b], "win_rate": float(P[a, b]), "battles": float(battles.met[a, b])}
+            for a, b in ((i, j), (j, k), (k, i))
+        ]
+        found.append({"models": [labels[i], labels[j], labels[k]], "p_value": cycle.p_value, "pairs": pairs})
+    return found
+
+
+def _style(standings: Standings) -> dict[str, dict[str, float]] | None:
+    """What a standard deviation of each feature adds to the log-odds, with its standard error."""
+    if standings.original is None:
+        return None
+    fit = standings.original[1]
+    columns = zip(fit.coefficients, fit.standard_error, fit.slopes, fit.slope_errors, strict=True)
+    names = ("coefficient", "error", "slope", "slope_error")
+    return {
+        feature: dict(zip(names, map(float, values), strict=True))
+        for feature, values in zip(games.analysis.style.STYLE, columns, strict=True)
     }
+
+
+def _by_label(labels: tuple[str, ...], values: Any) -> dict[str, float | None]:
+    numbers = [None if value != value else float(value) for value in values]  # NaN is not NaN
+    return dict(zip(labels, numbers, strict=True))
 
 
 def _print(standings: Standings, content: dict[str, Any]) -> None:
@@ -191,22 +302,33 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
     width, judged = max(len(row["model"]) for row in rows), standings.rates is not None
     between = f"{content['share_of_draws']:.0%} of draws"
     print("\n".join(standings.origin))
-    print(f"{'':<{width}}" + "         win rate" * judged + f"   Nash  {between:<14}   Elo  {between:<13}  Copeland")
+    print(
+        f"{'':<{width}}" + "         win rate" * judged + f"   Nash  {between:<14}   Elo  {between:<13} deviation"
+        "  averaging  Copeland" + "  worst category" * bool(content["categories"])
+    )  # fmt: skip
     for row in rows:
         rate = ""
         if judged:
             error = row["win_rate_error"]
             rate = f"  {row['win_rate']:6.3f} ± " + (f"{error:<6.3f}" if error == error else "?     ")  # NaN is not NaN
-        nash, elo = row["nash_band"], row["elo_band"]
+        nash, elo, averaging = row["nash_band"], row["elo_band"], row["nash_averaging"]
+        worst = row["worst_category"]
         print(
             f"{row['model']:<{width}}{rate}  {row['nash']:5.3f}  {nash[0]:.3f} to {nash[1]:.3f}  {row['elo']:4.0f}  "
-            f"{elo[0]:4.0f} to {elo[1]:4.0f}   {row['copeland']:+8d}"
+            f"{elo[0]:4.0f} to {elo[1]:4.0f}     {round(row['deviation'], 3) + 0.0:6.3f}  "
+            + (f"{round(averaging) + 0:9d}" if averaging is not None else f"{'-':>9}")
+            + f"  {row['copeland']:+8d}"
+            + (f"  {worst['name']} {worst['elo']:.0f} ± {worst['elo_error']:.0f}" if worst is not None else "")
         )
+    for clones in content["clones"]:
+        print(f"the same win probabilities: {', '.join(clones)}; they have equal shares of one weight in the Nash")
     if not content["nash_unique"]:
         known = (
             "the Nash is not the only one" if content["nash_unique"] is False else "the Nash may not be the only one"
         )
         print(f"{known}: the bands hold what any of them gives a model")
+    if not content["nash_unique_over_classes"]:
+        print("shown is the Nash of the largest entropy")
     print(f"Condorcet winner: {content['condorcet_winner'] or 'none'}; Smith set: {', '.join(content['smith_set'])}")
     print(f"share of the margins that no score explains (Hodge): {content['curl']:.3f}")
     if standings.logits_curl is not None and standings.logits_curl == standings.logits_curl:
@@ -215,6 +337,39 @@ def _print(standings: Standings, content: dict[str, Any]) -> None:
     if p is not None and p == p:  # not NaN: there are pairs beyond those that scores need
         verdict = "scores explain the battles" if p > 0.05 else "scores do not explain the battles"
         print(f"{verdict} (p = {p:.2g} without any cycle)")
+    _print_cycles(content["cycles"])
+    if content["style"] is not None:
+        added = ", ".join(
+            f"{name} {fit['coefficient']:+.3f}" + (f" ± {fit['error']:.3f}" if fit["error"] == fit["error"] else "")
+            for name, fit in content["style"].items()
+        )
+        print(f"a standard deviation of style adds to the log-odds: {added}")
+    _print_categories(content["categories"])
+
+
+def _print_cycles(cycles: list[dict[str, Any]]) -> None:
+    for cycle in cycles[:SHOWN]:
+        pairs = "; ".join(
+            f"{pair['winner']} beats {pair['loser']} {pair['win_rate']:.3f} ({pair['battles']:g})"
+            for pair in cycle["pairs"]
+        )
+        print(f"cycle beyond noise (p = {cycle['p_value']:.2g}): {pairs}")
+    if len(cycles) > SHOWN:
+        print(f"and {len(cycles) - SHOWN} more cycles (--json)")
+
+
+def _print_categories(categories: list[dict[str, Any]]) -> None:
+    if not categories:
+        return
+    width = max(len("category"), *(len(category["name"]) for category in categories[:SHOWN]))
+    print(f"{'category':<{width}}  battles  beats the Nash of all most, worst first")
+    for category in categories[:SHOWN]:
+        best = category["beats_nash_most"]
+        rate, error = category["rate_against_nash"][best], category["rate_against_nash_error"][best]
+        noise = "" if category["beyond_noise"] else ", within noise"
+        print(f"{category['name']:<{width}}  {category['battles']:7g}  {best} {rate:.3f} ± {error:.3f}{noise}")
+    if len(categories) > SHOWN:
+        print(f"and {len(categories) - SHOWN} more categories (--json)")
 
 
 def _save(path: Path, game: games.PreferenceGame) -> None:
@@ -229,6 +384,6 @@ COMMAND = Command(
     "nashward leaderboard answers/ --prompts prompts.jsonl --oracle llm-blender/PairRM --cache judgements.sqlite",
     add_arguments,
     run,
-    first=("prompts", "oracle", "combine", "correct", "style-control", "cache", "save", "json"),
+    first=("prompts", "oracle", "combine", "correct", "style-control", "category", "cache", "save", "json"),
     divides=True,
 )

@@ -50,10 +50,15 @@ def _add_tracker(group: Any) -> None:
 
 def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
     def run(args: argparse.Namespace) -> int:
+        from nashward.llm.processes import Interrupted
         from nashward.llm.run.signals import stop_on_signals
 
         with stop_on_signals() as received:
-            return play_stage(args, received)
+            try:
+                return play_stage(args, received)
+            except Interrupted as stopped:  # behind the run, as while another process writes the report
+                print(printable(f"nashward: {stopped}; the same command continues"), file=sys.stderr)
+                return received.exit_code
 
     def play_stage(args: argparse.Namespace, received: Any) -> int:
         from nashward.llm import report

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from nashward.cli.command import Command
 from nashward.cli.solver_options import SOLVER
 from nashward.errors import NashwardError
 from nashward.games.forms.labels_of_csv import LABELS
+from nashward.games.solvers.solver_label import solver_label
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
+PICTURES = ("table", "gaps", "race", "path")
 AVERAGES = {"linear": games.averaging.linear}
 
 
@@ -34,10 +36,7 @@ class Played:
     @property
     def label(self) -> str:
         """The name, with the step and every other setting that is not the usual one."""
-        fields = dataclasses.fields(self.solver)
-        values = {f.name: getattr(self.solver, f.name) for f in fields}
-        shown = [f"{f.name}={values[f.name]}" for f in fields if f.name == "step" or values[f.name] != f.default]
-        return f"{type(self.solver).__name__}({', '.join(shown)})"
+        return solver_label(self.solver)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--solver", action="append", default=[], type=SOLVER["solver"].parse, metavar="SOLVER",
         help="a solver, or several by commas or by giving this again, each with its own settings if need be, as "
-        f"MWU,OptimisticMWU:step=0.5 (there are {', '.join(kind.__name__ for kind in games.solvers.SOLVERS)})",
+        "MWU,OptimisticMWU:step=0.5; your own as module:Class "
+        f"(there are {', '.join(kind.__name__ for kind in games.solvers.SOLVERS)})",
     )  # fmt: skip
     parser.add_argument("--iterations", type=options.whole, default=1000, help="of each solver (default: 1000)")
     parser.add_argument("--tolerance", type=options.number, help="stop at this gap of the last or of the average")
@@ -72,7 +72,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=options.whole, help="of the samples or duels (default: 0)")
     parser.add_argument(
         "--plot", type=options.path, nargs="?", const=Path("nash.png"),
-        help="write a picture (default: nash.png): of the table, of a solver's gaps, or of the race of several",
+        help="write a picture (default: nash.png)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--picture", choices=PICTURES,
+        help="of --plot: the table; gaps against iterations; the race, which is iterations until the gap stays below a "
+        "level; or the path of the last iterates (default: the table, with solvers the gaps)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--actions", metavar="A,B",
+        help="of --picture path: the two actions whose probabilities are the axes (default: the simplex of three "
+        "actions, of more the plane in which they move most)",
     )  # fmt: skip
     parser.add_argument("--json", type=options.path, metavar="FILE", help="write all of it for a machine to read")
     options.add_groups(parser, SETTINGS)
@@ -92,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     solvers = specs.solvers(args.solver, shared)
     feedback = specs.feedback(args.feedback, args.seed)
     start = None if args.start is None else _start(args.start, game)
+    picture, actions = _picture(args, game)
     if args.plot is not None:
         _check_picture(args.plot)
     if args.json is not None:
@@ -105,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
             warnings.simplefilter("always")
             solution = games.solve(
                 game, solver, args.iterations, start, None, args.tolerance, feedback, averages=AVERAGES,
-                progress=sys.stderr.isatty(),
+                keep_policies=picture == "path", progress=sys.stderr.isatty(),
             )  # fmt: skip
         played.append(Played(solver, solution, [str(warning.message) for warning in caught]))
         for message in played[-1].warnings:
@@ -114,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         _print_gaps(played, "uniform" if start is None else args.start)
         _print_drawn(game, [one.solver for one in played], start)
     if args.plot is not None:
-        _draw(args.plot, Path(args.table).name, game, equilibrium, played)
+        _draw(args.plot, picture, Path(args.table).name, game, equilibrium, played, actions)
         print(f"picture: {args.plot}")
     if args.json is not None:
         content = {
@@ -129,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
             "iterations": args.iterations, "tolerance": args.tolerance, "start": start,
             "feedback": args.feedback, "seed": args.seed,
             "solvers": [
-                {"solver": type(one.solver).__name__, "settings": dataclasses.asdict(one.solver),
+                {"solver": type(one.solver).__name__, "settings": _settings(one.solver),
                  "status": one.solution.status.name, "warnings": one.warnings, "last": one.solution.last,
                  "average": one.solution.average, "iterations": one.solution.iterations, "gaps": one.solution.gaps}
                 for one in played
@@ -218,28 +229,75 @@ def _print_drawn(game: Any, solvers: Sequence[Any], start: Any) -> None:
             print(f"  {type(solver).__name__} goes to the Nash regularised by tau = {tau:g}, of gap {gap:.3e}")
 
 
+def _picture(args: argparse.Namespace, game: Any) -> tuple[str, list[int] | None]:
+    """What is drawn, and the two actions of a path, if they are given; refuses what does not go together."""
+    for name in ("picture", "actions"):
+        if getattr(args, name) is not None and args.plot is None:
+            raise NashwardError(f"--{name} is of the picture: give --plot FILE as well")
+    picture = args.picture or ("gaps" if args.solver else "table")
+    if picture != "table" and not args.solver:
+        raise NashwardError(f"--picture {picture} is of solvers: give --solver as well")
+    if args.actions is not None and picture != "path":
+        raise NashwardError(f"--actions is of --picture path; this is {picture}")
+    if picture != "path":
+        return picture, None
+    if not isinstance(game, games.PreferenceGame):
+        raise NashwardError("--picture path is of one policy; this game has two, take --picture gaps")
+    if game.sizes[0] < 3:
+        raise NashwardError("--picture path needs three actions at least; take --picture gaps")
+    if args.actions is None:
+        return picture, None
+    names = args.actions.split(",")
+    unknown = [name for name in names if name not in game.labels]
+    if len(names) != 2 or names[0] == names[1] or unknown:
+        what = f"there is no {unknown[0]!r}" if unknown else "expected two different ones"
+        raise NashwardError(f"--actions {args.actions}: {what}; the actions are {games.plots.some_of(game.labels)}")
+    return picture, [game.labels.index(name) for name in names]
+
+
 def _draw(
-    path: Path, title: str, game: Any, equilibrium: games.equilibria.Equilibrium, played: Sequence[Played]
-) -> None:
+    path: Path, picture: str, title: str, game: Any, equilibrium: games.equilibria.Equilibrium,
+    played: Sequence[Played], actions: list[int] | None,
+) -> None:  # fmt: skip
     solutions = {one.label: one.solution for one in played if len(one.solution.iterations)}
-    if played and not solutions:
+    if picture != "table" and not solutions:
         raise NashwardError(f"there is nothing to draw in {path}: no solver reached a finite policy; lower the step")
     if missing := [one.label for one in played if one.label not in solutions]:
         print(f"warning: not in the picture, as no policy of it is finite: {', '.join(missing)}", file=sys.stderr)
     title = games.plots.as_label(title, longest=90)  # the name of a file
-    if len(solutions) > 1:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(11.5, 4.4), layout="constrained")
-        for which, axes in zip(("last", "average"), figure.subplots(1, 2), strict=True):
-            games.plots.race(solutions, which, f"{title}: {which} iterate", axes)
-    elif solutions:
+    if picture == "table":
+        figure = games.plots.payoff_table(game, equilibrium)
+    elif picture == "path":
+        paths = {name: solution.policies["last"] for name, solution in solutions.items()}
+        figure = games.plots.trajectories(paths, equilibrium.policy, game.labels, actions, title)
+    elif len(solutions) == 1 and picture == "gaps":
         figure = games.plots.gap_curves(solutions, title=title)
     else:
-        figure = games.plots.payoff_table(game, equilibrium)
+        figure = _both_iterates(picture, solutions, title)
     path.parent.mkdir(parents=True, exist_ok=True)
     if lacking := games.plots.save(figure, path, dpi=150):
         print(f"warning: boxes in {path} for what its font lacks: {games.plots.some_of(lacking)}", file=sys.stderr)
+
+
+def _both_iterates(picture: str, solutions: Mapping[str, games.Solution], title: str) -> Any:
+    """The last iterates and the averages side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.5, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=picture == "gaps")
+    for which, axes in zip(("last", "average"), panels, strict=True):
+        heading = f"{title}: {which} iterate"
+        if picture == "race":
+            games.plots.race(solutions, which, heading, axes)
+        else:
+            games.plots.gap_curves(solutions, None, heading, axes, [which])
+    return figure
+
+
+def _settings(solver: Any) -> dict[str, Any]:
+    if not dataclasses.is_dataclass(solver):
+        return {}
+    return {field.name: getattr(solver, field.name) for field in dataclasses.fields(solver)}
 
 
 def _described(game: Any, entry: games.zoo.Entry | None) -> dict[str, Any]:
@@ -252,7 +310,7 @@ def _described(game: Any, entry: games.zoo.Entry | None) -> dict[str, Any]:
 
 
 COMMAND = Command(
-    "nashward solve zoo:comal_cycle --solver MWU,OptimisticMWU:step=1,ExtraGradient --plot race.png",
+    "nashward solve zoo:comal_cycle --solver MWU,OptimisticMWU:step=1,ExtraGradient --plot gaps.png",
     add_arguments,
     run,
 )

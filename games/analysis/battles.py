@@ -1,0 +1,479 @@
+"""Battles of models: the win table, the maximal lottery with bands, ratings, cycles, and what style adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import expit, ndtri
+from torch import Tensor
+
+from nashward.errors import NashwardError
+
+from ..equilibria.nash import nash
+from ..forms.game import PreferenceGame
+from ..shapes import Bool, Float, Int
+from .contextual import ContextualBradleyTerry, contextual_bradley_terry
+from .game_ratings import ClassLottery, class_lottery
+from .pair_tests import margin_p_values
+from .ratings import ELO, Ratings, bradley_terry, has_maximum, pearson_p_value, scores
+from .significant_cycles import Cycle, cycles_below
+
+JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
+FLOOR = 1e-9  # of wins that are drawn, so that scores stay finite
+PAIRS = 3  # of a model, whose prior its rating has: fewer make the bands of few prompts too narrow
+LEAST, ENOUGH = 30, 10  # battles of a category, and of a model in it
+CHUNK = 500_000  # win probabilities at once
+STEPS = 60  # of Newton's method for the pairs
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The maximal lottery and Elo's ratings, with their uncertainty.
+
+    Attributes:
+        lottery: [n], of the smoothed table, chosen over classes of clones where there are several (``class_lottery``).
+        low, high: [n], the quantiles of the lottery over the bootstrap, and what is beyond one of them: the lottery
+            itself and, where it is not the only one, all others of the smoothed table.
+        elo, elo_low, elo_high: [n], the ratings (``Ratings.elo``) and their quantiles, in the same way.
+        share: of the draws that lie between them, for each model.
+
+    Example:
+        >>> battles = Battles.of_tables(("x", "y"), np.array([[[0.0, 30.0], [10.0, 0.0]]]))
+        >>> bands = battles.bands(share=0.9, seed=0)
+        >>> bands.lottery.tolist(), bool((bands.elo_low < bands.elo).all()), bands.share
+        ([1.0, 0.0], True, 0.9)
+    """
+
+    lottery: Float[Tensor, " n"]
+    low: Float[Tensor, " n"]
+    high: Float[Tensor, " n"]
+    elo: Float[Tensor, " n"]
+    elo_low: Float[Tensor, " n"]
+    elo_high: Float[Tensor, " n"]
+    share: float
+
+
+@dataclass(frozen=True)
+class InCategory:
+    """The battles of one category beside those of all.
+
+    Attributes:
+        name: of the category.
+        battles: how many there are.
+        elo, elo_error: [n], ratings in it with their standard errors; NaN for models with fewer than ten battles.
+        rate, rate_error: [n], each model's win rate in it against the maximal lottery of all battles, and its error.
+
+    Example:
+        >>> math = InCategory("math", 90, np.full(2, 1500.0), np.full(2, 9.0), np.array([0.6, 0.5]), np.full(2, 0.02))
+        >>> math.beats_most(categories=4)
+        (0, True)
+    """
+
+    name: str
+    battles: float
+    elo: Float[np.ndarray, " n"]
+    elo_error: Float[np.ndarray, " n"]
+    rate: Float[np.ndarray, " n"]
+    rate_error: Float[np.ndarray, " n"]
+
+    def beats_most(self, categories: int, level: float = 0.05) -> tuple[int, bool]:
+        """Who beats the lottery most surely here, and whether that is beyond noise, for all models and categories."""
+        least = self.rate - ndtri(1 - level / (len(self.rate) * categories)) * self.rate_error
+        return int(least.argmax()), bool(least.max() > 0.5)
+
+
+@dataclass(frozen=True)
+class Battles:
+    """Battles between n models, one a record.
+
+    Attributes:
+        labels: of the models, sorted.
+        first, second: [battles], the places of both models in ``labels``.
+        won, lost: [battles], how often the first and the second won, a tie as half a win of each.
+        prompt: [battles], the number of the prompt.
+        prompts: how many prompts there are.
+        by_prompt: whether they are given, so that what one of them decides can be told from what many do.
+        smoothing: a of the prior Beta(a, a) on each win probability. With 0 the table is the observed frequencies;
+            ratings and draws without prompts, which need a prior, then use Jeffreys' 1/2.
+        style: [battles, 4], the differences of both responses' style (``style_differences``); None: not known.
+        categories: of battles, by name, as flags [battles].
+
+    Example:
+        >>> battles = Battles.of_tables(("x", "y"), np.array([[[0.0, 2.5], [1.5, 0.0]]]))
+        >>> battles.met.tolist(), battles.game.P[0].tolist(), battles.missing
+        ([[0.0, 4.0], [4.0, 0.0]], [0.5, 0.6], [])
+    """
+
+    labels: tuple[str, ...]
+    first: Int[np.ndarray, " battles"]
+    second: Int[np.ndarray, " battles"]
+    won: Float[np.ndarray, " battles"]
+    lost: Float[np.ndarray, " battles"]
+    prompt: Int[np.ndarray, " battles"]
+    prompts: int
+    by_prompt: bool
+    smoothing: float = JEFFREYS
+    style: Float[np.ndarray, "battles 4"] | None = None
+    categories: Mapping[str, Bool[np.ndarray, " battles"]] = field(default_factory=dict)
+
+    @classmethod
+    def of_tables(
+        cls, labels: tuple[str, ...], wins: Float[np.ndarray, "prompts n n"], smoothing: float = JEFFREYS
+    ) -> Battles:
+        """Of tables of wins, one a prompt; a single one is of battles whose prompts are not given.
+
+        Example:
+            >>> Battles.of_tables(("x", "y"), np.array([[[0.0, 3.0], [1.0, 0.0]]])).total.tolist()
+            [[0.0, 3.0], [1.0, 0.0]]
+        """
+        upper = np.triu(wins + wins.swapaxes(1, 2) > 0, 1)
+        prompt, first, second = upper.nonzero()
+        won, lost = wins[prompt, first, second], wins[prompt, second, first]
+        return cls(tuple(labels), first, second, won, lost, prompt, len(wins), len(wins) > 1, smoothing)
+
+    @property
+    def wins(self) -> Float[np.ndarray, "prompts n n"]:
+        """[prompts, n, n], how often i beat j on each prompt: large where there are many prompts and models."""
+        wins = np.zeros((self.prompts, len(self.labels), len(self.labels)))
+        np.add.at(wins, (self.prompt, self.first, self.second), self.won)
+        np.add.at(wins, (self.prompt, self.second, self.first), self.lost)
+        return wins
+
+    @cached_property
+    def total(self) -> Float[np.ndarray, "n n"]:
+        """[n, n], the wins over all prompts."""
+        return self._summed(self.won, self.lost)
+
+    @cached_property
+    def met(self) -> Float[np.ndarray, "n n"]:
+        """[n, n], the number of battles of each pair."""
+        return self.total + self.total.T
+
+    @property
+    def missing(self) -> list[tuple[str, str]]:
+        """The pairs that never met; their probability is the prior's 1/2."""
+        pairs = np.argwhere(np.triu(self.met == 0, 1))
+        return [(self.labels[i], self.labels[j]) for i, j in pairs]
+
+    @cached_property
+    def game(self) -> PreferenceGame:
+        """P_ij = (wins_ij + a) / (met_ij + 2 a), the mean of the posterior Beta."""
+        return PreferenceGame(_table(self.total[None], self.smoothing)[0], self.labels)
+
+    @cached_property
+    def ratings(self) -> Ratings:
+        """Bradley-Terry ratings, each pair smoothed by the same prior, and each model by that of three pairs at most.
+
+        With one on each pair the ratings of many models, whose pairs met a few times each, would shrink.
+        """
+        return bradley_terry(self.total.clip(0), 2 * (self.smoothing or JEFFREYS) * self._prior_of_ratings)
+
+    @cached_property
+    def lottery(self) -> ClassLottery:
+        """The maximal lottery of the table, over classes of clones."""
+        return class_lottery(self.game.P.numpy())
+
+    @cached_property
+    def cycle_p_value(self) -> float:
+        """``fit_p_value`` of scores alone: how likely battles so far from any scores are without cycles."""
+        return self.fit_p_value(self.scores())
+
+    def fit_p_value(self, fit: ContextualBradleyTerry) -> float:
+        """How likely battles so far from fitted scores, and style, are without cycles; NaN without pairs to spare.
+
+        Battles of a pair on the same prompt are one battle here, since they repeat each other: counted one by one, a
+        single prompt on which the models go in a circle would prove a cycle over all prompts. The variance of an
+        outcome is that of these battles, which is less than P (1 - P) where there are ties.
+
+        Args:
+            fit: of these battles, by ``scores``.
+
+        Source: Pearson 1900, see ``pearson_p_value``.
+        """
+        effect = self.style @ fit.slopes if self.style is not None and len(fit.slopes) else 0.0
+        p = expit(fit.scores[self.first] - fit.scores[self.second] + effect)
+        n, met, (i, j, _) = len(self.labels), self.won + self.lost, self._each
+        pair = np.unique(i * n + j, return_inverse=True)[1].reshape(-1)
+        record = np.arange(len(i))
+        if self.by_prompt:
+            record = np.unique(self.prompt * n * n + i * n + j, return_inverse=True)[1].reshape(-1)
+        share = 1 / np.bincount(record, met)[record] if self.by_prompt else np.ones(len(i))
+        sign = np.where(self.first > self.second, -1.0, 1.0)
+        misfit = np.bincount(record, share * sign * (self.won - met * p))
+        variance = np.bincount(record, share * met * p * (1 - p))
+        counts = self._counts and not self.by_prompt  # which of them were ties is not known
+        fitted = n - 1 + len(fit.slopes)
+        known = len(misfit) > fitted and not counts
+        dispersion = float((misfit**2 / variance).sum()) / (len(misfit) - fitted) if known else 1.0
+        at = np.empty(len(misfit), dtype=np.int64)
+        at[record] = pair
+        games = np.bincount(at, np.bincount(record, share * met))
+        spread = dispersion * np.bincount(at, variance)
+        return pearson_p_value(np.bincount(at, misfit), spread, games, len(games) - fitted)
+
+    def cycles(self, level: float = 0.05, draws: int = 20_000, seed: int = 0) -> list[Cycle]:
+        """The cycles of three that are no chance of the prompts, or of the battles where prompts are not given.
+
+        As ``significant_cycles``, from battles. Without prompts each battle counts on its own: a sign test.
+
+        Args:
+            level: how many of the leaderboards without a cycle may seem to have one.
+            draws: of the signs, at least.
+            seed: of the draws.
+        """
+        n = len(self.labels)
+        draws = max(draws, int(n * (n - 1) / level))
+        i, j, margin = self._margins if self.by_prompt else self._each
+        if self.by_prompt or not self._counts:
+            p = margin_p_values(n, i, j, margin, draws=draws, seed=seed)
+        else:
+            i, j = np.triu_indices(n, 1)
+            times = np.floor(np.r_[self.total[i, j], self.total.T[i, j]])  # of ties the odd one says nothing
+            signs = np.repeat([0.5, -0.5], len(i))
+            p = margin_p_values(n, np.r_[i, i], np.r_[j, j], signs, times, draws=draws, seed=seed)
+        return cycles_below(np.minimum(p * (n * (n - 1) / 2), 1.0), level)
+
+    def of_category(self, name: str) -> Battles:
+        """The battles of one category; the models stay the same, also those that fought none of them.
+
+        Raises:
+            ValueError: no such category.
+        """
+        if name not in self.categories:
+            known = ", ".join(self.categories) or "none"
+            raise NashwardError(f"there is no category {name!r} among these battles; they have: {known}")
+        return self.of_records(self.categories[name])
+
+    def of_records(self, at: Bool[np.ndarray, " battles"]) -> Battles:
+        """Some of the battles, of the same models.
+
+        Args:
+            at: [battles], which.
+        """
+        return replace(
+            self, first=self.first[at], second=self.second[at], won=self.won[at], lost=self.lost[at],
+            prompt=self.prompt[at], style=None if self.style is None else self.style[at],
+            categories={other: flags[at] for other, flags in self.categories.items()},
+        )  # fmt: skip
+
+    def without_idle(self) -> Battles:
+        """Without the models that fought no battle."""
+        fought = np.flatnonzero(self.met.sum(1) > 0)
+        place = np.zeros(len(self.labels), dtype=np.int64)
+        place[fought] = np.arange(len(fought))
+        labels = tuple(self.labels[k] for k in fought)
+        return replace(self, labels=labels, first=place[self.first], second=place[self.second])
+
+    def by_category(self, lottery: Float[np.ndarray, " n"], style: bool = False) -> list[InCategory]:
+        """Ratings in each category, and who beats a lottery there.
+
+        Of categories with at least 30 battles, and one a model, that are not all of them.
+
+        Args:
+            lottery: [n], that of all battles.
+            style: at equal style, which is fitted in each category.
+
+        Raises:
+            ValueError: as ``scores``.
+        """
+        found = []
+        for name, flags in self.categories.items():
+            if flags.all() or flags.sum() < max(LEAST, len(self.labels)):
+                continue
+            own = self.of_category(name)
+            met, counted = own.met.sum(1), own.style_controlled()[0] if style else own
+            fit, P, a = own.scores(style), counted.game.P.numpy(), self.smoothing
+            variance = P * (1 - P) / (own.met + 2 * a + 1) * ~np.eye(len(P), dtype=bool)
+            few = met < ENOUGH
+            found.append(InCategory(
+                name, float(met.sum() / 2),
+                np.where(few, np.nan, 1500 + ELO * fit.scores), np.where(few, np.nan, ELO * fit.score_errors),
+                P @ lottery, np.sqrt(variance @ lottery**2),
+            ))  # fmt: skip
+        return found
+
+    def scores(self, style: bool = False) -> ContextualBradleyTerry:
+        """Bradley-Terry scores with standard errors over prompts, with the effects of style beside them or without.
+
+        Without a prior where the likelihood has a maximum: what ``arena-rank`` has, unweighted.
+
+        Args:
+            style: fit the four features of style as well.
+
+        Raises:
+            ValueError: the style is not known, or records are counts of several battles.
+        """
+        features = self._known_style() if style else np.zeros((len(self.first), 0))
+        clusters = self.prompt if self.by_prompt and len(np.unique(self.prompt)) < len(self.prompt) else None
+        least = 0.0 if has_maximum(self.total) else 0.1
+        won, first, second, weights = self.won, self.first, self.second, None
+        if self._counts:  # the wins, then the losses
+            first, second = np.r_[first, first], np.r_[second, second]
+            won, weights = np.repeat([1.0, 0.0], len(self.won)), np.r_[self.won, self.lost]
+            features, clusters = np.r_[features, features], None if clusters is None else np.r_[clusters, clusters]
+        return contextual_bradley_terry(won, features, first, second, clusters, ridge=least, weights=weights)
+
+    def style_controlled(self) -> tuple[Battles, ContextualBradleyTerry]:
+        r"""The battles as they would have gone between responses of equal style, and the fit of what style adds.
+
+        With the fit's slopes g, each pair has log-odds t_ij at equal style, and a battle y with style difference x
+        becomes
+
+        .. math::
+            y' = y - \sigma(t_{ij} + g x) + \sigma(t_{ij}), \qquad
+            \sum (y - \sigma(t_{ij} + g x)) + a (1 - 2 \sigma(t_{ij})) = 0
+
+        with the prior's a, so that the table of the new battles is P_ij = sigma(t_ij). The pairs are free: cycles stay.
+
+        Raises:
+            ValueError: as ``scores``.
+
+        Source: Bradley & Terry 1952 with covariates; the pairs' own log-odds are the project's own.
+        """
+        fit, style = self.scores(style=True), self._known_style()
+        n, prior = len(self.labels), self.smoothing or JEFFREYS
+        pair, swapped = self.first * n + self.second, self.first > self.second
+        pair = np.where(swapped, self.second * n + self.first, pair)
+        _, pair = np.unique(pair, return_inverse=True)
+        pair = pair.reshape(-1)
+        effect = np.where(swapped, -1.0, 1.0) * (style @ fit.slopes)
+        y = np.where(swapped, self.lost, self.won)
+        at_equal = np.zeros(int(pair.max()) + 1)
+        for _ in range(STEPS):
+            p, even = expit(at_equal[pair] + effect), expit(at_equal)
+            slope = np.bincount(pair, y - p) + prior * (1 - 2 * even)
+            step = slope / (np.bincount(pair, p * (1 - p)) + 2 * prior * even * (1 - even))
+            at_equal = at_equal + step.clip(-1, 1)
+            if np.abs(step).max(initial=0.0) < 1e-12:
+                break
+        y = y - expit(at_equal[pair] + effect) + expit(at_equal)[pair]
+        won = np.where(swapped, 1 - y, y)
+        return replace(self, won=won, lost=1 - won), fit
+
+    def _known_style(self) -> Float[np.ndarray, "battles 4"]:
+        if self.style is None:
+            raise NashwardError("the style of these battles was not read; read them with style=True")
+        if unknown := int(np.isnan(self.style).any(1).sum()):
+            raise NashwardError(
+                f"the style of {unknown} of {len(self.style)} battles is not known; rows need conv_metadata "
+                "(sum_assistant_a_tokens, header_count_a, list_count_a, bold_count_a, and of b), or both responses "
+                "(conversation_a and conversation_b, or response_a and response_b)"
+            )
+        if self._counts:
+            raise NashwardError("some rows count several battles; style is controlled battle by battle")
+        return self.style
+
+    def bands(self, share: float = 0.9, draws: int = 400, seed: int = 0) -> Bands:
+        """The maximal lottery and Elo's ratings, with bands from the bootstrap.
+
+        Each prompt has a weight from the exponential distribution (the Bayesian bootstrap), so that the battles of a
+        prompt stay together; each draw has wins of the prior beside them, Gamma(a) prompts won and as many lost, since
+        a pair whose prompts all went one way would have no spread otherwise. A pair that met once on each prompt has
+        then the Beta posterior, as each pair has where the prompts are not given. Prompts that are drawn with
+        replacement would make the bands too narrow where there are few.
+
+        Returns:
+            The bands that hold this share of the draws.
+
+        Raises:
+            ValueError: a share out of (0, 1), fewer than two draws.
+
+        Source: Rubin 1981, "The Bayesian bootstrap".
+        """
+        if not 0 < share < 1:
+            raise NashwardError(f"share must be between 0 and 1, got {share}")
+        if draws < 2:
+            raise NashwardError(f"draws must be at least 2, got {draws}")
+        wins, prior = self._drawn(draws, np.random.default_rng(seed))
+        own = self.lottery
+        others = 1 - np.eye(len(self.labels))
+        least = 0.0 if self._prior_counts else JEFFREYS * others  # ratings need a prior
+        lotteries, ratings = [], []
+        chunk = max(1, CHUNK // len(self.labels) ** 2)  # draws whose tables stay in the processor's cache
+        for k in range(0, draws, chunk):
+            some, of_prior = wins[k : k + chunk], prior[k : k + chunk] * self._prior_counts
+            lotteries.append(nash(PreferenceGame(_table(some + of_prior, 0.0))).policy)
+            given = torch.from_numpy(some + (of_prior + least) * self._prior_of_ratings)
+            ratings.append(1500 + ELO * scores(given, start=self.ratings.scores))
+        at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
+        low, high = torch.quantile(torch.cat(lotteries), at, dim=0)
+        elo_low, elo_high = torch.quantile(torch.cat(ratings), at, dim=0)
+        lottery, rating = torch.from_numpy(own.policy), self.ratings.elo
+        least_of_all, most_of_all = map(torch.from_numpy, own.ranges(self.game.P.numpy()))
+        low, high = torch.minimum(low, least_of_all), torch.maximum(high, most_of_all)
+        return Bands(
+            lottery, torch.minimum(low, lottery), torch.maximum(high, lottery),
+            rating, torch.minimum(elo_low, rating), torch.maximum(elo_high, rating), share,
+        )  # fmt: skip
+
+    @property
+    def _prior_of_ratings(self) -> float:
+        """The share of each pair's prior that the ratings have."""
+        return min(1.0, PAIRS / max(len(self.labels) - 1, 1))
+
+    @property
+    def _prior_counts(self) -> bool:
+        """Whether draws of the table have wins of the prior."""
+        return bool(self.smoothing) or not self.by_prompt
+
+    def _drawn(
+        self, draws: int, random: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "draws n n"], Float[np.ndarray, "draws n n"]]:
+        """[draws, n, n] each: wins drawn from the bootstrap or the posterior, and the prior's."""
+        n = len(self.labels)
+        off = 1 - np.eye(n)
+        if self.by_prompt:
+            wins = np.empty((draws, n, n))
+            for table in wins:
+                weight = random.exponential(size=self.prompts)[self.prompt]
+                table[:] = self._summed(weight * self.won, weight * self.lost)
+            i, j, _ = self._margins
+            prompts = self._summed(np.ones(len(i)), np.zeros(len(i)), i, j)
+            prompts = prompts + prompts.T
+            battles = self.met / np.maximum(prompts, 1) + (prompts == 0)  # of a pair on a prompt, on average
+        else:
+            wins, battles = random.gamma(self.total.clip(0), size=(draws, n, n)), np.ones((n, n))
+        prior = np.maximum(random.gamma(self.smoothing or JEFFREYS, size=wins.shape), FLOOR) * off
+        return np.maximum(wins, 0.0), battles * prior
+
+    @cached_property
+    def _margins(self) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+        """One record a prompt and pair: i < j, and the mean margin of i over j, in [-1/2, 1/2] (but for style)."""
+        n = len(self.labels)
+        i, j, margin = self._each
+        keys, record = np.unique((self.prompt * n + i) * n + j, return_inverse=True)
+        record, met = record.reshape(-1), self.won + self.lost
+        return keys // n % n, keys % n, np.bincount(record, met * margin) / np.bincount(record, met)
+
+    @cached_property
+    def _each(self) -> tuple[Int[np.ndarray, " battles"], Int[np.ndarray, " battles"], Float[np.ndarray, " battles"]]:
+        """The records as they are, but with i < j."""
+        swapped, margin = self.first > self.second, self.won / (self.won + self.lost) - 0.5
+        i, j = np.where(swapped, self.second, self.first), np.where(swapped, self.first, self.second)
+        return i, j, np.where(swapped, -margin, margin)
+
+    @cached_property
+    def _counts(self) -> bool:
+        """Whether some records are of several battles."""
+        return bool((np.abs(self.won + self.lost - 1) > 1e-9).any())
+
+    def _summed(
+        self, won: Float[np.ndarray, " m"], lost: Float[np.ndarray, " m"], i: Any = None, j: Any = None
+    ) -> Float[np.ndarray, "n n"]:
+        """[n, n], the sums over records: ``won`` of i over j and ``lost`` of j over i."""
+        n = len(self.labels)
+        i, j = self.first if i is None else i, self.second if j is None else j
+        there, back = np.bincount(i * n + j, won, n * n), np.bincount(j * n + i, lost, n * n)
+        return (there + back).reshape(n, n)
+
+
+def _table(wins: Float[np.ndarray, "tables n n"], smoothing: float) -> Float[np.ndarray, "tables n n"]:
+    met = wins + wins.swapaxes(-1, -2) + 2 * smoothing
+    P = np.where(met > 0, (wins + smoothing) / np.where(met > 0, met, 1.0), 0.5)
+    upper = np.triu(np.ones(P.shape[-2:], dtype=bool))
+    return np.where(upper, P, 1 - P.swapaxes(-1, -2))  # so that P + P^T = 1 holds after rounding

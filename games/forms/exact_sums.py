@@ -1,0 +1,71 @@
+"""Rounding taken off small tables of win probabilities: compiled where numba is loaded already, else by numpy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..shapes import Float
+
+_LARGEST = 64  # actions; of larger tables, arithmetic by pieces that fit the cache is as fast
+
+
+def exact_sums(table: Float[Tensor, "*batch n n"], tolerance: float) -> Float[Tensor, "*batch n n"] | None:
+    """The table with P + P^T = 1 to the last bit, equal bit by bit to what ``PreferenceGame`` makes of large tables.
+
+    numba is not imported for it, which takes longer than many tables; numpy calls cost less than torch's.
+
+    Args:
+        table: square.
+        tolerance: how far P + P^T may be from 1.
+
+    Returns:
+        None where the table is large, in float32, not on the CPU, or needs a gradient; and where an entry is out of
+        [0, 1] or a sum is not 1, for the caller to name it.
+    """
+    n = table.shape[-1]
+    usual = table.dtype == torch.float64 and table.device.type == "cpu" and not table.requires_grad
+    if n > _LARGEST or not usual:
+        return None
+    given = np.ascontiguousarray(table.numpy()).reshape(-1, n, n)
+    found = np.empty_like(given)
+    compute = _compiled() if "numba" in sys.modules else _by_numpy
+    return torch.from_numpy(found.reshape(table.shape)) if compute(given, found, tolerance) else None
+
+
+@cache
+def _compiled() -> Callable[..., Any]:
+    import numba
+
+    # Without fastmath: 1 - (1/2 - h) is not 1/2 + h in its last bit, and that bit makes the margins skew.
+    return numba.njit(cache=True, error_model="numpy")(_sums)
+
+
+def _by_numpy(given: Float[np.ndarray, "games n n"], found: Float[np.ndarray, "games n n"], tolerance: float) -> bool:
+    turned = given.transpose(0, 2, 1)
+    total = given + turned
+    if not (given.min() >= 0 and given.max() <= 1 and 1 - total.min() <= tolerance and total.max() - 1 <= tolerance):
+        return False
+    half = (given - turned) / 2
+    found[...] = np.where(half < 0, 1 - (0.5 - half), 0.5 + half)
+    return True
+
+
+def _sums(given: NDArray[np.float64], found: NDArray[np.float64], tolerance: float) -> bool:  # [games, n, n]
+    for k in range(given.shape[0]):
+        for i in range(given.shape[1]):
+            for j in range(given.shape[1]):
+                p, q = given[k, i, j], given[k, j, i]
+                total = p + q
+                if not (0.0 <= p <= 1.0 and 1 - total <= tolerance and total - 1 <= tolerance):
+                    return False
+                half = (p - q) / 2
+                found[k, i, j] = 1 - (0.5 - half) if half < 0 else 0.5 + half
+    return True

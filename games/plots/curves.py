@@ -1,0 +1,191 @@
+"""Gaps against iterations: curves, races to a level, quantiles over a batch, and where steps are stable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from nashward.errors import NashwardError
+
+from ..shapes import Float
+from ..solution import Solution
+from .appearance import as_label, by_name, drawn_on, looks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FLOOR = 1e-16
+"""Gaps below this are drawn here."""
+
+
+def gap_curves(
+    solutions: Mapping[str, Solution],
+    bounds: Mapping[str, Callable[[Any], Any]] | None = None,
+    title: str = "",
+    axes: Axes | None = None,
+    which: Sequence[str] = ("last", "average"),
+) -> Figure:
+    """Duality gap against iterations, log-log: the last iterate solid, the average dashed, bounds dotted.
+
+    Args:
+        solutions: by name, each of a single game.
+        bounds: by name, functions of the iterations, for example ``theory.MWUAverage(...).bound``.
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+        which: the iterates whose gaps are drawn, of those in ``Solution.gaps``. The second one is dashed, the third
+            dash-dotted; of a single one the lines have their names alone, and the styles of ``looks``.
+
+    Raises:
+        ValueError: a solution of a batch of games, an iterate that a solution has no gaps of.
+        TypeError: solutions without names.
+    """
+    figure, axes = drawn_on(axes, 6.4, 4.2)
+    look = looks(list(by_name(solutions)))
+    for name, solution in solutions.items():
+        for iterate, dashes in zip(which, ("-", "--", "-."), strict=False):
+            if iterate not in solution.gaps:
+                raise NashwardError(f"{name} has no gaps of {iterate!r}; it has {', '.join(solution.gaps)}")
+            gaps = solution.gaps[iterate]
+            if gaps.ndim != 1:
+                raise NashwardError(
+                    f"gap curves are drawn for one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}"
+                )
+            values = gaps.cpu().clamp_min(FLOOR)
+            label, style = (as_label(name), look[name].line) if len(which) == 1 else (
+                f"{as_label(name)}, {iterate}", dashes
+            )  # fmt: skip
+            axes.plot(
+                solution.iterations, values, style, color=look[name].colour, label=label, linewidth=1.6,
+                marker=look[name].mark, markevery=0.15, markersize=4,
+            )  # fmt: skip
+    longest = max(int(s.iterations[-1]) for s in solutions.values())
+    grid = np.unique(np.geomspace(1, longest, 200).round())
+    for name, bound in (bounds or {}).items():
+        axes.plot(grid, bound(grid), ":", color="black", label=as_label(name), linewidth=1.6)
+    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel="duality gap", title=title)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def race(solutions: Mapping[str, Solution], which: str = "last", title: str = "", axes: Axes | None = None) -> Figure:
+    """The iterations that each solver needs until its gap stays below a level, for all levels down to 1e-12.
+
+    The levels begin at 1, or at the largest gap of all where that is more, so that every solver is drawn.
+
+    Further left is faster; a line is level, up to the last iteration, where the solver got no further.
+
+    Args:
+        solutions: by name, each of a single game.
+        which: "last" or "average".
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: a solution of a batch of games.
+        TypeError: solutions without names.
+    """
+    figure, axes = drawn_on(axes, 6.4, 4.2)
+    look = looks(list(by_name(solutions)))
+    curves = {name: _one(solution.gaps[which], name) for name, solution in solutions.items()}
+    levels = np.geomspace(max(1.0, *(float(gaps.max()) for gaps in curves.values())), 1e-12, 121)
+    for name, solution in solutions.items():
+        gaps = curves[name]
+        stays = np.maximum.accumulate(gaps[::-1])[::-1]  # the worst gap from here on
+        reached = [int(np.argmax(stays <= level)) for level in levels if stays[-1] <= level]
+        shown = levels[: len(reached)]
+        reached += [-1] * bool(reached)  # level to the end
+        axes.plot(
+            solution.iterations.cpu().numpy()[reached], [*shown, *shown[-1:]], look[name].line,
+            color=look[name].colour, marker=look[name].mark, markevery=10, markersize=4, label=as_label(name),
+            linewidth=1.6,
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate stays below")
+    axes.set(title=title)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def quantiles(
+    solutions: Mapping[str, Solution], which: str = "last", title: str = "", axes: Axes | None = None
+) -> Figure:
+    """The median gap over a batch of games, with the middle half and the middle nine tenths shaded.
+
+    Args:
+        solutions: by name, each of a batch.
+        which: "last" or "average".
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: a solution of a single game.
+    """
+    figure, axes = drawn_on(axes, 6.4, 4.2)
+    look = looks(list(by_name(solutions)))
+    for name, solution in solutions.items():
+        gaps = solution.gaps[which].cpu()
+        if gaps.ndim < 2:
+            raise NashwardError(f"quantiles are drawn over a batch of games, {name} holds a single game")
+        colour, T = look[name].colour, solution.iterations.cpu().numpy()
+        q = np.quantile(gaps.flatten(1).clamp_min(FLOOR).numpy(), (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
+        axes.fill_between(T, q[0], q[4], color=colour, alpha=0.12, linewidth=0)
+        axes.fill_between(T, q[1], q[3], color=colour, alpha=0.25, linewidth=0)
+        axes.plot(
+            T, q[2], look[name].line, color=colour, marker=look[name].mark, markevery=0.15, markersize=4,
+            label=as_label(name),
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate", title=title)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def stability_map(
+    frequencies: Sequence[float],
+    steps: Sequence[float],
+    factors: Any,
+    threshold: Callable[[Any], Any] | None = None,
+    title: str = "",
+    axes: Axes | None = None,
+) -> Figure:
+    """Where small deviations from the Nash shrink (blue) and grow (red): step against the game's frequency.
+
+    Args:
+        frequencies: [columns], lam of ``games.rotation_frequency``.
+        steps: [rows].
+        factors: [rows, columns], by which a deviation grows an iteration, as of ``theory.local_factor``.
+        threshold: the exact threshold as a function of lam, a solid curve; where the factors say 1 is dotted.
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: factors of another shape.
+    """
+    figure, axes = drawn_on(axes, 5.6, 4.2)
+    table = np.asarray(factors, dtype=np.float64)
+    if table.shape != (len(steps), len(frequencies)):
+        raise NashwardError(
+            f"factors must be [{len(steps)}, {len(frequencies)}], steps by frequencies, got {table.shape}"
+        )
+    shown = np.log10(table.clip(1e-12, 1e12))
+    width = max(float(np.quantile(np.abs(shown), 0.6)), 1e-12)  # the side of 0 is what matters, so the rest saturates
+    mesh = axes.pcolormesh(frequencies, steps, shown, cmap="RdBu_r", vmin=-width, vmax=width, shading="nearest")
+    axes.contour(frequencies, steps, shown, levels=[0.0], colors="black", linestyles=":")
+    if threshold is not None:
+        grid = np.linspace(min(frequencies), max(frequencies), 200)
+        axes.plot(grid, [threshold(lam) for lam in grid], "-", color="black", linewidth=1.8, label="exact threshold")
+        axes.legend(fontsize=8)
+    axes.set(xlabel="frequency of the game", ylabel="step", title=title, ylim=(min(steps), max(steps)))
+    figure.colorbar(mesh, ax=axes, label="log10 of the factor an iteration", extend="both")
+    return figure
+
+
+def _one(gaps: Float[torch.Tensor, "records ..."], name: str) -> Float[np.ndarray, " records"]:
+    if gaps.ndim != 1:
+        raise NashwardError(f"this picture is of one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}")
+    return gaps.cpu().clamp_min(FLOOR).numpy()

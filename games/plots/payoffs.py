@@ -1,0 +1,140 @@
+"""Tables of payoffs: as a heat map beside the equilibrium, and as a graph of who beats whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nashward.errors import NashwardError
+
+from ..equilibria.nash import Equilibrium
+from ..forms.game import ConstantSumGame, PreferenceGame
+from ..shapes import Float
+from .appearance import COLOURS, as_label, drawn_on, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def cycle_graph(
+    game: PreferenceGame,
+    title: str = "",
+    axes: Axes | None = None,
+    least: float = 0.0,
+    order: Sequence[int] | None = None,
+) -> Figure:
+    """Who beats whom: an arrow from each winner to the loser, the wider the surer; ties have none.
+
+    Actions stand in a ring clockwise from the top, by default in the order of their mean win rate, the best first.
+    Arrows against that order (upsets, without which there is no cycle) are in the second colour and dashed.
+
+    Args:
+        game: a single game.
+        least: arrows for margins above this only.
+        order: the actions in another order, by number; ``payoff_table`` takes the same.
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: a batch of games, an order that has not every action once.
+    """
+    if game.batch_shape:
+        raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
+    figure, axes = drawn_on(axes, 5.2, 5.0)
+    P, n = game.P.cpu(), game.sizes[0]
+    order = _ordered(order, P.mean(-1).argsort(descending=True, stable=True).tolist())
+    angle = np.pi / 2 - 2 * np.pi * np.arange(n) / n
+    place = {action: np.array([np.cos(t), np.sin(t)]) for action, t in zip(order, angle, strict=True)}
+    for rank, i in enumerate(order):
+        for other, j in enumerate(order):
+            margin = float(P[i, j]) - 0.5
+            if margin > least:
+                upset = rank > other
+                style = {"color": COLOURS[1] if upset else COLOURS[0], "linestyle": "--" if upset else "-"}
+                arrow = {"arrowstyle": "-|>", "linewidth": 0.5 + 4 * margin, "shrinkA": 14, "shrinkB": 14, **style}
+                axes.annotate("", xy=tuple(place[j]), xytext=tuple(place[i]), arrowprops=arrow)
+        x, y = place[i]
+        axes.text(x, y, as_label(game.labels[i]), ha="center", va="center", fontsize=9,
+                  bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "black"})  # fmt: skip
+    axes.set(title=title, aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.25, 1.25))
+    axes.axis("off")
+    return figure
+
+
+def _heat(
+    axes: Axes, table: Float[np.ndarray, "n m"], names: Sequence[Sequence[str]], figure: Figure, form: str
+) -> None:
+    """A heat map around the middle of the payoffs, which of probabilities are 0 to 1."""
+    low, high = (0.0, 1.0) if form == ".2f" else (float(table.min()), float(table.max()))
+    image = axes.imshow(table, cmap="RdBu", vmin=low, vmax=high if high > low else low + 1)
+    _ticks(axes, *names)
+    if max(table.shape) <= 12:
+        middle, reach = (low + high) / 2, (high - low) / 2
+        for i, row in enumerate(table):
+            for j, value in enumerate(row):
+                dark = abs(value - middle) > 0.66 * reach
+                axes.text(j, i, f"{value:{form}}", ha="center", va="center", fontsize=7, color="w" if dark else "k")
+    figure.colorbar(image, ax=axes, shrink=0.7)
+
+
+def _ordered(order: Sequence[int] | None, usual: list[int]) -> list[int]:
+    if order is None:
+        return usual
+    if sorted(order) != list(range(len(usual))):
+        raise NashwardError(f"an order has each of the actions 0 to {len(usual) - 1} once, got {list(order)}")
+    return list(order)
+
+
+def payoff_table(
+    game: PreferenceGame | ConstantSumGame,
+    equilibrium: Equilibrium,
+    title: str = "",
+    order: Sequence[int] | None = None,
+) -> Figure:
+    """The table as a heat map, and beside it the equilibrium's probabilities; by default most played actions first.
+
+    Args:
+        game: a single game; of an ``n x m`` one the row player's payoffs and the probabilities of both are shown.
+        equilibrium: of the game, as ``games.nash`` gives it.
+        title: above the picture.
+        order: the actions of a preference game in another order, by number; ``cycle_graph`` takes the same.
+
+    Raises:
+        ValueError: a batch of games, an order that has not every action once, an order of an ``n x m`` game.
+        TypeError: a game without a table.
+    """
+    if not isinstance(game, PreferenceGame | ConstantSumGame):
+        raise TypeError(f"expected a game with a table of payoffs, got {type(game).__name__}")
+    if game.batch_shape:
+        raise NashwardError(f"the picture is of one game, got a batch of shape {tuple(game.batch_shape)}")
+    if isinstance(game, PreferenceGame):
+        what, form, table = "P(row beats column)", ".2f", game.P
+        sides = [("Nash", game.labels, equilibrium.policy)] * 2
+    else:
+        what, form, table = "payoff of the row player", ".3g", game.payoff
+        pair = equilibrium.policy
+        sides = [("row player", game.row_labels, pair.row), ("column player", game.column_labels, pair.column)]
+    if order is not None and isinstance(game, ConstantSumGame):
+        raise NashwardError("an order is of the actions of a preference game; an n x m game has two sets of them")
+    orders = [_ordered(order, policy.argsort(descending=True, stable=True).tolist()) for _, _, policy in sides]
+    names = [[as_label(labels[i]) for i in own] for (_, labels, _), own in zip(sides, orders, strict=True)]
+    shown = sides[:1] if isinstance(game, PreferenceGame) else sides
+    n, m = len(names[0]), len(names[1])
+    figure, (left, *rights) = new_figure(min(4.0 + 0.7 * max(n, m), 12), min(2.0 + 0.32 * max(n, m), 9), 1 + len(shown))
+    _heat(left, table.cpu()[orders[0]][:, orders[1]].numpy(), names, figure, form)
+    left.set_title(title or what)
+    for right, (player, _, policy), own_order, own in zip(rights, shown, orders, names, strict=False):
+        right.barh(range(len(own)), policy.cpu()[own_order].numpy(), color=COLOURS[0])
+        heading = f"{player}, gap {float(equilibrium.gap):.0e}"
+        right.set(yticks=range(len(own)), yticklabels=own, xlabel="probability", title=heading)
+        right.invert_yaxis()
+    return figure
+
+
+def _ticks(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    axes.set(xticks=range(len(columns)), yticks=range(len(rows)))
+    axes.set_xticklabels(columns, rotation=60, ha="right", fontsize=8)
+    axes.set_yticklabels(rows, fontsize=8)

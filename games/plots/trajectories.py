@@ -1,0 +1,165 @@
+"""Policies on their way: on the simplex of three actions, and in a plane of more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nashward.errors import NashwardError
+
+from ..shapes import Float
+from .appearance import as_label, drawn_on, looks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def simplex(
+    policies: Mapping[str, Any],
+    equilibrium: Any = None,
+    labels: tuple[str, ...] = ("0", "1", "2"),
+    title: str = "",
+    axes: Axes | None = None,
+) -> Figure:
+    """Trajectories on the simplex of three actions.
+
+    Args:
+        policies: by name, [records, 3] probabilities, as in ``Solution.policies["last"]``.
+        equilibrium: [3], drawn as a star.
+        labels: of the three corners.
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: a trajectory of another shape.
+    """
+    figure, axes = drawn_on(axes, 4.8, 4.4)
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
+    axes.fill(*corners.T, facecolor="none", edgecolor="black", linewidth=1)
+    offsets = np.array([[-0.04, -0.05], [0.04, -0.05], [0.0, 0.03]])
+    for corner, offset, label in zip(corners, offsets, labels, strict=True):
+        x, y = corner + offset
+        axes.text(x, y, as_label(label), ha="center", va="center")
+    paths = _paths(policies)
+    if wrong := [f"{name} has {path.shape}" for name, path in paths.items() if path.shape[1] != 3]:
+        raise NashwardError(f"a trajectory on the simplex has shape [records, 3], {wrong[0]}; see plots.trajectories")
+    _draw(axes, {name: path @ corners for name, path in paths.items()})
+    if equilibrium is not None:
+        axes.plot(*(np.asarray(equilibrium) @ corners), "*", color="black", markersize=14, label="Nash")
+    axes.set(title=title, aspect="equal")
+    axes.axis("off")
+    axes.legend(fontsize=8, loc="upper right")
+    return figure
+
+
+def trajectories(
+    policies: Mapping[str, Any],
+    equilibrium: Any = None,
+    labels: Sequence[str] | None = None,
+    actions: Sequence[int] | None = None,
+    title: str = "",
+    axes: Axes | None = None,
+) -> Figure:
+    """Trajectories of policies over any number of actions, from the hollow mark to the filled one.
+
+    Over three actions they lie on the simplex. Over more they are drawn in the plane of two chosen actions, or else
+    projected on their principal plane: that through the equilibrium (without one through the mean) in which they move
+    most, by the singular vectors of all points together. The axes then say which share of the squared distances is
+    seen, and arrows show the directions of the three actions that point furthest in it.
+
+    Args:
+        policies: by name, [records, n] probabilities, as in ``Solution.policies["last"]``.
+        equilibrium: [n], drawn as a star.
+        labels: of the n actions.
+        actions: two of them, by number, whose probabilities are the axes; None: the principal plane.
+        title: above the picture.
+        axes: to draw on; a new figure when None.
+
+    Raises:
+        ValueError: no trajectory, or trajectories of different sizes or of fewer than three actions; other than two
+            actions, or one that there is not.
+    """
+    paths = _paths(policies)
+    sizes = sorted({path.shape[1] for path in paths.values()})
+    if len(sizes) != 1 or sizes[0] < 3:
+        raise NashwardError(f"trajectories in a plane are of one number of actions, at least 3; got {sizes}")
+    (n,) = sizes
+    names = tuple(map(str, range(n))) if labels is None else tuple(labels)
+    star = None if equilibrium is None else np.asarray(equilibrium, dtype=np.float64)
+    if actions is None and n == 3:
+        return simplex(policies, star, names, title, axes)
+    figure, axes = drawn_on(axes, 5.6, 4.6)
+    if actions is not None:
+        _plane_of_actions(axes, paths, star, names, actions)
+    else:
+        _principal_plane(axes, paths, star, names)
+    axes.set(title=title)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _paths(policies: Mapping[str, Any]) -> dict[str, Float[np.ndarray, "_ _"]]:
+    paths = {name: np.asarray(path, dtype=np.float64) for name, path in policies.items()}
+    for name, path in paths.items():
+        if path.ndim != 2 or not len(path):
+            raise NashwardError(f"a trajectory has shape [records, n], {name} has {path.shape}")
+    return paths
+
+
+def _draw(axes: Axes, lines: Mapping[str, Float[np.ndarray, "_ 2"]]) -> None:
+    look = looks(list(lines))
+    for name, line in lines.items():
+        colour, mark, style = look[name]
+        axes.plot(*line.T, style, color=colour, linewidth=1.2, label=as_label(name))
+        axes.plot(*line[0], mark, color=colour, markersize=4, fillstyle="none")
+        axes.plot(*line[-1], mark, color=colour, markersize=6)
+
+
+def _plane_of_actions(
+    axes: Axes, paths: Mapping[str, Float[np.ndarray, "_ n"]], star: Float[np.ndarray, " n"] | None,
+    names: Sequence[str], actions: Sequence[int],
+) -> None:  # fmt: skip
+    chosen = list(actions)
+    if len(set(chosen)) != 2 or len(chosen) != 2 or not all(0 <= action < len(names) for action in chosen):
+        raise NashwardError(f"two of the actions 0 to {len(names) - 1} make a plane, got {chosen}")
+    axes.plot([0, 0, 1, 0], [0, 1, 0, 0], color="black", linewidth=1)  # where all policies lie
+    _draw(axes, {name: path[:, chosen] for name, path in paths.items()})
+    if star is not None:
+        axes.plot(*star[chosen], "*", color="black", markersize=14, label="Nash")
+    x, y = (f"P({as_label(names[action])})" for action in chosen)
+    axes.set(xlabel=x, ylabel=y, aspect="equal")
+
+
+def _principal_plane(
+    axes: Axes, paths: Mapping[str, Float[np.ndarray, "_ n"]], star: Float[np.ndarray, " n"] | None,
+    names: Sequence[str],
+) -> None:  # fmt: skip
+    points = np.concatenate(list(paths.values()))
+    centre = points.mean(0) if star is None else star
+    _, lengths, directions = np.linalg.svd(points - centre, full_matrices=False)
+    plane = np.zeros((2, len(names)))
+    plane[: min(2, len(directions))] = directions[:2]
+    for row in plane:  # the sign of a singular vector is nobody's choice
+        row *= -1 if row[np.abs(row).argmax()] < 0 else 1
+    _draw(axes, {name: (path - centre) @ plane.T for name, path in paths.items()})
+    if star is not None:
+        axes.plot(0, 0, "*", color="black", markersize=14, label="Nash")
+    reach = np.abs((points - centre) @ plane.T).max() or 1.0
+    largest = np.linalg.norm(plane, axis=0)
+    for action in largest.argsort(kind="stable")[::-1][:3]:
+        tip = plane[:, action] / largest.max() * 0.8 * reach
+        axes.update_datalim([1.15 * tip])  # arrows and texts do not count by themselves
+        axes.annotate("", xy=tuple(tip), xytext=(0, 0), arrowprops={"arrowstyle": "->", "color": "0.5"})
+        x, y = 1.08 * tip
+        axes.text(x, y, as_label(names[action]), color="0.35", ha="center", va="center", fontsize=8)
+    squares = np.pad(lengths**2, (0, 2))
+    for which, square in zip(("x", "y"), squares[:2], strict=True):
+        share = square / squares.sum() if squares.sum() else 0.0
+        axes.set(**{f"{which}label": f"{'first' if which == 'x' else 'second'} principal direction ({share:.0%})"})
+    axes.set(aspect="equal")
+    axes.margins(0.12)
+    axes.autoscale_view()

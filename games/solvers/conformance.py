@@ -1,0 +1,116 @@
+"""What a solver of one's own has to keep to, checked by playing it on small games."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nashward.errors import NashwardError
+
+from .tables_only.base import Payoffs, TableSolver, check_policies
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nashward.games.forms.game import Players
+
+_ITERATIONS, _ROUNDING = 12, 1e-9
+
+
+def check_solver(solver: Any) -> None:
+    """Play a solver on small games, and raise for what is no policy, or changes between two runs.
+
+    Checked of both kinds, those with ``play`` and those with ``iterate``: every iterate is a distribution, of one
+    player and of two; the same run gives the same iterates, and leaves the solver as it was; several starts in one
+    call give what each gives alone; renamed actions give renamed iterates. That it converges is not checked: a game,
+    its exact equilibrium and ``games.solve`` show that.
+
+    Args:
+        solver: an object with ``play(start, reference)`` or ``iterate(x, payoffs)``.
+
+    Raises:
+        ValueError: names what is wrong, and where.
+        TypeError: no solver at all.
+
+    See also:
+        ``llm.oracles.check_oracle``, the same for an oracle.
+
+    Example:
+        >>> from nashward import games
+        >>> check_solver(games.GDA(0.1))
+        >>> class Grows:
+        ...     def iterate(self, x, payoffs):
+        ...         while True: x = tuple(p + g for p, g in zip(x, payoffs(x))); yield x
+        >>> try: check_solver(Grows())
+        ... except ValueError as error: print(error)
+        Grows: iterate 1 of a game of 4 actions: a policy sums to 3.06035, not to 1
+    """
+    import torch
+
+    from nashward import games
+    from nashward.games.driver import check_solver as has_a_method
+
+    if isinstance(solver, type) or not isinstance(solver, TableSolver):
+        has_a_method(solver)
+    name = type(solver).__name__
+    random = torch.Generator().manual_seed(0)
+    P = torch.triu(torch.rand(4, 4, generator=random, dtype=torch.float64), 1)
+    P = P + torch.tril(1 - P.mT, -1) + torch.eye(4, dtype=torch.float64) / 2
+    one = games.PreferenceGame(P)
+    two = games.ConstantSumGame(torch.rand(2, 3, generator=random, dtype=torch.float64) - 0.4, total=0.2)
+    first, second = (torch.rand(4, generator=random, dtype=torch.float64).softmax(-1) for _ in range(2))
+    pair = (torch.tensor([0.3, 0.7], dtype=torch.float64), torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64))
+    before = repr(getattr(solver, "__dict__", {}))
+
+    def path(game: Any, start: Any, what: str) -> tuple[Tensor, ...]:
+        every = range(1, _ITERATIONS + 1)
+        played = _Watched(solver, name, what) if isinstance(solver, TableSolver) else solver
+        solution = games.solve(game, played, _ITERATIONS, start, record=every, keep_policies=True, traced=False)
+        found = solution.policies["last"]
+        players: tuple[Tensor, ...] = (found,) if isinstance(found, torch.Tensor) else tuple(found)
+        if len(players[0]) < _ITERATIONS:
+            raise NashwardError(f"{name}: iterate {len(players[0]) + 1} of {what} is not finite")
+        return players
+
+    alone = path(one, first, "a game of 4 actions")
+    path(two, pair, "a game of 2 x 3 actions")
+    if not torch.equal(alone[0], path(one, first, "a game of 4 actions")[0]):
+        raise NashwardError(
+            f"{name}: the same run gave other iterates the second time; a solver keeps nothing between runs"
+        )
+    if repr(getattr(solver, "__dict__", {})) != before:
+        raise NashwardError(f"{name}: playing it changed its settings; what a run needs belongs into its generator")
+    (both,) = path(one, torch.stack([first, second]), "a game of 4 actions from two starts")
+    for k, start in enumerate((first, second)):
+        _check_equal(name, both[:, k], path(one, start, "a game of 4 actions")[0], "in one call with another start")
+    order = torch.tensor([2, 0, 3, 1])
+    (renamed,) = path(games.PreferenceGame(P[order][:, order]), first[order], "a game of 4 actions")
+    _check_equal(name, renamed, alone[0][:, order], "with its actions in another order")
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A solver of tables only whose iterates are looked at as it yields them."""
+
+    solver: TableSolver
+    name: str
+    what: str
+
+    def iterate(self, x: Players, payoffs: Payoffs) -> Iterator[Players]:
+        before, made = tuple(p.clone() for p in x), 0
+        for t, players in enumerate(self.solver.iterate(x, payoffs), 1):
+            where = f"{self.name}: iterate {t} of {self.what}"
+            if not all((p == q).all() for p, q in zip(x, before, strict=True)):
+                raise NashwardError(f"{where} changed the start in place; make new tensors")
+            check_policies(players, x, where)
+            yield players
+            made = t
+        raise NashwardError(f"{self.name}: iterate ended after {made} policies; it has to go on for ever")
+
+
+def _check_equal(name: str, found: Tensor, expected: Tensor, how: str) -> None:
+    distance = (found - expected).abs().flatten(1).amax(-1)
+    if (distance > _ROUNDING).any():
+        t = int((distance > _ROUNDING).int().argmax())
+        raise NashwardError(f"{name}: iterate {t + 1} is off by {float(distance[t]):.2g} {how}")

@@ -1,0 +1,96 @@
+"""Several solvers of one kind played together, a row of every policy for each: what ``games.sweep`` batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nashward.errors import NashwardError
+from nashward.games.policy import Blend, Policy
+from nashward.games.step import Solver, Step
+
+
+class ApartError(NashwardError):
+    """The solvers' Steps differ in more than numbers, so that they cannot be played together."""
+
+
+class Blends(Blend):
+    """A blend for each solver, of the same policies: a weight that differs is a tensor [solvers, 1, ...]."""
+
+    def __init__(self, members: dict[Policy, Any]):
+        self._members = members
+
+
+class Steps(Step):
+    """A Step for each solver, with blends of the same policies; a size that differs is a tensor [solvers, 1, ...]."""
+
+    def __post_init__(self) -> None:  # each one of them was checked
+        pass
+
+
+@dataclass(frozen=True)
+class Together:
+    """Solvers that make the same Steps but for weights and sizes, such as one solver with several steps.
+
+    All of them are sent one handle, whose value has an axis [solvers, ...] in front.
+
+    Attributes:
+        solvers: mirror-step solvers.
+
+    Example:
+        >>> from nashward import games
+        >>> pair = Together((games.MWU(0.1), games.MWU(0.4)))
+        >>> solution = games.solve(games.zoo.comal_cycle(), pair, iterations=100)
+        >>> solution.last.shape, pair.period
+        (torch.Size([2, 3]), 1)
+    """
+
+    solvers: tuple[Solver, ...]
+
+    @property
+    def period(self) -> int | None:
+        """The number of Steps after which they repeat, the same for all of them; else None."""
+        periods = {getattr(solver, "period", None) for solver in self.solvers}
+        return periods.pop() if len(periods) == 1 else None
+
+    def play(self, x: Policy, reference: Policy) -> Generator[Step, Policy, None]:
+        import torch  # which the names and settings of the solvers do not need
+
+        plays = [solver.play(x, reference) for solver in self.solvers]
+        steps = [next(play) for play in plays]
+        like = x.value[0]
+
+        def number(numbers: Sequence[float]) -> Any:
+            if len(set(numbers)) == 1:
+                return numbers[0]
+            return torch.tensor(numbers, dtype=like.dtype, device=like.device).view(-1, *(1,) * (like.ndim - 1))
+
+        while True:
+            x = yield _joined(steps, number)
+            steps = [play.send(x) for play in plays]
+
+
+def _joined(steps: Sequence[Step], number: Callable[[Sequence[float]], Any]) -> Step:
+    """The Steps as one, if they blend the same policies.
+
+    Raises:
+        ApartError: they do not, or not all of them are iterates.
+    """
+    first = steps[0]
+
+    def blend(name: str) -> Any:
+        blends = [getattr(step, name) for step in steps]
+        if any(one is None for one in blends):
+            if all(one is None for one in blends):
+                return None
+            raise ApartError(f"one solver has no {name} where another one has")
+        members = [one.members() for one in blends]
+        if any(one.keys() != members[0].keys() for one in members):
+            raise ApartError(f"the solvers blend different policies in their {name}")
+        return Blends({policy: number([one[policy] for one in members]) for policy in members[0]})
+
+    if len({step.is_iterate for step in steps}) > 1:
+        raise ApartError("one solver makes a half step where another one makes an iterate")
+    anchor, opponent, averaged = map(blend, ("anchor", "opponent", "averaged"))
+    return Steps(anchor, opponent, number([step.size for step in steps]), first.is_iterate, averaged)

@@ -1,0 +1,93 @@
+"""Tables of win probabilities made exact: by numba, by numpy and by torch to the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nashward import games
+from nashward.games.compiled import accelerator
+from nashward.games.forms import exact_sums
+
+
+def _tables(n: int) -> torch.Tensor:
+    """Random tables, some with entries on the ends and at 1/2, rounded apart by less than the tolerance."""
+    rng = np.random.default_rng(n)
+    kinds = [
+        rng.uniform(size=(5, n, n)),
+        rng.integers(0, 3, size=(5, n, n)) / 2,
+        10.0 ** -rng.uniform(0, 18, (5, n, n)),
+    ]
+    P = np.triu(np.concatenate(kinds), 1)
+    P += np.tril(1 - P.transpose(0, 2, 1), -1) + np.eye(n) / 2
+    return torch.tensor((P + rng.normal(size=P.shape) * 1e-9).clip(0, 1))
+
+
+def _by_torch(table: torch.Tensor, tolerance: float = 1e-6) -> torch.Tensor:
+    upper, lower = table, table.mT.contiguous()
+    half = (upper - lower) / 2
+    return torch.where(half < 0, 1 - (0.5 - half), 0.5 + half)
+
+
+WAYS = ["numpy", "numba"] if accelerator.ACCELERATED else ["numpy"]
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "numba":
+        import numba  # noqa: F401
+    else:
+        monkeypatch.delitem(exact_sums.sys.modules, "numba", raising=False)
+    name: str = request.param
+    return name
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 16, 64])
+def test_all_ways_give_the_same_bits(n: int, way: str) -> None:
+    tables = _tables(n)
+    found = exact_sums.exact_sums(tables, 1e-6)
+    assert found is not None
+    assert torch.equal(found, _by_torch(tables))
+    A = found - 0.5
+    assert torch.equal(A, -A.mT)  # skew to the last bit
+    single = exact_sums.exact_sums(tables[0].mT.contiguous().mT, 1e-6)  # not contiguous
+    assert single is not None
+    assert torch.equal(single, found[0])
+    assert torch.equal(games.PreferenceGame(tables.numpy()).P, found)
+    assert torch.equal(tables, _tables(n))  # what was given is as it was
+
+
+def test_large_tables_and_others_are_left_to_the_caller(way: str) -> None:
+    assert exact_sums.exact_sums(torch.full((65, 65), 0.5, dtype=torch.float64), 1e-6) is None
+    assert exact_sums.exact_sums(torch.full((3, 3), 0.5), 1e-6) is None  # float32
+    assert exact_sums.exact_sums(torch.full((3, 3), 0.5, dtype=torch.float64, requires_grad=True), 1e-6) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "says"),
+    [
+        ((0, 1), 1.25, r"entry \[a, b\] .* not a probability in \[0, 1\]: 1\.25"),
+        ((2, 1), -1e-9, r"entry \[c, b\] .* -1e-09"),
+        ((1, 2), 0.9, r"P\[b, c\] = 0\.9 and P\[c, b\] = 0\.7"),
+        ((1, 1), 0.7, r"P\[b, b\] = 0\.7"),
+        ((0, 2), float("nan"), "not a finite number"),
+    ],
+)
+def test_what_is_wrong_is_named_in_every_way(entry: tuple[int, int], value: float, says: str, way: str) -> None:
+    P = np.array([[0.5, 0.2, 0.9], [0.8, 0.5, 0.3], [0.1, 0.7, 0.5]])
+    P[entry] = value
+    with pytest.raises(ValueError, match=says):
+        games.PreferenceGame(P, labels=["a", "b", "c"])
+    assert exact_sums.exact_sums(torch.tensor(P), 1e-6) is None
+
+
+def test_the_tolerance_is_the_callers(way: str) -> None:
+    P = torch.tensor([[0.5, 0.6], [0.41, 0.5]], dtype=torch.float64)
+    assert exact_sums.exact_sums(P, 1e-6) is None
+    found = exact_sums.exact_sums(P, 0.02)
+    assert found is not None
+    assert found[0, 1] == pytest.approx(0.595)
+    low = torch.tensor([[0.5, 0.59], [0.40, 0.5]], dtype=torch.float64)
+    assert exact_sums.exact_sums(low, 1e-6) is None
+    assert exact_sums.exact_sums(low, 0.02) is not None
