@@ -45,6 +45,7 @@ PAGES = {
         "real-models",
         "align-by-card",
         "resume",
+        "objectives",
         "losses",
         "new-loss",
         "configuration",

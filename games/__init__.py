@@ -14,6 +14,7 @@ Knows nothing of language models. In the order of use:
 - ``solve`` plays a solver on a game and returns a ``Solution`` with a ``Status``, ``sweep`` many settings and seeds of
   it at once; ``feedback`` is what a step sees of the payoff, ``averaging`` how played policies are weighed;
   ``fictitious_play`` is a fast loop of its own;
+- several objectives: ``MultiObjectiveGame``; ``objectives`` has weights, worst case, floors, lexicographic, majority;
 - measures: ``duality_gap``, ``exploitability``, ``total_variation``, ``kl_divergence``, ``rotation_frequency``;
 - ``analysis`` of tables (ratings, social choice, cycles, leaderboards, dueling bandits) and ``plots``;
 - to write a solver: ``Step``, ``Policy``, the protocol ``Solver``.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from . import equilibria as equilibria
     from . import executor as executor
     from . import feedback as feedback
+    from . import objectives as objectives
     from . import opponents as opponents
     from . import plots as plots
     from . import policy as policy
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from .measures import exploitability as exploitability
     from .measures import kl_divergence as kl_divergence
     from .measures import total_variation as total_variation
+    from .objectives.multi_objective import MultiObjectiveGame as MultiObjectiveGame
     from .policy import Policy as Policy
     from .solution import Solution as Solution
     from .solution import Status as Status
@@ -101,6 +104,7 @@ _MODULES = {
     "MagnetReset": ".solvers",
     "MagneticMirrorDescent": ".solvers",
     "Momentum": ".solvers",
+    "MultiObjectiveGame": ".objectives.multi_objective",
     "NashEMA": ".solvers",
     "NashMD": ".solvers",
     "OptimisticGDA": ".solvers",
@@ -129,6 +133,7 @@ _MODULES = {
     "load": ".forms.io",
     "nash": ".equilibria.nash",
     "nash_fractions": ".equilibria.nash",
+    "objectives": ".objectives",
     "plots": ".plots",
     "regularised_nash": ".equilibria.regularized",
     "rotation_frequency": ".stability",

@@ -68,11 +68,14 @@ def test_the_lines_for_a_language_model_run_as_printed(
     lines = [line for block in _blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
     (prompts,) = [line for line in lines if line.startswith("printf")]
     subprocess.run(["bash", "-c", prompts], check=True)
-    played = [shlex.split(line)[1:] for line in lines if "llm/pocket" in line or line.endswith("runs/pocket")]
-    assert [words[0] for words in played] == ["align", "evaluate", "align"]
+    ours = ("llm/pocket", "nashward evaluate runs/pocket", "nashward frontier runs/both")
+    played = [shlex.split(line, comments=True)[1:] for line in lines if any(word in line for word in ours)]
+    assert [words[0] for words in played] == ["align", "evaluate", "align", "align", "frontier"]
     for words in played:
         assert main(words) == 0
-    assert "report: runs/shorter/report.html" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "report: runs/shorter/report.html" in out
+    assert "numbers: runs/both/frontier.json" in out
 
 
 def test_the_table_of_cards_is_that_of_the_plans() -> None:

@@ -21,6 +21,9 @@ from .mwu_average import MWULeaves as MWULeaves
 from .mwu_average import SPPOTheorem as SPPOTheorem
 from .mwu_average import complexity as complexity
 from .mwu_average import explain_bound as explain_bound
+from .objectives import EntropicAscent as EntropicAscent
+from .objectives import FloorsAverage as FloorsAverage
+from .objectives import LexicographicWeights as LexicographicWeights
 from .optimistic import OptimisticAverage as OptimisticAverage
 from .optimistic import PublishedRootFails as PublishedRootFails
 from .regularised import Contraction as Contraction

@@ -17,6 +17,7 @@ from nashward.games import PreferenceGame, zoo
 from .estimators import KSamples, OracleError, ScoresLoseCycles
 from .likelihood import LogPartition, MeanWinRate, OrderedLogPartition, PairLoss
 from .mwu_average import MWUAverage, MWULeaves, SPPOTheorem, complexity
+from .objectives import EntropicAscent, FloorsAverage, LexicographicWeights
 from .optimistic import OptimisticAverage, PublishedRootFails
 from .regularised import (
     Contraction,
@@ -359,6 +360,43 @@ def _mean_win_rate(quick: bool) -> Iterator[Case]:
     theorem = MeanWinRate()
     for name in ("comal_cycle", "mujoco_soccer"):
         yield theorem, name, theorem.check(zoo.get(name), games.MWU(0.5))
+
+
+def several(n: int, seed: int, m: int = 2) -> games.MultiObjectiveGame:
+    """Random objectives over n actions."""
+    return games.MultiObjectiveGame(torch.stack([zoo.random_preferences(n, 100 * seed + k).P for k in range(m)]))
+
+
+@_numbered("21")
+def _entropic_worst_case(quick: bool) -> Iterator[Case]:
+    for n in (3, 6) if quick else (2, 3, 6, 12):
+        for tau in (0.02, 0.2):
+            game = games.objectives.EntropicGame(several(n, n, 3), tau=tau)
+            for step in (4 * tau, tau):
+                theorem = EntropicAscent.of(game, step=step)
+                yield theorem, f"n = {n}, tau {tau}, step {step:g}", theorem.check(game, games.MWU(step))
+
+
+@_numbered("22")
+def _floors(quick: bool) -> Iterator[Case]:
+    for n in (3, 6) if quick else (2, 3, 6, 12):
+        reference = np.random.default_rng(n).dirichlet(np.ones(n))
+        game, floors = several(n, n, 3), {"1": 0.45, "2": 0.45}
+        for limit in (1.0, 4.0):
+            played = games.objectives.FloorsGame(game, floors, reference, limit)
+            for step in (0.02, 0.2):
+                theorem = FloorsAverage(step, limit, len(floors), math.log(n))
+                yield theorem, f"n = {n}, limit {limit:g}, step {step}", theorem.check(played, games.MWU(step))
+
+
+@_numbered("23")
+def _lexicographic_weights(quick: bool) -> Iterator[Case]:
+    twice = torch.kron(zoo.rock_paper_scissors().P, torch.ones(2, 2, dtype=torch.float64))  # every action has a twin
+    for seed in range(2 if quick else 6):
+        for epsilon in (0.5, 0.01):
+            theorem = LexicographicWeights(epsilon)
+            game = games.MultiObjectiveGame(torch.stack([twice, zoo.random_preferences(6, seed).P]))
+            yield theorem, f"rock-paper-scissors with twins, epsilon {epsilon}", theorem.check(game)
 
 
 @_numbered("oracle")

@@ -153,7 +153,7 @@ def vertex(face: Face) -> Float[np.ndarray, " n"]:
     if not face.directions.shape[1]:
         return face.interior
     generic = np.modf(np.sqrt(np.arange(2.0, 2.0 + len(face.interior))) * np.pi)[0] - 0.5
-    room, moves = _room(face)
+    room, moves = slacks(face)
     result = linprog(generic @ face.directions, A_ub=-moves, b_ub=room, bounds=(None, None), method="highs-ds")
     if result.x is None:
         raise ArithmeticError(f"HiGHS found no vertex of the equilibria: {result.message}")
@@ -199,7 +199,7 @@ def maximum_entropy(face: Face) -> Float[np.ndarray, " n"]:
     return _least(face, barriers=tuple(10.0**-k for k in range(13)), entropy=True)
 
 
-def _room(face: Face) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"]]:
+def slacks(face: Face) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n d"]]:
     """What must stay >= 0 on the face, at its interior point and along its directions: x on S, -(A x) off S."""
     S, A = face.support, face.margins
     moves = np.r_[face.directions[S], -A[~S] @ face.directions]
@@ -212,7 +212,7 @@ def _least(face: Face, barriers: tuple[float, ...], *, entropy: bool) -> Float[n
     With entropy the room of x itself needs no barrier: x log x keeps it above 0.
     """
     Z, k = face.directions, int(face.support.sum())
-    start, moves = _room(face)
+    start, moves = slacks(face)
     weight = np.r_[np.zeros(k) if entropy else np.ones(k), np.ones(len(start) - k)]
 
     def value(y: Float[np.ndarray, " d"], barrier: float) -> float:

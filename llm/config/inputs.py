@@ -21,6 +21,7 @@ class Inputs:
         folder: the run folder.
         policy: a chat model.
         oracle: what judges; several are one by ``combine``.
+        objective: in place of oracle, several objectives, each ``NAME=ORACLE``.
         combine: see ``llm.oracles.EnsembleSource``.
         correct: see ``llm.oracles.CorrectedSource``.
         adapter: a LoRA to start from and to regress against.
@@ -43,11 +44,19 @@ class Inputs:
         "so run, from the current folder or from what is installed)",
         "models",
     )
+    objective: str | tuple[str, ...] | None = setting(
+        None,
+        "NAME=ORACLE, an objective; given two times or more in place of --oracle, and --combine says how they are "
+        "combined",
+        "models",
+    )
     combine: str | None = setting(
         None,
         "how several oracles are one (--oracle given several times): log-odds, probability, majority, "
         "accuracy:pairs=FILE (labelled pairs), dawid-skene:pairs=FILE (three or more); each with :pessimism=K "
-        "(default: log-odds)",
+        "(default: log-odds). Of objectives: weights:NAME=2, worst-case:tau=0.1, floors:NAME=0.45 (the least win rate "
+        "over the start; sft=0.05: the most that the NLL of the SFT texts rises), lexicographic:epsilon=0.1, majority "
+        "(default: weights)",
         "models",
     )
     correct: str | tuple[str, ...] | None = setting(

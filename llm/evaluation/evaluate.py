@@ -90,7 +90,7 @@ def evaluate(
         if repeated := [name for name, times in Counter([*players, *others, *answers]).items() if times > 1]:
             raise NashwardError(f"two players would be called {repeated[0]}; call one of them something else")
         stored = stored_responses(home, answers, _tokenizer(run), prompts, run.config.column) if answers else {}
-        run = _with_largest_rank(run, players, others)
+        run = with_largest_rank(run, players, others)
         _ = run.planned  # by all processes, before each samples for itself
         players |= others
 
@@ -165,7 +165,7 @@ def _tokenizer(run: SelfPlay) -> Any:
     return check_policy(str(run.policy), run.config.chat_template)
 
 
-def _with_largest_rank(run: SelfPlay, players: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
+def with_largest_rank(run: SelfPlay, players: Mapping[str, Mixture], others: Mapping[str, Mixture]) -> SelfPlay:
     """The run with a LoRA rank that holds all adapters; raises for adapters that the model cannot load."""
     if not others:
         return run

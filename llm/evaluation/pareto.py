@@ -24,6 +24,7 @@ class ParetoPoint:
         wins: win rate against a fixed opponent, in [0, 1].
         score: of a task, higher is better: an accuracy, or a mean log-probability of reference responses.
         error: standard error of the score; 0 where it is unknown.
+        wins_error: standard error of the win rate; 0 where it is unknown.
 
     Raises:
         ValueError: a number that is not finite, an error below 0, or a win rate outside [0, 1].
@@ -33,9 +34,11 @@ class ParetoPoint:
     wins: float
     score: float
     error: float = 0.0
+    wins_error: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.wins <= 1 and math.isfinite(self.score) and 0 <= self.error < math.inf):
+        errors = all(0 <= error < math.inf for error in (self.error, self.wins_error))
+        if not (0 <= self.wins <= 1 and math.isfinite(self.score) and errors):
             raise NashwardError(
                 f"{self.name}: expected a win rate in [0, 1], a finite score and an error of at least 0, got "
                 f"{self.wins}, {self.score} and {self.error}"
@@ -128,7 +131,8 @@ def score_cost(points: Sequence[ParetoPoint], wins: float) -> float:
 
 
 def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes | None = None) -> Figure:
-    """Plot all policies, their Pareto front as steps, and the front of their mixtures as a dashed line.
+    """Plot all policies, those that another one dominates in grey, their Pareto front as steps, and the front of their
+    mixtures as a dashed line.
 
     Args:
         points: the policies.
@@ -153,13 +157,15 @@ def figure(points: Sequence[ParetoPoint], task: str = "task score", axes: Axes |
         new_figure = Figure(figsize=(5.6, 4.2), layout="constrained")
         axes = new_figure.subplots()
     front, corners = pareto_front(points), mixture_front(points)
-    axes.errorbar(
-        [p.wins for p in points], [p.score for p in points], [p.error for p in points], fmt="o", capsize=2,
-        color=plots.COLOURS[0], ecolor="0.6",
-    )  # fmt: skip
     for point in points:
-        name = plots.as_label(point.name)
-        axes.annotate(name, (point.wins, point.score), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        colour = plots.COLOURS[0] if point in front else "0.7"
+        axes.errorbar(
+            point.wins, point.score, point.error, point.wins_error, fmt="o", capsize=2, color=colour, ecolor="0.6"
+        )
+        axes.annotate(
+            plots.as_label(point.name), (point.wins, point.score), xytext=(4, 4), textcoords="offset points",
+            fontsize=8, color="black" if point in front else "0.5",
+        )  # fmt: skip
     wins, scores = [p.wins for p in front], [p.score for p in front]
     axes.step(wins, scores, where="pre", color=plots.COLOURS[1], label="no policy is better in both")
     axes.plot(

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from .corrections.corrected import Unflipped as Unflipped
     from .corrections.corrected import WithTies as WithTies
     from .corrections.correction import CorrectedSource as CorrectedSource
+    from .diversity import Diversity as Diversity
     from .embedding import EmbeddingOracle as EmbeddingOracle
     from .ensembles.ensemble import Ensemble as Ensemble
+    from .ensembles.objectives import Combination as Combination
+    from .ensembles.objectives import Objectives as Objectives
     from .ensembles.source import EnsembleSource as EnsembleSource
     from .fitting.fit import OracleFit as OracleFit
     from .fitting.fit import fit_oracle as fit_oracle
@@ -51,8 +54,10 @@ if TYPE_CHECKING:
 _MODULES = {
     "Cache": ".cache",
     "Calibrated": ".corrections.corrected",
+    "Combination": ".ensembles.objectives",
     "ConformanceError": ".conformance",
     "CorrectedSource": ".corrections.correction",
+    "Diversity": ".diversity",
     "EmbeddingOracle": ".embedding",
     "EndpointJudge": ".judges.endpoint",
     "Ensemble": ".ensembles.ensemble",
@@ -66,6 +71,7 @@ _MODULES = {
     "Length": ".scalar",
     "LocalJudge": ".judges.local_judge",
     "OracleFit": ".fitting.fit",
+    "Objectives": ".ensembles.objectives",
     "PairRM": ".models.pairrm",
     "PairwiseResult": ".matrices",
     "Plain": ".judges.plain",

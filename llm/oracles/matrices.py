@@ -35,6 +35,7 @@ class PairwiseResult:
             ``truncated``, how many of the texts were truncated; for a square table ``curl``, the share of the averaged
             logits that no score per response explains (0: transitive, 1: purely cyclic). NaN where it is not defined.
         std: the standard deviation of P over an ensemble's members, shaped as P; None where there is one member.
+        members: ``[members, K, M]``, the win probabilities of each; None where there is one.
 
     Example:
         >>> from nashward.llm.oracles import Length
@@ -47,6 +48,7 @@ class PairwiseResult:
     logits: Float[np.ndarray, "*orders K M"]
     meta: dict[str, Any] = field(default_factory=dict)
     std: Float[np.ndarray, "K M"] | None = None
+    members: Float[np.ndarray, "members K M"] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,7 @@ def preference_matrices(
     if opponents is not None:
         check_texts(prompts, opponents, "opponents")
     requests = [
-        _request(candidates[n], None if opponents is None else opponents[n], oracle.symmetric)
-        for n in range(len(prompts))
+        _request(candidates[n], None if opponents is None else opponents[n], oracle) for n in range(len(prompts))
     ]
     judgements = _judge(oracle, prompts, requests, cache)
     results = []
@@ -182,11 +183,13 @@ def curl(logits: Float[np.ndarray, "K K"]) -> float:
     return float(curl_fraction((logits - logits.T) / 2))
 
 
-def _request(candidates: Sequence[str], opponents: Sequence[str] | None, symmetric: bool) -> _Request:
-    texts = list(dict.fromkeys([*candidates, *(opponents or ())]))
+def _request(candidates: Sequence[str], opponents: Sequence[str] | None, oracle: PreferenceOracle) -> _Request:
+    symmetric, given = oracle.symmetric, [*candidates, *(opponents or ())]
+    texts = given if oracle.sees_copies else list(dict.fromkeys(given))
     index = {text: i for i, text in enumerate(texts)}
-    rows = np.array([index[text] for text in candidates])
-    columns = rows if opponents is None else np.array([index[text] for text in opponents])
+    places = np.arange(len(given)) if oracle.sees_copies else np.array([index[text] for text in given])
+    rows = places[: len(candidates)]
+    columns = rows if opponents is None else places[len(candidates) :]
     one_way = sorted({(min(i, j), max(i, j)) for i in rows.tolist() for j in columns.tolist() if i != j})
     if symmetric:  # one order is enough, and the cache has the same one whichever text comes first
         one_way = [(i, j) if texts[i] < texts[j] else (j, i) for i, j in one_way]
@@ -283,11 +286,12 @@ def _result(
     tables = np.stack([_win_probability(member, equal, aggregation, oracle.name) for member in averaged])
     pooled = oracle.pooled(averaged) if request.pairs else averaged[0]
     mean = _win_probability(pooled, equal, aggregation, oracle.name)
-    std = tables.std(0, ddof=1) if len(averaged) > 1 else None
+    several = len(averaged) > 1
+    std, members = (tables.std(0, ddof=1), tables) if several else (None, None)
     if square:
         raw = L[np.ix_(rows, rows)]
-        return PairwiseResult(mean, raw, {**meta, "curl": curl(raw)}, std)
-    return PairwiseResult(mean, np.stack([L[np.ix_(rows, columns)], L[np.ix_(columns, rows)].T]), meta, std)
+        return PairwiseResult(mean, raw, {**meta, "curl": curl(raw)}, std, members)
+    return PairwiseResult(mean, np.stack([L[np.ix_(rows, columns)], L[np.ix_(columns, rows)].T]), meta, std, members)
 
 
 def _tables(

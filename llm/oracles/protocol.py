@@ -34,6 +34,7 @@ class PreferenceOracle(ABC):
         symmetric: True promises logit(i, j) == -logit(j, i); then one order is judged and the other is its negative.
         transitive: True promises that the logits are differences of a score: the game has a pure equilibrium.
         aggregation: the default by which logits become win probabilities; see ``preference_matrices``.
+        sees_copies: True: a judgement depends on all of the texts, so that equal ones are given as often as they occur.
         pairs_per_call: about how many pairs ``judge`` passes to one call of ``raw_logits``. The logits of a call are
             cached when it returns; a call that is interrupted is repeated.
 
@@ -54,6 +55,7 @@ class PreferenceOracle(ABC):
     fingerprint: str | None = None
     symmetric: bool = False
     transitive: bool = False
+    sees_copies: bool = False
     aggregation: Aggregation = "calibrated"
     pairs_per_call: int = 1024
 

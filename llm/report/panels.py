@@ -10,6 +10,7 @@ from ..store.run_folder import RunFolder, flatten
 from .alerts import alerts
 from .content import Content, Details, Download, Paragraph, Picture, Section, Table, with_error
 from .curves import training_curves
+from .objectives import objectives
 from .people import people
 from .responses import responses
 from .results import evaluation
@@ -32,7 +33,7 @@ def settings(folder: Path) -> list[Content]:
     rows = [
         ("policy", config["policy"]),
         ("adapter to start from", config["adapter"] or "none"),
-        ("oracle", config["oracle"] or "not given yet"),
+        ("oracle", config["oracle"] or config.get("objective") or "not given yet"),
         ("prompts", run["prompts"]),
         ("solver", f"{config['solver']['name']} ({solver})"),
         ("responses a prompt", config["responses"]),
@@ -113,6 +114,7 @@ PANELS: tuple[tuple[str, Panel], ...] = (
     ("Responses", responses),
     ("Evaluation", evaluation),
     ("Votes of people", people),
+    ("Objectives", objectives),
     ("Its course", curves),
     ("What the fits achieved", fits),
     ("The run", settings),

@@ -67,7 +67,8 @@ def pointers(folder: Path) -> list[Content]:
 
 def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
     config = run["config"]
-    policy, oracle = (short_source(config[key] or "(not given yet)") for key in ("policy", "oracle"))
+    judges = config["oracle"] or config.get("objective")
+    policy, oracle = (short_source(source or "(not given yet)") for source in (config["policy"], judges))
     return (
         f"This page is the report of the run {run_name(folder)}. The language model {policy} played against itself "
         f"under the oracle {oracle}, a judge that says which of two responses to a prompt is better. Finished are "

@@ -15,6 +15,7 @@ from nashward.games.policy import Blend
 from ..config.run import RunConfig
 from ..data.prompts import Prompt
 from ..oracles import PreferenceOracle
+from ..oracles.ensembles.objectives import Combination
 from ..oracles.models.network import NetworkOracle, networks
 from ..oracles.protocol import SampledTexts, StepwiseOracle
 from ..policy.base.weights import default_device
@@ -26,6 +27,7 @@ from ..processes import processes
 from ..store.run_folder import RunFolder, Stage
 from .inputs.prompt_selection import PromptSelector
 from .judge import JudgeStage
+from .payoffs.objectives import StepObjectives
 from .progress import Progress, Stopped
 from .rollouts import PromptNumbers, RolloutStore
 from .sample import SampleStage
@@ -59,6 +61,7 @@ class AdapterExecutor:
         until: the stage of the first unfinished Step after which to stop (None: go on).
         cache: the file of judgements; None: one in the run folder.
         label, sft_texts: see ``TrainStage``.
+        combination: how several objectives are combined; None: there is one oracle.
     """
 
     def __init__(
@@ -75,10 +78,11 @@ class AdapterExecutor:
         cache: str | Path | None = None,
         label: Callable[[str], str | None] | None = None,
         sft_texts: Sequence[tuple[Prompt, str]] = (),
+        combination: Combination | None = None,
     ):
         self.folder, self.prompts, self.config = folder, list(prompts), config
         self.enumerates, self.label, self.sft_texts = source.enumerates, label, sft_texts
-        self.progress, self.until = progress, until
+        self.progress, self.until, self.combination = progress, until, combination
         self.reference = Adapter("start", folder / "start" / "adapter")
         self.rollouts = RolloutStore(prompts)
         self._load_model = model
@@ -124,17 +128,26 @@ class AdapterExecutor:
         damaged = processes.decided(lambda: self._damaged(folder)) if finished else set()
         config = self.config if finished else processes.decided(lambda: self._step_config(name))
         samplers, fixed = samplers_and_fixed(step)
-        for policy in samplers:
+        beside = [self.reference] if self.combination is not None and self.reference not in samplers else []
+        for policy in (*samplers, *beside):
             at = self.rollouts.responses_at(policy.label, numbers, folder)
             if not finished or "responses" in damaged:
                 self._sample.run(at, policy, numbers)
         if self.until == "sample" and not finished:
             raise Stopped(f"{name}: the responses are sampled")
         self._judged = (folder, samplers, numbers)
-        for rows, columns in self._pairs(samplers, fixed, numbers):
+        for rows, columns in self._pairs(samplers, [*fixed, *beside], numbers):
             at = self.rollouts.tables_at(rows.label, columns.label, numbers, folder)
             if not finished or "judgements" in damaged:
                 self._judge.run(at, rows, columns, numbers)
+        objectives = None
+        if self.combination is not None:
+            exact = config.self_comparison or self.enumerates
+            objectives = StepObjectives(
+                self.combination, self.rollouts, self.prompts, numbers, self.reference, itself=exact
+            )
+            if not finished and samplers == [self.reference]:
+                processes.decided(objectives.check_floors)
         if self.until == "judge" and not finished:
             raise Stopped(f"{name}: the responses are judged")
         if finished:
@@ -143,6 +156,7 @@ class AdapterExecutor:
             TrainStage(
                 self.folder, self.prompts, config, self.progress, self.rollouts, self._model(), folder, step,
                 samplers, numbers, self.reference, self.enumerates, self.label, self.sft_texts, self._rate_factor(),
+                objectives,
             ).run()  # fmt: skip
         if self.until == "train" and not finished:
             self.stopped = f"{name}: the adapter is trained"
@@ -167,14 +181,21 @@ class AdapterExecutor:
             part.on_event = ignore_event
 
     def _pairs(
-        self, samplers: Sequence[Sampled], fixed: Sequence[StoredResponses], numbers: PromptNumbers
+        self, samplers: Sequence[Sampled], others: Sequence[StoredResponses | Adapter], numbers: PromptNumbers
     ) -> list[tuple[Sampled, Sampled | StoredResponses]]:
-        """Whose responses are judged against whose: rows and columns of the tables, as an earlier Step has them."""
-        sampled = [
-            (b, a) if self.rollouts.has_tables(b.label, a.label, numbers) else (a, b)
-            for a, b in itertools.combinations_with_replacement(samplers, 2)
+        """Whose responses are judged against whose: rows and columns of the tables, as an earlier Step has them.
+
+        Args:
+            samplers: those whose responses are fitted.
+            others: fixed opponents, and the start where objectives compare with it.
+        """
+        pairs = [*itertools.combinations_with_replacement(samplers, 2), *itertools.product(samplers, others)]
+        return [
+            (b, a)
+            if not isinstance(b, StoredResponses) and self.rollouts.has_tables(b.label, a.label, numbers)
+            else (a, b)
+            for a, b in pairs
         ]
-        return [*sampled, *itertools.product(samplers, fixed)]
 
     def _step_config(self, step: str) -> RunConfig:
         """The configuration of a step: the learning rate of its phase, lowered where limits lower it, and the padded

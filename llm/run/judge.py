@@ -16,6 +16,7 @@ import numpy as np
 from nashward.errors import NashwardError
 
 from ..oracles import Cache, PairwiseResult, PreferenceOracle, preference_matrices
+from ..oracles.ensembles.objectives import Objectives
 from ..oracles.fitting.vote_table import VoteTable
 from ..oracles.models.network import networks
 from ..policy.handles import Sampled, StoredResponses
@@ -135,7 +136,19 @@ class JudgeStage(ShardedStage):
             [first[number] for number in call],
             None if second is None else [second[number] for number in call],
         )
-        return [{"P": r.P.tolist(), "logits": r.logits.tolist(), **_metadata(r.meta)} for r in results]
+        return [
+            {"P": r.P.tolist(), "logits": r.logits.tolist(), **_of_objectives(oracle, r), **_metadata(r.meta)}
+            for r in results
+        ]
+
+
+def _of_objectives(oracle: PreferenceOracle, result: PairwiseResult) -> dict[str, Any]:
+    """The tables of several objectives, by name."""
+    if not isinstance(oracle, Objectives):
+        return {}
+    members = np.broadcast_to(result.P, (len(oracle.members), *result.P.shape))  # of one text alone there is no pair
+    members = members if result.members is None else result.members
+    return {"objectives": dict(zip(oracle.combination.names, members.tolist(), strict=True))}
 
 
 def _calls(numbers: Sequence[int], oracle: PreferenceOracle) -> list[Sequence[int]]:

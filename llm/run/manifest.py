@@ -45,7 +45,14 @@ def sources(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]) -> 
         return {**inner, "correct": [*inner.get("correct", ()), oracle.correct]}
     if isinstance(oracle, EnsembleSource):
         names = [sources(None, None, member, partial(as_oracle, member))["oracle"] for member in oracle.members]
-        return {**sources(policy, adapter, None, load), "oracle": names, "combine": oracle.combine}
+        found = {**sources(policy, adapter, None, load), "combine": oracle.combine}
+        if oracle.names:
+            return {
+                **found,
+                "oracle": None,
+                "objective": [f"{name}={of}" for name, of in zip(oracle.names, names, strict=True)],
+            }
+        return {**found, "oracle": names}
 
     def name(model: Any) -> str | None:
         if model is None or isinstance(model, str | Path):

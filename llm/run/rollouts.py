@@ -79,8 +79,10 @@ class RolloutStore:
         files = shards(self.step_of(label, numbers) / "responses", label)
         return Counter(classify(row["text"]) or "none" for file in files for row in read_shard(file, ["text"]))
 
-    def tables(self, rows: str, columns: str, numbers: PromptNumbers) -> Float[torch.Tensor, "N K M"]:
-        """The win probabilities of one policy's responses against another's, ``[N, K, M]``.
+    def tables(
+        self, rows: str, columns: str, numbers: PromptNumbers, objective: str | None = None
+    ) -> Float[torch.Tensor, "N K M"]:
+        """The win probabilities of one policy's responses against another's, ``[N, K, M]``; of one objective, by name.
 
         Where another one has fewer than M responses to a prompt, NaN stands for the missing ones.
         """
@@ -88,8 +90,10 @@ class RolloutStore:
         first, second = (columns, rows) if swap else (rows, columns)
         folder = self._tables[first, second, numbers] / "judgements"
         by_number: dict[int, Any] = {}
-        for number, group in self._by_prompt(folder, table_name(first, second), ["prompt", "P"]):
-            by_number[number] = torch.tensor(group[0]["P"], dtype=torch.float64)
+        column = "P" if objective is None else "objectives"
+        for number, group in self._by_prompt(folder, table_name(first, second), ["prompt", column]):
+            table = group[0]["P"] if objective is None else group[0][column][objective]
+            by_number[number] = torch.tensor(table, dtype=torch.float64)
         transposed = [by_number[number].mT for number in numbers]
         P = torch.nn.utils.rnn.pad_sequence(transposed, batch_first=True, padding_value=torch.nan).mT
         return 1 - P.mT if swap else P

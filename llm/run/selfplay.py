@@ -22,6 +22,7 @@ from ..config.run import RunConfig
 from ..config.sampling import Sampling
 from ..data.prompts import Prompt, Prompts
 from ..oracles import Cache, PreferenceOracle, as_oracle, check_source
+from ..oracles.ensembles.objectives import Combination, combination_of
 from ..oracles.fitting.vote_table import VoteTable
 from ..oracles.load import ACCEPTED, base_sources
 from ..oracles.models.network import networks
@@ -189,6 +190,7 @@ class SelfPlay:
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
             config, self.source or source_of(config), lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
+            self.combination,
         )  # fmt: skip
         fresh = processes.decided(lambda: not home.started)
         start = executor.start(self.adapter)
@@ -242,6 +244,11 @@ class SelfPlay:
             executor.progress.info(str(found))
 
     @property
+    def combination(self) -> Combination | None:
+        """How several objectives are combined; None where there is one oracle."""
+        return combination_of(self.oracle)
+
+    @property
     def sampling(self) -> ResponseSource | Sampling:
         """Where responses come from: the source, or the settings of transformers' ``generate``."""
         return self.config.sampling if self.source is None else self.source
@@ -275,8 +282,23 @@ class SelfPlay:
         resolve(first, {name: Policy(None, name) for name in self.opponents})
         fit = self.config.fit
         losses.check(fit.loss, fit.selection, self.solver, self.config.responses)
+        if self.combination is not None and self.combination.plays_against_the_start:
+            self._check_objectives(self.combination)
         if self.config.limits.win_rate is not None and fit.loss == "gpo":
             raise NashwardError("gpo plays for scores, not for win rates: take the floor on the win rate out")
+
+    def _check_objectives(self, combination: Combination) -> None:
+        """What objectives that are played for against the start cannot be combined with."""
+        fit, rule = self.config.fit, combination.rule
+        for unfit, what in (
+            (fit.loss != "mirror", f"the mirror loss, got {fit.loss}: their payoff is no win probability of a pair"),
+            (fit.baseline == "constant", "the baseline plug-in or centred: 1/2 is not the mean of their payoff"),
+            (bool(self.opponents), "no opponents: the start's responses are what it is played against"),
+            (self.config.mixtures == "token-level", "fitted mixtures: multipliers belong to an adapter"),
+            (self.config.limits.win_rate is not None, "no limit on the win rate: give a floor of an objective"),
+        ):
+            if unfit:
+                raise NashwardError(f"--combine {rule} needs {what}")
 
     def check(self, until: Stage | None = None, redo: Stage | None = None) -> Prompts:
         """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on.
@@ -307,6 +329,9 @@ class SelfPlay:
         tokenizer = self._tokenizer(until)
         if self.config.limits.sft is not None and not self._sft.texts:
             raise NashwardError("a limit on the likelihood of the SFT texts needs the texts: give --sft")
+        floor = None if self.combination is None else self.combination.sft
+        if floor is not None and not (self._sft.texts and self.config.fit.sft_weight > 0):
+            raise NashwardError("a floor of sft is of the SFT texts' likelihood: give --sft, and a weight above 0")
         if tokenizer is not None:
             longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
             self._texts = self._sft.within(tokenizer, longest if self.source is None else None)

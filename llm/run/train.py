@@ -47,6 +47,7 @@ from ..training.losses import LOSSES, objective
 from ..training.metrics import METRICS
 from ..training.optimize import Fit, order
 from ..training.scoring import heaviest, score
+from .payoffs.objectives import StepObjectives
 from .progress import Progress
 from .refit import FitResult, StepFit
 from .rollouts import PromptNumbers, RolloutStore
@@ -71,6 +72,7 @@ class TrainStage:
         label: returns the kind of a response's text.
         sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
         rate_factor: what limits multiply the learning rate by.
+        objectives: where there are several: what they make of the Step.
     """
 
     folder: RunFolder
@@ -88,10 +90,12 @@ class TrainStage:
     label: Callable[[str], str | None] | None
     sft_texts: Sequence[tuple[Prompt, str]]
     rate_factor: float = 1.0
+    objectives: StepObjectives | None = None
 
     def run(self) -> None:
         """Judged responses in, a sealed adapter with its metrics out."""
         settings, name, model = self._fit_settings(), self.step_folder.name, self.model
+        first = self.samplers[0]
         sampled = {policy: self.rollouts.rollouts(policy.label, self.numbers) for policy in self.samplers}
         fitted = self._union(sampled)
         training, validation, testing = self._micro_batches(fitted, settings)
@@ -108,7 +112,9 @@ class TrainStage:
         )  # fmt: skip
         before = fit.scores()
         initial = initial_metrics(before.train)
-        promised = promised_win_rate(before.train) if settings.loss == "mirror" and self._plays_itself(start) else None
+        promised = None
+        if settings.loss == "mirror" and not self._against_start and self._plays_itself(start):
+            promised = promised_win_rate(before.train)
         self._announce(initial, settings, promised)
         unreachable = unreachable_target(initial["target_rms"], self.step.size)
         if unreachable:
@@ -122,7 +128,8 @@ class TrainStage:
             result = fit.run(parameters, weights, rate)
             if result.scores.sft_nll is not None:
                 nll["after"] = result.scores.sft_nll
-            win_rate = None if settings.loss == "gpo" else result.scores.win_rate  # its payoffs are scores
+            # the payoffs of gpo are scores, and those of some objectives no win rates over the policy before
+            win_rate = None if settings.loss == "gpo" or self._against_start else result.scores.win_rate
             exceeded = self._limits_exceeded(nll, win_rate)
             warnings = result.warnings(before, len(steps) // settings.epochs) + exceeded
             for line in warnings:
@@ -136,6 +143,7 @@ class TrainStage:
                 "win_rate": win_rate,
                 "sft": nll,
                 "crossed": bool(exceeded),
+                **({} if self.objectives is None else {"objectives": self.objectives.summary(self.step, first)}),
                 "changed_fraction": changed_fraction(weights, [p.detach().cpu() for p in parameters]),
             }
         metrics = to_jsonl([*({"step": i, **record} for i, record in enumerate(result.records, 1)), summary])
@@ -150,11 +158,18 @@ class TrainStage:
     def _fit_settings(self) -> Fit:
         fit = self.config.fit
         if self.step.opponent is None:  # a geometric mixture: no response is preferred to another
-            fit = replace(fit, loss="mirror")
+            return replace(fit, loss="mirror")
+        if self.objectives is not None:
+            fit = replace(fit, sft_weight=fit.sft_weight * self.objectives.sft_factor(self._opponents()))
         return fit
 
     def _opponents(self) -> dict[Policy, float]:
         return {} if self.step.opponent is None else self.step.opponent.members()
+
+    @property
+    def _against_start(self) -> bool:
+        """Whether the payoffs are those of objectives that are played for against the run's start."""
+        return self.objectives is not None and self.objectives.combination.plays_against_the_start
 
     def _plays_itself(self, start: Adapter) -> bool:
         """Whether the only opponent is the policy that the fit starts from: the payoffs are win rates over it."""
@@ -200,6 +215,9 @@ class TrainStage:
         weights = {policy: _weights(rollouts) for policy, rollouts in sampled.items()}
         payoff = LOSSES[self.config.fit.loss].payoff
         for policy in sampled:
+            if self._against_start and self.objectives is not None and self._opponents():
+                total.append(self.objectives.payoffs(policy, self._opponents()))
+                continue
             expected = torch.zeros_like(weights[policy])
             for member, weight in self._opponents().items():
                 itself = None
@@ -282,7 +300,7 @@ class TrainStage:
     def _sft_term(self, steps: int) -> sft.SFTTerm | None:
         """The SFT texts of a fit of so many optimiser steps; None where the run has none, and for a geometric mixture,
         whose members have been fitted with them."""
-        texts, fit, key = self.sft_texts, self.config.fit, (self.config.seed, "task")
+        texts, fit, key = self.sft_texts, self._fit_settings(), (self.config.seed, "task")
         if not texts or self.step.opponent is None:
             return None
 

@@ -91,8 +91,8 @@ class RunFolder:
     CONTENTS = tuple(f"{name}_content" for name in MOVABLE)
     # a stage that does not need these, or leaves them to the run, may leave them out
     OPTIONAL = (
-        "policy", "oracle", "combine", "correct", "prompts", "opponents", "drawn_opponents", "quantise", "people",
-        *CONTENTS,
+        "policy", "oracle", "objective", "combine", "correct", "prompts", "opponents", "drawn_opponents", "quantise",
+        "people", *CONTENTS,
     )  # fmt: skip
 
     def __init__(self, path: str | Path):

@@ -75,5 +75,10 @@ FIELDS = {
     "sft.before": "the same, where the fit started",
     "sft.after": "the same, of the fitted policy",
     "crossed": "whether the iterate exceeds a limit (`--sft-limit`, `--win-rate-floor`)",
+    "objectives.policy": "with several objectives: the policy that the step was played against first",
+    "objectives.win_rates.NAME": "how often that policy beats the run's start under an objective",
+    "objectives.standard_errors.NAME": "of the same, over prompts; null of the start itself",
+    "objectives.multipliers.NAME": "the weight of an objective in this step, or the multiplier of its floor",
+    "objectives.shares.NAME": "how the new policy divides the multipliers' limit among the floors and none",
     "warning": "what went wrong, in sentences; null where nothing did",
 }

@@ -339,7 +339,11 @@ SELF_PLAY = {"solver", "opponents", "source", "label", "config"}  # arguments th
 
 
 def test_the_inputs_are_the_arguments_of_a_run() -> None:
-    inputs = {field.name for field in dataclasses.fields(config.Inputs)} - {"combine", "correct"}  # of the oracle
+    inputs = {field.name for field in dataclasses.fields(config.Inputs)} - {
+        "objective",
+        "combine",
+        "correct",
+    }  # of the oracle
     assert inputs == {field.name for field in dataclasses.fields(SelfPlay) if field.init} - SELF_PLAY
 
 

@@ -22,6 +22,9 @@ START = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).softmax(0)
 COMAL = zoo.comal_cycle()
 NASH = games.nash(COMAL).policy
 WINNER = zoo.condorcet_winner(5)
+SEVERAL = games.MultiObjectiveGame([[[0.5, 0.9], [0.1, 0.5]], [[0.5, 0.1], [0.9, 0.5]]])
+OPPOSED, SKEWED = games.objectives.EntropicGame(SEVERAL, tau=0.01), [0.6, 0.4]
+FLOORED = games.objectives.FloorsGame(SEVERAL, {"1": 0.2}, [0.5, 0.5], limit=1.0)
 QUICK = list(theory.table(quick=True))
 
 
@@ -51,7 +54,7 @@ class WrongTables:
 
 def test_the_numbers_are_those_of_the_list() -> None:
     listed = ["1", "2", "3", "3b", "4", "5", "6", "7", "8", "8b", "9", *map(str, range(10, 14)), "13b", "13c",
-              "14", "14b", *map(str, range(15, 21)), "oracle"]  # fmt: skip
+              "14", "14b", *map(str, range(15, 24)), "oracle"]  # fmt: skip
     assert list(theory.CHECKS) == listed
     assert [row.number for i, row in enumerate(QUICK) if i == 0 or QUICK[i - 1].number != row.number] == listed
 
@@ -88,6 +91,8 @@ FLIPPED = {
     "13c": lambda: theory.OptimisticGradientAverage(0.3, 5).check(WINNER, WrongTables(games.OptimisticGDA(0.3)), 200),
     "15": lambda: theory.PairLoss(0.5).check(COMAL, Wrong(games.MWU(0.5)), 1, START),
     "18": lambda: theory.RegularisedGap(0.03).check(WINNER, Wrong(games.ExtraGradient(1.0, 0.03)), 1000),
+    "21": lambda: theory.EntropicAscent.of(OPPOSED, SKEWED).check(OPPOSED, Wrong(games.MWU(0.04)), 400, SKEWED),
+    "22": lambda: theory.FloorsAverage(0.02, 1.0, 1, math.log(2)).check(FLOORED, Wrong(games.MWU(0.02)), 1000),
     "19": lambda: theory.FixedMagnet(1.0).check(COMAL, Wrong(games.ExtraGradient(0.5, 1.0)), 1000, START),
 }
 

@@ -17,6 +17,9 @@ BY_EQUILIBRIA = ["tests/games/analysis/test_game_ratings.py"]
 CHOICE = ["tests/games/analysis/test_social_choice.py"]
 MEASURED = ["tests/games/forms/test_game.py", "tests/games/forms/test_forms.py", "tests/games/test_solve.py"]
 
+SEVERAL = ["tests/games/objectives/test_exact.py"]
+STEPPED = ["tests/games/objectives/test_mirror.py"]
+
 GAMES = [
     Method("Exact equilibria by pivoting", f"{E}/pivoting.py", EXACT, [
         ("sign", "pivot", "(-1.0, 1.0)", "(1.0, -1.0)"),
@@ -39,6 +42,47 @@ GAMES = [
         ("sign", "double_oracle", "-y[new]", "y[new]"),
         ("anchor", "double_oracle", "new = new[np.argsort(-y[new], kind='stable')[:ANSWERS]]", "pass"),
     ], lacks={"factor": "who answers best is a matter of order: a factor on all margins changes nothing"}),
+    Method("Worst case over objectives", "games/objectives/exact.py", SEVERAL, [
+        ("sign", "worst_case", "float((row @ table.payoff).min())", "float((row @ table.payoff).max())"),
+        ("anchor", "_symmetric", "table.win_rate(policy) - 0.5", "table.win_rate(policy)"),
+    ], {"games/objectives/multi_objective.py": [
+        ("sign", "MultiObjectiveGame.against_all", "self.P.movedim(0, 1)", "self.P.mT.movedim(0, 1)"),
+        ("factor", "MultiObjectiveGame.against_all", "self.P.movedim(0, 1)", "(self.P / 2).movedim(0, 1)"),
+    ]}),
+    Method("Entropic worst case", "games/objectives/entropic.py", STEPPED, [
+        ("sign", "adversary", "reference.log() - wins.nan_to_num() / tau", "reference.log() + wins.nan_to_num() / tau"),
+        ("sign", "adversary", "(-value / tau).softmax(0)", "(value / tau).softmax(0)"),
+        ("factor", "adversary", "wins.nan_to_num() / tau", "2 * wins.nan_to_num() / tau"),
+        ("factor", "adversary", "math.log(len(wins))", "2 * math.log(len(wins))"),
+        ("anchor", "adversary", "reference.log() - wins.nan_to_num() / tau", "-wins.nan_to_num() / tau"),
+    ]),
+    Method("Floors", "games/objectives/floors.py", [*STEPPED, *SEVERAL], [
+        ("sign", "FloorsGame.payoffs", "-self.limit * (rho @ self.D.mT)", "self.limit * (rho @ self.D.mT)"),
+        ("sign", "FloorsGame.payoffs",
+         "rho @ self.game.P[0].mT + self.limit * (nu[..., :-1] @ self.D)",
+         "rho @ self.game.P[0].mT - self.limit * (nu[..., :-1] @ self.D)"),
+        ("sign", "floors", "[-D, np.zeros((k, k))]", "[D, np.zeros((k, k))]"),
+        ("sign", "_by_linear_program", "[-A.T, D.T, np.ones((n, 1))]", "[-A.T, -D.T, np.ones((n, 1))]"),
+        ("factor", "FloorsGame.payoffs", "-self.limit * (rho @ self.D.mT)", "-2 * self.limit * (rho @ self.D.mT)"),
+        ("anchor", "FloorsGame.__init__", "game.P[chosen] @ mu - c[:, None]", "game.P[chosen] @ mu"),
+        ("anchor", "floors", "game.P[chosen] @ mu - c[:, None]", "game.P[chosen] @ mu"),
+    ], {"games/objectives/feasible.py": [
+        ("sign", "largest_slack", "-gains.reshape(k, -1)", "gains.reshape(k, -1)"),
+        ("factor", "largest_slack", "floors * prompts[played].sum()", "2 * floors * prompts[played].sum()"),
+    ]}),
+    Method("Lexicographic objectives", "games/objectives/lexicographic.py", SEVERAL, [
+        ("sign", "_equilibria", "np.r_[g, np.zeros(e), -K.room]", "np.r_[-g, np.zeros(e), -K.room]"),
+        ("sign", "_equilibria", "-H.T", "H.T"),
+        ("factor", "_equilibria", "np.r_[g, np.zeros(e), -K.room]", "np.r_[2 * g, np.zeros(e), -K.room]"),
+        ("anchor", "_equilibria", "K.interior + K.directions @ result.x[:d]", "K.interior"),
+    ]),
+    Method("Weights and majority of objectives", "games/objectives/multi_objective.py", SEVERAL, [
+        ("sign", "most_of",
+         "padded[k + 1] * lost + padded[k] * won",
+         "padded[k + 1] * won + padded[k] * lost"),
+        ("factor", "most_of", "votes[half] / 2", "votes[half]"),
+        ("anchor", "MultiObjectiveGame.weighted", "w / w.sum()", "torch.full_like(w, 1 / len(w))"),
+    ]),
     Method("Hodge parts", "games/analysis/social_choice.py", CHOICE, [
         ("sign", "hodge", "score[..., :, None] - score[..., None, :]", "score[..., None, :] - score[..., :, None]"),
         ("factor", "hodge", "table.mean(-1)", "2 * table.mean(-1)"),

@@ -25,6 +25,7 @@ PROTOCOLS = ["tests/llm/oracles/judges/test_protocols.py"]
 MIXED = ["tests/llm/policy/test_mixture.py", "tests/llm/policy/test_model.py"]
 DIVIDED = ["tests/llm/training/test_division.py"]
 SERVED = ["tests/llm/run/test_ranks_served.py::test_a_budget_is_that_of_all_processes"]
+SEVERAL = ["tests/llm/test_enumerable_objectives.py", "tests/llm/oracles/ensembles/test_objectives.py"]
 VOTES = [f"tests/llm/oracles/fitting/test_{name}.py" for name in ("vote_table", "votes", "fit")]
 
 LANGUAGE = [
@@ -116,10 +117,25 @@ LANGUAGE = [
         ("sign", "Ensemble.raw_logits", "np.stack(of_prompt)", "-np.stack(of_prompt)"),
         ("factor", "Ensemble.pooled", "trust * np.tanh(values / 2) / 2", "trust * np.tanh(values) / 2"),
         ("factor", "_normalised", "np.full(count, 1 / count)", "np.ones(count)"),
-        ("factor", "_most_of", "votes[count // 2] / 2", "votes[count // 2]"),
-        ("anchor", "_most_of", "votes[1:] * lost + votes[:-1] * won", "votes[:-1] * won"),
-        ("other", "_most_of", "count // 2 + 1", "count // 2"),
-    ]),
+    ], {"games/objectives/multi_objective.py": [
+        ("anchor", "most_of", "padded[k + 1] * lost + padded[k] * won", "padded[k] * won"),
+        ("other", "most_of", "half + 1", "half"),
+    ]}),
+    Method("Objectives of a Step of a language model", "llm/run/payoffs/objectives.py", SEVERAL, [
+        ("sign", "StepObjectives._lacking",
+         "floor - self.over_start(policy, name)[0]",
+         "self.over_start(policy, name)[0] - floor"),
+        ("sign", "StepObjectives._adversary", "1 - torch.as_tensor(lost)", "torch.as_tensor(lost)"),
+        ("factor", "StepObjectives.payoffs",
+         "self.combination.limit * charged * self._wins(policy, self.reference, name)",
+         "2 * self.combination.limit * charged * self._wins(policy, self.reference, name)"),
+        ("anchor", "StepObjectives.payoffs",
+         "total + self.combination.limit * charged * self._wins(policy, self.reference, name)",
+         "total"),
+    ], {"llm/oracles/diversity.py": [
+        ("sign", "Diversity.raw_logits", "scores[i] - scores[j]", "scores[j] - scores[i]"),
+        ("factor", "Diversity.raw_logits", "(counts[g] - 1) / others", "2 * (counts[g] - 1) / others"),
+    ]}),
     Method("Agreement of annotators", "llm/people/agreement.py", ("tests/llm/people/test_agreement.py",), [
         ("sign", "_alpha", "1 - (float(of_each.sum()) - 1) * observed / expected",
          "1 + (float(of_each.sum()) - 1) * observed / expected"),

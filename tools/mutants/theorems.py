@@ -7,6 +7,7 @@ from .method import Method
 THEORY = ["tests/theory/test_formulas.py", "tests/theory/test_checks.py"]
 LIKELIHOOD = [THEORY[0], "tests/theory/test_likelihood.py", THEORY[1]]
 
+OBJECTIVES = ["tests/games/objectives/test_mirror.py", "tests/theory/test_checks.py"]
 THEOREMS = [
     Method("`MWUAverage`", "theory/mwu_average.py", THEORY, [
         ("sign", "MWUAverage.value",
@@ -186,6 +187,24 @@ THEOREMS = [
          "1 + pi[..., chosen] - pi[..., rejected]"),
         ("factor", "TablesRaiseTheChosen.value", "pi[..., chosen]", "2 * pi[..., chosen]"),
         ("anchor", "TablesRaiseTheChosen.gram", "shared + torch.eye(pi.shape[-1], dtype=pi.dtype)", "shared"),
+    ]),
+    Method("`EntropicAscent`", "theory/objectives.py", OBJECTIVES, [
+        ("sign", "EntropicAscent.value", "self.C / (self.step * T) - self.tau * math.log(self.share)",
+         "self.C / (self.step * T) + self.tau * math.log(self.share)"),
+        ("factor", "EntropicAscent.value", "self.step * T", "2 * self.step * T"),
+        ("factor", "EntropicAscent.of", "4 * game.tau", "8 * game.tau"),
+        ("anchor", "EntropicAscent.value", "self.C / (self.step * T) - self.tau * math.log(self.share)",
+         "-self.tau * math.log(self.share)"),
+    ]),
+    Method("`FloorsAverage`", "theory/objectives.py", OBJECTIVES, [
+        ("sign", "FloorsAverage.value", "self.C + math.log(self.k + 1)", "self.C - math.log(self.k + 1)"),
+        ("factor", "FloorsAverage.value", "self.step * spans / 8", "self.step * spans / 4"),
+        ("anchor", "FloorsAverage.value", "self.C + math.log(self.k + 1)", "math.log(self.k + 1)"),
+    ]),
+    Method("`LexicographicWeights`", "theory/objectives.py", OBJECTIVES, [
+        ("sign", "LexicographicWeights.value", "return self.epsilon", "return -self.epsilon"),
+        ("factor", "LexicographicWeights.value", "return self.epsilon", "return 2 * self.epsilon"),
+        ("anchor", "LexicographicWeights.check", "game.P[1] - 0.5", "game.P[1]"),
     ]),
     Method("`MeanWinRate`", "theory/likelihood.py", THEORY, [
         ("sign", "MeanWinRate.value", "return 0.5", "return -0.5"),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nashward.errors import NashwardError
+from nashward.games.objectives.multi_objective import most_of
 from nashward.games.shapes import Float
 
 from ...config.choices import check_choice
@@ -94,6 +95,7 @@ class Ensemble(PreferenceOracle):
         self.weights = _normalised(weights, len(self.members), rule)
         self.transitive = rule == "log-odds" and not pessimism and all(m.transitive for m in self.members)
         self.name = name or f"{rule} of {', '.join(member.name for member in self.members)}"
+        self.sees_copies = any(member.sees_copies for member in self.members)
         self.pairs_per_call = min(member.pairs_per_call for member in self.members)
 
     @property
@@ -146,7 +148,7 @@ class Ensemble(PreferenceOracle):
         if self.rule == "probability":
             win, lose = self.weights @ win, self.weights @ lose
         else:
-            win, lose = _most_of(win, lose), _most_of(lose, win)
+            win, lose = most_of(win, lose), most_of(lose, win)
         return log_ratio(win, lose)
 
 
@@ -197,15 +199,3 @@ def log_ratio(win: Float[np.ndarray, "..."], lose: Float[np.ndarray, "..."]) -> 
 def _sigmoid(logits: Float[np.ndarray, "members pairs"]) -> Float[np.ndarray, "members pairs"]:
     with np.errstate(over="ignore"):
         return 1.0 / (1.0 + np.exp(-logits))
-
-
-def _most_of(win: Float[np.ndarray, "members pairs"], lose: Float[np.ndarray, "members pairs"]) -> Any:
-    """The probability that more than half of independent votes are wins, plus half of that of a tie, ``[pairs]``."""
-    count = len(win)
-    votes = np.zeros((count + 1, win.shape[1]))  # P(so many wins among those counted)
-    votes[0] = 1.0
-    for won, lost in zip(win, lose, strict=True):
-        votes[1:] = votes[1:] * lost + votes[:-1] * won
-        votes[0] *= lost
-    most = votes[count // 2 + 1 :].sum(0)
-    return most + votes[count // 2] / 2 if count % 2 == 0 else most

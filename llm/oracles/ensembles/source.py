@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..fitting.votes import Vote, read_votes
 from ..protocol import PreferenceOracle
 from ..spec import number, numbers, parsed
 from .ensemble import Ensemble
+from .objectives import Combination, Objectives, rules_of
 from .weights import accuracy_weights, unlabelled_accuracies
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,10 @@ class EnsembleSource:
               it takes three members, and reads no label;
             - ``pessimism=K`` behind any of them.
 
+            Of objectives it is one of the rules of ``Combination``: ``weights:NAME=2``, ``worst-case:tau=0.1``,
+            ``floors:NAME=0.45``, ``lexicographic:epsilon=0.1``, ``majority``.
+        names: of the objectives, one a member; none: the members judge the same.
+
     Raises:
         ValueError: no member, an unknown rule or setting, a value that is no number, or a file that is not given.
 
@@ -59,10 +64,14 @@ class EnsembleSource:
 
     members: tuple[Any, ...]
     combine: str = "log-odds"
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.members:
             raise NashwardError("an ensemble has at least one member, got none")
+        if self.names:
+            _ = self.combination  # its own checks
+            return
         settings = self.settings
         if "pairs" in SETTINGS[self.rule] and not settings.get("pairs"):
             raise NashwardError(
@@ -72,14 +81,23 @@ class EnsembleSource:
         numbers(settings, "weights")
 
     @property
+    def combination(self) -> Combination | None:
+        """How objectives are combined; None of members that judge the same."""
+        return Combination.read(self.names, self.combine) if self.names else None
+
+    @property
     def rule(self) -> str:
         """The rule without its settings."""
-        return parsed(self.combine, "combine", SETTINGS)[0]
+        return parsed(self.combine, "combine", self._rules)[0]
 
     @property
     def settings(self) -> dict[str, str]:
         """The settings of the rule, as they are written."""
-        return parsed(self.combine, "combine", SETTINGS)[1]
+        return parsed(self.combine, "combine", self._rules)[1]
+
+    @property
+    def _rules(self) -> Mapping[str, Sequence[str]]:
+        return rules_of(self.names) if self.names else SETTINGS
 
     def load(self, load: Callable[[Any], PreferenceOracle]) -> Ensemble:
         """The ensemble; its members are loaded by the function.
@@ -88,6 +106,8 @@ class EnsembleSource:
             ValueError, OSError: of a member, of the file of pairs, of weights that do not fit.
         """
         members = [load(source) for source in self.members]
+        if self.combination is not None:
+            return Objectives(members, self.combination)
         weights, pessimism = numbers(self.settings, "weights"), number(self.settings, "pessimism") or 0.0
         if self.rule not in ("accuracy", "dawid-skene"):
             return Ensemble(members, self.rule, weights, pessimism=pessimism)  # type: ignore[arg-type]

@@ -267,11 +267,13 @@ def self_play(chosen: Settings) -> SelfPlay:
     inputs: dict[str, Any] = {"policy": None, "oracle": None, "prompts": None}
     inputs |= {key: top.pop(key) for key in [option.key for option in options.INPUTS.values()] if key in top}
     usual = JudgeSettings()
+    objectives = inputs.pop("objective", None)
     own = [name for name, given in chosen.items() if (at := _in(name, "judge")) and given.value != getattr(usual, at)]
-    if own and inputs["oracle"] is not None:
-        oracle = inputs["oracle"]
-        _check_judged(own[0], oracle if isinstance(oracle, tuple) else [oracle])
-    inputs["oracle"] = oracle_source(inputs["oracle"], inputs.pop("combine", None), inputs.pop("correct", None))
+    if own and (oracle := inputs["oracle"] or objectives) is not None:
+        _check_judged(own[0], [one.partition("=")[2] if objectives else one for one in _several(oracle)])
+    inputs["oracle"] = oracle_source(
+        inputs["oracle"], inputs.pop("combine", None), inputs.pop("correct", None), objectives
+    )
     wrapped, opponents = joined(Opponents(**tree["opponents"]), solver(chosen))
     config = RunConfig(
         **top,
@@ -297,8 +299,11 @@ def self_play(chosen: Settings) -> SelfPlay:
     return play
 
 
-def oracle_source(oracle: Any, combine: str | None = None, correct: Any = None) -> Any:
-    """What ``as_oracle`` makes the oracle of: that which was given, an ensemble of several, and either corrected."""
+def oracle_source(oracle: Any, combine: str | None = None, correct: Any = None, objectives: Any = None) -> Any:
+    """What ``as_oracle`` makes the oracle of: that which was given, an ensemble of several, and either corrected; or
+    several objectives, each NAME=ORACLE."""
+    if objectives is not None:
+        return _objectives(oracle, combine, correct, _several(objectives))
     if oracle is None:
         for name, value in (("combine", combine), ("correct", correct)):
             if value is not None:
@@ -314,6 +319,37 @@ def oracle_source(oracle: Any, combine: str | None = None, correct: Any = None) 
     for correction in (correct,) if isinstance(correct, str) else correct or ():
         source = CorrectedSource(source, correction)
     return source
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _objectives(oracle: Any, combine: str | None, correct: Any, given: tuple[str, ...]) -> Any:
+    for name, other in (("oracle", oracle), ("correct", correct)):
+        if other is not None:
+            raise NashwardError(f"--objective names the oracles of several objectives: leave --{name} out")
+    from nashward.llm.oracles import EnsembleSource
+
+    named = named_oracles(given)
+    return EnsembleSource(tuple(named.values()), combine or "weights", tuple(named))
+
+
+def named_oracles(given: Sequence[str]) -> dict[str, str]:
+    """The oracles of objectives that are written NAME=ORACLE.
+
+    Raises:
+        ValueError: one is written otherwise, or has the name of another one.
+    """
+    named: dict[str, str] = {}
+    for one in given:
+        name, sign, source = one.partition("=")
+        if not (name and sign and source):
+            raise NashwardError(f"--objective {one!r:.80}: expected NAME=ORACLE")
+        if name in named:
+            raise NashwardError(f"--objective {name} is given twice; each has a name of its own")
+        named[name] = source
+    return named
 
 
 def oracle_of(args: argparse.Namespace) -> Any:

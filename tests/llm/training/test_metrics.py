@@ -35,7 +35,7 @@ def field_names(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -> None:
-    """Of a run with all that adds fields: opponents, labels, an SFT term, a refit. Only float16 has a loss scale."""
+    """Of runs with what adds fields: opponents, labels, SFT texts, a refit, floors. Only float16 has a loss scale."""
     fit = llm.Fit(learning_rate=0.3, batch=4, held_out=0.2, validation=0.2, refits=1)
     rising = dataclasses.replace(fit, validation=0.0, learning_rate=1.0)
     settings: dict[str, Any] = {"iterations": 1, "prompts": PROMPTS, "oracle": tiny.noise(), "fit": fit}
@@ -49,6 +49,10 @@ def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -
     again = short_run(
         tiny_folder, tmp_path / "again", games.MWU(2.0), **{**settings, "fit": rising}
     ).run()  # whose fit gains nothing
-    assert {*field_names(summary), *field_names(again.metrics[0])} == set(FIELDS)
+    combination = llm.oracles.Combination(("noise", "length"), "floors", floors={"length": 0.4})
+    several = llm.oracles.Objectives([tiny.noise(), llm.oracles.Length()], combination)
+    floors = short_run(tiny_folder, tmp_path / "floors", games.MWU(2.0), **{**settings, "oracle": several}).run()
+    names = {name for row in (summary, again.metrics[0], floors.metrics[0]) for name in field_names(row)}
+    assert names == set(FIELDS)
     assert {name for row in steps for name in field_names(row)} == set(STEP_FIELDS) - {"loss_scale"}
     assert all(math.isfinite(row["sft_nll"]) for row in steps)

@@ -33,7 +33,7 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_judge(parser: argparse.ArgumentParser) -> None:
-    solver_options.add_run(parser, ("oracle", "combine", "correct"), ("cache", *options.JUDGE, *PEOPLE))
+    solver_options.add_run(parser, ("oracle", "objective", "combine", "correct"), ("cache", *options.JUDGE, *PEOPLE))
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +143,7 @@ JUDGE = Command(
     "nashward judge --oracle llm-blender/PairRM --out runs/first",
     _add_judge,
     _stage("judge"),
-    first=("oracle", "out", "cache", "combine"),
+    first=("oracle", "objective", "out", "cache", "combine"),
     divides=True,
 )
 TRAIN = Command(

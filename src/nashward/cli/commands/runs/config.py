@@ -25,10 +25,12 @@ def run(args: argparse.Namespace) -> int:
     here = {**chosen, "out": chosen.get("out", Setting(Path(), "default"))}  # where none is given none is looked at
     play = self_play(here)
     saved = ("prompts",) if run_folder(play.folder).started else ()
-    missing = [name for name in NEEDED if name not in chosen and name not in saved]
+    present = {*chosen, *saved, *(["oracle"] if "objective" in chosen else [])}
+    missing = [name for name in NEEDED if name not in present]
     if not missing:
         play.check()
-    print(toml({**defaults(play), "out": Setting(None, "default"), **chosen}, missing), end="")
+    unset = {name: Setting(None, "default") for name in ("out", "oracle")}
+    print(toml({**defaults(play), **unset, **chosen}, missing), end="")
     return 0
 
 

@@ -1,0 +1,1 @@
+"""What the responses of a Step earn where several objectives are combined."""
