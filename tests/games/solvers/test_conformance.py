@@ -19,7 +19,9 @@ ONE_OWN = [
 ]
 
 
-@pytest.mark.parametrize("solver", [*(kind() for kind in games.solvers.SOLVERS), *ONE_OWN], ids=lambda solver: type(solver).__name__)
+@pytest.mark.parametrize(
+    "solver", [*(kind() for kind in games.solvers.SOLVERS), *ONE_OWN], ids=lambda solver: type(solver).__name__
+)
 @pytest.mark.filterwarnings("ignore::nashward.games.StepWarning")
 def test_every_solver_of_the_project_conforms(solver: Any) -> None:
     check_solver(solver)
