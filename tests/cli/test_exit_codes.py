@@ -208,7 +208,7 @@ def test_an_output_that_takes_nothing(here: Path, line: str, code: int, error: s
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["solve", "good.csv"], 141), (["status", "run"], 141), (["--help"], 0), (["solve", "--help"], 0)],
+    [(["solve", "good.csv"], 141), (["status", "run"], 141), (["--help"], 0), ([], 141), (["solve", "--help"], 0)],
 )
 def test_a_reader_that_has_gone_ends_a_command_without_a_word(here: Path, arguments: list[str], code: int) -> None:
     read, write = os.pipe()

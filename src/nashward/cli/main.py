@@ -46,9 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     An error of nashward itself is raised, which ends a process with its traceback and the exit code 1.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments:
-        print(help_pages.overview(COMMANDS))
-        return BAD_INPUT
     if "" not in sys.path:
         sys.path.append("")  # an oracle that is given as module:name may lie in the working directory
     with printable_output():
@@ -57,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _code(arguments: Sequence[str]) -> int:
     try:
+        if not arguments:
+            print(help_pages.overview(COMMANDS), flush=True)
+            return BAD_INPUT
         return _run(arguments)
     except BrokenPipeError:
         for stream in (sys.stdout, sys.stderr):  # what is left in their buffers goes nowhere
