@@ -68,6 +68,7 @@ assert logging.getLogger("nashward").handlers == logging.getLogger().handlers ==
 """
 
 
+@pytest.mark.slow
 def test_a_run_from_python_shows_its_log(tmp_path: Path) -> None:
     """With progress all of it, without it the warnings; here on no terminal."""
     command = [sys.executable, "-c", RUN, str(tmp_path / "run")]

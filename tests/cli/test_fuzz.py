@@ -94,7 +94,18 @@ def _toml(value: Any) -> str:
 def _tokens() -> st.SearchStrategy[list[str]]:
     """A command, and flags of it or of others with values; what starts a long computation is not among them."""
     commands = ["solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard"]
-    commands += ["mix", "answer", "evaluate", "exploit", "best-of-n", "export", "diagnose", "benchmark", "zoo"]
+    commands += [
+        "mix",
+        "answer",
+        "evaluate",
+        "exploit",
+        "best-of-n",
+        "export",
+        "diagnose",
+        "benchmark",
+        "zoo",
+        "frontier",
+    ]
     others = [
         "--no-quantise", "--total", "--plot", "--save", "--memory", "--pairs", "--base", "--kind", "--folds",
         "--device", "--limit", "--quiet", "--config", "--start", "--feedback", "--tolerance", "--held-out", "--of",
@@ -208,7 +219,7 @@ def test_arguments(effort: settings, inside: Path, monkeypatch: pytest.MonkeyPat
         if arguments[0] == "leaderboard":
             arguments = [word for word in arguments if not word.startswith("--save")]  # a table, likewise
         # the last --out wins: what is written is written there
-        reads = ("solve", "plan", "leaderboard", "report", "status", "evaluate", "exploit", "zoo", "none")
+        reads = ("solve", "plan", "leaderboard", "report", "status", "evaluate", "exploit", "frontier", "zoo", "none")
         place = "run/best.jsonl" if arguments[0] == "best-of-n" else "run"
         out = [] if arguments[0] in reads else ["--out", place]
         _ends_well([*arguments, *out], inside)
@@ -271,6 +282,6 @@ def test_the_commands_are_all_fuzzed() -> None:
     assert set(action.choices or ()) <= {
         "solve", "demo", "align", "sample", "judge", "train", "config", "plan", "fit-oracle", "leaderboard", "report",
         "status", "theory", "mix", "answer", "evaluate", "exploit", "best-of-n", "export", "diagnose", "benchmark",
-        "zoo",
+        "zoo", "frontier",
         "vote",  # which writes where its first argument says, and serves
     }  # fmt: skip

@@ -15,6 +15,7 @@ from nashward.cli.one_thread import one_thread
 from nashward.llm import pocket
 
 
+@pytest.mark.slow
 def test_the_language_model_lies_on_the_table_and_a_picture_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from ..conftest import ROOT
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes of the run are forks, which Windows has not")
 @pytest.mark.parametrize(
-    ("kills", "damages", "prompts"), [(5, 2, 40), pytest.param(10, 5, 150, marks=pytest.mark.slow)]
+    ("kills", "damages", "prompts"), [(3, 2, 30), pytest.param(10, 5, 150, marks=pytest.mark.slow)]
 )
 def test_a_run_that_is_killed_and_damaged_ends_the_same(kills: int, damages: int, prompts: int) -> None:
     options = {"--kills": kills, "--damages": damages, "--prompts": prompts}

@@ -53,7 +53,7 @@ def test_the_true_ratings_lie_in_the_bands_as_often_as_they_say() -> None:
     assert float(torch.stack(inside).mean()) == pytest.approx(0.9, abs=0.05)
 
 
-@pytest.mark.parametrize("prompts", [2, 3, 10])
+@pytest.mark.parametrize("prompts", [pytest.param(2, marks=pytest.mark.slow), 3, 10])
 def test_the_true_ratings_lie_in_the_bands_of_few_prompts(prompts: int) -> None:
     """One battle of each pair on each prompt; drawn with replacement, two and three prompts gave 0.75 to 0.85."""
     P, rng, inside = games.zoo.bradley_terry().P.numpy(), np.random.default_rng(1), []

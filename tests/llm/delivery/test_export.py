@@ -154,6 +154,7 @@ def test_an_adapter_loads_in_plain_peft(run: Path, tmp_path: Path) -> None:
     assert float((replay(plain, texts, "cpu").logprobs - ours).abs().max()) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_mixture_is_its_adapters_with_weights(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "mixture"
     assert main(["export", str(run), "--to", "adapter", "--of", "mixture", "--out", str(out)]) == 0

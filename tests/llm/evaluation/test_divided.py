@@ -126,7 +126,7 @@ def test_best_of_n_chooses_the_same(
     assert contents[1] == contents[2] == contents[0]
 
 
-@pytest.mark.parametrize("train", ["head", "lora", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("train", ["head", *(pytest.param(train, marks=pytest.mark.slow) for train in ("lora", "all"))])
 def test_the_fit_of_an_oracle_prints_the_same(train: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"prompt": f"Tell me {k}.", "a": "Yes. " * (1 + k % 3), "b": "No.", "wins": 1 + k % 3, "n": 4}

@@ -76,6 +76,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert _play(tmp_path / "run", policy, plan=False).planned is None
 
 
+@pytest.mark.slow
 def test_a_placement_that_is_given_is_planned_with(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,7 @@ def test_rungs_of_the_ladder_that_a_model_has_not_are_left_out():
     assert "GiB too much" in memory_plan.advice[-1]
 
 
+@pytest.mark.slow
 def test_a_tied_head_is_not_quantised_and_not_advised():
     config = LlamaConfig(**{**SMALL.to_dict(), "tie_word_embeddings": True})
     with pytest.raises(ValueError, match=r"the head is the table of embeddings \(tied\)"):

@@ -120,6 +120,7 @@ def test_responses_that_share_a_prompt_do_not_see_each_other(tokenizer):
     assert row["targets"].tolist() == answers[0] + answers[1]
 
 
+@pytest.mark.slow
 def test_the_base_policy_mixes_the_styles_as_planned(found):
     assert np.abs(found["style_mix"] - BASE_MIX).max() <= 0.08, report(found)
     assert found["no_style"] <= 0.05

@@ -130,6 +130,7 @@ def test_an_engine_that_keeps_its_stop_token(
     assert draw(script, adapter) == whole
 
 
+@pytest.mark.slow
 def test_text_that_encodes_to_its_own_tokens(
     script: Script, engine: Engine, adapter: tuple[LanguageModel, Adapter]
 ) -> None:

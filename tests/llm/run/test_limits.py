@@ -91,6 +91,7 @@ def _steps(run: llm.Run) -> list[tuple[float, float]]:
     ]
 
 
+@pytest.mark.slow
 def test_beyond_a_limit_the_steps_fall_and_a_cut_run_takes_the_same(
     tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

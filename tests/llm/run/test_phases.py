@@ -31,6 +31,7 @@ def test_the_steps_of_a_table_are_those_of_the_phases(around: bool) -> None:
     assert games.total_variation(found, start) < 1e-14
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_phases_one_after_another(tiny_folder: Path, tmp_path: Path) -> None:
     fit = llm.Fit(learning_rate=2e-3, schedule="constant", warmup=0.0, epochs=1, batch=4, held_out=0.2, validation=0.0)
     play = quick_run(

@@ -90,6 +90,7 @@ class _Judged:
         return self.known
 
 
+@pytest.mark.slow
 def test_prompts_with_larger_spread_are_chosen_more_often_and_the_floor_holds(tmp_path: Path) -> None:
     prompts = [Prompt(({"role": "user", "content": str(k)},)) for k in range(12)]
     spreads = {k: 0.02 * k for k in range(11)}  # the last one was never judged

@@ -77,10 +77,10 @@ SOLVERS = {
     "a mixture as opponent": games.HistoryMixture(2.0),
     "inner steps": games.ProximalPoint(2.0, inner=2),
 }
-LONG = [pytest.param(name, 3, marks=pytest.mark.slow) for name in list(SOLVERS)[1:]]
+LONG = [pytest.param(name, 3, marks=pytest.mark.slow) for name in SOLVERS]
 
 
-@pytest.mark.parametrize(("name", "count"), [("optimistic", 2), ("optimistic", 3), *LONG])
+@pytest.mark.parametrize(("name", "count"), [("optimistic", 2), *LONG])
 def test_the_result_is_that_of_one_process(name: str, count: int, model: llm.LanguageModel, tmp_path: Path) -> None:
     def play(folder: str) -> Any:
         settings: dict[str, Any] = {"prompts": PROMPTS[:90], "fit": FIT, "oracle": tiny.high_bytes()}

@@ -45,6 +45,7 @@ def _weights(folder: Path, stage: str = "iteration-01") -> torch.Tensor:
     return torch.cat([state[name].flatten() for name in sorted(state)]).double()
 
 
+@pytest.mark.slow
 def test_the_adapter_is_drawn_back_on_a_line_to_the_kl_asked_for(tiny_folder: Path, tmp_path: Path) -> None:
     (free,) = _run(tiny_folder, tmp_path / "free").metrics
     assert free["line_fraction"] == 1
@@ -92,7 +93,7 @@ def test_a_fit_that_diverges_is_made_again_too(
     assert RunFolder(tmp_path / "run").step_values("iteration-01")["refits"] == [{"learning_rate": 0.005, "loss": None}]
 
 
-@pytest.mark.parametrize("call", [5, 12, *(pytest.param(call, marks=pytest.mark.slow) for call in (2, 9))])
+@pytest.mark.parametrize("call", [5, *(pytest.param(call, marks=pytest.mark.slow) for call in (2, 9, 12))])
 def test_killed_in_a_fit_or_in_a_refit_it_ends_the_same(
     call: int, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def test_made_again_on_request_the_training_begins_at_the_full_rate(tiny_folder:
     assert _run(tiny_folder, tmp_path / "run", **WILD, refits=1).metrics == run.metrics
 
 
+@pytest.mark.slow
 def test_a_run_whose_first_loss_is_not_the_expected_one_says_so(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

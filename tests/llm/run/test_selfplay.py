@@ -55,6 +55,7 @@ def test_every_mirror_step_solver_plays(solver: Any, tiny_folder: Path, tmp_path
         assert np.isfinite(row["held_out"]["r2"])
 
 
+@pytest.mark.slow
 def test_the_fit_learns_the_step_and_the_policy_wins(tiny_folder: Path, tmp_path: Path) -> None:
     prompts = [f"Say {i} things" for i in range(60)]
     play = self_play(

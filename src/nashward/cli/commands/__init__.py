@@ -24,10 +24,6 @@ COMMANDS = {
         "write report.html of a run, finished or not; of several runs, one page that compares them",
         "runs.report:COMMAND",
     ),
-    "frontier": Entry(
-        "what a win rate under one objective costs under another, for each policy of a run",
-        "evaluation.frontier:COMMAND",
-    ),
     "fit-oracle": Entry(
         "a preference oracle of your own, from people's or a judge's verdicts on pairs", "judges.fit_oracle:COMMAND"
     ),
@@ -44,6 +40,10 @@ COMMANDS = {
         "evaluation.leaderboard:COMMAND",
     ),
     "exploit": Entry("who beats it: a lower bound on the duality gap of a run's policy", "evaluation.exploit:COMMAND"),
+    "frontier": Entry(
+        "what a win rate under one objective costs under another, for each policy of a run",
+        "evaluation.frontier:COMMAND",
+    ),
     "best-of-n": Entry("of n responses to each prompt the one that an oracle prefers", "evaluation.best_of_n:COMMAND"),
     "answer": Entry("answer prompts with a policy: a base, an adapter or a mixture of them", "delivery.answer:COMMAND"),
     "mix": Entry(

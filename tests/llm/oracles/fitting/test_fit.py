@@ -101,7 +101,8 @@ def best_bradley_terry(table: np.ndarray, votes: Sequence[Vote], styles: Sequenc
     )
 
 
-@pytest.mark.parametrize(("kind", "write"), [pytest.param("pairrm", styled, marks=pytest.mark.slow), ("gpm", worded)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "write"), [("pairrm", styled), ("gpm", worded)])
 def test_a_planted_cycle_is_learned_and_no_reward_model_does_as_well(tmp_path, words, kind, write):
     votes, kinds = planted(CYCLIC, 450, write)
     base, under_reward = (PAIRRM, POLICY) if kind == "pairrm" else (words, words)
@@ -127,7 +128,8 @@ def test_a_planted_cycle_is_learned_and_no_reward_model_does_as_well(tmp_path, w
     assert max(result.meta["curl"] for result in transitive) < 1e-9
 
 
-@pytest.mark.parametrize(("kind", "write"), [pytest.param("pairrm", styled, marks=pytest.mark.slow), ("gpm", worded)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "write"), [("pairrm", styled), ("gpm", worded)])
 def test_no_cycle_is_invented(tmp_path, words, kind, write):
     votes, _ = planted(TRANSITIVE, 300, write, seed=1)
     base = PAIRRM if kind == "pairrm" else words
@@ -215,7 +217,8 @@ def test_the_same_seed_gives_the_same_oracle_and_leaves_the_global_generator_alo
     assert as_oracle(one.folder, device="cpu").fingerprint == as_oracle(two.folder, device="cpu").fingerprint
 
 
-@pytest.mark.parametrize(("kind", "write"), [pytest.param("pairrm", styled, marks=pytest.mark.slow), ("gpm", worded)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "write"), [("pairrm", styled), ("gpm", worded)])
 def test_a_voter_who_flips_half_his_labels_is_found(tmp_path, words, kind, write):
     base = PAIRRM if kind == "pairrm" else words
     votes, _ = planted(CYCLIC, 600, write, seed=5, annotators=("ann", "bob", "carol", "dan"))

@@ -230,6 +230,7 @@ def _rings(count: int, seed: int, *, cycle: bool) -> list[Vote]:
     return votes
 
 
+@pytest.mark.slow
 def test_an_hrc_tells_a_score_from_a_cycle(words: Path, tmp_path: Path) -> None:
     shares = {}
     for cycle in (True, False):

@@ -110,7 +110,17 @@ def test_the_official_pipeline_erases_a_cycle():
     assert raw.meta["curl"] == official.meta["curl"] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("layout", ["relative base", "binary", "half", "three tasks", "hf", "hf without lengths"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "relative base",
+        "binary",
+        "half",
+        "three tasks",
+        "hf",
+        pytest.param("hf without lengths", marks=pytest.mark.slow),
+    ],
+)
 def test_every_layout_is_judged_alike(tmp_path, monkeypatch, layout):
     if layout.startswith("hf"):
         folder = tiny_pairrm.hf_layout(tmp_path)
