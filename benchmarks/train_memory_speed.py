@@ -81,9 +81,9 @@ class Responses:
 
     @property
     def pairs(self) -> Tensor:
-        """The better and the worse one of each pair, ``[pairs, 2]``."""
-        count = len(self.responses)
-        return torch.tensor([[k, (k + 1) % count] for k in range(1 if count == 2 else count)])
+        """The better and the worse one of each pair, ``[pairs, 2]``; the last one is no better one, for in a ring each
+        would be pushed up as much as down."""
+        return torch.tensor([[k, k + 1] for k in range(len(self.responses) - 1)])
 
 
 class Meter:
@@ -320,7 +320,7 @@ def difference(folder: Path, variant: str) -> float:
 
 def speed(given: argparse.Namespace, variant: str, result: dict[str, Any]) -> float:
     """Tokens of responses a second; TRL passes a response once for each pair that it is in."""
-    passed = given.responses * (2 if variant.startswith("trl") and given.responses > 2 else 1)
+    passed = 2 * (given.responses - 1) if variant.startswith("trl") else given.responses
     return passed * (given.length - given.prompt) / result["step"]
 
 

@@ -40,6 +40,19 @@ def test_a_biased_judge_is_named_and_the_exit_code_says_so(capsys: pytest.Captur
     assert "The judge length" in Path("diagnosis.html").read_text()
 
 
+def test_labels_that_length_decides_alone_accuse_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"prompt": f"Say {k}.", "chosen": "word " * (1 + k % 7), "rejected": "word " * (9 + k % 5)} for k in range(40)
+    ]
+    Path("separated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("brief.py").write_text("from nashward.llm.oracles import Length\n\nbrief = Length(-0.1)\n", encoding="utf-8")
+    assert main(["diagnose", "--oracle", "brief:brief", "--labels", "separated.jsonl"]) == 0
+    out = capsys.readouterr().out
+    assert "no problem found on 40 prompts" in out
+    assert "not measured: length" in out
+    assert "not measured: calibration" in out
+
+
 def test_limits_decide(capsys: pytest.CaptureFixture[str]) -> None:
     responses = ["--responses", "answers", "--prompts", "prompts.txt", "--report", "judge.html"]
     assert main(["diagnose", *LENGTH, *responses]) == 3

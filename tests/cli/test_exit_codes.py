@@ -222,6 +222,24 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word(here: Path, argume
     assert (ended.returncode, ended.stderr) == (code, "")
 
 
+def test_an_error_in_an_oracle_of_the_user_is_one_line_with_its_place(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(here)
+    (here / "dividing.py").write_text(
+        "from nashward.llm.oracles import PreferenceOracle\n\n\nclass Divides(PreferenceOracle):\n    name = 'd'\n\n"
+        "    def raw_logits(self, prompts, candidates, pairs):\n        return 1 / 0\n"
+    )
+    (here / "pairs.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n' * 2)
+    line = ["diagnose", "--oracle", "dividing:Divides", "--labels", "pairs.jsonl"]
+    assert main(line) == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert "dividing.py, line 8, in raw_logits: ZeroDivisionError" in message
+    with pytest.raises(ZeroDivisionError):
+        main([*line, "--traceback"])
+
+
 @pytest.mark.parametrize("name", ["\x1b[31mred", "a\x07b", "\x9b2J", "c\rd", "e\u202ef", "g\x7fh"], ids=ascii)
 def test_what_a_terminal_would_obey_is_cleaned(
     name: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

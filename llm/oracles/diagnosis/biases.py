@@ -23,6 +23,7 @@ FEW = 30  # labelled pairs, from which on accuracy and calibration are tested
 FEW_PAIRS = 10  # judged ones, from which on the effects of style are
 FEW_PROMPTS = 5  # judged in both orders, from which on the effects of the order are
 TESTS = 10  # among which a cycle is one, for its level
+SEPARATED = 10.0  # in log-odds a standard deviation: labels that a feature decides alone have no finite slope
 COIN = "a judge that is shown to be better than a coin on the labels"
 Measure = Finding | NotMeasured
 WORDS = {"length": "longer responses", "headers": "headers", "lists": "lists", "bold": "bold text"}
@@ -88,6 +89,9 @@ def style(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
         beside = ""
         if own is not None and own.standard_error[k] > 0:
             of_labels, its_error = (float(value[k] * fit.scale[k]) for value in (own.slopes, own.slope_errors))
+            if abs(of_labels) > SEPARATED:
+                yield NotMeasured(kind, f"labels of which {WORDS[kind]} do not decide every one")
+                continue
             if two_sided(of_labels, its_error, own.clusters) < 0.05:
                 slope, error = slope - of_labels, math.hypot(error, its_error)
                 beside = f" beyond the {of_labels:+.2f} of the labels"
@@ -118,6 +122,9 @@ def accuracy(judged: Judged, limits: DiagnosisLimits) -> Iterator[Measure]:
     )  # fmt: skip
     if coin:  # its log-odds say nothing, whatever their size
         yield NotMeasured("calibration", COIN)
+        return
+    if (right == 1).all():
+        yield NotMeasured("calibration", "labels of which it has some wrong, else no size is too large")
         return
     slope, error, count = _slope_of_labels(judged, known)
     factor = 1 / slope if slope > 0 else math.inf

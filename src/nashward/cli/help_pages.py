@@ -64,16 +64,18 @@ class ShowHelp(argparse.Action):
         self.first = first
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
-        actions = parser._actions
+        actions, hidden = parser._actions, 0
         if self.first is not None:
             shown = {f"--{name}" for name in (*self.first, "help", "help-all")}
             for action in actions:
                 if action.option_strings and not shown.intersection(action.option_strings):
-                    action.help = argparse.SUPPRESS
+                    action.help, hidden = argparse.SUPPRESS, hidden + 1
         if parser.usage is None and any("--help-all" in action.option_strings for action in actions):
             values = [f" {action.metavar or action.dest}" for action in actions if not action.option_strings]
             parser.usage = f"{parser.prog}{''.join(values)} [OPTION ...]"
         parser.print_help()
+        if hidden:
+            print(f"\n{hidden} more options: {parser.prog} --help-all")
         parser.exit()
 
 

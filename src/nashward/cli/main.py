@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, redirect_stdout, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from nashward.console import console_log, printable_output
@@ -67,7 +69,7 @@ def _code(arguments: Sequence[str]) -> int:
         if processes.main:
             _print_error("\nnashward: interrupted; the same command continues where it stopped")
         return INTERRUPTED
-    except (NashwardError, OSError, MemoryError, RuntimeError, ModuleNotFoundError) as error:
+    except Exception as error:
         message = _one_line(error)
         if message is None or "--traceback" in arguments:
             raise
@@ -123,7 +125,19 @@ def _one_line(error: Exception) -> str | None:
         return (
             f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)
         )
-    return str(error) if isinstance(error, NashwardError) else None
+    return str(error) if isinstance(error, NashwardError) else _of_users_code(error)
+
+
+def _of_users_code(error: Exception) -> str | None:
+    """The line of an error in a module of the working directory, as in an oracle of the user's; None of any other."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    file = Path(last.filename)
+    ours, here = Path(__file__).parents[1], Path.cwd()
+    own = file.is_file() and file.is_relative_to(here) and "site-packages" not in file.parts
+    if not own or file.is_relative_to(ours):
+        return None
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"{file.relative_to(here)}, line {last.lineno}, in {last.name}: {what}; --traceback shows how it came there"
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
