@@ -118,12 +118,13 @@ def main() -> None:
         before, began, profile = memory(), time.monotonic(), cProfile.Profile()
         if given.profile:
             profile.enable()
+        computed = time.process_time()
         play.run(progress=processes.main)
         profile.disable()
         total = time.monotonic() - began
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / 2**20
         assert len(RunFolder(play.folder).steps()) == 1
-        processes.gather(None)  # the folder is the first one's
+        most_computed = max(processes.gather(time.process_time() - computed))  # the folder is the first one's
         count = processes.count
     if not processes.main:
         return
@@ -144,6 +145,12 @@ def main() -> None:
         f"engines of {given.sampled:g} tokens, {given.judged:g} pairs and {given.trained:g} trained tokens a second"
         f"{by} take {engines / 3600:.1f} h: all the rest is {100 * total / (engines + total):.2f}% of such a run"
     )
+    if count > (os.cpu_count() or 1):
+        share = 100 * most_computed / (engines + most_computed)
+        print(
+            f"{count} processes shared {os.cpu_count()} cores: of CPU time none took over {most_computed:.0f} s, which "
+            f"is {share:.2f}% of such a run"
+        )
     if given.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(18)
 
