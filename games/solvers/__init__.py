@@ -1,5 +1,7 @@
 """Solvers: frozen dataclasses. ``play`` yields mirror Steps; those with ``iterate`` are for tables only."""
 
+from typing import Any
+
 from . import schedule as schedule
 from .conformance import check_solver as check_solver
 from .mirror_steps.extragradient import ExtraGradient as ExtraGradient
@@ -32,5 +34,5 @@ TABLES_ONLY = (
     RegretMatching, RegretMatchingPlus, PredictiveRegretMatchingPlus, FictitiousPlay, Replicator, GDA, OptimisticGDA,
 )  # fmt: skip
 """Solvers that are no mirror steps."""
-SOLVERS = (*MIRROR_STEPS, *TABLES_ONLY)
+SOLVERS: tuple[type[Any], ...] = (*MIRROR_STEPS, *TABLES_ONLY)
 """Both, in the order of the tables in docs/solvers.md."""
