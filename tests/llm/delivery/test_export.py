@@ -119,7 +119,10 @@ def _wrong(whole: Path, place: Path, run: Path, mistake: str) -> Path:
     return place
 
 
-@pytest.mark.parametrize("mistake", ["right", "doubled", "transposed", pytest.param("lost", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "mistake",
+    ["right", "transposed", *(pytest.param(mistake, marks=pytest.mark.slow) for mistake in ("doubled", "lost"))],
+)
 def test_a_wrong_merge_is_caught(
     run: Path, whole: Path, tmp_path: Path, mistake: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,7 @@ def test_without_a_card_nothing_is_planned(policy: Path, tmp_path: Path) -> None
     assert play.planned_config == play.config
 
 
+@pytest.mark.slow
 def test_batches_and_placement_are_those_that_fit(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

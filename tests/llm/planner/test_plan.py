@@ -234,6 +234,7 @@ def _on_a_cpu(memory, **demand):
     return plan(SMALL, memory, Demand(prompt_tokens=64, new_tokens=64, quantise=False, **demand), device="cpu")
 
 
+@pytest.mark.slow
 def test_a_cpu_keeps_fewer_activations_where_memory_is_short():
     """First smaller passes, then checkpoints, then tiles; what does not fit is refused."""
     program = int(module.PROCESS_GIB * GIB)

@@ -149,6 +149,7 @@ def test_the_steps_of_an_iteration_play_on_the_same_prompts(tiny_folder: Path, t
         assert drawn[0] == drawn[1] == set(_selected(half))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run(tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     quick_run(tiny_folder, whole, **INFORMATIVE).run()

@@ -75,6 +75,7 @@ def test_a_budget_is_that_of_all_processes(tmp_path: Path) -> None:
     Ranks(3, work, tmp_path / "ranks").values()
 
 
+@pytest.mark.slow
 def test_a_judge_is_paid_what_its_budget_allows_by_all_together(tiny_folder: Path, tmp_path: Path) -> None:
     with serve(Script(shorter, delay=0.002)) as script:
         words = align(tiny_folder, tmp_path, "openai:judge", "--judge-url", script.url, "--concurrency", AT_ONCE)

@@ -109,6 +109,7 @@ def test_killed_in_a_fit_or_in_a_refit_it_ends_the_same(
     assert whole == cut
 
 
+@pytest.mark.slow
 def test_made_again_on_request_the_training_begins_at_the_full_rate(tiny_folder: Path, tmp_path: Path) -> None:
     run = _run(tiny_folder, tmp_path / "run", **WILD, refits=1)
     home = RunFolder(run.folder)

@@ -33,9 +33,11 @@ from ..tiny_run import PROMPTS, files, self_play, short_run
     [
         games.MWU(1.0),
         games.OptimisticMWU(1.0),
-        games.ExtraGradient(1.0),
         games.ExtraGradient(1.0, tau=0.2),
-        games.MagneticMirrorDescent(1.0, 0.2),
+        *(
+            pytest.param(s, marks=pytest.mark.slow)
+            for s in (games.ExtraGradient(1.0), games.MagneticMirrorDescent(1.0, 0.2))
+        ),
     ],
     ids=repr,
 )
