@@ -93,7 +93,8 @@ def test_a_fit_that_diverges_is_made_again_too(
     assert RunFolder(tmp_path / "run").step_values("iteration-01")["refits"] == [{"learning_rate": 0.005, "loss": None}]
 
 
-@pytest.mark.parametrize("call", [5, *(pytest.param(call, marks=pytest.mark.slow) for call in (2, 9, 12))])
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [2, 5, 9, 12])
 def test_killed_in_a_fit_or_in_a_refit_it_ends_the_same(
     call: int, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
