@@ -1,4 +1,7 @@
-"""Battles of models: the win table, the maximal lottery with bands, ratings, cycles, and what style adds."""
+"""Battles of models: the win table, the maximal lottery with bands, ratings, cycles, and what style adds.
+
+One file: all of it is made of the same records, and what several measures need is computed once and kept on them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from ..shapes import Bool, Float, Int
 from .contextual import ContextualBradleyTerry, contextual_bradley_terry
 from .game_ratings import ClassLottery, class_lottery
 from .pair_tests import margin_p_values
-from .ratings import ELO, Ratings, bradley_terry, has_maximum, pearson_p_value, scores
+from .ratings import ELO, Ratings, bradley_terry, elo, has_maximum, pearson_p_value, scores
 from .significant_cycles import Cycle, cycles_below
 
 JEFFREYS = 0.5  # a of Jeffreys' prior Beta(a, a)
@@ -296,7 +299,7 @@ class Battles:
             few = met < ENOUGH
             found.append(InCategory(
                 name, float(met.sum() / 2),
-                np.where(few, np.nan, 1500 + ELO * fit.scores), np.where(few, np.nan, ELO * fit.score_errors),
+                np.where(few, np.nan, elo(fit.scores)), np.where(few, np.nan, ELO * fit.score_errors),
                 P @ lottery, np.sqrt(variance @ lottery**2),
             ))  # fmt: skip
         return found
@@ -403,7 +406,7 @@ class Battles:
             some, of_prior = wins[k : k + chunk], prior[k : k + chunk] * self._prior_counts
             lotteries.append(nash(PreferenceGame(_table(some + of_prior, 0.0))).policy)
             given = torch.from_numpy(some + (of_prior + least) * self._prior_of_ratings)
-            ratings.append(1500 + ELO * scores(given, start=self.ratings.scores))
+            ratings.append(elo(scores(given, start=self.ratings.scores)))
         at = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
         low, high = torch.quantile(torch.cat(lotteries), at, dim=0)
         elo_low, elo_high = torch.quantile(torch.cat(ratings), at, dim=0)

@@ -19,6 +19,19 @@ ELO = 400 / math.log(10)  # Elo's points in a nat
 FLOOR = 1e-12
 
 
+def elo(scores: Any) -> Any:
+    """Scores in nats on Elo's scale, 400 points a factor of 10 in the odds, with mean 1500.
+
+    Args:
+        scores: of Bradley-Terry's model, with mean 0; an array or a tensor.
+
+    Example:
+        >>> elo(np.array([0.0, 1.0])).round(1).tolist()
+        [1500.0, 1673.7]
+    """
+    return 1500 + ELO * scores
+
+
 @dataclass(frozen=True)
 class Ratings:
     """Scores r with P(i beats j) = sigmoid(r_i - r_j), and the residual.
@@ -52,8 +65,8 @@ class Ratings:
 
     @property
     def elo(self) -> Float[Tensor, " n"]:
-        """The scores on Elo's scale, 400 points a factor of 10 in the odds, with mean 1500."""
-        return 1500 + ELO * self.scores
+        """The scores on Elo's scale."""
+        return elo(self.scores)
 
 
 def pearson_p_value(

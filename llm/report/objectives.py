@@ -32,21 +32,19 @@ def _course(folder: Path) -> list[Content]:
         return []
     names = list(rows[0]["objectives"]["win_rates"])
     floors = _floors(folder)
-    head = ("policy", *(f"wins, {name}" for name in names), *(f"multiplier, {name}" for name in _charged(rows)))
-    table = [_row(row["objectives"], names, _charged(rows)) for row in rows]
-    said = [
+    charged = list(rows[0]["objectives"]["multipliers"])
+    head = ("policy", *(f"wins, {name}" for name in names), *(f"multiplier, {name}" for name in charged))
+    sentences = [
         "Each step is played against a policy, whose win rate over the run's start is measured under each objective on "
         "the step's own responses, with standard errors over prompts; the newest iterate is not among them until a "
         "further step or nashward frontier measures it."
     ]
     if floors:
         newest = rows[-1]["objectives"]
-        said += [_floor_sentence(name, floor, newest) for name, floor in floors.items()]
-    return [Paragraph(" ".join(said)), Table(head, table), Picture(_figure(rows, names, floors), "by objective")]
-
-
-def _charged(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(rows[0]["objectives"]["multipliers"])
+        sentences += [_floor_sentence(name, floor, newest) for name, floor in floors.items()]
+        sentences.append("Multipliers begin at an even division of their limit, and rise while a floor is missed.")
+    table = [_row(row["objectives"], names, charged) for row in rows]
+    return [Paragraph(" ".join(sentences)), Table(head, table), Picture(_figure(rows, names, floors), "by objective")]
 
 
 def _row(found: Mapping[str, Any], names: Sequence[str], charged: Sequence[str]) -> tuple[Any, ...]:
@@ -70,12 +68,17 @@ def _floors(folder: Path) -> dict[str, float]:
 
 
 def _floor_sentence(name: str, floor: float, newest: Mapping[str, Any]) -> str:
-    multiplier = newest["multipliers"][name]
-    binds = "binds" if multiplier > BINDS else "does not bind"
-    measured = with_error(newest["win_rates"][name], newest["standard_errors"][name], 3)
+    rate, error = newest["win_rates"][name], newest["standard_errors"][name]
+    room, multiplier = rate - floor, newest["multipliers"][name]
+    if room < -2 * (error or 0.0):
+        state = "is missed"
+    elif room <= 2 * (error or 0.0) and multiplier > BINDS:
+        state = "binds"
+    else:
+        state = "is kept with room to spare"
     return (
-        f"The floor of {name}, {floor:g}, {binds}: {newest['policy']} wins {measured} there, at a multiplier of "
-        f"{multiplier:.3f}."
+        f"The floor of {name}, {floor:g}, {state}: {newest['policy']} wins {with_error(rate, error, 3)} there, at a "
+        f"multiplier of {multiplier:.3f}."
     )
 
 

@@ -13,7 +13,7 @@ from .curves import training_curves
 from .objectives import objectives
 from .people import people
 from .responses import responses
-from .results import evaluation
+from .results import evaluation, oracle_of_run
 from .summary import summary
 
 Panel = Callable[[Path], list[Content]]
@@ -33,7 +33,7 @@ def settings(folder: Path) -> list[Content]:
     rows = [
         ("policy", config["policy"]),
         ("adapter to start from", config["adapter"] or "none"),
-        ("oracle", config["oracle"] or config.get("objective") or "not given yet"),
+        ("oracle", oracle_of_run(config)),
         ("prompts", run["prompts"]),
         ("solver", f"{config['solver']['name']} ({solver})"),
         ("responses a prompt", config["responses"]),

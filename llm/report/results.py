@@ -54,6 +54,21 @@ def short_source(source: str) -> str:
     return "/".join(Path(source).parts[-2:]) if source.count("/") > 1 and " " not in source else source
 
 
+def oracle_of_run(config: Mapping[str, Any]) -> str:
+    """What judged a run, by its configuration; of several oracles or objectives also how they are combined.
+
+    Example:
+        >>> oracle_of_run({"oracle": None, "objective": ["long=my:Long", "plain=my:Plain"], "combine": "majority"})
+        'long (my:Long) and plain (my:Plain), combined by majority'
+    """
+    given = config["oracle"] or config.get("objective") or "(not given yet)"
+    if isinstance(given, str):
+        return short_source(given)
+    named = [one.partition("=") for one in given] if config["oracle"] is None else [("", "", one) for one in given]
+    listed = [f"{name} ({short_source(source)})" if name else short_source(source) for name, _, source in named]
+    return f"{' and '.join(listed)}, combined by {config['combine']}"
+
+
 def read_evaluation(folder: Path) -> dict[str, Any]:
     """What ``nashward evaluate`` wrote of a run; empty where it was not run, or where its file is damaged."""
     return _read(folder / "evaluation.json")

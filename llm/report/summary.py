@@ -10,7 +10,7 @@ from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
 from .alerts import ALERTS, alerts
 from .content import Content, Headline, Paragraph, Pointer, with_error
-from .results import TRAINING, read_evaluation, short_source, win_sentence
+from .results import TRAINING, oracle_of_run, read_evaluation, short_source, win_sentence
 
 DUALITY_GAP = (
     "The duality gap of a policy says how far it is from the Nash equilibrium, the policy that no other one beats. It "
@@ -67,8 +67,7 @@ def pointers(folder: Path) -> list[Content]:
 
 def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
     config = run["config"]
-    judges = config["oracle"] or config.get("objective")
-    policy, oracle = (short_source(source or "(not given yet)") for source in (config["policy"], judges))
+    policy, oracle = short_source(config["policy"] or "(not given yet)"), oracle_of_run(config)
     return (
         f"This page is the report of the run {run_name(folder)}. The language model {policy} played against itself "
         f"under the oracle {oracle}, a judge that says which of two responses to a prompt is better. Finished are "

@@ -146,8 +146,9 @@ def _of_objectives(oracle: PreferenceOracle, result: PairwiseResult) -> dict[str
     """The tables of several objectives, by name."""
     if not isinstance(oracle, Objectives):
         return {}
-    members = np.broadcast_to(result.P, (len(oracle.members), *result.P.shape))  # of one text alone there is no pair
-    members = members if result.members is None else result.members
+    members = result.members
+    if members is None:  # of one text alone there is no pair
+        members = np.broadcast_to(result.P, (len(oracle.members), *result.P.shape))
     return {"objectives": dict(zip(oracle.combination.names, members.tolist(), strict=True))}
 
 

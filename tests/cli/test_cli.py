@@ -227,11 +227,11 @@ def test_a_path_in_the_plane_of_two_actions(tmp_path: Path, monkeypatch: pytest.
     seen: list[Any] = []
     real = games.plots.trajectories
 
-    def kept(paths: Any, nash: Any, labels: Any, actions: Any, title: str) -> Any:
+    def recorded(paths: Any, nash: Any, labels: Any, actions: Any, title: str) -> Any:
         seen.append((list(paths), actions))
         return real(paths, nash, labels, actions, title)
 
-    monkeypatch.setattr(games.plots, "trajectories", kept)
+    monkeypatch.setattr(games.plots, "trajectories", recorded)
     command = ["solve", "mujoco_soccer", "--solver", "mwu,gda", "--iterations", "9", "--picture", "path"]
     assert main([*command, "--plot", str(tmp_path / "p.svg"), "--actions", "agent8,agent1"]) == 0
     assert seen == [(["MWU(step=0.5)", "GDA(step=0.1)"], [8, 1])]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nashward.llm.store.run_folder import RunFolder
 
 PLACES = {option.path: name for name, option in ALL.items()}
+KINDS = {kind.__name__.lower(): kind for kind in SOLVERS}
 SECTIONS = list(dict.fromkeys(path[0] for path in PLACES if len(path) > 1))
 
 
@@ -209,15 +210,14 @@ def _solver_name(name: str) -> str:
 
 def is_solver(name: str) -> bool:
     """Whether a solver of the project is called so, in whatever spelling."""
-    return _solver_name(name) in (kind.__name__.lower() for kind in SOLVERS)
+    return _solver_name(name) in KINDS
 
 
 def _solver(name: str) -> type[Any]:
-    kinds = {kind.__name__.lower(): kind for kind in SOLVERS}
-    if kind := kinds.get(_solver_name(name)):
+    if kind := KINDS.get(_solver_name(name)):
         return kind
-    near = difflib.get_close_matches(_solver_name(name), kinds, 1)
-    nearest = f"the nearest is {kinds[near[0]].__name__}; " if near else ""
+    near = difflib.get_close_matches(_solver_name(name), KINDS, 1)
+    nearest = f"the nearest is {KINDS[near[0]].__name__}; " if near else ""
     if written := re.fullmatch(r"(\w+)\((.*?)\)?", name):  # as Python writes it
         settings = "".join(f":{one.replace(' ', '')}" for one in written[2].split(",") if one.strip())
         nearest = f"its settings stand behind colons: {written[1]}{settings}; {nearest}"

@@ -56,7 +56,7 @@ def _rate(rate: dict[str, Any] | None) -> str:
 
 
 COMMAND = Command(
-    "nashward frontier runs/first --objective short=nashward.llm.oracles:Plain",
+    "nashward frontier runs/first --objective plain=nashward.llm.oracles:Plain",
     add_arguments,
     run,
     first=("objective", "responses", "prompts", "picture", "oracle"),

@@ -237,9 +237,9 @@ def _elo(standings: Standings, bands: games.analysis.leaderboard.Bands) -> list[
         return list(zip(*columns, strict=True))
     from scipy.special import ndtri
 
-    points, fit = games.analysis.ratings.ELO, standings.original[1]
-    spread = points * ndtri((1 + bands.share) / 2) * fit.score_errors
-    elo = 1500 + points * fit.scores
+    ratings, fit = games.analysis.ratings, standings.original[1]
+    spread = ratings.ELO * ndtri((1 + bands.share) / 2) * fit.score_errors
+    elo = ratings.elo(fit.scores)
     return list(zip(elo.tolist(), (elo - spread).tolist(), (elo + spread).tolist(), strict=True))
 
 
@@ -250,11 +250,11 @@ def _categories(standings: Standings) -> list[games.analysis.leaderboard.InCateg
         battles = standings.original[0]
     found = battles.by_category(standings.battles.lottery.policy, style)
 
-    def surely(category: games.analysis.leaderboard.InCategory) -> float:
+    def lower_end(category: games.analysis.leaderboard.InCategory) -> float:
         best = category.beats_most(len(found))[0]
-        return -float(category.rate[best] - CERTAIN * category.rate_error[best])
+        return float(category.rate[best] - CERTAIN * category.rate_error[best])
 
-    return sorted(found, key=surely)
+    return sorted(found, key=lower_end, reverse=True)
 
 
 def _worst(categories: list[games.analysis.leaderboard.InCategory], model: int) -> dict[str, Any] | None:

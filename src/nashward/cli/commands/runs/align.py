@@ -120,18 +120,16 @@ def _figure(value: float | None, digits: int = 3) -> str:
     return "undefined" if value is None else f"{value:.{digits}g}"
 
 
-_ALIGN_FIRST = (
-    *("policy", "oracle", "prompts", "out", "iterations", "responses", "max-new-tokens"),
-    *("solver", "step", "preset"),
-)
 _POLICY = "--policy mistralai/Mistral-7B-Instruct-v0.2"
 ALIGN = Command(
     f"nashward align {_POLICY} --oracle llm-blender/PairRM --prompts prompts.jsonl --out runs/first",
     _add_align,
     _stage(None),
-    first=_ALIGN_FIRST,
+    first=(
+        "policy", "oracle", "prompts", "out", "iterations", "responses", "max-new-tokens", "solver", "step", "preset",
+    ),
     divides=True,
-)
+)  # fmt: skip
 SAMPLE = Command(
     f"nashward sample {_POLICY} --prompts prompts.jsonl --out runs/first",
     _add_sample,

@@ -1,0 +1,31 @@
+"""What the report says of floors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nashward.llm.report.objectives import _floor_sentence
+
+
+@pytest.mark.parametrize(
+    ("rate", "multiplier", "state"),
+    [
+        (0.40, 2.0, "is missed"),
+        (0.44, 2.0, "binds"),
+        (0.47, 2.0, "binds"),
+        (0.47, 0.0, "is kept with room"),
+        (0.60, 2.0, "is kept with room"),
+    ],
+)
+def test_a_floor_is_missed_binds_or_is_kept_beyond_two_standard_errors(
+    rate: float, multiplier: float, state: str
+) -> None:
+    newest: dict[str, Any] = {
+        "policy": "iteration-02",
+        "win_rates": {"plain": rate},
+        "standard_errors": {"plain": 0.02},
+        "multipliers": {"plain": multiplier},
+    }
+    assert f"0.45, {state}" in _floor_sentence("plain", 0.45, newest)
