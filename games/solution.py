@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 from .forms.game import Profile
@@ -125,7 +126,7 @@ class Solution:
         sides = _sides(self.policies[policies])
         actions = [(side, i) for side, path in sides.items() for i in range(path.shape[-1])]
         if labels is not None and len(labels) != len(actions):
-            raise NashwardError(f"expected {len(actions)} labels of actions, got {len(labels)}")
+            raise NashwardError(f"expected {counted(len(actions), 'label')} of actions, got {len(labels)}")
         named = [(side, i if labels is None else labels[k]) for k, (side, i) in enumerate(actions)]
         table = np.concatenate([path.cpu().flatten(0, -2).numpy() for path in sides.values()], axis=-1)
         columns = pandas.Index([name for _, name in named]) if len(sides) == 1 else pandas.MultiIndex.from_tuples(named)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 from ..shapes import Float
@@ -82,7 +83,7 @@ def prediction_powered(
     if y.shape != f.shape or y.ndim != 1 or rest.ndim != 1:
         raise NashwardError(f"{y.shape} labels and {f.shape} judgements of them; expected one judgement a label")
     if len(y) < FEWEST:
-        raise NashwardError(f"{len(y)} labels; an interval takes at least {FEWEST}")
+        raise NashwardError(f"{counted(len(y), 'label')}; an interval takes at least {FEWEST}")
     for values in (y, f, rest):
         if not ((values >= 0) & (values <= 1)).all():
             raise NashwardError("labels and judgements are numbers from 0 to 1")

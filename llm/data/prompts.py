@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 from .conversations import PROMPT_FIELDS, Message, fields_of_prompt, prompt_messages
@@ -68,7 +69,7 @@ class Prompts:
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
-        return f"{self.read} prompts read, {len(self.kept)} kept, {self.dropped.total()} dropped" + (
+        return f"{counted(self.read, 'prompt')} read, {len(self.kept)} kept, {self.dropped.total()} dropped" + (
             f" ({reasons})" if reasons else ""
         )
 

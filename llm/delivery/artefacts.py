@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, GenerationConfig
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 from ..policy.adapters.lora import interpolate
@@ -151,7 +152,7 @@ class Artefact:
             NashwardError: the folder holds no such artefact.
             OSError: its record cannot be written.
         """
-        progress(f"replaying {len(known.stored.texts)} responses through {folder}")
+        progress(f"replaying {counted(len(known.stored.texts), 'response')} through {folder}")
         with TemporaryDirectory() as place:
             adapters = [folder for folder, _ in self.policy.members]
             adapters = [self._adapter(Path(place))] if self.interpolated else adapters

@@ -14,6 +14,7 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
@@ -120,7 +121,7 @@ class WinRateChange:
         low, high = (100 * end for end in self.interval)
         if self.effective < MIN_EFFECTIVE * self.responses:
             return (
-                f"not known: the policy is far from the one that was sampled, effective sample size "
+                "not known: the policy is far from the one that was sampled, effective sample size "
                 f"{self.effective:.1f} of {self.responses}"
             )
         return (
@@ -191,7 +192,7 @@ class Verification:
             return ["the adapter changes nothing: there is no update to look for"]
         if self.update_error is not None and not Z * self.update_error < 1:
             return [
-                f"the update is too small beside the rounding to see whether the artefact has all of it "
+                "the update is too small beside the rounding to see whether the artefact has all of it "
                 f"({self.update:.2f} ± {self.update_error:.2f} of it): replay more responses (--responses)"
             ]
         return []
@@ -201,7 +202,7 @@ class Verification:
         """For a reader."""
         update = "" if self.update is None else f"{self.update:.3f} ± {self.update_error:.3f} of the run's"
         return [
-            f"{self.responses} responses of {self.sampler} to {self.prompts} prompts, replayed",
+            f"{counted(self.responses, 'response')} of {self.sampler} to {counted(self.prompts, 'prompt')}, replayed",
             f"  drift of log-probabilities  {_drift(self.drift)}",
             f"  the base's own rounding     {_drift(self.base)}",
             f"  greedy tokens that agree    {100 * self.drift.greedy:.2f}% (of the base {100 * self.base.greedy:.2f}%)",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.analysis.confidence import standard_errors
 from nashward.games.shapes import Float
@@ -100,7 +101,8 @@ def verdicts(
     """
     if not len(policy) or len(policy) != len(base):
         raise NashwardError(
-            f"{len(policy)} responses of the policy and {len(base)} of the base; expected one each per prompt"
+            f"{counted(len(policy), 'response')} of the policy and {len(base)} of the base; expected one each "
+            "per prompt"
         )
     for name, rates in (("the training oracle", training), *held_out.items()):
         if np.shape(rates) != (len(policy),):

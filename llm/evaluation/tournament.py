@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import PreferenceGame
 from nashward.games.analysis.leaderboard import Battles
@@ -88,11 +89,12 @@ def tournament(
     """
     players = list(answers)
     if len(players) < 2:
-        raise NashwardError(f"{len(players)} players; a tournament needs at least 2")
+        raise NashwardError(f"{counted(len(players), 'player')}; a tournament needs at least 2")
     for name in players:
         if len(answers[name]) != len(prompts):
             raise NashwardError(
-                f"{name} has {len(answers[name])} responses to {len(prompts)} prompts, expected as many"
+                f"{name} has {counted(len(answers[name]), 'response')} to {counted(len(prompts), 'prompt')}, "
+                "expected as many"
             )
     oracle.expect(len(players) * (len(players) - 1) * len(prompts))
     at = cache_of_machine(cache, oracle)

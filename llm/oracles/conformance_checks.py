@@ -15,6 +15,8 @@ from typing import get_args
 import numpy as np
 import torch
 
+from nashward.counted import counted
+
 from ..data.library_errors import LIBRARY_ERRORS
 from .matrices import PairwiseResult, preference_matrices
 from .protocol import Aggregation, Pairs, PreferenceOracle
@@ -78,7 +80,9 @@ class Case:
         copies = [list(texts) for texts in candidates], [list(prompt_pairs) for prompt_pairs in judged]
         answers = self.oracle.raw_logits(list(prompts), *copies)
         if len(answers) != len(prompts):
-            raise Failed(f"raw_logits answered {len(answers)} of {len(prompts)} prompts; return one array for each")
+            raise Failed(
+                f"raw_logits answered {len(answers)} of {counted(len(prompts), 'prompt')}; return one array for each"
+            )
         tables = []
         for n, (answer, prompt_pairs) in enumerate(zip(answers, judged, strict=True)):
             logits = np.atleast_2d(self.oracle._checked(answer, len(prompt_pairs), n))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.analysis.social_choice import curl_fraction
 from nashward.games.shapes import Bool, Float, Int
@@ -384,7 +385,10 @@ def check_texts(prompts: Sequence[str], responses: Sequence[Sequence[str]], what
     if isinstance(prompts, str) or isinstance(responses, str):
         raise NashwardError(f"prompts and {what} have to be lists, one entry a prompt; a single string was given")
     if len(prompts) != len(responses):
-        raise NashwardError(f"{len(prompts)} prompts but {len(responses)} lists of {what}: expected one list a prompt")
+        raise NashwardError(
+            f"{counted(len(prompts), 'prompt')} but {counted(len(responses), 'list')} of {what}: expected one "
+            "list a prompt"
+        )
     for n, (prompt, texts) in enumerate(zip(prompts, responses, strict=True)):
         if not isinstance(prompt, str):
             raise NashwardError(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 from ..config.fit import Fit
@@ -142,7 +143,8 @@ def reductions(requested: Demand, chosen: Demand) -> list[str]:
     if chosen.prompts < requested.prompts:
         before, after = (0.5 / math.sqrt(d.prompts) for d in (requested, chosen))
         lines.append(
-            f"{chosen.prompts} prompts an iteration in place of {requested.prompts}: the policy's mean win rate is "
+            f"{counted(chosen.prompts, 'prompt')} an iteration in place of {requested.prompts}: the policy's "
+            "mean win rate is "
             f"known to {after:.3f} (standard error, at most), not {before:.3f}"
         )
     if chosen.responses < requested.responses:
@@ -154,7 +156,9 @@ def reductions(requested: Demand, chosen: Demand) -> list[str]:
     if chosen.new_tokens < requested.new_tokens:
         lines.append(f"responses are cut at {chosen.new_tokens} tokens in place of {requested.new_tokens}")
     if chosen.iterations < requested.iterations:
-        lines.append(f"{chosen.iterations} iterations in place of {requested.iterations}: the policy moves less far")
+        lines.append(
+            f"{counted(chosen.iterations, 'iteration')} in place of {requested.iterations}: the policy moves less far"
+        )
     return lines
 
 

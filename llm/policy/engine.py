@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from nashward.counted import counted
 from nashward.errors import EndpointError, NashwardError
 
 from ..clients.client import Client
@@ -74,7 +75,9 @@ class EngineSource:
 
     def announce(self, prompts: int) -> None:
         """Say what is sent, before it is."""
-        Client(self.url, self.endpoint).announce(f"the token ids of {prompts} prompts, and the path of the adapter")
+        Client(self.url, self.endpoint).announce(
+            f"the token ids of {counted(prompts, 'prompt')}, and the path of the adapter"
+        )
 
     def draw(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]

@@ -13,6 +13,7 @@ from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 
@@ -55,7 +56,8 @@ def sequence_logprobs(
         return torch.zeros(0)
     if not all(prompts) or len(prompts) != len(responses):
         raise NashwardError(
-            f"{len(prompts)} prompts and {len(responses)} responses; expected one each, no prompt empty"
+            f"{counted(len(prompts), 'prompt')} and {counted(len(responses), 'response')}; expected one each, "
+            "no prompt empty"
         )
     causal = network.get_base_model() if hasattr(network, "get_base_model") else network
     device = next(network.parameters()).device

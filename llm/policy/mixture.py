@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import PreferenceGame, nash
 
@@ -75,7 +76,9 @@ class Mixture:
         """
         weights = uniform(len(adapters)) if weights is None else weights
         if len(weights) != len(adapters):
-            raise NashwardError(f"{len(adapters)} adapters and {len(weights)} weights; expected one each")
+            raise NashwardError(
+                f"{counted(len(adapters), 'adapter')} and {counted(len(weights), 'weight')}; expected one each"
+            )
         return cls(tuple((a, float(w)) for a, w in zip(adapters, weights, strict=True) if w != 0))
 
     def check(self, model: str | None = None) -> None:

@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nashward.counted import counted
 from nashward.errors import LostProcessError, NashwardError, OtherProcessError
 
 from .shared import Shared, Tally
@@ -145,7 +146,7 @@ class Processes:
         cards, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
         if 0 < cards < self.here:
             raise NashwardError(
-                f"{self.here} processes were started on a machine with {cards} cards; expected one a card: "
+                f"{self.here} processes were started on a machine with {counted(cards, 'card')}; expected one a card: "
                 f"torchrun --nproc-per-node {cards} (or CUDA_VISIBLE_DEVICES= for the CPU)"
             )
         if cards:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from nashward.counted import counted
+
 from ..run.selfplay import metrics
 from ..run.status import status
 from ..store.run_folder import RunFolder
@@ -26,7 +28,7 @@ def run_alerts(folder: Path) -> list[Alert]:
     if state.finished >= state.iterations:
         return []
     what = "It is being played." if state.playing else "The command that began it continues it."
-    return [Alert(f"The run is not finished: {state.finished} of {state.iterations} iterations. {what}")]
+    return [Alert(f"The run is not finished: {state.finished} of {counted(state.iterations, 'iteration')}. {what}")]
 
 
 def fit_alerts(folder: Path) -> list[Alert]:

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from nashward.counted import counted
+
 from ..oracles.diagnosis.diagnose import Diagnosis
 from ..oracles.diagnosis.finding import Finding
 from ..store.files import atomic_write
@@ -66,7 +68,7 @@ def write_diagnosis(diagnosis: Diagnosis, file: str | Path, bound: float | None 
 def _summary(diagnosis: Diagnosis) -> list[Content]:
     problems = len(diagnosis.named)
     figure = "No problem" if not problems else f"{problems} problem{'s' * (problems > 1)}"
-    on = f"{diagnosis.pairs} pairs of responses to {diagnosis.prompts} prompts"
+    on = f"{counted(diagnosis.pairs, 'pair')} of responses to {counted(diagnosis.prompts, 'prompt')}"
     labelled = f", {diagnosis.labelled} of them labelled" if diagnosis.labelled else ", none of them labelled"
     return [
         Headline(figure, f"found on {on}{labelled}."),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.plots import COLOURS, MARKS, as_label
 
@@ -127,8 +128,9 @@ def _frontier(folder: Path) -> list[Content]:
     return [
         Heading("What a win rate costs"),
         Paragraph(
-            f"Win rates over the start on {found['prompts']} prompts with {found['responses']} responses each, with "
-            f"standard errors over prompts. Grey policies are dominated: another one is better in both. Not dominated "
+            f"Win rates over the start on {counted(found['prompts'], 'prompt')} with "
+            f"{counted(found['responses'], 'response')} each, with "
+            "standard errors over prompts. Grey policies are dominated: another one is better in both. Not dominated "
             f"are, {fronts}."
         ),
         Table(("policy", *names), rows),

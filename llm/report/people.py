@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nashward.counted import counted
+
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Heading, Paragraph, Table, with_error
 
@@ -21,7 +23,8 @@ def people(folder: Path) -> list[Content]:
     newest = records[-1][1]
     return [
         Paragraph(
-            f"{newest['votes']} votes of {len(newest['people'])} people on {newest['prompts']} prompts judged the "
+            f"{counted(newest['votes'], 'vote')} of {counted(len(newest['people']), 'person', 'people')} on "
+            f"{counted(newest['prompts'], 'prompt')} judged the "
             "newest step. At each step the oracle was fitted to all votes until then. The log-loss is that on prompts "
             "that a fit did not see, in nats a vote (a coin has 0.693); that on pairs drawn at random is the honest "
             "one, for the others were chosen because they are close. What the new votes changed is shown on the "
@@ -47,7 +50,7 @@ def people(folder: Path) -> list[Content]:
         ),
         *(
             Alert(
-                f"{name} votes no better than chance by what the others say ({person['votes']:g} votes). "
+                f"{name} votes no better than chance by what the others say ({counted(person['votes'], 'vote')}). "
                 "--people-weigh counts such votes less; nashward vote FOLDER --forget NAME deletes them."
             )
             for name, person in newest["people"].items()
@@ -81,7 +84,8 @@ def _agreement(found: dict[str, Any]) -> str:
     parts = []
     if found["raw"] is not None:
         parts.append(
-            f"On {found['pairs']} pairs two or more people voted; {_percent(found['raw'])} of their votes agree"
+            f"On {counted(found['pairs'], 'pair')} two or more people voted; {_percent(found['raw'])} of their "
+            "votes agree"
         )
         if found["alpha"] is not None:
             interval = "" if found["low"] is None else f" (95%: {found['low']:.2f} to {found['high']:.2f})"
@@ -90,7 +94,8 @@ def _agreement(found: dict[str, Any]) -> str:
         parts.append("No pair has the votes of two people, so that their agreement is not known")
     if found["repeated"]:
         parts.append(
-            f"of {found['repeated']} questions that a person was asked twice {_percent(found['consistency'])} got the "
+            f"of {counted(found['repeated'], 'question')} that a person was asked twice "
+            f"{_percent(found['consistency'])} got the "
             "same answer"
         )
     return "; ".join(parts) + "."

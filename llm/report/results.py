@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nashward.counted import counted
 from nashward.games.analysis.significant_cycles import MIN_PROMPTS
 
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
@@ -179,7 +180,7 @@ def cycles(game: dict[str, Any]) -> str:
         'unknown, of 4 prompts (10 are needed)'
     """
     if game["prompts"] < MIN_PROMPTS:
-        return f"unknown, of {game['prompts']} prompts ({MIN_PROMPTS} are needed)"
+        return f"unknown, of {counted(game['prompts'], 'prompt')} ({MIN_PROMPTS} are needed)"
     return "; ".join(" > ".join([*cycle["players"], cycle["players"][0]]) for cycle in game["cycles"]) or "none"
 
 

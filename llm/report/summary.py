@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nashward.counted import counted
+
 from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
 from .alerts import ALERTS, alerts
@@ -58,11 +60,7 @@ def summary(folder: Path) -> list[Content]:
 def pointers(folder: Path) -> list[Content]:
     """Where the warnings are, which stand in the sections that they are about; those of this one itself are above."""
     counts = {name: len(alerts(folder, name)) for name in ALERTS if name != "In short"}
-    return [
-        Pointer(f"{count} warning{'s' if count > 1 else ''}, with what to do: ", name)
-        for name, count in counts.items()
-        if count
-    ]
+    return [Pointer(f"{counted(count, 'warning')}, with what to do: ", name) for name, count in counts.items() if count]
 
 
 def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
@@ -71,8 +69,10 @@ def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
     return (
         f"This page is the report of the run {run_name(folder)}. The language model {policy} played against itself "
         f"under the oracle {oracle}, a judge that says which of two responses to a prompt is better. Finished are "
-        f"{finished} of {config['iterations']} iterations of the solver {config['solver']['name']}. In each of them "
-        f"the model gives {config['responses']} responses to each prompt, the oracle compares them in pairs, and an "
+        f"{finished} of {counted(config['iterations'], 'iteration')} of the solver {config['solver']['name']}. "
+        "In each of them "
+        f"the model gives {counted(config['responses'], 'response')} to each prompt, the oracle compares them "
+        "in pairs, and an "
         "adapter (LoRA) is trained to make the winners likelier."
     )
 
@@ -82,7 +82,10 @@ def _evaluated(newest: str, results: Mapping[str, Any]) -> list[Content]:
     rate = results["against_start"][TRAINING][newest]
     figure = with_error(rate["win_rate"], rate["standard_error"])
     content: list[Content] = [
-        Headline(f"{figure}%", f"of the duels against the start are won by {newest}, on {results['prompts']} prompts.")
+        Headline(
+            f"{figure}%",
+            f"of the duels against the start are won by {newest}, on {counted(results['prompts'], 'prompt')}.",
+        )
     ]
     verdicts = [win_sentence(newest, oracle, results) for oracle in results["games"]]
     game = results["games"][TRAINING]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nashward.console import console_log
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import Policy, Solver, Step
 from nashward.games.driver import check_solver, drive
@@ -316,7 +317,9 @@ class SelfPlay:
         home.check(self.manifest(), redo)
         done = sum((stage / "adapter").is_dir() for stage in home.steps() if "half" not in stage.name)
         if done > self.config.iterations:
-            raise NashwardError(f"{home.path} holds {done} iterations already, {self.config.iterations} were requested")
+            raise NashwardError(
+                f"{home.path} holds {counted(done, 'iteration')} already, {self.config.iterations} were requested"
+            )
         if until != "judge" and self.policy is None:
             raise NashwardError("a policy is needed: a folder or hub id of a chat model")
         if self.oracle is None and until is None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import Policy, Step
 from nashward.games.policy import Blend
@@ -123,7 +124,8 @@ class TrainStage:
             weights = [parameter.detach().cpu().clone() for parameter in parameters]
             rate = fit.learning_rate(parameters)
             self.progress.info(
-                f"{name}: {len(steps)} optimiser steps of about {settings.batch} prompts, learning rate {rate:.3g}"
+                f"{name}: {counted(len(steps), 'optimiser step')} of about {counted(settings.batch, 'prompt')}, "
+                f"learning rate {rate:.3g}"
             )
             result = fit.run(parameters, weights, rate)
             if result.scores.sft_nll is not None:

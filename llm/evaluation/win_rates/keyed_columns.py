@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.forms.keyed import by_key, counts_rows, is_series
 from nashward.games.shapes import Float
@@ -54,7 +55,8 @@ def aligned(
     for name, count in rest:
         if count != rows:
             raise NashwardError(
-                f"{first} has {rows} rows and {name} {count}: which prompt is missing is not known; give both by "
+                f"{first} has {counted(rows, 'row')} and {name} {count}: which prompt is missing is not known; "
+                "give both by "
                 "prompt (a mapping)"
             )
     return arrays
@@ -91,10 +93,14 @@ def _column(name: str, column: Column, prompts: Sequence[str] | None) -> Float[n
     if isinstance(column, Mapping):
         assert prompts is not None
         if missing := [prompt for prompt in prompts if prompt not in column]:
-            raise NashwardError(f"{name} has nothing for {len(missing)} prompts, the first {missing[0]!r:.60}")
+            raise NashwardError(
+                f"{name} has nothing for {counted(len(missing), 'prompt')}, the first {missing[0]!r:.60}"
+            )
         return _numbers(name, [column[prompt] for prompt in prompts])
     if prompts is not None and len(column) != len(prompts):
-        raise NashwardError(f"{name} has {len(column)} rows for {len(prompts)} prompts; expected one each")
+        raise NashwardError(
+            f"{name} has {counted(len(column), 'row')} for {counted(len(prompts), 'prompt')}; expected one each"
+        )
     return _numbers(name, column)
 
 

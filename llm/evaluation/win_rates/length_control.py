@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy.special import expit
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.forms.keyed import by_key, counts_rows, is_series
 from nashward.games.shapes import Float
@@ -172,7 +173,7 @@ def length_controlled_win_rate(
     judged = ~np.isnan(rows["preference"])
     y, d = rows["preference"][judged], rows["difficulty"][judged] if difficulty is not None else None
     if len(y) < 2:
-        raise NashwardError(f"{len(y)} of {len(judged)} prompts are judged; a fit needs at least 2")
+        raise NashwardError(f"{len(y)} of {counted(len(judged), 'prompt')} judged; a fit needs at least 2")
     if len(outside := y[(y < 0) | (y > 1)]):
         raise NashwardError(f"preference holds {outside[0]:g}; expected probabilities (AlpacaEval's 1 to 2, minus 1)")
     if isinstance(regularisation, str):

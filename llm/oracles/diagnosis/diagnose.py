@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from nashward import games
+from nashward.counted import counted
 from nashward.games.shapes import Float
 
 from ...config.limits import DiagnosisLimits
@@ -84,7 +85,7 @@ class Diagnosis:
     @property
     def headline(self) -> str:
         """One sentence: what is wrong with the judge, or that nothing was found by how many of all measures."""
-        on = f"{self.prompts} prompts"
+        on = counted(self.prompts, "prompt")
         if self.named:
             count = f"{len(self.named)} problem{'s' * (len(self.named) > 1)} found on {on}"
             return f"{self.oracle}: {count}: it " + "; it ".join(finding.text for finding in self.named)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 from ...config.choices import check_choice
@@ -173,7 +174,9 @@ class Objectives(Ensemble):
     def __init__(self, members: Sequence[PreferenceOracle], combination: Combination) -> None:
         names = combination.names
         if len(members) != len(names):
-            raise NashwardError(f"{len(members)} oracles for the objectives {', '.join(names)}: expected one each")
+            raise NashwardError(
+                f"{counted(len(members), 'oracle')} for the objectives {', '.join(names)}: expected one each"
+            )
         majority = combination.rule == "majority"
         listed = ", ".join(f"{name} ({member.name})" for name, member in zip(names, members, strict=True))
         super().__init__(

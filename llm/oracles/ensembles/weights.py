@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.analysis.dawid_skene import DawidSkene, dawid_skene
 from nashward.games.shapes import Float
@@ -59,7 +60,7 @@ def unlabelled_accuracies(members: Sequence[PreferenceOracle], pairs: Sequence[V
     verdicts = np.stack([_probabilities(member, pairs) for member in members])
     for member, row in zip(members, verdicts, strict=True):
         if not ((row != 0.5) & ~np.isnan(row)).any():
-            raise NashwardError(f"{member.name} decides none of the {len(pairs)} pairs; its accuracy is unknown")
+            raise NashwardError(f"{member.name} decides none of {counted(len(pairs), 'pair')}; its accuracy is unknown")
     return dawid_skene(verdicts)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 from nashward.llm.config.choices import check_choice
@@ -237,7 +238,8 @@ def check_fit(votes: Sequence[Vote], kind: str | None, out: str | Path) -> Path:
     prompts = {fold_key(vote.prompt) for vote in votes if vote.weight > 0}
     if len(prompts) < 2:
         raise NashwardError(
-            f"{len(votes)} votes on {len(prompts)} prompts with a weight above 0; a fit needs at least 2 prompts, to "
+            f"{counted(len(votes), 'vote')} on {counted(len(prompts), 'prompt')} with a weight above 0; a fit "
+            "needs at least 2 prompts, to "
             "hold some out"
         )
     out.parent.mkdir(parents=True, exist_ok=True)

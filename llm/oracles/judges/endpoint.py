@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nashward.counted import counted
 from nashward.errors import EndpointError, NashwardError
 
 from ...clients.chat import Chat, Completion
@@ -111,7 +112,7 @@ class EndpointJudge(PreferenceOracle):
         return (
             f"endpoint 1, {self._served.model}, {self.protocol.fingerprint}, {_hash(repr(texts)).hex()}, temperature "
             f"{float(self.temperature)!r}, {self._longest} tokens, "
-            + ("token probabilities" if self._by_probability else f"{self.settings.votes} votes")
+            + ("token probabilities" if self._by_probability else f"{counted(self.settings.votes, 'vote')}")
         )
 
     @property

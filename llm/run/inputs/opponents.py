@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config.endpoint import Endpoint
 from nashward.llm.config.inputs import EndpointResponses
@@ -108,7 +109,7 @@ class StoredOpponents:
             lacking = [prompt for prompt in prompts if not responses[name].get(prompt.id)]
             if lacking:
                 raise NashwardError(
-                    f"{name} has no response to {len(lacking)} of {len(prompts)} prompts, the first of them "
+                    f"{name} has no response to {len(lacking)} of {counted(len(prompts), 'prompt')}, the first of them "
                     f"{lacking[0].text!r:.60}; give one to each, or leave these prompts out"
                 )
             members[name] = StoredResponses(f"opponent-{k}", responses[name])

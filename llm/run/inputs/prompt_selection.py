@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nashward.counted import counted
 from nashward.games.shapes import Bool, Float
 from nashward.llm.config.run import RunConfig
 from nashward.llm.data.prompts import Prompt
@@ -106,7 +107,8 @@ class PromptSelector:
             known = ~np.isnan(spread)
             if (drawn & known).any():
                 self.info(
-                    f"{step.name}: {drawn.sum()} of {len(own)} prompts by informativeness; spread of win rates "
+                    f"{step.name}: {drawn.sum()} of {counted(len(own), 'prompt')} by informativeness; spread of "
+                    "win rates "
                     f"{spread[drawn & known].mean():.3f}, of all that were judged {spread[known].mean():.3f}"
                 )
             return to_jsonl([

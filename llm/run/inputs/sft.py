@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nashward.counted import counted
 from nashward.errors import NashwardError, RefusedPromptError
 from nashward.llm.data.prompts import Prompt
 from nashward.llm.data.responses import read_prompts_with_responses
@@ -56,7 +57,7 @@ class SFTFile:
         if len(texts) < 2:
             where = source if isinstance(source, str | Path) else "sft"
             raise NashwardError(
-                f"{where} holds {len(texts)} responses; expected 2 at least, to train on and to hold out"
+                f"{where} holds {counted(len(texts), 'response')}; expected 2 at least, to train on and to hold out"
             )
         return texts
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nashward import games
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import plots
 
@@ -73,7 +74,9 @@ def proof(out: Path = Path("proof"), iterations: int = 40, progress: bool = True
     began = time.monotonic()
     game, curves = games.zoo.comal_cycle(), {}
     say: Callable[[str], object] = print if progress else lambda line: None
-    say(f"COMAL's cycle from logits {LOGITS}, {iterations} iterations; the language model against the table:")
+    say(
+        f"COMAL's cycle from logits {LOGITS}, {counted(iterations, 'iteration')}; the language model against the table:"
+    )
     with TemporaryDirectory() as folder:
         with redirect_stderr(io.StringIO()):  # bars
             policy = enumerable(Path(folder) / "policy")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nashward.cli import configuration, options
 from nashward.cli.command import Command
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.delivery.benchmarks.answer_files import FORMATS
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     refused = Counter(one.reason for one in found if not isinstance(one, list))
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
     if not ids:
-        raise NashwardError(f"no prompt can be answered: {len(prompts)} prompts read, {reasons or 'none'}")
+        raise NashwardError(f"no prompt can be answered: {counted(len(prompts), 'prompt')} read, {reasons or 'none'}")
     with TemporaryDirectory() as folder:
         texts = iter(answers_of(model, mixture or _base(model, Path(folder)), ids, sampling, seed))
     rows = [

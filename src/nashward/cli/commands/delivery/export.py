@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nashward.cli import configuration, options
 from nashward.cli.command import Command
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _preferences(args: argparse.Namespace) -> int:
     found = preferences(RunFolder(args.folder))
     write_preferences(found, args.out)
     for name, rows in found.rows.items():
-        print(f"{len(rows)} rows: {args.out / name}.jsonl and .parquet")
+        print(f"{counted(len(rows), 'row')}: {args.out / name}.jsonl and .parquet")
     if found.left_out:
         print(
             "left out of pairs and labels: "

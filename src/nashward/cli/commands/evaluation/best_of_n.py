@@ -11,6 +11,7 @@ from typing import Any
 from nashward.cli import configuration, options
 from nashward.cli.command import Command
 from nashward.cli.options import Option
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 CHUNK = 32  # prompts that one of several processes samples together
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         candidates, baseline = _drawn(args)
     if opponents is not None and (missing := [prompt for prompt in candidates if prompt not in opponents]):
         raise NashwardError(
-            f"{args.opponents} has no responses to {len(missing)} prompts, the first {missing[0]!r:.60}"
+            f"{args.opponents} has no responses to {counted(len(missing), 'prompt')}, the first {missing[0]!r:.60}"
         )
     oracle, prompts = oracles.as_oracle(source), list(candidates)
     against = None if opponents is None else [opponents[prompt] for prompt in prompts]
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     processes.decided(lambda: write_jsonl(args.out, rows))
     sizes = sorted({len(responses) for responses in candidates.values()})
     n = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    print(f"best of {n} by {oracle.name} ({_described(args)}) for {len(prompts)} prompts: {args.out}")
+    print(f"best of {n} by {oracle.name} ({_described(args)}) for {counted(len(prompts), 'prompt')}: {args.out}")
     if baseline is not None:
         from nashward.llm.evaluation import win_rate
 

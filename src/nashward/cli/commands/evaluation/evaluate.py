@@ -10,6 +10,7 @@ from typing import Any
 from nashward.cli import configuration, options
 from nashward.cli.command import Command
 from nashward.cli.opponents import files_of
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     labels = [] if args.labels is None else oracles.read_votes(args.labels)
     say: Any = (lambda what: None) if args.quiet else print
     results = evaluate(play, prompts, sources, others, seed=args.seed, progress=say, answers=models, labels=labels)
-    print(f"{args.folder}: {results['prompts']} prompts, one response each")
+    print(f"{args.folder}: {counted(results['prompts'], 'prompt')}, one response each")
     for name in results["games"]:
         _show(name, results)
     _labelled(results, args.folder / FOLDER / TO_LABEL)
@@ -157,7 +158,8 @@ def _labelled(results: dict[str, Any], pairs: Path) -> None:
             low, high = rate["interval"]
             fewest, most = rate["labels_interval"]
             print(
-                f"  {name}: {rate['win_rate']:.1f}% ({low:.1f} to {high:.1f}) with {oracle}; {rate['labels']} labels "
+                f"  {name}: {rate['win_rate']:.1f}% ({low:.1f} to {high:.1f}) with {oracle}; "
+                f"{counted(rate['labels'], 'label')} "
                 f"alone {rate['labels_alone']:.1f}% ({fewest:.1f} to {most:.1f}), the oracle alone "
                 f"{rate['oracle_alone']:.1f}%"
             )

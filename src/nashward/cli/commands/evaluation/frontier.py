@@ -7,6 +7,7 @@ from typing import Any
 
 from nashward.cli import configuration, options
 from nashward.cli.command import Command
+from nashward.counted import counted
 
 from .evaluate import add_of_run, of_run
 
@@ -33,7 +34,10 @@ def run(args: argparse.Namespace) -> int:
     others = {name: oracles.check_source(source, **judge) for name, source in named.items()}
     say: Any = (lambda what: None) if args.quiet else print
     found = frontier(play, prompts, others, args.responses, args.seed, say)
-    print(f"{args.folder}: {found['prompts']} prompts, {found['responses']} responses each, against the start's")
+    print(
+        f"{args.folder}: {counted(found['prompts'], 'prompt')}, {counted(found['responses'], 'response')} each, "
+        "against the start's"
+    )
     shown = list(dict.fromkeys(name for rates in found["policies"].values() for name in rates))
     width = max(map(len, found["policies"]))
     print(f"{'':<{width}}  " + "  ".join(f"{name:>15}" for name in shown))

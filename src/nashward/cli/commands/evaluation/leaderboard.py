@@ -11,6 +11,7 @@ from typing import Any
 from nashward import games
 from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 SHOWN = 10  # cycles, and categories
@@ -114,14 +115,14 @@ def _fought(path: Path, style: bool, category: str | None) -> Standings:
     battles = every if category is None else every.of_category(category).without_idle()
     if not len(battles.first):
         raise NashwardError(f"{path} has no battles of the category {category!r}")
-    prompts = f" on {battles.prompts} prompt{'s' * (battles.prompts > 1)}" if every.by_prompt and not category else ""
-    origin = [f"{len(battles.labels)} models, {battles.met.sum() / 2:g} battles{prompts}"]
+    prompts = f" on {counted(battles.prompts, 'prompt')}" if every.by_prompt and not category else ""
+    origin = [f"{counted(len(battles.labels), 'model')}, {counted(battles.met.sum() / 2, 'battle')}{prompts}"]
     if category is not None:
         origin[0] += f" of {every.met.sum() / 2:g}: {category}"
     if battles.missing:
         shown = ", ".join(f"{a} and {b}" for a, b in battles.missing[:5])
         more = ", ..." * (len(battles.missing) > 5)
-        origin.append(f"{len(battles.missing)} pairs never met (taken as 1/2): {shown}{more}")
+        origin.append(f"{counted(len(battles.missing), 'pair')} never met (taken as 1/2): {shown}{more}")
     if not style:
         return Standings(battles, origin)
     controlled, fit = battles.style_controlled()
@@ -150,10 +151,13 @@ def _judged(args: argparse.Namespace) -> Standings:
     if args.style_control:
         oracle = oracles.StyleControl.of(oracle, judge_pairs(oracle, probe_pairs((), prompts, responses), args.cache))
     with tqdm(
-        total=len(prompts), desc=f"judging {len(responses)} models", unit="prompt", disable=args.quiet or None
+        total=len(prompts),
+        desc=f"judging {counted(len(responses), 'model')}",
+        unit="prompt",
+        disable=args.quiet or None,
     ) as bar:
         result = tournament(oracle, prompts, responses, cache=args.cache, progress=bar.update)
-    origin = [f"{len(responses)} models, {len(prompts)} prompts, judged by {oracle.name}"]
+    origin = [f"{counted(len(responses), 'model')}, {counted(len(prompts), 'prompt')}, judged by {oracle.name}"]
     if result.spread is not None:
         origin.append(f"its members' win probabilities differ by {result.spread:.3f} (standard deviation)")
     unanswered = {name: sum(text is None for text in texts) for name, texts in responses.items()}
@@ -163,7 +167,7 @@ def _judged(args: argparse.Namespace) -> Standings:
         )
     judged = int(result.judged[~np.eye(len(responses), dtype=bool)].min())
     if judged < len(prompts):
-        origin.append(f"each pair was judged on at least {judged} of {len(prompts)} prompts")
+        origin.append(f"each pair was judged on at least {judged} of {counted(len(prompts), 'prompt')}")
     return Standings(result.battles, origin, (result.win_rate, result.win_rate_error), result.curl)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config import DiagnosisLimits
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     diagnosis = diagnose(oracle, pairs, others, limits, args.cache, args.seed)
     bound = None if diagnosis.cost is None else float(OracleError(diagnosis.cost.error).value())
     print(diagnosis.headline)
-    print(f"examined on {diagnosis.pairs} pairs, {diagnosis.labelled} of them labelled")
+    print(f"examined on {counted(diagnosis.pairs, 'pair')}, {diagnosis.labelled} of them labelled")
     for finding in diagnosis.findings:
         error = "" if math.isnan(finding.standard_error) else f" ± {finding.standard_error:.3f}"
         problem = "PROBLEM: " if finding.named else ""

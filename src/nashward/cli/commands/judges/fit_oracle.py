@@ -6,6 +6,7 @@ import argparse
 
 from nashward.cli import options
 from nashward.cli.command import Command
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config import FitSettings
 
@@ -52,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     )
     voters = {vote.annotator for vote in votes if vote.annotator}
     print(
-        f"{len(votes)} votes on {len({vote.prompt for vote in votes})} prompts"
-        + (f" by {len(voters)} voters" if voters else "")
+        f"{counted(len(votes), 'vote')} on {counted(len({vote.prompt for vote in votes}), 'prompt')}"
+        + (f" by {counted(len(voters), 'voter')}" if voters else "")
     )
     print("trained on " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in fit.pairs.items() if count))
     print(
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{over}, which tells {fit.length_share:.0%} of what the oracle tells")
     for name, annotator in sorted(fit.annotators.items(), key=lambda item: item[1].slope):
-        line = f"voter {name}: {annotator.votes:g} votes, {annotator.agreement:.0%} as predicted, "
+        line = f"voter {name}: {counted(annotator.votes, 'vote')}, {annotator.agreement:.0%} as predicted, "
         line += f"slope {annotator.slope:.2f} ± {annotator.standard_error:.2f}"
         if annotator.suspect:
             line += ": no better than chance; --weigh-voters counts these votes less"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from nashward.cli import options
 from nashward.cli.command import Command
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config import Asking
 from nashward.llm.config.inputs import PEOPLE
@@ -71,18 +72,18 @@ def run(args: argparse.Namespace) -> int:
     with VoteStore(folder, create=args.export is None and args.forget is None) as store:
         if args.forget is not None:
             count = store.forget(args.forget)
-            print(f"{args.forget}: the name and {count} votes are deleted from {folder}")
+            print(f"{args.forget}: the name and {counted(count, 'vote')} are deleted from {folder}")
             for file in _files_with_name(folder, args.forget):
                 print(f"warning: {file} still has the name; what you exported elsewhere may have it too")
             print("oracles that were fitted before keep what they learned; fit them anew if that matters")
         elif args.export is not None:
             votes = store.votes(skipped=True)
             formats.write_votes(args.export, votes, args.format)
-            print(f"{args.export}: {store.count()} votes of {folder}")
+            print(f"{args.export}: {counted(store.count(), 'vote')} of {folder}")
         elif args.read is not None:
             found = formats.read_cast_votes(args.read, args.format)
             added = store.add_votes(found)
-            print(f"{args.read}: {len(found)} votes, {added} of them new in {folder}")
+            print(f"{args.read}: {counted(len(found), 'vote')}, {added} of them new in {folder}")
         else:
             _add(args, store, groups)
             _serve(args, store, asking)
@@ -129,7 +130,7 @@ def _add(args: argparse.Namespace, store: VoteStore, groups: list[Responses]) ->
     """Add what is to be compared, and what an oracle believes of it."""
     added = sum(store.add_responses(group.prompt, group.texts, group.sources) for group in groups)
     if groups and not args.quiet:
-        print(f"{added} new pairs on {len({group.prompt for group in groups})} prompts")
+        print(f"{counted(added, 'new pair')} on {counted(len({group.prompt for group in groups}), 'prompt')}")
     if args.oracle is not None:
         from nashward.llm import oracles
         from nashward.llm.people.oracle import update_beliefs

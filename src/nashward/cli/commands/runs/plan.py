@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from nashward.cli import options
 from nashward.cli.command import Command
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config import Demand, Rates
 from nashward.llm.config.fit import TOKENS
@@ -107,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
         about, beyond = "at most", "; a model this small takes less a token, how much is not known"
     cards = f" on {demand.processes} {'cards' if device == 'cuda' else 'processors'}" if demand.processes > 1 else ""
     print(
-        f"{about} {cost.hours(fitted_plan, rates):.1f} hours for {fitted_plan.demand.iterations} iterations{cards} "
+        f"{about} {cost.hours(fitted_plan, rates):.1f} hours for "
+        f"{counted(fitted_plan.demand.iterations, 'iteration')}{cards} "
         f"({each} an iteration{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they "
         f"may be and {'each' if cards else 'the'} {'card' if device == 'cuda' else 'processor'} "
         f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s (from host memory {rates.transfer:g}) and "

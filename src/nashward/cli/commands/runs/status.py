@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nashward.cli import json_output, options
 from nashward.cli.command import Command
+from nashward.counted import counted
 
 if TYPE_CHECKING:
     from nashward.llm.run.status import RunStatus
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         _write_json(args.json, state, progress)
         return 0
-    print(f"{progress.folder}: {state}, {progress.finished} of {progress.iterations} iterations finished")
+    print(f"{progress.folder}: {state}, {progress.finished} of {counted(progress.iterations, 'iteration')} finished")
     for name, done in progress.steps:
         if done:
             print(f"  {name}: finished")

@@ -15,6 +15,7 @@ from nashward import games
 from nashward.cli import configuration, json_output, options, specs
 from nashward.cli.command import Command
 from nashward.cli.solver_options import SOLVER
+from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.forms.labels_of_csv import LABELS
 from nashward.games.solvers.solver_label import solver_label
@@ -189,7 +190,7 @@ def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
 def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None) -> None:
     size = " x ".join(str(n) for n in game.sizes)
     paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
-    print(f"{name}: {size} actions{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
+    print(f"{name}: {counted(size, 'action')}{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
     if entry:
         print(f"source: {entry.source}")
     unique = equilibrium.unique

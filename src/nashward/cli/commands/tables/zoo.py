@@ -9,6 +9,7 @@ from pathlib import Path
 from nashward import games
 from nashward.cli import configuration, json_output, options
 from nashward.cli.command import Command
+from nashward.counted import counted
 from nashward.errors import NashwardError
 
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if not names:
         print(f"no game has all of {', '.join(args.property)}")
     elif not args.names and not args.property:
-        print(f"{len(names)} games; properties: {', '.join(games.zoo.PROPERTIES)}")
+        print(f"{counted(len(names), 'game')}; properties: {', '.join(games.zoo.PROPERTIES)}")
     if args.json is not None:
         json_output.write(args.json, {name: _described(name) for name in names})
         print(f"json: {args.json}")
