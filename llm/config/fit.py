@@ -131,9 +131,11 @@ class Fit:
             raise NashwardError(f"refits must be at least 0, got {self.refits}")
         if not 0 <= self.sft_weight < math.inf:
             raise NashwardError(f"sft_weight must be a finite number, at least 0, got {self.sft_weight}")
-        if not 0 <= self.held_out < 1 or not 0 <= self.warmup < 1:
-            raise NashwardError(f"held_out and warmup must be in [0, 1), got {self.held_out} and {self.warmup}")
+        for name, of in (("held_out", "prompts"), ("warmup", "optimiser steps")):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                raise NashwardError(f"{name} is {share:g}; expected a share of the {of}, at least 0 and below 1")
         if not 0 <= self.validation < 1 - self.held_out:
             raise NashwardError(
-                f"validation must be at least 0, and with held_out below 1, got {self.validation} and {self.held_out}"
+                f"validation is {self.validation:g}; expected a share of the prompts, at least 0 and below "
+                f"{1 - self.held_out:g}, which held_out = {self.held_out:g} leaves"
             )

@@ -180,7 +180,8 @@ def base_sources(source: Any) -> list[Any]:
 def oracle_shape(source: Any) -> OracleShape | None:
     """The network of an oracle that is a checkpoint, for a plan, without its weights; None for any other source.
 
-    Of an ensemble the largest one, with the parameters of the others as those of its members: all are on the device.
+    Of an ensemble, or of several objectives, the largest one, with the parameters of the others as those of its
+    members, as all are on the device, and beside it the others.
     """
     if isinstance(source, EnsembleSource | CorrectedSource):
         shapes = [shape for shape in map(oracle_shape, source.members) if shape is not None]
@@ -189,7 +190,8 @@ def oracle_shape(source: Any) -> OracleShape | None:
             return None
         k = max(range(len(shapes)), key=sizes.__getitem__)
         others = sum(sizes) - sizes[k]
-        return dataclasses.replace(shapes[k], members=shapes[k].members + others)
+        beside = tuple(network for shape in (*shapes[:k], *shapes[k + 1 :]) for network in shape.networks)
+        return dataclasses.replace(shapes[k], members=shapes[k].members + others, others=(*shapes[k].others, *beside))
     kind = _kind(source) if isinstance(source, str | Path) and not is_language_model(source) else None
     return None if kind is None or kind is VoteTable else kind.shape(source)
 

@@ -8,13 +8,16 @@ from pathlib import Path
 from nashward.errors import NashwardError
 
 
-def parsed(text: str, what: str, rules: Mapping[str, Sequence[str]]) -> tuple[str, dict[str, str]]:
+def parsed(
+    text: str, what: str, rules: Mapping[str, Sequence[str]], objectives: Sequence[str] = ()
+) -> tuple[str, dict[str, str]]:
     """The rule and its settings.
 
     Args:
         text: as it is written.
         what: the setting that it is the value of, for errors.
         rules: the settings of each rule; a file that one named ``pairs`` names is there.
+        objectives: those of the settings that are names of objectives, for errors.
 
     Raises:
         ValueError: an unknown rule or setting, or a setting twice.
@@ -34,7 +37,13 @@ def parsed(text: str, what: str, rules: Mapping[str, Sequence[str]]) -> tuple[st
         if not sign or key in settings:
             raise NashwardError(f"{where}: expected RULE:setting=value, each once, got {part!r}")
         if key not in rules[rule]:
-            raise NashwardError(f"{where}: {rule} has no {key}; it has {', '.join(rules[rule]) or 'no settings'}")
+            own = ", ".join(name for name in rules[rule] if name not in objectives)
+            if set(rules[rule]) & set(objectives):
+                raise NashwardError(
+                    f"{where}: there is no objective {key!r}; there are: {', '.join(objectives)}"
+                    + (f" (and the settings of {rule}: {own})" if own else "")
+                )
+            raise NashwardError(f"{where}: {rule} has no setting {key!r}; it has {own or 'no settings'}")
         settings[key] = value
     if "pairs" in settings and not Path(settings["pairs"]).expanduser().is_file():
         raise FileNotFoundError(f"{where}: there is no file of pairs {settings['pairs']}")

@@ -41,7 +41,7 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
         ``hours``, of the whole run.
     """
     rates = rates or Rates()
-    demand, (parameters, judge), experts = plan.demand, plan.parameters, plan.experts
+    demand, parameters, experts = plan.demand, plan.parameters[0], plan.experts
     active = parameters + experts.share * experts.parameters  # those that a token passes through
     rows = demand.sampled_each * demand.responses
     speed = rates.tflops * 1e12
@@ -54,8 +54,8 @@ def seconds(plan: Plan, rates: Rates | None = None) -> dict[str, float]:
     token = max(rates.step, weight_read, streamed / (rates.transfer * 1e9)) + 2 * active * plan.sampling_batch / speed
     phases = {"sampling": batches * demand.new_tokens * token + 2 * active * rows * demand.prompt_tokens / speed}
     if plan.oracle is not None:
-        tokens = plan.oracle.rows(demand.responses) * plan.oracle.row(demand.prompt_tokens, demand.new_tokens)
-        phases["judging"] = 2 * judge * demand.sampled_each * tokens / speed
+        table = plan.oracle.operations(demand.prompt_tokens, demand.new_tokens, demand.responses)
+        phases["judging"] = demand.sampled_each * table / speed
     passed = min(demand.responses, demand.rows_of(plan.tokens, plan.packed))  # of a prompt's responses at once
 
     def one_pass(prompts: float) -> tuple[float, float]:

@@ -59,7 +59,7 @@ class Plan:
         sampling_batch, tokens: the largest that fit, at most those of the demand.
         judging_tokens: of a forward pass of the oracle; None without an oracle.
         placement: what stays on the card.
-        parameters: of the policy's base and of the oracle (0 without one).
+        parameters: of the policy's base and of the oracle's networks (0 without one).
         oracle: the oracle's network, by shape; None without an oracle.
         experts: of a mixture of experts, which are not quantised; among ``phases`` they are weights.
         packed: the responses to a prompt share its computation in scoring and training, see ``policy.packing``.
@@ -222,7 +222,7 @@ def plan(
         demand.tokens_of(rows, packed),
         None if judging_rows is None else judging_rows * row,
         chosen,
-        (_parameters(network), 0 if oracle is None else sum(p.numel() for p in oracle.network.parameters())),
+        (_parameters(network), 0 if oracle is None else sum(one.parameters for one in oracle.networks)),
         oracle,
         experts,
         packed,

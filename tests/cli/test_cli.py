@@ -240,14 +240,15 @@ def test_a_path_in_the_plane_of_two_actions(tmp_path: Path, monkeypatch: pytest.
 def test_the_zoo_lists_its_games_and_draws_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["zoo"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == games.zoo.names()
+    assert lines[0].split()[:2] == ["game", "actions"]
+    assert [line.split()[0] for line in lines[1:-1]] == games.zoo.names()
     assert all(prop in lines[-1] for prop in games.zoo.PROPERTIES)
     page, file = tmp_path / "deep" / "zoo.html", tmp_path / "zoo.json"
     both = ["--property", "cyclic", "--property", "near-boundary"]
     assert main(["zoo", *both, "--page", str(page), "--json", str(file)]) == 0
     found = games.zoo.names("cyclic", "near-boundary")
     told = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in told[: len(found)]] == found
+    assert [line.split()[0] for line in told[1 : 1 + len(found)]] == found
     assert re.findall(r'<h2 id="(\w+)"', page.read_text()) == found
     content = json.loads(file.read_text())
     assert list(content) == found
@@ -256,6 +257,7 @@ def test_the_zoo_lists_its_games_and_draws_them(capsys: pytest.CaptureFixture[st
         assert content[name]["nash"] == games.nash(games.zoo.get(name)).policy.tolist()
     assert main(["zoo", "two_rings", "comal_cycle"]) == 0
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["game", "actions"],
         ["two_rings", "6"],
         ["comal_cycle", "3"],
     ]

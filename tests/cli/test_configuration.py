@@ -323,7 +323,7 @@ def test_every_field_of_the_settings_has_help_and_an_option() -> None:
         for field in dataclasses.fields(kind):
             section = any(dataclasses.is_dataclass(part) for part in alternatives(hints[field.name]))
             internal = (kind.__name__, field.name) in INTERNAL
-            assert section or internal or field.metadata["group"] in (*options.GROUPS, "card", "questions"), (
+            assert section or internal or field.metadata["group"] in (*options.GROUPS, "device", "questions"), (
                 kind,
                 field.name,
             )

@@ -170,7 +170,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--epochs", "1.5"], "--epochs | '1.5' | <help>"),
     (["--epochs", "0"], "epochs | got 0"),
     (["--batch", "9" * 30], f"--batch | {'9' * 30} | <help>"),
-    (["--held-out", "1"], "held_out | got 1.0"),
+    (["--held-out", "1"], "held_out | 1 | below 1"),
     (["--optimiser", "lbfgs"], "lbfgs | max_grad_norm"),
     (["--selection", "some"], "--selection | 'some' | <help>"),
     (["--selection", "best-worst"], "fit | plug-in | best-worst | centred"),

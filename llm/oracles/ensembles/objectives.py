@@ -101,7 +101,7 @@ class Combination:
         Raises:
             ValueError: see the class; an unknown rule or setting, a value that is no number.
         """
-        rule, settings = parsed(combine, "combine", rules_of(names))
+        rule, settings = parsed(combine, "combine", rules_of(names), names)
         values = {name: number(settings, name) for name in settings}
         own = {name: value for name, value in values.items() if name in OWN[rule]}
         of_objectives = {name: value for name, value in values.items() if name not in own}

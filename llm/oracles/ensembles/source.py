@@ -88,12 +88,12 @@ class EnsembleSource:
     @property
     def rule(self) -> str:
         """The rule without its settings."""
-        return parsed(self.combine, "combine", self._rules)[0]
+        return parsed(self.combine, "combine", self._rules, self.names)[0]
 
     @property
     def settings(self) -> dict[str, str]:
         """The settings of the rule, as they are written."""
-        return parsed(self.combine, "combine", self._rules)[1]
+        return parsed(self.combine, "combine", self._rules, self.names)[1]
 
     @property
     def _rules(self) -> Mapping[str, Sequence[str]]:

@@ -56,12 +56,30 @@ class OracleShape:
         row: of the tokens of a prompt and of a response, the largest number of tokens of a row.
         rows: of the number K of responses, the rows of their table.
         members: bytes of the other members of an ensemble, which are on the device too.
+        others: of several oracles, the networks that judge beside this one; their bytes are among ``members``.
     """
 
     network: Any
     row: RowLength
     rows: RowCount
     members: int = 0
+    others: tuple[OracleShape, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Of the network; its members are not counted."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def networks(self) -> tuple[OracleShape, ...]:
+        """This one and the others."""
+        return (self, *self.others)
+
+    def operations(self, prompt_tokens: int, new_tokens: int, responses: int) -> float:
+        """The operations of all networks for the table of one prompt: 2 for each parameter and token."""
+        return sum(
+            2.0 * one.parameters * one.rows(responses) * one.row(prompt_tokens, new_tokens) for one in self.networks
+        )
 
 
 class NetworkOracle(PreferenceOracle):

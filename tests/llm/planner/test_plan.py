@@ -1,5 +1,6 @@
 """The plan of a run: peaks by shape alone, the largest batches that fit, and a refusal with advice."""
 
+import re
 from typing import Any
 
 import bitsandbytes
@@ -9,13 +10,14 @@ from peft import LoraConfig, get_peft_model
 from transformers import FalconConfig, GPT2Config, LlamaConfig, LlamaForCausalLM, MistralConfig
 
 from nashward.cli.main import main
-from nashward.llm.oracles import GPM, PairRM, RewardModel
+from nashward.llm.oracles import GPM, EnsembleSource, PairRM, RewardModel
 from nashward.llm.oracles.load import oracle_shape
+from nashward.llm.planner import cost
 from nashward.llm.planner import plan as module
 from nashward.llm.planner.dry_run import WORKSPACES, judging, policy, sampling, scoring, texts, training
 from nashward.llm.planner.live_storage import LiveStorage, resident_bytes
 from nashward.llm.planner.plan import GIB, Demand, plan, read_size
-from nashward.llm.pocket import PAIRRM
+from nashward.llm.pocket import PAIRRM, POLICY
 from nashward.llm.policy.base.weights import keep_gradients
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.placement import Placement, apply_placement
@@ -182,6 +184,36 @@ def test_judging_is_a_phase_with_the_weights_of_the_oracle(kind, tmp_path):
     assert memory_plan.phases["judging"] == judging(shape, 8192 // row, row)
 
 
+def test_several_networks_judge_each_table(tmp_path):
+    """Memory is that of all of them, and the time that of each one's rows."""
+    reward, length = tiny_reward.reward_model(tmp_path, "llama"), "nashward.llm.oracles:Length"
+    one, other = oracle_shape(PAIRRM), oracle_shape(reward)
+    both = oracle_shape(EnsembleSource((PAIRRM, reward, length), "weights", ("style", "reward", "long")))
+    assert one is not None
+    assert other is not None
+    assert both is not None
+    assert both.operations(30, 40, 4) == one.operations(30, 40, 4) + other.operations(30, 40, 4)
+    assert one.operations(30, 40, 4) == 2 * sum(p.numel() for p in one.network.parameters()) * 12 * 110
+    demand, cpu = Demand(prompt_tokens=30, new_tokens=40, responses=4, prompts=10), {"device": "cpu"}
+    took = {shape: cost.seconds(plan(SMALL, 8 * GIB, demand, oracle=shape, **cpu))["judging"] for shape in (one, both)}
+    assert took[both] / took[one] == pytest.approx(both.operations(30, 40, 4) / one.operations(30, 40, 4))
+
+
+def test_the_command_plans_for_several_objectives(capsys):
+    command = ["plan", "--policy", str(POLICY), "--device", "cpu", "--memory", "8GiB", "--responses", "4"]
+    command += ["--max-prompt-tokens", "30", "--max-new-tokens", "24"]
+    objectives = ["--objective", f"style={PAIRRM}", "--objective", "long=nashward.llm.oracles:Length"]
+    assert main([*command, "--oracle", str(PAIRRM)]) == 0
+    alone = capsys.readouterr().out
+    assert "judging: 12 rows" in alone
+    assert main([*command, *objectives, "--combine", "floors:long=0.4"]) == 0
+    assert capsys.readouterr().out == alone  # what is no network takes nothing
+    assert main([*command, "--objective", f"style={PAIRRM}", "--objective", f"again={PAIRRM}"]) == 0
+    assert "judging: 24 rows for the 4 responses to a prompt, by 2 networks" in capsys.readouterr().out
+    for wrong in (objectives[:2], [*objectives, "--combine", "floors:short=0.4"], ["--combine", "majority"]):
+        assert main([*command, *wrong]) == 2
+
+
 def test_an_oracle_that_is_no_checkpoint_takes_nothing():
     assert oracle_shape("nashward.llm.oracles:Length") is None
     assert oracle_shape(object()) is None
@@ -224,6 +256,7 @@ def test_the_command_plans_for_a_cpu(capsys, tmp_path):
     whole = capsys.readouterr().out
     assert "base in 32 bits" in whole
     assert f"--tokens {2 * 512}" in whole.split("it fits with")[1]  # the longest text alone
+    assert not re.search(r"\bcard\b|from host|in host", whole)
     assert main([*command, "--quantise"]) == 0
     assert "base in 4 bits" in capsys.readouterr().out
     for wrong in (["--float16"], ["--no-quantise", "--quantise-head"]):

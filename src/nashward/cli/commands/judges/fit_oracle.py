@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     error = standard_errors(2.0, len({vote.prompt for vote in votes}))
     over = f"{fit.gain:+.4f} ± {fit.gain_error:.4f} nats over the length alone"
     advice = "more votes, another base or --train lora may help"
+    if settings.train != "head":
+        advice = "more votes or another base may help"
     if not fit.log_loss + error * fit.standard_error <= fit.chance:
         print(f"warning: this is no better than a coin; {advice}")
     elif settings.length == "remove":
@@ -84,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
         line = f"voter {name}: {counted(annotator.votes, 'vote')}, {annotator.agreement:.0%} as predicted, "
         line += f"slope {annotator.slope:.2f} ± {annotator.standard_error:.2f}"
         if annotator.suspect:
-            line += ": no better than chance; --weigh-voters counts these votes less"
+            counts = "these votes count less" if settings.weigh_annotators else "--weigh-voters counts these votes less"
+            line += f": no better than chance; {counts}"
         print(line)
     for name, accuracy in annotator_accuracies(votes).items():
         low, high = accuracy.interval

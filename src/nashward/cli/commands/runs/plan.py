@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import platform
 from typing import Any, Literal
 
-from nashward.cli import options
+from nashward.cli import configuration, options
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -19,13 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy", required=True, metavar="ID_OR_FOLDER",
         help="only its configuration is read; or a GGUF file, which is written as a folder first, or real:smollm2-135m",
     )  # fmt: skip
-    parser.add_argument(
-        "--oracle", metavar="ID_OR_FOLDER", help="of a checkpoint likewise; anything else takes nothing"
-    )
-    card, run = parser.add_argument_group("card"), parser.add_argument_group("run")
-    card.add_argument("--device", choices=("cuda", "cpu"), help="what computes (default: a card, where there is one "
-                      "or --memory is given)")  # fmt: skip
-    card.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB, or of the host (default: what is free)")
+    judges, device, run = map(parser.add_argument_group, ("judges", "device", "run"))
+    options.add(judges, JUDGES)
+    device.add_argument("--device", choices=("cuda", "cpu"), help="what computes (default: a card, where there is one "
+                        "or --memory is given)")  # fmt: skip
+    device.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB, or of the host (default: what is free)")
     run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
                      "iterations until it fits, and prints the reductions")  # fmt: skip
     options.add(run, {name: option for name, option in DEMAND.items() if option.kind is not bool})
@@ -33,11 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--quantise-head", action="store_true", default=argparse.SUPPRESS, help=DEMAND["quantise-head"].text
     )
-    card.add_argument("--float16", action="store_true", help="the card has no bfloat16 (T4, V100)")
-    options.add(card, RATES)
+    device.add_argument("--float16", action="store_true", help="the card has no bfloat16 (T4, V100)")
+    options.add(device, RATES)
 
 
 DEMAND, RATES = options.options_of(Demand), options.options_of(Rates)
+JUDGES = {  # as of align
+    name: dataclasses.replace(options.INPUTS[name], text=text)
+    for name, text in {
+        "oracle": "only its configuration is read; what is no checkpoint takes nothing (may be given several times)",
+        "objective": "NAME=ORACLE, of several objectives in place of --oracle (given two times or more)",
+        "combine": "as of align; it changes neither memory nor time",
+        "correct": "as of align; it changes neither memory nor time",
+    }.items()
+}
 CORE = {"tflops": 0.1, "bandwidth": 10.0}  # of a core of a CPU, assumed
 SMALLEST = 10**8  # parameters: the seconds of a token are those of models of billions
 
@@ -72,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     chosen = {"tokens": TOKENS[device], "quantise": quantise, **options.values(args, DEMAND)}
     cores = {} if device == "cuda" else {name: rate * torch.get_num_threads() for name, rate in CORE.items()}
     demand, rates = Demand(**chosen), Rates(**{**cores, **options.values(args, RATES)})
-    oracle = oracle_shape(args.oracle) if args.oracle is not None else None
+    given = ("oracle", "combine", "correct", "objective")
+    judges = configuration.oracle_source(*(getattr(args, name, None) for name in given))
+    oracle = oracle_shape(judges) if judges is not None else None
     size, windows = memory, platform.system() == "Windows"
     dtype = torch.float16 if args.float16 else None
 
@@ -81,8 +91,16 @@ def run(args: argparse.Namespace) -> int:
 
     fitted_plan, lost = (make(demand), []) if limit is None else cost.plan_within_budget(limit, make, demand, rates)
     bits = 4 if quantise else 32 if device == "cpu" else 16
+    if device == "cpu" and args.device is None:
+        print("there is no GPU here: this is a plan for the CPU; with --memory SIZE it is one for a card of that size")
     print(f"{args.policy}: base in {bits} bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")
     _print(fitted_plan, device)
+    if oracle is not None:
+        passes = sum(one.rows(demand.responses) for one in oracle.networks)
+        print(
+            f"judging: {counted(passes, 'row')} for the {counted(demand.responses, 'response')} to a prompt, by "
+            f"{counted(len(oracle.networks), 'network')}"
+        )
     if not fitted_plan.fits:
         raise NashwardError("it does not fit: " + "; ".join(fitted_plan.advice))
     place = fitted_plan.placement
@@ -106,13 +124,14 @@ def run(args: argparse.Namespace) -> int:
     about, beyond = "about", ""
     if fitted_plan.parameters[0] < SMALLEST:
         about, beyond = "at most", "; a model this small takes less a token, how much is not known"
+    transfer = f" (from host memory {rates.transfer:g})" if device == "cuda" else ""
     cards = f" on {demand.processes} {'cards' if device == 'cuda' else 'processors'}" if demand.processes > 1 else ""
     print(
         f"{about} {cost.hours(fitted_plan, rates):.1f} hours for "
         f"{counted(fitted_plan.demand.iterations, 'iteration')}{cards} "
         f"({each} an iteration{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they "
         f"may be and {'each' if cards else 'the'} {'card' if device == 'cuda' else 'processor'} "
-        f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s (from host memory {rates.transfer:g}) and "
+        f"reaches {rates.tflops:g} TFLOP/s, {rates.bandwidth:g} GB/s{transfer} and "
         f"{rates.step:g} s a token in a batch{beyond}"
     )
     return 0
@@ -135,7 +154,7 @@ def _print(plan: Any, device: str) -> None:
     placed = ["layers streamed from host memory, two at a time"] if place.layers == "host" else []
     checkpoints = {"host": "checkpoints of the layers in host memory", "device": "checkpoints of the layers"}
     placed += [checkpoints.get(place.checkpoints, "all activations are kept")]
-    placed += ["embeddings in host memory"] if place.embeddings == "host" else []
+    placed += ["embeddings in host memory"] if place.embeddings == "host" and device == "cuda" else []
     placed += [f"MLPs {place.mlp_tokens} tokens at once"] if place.mlp_tokens else []
     where = "on the card by turns" if device == "cuda" else "in memory together"
     judge = f"; the oracle judges {plan.judging_tokens} tokens at once" if plan.judging_tokens else ""

@@ -46,10 +46,12 @@ def run(args: argparse.Namespace) -> int:
         configuration.check_place(args.page)
 
     width = max((len(name) for name in names), default=0)
+    if names:
+        print(f"{'game':<{width}}  actions  properties (source)")
     for name in names:
         entry = games.zoo.GAMES[name]
         size = entry.make().sizes[0]
-        print(f"{name:<{width}}  {size:>3}  {', '.join(sorted(entry.properties)) or '-'}  ({entry.source})")
+        print(f"{name:<{width}}  {size:>7}  {', '.join(sorted(entry.properties)) or '-'} ({entry.source})")
     if not names:
         print(f"no game has all of {', '.join(args.property)}")
     elif not args.names and not args.property:
