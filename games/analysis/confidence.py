@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 from scipy.special import ndtr, stdtrit
 
 
@@ -30,6 +32,27 @@ def standard_errors(errors: float, n: float) -> float:
     return float(stdtrit(n - 1, ndtr(errors))) if n >= 2 else math.nan
 
 
+def least_error(value: Any, n: Any) -> Any:
+    """The standard error of a mean win rate over n prompts that the sample cannot be below, however alike its values.
+
+    .. math::  \\frac{\\max(v, 1 - v)}{\\sqrt{n (n + 1)}}
+
+    About one prompt in n + 1 is of a kind that n prompts have not shown, and at most max(v, 1 - v) from their mean v:
+    four prompts that all end even, or are all won, have no spread, and are no proof of it.
+
+    Args:
+        value: v, the mean, in [0, 1]; or an array of them.
+        n: the number of prompts, at least 1, of each.
+
+    Source: derived from the rule of succession (Laplace 1814).
+
+    Example:
+        >>> [round(float(least_error(v, n)), 3) for v, n in ((0.5, 4), (1.0, 4), (0.5, 200))]
+        [0.112, 0.224, 0.002]
+    """
+    return np.maximum(value, 1 - value) / np.sqrt(n * (n + 1))
+
+
 def win_rate_at_least(value: float, error: float, n: int, level: float = 0.95) -> float:
     """The lower end of a one-sided confidence interval of a mean win rate over n prompts, from its standard error.
 
@@ -54,6 +77,7 @@ def win_rate_at_least(value: float, error: float, n: int, level: float = 0.95) -
         [0.0, 0.5, 0.95]
     """
     squares = n * value**2 + (n * (n - 1) * error**2 if n > 1 else 0.0)
+    squares = min(squares, max(n * value, n * value**2))  # values in [0, 1] have no more, an error may be above its own
     mean = n * value / (n + 1)
     spread = max(squares / (n + 1) - mean**2, 0.0) / n  # the squared standard error of n + 1 values
     return max(0.0, mean - float(stdtrit(n, level)) * math.sqrt(spread))

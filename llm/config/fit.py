@@ -21,6 +21,7 @@ Schedule = Literal["linear", "cosine", "constant"]
 
 
 TOKENS = {"cuda": 4096, "cpu": 512}  # of a pass, by device
+FEWEST = 4  # validation prompts: of fewer, and of fewer than four times as many prompts, the verdict is chance
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,19 @@ class Fit:
     def pass_tokens(self, device: str) -> int:
         """The tokens of a pass on a device, "cuda" or "cpu"."""
         return self.tokens or TOKENS[device]
+
+    def parts(self, prompts: int) -> tuple[int, int, int]:
+        """Of so many prompts, how many are trained on, decide how far the adapter goes, and are held out.
+
+        Example:
+            >>> Fit(held_out=0.1, validation=0.1).parts(160), Fit(held_out=0.25).parts(4)
+            ((128, 16, 16), (3, 0, 1))
+        """
+        held_out = min(round(self.held_out * prompts), prompts - 1)
+        enough = self.validation > 0 and prompts >= 4 * FEWEST
+        validation = max(round(self.validation * prompts), FEWEST) if enough else 0
+        validation = min(validation, prompts - held_out - 1)  # one is left to train on
+        return prompts - held_out - validation, validation, held_out
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, Loss)

@@ -208,7 +208,7 @@ def _against_start(
         )
     return {
         "win_rate": controlled.win_rate,
-        "standard_error": controlled.win_rate_error,
+        "standard_error": 100 * rate.standard_error,
         "interval": [100 * end for end in rate.interval],
         "verdict": rate.verdict,
         "discrete_win_rate": controlled.discrete_win_rate,

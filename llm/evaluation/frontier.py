@@ -25,6 +25,7 @@ from ..store.run_folder import RunFolder
 from .evaluate import with_largest_rank
 from .pareto import ParetoPoint, pareto_front
 from .players import FOLDER, MIXTURE, START, policies, sample_responses
+from .win_rates.win_rate import WinRate
 
 FILE = "frontier.json"
 TASK = "task"  # the name of the SFT texts' likelihood among the objectives
@@ -90,8 +91,8 @@ def frontier(
         for objective, oracle in _oracles(run, others):
             progress(f"judging: {objective}")
             for name, each in _win_rates(oracle, [prompt.text for prompt in prompts], texts, home).items():
-                error = float(each.std(ddof=1) / len(each) ** 0.5)
-                rates[name][objective] = {"value": float(each.mean()), "standard_error": error}
+                rate = WinRate(0.5, 0.0, len(each)) if name == START else WinRate.of(each)  # against itself
+                rates[name][objective] = {"value": rate.value, "standard_error": rate.standard_error}
             for network in networks(oracle):
                 network.offload()
         for name, value in task.items():

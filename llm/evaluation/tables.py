@@ -36,7 +36,7 @@ class TournamentTables:
         >>> tables = np.array([[[0.5, 0.875], [0.125, 0.5]], [[0.5, 0.625], [0.375, 0.5]]])
         >>> game = TournamentTables(("new", "old"), tables)
         >>> print(game.rate("new", "old"))
-        0.750 ± 0.125
+        0.750 ± 0.306
         >>> game.summary()["exploitability"]
         {'new': 0.0, 'old': 0.25}
     """
@@ -85,7 +85,9 @@ class TournamentTables:
             "players": list(self.players),
             "prompts": len(self.tables),
             "P": mean.tolist(),
-            "standard_errors": [[self.rate(a, b).standard_error for b in self.players] for a in self.players],
+            "standard_errors": [
+                [0.0 if a == b else self.rate(a, b).standard_error for b in self.players] for a in self.players
+            ],
             "lottery": self._by_player(nash(battles.game).policy),
             "lottery_band": None
             if bands is None
@@ -145,6 +147,4 @@ def tournament_tables(
 
 
 def _mean_win_rate(values: Float[np.ndarray, " N"]) -> WinRate:
-    judged = values[~np.isnan(values)]
-    error = float(judged.std(ddof=1) / len(judged) ** 0.5) if len(judged) > 1 else float("nan")
-    return WinRate(float(judged.mean()), error, len(judged))
+    return WinRate.of(values[~np.isnan(values)])

@@ -12,6 +12,7 @@ import numpy as np
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import PreferenceGame
+from nashward.games.analysis.confidence import least_error
 from nashward.games.analysis.leaderboard import Battles
 from nashward.games.shapes import Float, Int
 
@@ -28,9 +29,10 @@ class Tournament:
 
     Attributes:
         game: P ``[n, n]``, the mean over prompts of P(the response of i beats that of j), labelled with the players.
-        standard_error: of P, ``[n, n]``, from the spread over prompts; NaN where fewer than two were judged.
+        standard_error: of P, ``[n, n]``, from the spread over prompts, of few that are alike no less than
+            ``games.analysis.confidence.least_error``; NaN where fewer than two were judged.
         win_rate: ``[n]``, the mean of P[i, j] over the other players j.
-        win_rate_error: its standard error ``[n]``, from the spread over prompts; NaN where a pair has fewer
+        win_rate_error: its standard error ``[n]``, likewise; NaN where a pair has fewer
             than two judged prompts.
         judged: ``[n, n]``, the number of judged prompts of each pair.
         curl: the share of the logits that no score explains, averaged over the prompts with at least three different
@@ -139,11 +141,14 @@ def tournament(
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt((deviation**2).sum(0) / (judged - 1) / judged)
         win_rate_error = np.sqrt((influence**2).sum(0) * count / (count - 1))
+    win_rate = mean.mean(1, where=off_diagonal)
+    error = np.where(off_diagonal, np.maximum(error, least_error(mean, judged)), error)
+    win_rate_error = np.maximum(win_rate_error, least_error(win_rate, count))
     win_rate_error[np.where(off_diagonal, judged, 2).min(1) < 2] = np.nan
     return Tournament(
         PreferenceGame(mean, labels=players),
         error,
-        mean.mean(1, where=off_diagonal),
+        win_rate,
         win_rate_error,
         judged,
         float(np.mean(curls)) if curls else np.nan,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nashward.cli.demo import judge_game, real
-from nashward.cli.demo.everyday_prompts import PROMPTS
 from nashward.cli.demo.judge_game import MAJORITY, JudgeGame, Ring
+from nashward.cli.demo.real import PROMPTS
 from nashward.cli.main import main
 from nashward.llm import report
 from nashward.llm.data.rollouts import Response

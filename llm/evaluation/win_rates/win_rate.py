@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nashward.errors import NashwardError
-from nashward.games.analysis.confidence import win_rate_interval
+from nashward.games.analysis.confidence import least_error, win_rate_interval
+from nashward.games.shapes import Float
 from nashward.llm.oracles import PreferenceOracle, preference_matrices
 
 
@@ -18,7 +19,8 @@ class WinRate:
 
     Attributes:
         value: in [0, 1].
-        standard_error: of the value; NaN with a single prompt.
+        standard_error: of the value; NaN with a single prompt. Of few prompts that are alike it is no less than
+            ``games.analysis.confidence.least_error``.
         prompts: the number of judged prompts.
 
     Example:
@@ -31,6 +33,19 @@ class WinRate:
     value: float
     standard_error: float
     prompts: int
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, " N"]) -> WinRate:
+        """The mean of the win rates of N prompts, each in [0, 1], with its standard error.
+
+        Example:
+            >>> print(WinRate.of(np.array([0.75, 0.25, 0.75, 0.5])), WinRate.of(np.full(4, 0.5)))
+            0.562 ± 0.126 0.500 ± 0.112
+        """
+        n, value = len(values), float(np.mean(values))
+        if n < 2:
+            return cls(value, float("nan"), n)
+        return cls(value, max(float(np.std(values, ddof=1)) / n**0.5, float(least_error(value, n))), n)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -60,7 +75,8 @@ def win_rate(
         \\qquad \\text{error} = \\sqrt{\\frac{1}{N (N - 1)} \\sum_n (W_n - W)^2}
 
     All prompts have equal weight. The standard error is that of the mean over prompts, since the pairs of one prompt
-    are not independent. Missing judgements are left out, as are prompts without a judgement.
+    are not independent; of few prompts that are alike it is no less than ``WinRate`` says. Missing judgements are left
+    out, as are prompts without a judgement.
 
     Args:
         oracle: the preference oracle.
@@ -82,11 +98,10 @@ def win_rate(
         >>> from nashward.llm.oracles import Function
         >>> longer = Function(lambda prompt, a, b: 0.5 + 0.25 * ((len(a) > len(b)) - (len(a) < len(b))))
         >>> print(win_rate(longer, ["Say hello.", "Say no."], [["Hello!"], ["No."]], [["Hi."], ["No!"]]))
-        0.625 ± 0.125
+        0.625 ± 0.255
     """
     results = preference_matrices(oracle, prompts, responses, opponents)
     means = np.array([result.P[~np.isnan(result.P)].mean() for result in results if not np.isnan(result.P).all()])
     if not len(means):
         raise NashwardError("the oracle judged no pair; there is no win rate")
-    error = float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else float("nan")
-    return WinRate(float(means.mean()), error, len(means))
+    return WinRate.of(means)

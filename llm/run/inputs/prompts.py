@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,12 +10,37 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nashward.counted import counted
 from nashward.errors import NashwardError
+from nashward.llm.config.fit import Fit
 from nashward.llm.data.prompts import Prompt, Prompts, read_prompts
 from nashward.llm.policy.chat_template import drop_refused
 from nashward.llm.store.files import read_jsonl, sha256, to_jsonl
 from nashward.llm.store.run_folder import PROMPTS, RunFolder
 from nashward.llm.store.saved_inputs import SavedInput
+
+FEW = 100  # prompts, with which the standard error of a win rate can be 0.05
+
+
+def few_prompts(prompts: int, fit: Fit) -> str | None:
+    """What a fit can learn from so few prompts, and how well its win rate is known; None of 100 or more.
+
+    A mean of n values in [0, 1] has a standard error of at most 1/(2 sqrt(n)).
+
+    Example:
+        >>> few_prompts(160, Fit()) is None
+        True
+    """
+    if prompts >= FEW:
+        return None
+    trained, validation, held_out = fit.parts(prompts)
+    measured = f"{held_out} held out to measure it" if held_out else "none held out to measure it"
+    decided = "" if validation else ", none to decide how far it goes"
+    return (
+        f"{counted(prompts, 'prompt')}: few to learn from. A fit trains on {trained}, with {measured}{decided}; a win rate "
+        f"has a standard error of up to {0.5 / math.sqrt(prompts):.2f}. A few hundred show an effect on other prompts "
+        "(docs/recipe.md, How many prompts?)"
+    )
 
 
 @dataclass

@@ -148,8 +148,7 @@ def _cycles(folder: Path) -> tuple[WinRate, int, Ring | None]:
     means = np.array([np.mean(values) for values in shares.values() if values])
     if not len(means):
         return WinRate(float("nan"), float("nan"), 0), 0, None
-    error = float(means.std(ddof=1) / len(means) ** 0.5) if len(means) > 1 else float("nan")
-    return WinRate(float(means.mean()), error, len(means)), triples, best[1]
+    return WinRate.of(means), triples, best[1]
 
 
 def _distinct(texts: Sequence[str]) -> list[tuple[int, int, int]]:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nashward import games
-
-from .everyday_prompts import PROMPTS
+from nashward.llm import pocket
 
 if TYPE_CHECKING:
     from nashward.llm.report import Content, Section
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from .judge_game import JudgeGame
 
 POLICY = "real:smollm2-135m"
+PROMPTS = tuple(pocket.PROMPTS.read_text(encoding="utf-8").splitlines())
 STEP = 2.5
 ENDING = " Answer in one short sentence."  # what a model of this size can do
 JUDGES = ("to the point", "brief", "plain")  # of whom the majority decides

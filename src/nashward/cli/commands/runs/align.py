@@ -63,6 +63,7 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
     def play_stage(args: argparse.Namespace, received: Any) -> int:
         from nashward.llm import report
         from nashward.llm.processes import processes
+        from nashward.llm.run.inputs.prompts import few_prompts
         from nashward.llm.run.selfplay import iterates
 
         play = configuration.self_play(configuration.settings(args))
@@ -72,6 +73,9 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
         prompts = play.check(until, redo)
         if not args.quiet:
             print(f"prompts: {prompts}")
+            begun = configuration.run_folder(play.folder).started
+            if (few := few_prompts(len(prompts.kept), play.config.fit)) and not begun:
+                print(f"note: {few}")
         report_to = getattr(args, "report_to", "none") if processes.main else "none"  # one process writes
         tracker = _tracker(report_to, play.folder)
         on_step = (lambda: None) if tracker is None else tracker.update
