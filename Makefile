@@ -1,13 +1,14 @@
 # make demo   installs what is needed into .venv and runs the demonstration
 # make test   the linters, the type checker and the tests; make slow also runs the long tests
 # make gpu    measures a machine with a CUDA card, with the packages that are there; writes docs/gpu.json
+# make release-check   builds wheel and sdist, and tries both in an empty environment
 # make docs   the pages of docs/ and the reference, in build/docs; a warning is an error
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: demo test lint slow mutants notebooks docs pocket gpu clean
+.PHONY: demo test lint slow mutants notebooks docs pocket gpu release-check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/nashward demo
@@ -23,6 +24,10 @@ mutants: $(VENV)/.installed
 
 gpu:
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
+
+release-check: $(VENV)/.installed
+	$(BIN)/pip install --quiet build twine
+	$(BIN)/python -m tools.release
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

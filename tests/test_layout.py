@@ -52,6 +52,20 @@ def test_every_folder_with_code_is_packaged() -> None:
         assert not list(folder.glob("*.py"))
 
 
+def test_every_file_beside_the_code_is_packaged() -> None:
+    """What an installed package would lack: a table, a template, a prompt file."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    beside = [
+        file
+        for folder in CODE
+        for file in folder.rglob("*")
+        if file.is_file() and file.suffix not in (".py", ".pyc") and not any(p.is_symlink() for p in file.parents)
+    ]
+    assert ROOT / "llm" / "pocket" / "prompts.txt" in beside
+    lacking = [file for file in beside if not any(file.match(p) for p in patterns.get(_package(file.parent), ()))]
+    assert lacking == []
+
+
 def test_folders_stay_small() -> None:
     sizes = Counter(file.parent.relative_to(ROOT).as_posix() for folder in CODE for file in _files(folder))
     assert {folder: size for folder, size in sizes.items() if size > MOST} == {}
