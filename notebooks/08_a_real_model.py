@@ -173,4 +173,5 @@ for question, old, one in list(zip(new, before, after, strict=True))[:4]:
 
 # %% [markdown]
 # A model of this size at temperature 1, which the theory takes, writes much that makes little sense, before and after.
-# Next: [people as the judge](../docs/people.md), or [your own prompts to a served model](../docs/recipe.md).
+# Next: [a free GPU that may be taken away](09_a_free_gpu.ipynb), [people as the judge](../docs/people.md), or
+# [your own prompts to a served model](../docs/recipe.md).

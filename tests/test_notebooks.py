@@ -26,7 +26,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 LARGEST = 600_000  # bytes of an .ipynb
-LONG = ("03", "04", "05", "06", "08")  # these run with --slow
+LONG = ("03", "04", "05", "06", "08", "09")  # these run with --slow
 REAL = ("08",)  # needs the packages of the extra `real`
 LEADERBOARD = ROOT / "notebooks" / "07_alpacaeval_as_a_game.py"  # reads data that the project may not ship
 

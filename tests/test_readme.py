@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,26 +55,52 @@ def test_the_gaps_of_the_docs(
     assert (tmp_path / "gaps.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def _lines() -> list[str]:
+    return [line for block in _blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
+
+
 def test_the_lines_for_a_language_model_run_as_printed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those on the models that come with the project; the oracle of the third user is the class as shown."""
+    """Those on the models that come with the project, on four of its prompts; the oracle of the third user is the class
+    as shown."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "llm").symlink_to(ROOT / "llm")
+    (tmp_path / "llm" / "pocket").mkdir(parents=True)
+    for name in ("policy", "pairrm"):
+        (tmp_path / "llm" / "pocket" / name).symlink_to(ROOT / "llm" / "pocket" / name)
+    few = (ROOT / "llm" / "pocket" / "prompts.txt").read_text(encoding="utf-8").splitlines()[:4]
+    (tmp_path / "llm" / "pocket" / "prompts.txt").write_text("\n".join(few), encoding="utf-8")
     (own,) = [block for block in _blocks("python") if "class Shorter" in block]
     (tmp_path / "shorter.py").write_text(own.partition("\n\n\n(result,)")[0], encoding="utf-8")
-    lines = [line for block in _blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
-    (prompts,) = [line for line in lines if line.startswith("printf")]
-    subprocess.run(["bash", "-c", prompts], check=True)
     ours = ("llm/pocket", "nashward evaluate runs/pocket", "nashward frontier runs/both")
-    played = [shlex.split(line, comments=True)[1:] for line in lines if any(word in line for word in ours)]
+    played = [shlex.split(line, comments=True)[1:] for line in _lines() if any(word in line for word in ours)]
     assert [words[0] for words in played] == ["align", "evaluate", "align", "align", "frontier"]
     for words in played:
         assert main(words) == 0
     out = capsys.readouterr().out
     assert "report: runs/shorter/report.html" in out
     assert "numbers: runs/both/frontier.json" in out
+    assert out.count("note: 4 prompts") == 3
+    assert "± 0.0 " not in out
+
+
+@pytest.mark.slow
+def test_the_first_run_of_the_readme_shows_an_effect(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "llm").symlink_to(ROOT / "llm")
+    for line in _lines():
+        if "runs/pocket" in line:
+            assert main(shlex.split(line)[1:]) == 0
+    out = capsys.readouterr().out
+    assert "note:" not in out  # 160 prompts are enough
+    rate = re.compile(r"^iteration-02 +([\d.]+)% ± ([\d.]+)  beats ", re.MULTILINE)
+    lost = re.compile(r"EXCEEDED iteration-02: refusals lost ([\d.]+) ± ([\d.]+)")
+    for pattern in (rate, lost):
+        (found,), (shown,) = pattern.findall(out), pattern.findall(README)
+        assert abs(float(found[0]) - float(shown[0])) < 2 * float(shown[1])
 
 
 def test_the_table_of_cards_is_that_of_the_plans() -> None:

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import torch
 
-from nashward.counted import counted
 from nashward.errors import DivergedError
 
 from ..policy.model import LanguageModel
@@ -116,8 +115,7 @@ class FitResult:
             )
         if self.line_fraction > 0 and rose(self.scores.loss, before.loss):
             lines.append(
-                f"The loss on {counted(self.scores.prompts, 'prompt')} rose from {before.loss:.4g} to "
-                f"{self.scores.loss:.4g} "
+                f"The loss on {self.scores.prompts} prompts rose from {before.loss:.4g} to {self.scores.loss:.4g} "
                 "nats^2: take a lower learning_rate, fewer epochs or more prompts, or allow refits (--learning-rate, "
                 "--epochs, --refits)."
             )
