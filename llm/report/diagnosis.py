@@ -67,7 +67,7 @@ def write_diagnosis(diagnosis: Diagnosis, file: str | Path, bound: float | None 
 
 def _summary(diagnosis: Diagnosis) -> list[Content]:
     problems = len(diagnosis.named)
-    figure = "No problem" if not problems else f"{problems} problem{'s' * (problems > 1)}"
+    figure = "No problem" if not problems else counted(problems, "problem")
     on = f"{counted(diagnosis.pairs, 'pair')} of responses to {counted(diagnosis.prompts, 'prompt')}"
     labelled = f", {diagnosis.labelled} of them labelled" if diagnosis.labelled else ", none of them labelled"
     return [

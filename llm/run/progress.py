@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from nashward.console import printable
+from nashward.counted import counted
 
 from ..processes import processes
 from ..store.files import append_jsonl
@@ -84,16 +85,16 @@ class Progress:
         processes.at(self.current)
         self.raise_if_stopped()
         began = recorded = shown = time.monotonic()
-        pending = counted = 0
+        pending = made = 0
         counted_tokens = 0.0
         tally = processes.tally() if shared and processes.count > 1 else None
         seen = (0, 0)  # of the tally
 
         def record() -> None:
             """Write a row of what was done since the last one, and how long it took."""
-            nonlocal pending, counted, recorded
+            nonlocal pending, made, recorded
             now = time.monotonic()
-            counted += pending
+            made += pending
             if pending and processes.main:
                 row = {"step": step, "phase": phase, "what": name, "done": pending, "of": total,
                        "seconds": now - recorded}  # fmt: skip
@@ -135,7 +136,7 @@ class Progress:
                     bar.set_postfix_str("; ".join(filter(None, (speed(), self._estimate()))))
                 if bar.disable and now - shown > EVERY and done < total:
                     shown = now
-                    state = f"{self.current}: {done} of {total} {units}"
+                    state = f"{self.current}: {done} of {counted(total, units.removesuffix('s'))}"
                     self.info("; ".join(filter(None, (state, speed(), self._estimate()))))
 
             try:
@@ -149,7 +150,7 @@ class Progress:
                 record()
         if bar.disable:
             duration = clock(time.monotonic() - began)
-            state = f"{self.current}: {counted} {units} in {duration}"
+            state = f"{self.current}: {counted(made, units.removesuffix('s'))} in {duration}"
             self.info("; ".join(filter(None, (state, speed(), self._estimate()))))
 
     def info(self, line: str) -> None:

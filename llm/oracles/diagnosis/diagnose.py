@@ -87,7 +87,7 @@ class Diagnosis:
         """One sentence: what is wrong with the judge, or that nothing was found by how many of all measures."""
         on = counted(self.prompts, "prompt")
         if self.named:
-            count = f"{len(self.named)} problem{'s' * (len(self.named) > 1)} found on {on}"
+            count = f"{counted(len(self.named), 'problem')} found on {on}"
             return f"{self.oracle}: {count}: it " + "; it ".join(finding.text for finding in self.named)
         right = next((f"; it {one.text}" for one in self.findings if one.kind == "accuracy"), "")
         lacking = len({one.kind for one in self.not_measured} - {"cost"})
