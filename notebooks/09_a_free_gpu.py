@@ -156,7 +156,7 @@ for row in metrics(RUN):
 # error, and whether it is beyond noise.
 
 # %%
-print("\n".join(line[:62].rstrip() for line in nashward(f"evaluate {RUN} --quiet").splitlines()[2:8]))
+print("\n".join(line[:55].rstrip() for line in nashward(f"evaluate {RUN} --quiet").splitlines()[3:8]))
 assert "iteration-02" in (RUN / "evaluation.json").read_text()
 
 # %% [markdown]

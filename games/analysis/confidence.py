@@ -76,8 +76,9 @@ def win_rate_at_least(value: float, error: float, n: int, level: float = 0.95) -
         >>> [round(win_rate_at_least(1.0, 0.0, n), 2) for n in (2, 5, 50)]  # of n prompts all are won
         [0.0, 0.5, 0.95]
     """
+    if n > 1 and error <= least_error(value, n) * (1 + 1e-9):  # not of their own spread, which is at most this
+        error = min(error, math.sqrt(max(value * (1 - value), 0.0) / (n - 1)))
     squares = n * value**2 + (n * (n - 1) * error**2 if n > 1 else 0.0)
-    squares = min(squares, max(n * value, n * value**2))  # values in [0, 1] have no more, an error may be above its own
     mean = n * value / (n + 1)
     spread = max(squares / (n + 1) - mean**2, 0.0) / n  # the squared standard error of n + 1 values
     return max(0.0, mean - float(stdtrit(n, level)) * math.sqrt(spread))

@@ -47,7 +47,7 @@ def test_cycles_are_counted_over_triples_of_different_responses(monkeypatch: pyt
     share, triples, clearest = judge_game._cycles(Path("run"))
     each = np.array([0.25, 0.5, 0.0])  # by prompt
     assert (share.value, share.prompts, triples) == (each.mean(), 3, 7)
-    assert share.standard_error == pytest.approx(each.std(ddof=1) / math.sqrt(3))
+    assert share.standard_error == pytest.approx(0.75 / math.sqrt(3 * 4))  # of three prompts no less
     assert clearest == Ring("p", ("a", "b", "c"), (0.7, 0.6, 0.8))
 
 

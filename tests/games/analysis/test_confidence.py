@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nashward.games.analysis.confidence import standard_errors, win_rate_at_least, win_rate_interval
+from nashward.games.analysis.confidence import (
+    least_error,
+    standard_errors,
+    win_rate_at_least,
+    win_rate_interval,
+)
 
 
 def test_student_by_its_table() -> None:
@@ -63,3 +68,18 @@ def test_the_interval_of_a_win_rate_holds_it_in_95_of_100_cases(n: int, mean: fl
         held += low <= mean <= high
     assert held >= (0.95 - 3 * (0.95 * 0.05 / times) ** 0.5) * times
     assert 0 <= low < high <= 1
+
+
+@pytest.mark.parametrize("n", [2, 4, 7, 20, 100])
+def test_prompts_that_are_alike_have_an_error(n: int) -> None:
+    """Laplace's posterior of a share that n of n have: its spread is no more than the error, which verdicts ignore."""
+    assert least_error(1.0, n) >= (((n + 1) / (n + 2)) * (1 / (n + 2)) / (n + 3)) ** 0.5
+    assert least_error(0.0, n) == least_error(1.0, n)
+    assert least_error(0.5, n) == pytest.approx(least_error(1.0, n) / 2)
+    for value in (0.0, 0.9, 1.0):
+        alike = win_rate_interval(value, 0.0, n)
+        low, high = win_rate_interval(value, float(least_error(value, n)), n)
+        assert low <= alike[0] + 1e-12
+        assert high >= alike[1] - 1e-12
+        if value != 0.9:
+            assert (low, high) == pytest.approx(alike)  # all won or all lost: nothing else fits

@@ -77,7 +77,7 @@ def test_the_description_by_hand() -> None:
     (cycle,) = TournamentTables(("a", "b", "c"), np.stack([RING] * 12)).summary()["cycles"]
     assert cycle["players"] == ["a", "b", "c"]
     assert cycle["p_value"] < 0.01
-    assert str(played.rate("a", "b")) == "0.800 ± 0.000"
+    assert str(played.rate("a", "b")) == "0.800 ± 0.327"  # of two prompts that are alike
     assert json.loads(json.dumps(found)) == found
 
 
@@ -90,7 +90,7 @@ def test_tables_are_those_of_the_tournament_and_a_missing_pair_is_told() -> None
     silent = Function(lambda prompt, a, b: None if "z" in a + b else 0.5, name="silent")
     with pytest.raises(ValueError, match="silent judged no response of a against one of c"):
         tournament_tables(silent, prompts, texts)
-    with pytest.raises(ValueError, match="1 players"):
+    with pytest.raises(ValueError, match="1 player;"):
         tournament_tables(Length(), prompts, {"a": texts["a"]})
 
 
@@ -250,10 +250,10 @@ def test_an_adapter_of_any_rank_plays_and_what_cannot_is_refused(
 
 
 def test_a_win_rate_and_its_error_over_prompts_by_hand() -> None:
-    wins = {"p": 0.9, "q": 0.6}
+    wins = {"p": 0.95, "q": 0.15}
 
     def judge(prompt: str, first: str, second: str) -> float | None:
         return None if prompt not in wins else wins[prompt] if first == "own" else 1 - wins[prompt]
 
     found = win_rate(Function(judge), ["p", "q", "unknown"], [["own"]] * 3, [["other"]] * 3)
-    assert (found.value, found.standard_error, found.prompts) == (pytest.approx(0.75), pytest.approx(0.15), 2)
+    assert (found.value, found.standard_error, found.prompts) == (pytest.approx(0.55), pytest.approx(0.4), 2)
