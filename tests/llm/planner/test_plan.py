@@ -194,9 +194,9 @@ def test_several_networks_judge_each_table(tmp_path):
     assert both is not None
     assert both.operations(30, 40, 4) == one.operations(30, 40, 4) + other.operations(30, 40, 4)
     assert one.operations(30, 40, 4) == 2 * sum(p.numel() for p in one.network.parameters()) * 12 * 110
-    demand, cpu = Demand(prompt_tokens=30, new_tokens=40, responses=4, prompts=10), {"device": "cpu"}
-    took = {shape: cost.seconds(plan(SMALL, 8 * GIB, demand, oracle=shape, **cpu))["judging"] for shape in (one, both)}
-    assert took[both] / took[one] == pytest.approx(both.operations(30, 40, 4) / one.operations(30, 40, 4))
+    demand = Demand(prompt_tokens=30, new_tokens=40, responses=4, prompts=10)
+    took = [cost.seconds(plan(SMALL, 8 * GIB, demand, oracle=shape))["judging"] for shape in (one, both)]
+    assert took[1] / took[0] == pytest.approx(both.operations(30, 40, 4) / one.operations(30, 40, 4))
 
 
 def test_the_command_plans_for_several_objectives(capsys):

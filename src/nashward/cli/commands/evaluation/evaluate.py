@@ -133,7 +133,8 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
     )
     for name in game["players"]:
         rate = rates.get(name)
-        against = "" if rate is None else f"{rate['win_rate']:5.1f}% ± {_number(rate['standard_error'], 1)}"
+        error = "  ?  " if rate is None or rate["standard_error"] is None else f"± {rate['standard_error']:.1f}"
+        against = "" if rate is None else f"{rate['win_rate']:5.1f}% {error}"
         verdict = "" if rate is None else rate.get("verdict") or "?"
         minimal = "" if rate is None else _number(rate["minimal"], 1)
         low, high = _band(game, name)
@@ -141,6 +142,8 @@ def _show(oracle: str, results: dict[str, Any]) -> None:
             f"{name:<{width}}  {against:>17}  {verdict:<22}  {minimal:>7}  {game['lottery'][name]:5.3f}  {low} to "
             f"{high}  {game['exploitability'][name]:14.3f}  {results['tokens'][name]:6.1f}"
         )
+    if any(rate["standard_error"] is None for rate in rates.values()):
+        print("one prompt is too few for an error (?): --prompts FILE with more of them")
     print(winner_sentence(game))
     misses, curl = game["bradley_terry"]["largest_residual"], 100 * game["curl"]
     print(f"scores (Bradley-Terry) miss a win rate by up to {misses:.3f}; {curl:.1f}% of the log-odds go round")

@@ -188,9 +188,10 @@ def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
 
 
 def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium, entry: games.zoo.Entry | None) -> None:
-    size = " x ".join(str(n) for n in game.sizes)
+    first, *second = game.sizes
+    size = f"{first} x {second[0]} actions" if second else counted(first, "action")
     paid = "" if isinstance(game, games.PreferenceGame) else f", payoffs sum to {game.total:g}"
-    print(f"{name}: {counted(size, 'action')}{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
+    print(f"{name}: {size}{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
     if entry:
         print(f"source: {entry.source}")
     unique = equilibrium.unique
