@@ -85,7 +85,7 @@ def try_out(python: Path, demo: bool) -> None:
         place = output(python, "-c", "import nashward; print(nashward.__file__)", at=folder)
         assert str(ROOT) not in place, place
         output(nashward, "zoo", "--page", "zoo.html", at=folder)
-        output(nashward, "solve", "mujoco_soccer_10", "--plot", "nash.png", at=folder)
+        output(nashward, "solve", "mujoco_soccer", "--plot", "nash.png", at=folder)
         assert "sppo-paper" in output(nashward, "config", "--preset", "sppo-paper", at=folder)
         policy, oracle, prompts = output(python, "-c", POCKET, at=folder).split()
         few = Path(prompts).read_text(encoding="utf-8").splitlines()[:12]
