@@ -36,6 +36,8 @@ class RunConfig:
         quantise: keep the base in 4 bits; None: on a card, and on a CPU where it is large, see ``policy.base.weights``.
         quantise_head: its head too, see ``LanguageModel.from_pretrained``.
         column: the field that holds the prompt, where it is not one of the usual ones.
+        drop_similar: prompts that are at least so similar to an earlier one are dropped, and counted; None: they are
+            kept. See ``data.near_duplicates``.
         prompts_per_iteration: each iteration takes so many prompts (None: all of them each time).
         prompt_selection: which: "uniform", the next ones of an order that is shuffled for each epoch, or "informative",
             drawn with probabilities that grow with the spread of the win rates of a prompt's responses.
@@ -62,9 +64,9 @@ class RunConfig:
             mapping: that, but for these of its attributes.
 
     Raises:
-        ValueError: fewer than 2 responses, no iteration, no prompt an iteration, an unknown selection or mixtures,
-            informative selection among all prompts, a floor that is no share, or a placement that ``Placement``
-            refuses.
+        ValueError: fewer than 2 responses, no iteration, no prompt an iteration, a similarity that is none, an unknown
+            selection or mixtures, informative selection among all prompts, a floor that is no share, or a placement
+            that ``Placement`` refuses.
 
     Example:
         >>> RunConfig(iterations=1, fit=Fit(epochs=1)).fit.batch
@@ -85,6 +87,13 @@ class RunConfig:
     quantise_head: bool = setting(False, "the head in 4 bits too: another policy, in less memory", "models")
     column: str | None = setting(
         None, "the field with the prompt (default: prompt, messages, ...)", "prompts", option="prompt-field"
+    )
+    drop_similar: float | None = setting(
+        None,
+        "drop a prompt that is at least so similar to an earlier one: 0.8, say, of 1 (the share of common runs of 3 "
+        "words)",
+        "prompts",
+        none="nothing",
     )
     prompts_per_iteration: int | None = setting(None, "prompts of an iteration", "prompts", none="all")
     prompt_selection: PromptSelection = setting(
@@ -139,6 +148,8 @@ class RunConfig:
             )
         if self.prompts_per_iteration is not None and self.prompts_per_iteration < 1:
             raise NashwardError(f"prompts_per_iteration must be at least 1, got {self.prompts_per_iteration}")
+        if self.drop_similar is not None and not 0 < self.drop_similar <= 1:
+            raise NashwardError(f"drop_similar must be a similarity above 0 and at most 1, got {self.drop_similar}")
         check_choice("prompt_selection", self.prompt_selection, PromptSelection)
         if not 0 < self.prompt_floor <= 1:
             raise NashwardError(f"prompt_floor must be above 0 and at most 1, got {self.prompt_floor}")

@@ -60,14 +60,19 @@ class Prompts:
         kept: the prompts that are used.
         read: how many the source has.
         dropped: how many were dropped, by the reason.
+        examples: of some reasons, one prompt that was dropped for it.
     """
 
     kept: list[Prompt]
     read: int
     dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
+        reasons = ", ".join(
+            f"{count} {reason}" + (f", {self.examples[reason]}" if reason in self.examples else "")
+            for reason, count in sorted(self.dropped.items())
+        )
         return f"{self.read} prompts read, {len(self.kept)} kept, {self.dropped.total()} dropped" + (
             f" ({reasons})" if reasons else ""
         )

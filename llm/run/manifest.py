@@ -115,6 +115,7 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "engine": config.engine,
         "engine_model": config.engine_model,
         "lora": dataclasses.asdict(config.lora),
+        "drop_similar": config.drop_similar,
         "max_prompt_tokens": config.max_prompt_tokens,
         "column": config.column,
         "chat_template": config.chat_template,

@@ -364,7 +364,10 @@ class SelfPlay:
 
     @cached_property
     def _prompts(self) -> RunPrompts:
-        return RunPrompts(self.prompts, RunFolder(self.folder), self.config.column, self.config.max_prompt_tokens)
+        config = self.config
+        return RunPrompts(
+            self.prompts, RunFolder(self.folder), config.column, config.max_prompt_tokens, config.drop_similar
+        )
 
     @cached_property
     def _opponents(self) -> StoredOpponents:

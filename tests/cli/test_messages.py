@@ -184,6 +184,8 @@ FLAGS = [  # of align, and of the stages that have them
     (["--adapters", "float16"], "--adapters | float32 | 'float16' | <help>"),
     (["--responses", "1"], "responses | got 1"),
     (["--iterations", "0"], "iterations | got 0"),
+    (["--drop-similar", "0"], "drop_similar | above 0 | got 0"),
+    (["--drop-similar", "2"], "drop_similar | at most 1 | got 2"),
     (["--prompts-per-iteration", "0"], "prompts_per_iteration | got 0"),
     (["--prompt-selection", "informative"], "prompts_per_iteration | informative"),
     (["--prompt-floor", "0"], "prompt_floor | above 0 | got 0"),
