@@ -181,11 +181,7 @@ def _mt_bench(
     for name, own in grades.items():
         if unread := sum(one.rating is None for one in own):
             lines.append(f"{name}: {unread} of {len(own)} outputs have no rating and are left out")
-    _write(
-        args,
-        judge,
-        {name: {row: dataclasses.asdict(mean) for row, mean in own.items()} for name, own in scores.items()},
-    )
+    _write(args, judge, scores)
     return lines
 
 
