@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,10 @@ class RunConfig:
         prompt_selection: which: "uniform", the next ones of an order that is shuffled for each epoch, or "informative",
             drawn with probabilities that grow with the spread of the win rates of a prompt's responses.
         prompt_floor: of the informative: the least probability of a prompt, as a share of the uniform one.
+        augment: who writes paraphrases and harder variants of the most informative fifth of the prompts, which later
+            iterations are played on beside the others: "policy", the run's own, or "openai:MODEL". With
+            ``prompts_per_iteration`` they are among these. See ``run.inputs.augmentation``.
+        augment_url: of the server of that model; None: the variable OPENAI_BASE_URL, else OpenAI's own.
         max_prompt_tokens: longer prompts are dropped, and counted.
         phases: iterations with a step and a learning rate of their own.
         mixtures: what a geometric mixture that a Step samples from is: "fitted" to an adapter of its own, or
@@ -65,8 +70,8 @@ class RunConfig:
 
     Raises:
         ValueError: fewer than 2 responses, no iteration, no prompt an iteration, a similarity that is none, an unknown
-            selection or mixtures, informative selection among all prompts, a floor that is no share, or a placement
-            that ``Placement`` refuses.
+            selection, augmentation or mixtures, informative selection among all prompts, a floor that is no share, or
+            a placement that ``Placement`` refuses.
 
     Example:
         >>> RunConfig(iterations=1, fit=Fit(epochs=1)).fit.batch
@@ -104,6 +109,15 @@ class RunConfig:
     )
     prompt_floor: float = setting(
         0.2, "with informative selection, the least probability of a prompt, as a share of the uniform one", "prompts"
+    )
+    augment: str | None = setting(
+        None,
+        "write paraphrases and harder variants of the fifth of the prompts whose responses' win rates are the furthest "
+        "apart, and play on them too: policy (the run's own writes), or openai:MODEL (default: none)",
+        "prompts",
+    )
+    augment_url: str | None = setting(
+        None, "of the server of --augment openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "prompts"
     )
     max_prompt_tokens: int = setting(512, "longer prompts are dropped", "prompts")
     phases: Sequence[Phase] = setting(
@@ -158,6 +172,12 @@ class RunConfig:
                 "an iteration that takes all prompts has none to choose: give prompts_per_iteration with "
                 "prompt_selection informative"
             )
+        if self.augment is not None and self.augment != "policy" and not re.fullmatch(r"openai:\S.*", self.augment):
+            raise NashwardError(f"augment is {self.augment!r:.80}; expected policy or openai:MODEL")
+        if self.augment_url is not None:
+            if self.augment in (None, "policy"):
+                raise NashwardError("augment_url is of a model behind a server: give augment openai:MODEL")
+            check_url(self.augment_url, "the URL of the server that augments")
         if self.engine is not None:
             check_url(self.engine, "the URL of the engine")
         if self.engine_model is not None and self.engine is None:

@@ -37,7 +37,7 @@ class Near:
     similarity: float
 
 
-def near_duplicates(prompts: Sequence[Prompt], threshold: float) -> list[Near]:
+def near_duplicates(prompts: Sequence[Prompt], threshold: float, fixed: int = 0) -> list[Near]:
     """The prompts that are at least so similar to an earlier one that is none of them.
 
     .. math::  J(x, y) = \\frac{|S_x \\cap S_y|}{|S_x \\cup S_y|} \\ge threshold
@@ -52,6 +52,7 @@ def near_duplicates(prompts: Sequence[Prompt], threshold: float) -> list[Near]:
     Args:
         prompts: in the order in which they are kept.
         threshold: in (0, 1].
+        fixed: so many of the first are kept, whatever they repeat.
 
     Raises:
         NashwardError: a threshold outside.
@@ -77,7 +78,8 @@ def near_duplicates(prompts: Sequence[Prompt], threshold: float) -> list[Near]:
         system = _system(prompt)
         rarest = sorted(map(order.__getitem__, own))[: len(own) - _least(threshold, len(own)) + 1]
         best: Near | None = None
-        for other in sorted({k for shingle in rarest for k in kept_by.get((system, shingle), ())}):
+        near = {k for shingle in rarest for k in kept_by.get((system, shingle), ())} if number >= fixed else set()
+        for other in sorted(near):
             small, large = sorted((len(own), len(sets[other])))
             if small < _least(threshold, large):
                 continue

@@ -27,6 +27,8 @@ class Prompt:
         messages: the turns, each with ``role`` and ``content``, for the policy's chat template.
         weight: how often the prompt counts in the loss of a fit.
         iteration: the iteration that plays on it, from 1; after the last one they begin anew. None: each one.
+        parent: of a variant that a run has written, the id of the prompt that it was derived from.
+        kind: of a variant, how it was derived.
 
     Example:
         >>> prompt = Prompt(({"role": "user", "content": "Name a river."},))
@@ -37,6 +39,8 @@ class Prompt:
     messages: tuple[Message, ...]
     weight: float = 1.0
     iteration: int | None = None
+    parent: str | None = None
+    kind: str | None = None
 
     @property
     def text(self) -> str:

@@ -116,6 +116,8 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "engine_model": config.engine_model,
         "lora": dataclasses.asdict(config.lora),
         "drop_similar": config.drop_similar,
+        "augment": config.augment,
+        "augment_url": config.augment_url,
         "max_prompt_tokens": config.max_prompt_tokens,
         "column": config.column,
         "chat_template": config.chat_template,

@@ -47,6 +47,7 @@ from ..training.losses import LOSSES, objective
 from ..training.metrics import METRICS
 from ..training.optimize import Fit, order
 from ..training.scoring import heaviest, score
+from .inputs.parts import divide
 from .payoffs.objectives import StepObjectives
 from .progress import Progress
 from .refit import FitResult, StepFit
@@ -55,7 +56,6 @@ from .shards import wait_for_shards, wait_until_seen
 
 logger = logging.getLogger(__name__)
 
-FEWEST = 4  # validation prompts: of fewer, and of fewer than four times as many prompts, the verdict is chance
 SCORED_PROMPTS = 64  # in a shard of log-probabilities: each costs a switch of adapters, and falls to one process
 
 
@@ -238,12 +238,7 @@ class TrainStage:
 
     def _micro_batches(self, fitted: Mapping[int, Rollout], fit: Fit) -> list[list[MicroBatch]]:
         """What is trained on, what decides how far the adapter goes, and what is held out."""
-        shuffled = sorted(fitted, key=lambda i: seed_of(self.config.seed, "held out", self.prompts[i].id))
-        held_out = min(round(fit.held_out * len(shuffled)), len(shuffled) - 1)
-        enough = fit.validation > 0 and len(shuffled) >= 4 * FEWEST
-        validation = max(round(fit.validation * len(shuffled)), FEWEST) if enough else 0
-        validation = min(validation, len(shuffled) - held_out - 1)  # one is left to train on
-        parts = shuffled[held_out + validation :], shuffled[held_out : held_out + validation], shuffled[:held_out]
+        parts = divide(fitted, self.prompts, fit, self.config.seed)
         longest = max(len(prompt) + len(ids) for rollout in fitted.values() for prompt, ids in rollout.texts)
         with self.model.use_adapter(self.reference.folder) as network:
             packed = computes_packed(network, longest)

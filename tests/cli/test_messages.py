@@ -186,6 +186,8 @@ FLAGS = [  # of align, and of the stages that have them
     (["--iterations", "0"], "iterations | got 0"),
     (["--drop-similar", "0"], "drop_similar | above 0 | got 0"),
     (["--drop-similar", "2"], "drop_similar | at most 1 | got 2"),
+    (["--augment", "me"], "augment | 'me' | policy | openai:MODEL"),
+    (["--augment-url", "http://localhost:1/v1"], "augment_url | openai:MODEL"),
     (["--prompts-per-iteration", "0"], "prompts_per_iteration | got 0"),
     (["--prompt-selection", "informative"], "prompts_per_iteration | informative"),
     (["--prompt-floor", "0"], "prompt_floor | above 0 | got 0"),

@@ -23,6 +23,7 @@ from nashward.llm.store.saved_inputs import saved_in_step
 from nashward.llm.training.regression import win_rates
 
 from ..rollouts import PromptNumbers, RolloutStore
+from .augmentation import Augmenter
 
 
 @dataclass
@@ -45,6 +46,7 @@ class PromptSelector:
         config: sizes, seed, and the way of selection.
         rollouts: where the tables are.
         info: called with a line about a selection.
+        augmenter: adds variants of prompts to an iteration, among its size where it has one; None: there are none.
 
     Source: prompts drawn by the spread of their rewards: arXiv 2411.00062 (eva), where it is the distance of the best
         response; a sample with given probabilities: Madow, Annals of Mathematical Statistics 20, 1949.
@@ -56,6 +58,7 @@ class PromptSelector:
     config: RunConfig
     rollouts: RolloutStore
     info: Callable[[str], object]
+    augmenter: Augmenter | None = None
     _known: dict[int, PromptNumbers] = field(default_factory=dict, init=False, repr=False)
 
     def numbers(self, iteration: int, step: Path) -> PromptNumbers:
@@ -69,21 +72,27 @@ class PromptSelector:
             stated = {prompt.iteration for prompt in self.prompts if prompt.iteration is not None}
             parts: list[int | None] = [*sorted(stated)] or [None]
             rounds, part = divmod(iteration, len(parts))
-            own = [k for k, prompt in enumerate(self.prompts) if prompt.iteration in (None, parts[part])]
+            own = [
+                k
+                for k, prompt in enumerate(self.prompts)
+                if prompt.parent is None and prompt.iteration in (None, parts[part])
+            ]
             size = self.config.prompts_per_iteration
-            if size is None or size >= len(own):
+            wanted = 0 if self.augmenter is None else self.augmenter.wanted(iteration, min(size or len(own), len(own)))
+            if size is None or size - wanted >= len(own):
                 numbers = own
             elif self.config.prompt_selection == "uniform":
-                numbers = self._shuffled(own, size, rounds)
+                numbers = self._shuffled(own, size - wanted, rounds * size)
             else:
-                numbers = processes.decided(lambda: self._informative(own, size, step))
-            self._known[iteration] = tuple(numbers)
+                least = size - wanted
+                numbers = processes.decided(lambda: self._informative(own, least, step))
+            variants = () if self.augmenter is None else self.augmenter.add(iteration, step, tuple(numbers), wanted)
+            self._known[iteration] = (*numbers, *variants)
         return self._known[iteration]
 
-    def _shuffled(self, own: Sequence[int], size: int, rounds: int) -> list[int]:
-        """The next prompts of an order that is shuffled for each epoch."""
+    def _shuffled(self, own: Sequence[int], size: int, first: int) -> list[int]:
+        """The prompts from that place on of an order that is shuffled for each epoch."""
         numbers: list[int] = []
-        first = rounds * size
         while len(numbers) < size:
             epoch, offset = divmod(first + len(numbers), len(own))
             order = list(own)
@@ -93,7 +102,7 @@ class PromptSelector:
 
     def _informative(self, own: Sequence[int], size: int, step: Path) -> list[int]:
         def make() -> bytes:
-            judged = self.rollouts.spreads(self._spread)
+            judged = self.rollouts.spreads(self.spread)
             spread = np.array([judged.get(number, np.nan) for number in own])
             probability = inclusion_probabilities(spread, size, self.config.prompt_floor)
             key = (self.config.seed, "prompt selection", step.name)
@@ -118,7 +127,8 @@ class PromptSelector:
         rows: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
         return [number for number, row in zip(own, rows, strict=True) if row["selected"]]
 
-    def _spread(self, P: Float[torch.Tensor, "K K"]) -> float:
+    def spread(self, P: Float[torch.Tensor, "K K"]) -> float:
+        """How far the win rates of a prompt's responses are apart."""
         itself = None if self.config.self_comparison else torch.arange(len(P))
         return win_rate_spread(P, itself)
 

@@ -1,0 +1,43 @@
+"""Which of a step's prompts are trained on, which decide how far a fit goes, and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from nashward.llm.config.fit import Fit
+from nashward.llm.data.prompts import Prompt
+from nashward.llm.policy.sampling import seed_of
+
+FEWEST = 4  # validation prompts: of fewer, and of fewer than four times as many prompts, the verdict is chance
+
+
+def divide(
+    numbers: Iterable[int], prompts: Sequence[Prompt], fit: Fit, seed: int
+) -> tuple[list[int], list[int], list[int]]:
+    """The parts of a step's prompts, by their numbers: trained on, validation, held out.
+
+    A prompt's place depends on its content and the seed alone. Variants of prompts are trained on, and left out where
+    their parent is in another part: what is held out has no variant that is trained on.
+
+    Args:
+        numbers: of the step's prompts.
+        prompts: all of the run.
+        fit: the shares.
+        seed: of the run.
+
+    Example:
+        >>> prompts = [Prompt(({"role": "user", "content": str(k)},)) for k in range(4)]
+        >>> divide(range(4), prompts, Fit(held_out=0.5, validation=0.0), seed=0)
+        ([1, 0], [], [3, 2])
+    """
+    own, variants = [], []
+    for number in numbers:
+        (own if prompts[number].parent is None else variants).append(number)
+    own.sort(key=lambda number: seed_of(seed, "held out", prompts[number].id))
+    held_out = max(0, min(round(fit.held_out * len(own)), len(own) - 1))
+    enough = fit.validation > 0 and len(own) >= 4 * FEWEST
+    validation = max(round(fit.validation * len(own)), FEWEST) if enough else 0
+    validation = max(0, min(validation, len(own) - held_out - 1))  # one is left to train on
+    apart = {prompts[number].id for number in own[: held_out + validation]}
+    trained = own[held_out + validation :] + [number for number in variants if prompts[number].parent not in apart]
+    return trained, own[held_out : held_out + validation], own[:held_out]
