@@ -22,7 +22,7 @@ from .placement import Placement
 from .sampling import Sampling
 
 Mixtures = Literal["fitted", "token-level"]
-PromptSelection = Literal["uniform", "informative"]
+PromptSelection = Literal["uniform", "informative", "coverage"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ class RunConfig:
             kept. See ``data.near_duplicates``.
         prompts_per_iteration: each iteration takes so many prompts (None: all of them each time).
         prompt_selection: which: "uniform", the next ones of an order that is shuffled for each epoch, or "informative",
-            drawn with probabilities that grow with the spread of the win rates of a prompt's responses.
+            drawn with probabilities that grow with the spread of the win rates of a prompt's responses, or "coverage",
+            the next ones of an order in which the first ones are like as many of all prompts as possible.
+        prompt_encoder: of coverage: a folder or "real:minilm", whose embeddings say which prompts are alike; None: words
+            and pairs of words do.
         prompt_floor: of the informative: the least probability of a prompt, as a share of the uniform one.
         augment: who writes paraphrases and harder variants of the most informative fifth of the prompts, which later
             iterations are played on beside the others: "policy", the run's own, or "openai:MODEL". With
@@ -70,8 +73,8 @@ class RunConfig:
 
     Raises:
         ValueError: fewer than 2 responses, no iteration, no prompt an iteration, a similarity that is none, an unknown
-            selection, augmentation or mixtures, informative selection among all prompts, a floor that is no share, or
-            a placement that ``Placement`` refuses.
+            selection, augmentation or mixtures, selection among all prompts, an encoder without coverage, a floor that
+            is no share, or a placement that ``Placement`` refuses.
 
     Example:
         >>> RunConfig(iterations=1, fit=Fit(epochs=1)).fit.batch
@@ -103,8 +106,13 @@ class RunConfig:
     prompts_per_iteration: int | None = setting(None, "prompts of an iteration", "prompts", none="all")
     prompt_selection: PromptSelection = setting(
         "uniform",
-        "which prompts an iteration takes: the next ones of a shuffled order, or by informativeness, which is how far "
-        "the win rates of a prompt's responses are apart",
+        "which prompts an iteration takes: the next ones of a shuffled order, by informativeness, which is how far "
+        "the win rates of a prompt's responses are apart, or by coverage: those that are like as many as possible",
+        "prompts",
+    )
+    prompt_encoder: str | None = setting(
+        None,
+        "with coverage, the encoder (folder or real:minilm) that says which prompts are alike (default: words do)",
         "prompts",
     )
     prompt_floor: float = setting(
@@ -167,11 +175,13 @@ class RunConfig:
         check_choice("prompt_selection", self.prompt_selection, PromptSelection)
         if not 0 < self.prompt_floor <= 1:
             raise NashwardError(f"prompt_floor must be above 0 and at most 1, got {self.prompt_floor}")
-        if self.prompt_selection == "informative" and self.prompts_per_iteration is None:
+        if self.prompt_selection != "uniform" and self.prompts_per_iteration is None:
             raise NashwardError(
                 "an iteration that takes all prompts has none to choose: give prompts_per_iteration with "
-                "prompt_selection informative"
+                f"prompt_selection {self.prompt_selection}"
             )
+        if self.prompt_encoder is not None and self.prompt_selection != "coverage":
+            raise NashwardError("prompt_encoder is of coverage: give prompt_selection coverage, or leave it out")
         if self.augment is not None and self.augment != "policy" and not re.fullmatch(r"openai:\S.*", self.augment):
             raise NashwardError(f"augment is {self.augment!r:.80}; expected policy or openai:MODEL")
         if self.augment_url is not None:

@@ -107,6 +107,7 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "prompt_selection": None  # as runs have it that were begun before there was a choice
         if config.prompt_selection == "uniform"
         else {"name": config.prompt_selection, "floor": config.prompt_floor},
+        "prompt_encoder": config.prompt_encoder,
         "seed": config.seed,
         "judge": dataclasses.asdict(config.judge),
         "endpoint": dataclasses.asdict(config.endpoint),

@@ -190,6 +190,8 @@ FLAGS = [  # of align, and of the stages that have them
     (["--augment-url", "http://localhost:1/v1"], "augment_url | openai:MODEL"),
     (["--prompts-per-iteration", "0"], "prompts_per_iteration | got 0"),
     (["--prompt-selection", "informative"], "prompts_per_iteration | informative"),
+    (["--prompt-selection", "coverage"], "prompts_per_iteration | coverage"),
+    (["--prompt-encoder", "real:minilm"], "prompt_encoder | coverage"),
     (["--prompt-floor", "0"], "prompt_floor | above 0 | got 0"),
     (["--prompt-floor", "1.5"], "prompt_floor | at most 1 | got 1.5"),
     (["--max-prompt-tokens", "0"], "6 prompts read | 0 kept | 6 longer than 0 tokens"),

@@ -65,6 +65,11 @@ class ToThePoint(ScalarOracle):
             for prompt, texts in zip(prompts, candidates, strict=True)
         ]
 
+    def embeddings(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """The embeddings of texts, unit vectors, [n, d]."""
+        self._encode(texts)
+        return np.array([self._embeddings[text] for text in texts])
+
     @cached_property
     def _tokenizer(self) -> Any:
         return read_tokenizer(self.folder, self.name)

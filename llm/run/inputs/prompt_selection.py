@@ -1,4 +1,4 @@
-"""Which prompts an iteration plays on: all of its own, the next ones of a shuffled order, or the more informative."""
+"""Which prompts an iteration plays on: all of its own, the next ones of an order, or the more informative."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from nashward.llm.training.regression import win_rates
 
 from ..rollouts import PromptNumbers, RolloutStore
 from .augmentation import Augmenter
+from .coverage import coverage, covering, features
 
 
 @dataclass
@@ -36,8 +37,11 @@ class PromptSelector:
     prompt teaches nothing. A prompt that was not judged yet counts as the mean of those that were; before any was, all
     are as probable.
 
-    What was selected is written into the folder of the iteration's first step, with spread and probability of each
-    prompt, so that a run that continues plays on the same prompts.
+    Selection by coverage takes the next ones of the order of ``covering``: the first iteration's are like as many of all
+    prompts as possible, the second's cover what these leave, and after the last prompt the order begins anew.
+
+    What was selected is written into the folder of the iteration's first step, with spread and probability (or coverage) of
+    each prompt, so that a run that continues plays on the same prompts.
 
     Args:
         folder: the run folder.
@@ -84,8 +88,14 @@ class PromptSelector:
             elif self.config.prompt_selection == "uniform":
                 numbers = self._shuffled(own, size - wanted, rounds * size)
             else:
-                least = size - wanted
-                numbers = processes.decided(lambda: self._informative(own, least, step))
+                count, first = size - wanted, rounds * size
+                numbers = processes.decided(
+                    lambda: (
+                        self._informative(own, count, step)
+                        if self.config.prompt_selection == "informative"
+                        else self._covering(own, count, first, step)
+                    )
+                )
             variants = () if self.augmenter is None else self.augmenter.add(iteration, step, tuple(numbers), wanted)
             self._known[iteration] = (*numbers, *variants)
         return self._known[iteration]
@@ -123,6 +133,37 @@ class PromptSelector:
                 for number, s, p, d in zip(own, spread, probability, drawn, strict=True)
             ])  # fmt: skip
 
+        return self._saved(own, step, make)
+
+    def _covering(self, own: Sequence[int], size: int, first: int, step: Path) -> list[int]:
+        """The prompts from that place on of an order in which each covers the most of what those before it leave."""
+
+        def make() -> bytes:
+            # the seed decides between prompts that cover as much
+            order = sorted(
+                range(len(own)), key=lambda k: seed_of(self.config.seed, "coverage", self.prompts[own[k]].id)
+            )
+            texts, lengths = [self.prompts[own[k]].text for k in order], [self.lengths[own[k]] for k in order]
+            vectors = features(texts, lengths, self.config.prompt_encoder)
+            best = covering(vectors, min(len(own), first + size))
+            chosen = [best[(first + k) % len(own)] for k in range(size)]
+            drawn = {order[k] for k in chosen}
+            near = dict(zip(order, coverage(vectors, chosen).tolist(), strict=True))
+            random_ones = random.Random(seed_of(self.config.seed, "coverage", step.name)).sample(range(len(own)), size)
+            self.info(
+                f"{step.name}: {len(drawn)} of {len(own)} prompts by coverage; similarity of a prompt to the nearest of "
+                f"them {np.mean(list(near.values())):.3f}, of as many at random "
+                f"{coverage(vectors, random_ones).mean():.3f}"
+            )
+            return to_jsonl([
+                {"prompt": self.prompts[number].id, "coverage": round(near[k], 6), "selected": k in drawn}
+                for k, number in enumerate(own)
+            ])  # fmt: skip
+
+        return self._saved(own, step, make)
+
+    def _saved(self, own: Sequence[int], step: Path, make: Callable[[], bytes]) -> list[int]:
+        """The prompts that the step's file says are selected; it is made where there is none yet."""
         content = saved_in_step(self.folder, step / PROMPT_SELECTION, "prompt_selection", make)
         rows: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
         return [number for number, row in zip(own, rows, strict=True) if row["selected"]]

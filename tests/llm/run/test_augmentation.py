@@ -26,7 +26,8 @@ from nashward.llm.store.run_folder import AUGMENTED, RunFolder
 from ..clients.scripted import Script, serve
 from ..tiny_run import quick_run
 
-PROMPTS = [f"Say {k} things about {word}" for k, word in enumerate("rivers trees stones birds ships wind".split() * 2)]
+WORDS = ["rivers", "trees", "stones", "birds", "ships", "wind"]
+PROMPTS = [f"Say {k} things about {word}" for k, word in enumerate(2 * WORDS)]
 FIT = llm.Fit(learning_rate=2e-3, epochs=1, batch=4, held_out=0.25, validation=0.0)
 SETTINGS: dict[str, Any] = {"prompts": PROMPTS, "fit": FIT, "iterations": 3}
 
@@ -95,7 +96,8 @@ def test_they_are_of_the_most_informative_and_never_of_held_out_prompts(tiny_fol
     assert second <= set(possible[:2])
     assert len(played_prompts(home)) == 12 + len(augmented(home))
     # what reads the run knows them
-    assert {row.prompt.id for row in preferences(home).rows} >= {prompt.id for _, prompt in augmented(home)}
+    exported = {row["prompt"][-1]["content"] for row in preferences(home).rows["responses"]}
+    assert exported >= {prompt.text for _, prompt in augmented(home)}
     counts, examples = (part for part in augmented_prompts(run.folder) if isinstance(part, Table))
     assert sum(int(row[2]) for row in counts.rows) == len(augmented(home))
     assert len(examples.rows) == 3
