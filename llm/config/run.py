@@ -43,8 +43,8 @@ class RunConfig:
         prompt_selection: which: "uniform", the next ones of an order that is shuffled for each epoch, or "informative",
             drawn with probabilities that grow with the spread of the win rates of a prompt's responses, or "coverage",
             the next ones of an order in which the first ones are like as many of all prompts as possible.
-        prompt_encoder: of coverage: a folder or "real:minilm", whose embeddings say which prompts are alike; None: words
-            and pairs of words do.
+        prompt_encoder: of coverage: a folder or "real:minilm", whose embeddings say which prompts are alike; None:
+            words and pairs of words do.
         prompt_floor: of the informative: the least probability of a prompt, as a share of the uniform one.
         augment: who writes paraphrases and harder variants of the most informative fifth of the prompts, which later
             iterations are played on beside the others: "policy", the run's own, or "openai:MODEL". With

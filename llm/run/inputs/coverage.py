@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+import math
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -18,7 +18,7 @@ SIZE = 256  # coordinates that n-grams are hashed into
 LENGTHS = 16  # coordinates of the length: one for each doubling, in tokens
 LENGTH_WEIGHT = 0.25  # of the length in a similarity
 BLOCK = 256  # candidates whose similarities with all are held at once
-LAZY = 32  # candidates that are looked at anew at once
+SLACK = 0.1  # of the bound on what is covered
 
 
 def features(texts: Sequence[str], lengths: Sequence[int], encoder: str | None = None) -> Float[np.ndarray, "n d"]:
@@ -49,46 +49,42 @@ def features(texts: Sequence[str], lengths: Sequence[int], encoder: str | None =
     return np.concatenate(weighted, 1).astype(np.float32)
 
 
-def covering(vectors: Float[np.ndarray, "n d"], count: int) -> list[int]:
-    """The greedy order of the prompts that cover all of them, by their numbers.
+def covering(vectors: Float[np.ndarray, "n d"], count: int, size: int, seed: int, slack: float = SLACK) -> list[int]:
+    """Prompts that cover all of them, by their numbers, in the order in which a greedy rule takes them.
 
     .. math::  \\max_{|S| = count} \\sum_i \\max_{j \\in S} \\max(0, \\langle v_i, v_j \\rangle)
 
-    (facility location). Each is the one that raises the sum the most, the first of several; the sum of the first k is
-    at least 1 - 1/e of the largest that k can have. Those that raise it little are looked at only when it is their turn.
+    (facility location). Each is the one that raises the sum the most among candidates that are drawn anew for it,
+    (n / size) log(1 / slack) of them. For the first ``size`` the sum is in expectation at least 1 - 1/e - slack of the
+    largest that so many can have, at a cost that does not grow with their number. More of them begin with the same.
 
     Args:
         vectors: [n, d], unit vectors.
         count: at most n.
+        size: of one iteration.
+        seed: of the candidates.
+        slack: in (0, 1).
 
-    Source: Nemhauser, Wolsey and Fisher 1978 (the greedy rule's bound); Minoux 1978 (lazy evaluation).
+    Source: Nemhauser, Wolsey and Fisher 1978 (the greedy rule); Mirzasoleiman et al. 2015, arXiv 1409.7938 (candidates
+        that are drawn).
 
     Example:
-        >>> covering(np.array([[1.0, 0.0], [0.9, 0.436], [0.0, 1.0], [1.0, 0.0]]), 2)
+        >>> covering(np.array([[1.0, 0.0], [0.9, 0.436], [0.0, 1.0], [1.0, 0.0]]), 2, size=1, seed=0)
         [1, 2]
     """
-    covered = np.zeros(len(vectors), dtype=vectors.dtype)
-
-    def gains(candidates: Sequence[int]) -> Float[np.ndarray, " b"]:
-        similar = vectors @ vectors[list(candidates)].T
-        return np.maximum(similar - covered[:, None], 0).sum(0, dtype=np.float64)
-
-    heap: list[tuple[float, int, int]] = []  # less of the gain, the number, how many were chosen when it was found
-    for start in range(0, len(vectors), BLOCK):
-        block = range(start, min(start + BLOCK, len(vectors)))
-        heap += [(-float(gain), number, 0) for number, gain in zip(block, gains(block), strict=True)]
-    heapq.heapify(heap)
-    chosen: list[int] = []
+    n = len(vectors)
+    drawn, generator = math.ceil(n / size * math.log(1 / slack)), np.random.default_rng(seed)
+    covered, left, chosen = np.zeros(n, dtype=vectors.dtype), np.arange(n), list[int]()
     while len(chosen) < count:
-        _, number, known = heap[0]
-        if known == len(chosen):
-            heapq.heappop(heap)
-            chosen.append(number)
-            covered = np.maximum(covered, vectors @ vectors[number])
-            continue
-        stale = [heapq.heappop(heap)[1] for _ in range(min(LAZY, len(heap)))]
-        for one, now in zip(stale, gains(stale), strict=True):
-            heapq.heappush(heap, (-float(now), one, len(chosen)))
+        some = left if drawn >= len(left) else np.sort(generator.choice(left, drawn, replace=False))
+        gains = np.concatenate([
+            np.maximum(vectors @ vectors[some[start : start + BLOCK]].T - covered[:, None], 0).sum(0, dtype=np.float64)
+            for start in range(0, len(some), BLOCK)
+        ])  # fmt: skip
+        best = int(some[gains.argmax()])
+        chosen.append(best)
+        covered = np.maximum(covered, vectors @ vectors[best])
+        left = left[left != best]
     return chosen
 
 

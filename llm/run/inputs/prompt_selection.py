@@ -37,11 +37,11 @@ class PromptSelector:
     prompt teaches nothing. A prompt that was not judged yet counts as the mean of those that were; before any was, all
     are as probable.
 
-    Selection by coverage takes the next ones of the order of ``covering``: the first iteration's are like as many of all
-    prompts as possible, the second's cover what these leave, and after the last prompt the order begins anew.
+    Selection by coverage takes the next ones of the order of ``covering``: the first iteration's are like as many of
+    all prompts as possible, the second's cover what these leave, and after the last prompt the order begins anew.
 
-    What was selected is written into the folder of the iteration's first step, with spread and probability (or coverage) of
-    each prompt, so that a run that continues plays on the same prompts.
+    What was selected is written into the folder of the iteration's first step, with spread and probability (or
+    coverage) of each prompt, so that a run that continues plays on the same prompts.
 
     Args:
         folder: the run folder.
@@ -139,24 +139,19 @@ class PromptSelector:
         """The prompts from that place on of an order in which each covers the most of what those before it leave."""
 
         def make() -> bytes:
-            # the seed decides between prompts that cover as much
-            order = sorted(
-                range(len(own)), key=lambda k: seed_of(self.config.seed, "coverage", self.prompts[own[k]].id)
-            )
-            texts, lengths = [self.prompts[own[k]].text for k in order], [self.lengths[own[k]] for k in order]
+            seed = seed_of(self.config.seed, "coverage")
+            texts, lengths = [self.prompts[k].text for k in own], [self.lengths[k] for k in own]
             vectors = features(texts, lengths, self.config.prompt_encoder)
-            best = covering(vectors, min(len(own), first + size))
+            best = covering(vectors, min(len(own), first + size), self.config.prompts_per_iteration or size, seed)
             chosen = [best[(first + k) % len(own)] for k in range(size)]
-            drawn = {order[k] for k in chosen}
-            near = dict(zip(order, coverage(vectors, chosen).tolist(), strict=True))
-            random_ones = random.Random(seed_of(self.config.seed, "coverage", step.name)).sample(range(len(own)), size)
+            near, drawn = coverage(vectors, chosen), set(chosen)
+            others = random.Random(seed_of(self.config.seed, "coverage", step.name)).sample(range(len(own)), size)
             self.info(
-                f"{step.name}: {len(drawn)} of {len(own)} prompts by coverage; similarity of a prompt to the nearest of "
-                f"them {np.mean(list(near.values())):.3f}, of as many at random "
-                f"{coverage(vectors, random_ones).mean():.3f}"
+                f"{step.name}: {size} of {len(own)} prompts by coverage; similarity of a prompt to the nearest of them "
+                f"{near.mean():.3f}, of as many at random {coverage(vectors, others).mean():.3f}"
             )
             return to_jsonl([
-                {"prompt": self.prompts[number].id, "coverage": round(near[k], 6), "selected": k in drawn}
+                {"prompt": self.prompts[number].id, "coverage": round(float(near[k]), 6), "selected": k in drawn}
                 for k, number in enumerate(own)
             ])  # fmt: skip
 

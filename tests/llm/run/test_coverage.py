@@ -28,18 +28,22 @@ def _plain(vectors: np.ndarray, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_lazy_order_is_the_greedy_one(seed: int) -> None:
+def test_with_all_as_candidates_it_is_the_greedy_order(seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(300, 6))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert covering(vectors, 40) == _plain(vectors, 40)
-    assert sorted(covering(vectors, 300)) == list(range(300))
+    assert covering(vectors, 40, size=1, seed=seed) == _plain(vectors, 40)
+    assert sorted(covering(vectors, 300, size=30, seed=seed)) == list(range(300))
+    first = covering(vectors, 20, size=20, seed=seed)
+    assert covering(vectors, 50, size=20, seed=seed)[:20] == first  # a later iteration begins with the same
+    best = coverage(vectors, _plain(vectors, 20)).sum()
+    assert coverage(vectors, first).sum() > 0.9 * best
 
 
 def test_the_first_ones_are_one_of_each_kind() -> None:
     kinds = ["Name a river in {}", "Write code that sorts {} numbers", "Why do people like the colour {} so much"]
     texts = [kinds[k % 3].format(word) for k, word in enumerate(f"w{n}" for n in range(60))]
     vectors = features(texts, [5, 6, 9] * 20)
-    chosen = covering(vectors, 3)
+    chosen = covering(vectors, 3, size=3, seed=0)
     assert {k % 3 for k in chosen} == {0, 1, 2}
     at_random = [coverage(vectors, np.random.default_rng(s).choice(60, 3, replace=False)).mean() for s in range(30)]
     assert coverage(vectors, chosen).mean() > np.mean(at_random)
