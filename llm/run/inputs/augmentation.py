@@ -43,7 +43,7 @@ KINDS = {
     "one more condition. Write the new request and nothing else.",
 }
 _LABEL = re.compile(
-    r"\A\W*(?:(?:new|harder|rewritten|rephrased|paraphrased)\s+)?(?:request|prompt|question)\s*:\s*", re.I
+    r"\A\W*(?:(?:new|harder|rewritten|rephrased|paraphrased)\s+)?(?:request|prompt|question)\s*:[\s*_]*", re.IGNORECASE
 )
 
 

@@ -28,7 +28,7 @@ def divide(
     Example:
         >>> prompts = [Prompt(({"role": "user", "content": str(k)},)) for k in range(4)]
         >>> divide(range(4), prompts, Fit(held_out=0.5, validation=0.0), seed=0)
-        ([1, 0], [], [3, 2])
+        ([0, 2], [], [3, 1])
     """
     own, variants = [], []
     for number in numbers:
