@@ -12,7 +12,7 @@ import numpy as np
 
 from nashward.games.shapes import Float
 from nashward.llm.data.near_duplicates import words
-from nashward.llm.oracles.judges.to_the_point import ToThePoint
+from nashward.llm.oracles.models.embeddings import TextEmbeddings
 
 SIZE = 256  # coordinates that n-grams are hashed into
 LENGTHS = 16  # coordinates of the length: one for each doubling, in tokens
@@ -31,14 +31,14 @@ def features(texts: Sequence[str], lengths: Sequence[int], encoder: str | None =
     Args:
         texts: of the prompts.
         lengths: in tokens.
-        encoder: a folder or ``real:minilm``, see ``ToThePoint``; None: n-grams.
+        encoder: a folder or ``real:minilm``, see ``TextEmbeddings``; None: n-grams.
 
     Example:
         >>> f = features(["Name a river.", "Name a river", "Explain quantum field theory in detail"], [4, 4, 16])
         >>> (f @ f.T).round(2).tolist()[0]
         [1.0, 1.0, 0.0]
     """
-    content = _hashed(texts) if encoder is None else ToThePoint(encoder).embeddings(texts)
+    content = _hashed(texts) if encoder is None else TextEmbeddings(encoder, "prompt_encoder")(texts)
     place = np.clip(np.log2(np.maximum(np.asarray(lengths, dtype=np.float64), 1.0)), 0, LENGTHS - 1.001)
     below, part = place.astype(int), place % 1
     length = np.zeros((len(texts), LENGTHS))
