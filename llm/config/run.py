@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from .placement import Placement
 from .sampling import Sampling
 
 Mixtures = Literal["fitted", "token-level"]
-PromptSelection = Literal["uniform", "informative"]
+PromptSelection = Literal["uniform", "informative", "coverage"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,19 @@ class RunConfig:
         quantise: keep the base in 4 bits; None: on a card, and on a CPU where it is large, see ``policy.base.weights``.
         quantise_head: its head too, see ``LanguageModel.from_pretrained``.
         column: the field that holds the prompt, where it is not one of the usual ones.
+        drop_similar: prompts that are at least so similar to an earlier one are dropped, and counted; None: they are
+            kept. See ``data.near_duplicates``.
         prompts_per_iteration: each iteration takes so many prompts (None: all of them each time).
         prompt_selection: which: "uniform", the next ones of an order that is shuffled for each epoch, or "informative",
-            drawn with probabilities that grow with the spread of the win rates of a prompt's responses.
+            drawn with probabilities that grow with the spread of the win rates of a prompt's responses, or "coverage",
+            the next ones of an order in which the first ones are like as many of all prompts as possible.
+        prompt_encoder: of coverage: a folder or "real:minilm", whose embeddings say which prompts are alike; None:
+            words and pairs of words do.
         prompt_floor: of the informative: the least probability of a prompt, as a share of the uniform one.
+        augment: who writes paraphrases and harder variants of the most informative fifth of the prompts, which later
+            iterations are played on beside the others: "policy", the run's own, or "openai:MODEL". With
+            ``prompts_per_iteration`` they are among these. See ``run.inputs.augmentation``.
+        augment_url: of the server of that model; None: the variable OPENAI_BASE_URL, else OpenAI's own.
         max_prompt_tokens: longer prompts are dropped, and counted.
         phases: iterations with a step and a learning rate of their own.
         mixtures: what a geometric mixture that a Step samples from is: "fitted" to an adapter of its own, or
@@ -62,9 +72,9 @@ class RunConfig:
             mapping: that, but for these of its attributes.
 
     Raises:
-        ValueError: fewer than 2 responses, no iteration, no prompt an iteration, an unknown selection or mixtures,
-            informative selection among all prompts, a floor that is no share, or a placement that ``Placement``
-            refuses.
+        ValueError: fewer than 2 responses, no iteration, no prompt an iteration, a similarity that is none, an unknown
+            selection, augmentation or mixtures, selection among all prompts, an encoder without coverage, a floor that
+            is no share, or a placement that ``Placement`` refuses.
 
     Example:
         >>> RunConfig(iterations=1, fit=Fit(epochs=1)).fit.batch
@@ -86,15 +96,36 @@ class RunConfig:
     column: str | None = setting(
         None, "the field with the prompt (default: prompt, messages, ...)", "prompts", option="prompt-field"
     )
+    drop_similar: float | None = setting(
+        None,
+        "drop a prompt that is at least so similar to an earlier one: 0.8, say, of 1 (the share of common runs of 3 "
+        "words)",
+        "prompts",
+        none="nothing",
+    )
     prompts_per_iteration: int | None = setting(None, "prompts of an iteration", "prompts", none="all")
     prompt_selection: PromptSelection = setting(
         "uniform",
-        "which prompts an iteration takes: the next ones of a shuffled order, or by informativeness, which is how far "
-        "the win rates of a prompt's responses are apart",
+        "which prompts an iteration takes: the next ones of a shuffled order, by informativeness, which is how far "
+        "the win rates of a prompt's responses are apart, or by coverage: those that are like as many as possible",
+        "prompts",
+    )
+    prompt_encoder: str | None = setting(
+        None,
+        "with coverage, the encoder (folder or real:minilm) that says which prompts are alike (default: words do)",
         "prompts",
     )
     prompt_floor: float = setting(
         0.2, "with informative selection, the least probability of a prompt, as a share of the uniform one", "prompts"
+    )
+    augment: str | None = setting(
+        None,
+        "write paraphrases and harder variants of the fifth of the prompts whose responses' win rates are the furthest "
+        "apart, and play on them too: policy (the run's own writes), or openai:MODEL (default: none)",
+        "prompts",
+    )
+    augment_url: str | None = setting(
+        None, "of the server of --augment openai:MODEL (default: $OPENAI_BASE_URL, else OpenAI's own)", "prompts"
     )
     max_prompt_tokens: int = setting(512, "longer prompts are dropped", "prompts")
     phases: Sequence[Phase] = setting(
@@ -139,14 +170,24 @@ class RunConfig:
             )
         if self.prompts_per_iteration is not None and self.prompts_per_iteration < 1:
             raise NashwardError(f"prompts_per_iteration must be at least 1, got {self.prompts_per_iteration}")
+        if self.drop_similar is not None and not 0 < self.drop_similar <= 1:
+            raise NashwardError(f"drop_similar must be a similarity above 0 and at most 1, got {self.drop_similar}")
         check_choice("prompt_selection", self.prompt_selection, PromptSelection)
         if not 0 < self.prompt_floor <= 1:
             raise NashwardError(f"prompt_floor must be above 0 and at most 1, got {self.prompt_floor}")
-        if self.prompt_selection == "informative" and self.prompts_per_iteration is None:
+        if self.prompt_selection != "uniform" and self.prompts_per_iteration is None:
             raise NashwardError(
                 "an iteration that takes all prompts has none to choose: give prompts_per_iteration with "
-                "prompt_selection informative"
+                f"prompt_selection {self.prompt_selection}"
             )
+        if self.prompt_encoder is not None and self.prompt_selection != "coverage":
+            raise NashwardError("prompt_encoder is of coverage: give prompt_selection coverage, or leave it out")
+        if self.augment is not None and self.augment != "policy" and not re.fullmatch(r"openai:\S.*", self.augment):
+            raise NashwardError(f"augment is {self.augment!r:.80}; expected policy or openai:MODEL")
+        if self.augment_url is not None:
+            if self.augment in (None, "policy"):
+                raise NashwardError("augment_url is of a model behind a server: give augment openai:MODEL")
+            check_url(self.augment_url, "the URL of the server that augments")
         if self.engine is not None:
             check_url(self.engine, "the URL of the engine")
         if self.engine_model is not None and self.engine is None:

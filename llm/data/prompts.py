@@ -28,6 +28,8 @@ class Prompt:
         messages: the turns, each with ``role`` and ``content``, for the policy's chat template.
         weight: how often the prompt counts in the loss of a fit.
         iteration: the iteration that plays on it, from 1; after the last one they begin anew. None: each one.
+        parent: of a variant that a run has written, the id of the prompt that it was derived from.
+        kind: of a variant, how it was derived.
 
     Example:
         >>> prompt = Prompt(({"role": "user", "content": "Name a river."},))
@@ -38,6 +40,8 @@ class Prompt:
     messages: tuple[Message, ...]
     weight: float = 1.0
     iteration: int | None = None
+    parent: str | None = None
+    kind: str | None = None
 
     @property
     def text(self) -> str:
@@ -61,14 +65,19 @@ class Prompts:
         kept: the prompts that are used.
         read: how many the source has.
         dropped: how many were dropped, by the reason.
+        examples: of some reasons, one prompt that was dropped for it.
     """
 
     kept: list[Prompt]
     read: int
     dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
+        reasons = ", ".join(
+            f"{count} {reason}" + (f", {self.examples[reason]}" if reason in self.examples else "")
+            for reason, count in sorted(self.dropped.items())
+        )
         return f"{counted(self.read, 'prompt')} read, {len(self.kept)} kept, {self.dropped.total()} dropped" + (
             f" ({reasons})" if reasons else ""
         )

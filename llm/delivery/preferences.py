@@ -16,10 +16,11 @@ import torch
 
 from nashward.errors import NashwardError
 
-from ..data.prompts import Prompt, read_prompts
+from ..data.prompts import Prompt
+from ..run.inputs.augmentation import played_prompts
 from ..run.inputs.opponents import StoredOpponents
 from ..store.files import atomic_folder, read_shard, shards, write_jsonl
-from ..store.run_folder import PROMPTS, RunFolder
+from ..store.run_folder import RunFolder
 from ..training.regression import win_rates
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -100,7 +101,7 @@ def preferences(home: RunFolder) -> Preferences:
     Raises:
         NashwardError: the run has judged nothing.
     """
-    prompts = {prompt.id: prompt for prompt in read_prompts(home / PROMPTS).kept}
+    prompts = {prompt.id: prompt for prompt in played_prompts(home)}
     opponents = StoredOpponents.of_run(home).members(home, list(prompts.values()))
     # by policy and prompt: the newest that were sampled
     texts: dict[str, dict[str, list[str]]] = {}

@@ -13,13 +13,14 @@ import torch
 from nashward.errors import NashwardError
 from nashward.python_object import python_object
 
+from ..clients.paid_calls import PREFIX
 from ..config.endpoint import Endpoint, JudgeSettings
 from ..data.library_errors import first_line, translated_errors
 from ..data.rows import FILE_TYPES
 from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
 from .fitting.vote_table import VoteTable
-from .judges.endpoint import PREFIX, EndpointJudge
+from .judges.endpoint import EndpointJudge
 from .judges.local_judge import PREFIX as LOCAL
 from .judges.local_judge import LocalJudge, check_local_judge
 from .models.checkpoint import is_id, read_config, resolve, tensor_names

@@ -10,12 +10,12 @@ from typing import Any
 from nashward.errors import NashwardError
 
 from ..data.conversations import fields_of_prompt
-from ..data.prompts import read_prompts
 from ..data.responses import read_prompt_keys, read_prompt_texts, read_responses
 from ..data.rows import is_missing, numbered_rows, read_rows
 from ..oracles.fitting.votes import compared_texts
+from ..run.inputs.augmentation import played_prompts
 from ..store.files import read_shard, shards
-from ..store.run_folder import PROMPTS, RunFolder
+from ..store.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def of_run(folder: Path) -> list[Responses]:
         ValueError: nothing is sampled yet.
     """
     run = RunFolder(folder)
-    texts = {prompt.id: prompt.text for prompt in read_prompts(run / PROMPTS).kept}
+    texts = {prompt.id: prompt.text for prompt in played_prompts(run)}
     for step in reversed(run.steps()):
         files = shards(step / "responses", "*")
         if files:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..run.selfplay import iterates, metrics
 from ..store.run_folder import RunFolder, flatten
 from .alerts import alerts
+from .augmented import augmented_prompts
 from .content import Content, Details, Download, Paragraph, Picture, Section, Table, with_error
 from .curves import training_curves
 from .objectives import objectives
@@ -115,6 +116,7 @@ PANELS: tuple[tuple[str, Panel], ...] = (
     ("Evaluation", evaluation),
     ("Votes of people", people),
     ("Objectives", objectives),
+    ("Prompts that were written", augmented_prompts),
     ("Its course", curves),
     ("What the fits achieved", fits),
     ("The run", settings),

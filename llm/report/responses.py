@@ -9,10 +9,10 @@ from typing import Any
 
 from nashward.errors import CorruptFileError
 
-from ..data.prompts import Prompt
+from ..run.inputs.augmentation import played_prompts
 from ..run.rollouts import table_name
-from ..store.files import read_jsonl, read_shard, shards
-from ..store.run_folder import PROMPTS, RunFolder
+from ..store.files import read_shard, shards
+from ..store.run_folder import RunFolder
 from .content import Alert, Content, Heading, Paragraph, Table
 
 LONGEST = 240  # characters that are shown of a text
@@ -93,7 +93,7 @@ def sampled_steps(folder: Path) -> list[Path]:
 
 def prompt_texts(folder: Path) -> dict[str, str]:
     """The texts of a run's prompts by their ids."""
-    return {row["id"]: Prompt(tuple(row["messages"])).text for row in read_jsonl(folder / PROMPTS)}
+    return {prompt.id: prompt.text for prompt in played_prompts(RunFolder(folder))}
 
 
 def responses(folder: Path, count: int = 8) -> list[Content]:

@@ -25,6 +25,7 @@ from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
 from ..processes import processes
 from ..store.run_folder import RunFolder, Stage
+from .inputs.augmentation import Augmenter, EndpointWriter, PolicyWriter, Writer
 from .inputs.prompt_selection import PromptSelector
 from .judge import JudgeStage
 from .payoffs.objectives import StepObjectives
@@ -85,7 +86,8 @@ class AdapterExecutor:
         self.progress, self.until, self.combination = progress, until, combination
         self.reference = Adapter("start", folder / "start" / "adapter")
         self.rollouts = RolloutStore(prompts)
-        self._load_model = model
+        self._load_model, self._source = model, source
+        lengths = list(lengths)
         stage = (folder, self.prompts, lengths, config, source, progress, self.rollouts)
         self._sample = SampleStage(*stage, self._model)
         self._judge = JudgeStage(
@@ -94,6 +96,11 @@ class AdapterExecutor:
             folder / "judgements.sqlite" if cache is None else Path(cache),
         )
         self._selection = PromptSelector(folder, self.prompts, lengths, config, self.rollouts, progress.info)
+        if config.augment is not None:
+            self._selection.augmenter = Augmenter(
+                folder, self.prompts, lengths, config, self.rollouts, self._selection.spread,
+                lambda prompt: self._model().encode(prompt), self._writer, progress.info,
+            )  # fmt: skip
         self._judged: tuple[Path, list[Sampled], PromptNumbers] = (folder.path, [], ())  # the step, for its oracle
         self.stopped: str | None = None  # why it stopped after a training
         self._attached: list[LanguageModel | NetworkOracle] = []
@@ -231,6 +238,13 @@ class AdapterExecutor:
         for policy in samplers:
             for number, texts in self.rollouts.all_texts(policy.label, numbers).items():
                 yield self.prompts[number].text, policy.label, texts
+
+    def _writer(self, iteration: int) -> Writer:
+        """Who writes the variants of an iteration: the model behind the server, or the newest iterate."""
+        if self.config.augment != "policy":
+            return EndpointWriter(self.config, self.folder)
+        name = f"iteration-{iteration:02d}"
+        return PolicyWriter(self._model, Adapter(name, self.folder / name / "adapter"), self._source)
 
     def _model(self) -> LanguageModel:
         return self._on_device(self._load_model())

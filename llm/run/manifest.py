@@ -107,6 +107,7 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "prompt_selection": None  # as runs have it that were begun before there was a choice
         if config.prompt_selection == "uniform"
         else {"name": config.prompt_selection, "floor": config.prompt_floor},
+        "prompt_encoder": config.prompt_encoder,
         "seed": config.seed,
         "judge": dataclasses.asdict(config.judge),
         "endpoint": dataclasses.asdict(config.endpoint),
@@ -115,6 +116,9 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "engine": config.engine,
         "engine_model": config.engine_model,
         "lora": dataclasses.asdict(config.lora),
+        "drop_similar": config.drop_similar,
+        "augment": config.augment,
+        "augment_url": config.augment_url,
         "max_prompt_tokens": config.max_prompt_tokens,
         "column": config.column,
         "chat_template": config.chat_template,

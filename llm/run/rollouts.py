@@ -31,6 +31,11 @@ class RolloutStore:
         self._responses: dict[tuple[str, PromptNumbers], Path] = {}
         self._tables: dict[tuple[str, str, PromptNumbers], Path] = {}
 
+    def add(self, prompts: Iterable[Prompt]) -> None:
+        """Know prompts that were appended to those of the run."""
+        for prompt in prompts:
+            self._numbers[prompt.id] = len(self._numbers)
+
     def responses_at(self, label: str, numbers: PromptNumbers, step: Path) -> Path:
         """The step that has a policy's responses: ``step``, unless an earlier one has them."""
         return self._responses.setdefault((label, numbers), step)

@@ -285,6 +285,11 @@ class SelfPlay:
         losses.check(fit.loss, fit.selection, self.solver, self.config.responses)
         if self.combination is not None and self.combination.plays_against_the_start:
             self._check_objectives(self.combination)
+        if self.config.augment is not None:
+            if self.opponents:
+                raise NashwardError("augment writes prompts to which stored opponents have no response: leave one out")
+            if processes.count > 1:
+                raise NashwardError(f"augment is one process's work, and {processes.count} were started: start one")
         if self.config.limits.win_rate is not None and fit.loss == "gpo":
             raise NashwardError("gpo plays for scores, not for win rates: take the floor on the win rate out")
 
@@ -366,7 +371,10 @@ class SelfPlay:
 
     @cached_property
     def _prompts(self) -> RunPrompts:
-        return RunPrompts(self.prompts, RunFolder(self.folder), self.config.column, self.config.max_prompt_tokens)
+        config = self.config
+        return RunPrompts(
+            self.prompts, RunFolder(self.folder), config.column, config.max_prompt_tokens, config.drop_similar
+        )
 
     @cached_property
     def _opponents(self) -> StoredOpponents:

@@ -48,6 +48,7 @@ from ..training.losses import LOSSES, objective
 from ..training.metrics import METRICS
 from ..training.optimize import Fit, order
 from ..training.scoring import heaviest, score
+from .inputs.parts import divide
 from .payoffs.objectives import StepObjectives
 from .progress import Progress
 from .refit import FitResult, StepFit
@@ -239,9 +240,7 @@ class TrainStage:
 
     def _micro_batches(self, fitted: Mapping[int, Rollout], fit: Fit) -> list[list[MicroBatch]]:
         """What is trained on, what decides how far the adapter goes, and what is held out."""
-        shuffled = sorted(fitted, key=lambda i: seed_of(self.config.seed, "held out", self.prompts[i].id))
-        _, validation, held_out = fit.parts(len(shuffled))
-        parts = shuffled[held_out + validation :], shuffled[held_out : held_out + validation], shuffled[:held_out]
+        parts = divide(fitted, self.prompts, fit, self.config.seed)
         longest = max(len(prompt) + len(ids) for rollout in fitted.values() for prompt, ids in rollout.texts)
         with self.model.use_adapter(self.reference.folder) as network:
             packed = computes_packed(network, longest)

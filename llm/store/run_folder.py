@@ -34,14 +34,14 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 3  # of the run folder; 1 had no number, 2 called the SFT texts a task
 RUN, COPY, PROMPTS, SHARDS = "run.json", ".run.json", "prompts.jsonl", "shards.json"
-PROMPT_SELECTION = "prompt-selection.jsonl"
+PROMPT_SELECTION, AUGMENTED = "prompt-selection.jsonl", "augmented-prompts.jsonl"
 EVENTS, TIMINGS = "events.jsonl", "timings.jsonl"
 LOCK, QUARANTINE = ".lock", "set-aside"
 
 Stage = Literal["sample", "judge", "train"]
 # what each stage writes into a step's folder, in order
 STAGE_OUTPUTS: dict[Stage, tuple[str, ...]] = {
-    "sample": (PROMPT_SELECTION, SHARDS, "responses"),
+    "sample": (PROMPT_SELECTION, AUGMENTED, SHARDS, "responses"),
     "judge": ("oracle", "judgements"),
     "train": ("targets", "training", "adapter", "metrics.jsonl"),
 }

@@ -155,6 +155,70 @@ def answer_rows(
     return rows
 
 
+@dataclass(frozen=True)
+class Answers:
+    """The answers of one model to a benchmark's questions.
+
+    Attributes:
+        name: of the model.
+        turns: its answers to the turns of each question, by the question's key.
+        style: Arena-Hard's counts of each answer, by the question's key: tokens, headers, items of lists, bold parts.
+    """
+
+    name: str
+    turns: Mapping[Any, tuple[str, ...]]
+    style: Mapping[Any, tuple[int, ...]]
+
+    def check(self, questions: Sequence[Question], path: Path) -> None:
+        """NashwardError where a question, or a turn of it, has no answer."""
+        for question in questions:
+            found = len(self.turns.get(question.key, ()))
+            if found < len(question.turns):
+                raise NashwardError(
+                    f"{path} has {found} of {len(question.turns)} answers to the question {question.key!r}; answer all "
+                    "with nashward answer --format, or judge the first questions alone with --limit"
+                )
+
+
+def read_answers(path: Path, form: Literal["mt-bench", "arena-hard"]) -> Answers:
+    """The answers in a benchmark's own file, as ``answer_rows`` writes it.
+
+    Args:
+        path: JSONL of MT-Bench (``question_id``, ``choices``) or of Arena-Hard v2 (``uid``, ``messages``).
+        form: of the benchmark.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NashwardError: a row is not one of this benchmark (it is numbered), a key occurs twice, two models, or no row.
+    """
+    turns: dict[Any, tuple[str, ...]] = {}
+    counts: dict[Any, tuple[int, ...]] = {}
+    names = set()
+    for number, row in enumerate(read_rows(path, "answers"), 1):
+        try:
+            own = _fields(row)
+            if form == "mt-bench":
+                key, name, texts = int(own["question_id"]), own["model_id"], own["choices"][0]["turns"]
+            else:
+                content = own["messages"][-1]["content"]
+                key, name = own["uid"], own["model"]
+                texts = [content["answer"] if isinstance(content, Mapping) else content]
+                if isinstance(metadata := own.get("metadata"), Mapping):
+                    counts[key] = tuple(int(n if isinstance(n, int) else sum(n.values())) for n in metadata.values())
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError(f"an answer is no text: {texts!r:.60}")  # noqa: TRY301
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            reason = f"lacks {error}" if isinstance(error, LookupError) else str(error)
+            raise NashwardError(f"{path}: row {number} is no answer of {form}: {reason}") from None
+        if key in turns:
+            raise NashwardError(f"{path} answers the question {key!r} twice; give one answer")
+        turns[key] = tuple(texts)
+        names.add(str(name))
+    if len(names) != 1:
+        raise NashwardError(f"{path} has the answers of {len(names)} models; expected those of one")
+    return Answers(names.pop(), turns, counts)
+
+
 def style(text: str) -> dict[str, dict[str, int]]:
     """Arena-Hard's counts of Markdown, outside of code blocks.
 

@@ -1,4 +1,4 @@
-"""Which prompts an iteration plays on: all of its own, the next ones of a shuffled order, or the more informative."""
+"""Which prompts an iteration plays on: all of its own, the next ones of an order, or the more informative."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from nashward.llm.store.saved_inputs import saved_in_step
 from nashward.llm.training.regression import win_rates
 
 from ..rollouts import PromptNumbers, RolloutStore
+from .augmentation import Augmenter
+from .coverage import coverage, covering, features
 
 
 @dataclass
@@ -36,8 +38,11 @@ class PromptSelector:
     prompt teaches nothing. A prompt that was not judged yet counts as the mean of those that were; before any was, all
     are as probable.
 
-    What was selected is written into the folder of the iteration's first step, with spread and probability of each
-    prompt, so that a run that continues plays on the same prompts.
+    Selection by coverage takes the next ones of the order of ``covering``: the first iteration's are like as many of
+    all prompts as possible, the second's cover what these leave, and after the last prompt the order begins anew.
+
+    What was selected is written into the folder of the iteration's first step, with spread and probability (or
+    coverage) of each prompt, so that a run that continues plays on the same prompts.
 
     Args:
         folder: the run folder.
@@ -46,6 +51,7 @@ class PromptSelector:
         config: sizes, seed, and the way of selection.
         rollouts: where the tables are.
         info: called with a line about a selection.
+        augmenter: adds variants of prompts to an iteration, among its size where it has one; None: there are none.
 
     Source: prompts drawn by the spread of their rewards: arXiv 2411.00062 (eva), where it is the distance of the best
         response; a sample with given probabilities: Madow, Annals of Mathematical Statistics 20, 1949.
@@ -57,6 +63,7 @@ class PromptSelector:
     config: RunConfig
     rollouts: RolloutStore
     info: Callable[[str], object]
+    augmenter: Augmenter | None = None
     _known: dict[int, PromptNumbers] = field(default_factory=dict, init=False, repr=False)
 
     def numbers(self, iteration: int, step: Path) -> PromptNumbers:
@@ -70,21 +77,33 @@ class PromptSelector:
             stated = {prompt.iteration for prompt in self.prompts if prompt.iteration is not None}
             parts: list[int | None] = [*sorted(stated)] or [None]
             rounds, part = divmod(iteration, len(parts))
-            own = [k for k, prompt in enumerate(self.prompts) if prompt.iteration in (None, parts[part])]
+            own = [
+                k
+                for k, prompt in enumerate(self.prompts)
+                if prompt.parent is None and prompt.iteration in (None, parts[part])
+            ]
             size = self.config.prompts_per_iteration
-            if size is None or size >= len(own):
+            wanted = 0 if self.augmenter is None else self.augmenter.wanted(iteration, min(size or len(own), len(own)))
+            if size is None or size - wanted >= len(own):
                 numbers = own
             elif self.config.prompt_selection == "uniform":
-                numbers = self._shuffled(own, size, rounds)
+                numbers = self._shuffled(own, size - wanted, rounds * size)
             else:
-                numbers = processes.decided(lambda: self._informative(own, size, step))
-            self._known[iteration] = tuple(numbers)
+                count, first = size - wanted, rounds * size
+                numbers = processes.decided(
+                    lambda: (
+                        self._informative(own, count, step)
+                        if self.config.prompt_selection == "informative"
+                        else self._covering(own, count, first, step)
+                    )
+                )
+            variants = () if self.augmenter is None else self.augmenter.add(iteration, step, tuple(numbers), wanted)
+            self._known[iteration] = (*numbers, *variants)
         return self._known[iteration]
 
-    def _shuffled(self, own: Sequence[int], size: int, rounds: int) -> list[int]:
-        """The next prompts of an order that is shuffled for each epoch."""
+    def _shuffled(self, own: Sequence[int], size: int, first: int) -> list[int]:
+        """The prompts from that place on of an order that is shuffled for each epoch."""
         numbers: list[int] = []
-        first = rounds * size
         while len(numbers) < size:
             epoch, offset = divmod(first + len(numbers), len(own))
             order = list(own)
@@ -94,7 +113,7 @@ class PromptSelector:
 
     def _informative(self, own: Sequence[int], size: int, step: Path) -> list[int]:
         def make() -> bytes:
-            judged = self.rollouts.spreads(self._spread)
+            judged = self.rollouts.spreads(self.spread)
             spread = np.array([judged.get(number, np.nan) for number in own])
             probability = inclusion_probabilities(spread, size, self.config.prompt_floor)
             key = (self.config.seed, "prompt selection", step.name)
@@ -116,11 +135,38 @@ class PromptSelector:
                 for number, s, p, d in zip(own, spread, probability, drawn, strict=True)
             ])  # fmt: skip
 
+        return self._saved(own, step, make)
+
+    def _covering(self, own: Sequence[int], size: int, first: int, step: Path) -> list[int]:
+        """The prompts from that place on of an order in which each covers the most of what those before it leave."""
+
+        def make() -> bytes:
+            seed = seed_of(self.config.seed, "coverage")
+            texts, lengths = [self.prompts[k].text for k in own], [self.lengths[k] for k in own]
+            vectors = features(texts, lengths, self.config.prompt_encoder)
+            best = covering(vectors, min(len(own), first + size), self.config.prompts_per_iteration or size, seed)
+            chosen = [best[(first + k) % len(own)] for k in range(size)]
+            near, drawn = coverage(vectors, chosen), set(chosen)
+            others = random.Random(seed_of(self.config.seed, "coverage", step.name)).sample(range(len(own)), size)
+            self.info(
+                f"{step.name}: {size} of {len(own)} prompts by coverage; similarity of a prompt to the nearest of them "
+                f"{near.mean():.3f}, of as many at random {coverage(vectors, others).mean():.3f}"
+            )
+            return to_jsonl([
+                {"prompt": self.prompts[number].id, "coverage": round(float(near[k]), 6), "selected": k in drawn}
+                for k, number in enumerate(own)
+            ])  # fmt: skip
+
+        return self._saved(own, step, make)
+
+    def _saved(self, own: Sequence[int], step: Path, make: Callable[[], bytes]) -> list[int]:
+        """The prompts that the step's file says are selected; it is made where there is none yet."""
         content = saved_in_step(self.folder, step / PROMPT_SELECTION, "prompt_selection", make)
         rows: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
         return [number for number, row in zip(own, rows, strict=True) if row["selected"]]
 
-    def _spread(self, P: Float[torch.Tensor, "K K"]) -> float:
+    def spread(self, P: Float[torch.Tensor, "K K"]) -> float:
+        """How far the win rates of a prompt's responses are apart."""
         itself = None if self.config.self_comparison else torch.arange(len(P))
         return win_rate_spread(P, itself)
 

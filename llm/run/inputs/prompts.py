@@ -13,6 +13,7 @@ from typing import Any
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.llm.config.fit import Fit
+from nashward.llm.data.near_duplicates import drop_near_duplicates
 from nashward.llm.data.prompts import Prompt, Prompts, read_prompts
 from nashward.llm.policy.chat_template import drop_refused
 from nashward.llm.store.files import read_jsonl, sha256, to_jsonl
@@ -52,12 +53,14 @@ class RunPrompts:
         folder: the run folder.
         column: the field that holds the prompt, where it is not one of the usual ones.
         max_tokens: longer prompts are dropped, and counted.
+        drop_similar: those that are at least so similar to an earlier one too; None: they are kept.
     """
 
     source: str | Path | Iterable[Any] | None
     folder: RunFolder
     column: str | None
     max_tokens: int
+    drop_similar: float | None = None
     _lengths: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -82,6 +85,8 @@ class RunPrompts:
         if self.parsed is None:
             raise NashwardError(f"{self.folder.path} holds no prompts yet; give a file or a dataset id")
         prompts = Prompts(list(self.parsed.kept), self.parsed.read, Counter(self.parsed.dropped))
+        if self.drop_similar is not None:
+            drop_near_duplicates(prompts, self.drop_similar)
         if tokenizer is not None:
             ids = drop_refused(tokenizer, prompts, self.max_tokens)
             self._lengths = {prompt.id: len(own) for prompt, own in zip(prompts.kept, ids, strict=True)}

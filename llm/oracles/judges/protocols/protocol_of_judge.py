@@ -85,7 +85,7 @@ class JudgeProtocol:
             rubric: what counts, in the user's words.
             reference: an answer that is known to be right.
         """
-        rule = _rule(prompt, first, second, reference or "")
+        rule = rule_around(prompt, first, second, reference or "")
         system = [self.instruction, *([] if rubric is None else [f"What counts:\n{rubric.strip()}"])]
         system.append(self.explained if self.reasons else self.at_once)
         parts = [("Prompt", prompt), ("Reference answer", reference), ("Response A", first), ("Response B", second)]
@@ -100,8 +100,8 @@ class JudgeProtocol:
 
     def found(self, output: str) -> tuple[Answer, int] | None:
         """The answer, and where in the output it begins: the last match behind the thoughts of a model that thinks."""
-        start = output.rfind(END_OF_THOUGHT) + len(END_OF_THOUGHT) if END_OF_THOUGHT in output else 0
-        if start == 0 and output.lstrip().startswith("<think>"):  # and was cut before it came to an end
+        start = end_of_thoughts(output)
+        if start is None:
             return None
         by_text = {answer.text: answer for answer in self.answers}
         found = None
@@ -112,8 +112,20 @@ class JudgeProtocol:
         return found
 
 
-def _rule(*texts: str) -> str:
-    """A line of "=" that is longer than any in the texts."""
+def end_of_thoughts(output: str) -> int | None:
+    """Where the thoughts of a model that thinks end in its output, 0 without any; None where they were cut before.
+
+    Example:
+        >>> end_of_thoughts("<think>so</think>[[A]]"), end_of_thoughts("[[A]]"), end_of_thoughts("<think>so")
+        (17, 0, None)
+    """
+    if END_OF_THOUGHT in output:
+        return output.rfind(END_OF_THOUGHT) + len(END_OF_THOUGHT)
+    return None if output.lstrip().startswith("<think>") else 0
+
+
+def rule_around(*texts: str) -> str:
+    """A line of "=" that is longer than any in the texts, so that none can end its part."""
     longest = max((len(run) for text in texts for run in re.findall(r"=+", text)), default=0)
     return "=" * max(len(RULE), longest + 1)
 

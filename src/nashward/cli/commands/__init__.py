@@ -54,6 +54,7 @@ COMMANDS = {
         "delivery.export:COMMAND",
     ),
     "benchmark": Entry(
-        "the tasks of the Open LLM Leaderboard, before beside after, through lm_eval", "delivery.benchmark:COMMAND"
+        "public benchmarks, before beside after: the Open LLM Leaderboard's tasks, MT-Bench, Arena-Hard",
+        "delivery.benchmark:COMMAND",
     ),
 }

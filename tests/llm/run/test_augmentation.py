@@ -1,0 +1,228 @@
+"""Variants of prompts: written from the most informative, never from held-out ones, the same when a run goes on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nashward import llm
+from nashward.errors import NashwardError
+from nashward.llm import Prompt, RunConfig
+from nashward.llm.clients import client as client_module
+from nashward.llm.config import Fit
+from nashward.llm.delivery.preferences import preferences
+from nashward.llm.policy.model import WEIGHTS
+from nashward.llm.report.augmented import augmented_prompts
+from nashward.llm.report.content import Table
+from nashward.llm.run.inputs import augmentation
+from nashward.llm.run.inputs.augmentation import EndpointWriter, augmented, cleaned, played_prompts, request_for
+from nashward.llm.run.inputs.parts import divide
+from nashward.llm.store.files import read_jsonl, read_shard, shards
+from nashward.llm.store.run_folder import AUGMENTED, RunFolder
+
+from ..clients.scripted import Script, serve
+from ..tiny_run import quick_run
+
+WORDS = ["rivers", "trees", "stones", "birds", "ships", "wind"]
+PROMPTS = [f"Say {k} things about {word}" for k, word in enumerate(2 * WORDS)]
+FIT = llm.Fit(learning_rate=2e-3, epochs=1, batch=4, held_out=0.25, validation=0.0)
+SETTINGS: dict[str, Any] = {"prompts": PROMPTS, "fit": FIT, "iterations": 3}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "FIRST_WAIT", 0.002)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def _write(body: dict[str, Any]) -> tuple[str, None]:
+    """A new request about what the request is about; for a harder one about rivers first a copy of a prompt."""
+    text = body["messages"][-1]["content"]
+    request = text.rpartition("Request: ")[2]
+    word = request.split()[-1]
+    harder = "harder" in text
+    if word == "rivers":
+        return ("Say 6 things about rivers" if body["seed"] % 2 else ""), None
+    seed = body["seed"]
+    what = "of two rare" if harder else "some facts on"
+    return f'New request: "Tell me {what} {word}, {request.split()[1]}, {seed}."', None
+
+
+def _run(source: Path, folder: Path, script: Script, **settings: Any) -> llm.SelfPlay:
+    return quick_run(source, folder, **{**SETTINGS, "augment": "openai:writer", "augment_url": script.url, **settings})
+
+
+def _same(one: Path, other: Path) -> None:
+    for k in (2, 3):
+        for name in (AUGMENTED, "shards.json", f"adapter/{WEIGHTS}"):
+            file = Path(f"iteration-0{k}") / name
+            assert (one / file).read_bytes() == (other / file).read_bytes(), file
+
+
+def test_they_are_of_the_most_informative_and_never_of_held_out_prompts(tiny_folder: Path, tmp_path: Path) -> None:
+    with serve(Script(_write)) as script:
+        run = _run(tiny_folder, tmp_path / "run", script).run(progress=False)
+    home = RunFolder(run.folder)
+    assert not (run.folder / "iteration-01" / AUGMENTED).exists()
+    prompts = [Prompt(({"role": "user", "content": text},)) for text in PROMPTS]
+    _, validation, held_out = divide(range(len(prompts)), prompts, FIT, 0)
+    assert (len(validation), len(held_out)) == (0, 3)
+    apart = {prompts[k].id for k in held_out}
+    for k in (2, 3):
+        rows = read_jsonl(run.folder / f"iteration-0{k}" / AUGMENTED)
+        parents = list(dict.fromkeys(row["parent"] for row in rows))
+        assert 1 <= len(parents) <= 2  # a fifth of 12, of whom one may be of the rivers
+        assert not apart & set(parents)
+        assert {row["kind"] for row in rows} == {"paraphrase", "harder"}
+        for row in rows:
+            assert Prompt(tuple(row["messages"])).id == row["id"]
+            assert not row["messages"][-1]["content"].startswith(("New", '"'))
+        step = run.folder / f"iteration-0{k}"
+        judged = [row["prompt"] for file in shards(step / "judgements", "*") for row in read_shard(file, ["prompt"])]
+        assert sorted(judged) == sorted([*(prompt.id for prompt in prompts), *(row["id"] for row in rows)])
+        assert run.metrics[k - 1]["prompts"] == len(judged)
+    spread: dict[str, float] = {}
+    for file in shards(run.folder / "iteration-01" / "judgements", "*"):
+        for row in read_shard(file, ["prompt", "P"]):
+            P = row["P"]
+            rates = [(sum(line) - 0.5) / 2 for line in P]
+            mean = sum(rates) / 3
+            spread[row["prompt"]] = sum((rate - mean) ** 2 for rate in rates)
+    possible = sorted((p.id for p in prompts if p.id not in apart), key=lambda name: -spread[name])
+    second = {prompt.parent for step, prompt in augmented(home) if step == "iteration-02"}
+    assert second <= set(possible[:2])
+    assert len(played_prompts(home)) == 12 + len(augmented(home))
+    # what reads the run knows them
+    exported = {row["prompt"][-1]["content"] for row in preferences(home).rows["responses"]}
+    assert exported >= {prompt.text for _, prompt in augmented(home)}
+    counts, examples = (part for part in augmented_prompts(run.folder) if isinstance(part, Table))
+    assert sum(int(row[2]) for row in counts.rows) == len(augmented(home))
+    assert len(examples.rows) == 3
+
+
+def test_a_run_that_goes_on_plays_on_the_same(tiny_folder: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    with serve(Script(_write)) as script:
+        _run(tiny_folder, whole, script).run(progress=False)
+        paid = len(script.bodies)
+        _run(tiny_folder, cut, script, iterations=1).run(progress=False)
+        assert _run(tiny_folder, cut, script).run("sample", progress=False).stopped
+        file = cut / "iteration-02" / AUGMENTED
+        before = file.read_bytes()
+        drawn = len(script.bodies)
+        file.unlink()  # made again from what is kept
+        assert _run(tiny_folder, cut, script).run("judge", progress=False).stopped
+        assert file.read_bytes() == before
+        assert len(script.bodies) == drawn
+        _run(tiny_folder, cut, script).run(progress=False)
+        _run(tiny_folder, cut, script).run(progress=False)  # finished: nothing changes
+        assert len(script.bodies) == 2 * paid
+        _same(whole, cut)
+        _run(tiny_folder, cut, script).run("sample", redo="sample", progress=False)
+        _run(tiny_folder, cut, script).run(progress=False)
+    _same(whole, cut)
+    with pytest.raises(NashwardError, match="augment"):
+        quick_run(tiny_folder, cut, **SETTINGS).check()
+
+
+def test_the_policy_itself_writes(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "SIMILAR", 1.0)
+    settings = {**SETTINGS, "augment": "policy", "iterations": 2, "sampling": llm.Sampling(max_new_tokens=12)}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    quick_run(tiny_folder, whole, **settings).run(progress=False)
+    written = read_jsonl(whole / "iteration-02" / AUGMENTED)
+    quick_run(tiny_folder, cut, **{**settings, "iterations": 1}).run(progress=False)
+    quick_run(tiny_folder, cut, **settings).run("sample", progress=False)
+    shutil.rmtree(cut / "iteration-02" / "responses")
+    quick_run(tiny_folder, cut, **settings).run(progress=False)
+    assert read_jsonl(cut / "iteration-02" / AUGMENTED) == written
+    name = Path("iteration-02") / "adapter" / WEIGHTS
+    assert (cut / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_with_a_size_they_are_among_it(tiny_folder: Path, tmp_path: Path) -> None:
+    sizes = {"prompts_per_iteration": 10, "prompt_selection": "informative"}
+    with serve(Script(_write)) as script:
+        run = _run(tiny_folder, tmp_path / "run", script, iterations=2, **sizes).run(progress=False)
+    rows = read_jsonl(run.folder / "iteration-02" / AUGMENTED)
+    assert [row["prompts"] for row in run.metrics] == [10, 10 - 4 + len(rows)]  # 2 parents, 2 variants each
+    assert rows
+
+
+def test_what_is_no_new_prompt_is_left_out_and_said(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(body: dict[str, Any]) -> tuple[str, None]:
+        return ("Say 3 things about birds!", "", "many words " * 40)[body["seed"] % 3], None
+
+    with serve(Script(write)) as script:
+        run = _run(tiny_folder, tmp_path / "run", script, iterations=2).run()
+    assert read_jsonl(run.folder / "iteration-02" / AUGMENTED) == []
+    said = capsys.readouterr()
+    line = next(line for line in (said.out + said.err).splitlines() if "0 prompts written" in line)
+    assert "nearly repeated" in line
+    assert len(script.bodies) == 2 * 2 * augmentation.TRIES  # of two parents both kinds
+    assert augmented_prompts(run.folder) == []
+
+
+def test_the_parts_keep_variants_away_from_their_held_out_parents() -> None:
+    own = [Prompt(({"role": "user", "content": str(k)},)) for k in range(40)]
+    plain = divide(range(40), own, Fit(held_out=0.25, validation=0.2), seed=3)
+    assert [len(part) for part in plain] == [22, 8, 10]
+    variants = [
+        Prompt(({"role": "user", "content": f"v{k}"},), parent=prompt.id, kind="harder") for k, prompt in enumerate(own)
+    ]
+    trained, validation, held_out = divide(range(80), [*own, *variants], Fit(held_out=0.25, validation=0.2), seed=3)
+    assert (trained[:22], validation, held_out) == plain
+    assert set(trained[22:]) == {40 + k for k in trained[:22]}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  Name a tree.\n", "Name a tree."),
+        ("Request: Name a tree.", "Name a tree."),
+        ("**New prompt:** “Name a tree.”", "Name a tree."),
+        ('"A" or "B"', '"A" or "B"'),
+        ("A request: that is long", "A request: that is long"),
+    ],
+)
+def test_drafts_are_cleaned(text: str, expected: str) -> None:
+    assert cleaned(text) == expected
+
+
+def test_of_several_turns_the_last_one_is_rewritten(tmp_path: Path) -> None:
+    turns = (("user", "Hi"), ("assistant", "Hello"), ("user", "Why?"))
+    talk = Prompt(tuple({"role": role, "content": text} for role, text in turns))
+    (turn,) = request_for(talk, "harder").messages
+    assert turn["content"].endswith("Request: Why?")
+    with serve(Script(lambda body: ("Fine.", None))) as script:
+        config = RunConfig(augment="openai:w", augment_url=script.url)
+        home = RunFolder(tmp_path)
+        for _ in range(2):
+            assert EndpointWriter(config, home)([talk, talk], [1, 2]) == ["Fine.", "Fine."]
+        assert len(script.bodies) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"augment": "me"}, "augment .*'me'.*policy"),
+        ({"augment": "openai:"}, "openai:MODEL"),
+        ({"augment_url": "http://x/v1"}, "augment_url"),
+        ({"augment": "openai:w", "augment_url": "ftp://x"}, "URL"),
+    ],
+)
+def test_what_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(NashwardError, match=words):
+        RunConfig(**settings)
+
+
+def test_opponents_without_responses_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(NashwardError, match="opponents"):
+        quick_run(
+            tiny_folder, tmp_path / "run", **{**SETTINGS, "augment": "policy", "opponents": {"gpt": [("x", "y")]}}
+        ).check_settings()
