@@ -121,6 +121,13 @@ class PreferenceOracle(ABC):
         with np.errstate(invalid="ignore"):  # inf - inf, of members that are certain of opposite winners, is missing
             return logits.mean(0)
 
+    def unclipped(self, logits: Float[np.ndarray, "members ..."]) -> Float[np.ndarray, "..."] | None:
+        """What a regression fits in place of P, from the members' log-odds, both orders averaged; None: P itself.
+
+        It may lie outside of [0, 1], where its mean is then the probability and that of P is not.
+        """
+        return None
+
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
         """How many of the texts (the prompt counts as one) are truncated before they are judged."""
         return 0
