@@ -95,10 +95,16 @@ class NetworkOracle(PreferenceOracle):
             raise NashwardError(f"token_budget is {token_budget}; expected the tokens of one forward pass, at least 1")
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.device = next(model.parameters()).device
-        self.token_budget = token_budget or (1024 if self.device.type == "cpu" else WHOLE_PROMPT)
-        self._budget_given = token_budget is not None
+        self._padded_budget = token_budget or (1024 if self.device.type == "cpu" else WHOLE_PROMPT)
+        # of a decoder, which may compute once what rows begin with; else padded rows have their own
+        self.token_budget = token_budget or (WHOLE_PROMPT if hasattr(model, "decoder") else self._padded_budget)
         self.on_event: OnEvent = ignore_event  # called when memory runs out
         self.members = [{key: value.to(self.device) for key, value in member.items()} for member in members]
+
+    @property
+    def padded_budget(self) -> int:
+        """Tokens of one forward pass of rows that are padded."""
+        return min(self.token_budget, self._padded_budget)
 
     def offload(self) -> None:
         """Move the weights to host memory; the next ``judge`` moves them back."""
@@ -233,11 +239,10 @@ class NetworkOracle(PreferenceOracle):
         """The rows in batches: those of a prompt together where a decoder computes once what they begin with."""
         decoder = getattr(self.model, "decoder", None)
         if decoder is None or len(lengths) < 2 or not packs(decoder, max(lengths.values())):
-            yield from by_length(list(lengths), lengths.__getitem__, self.token_budget)
+            yield from by_length(list(lengths), lengths.__getitem__, self.padded_budget)
             return
-        budget = self.token_budget if self._budget_given else max(self.token_budget, WHOLE_PROMPT)
         rows = {row: list(self.row(encoded[row[0]], row[1])[0]) for row in lengths}
-        yield from by_beginning(list(lengths), lambda row: row[0], rows.__getitem__, budget)
+        yield from by_beginning(list(lengths), lambda row: row[0], rows.__getitem__, self.token_budget)
 
     @torch.inference_mode()
     def _states(self, rows: Sequence[Row]) -> list[tuple[Tensor, ...]]:

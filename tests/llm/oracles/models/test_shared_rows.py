@@ -104,7 +104,7 @@ def test_a_prompt_and_each_first_response_are_computed_once(tmp_path: Path, monk
     assert first >= 24
     assert sum(seen) == prompt + 4 * first + 12 * second
     assert len(seen) == 1
-    judge.token_budget, judge._budget_given = prompt + first + 3 * second, True
+    judge.token_budget = prompt + first + 3 * second
     seen.clear()
     judge.raw_logits(PROMPTS[:1], [texts], PAIRS[:1])
     assert len(seen) == 4
