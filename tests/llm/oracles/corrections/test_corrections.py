@@ -240,7 +240,7 @@ def test_a_run_is_played_under_a_corrected_oracle(tmp_path: Path, monkeypatch: p
     assert main(["align", "--out", "run", "--quiet", "--iterations", "1"]) == 0
 
 
-@pytest.mark.parametrize(("loss", "unclipped"), [("mirror", True), ("rebel", True), ("dpo", False)])
+@pytest.mark.parametrize(("loss", "unclipped"), [("mirror", True), ("rebel", True), ("kto", False)])
 def test_a_regression_fits_the_unclipped_targets(
     loss: str, unclipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

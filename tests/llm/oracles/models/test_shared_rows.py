@@ -60,7 +60,7 @@ MAKERS: dict[str, Callable[[Path], NetworkOracle]] = {
 }
 
 
-def _tokens(oracle: NetworkOracle, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def _tokens(oracle: NetworkOracle) -> list[int]:
     """The tokens of each pass, from here on, padding included."""
     seen: list[int] = []
     base = oracle.model.decoder.base_model
@@ -78,7 +78,7 @@ def _rows(oracle: NetworkOracle, n: int) -> list[list[int]]:
 def test_log_odds_are_those_of_padded_rows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = MAKERS[name](tmp_path)
     assert packing.packs(oracle.model.decoder, 64)
-    seen = _tokens(oracle, monkeypatch)
+    seen = _tokens(oracle)
     shared = oracle.raw_logits(PROMPTS, TEXTS, PAIRS)
     once = sum(seen)
     seen.clear()
@@ -90,11 +90,11 @@ def test_log_odds_are_those_of_padded_rows(name: str, tmp_path: Path, monkeypatc
     assert once < sum(len(row) for n in (0, 1) for row in _rows(oracle, n)) <= sum(seen)
 
 
-def test_a_prompt_and_each_first_response_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_and_each_first_response_are_computed_once(tmp_path: Path) -> None:
     """Of K responses: the instructions and the prompt, K responses shown first, and for each its K - 1 partners."""
     judge = _judge(tmp_path)
     judge.raw_logits(PROMPTS[:1], TEXTS[:1], PAIRS[:1])  # whether it packs is compared once
-    seen = _tokens(judge, monkeypatch)
+    seen = _tokens(judge)
     texts = [letter * 24 for letter in "abcd"]  # as many tokens, which begin differently
     judge.raw_logits(PROMPTS[:1], [texts], PAIRS[:1])
     rows = [judge.row(judge.encode(PROMPTS[0], texts)[0], pair)[0] for pair in PAIRS[0]]
@@ -112,10 +112,10 @@ def test_a_prompt_and_each_first_response_are_computed_once(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("name", ["reward model, llama", "GPM"])
-def test_the_rows_of_a_reward_share_the_prompt(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rows_of_a_reward_share_the_prompt(name: str, tmp_path: Path) -> None:
     oracle = MAKERS[name](tmp_path)
     oracle.raw_logits(PROMPTS, TEXTS, PAIRS)
-    seen = _tokens(oracle, monkeypatch)
+    seen = _tokens(oracle)
     texts = [letter * 24 for letter in "abcd"]
     oracle.raw_logits(PROMPTS[:1], [texts], PAIRS[:1])
     encoded = oracle.encode(PROMPTS[0], texts)[0]
