@@ -9,6 +9,7 @@ card); a server takes minutes to start.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -21,9 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from nashward import llm
 from nashward.cli.main import main
+from nashward.llm.oracles.judges.protocols.answers import token_log_odds
+from nashward.llm.policy.local.names import local_model
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.store.files import read_shard, shards
 
@@ -88,9 +93,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(here: Path) -> Iterator[str]:
-    with vllm(
-        llm.pocket.POLICY, here / "server.log", "--enable-lora", "--max-lora-rank", "8", "--max-logprobs", "20"
-    ) as at:
+    with vllm(llm.pocket.POLICY, here / "server.log", "--enable-lora", "--max-lora-rank", "8") as at:
         yield at
 
 
@@ -124,15 +127,30 @@ def test_it_draws_for_a_run_and_takes_each_iteration_s_adapter(url: str, here: P
     assert drawn["iteration-01"] != drawn["iteration-02"]
 
 
-def test_it_judges_by_log_probabilities_as_the_same_model_does_here(url: str, here: Path) -> None:
+@pytest.mark.real
+def test_it_judges_by_log_probabilities_as_the_same_model_does_here(here: Path) -> None:
+    judge = local_model("real:smollm2-135m")
     texts = [["A river.", "The Rhine, which runs through Basel."]] * len(PROMPTS)
-    settings = llm.JudgeSettings(base_url=url, protocol="letter")
-    served = llm.oracles.EndpointJudge("base", settings)
-    local = llm.oracles.LocalJudge.from_pretrained(llm.pocket.POLICY, settings=llm.JudgeSettings(protocol="letter"))
-    tables = [llm.oracles.preference_matrices(judge, PROMPTS, texts) for judge in (served, local)]
-    for there, own in zip(*tables, strict=True):
-        assert there.P[0, 1] == pytest.approx(own.P[0, 1], abs=2e-3)
-    assert len({round(float(table.P[0, 1]), 6) for table in tables[0]}) > 1
+    with vllm(Path(judge), here / "judge.log", "--max-logprobs", "20") as url:
+        served = llm.oracles.EndpointJudge("base", llm.JudgeSettings(base_url=url, protocol="letter"))
+        there = llm.oracles.preference_matrices(served, PROMPTS, texts)
+    local = llm.oracles.LocalJudge.from_pretrained(judge, llm.JudgeSettings(protocol="letter"))
+    own = []
+    for prompt, pair in zip(PROMPTS, texts, strict=True):
+        encoded, _ = local.encode(prompt, pair)
+        first, second = (_of_the_likeliest(local, local.row(encoded, key)[0]) for key in ((0, 1), (1, 0)))
+        own.append(1 / (1 + math.exp((second - first) / 2)))
+    found = [float(table.P[0, 1]) for table in there]
+    assert found == pytest.approx(own, abs=1e-4)
+    assert max(found) - min(found) > 0.01
+
+
+def _of_the_likeliest(judge: llm.oracles.LocalJudge, ids: list[int]) -> float:
+    """The log-odds of the verdict, from the 20 likeliest tokens, as many as a server gives."""
+    with torch.inference_mode():
+        logprobs, tokens = judge.model.causal(torch.tensor([ids])).logits[0, -1].log_softmax(-1).topk(20)
+    likeliest = {judge.tokenizer.decode([t]): float(x) for t, x in zip(tokens, logprobs, strict=True)}
+    return token_log_odds(judge.protocol.answers, likeliest, judge.protocol.frame)
 
 
 def test_it_serves_what_a_run_exports(url: str, here: Path) -> None:
@@ -154,8 +172,12 @@ def test_it_serves_what_a_run_exports(url: str, here: Path) -> None:
     assert served == pytest.approx(own["mine"], abs=CLOSE * len(answer))
     with vllm(here / "merged", here / "merged.log") as merged:
         served = [_score(merged, "base", prompt, answer) for prompt in prompts]
-    # the merge keeps its weights in the dtype of the base
-    assert served == pytest.approx(own["mine"], abs=CLOSE * len(answer))
+    plain = AutoModelForCausalLM.from_pretrained(here / "merged", dtype=torch.float32).eval()
+    with torch.inference_mode():
+        expected = sequence_logprobs(plain, prompts, [answer] * len(prompts), model.pad_id).tolist()
+    assert served == pytest.approx(expected, abs=CLOSE * len(answer))
+    # its weights are rounded to the dtype of the base
+    assert expected == pytest.approx(own["mine"], abs=50 * CLOSE * len(answer))
 
 
 def _score(url: str, name: str, prompt: list[int], answer: list[int]) -> float:
