@@ -1,11 +1,14 @@
 """The speed of judging: PairRM by nashward and by the llm-blender package, on the same random checkpoint and texts.
 
-    python benchmarks/judge_speed.py [--shape tiny|deberta-large|both] [--prompts 16] [--candidates 5]
+    python benchmarks/judge_speed.py [--shape tiny|deberta-large|both|decoder] [--prompts 16] [--candidates 5]
         [--device cpu|cuda] [--threads 1] [--token-budget N [N ..]] [--seed 0] [--profile]
 
 On a CPU the seconds are those of the process, all its threads together; on a GPU they are of the clock. It ends with an
 error where the scores differ: speed of something else would be no speed. The prompts and responses are the pocket
 models'; deberta-large (DeBERTa-v3-large, with a small vocabulary) takes about two minutes of CPU a prompt.
+
+With --shape decoder: a language model of 26 million random weights as a judge (judge:MODEL), and one as a reward model,
+with what rows of a prompt begin with computed once, against the same in padded rows.
 """
 
 from __future__ import annotations
@@ -19,23 +22,32 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import transformers
 from safetensors.torch import save_file
 from torch.profiler import ProfilerActivity, profile, record_function
-from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model
+from transformers import (
+    AutoTokenizer,
+    DebertaV2Config,
+    DebertaV2Model,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+)
 
-from nashward.llm.oracles import PairRM, preference_matrices
+from nashward.llm.oracles import LocalJudge, PairRM, RewardModel, preference_matrices
 from nashward.llm.oracles.models.llm_blender import LLMBlenderOracle
+from nashward.llm.oracles.models.network import NetworkOracle
 from nashward.llm.oracles.models.pairrm import PairRMModel
-from nashward.llm.pocket import PAIRRM, styles
+from nashward.llm.pocket import PAIRRM, POLICY, styles
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -50,6 +62,8 @@ RANKER = {"ranker_type": "pairranker", "model_type": "deberta", "source_maxlengt
 RANKER |= {"n_tasks": 1, "fp16": False}
 HEAD = {"tiny": 10.0, "deberta-large": 100.0}  # by how much the head is enlarged, for scores that differ by about 1
 TOLERANCE = 1e-4  # of a score
+DECODER: dict[str, Any] = {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8}
+DECODER |= {"intermediate_size": 1536, "max_position_embeddings": 4096}
 
 PRODUCTS = {"aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm"}
 ARITHMETIC = {"aten::_softmax", "aten::gelu", "aten::tanh", "aten::native_layer_norm", "aten::add", "aten::add_"}
@@ -170,6 +184,60 @@ def compare(shape: str, given: argparse.Namespace) -> float:
     return difference
 
 
+def decoders(folder: Path, device: str) -> dict[str, NetworkOracle]:
+    """A judge and a reward model on decoders of random weights, with the pocket policy's tokenizer."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(POLICY)
+    config = LlamaConfig(vocab_size=len(tokenizer), **DECODER)
+    LlamaForCausalLM(config).save_pretrained(folder / "judge")
+    config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
+    LlamaForSequenceClassification(config).save_pretrained(folder / "reward")
+    for name in ("judge", "reward"):
+        tokenizer.save_pretrained(folder / name)
+    return {
+        "judge": LocalJudge.from_pretrained(folder / "judge", device=device),
+        "reward model": RewardModel.from_pretrained(folder / "reward", device=device),
+    }
+
+
+def compare_beginnings(given: argparse.Namespace) -> float:
+    """Print what computing the beginnings of rows once gains on a decoder; the largest difference of log-odds."""
+    prompts, candidates = texts(given.prompts, given.candidates, given.seed)
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as name:
+        oracles = decoders(Path(name), given.device)
+    for label, oracle in oracles.items():
+        seen: list[int] = []
+        layer = oracle.model.decoder.base_model.layers[0]
+        layer.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0].shape[:-1].numel()))
+        found = []
+        for way in ("once", "in padded rows"):
+            share = contextlib.nullcontext() if way == "once" else padded_rows()
+            with share:
+                preference_matrices(oracle, prompts[:1], [candidates[0][:2]])  # what happens once happens here
+                seen.clear()
+                began = _now(given.device)
+                results = preference_matrices(oracle, prompts, candidates)
+                found.append((_now(given.device) - began, sum(seen), np.array([result.logits for result in results])))
+        (fast, few, shared), (slow, many, alone) = found
+        worst = max(worst, float(np.abs(shared - alone).max()))
+        print(
+            f"{label}, {given.candidates} responses, beginnings computed once: {few} tokens of {many} "
+            f"({many / few:.2f} times fewer), {fast:.2f} s of {slow:.2f} ({slow / fast:.2f} times as fast)"
+        )
+    return worst
+
+
+@contextlib.contextmanager
+def padded_rows() -> Iterator[None]:
+    """No network packs."""
+    modules = "nashward.llm.policy.packing", "nashward.llm.oracles.models.network"
+    with contextlib.ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(patch(f"{module}.packs", lambda *given: False))
+        yield
+
+
 def show_profile(judge: Callable[[], np.ndarray]) -> None:
     """Where the CPU time of our judging goes: each moment is counted for the innermost operation that runs."""
     with profile(activities=[ProfilerActivity.CPU]) as run, record_function(REST):
@@ -189,7 +257,7 @@ def show_profile(judge: Callable[[], np.ndarray]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=[*SHAPES, "both"], default="tiny")
+    parser.add_argument("--shape", choices=[*SHAPES, "both", "decoder"], default="tiny")
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--candidates", type=int, default=5)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -209,8 +277,10 @@ def main() -> None:
     logging.getLogger().setLevel(logging.ERROR)  # llm-blender warns at every start
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    shapes = list(SHAPES) if given.shape == "both" else [given.shape]
-    worst = max([compare(shape, given) for shape in shapes])
+    if given.shape == "decoder":
+        worst = compare_beginnings(given)
+    else:
+        worst = max([compare(shape, given) for shape in (SHAPES if given.shape == "both" else [given.shape])])
     if worst >= TOLERANCE:
         sys.exit(f"the scores differ by {worst:.1e}; expected less than {TOLERANCE:.0e}")
 

@@ -58,6 +58,7 @@ def check_oracle(
         )
     case = Case(oracle, *_texts(prompts, candidates), cache, tolerance)
     passed, failed = [], []
+    oracle._seen, before = True, oracle._seen  # each check says what is wrong by itself
     for name, run in CHECKS.items():
         try:
             note = run(case)
@@ -68,6 +69,7 @@ def check_oracle(
         else:
             passed.append(f"{name} ({note})" if note else name)
     if failed:
+        oracle._seen = before
         raise ConformanceError(
             f"{oracle.name} fails {len(failed)} of {len(CHECKS)} checks:\n" + "\n".join(f"- {line}" for line in failed)
         )

@@ -37,6 +37,8 @@ class PairwiseResult:
             logits that no score per response explains (0: transitive, 1: purely cyclic). NaN where it is not defined.
         std: the standard deviation of P over an ensemble's members, shaped as P; None where there is one member.
         members: ``[members, K, M]``, the win probabilities of each; None where there is one.
+        targets: what a regression fits in place of P, shaped as P, which may lie outside of [0, 1]; None: P. See
+            ``Unflipped``.
 
     Example:
         >>> from nashward.llm.oracles import Length
@@ -50,6 +52,7 @@ class PairwiseResult:
     meta: dict[str, Any] = field(default_factory=dict)
     std: Float[np.ndarray, "K M"] | None = None
     members: Float[np.ndarray, "members K M"] | None = None
+    targets: Float[np.ndarray, "K M"] | None = None
 
 
 @dataclass(frozen=True)
@@ -289,10 +292,13 @@ def _result(
     mean = _win_probability(pooled, equal, aggregation, oracle.name)
     several = len(averaged) > 1
     std, members = (tables.std(0, ddof=1), tables) if several else (None, None)
+    unclipped = oracle.unclipped(averaged)
+    targets = None if unclipped is None else np.where(equal, 0.5, unclipped)
     if square:
         raw = L[np.ix_(rows, rows)]
-        return PairwiseResult(mean, raw, {**meta, "curl": curl(raw)}, std, members)
-    return PairwiseResult(mean, np.stack([L[np.ix_(rows, columns)], L[np.ix_(columns, rows)].T]), meta, std, members)
+        return PairwiseResult(mean, raw, {**meta, "curl": curl(raw)}, std, members, targets)
+    raw = np.stack([L[np.ix_(rows, columns)], L[np.ix_(columns, rows)].T])
+    return PairwiseResult(mean, raw, meta, std, members, targets)
 
 
 def _tables(

@@ -47,6 +47,10 @@ class Function(PreferenceOracle):
         self.fingerprint = fingerprint
         self.pairs_per_call = 1  # a plain function has no batches: each prompt's logits are cached at once
 
+    @property
+    def _proven(self) -> bool:
+        return False  # the function is the user's
+
     def raw_logits(
         self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
     ) -> list[np.ndarray]:

@@ -18,6 +18,9 @@ Pairs = Sequence[tuple[int, int]]
 # what a step has sampled: the prompt's text, the policy's label, the texts of the responses
 SampledTexts = Iterable[tuple[str, str, Sequence[str]]]
 Aggregation = Literal["calibrated", "hodge", "sppo-official"]
+FURTHER = 3  # pairs that are judged in the other order too when an oracle is first used
+SKEW = 1e-2  # of L_ij + L_ji, absolute and relative: half precision rounds the rows of a batch differently
+COMPLEMENT = 1e-3  # of p_ij + p_ji - 1
 
 
 class PreferenceOracle(ABC):
@@ -32,6 +35,7 @@ class PreferenceOracle(ABC):
         fingerprint: a text that identifies everything besides the texts that the logits depend on (weights, format,
             settings); oracles whose logits may differ need different ones. None: judgements are not cached.
         symmetric: True promises logit(i, j) == -logit(j, i); then one order is judged and the other is its negative.
+            ``judge`` compares both orders of at most 3 pairs of the first prompt, where ``raw_logits`` is your own.
         transitive: True promises that the logits are differences of a score: the game has a pure equilibrium.
         aggregation: the default by which logits become win probabilities; see ``preference_matrices``.
         sees_copies: True: a judgement depends on all of the texts, so that equal ones are given as often as they occur.
@@ -117,6 +121,13 @@ class PreferenceOracle(ABC):
         with np.errstate(invalid="ignore"):  # inf - inf, of members that are certain of opposite winners, is missing
             return logits.mean(0)
 
+    def unclipped(self, logits: Float[np.ndarray, "members ..."]) -> Float[np.ndarray, "..."] | None:
+        """What a regression fits in place of P, from the members' log-odds, both orders averaged; None: P itself.
+
+        It may lie outside of [0, 1], where its mean is then the probability and that of P is not.
+        """
+        return None
+
     def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
         """How many of the texts (the prompt counts as one) are truncated before they are judged."""
         return 0
@@ -132,20 +143,89 @@ class PreferenceOracle(ABC):
             prompts as have about ``pairs_per_call`` pairs.
 
         Raises:
-            ValueError: ``raw_logits`` returns something else than one logit a pair.
+            ValueError: ``raw_logits`` returns something else than one logit a pair; at its first use, numbers that are
+                not opposite in both orders though ``symmetric`` is True, or probabilities in place of log-odds.
         """
         start = 0
         while start < len(prompts):
             stop, count = start + 1, len(pairs[start])
-            while stop < len(prompts) and count + len(pairs[stop]) <= self.pairs_per_call:
+            further = self._further(candidates[start], pairs[start])
+            # where a promise may be broken one prompt is judged first: nothing of what is wrong is paid for or cached
+            while not further and stop < len(prompts) and count + len(pairs[stop]) <= self.pairs_per_call:
                 count += len(pairs[stop])
                 stop += 1
             part = slice(start, stop)
-            returned = self.raw_logits(prompts[part], candidates[part], pairs[part])
+            wanted = [[*pairs[start], *further]] if further else pairs[part]
+            returned = self.raw_logits(prompts[part], candidates[part], wanted)
             logits = one_each(returned, stop - start, f"{self.name} returned logits", "prompts")
-            for n, prompt_logits in zip(range(start, stop), logits, strict=True):
-                yield [(n, k) for k in range(len(pairs[n]))], self._checked(prompt_logits, len(pairs[n]), n)
+            for n, own, prompt_logits in zip(range(start, stop), wanted, logits, strict=True):
+                values = self._checked(prompt_logits, len(own), n)
+                if n == start:
+                    self._check_promises(prompts[n], candidates[n], own, values)
+                yield [(n, k) for k in range(len(pairs[n]))], values[..., : len(pairs[n])]
             start = stop
+
+    @property
+    def _proven(self) -> bool:
+        """Whether ``raw_logits`` is the project's: what it returns is by construction what it declares."""
+        return str(getattr(self.raw_logits, "__module__", "")).startswith("nashward.")
+
+    @property
+    def _seen(self) -> bool:
+        """Whether its promises need no look, or no further one."""
+        return self._proven or bool(self.__dict__.get("_promises_seen"))
+
+    @_seen.setter
+    def _seen(self, seen: bool) -> None:
+        self.__dict__["_promises_seen"] = seen  # a frozen dataclass may be an oracle
+
+    def _further(self, texts: Sequence[str], pairs: Pairs) -> list[tuple[int, int]]:
+        """The other order of the first pairs of one prompt, where it is declared to be known."""
+        if self._seen or not self.symmetric:
+            return []
+        there = set(pairs)
+        return [(j, i) for i, j in pairs if texts[i] != texts[j] and (j, i) not in there][:FURTHER]
+
+    def _check_promises(
+        self, prompt: str, texts: Sequence[str], pairs: Pairs, values: Float[np.ndarray, "*members pairs"]
+    ) -> None:
+        """Raise where both orders of pairs show that ``symmetric`` is wrong, or that these are no log-odds."""
+        if self._seen:
+            return
+        place = {pair: k for k, pair in enumerate(pairs)}
+        there = ((k, place.get((j, i), -1)) for k, (i, j) in enumerate(pairs) if texts[i] != texts[j])
+        both = np.array([(k, other) for k, other in there if other > k], dtype=int).reshape(-1, 2)
+        one, two = (np.atleast_2d(values)[:, both[:, side]] for side in (0, 1))
+        known = ~np.isnan(one) & ~np.isnan(two)
+        if not known.any():
+            self._seen = self.symmetric and len(both) > 0  # no prompt after it is judged in both orders
+            return
+        skew = np.isclose(one, -two, rtol=SKEW, atol=SKEW) | ~known
+        if self.symmetric and skew.all():
+            self._seen = True
+            return
+        first, second = one[known], two[known]
+        with np.errstate(invalid="ignore"):  # inf - inf
+            inside = (np.minimum(first, second) >= 0) & (np.maximum(first, second) <= 1)
+            complements = bool((inside & (np.abs(first + second - 1) <= COMPLEMENT)).all())
+        if complements and not self.symmetric:  # 1/2 and 1/2 is a tie either way
+            complements = bool((np.abs(first - second) > COMPLEMENT).any())
+        if not complements and not self.symmetric:
+            self._seen = True
+            return
+        worst = int((np.abs(first - second) if complements else ~skew[known]).argmax())
+        i, j = pairs[both[np.nonzero(known)[1][worst], 0]]
+        p, q = float(first[worst]), float(second[worst])
+        shown = f"the pair {texts[i]!r:.40}, {texts[j]!r:.40} of prompt {prompt!r:.40}"
+        if complements:
+            raise NashwardError(
+                f"{self.name} returned {p:.4g} for {shown} and {q:.4g} for its other order: these look like "
+                "probabilities, which add up to 1, and raw_logits returns log-odds: return log(p / (1 - p))"
+            )
+        raise NashwardError(
+            f"{self.name} declares symmetric = True, but returned {p:.4g} for {shown} and {q:.4g} for its other order, "
+            f"where {-p:.4g} was expected: set symmetric = False, so that both orders are judged"
+        )
 
     def _checked(self, returned: object, count: int, n: int) -> Float[np.ndarray, "*members pairs"]:
         logits, actual = as_floats(returned)

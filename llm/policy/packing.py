@@ -1,9 +1,9 @@
-"""Texts without padding: one row holds all of a pass, and in it a prompt once for all responses to it."""
+"""Texts without padding: one row holds all of a pass, and in it what several texts begin with once."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeAlias
@@ -27,7 +27,10 @@ ATTENTION = "nashward_packed"
 PACKING: set[str] = set()  # the attentions that read a layout
 KINDS = {"full_attention", "sliding_attention"}  # of layers that may pack
 
-Span: TypeAlias = tuple[int, int, int, int]  # where a text's prompt begins and its length, and those of its response
+SHARED = 16  # tokens that rows have in common, from which on they are computed once
+
+# where each part of a text begins and its length: its prompt and its response, or what it has in common with others
+Span: TypeAlias = tuple[int, ...]
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -66,7 +69,7 @@ class Packing:
             members.setdefault(tuple(prompt), []).append(text)
         ids: list[int] = []
         positions: list[int] = []
-        spans: list[Span] = [(0, 0, 0, 0)] * len(prompts)
+        spans: list[Span] = [()] * len(prompts)
         before: list[int] = []
         targets: list[int] = []
         texts: list[int] = []
@@ -86,6 +89,116 @@ class Packing:
                     texts += [text] * len(response)
         row = [torch.tensor(values, dtype=torch.long) for values in (ids, positions, spans, before, targets, texts)]
         return cls(row[0][None], row[1][None], row[2][None, None], *row[3:])
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Rows of tokens in one, what several of them begin with once.
+
+    The rows are a tree: a beginning that rows share is a part of it from 16 tokens on, and may itself begin with a
+    part that others share as well, as a judge's instructions and prompt before each response that is shown first.
+
+    Attributes:
+        ids, positions: ``[1, N]``.
+        layout: ``[1, 1, R, 2 parts]`` int64 in host memory, the ``Span`` of each row.
+        places: ``[R, T]``, where the tokens of each row are; 0 behind its end.
+
+    Example:
+        >>> shared = list(range(100, 120))
+        >>> packed = PackedRows.of([[*shared, 1, 2], [*shared, 3]])
+        >>> packed.ids.shape[1], packed.layout[0, 0].tolist()
+        (23, [[0, 20, 20, 2], [0, 20, 22, 1]])
+        >>> packed.positions[0, -3:].tolist(), packed.places[:, -2:].tolist()
+        ([20, 21, 20], [[20, 21], [22, 0]])
+    """
+
+    ids: Int[Tensor, "1 N"]
+    positions: Int[Tensor, "1 N"]
+    layout: Int[Tensor, "1 1 R parts"]
+    places: Int[Tensor, "R T"]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> PackedRows:
+        """Rows in any order; each keeps its number."""
+        ids: list[int] = []
+        positions: list[int] = []
+        spans: list[Span] = [()] * len(rows)
+
+        def part(row: Sequence[int], start: int, stop: int) -> Span:
+            first = len(ids)
+            ids.extend(row[start:stop])
+            positions.extend(range(start, stop))
+            return first, stop - start
+
+        # groups of rows, sorted, that are equal up to a token, and the parts that hold what is before it
+        groups = [(sorted(range(len(rows)), key=lambda k: list(rows[k])), 0, Span())]
+        while groups:
+            group, start, span = groups.pop()
+            first, last = rows[group[0]], rows[group[-1]]
+            if len(group) == 1:
+                spans[group[0]] = span + part(first, start, len(first))
+                continue
+            common = common_beginning(first, last)
+            if common - start >= SHARED:
+                start, span = common, span + part(first, start, common)
+            following: dict[int | None, list[int]] = {}
+            for k in group:
+                following.setdefault(rows[k][common] if len(rows[k]) > common else None, []).append(k)
+            ended = following.pop(None, [])  # rows that are the beginning of the others, or their equals
+            groups += [([k], start, span) for k in ended]
+            groups += [(own, start, span) for own in reversed(following.values())]
+        places = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        for k, span in enumerate(spans):
+            at = [place for s in range(0, len(span), 2) for place in range(span[s], span[s] + span[s + 1])]
+            places[k, : len(at)] = torch.tensor(at, dtype=torch.long)
+        parts = max(map(len, spans))
+        layout = torch.tensor([[*span, *[0] * (parts - len(span))] for span in spans], dtype=torch.long)
+        return cls(torch.tensor(ids)[None], torch.tensor(positions)[None], layout[None, None], places)
+
+    @classmethod
+    def shared(
+        cls, network: Any, input_ids: Int[Tensor, "R T"], attention_mask: Int[Tensor, "R T"]
+    ) -> PackedRows | None:
+        """A padded batch packed, where its rows share what they begin with and the network packs.
+
+        Args:
+            network: a decoder of transformers, with or without a head.
+            input_ids, attention_mask: ``[R, T]``, padded on the right.
+
+        Returns:
+            The packed rows on the batch's device, the layout in host memory; None where the batch is to be computed as
+            it is: with gradients, or where nothing is shared.
+        """
+        if torch.is_grad_enabled() or len(input_ids) < 2 or not packs(network, input_ids.shape[1]):
+            return None
+        lengths = attention_mask.sum(1).tolist()
+        rows = [row[:length] for row, length in zip(input_ids.tolist(), lengths, strict=True)]
+        packed = cls.of(rows)
+        if packed.ids.shape[1] == sum(lengths):
+            return None
+        device = input_ids.device
+        return cls(packed.ids.to(device), packed.positions.to(device), packed.layout, packed.places.to(device))
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the network is called with."""
+        return {"input_ids": self.ids, "position_ids": self.positions, "attention_mask": self.layout}
+
+    def states(
+        self, hidden: Float[Tensor, "1 N H"], positions: Int[Tensor, "R S"] | None = None
+    ) -> Float[Tensor, "R S H"]:
+        """The states of the rows at some positions of each, or at all ``[R, T, H]``."""
+        return hidden[0, self.places if positions is None else self.places.gather(1, positions)]
+
+
+def common_beginning(one: Sequence[int], two: Sequence[int]) -> int:
+    """How many tokens two rows begin with alike.
+
+    Example:
+        >>> common_beginning([1, 2, 3], [1, 2]), common_beginning([1], [2])
+        (2, 0)
+    """
+    return next((k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
 
 
 def packed_tokens(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> int:
@@ -114,11 +227,10 @@ class _TextsAttention(torch.autograd.Function):
             text = attend(*(_of_text(state, span, 2) for state in states))
             if output is None:
                 output = text.new_zeros(1, states[0].shape[2], *text.shape[2:])
-            start, length, first, computed = span
-            if start not in seen:
-                output[:, start : start + length] = text[:, :length]
-                seen.add(start)
-            output[:, first : first + computed] = text[:, length:]
+            for start, length, at in _parts(span):
+                if start not in seen:
+                    output[:, start : start + length] = text[:, at : at + length]
+                    seen.add(start)
         return output
 
     @staticmethod
@@ -128,23 +240,31 @@ class _TextsAttention(torch.autograd.Function):
         gradients = [torch.zeros_like(state) for state in states]
         seen: set[int] = set()
         for span in ctx.spans:
-            start, length, first, computed = span
             of_text = _of_text(upstream[0], span, 1)
-            if start in seen:  # the prompt's own output is that of its first text
-                of_text[:, :length] = 0
-            seen.add(start)
+            for start, length, at in _parts(span):
+                if start in seen:  # the output of what texts share is that of the first of them
+                    of_text[:, at : at + length] = 0
+                seen.add(start)
             inputs = [_of_text(state, span, 2).requires_grad_() for state in states]
             with torch.enable_grad():
                 output = ctx.attend(*inputs)
             for gradient, part in zip(gradients, torch.autograd.grad(output, inputs, of_text), strict=True):
-                gradient[:, :, start : start + length] += part[:, :, :length]
-                gradient[:, :, first : first + computed] = part[:, :, length:]
+                for start, length, at in _parts(span):
+                    gradient[:, :, start : start + length] += part[:, :, at : at + length]
         return None, None, *gradients
 
 
+def _parts(span: Span) -> Iterator[tuple[int, int, int]]:
+    """Of the parts of a text that have a token: where they begin in the row, their length, where in the text."""
+    at = 0
+    for start, length in zip(span[::2], span[1::2], strict=True):
+        if length:
+            yield start, length, at
+            at += length
+
+
 def _of_text(states: Tensor, span: Span, axis: int) -> Tensor:
-    start, length, first, computed = span
-    return torch.cat([states.narrow(axis, start, length), states.narrow(axis, first, computed)], axis)
+    return torch.cat([states.narrow(axis, start, length) for start, length, _ in _parts(span)], axis)
 
 
 def register(name: str, attention: Callable[..., tuple[Tensor, Any]], mask: Callable[..., Any]) -> None:
@@ -240,7 +360,7 @@ def _alone(
     causal: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], packing: Packing
 ) -> Float[Tensor, "S H"]:
     """The states of ``packed_states``, each text computed alone."""
-    base, rows = getattr(causal, causal.base_model_prefix), []
+    base, rows = causal.base_model, []
     for text in packing.texts.unique_consecutive().tolist():
         ids = torch.tensor([[*prompts[text], *responses[text][:-1]]], device=causal.device)
         states = base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).last_hidden_state[0]
@@ -254,7 +374,7 @@ def _distance(found: Tensor, expected: Tensor) -> float:
 
 def packed_states(causal: Any, packing: Packing) -> Float[Tensor, "S H"]:
     """The last hidden states before the scored tokens."""
-    base = getattr(causal, causal.base_model_prefix)
+    base = causal.base_model
     inputs = {"input_ids": packing.ids.to(causal.device), "position_ids": packing.positions.to(causal.device)}
     states = base(**inputs, attention_mask=packing.layout, use_cache=False).last_hidden_state[0]
     return states[packing.states.to(states.device)]

@@ -137,7 +137,13 @@ class JudgeStage(ShardedStage):
             None if second is None else [second[number] for number in call],
         )
         return [
-            {"P": r.P.tolist(), "logits": r.logits.tolist(), **_of_objectives(oracle, r), **_metadata(r.meta)}
+            {
+                "P": r.P.tolist(),
+                "logits": r.logits.tolist(),
+                **({} if r.targets is None else {"targets": r.targets.tolist()}),
+                **_of_objectives(oracle, r),
+                **_metadata(r.meta),
+            }
             for r in results
         ]
 

@@ -85,19 +85,21 @@ class RolloutStore:
         return Counter(classify(row["text"]) or "none" for file in files for row in read_shard(file, ["text"]))
 
     def tables(
-        self, rows: str, columns: str, numbers: PromptNumbers, objective: str | None = None
+        self, rows: str, columns: str, numbers: PromptNumbers, objective: str | None = None, targets: bool = False
     ) -> Float[torch.Tensor, "N K M"]:
         """The win probabilities of one policy's responses against another's, ``[N, K, M]``; of one objective, by name.
 
-        Where another one has fewer than M responses to a prompt, NaN stands for the missing ones.
+        Where another one has fewer than M responses to a prompt, NaN stands for the missing ones. With ``targets``
+        what a regression fits in their place, where the oracle has given it, see ``PairwiseResult``.
         """
         swap = not self.has_tables(rows, columns, numbers)
         first, second = (columns, rows) if swap else (rows, columns)
         folder = self._tables[first, second, numbers] / "judgements"
         by_number: dict[int, Any] = {}
         column = "P" if objective is None else "objectives"
-        for number, group in self._by_prompt(folder, table_name(first, second), ["prompt", column]):
-            table = group[0]["P"] if objective is None else group[0][column][objective]
+        optional = ["targets"] if targets else []
+        for number, group in self._by_prompt(folder, table_name(first, second), ["prompt", column], optional):
+            table = group[0].get("targets", group[0]["P"]) if objective is None else group[0][column][objective]
             by_number[number] = torch.tensor(table, dtype=torch.float64)
         transposed = [by_number[number].mT for number in numbers]
         P = torch.nn.utils.rnn.pad_sequence(transposed, batch_first=True, padding_value=torch.nan).mT
@@ -115,9 +117,11 @@ class RolloutStore:
                     found[number][1].append(spread(torch.tensor(group[0]["P"], dtype=torch.float64)))
         return {number: sum(values) / len(values) for number, (_, values) in found.items()}
 
-    def _by_prompt(self, folder: Path, name: str, columns: Sequence[str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    def _by_prompt(
+        self, folder: Path, name: str, columns: Sequence[str], optional: Sequence[str] = ()
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         for file in shards(folder, name):
-            for prompt, rows in groupby(read_shard(file, columns), key=lambda row: row["prompt"]):
+            for prompt, rows in groupby(read_shard(file, columns, optional), key=lambda row: row["prompt"]):
                 yield self._numbers[prompt], list(rows)
 
 

@@ -215,7 +215,7 @@ class TrainStage:
         ``[prompts, R]``."""
         total: list[torch.Tensor] = []
         weights = {policy: _weights(rollouts) for policy, rollouts in sampled.items()}
-        payoff = LOSSES[self.config.fit.loss].payoff
+        loss = LOSSES[self.config.fit.loss]
         for policy in sampled:
             if self._against_start and self.objectives is not None and self._opponents():
                 total.append(self.objectives.payoffs(policy, self._opponents()))
@@ -226,7 +226,8 @@ class TrainStage:
                 if not (self.config.self_comparison or self.enumerates):
                     count = expected.shape[1]
                     itself = torch.arange(count) if member.value == policy else torch.full((count,), -1)
-                P = payoff(self.rollouts.tables(policy.label, member.value.label, self.numbers))
+                names = policy.label, member.value.label
+                P = loss.payoff(self.rollouts.tables(*names, self.numbers, targets=loss.regresses))
                 # the responses of a fixed opponent, which is not sampled, weigh the same
                 columns = weights.get(member.value, P.new_ones(len(P), P.shape[-1]))
                 expected += weight * regression.win_rates(P, columns, itself)

@@ -146,8 +146,8 @@ def write_shard(folder: Path, name: str, number: int, rows: Sequence[dict[str, A
     return file
 
 
-def read_shard(file: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The rows of a shard, with these columns (None: all).
+def read_shard(file: Path, columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The rows of a shard, with these columns (None: all), and with those optional ones that it has.
 
     Raises:
         CorruptFileError: the content has not the checksum in the file's name.
@@ -156,6 +156,9 @@ def read_shard(file: Path, columns: Sequence[str] | None = None) -> list[dict[st
     import pyarrow.parquet as parquet
 
     content = verify_shard(file)
+    if columns is not None and optional:
+        there = set(parquet.read_schema(arrow.BufferReader(content)).names)
+        columns = [*columns, *(name for name in optional if name in there)]
     return parquet.read_table(arrow.BufferReader(content), columns=columns and list(columns)).to_pylist()
 
 

@@ -312,25 +312,27 @@ class LossKind:
         of: its value, a sum over prompts, so that micro-batches add up.
         pairs: it needs the table of the responses against each other.
         payoff: what a win probability counts in ``Experience.payoffs``.
+        regresses: it is a regression on the payoffs, which may then be unbiased in place of within [0, 1].
         separable: it is a sum over responses, each of which may pass alone (mirror: but for the centred baseline).
     """
 
     of: Callable[[Experience], Float[Tensor, ""]]
     pairs: bool = False
     payoff: Callable[[Tensor], Tensor] = lambda P: P
+    regresses: bool = False
     separable: bool = False
 
 
 LOSSES: dict[Loss, LossKind] = {
-    "mirror": LossKind(_mirror, separable=True),
-    "sppo": LossKind(_sppo, separable=True),
+    "mirror": LossKind(_mirror, regresses=True, separable=True),
+    "sppo": LossKind(_sppo, regresses=True, separable=True),
     "sppo-single": LossKind(_sppo_single, pairs=True),
     "sppo-hard": LossKind(_sppo_hard, pairs=True),
     "dpo": LossKind(_dpo, pairs=True),
     "ipo": LossKind(_ipo, pairs=True),
     "kto": LossKind(_kto),
     "simpo": LossKind(_simpo, pairs=True),
-    "rebel": LossKind(_rebel),
+    "rebel": LossKind(_rebel, regresses=True),
     "online-ipo": LossKind(_online_ipo, pairs=True),
     "dno": LossKind(_dno),
     "gpo": LossKind(_gpo, payoff=_score, separable=True),

@@ -194,7 +194,7 @@ LANGUAGE = [
     Method("Corrections of an oracle", "llm/oracles/corrections/corrected.py", CORRECTED, [
         ("sign", "StyleControl.corrected", "logits - style_differences(first, second) @ self.coefficients",
          "logits + style_differences(first, second) @ self.coefficients"),
-        ("factor", "Unflipped.corrected", "1 - 2 * self.flips", "1 - self.flips"),
+        ("factor", "Unflipped._lead", "1 - 2 * self.flips", "1 - self.flips"),
         ("factor", "Calibrated.corrected", "logits / self.temperature", "logits * self.temperature"),
         ("anchor", "WithTies.corrected", "expit(size - self.margin) + expit(size + self.margin)",
          "2 * expit(size - self.margin)"),

@@ -183,8 +183,10 @@ class Unflipped(Corrected):
 
     .. math::  P' = \frac{P - e}{1 - 2 e}
 
-    within [0, 1]. For probabilities that are shares of hard verdicts, as of votes: errors that a judge makes each time
-    are no flips, and its certain judgements stay as they are.
+    within [0, 1] in tables, where certain judgements stay as they are. What a regression fits is the P' of both orders'
+    mean as it is (``PairwiseResult.targets``): its mean over flips is the P without them, that of the clipped one is
+    nearer to 1/2. For probabilities that are shares of hard verdicts, as of votes: errors that a judge makes each time
+    are no flips. What is cached are the oracle's own judgements.
 
     Args:
         oracle: the oracle.
@@ -200,6 +202,9 @@ class Unflipped(Corrected):
         >>> votes = Function(lambda prompt, a, b: 0.7 if a < b else 0.3, symmetric=True)
         >>> preference_matrices(Unflipped(votes, 0.1), ["p"], [["a", "b"]])[0].P.round(3).tolist()
         [[0.5, 0.75], [0.25, 0.5]]
+        >>> (result,) = preference_matrices(Unflipped(votes, 0.4), ["p"], [["a", "b"]])
+        >>> result.P.round(3).tolist(), result.targets.round(3).tolist()
+        ([[0.5, 1.0], [0.0, 0.5]], [[0.5, 1.5], [-0.5, 0.5]])
     """
 
     what = "without flips"
@@ -226,11 +231,31 @@ class Unflipped(Corrected):
             raise NashwardError(f"{oracle.name} is on the wrong side of the labels in {flips:.0%}: these are no flips")
         return cls(oracle, flips)
 
+    def cache_key(self) -> str | None:
+        key = self.oracle.cache_key()
+        return key and f"{self.what} {self.parameters}, which are in what is kept, of {key}"
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        """The oracle's own log-odds, both orders averaged: ``pooled`` and ``unclipped`` correct them."""
+        return averaged_logits(self.oracle, prompts, candidates, pairs)
+
+    def pooled(self, logits: Float[np.ndarray, "members ..."]) -> Float[np.ndarray, "..."]:
+        return self.corrected(logits.mean(0), (), ())
+
+    def unclipped(self, logits: Float[np.ndarray, "members ..."]) -> Float[np.ndarray, "..."]:
+        return 0.5 + self._lead(logits.mean(0))
+
     def corrected(
-        self, logits: Float[np.ndarray, " pairs"], first: Sequence[str], second: Sequence[str]
-    ) -> Float[np.ndarray, " pairs"]:
-        lead = np.clip(np.tanh(logits / 2) / (2 * (1 - 2 * self.flips)), -0.5, 0.5)  # of P over 1/2
+        self, logits: Float[np.ndarray, "..."], first: Sequence[str], second: Sequence[str]
+    ) -> Float[np.ndarray, "..."]:
+        lead = np.clip(self._lead(logits), -0.5, 0.5)
         return log_ratio(0.5 + lead, 0.5 - lead)
+
+    def _lead(self, logits: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        """P' - 1/2: (P - e) / (1 - 2 e) - 1/2 is (P - 1/2) / (1 - 2 e), and P - 1/2 is tanh(L / 2) / 2."""
+        return np.asarray(np.tanh(logits / 2) / (2 * (1 - 2 * self.flips)))
 
 
 class WithTies(Corrected):

@@ -133,7 +133,7 @@ class VoteExamples:
         model, known = self.oracle.model, {} if known is None else known
         model.eval()
         missing = [k for k, row in enumerate(self.rows) if row not in known]
-        batches = list(by_length(missing, lambda k: len(self.rows[k][0]), self.oracle.token_budget))
+        batches = list(by_length(missing, lambda k: len(self.rows[k][0]), self.oracle.padded_budget))
         with shown("encoding", len(missing), "rows", progress and bool(missing)) as advance:
 
             def read(batch: list[int]) -> Tensor:

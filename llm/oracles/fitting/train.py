@@ -102,7 +102,7 @@ class VoteTraining:
         if self.cached is not None:
             yield list(places)
             return
-        yield from by_length(places, self.data.lengths.__getitem__, self.oracle.token_budget)
+        yield from by_length(places, self.data.lengths.__getitem__, self.oracle.padded_budget)
 
     def weigh(self, weights: dict[str, float]) -> None:
         """Set the weights of the annotators' votes."""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from nashward.errors import NashwardError, RefusedPromptError
 from nashward.games.shapes import Float, Int
@@ -25,6 +24,7 @@ from ...policy.base.weights import compute_dtype, load_base
 from ...policy.chat_template import encode
 from ...policy.control_tokens import text_ids
 from ...policy.local.names import local_model
+from ...policy.packing import PackedRows
 from ..models.chat import replace_surrogates
 from ..models.network import Key, NetworkOracle, Row, freeze, target_device
 from ..protocol import Pairs
@@ -35,7 +35,6 @@ from .protocols.user_template import named_protocol, read_rubric
 
 PREFIX = "judge:"
 LONGEST = 8192  # tokens of a row, where the network has no table of positions
-SHARED = 16  # tokens that rows have in common, from which on they are computed once
 GAP = " [...] "  # in place of what is left out of a text that is too long
 
 
@@ -63,46 +62,38 @@ class VerdictNetwork(nn.Module):
     ) -> Float[Tensor, "R 1 2"]:
         """log sum_v p_v wins_v and log sum_v p_v losses_v of each row's next token, ``[R, 1, 2]``.
 
-        What all rows begin with is computed once.
+        What rows begin with alike is computed once, where the network packs.
 
         Args:
             input_ids, attention_mask: ``[R, T]``, padded on the right.
             positions: ``[R, 1]``, the last token of each row.
         """
-        shared = self._shared(input_ids, positions)
-        options: dict[str, Any] = {}
-        if shared:
-            cache = DynamicCache(config=self.causal.config.get_text_config())
-            self._run(input_ids=input_ids[:1, :shared], past_key_values=cache, use_cache=True, keep=1)
-            cache.batch_repeat_interleave(len(input_ids))
-            options = {"past_key_values": cache, "use_cache": True}
-        last, place = torch.unique(positions[:, 0] - shared, return_inverse=True)
-        logits = self._run(input_ids=input_ids[:, shared:], attention_mask=attention_mask, keep=last, **options)
-        chosen = logits[torch.arange(len(place), device=place.device), place].double()
-        logprobs = chosen.log_softmax(-1)[:, self.tokens]
+        packed = PackedRows.shared(self.causal, input_ids, attention_mask)
+        if packed is not None:
+            chosen = self._run(packed.places.gather(1, positions)[:, 0], **packed.inputs)[0]
+        else:
+            last, place = torch.unique(positions[:, 0], return_inverse=True)
+            logits = self._run(last, input_ids=input_ids, attention_mask=attention_mask)
+            chosen = logits[torch.arange(len(place), device=place.device), place]
+        logprobs = chosen.double().log_softmax(-1)[:, self.tokens]
         return torch.logsumexp(logprobs[:, None] + self.games.log(), -1)[:, None]
 
     def compare(self, states: Float[Tensor, "B 1 1 2"]) -> Float[Tensor, " B"]:
         """The log-odds ``[B]`` that the response shown first wins."""
         return states[:, 0, 0, 0] - states[:, 0, 0, 1]
 
-    def _run(self, keep: Any, **inputs: Any) -> Float[Tensor, "R places V"]:
+    @property
+    def decoder(self) -> Any:
+        """The language model, which packs rows."""
+        return self.causal
+
+    def _run(self, keep: Int[Tensor, " places"], **inputs: Any) -> Float[Tensor, "R places V"]:
         """The logits at some places."""
         if self._keeps:
-            logits: Tensor = self.causal(**inputs, logits_to_keep=keep).logits
+            logits: Tensor = self.causal(**inputs, use_cache=False, logits_to_keep=keep).logits
             return logits
-        logits = self.causal(**inputs).logits
-        return logits[:, -keep:] if isinstance(keep, int) else logits[:, keep]
-
-    def _shared(self, input_ids: Int[Tensor, "R T"], positions: Int[Tensor, "R 1"]) -> int:
-        """How many tokens all rows begin with; 0 where few, or where the network has another kind of memory."""
-        kinds = getattr(self.causal.config.get_text_config(), "layer_types", None) or ["full_attention"]
-        if len(input_ids) < 2 or set(kinds) != {"full_attention"} or getattr(self.causal, "_is_stateful", False):
-            return 0
-        same = (input_ids == input_ids[:1]).all(0)
-        count = int(same.long().cumprod(0).sum())
-        count = min(count, int(positions.min()))  # each row has a token of its own left
-        return count if count >= SHARED else 0
+        logits = self.causal(**inputs, use_cache=False).logits
+        return logits[:, keep]
 
 
 @dataclass
@@ -122,8 +113,9 @@ class LocalJudge(NetworkOracle):
 
     with p_v the probability of the tokens that begin answer v and w_v, l_v the games that it counts for the response
     shown first and for the other. The protocol's prompt (``judges.protocols``) asks for a verdict alone; both orders of
-    a pair are judged and averaged in log-odds, as those of every oracle. One pass an order of a pair; what rows begin
-    with, the instruction and the prompt, is computed once for all of them. A text that is too long for its third of the
+    a pair are judged and averaged in log-odds, as those of every oracle. A row of tokens is an order of a pair; what
+    rows of a prompt begin with alike is computed once: the instruction and the prompt for all of them, and each
+    response that is shown first for its partners. A text that is too long for its third of the
     row keeps both of its ends.
 
     Args:

@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
+from nashward.llm.policy.packing import PackedRows
 
 from ..embedding import skew_product
 from .chat import ChatOracle
@@ -77,6 +78,11 @@ class GPMModel(nn.Module):
         """The base model."""
         return self.get_submodule(self._prefix)
 
+    @property
+    def decoder(self) -> Any:
+        """The base model, which packs rows."""
+        return self.backbone
+
     def states(
         self, input_ids: Int[Tensor, "R T"], attention_mask: Int[Tensor, "R T"], positions: Int[Tensor, "R 2"]
     ) -> Float[Tensor, "R 2 H"]:
@@ -86,6 +92,9 @@ class GPMModel(nn.Module):
             input_ids, attention_mask: ``[R, T]``, padded on the right.
             positions: ``[R, 2]``.
         """
+        packed = PackedRows.shared(self.backbone, input_ids, attention_mask)
+        if packed is not None:
+            return packed.states(self.backbone(**packed.inputs, use_cache=False).last_hidden_state, positions)
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         hidden = output.last_hidden_state
         return hidden[torch.arange(len(hidden), device=hidden.device)[:, None], positions]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 from nashward.llm.policy.base.weights import default_device
 from nashward.llm.policy.memory import OnEvent, ignore_event, run_in_parts
+from nashward.llm.policy.packing import SHARED, common_beginning, packs
 
 from ..protocol import Pairs, PreferenceOracle
 from . import checkpoint
@@ -25,6 +26,7 @@ from . import checkpoint
 Module = TypeVar("Module", bound=nn.Module)
 Item = TypeVar("Item")
 MAX_PADDING = 0.1  # the largest share of padding in a batch
+WHOLE_PROMPT = 8192  # tokens of a batch, so that the rows of one prompt are seldom split
 Key = tuple[int, ...]  # which of a prompt's candidates a row of tokens holds
 Row = tuple[Sequence[int], Sequence[int]]  # token ids, and the positions whose states are read
 Pair = tuple[int, int]  # which prompt, which of its pairs
@@ -90,7 +92,8 @@ class NetworkOracle(PreferenceOracle):
         tokenizer: its tokenizer.
         name: shown in reports.
         token_budget: tokens of one forward pass, padding included; a single longer row still runs, alone. None: 8192 on
-            a GPU, 1024 on a CPU, which gains nothing from large batches (benchmarks/judge_speed.py).
+            a GPU, 1024 on a CPU, which gains nothing from large batches (benchmarks/judge_speed.py); 8192 on both where
+            the network is a decoder that computes once what rows of a prompt begin with.
         members: of an ensemble: for each the tensors in which it differs from ``model``. Empty: ``model`` alone.
 
     Raises:
@@ -110,9 +113,16 @@ class NetworkOracle(PreferenceOracle):
             raise NashwardError(f"token_budget is {token_budget}; expected the tokens of one forward pass, at least 1")
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.device = next(model.parameters()).device
-        self.token_budget = token_budget or (1024 if self.device.type == "cpu" else 8192)
+        self._padded_budget = token_budget or (1024 if self.device.type == "cpu" else WHOLE_PROMPT)
+        # of a decoder, which may compute once what rows begin with; else padded rows have their own
+        self.token_budget = token_budget or (WHOLE_PROMPT if hasattr(model, "decoder") else self._padded_budget)
         self.on_event: OnEvent = ignore_event  # called when memory runs out
         self.members = [{key: value.to(self.device) for key, value in member.items()} for member in members]
+
+    @property
+    def padded_budget(self) -> int:
+        """Tokens of one forward pass of rows that are padded."""
+        return min(self.token_budget, self._padded_budget)
 
     def offload(self) -> None:
         """Move the weights to host memory; the next ``judge`` moves them back."""
@@ -209,7 +219,7 @@ class NetworkOracle(PreferenceOracle):
         missing = Counter({pair: len(rows) for pair, rows in rows_of.items()})  # rows whose states are not there yet
         uses = Counter({row: len(needed_by) for row, needed_by in pairs_of.items()})  # pairs that still need the states
         states_of: list[dict[tuple[int, Key], Tensor]] = [{} for _ in self.members or (None,)]  # of each member
-        for batch in by_length(list(pairs_of), lengths.__getitem__, self.token_budget):
+        for batch in self._batches(encoded, lengths):
             batch_states = run_in_parts(
                 self._states, [self.row(encoded[n], key) for n, key in batch], "row to judge", self.on_event
             )
@@ -242,6 +252,15 @@ class NetworkOracle(PreferenceOracle):
                     if not uses[row]:
                         for stored in states_of:
                             del stored[row]
+
+    def _batches(self, encoded: Sequence[Any], lengths: Mapping[tuple[int, Key], int]) -> Iterator[list[Any]]:
+        """The rows in batches: those of a prompt together where a decoder computes once what they begin with."""
+        decoder = getattr(self.model, "decoder", None)
+        if decoder is None or len(lengths) < 2 or not packs(decoder, max(lengths.values())):
+            yield from by_length(list(lengths), lengths.__getitem__, self.padded_budget)
+            return
+        rows = {row: list(self.row(encoded[row[0]], row[1])[0]) for row in lengths}
+        yield from by_beginning(list(lengths), lambda row: row[0], rows.__getitem__, self.token_budget)
 
     @torch.inference_mode()
     def _states(self, rows: Sequence[Row]) -> list[tuple[Tensor, ...]]:
@@ -291,6 +310,37 @@ def by_length(items: Sequence[Item], length: Callable[[Item], int], budget: int)
             longest, total = max(1, length(item)), 0
         batch.append(item)
         total += length(item)
+    if batch:
+        yield batch
+
+
+def by_beginning(
+    items: Sequence[Item], group: Callable[[Item], int], ids: Callable[[Item], Sequence[int]], budget: int
+) -> Iterator[list[Item]]:
+    """The items in batches of at most ``budget`` tokens, what neighbours begin with counted once.
+
+    Those of a group stay together, sorted by their tokens, where the budget allows; that with the longest comes first.
+
+    Example:
+        >>> rows = ["Rhine, yes", "a b", "Rhine, no"]
+        >>> list(by_beginning(rows, lambda row: int(row < "a"), lambda row: [ord(c) for c in row], budget=20))
+        [['Rhine, no', 'Rhine, yes'], ['a b']]
+    """
+    groups: dict[int, list[Item]] = {}
+    for item in items:
+        groups.setdefault(group(item), []).append(item)
+    batch: list[Item] = []
+    total = 0
+    for own in sorted(groups.values(), key=lambda rows: -max(len(ids(row)) for row in rows)):
+        own.sort(key=lambda item: list(ids(item)))
+        for item in own:
+            common = common_beginning(ids(batch[-1]), ids(item)) if batch else 0
+            added = len(ids(item)) - (common if common >= SHARED else 0)
+            if batch and total + added > budget:
+                yield batch
+                batch, total, added = [], 0, len(ids(item))
+            batch.append(item)
+            total += added
     if batch:
         yield batch
 

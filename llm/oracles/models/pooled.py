@@ -19,6 +19,7 @@ from transformers import AutoModel
 
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
+from nashward.llm.policy.packing import PackedRows
 
 from .chat import check_vocabulary
 from .checkpoint import SAFE, Member, load_state, read_weights, stored_dtype
@@ -134,6 +135,11 @@ class PooledNetwork(nn.Module):
         """The encoder."""
         return self.encoder
 
+    @property
+    def decoder(self) -> Any:
+        """The encoder, which packs rows where it is a language model's."""
+        return self.encoder
+
     def states(
         self, input_ids: Int[Tensor, "R T"], attention_mask: Int[Tensor, "R T"], positions: Int[Tensor, "R S"]
     ) -> Float[Tensor, "R texts F"]:
@@ -143,8 +149,12 @@ class PooledNetwork(nn.Module):
             input_ids, attention_mask: ``[R, T]``.
             positions: ``[R, 2 + 3 texts]``: begin and end of the prompt, then of each response, and its characters.
         """
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
-        hidden = output.hidden_states
+        packed = PackedRows.shared(self.encoder, input_ids, attention_mask)
+        given = {"input_ids": input_ids, "attention_mask": attention_mask} if packed is None else packed.inputs
+        layers = self.encoder(**given, output_hidden_states=True).hidden_states
+        last = len(layers) - 1
+        # the states of one row a text, of the layers that are pooled
+        hidden = {k: layers[k] if packed is None else packed.states(layers[k]) for k in {last, *self.form.layers}}
         index = torch.arange(input_ids.shape[1], device=input_ids.device)
 
         def pooled(layer: int, start: int) -> Tensor:
@@ -153,7 +163,7 @@ class PooledNetwork(nn.Module):
             total = torch.einsum("rt,rth->rh", inside, hidden[layer].float())
             return total / inside.sum(1, keepdim=True).clamp(min=1.0)
 
-        prompt = pooled(len(hidden) - 1, 0)
+        prompt = pooled(last, 0)
         found = []
         for start in range(2, positions.shape[1], 3):
             length = positions[:, start + 2, None].float().log1p()

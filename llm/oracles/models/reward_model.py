@@ -19,6 +19,7 @@ from nashward.errors import NashwardError
 from nashward.games.shapes import Float, Int
 from nashward.llm.data.library_errors import first_line, translated_errors
 from nashward.llm.policy.base.weights import keep_gradients
+from nashward.llm.policy.packing import PackedRows
 
 from .chat import ChatOracle
 from .checkpoint import check_tensors, load_network, read_weights, tensor_names
@@ -56,6 +57,11 @@ class RewardNetwork(nn.Module):
         return self.network
 
     @property
+    def decoder(self) -> Any:
+        """The classifier, which packs rows where it is a decoder."""
+        return self.network
+
+    @property
     def head(self) -> Any:
         """The last linear layer."""
         return self.network.get_submodule(self._head)
@@ -74,13 +80,17 @@ class RewardNetwork(nn.Module):
         if positions.shape[1] == 2:
             index = torch.arange(input_ids.shape[1], device=input_ids.device)
             options["token_type_ids"] = (index >= positions[:, 1:]).long() * attention_mask
+        packed = PackedRows.shared(self.network, input_ids, attention_mask) if positions.shape[1] == 1 else None
+        given = {"input_ids": input_ids, "attention_mask": attention_mask} if packed is None else packed.inputs
         hook = self.head.register_forward_pre_hook(lambda module, arguments: inputs.append(arguments[0]))
         try:
             with _any_pad_token(self.network.config.get_text_config()):
-                self.network(input_ids=input_ids, attention_mask=attention_mask, **options)
+                self.network(**given, **options)
         finally:
             hook.remove()
         hidden = inputs[-1]
+        if packed is not None:
+            return packed.states(hidden, positions)
         if hidden.ndim == 3:  # a decoder's head reads every token; transformers finds the last one by the pad token
             hidden = hidden[torch.arange(len(hidden), device=hidden.device), positions[:, 0]]
         return hidden[:, None]

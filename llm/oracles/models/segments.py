@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nashward.llm.policy.control_tokens import text_ids
+from nashward.llm.policy.packing import common_beginning
 
 from .chat import Chat, replace_surrogates
 
@@ -71,9 +72,9 @@ class Segments:
             return first, [Segment([*ids, *self._after], 0, len(ids)) for ids in others]
         # where a response begins is seen on one that is always the same: no other response may move it
         alone, example = self._conversation(prompt), self._conversation(prompt, "a")
-        common = _common(alone, example)
+        common = common_beginning(alone, example)
         both = [self._conversation(prompt, response) for response in responses]
-        rest = [ids[min(common, _common(alone, ids)) :] for ids in both]
+        rest = [ids[min(common, common_beginning(alone, ids)) :] for ids in both]
         return Segment(alone[:common], 0, common), [Segment(ids, 0, len(ids)) for ids in rest]
 
     def _conversation(self, prompt: str, response: str | None = None) -> list[int]:
@@ -103,8 +104,3 @@ def fitted(prompt: Segment, responses: Sequence[Segment], limit: int) -> tuple[S
         shares[k] = min(len(left[k].ids), room // (len(order) - place))
         room -= shares[k]
     return prompt, [segment.shortened(shares[k]) for k, segment in enumerate(left)]
-
-
-def _common(one: Sequence[int], two: Sequence[int]) -> int:
-    """The length of the common beginning."""
-    return next((k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))

@@ -67,27 +67,6 @@ def test_log_odds_are_those_of_the_verdicts_tokens(folder: Path, protocol, wins)
     assert P.meta["calls"] == 6
 
 
-def test_what_rows_begin_with_is_computed_once(judge: LocalJudge, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed = []
-    whole = judge.model.causal.forward
-
-    def spy(*args, **options):
-        computed.append(options["input_ids"].numel())
-        return whole(*args, **options)
-
-    monkeypatch.setattr(judge.model.causal, "forward", spy)
-    monkeypatch.setattr(judge, "token_budget", 10**6)
-    pairs = [[(i, j) for i in range(3) for j in range(3) if i != j]]
-    shared = judge.raw_logits(PROMPTS[:1], TEXTS[:1], pairs)
-    rows = [judge.row(judge.encode(PROMPTS[0], TEXTS[0])[0], pair)[0] for pair in pairs[0]]
-    instruction = len(judge._ids("", "", "", None)) // 2
-    assert sum(computed) < sum(map(len, rows)) - 4 * instruction
-    monkeypatch.setattr(judge.model, "_shared", lambda *given: 0)
-    computed.clear()
-    assert judge.raw_logits(PROMPTS[:1], TEXTS[:1], pairs)[0] == pytest.approx(shared[0], abs=1e-4)
-    assert sum(computed) >= sum(map(len, rows))
-
-
 def test_it_conforms(judge: LocalJudge) -> None:
     check_oracle(judge, tolerance=1e-3)
 

@@ -1,14 +1,18 @@
 """Packed texts against the same texts alone: values, gradients, what is computed once, and which models fall back."""
 
+import copy
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
     BloomConfig,
     FalconConfig,
     Gemma2Config,
@@ -25,7 +29,7 @@ from nashward import llm
 from nashward.llm.planner.live_storage import LiveStorage
 from nashward.llm.policy import packing
 from nashward.llm.policy.logprobs import sequence_logprobs
-from nashward.llm.policy.packing import Packing, packed_tokens, packs
+from nashward.llm.policy.packing import PackedRows, Packing, packed_tokens, packs
 from nashward.llm.policy.placement import checkpoint_layers
 
 SHAPE: dict[str, Any] = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -182,3 +186,65 @@ def test_positions_begin_again_behind_the_prompt() -> None:
     assert found.positions.tolist() == [[0, 1, 2, 2, 3, 0]]
     assert found.layout[0, 0].tolist() == [[0, 2, 2, 1], [5, 1, 6, 0], [0, 2, 3, 2]]
     assert found.texts.tolist() == [0, 0, 2, 2, 2, 1]
+
+
+def _tree(seed: int, depth: int = 3) -> list[list[int]]:
+    """Rows of tokens that share beginnings of 5 to 40 tokens, equal ones and beginnings of others among them."""
+    random = np.random.default_rng(seed)
+    rows: list[list[int]] = [[]]
+    for _ in range(depth):
+        rows = [row + random.integers(3, 97, random.integers(5, 40)).tolist() for row in rows for _ in range(2)]
+        rows = [(rows[k - 1][:20] + row[20:] if k % 2 and random.random() < 0.7 else row) for k, row in enumerate(rows)]
+    rows += [rows[0], rows[1][:-3], rows[2][:20]]
+    return [rows[k] for k in random.permutation(len(rows))]
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_rows_that_share_beginnings_are_as_if_alone(name: str) -> None:
+    config = copy.deepcopy(PACKED[name])
+    if name == "mistral":
+        config.sliding_window = 256
+    config.update({"n_positions": 256} if name == "gpt2" else {"max_position_embeddings": 256})
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(config).eval()
+    for seed in range(4):
+        rows = _tree(seed)
+        longest = max(map(len, rows))
+        ids, mask = (torch.zeros(len(rows), longest, dtype=torch.long) for _ in "im")
+        for k, row in enumerate(rows):
+            ids[k, : len(row)], mask[k, : len(row)] = torch.tensor(row), 1
+        with torch.no_grad():
+            packed = PackedRows.shared(network, ids, mask)
+            assert packed is not None
+            found = packed.states(network(**packed.inputs, use_cache=False).logits)
+            for k, row in enumerate(rows):
+                alone = network(torch.tensor([row])).logits[0]
+                torch.testing.assert_close(found[k, : len(row)], alone, rtol=1e-4, atol=1e-4)
+        read = [packed.ids[0, packed.places[k, : len(row)]].tolist() for k, row in enumerate(rows)]
+        assert read == rows
+        assert packed.ids.shape[1] < sum(map(len, rows))
+
+
+def test_a_beginning_is_a_part_of_the_row_from_16_tokens_on() -> None:
+    for common, once in ((15, False), (16, True)):
+        packed = PackedRows.of([[1] * common + [2], [1] * common + [3, 4]])
+        assert packed.ids.shape[1] == (common if once else 2 * common) + 3
+    same = PackedRows.of([[5] * 20] * 3)
+    assert same.ids.shape[1] == 20
+    assert same.places.tolist() == [list(range(20))] * 3
+
+
+def test_rows_are_packed_without_gradients_and_where_they_share() -> None:
+    network = AutoModelForCausalLM.from_config(PACKED["llama"]).eval()
+    ids, mask = torch.arange(40).repeat(2, 1), torch.ones(2, 40, dtype=torch.long)
+    assert PackedRows.shared(network, ids, mask) is None
+    with torch.no_grad():
+        assert PackedRows.shared(network, ids, mask) is not None
+        assert PackedRows.shared(network, ids[:1], mask[:1]) is None
+        assert PackedRows.shared(network, torch.stack([ids[0], ids[0].flip(0)]), mask) is None
+    encoder = BertModel(
+        BertConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+    ).eval()
+    with torch.no_grad():
+        assert PackedRows.shared(encoder, ids, mask) is None
+    assert encoder.config._attn_implementation == "sdpa"

@@ -30,6 +30,7 @@ from nashward.llm.oracles.diagnosis.diagnose import diagnose
 from nashward.llm.oracles.diagnosis.probe import probe_pairs
 from nashward.llm.oracles.fingerprint import oracle_fingerprint
 from nashward.llm.oracles.fitting.votes import Vote
+from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
 
 from ..diagnosis.planted import STYLE, Simulated, World
@@ -110,6 +111,49 @@ def test_flips_are_taken_out() -> None:
     assert pytest.approx(expected, abs=1e-6) == P
     with pytest.raises(NashwardError, match="no flips"):
         Unflipped.fitted(_judge({prompt: -odds for prompt, odds in table.items()}), votes)
+
+
+@pytest.mark.parametrize("votes", [1, 3])
+@pytest.mark.parametrize("clean", [1.0, 0.8, 0.5])
+def test_the_mean_of_unclipped_targets_is_the_clean_probability(clean: float, votes: int) -> None:
+    """Hard verdicts, each flipped with probability 0.2, of a pair whose first response wins with probability P."""
+    random, count, e = np.random.default_rng(7), 4000, 0.2
+    wins = random.random((count, votes)) < clean
+    flipped = random.random((count, votes)) < e
+    share = dict(zip([f"p{k}" for k in range(count)], (wins ^ flipped).mean(1).tolist(), strict=True))
+    noisy = Function(lambda prompt, a, b: share[prompt] if a < b else 1 - share[prompt], symmetric=True)
+    results = preference_matrices(Unflipped(noisy, e), list(share), [["a", "b"]] * count)
+    assert all(result.targets is not None for result in results)
+    targets = np.array([result.targets for result in results])
+    np.testing.assert_allclose(targets + targets.transpose(0, 2, 1), 1.0, atol=1e-12)
+    assert (targets[:, [0, 1], [0, 1]] == 0.5).all()
+    raw = np.array(list(share.values()))
+    np.testing.assert_allclose(targets[:, 0, 1], (raw - e) / (1 - 2 * e), atol=1e-12)
+    error = targets[:, 0, 1].std() / np.sqrt(count)
+    assert abs(targets[:, 0, 1].mean() - clean) < 4 * error
+    clipped = np.array([result.P[0, 1] for result in results])
+    np.testing.assert_allclose(clipped, np.clip(targets[:, 0, 1], 0, 1), atol=1e-12)
+    if clean != 0.5:  # where both ends are cut alike
+        assert clipped.mean() < clean - 0.05
+
+
+def test_unclipped_targets_are_kept_in_the_cache_and_of_pairs_that_are_missing_unknown(tmp_path: Path) -> None:
+    noisy = Function(lambda p, a, b: None if "c" in (a, b) else 0.9 if a < b else 0.2, name="n", fingerprint="n 1")
+    texts, opponents = [["a", "b", "c"]], [["b", "d"]]
+    made = [preference_matrices(Unflipped(noisy, 0.3), ["p"], texts, cache=tmp_path / "c")[0] for _ in "ab"]
+    assert made[1].meta["calls"] == 2  # those that are missing: the rest is in the cache
+    assert made[0].targets is not None
+    assert made[1].targets is not None
+    np.testing.assert_array_equal(made[0].targets, made[1].targets)
+    p = float(expit((logit(0.9) - logit(0.2)) / 2))  # both orders averaged in log-odds
+    assert made[0].targets[0, 1] == pytest.approx((p - 0.3) / 0.4)
+    assert np.isnan(made[0].targets[0, 2])
+    (block,) = preference_matrices(Unflipped(noisy, 0.3), ["p"], texts, opponents)
+    assert block.targets is not None
+    assert block.targets[0].tolist() == pytest.approx([(p - 0.3) / 0.4] * 2)
+    assert block.targets[1, 0] == 0.5
+    assert preference_matrices(Length(), ["p"], texts)[0].targets is None
+    assert preference_matrices(Calibrated(Unflipped(noisy, 0.3), 1.0), ["p"], texts)[0].targets is None
 
 
 def test_a_margin_of_ties_is_found() -> None:
@@ -194,3 +238,29 @@ def test_a_run_is_played_under_a_corrected_oracle(tmp_path: Path, monkeypatch: p
     config = RunFolder("run").read()["config"]
     assert (config["oracle"], config["correct"]) == (LENGTH, ["temperature:by=2", "ties:by=0.1"])
     assert main(["align", "--out", "run", "--quiet", "--iterations", "1"]) == 0
+
+
+@pytest.mark.parametrize(("loss", "unclipped"), [("mirror", True), ("rebel", True), ("kto", False)])
+def test_a_regression_fits_the_unclipped_targets(
+    loss: str, unclipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    from nashward.llm import pocket
+
+    Path("p.txt").write_text("one\ntwo\nthree\nfour\n")
+    small = ["--responses", "3", "--max-new-tokens", "8", "--iterations", "1", "--quiet", "--prompts", "p.txt"]
+    judging = ["--oracle", LENGTH, "--correct", "flips:by=0.49", "--loss", loss, *small]
+    assert main(["align", "--policy", str(pocket.POLICY), *judging, "--out", "run"]) == 0
+    step = Path("run", "iteration-01")
+    (file,) = shards(step / "judgements", "start")
+    rows = read_shard(file)
+    P, targets = (np.array([row[name] for row in rows]) for name in ("P", "targets"))
+    assert targets.max() > 1.0 >= P.max()
+    np.testing.assert_allclose(np.clip(targets, 0, 1), P, atol=1e-12)
+    fitted = [row for file in shards(step / "targets", "anchor") for row in read_shard(file)]
+    payoffs = np.concatenate([np.ravel(row["payoffs"]) for row in fitted])
+    table = targets if unclipped else P
+    others = ~np.eye(3, dtype=bool)  # a response is not compared with itself
+    expected = [np.mean(of_prompt[k][others[k]]) for of_prompt in table for k in range(3)]
+    assert sorted(payoffs) == pytest.approx(sorted(expected), abs=1e-6)
+    assert (payoffs.max() > 1) == unclipped

@@ -155,7 +155,7 @@ def test_members_of_an_ensemble_of_networks_are_averaged_first() -> None:
         symmetric = True
 
         def raw_logits(self, prompts, candidates, pairs):
-            return [np.array([[1.0] * len(own), [3.0] * len(own)]) for own in pairs]
+            return [np.array([[1.0], [3.0]]) * [1.0 if i < j else -1.0 for i, j in own] for own in pairs]
 
     assert Ensemble([Two()], "log-odds").raw_logits(["?"], [["a", "b"]], [[(0, 1)]])[0].tolist() == [[2.0]]
 
