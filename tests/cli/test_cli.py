@@ -74,6 +74,23 @@ def test_solve_plays_a_solver_on_a_game_of_the_zoo(capsys: pytest.CaptureFixture
     assert (tmp_path / "gaps.png").exists()
 
 
+def test_solve_says_what_a_solver_saw(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["solve", "comal_cycle", "--solver", "mwu", "--iterations", "5", "--feedback", "samples:k=5"]
+    assert main([*command, "--seed", "3"]) == 0
+    assert "from uniform, feedback samples:k=5, seed 3:" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "samples:k=5, seed 0" in capsys.readouterr().out
+
+
+def test_theory_shows_no_ratio_of_an_equation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["theory", "--quick", "1", "20"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "holds" in line.split()]
+    bounds, equations = ([line for line in lines if line[3 + ratio] == "holds"] for ratio in (1, 0))
+    assert bounds
+    assert equations
+    assert all(0 < float(line[3]) <= 1 for line in bounds)
+
+
 def test_solve_draws_the_gaps_of_several_solvers_and_writes_json(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,14 +257,15 @@ def test_a_path_in_the_plane_of_two_actions(tmp_path: Path, monkeypatch: pytest.
 def test_the_zoo_lists_its_games_and_draws_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["zoo"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == games.zoo.names()
+    assert lines[0].split() == ["game", "n", "properties", "(source)"]
+    assert [line.split()[0] for line in lines[1:-1]] == games.zoo.names()
     assert all(prop in lines[-1] for prop in games.zoo.PROPERTIES)
     page, file = tmp_path / "deep" / "zoo.html", tmp_path / "zoo.json"
     both = ["--property", "cyclic", "--property", "near-boundary"]
     assert main(["zoo", *both, "--page", str(page), "--json", str(file)]) == 0
     found = games.zoo.names("cyclic", "near-boundary")
     told = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in told[: len(found)]] == found
+    assert [line.split()[0] for line in told[1 : len(found) + 1]] == found
     assert re.findall(r'<h2 id="(\w+)"', page.read_text()) == found
     content = json.loads(file.read_text())
     assert list(content) == found
@@ -255,7 +273,7 @@ def test_the_zoo_lists_its_games_and_draws_them(capsys: pytest.CaptureFixture[st
         assert content[name]["P"] == games.zoo.get(name).P.tolist()
         assert content[name]["nash"] == games.nash(games.zoo.get(name)).policy.tolist()
     assert main(["zoo", "two_rings", "comal_cycle"]) == 0
-    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [
         ["two_rings", "6"],
         ["comal_cycle", "3"],
     ]

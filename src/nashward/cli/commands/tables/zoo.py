@@ -44,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
             raise NashwardError(f"--page {args.page}: the page is a file of HTML; give a name that ends in .html")
         configuration.check_place(args.page)
 
-    width = max((len(name) for name in names), default=0)
+    width = max((len(name) for name in (*names, "game")), default=0)
+    if names:
+        print(f"{'game':<{width}}  {'n':>3}  properties (source)")
     for name in names:
         entry = games.zoo.GAMES[name]
         size = entry.make().sizes[0]
