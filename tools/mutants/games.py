@@ -36,12 +36,6 @@ GAMES = [
         ("factor", "", "3 / 8", "6 / 8"),
         ("anchor", "symmetrised", "(V, -BORDER, BORDER)", "(V, 0.0, 0.0)"),
     ]),
-    Method("Games of two players by the simplex method", f"{E}/two_players/simplex.py",
-           ["tests/games/equilibria/test_two_players.py"], [
-        ("sign", "pivot_table", "-cj / p", "cj / p"),
-        ("factor", "subtract_product", "c[h] - r * v", "c[h] - 2 * r * v"),
-        ("anchor", "refine", "V[i, j] * x[i]", "V[i, j]"),
-    ]),
     Method("Double oracle", f"{E}/double_oracle.py", EXACT, [
         ("sign", "double_oracle", "y > tolerance", "y < -tolerance"),
         ("sign", "double_oracle", "-across.T", "across.T"),
