@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from nashward import games
-from nashward.cli import configuration, options
+from nashward.cli import configuration
 from nashward.cli.demo import style_game
 from nashward.cli.demo.demo import self_play
 
@@ -37,7 +37,7 @@ COLUMNS = ("gap, last", "gap, mixture", "wins, last", "share", "R2 held out", "K
 
 def preset(play: Any, name: str) -> Any:
     """The run with the solver and the settings of a preset that are not sizes of prompts, responses or iterations."""
-    settings = configuration.from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}")
+    settings = configuration.preset(name)
     with tempfile.TemporaryDirectory() as folder:
         tuned = configuration.self_play({**settings, "out": configuration.Setting(folder, "benchmark")})
     config, sizes = tuned.config, play.config

@@ -38,6 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "browser": (None if browser else "no Chromium on this machine")
         if config.getoption("--browser")
         else "needs a headless Chromium: run with --browser",
+        "vllm": None if os.environ.get("NASHWARD_VLLM") else "needs vLLM: name a Python that has it by NASHWARD_VLLM",
     }
     for item in items:
         for marker, reason in reasons.items():

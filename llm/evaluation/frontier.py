@@ -19,12 +19,13 @@ from ..oracles.models.network import networks
 from ..policy.adapters.lora import interpolate
 from ..policy.mixture import Mixture
 from ..processes import processes
-from ..run.selfplay import SelfPlay, iterates
+from ..run.selfplay import SelfPlay
 from ..store.files import write_json
 from ..store.run_folder import RunFolder
 from .evaluate import with_largest_rank
 from .pareto import ParetoPoint, pareto_front
 from .players import FOLDER, MIXTURE, START, policies, sample_responses
+from .task import task_likelihoods
 
 FILE = "frontier.json"
 TASK = "task"  # the name of the SFT texts' likelihood among the objectives
@@ -55,8 +56,8 @@ def frontier(
 
     Returns:
         What the file holds: for each policy and objective the win rate and its standard error over prompts; where the
-        run has SFT texts, of the start and the iterates the mean log-likelihood of the held-out ones, nats a token, as
-        ``task``; and for each two of these which policies no other one dominates.
+        run has SFT texts, the mean log-likelihood of the held-out ones, nats a token, as ``task``, see
+        ``task_likelihoods``; and for each two of these which policies no other one dominates.
 
     Raises:
         ValueError: fewer than two prompts or responses, fewer than two of objectives and task, a name that is taken,
@@ -66,11 +67,10 @@ def frontier(
     if len(prompts) < 2 or responses < 1:
         raise NashwardError(f"a frontier needs 2 prompts and a response each, got {len(prompts)} and {responses}")
     names = [*(("training",) if run.combination is None else run.combination.names), *others]
-    rows = iterates(home.path) if home.path.is_dir() else []
-    task = {} if not rows else _task(rows)
+    has_task = run.has_sft
     if twice := [name for name in names if names.count(name) > 1 or name == TASK]:
         raise NashwardError(f"there is an objective {twice[0]} already; call it something else")
-    if len(names) + bool(task) < 2:
+    if len(names) + has_task < 2:
         raise NashwardError(
             "a frontier is of two objectives, and the run has one oracle and no SFT texts: give --objective NAME=ORACLE"
         )
@@ -83,6 +83,9 @@ def frontier(
         _ = run.planned
         players = {**players, **blends}
         drawn = sample_responses(home, players, lambda: run.model, prompts, responses, run.sampling, seed, progress)
+        if has_task:
+            progress("the likelihood of the held-out SFT texts")
+        task = task_likelihoods(run, players)
         if "model" in vars(run):
             run.model.offload()
         texts = {name: [[response.text for response in row] for row in rows] for name, rows in drawn.items()}
@@ -94,11 +97,11 @@ def frontier(
                 rates[name][objective] = {"value": float(each.mean()), "standard_error": error}
             for network in networks(oracle):
                 network.offload()
-        for name, value in task.items():
-            rates[name][TASK] = {"value": value, "standard_error": None}
+        for name, likelihood in task.items():
+            rates[name][TASK] = likelihood
         found = {
             "prompts": len(prompts), "responses": responses, "seed": seed, "objectives": names, "policies": rates,
-            "fronts": _fronts([*names, *([TASK] if task else [])], rates),
+            "fronts": _fronts([*names, *([TASK] if has_task else [])], rates),
         }  # fmt: skip
         processes.decided(lambda: write_json(home / FILE, found))
     return found
@@ -128,15 +131,6 @@ def _win_rates(
         if len(found[name]) < 2:
             raise NashwardError(f"{oracle.name} judged {name} on fewer than two prompts: there is no standard error")
     return found
-
-
-def _task(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The mean log-likelihood of the held-out SFT texts of the start and the iterates, as the run measured it."""
-    measured = {row["iteration"]: row["sft"] for row in rows if row.get("sft")}
-    if not measured:
-        return {}
-    first = next(iter(measured.values()))
-    return {START: -first["start"], **{name: -nll["after"] for name, nll in measured.items()}}
 
 
 def _interpolations(home: RunFolder, players: Mapping[str, Mixture]) -> dict[str, Mixture]:

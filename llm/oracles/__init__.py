@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .corrections.corrected import WithTies as WithTies
     from .corrections.correction import CorrectedSource as CorrectedSource
     from .diversity import Diversity as Diversity
+    from .diversity import SemanticDiversity as SemanticDiversity
     from .embedding import EmbeddingOracle as EmbeddingOracle
     from .ensembles.ensemble import Ensemble as Ensemble
     from .ensembles.objectives import Combination as Combination
@@ -80,6 +81,7 @@ _MODULES = {
     "RewardFunction": ".scalar",
     "RewardModel": ".models.reward_model",
     "ScalarOracle": ".scalar",
+    "SemanticDiversity": ".diversity",
     "StyleControl": ".corrections.corrected",
     "ToThePoint": ".judges.to_the_point",
     "Unflipped": ".corrections.corrected",

@@ -1,14 +1,16 @@
-"""Diversity as an oracle: of two responses the one that says more that no other response to the prompt says."""
+"""Diversity as an oracle: of two responses the one that is less like the other responses to the prompt."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from nashward.errors import NashwardError
 
+from .models.embeddings import TextEmbeddings
 from .protocol import Pairs, PreferenceOracle
 
 
@@ -61,3 +63,56 @@ class Diversity(PreferenceOracle):
         """The distinct n-grams; of a shorter text the text itself."""
         words = text.split()
         return {tuple(words[k : k + self.n]) for k in range(max(1, len(words) - self.n + 1))} if words else set()
+
+
+class SemanticDiversity(PreferenceOracle):
+    """Prefers the response whose embedding is farther from those of the responses that are judged with it.
+
+    .. math::
+        s_i = \\frac{1}{K - 1} \\sum_{j \\ne i} \\bigl(1 - \\cos(e_i, e_j)\\bigr), \\qquad
+        L_{ij} = (s_i - s_j) / temperature
+
+    e the unit embeddings of the K responses; the mean of s is their spread. Unlike with ``Diversity``, the same in
+    other words wins little. Copies count each. A judgement depends on the whole set, so it is not cached.
+
+    Args:
+        encoder: its folder, or ``real:minilm``, which the extra ``real`` brings.
+        temperature: a difference in s that makes one logit.
+
+    Raises:
+        ValueError: a temperature that is not positive.
+        MissingPackageError: the package of the encoder is not installed.
+
+    Source: mean pairwise distance of embeddings, Tevet & Berant 2021, arXiv 2004.02990; the game is the project's own.
+
+    Example:
+        >>> judge = SemanticDiversity("/no/encoder", temperature=0.1)
+        >>> judge.name, judge.sees_copies
+        ('semantic diversity', True)
+    """
+
+    name, symmetric, transitive, sees_copies = "semantic diversity", True, True, True
+
+    def __init__(self, encoder: str | Path = "real:minilm", temperature: float = 0.05) -> None:
+        if not 0 < temperature < float("inf"):
+            raise NashwardError(f"semantic diversity needs a positive temperature, got {temperature!r}")
+        self.embeddings = TextEmbeddings(encoder, self.name)
+        self.temperature = temperature
+
+    def truncated(self, prompt: str, candidates: Sequence[str]) -> int:
+        return sum(map(self.embeddings.is_cut, candidates))
+
+    def raw_logits(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], pairs: Sequence[Pairs]
+    ) -> list[np.ndarray]:
+        if any(candidates):
+            self.embeddings([text for texts in candidates for text in texts])  # all in few passes
+        found = []
+        for texts, wanted in zip(candidates, pairs, strict=True):
+            scores = self._scores(texts) if texts else np.zeros(0)
+            found.append(np.array([(scores[i] - scores[j]) / self.temperature for i, j in wanted]))
+        return found
+
+    def _scores(self, texts: Sequence[str]) -> np.ndarray:
+        units = self.embeddings(texts)
+        return 1 - ((units @ units.sum(0)) - 1) / max(1, len(texts) - 1)

@@ -333,8 +333,7 @@ class SelfPlay:
         if floor is not None and not (self._sft.texts and self.config.fit.sft_weight > 0):
             raise NashwardError("a floor of sft is of the SFT texts' likelihood: give --sft, and a weight above 0")
         if tokenizer is not None:
-            longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
-            self._texts = self._sft.within(tokenizer, longest if self.source is None else None)
+            self._texts = self._short_sft(tokenizer)
         if self.adapter is not None and until != "judge":
             adapter_config(self.adapter, None if isinstance(self.policy, LanguageModel) else self.policy)
         if self.oracle is not None and until in (None, "judge"):
@@ -369,6 +368,20 @@ class SelfPlay:
     @cached_property
     def _opponents(self) -> StoredOpponents:
         return StoredOpponents(self.opponents, self.config.column, self.config.endpoint)
+
+    @property
+    def has_sft(self) -> bool:
+        """Whether the run has SFT texts."""
+        return bool(self._sft.texts)
+
+    @property
+    def sft_texts(self) -> list[tuple[Prompt, str]]:
+        """The SFT texts that the fits of this run train on and hold out; empty where it has none."""
+        return self._short_sft(self.model.tokenizer) if self.has_sft else []
+
+    def _short_sft(self, tokenizer: Any) -> list[tuple[Prompt, str]]:
+        longest = self.config.max_prompt_tokens + self.config.sampling.max_new_tokens
+        return self._sft.within(tokenizer, longest if self.source is None else None)
 
     @cached_property
     def _sft(self) -> SFTFile:

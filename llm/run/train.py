@@ -307,11 +307,13 @@ class TrainStage:
         def text(number: int) -> Text:
             return sft.encode(self.model.tokenizer, *texts[number], self.model.stop_ids)
 
-        training, testing = sft.split(len(texts), fit.held_out, seed_of(*key))
+        training, _ = sft.split(len(texts), fit.held_out, seed_of(*key))
         stream = map(text, sft.epochs(training, seed_of(*key, self.step_folder.name)))
         sizes = fit.pass_tokens(self.model.device.type), fit.batch
         batches = sft.pack(stream, *sizes, steps if fit.sft_weight > 0 else 0)
-        return sft.SFTTerm(batches, sft.pack(map(text, testing), *sizes))
+        model = self.model
+        testing = sft.held_out(texts, model.tokenizer, model.stop_ids, fit.held_out, seed_of(*key), sizes)
+        return sft.SFTTerm(batches, testing)
 
     def _sft_nll(self, term: sft.SFTTerm, start: Adapter) -> dict[str, float]:
         """NLL of the held-out SFT texts, nats a token, where the run started and where the fit starts."""

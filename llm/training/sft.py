@@ -29,6 +29,7 @@ from ..policy.memory import OnEvent, ignore_event
 from ..processes import processes
 from .batches import Passes, backward_by_pass, logprobs_by_pass, passes_of, plan_passes
 
+Sizes = tuple[int, int]
 HELD_OUT = 256  # texts that are held out, at most: they are passed three times in each step
 
 
@@ -108,6 +109,21 @@ def split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
     random.Random(seed).shuffle(shuffled)
     cut = max(1, min(round(share * count), HELD_OUT, count - 1))
     return sorted(shuffled[cut:]), sorted(shuffled[:cut])
+
+
+def held_out(
+    texts: Sequence[tuple[Prompt, str]], tokenizer: Any, stops: Sequence[int], share: float, seed: int, sizes: Sizes
+) -> list[SFTBatch]:
+    """The texts of a run that its fits hold out, see ``split``.
+
+    Args:
+        texts: all of the run's.
+        stops: see ``encode``.
+        share, seed: see ``split``.
+        sizes: tokens and texts of a micro-batch, see ``pack``.
+    """
+    _, testing = split(len(texts), share, seed)
+    return pack((encode(tokenizer, *texts[number], stops) for number in testing), *sizes)
 
 
 def epochs(numbers: Sequence[int], seed: int) -> Iterator[int]:

@@ -134,6 +134,17 @@ def test_a_flag_wins_over_a_file_over_a_preset_over_the_folder_over_the_default(
         assert line in out.splitlines()
 
 
+def test_of_several_presets_a_later_one_wins_and_the_others_stay() -> None:
+    def sources(*names: str) -> dict[str, str]:
+        chosen = _settings("--out", "run", *(word for name in names for word in ("--preset", name)))
+        return {name: chosen[name].source for name in ("policy", "iterations", "responses") if name in chosen}
+
+    model, quick = "preset smollm2-135m", "preset quick"
+    assert sources("smollm2-135m", "quick") == {"policy": model, "iterations": quick, "responses": quick}
+    assert sources("quick", "smollm2-135m") == {"policy": model, "iterations": model, "responses": quick}
+    assert sources("quick") == {"iterations": quick, "responses": quick}
+
+
 def test_the_settings_of_a_solver_go_with_it() -> None:
     def found(*arguments: str) -> games.Solver:
         return configuration.solver(_settings(*arguments))

@@ -60,7 +60,7 @@ def flags(args: argparse.Namespace, known: Iterable[str] = ALL) -> Settings:
 
 
 def settings(args: argparse.Namespace) -> Settings:
-    """The settings of the command line, the file and the preset, and the others as the run folder has them.
+    """The settings of the command line, the file and the presets, and the others as the run folder has them.
 
     Raises:
         ValueError, OSError: the file cannot be read, or has an unknown key or a value of another type.
@@ -68,8 +68,8 @@ def settings(args: argparse.Namespace) -> Settings:
     layers = [flags(args)]
     if file := getattr(args, "config", None):
         layers.append(from_toml(read_text(file, "configuration file"), str(file), f"file {file}"))
-    if name := getattr(args, "preset", None):
-        layers.append(from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}"))
+    for name in reversed(getattr(args, "preset", None) or ()):  # a later one wins over those before
+        layers.append(preset(name))
     chosen = merged(layers)
     if "out" in chosen:
         chosen = merged([*layers, from_folder(chosen["out"].value)])
@@ -77,6 +77,11 @@ def settings(args: argparse.Namespace) -> Settings:
     if "step" in _fields(_solver(chosen["solver"].value)):
         chosen.setdefault("step", Setting(DEFAULT_STEP, "default"))
     return chosen
+
+
+def preset(name: str) -> Settings:
+    """The settings of a shipped recipe."""
+    return from_toml(options.presets()[name].read_text(encoding="utf-8"), name, f"preset {name}")
 
 
 def merged(layers: list[Settings]) -> Settings:

@@ -57,5 +57,10 @@ def add_run(
     others = [name for name in ALL if name not in ("out", "policy", "oracle")] if names is None else names
     run = add_groups(parser, select(ALL, ("out", *models, *others)))["run"]
     run.add_argument("--config", type=path, metavar="FILE", help="settings in TOML; flags win over them")
-    run.add_argument("--preset", choices=sorted(presets()), help="settings as published; a file and flags win")
+    run.add_argument(
+        "--preset",
+        action="append",
+        choices=sorted(presets()),
+        help="a recipe; of several a later one wins, and a file and flags over all",
+    )
     return run

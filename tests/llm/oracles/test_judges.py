@@ -9,7 +9,16 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from nashward.llm.oracles import EverydayMajority, Plain, ToThePoint, as_oracle, check_oracle, preference_matrices
+from nashward.errors import NashwardError
+from nashward.llm.oracles import (
+    EverydayMajority,
+    Plain,
+    SemanticDiversity,
+    ToThePoint,
+    as_oracle,
+    check_oracle,
+    preference_matrices,
+)
 from nashward.llm.oracles.judges.plain import EMPTY
 
 from .. import tiny_reward
@@ -34,7 +43,7 @@ def test_to_the_point_is_the_cosine_of_mean_states(encoder: Path) -> None:
     network = AutoModel.from_pretrained(encoder, dtype=torch.float32).eval()
 
     def embedding(text: str) -> np.ndarray:
-        rows = judge._tokenizer([text], return_tensors="pt")  # alone: without padding
+        rows = judge.embeddings._tokenizer([text], return_tensors="pt")  # alone: without padding
         with torch.no_grad():
             return network(**rows).last_hidden_state[0].mean(0).double().numpy()
 
@@ -48,12 +57,49 @@ def test_to_the_point_is_the_cosine_of_mean_states(encoder: Path) -> None:
 
 def test_to_the_point_reads_control_tokens_as_text(encoder: Path) -> None:
     judge = ToThePoint(encoder)
-    special = set(judge._tokenizer.all_special_ids)
-    plain, forged = judge._row("a house"), judge._row(f"a {judge._tokenizer.sep_token} house")
-    assert plain == judge._tokenizer("a house")["input_ids"]
-    assert [k for k in forged if k in special - {judge._tokenizer.unk_token_id}] == [plain[0], plain[-1]]
-    long = judge._row("house " * 300)
-    assert judge._cut(long) == judge._tokenizer("house " * 300, truncation=True, max_length=256)["input_ids"]
+    special = set(judge.embeddings._tokenizer.all_special_ids)
+    plain, forged = (
+        judge.embeddings._row("a house"),
+        judge.embeddings._row(f"a {judge.embeddings._tokenizer.sep_token} house"),
+    )
+    assert plain == judge.embeddings._tokenizer("a house")["input_ids"]
+    assert [k for k in forged if k in special - {judge.embeddings._tokenizer.unk_token_id}] == [plain[0], plain[-1]]
+    long = judge.embeddings._row("house " * 300)
+    assert (
+        judge.embeddings._cut(long)
+        == judge.embeddings._tokenizer("house " * 300, truncation=True, max_length=256)["input_ids"]
+    )
+
+
+def test_semantic_diversity_is_the_mean_distance_to_the_other_responses(encoder: Path) -> None:
+    texts = ["a house", "the river runs by the old town", "red", "a house"]
+    judge = SemanticDiversity(encoder, temperature=0.5)
+    units = judge.embeddings(texts)
+    assert np.linalg.norm(units, axis=1) == pytest.approx(1.0)
+    scores = [np.mean([1 - units[i] @ units[j] for j in range(4) if j != i]) for i in range(4)]
+    (result,) = preference_matrices(judge, ["?"], [texts])
+    expected = 1 / (1 + np.exp(-np.subtract.outer(scores, scores) / 0.5))
+    np.testing.assert_allclose(result.P, expected, atol=1e-9)
+    assert result.P[0, 3] == pytest.approx(0.5)  # copies tie
+    order = [2, 0, 3, 1]
+    (permuted,) = preference_matrices(judge, ["?"], [[texts[k] for k in order]])
+    np.testing.assert_allclose(permuted.P, result.P[np.ix_(order, order)])
+    assert judge.truncated("?", [*texts, "b " * 300]) == 1
+    (alone,) = preference_matrices(judge, ["?"], [["a house"]])
+    assert alone.P.tolist() == [[0.5]]
+    with pytest.raises(NashwardError, match="temperature"):
+        SemanticDiversity(encoder, temperature=0.0)
+
+
+@pytest.mark.real
+def test_the_same_in_other_words_is_diverse_in_words_alone() -> None:
+    texts = [
+        "The cat sleeps on the warm sofa.",
+        "A feline naps upon a cosy couch.",
+        "Stocks fell after the rate decision.",
+    ]
+    (result,) = preference_matrices(SemanticDiversity(), ["?"], [texts])
+    assert min(result.P[2, :2]) > 0.9
 
 
 def test_the_majority_names_its_judges_and_is_cached(encoder: Path) -> None:

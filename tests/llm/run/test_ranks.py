@@ -76,14 +76,21 @@ SOLVERS = {
     "a geometric mixture": games.NashMD(2.0, tau=0.1),
     "a mixture as opponent": games.HistoryMixture(2.0),
     "inner steps": games.ProximalPoint(2.0, inner=2),
+    "worst case": games.MWU(2.0),
+    "floors": games.OptimisticMWU(2.0),
 }
+COMBINED = {"worst case": "worst-case:tau=0.1", "floors": "floors:long=0.45"}  # of two objectives
 LONG = [pytest.param(name, 3, marks=pytest.mark.slow) for name in SOLVERS]
 
 
 @pytest.mark.parametrize(("name", "count"), [("optimistic", 2), *LONG])
 def test_the_result_is_that_of_one_process(name: str, count: int, model: llm.LanguageModel, tmp_path: Path) -> None:
     def play(folder: str) -> Any:
-        settings: dict[str, Any] = {"prompts": PROMPTS[:90], "fit": FIT, "oracle": tiny.high_bytes()}
+        oracle: llm.oracles.PreferenceOracle = tiny.high_bytes()
+        if rule := COMBINED.get(name):
+            combination = llm.oracles.Combination.read(("high", "long"), rule)
+            oracle = llm.oracles.Objectives([oracle, llm.oracles.Length(2.0)], combination)
+        settings: dict[str, Any] = {"prompts": PROMPTS[:90], "fit": FIT, "oracle": oracle}
         return short_run(model, tmp_path / folder, SOLVERS[name], **settings).run(progress=False)
 
     one = play("one")

@@ -28,7 +28,8 @@ from nashward.llm.run.progress import Progress
 from nashward.llm.run.signals import stop_on_signals
 from nashward.llm.store.files import read_shard, shards
 
-from .faults import PHASES, STEPS, Harness, append, read
+from .harness import PHASES, STEPS, Harness
+from .logged import append, read
 
 CLOSE = 1e-4  # nats, of the adapters' log-probabilities: the order of a reduction is not that of one process
 ENDS, WHOLE = 60.0, 600.0  # seconds in which processes end when they have to, and in which a run is through

@@ -1,15 +1,7 @@
-"""A run that is killed and damaged again and again: ``python -m tools.faults --kills 50 --damages 20``.
-
-Each process of the run is a fork of this one, which has loaded the model. It is killed (SIGKILL) at a random moment of
-a phase, or inside a rename; or its newest file is cut, deleted or altered. Every file but the logs is compared bit for
-bit with that of an undisturbed run. Counted: prompts sampled and pairs judged although they were finished. After every
-kill each file is verified: none may be incomplete. With ``--processes 3`` runs of two and three processes are killed by
-one of them, see ``fault_ranks``.
-"""
+"""A run in a process of its own that is killed at a random moment, or whose newest file is damaged."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import random
@@ -20,13 +12,12 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tests.llm import tiny
 from tqdm import tqdm
@@ -39,59 +30,13 @@ from nashward.llm.run.progress import Progress
 from nashward.llm.store.files import TEMPORARY, read_shard, verify_checksums, verify_shard
 from nashward.llm.store.run_folder import QUARANTINE, read_run_json
 
-CALL = "call"  # a call of the oracle begins: the results of the one before it are on disk by then
+from .logged import CALL, LoggedOracle, LoggedSource, append, pair_key, read
+
 STEPS = ("iteration-01", "iteration-02")
 PHASES = ("sampling", "judging", "scoring", "training", "measuring")
 LOGS = ("timings.jsonl", "events.jsonl")
 # these may differ from an undisturbed run: the cache's pages, the copy of run.json, the logs
 MAY_DIFFER = (".lock", "judgements.sqlite", "judgements.sqlite-wal", "judgements.sqlite-shm", *LOGS)
-
-
-def append(file: Path, *keys: str) -> None:
-    """Append lines in one write, which a kill does not split."""
-    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(handle, "".join(key + "\n" for key in keys).encode())
-    os.close(handle)
-
-
-def read(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
-
-
-def pair_key(prompt: str, a: str, b: str) -> str:
-    return hashlib.sha256("\0".join((prompt, a, b)).encode(errors="surrogatepass")).hexdigest()
-
-
-class LoggedOracle(oracles.PreferenceOracle):
-    """Prefers high bytes, costs nothing, and logs every pair that it judges."""
-
-    name, symmetric, fingerprint = "counting", True, "counting 1"
-    pairs_per_call = 60
-
-    def __init__(self, log: Path):
-        self.log = log
-
-    def raw_logits(self, prompts: Any, candidates: Any, pairs: Any) -> list[np.ndarray]:
-        keys = [
-            pair_key(prompt, *sorted((texts[i], texts[j])))
-            for prompt, texts, indices in zip(prompts, candidates, pairs, strict=True)
-            for i, j in indices
-        ]
-        append(self.log, CALL, *keys)
-        time.sleep(0.002)
-        scores = [[4.0 * sum(c > "m" for c in t) / max(len(t), 1) for t in texts] for texts in candidates]
-        return [np.array([score[i] - score[j] for i, j in ij]) for score, ij in zip(scores, pairs, strict=True)]
-
-
-@dataclass(frozen=True)
-class LoggedSource(llm.GenerateSource):
-    """A source that logs the first seed of each prompt, which identifies step, policy and prompt."""
-
-    log: str = ""
-
-    def draw(self, model: Any, prompts: Any, seeds: Sequence[Sequence[int]]) -> Any:
-        append(Path(self.log), *(str(row[0]) for row in seeds))
-        return super().draw(model, prompts, seeds)
 
 
 @dataclass
@@ -405,36 +350,3 @@ def contents(folder: Path) -> dict[str, str]:
         and file.name not in MAY_DIFFER
         and file.relative_to(folder).parts[0] not in (QUARANTINE, "run.json", ".run.json")
     }
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--damages", type=int, default=20)
-    parser.add_argument("--prompts", type=int, default=150)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="runs of 2 to N processes, of which one dies"
-    )
-    options = parser.parse_args()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        if options.processes > 1:
-            from . import fault_ranks
-
-            return fault_ranks.main(Path(folder), options.kills, options.prompts, options.seed, options.processes)
-        harness = Harness(Path(folder), options.seed, options.prompts)
-        harness.undisturbed()
-        harness.inject(options.kills, options.damages)
-        for problem in harness.problems:
-            print(problem)
-        print(
-            f"{harness.kills} kills ({harness.renames} in a rename), {harness.damages} damages, "
-            f"{harness.repeated} prompts and pairs made twice, {len(harness.problems)} problems, "
-            f"{time.monotonic() - began:.0f} s"
-        )
-        return 1 if harness.problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

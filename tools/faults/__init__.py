@@ -1,0 +1,1 @@
+"""Runs that are killed and damaged: ``python -m tools.faults``."""
