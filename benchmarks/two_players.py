@@ -1,15 +1,17 @@
 """Exact equilibria of games of two players, n x m: nashward against the solvers of other packages, in the same run.
 
-    python benchmarks/two_players.py [--sizes 3x3 10x8 30x30 100x80]
+    python benchmarks/two_players.py [--sizes 3x3 10x8 30x30 100x80 300x200 1000x600]
 
 Payoffs are normal, of sum 0. Every answer is checked: the duality gap of its pair is recomputed and stands beside the
 time, in units of the payoffs' span. ``nash`` is timed on a game that is built already; "with checks" builds it in every
-call. QuantEcon's ``minmax`` takes an array unchecked, as HiGHS does, which is called once for each player.
+call. QuantEcon's ``minmax`` takes an array unchecked, as HiGHS does, which is called once for each player. A peer whose
+time at the next size is expected beyond the limit is left out of it.
 """
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from measure import cpu, in_turns, text, written  # sets the number of threads, so it comes first
 
@@ -19,6 +21,7 @@ import numpy as np
 from nashward import games
 
 PACKAGES = ("numpy", "scipy", "torch", "numba", "quantecon", "nashpy", "pygambit")
+SIZES = ("3x3", "10x8", "30x30", "100x80", "300x200", "1000x600")
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -69,9 +72,9 @@ def pygambit(U: np.ndarray) -> Callable[[], Pair]:
     return solve
 
 
+OURS = {"nashward nash()": ours, "with checks": ours_built}
 CALLS = {
-    "nashward nash()": ours,
-    "with checks": ours_built,
+    **OURS,
     "QuantEcon minmax": quantecon,
     "HiGHS, both players": highs,
     "nashpy": nashpy,
@@ -81,16 +84,25 @@ CALLS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", default=["3x3", "10x8", "30x30", "100x80"], metavar="NxM")
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="NxM", help=f"rising (default: {' '.join(SIZES)})")
+    parser.add_argument(
+        "--limit", type=float, default=30.0, help="seconds after which a peer is left out (default: 30)"
+    )
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/two_players.json"))
     given = parser.parse_args()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    last: dict[str, tuple[float, int]] = {}  # seconds, and entries of the table
     for size in given.sizes:
         n, m = map(int, size.split("x"))
         U = np.random.default_rng(n).normal(size=(n, m))
         calls, once, gaps = {}, {}, {}
         print(f"\n{n} x {m}")
         for name, prepare in CALLS.items():
+            seconds, entries = last.get(name, (0.0, n * m))
+            if name not in OURS and seconds * (n * m / entries) ** 1.5 > given.limit:  # the cube of the actions, about
+                print(f"  {name:22s} over {given.limit:g} s expected")
+                rows.append({"size": size, "solver": name, "failed": f"over {given.limit:g} s expected"})
+                continue
             try:
                 call, answers = prepare(U), []
                 once[name] = cpu(lambda call=call, answers=answers: answers.append(call()))
@@ -100,6 +112,7 @@ def main() -> None:
             except (ImportError, TypeError, ArithmeticError, ValueError, RuntimeError) as error:
                 print(f"  {name:22s} {type(error).__name__}: {str(error).splitlines()[0][:60]}")
         times = in_turns(calls, once)
+        last.update({name: (seconds, n * m) for name, seconds in times.items()})
         for name, seconds in times.items():
             ratio = seconds / times["nashward nash()"]
             print(f"  {name:22s} {text(seconds):>9s}   gap {gaps[name]:8.1e}   {ratio:8.2f} times nash()")

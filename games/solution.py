@@ -57,7 +57,7 @@ class SolverError(RuntimeError):
     """Raised by ``solve(..., throw=True)`` with the status as its message."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Solution:
     """The result of ``solve``.
 
@@ -83,6 +83,16 @@ class Solution:
     iterations: Int[Tensor, " records"]
     status: Status
     policies: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        """The status, the iterations and the gaps at the last record; of a batch the largest gaps."""
+        shape = next(iter(self.gaps.values())).shape
+        at = f"{self.status.name} after {int(self.iterations[-1])} iterations" if shape[0] else self.status.name
+        largest = "largest " if len(shape) > 1 else ""
+        reached = {name: float(gaps[-1].max()) for name, gaps in self.gaps.items() if shape[0]}
+        gaps = [f"{largest}gap of {name} {gap:.3g}" for name, gap in reached.items()]
+        batch = [f"batch {list(shape[1:])}"] if len(shape) > 1 else []
+        return f"Solution({', '.join([at, *batch, *gaps])})"
 
     def to_frame(self, policies: str | None = None, labels: Sequence[str] | None = None) -> DataFrame:
         """The gaps as a pandas data frame, or the policies that were kept.

@@ -23,13 +23,15 @@ __all__ = ["Bands", "Battles", "InCategory", "from_battles", "read_battles"]
 TYPES = (".csv", ".json", ".jsonl", ".parquet")
 
 TIES = ("tie", "draw", "both", "bothbad", "bothgood", "tiebothbad", "tiebothgood", "neither")  # letters alone
+NAMES = (("model_a", "model_b"), ("a", "b"))  # the columns of the models, as files have them
+EXAMPLE = '{"model_a": "x", "model_b": "y", "winner": "model_a"}'
 ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
 LENGTHS = ("sum_assistant_{}_tokens", "sum_assistant_tokens_{}", "token_len_{}")  # LMArena's name, and others
 MARKS = ("header_count_{}", "list_count_{}", "bold_count_{}")
 CONVERSATIONS = ("conversation_{}", "response_{}")
 COLUMNS = (  # of a Parquet file, all others stay unread
-    "model_a", "model_b", "winner", "wins_a", "wins_b", "ties", *ONE_HOT, "prompt", "language", "is_code", "category",
-    "category_tag", "conv_metadata",
+    "model_a", "model_b", "a", "b", "winner", "wins_a", "wins_b", "ties", *ONE_HOT, "prompt", "language", "is_code",
+    "category", "category_tag", "conv_metadata",
     *(name.format(side) for name in (*LENGTHS, *MARKS, *CONVERSATIONS) for side in "ab"),
 )  # fmt: skip
 
@@ -38,9 +40,10 @@ def from_battles(rows: Any, smoothing: float = JEFFREYS, style: bool = False) ->
     """Count battles.
 
     Args:
-        rows: mappings, or a data frame, with ``model_a``, ``model_b`` and one of ``winner`` ("model_a", "model_b", the
-            name of either, or "tie", also "both_bad" and the like), ``wins_a`` with ``wins_b`` (and ``ties``), counts,
-            and ``winner_model_a`` with ``winner_model_b`` (and ``winner_tie``), of which one is 1; optionally
+        rows: mappings, or a data frame, with ``model_a``, ``model_b`` (or ``a``, ``b``) and one of ``winner``
+            ("model_a", "model_b", also "A", "B", the name of either, or "tie", also "both_bad" and the like),
+            ``wins_a`` with ``wins_b`` (and ``ties``), counts, and ``winner_model_a`` with ``winner_model_b`` (and
+            ``winner_tie``), of which one is 1; optionally
             ``prompt``, text or a list of messages (else what the user said first in ``conversation_a``). Models may be
             numbers. As LMArena's files have it, ``language``, ``is_code`` and ``category_tag`` are the categories, and
             ``conv_metadata`` has the style.
@@ -184,12 +187,13 @@ def _battle(row: Any) -> tuple[str, str, tuple[float, float]]:
         raise NashwardError(f"is of type {type(row).__name__}; expected a row with model_a, model_b and winner")
     if None in row:  # a row of a CSV file that is longer than the first one
         raise NashwardError(f"has {len(row[None])} cells more than there are columns")
-    a, b = _name(row, "model_a"), _name(row, "model_b")
+    fields = next((fields for fields in NAMES if any(field in row for field in fields)), NAMES[0])
+    a, b = (_name(row, field) for field in fields)
     if a == b:
         raise NashwardError(f"lets {a} play itself")
     result = row.get("winner")
     if not _missing(result):
-        return a, b, _result(str(result) if isinstance(result, int | float) else result, a, b, row)
+        return a, b, _result(str(result) if isinstance(result, int | float) else result, a, b)
     if any(not _missing(row.get(name)) for name in ONE_HOT):
         hot = [_count(row, name) for name in ONE_HOT]
         if sorted(hot) != [0.0, 0.0, 1.0]:
@@ -219,11 +223,11 @@ def _name(row: Mapping[Any, Any], field: str) -> str:
     if isinstance(name, float) and name.is_integer():  # as a data frame with missing cells makes of whole numbers
         name = int(name)
     if _missing(name) or isinstance(name, bool) or not isinstance(name, str | int | float):
-        raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}")
+        raise NashwardError(f"has no {field}; it has {', '.join(map(str, row))}, expected for example {EXAMPLE}")
     return str(name)
 
 
-def _result(result: Any, a: str, b: str, row: Mapping[Any, Any]) -> tuple[float, float]:
+def _result(result: Any, a: str, b: str) -> tuple[float, float]:
     """The wins of both models by the name of the winner, whose letters count, not their case and what joins them."""
     names = {a: (1.0, 0.0), b: (0.0, 1.0)}
     if isinstance(result, Hashable) and result in names:
@@ -232,10 +236,13 @@ def _result(result: Any, a: str, b: str, row: Mapping[Any, Any]) -> tuple[float,
         spoken = "".join(letter for letter in result.casefold() if letter.isalnum())
         if spoken in TIES:
             return 0.5, 0.5
-        for field, wins in (("model_a", (1.0, 0.0)), ("model_b", (0.0, 1.0))):
-            if result.strip().casefold() == field or result.strip() == str(row[field]):
+        sides = (("a", a, b, (1.0, 0.0)), ("b", b, a, (0.0, 1.0)))
+        for side, name, other, wins in sides:
+            if spoken == f"model{side}" or result.strip() == name:
                 return wins
-    raise NashwardError(f"has the winner {result!r}; expected model_a, model_b, {a}, {b} or tie")
+            if spoken == side and other.strip().casefold() != side:  # else it may be the other model's name
+                return wins
+    raise NashwardError(f"has the winner {result!r}; expected model_a, model_b, {a}, {b} or tie, for example {EXAMPLE}")
 
 
 def _count(row: Mapping[Any, Any], field: str) -> float:

@@ -121,50 +121,6 @@ def solve_game(P: Array, half: float, pivots: int, x: Array) -> tuple[float, flo
 
 
 @compiled
-def solve_pair(U: Array, border: float, pivots: int, row: Array, column: Array) -> tuple[float, float, float]:
-    """One game of two players, as the symmetric game of ``symmetrize.margins``: fills ``row`` and ``column``.
-
-    Returns:
-        The value, the duality gap of the pair, and the gap of the symmetric game; NaN where a player has no mass.
-    """
-    n, m = U.shape
-    low, high = np.min(U), np.max(U)
-    span = high - low if high > low else 1.0
-    A, x = np.zeros((n + m + 1, n + m + 1)), np.empty(n + m + 1)
-    for i in range(n):
-        for j in range(m):
-            v = (1 + (U[i, j] - low) / span) / 4
-            A[i, n + j], A[n + j, i] = v, -v
-        A[i, n + m], A[n + m, i] = -border, border
-    for j in range(m):
-        A[n + j, n + m], A[n + m, n + j] = border, -border
-    least, reached = solve_game(A, 0.0, pivots, x)
-    rows, columns = 0.0, 0.0
-    for i in range(n):
-        rows += x[i]
-    for j in range(m):
-        columns += x[n + j]
-    if not (rows > 0 and columns > 0 and least == least):
-        return np.nan, np.nan, np.nan
-    for i in range(n):
-        row[i] = x[i] / rows
-    for j in range(m):
-        column[j] = x[n + j] / columns
-    best, worst, value = -np.inf, np.inf, 0.0
-    for i in range(n):
-        earned = 0.0
-        for j in range(m):
-            earned += U[i, j] * column[j]
-        best, value = max(best, earned), value + row[i] * earned
-    for j in range(m):
-        paid = 0.0
-        for i in range(n):
-            paid += row[i] * U[i, j]
-        worst = min(worst, paid)
-    return value, best - worst, reached
-
-
-@compiled
 def solve_games(
     P: Array, half: float, sizes: NDArray[np.int64], pivots: int, x: Array, least: Array, gap: Array
 ) -> None:

@@ -17,19 +17,17 @@ from ..forms.contextual import ContextualGame
 from ..forms.game import ConstantSumGame, PreferenceGame, Profile, check_game, check_table
 from ..forms.implicit import ImplicitGame
 from ..forms.low_rank import LowRankGame
-from ..forms.symmetrize import BORDER, join, margins, split, symmetrised
+from ..forms.symmetrize import join, split, symmetrised
 from ..shapes import Float, Int
 from . import selection
 from .certificates.decision import PROVED, Decision, decide, from_guess
 from .certificates.enclosure import UNIT, proved_unique
-from .compiled_pivoting import solve_pair
 from .double_oracle import double_oracle
 from .face import Face, approximate_face, certified
 from .face import face as face_of
-from .pivoting import pivot_limit
-from .polish import polish_pair
 from .rational import Rational, certify, fractions
 from .selection import GAP, GOOD, solve_margins
+from .two_players.pairs import Pair, exact_pair, exact_pairs, polish_pair
 
 SURVEYED = 400  # actions of a game whose equilibria are surveyed by an interior point, where nothing else decides
 COMPUTED = 2.0**-46  # rounding of the payoffs of a game without a table, of its largest one
@@ -136,8 +134,8 @@ def nash(
     .. math::  x \\ge 0, \\quad 1^\\top x = 1, \\quad (P - 1/2) x \\le 0
 
     The method goes by the form and the size of the game (``games/equilibria/selection.py``): a closed form, principal
-    pivoting, a double oracle, an interior point, and HiGHS where those give up. An ``n x m`` game is solved as a
-    symmetric one (``games.forms.symmetrize.symmetrised``).
+    pivoting, a double oracle, an interior point, and HiGHS where those give up. An ``n x m`` game is solved by the
+    simplex method, and where that gives up as a symmetric one (``games.forms.symmetrize.symmetrised``).
 
     Args:
         game: a game, or a batch of games. A float32 table is taken as exact, and solved in float64.
@@ -244,38 +242,16 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
     return certify(table, solve_margins((clean - clean.T) / 2)[0])
 
 
-def _pair(game: ConstantSumGame, U: Float[np.ndarray, "n m"]) -> Equilibrium | None:
-    """The equilibrium of a single game, compiled or by numpy; None where the symmetric game has none to split."""
-    n, m = U.shape
-    if ACCELERATED and n + m < selection.PIVOTING:
-        row, column = np.empty(n), np.empty(m)
-        value, gap, reached = solve_pair(U, BORDER, pivot_limit(n + m + 1), row, column)
-        span = float(U.max() - U.min())
-        if reached <= GOOD and gap <= GOOD * span:
-            found = Profile(torch.from_numpy(row), torch.from_numpy(column))
-            return Equilibrium(found, value, gap, lambda: _decide_two(game, found), span)
-    x, _, _ = selection.solve_one(margins(U), 0.0)
-    sides, masses = (x[:n], x[n:-1]), (x[:n].sum(), x[n:-1].sum())
-    if min(masses) <= 0:
-        return None
-    row, column = (side / mass for side, mass in zip(sides, masses, strict=True))
-    span = float(U.max() - U.min())
-    earned = U @ column
-    gap = float(earned.max() - (row @ U).min())
-    if gap > GOOD * span:
-        row, column = polish_pair(U, row, column)
-        earned = U @ column
-        gap = float(earned.max() - (row @ U).min())
-    pair = Profile(torch.from_numpy(row), torch.from_numpy(column))
-    return Equilibrium(pair, float(row @ earned), gap, lambda: _decide_two(game, pair), span)
-
-
 def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
-    payoff = game.payoff.detach()
-    if point is None and payoff.ndim == 2 and payoff.device.type == "cpu" and payoff.dtype == torch.float64:
-        found_pair = _pair(game, np.ascontiguousarray(payoff.numpy()))
-        if found_pair is not None:
-            return found_pair
+    if point is None and game.single_table is not None:
+        found = exact_pair(game.single_table)
+        if found is not None:
+            pair = Profile(torch.from_numpy(found.row), torch.from_numpy(found.column))
+            return Equilibrium(pair, found.value, found.gap, lambda: _decide_two(game, pair), found.span)
+    if point is None and game.payoff.device.type == "cpu" and ACCELERATED:
+        many = exact_pairs(np.ascontiguousarray(_numpy(game.payoff).reshape(-1, *game.sizes)))
+        if None not in many:
+            return _of_pairs(game, [each for each in many if each is not None])
     symmetric = nash(symmetrised(game), point)
     pair = split(game, symmetric.policy)
     U = game.payoff.detach().to(torch.float64)
@@ -288,8 +264,16 @@ def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
         ):
             policies.reshape(len(rough), -1)[k] = torch.from_numpy(better)
     row = (U @ pair.column[..., None])[..., 0]
-    found = pair if point is None else split(game, nash(symmetrised(game)).policy)
-    return Equilibrium(pair, (pair.row * row).sum(-1), _gap_of(U, pair), lambda: _decide_two(game, found), span)
+    vertices = pair if point is None else split(game, nash(symmetrised(game)).policy)
+    return Equilibrium(pair, (pair.row * row).sum(-1), _gap_of(U, pair), lambda: _decide_two(game, vertices), span)
+
+
+def _of_pairs(game: ConstantSumGame, found: list[Pair]) -> Equilibrium:
+    """The equilibrium of a batch of games from that of each."""
+    row, column, *numbers = (torch.from_numpy(np.array(values)) for values in zip(*found, strict=True))
+    value, gap, span = (each.reshape(game.batch_shape) for each in numbers)
+    pair = Profile(row.reshape(*game.batch_shape, -1), column.reshape(*game.batch_shape, -1))
+    return Equilibrium(pair, value, gap, lambda: _decide_two(game, pair), span)
 
 
 def _gap_of(U: Float[Tensor, "*batch n m"], pair: Profile) -> Float[Tensor, "*batch"]:

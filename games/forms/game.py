@@ -162,9 +162,7 @@ class PreferenceGame:
     @cached_property
     def single_table(self) -> NDArray[np.float64] | None:
         """The table of a single game on the CPU as float64, sharing P's memory if possible; None for any other game."""
-        if self.P.ndim > 2 or self.P.device.type != "cpu":
-            return None
-        return np.ascontiguousarray(self.P.detach().numpy(), dtype=np.float64)
+        return _single_table(self.P)
 
     @property
     def precision(self) -> float:
@@ -244,6 +242,11 @@ class ConstantSumGame:
         return self.payoff.device
 
     @cached_property
+    def single_table(self) -> NDArray[np.float64] | None:
+        """The payoffs of a single game on the CPU as float64, in their memory if possible; None for any other game."""
+        return _single_table(self.payoff)
+
+    @cached_property
     def stake(self) -> Float[Tensor, "..."]:
         """What the winner of a duel gets, [...]; the loser gets ``total - stake``.
 
@@ -320,6 +323,12 @@ def _apply(table: Float[Tensor, "*games n m"], policy: Num[Tensor, "... m"]) -> 
         return (table @ policy.unsqueeze(-1)).squeeze(-1)
     many = policy.flatten(0, lead - 1).movedim(0, -1)  # one product a game: broadcast, each policy would copy the table
     return (table @ many).movedim(-1, 0).unflatten(0, policy.shape[:lead])
+
+
+def _single_table(table: Float[Tensor, "... n m"]) -> NDArray[np.float64] | None:
+    if table.ndim > 2 or table.device.type != "cpu":
+        return None
+    return np.ascontiguousarray(table.detach().numpy(), dtype=np.float64)
 
 
 def _shape(table: Tensor) -> str:

@@ -74,6 +74,23 @@ def test_solve_plays_a_solver_on_a_game_of_the_zoo(capsys: pytest.CaptureFixture
     assert (tmp_path / "gaps.png").exists()
 
 
+def test_solve_says_what_a_solver_saw(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["solve", "comal_cycle", "--solver", "mwu", "--iterations", "5", "--feedback", "samples:k=5"]
+    assert main([*command, "--seed", "3"]) == 0
+    assert "from uniform, feedback samples:k=5, seed 3:" in capsys.readouterr().out
+    assert main(command) == 0
+    assert "samples:k=5, seed 0" in capsys.readouterr().out
+
+
+def test_theory_shows_no_ratio_of_an_equation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["theory", "--quick", "1", "20"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "holds" in line.split()]
+    bounds, equations = ([line for line in lines if line[3 + ratio] == "holds"] for ratio in (1, 0))
+    assert bounds
+    assert equations
+    assert all(0 < float(line[3]) <= 1 for line in bounds)
+
+
 def test_solve_draws_the_gaps_of_several_solvers_and_writes_json(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,26 @@ def test_the_true_lottery_lies_in_the_bands_as_often_as_they_say() -> None:
     assert _coverage("comal_cycle", 200, 200) == pytest.approx(0.9, abs=0.05)
 
 
+@pytest.mark.parametrize(("first", "second"), [("model_a", "model_b"), ("a", "b")])
+def test_spellings_of_columns_and_winners(first: str, second: str, tmp_path: Path) -> None:
+    said = ["model_a", "A", "a", "Model A", "x", "model_b", "B", "b", "model b", "y", "tie"]
+    rows = [{first: "x", second: "y", "winner": winner} for winner in said]
+    battles = from_battles(rows)
+    assert battles.won.tolist() == [1.0] * 5 + [0.0] * 5 + [0.5]
+    file = tmp_path / "battles.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    assert read_battles(file).won.tolist() == battles.won.tolist()
+
+
+def test_a_letter_that_may_be_a_name_is_refused() -> None:
+    named = from_battles([{"model_a": "b", "model_b": "y", "winner": "b"}])
+    assert named.game.P[0, 1] > 0.5  # the name comes first
+    with pytest.raises(ValueError, match=r"row 1 has the winner 'b'.* for example"):
+        from_battles([{"model_a": "B", "model_b": "y", "winner": "b"}])
+    with pytest.raises(ValueError, match=r'has no model_a; it has left.*expected for example {"model_a": "x"'):
+        from_battles([{"left": "x", "right": "y", "winner": "x"}])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["condorcet_sixty", "mendelsohn", "biased_rock_paper_scissors"])
 def test_the_bands_of_other_games(name: str) -> None:

@@ -337,6 +337,7 @@ def test_a_single_game_of_two_players_in_each_way(
 ) -> None:
     """Compiled, by numpy, and as one of a batch: pairs of the promised gap and of one value, that of HiGHS."""
     monkeypatch.setattr("nashward.games.equilibria.nash.ACCELERATED", accelerated)
+    monkeypatch.setattr("nashward.games.equilibria.two_players.pairs.ACCELERATED", accelerated)
     rng = np.random.default_rng(7)
     for n, m in ((1, 1), (1, 4), (2, 2), (3, 5), (8, 2), (12, 9), (20, 31)):
         U = TWO[kind](rng, n, m)

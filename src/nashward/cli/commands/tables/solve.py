@@ -123,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
         for message in played[-1].warnings:
             print(f"warning: {message}", file=sys.stderr)
     if played:
-        _print_gaps(played, "uniform" if start is None else args.start)
+        drawn = "" if args.feedback == "exact" else f", feedback {args.feedback}, seed {args.seed or 0}"
+        _print_gaps(played, ("uniform" if start is None else args.start) + drawn)
         _print_drawn(game, [one.solver for one in played], start)
     if args.plot is not None:
         _draw(args.plot, picture, Path(args.table).name, game, equilibrium, played, actions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from nashward.cli.command import Command
 
@@ -32,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
         last = row.number + row.statement
         T, bound, measured, ratio = row.check.worst
         verdict = "holds" if row.check.holds else "FAILS"
-        print(f"{'':<6}  {T:>6g}  {bound:>10.3e}  {measured:>10.3e}  {ratio:>8.4f}  {verdict}  {row.case}", flush=True)
+        # of an equation the ratio is 1 but for rounding, and of two zeros no number
+        shown = "" if row.check.equal or not math.isfinite(ratio) else f"{ratio:.4f}"
+        print(f"{'':<6}  {T:>6g}  {bound:>10.3e}  {measured:>10.3e}  {shown:>8}  {verdict}  {row.case}", flush=True)
     print(f"{failed} checks fail" if failed else "every check holds")
     return int(failed > 0)
 
