@@ -59,7 +59,10 @@ def test_every_file_beside_the_code_is_packaged() -> None:
         file
         for folder in CODE
         for file in folder.rglob("*")
-        if file.is_file() and file.suffix not in (".py", ".pyc") and not any(p.is_symlink() for p in file.parents)
+        if file.is_file()
+        and file.suffix != ".py"
+        and file.parent.name != "__pycache__"
+        and not any(p.is_symlink() for p in file.parents)
     ]
     assert ROOT / "llm" / "pocket" / "prompts.txt" in beside
     lacking = [file for file in beside if not any(file.match(p) for p in patterns.get(_package(file.parent), ()))]

@@ -217,7 +217,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--sft", "none.jsonl"], "responses file | none.jsonl"),
     (["--sft", "prompts.jsonl"], "prompts.jsonl | row 1 | response"),
     (["--sft", "mute.jsonl"], "mute.jsonl | row 1 | empty"),
-    (["--sft", "gpt.jsonl"], "gpt.jsonl | 1 responses | 2 at least"),
+    (["--sft", "gpt.jsonl"], "gpt.jsonl | 1 response | 2 at least"),
     (["--sft", "number.json"], "number.json | row 1 | str"),
     (["--sft", "work.jsonl", "--max-new-tokens", "1", "--max-prompt-tokens", "1"],
      "SFT | --max-prompt-tokens | --max-new-tokens"),

@@ -189,14 +189,14 @@ ONE = dict(zip("wxyz", ROWS["y"], strict=True))
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"preference": [1.2, 0.5, 0.5, 0.5]}, r"preference holds 1.2; expected probabilities"),
-    ({"preference": [np.nan] * 3 + [0.5]}, "1 of 4 prompts are judged"),
+    ({"preference": [np.nan] * 3 + [0.5]}, "1 of 4 prompts judged"),
     ({"preference": [[0.5]] * 4}, r"preference has shape \(4, 1\)"),
     ({"output_length": [1, 2, 3]}, "preference has 4 rows and output_length 3"),
     ({"output_length": [1, 2, 3, np.inf]}, "output_length holds inf"),
     ({"preference": ONE}, "preference is by prompt and output_length is not: give prompts"),
-    ({"preference": ONE, "prompts": ["w", "x", "y", "other"]}, "nothing for 1 prompts, the first 'other'"),
+    ({"preference": ONE, "prompts": ["w", "x", "y", "other"]}, "nothing for 1 prompt, the first 'other'"),
     ({"prompts": ["w", "w", "x", "y"]}, "the prompt 'w' is there twice"),
-    ({"prompts": ["w"]}, "preference has 4 rows for 1 prompts"),
+    ({"prompts": ["w"]}, "preference has 4 rows for 1 prompt"),
     ({"regularisation": 0}, "regularisation is 0; expected 1 / C, a positive number"),
     ({"regularisation": "cv"}, "regularisation is 'cv'; expected"),
     ({"difficulty": None}, "the gamed baseline's rows need difficulty"),

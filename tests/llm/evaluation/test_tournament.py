@@ -88,9 +88,9 @@ def test_two_different_answers_have_no_cycle_to_count():
 
 
 def test_what_is_wrong_is_told(tmp_path):
-    with pytest.raises(ValueError, match="1 players; a tournament needs at least 2"):
+    with pytest.raises(ValueError, match="1 player; a tournament needs at least 2"):
         tournament(Length(), ["p"], {"a": ["x"]})
-    with pytest.raises(ValueError, match="b has 2 responses to 1 prompts"):
+    with pytest.raises(ValueError, match="b has 2 responses to 1 prompt"):
         tournament(Length(), ["p"], {"a": ["x"], "b": ["x", "y"]})
     silent = Function(lambda prompt, a, b: None, name="silent")
     with pytest.raises(ValueError, match="silent judged no response of a against one of b"):

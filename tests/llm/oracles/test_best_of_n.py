@@ -235,7 +235,7 @@ def test_errors_name_what_was_given():
     with pytest.raises(ValueError, match=r"P holds -2; expected win probabilities"):
         table_winner(np.array([[0.5, 2.0], [-2.0, 0.5]]).T)
     for rule in RULES:
-        with pytest.raises(ValueError, match="2 prompts but 1 lists of candidates"):
+        with pytest.raises(ValueError, match="2 prompts but 1 list of candidates"):
             select_best(Tables({}), ["p", "q"], [["0"]], rule)
         with pytest.raises(ValueError, match="candidates of prompt 0: expected a list"):
             select_best(Tables({}), ["p"], ["01"], rule)

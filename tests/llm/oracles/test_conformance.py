@@ -341,7 +341,7 @@ def test_the_global_generators_are_as_before() -> None:
         ((Plain(), ["p"]), "prompts and candidates belong together"),
         ((Plain(), ["p"], [["a", "b", "a"]]), "no prompt has three candidates that differ"),
         ((Plain(), ["p"], ["abc"]), "candidates of prompt 0: expected a list"),
-        ((Plain(), ["p", "q"], [["a", "b", "c"]]), "2 prompts but 1 lists of candidates"),
+        ((Plain(), ["p", "q"], [["a", "b", "c"]]), "2 prompts but 1 list of candidates"),
     ],
 )
 def test_bad_arguments_are_named(arguments: tuple[Any, ...], message: str) -> None:

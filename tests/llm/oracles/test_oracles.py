@@ -135,8 +135,8 @@ def test_curl_is_zero_for_scores_and_one_for_a_cycle():
 @pytest.mark.parametrize(
     ("prompts", "candidates", "opponents", "message"),
     [
-        (["p", "q"], [["a"]], None, "2 prompts but 1 lists of candidates"),
-        (["p"], [["a"]], [["b"], ["c"]], "1 prompts but 2 lists of opponents"),
+        (["p", "q"], [["a"]], None, "2 prompts but 1 list of candidates"),
+        (["p"], [["a"]], [["b"], ["c"]], "1 prompt but 2 lists of opponents"),
         (["p"], [[]], None, "candidates of prompt 0: expected a list of at least one string"),
         (["p"], ["ab"], None, "candidates of prompt 0: expected a list"),
         ("p", [["a"]], None, "a single string was given"),

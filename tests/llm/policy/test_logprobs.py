@@ -205,5 +205,5 @@ def test_a_head_in_four_bits_is_its_unpacked_matrix(words, nested):
 def test_no_texts_and_an_empty_prompt():
     model = MODELS["llama"]().eval()
     assert sequence_logprobs(model, [], [], 0).shape == (0,)
-    with pytest.raises(ValueError, match="1 prompts and 1 responses"):
+    with pytest.raises(ValueError, match="1 prompt and 1 response"):
         sequence_logprobs(model, [[]], [[3]], 0)

@@ -70,7 +70,7 @@ def test_weights() -> None:
     for weights in ([0.5, 0.6], [1.5, -0.5], [float("nan"), 1.0]):
         with pytest.raises(ValueError, match="at least 0 and sum to 1"):
             Mixture.of([a, b], weights)
-    with pytest.raises(ValueError, match="2 adapters and 1 weights"):
+    with pytest.raises(ValueError, match="2 adapters and 1 weight"):
         Mixture.of([a, b], [1.0])
 
 
@@ -268,7 +268,7 @@ def test_mix_and_answer_from_the_command_line(
         (["mix", "nowhere", "--out", "m.json"], "nowhere is neither an adapter's folder nor a run's"),
         (["mix", "a", "--out", "m.json", "--weights", "best"],
          "--weights: expected uniform, linear, nash or numbers with commas, got 'best'"),
-        (["mix", "a", "--out", "m.json", "--weights", "0.5,0.5"], "1 adapters and 2 weights; expected one each"),
+        (["mix", "a", "--out", "m.json", "--weights", "0.5,0.5"], "1 adapter and 2 weights; expected one each"),
         (["mix", "a", "--out", "m.json", "--weights", "nash"],
          "--weights nash plays a tournament, which needs --policy"),
         (["mix", "a", "--out", "a", "--interpolate"], "a exists already; --out names a new folder for the adapter"),

@@ -85,7 +85,7 @@ def test_a_signal_stops_after_the_shard_and_the_command_goes_on(
     drawn = shards(tmp_path / "run" / "iteration-01" / "responses", "start")
     assert len(drawn) == (1 if phase == "sampling start" else 2)
     assert main(["status", str(tmp_path / "run")]) == 0
-    assert "stopped, 0 of 1 iterations finished" in capfd.readouterr().out
+    assert "stopped, 0 of 1 iteration finished" in capfd.readouterr().out
     assert main(command) == 0
     assert _result(tmp_path / "run") == expected
 
@@ -228,6 +228,6 @@ def test_a_real_full_disk_and_a_real_read_only_one(
     small_disk("remount,ro")
     capfd.readouterr()
     assert main(["status", str(run)]) == 0
-    assert "finished, 1 of 1 iterations finished" in capfd.readouterr().out
+    assert "finished, 1 of 1 iteration finished" in capfd.readouterr().out
     assert main(command) == 2
     assert "read-only" in capfd.readouterr().err.splitlines()[-1].lower()

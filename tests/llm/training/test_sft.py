@@ -237,7 +237,7 @@ def test_texts_are_split_shuffled_and_packed() -> None:
         ([TASK[0], {"output": "x"}], "sft: row 2 has no prompt or instruction or question or messages"),
         ([{"prompt": "p", "output": " "}], "sft: row 1 has an empty response"),
         ([], "sft holds 0 responses; expected 2 at least, to train on and to hold out"),
-        (TASK[:1], "sft holds 1 responses; expected 2 at least"),
+        (TASK[:1], "sft holds 1 response; expected 2 at least"),
         ("none.jsonl", "there is no responses file none.jsonl"),
     ],
 )
