@@ -210,7 +210,8 @@ class PolicyWriter:
         model = self.model()
         texts: list[str | None] = [None] * len(prompts)
         ids = [model.encode(prompt) for prompt in prompts]
-        source, longest, batch = self.source, None, len(ids)
+        source, batch = self.source, len(ids)
+        longest: int | None = None
         if isinstance(source, EngineSource):
             source = source.of(self.policy)
         elif isinstance(source, GenerateSource):
@@ -274,7 +275,7 @@ def cleaned(text: str) -> str:
         'Name a river in Norway.'
     """
     text = _LABEL.sub("", text.rpartition(END_OF_THOUGHT)[2].strip()).strip()
-    for left, right in ('""', "“”", "''"):
+    for left, right in (('"', '"'), ("“", "”"), ("'", "'")):
         if len(text) > 1 and text[0] == left and text[-1] == right and not {left, right} & set(text[1:-1]):
             text = text[1:-1].strip()
     return text
