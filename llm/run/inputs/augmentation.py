@@ -243,13 +243,15 @@ class EndpointWriter:
         client = Client(server_url(config.augment_url), config.endpoint)
         self._chat = Chat(client, config.augment.removeprefix(PREFIX))
         self._paid = PaidOutputs(folder / OUTPUTS)
+        self._announced = False
 
     def __call__(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[str | None]:
         keys = [request_key(self.name, prompt.messages, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         outputs = {key: self._paid.get(key) for key in keys}
         missing = [k for k, key in enumerate(keys) if outputs[key] is None]
-        if missing:
-            self._chat.client.announce(f"prompts, for {self.name} to write variants of, {len(missing)} calls")
+        if missing and not self._announced:
+            self._announced = True
+            self._chat.client.announce(f"prompts, for {self.name} to write variants of, {len(missing)} calls at first")
 
         def draw(k: int) -> Any:
             messages = [{"role": turn["role"], "content": turn["content"]} for turn in prompts[k].messages]

@@ -111,6 +111,7 @@ def test_they_are_of_the_most_informative_and_never_of_held_out_prompts(tiny_fol
     assert len(examples.rows) == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_plays_on_the_same(tiny_folder: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     with serve(Script(_write)) as script:
@@ -177,16 +178,15 @@ def test_with_a_size_they_are_among_it(tiny_folder: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_no_new_prompt_is_left_out_and_said(
-    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def write(body: dict[str, Any]) -> tuple[str, None]:
         return ("Say 3 things about birds!", "", "many words " * 40)[body["seed"] % 3], None
 
-    with serve(Script(write)) as script:
+    with serve(Script(write)) as script, caplog.at_level("INFO", logger="nashward"):
         run = _run(tiny_folder, tmp_path / "run", script, iterations=2).run()
     assert read_jsonl(run.folder / "iteration-02" / AUGMENTED) == []
-    said = capsys.readouterr()
-    line = next(line for line in (said.out + said.err).splitlines() if "0 prompts written" in line)
+    (line,) = (line for line in caplog.messages if "0 prompts written" in line)
     assert "nearly repeated" in line
     assert len(script.bodies) == 2 * 2 * augmentation.TRIES  # of two parents both kinds
     assert augmented_prompts(run.folder) == []
