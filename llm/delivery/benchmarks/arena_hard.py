@@ -83,7 +83,7 @@ def fight(
 
     Source: Li et al. 2024, arXiv 2406.11939, and the code of Arena-Hard v2; the instructions are in our own words.
     """
-    conversations = []
+    conversations: list[list[dict[str, str]]] = []
     for question in questions:
         base, own = baselines[question.dataset].turns[question.key][0], answers.turns[question.key][0]
         conversations += [FIVE_POINT.messages(question.turns[0], *pair) for pair in ((base, own), (own, base))]

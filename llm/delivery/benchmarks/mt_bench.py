@@ -101,7 +101,7 @@ def grading_messages(
     question: Question, answers: Sequence[str], turn: int, references: Sequence[str] | None
 ) -> list[dict[str, str]]:
     """What the judge reads about the answer of a turn: the conversation up to it, and the answers that are right."""
-    shown = []
+    shown: list[tuple[str, str]] = []
     for k in range(turn):
         shown += [(f"User, turn {k + 1}", question.turns[k])]
         shown += [] if references is None else [(f"Reference answer, turn {k + 1}", references[k])]

@@ -210,7 +210,8 @@ class PolicyWriter:
         model = self.model()
         texts: list[str | None] = [None] * len(prompts)
         ids = [model.encode(prompt) for prompt in prompts]
-        source, longest, batch = self.source, None, len(ids)
+        source, batch = self.source, len(ids)
+        longest: int | None = None
         if isinstance(source, EngineSource):
             source = source.of(self.policy)
         elif isinstance(source, GenerateSource):
@@ -242,13 +243,15 @@ class EndpointWriter:
         client = Client(server_url(config.augment_url), config.endpoint)
         self._chat = Chat(client, config.augment.removeprefix(PREFIX))
         self._paid = PaidOutputs(folder / OUTPUTS)
+        self._announced = False
 
     def __call__(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[str | None]:
         keys = [request_key(self.name, prompt.messages, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         outputs = {key: self._paid.get(key) for key in keys}
         missing = [k for k, key in enumerate(keys) if outputs[key] is None]
-        if missing:
-            self._chat.client.announce(f"prompts, for {self.name} to write variants of, {len(missing)} calls")
+        if missing and not self._announced:
+            self._announced = True
+            self._chat.client.announce(f"prompts, for {self.name} to write variants of, {len(missing)} calls at first")
 
         def draw(k: int) -> Any:
             messages = [{"role": turn["role"], "content": turn["content"]} for turn in prompts[k].messages]
@@ -274,7 +277,7 @@ def cleaned(text: str) -> str:
         'Name a river in Norway.'
     """
     text = _LABEL.sub("", text.rpartition(END_OF_THOUGHT)[2].strip()).strip()
-    for left, right in ('""', "“”", "''"):
+    for left, right in (('"', '"'), ("“", "”"), ("'", "'")):
         if len(text) > 1 and text[0] == left and text[-1] == right and not {left, right} & set(text[1:-1]):
             text = text[1:-1].strip()
     return text

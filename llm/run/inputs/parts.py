@@ -28,7 +28,7 @@ def divide(
         >>> divide(range(4), prompts, Fit(held_out=0.5, validation=0.0), seed=0)
         ([0, 2], [], [3, 1])
     """
-    own, variants = [], []
+    own, variants = list[int](), list[int]()
     for number in numbers:
         (own if prompts[number].parent is None else variants).append(number)
     own.sort(key=lambda number: seed_of(seed, "held out", prompts[number].id))

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nashward import llm
+from nashward import games, llm
 from nashward.errors import NashwardError
 from nashward.llm import Prompt, RunConfig
 from nashward.llm.clients import client as client_module
 from nashward.llm.config import Fit
 from nashward.llm.delivery.preferences import preferences
+from nashward.llm.policy.handles import Adapter
 from nashward.llm.policy.model import WEIGHTS
+from nashward.llm.policy.sampling import GenerateSource
 from nashward.llm.report.augmented import augmented_prompts
 from nashward.llm.report.content import Table
 from nashward.llm.run.inputs import augmentation
-from nashward.llm.run.inputs.augmentation import EndpointWriter, augmented, cleaned, played_prompts, request_for
+from nashward.llm.run.inputs.augmentation import (
+    EndpointWriter,
+    PolicyWriter,
+    augmented,
+    cleaned,
+    played_prompts,
+    request_for,
+)
 from nashward.llm.run.inputs.parts import divide
 from nashward.llm.store.files import read_jsonl, read_shard, shards
 from nashward.llm.store.run_folder import AUGMENTED, RunFolder
@@ -29,7 +37,7 @@ from ..tiny_run import quick_run
 WORDS = ["rivers", "trees", "stones", "birds", "ships", "wind"]
 PROMPTS = [f"Say {k} things about {word}" for k, word in enumerate(2 * WORDS)]
 FIT = llm.Fit(learning_rate=2e-3, epochs=1, batch=4, held_out=0.25, validation=0.0)
-SETTINGS: dict[str, Any] = {"prompts": PROMPTS, "fit": FIT, "iterations": 3}
+SETTINGS: dict[str, Any] = {"prompts": PROMPTS, "fit": FIT, "iterations": 3, "solver": games.MWU(2.0)}
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +96,7 @@ def test_they_are_of_the_most_informative_and_never_of_held_out_prompts(tiny_fol
     for file in shards(run.folder / "iteration-01" / "judgements", "*"):
         for row in read_shard(file, ["prompt", "P"]):
             P = row["P"]
-            rates = [(sum(line) - 0.5) / 2 for line in P]
+            rates = [sum(p for j, p in enumerate(line) if j != i) / 2 for i, line in enumerate(P)]
             mean = sum(rates) / 3
             spread[row["prompt"]] = sum((rate - mean) ** 2 for rate in rates)
     possible = sorted((p.id for p in prompts if p.id not in apart), key=lambda name: -spread[name])
@@ -103,6 +111,7 @@ def test_they_are_of_the_most_informative_and_never_of_held_out_prompts(tiny_fol
     assert len(examples.rows) == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_plays_on_the_same(tiny_folder: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     with serve(Script(_write)) as script:
@@ -128,16 +137,32 @@ def test_a_run_that_goes_on_plays_on_the_same(tiny_folder: Path, tmp_path: Path)
         quick_run(tiny_folder, cut, **SETTINGS).check()
 
 
-def test_the_policy_itself_writes(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augmentation, "SIMILAR", 1.0)
-    settings = {**SETTINGS, "augment": "policy", "iterations": 2, "sampling": llm.Sampling(max_new_tokens=12)}
+def test_the_policy_writes_whatever_else_it_writes(tmp_path: Path) -> None:
+    model = llm.LanguageModel.from_pretrained(llm.pocket.POLICY)
+    model.write_start_adapter(tmp_path / "start", None)
+    writer = PolicyWriter(
+        lambda: model, Adapter("start", tmp_path / "start"), GenerateSource(llm.Sampling(max_new_tokens=48))
+    )
+    river, sky = (Prompt(({"role": "user", "content": text},)) for text in ("Name a river.", "Why is the sky blue?"))
+    requests = [request_for(prompt, kind) for prompt in (river, sky) for kind in augmentation.KINDS]
+    drafts = writer(requests, [1, 2, 3, 4])
+    assert all(drafts)
+    assert [writer([request], [seed])[0] for request, seed in zip(requests, [1, 2, 3, 4], strict=True)] == drafts
+    short = PolicyWriter(writer.model, writer.policy, GenerateSource(llm.Sampling(max_new_tokens=1)))
+    assert short(requests, [1, 2, 3, 4]) == [None] * 4  # cut
+
+
+@pytest.mark.slow
+def test_a_run_whose_policy_writes_goes_on_the_same(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "augment": "policy", "iterations": 2, "sampling": llm.Sampling(max_new_tokens=32)}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    quick_run(tiny_folder, whole, **settings).run(progress=False)
+    quick_run(llm.pocket.POLICY, whole, **settings).run(progress=False)
     written = read_jsonl(whole / "iteration-02" / AUGMENTED)
-    quick_run(tiny_folder, cut, **{**settings, "iterations": 1}).run(progress=False)
-    quick_run(tiny_folder, cut, **settings).run("sample", progress=False)
-    shutil.rmtree(cut / "iteration-02" / "responses")
-    quick_run(tiny_folder, cut, **settings).run(progress=False)
+    assert written
+    quick_run(llm.pocket.POLICY, cut, **{**settings, "iterations": 1}).run(progress=False)
+    quick_run(llm.pocket.POLICY, cut, **settings).run("sample", progress=False)
+    (cut / "iteration-02" / AUGMENTED).unlink()
+    quick_run(llm.pocket.POLICY, cut, **settings).run(progress=False)
     assert read_jsonl(cut / "iteration-02" / AUGMENTED) == written
     name = Path("iteration-02") / "adapter" / WEIGHTS
     assert (cut / name).read_bytes() == (whole / name).read_bytes()
@@ -153,16 +178,15 @@ def test_with_a_size_they_are_among_it(tiny_folder: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_no_new_prompt_is_left_out_and_said(
-    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def write(body: dict[str, Any]) -> tuple[str, None]:
         return ("Say 3 things about birds!", "", "many words " * 40)[body["seed"] % 3], None
 
-    with serve(Script(write)) as script:
+    with serve(Script(write)) as script, caplog.at_level("INFO", logger="nashward"):
         run = _run(tiny_folder, tmp_path / "run", script, iterations=2).run()
     assert read_jsonl(run.folder / "iteration-02" / AUGMENTED) == []
-    said = capsys.readouterr()
-    line = next(line for line in (said.out + said.err).splitlines() if "0 prompts written" in line)
+    (line,) = (line for line in caplog.messages if "0 prompts written" in line)
     assert "nearly repeated" in line
     assert len(script.bodies) == 2 * 2 * augmentation.TRIES  # of two parents both kinds
     assert augmented_prompts(run.folder) == []

@@ -248,7 +248,7 @@ def _battles(strength: float, slope: float, n: int, seed: int) -> list[Battle]:
 
 def test_equal_style_takes_length_out_and_the_interval_holds_the_rate() -> None:
     true = 0.4
-    z, held = [], 0
+    z, held = list[float](), 0
     for seed in range(60):
         found = win_rates(_battles(logit(true), 1.5, 300, seed), style_control=True)["hard"]
         assert found.equal_style is not None
