@@ -360,7 +360,7 @@ def _alone(
     causal: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], packing: Packing
 ) -> Float[Tensor, "S H"]:
     """The states of ``packed_states``, each text computed alone."""
-    base, rows = causal.base_model, []
+    base, rows = _base(causal), []
     for text in packing.texts.unique_consecutive().tolist():
         ids = torch.tensor([[*prompts[text], *responses[text][:-1]]], device=causal.device)
         states = base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).last_hidden_state[0]
@@ -372,9 +372,14 @@ def _distance(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected.float()).norm() / expected.float().norm())
 
 
+def _base(network: Any) -> Any:
+    """What makes the states below a head; a network without a head itself."""
+    return getattr(network, network.base_model_prefix, network)
+
+
 def packed_states(causal: Any, packing: Packing) -> Float[Tensor, "S H"]:
     """The last hidden states before the scored tokens."""
-    base = causal.base_model
+    base = _base(causal)
     inputs = {"input_ids": packing.ids.to(causal.device), "position_ids": packing.positions.to(causal.device)}
     states = base(**inputs, attention_mask=packing.layout, use_cache=False).last_hidden_state[0]
     return states[packing.states.to(states.device)]
