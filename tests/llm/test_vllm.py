@@ -16,7 +16,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -145,10 +145,10 @@ def test_it_judges_by_log_probabilities_as_the_same_model_does_here(here: Path) 
     assert max(found) - min(found) > 0.01
 
 
-def _of_the_likeliest(judge: llm.oracles.LocalJudge, ids: list[int]) -> float:
+def _of_the_likeliest(judge: llm.oracles.LocalJudge, ids: Sequence[int]) -> float:
     """The log-odds of the verdict, from the 20 likeliest tokens, as many as a server gives."""
     with torch.inference_mode():
-        logprobs, tokens = judge.model.causal(torch.tensor([ids])).logits[0, -1].log_softmax(-1).topk(20)
+        logprobs, tokens = judge.model.causal(torch.tensor([list(ids)])).logits[0, -1].log_softmax(-1).topk(20)
     likeliest = {judge.tokenizer.decode([t]): float(x) for t, x in zip(tokens, logprobs, strict=True)}
     return token_log_odds(judge.protocol.answers, likeliest, judge.protocol.frame)
 
