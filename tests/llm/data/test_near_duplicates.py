@@ -36,7 +36,7 @@ def _brute_force(texts: Sequence[str], threshold: float) -> list[int]:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_same_are_found_as_by_comparing_all(threshold: float, seed: int) -> None:
     draw = random.Random(seed)
-    texts = []
+    texts: list[str] = []
     for _ in range(120):
         if texts and draw.random() < 0.6:  # an earlier one with some words changed
             own = draw.choice(texts).split()

@@ -45,7 +45,9 @@ def test_the_first_ones_are_one_of_each_kind() -> None:
     vectors = features(texts, [5, 6, 9] * 20)
     chosen = covering(vectors, 3, size=3, seed=0)
     assert {k % 3 for k in chosen} == {0, 1, 2}
-    at_random = [coverage(vectors, np.random.default_rng(s).choice(60, 3, replace=False)).mean() for s in range(30)]
+    at_random = [
+        coverage(vectors, list(np.random.default_rng(s).choice(60, 3, replace=False))).mean() for s in range(30)
+    ]
     assert coverage(vectors, chosen).mean() > np.mean(at_random)
 
 

@@ -254,7 +254,7 @@ def test_equal_style_takes_length_out_and_the_interval_holds_the_rate() -> None:
         assert found.equal_style is not None
         z.append((found.equal_style.value - true) / found.equal_style.standard_error)
         marginal = np.mean([1 / (1 + math.exp(-logit(true) - 1.5 * x)) for x in np.linspace(-0.2, 0.8, 1001)])
-        held += found.low <= marginal <= found.high
+        held += bool(found.low <= marginal <= found.high)
         assert found.rate.value > found.equal_style.value
     assert abs(np.mean(z)) < 4 / math.sqrt(60) + 0.1
     assert 0.7 < np.std(z) < 1.35

@@ -176,7 +176,7 @@ def _mt_bench(
     change = mt_bench.changes(*grades.values()) if len(grades) == 2 else None
     lines = table(
         {name: {row: _shown(mean) for row, mean in own.items()} for name, own in scores.items()},
-        change and {row: _shown(mean, sign="+") for row, mean in change.items()},
+        None if change is None else {row: _shown(mean, sign="+") for row, mean in change.items()},
     )
     for name, own in grades.items():
         if unread := sum(one.rating is None for one in own):
