@@ -167,9 +167,9 @@ class PackedRows:
 
         Returns:
             The packed rows on the batch's device, the layout in host memory; None where the batch is to be computed as
-            it is: with gradients, or where nothing is shared.
+            it is: with gradients, on the meta device, which has no tokens, or where nothing is shared.
         """
-        if torch.is_grad_enabled() or len(input_ids) < 2 or not packs(network, input_ids.shape[1]):
+        if torch.is_grad_enabled() or input_ids.is_meta or len(input_ids) < 2 or not packs(network, input_ids.shape[1]):
             return None
         lengths = attention_mask.sum(1).tolist()
         rows = [row[:length] for row, length in zip(input_ids.tolist(), lengths, strict=True)]
@@ -332,7 +332,8 @@ def _kinds_pack(causal: Any) -> bool:
 def _agrees(causal: Any) -> bool:
     config, device = causal.config.get_text_config(), causal.device
     before = config._attn_implementation
-    size = causal.get_output_embeddings().weight.shape[0] if device.type == "meta" else config.vocab_size
+    head = causal.get_output_embeddings()  # on the meta device it may have fewer rows; a reward model has none
+    size = head.weight.shape[0] if device.type == "meta" and head is not None else config.vocab_size
     prompts = [[k % size for k in range(1, 4)]] * 2 + [[k % size for k in range(9, 11)]]
     responses = [[k % size for k in range(first, last)] for first, last in ((6, 10), (20, 23), (30, 34))]
     config._attn_implementation = before if before in PACKING else ATTENTION

@@ -84,7 +84,10 @@ def test_solve_says_what_a_solver_saw(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_theory_shows_no_ratio_of_an_equation(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["theory", "--quick", "1", "20"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "holds" in line.split()]
+    lines = [
+        words for line in capsys.readouterr().out.splitlines() if (words := line.split())[:1] and words[0].isdigit()
+    ]
+    lines = [words for words in lines if "holds" in words[3:5]]
     bounds, equations = ([line for line in lines if line[3 + ratio] == "holds"] for ratio in (1, 0))
     assert bounds
     assert equations

@@ -338,7 +338,7 @@ OTHERS = [
     (["leaderboard", "wins.jsonl", "--seed", "-1"], "--seed | got -1"),
     (["leaderboard", "wins.jsonl", "--json", "answers"], "--json | answers/nash.json"),
     (["leaderboard", "wins.jsonl", "--save", "good.csv/x.csv"], "good.csv/x.csv | good.csv is a file"),
-    (["leaderboard", "good.csv"], "good.csv | row 1 | model_a"),
+    (["leaderboard", "good.csv"], "good.csv | row 1 | winner | wins_a"),
     (["leaderboard", "wins.jsonl", *PROMPTS], "wins.jsonl | --prompts"),
     ([*BOARD, "--limit", "0"], "--limit is 0"),
     ([*BOARD, "--save", "t.txt"], "--save | t.txt | .csv"),

@@ -260,7 +260,7 @@ LANGUAGE = [
         ("factor", "slope", "0.5 * b", "b"),
     ]}),
     Method("Win rates and their errors", f"{V}/win_rates/win_rate.py", ["tests/llm/evaluation/test_evaluate.py"], [
-        ("factor", "win_rate", "means.std(ddof=1)", "2 * means.std(ddof=1)"),
+        ("factor", "WinRate.of", "np.std(values, ddof=1)", "2 * np.std(values, ddof=1)"),
     ]),
     Method("The gradient of several processes", "llm/training/gradient.py", DIVIDED, [
         ("factor", "Gradient._backward",

@@ -290,7 +290,8 @@ def augmented(home: RunFolder) -> list[tuple[str, Prompt]]:
 
 def played_prompts(home: RunFolder) -> list[Prompt]:
     """All prompts of a run: those that it began with, and the variants that it has written."""
-    return [*read_prompts(home / PROMPTS).kept, *(prompt for _, prompt in augmented(home))]
+    own = read_prompts(home / PROMPTS).kept if (home / PROMPTS).exists() else []
+    return [*own, *(prompt for _, prompt in augmented(home))]
 
 
 def _row(prompt: Prompt) -> dict[str, Any]:

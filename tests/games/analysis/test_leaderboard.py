@@ -222,7 +222,7 @@ def test_a_leaderboard_says_that_its_nash_is_one_of_many(tmp_path: Path, capsys:
         assert main(["leaderboard", str(tmp_path / "b.json"), "--json", str(tmp_path / "all.json")]) == 0
         said = capsys.readouterr().out
         assert ("not the only one" in said) is not unique
-        assert "1 battles on 1 prompt\n" in said
+        assert "1 battle on 1 prompt\n" in said
         assert json.loads((tmp_path / "all.json").read_text())["nash_unique"] is unique
 
 

@@ -70,9 +70,11 @@ def test_the_error_of_a_win_rate_covers_its_spread():
     rng = np.random.default_rng(3)
     found = []
     for _ in range(200):
-        oracle = Function(lambda prompt, a, b: float(rng.random() < 0.6), name="noise", symmetric=True)
+        drawn = {(f"p{k}", a, b): float(rng.random() < 0.6) for k in range(60) for a, b in ("ab", "ac", "bc")}
+        known = {**drawn, **{(prompt, b, a): 1 - wins for (prompt, a, b), wins in drawn.items()}}
+        oracle = Function(lambda prompt, a, b, of=known: of[prompt, a, b], name="noise", symmetric=True)  # type: ignore[misc]
         answers = {name: [name if rng.random() < 0.8 else None for _ in range(60)] for name in "abc"}
-        result = tournament(oracle, ["p"] * 60, answers)
+        result = tournament(oracle, [f"p{k}" for k in range(60)], answers)
         found.append((result.win_rate, result.win_rate_error))
     rates, errors = np.array(found).transpose(1, 0, 2)
     np.testing.assert_allclose(errors.mean(0), rates.std(0, ddof=1), rtol=0.2)

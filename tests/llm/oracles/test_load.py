@@ -244,7 +244,8 @@ def test_hodge_with_missing_judgements_fits_those_that_are_there():
 def test_members_that_are_sure_of_opposite_things_leave_it_missing():
     class Split(Function):
         def raw_logits(self, prompts, candidates, pairs):
-            return [np.stack([np.full(len(own), np.inf), np.full(len(own), -np.inf)]) for own in pairs]
+            signs = [np.array([1.0 if i < j else -1.0 for i, j in own]) for own in pairs]
+            return [np.stack([np.inf * sign, -np.inf * sign]) for sign in signs]
 
     split = Split(lambda prompt, a, b: 0.5, name="split", symmetric=True)
     result = preference_matrices(split, ["p"], [["a", "b"]])[0]
