@@ -49,6 +49,7 @@ def test_a_pair_is_the_best_and_the_worst_by_mean_win_rate() -> None:
         paired(PROMPTS[:1], [[0]], drawn[:1], P[1:])
 
 
+@pytest.mark.slow
 def test_every_loss_starts_at_one_place_and_does_what_it_is_for(model: llm.LanguageModel) -> None:
     reported: list[TrainingCurve] = []
     curves = QUICK.run(model, tiny.high_bytes(), PROMPTS, 3, reported.append)

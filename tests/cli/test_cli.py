@@ -345,6 +345,7 @@ def test_align_leaves_an_adapter_that_plain_peft_loads(
     assert (out / "iteration-02" / "adapter" / "adapter_model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_names_are_names_wherever_they_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of prompts, folders and adapters that look like paths, patterns or commands lead nowhere."""
     home = tmp_path / "a" / "b"

@@ -126,6 +126,7 @@ def test_other_models_play_by_the_files_of_their_responses(
     assert "claude, gpt are there for scale" in page
 
 
+@pytest.mark.slow
 def test_exploit_finds_a_bound_beside_the_theorems(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +195,7 @@ def test_exploit_that_was_killed_before_its_last_file_gives_the_same(
     assert found["cut"] == found["whole"]
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_from_anywhere_and_its_adversary_has_no_phases_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

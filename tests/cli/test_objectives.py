@@ -64,6 +64,7 @@ def test_the_folder_holds_the_objectives_and_each_one_s_judgements(capsys: pytes
     assert main(["align", "--out", "run", "--quiet", "--iterations", "2"]) == 0  # goes on by what the folder holds
 
 
+@pytest.mark.slow
 def test_stage_by_stage_it_is_the_same_run(here: Path) -> None:
     """Each stage is a command of its own, which knows the objectives from its options or from the folder."""
     sampling = [*SMALL[:6], "--rank", "2", "--epochs", "1"]

@@ -90,6 +90,7 @@ def test_the_responses_of_models_and_a_rubric(here: Path) -> None:
         assert len(store.pairs()) == 3 + 1
 
 
+@pytest.mark.slow
 def test_the_newest_responses_of_a_run(here: Path) -> None:
     Path("prompts.txt").write_text("Name a river.\nName a tree.\n")
     sample = ["sample", "--policy", str(pocket.POLICY), "--prompts", "prompts.txt", "--out", "run", "--responses", "3"]

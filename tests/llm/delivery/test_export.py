@@ -226,6 +226,7 @@ def test_a_run_that_is_not_quantised_has_no_4_bit_base(tiny_folder: Path, tmp_pa
     assert verdict.found.drift.greedy > 0.99
 
 
+@pytest.mark.slow
 def test_the_start_has_no_update_to_look_for(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--to", "adapter", "--of", "start", "--out", str(tmp_path / "start")]) == 0
     assert "no update to look for" in capsys.readouterr().out

@@ -102,6 +102,7 @@ def test_the_command_says_what_is_lost(capsys: pytest.CaptureFixture[str], tmp_p
     assert "bandwidth is 0.0; expected a positive number" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_processes_divide_shards_of_prompts_and_the_prompts_of_an_optimiser_step() -> None:
     alone = seconds(_make(Demand(prompts=1280)), RATES)  # 20 shards
     two, three = (seconds(_make(Demand(prompts=1280, processes=count)), RATES) for count in (2, 3))

@@ -91,6 +91,7 @@ def test_the_largest_batch_is_the_largest():
         assert (sampling(network, 512, 512, batch, padded=batch > 5).total <= card - memory_plan.reserved) is fits
 
 
+@pytest.mark.slow
 def test_windows_keeps_a_distance():
     one, two = (plan(SMALL, 8 * GIB, windows=windows) for windows in (False, True))
     assert two.reserved - one.reserved == GIB
@@ -184,6 +185,7 @@ def test_judging_is_a_phase_with_the_weights_of_the_oracle(kind, tmp_path):
     assert memory_plan.phases["judging"] == judging(shape, 8192 // row, row)
 
 
+@pytest.mark.slow
 def test_several_networks_judge_each_table(tmp_path):
     """Memory is that of all of them, and the time that of each one's rows."""
     reward, length = tiny_reward.reward_model(tmp_path, "llama"), "nashward.llm.oracles:Length"

@@ -103,6 +103,7 @@ def test_one_prompt_is_left_to_train_on(tiny_folder: Path, tmp_path: Path) -> No
     assert row["validation"]
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_lowered_is_not_made_up_for(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,7 @@ def test_an_oracle_that_changed_is_another_run(tiny_folder: Path, tmp_path: Path
         judged_by(folder, "three").run()
 
 
+@pytest.mark.slow
 def test_a_function_is_known_by_its_name_and_its_source_text(tmp_path: Path) -> None:
     def module(folder: str, source: str) -> Path:
         (tmp_path / folder).mkdir()
