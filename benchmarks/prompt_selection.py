@@ -1,7 +1,7 @@
 """Does it matter which prompts an iteration plays on? Four ways of choosing them, at equal numbers of judgements.
 
     python benchmarks/prompt_selection.py [--out build/prompt-selection] [--policy pocket|smollm2] [--prompts 24]
-        [--iterations 2] [--pool 120] [--evaluated 48]
+        [--iterations 2] [--pool 112] [--evaluated 48]
 
 Each arm plays the same number of iterations on the same number of prompts out of one pool, from the same start under
 the same oracle: SmolLM2-135M under a majority of three everyday judges (which needs the extra ``real``), or the
@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nashward.cli.demo.everyday_prompts import PROMPTS
 
 from nashward import games, llm
 from nashward.llm.oracles import Length, preference_matrices
@@ -49,7 +48,7 @@ def main() -> int:
     parser.add_argument("--policy", choices=("pocket", "smollm2"), default="pocket")
     parser.add_argument("--prompts", type=int, default=24, help="of an iteration")
     parser.add_argument("--iterations", type=int, default=2)
-    parser.add_argument("--pool", type=int, default=120, help="prompts that the arms choose from")
+    parser.add_argument("--pool", type=int, default=112, help="prompts that the arms choose from")
     parser.add_argument("--evaluated", type=int, default=48, help="prompts of the evaluation, which no arm sees")
     parser.add_argument("--responses", type=int, default=4, help="to a prompt")
     parser.add_argument("--tokens", type=int, default=24, help="of a response at most")
@@ -60,7 +59,7 @@ def main() -> int:
     torch.set_num_threads(1)
     small = args.policy == "pocket"
     wanted = args.pool + args.evaluated
-    texts = plain_prompts(wanted) if small else list(PROMPTS)
+    texts = plain_prompts(wanted) if small else llm.pocket.PROMPTS.read_text(encoding="utf-8").splitlines()
     if len(texts) < wanted:
         parser.error(f"there are {len(texts)} prompts, {wanted} are needed: lower --pool or --evaluated")
     pool, unseen = texts[: args.pool], texts[args.pool : wanted]

@@ -606,6 +606,7 @@ def test_align_under_votes_and_under_a_rule_in_python(
     assert "fit-oracle" in line
 
 
+@pytest.mark.slow
 def test_settings_of_memory_reach_the_run_and_may_change(prompts: Path, tmp_path: Path) -> None:
     run = ["align", *POCKET, "--prompts", str(prompts), "--out", str(tmp_path / "run"), *SMALL]
     saving = ["--optimiser", "adamw8bit", "--checkpoints", "host", "--embeddings", "host", "--mlp-tokens", "16"]

@@ -245,6 +245,7 @@ def test_what_is_not_said_again_is_kept_in_the_folder(capsys: pytest.CaptureFixt
     assert placed() == {**everything, "mlp_tokens": None}
 
 
+@pytest.mark.slow
 def test_quiet_says_the_result_alone(capsys: pytest.CaptureFixture[str]) -> None:
     run = ["align", *POCKET, "--prompts", "prompts.txt", "--iterations", "1", "--responses", "2", "--held-out", "0.25"]
     run += ["--max-new-tokens", "24", "--epochs", "1"]

@@ -116,6 +116,7 @@ def _shell(here: Path, line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, shell=True, cwd=here, capture_output=True, text=True, check=False, env=known)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
 def test_what_a_process_leaves_behind(here: Path) -> None:
     refused = _shell(here, '"$PYTHON" -m nashward solve none.csv')
@@ -206,6 +207,7 @@ def test_an_output_that_takes_nothing(here: Path, line: str, code: int, error: s
     assert (ended.returncode, ended.stderr.strip()) == (code, error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(["solve", "good.csv"], 141), (["status", "run"], 141), (["--help"], 0), ([], 141), (["solve", "--help"], 0)],

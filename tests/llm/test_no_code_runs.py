@@ -194,6 +194,7 @@ def test_a_base_to_fit_an_oracle_on_is_read_without_code(
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_yes_on_standard_input_runs_nothing(tmp_path: Path) -> None:
     """As a shell has it: ``yes | nashward ...``, with a policy and an oracle that only code could read."""
     trace = tmp_path / "trace"

@@ -159,6 +159,7 @@ def test_what_each_part_of_the_placement_saves() -> None:
 # The aim for five responses is 4.7 and 5.4 GiB. In 16 bits keys and values alone are 1.56 GiB, so that all five at
 # once take 0.73 and 0.76 GiB more; two at a time (2 + 2 + 1) stay below it, and so do five at once in 8 bits. With
 # streamed layers three at a time stay below 2.0 and 2.5.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "rows", "layers", "kv_cache", "at_most"),
     [

@@ -60,6 +60,7 @@ def test_mistral_is_streamed_on_a_card_of_three_gib_and_message_why_not_on_one_o
     assert "an 8-bit optimiser saves about 0.23 GiB" in small.advice[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "length", "rank", "vocabulary"),
     [(1, 64, 4, 2048), (3, 500, 4, 128_256), (3, 64, 16, 128_256), (1, 500, 16, 2048)],

@@ -127,6 +127,7 @@ def test_the_base_policy_mixes_the_styles_as_planned(found):
     assert found["tokens"] <= 48
 
 
+@pytest.mark.slow
 def test_the_learned_table_is_near_the_planted_one(found):
     learned = found["learned"]
     assert found["error"] <= 0.08, report(found)

@@ -28,6 +28,7 @@ from ..tiny_run import self_play
 FIRST = 30  # calls of every phase that fail once
 
 
+@pytest.mark.slow
 def test_halves_are_tried_until_they_fit():
     events: list[dict[str, Any]] = []
     tried = []

@@ -61,6 +61,7 @@ def test_the_adapter_is_drawn_back_on_a_line_to_the_kl_asked_for(tiny_folder: Pa
     assert torch.equal(_weights(tmp_path / "within"), end)
 
 
+@pytest.mark.slow
 def test_a_fit_that_made_things_worse_is_made_again_at_half_the_rate(tiny_folder: Path, tmp_path: Path) -> None:
     (worse,) = _run(tiny_folder, tmp_path / "worse", **WILD).metrics
     before = worse["held_out"]["loss"]
