@@ -39,6 +39,7 @@ from real_policy import Alpaca, fitted, sampled, summary
 
 from nashward import llm
 from nashward.cli import configuration
+from nashward.cli.solver_options import DEFAULT_SOLVER, DEFAULT_STEP
 from nashward.llm.evaluation.win_rates.win_rate import win_rate
 from nashward.llm.oracles.judges.everyday import EverydayMajority
 from nashward.llm.pocket import styles
@@ -139,7 +140,7 @@ def measure(cell: Cell, out: Path) -> None:
     chosen |= {
         name: configuration.Setting(value, "benchmark")
         for name, value in {
-            "out": folder / "run", "solver": "OptimisticMWU", "step": 2.5, "iterations": 1, "seed": cell.seed,
+            "out": folder / "run", "solver": DEFAULT_SOLVER, "step": DEFAULT_STEP, "iterations": 1, "seed": cell.seed,
             "max-new-tokens": TOKENS[cell.policy], "quantise": False,
         }.items()
     }  # fmt: skip
