@@ -46,6 +46,7 @@ class Harness:
     home: Path
     seed: int
     size: int = 150  # prompts of the run
+    combine: str | None = None  # a second objective, and what is made of both
 
     def __post_init__(self) -> None:
         self.prompts = [f"Say {i} things{'!' * (i % 7)}" for i in range(self.size)]
@@ -61,8 +62,13 @@ class Harness:
         self.durations: dict[tuple[str, str], float] = {}
 
     def self_play(self, folder: Path, log: Path) -> llm.SelfPlay:
+        oracle: oracles.PreferenceOracle = LoggedOracle(log / "pairs")
+        if self.combine is not None:
+            names = ("bytes", "short")
+            combination = oracles.Combination.read(names, self.combine)
+            oracle = oracles.Objectives([oracle, oracles.Length(-1.0)], combination)
         return llm.SelfPlay(
-            policy=self.model, oracle=LoggedOracle(log / "pairs"), solver=games.OptimisticMWU(2.0),
+            policy=self.model, oracle=oracle, solver=games.OptimisticMWU(2.0),
             prompts=self.prompts, folder=folder,
             source=LoggedSource(llm.Sampling(max_new_tokens=6, batch=24), str(log / "prompts")),
             config=llm.RunConfig(
