@@ -22,7 +22,7 @@ from ...config.endpoint import Endpoint
 from . import watchdog
 from .vllm import VLLM
 
-KEY = "NASHWARD_ENGINE_KEY"  # the variable with the key of the server that runs
+KEY = "NASHWARD_ENGINE_KEY"  # the variable with the key of the servers of this process
 LONGEST = 3600.0  # seconds that a start may take: large weights from a network's disk
 PAUSE = 0.2  # seconds between two looks whether it answers
 STOPS = 30.0  # seconds that the watchdog may take to end it
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 class ChildServer:
     """A server that this process starts on a free port of this machine, with a key that only the two know.
 
-    The key is in the environment, of the parent in the variable ``KEY``; it is another one at each start. What the
-    server writes goes to a log, which begins anew with each start.
+    The key is drawn once, and is in the environment alone: of this process, where a client finds it, in the variable
+    ``KEY``. What the server writes goes to a log, which begins anew with each start.
 
     Args:
         program: what is started.
@@ -70,14 +70,14 @@ class ChildServer:
         if self._process is not None:
             self.check()
             return
-        os.environ[KEY] = secrets.token_urlsafe(32)
+        key = os.environ.setdefault(KEY, secrets.token_urlsafe(32))
         port = _free_port()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-I", "-S", watchdog.__file__, *self.program.command(port)]
         with self.log.open("wb") as output:
             # a session of its own: Ctrl-C stops this process at the end of a shard, which the server has to draw
             self._process = subprocess.Popen(
-                command, env=self.program.environment(os.environ[KEY]), stdin=subprocess.PIPE, stdout=output,
+                command, env=self.program.environment(key), stdin=subprocess.PIPE, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:
