@@ -27,6 +27,7 @@ LONGEST = 3600.0  # seconds that a start may take: large weights from a network'
 PAUSE = 0.2  # seconds between two looks whether it answers
 STOPS = 30.0  # seconds that the watchdog may take to end it
 TAIL = 1 << 16  # bytes of the log that an error is looked for in
+ERROR, HARMLESS = re.compile(r"\b[A-Z]\w*(Error|Exception): \S"), re.compile(r"\b(DEBUG|INFO|WARNING) ")
 SAID = 300  # characters of a line of the log in an error
 
 logger = logging.getLogger(__name__)
@@ -46,19 +47,13 @@ class ChildServer:
         EndpointError: from ``start`` and ``client``: it ended, or did not answer in time; with the end of its log.
 
     Example:
-        >>> ChildServer(VLLM("python", "llm/pocket/policy"), Path("vllm.log")).runs
-        False
+        >>> ChildServer(VLLM("python", "llm/pocket/policy"), Path("vllm.log")).stop()  # it does not run
     """
 
     def __init__(self, program: VLLM, log: Path) -> None:
         self.program, self.log = program, log
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def runs(self) -> bool:
-        """Whether it was started, and has not ended since."""
-        return self._process is not None and self._process.poll() is None
 
     def client(self, settings: Endpoint) -> Client:
         """A client of it, which fails at once where it has ended; it is started where it does not run."""
@@ -135,7 +130,7 @@ class ChildServer:
         with suppress(OSError), self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - TAIL))
             lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-            errors = [line for line in lines if re.search(r"\b[A-Z]\w*(Error|Exception): \S", line)]
+            errors = [line for line in lines if ERROR.search(line) and not HARMLESS.search(line)]
             shown = dict.fromkeys([*errors[:1], *lines[-1:]])
             return " ... ".join(f"{line:.{SAID}}" for line in shown) or "it said nothing"
         return "its log cannot be read"

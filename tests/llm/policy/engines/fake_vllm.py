@@ -64,6 +64,7 @@ def main(words: list[str]) -> int:
     with (HOME / "starts.jsonl").open("a") as file:
         file.write(json.dumps(start) + "\n")
     if FAULT == "dies at start":
+        print("WARNING 01-01 [utils.py:3] limits, as `OSError: too many files`")
         print("ValueError: the length is beyond the model's\nand more\nRuntimeError: see above", flush=True)
         return 3
     if FAULT == "ignores SIGTERM":

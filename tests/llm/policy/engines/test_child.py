@@ -30,6 +30,7 @@ from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
 
 from ...clients.scripted import Script, serve, shorter
+from ...run.test_ranks_served import align, by_ranks
 from ...tiny_run import quick_run
 from . import fake_vllm
 from .test_engine import Engine
@@ -107,7 +108,6 @@ def test_it_starts_answers_and_stops(server: ChildServer, fake: Fake, monkeypatc
             Client(server.url, Endpoint(key_variable="ANOTHER_KEY")).get("/models")
         server.stop()
         assert fake.alive() == []
-        assert not server.runs
         server.start()
         assert len(fake.starts) == 2
         assert server.client(Endpoint()).get("/models")
@@ -132,6 +132,7 @@ def test_one_that_dies_at_its_start(server: ChildServer, fake: Fake, monkeypatch
         server.start()
     for part in ("code 3", "ValueError: the length is beyond the model's", "RuntimeError: see above", "vllm.log"):
         assert part in str(error.value)
+    assert "OSError" not in str(error.value)
     assert fake.alive() == []  # what it had started too
 
 
@@ -226,6 +227,23 @@ def test_a_run_starts_one_for_each_drawing_and_trains_without_it(
             for run in ("run", "by-url")
         )
         assert drawn == expected
+
+
+@pytest.mark.slow
+def test_of_several_processes_each_starts_its_own(
+    tiny_folder: Path, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(Script(shorter, route=Engine(tiny_folder))) as script:
+        monkeypatch.setenv("FAKE_DRAWS", script.url)
+        words = align(tiny_folder, tmp_path, "nashward.llm.oracles:Length", "--engine", "vllm", "--engine-python",
+                      fake.python, "--out", tmp_path / "run", "--sampling-batch", 2, prompts=66)  # fmt: skip
+        ranks = by_ranks(2, words, tmp_path / "ranks")
+    assert set(ranks.codes.values()) == {0}, ranks.output()
+    assert len(fake.starts) == 2
+    assert len({start["environment"]["VLLM_API_KEY"] for start in fake.starts}) == 2
+    assert {start["environment"]["RANK"] for start in fake.starts} == {None}
+    assert {file.name for file in (tmp_path / "run").glob("vllm*.log")} == {"vllm.log", "vllm-1.log"}
+    assert len(shards(tmp_path / "run" / "iteration-01" / "responses", "start")) == 2
 
 
 def test_one_that_dies_while_it_draws(
