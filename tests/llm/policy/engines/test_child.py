@@ -323,7 +323,7 @@ def test_settings_of_it(tiny_folder: Path, fake: Fake) -> None:
         vllm_program(RunConfig(**settings, lora=Lora(rank=600)), tiny_folder, None)
 
 
-def test_the_share_of_a_card_is_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_share_of_a_card_is_what_is_free_of_the_one_that_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert VLLM("python", "model", share=lambda: None).command(1).count("--gpu-memory-utilization") == 0
     words = VLLM("python", "model", share=lambda: 0.81234, more=["--gpu-memory-utilization", "0.5"]).command(1)
     assert [words[k + 1] for k, word in enumerate(words) if word == "--gpu-memory-utilization"] == ["0.812", "0.5"]
@@ -331,6 +331,13 @@ def test_the_share_of_a_card_is_what_is_free(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(memory.torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(memory.torch.cuda, "mem_get_info", lambda: (memory.OWN + (6 << 30), 24 << 30))
     assert memory.free_share() == 0.25
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "4,7"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(memory.torch.cuda, "current_device", lambda: 1)
+    program = VLLM("python", "model")
+    assert program.environment("key")["CUDA_VISIBLE_DEVICES"] == "7"  # this process's, of two
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert program.environment("key")["CUDA_VISIBLE_DEVICES"] == "1"
 
 
 def test_a_run_folder_from_elsewhere_starts_no_program_of_its_own(
