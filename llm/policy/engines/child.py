@@ -130,8 +130,9 @@ class ChildServer:
         with suppress(OSError), self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - TAIL))
             lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-            errors = [line for line in lines if ERROR.search(line) and not HARMLESS.search(line)]
-            shown = dict.fromkeys([*errors[:1], *lines[-1:]])
+            wrong = [k for k, line in enumerate(lines) if ERROR.search(line) and not HARMLESS.search(line)]
+            first = [line for k in wrong[:1] for line in lines[k : k + 2]]  # where it has two, the second says what
+            shown = dict.fromkeys([*first, *lines[-1:]])
             return " ... ".join(f"{line:.{SAID}}" for line in shown) or "it said nothing"
         return "its log cannot be read"
 

@@ -130,7 +130,13 @@ def test_one_that_dies_at_its_start(server: ChildServer, fake: Fake, monkeypatch
     monkeypatch.setenv("FAKE_VLLM", "dies at start")
     with pytest.raises(EndpointError) as error:
         server.start()
-    for part in ("code 3", "ValueError: the length is beyond the model's", "RuntimeError: see above", "vllm.log"):
+    for part in (
+        "code 3",
+        "ValueError: the length is beyond the model's",
+        "and more",
+        "RuntimeError: see above",
+        "vllm.log",
+    ):
         assert part in str(error.value)
     assert "OSError" not in str(error.value)
     assert fake.alive() == []  # what it had started too
