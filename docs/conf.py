@@ -44,6 +44,7 @@ PAGES = {
         "recipe",
         "real-models",
         "align-by-card",
+        "engines",
         "resume",
         "objectives",
         "losses",

@@ -41,6 +41,7 @@ class Client:
         url: the base of the calls, see ``Server``.
         settings: how it is called.
         most_bytes: of an answer.
+        check: is called where a call has failed, before it is repeated; it raises where no repetition can help.
 
     Raises:
         NashwardError: a URL that cannot be one, or that has credentials.
@@ -50,8 +51,12 @@ class Client:
         True
     """
 
-    def __init__(self, url: str, settings: Endpoint | None = None, *, most_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self, url: str, settings: Endpoint | None = None, *, most_bytes: int = 64 << 20,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
         self.settings = settings or Endpoint()
+        self._check = check
         self.server = Server(url, self.settings.key_variable, self.settings.timeout, most_bytes)
         self._kept: list[Connection] = []  # within ``as_completed``: those that no call uses now
         self._keeps = False
@@ -140,6 +145,7 @@ class Client:
                 else:
                     failure, status = self._failure(reply), reply.status
                     retry_after = _retry_after(reply)
+            self._check()
             if attempt == retries:
                 tries = "" if retries == 0 else f" ({retries + 1} times)"
                 raise EndpointError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ from .sampling import Sampling
 
 Mixtures = Literal["fitted", "token-level"]
 PromptSelection = Literal["uniform", "informative", "coverage"]
+
+OWN_ENGINE = "vllm"
+# a key would be on a command line and in run.json; the others would lead to another server, or another model
+ENGINE_OWN = ("--api-key", "--host", "--port", "--uds", "--root-path", "--model", "--served-model-name")
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,11 @@ class RunConfig:
             "token-level", blended while it is drawn, which costs no fit and is an approximation (``MixedNetwork``).
         responses: K, the responses a prompt from each policy; at least 2.
         sampling: how they are drawn.
-        engine, engine_model: the URL of a serving engine, and what it calls the base, see ``policy.engine``.
+        engine: what draws the responses in place of transformers: "vllm", which is started for the drawing and stopped
+            after it, or the URL of a serving engine; see ``policy.engines``.
+        engine_model: what that server calls the base.
+        engine_python: the Python of an environment with vLLM; None: this one.
+        engine_options: more options of vLLM, as its command line has them: "--tensor-parallel-size 2".
         self_comparison: whether a response is compared with itself (1/2) in its win rate.
         cache: the file of judgements; None: ``judgements.sqlite`` in the run folder. Only an oracle that has a
             fingerprint is cached.
@@ -142,9 +151,18 @@ class RunConfig:
     responses: int = setting(5, "K, responses a prompt", "sampling")
     sampling: Sampling = setting(default_factory=Sampling)
     engine: str | None = setting(
-        None, "the URL of a serving engine that draws the responses, as http://localhost:8000/v1", "sampling"
+        None,
+        "what draws the responses: vllm, which is started for that and stopped before training, or the URL of a "
+        "server, as http://localhost:8000/v1 (default: transformers)",
+        "sampling",
     )
-    engine_model: str | None = setting(None, "the base's name there (default: the only one)", "sampling")
+    engine_model: str | None = setting(None, "the base's name on that server (default: the only one)", "sampling")
+    engine_python: str | None = setting(
+        None, "of --engine vllm: the Python of an environment that has vLLM (default: this one)", "sampling"
+    )
+    engine_options: str | None = setting(
+        None, 'of --engine vllm: more of its options, as "--tensor-parallel-size 2" (default: none)', "sampling"
+    )
     self_comparison: bool = setting(False, "compare a response with itself too (1/2), as SPPO does", "judging")
     cache: str | Path | None = setting(
         None, "keep judgements in this file (default: judgements.sqlite in the run folder)", "judging"
@@ -188,13 +206,37 @@ class RunConfig:
             if self.augment in (None, "policy"):
                 raise NashwardError("augment_url is of a model behind a server: give augment openai:MODEL")
             check_url(self.augment_url, "the URL of the server that augments")
-        if self.engine is not None:
-            check_url(self.engine, "the URL of the engine")
-        if self.engine_model is not None and self.engine is None:
-            raise NashwardError("engine_model names a model of an engine: give its URL with engine")
+        self._check_engine()
         if self.engine is not None and self.mixtures == "token-level":
             raise NashwardError("no engine draws token-level mixtures: take mixtures fitted")
         if self.iterations < 1:
             raise NashwardError(f"iterations must be at least 1, got {self.iterations}")
         if isinstance(self.placement, Mapping):
             Placement().but(self.placement)  # its own checks
+
+    def _check_engine(self) -> None:
+        if self.engine not in (None, OWN_ENGINE):
+            check_url(str(self.engine), f"engine is no {OWN_ENGINE}, and the URL of the engine")
+        if self.engine_model is not None and self.engine in (None, OWN_ENGINE):
+            raise NashwardError("engine_model names a model of an engine: give its URL with engine")
+        for name, given in (("engine_python", self.engine_python), ("engine_options", self.engine_options)):
+            if given is not None and self.engine != OWN_ENGINE:
+                raise NashwardError(f"{name} is of {OWN_ENGINE}: give engine {OWN_ENGINE}, or leave it out")
+        _ = self.engine_words
+
+    @property
+    def engine_words(self) -> list[str]:
+        """The options of vLLM, word by word.
+
+        Raises:
+            NashwardError: a quotation without an end, or an option that the run itself decides.
+        """
+        try:
+            words = shlex.split(self.engine_options or "")
+        except ValueError as error:
+            raise NashwardError(f"engine_options {self.engine_options!r:.200} cannot be read: {error}") from None
+        for word in words:
+            name = word.partition("=")[0].replace("_", "-")
+            if name in ENGINE_OWN:
+                raise NashwardError(f"engine_options has {name}, which the run itself decides; leave it out")
+        return words

@@ -12,6 +12,7 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 HOST_ALLOCATOR = "DefaultCPUAllocator"
+OWN = 2 << 30  # bytes of a card that this process needs beside another one: for scoring what that one draws
 CONTAINERS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -85,6 +86,15 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def free_share() -> float | None:
+    """The share of the card's memory that another process can have now; None where there is no card."""
+    if not torch.cuda.is_available():
+        return None
+    release_memory()
+    free, total = torch.cuda.mem_get_info()
+    return max(0, free - OWN) / total
 
 
 def run_in_parts(

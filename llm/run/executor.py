@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from ..oracles.ensembles.objectives import Combination
 from ..oracles.models.network import NetworkOracle, networks
 from ..oracles.protocol import SampledTexts, StepwiseOracle
 from ..policy.base.weights import default_device
+from ..policy.engines.engine import EngineSource
 from ..policy.handles import Adapter, Sampled, StoredResponses, TokenMixture
 from ..policy.memory import ignore_event
 from ..policy.model import LanguageModel
@@ -130,16 +132,17 @@ class AdapterExecutor:
             return token_mixture(name, step.anchor)
         step = expand_mixtures(step)
         folder = self.folder / name
-        numbers = self._selection.numbers(self.iterates, folder)
-        finished = processes.decided(lambda: self.folder.verified(folder / "adapter"))
-        damaged = processes.decided(lambda: self._damaged(folder)) if finished else set()
-        config = self.config if finished else processes.decided(lambda: self._step_config(name))
-        samplers, fixed = samplers_and_fixed(step)
-        beside = [self.reference] if self.combination is not None and self.reference not in samplers else []
-        for policy in (*samplers, *beside):
-            at = self.rollouts.responses_at(policy.label, numbers, folder)
-            if not finished or "responses" in damaged:
-                self._sample.run(at, policy, numbers)
+        with self._drawing():
+            numbers = self._selection.numbers(self.iterates, folder)
+            finished = processes.decided(lambda: self.folder.verified(folder / "adapter"))
+            damaged = processes.decided(lambda: self._damaged(folder)) if finished else set()
+            config = self.config if finished else processes.decided(lambda: self._step_config(name))
+            samplers, fixed = samplers_and_fixed(step)
+            beside = [self.reference] if self.combination is not None and self.reference not in samplers else []
+            for policy in (*samplers, *beside):
+                at = self.rollouts.responses_at(policy.label, numbers, folder)
+                if not finished or "responses" in damaged:
+                    self._sample.run(at, policy, numbers)
         if self.until == "sample" and not finished:
             raise Stopped(f"{name}: the responses are sampled")
         self._judged = (folder, samplers, numbers)
@@ -171,6 +174,10 @@ class AdapterExecutor:
             (self.iterates + 1, 0) if step.is_iterate else (self.iterates, self.half_steps + 1)
         )
         return Policy(Adapter(name, folder / "adapter"), name)
+
+    def _drawing(self) -> AbstractContextManager[object]:
+        """A block that draws: after it an engine of our own is stopped, whose memory judging and training need."""
+        return closing(self._source) if isinstance(self._source, EngineSource) else nullcontext()
 
     def _damaged(self, step: Path) -> set[str]:
         """Which of a finished step's outputs were damaged, of those that this stage can make again; they are set aside.

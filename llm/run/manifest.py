@@ -115,6 +115,8 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "sampling": {"source": type(sampling).__name__, **_fields(sampling)},
         "engine": config.engine,
         "engine_model": config.engine_model,
+        "engine_python": config.engine_python,
+        "engine_options": config.engine_options,
         "lora": dataclasses.asdict(config.lora),
         "drop_similar": config.drop_similar,
         "augment": config.augment,

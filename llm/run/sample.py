@@ -4,28 +4,78 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config.run import RunConfig
+from nashward.errors import NashwardError
+
+from ..config.run import OWN_ENGINE, RunConfig
+from ..config.sampling import Sampling
 from ..data.rollouts import Rollout
-from ..policy.engine import EngineSource
+from ..policy.adapters.adapter_config import adapter_config
+from ..policy.adapters.lora import LoraShape
+from ..policy.engines.child import ChildServer
+from ..policy.engines.engine import EngineSource
+from ..policy.engines.vllm import SERVED, VLLM, dtype_here, python_with_vllm, served_rank
 from ..policy.experimental.token_mixture import use_policy
 from ..policy.handles import Sampled
+from ..policy.local.names import local_model
 from ..policy.model import LanguageModel
 from ..policy.sampling import GenerateSource, ResponseSource, is_continuous, seed_of
 from ..processes import processes
 from ..store.files import write_shard
 from .rollouts import PromptNumbers
 from .shards import SHARD_PROMPTS, Shard, ShardedStage
+from .signals import stop_at_once
+
+INSTRUCTION = 128  # tokens, at most, that a request for a variant of a prompt has beside the prompt
 
 
-def source_of(config: RunConfig) -> ResponseSource:
-    """Where the responses of a run come from: an engine, or transformers."""
+def source_of(config: RunConfig, sampling: Sampling, home: Path, program: VLLM | None) -> ResponseSource:
+    """Where the responses of a run come from: an engine, or transformers.
+
+    Args:
+        config: of the run.
+        sampling: its settings, with the batch that fits here.
+        home: the run folder.
+        program: see ``vllm_program``.
+    """
     if config.engine is None:
-        return GenerateSource(config.sampling)
-    return EngineSource(config.engine, config.sampling, config.endpoint, config.engine_model)
+        return GenerateSource(sampling)
+    if program is None:
+        return EngineSource(config.engine, sampling, config.endpoint, config.engine_model)
+    log = "vllm.log" if processes.main else f"vllm-{processes.rank}.log"
+    endpoint = replace(config.endpoint, concurrency=config.sampling.batch)
+    return EngineSource(ChildServer(program, home / log), sampling, endpoint, SERVED)
+
+
+def vllm_program(config: RunConfig, policy: Any, adapter: str | Path | None) -> VLLM | None:
+    """vLLM as it is started for a run; None where another engine draws, or none.
+
+    Args:
+        config: of the run.
+        policy, adapter: see ``SelfPlay``.
+
+    Raises:
+        NashwardError: no Python that has vLLM, an adapter of a rank that it does not serve, a model that is loaded.
+    """
+    if config.engine != OWN_ENGINE:
+        return None
+    if not isinstance(policy, str | Path):
+        raise NashwardError(f"engine {OWN_ENGINE} reads the policy itself: give its folder or hub id, not a model")
+    rank = config.lora.rank if adapter is None else LoraShape.of_config(adapter_config(adapter)).rank
+    longest = config.max_prompt_tokens + config.sampling.max_new_tokens
+    folder = Path(local_model(policy)).expanduser()
+    options = {
+        "dtype": dtype_here(),
+        "max-model-len": longest + (INSTRUCTION if config.augment == "policy" else 0),
+        "max-num-seqs": config.sampling.batch,
+        "enable-lora": None,
+        "max-lora-rank": served_rank(rank),
+    }
+    model = str(folder.resolve()) if folder.is_dir() else str(policy)
+    return VLLM(python_with_vllm(config.engine_python), model, options, config.engine_words)
 
 
 @dataclass(frozen=True)
@@ -45,8 +95,11 @@ class SampleStage(ShardedStage):
         if not missing:
             return
         model = self.model()
-        if isinstance(self.source, EngineSource) and processes.main:
-            self.source.announce(sum(len(batch) for shard in missing.values() for batch in shard))
+        if isinstance(self.source, EngineSource):
+            if processes.main:
+                self.source.announce(sum(len(batch) for shard in missing.values() for batch in shard))
+            with stop_at_once():
+                self.source.start()
         for number, shard in self.each(step, "sampling", policy.label, plan, missing, numbers, [policy.label]):
             write_shard(step / "responses", policy.label, number, self._draw(model, step, policy, shard))
 

@@ -34,6 +34,7 @@ from ..planner.rounding import MUCH, rounding
 from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.checks import check_policy
 from ..policy.base.weights import default_device, in_4_bits
+from ..policy.engines.vllm import VLLM
 from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
@@ -49,7 +50,7 @@ from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
 from .judge import advice
 from .progress import Progress, Stopped
-from .sample import source_of
+from .sample import source_of, vllm_program
 from .signals import stop_at_once
 from .step_control import limit_factor, with_factor, with_phases
 
@@ -187,9 +188,10 @@ class SelfPlay:
         on_step: Callable[[], object],
     ) -> Run:
         config = self.planned_config
+        source = self.source or source_of(self.config, config.sampling, home.path, self._vllm)
         executor = AdapterExecutor(
             home, prompts.kept, [self._prompts.length(prompt) for prompt in prompts.kept],
-            config, self.source or source_of(config), lambda: self.model, lambda: self.judge,
+            config, source, lambda: self.model, lambda: self.judge,
             Progress(home, config.iterations, stop, quiet=not progress), until, config.cache, self.label, self._texts,
             self.combination,
         )  # fmt: skip
@@ -350,6 +352,8 @@ class SelfPlay:
                 Cache.check(self.config.cache)
         if until != "judge":
             _ = self.planned
+        if until in (None, "sample"):
+            _ = self._vllm
         prompts = self._prompts.load(tokenizer)
         self._opponents.members(home, prompts.kept)
         judge = self._oracle_source if self.oracle is not None and until in (None, "judge") else None
@@ -486,6 +490,11 @@ class SelfPlay:
         """The batches and the placement that fit the device; None where none is needed, see ``device_plan``."""
         config = dataclasses.replace(self.config, quantise=self.quantise)
         return None if self.source is not None else device_plan(config, self.policy, self.adapter, self.oracle)
+
+    @cached_property
+    def _vllm(self) -> VLLM | None:
+        """vLLM as it draws for the run; None where another engine does, or none."""
+        return vllm_program(self.config, self.policy, self.adapter) if self.source is None else None
 
     @cached_property
     def _oracle_source(self) -> Any:

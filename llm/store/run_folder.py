@@ -83,7 +83,8 @@ class RunFolder:
     FREE = (
         "iterations", "sampling.batch", "fit.tokens", "fit.checkpoint_seconds", "placement", "cache", "plan",
         "people.votes",
-        "engine", "engine_model",  # responses are of the same policy, whoever draws them
+        # responses are of the same policy, whoever draws them
+        "engine", "engine_model", "engine_python", "engine_options",
         "judge", "endpoint",  # what a judge's verdicts depend on of these is in its fingerprint, oracle_content
     )  # fmt: skip
     # where these are is free while their content (policy_content, ...) is the same, as on another machine

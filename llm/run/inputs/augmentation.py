@@ -21,7 +21,7 @@ from nashward.llm.config.run import RunConfig
 from nashward.llm.data.near_duplicates import near_duplicates, words
 from nashward.llm.data.prompts import Prompt, read_prompts
 from nashward.llm.data.rows import is_unicode
-from nashward.llm.policy.engine import EngineSource
+from nashward.llm.policy.engines.engine import EngineSource
 from nashward.llm.policy.handles import Adapter
 from nashward.llm.policy.model import LanguageModel
 from nashward.llm.policy.sampling import GenerateSource, ResponseSource, seed_of
@@ -30,6 +30,7 @@ from nashward.llm.store.run_folder import AUGMENTED, PROMPTS, RunFolder
 from nashward.llm.store.saved_inputs import saved_in_step
 
 from ..rollouts import PromptNumbers, RolloutStore
+from ..signals import stop_at_once
 from .parts import divide
 
 SHARE = 0.2  # of an iteration's prompts, the most informative ones, from which new ones are derived
@@ -213,6 +214,8 @@ class PolicyWriter:
         source, batch = self.source, len(ids)
         longest: int | None = None
         if isinstance(source, EngineSource):
+            with stop_at_once():
+                source.start()
             source = source.of(self.policy)
         elif isinstance(source, GenerateSource):
             batch = source.batch

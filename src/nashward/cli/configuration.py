@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 PLACES = {option.path: name for name, option in ALL.items()}
 KINDS = {kind.__name__.lower(): kind for kind in SOLVERS}
+# prompts and SFT texts are in files beside; a folder may be from elsewhere: no program that it names is started
+UNREAD = ("prompts", "sft", "out", "engine-python", "engine-options")
 SECTIONS = list(dict.fromkeys(path[0] for path in PLACES if len(path) > 1))
 
 
@@ -144,8 +146,7 @@ def run_folder(path: str | Path) -> RunFolder:
 
 
 def from_folder(folder: Path) -> Settings:
-    """What a run folder's ``run.json`` holds; nothing where there is no run yet. Its prompts and its SFT
-    texts are in files beside."""
+    """What a run folder's ``run.json`` holds; nothing where there is no run yet. ``UNREAD`` is left out."""
     config = run_folder(folder).read().get("config", {})
     if config:
         inner, shares = unwrapped(config["solver"])
@@ -157,7 +158,7 @@ def from_folder(folder: Path) -> Settings:
             value = value.get(key) if isinstance(value, dict) else None
         if value is None and name == "max-grad-norm" and config:
             value = float("inf")  # JSON has no infinity
-        if name not in ("prompts", "sft", "out") and value is not None:
+        if name not in UNREAD and value is not None:
             settings[name] = Setting(_read(name, value, str(folder / "run.json")), "folder")
     return settings
 

@@ -20,7 +20,7 @@ from nashward.llm.clients.paid import Budget, Spent
 from nashward.llm.processes import processes
 
 from ..clients.scripted import Script, serve, shorter
-from ..policy.test_engine import Engine
+from ..policy.engines.test_engine import Engine
 from ..ranks import Ranks
 from .test_ranks import SHARDS, distance, written
 

@@ -13,14 +13,15 @@ import torch
 from nashward.counted import counted
 from nashward.errors import EndpointError, NashwardError
 
-from ..clients.client import Client
-from ..config.endpoint import Endpoint
-from ..config.sampling import Sampling
-from ..data.rollouts import Response
-from ..store.fingerprints import fingerprint
-from .handles import Adapter, Sampled
-from .logprobs import sequence_logprobs
-from .model import LanguageModel
+from ...clients.client import Client
+from ...config.endpoint import Endpoint
+from ...config.sampling import Sampling
+from ...data.rollouts import Response
+from ...store.fingerprints import fingerprint
+from ..handles import Adapter, Sampled
+from ..logprobs import sequence_logprobs
+from ..model import LanguageModel
+from .child import ChildServer
 
 OTHER_MODEL = 1.0  # nats a token, mean: what no rounding makes of one model
 WARNED = 0.05  # nats a token, mean: 4 bits here and 16 there are beyond it
@@ -40,7 +41,7 @@ class EngineSource:
     log-probabilities.
 
     Args:
-        url: of the server, up to its /v1.
+        server: the URL of the server, up to its /v1; or one of our own, which runs from ``start`` to ``close``.
         settings: of the sampler.
         endpoint: how the server is called.
         served: the name of the base on the server; None: the only one that it has.
@@ -54,7 +55,7 @@ class EngineSource:
         False
     """
 
-    url: str
+    server: str | ChildServer
     settings: Sampling = field(default_factory=Sampling)
     endpoint: Endpoint = field(default_factory=Endpoint)
     served: str | None = None
@@ -74,16 +75,30 @@ class EngineSource:
         return replace(self, adapter=policy)
 
     def announce(self, prompts: int) -> None:
-        """Say what is sent, before it is."""
-        Client(self.url, self.endpoint).announce(
-            f"the token ids of {counted(prompts, 'prompt')}, and the path of the adapter"
-        )
+        """Say what is sent to somebody's server, before it is."""
+        if not isinstance(self.server, ChildServer):
+            self._client().announce(f"the token ids of {counted(prompts, 'prompt')}, and the path of the adapter")
+
+    def start(self) -> None:
+        """Start a server of our own that does not run."""
+        if isinstance(self.server, ChildServer):
+            self.server.start()
+
+    def close(self) -> None:
+        """Stop a server of our own: nothing is drawn any more, and the memory is needed for something else."""
+        if isinstance(self.server, ChildServer):
+            self.server.stop()
+
+    def _client(self) -> Client:
+        if isinstance(self.server, ChildServer):
+            return self.server.client(self.endpoint)
+        return Client(self.server, self.endpoint)
 
     def draw(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]]
     ) -> list[list[Response]]:
         """The responses to each prompt's token ids, one a seed, each of weight 1 / K."""
-        client = Client(self.url, self.endpoint)
+        client = self._client()
         name = self._loaded(client)
         jobs = [(ids, seed) for ids, row in zip(prompts, seeds, strict=True) for seed in row]
         drawn: list[Any] = [None] * len(jobs)

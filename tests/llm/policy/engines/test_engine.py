@@ -16,13 +16,13 @@ from nashward.errors import EndpointError, NashwardError
 from nashward.llm import LanguageModel, Lora, RunConfig, Sampling
 from nashward.llm.clients import client as client_module
 from nashward.llm.config import Endpoint
-from nashward.llm.policy.engine import EngineSource
+from nashward.llm.policy.engines.engine import EngineSource
 from nashward.llm.policy.handles import Adapter
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.policy.sampling import GenerateSource
 
-from ..clients.scripted import Script, faults, serve, shorter
-from ..tiny_run import files, quick_run
+from ...clients.scripted import Script, faults, serve, shorter
+from ...tiny_run import files, quick_run
 
 PROMPT = [0, 4, 40, 41, 6, 5]
 SAMPLING = Sampling(max_new_tokens=60)
