@@ -343,7 +343,7 @@ class TrainStage:
         if error_share is not None:
             weighed = "weigh less" if settings.spread_weights else "weigh as others (--spread-weights)"
             self.progress.info(
-                f"{self.step_folder.name}: {error_share:.0%} of the target's variance is the judges' error, by how far "
+                f"{self.step_folder.name}: the judges' error is {error_share:.0%} of the target's variance, by how far "
                 f"they differ; responses on which they differ {weighed}"
             )
         if promised is not None:
