@@ -189,6 +189,19 @@ def test_a_killed_run_with_several_judges_ends_the_same(
     assert {name: killed.get(name) for name in kept} == {name: whole[name] for name in kept}
 
 
+def test_a_run_is_fitted_again_with_the_weights_and_judges_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"solver": games.MWU(2.0), "iterations": 1}
+    _run(tiny_folder, tmp_path / "on", **settings).run(progress=False)
+    play = _run(tiny_folder, tmp_path / "again", **settings, fit=_fit(spread_weights=False))
+    play.run(progress=False)
+    assert _sealed(tmp_path / "again") != _sealed(tmp_path / "on")
+    changed(play, fit=_fit()).run(redo="train", progress=False)
+    kept = {name: content for name, content in _sealed(tmp_path / "again").items() if "set-aside" not in name}
+    assert kept == _sealed(tmp_path / "on")
+    with pytest.raises(NashwardError, match="fit.spread_weights"):
+        changed(play, iterations=2).run(progress=False)
+
+
 def test_judgements_of_a_version_that_kept_no_members_have_no_spread(tiny_folder: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"solver": games.MWU(2.0), "iterations": 1}
     play = _run(tiny_folder, tmp_path / "old", **settings)
