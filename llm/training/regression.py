@@ -127,9 +127,9 @@ def precisions(
 
     Example:
         >>> payoffs, errors = torch.tensor([[0.7, 0.3], [0.7, 0.3]]), torch.tensor([[0.0, 0.0], [0.1, 0.3]])
-        >>> precisions(payoffs, errors, torch.full((2, 2), 0.5)).round(decimals=2)  # V = 0.04 - 0.025
-        tensor([[1.38, 1.38],
-                [0.83, 0.20]])
+        >>> precisions(payoffs, errors, torch.full((2, 2), 0.5)).round(decimals=3)  # V = 0.04 - 0.025
+        tensor([[1.4580, 1.4580],
+                [0.8750, 0.2080]])
     """
     share = error_share(payoffs, errors, weights)
     variance = float((weights * errors.nan_to_num().square()).sum() / weights.sum().clamp_min(1e-300))

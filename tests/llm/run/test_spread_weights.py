@@ -198,7 +198,7 @@ def test_a_run_is_fitted_again_with_the_weights_and_judges_nothing(tiny_folder: 
     changed(play, fit=_fit()).run(redo="train", progress=False)
     kept = {name: content for name, content in _sealed(tmp_path / "again").items() if "set-aside" not in name}
     assert kept == _sealed(tmp_path / "on")
-    with pytest.raises(NashwardError, match="fit.spread_weights"):
+    with pytest.raises(NashwardError, match="spread_weights"):
         changed(play, iterations=2).run(progress=False)
 
 
