@@ -56,6 +56,8 @@ class Fit:
             others) is repeated from the start, each time at half the learning rate. An SFT term is not in it.
         sft_weight: w of a run's SFT term, see ``training.sft``; 0: it is measured, and the fit is as without it. The
             default is that of arXiv 2404.19733, whose likelihood is a mean over tokens too.
+        spread_weights: responses count the less the more the judges of an ensemble differ in their payoffs, see
+            ``regression.precisions``; in what is measured of the fit too. Of one oracle all count alike.
 
     Raises:
         ValueError: an unknown name, a number out of its range, or settings that do not go together (plug-in
@@ -97,6 +99,7 @@ class Fit:
         1.0, "of the SFT texts' NLL, nats a token, in the loss; 0: measured alone", "SFT and limits",
         formerly=("task_weight", "task-weight"),
     )  # fmt: skip
+    spread_weights: bool = setting(False, "responses on which several judges differ count less in the fit", "training")
 
     def pass_tokens(self, device: str) -> int:
         """The tokens of a pass on a device, "cuda" or "cpu"."""

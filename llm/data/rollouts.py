@@ -48,6 +48,7 @@ class Rollout:
         responses: R of them, of one policy or of several.
         payoffs: G(y) = sum_j c_j P(y beats rho_j) of each, ``[R]``, NaN where it was not judged; None: not judged yet.
         table: P[i, j], response i against response j, ``[R, R]``, where the loss needs it.
+        precision: how much each counts in the loss beside its weight, ``[R]``, see ``regression.precisions``; None: 1.
 
     Example:
         >>> rollout = Rollout("a5316a70", [1, 4], [Response([5, 6], True, "Rhine", 0.5), Response([7], weight=0.5)])
@@ -62,6 +63,7 @@ class Rollout:
     responses: Sequence[Response]
     payoffs: Float[Tensor, " R"] | None = None
     table: Float[Tensor, "R R"] | None = None
+    precision: Float[Tensor, " R"] | None = None
 
     @property
     def weights(self) -> Float[Tensor, " R"]:

@@ -121,6 +121,21 @@ class PreferenceOracle(ABC):
         with np.errstate(invalid="ignore"):  # inf - inf, of members that are certain of opposite winners, is missing
             return logits.mean(0)
 
+    def error_factor(self, members: int) -> float:
+        """What the standard deviation over members is multiplied by to be the standard error of what they pool.
+
+        For m judges whose errors are independent it is 1 / sqrt(m), by default.
+
+        Args:
+            members: m, at least 2.
+
+        Example:
+            >>> from nashward.llm.oracles import Ensemble, Length
+            >>> Ensemble([Length(), Length(2.0), Length(), Length()]).error_factor(4)
+            0.5
+        """
+        return 1 / members**0.5
+
     def unclipped(self, logits: Float[np.ndarray, "members ..."]) -> Float[np.ndarray, "..."] | None:
         """What a regression fits in place of P, from the members' log-odds, both orders averaged; None: P itself.
 

@@ -182,8 +182,7 @@ class PeopleOracle(StepwiseOracle):
 def update_beliefs(store: VoteStore, oracle: PreferenceOracle, texts: Mapping[str, Sequence[str]]) -> None:
     """Keep what an oracle says of the pairs of these responses, for the choice of the questions.
 
-    The spread of an ensemble's folds, each fitted without a part of the votes, becomes a standard error by the
-    delete-a-group jackknife; log-odds have it by the delta method.
+    The spread of an ensemble becomes a standard error by its ``error_factor``; log-odds have it by the delta method.
 
     Args:
         store: has the responses.
@@ -196,8 +195,6 @@ def update_beliefs(store: VoteStore, oracle: PreferenceOracle, texts: Mapping[st
     results = preference_matrices(oracle, prompts, [list(texts[prompt]) for prompt in prompts])
     tables = dict(zip(prompts, results, strict=True))
     places = {prompt: {text: k for k, text in enumerate(texts[prompt])} for prompt in prompts}
-    members = len(getattr(oracle, "members", ()))
-    jackknife = (members - 1) / members**0.5 if members > 1 else 1.0
     beliefs = []
     for pair, (prompt, a, b) in store.texts(row.id for row in store.pairs()).items():
         if prompt not in tables or a not in places[prompt] or b not in places[prompt]:
@@ -206,7 +203,8 @@ def update_beliefs(store: VoteStore, oracle: PreferenceOracle, texts: Mapping[st
         p = float(np.clip(tables[prompt].P[i, j], 1e-6, 1 - 1e-6))
         if np.isnan(p):
             continue
-        std = tables[prompt].std
-        error = 1.0 if std is None else jackknife * float(std[i, j]) / (p * (1 - p))
+        error, std, members = 1.0, tables[prompt].std, tables[prompt].members
+        if std is not None and members is not None:
+            error = oracle.error_factor(len(members)) * float(std[i, j]) / (p * (1 - p))
         beliefs.append((pair, float(np.log(p / (1 - p))), max(LEAST_ERROR, error)))
     store.set_beliefs(beliefs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..run.selfplay import iterates, metrics
@@ -107,7 +107,25 @@ def fits(folder: Path) -> list[Content]:
         "nats a response, estimated: of the step, and of the new policy to the start; its entropy is a token's. "
         "Changed is the share of the adapter's entries that the fit changed."
     )
-    return [Paragraph(note), Table(head, rows)]
+    judged = [(row["iteration"], f"{row['error_share']:.0%}") for row in metrics(folder) if "error_share" in row]
+    return [Paragraph(note), Table(head, rows), *_judges_error(folder, judged)]
+
+
+def _judges_error(folder: Path, rows: Sequence[tuple[str, str]]) -> list[Content]:
+    """How uncertain several judges left the targets of the steps."""
+    if not rows:
+        return []
+    fit = RunFolder(folder).read().get("config", {}).get("fit", {})
+    weighed = (
+        "Responses on which they differ weighed less in the fit, and in R², share and best scale."
+        if fit.get("spread_weights")
+        else "All responses weighed alike in the fit; --spread-weights lets those on which judges differ weigh less."
+    )
+    note = (
+        "Several judges: the share of the target's variance that is the judges' error, as far as they differ in what a "
+        f"response is worth and if their errors are independent. {weighed}"
+    )
+    return [Paragraph(note), Table(("step", "judges' error"), rows)]
 
 
 PANELS: tuple[tuple[str, Panel], ...] = (

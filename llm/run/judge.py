@@ -67,7 +67,7 @@ class JudgeStage(ShardedStage):
                     raise NashwardError(
                         f"{step.name}: no pair of responses was judged by {oracle.name}{advice(oracle)}"
                     )
-                write_shard(step / "judgements", name, number, tables)
+                write_shard(step / "judgements", name, number, _with_members(tables))
                 written.add(1)
 
     def _pairs(
@@ -141,21 +141,32 @@ class JudgeStage(ShardedStage):
                 "P": r.P.tolist(),
                 "logits": r.logits.tolist(),
                 **({} if r.targets is None else {"targets": r.targets.tolist()}),
-                **_of_objectives(oracle, r),
+                **_of_members(oracle, r),
                 **_metadata(r.meta),
             }
             for r in results
         ]
 
 
-def _of_objectives(oracle: PreferenceOracle, result: PairwiseResult) -> dict[str, Any]:
-    """The tables of several objectives, by name."""
-    if not isinstance(oracle, Objectives):
-        return {}
+def _of_members(oracle: PreferenceOracle, result: PairwiseResult) -> dict[str, Any]:
+    """The tables of several objectives, by name, or of several judges of the same."""
     members = result.members
+    if not isinstance(oracle, Objectives):
+        if members is None:
+            return {}
+        return {"members": members.tolist(), "error_factor": oracle.error_factor(len(members))}
     if members is None:  # of one text alone there is no pair
         members = np.broadcast_to(result.P, (len(oracle.members), *result.P.shape))
     return {"objectives": dict(zip(oracle.combination.names, members.tolist(), strict=True))}
+
+
+def _with_members(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a shard, which have the same columns: where no pair was judged, all members have the one table."""
+    several = next((table for table in tables if "members" in table), None)
+    if several is None:
+        return tables
+    count, factor = len(several["members"]), several["error_factor"]
+    return [{"members": [table["P"]] * count, "error_factor": factor, **table} for table in tables]
 
 
 def _calls(numbers: Sequence[int], oracle: PreferenceOracle) -> list[Sequence[int]]:

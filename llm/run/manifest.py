@@ -111,7 +111,11 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "seed": config.seed,
         "judge": dataclasses.asdict(config.judge),
         "endpoint": dataclasses.asdict(config.endpoint),
-        "fit": dataclasses.asdict(config.fit),
+        "fit": {
+            name: value
+            for name, value in dataclasses.asdict(config.fit).items()
+            if name != "spread_weights" or value  # as runs have it that were begun before there was a choice
+        },
         "sampling": {"source": type(sampling).__name__, **_fields(sampling)},
         "engine": config.engine,
         "engine_model": config.engine_model,

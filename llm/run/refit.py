@@ -302,7 +302,7 @@ class StepFit:
         if at_end.objective is None:
             missing = at_start.target - at_start.ratio
             best, error = _decided(
-                line_minimum(at_end.ratio - at_start.ratio, missing, at_end.weights, self.settings.baseline)
+                line_minimum(at_end.ratio - at_start.ratio, missing, at_end.fit_weights, self.settings.baseline)
             )
             if self._term is None and not best > (0.0 if math.isnan(error) else error):
                 notes.append(

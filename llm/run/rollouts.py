@@ -92,17 +92,53 @@ class RolloutStore:
         Where another one has fewer than M responses to a prompt, NaN stands for the missing ones. With ``targets``
         what a regression fits in their place, where the oracle has given it, see ``PairwiseResult``.
         """
+        column = "P" if objective is None else "objectives"
+
+        def table(row: dict[str, Any]) -> Any:
+            return row.get("targets", row["P"]) if objective is None else row[column][objective]
+
+        return self._padded(rows, columns, numbers, [column], ["targets"] if targets else [], table)
+
+    def members(
+        self, rows: str, columns: str, numbers: PromptNumbers
+    ) -> tuple[Float[torch.Tensor, "N m K M"], float] | None:
+        """The win probabilities by each of m members of an ensemble, ``[N, m, K, M]``, padded as ``tables``, and its
+        ``error_factor``.
+
+        None where none was kept: of one oracle, of several objectives, and in runs of a version that kept none. Where
+        some shards have them and others not, the members do not differ in the latter.
+        """
+        factors: list[float] = []
+
+        def table(row: dict[str, Any]) -> Any:
+            if "members" not in row:
+                return [row["P"]]
+            factors.append(row["error_factor"])
+            return row["members"]
+
+        P = self._padded(rows, columns, numbers, ["P"], ["members", "error_factor"], table)
+        return (P, factors[0]) if factors else None
+
+    def _padded(
+        self,
+        rows: str,
+        columns: str,
+        numbers: PromptNumbers,
+        names: Sequence[str],
+        optional: Sequence[str],
+        table: Callable[[dict[str, Any]], Any],
+    ) -> Float[torch.Tensor, "N *m K M"]:
+        """One table a prompt, made of what a row holds under names and optional ones; NaN for lacking columns."""
         swap = not self.has_tables(rows, columns, numbers)
         first, second = (columns, rows) if swap else (rows, columns)
         folder = self._tables[first, second, numbers] / "judgements"
-        by_number: dict[int, Any] = {}
-        column = "P" if objective is None else "objectives"
-        optional = ["targets"] if targets else []
-        for number, group in self._by_prompt(folder, table_name(first, second), ["prompt", column], optional):
-            table = group[0].get("targets", group[0]["P"]) if objective is None else group[0][column][objective]
-            by_number[number] = torch.tensor(table, dtype=torch.float64)
-        transposed = [by_number[number].mT for number in numbers]
-        P = torch.nn.utils.rnn.pad_sequence(transposed, batch_first=True, padding_value=torch.nan).mT
+        by_number: dict[int, torch.Tensor] = {}
+        for number, group in self._by_prompt(folder, table_name(first, second), ["prompt", *names], optional):
+            by_number[number] = torch.tensor(table(group[0]), dtype=torch.float64)
+        found = [by_number[number] for number in numbers]
+        most = torch.broadcast_shapes(*{one.shape[:-2] for one in found})  # a single judge stands for each
+        columns_first = [one.expand(*most, *one.shape[-2:]).movedim(-1, 0) for one in found]
+        P = torch.nn.utils.rnn.pad_sequence(columns_first, batch_first=True, padding_value=torch.nan).movedim(1, -1)
         return 1 - P.mT if swap else P
 
     def spreads(self, spread: Callable[[Float[torch.Tensor, "K K"]], float]) -> dict[int, float]:

@@ -284,6 +284,7 @@ class SelfPlay:
         first = next(self._controlled(RunFolder(self.folder)).play(start, start))
         resolve(first, {name: Policy(None, name) for name in self.opponents})
         fit = self.config.fit
+        losses.check_spread_weights(fit)
         losses.check(fit.loss, fit.selection, self.solver, self.config.responses)
         if self.combination is not None and self.combination.plays_against_the_start:
             self._check_objectives(self.combination)

@@ -50,6 +50,7 @@ from ..training.optimize import Fit, order
 from ..training.scoring import heaviest, score
 from .inputs.parts import divide
 from .payoffs.objectives import StepObjectives
+from .payoffs.step_payoffs import StepPayoffs
 from .progress import Progress
 from .refit import FitResult, StepFit
 from .rollouts import PromptNumbers, RolloutStore
@@ -98,7 +99,7 @@ class TrainStage:
         settings, name, model = self._fit_settings(), self.step_folder.name, self.model
         first = self.samplers[0]
         sampled = {policy: self.rollouts.rollouts(policy.label, self.numbers) for policy in self.samplers}
-        fitted = self._union(sampled)
+        fitted, error_share = self._union(sampled)
         training, validation, testing = self._micro_batches(fitted, settings)
         self.score([*training, *validation, *testing])
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
@@ -116,7 +117,7 @@ class TrainStage:
         promised = None
         if settings.loss == "mirror" and not self._against_start and self._plays_itself(start):
             promised = promised_win_rate(before.train)
-        self._announce(initial, settings, promised)
+        self._announce(initial, settings, promised, error_share)
         unreachable = unreachable_target(initial["target_rms"], self.step.size)
         if unreachable:
             logger.warning(f"{name}: {unreachable}")
@@ -141,6 +142,7 @@ class TrainStage:
                 "at_start": initial,
                 "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
                 **_fit_summary(result, settings.max_grad_norm),
+                **({} if error_share is None else {"error_share": error_share}),
                 "promised_win_rate": promised,
                 "win_rate": win_rate,
                 "sft": nll,
@@ -177,15 +179,23 @@ class TrainStage:
         """Whether the only opponent is the policy that the fit starts from: the payoffs are win rates over it."""
         return [(member.value, weight) for member, weight in self._opponents().items()] == [(start, 1.0)]
 
-    def _union(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> dict[int, Rollout]:
+    def _union(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> tuple[dict[int, Rollout], float | None]:
         """The responses of all samplers to each prompt, with their payoffs and weights in the fit, by the number of
-        the prompt; a prompt without a pair to learn from is left out.
+        the prompt; a prompt without a pair to learn from is left out. And the share of the targets' variance that is
+        the error of several judges, None of one.
 
         Raises:
             ValueError: all are.
         """
-        payoffs, weights = self._payoffs(sampled)
-        weights = regression.select(payoffs, weights, self.config.fit.selection)
+        judged = self._step_payoffs(sampled)
+        payoffs, errors = judged.payoffs(), judged.standard_errors()
+        weights = regression.select(payoffs, judged.weights(), self.config.fit.selection)
+        share, precision = None, None
+        if errors is not None:
+            of_prompts = torch.tensor([self.prompts[number].weight for number in self.numbers]).to(weights)
+            in_loss = payoffs, errors, of_prompts[:, None] * weights
+            share = regression.error_share(*in_loss)
+            precision = regression.precisions(*in_loss) if self.config.fit.spread_weights else None
         tables = self._tables(sampled) if LOSSES[self.config.fit.loss].pairs else None
         union: dict[int, Rollout] = {}
         for i, number in enumerate(self.numbers):
@@ -201,38 +211,24 @@ class TrainStage:
                     responses=[replace(responses[k], weight=w) for k, w in zip(places, in_fit, strict=True)],
                     payoffs=payoffs[i][places],
                     table=None if tables is None else tables[i][places][:, places],
+                    precision=None if precision is None else precision[i][places],
                 )
         if not union:
             raise NashwardError(
                 f"{self.step_folder.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
             )
-        return union
+        return union, share
 
-    def _payoffs(
-        self, sampled: Mapping[Sampled, Sequence[Rollout]]
-    ) -> tuple[Float[torch.Tensor, "prompts R"], Float[torch.Tensor, "prompts R"]]:
-        """G(y) = sum_j c_j P(y beats rho_j) for the responses of all samplers, and their weights in the union,
-        ``[prompts, R]``."""
-        total: list[torch.Tensor] = []
-        weights = {policy: _weights(rollouts) for policy, rollouts in sampled.items()}
-        loss = LOSSES[self.config.fit.loss]
-        for policy in sampled:
-            if self._against_start and self.objectives is not None and self._opponents():
-                total.append(self.objectives.payoffs(policy, self._opponents()))
-                continue
-            expected = torch.zeros_like(weights[policy])
-            for member, weight in self._opponents().items():
-                itself = None
-                if not (self.config.self_comparison or self.enumerates):
-                    count = expected.shape[1]
-                    itself = torch.arange(count) if member.value == policy else torch.full((count,), -1)
-                names = policy.label, member.value.label
-                P = loss.payoff(self.rollouts.tables(*names, self.numbers, targets=loss.regresses))
-                # the responses of a fixed opponent, which is not sampled, weigh the same
-                columns = weights.get(member.value, P.new_ones(len(P), P.shape[-1]))
-                expected += weight * regression.win_rates(P, columns, itself)
-            total.append(expected)
-        return torch.cat(total, 1), torch.cat(list(weights.values()), 1) / len(sampled)
+    def _step_payoffs(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> StepPayoffs:
+        return StepPayoffs(
+            self.rollouts,
+            self.numbers,
+            self._opponents(),
+            sampled,
+            LOSSES[self.config.fit.loss],
+            self.config.self_comparison or self.enumerates,
+            self.objectives if self._against_start else None,
+        )
 
     def _tables(self, policies: Mapping[Sampled, Sequence[Rollout]]) -> Float[torch.Tensor, "prompts R R"]:
         """The win probabilities of the responses of all samplers against each other, ``[prompts, R, R]``."""
@@ -269,6 +265,7 @@ class TrainStage:
                         {"texts": _identity(batch), "passes": batch.passes,
                          **{name: scored(getattr(batch, name), name).tolist() for name in SCORES},
                          "payoffs": batch.payoffs.tolist(), "weights": batch.weights.tolist(),
+                         **({} if batch.precision is None else {"precision": batch.precision.tolist()}),
                          "targets": batch.targets(self.step.size, self.config.fit.baseline).tolist()}
                         for batch in part
                     ]  # fmt: skip
@@ -334,13 +331,21 @@ class TrainStage:
             f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is times {limits.factor:g}."
         ]
 
-    def _announce(self, initial: Mapping[str, float], settings: Fit, promised: float | None) -> None:
+    def _announce(
+        self, initial: Mapping[str, float], settings: Fit, promised: float | None, error_share: float | None
+    ) -> None:
         mirror = f"{initial['loss']:.6g} nats^2 ({initial['loss_paper']:.3g} in the paper's units)"
         value = mirror if settings.loss == "mirror" else f"{initial['loss']:.6g} ({settings.loss})"
         self.progress.info(
             f"{self.step_folder.name}: loss before training {value}; the target is {initial['target_rms']:.3g} "
             "nats away (rms)"
         )
+        if error_share is not None:
+            weighed = "weigh less" if settings.spread_weights else "weigh as others (--spread-weights)"
+            self.progress.info(
+                f"{self.step_folder.name}: the judges' error is {error_share:.0%} of the target's variance, by how far "
+                f"they differ; responses on which they differ {weighed}"
+            )
         if promised is not None:
             self.progress.info(
                 f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of at most "

@@ -40,6 +40,7 @@ class MicroBatch:
 
     Attributes:
         payoffs, weights: of the rollouts.
+        precision: of the rollouts; None where none has any.
         anchor, sampler, start, reference: log-probabilities, see ``Experience``; None until they are scored.
     """
 
@@ -48,6 +49,7 @@ class MicroBatch:
     objective: Objective = MIRROR
     payoffs: Float[Tensor, "prompts R"] = field(init=False)
     weights: Float[Tensor, "prompts R"] = field(init=False)
+    precision: Float[Tensor, "prompts R"] | None = field(init=False)
     anchor: Float[Tensor, "prompts R"] | None = None
     sampler: Float[Tensor, "prompts R"] | None = None
     start: Float[Tensor, "prompts R"] | None = None
@@ -59,7 +61,14 @@ class MicroBatch:
             raise NashwardError("a rollout without payoffs cannot be fitted; judge it first")
         self.payoffs = torch.stack(payoffs).float()
         self.weights = torch.stack([rollout.weights for rollout in self.rollouts]).float()
+        sure = [rollout.precision for rollout in self.rollouts if rollout.precision is not None]
+        self.precision = torch.stack(sure).float() if len(sure) == len(self.rollouts) else None
         self.passes = self.passes or [list(range(self.weights.numel()))]
+
+    @property
+    def fit_weights(self) -> Float[Tensor, "prompts R"]:
+        """How much each response counts in the loss: its weight, times its precision."""
+        return self.weights if self.precision is None else self.weights * self.precision
 
     @property
     def texts(self) -> list[Text]:
@@ -164,12 +173,15 @@ class MicroBatch:
             objective.margin,
             self.start,
             self.reference,
+            precision=None if self.precision is None else self.precision.to(device),
         )
 
     def targets(self, size: float, baseline: Baseline) -> Float[Tensor, "prompts R"]:
-        """The mirror step's targets, see ``regression.targets``."""
+        """The mirror step's targets, see ``regression.targets``: the normaliser is an estimate from samples, by their
+        weights; the centre is that of the regression, by those of the fit."""
         drift = None if self.anchor is None or self.sampler is None else self.anchor - self.sampler
-        return regression.targets(self.payoffs, size, self.weights, baseline, drift)
+        weights = self.fit_weights if baseline == "centred" else self.weights
+        return regression.targets(self.payoffs, size, weights, baseline, drift)
 
 
 def micro_batches(

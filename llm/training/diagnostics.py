@@ -48,7 +48,7 @@ def loss(batch: Experience) -> float:
     """What the fit minimises: the mean over prompts of the weighted squared residual, nats^2, or of another loss."""
     if batch.objective is not None:
         return batch.objective
-    return float(regression.loss(batch.ratio, batch.target, batch.weights, batch.baseline)) / len(batch.weights)
+    return float(regression.loss(batch.ratio, batch.target, batch.fit_weights, batch.baseline)) / len(batch.weights)
 
 
 def initial_metrics(batch: Experience) -> dict[str, float]:
@@ -57,7 +57,7 @@ def initial_metrics(batch: Experience) -> dict[str, float]:
     ``loss`` is in nats^2; ``loss_paper`` is it divided by size^2, the unit in which SPPO's code reports (with its
     beta = 1 / size): the mean squared distance of a win probability from its baseline.
     """
-    metrics = regression.fit_metrics(batch.ratio, batch.target, batch.weights, batch.baseline)
+    metrics = regression.fit_metrics(batch.ratio, batch.target, batch.fit_weights, batch.baseline)
     value = loss(batch)
     return {
         "loss": value,
@@ -89,8 +89,8 @@ def rise(batch: Experience) -> tuple[float, float]:
     """How much the mirror step's loss rose over the one at the start, with its standard error over prompts (of a single
     one NaN); below 0 it fell."""
     ratio = scored(batch.start, "start") - batch.anchor
-    missed = [regression.residuals(of, batch.target, batch.weights, batch.baseline) for of in (batch.ratio, ratio)]
-    now, before = ((batch.weights * residual.square()).sum(-1).double() for residual in missed)
+    missed = [regression.residuals(of, batch.target, batch.fit_weights, batch.baseline) for of in (batch.ratio, ratio)]
+    now, before = ((batch.fit_weights * residual.square()).sum(-1).double() for residual in missed)
     error = (now - before).std() / len(now) ** 0.5 if len(now) > 1 else math.nan
     return float((now - before).mean()), float(error)
 
@@ -101,12 +101,12 @@ def fit_metrics(batch: Experience) -> dict[str, float]:
     ``best_scale`` is what the change since the start would have to be multiplied by for the least loss. ``kl`` is
     KL(start || now) in nats a response, ``kl_per_token`` it divided by the mean length under the start.
     """
-    metrics = regression.fit_metrics(batch.ratio, batch.target, batch.weights, batch.baseline)
+    metrics = regression.fit_metrics(batch.ratio, batch.target, batch.fit_weights, batch.baseline)
     start = scored(batch.start, "start")
     kl = divergence(start, batch.now, batch)
     length = mean_under(start, batch.lengths, batch)
     missing = batch.target - (start - batch.anchor)
-    scale, _ = regression.line_minimum(batch.now - start, missing, batch.weights, batch.baseline)
+    scale, _ = regression.line_minimum(batch.now - start, missing, batch.fit_weights, batch.baseline)
     return {"loss": loss(batch), **metrics, "best_scale": scale, "kl": kl, "kl_per_token": kl / length}
 
 

@@ -38,6 +38,8 @@ class Experience:
         start: under the policy that the fit starts from.
         reference: under the policy that the run started from.
         objective: the mean over prompts of what the fit lowers, where that is not the mirror step's regression.
+        precision: what multiplies the weights in the loss and in what is measured of the fit, see
+            ``regression.precisions``; not in expectations under a policy. None: 1.
         ratio: now - anchor, l.
 
     Example:
@@ -66,6 +68,7 @@ class Experience:
     start: Float[Tensor, "prompts R"] | None = None
     reference: Float[Tensor, "prompts R"] | None = None
     objective: float | None = None
+    precision: Float[Tensor, "prompts R"] | None = None
 
     @classmethod
     def concatenate(cls, batches: Sequence[Experience], objective: float | None = None) -> Experience:
@@ -75,11 +78,18 @@ class Experience:
         joined: dict[str, Any] = {
             name: torch.cat([scored(getattr(batch, name), name) for batch in batches]) for name in names
         }
+        if batches[0].precision is not None:  # as those of all batches of a fit
+            joined["precision"] = torch.cat([batch.precision for batch in batches if batch.precision is not None])
         return replace(batches[0], **joined, table=None, objective=objective)
 
     @cached_property
     def ratio(self) -> Float[Tensor, "prompts R"]:
         return self.now - self.anchor
+
+    @cached_property
+    def fit_weights(self) -> Float[Tensor, "prompts R"]:
+        """How much each response counts in the loss: its weight, times its precision."""
+        return self.weights if self.precision is None else self.weights * self.precision
 
     @property
     def P(self) -> Float[Tensor, "prompts R R"]:
@@ -106,7 +116,7 @@ class Experience:
 
     def responses(self, each: Float[Tensor, "prompts R"]) -> Float[Tensor, ""]:
         """The weighted sum over the responses of all prompts, ``[]``, of ``each`` ``[prompts, R]``."""
-        return (self.weights * each).sum()
+        return (self.fit_weights * each).sum()
 
     def pairs(self, each: Float[Tensor, "prompts R R"], chance: Float[Tensor, "prompts R R"]) -> Float[Tensor, ""]:
         """The mean over a prompt's pairs of ``each``, an ordered pair counting by its ``chance``, both
@@ -115,13 +125,13 @@ class Experience:
         Pairs weigh the product of their responses. What was not judged (NaN) does not count, nor does a response with
         itself, unless the responses are the whole distribution: two draws may then be of one.
         """
-        first, second = pair(self.weights)
+        first, second = pair(self.fit_weights)
         itself = torch.eye(chance.shape[-1], dtype=torch.bool, device=chance.device) & (not self.whole)
         known = ~chance.isnan() & ~itself
         weight = (first * second).masked_fill(~known, 0.0)
         total = weight.sum((-2, -1)) / 2  # of unordered pairs
         means = (weight * chance.nan_to_num() * each).sum((-2, -1)) / total.clamp_min(1e-30)
-        return (means * self.weights.sum(-1)).sum()
+        return (means * self.fit_weights.sum(-1)).sum()
 
 
 def pair(values: Num[Tensor, "*batch R"]) -> tuple[Num[Tensor, "*batch R R"], Num[Tensor, "*batch R R"]]:

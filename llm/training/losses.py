@@ -229,7 +229,7 @@ def gpo(ratio: Float[Tensor, "*#batch"], score: Float[Tensor, "*#batch"], size: 
 
 
 def _mirror(batch: Experience) -> Float[Tensor, ""]:
-    return regression.loss(batch.ratio, batch.target, batch.weights, batch.baseline)
+    return regression.loss(batch.ratio, batch.target, batch.fit_weights, batch.baseline)
 
 
 def _sppo(batch: Experience) -> Float[Tensor, ""]:
@@ -369,6 +369,25 @@ def objective(fit: Fit, whole: bool) -> Objective:
         Objective(loss='dpo', hard=True, whole=False, margin=0.5)
     """
     return Objective(fit.loss, fit.selection == "best-worst", whole, fit.margin)
+
+
+def check_spread_weights(fit: Fit) -> None:
+    """Refuse weights of targets for a loss that has none.
+
+    Raises:
+        ValueError: ``spread_weights`` with a loss that is no regression on payoffs.
+
+    Example:
+        >>> check_spread_weights(Fit(loss="dpo", spread_weights=True))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        nashward.errors.NashwardError: spread_weights weighs targets of win rates, and dpo has none; take ...
+    """
+    if fit.spread_weights and not LOSSES[fit.loss].regresses:
+        regressions = ", ".join(name for name, kind in LOSSES.items() if kind.regresses)
+        raise NashwardError(
+            f"spread_weights weighs targets of win rates, and {fit.loss} has none; take one of {regressions}, or leave "
+            "it out"
+        )
 
 
 def check(loss: Loss, selection: Selection, solver: Solver, responses: int) -> None:

@@ -19,7 +19,8 @@ _FIT = {
     "loss": "what the fit minimises, a mean over prompts",
     "log_ratio_rms": "root mean square of the log-ratio log pi - log anchor, nats",
     "target_rms": "root mean square of the log-ratio that the exact mirror step has, nats",
-    "r2": "R^2 of the log-ratio as a prediction of its target; 1 for the exact mirror step",
+    "r2": "R^2 of the log-ratio as a prediction of its target; 1 for the exact mirror step; responses count in it, in "
+    "`loss`, `share` and `best_scale` as in the fit (`--spread-weights`)",
     "r2_error": "standard error of `r2` over prompts",
     "share": "slope of the regression of the log-ratio on its target: 1 is the whole step, 0 none of it; that of a "
     "calibrated fit of noisy targets is near its R^2",
@@ -63,6 +64,8 @@ FIELDS = {
     "win_rate": "of the fitted policy over the one before, on held-out prompts: 1/2 + E_after G - E_before G; null "
     "with the loss gpo",
     "learning_rate": "the largest of the fit",
+    "error_share": "with several judges: the share of the target's variance that is their error, if their errors are "
+    "independent, by how far they differ",
     "promised_win_rate": "of the exact mirror step over the policy before, on the fitted responses: what the oracle's "
     "spread and the step would give a fit that met its target everywhere; null with the loss gpo",
     "line_fraction": "how far the adapter is on the straight line to where the fit went: to the least loss on "

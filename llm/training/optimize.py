@@ -172,7 +172,8 @@ def _key(batches: Sequence[MicroBatch], size: float, settings: Fit, seed: int, s
     prompts = [[rollout.prompt for rollout in batch.rollouts] for batch in batches]
     plain = replace(settings, checkpoint_seconds=0.0)
     texts = [batch.texts for batch in sft]
-    return hashlib.sha256(repr((prompts, targets, size, plain, seed, texts)).encode()).hexdigest()
+    sure = [batch.precision.tolist() for batch in batches if batch.precision is not None]
+    return hashlib.sha256(repr((prompts, targets, size, plain, seed, texts, sure)).encode()).hexdigest()
 
 
 def _epoch(

@@ -14,6 +14,8 @@ from nashward.games.shapes import Float, Int
 
 from ..config.fit import Baseline, Selection
 
+LEAST = 0.1  # of the payoffs' variance: what is taken not to be the judges' error at least
+
 
 def win_rates(
     P: Float[Tensor, "*batch R M"], weights: Float[Tensor, "*#batch M"], itself: Int[Tensor, " R"] | None = None
@@ -74,6 +76,69 @@ def select(
     chosen = torch.zeros_like(weights).scatter(-1, best, 0.5).scatter(-1, worst, 0.5)
     spread = payoffs.gather(-1, best) > payoffs.gather(-1, worst)
     return chosen * spread
+
+
+def error_share(
+    payoffs: Float[Tensor, "prompts R"], errors: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"]
+) -> float:
+    """The share of the targets' variance that is the judges' error: the mean of s^2 over the variance of G.
+
+    Args:
+        payoffs: G, ``[prompts, R]``.
+        errors: s, their standard errors, ``[prompts, R]``.
+        weights: ``[prompts, R]``; 0 where not judged.
+
+    Returns:
+        the share, above 1 where the judges differ by more than the payoffs; NaN where the payoffs of no prompt differ.
+        G varies within a prompt, since a level that its responses have in common is no target.
+
+    Example:
+        >>> payoffs, errors = torch.tensor([[0.7, 0.3]]), torch.tensor([[0.1, 0.1]])
+        >>> round(error_share(payoffs, errors, torch.full((1, 2), 0.5)), 6)  # 0.1^2 / 0.2^2
+        0.25
+    """
+    centred = (payoffs.nan_to_num() - _mean(payoffs.nan_to_num(), weights)).square()
+    variance = float((weights * centred).sum())
+    return float((weights * errors.nan_to_num().square()).sum()) / variance if variance > 0 else float("nan")
+
+
+def precisions(
+    payoffs: Float[Tensor, "prompts R"], errors: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"]
+) -> Float[Tensor, "prompts R"]:
+    """How much each target counts in a least-squares fit beside its weight: the inverse of its variance.
+
+    .. math::
+        v_i \\propto \\frac{1}{V + s_i^2}, \\qquad V = \\max\\Big(\\mathrm{Var}(G) - \\overline{s^2},
+        \\tfrac{1}{10} \\mathrm{Var}(G)\\Big)
+
+    scaled such that their weighted mean is 1. V is the part of the targets' variance that is not the judges' error, the
+    most that a fit can leave unexplained: a sure response weighs 1 / V, one with an error as large as that half of it.
+    The Step's size is in all of these alike and cancels.
+
+    Args:
+        payoffs: G, ``[prompts, R]``.
+        errors: s, their standard errors, ``[prompts, R]``.
+        weights: ``[prompts, R]``; 0 where not judged.
+
+    Returns:
+        ``[prompts, R]``, 1 where the weight is 0, and everywhere where the payoffs of no prompt or no errors differ.
+
+    Source: weighted least squares, Aitken 1935; V as the variance between studies of DerSimonian & Laird 1986.
+
+    Example:
+        >>> payoffs, errors = torch.tensor([[0.7, 0.3], [0.7, 0.3]]), torch.tensor([[0.0, 0.0], [0.1, 0.3]])
+        >>> precisions(payoffs, errors, torch.full((2, 2), 0.5)).round(decimals=3)  # V = 0.04 - 0.025
+        tensor([[1.4580, 1.4580],
+                [0.8750, 0.2080]])
+    """
+    share = error_share(payoffs, errors, weights)
+    variance = float((weights * errors.nan_to_num().square()).sum() / weights.sum().clamp_min(1e-300))
+    if not 0 < share < float("inf"):
+        return torch.ones_like(weights)
+    total = variance / share  # of the payoffs
+    inverse = 1 / (max(total - variance, LEAST * total) + errors.nan_to_num().square().double())
+    scale = (weights.double() * inverse).sum() / weights.double().sum()
+    return (inverse / scale).masked_fill(weights == 0, 1.0).to(weights)
 
 
 def targets(

@@ -71,11 +71,11 @@ def learning_rate(gradient: Gradient, step: Sequence[MicroBatch]) -> float:
 def _residual(batch: MicroBatch, size: float, baseline: Baseline) -> torch.Tensor:
     """What the log-ratio lacks where the fit starts."""
     ratio = scored(batch.start, "start") - scored(batch.anchor, "anchor")
-    return residuals(ratio, batch.targets(size, baseline), batch.weights, baseline)
+    return residuals(ratio, batch.targets(size, baseline), batch.fit_weights, baseline)
 
 
 def _rms(values: Sequence[torch.Tensor], step: Sequence[MicroBatch]) -> float:
-    """Root mean square over the responses that are fitted, by their weights."""
-    weights = [batch.weights.double() for batch in step]
+    """Root mean square over the responses that are fitted, by their weights in it."""
+    weights = [batch.fit_weights.double() for batch in step]
     total = sum(float((w * value.double().to(w).square()).sum()) for w, value in zip(weights, values, strict=True))
     return (total / sum(float(w.sum()) for w in weights)) ** 0.5

@@ -9,6 +9,7 @@ VALUES = [
     "tests/llm/training/test_losses.py",
 ]
 REGRESSION = ["tests/llm/training/test_regression.py"]
+SPREAD = ["tests/llm/run/test_spread_weights.py"]
 
 LOSSES = [
     Method("`mirror`", "llm/training/regression.py", [*REGRESSION, *VALUES], [
@@ -25,6 +26,27 @@ LOSSES = [
         ("other", "win_rates", "weights[..., rows, itself[rows]] = 0.0", "pass"),
         ("other", "residuals", "difference = difference - _mean(difference, weights)", "pass"),
     ], {"llm/training/experience.py": [("anchor", "Experience.ratio", "self.now - self.anchor", "self.now")]}),
+    Method("`precisions`", "llm/training/regression.py", [*REGRESSION, *SPREAD], [
+        ("sign", "precisions", "total - variance", "total + variance"),
+        ("sign", "precisions",
+         "1 / (max(total - variance, LEAST * total) + errors.nan_to_num().square().double())",
+         "max(total - variance, LEAST * total) + errors.nan_to_num().square().double()"),
+        ("factor", "precisions", "errors.nan_to_num().square().double()", "4 * errors.nan_to_num().square().double()"),
+        ("anchor", "error_share",
+         "payoffs.nan_to_num() - _mean(payoffs.nan_to_num(), weights)",
+         "payoffs.nan_to_num()"),
+        ("other", "precisions", "inverse / scale", "inverse"),
+    ], {
+        "llm/run/payoffs/step_payoffs.py": [
+            ("factor", "StepPayoffs._variance", "factor**2 * rates.var(1)", "rates.var(1)"),
+            ("sign", "StepPayoffs._variance",
+             "weight * self._win_rates(self.loss.payoff(judged), policy, member)",
+             "abs(weight) * self._win_rates(self.loss.payoff(judged), policy, member)"),
+        ],
+        "llm/training/batches.py": [
+            ("other", "MicroBatch.fit_weights", "self.weights * self.precision", "self.weights / self.precision"),
+        ],
+    }),
     Method("`sppo`", "llm/training/losses.py", VALUES, [
         ("sign", "sppo", "ratio - size * (wins - 0.5)", "ratio + size * (wins - 0.5)"),
         ("factor", "sppo", "size * (wins - 0.5)", "2 * size * (wins - 0.5)"),

@@ -119,6 +119,13 @@ class NetworkOracle(PreferenceOracle):
         self.on_event: OnEvent = ignore_event  # called when memory runs out
         self.members = [{key: value.to(self.device) for key, value in member.items()} for member in members]
 
+    def error_factor(self, members: int) -> float:
+        """(m - 1) / sqrt(m): its members were each fitted without one of m parts of the votes, the jackknife.
+
+        Source: Shao & Tu 1995, "The Jackknife and Bootstrap".
+        """
+        return (members - 1) / members**0.5
+
     @property
     def padded_budget(self) -> int:
         """Tokens of one forward pass of rows that are padded."""

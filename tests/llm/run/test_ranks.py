@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ SOLVERS = {
     "inner steps": games.ProximalPoint(2.0, inner=2),
     "worst case": games.MWU(2.0),
     "floors": games.OptimisticMWU(2.0),
+    "several judges": games.OptimisticMWU(2.0),
 }
 COMBINED = {"worst case": "worst-case:tau=0.1", "floors": "floors:long=0.45"}  # of two objectives
 LONG = [pytest.param(name, 3, marks=pytest.mark.slow) for name in SOLVERS]
@@ -90,7 +92,10 @@ def test_the_result_is_that_of_one_process(name: str, count: int, model: llm.Lan
         if rule := COMBINED.get(name):
             combination = llm.oracles.Combination.read(("high", "long"), rule)
             oracle = llm.oracles.Objectives([oracle, llm.oracles.Length(2.0)], combination)
-        settings: dict[str, Any] = {"prompts": PROMPTS[:90], "fit": FIT, "oracle": oracle}
+        fit = FIT
+        if name == "several judges":
+            oracle, fit = llm.oracles.Ensemble([oracle, tiny.noise()]), replace(FIT, spread_weights=True)
+        settings: dict[str, Any] = {"prompts": PROMPTS[:90], "fit": fit, "oracle": oracle}
         return short_run(model, tmp_path / folder, SOLVERS[name], **settings).run(progress=False)
 
     one = play("one")

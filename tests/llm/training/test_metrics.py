@@ -35,7 +35,8 @@ def field_names(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -> None:
-    """Of runs with what adds fields: opponents, labels, SFT texts, a refit, floors. Only float16 has a loss scale."""
+    """Of runs with what adds fields: several judges, opponents, labels, SFT texts, a refit, floors. Only float16
+    has a loss scale."""
     fit = llm.Fit(learning_rate=0.3, batch=4, held_out=0.2, validation=0.2, refits=1)
     rising = dataclasses.replace(fit, validation=0.0, learning_rate=1.0)
     settings: dict[str, Any] = {"iterations": 1, "prompts": PROMPTS, "oracle": tiny.noise(), "fit": fit}
@@ -43,7 +44,8 @@ def test_every_field_of_a_run_is_documented(tiny_folder: Path, tmp_path: Path) -
         tiny_folder, tmp_path / "run", games.FixedOpponents(games.MWU(2.0), {"rival": 0.5}),
         opponents={"rival": [{"prompt": prompt, "response": "no"} for prompt in PROMPTS]},
         label=lambda text: "long" if len(text) > 4 else None,
-        sft=[{"prompt": f"Say {k}", "output": "yes"} for k in range(4)], **settings,
+        sft=[{"prompt": f"Say {k}", "output": "yes"} for k in range(4)],
+        **{**settings, "oracle": llm.oracles.Ensemble([tiny.noise(), tiny.high_bytes()])},
     ).run()  # fmt: skip
     *steps, summary = read_jsonl(run.folder / "iteration-01" / METRICS)
     again = short_run(

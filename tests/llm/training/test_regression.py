@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,16 @@ OTHER = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64)
 
 
 def _minimiser(
-    payoffs: torch.Tensor, anchor: torch.Tensor, sampler: torch.Tensor, size: float, baseline: Any
+    payoffs: torch.Tensor,
+    anchor: torch.Tensor,
+    sampler: torch.Tensor,
+    size: float,
+    baseline: Any,
+    precision: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The policy that minimises the loss over a response set that holds every action once, weighted by its sampler."""
+    """The policy that minimises the loss over a response set that holds every action once, weighted by its sampler, and
+    by a precision."""
+    weights = sampler if precision is None else sampler * precision
     logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     drift = (anchor - sampler.log())[None]
     target = regression.targets(payoffs[None], size, sampler[None], baseline, drift)
@@ -30,7 +38,7 @@ def _minimiser(
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        value = regression.loss((logits.log_softmax(0) - anchor)[None], target, sampler[None], baseline)
+        value = regression.loss((logits.log_softmax(0) - anchor)[None], target, weights[None], baseline)
         value.backward()
         return value
 
@@ -50,6 +58,59 @@ def test_the_minimiser_is_the_mirror_step_for_any_anchor_opponent_and_sampler(ba
     payoffs = GAME.win_rate(2 * OTHER - PI)
     found = _minimiser(payoffs, anchor, OTHER, size, baseline)
     torch.testing.assert_close(found, _step(anchor, payoffs, size), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("baseline", ["plug-in", "centred"])
+def test_the_minimiser_is_the_mirror_step_whatever_the_precisions(baseline: Any) -> None:
+    payoffs = GAME.win_rate(OTHER)
+    precision = torch.tensor([0.1, 2.5, 0.9], dtype=torch.float64)
+    found = _minimiser(payoffs, PI.log(), OTHER, 3.0, baseline, precision)
+    torch.testing.assert_close(found, _step(PI.log(), payoffs, 3.0), atol=1e-7, rtol=0)
+
+
+def test_precisions_are_inverse_variances_by_hand() -> None:
+    """Var(G) within prompts: 0.04, 0.01, weighted 1 and 3: 0.0175; the errors' mean square: (0.2^2 + 0.1^2 / 4) / 4."""
+    payoffs = torch.tensor([[0.7, 0.3, torch.nan], [0.5, 0.7, 0.5]], dtype=torch.float64)
+    weights = torch.tensor([[0.5, 0.5, 0.0], [1.5, 1.5, 0.0]], dtype=torch.float64)
+    errors = torch.tensor([[0.0, 0.1, torch.nan], [0.0, 0.05, 9.0]], dtype=torch.float64)
+    variance, noise = 0.04 / 4 + 3 * 0.01 / 4, (0.5 * 0.1**2 + 1.5 * 0.05**2) / 4
+    assert regression.error_share(payoffs, errors, weights) == pytest.approx(noise / variance)
+    rest = variance - noise
+    inverse = [[1 / rest, 1 / (rest + 0.1**2)], [1 / rest, 1 / (rest + 0.05**2)]]
+    mean = (0.5 * sum(inverse[0]) + 1.5 * sum(inverse[1])) / 4
+    found = regression.precisions(payoffs, errors, weights)
+    assert found[:, :2].tolist() == [pytest.approx([value / mean for value in row]) for row in inverse]
+    assert found[:, 2].tolist() == [1, 1]  # they have no weight
+    large = regression.precisions(payoffs, 10 * errors, weights)  # errors beyond the payoffs' own variance
+    floor = regression.LEAST * variance
+    assert float(large[0, 0] / large[0, 1]) == pytest.approx((floor + 1.0**2) / floor)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.03, 0.4])
+def test_equal_errors_change_nothing(error: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    payoffs = torch.rand(7, 5, generator=generator, dtype=torch.float64)
+    weights = torch.rand(7, 5, generator=generator, dtype=torch.float64)
+    found = regression.precisions(payoffs, torch.full_like(payoffs, error), weights)
+    assert found.float().tolist() == torch.ones(7, 5).tolist()
+    flat = torch.full_like(payoffs, 0.5)
+    assert regression.precisions(flat, torch.full_like(payoffs, error), weights).tolist() == torch.ones(7, 5).tolist()
+    assert math.isnan(regression.error_share(flat, flat, weights))
+
+
+def test_a_response_on_which_judges_differ_pulls_less() -> None:
+    """Two responses with one parameter: least squares meets their targets in proportion to their precisions."""
+    payoffs = torch.tensor([[0.8, 0.4, 0.3, 0.5]], dtype=torch.float64)
+    errors = torch.tensor([[0.0, 0.2, 0.0, 0.0]], dtype=torch.float64)
+    even = torch.full((1, 4), 0.25, dtype=torch.float64)
+    precision = regression.precisions(payoffs, errors, even)
+    target = regression.targets(payoffs, 2.0, even, "constant")
+    direction = torch.tensor([[1.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
+    scale, _ = regression.line_minimum(direction, target, even * precision, "constant")
+    variance, noise = float(payoffs.var(correction=0)), 0.2**2 / 4
+    of_noisy = (variance - noise) / (variance - noise + 0.2**2)
+    assert scale == pytest.approx((0.6 + of_noisy * -0.2) / (1 + of_noisy))
+    assert scale > 0.2 + 1e-3  # the even mean
 
 
 def test_the_constant_is_right_to_first_order_in_self_play_only() -> None:

@@ -96,6 +96,8 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             if held.get("r2") is not None:
                 error = "" if held.get("r2_error") is None else f" ± {held['r2_error']:.2f}"
                 achieved.append(f"R2 on held-out prompts {held['r2']:.2f}{error}")
+            if row.get("error_share") is not None:
+                achieved.append(f"judges' error {row['error_share']:.0%} of the target's variance")
             if row.get("line_fraction") == 0:
                 achieved.append("nothing was gained, the policy stays as it was")
             if nll := row.get("sft"):

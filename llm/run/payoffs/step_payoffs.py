@@ -1,0 +1,111 @@
+"""What the responses of a Step are worth, and how far the judges of an ensemble differ in that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from nashward.games import Policy
+from nashward.games.shapes import Float
+
+from ...data.rollouts import Rollout
+from ...policy.handles import Sampled
+from ...training import regression
+from ...training.losses import LossKind
+from ..rollouts import PromptNumbers, RolloutStore
+from .objectives import StepObjectives
+
+Each = Float[torch.Tensor, "prompts R"]  # of the responses of all samplers
+
+
+@dataclass(frozen=True)
+class StepPayoffs:
+    """The payoffs G(y) = sum_j c_j P(y beats rho_j) of the responses of a Step, and their standard errors.
+
+    The same sum of the tables of member a of an ensemble is that judge's payoff G_a(y), and what the m of them pool has
+    to first order the standard error
+
+    .. math::  s(y)^2 = \\frac{f^2}{m - 1} \\sum_a (G_a(y) - \\bar G(y))^2
+
+    with the factor f of the ensemble, ``PreferenceOracle.error_factor``: 1 / sqrt(m) of independent judges. It
+    holds what they differ in about a response on the whole: errors of a judge that opponents share do not average out,
+    as they would in the errors of single pairs.
+
+    Args:
+        rollouts: the run's responses and tables.
+        numbers: the prompts.
+        opponents: rho_j of the Step, with c_j.
+        sampled: the responses of the policies that are fitted.
+        loss: of the fit.
+        itself: a response is compared with itself too.
+        objectives: where they are played for against the run's start: what they make of the Step.
+    """
+
+    rollouts: RolloutStore
+    numbers: PromptNumbers
+    opponents: Mapping[Policy, float]
+    sampled: Mapping[Sampled, Sequence[Rollout]]
+    loss: LossKind
+    itself: bool
+    objectives: StepObjectives | None = None
+
+    def payoffs(self) -> Each:
+        """G, ``[prompts, R]``; NaN where it was not judged."""
+        total: list[torch.Tensor] = []
+        for policy in self.sampled:
+            if self.objectives is not None and self.opponents:
+                total.append(self.objectives.payoffs(policy, self.opponents))
+                continue
+            expected = torch.zeros_like(self._weights[policy])
+            for member, weight in self.opponents.items():
+                names = policy.label, member.value.label
+                P = self.loss.payoff(self.rollouts.tables(*names, self.numbers, targets=self.loss.regresses))
+                expected += weight * self._win_rates(P, policy, member)
+            total.append(expected)
+        return torch.cat(total, 1)
+
+    def standard_errors(self) -> Each | None:
+        """s, ``[prompts, R]``; None where one oracle judges alone, or several objectives."""
+        found = [self._variance(policy) for policy in self.sampled]
+        if self.objectives is not None or all(one is None for one in found):
+            return None
+        none = (torch.zeros_like(weights) for weights in self._weights.values())
+        return torch.cat([zero if one is None else one for one, zero in zip(found, none, strict=True)], 1).sqrt()
+
+    def weights(self) -> Each:
+        """Of the responses in the union of all samplers, ``[prompts, R]``."""
+        return torch.cat([*self._weights.values()], 1) / len(self.sampled)
+
+    def _variance(self, policy: Sampled) -> Each | None:
+        """s^2. Of tables by ensembles of another size, as of steps before and after another fit, errors are
+        independent."""
+        sizes: dict[tuple[int, float], torch.Tensor] = {}
+        for member, weight in self.opponents.items():
+            found = self.rollouts.members(policy.label, member.value.label, self.numbers)
+            if found is not None:
+                judged, factor = found
+                rates = weight * self._win_rates(self.loss.payoff(judged), policy, member)
+                sizes[judged.shape[1], factor] = sizes.get((judged.shape[1], factor), torch.zeros(())) + rates
+        if not sizes:
+            return None
+        return torch.stack([factor**2 * rates.var(1) for (_, factor), rates in sizes.items()]).sum(0)
+
+    def _win_rates(
+        self, P: Float[torch.Tensor, "prompts *m K M"], policy: Sampled, opponent: Policy
+    ) -> Float[torch.Tensor, "prompts *m K"]:
+        itself = None
+        if not self.itself:
+            count = P.shape[-2]
+            itself = torch.arange(count) if opponent.value == policy else torch.full((count,), -1)
+        # the responses of a fixed opponent, which is not sampled, weigh the same
+        columns = self._weights.get(opponent.value, P.new_ones(len(P), P.shape[-1]))
+        return regression.win_rates(P, columns if P.ndim == 3 else columns.unsqueeze(1), itself)
+
+    @cached_property
+    def _weights(self) -> dict[Sampled, Float[torch.Tensor, "prompts K"]]:
+        return {
+            policy: torch.stack([rollout.weights for rollout in rollouts]) for policy, rollouts in self.sampled.items()
+        }
