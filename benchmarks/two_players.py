@@ -5,8 +5,8 @@
 Payoffs are normal, of sum 0. Every answer is checked: the duality gap of its pair is recomputed and stands beside the
 time, in units of the payoffs' span. ``nash`` is timed on a game that is built already, with its policies as arrays, as
 the peers give theirs, and "as tensors" with the way from arrays to tensors and back; "with checks" builds the game in
-every call. QuantEcon's ``minmax`` takes an array unchecked, as HiGHS does, which is called once for each player. A peer whose
-time at the next size is expected beyond the limit is left out of it.
+every call. QuantEcon's ``minmax`` takes an array unchecked, as HiGHS does, which is called once for each player. A peer
+whose time at the next size is expected beyond the limit is left out of it.
 """
 
 import argparse
