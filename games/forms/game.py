@@ -220,7 +220,7 @@ class ConstantSumGame:
         if not math.isfinite(self.total):
             raise NashwardError(f"the total of the payoffs must be a finite number, got {self.total}")
         largest = largest_size(payoff) if plain(payoff) else math.nan
-        quick = not math.isnan(largest)
+        quick = math.isfinite(largest)
         self.payoff = torch.from_numpy(payoff) if quick else _table(payoff)
         if quick and payoff.ndim == 2:
             self.single_table = payoff

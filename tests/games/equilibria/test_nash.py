@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nashward import games
+from nashward.games.forms.game import Profile
 
 from .. import mixed
 
@@ -113,7 +114,7 @@ def test_the_policy_as_arrays_before_and_after_it_was_read_as_tensors() -> None:
         equilibrium = games.nash(game)
         first, policy, second = equilibrium.numpy(), equilibrium.policy, equilibrium.numpy()
         pair = isinstance(game, games.ConstantSumGame)
-        assert isinstance(policy, games.Profile if pair else torch.Tensor)
+        assert isinstance(policy, Profile if pair else torch.Tensor)
         sides = zip(first, policy, second, strict=True) if pair else [(first, policy, second)]
         for before, tensor, after in sides:
             assert isinstance(before, np.ndarray)
