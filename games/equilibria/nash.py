@@ -25,8 +25,9 @@ from .certificates.enclosure import UNIT, proved_unique
 from .double_oracle import double_oracle
 from .face import Face, approximate_face, certified
 from .face import face as face_of
+from .polish import GAP, GOOD
 from .rational import Rational, certify, fractions
-from .selection import GAP, GOOD, solve_margins
+from .selection import solve_margins, solve_one
 from .two_players.pairs import Pair, exact_pair, exact_pairs, polish_pair
 
 SURVEYED = 400  # actions of a game whose equilibria are surveyed by an interior point, where nothing else decides
@@ -189,11 +190,11 @@ def nash(
     if isinstance(game, PreferenceGame):
         table = game.single_table
         if table is not None and point is None:
-            lottery, _, reached = selection.solve_one(table, 0.5)
+            lottery, _, reached = solve_one(table, 0.5)
             return Equilibrium(lottery, 0.5, reached, lambda: _decide(table[None], lottery[None]))
     elif isinstance(game, ConstantSumGame):
         table = game.single_table
-        if table is not None and point is None and (found := exact_pair(table)) is not None:
+        if table is not None and point is None and (found := exact_pair(table, solve_one)) is not None:
             policies, value, gap, span = found
             return Equilibrium(policies, value, gap, lambda: _decide_two(game, policies), span)
         return _two_players(game, point)
@@ -278,7 +279,7 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
 
 def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
     if point is None and game.payoff.device.type == "cpu" and ACCELERATED:
-        many = exact_pairs(np.ascontiguousarray(_numpy(game.payoff).reshape(-1, *game.sizes)))
+        many = exact_pairs(np.ascontiguousarray(_numpy(game.payoff).reshape(-1, *game.sizes)), solve_one)
         if None not in many:
             return _of_pairs(game, [each for each in many if each is not None])
     symmetric = nash(symmetrised(game), point)

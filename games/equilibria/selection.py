@@ -18,15 +18,13 @@ from .double_oracle import double_oracle
 from .interior_point import central_path
 from .linear_program import linear_program
 from .pivoting import pivot, pivot_limit
-from .polish import DUST, gap, normalise_support, polish
+from .polish import DUST, GOOD, gap, normalise_support, polish
 from .two_players.simplex import solve_pair
 
 # An equilibrium, and the least basic variable: NaN if it is not known.
 Vertex: TypeAlias = tuple[Float[np.ndarray, " n"], float]
 Route: TypeAlias = Callable[[Float[np.ndarray, "n n"]], Vertex | None]
 
-GAP = 1e-12  # guaranteed, in units of the largest payoff
-GOOD = 1e-13  # required of a method, so that later rounding does not exceed GAP
 TINY = 1e-300
 
 PIVOTING = 300 if ACCELERATED else 24  # a single game of at most so many actions is solved by pivoting first
