@@ -187,6 +187,7 @@ def nash(
         >>> equilibrium.policy * 11, equilibrium.unique
         (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
     """
+    table: Any
     if isinstance(game, PreferenceGame):
         table = game.single_table
         if table is not None and point is None:
@@ -195,8 +196,8 @@ def nash(
     elif isinstance(game, ConstantSumGame):
         table = game.single_table
         if table is not None and point is None and (found := exact_pair(table, solve_one)) is not None:
-            policies, value, gap, span = found
-            return Equilibrium(policies, value, gap, lambda: _decide_two(game, policies), span)
+            policies, paid, reached, span = found
+            return Equilibrium(policies, paid, reached, lambda: _decide_two(game, policies), span)
         return _two_players(game, point)
     elif isinstance(game, (LowRankGame, ImplicitGame)):
         return _implicit(game, point)

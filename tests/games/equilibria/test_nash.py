@@ -115,9 +115,10 @@ def test_the_policy_as_arrays_before_and_after_it_was_read_as_tensors() -> None:
         first, policy, second = equilibrium.numpy(), equilibrium.policy, equilibrium.numpy()
         pair = isinstance(game, games.ConstantSumGame)
         assert isinstance(policy, Profile if pair else torch.Tensor)
-        sides = zip(first, policy, second, strict=True) if pair else [(first, policy, second)]
+        sides = list(zip(first, policy, second, strict=True)) if pair else [(first, policy, second)]
         for before, tensor, after in sides:
             assert isinstance(before, np.ndarray)
+            assert isinstance(tensor, torch.Tensor)
             assert tensor.dtype == torch.float64
             assert np.array_equal(before, tensor.numpy())
             assert np.shares_memory(before, tensor.numpy())
