@@ -51,7 +51,7 @@ def central_path(
         def solve(
             *sides: Tensor, lu: Tensor = lu, pivots: Tensor = pivots, diagonal: Tensor = diagonal
         ) -> tuple[Tensor, Tensor]:
-            """Solutions z for the sides, and A z: by the equations, which takes no further pass over A."""
+            """Solutions z for the sides, and A z, which the equations give without a further pass over A."""
             b, D = torch.stack(sides, -1), diagonal[..., None]
             z = torch.linalg.lu_solve(lu, pivots, b.to(lu.dtype)).to(b.dtype)
             if not single:
@@ -64,13 +64,13 @@ def central_path(
         (z, g), (Az, Ag) = (each.unbind(-1) for each in solve(-s, ones))
         dt = z.sum(-1, keepdim=True) / g.sum(-1, keepdim=True)
         dx = z - dt * g
-        ds = dt - (Az - dt * Ag)
+        ds = dt - (Az - dt * Ag if single else _times(A, dx))  # the difference has fewer digits
         alpha = torch.minimum(_blocking(x, dx), _blocking(s, ds)).clamp_max(1.0)
         sigma = (((x + alpha * dx) * (s + alpha * ds)).sum(-1, keepdim=True) / n / mu) ** 3
         z, Az = (each[..., 0] for each in solve((sigma * mu - x * s - dx * ds) / x))
         dt = z.sum(-1, keepdim=True) / g.sum(-1, keepdim=True)
         dx = z - dt * g
-        ds = dt - (Az - dt * Ag)
+        ds = dt - (Az - dt * Ag if single else _times(A, dx))
         eta = (1 - n * mu).clamp(0.9, 0.9995)
         alpha = (eta * torch.minimum(_blocking(x, dx), _blocking(s, ds))).clamp_max(1.0)
         alpha = torch.where((n * mu > 1e-16) & alpha.isfinite() & dx.isfinite().all(-1, keepdim=True), alpha, 0.0)
