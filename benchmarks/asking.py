@@ -62,7 +62,7 @@ def measured(oracle: Any, held_out: dict[str, list[str]]) -> dict[str, float]:
         upper = np.triu_indices(len(own), 1)
         p = np.clip(result.P[upper], 1e-9, 1 - 1e-9)
         losses.append(float(-(truth[upper] * np.log(p) + (1 - truth[upper]) * np.log(1 - p)).mean()))
-        policy = nash(PreferenceGame(result.P)).policy.numpy()
+        policy = nash(PreferenceGame(result.P)).numpy()
         gaps.append(2 * (float((truth @ policy).max()) - 0.5))
     return {"log_loss": float(np.mean(losses)), "gap": float(np.mean(gaps))}
 

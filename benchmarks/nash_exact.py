@@ -147,7 +147,8 @@ def main() -> None:
     )
     print(f"beyond {selection.ORACLE} a double oracle first; the order by size:")
     for n in given.sizes:
-        first = ["by_double_oracle"] if n > selection.ORACLE else []
+        simplex = accelerator.ACCELERATED and selection.SIMPLEX < n <= selection.PIVOTING
+        first = ["by_double_oracle"] if n > selection.ORACLE else ["simplex"] if simplex else []
         print(f"  {n:5d}  " + ", then ".join(first + [route.__name__ for route in selection.routes(n)]))
     rows = []
     for kind in given.kinds:

@@ -3,9 +3,10 @@
     python benchmarks/two_players.py [--sizes 3x3 10x8 30x30 100x80 300x200 1000x600]
 
 Payoffs are normal, of sum 0. Every answer is checked: the duality gap of its pair is recomputed and stands beside the
-time, in units of the payoffs' span. ``nash`` is timed on a game that is built already; "with checks" builds it in every
-call. QuantEcon's ``minmax`` takes an array unchecked, as HiGHS does, which is called once for each player. A peer whose
-time at the next size is expected beyond the limit is left out of it.
+time, in units of the payoffs' span. ``nash`` is timed on a game that is built already, with its policies as arrays, as
+the peers give theirs, and "as tensors" with the way from arrays to tensors and back; "with checks" builds the game in
+every call. QuantEcon's ``minmax`` takes an array unchecked, as HiGHS does, which is called once for each player. A peer
+whose time at the next size is expected beyond the limit is left out of it.
 """
 
 import argparse
@@ -27,11 +28,16 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 def ours(U: np.ndarray) -> Callable[[], Pair]:
     game = games.ConstantSumGame(U, 0.0)
+    return lambda: games.nash(game).numpy()
+
+
+def ours_tensors(U: np.ndarray) -> Callable[[], Pair]:
+    game = games.ConstantSumGame(U, 0.0)
     return lambda: tuple(side.numpy() for side in games.nash(game).policy)
 
 
 def ours_built(U: np.ndarray) -> Callable[[], Pair]:
-    return lambda: tuple(side.numpy() for side in games.nash(games.ConstantSumGame(U, 0.0)).policy)
+    return lambda: games.nash(games.ConstantSumGame(U, 0.0)).numpy()
 
 
 def quantecon(U: np.ndarray) -> Callable[[], Pair]:
@@ -72,7 +78,7 @@ def pygambit(U: np.ndarray) -> Callable[[], Pair]:
     return solve
 
 
-OURS = {"nashward nash()": ours, "with checks": ours_built}
+OURS = {"nashward nash()": ours, "as tensors": ours_tensors, "with checks": ours_built}
 CALLS = {
     **OURS,
     "QuantEcon minmax": quantecon,

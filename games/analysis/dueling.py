@@ -73,7 +73,7 @@ class Tally:
     def equilibrium(self) -> Lotteries:
         """The equilibrium of the mean of the belief, exact."""
         if self.losses is None:
-            return (nash(PreferenceGame(self.mean)).policy.numpy(),)
+            return (nash(PreferenceGame(self.mean)).numpy(),)
         return tuple(policy.numpy() for policy in nash(ConstantSumGame(self.mean)).policy)
 
 

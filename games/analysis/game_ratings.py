@@ -116,10 +116,10 @@ def class_lottery(P: Any) -> ClassLottery:
     game = PreferenceGame(table[np.ix_(first, first)])
     equilibrium = nash(game)
     unique = equilibrium.unique
-    weights = equilibrium.policy.numpy()
+    weights = equilibrium.numpy()
     if unique is None or not bool(unique):
         try:
-            weights = nash(game, maximum_entropy).policy.numpy()
+            weights = nash(game, maximum_entropy).numpy()
         except ArithmeticError:  # the equilibria are too badly conditioned to choose among: the first one found
             unique = None
     sizes = np.bincount(classes)

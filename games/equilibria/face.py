@@ -12,8 +12,8 @@ from ..shapes import Bool, Float
 from .certificates.decision import decide
 from .interior_point import central_path
 from .linear_program import extent
-from .polish import gap, normalise_support, polish
-from .selection import GAP, solve_margins
+from .polish import GAP, gap, normalise_support, polish
+from .selection import solve_margins
 
 
 @dataclass(frozen=True)

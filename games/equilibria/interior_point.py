@@ -40,30 +40,37 @@ def central_path(
     t = y.amax(-1, keepdim=True).clamp_min(0) + y.abs().mean(-1, keepdim=True) + 1e-3
     s = t - y
     ones = torch.ones_like(x)
+    minus_A = -A.to(torch.float32) if single else -A
     for _ in range(ITERATIONS):
         mu = (x * s).sum(-1, keepdim=True) / n
         diagonal = s / x
-        matrix = (torch.diag_embed(diagonal) - A).to(torch.float32 if single else A.dtype)
+        matrix = minus_A.clone()
+        matrix.diagonal(dim1=-2, dim2=-1).copy_(diagonal)  # A is skew: its own is 0
         lu, pivots, _ = torch.linalg.lu_factor_ex(matrix)  # where it overflowed, the game stands still
 
-        def solve(*sides: Tensor, lu: Tensor = lu, pivots: Tensor = pivots, diagonal: Tensor = diagonal) -> Tensor:
-            b = torch.stack(sides, -1)
+        def solve(
+            *sides: Tensor, lu: Tensor = lu, pivots: Tensor = pivots, diagonal: Tensor = diagonal
+        ) -> tuple[Tensor, Tensor]:
+            """Solutions z for the sides, and A z, which the equations give without a further pass over A."""
+            b, D = torch.stack(sides, -1), diagonal[..., None]
             z = torch.linalg.lu_solve(lu, pivots, b.to(lu.dtype)).to(b.dtype)
-            if single:
-                residual = b - diagonal[..., None] * z + A @ z
-                z = z + torch.linalg.lu_solve(lu, pivots, residual.to(lu.dtype)).to(b.dtype)
-            return z
+            if not single:
+                return z, D * z - b
+            Az = A @ z
+            residual = b - D * z + Az
+            move = torch.linalg.lu_solve(lu, pivots, residual.to(lu.dtype)).to(b.dtype)
+            return z + move, Az + D * move - residual
 
-        z, g = solve(-s, ones).unbind(-1)
+        (z, g), (Az, Ag) = (each.unbind(-1) for each in solve(-s, ones))
         dt = z.sum(-1, keepdim=True) / g.sum(-1, keepdim=True)
         dx = z - dt * g
-        ds = dt - _times(A, dx)
+        ds = dt - (Az - dt * Ag if single else _times(A, dx))  # the difference has fewer digits
         alpha = torch.minimum(_blocking(x, dx), _blocking(s, ds)).clamp_max(1.0)
         sigma = (((x + alpha * dx) * (s + alpha * ds)).sum(-1, keepdim=True) / n / mu) ** 3
-        z = solve((sigma * mu - x * s - dx * ds) / x)[..., 0]
+        z, Az = (each[..., 0] for each in solve((sigma * mu - x * s - dx * ds) / x))
         dt = z.sum(-1, keepdim=True) / g.sum(-1, keepdim=True)
         dx = z - dt * g
-        ds = dt - _times(A, dx)
+        ds = dt - (Az - dt * Ag if single else _times(A, dx))
         eta = (1 - n * mu).clamp(0.9, 0.9995)
         alpha = (eta * torch.minimum(_blocking(x, dx), _blocking(s, ds))).clamp_max(1.0)
         alpha = torch.where((n * mu > 1e-16) & alpha.isfinite() & dx.isfinite().all(-1, keepdim=True), alpha, 0.0)

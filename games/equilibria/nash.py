@@ -25,8 +25,9 @@ from .certificates.enclosure import UNIT, proved_unique
 from .double_oracle import double_oracle
 from .face import Face, approximate_face, certified
 from .face import face as face_of
+from .polish import GAP, GOOD
 from .rational import Rational, certify, fractions
-from .selection import GAP, GOOD, solve_margins
+from .selection import solve_margins, solve_one
 from .two_players.pairs import Pair, exact_pair, exact_pairs, polish_pair
 
 SURVEYED = 400  # actions of a game whose equilibria are surveyed by an interior point, where nothing else decides
@@ -38,6 +39,7 @@ class Equilibrium:
     """A Nash equilibrium (of a symmetric game: the maximal lottery, or von Neumann winner).
 
     Args:
+        policy: tensors as in the attribute, or of a single game float64 arrays; a pair for an ``n x m`` game.
         decisions: called once, when ``unique`` is first read: a ``Decision`` for each game of the batch.
         span: [...], of the payoffs.
 
@@ -55,10 +57,37 @@ class Equilibrium:
     """
 
     def __init__(self, policy: Any, value: Any, gap: Any, decisions: Callable[[], list[Decision]], span: Any = 1.0):
-        self.policy = policy
+        # arrays and numbers become tensors on access: of small games that takes longer than the solution
+        self._policy = policy
+        self._value = value
+        self._gap = gap
         self._span = span
-        self._value, self._gap = value, gap  # numbers become tensors on access
         self._decisions = decisions
+
+    @property
+    def policy(self) -> Any:
+        held = self._policy
+        if type(held) is np.ndarray:
+            self._policy = held = torch.from_numpy(held)
+        elif type(held) is tuple:
+            self._policy = held = Profile(torch.from_numpy(held[0]), torch.from_numpy(held[1]))
+        return held
+
+    def numpy(self) -> Any:
+        """``policy`` as a float64 array [..., n], of an ``n x m`` game a pair (row, column) of them, on the host.
+
+        As with ``Tensor.numpy``, an array shares its memory with the tensor on the host. Of a small game this is the
+        quickest way to the numbers.
+
+        Example:
+            >>> from nashward import games
+            >>> games.nash(games.zoo.rock_paper_scissors()).numpy()
+            array([0.33333333, 0.33333333, 0.33333333])
+        """
+        held = self._policy
+        if type(held) is tuple or type(held) is np.ndarray:
+            return held
+        return tuple(map(_numpy, held)) if isinstance(held, Profile) else _numpy(held)
 
     @property
     def value(self) -> Float[Tensor, "*batch"]:
@@ -158,14 +187,20 @@ def nash(
         >>> equilibrium.policy * 11, equilibrium.unique
         (tensor([4.0000, 3.0000, 4.0000], dtype=torch.float64), tensor(True))
     """
-    if isinstance(game, PreferenceGame) and point is None and game.single_table is not None:
-        lottery, _, reached = selection.solve_one(game.single_table, 0.5)
-        policy = torch.from_numpy(lottery)
-        return Equilibrium(policy, 0.5, reached, lambda: _decide(game.P[None], policy[None]))
-    if isinstance(game, LowRankGame | ImplicitGame):
-        return _implicit(game, point)
-    if isinstance(game, ConstantSumGame):
+    table: Any
+    if isinstance(game, PreferenceGame):
+        table = game.single_table
+        if table is not None and point is None:
+            lottery, _, reached = solve_one(table, 0.5)
+            return Equilibrium(lottery, 0.5, reached, lambda: _decide(table[None], lottery[None]))
+    elif isinstance(game, ConstantSumGame):
+        table = game.single_table
+        if table is not None and point is None and (found := exact_pair(table, solve_one)) is not None:
+            policies, paid, reached, span = found
+            return Equilibrium(policies, paid, reached, lambda: _decide_two(game, policies), span)
         return _two_players(game, point)
+    elif isinstance(game, (LowRankGame, ImplicitGame)):
+        return _implicit(game, point)
     check_game(game)
     sizes = game.responses if isinstance(game, ContextualGame) else None
     P, shape = (game.game if isinstance(game, ContextualGame) else game).P.detach(), game.batch_shape
@@ -176,7 +211,8 @@ def nash(
         x = _chosen(tables, x, point, sizes)
         gap = 2 * ((tables.to(torch.float64) @ x[..., None])[..., 0] - 0.5).amax(-1)
     value = torch.full(shape, 0.5, dtype=torch.float64, device=P.device)
-    return Equilibrium(x.reshape(*shape, -1), value, gap.reshape(shape), lambda: _decide(tables, vertex))
+    policy = x.reshape(*shape, -1)
+    return Equilibrium(policy, value, gap.reshape(shape), lambda: _decide(_numpy(tables), _numpy(vertex)))
 
 
 def face(game: PreferenceGame | ConstantSumGame) -> Face:
@@ -243,13 +279,8 @@ def nash_fractions(game: PreferenceGame, denominator: int = 1000) -> Rational:
 
 
 def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
-    if point is None and game.single_table is not None:
-        found = exact_pair(game.single_table)
-        if found is not None:
-            pair = Profile(torch.from_numpy(found.row), torch.from_numpy(found.column))
-            return Equilibrium(pair, found.value, found.gap, lambda: _decide_two(game, pair), found.span)
     if point is None and game.payoff.device.type == "cpu" and ACCELERATED:
-        many = exact_pairs(np.ascontiguousarray(_numpy(game.payoff).reshape(-1, *game.sizes)))
+        many = exact_pairs(np.ascontiguousarray(_numpy(game.payoff).reshape(-1, *game.sizes)), solve_one)
         if None not in many:
             return _of_pairs(game, [each for each in many if each is not None])
     symmetric = nash(symmetrised(game), point)
@@ -270,8 +301,9 @@ def _two_players(game: ConstantSumGame, point: Point | None) -> Equilibrium:
 
 def _of_pairs(game: ConstantSumGame, found: list[Pair]) -> Equilibrium:
     """The equilibrium of a batch of games from that of each."""
-    row, column, *numbers = (torch.from_numpy(np.array(values)) for values in zip(*found, strict=True))
-    value, gap, span = (each.reshape(game.batch_shape) for each in numbers)
+    policies, *numbers = zip(*found, strict=True)
+    row, column = (torch.from_numpy(np.array(side)) for side in zip(*policies, strict=True))
+    value, gap, span = (torch.from_numpy(np.array(each)).reshape(game.batch_shape) for each in numbers)
     pair = Profile(row.reshape(*game.batch_shape, -1), column.reshape(*game.batch_shape, -1))
     return Equilibrium(pair, value, gap, lambda: _decide_two(game, pair), span)
 
@@ -281,9 +313,9 @@ def _gap_of(U: Float[Tensor, "*batch n m"], pair: Profile) -> Float[Tensor, "*ba
     return row.amax(-1) - (pair.row[..., None, :] @ U)[..., 0, :].amin(-1)
 
 
-def _decide(P: Float[Tensor, "games n n"], policy: Float[Tensor, "games n"]) -> list[Decision]:
-    """What is known of the equilibria of preference games beside the policy."""
-    A, x = _numpy(P) - 0.5, _numpy(policy)
+def _decide(P: Float[np.ndarray, "games n n"], x: Float[np.ndarray, "games n"]) -> list[Decision]:
+    """What is known of the equilibria of preference games beside the policies x."""
+    A = P - 0.5
     decisions = decide(A, x, x, skew=True)
     for k, decision in enumerate(decisions):
         if decision.unique is None and decision.dimension is None and A.shape[-1] <= SURVEYED:
@@ -293,10 +325,10 @@ def _decide(P: Float[Tensor, "games n n"], policy: Float[Tensor, "games n"]) -> 
     return decisions
 
 
-def _decide_two(game: ConstantSumGame, pair: Profile) -> list[Decision]:
-    """What is known of the equilibria of games of two players beside the pair."""
+def _decide_two(game: ConstantSumGame, pair: tuple[Any, Any]) -> list[Decision]:
+    """What is known of the equilibria of games of two players beside the pair, of tensors or of arrays."""
     U = _numpy(game.payoff).reshape(-1, *game.sizes)
-    row, column = _numpy(pair.row).reshape(len(U), -1), _numpy(pair.column).reshape(len(U), -1)
+    row, column = (_numpy(torch.as_tensor(side)).reshape(len(U), -1) for side in pair)
     decisions = decide(U, row, column)
     for k, decision in enumerate(decisions):
         if decision.unique is None and decision.dimension is None and sum(game.sizes) <= SURVEYED:

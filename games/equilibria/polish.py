@@ -8,6 +8,8 @@ import torch
 from ..shapes import Bool, Float
 
 DUST = 1e-13  # smaller probabilities are rounding
+GAP = 1e-12  # guaranteed, in units of the largest payoff
+GOOD = 1e-13  # required of a method, so that later rounding does not exceed GAP
 
 
 def gap(A: Float[np.ndarray, "n n"], x: Float[np.ndarray, " n"]) -> float:

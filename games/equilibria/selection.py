@@ -18,17 +18,17 @@ from .double_oracle import double_oracle
 from .interior_point import central_path
 from .linear_program import linear_program
 from .pivoting import pivot, pivot_limit
-from .polish import DUST, gap, normalise_support, polish
+from .polish import DUST, GOOD, gap, normalise_support, polish
+from .two_players.simplex import solve_pair
 
 # An equilibrium, and the least basic variable: NaN if it is not known.
 Vertex: TypeAlias = tuple[Float[np.ndarray, " n"], float]
 Route: TypeAlias = Callable[[Float[np.ndarray, "n n"]], Vertex | None]
 
-GAP = 1e-12  # guaranteed, in units of the largest payoff
-GOOD = 1e-13  # required of a method, so that later rounding does not exceed GAP
 TINY = 1e-300
 
 PIVOTING = 300 if ACCELERATED else 24  # a single game of at most so many actions is solved by pivoting first
+SIMPLEX = 150  # one of more, up to PIVOTING, by the simplex method before that, whose pivots are twice as quick
 ORACLE = 300 if ACCELERATED else 150  # and one of more than so many by double oracle
 BATCHED = 64  # without the accelerator, batches of games of at most so many actions are pivoted together
 
@@ -99,6 +99,10 @@ def solve_one(P: Float[np.ndarray, "n n"], half: float) -> tuple[Float[np.ndarra
     n = len(P)
     if ACCELERATED and n <= PIVOTING:
         x = np.empty(n)
+        if n > SIMPLEX:
+            _, of_both, span = solve_pair(P, pivot_limit(2 * n), GOOD, x, np.empty(n))
+            if of_both <= GOOD * span and (reached := _gap(P, half, x)) <= GOOD:  # x is not filled where it gave up
+                return x, np.nan, reached
         least, reached = solve_game(P, half, pivot_limit(n), x)
         if reached <= GOOD and least == least:
             return x, least, reached
@@ -199,7 +203,7 @@ def by_interior_point(A: Float[np.ndarray, "n n"]) -> Vertex | None:
         for x, s in central_path(torch.from_numpy(A)[None], single=single):
             y, slack = x[0].numpy(), s[0].numpy()
             before, bound = bound, float(y @ slack)
-            if bound < 1e-2 and in_doubt(y, slack) <= n // 8 + 8:
+            if bound < 1e-2 and in_doubt(y, slack) <= n // 6 + 8:
                 vertex = crossover(A, y, slack)
                 if vertex is not None and gap(A, normalise_support(vertex[0])) <= GOOD:
                     return vertex

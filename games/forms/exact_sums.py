@@ -1,4 +1,4 @@
-"""Rounding taken off small tables of win probabilities: compiled where numba is loaded already, else by numpy."""
+"""Small tables checked, and rounding taken off win probabilities: compiled where numba is loaded, else by numpy."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..shapes import Float
 
 _LARGEST = 64  # actions; of larger tables, arithmetic by pieces that fit the cache is as fast
+_FLOAT64 = np.dtype(np.float64)
 
 
 def exact_sums(table: Float[Tensor, "*batch n n"], tolerance: float) -> Float[Tensor, "*batch n n"] | None:
@@ -30,22 +31,60 @@ def exact_sums(table: Float[Tensor, "*batch n n"], tolerance: float) -> Float[Te
         None where the table is large, in float32, not on the CPU, or needs a gradient; and where an entry is out of
         [0, 1] or a sum is not 1, for the caller to name it.
     """
-    n = table.shape[-1]
     usual = table.dtype == torch.float64 and table.device.type == "cpu" and not table.requires_grad
-    if n > _LARGEST or not usual:
+    if table.shape[-1] > _LARGEST or not usual:
         return None
-    given = np.ascontiguousarray(table.numpy()).reshape(-1, n, n)
-    found = np.empty_like(given)
-    compute = _compiled() if "numba" in sys.modules else _by_numpy
-    return torch.from_numpy(found.reshape(table.shape)) if compute(given, found, tolerance) else None
+    found = exact_sums_of(np.ascontiguousarray(table.numpy()), tolerance)
+    return None if found is None else torch.from_numpy(found)
+
+
+def exact_sums_of(given: Float[np.ndarray, "*batch n n"], tolerance: float) -> Float[np.ndarray, "*batch n n"] | None:
+    """``exact_sums`` of a ``plain`` array."""
+    n = given.shape[-1]
+    found = np.empty(given.shape)
+    compute = _compiled(_sums) if "numba" in sys.modules else _by_numpy
+    if given.ndim != 3:
+        return found if compute(given.reshape(-1, n, n), found.reshape(-1, n, n), tolerance) else None
+    return found if compute(given, found, tolerance) else None
+
+
+def plain(values: Any) -> bool:
+    """Whether it is a small table, or batch of them, as a tensor shares it: a float64 array that can be written to.
+
+    Args:
+        values: anything.
+    """
+    return (
+        type(values) is np.ndarray
+        and values.dtype is _FLOAT64
+        and values.ndim >= 2
+        and values.flags.carray
+        and 0 < values.shape[-1] <= _LARGEST
+        and 0 < values.shape[-2] <= _LARGEST
+        and values.size > 0
+    )
+
+
+def largest_size(given: Float[np.ndarray, "*batch n m"]) -> float:
+    """The largest absolute entry of a ``plain`` array; NaN where it holds one."""
+    return float(_compiled(_largest)(given.reshape(-1)) if "numba" in sys.modules else np.abs(given).max())
 
 
 @cache
-def _compiled() -> Callable[..., Any]:
+def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
     import numba
 
     # Without fastmath: 1 - (1/2 - h) is not 1/2 + h in its last bit, and that bit makes the margins skew.
-    return numba.njit(cache=True, error_model="numpy")(_sums)
+    return numba.njit(cache=True, error_model="numpy")(loop)
+
+
+def _largest(given: NDArray[np.float64]) -> float:
+    largest = 0.0
+    for value in given:
+        if value != value:
+            return value
+        largest = max(largest, abs(value))
+    return largest
 
 
 def _by_numpy(given: Float[np.ndarray, "games n n"], found: Float[np.ndarray, "games n n"], tolerance: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -15,11 +15,12 @@ from torch import Tensor
 from nashward.errors import NashwardError
 
 from ..shapes import Float, Num
-from .exact_sums import exact_sums
+from .exact_sums import exact_sums, exact_sums_of, largest_size, plain
 from .keyed import in_order
 from .payoff_numbers import labels_of, numbers
 
 _PIECE = 2**18  # numbers checked at once
+_COUNTED = 64  # actions up to which the labels that only count are kept
 
 
 class Profile(NamedTuple):
@@ -106,7 +107,8 @@ class PreferenceGame:
     def __init__(self, P: Any, labels: Sequence[str] | None = None, *, tolerance: float = 1e-6):
         if not 0 <= tolerance < 0.5:
             raise NashwardError(f"tolerance is {tolerance}; expected how far P + P^T may be from 1, in [0, 1/2)")
-        table = _table(P)
+        quick = exact_sums_of(P, tolerance) if plain(P) and P.shape[-1] == P.shape[-2] else None
+        table = _table(P) if quick is None else torch.from_numpy(quick)
         if table.shape[-1] != table.shape[-2]:
             raise NashwardError(f"a preference game needs a square table [..., n, n], got shape {_shape(table)}")
         rows, columns = labels_of(P)
@@ -114,16 +116,17 @@ class PreferenceGame:
             row, column = next((r, c) for r, c in zip(rows, columns, strict=True) if r != c)
             raise NashwardError(f"rows and columns must be the same actions in the same order, got {row} and {column}")
         self.labels = _labels(labels if labels is not None else rows or columns, table.shape[-1], "action")
-        exact = exact_sums(table, tolerance)
-        if exact is None:
-            lowest, highest = table.aminmax()
-            if lowest < 0 or highest > 1:
-                _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
-            exact = self._without_rounding(table, tolerance)
-        self.P = exact
+        self.P = self._without_rounding(table, tolerance) if quick is None else table
+        if quick is not None and quick.ndim == 2:
+            self.single_table = quick
 
     def _without_rounding(self, table: Tensor, tolerance: float) -> Tensor:
-        """The table with P + P^T = 1 exactly, computed in pieces that fit the processor's cache."""
+        """The table with P + P^T = 1 exactly; of a large one computed in pieces that fit the processor's cache."""
+        if (small := exact_sums(table, tolerance)) is not None:
+            return small
+        lowest, highest = table.aminmax()
+        if lowest < 0 or highest > 1:
+            _refuse((table < 0) | (table > 1), table, "is not a probability in [0, 1]", self.labels, self.labels)
         exact = torch.empty_like(table, memory_format=torch.contiguous_format)
         size = max(1, _PIECE // table[0].numel())
         for begin in range(0, len(table), size):
@@ -213,11 +216,16 @@ class ConstantSumGame:
         row_labels: Sequence[str] | None = None,
         column_labels: Sequence[str] | None = None,
     ):
-        self.payoff = _table(payoff)
         self.total = float(total)
         if not math.isfinite(self.total):
             raise NashwardError(f"the total of the payoffs must be a finite number, got {self.total}")
-        largest = float(self.payoff.detach().abs().amax())
+        largest = largest_size(payoff) if plain(payoff) else math.nan
+        quick = math.isfinite(largest)
+        self.payoff = torch.from_numpy(payoff) if quick else _table(payoff)
+        if quick and payoff.ndim == 2:
+            self.single_table = payoff
+        if not quick:
+            largest = float(self.payoff.detach().abs().amax())
         if not math.isfinite(2 * largest + abs(self.total)):
             raise NashwardError(
                 f"the payoffs reach {largest:g}, and their differences are beyond the numbers of double precision; "
@@ -357,13 +365,20 @@ def _refuse(wrong: Tensor, table: Tensor, what: str, rows: Sequence[str] | None,
 
 
 def _labels(labels: Sequence[str] | None, n: int, what: str) -> tuple[str, ...]:
-    names = tuple(map(str, labels)) if labels is not None else tuple(map(str, range(n)))
+    if labels is None:
+        return _counted(n) if n <= _COUNTED else tuple(map(str, range(n)))
+    names = tuple(map(str, labels))
     if len(names) != n:
         raise NashwardError(f"expected {n} {what} labels, got {len(names)}")
     repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < n else []
     if repeated:
         raise NashwardError(f"{what} labels must be distinct, repeated: {', '.join(repeated)}")
     return names
+
+
+@lru_cache(maxsize=_COUNTED)
+def _counted(n: int) -> tuple[str, ...]:
+    return tuple(map(str, range(n)))
 
 
 def _policy(policy: Any, n: int, device: torch.device, what: str) -> Float[Tensor, "... n"]:

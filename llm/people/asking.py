@@ -90,7 +90,7 @@ def values(rows: Sequence[PairRow], random: np.random.Generator, draws: int = DR
         games.setdefault(len(names), []).append((places, ends, 1 / (1 + np.exp(-logits))))
     for size, members in games.items():
         tables = np.stack([table for _, _, table in members])  # [prompts, draws, n, n]
-        policies = nash(PreferenceGame(tables.reshape(-1, size, size))).policy.numpy()
+        policies = nash(PreferenceGame(tables.reshape(-1, size, size))).numpy()
         for (places, ends, table), policy in zip(members, policies.reshape(len(members), draws, size), strict=True):
             found[places] = expected_change(table, policy)[ends[:, 0], ends[:, 1]]
     return found

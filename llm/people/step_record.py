@@ -54,7 +54,7 @@ def what_changed(
 
 
 def _nash(P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
-    return nash(PreferenceGame(P)).policy.numpy()
+    return nash(PreferenceGame(P)).numpy()
 
 
 def record(votes: Sequence[CastVote], used: int, fit: OracleFit, changed: Mapping[str, Any] | None) -> dict[str, Any]:

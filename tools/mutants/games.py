@@ -12,6 +12,7 @@ EXACT = [
     "tests/games/forms/test_forms.py",
     "tests/games/equilibria/test_nash.py",
 ]
+TWO_PLAYERS = ["tests/games/equilibria/test_two_players.py"]
 RATINGS = "games/analysis/game_ratings.py"
 BY_EQUILIBRIA = ["tests/games/analysis/test_game_ratings.py"]
 CHOICE = ["tests/games/analysis/test_social_choice.py"]
@@ -35,6 +36,16 @@ GAMES = [
         ("sign", "symmetrised", "0.5 + A - A.mT", "0.5 - A + A.mT"),
         ("factor", "", "3 / 8", "6 / 8"),
         ("anchor", "symmetrised", "(V, -BORDER, BORDER)", "(V, 0.0, 0.0)"),
+    ]),
+    Method("Games of two players by the simplex method", f"{E}/two_players/simplex.py", TWO_PLAYERS, [
+        ("sign", "pivot_table", "-cj / p", "cj / p"),
+        ("sign", "scaled", "0.5 - factor * (U[j, i] - low)", "0.25 + factor * (U[j, i] - low)"),
+        ("sign", "value_and_gap", "best - np.min(paid)", "best + np.min(paid)"),
+        ("factor", "subtract_product", "c[h] - r * v", "c[h] - 2 * r * v"),
+        ("factor", "value_and_gap", "value + p * earned", "value + 2 * p * earned"),
+        ("anchor", "value_and_gap", "origin + value", "value"),
+        ("anchor", "normalised", "policy[k] /= total", "pass"),
+        ("anchor", "refine", "V[i, j] * x[i]", "V[i, j]"),
     ]),
     Method("Double oracle", f"{E}/double_oracle.py", EXACT, [
         ("sign", "double_oracle", "y > tolerance", "y < -tolerance"),

@@ -63,16 +63,19 @@ def subtract_product(T: Array, left: Array, right: Array, squares: Array) -> Non
 
 
 @compiled
-def pivot_table(T: Array, pivots: int, b: Array, c: Array, rows: Indices, columns: Indices) -> bool:
+def pivot_table(T: Array, pivots: int, b: Array, c: Array, rows: Indices, columns: Indices, room: Array) -> bool:
     """Pivot T, which comes as V, until b and c are feasible; False on a ray or at the limit.
 
-    ``rows`` and ``columns`` say whose variable stands where: k < n is that of row k, n + k that of column k.
+    ``rows`` and ``columns`` say whose variable stands where: k < n is that of row k, n + k that of column k. ``room``
+    is for two numbers a variable, [2, n + m].
     """
     n, m = T.shape
-    moved, left, right, squares = np.empty(n), np.empty(n), np.empty(m), np.ones(m)
+    left, right, moved, squares = room[0, :n], room[0, n:], room[1, :n], room[1, n:]
+    squares[:] = 1.0
     for k in range(n):
         b[k], rows[k] = 1.0, k
-        moved[k] = 1 + 0.37 * (np.sqrt(k + 2.0) * np.pi % 1.0)  # as cover in pivoting.py
+        turns = np.sqrt(k + 2.0) * np.pi
+        moved[k] = 1 + 0.37 * (turns - np.floor(turns))  # as cover in pivoting.py
         for h in range(m):
             squares[h] += T[k, h] * T[k, h]
     for h in range(m):
@@ -142,10 +145,14 @@ def normalised(weights: Array, policy: Array) -> None:
 
 
 @compiled
-def value_and_gap(U: Array, row: Array, column: Array) -> tuple[float, float]:
-    """The row player's payoff and the duality gap of a pair, from payoffs as differences to the first one."""
+def value_and_gap(U: Array, row: Array, column: Array, paid: Array) -> tuple[float, float]:
+    """The row player's payoff and the duality gap of a pair, from payoffs as differences to the first one.
+
+    ``paid`` [m] is room for what the row policy earns against each column.
+    """
     n, m = U.shape
-    origin, best, value, paid = U[0, 0], -np.inf, 0.0, np.zeros(m)
+    origin, best, value = U[0, 0], -np.inf, 0.0
+    paid[:] = 0.0
     for i in range(n):
         payoffs, earned, p = U[i], 0.0, row[i]
         for j in range(m):
@@ -179,11 +186,13 @@ def solve_pair(U: Array, pivots: int, good: float, row: Array, column: Array) ->
     if span <= NARROWEST and span > 0:
         return np.nan, np.nan, span
     scale = span if span > 0 else 1.0
-    T, b, c, x, y = np.empty((n, m)), np.empty(n), np.empty(m), np.zeros(n), np.zeros(m)
-    rows, columns = np.empty(n, dtype=np.int64), np.empty(m, dtype=np.int64)
+    T, room, whose = np.empty((n, m)), np.empty((3, n + m)), np.empty(n + m, dtype=np.int64)  # of small games, each
+    rows, columns, b, c = whose[:n], whose[n:], room[2, :n], room[2, n:]  # array that is made takes as long as a pivot
     scaled(U, low, scale, flipped, T)
-    if not pivot_table(T, pivots, b, c, rows, columns):
+    if not pivot_table(T, pivots, b, c, rows, columns, room):
         return np.nan, np.nan, span
+    x, y, paid = room[0, :n], room[0, n:], room[1, : U.shape[1]]
+    x[:], y[:] = 0.0, 0.0
     for k in range(n):
         if rows[k] >= n:
             y[rows[k] - n] = b[k]
@@ -193,7 +202,7 @@ def solve_pair(U: Array, pivots: int, good: float, row: Array, column: Array) ->
     first, second = (column, row) if flipped else (row, column)
     normalised(x, first)
     normalised(y, second)
-    value, gap = value_and_gap(U, row, column)
+    value, gap = value_and_gap(U, row, column, paid)
     if not gap > good * span:
         return value, gap, span
     V, better_row, better_column = np.empty((n, m)), np.empty_like(row), np.empty_like(column)
@@ -203,7 +212,7 @@ def solve_pair(U: Array, pivots: int, good: float, row: Array, column: Array) ->
         refine(V, T, rows, columns, x, y)
         normalised(x, first)
         normalised(y, second)
-        better, less = value_and_gap(U, better_row, better_column)
+        better, less = value_and_gap(U, better_row, better_column, paid)
         if not less < gap:
             break
         value, gap, row[:], column[:] = better, less, better_row, better_column

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nashward import games
+from nashward.games.forms.game import Profile
 
 from .. import mixed
 
@@ -103,6 +104,26 @@ def test_what_an_equilibrium_holds_and_how_it_prints() -> None:
         assert number.shape == ()
         assert number.dtype == torch.float64
     assert repr(equilibrium).startswith("Equilibrium(policy=tensor([0.3333, 0.3333, 0.3333], dtype=torch.float64), ")
+
+
+def test_the_policy_as_arrays_before_and_after_it_was_read_as_tensors() -> None:
+    P = 0.5 + mixed.margins(3)
+    U = np.random.default_rng(1).normal(size=(4, 6))
+    batch = games.ConstantSumGame(np.stack([U, -U]), 0.0)
+    for game in (games.PreferenceGame(P), games.PreferenceGame(np.stack([P, P])), games.ConstantSumGame(U, 0.0), batch):
+        equilibrium = games.nash(game)
+        first, policy, second = equilibrium.numpy(), equilibrium.policy, equilibrium.numpy()
+        pair = isinstance(game, games.ConstantSumGame)
+        assert isinstance(policy, Profile if pair else torch.Tensor)
+        sides = list(zip(first, policy, second, strict=True)) if pair else [(first, policy, second)]
+        for before, tensor, after in sides:
+            assert isinstance(before, np.ndarray)
+            assert isinstance(tensor, torch.Tensor)
+            assert tensor.dtype == torch.float64
+            assert np.array_equal(before, tensor.numpy())
+            assert np.shares_memory(before, tensor.numpy())
+            assert np.shares_memory(before, after)
+        assert equilibrium.policy is policy  # one tensor, however often it is read
 
 
 def test_a_game_in_float32_is_taken_as_exact() -> None:

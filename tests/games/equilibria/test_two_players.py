@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from scipy.optimize import linprog
 
 from nashward import games
 from nashward.games.compiled.accelerator import ACCELERATED
+from nashward.games.equilibria import selection
 from nashward.games.equilibria.pivoting import pivot_limit
 from nashward.games.equilibria.two_players import pairs
-from nashward.games.equilibria.two_players.simplex import solve_pair
+from nashward.games.equilibria.two_players.simplex import pivot_table, refine, solve_pair
+
+from .. import mixed
 
 Kind = Callable[[np.random.Generator, int, int], np.ndarray]
 KINDS: dict[str, Kind] = {
@@ -64,6 +68,23 @@ def test_a_large_game_is_refined_to_full_precision() -> None:
     _, gap, span = solve_pair(U, pivot_limit(230), 0.0, row, column)
     assert gap <= 2e-15 * span
     assert np.count_nonzero(row) == np.count_nonzero(column)
+
+
+@compiled_only
+@pytest.mark.parametrize(("n", "m"), [(9, 12), (12, 9), (20, 20)])
+def test_a_round_of_refinement_takes_errors_off_both_policies(n: int, m: int) -> None:
+    rng = np.random.default_rng(n)
+    V = rng.uniform(0.25, 0.5, size=(n, m))
+    T, b, c, room = V.copy(), np.empty(n), np.empty(m), np.empty((2, n + m))
+    rows, columns = np.empty(n, dtype=np.int64), np.empty(m, dtype=np.int64)
+    assert pivot_table(T, pivot_limit(n + m), b, c, rows, columns, room)
+    x, y = np.zeros(n), np.zeros(m)
+    x[columns[columns < n]], y[rows[rows >= n] - n] = c[columns < n], b[rows >= n]
+    assert np.count_nonzero(x) == np.count_nonzero(y) > 2
+    near_x, near_y = x * (1 + 1e-4 * rng.normal(size=n)), y * (1 + 1e-4 * rng.normal(size=m))
+    refine(V, T, rows, columns, near_x, near_y)
+    np.testing.assert_allclose(near_x, x, atol=1e-13, rtol=0)
+    np.testing.assert_allclose(near_y, y, atol=1e-13, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -117,6 +138,35 @@ def test_where_the_simplex_method_gives_up_the_symmetric_game_is_solved(monkeypa
     assert float(found.gap) <= 1e-12 * np.ptp(U)
     batch = games.nash(games.ConstantSumGame(U[None], 0.0))
     assert float(batch.value[0]) == pytest.approx(float(found.value), abs=1e-13)
+
+
+@compiled_only
+def test_symmetric_games_by_the_simplex_method_are_those_by_pivoting(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [0.5 + mixed.margins(seed) for seed in range(60)]
+    pivoted = [games.nash(games.PreferenceGame(P)) for P in tables]
+    pivoting = Mock(wraps=selection.solve_game)
+    monkeypatch.setattr(selection, "solve_game", pivoting)
+    unique = 0
+    monkeypatch.setattr(selection, "SIMPLEX", 0)
+    for P, other in zip(tables, pivoted, strict=True):
+        found = games.nash(games.PreferenceGame(P))
+        assert float(found.gap) <= 1e-12
+        assert 2 * float((P @ found.numpy()).max() - 0.5) == pytest.approx(float(found.gap), abs=1e-14)
+        if bool(other.unique):
+            unique += 1
+            torch.testing.assert_close(found.policy, other.policy, atol=1e-7, rtol=0)
+    assert unique > 20
+    assert pivoting.call_count <= 1  # of games that lie at the edge of having several equilibria
+
+
+@compiled_only
+def test_where_the_simplex_method_gives_up_a_symmetric_game_is_pivoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    P = 0.5 + np.triu(np.random.default_rng(2).uniform(-0.5, 0.5, size=(31, 31)), 1)
+    P = np.triu(P) + np.tril(1 - P.T, -1)
+    known = games.nash(games.PreferenceGame(P)).numpy()
+    monkeypatch.setattr(selection, "SIMPLEX", 0)
+    monkeypatch.setattr(selection, "solve_pair", lambda U, pivots, good, row, column: (np.nan, np.nan, 1.0))
+    assert np.array_equal(games.nash(games.PreferenceGame(P)).numpy(), known)
 
 
 def test_payoffs_that_are_too_close_to_be_scaled_up() -> None:

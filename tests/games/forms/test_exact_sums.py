@@ -82,6 +82,56 @@ def test_what_is_wrong_is_named_in_every_way(entry: tuple[int, int], value: floa
     assert exact_sums.exact_sums(torch.tensor(P), 1e-6) is None
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (64, 2), (2, 4, 3), (65, 3)])
+def test_payoffs_of_an_array_are_those_of_its_list_and_share_its_memory(shape: tuple[int, ...], way: str) -> None:
+    U = np.random.default_rng(3).normal(size=shape)
+    game = games.ConstantSumGame(U, 0.0)
+    listed = games.ConstantSumGame(U.tolist(), 0.0)
+    assert torch.equal(game.payoff, listed.payoff)
+    assert (game.row_labels, game.column_labels) == (listed.row_labels, listed.column_labels)
+    assert len(game.row_labels) == shape[-2]
+    assert (game.single_table is None) == (len(shape) > 2)
+    U[..., 0, 0] = 7.0  # as a tensor made of an array does
+    assert (game.payoff[..., 0, 0] == 7.0).all()
+    if game.single_table is not None:
+        assert game.single_table[0, 0] == 7.0
+
+
+def test_a_preference_game_holds_its_table_once(way: str) -> None:
+    P = _tables(5)[0].numpy()
+    game = games.PreferenceGame(P)
+    assert game.single_table is not None
+    assert np.shares_memory(game.single_table, game.P.numpy())
+    assert not np.shares_memory(game.single_table, P)  # rounding is taken off a copy
+    assert games.PreferenceGame(np.stack([P, P])).single_table is None
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([[1.0, float("nan")], [0.0, 2.0]], r"\[0, 1\].*not a finite number"),
+        ([[1.0, 0.0], [-float("inf"), 2.0]], r"\[1, 0\].*not a finite number.*-inf"),
+        ([[float("inf"), float("nan")]], r"\[0, 0\].*not a finite number"),
+        ([[1e308, 1.0], [0.0, -1.0]], r"1e\+308.*double precision"),
+    ],
+)
+def test_payoffs_that_are_no_numbers_are_named_in_every_way(given: list[list[float]], says: str, way: str) -> None:
+    for payoff in (given, np.array(given), torch.tensor(given, dtype=torch.float64)):
+        with pytest.raises(ValueError, match=says):
+            games.ConstantSumGame(payoff, 0.0)
+
+
+def test_arrays_of_another_kind_are_read_as_before(way: str) -> None:
+    U = np.arange(12.0).reshape(3, 4)
+    locked = U.copy()
+    locked.flags.writeable = False
+    for other in (U.astype(">f8"), np.asfortranarray(U), U[::-1][::-1], locked, U.astype(int), np.ma.array(U)):
+        assert games.ConstantSumGame(other, 0.0).payoff.tolist() == U.tolist()
+    for empty in (np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((0, 2, 2))):
+        with pytest.raises(ValueError, match="shape"):
+            games.ConstantSumGame(empty, 0.0)
+
+
 def test_the_tolerance_is_the_callers(way: str) -> None:
     P = torch.tensor([[0.5, 0.6], [0.41, 0.5]], dtype=torch.float64)
     assert exact_sums.exact_sums(P, 1e-6) is None

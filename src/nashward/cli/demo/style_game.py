@@ -91,8 +91,8 @@ def measure(play: SelfPlay, run: Run, seed: int) -> StyleGame:
     drawn_prompts = [rng.integers(len(texts), size=len(texts)) for _ in range(RESAMPLES)]
     tables = [_style_table(duels[:, drawn]) for drawn in drawn_prompts]
     redrawn = [_gaps(table, counts[:-1, drawn]) for table, drawn in zip(tables, drawn_prompts, strict=True)]
-    lotteries = games.nash(games.PreferenceGame(np.stack(tables))).policy.numpy()
-    nash = games.nash(games.PreferenceGame(learned)).policy.numpy()
+    lotteries = games.nash(games.PreferenceGame(np.stack(tables))).numpy()
+    nash = games.nash(games.PreferenceGame(learned)).numpy()
     low, high = np.quantile(lotteries, [(1 - SHARE) / 2, (1 + SHARE) / 2], axis=0)
     solution = games.solve(
         games.PreferenceGame(learned), play.solver, iterations=play.config.iterations, start=_mix(counts[:1])[0],
