@@ -102,18 +102,9 @@ def try_out(python: Path, demo: bool) -> None:
         output(nashward, "solve", "mujoco_soccer", "--plot", "nash.png", at=folder)
         assert "sppo-paper" in output(nashward, "config", "--preset", "sppo-paper", at=folder)
         output(python, "-W", "error", "-m", "compileall", "-q", "-f", Path(place.strip()).parent, at=folder)
-        align = (
-            "--policy",
-            "pocket:policy",
-            "--oracle",
-            "pocket:pairrm",
-            "--prompts",
-            "pocket:prompts",
-            "--out",
-            "run",
-        )
-        few = ("--iterations", "1", "--prompts-per-iteration", "12", "--responses", "3", "--max-new-tokens", "24")
-        output(nashward, "align", *align, *few, at=folder)
+        align = ("--policy", "pocket:policy", "--oracle", "pocket:pairrm", "--prompts", "pocket:prompts")
+        few = ("--out", "run", "--iterations", "1", "--prompts-per-iteration", "12", "--responses", "3")
+        output(nashward, "align", *align, *few, "--max-new-tokens", "24", at=folder)
         assert "iteration-01" in output(nashward, "evaluate", "run", at=folder)
         assert (folder / "run" / "report.html").stat().st_size > 10_000
         for code in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
