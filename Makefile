@@ -1,7 +1,8 @@
 # make demo   installs what is needed into .venv and runs the demonstration
 # make test   the linters, the type checker and the tests; make slow also runs the long tests
 # make gpu    measures a machine with a CUDA card, with the packages that are there; writes docs/gpu.json
-# make release-check   builds wheel and sdist, and tries both in an empty environment
+# make release-check   builds wheel and sdist, and tries both in an empty environment; of other Pythons too with
+#                      PYTHONS="python3.11 python3.12 python3.13"
 # make docs   the pages of docs/ and the reference, in build/docs; a warning is an error
 PYTHON ?= python3
 VENV := .venv
@@ -27,7 +28,8 @@ gpu:
 
 release-check: $(VENV)/.installed
 	$(BIN)/pip install --quiet build twine
-	$(BIN)/python -m tools.release
+	for version in 3.12 3.13; do $(BIN)/mypy --python-version $$version src || exit 1; done
+	$(BIN)/python -m tools.release $(addprefix --python ,$(PYTHONS))
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

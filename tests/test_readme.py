@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nashward.cli.main import build_parser, main
+from nashward.llm.data.packaged import PACKAGED
 
 from .conftest import ROOT
 
@@ -37,7 +39,6 @@ def test_the_output_of_solve(
     command = re.search(r"`nashward (solve [^`]*)`", README)
     assert command is not None
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "games").symlink_to(ROOT / "games")
     assert main(shlex.split(command[1])) == 0
     assert capsys.readouterr().out in _blocks("text")
 
@@ -66,14 +67,13 @@ def test_the_lines_for_a_language_model_run_as_printed(
     as shown."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "llm" / "pocket").mkdir(parents=True)
-    for name in ("policy", "pairrm"):
-        (tmp_path / "llm" / "pocket" / name).symlink_to(ROOT / "llm" / "pocket" / name)
     few = ["Why is the sky blue?", "How do I boil an egg?", "What is a prime number?", "Name a river in France."]
-    (tmp_path / "llm" / "pocket" / "prompts.txt").write_text("\n".join(few), encoding="utf-8")
+    (tmp_path / "few.txt").write_text("\n".join(few), encoding="utf-8")
+    prompts = dataclasses.replace(PACKAGED["pocket:prompts"], place=str(tmp_path / "few.txt"))
+    monkeypatch.setitem(PACKAGED, "pocket:prompts", prompts)
     (own,) = [block for block in _blocks("python") if "class Shorter" in block]
     (tmp_path / "shorter.py").write_text(own.partition("\n\n\n(result,)")[0], encoding="utf-8")
-    ours = ("llm/pocket", "nashward evaluate runs/pocket", "nashward frontier runs/both")
+    ours = ("pocket:", "nashward evaluate runs/pocket", "nashward frontier runs/both")
     played = [shlex.split(line, comments=True)[1:] for line in _lines() if any(word in line for word in ours)]
     assert [words[0] for words in played] == ["align", "evaluate", "align", "align", "frontier"]
     for words in played:
@@ -90,7 +90,6 @@ def test_the_first_run_of_the_readme_shows_an_effect(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "llm").symlink_to(ROOT / "llm")
     for line in _lines():
         if "runs/pocket" in line:
             assert main(shlex.split(line)[1:]) == 0

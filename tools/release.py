@@ -2,8 +2,9 @@
 
 ``python -m tools.release`` (``make release-check``) needs the packages build and twine, and a network for what the
 package depends on. Each of the two is checked by twine, has to hold every file of the package that git knows, and is
-installed into an empty environment, in which the command line and the README's Python run in another folder.
-``--environment FOLDER`` takes one that is there, with its packages; ``--demo`` plays the demonstration too.
+installed into an empty environment, in which its files compile without a warning and the command line and the README's
+Python run in another folder. ``--python python3.13`` makes the environment of another Python, and may be given several
+times; ``--environment FOLDER`` takes one that is there, with its packages; ``--demo`` plays the demonstration too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"src/nashward": "nashward"} | {f: f"nashward/{f}" for f in ("configs", "games", "llm", "theory")}
-POCKET = "from nashward.llm import pocket; print(pocket.POLICY, pocket.PAIRRM, pocket.PROMPTS)"
+PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+RELATIVE = re.compile(r"\]\((?!https?://)")  # a link that leads nowhere on the page of a package index
 
 
 def packaged(tracked: list[str]) -> set[str]:
@@ -50,6 +52,15 @@ def output(*command: str | Path, at: Path = ROOT) -> str:
     return done.stdout
 
 
+def empty(base: str, folder: Path) -> Path:
+    """An environment of that Python, with the CPU build of torch where a package source has it."""
+    output(base, "-m", "venv", folder)
+    torch = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("torch=="))
+    cpu = (str(folder / "bin" / "python"), *PIP, f"{torch}+cpu")  # else the usual build comes with the package
+    subprocess.run(cpu, capture_output=True, check=False)
+    return folder
+
+
 def build(folder: Path) -> list[Path]:
     """The wheel and the source distribution of the last commit."""
     archive, source = folder / "source.tar", folder / "source"
@@ -63,10 +74,13 @@ def build(folder: Path) -> list[Path]:
 
 
 def check_content(file: Path, tracked: list[str]) -> None:
-    """Ends where a distribution lacks a file of the package."""
+    """Ends where a distribution lacks a file of the package, or its description has a link into the repository."""
     if file.suffix == ".whl":
         with zipfile.ZipFile(file) as packed:
             lacking = packaged(tracked) - set(packed.namelist())
+            (metadata,) = (name for name in packed.namelist() if name.endswith(".dist-info/METADATA"))
+            if link := RELATIVE.search(packed.read(metadata).decode("utf-8")):
+                sys.exit(f"{file.name}: its description has a relative link: {link.string[link.start() - 40 :][:80]}")
     else:
         with tarfile.open(file) as unpacked:
             held = {name.partition("/")[2] for name in unpacked.getnames()}
@@ -87,11 +101,10 @@ def try_out(python: Path, demo: bool) -> None:
         output(nashward, "zoo", "--page", "zoo.html", at=folder)
         output(nashward, "solve", "mujoco_soccer", "--plot", "nash.png", at=folder)
         assert "sppo-paper" in output(nashward, "config", "--preset", "sppo-paper", at=folder)
-        policy, oracle, prompts = output(python, "-c", POCKET, at=folder).split()
-        few = Path(prompts).read_text(encoding="utf-8").splitlines()[:12]
-        (folder / "few.txt").write_text("\n".join(few), encoding="utf-8")
-        align = ("--policy", policy, "--oracle", oracle, "--prompts", "few.txt", "--out", "run", "--iterations", "1")
-        output(nashward, "align", *align, "--responses", "3", "--max-new-tokens", "24", at=folder)
+        output(python, "-W", "error", "-m", "compileall", "-q", "-f", Path(place.strip()).parent, at=folder)
+        align = ("--policy", "pocket:policy", "--oracle", "pocket:pairrm", "--prompts", "pocket:prompts")
+        few = ("--out", "run", "--iterations", "1", "--prompts-per-iteration", "12", "--responses", "3")
+        output(nashward, "align", *align, *few, "--max-new-tokens", "24", at=folder)
         assert "iteration-01" in output(nashward, "evaluate", "run", at=folder)
         assert (folder / "run" / "report.html").stat().st_size > 10_000
         for code in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
@@ -102,28 +115,28 @@ def try_out(python: Path, demo: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.release", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--python", default=sys.executable, help="of the empty environment (default: this one)")
-    parser.add_argument("--environment", type=Path, help="an environment that is there, in place of a new one")
+    parser.add_argument("--python", action="append", help="of an empty environment (default: this one)")
+    parser.add_argument("--environment", action="append", type=Path, help="one that is there, in place of a new one")
     parser.add_argument("--demo", action="store_true", help="play the demonstration too, which takes minutes")
     args = parser.parse_args()
     tracked = [name for name in output("git", "ls-files").splitlines() if not (ROOT / name).is_symlink()]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = build(folder)
-        environment = args.environment or folder / "environment"
-        python = environment / "bin" / "python"
-        pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        if args.environment is None:
-            output(args.python, "-m", "venv", environment)
-            torch = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("torch=="))
-            cpu = (*map(str, pip), f"{torch}+cpu")  # where a package source has it; else the usual build
-            subprocess.run(cpu, capture_output=True, check=False)
         for file in files:
             check_content(file, tracked)
-            output(*pip, "--constraint", ROOT / "constraints.txt", f"{file}[llm]")
-            output(*pip, "--force-reinstall", "--no-deps", file)  # the other one has the same version
-            try_out(python, args.demo)
-            print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB, complete, installs and runs")
+            print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB, complete", flush=True)
+        environments = list(args.environment or ())
+        for base in args.python or ([] if environments else [sys.executable]):
+            environments.append(empty(base, folder / f"environment-{len(environments)}"))
+        for environment in environments:
+            python = environment / "bin" / "python"
+            for file in files:
+                output(python, *PIP, "--constraint", ROOT / "constraints.txt", f"{file}[llm]")
+                output(python, *PIP, "--force-reinstall", "--no-deps", file)  # the other one has the same version
+                try_out(python, args.demo)
+                version = output(python, "--version").strip()
+                print(f"{version}: {file.name} installs and runs", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ _MOST_NAMED = 12  # actions whose names find room beside a table
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 0.2rem; }
-p { margin: 0.2rem 0; } .source { color: #666; } img { max-width: 100%; } nav { columns: 13rem; }
+p { margin: 0.2rem 0; } .source { color: #595959; } nav { columns: 13rem; }
+.wide { overflow-x: auto; } img { display: block; width: 880px; }
 .property { background: #eef3f8; border-radius: 4px; padding: 0 0.4em; margin-right: 0.3em; }
 @media (prefers-color-scheme: dark) {
   body { background: #181a1d; color: #ddd; } a { color: #8bb8e8; } .property { background: #2a3440; }
-  img { background: white; }
+  .source { color: #a8a8a8; } img { background: white; }
 }
 """
 
@@ -67,7 +68,10 @@ def _part(name: str, entry: Entry) -> str:
     told = (entry.make.__doc__ or "").strip().splitlines()
     about = told[0] if told else ""
     properties = "".join(f'<span class="property">{html.escape(one)}</span>' for one in sorted(entry.properties))
-    exact = f"; exact: {', '.join(map(str, entry.nash))}" if entry.nash else ""
+    exact = ""
+    if entry.nash:  # by name: the picture has another order
+        weights = [(as_label(label), weight) for label, weight in zip(game.labels, entry.nash, strict=True)]
+        exact = "; exact: " + ", ".join(f"{label} {weight}" for label, weight in weights if weight)
     unique = "not known to be unique"
     if equilibrium.unique is not None:
         unique = "unique" if bool(equilibrium.unique) else "one of several"
@@ -78,7 +82,7 @@ def _part(name: str, entry: Entry) -> str:
         f'<h2 id="{name}">{name}</h2>\n<p>{html.escape(about)} {properties}</p>\n'
         f'<p class="source">{game.sizes[0]} actions; {html.escape(entry.source)}; '
         f"<code>games.zoo.{name}()</code></p>\n"
-        f'<img alt="table, graph and Nash of {name}" src="data:image/png;base64,{image}">\n'
+        f'<div class="wide"><img alt="table, graph and Nash of {name}" src="data:image/png;base64,{image}"></div>\n'
         f"<p>Nash equilibrium ({unique}){html.escape(exact)}</p>"
     )
 

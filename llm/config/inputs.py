@@ -35,13 +35,17 @@ class Inputs:
 
     folder: Path | None = setting(None, "the run folder; the same command continues it", "run", option="out")
     policy: str | None = setting(
-        None, "a chat model: folder, hub id, GGUF file, or real:smollm2-135m from a package", "models"
+        None,
+        "a chat model: folder, hub id, GGUF file, pocket:policy (a small one that is here already), or "
+        "real:smollm2-135m from a package",
+        "models",
     )
     oracle: str | tuple[str, ...] | None = setting(
         None,
-        "a PairRM, GPM or reward model (folder or hub id), votes (.jsonl), openai:MODEL (a language model behind a "
-        "server), people:FOLDER (people, who vote while the run goes on), module:name (a module that is imported, and "
-        "so run, from the current folder or from what is installed)",
+        "a PairRM, GPM or reward model (folder, hub id, or pocket:pairrm, a small one that is here already), votes "
+        "(.jsonl), openai:MODEL (a language model behind a server), people:FOLDER (people, who vote while the "
+        "run goes on), module:name (a module that is imported, and so run, from the current folder or from what is "
+        "installed)",
         "models",
     )
     objective: str | tuple[str, ...] | None = setting(
@@ -68,7 +72,8 @@ class Inputs:
     adapter: str | None = setting(None, "LoRA folder or id to start from and to regress against", "models")
     prompts: str | None = setting(
         None,
-        "JSONL, JSON, CSV, Parquet or text file, a set (ultrafeedback, dolly, ...), or a dataset id (ID or ID:SPLIT)",
+        "JSONL, JSON, CSV, Parquet or text file, pocket:prompts (160 questions that are here already), a set "
+        "(ultrafeedback, dolly, ...), or a dataset id (ID or ID:SPLIT)",
         "prompts",
     )
     sft: str | None = setting(

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from nashward.errors import NashwardError
 from nashward.text_rows import check_names, csv_rows, json_rows, jsonl_rows
 
+from .packaged import packaged
 from .prompt_sets import PROMPT_SETS, PromptSet
 
 Parsed = TypeVar("Parsed")
@@ -90,14 +91,14 @@ def read_rows(source: str | Path, what: str = "prompts") -> Iterator[Any]:
     JSON or as Python writes it, is that list.
 
     Args:
-        source: a file, a name in ``PROMPT_SETS``, or a dataset id.
+        source: a file, a name in ``PROMPT_SETS`` or in ``PACKAGED``, or a dataset id.
         what: the rows are, for errors.
 
     Raises:
         FileNotFoundError: no such file and no such dataset.
         ValueError: a folder, a file of another type, or one that cannot be read.
     """
-    path = Path(source)
+    path = Path(packaged(source))
     if path.is_file():
         return _file(path, what)
     if path.is_dir():

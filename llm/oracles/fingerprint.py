@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from ..data.packaged import packaged
 from ..store import fingerprints
 from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
@@ -53,7 +54,7 @@ def oracle_fingerprint(source: str | Path | Several | PreferenceOracle) -> str |
             for function in functions:
                 digest.update(_description(function).encode(errors="backslashreplace"))
         return digest.hexdigest()
-    path = Path(source).expanduser()
+    path = Path(packaged(source)).expanduser()
     if path.is_file():
         return blake2b(path.read_bytes(), digest_size=8).hexdigest()
     if path.is_dir():
@@ -64,7 +65,7 @@ def oracle_fingerprint(source: str | Path | Several | PreferenceOracle) -> str |
 
 def _of_member(source: Any) -> str | None:
     """Of a member of an ensemble: by its content where it lies on the disk, by its id, or as the object that it is."""
-    if isinstance(source, str | Path) and (Path(source).expanduser().exists() or is_id(source)):
+    if isinstance(source, str | Path) and (Path(packaged(source)).expanduser().exists() or is_id(source)):
         return oracle_fingerprint(source) or str(source)
     if isinstance(source, Several):
         return oracle_fingerprint(source)

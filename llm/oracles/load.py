@@ -16,6 +16,7 @@ from nashward.python_object import python_object
 from ..clients.paid_calls import PREFIX
 from ..config.endpoint import Endpoint, JudgeSettings
 from ..data.library_errors import first_line, translated_errors
+from ..data.packaged import REAL, packaged
 from ..data.rows import FILE_TYPES
 from .corrections.correction import CorrectedSource
 from .ensembles.source import EnsembleSource
@@ -35,8 +36,8 @@ from .scalar import RewardFunction
 
 VOTES = tuple(kind for kind in FILE_TYPES if kind != ".txt")
 ACCEPTED = (
-    f"the folder or hub id of a PairRM, a GPM or a reward model, a file of votes ({', '.join(VOTES)}), openai:MODEL or "
-    "judge:MODEL (a language model behind a server, or here), module:name, a "
+    f"the folder or hub id of a PairRM, a GPM or a reward model, pocket:pairrm, a file of votes ({', '.join(VOTES)}), "
+    "openai:MODEL or judge:MODEL (a language model behind a server, or here), module:name, a "
     "PreferenceOracle, an object with judge(prompts, pairs), or reward functions (prompts, completions) -> numbers"
 )
 
@@ -199,6 +200,12 @@ def oracle_shape(source: Any) -> OracleShape | None:
 
 def _kind(source: str | Path) -> Any:
     """The class that reads a source; None for a name in Python."""
+    if str(source).startswith(REAL):
+        raise NashwardError(
+            f"{source} is a model of a package and no oracle by itself: a chat model judges as judge:{source}, an "
+            f"encoder once an oracle is fitted on it (nashward fit-oracle --base {source})"
+        )
+    name, source = source, packaged(source)
     path = Path(source).expanduser()
     if path.name.removesuffix(".gz").endswith(VOTES) and not path.is_dir():
         if not path.is_file():
@@ -207,6 +214,8 @@ def _kind(source: str | Path) -> Any:
     drive = re.match(r"[A-Za-z]:[\\/]", str(source))  # a path of Windows
     if not path.is_dir() and ":" in str(source) and not isinstance(source, Path) and not drive:
         return None
+    if path.is_file():
+        raise NashwardError(f"{name} is a file, and none of votes ({', '.join(VOTES)}); expected {ACCEPTED}")
     if not path.is_dir() and not is_id(source):
         raise FileNotFoundError(f"no oracle {source}: there is no such folder, and a hub id reads owner/name")
     folder = resolve(source)
@@ -228,11 +237,6 @@ def _import_object(source: str) -> Any:
         raise NashwardError(
             f"{source}: people vote while nashward align goes on; elsewhere give an oracle that was fitted to their "
             "votes, as RUN/iteration-01/oracle"
-        )
-    if module == "real":
-        raise NashwardError(
-            f"{source} is a model of a package and no oracle by itself: a chat model judges as judge:{source}, an "
-            f"encoder once an oracle is fitted on it (nashward fit-oracle --base {source})"
         )
     return python_object(source)
 

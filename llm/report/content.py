@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -64,11 +65,16 @@ class Heading(Content):
 
 @dataclass(frozen=True)
 class Paragraph(Content):
-    """A paragraph of plain text."""
+    """A paragraph of plain text, in which what stands between `backticks` is code."""
 
     template = "paragraph.html.j2"
 
     text: str
+
+    def pieces(self) -> Iterator[tuple[str, str]]:
+        """Text and the code after it, which may be empty."""
+        parts = [*re.split(r"`([^`]+)`", self.text), ""]
+        yield from zip(parts[::2], parts[1::2], strict=True)
 
 
 @dataclass(frozen=True)

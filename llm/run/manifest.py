@@ -21,6 +21,7 @@ from nashward.games import Solver
 
 from ..config.placement import Placement
 from ..config.run import RunConfig
+from ..data.packaged import packaged
 from ..data.prompts import Prompt, Prompts
 from ..oracles import CorrectedSource, EnsembleSource, as_oracle
 from ..oracles.fingerprint import oracle_fingerprint
@@ -78,7 +79,7 @@ def fingerprints(policy: Any, adapter: Any, oracle: Any, load: Callable[[], Any]
 
     judge = None
     if oracle is not None:
-        path = Path(oracle).expanduser() if isinstance(oracle, str | Path) else None
+        path = Path(packaged(oracle)).expanduser() if isinstance(oracle, str | Path) else None
         known = path is not None and (path.is_file() or path.is_dir() or is_id(oracle))
         known = known or isinstance(oracle, EnsembleSource | CorrectedSource)
         known = known and not any(map(is_language_model, base_sources(oracle)))  # whose settings the object knows

@@ -1,7 +1,8 @@
-"""``real:NAME`` is a model wherever one is read, and the models are what transformers reads from their packages."""
+"""A name is a model wherever one is read, and the models are what transformers reads from their packages."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,19 @@ from transformers import AutoModelForCausalLM
 from nashward.cli.main import main
 from nashward.errors import MissingPackageError, NashwardError
 from nashward.llm import LanguageModel, pocket
-from nashward.llm.data.prompts import Prompt
+from nashward.llm.data import packaged as packages
+from nashward.llm.data.packaged import PACKAGED, PackagedPath
+from nashward.llm.data.prompts import Prompt, read_prompts
+from nashward.llm.oracles import EnsembleSource, as_oracle, check_source
+from nashward.llm.oracles.fingerprint import oracle_fingerprint
 from nashward.llm.oracles.fitting.init import init_from_base
+from nashward.llm.oracles.load import base_sources
 from nashward.llm.planner.plan import plan
 from nashward.llm.policy.base.checks import check_causal, check_policy
-from nashward.llm.policy.local import gguf, names
-from nashward.llm.policy.local.names import MODELS, PackagedModel, local_model
+from nashward.llm.policy.local import gguf
+from nashward.llm.policy.local.names import local_model
 
+LENGTH = "nashward.llm.oracles:Length"
 POLICY, ENCODER = "real:smollm2-135m", "real:minilm"
 PROMPT = Prompt(({"role": "user", "content": "Why is the sky blue?"},))
 
@@ -40,7 +47,7 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "a_package" / "__init__.py").write_text("raise RuntimeError('a package of weights is not imported')")
     shutil.copytree(pocket.POLICY, tmp_path / "a_package" / "model")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(MODELS, "pocket", PackagedModel("a-package", "a_package", "model"))
+    monkeypatch.setitem(PACKAGED, "real:pocket", PackagedPath("a-package", "a_package", "model"))
     return "real:pocket"
 
 
@@ -57,6 +64,44 @@ def test_a_name_is_a_model_wherever_one_is_read(packaged: str, tmp_path: Path) -
     given = ["--policy", packaged, "--prompts", str(prompts), "--out", str(out), "--max-new-tokens", "4"]
     assert main(["answer", *given]) == 0
     assert out.read_text().count("\n") == 1
+
+
+def test_what_comes_with_the_package_has_names_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert local_model("pocket:policy") == pocket.POLICY
+    assert read_prompts("pocket:prompts").kept == read_prompts(pocket.PROMPTS).kept
+    assert check_source("pocket:pairrm") == "pocket:pairrm"
+    assert oracle_fingerprint("pocket:pairrm") == oracle_fingerprint(pocket.PAIRRM)
+    both, paths = (EnsembleSource((str(one), LENGTH)) for one in ("pocket:pairrm", pocket.PAIRRM))
+    assert oracle_fingerprint(both) == oracle_fingerprint(paths)
+    oracles = [as_oracle(one) for one in ("pocket:pairrm", pocket.PAIRRM, both, paths)]
+    keys = [oracle.cache_key() for oracle in oracles]
+    assert keys[0] == keys[1]
+    assert keys[2] == keys[3]
+    judged = EnsembleSource(("judge:pocket:policy", LENGTH))
+    assert base_sources(check_source(judged))[0] == "judge:pocket:policy"
+    fit = ["fit-oracle", "votes.jsonl", "--base", "pocket:pairrm", "--epochs", "1", "--folds", "2", "--quiet"]
+    rows = [{"prompt": f"p{i % 9}", "a": f"yes {i}", "b": f"no {i}", "wins": i % 2, "n": 1} for i in range(40)]
+    Path("votes.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert main([*fit, "--out", "mine", "--no-ensemble"]) == 0
+    assert as_oracle("mine").cache_key() != keys[0]
+
+
+def test_a_run_goes_on_under_either_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [str(pocket.POLICY), str(pocket.PAIRRM), str(pocket.PROMPTS)]
+    given = [["pocket:policy", "pocket:pairrm", "pocket:prompts"], paths]
+    small = ["--responses", "2", "--max-new-tokens", "2", "--rank", "2", "--quiet", "--prompts-per-iteration", "6"]
+    for run, order in (("named", given), ("by-path", given[::-1])):
+        for iterations, (policy, oracle, prompts) in zip("12", order, strict=True):
+            line = ["align", "--policy", policy, "--oracle", oracle, "--prompts", prompts, "--out", run]
+            assert main([*line, *small, "--iterations", iterations]) == 0
+    last = "iteration-02/adapter/adapter_model.safetensors"
+    weights = [load_file(tmp_path / run / last) for run in ("named", "by-path")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    records = [json.loads((tmp_path / run / "run.json").read_text())["config"] for run in ("named", "by-path")]
+    assert records[0]["policy_content"] == records[1]["policy_content"] is not None
+    assert records[0]["oracle_content"] == records[1]["oracle_content"] is not None
 
 
 def test_folders_and_hub_ids_stay_as_they_are(tmp_path: Path) -> None:
@@ -77,7 +122,7 @@ def test_an_unknown_name_and_a_package_that_lacks_its_file(packaged: str, tmp_pa
 def test_without_its_package_the_line_says_what_to_install(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(names, "find_spec", lambda package: None)
+    monkeypatch.setattr(packages, "find_spec", lambda package: None)
     with pytest.raises(MissingPackageError, match=rf"{name}.*pip install \"nashward\[real\]\""):
         local_model(name)
     assert main(["plan", "--policy", name, "--memory", "6GiB"]) == 2
@@ -88,7 +133,7 @@ def test_without_its_package_the_line_says_what_to_install(
 
 @pytest.mark.real
 def test_the_chat_model_is_what_transformers_reads_from_its_file(smollm: Path) -> None:
-    file = MODELS["smollm2-135m"].path()
+    file = PACKAGED["real:smollm2-135m"].path()
     ids = torch.tensor([check_policy(smollm)(f"{PROMPT.text} Light is scattered by the air.").input_ids])
     theirs = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     ours = AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.float32)
@@ -134,7 +179,7 @@ def test_the_chat_model_answers_and_is_planned_for(
 
 @pytest.mark.real
 def test_the_encoder_is_the_base_of_an_oracle_and_no_policy() -> None:
-    stored = load_file(MODELS["minilm"].path() / "model.safetensors")
+    stored = load_file(PACKAGED["real:minilm"].path() / "model.safetensors")
     for kind in ("pairrm", "bt"):
         oracle = init_from_base(kind, ENCODER, 8, seed=0, device="cpu")
         state = oracle.model.state_dict()

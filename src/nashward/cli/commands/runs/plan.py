@@ -18,7 +18,8 @@ from nashward.llm.config.fit import TOKENS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", required=True, metavar="ID_OR_FOLDER",
-        help="only its configuration is read; or a GGUF file, which is written as a folder first, or real:smollm2-135m",
+        help="only its configuration is read; or a GGUF file, which is written as a folder first, pocket:policy, "
+        "real:smollm2-135m",
     )  # fmt: skip
     judges, device, run = map(parser.add_argument_group, ("judges", "device", "run"))
     options.add(judges, JUDGES)
