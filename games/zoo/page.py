@@ -71,7 +71,7 @@ def _part(name: str, entry: Entry) -> str:
     exact = ""
     if entry.nash:  # by name: the picture has another order
         weights = [(as_label(label), weight) for label, weight in zip(game.labels, entry.nash, strict=True)]
-        exact = "; exact: " + ", ".join(f"{label} {weight}" for label, weight in weights if weight)
+        exact = "; exact: " + ", ".join(f"{label}: {weight}" for label, weight in weights if weight)
     unique = "not known to be unique"
     if equilibrium.unique is not None:
         unique = "unique" if bool(equilibrium.unique) else "one of several"

@@ -15,10 +15,10 @@ TO_TRY = {
     "nashward solve table.csv": "the equilibrium of a table of win probabilities",
     "nashward leaderboard battles.csv": "who is in the Nash of an arena's battles",
     "nashward plan --policy ID --memory 8GiB": "will it fit",
-    "nashward align --policy pocket:policy --oracle pocket:pairrm \\\n      --prompts pocket:prompts --out runs/first": (
-        "play, judge, train; a minute with the small models that are here"
-    ),
-}
+    "nashward align --policy pocket:policy --oracle pocket:pairrm \\\n"
+    "      --prompts pocket:prompts --out runs/first":
+        "a run with models that are here: a minute",
+}  # fmt: skip
 # the folders of commands, in the order of the help
 TITLES = {
     "tables": "tables of payoffs",

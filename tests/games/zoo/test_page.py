@@ -51,7 +51,7 @@ def test_each_game_has_its_picture_and_its_facts_and_nothing_is_loaded_from_else
         assert kind == "data:image/png;base64"
         assert base64.b64decode(data)[:4] == b"\x89PNG"
     assert not re.search(r"https?://", text)
-    assert "Nash equilibrium (unique); exact: 4/11, 3/11, 4/11" in text
+    assert "Nash equilibrium (unique); exact: a: 4/11, b: 3/11, c: 4/11" in text
     assert "Nash equilibrium (one of several)" in text
     for prop in zoo.GAMES["embedded_slow"].properties:
         assert f">{prop}</span>" in text
