@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,22 @@ logger = logging.getLogger(__name__)
 SCORED_PROMPTS = 64  # in a shard of log-probabilities: each costs a switch of adapters, and falls to one process
 
 
+@dataclass(frozen=True)
+class Payoffs:
+    """G(y) = sum_j c_j P(y beats rho_j) of the responses that may be fitted; all are ``[prompts, R]``.
+
+    Attributes:
+        mean: the estimates; NaN where not judged.
+        variance: of them, over other draws of the opponents' responses, see ``regression.win_rate_variances``; NaN
+            where it is not known.
+        weights: of the responses in the union of all samplers'.
+    """
+
+    mean: Float[torch.Tensor, "prompts R"]
+    variance: Float[torch.Tensor, "prompts R"]
+    weights: Float[torch.Tensor, "prompts R"]
+
+
 @dataclass
 class TrainStage:
     """Trains the adapter of one Step, from where an earlier process left it.
@@ -98,7 +115,8 @@ class TrainStage:
         settings, name, model = self._fit_settings(), self.step_folder.name, self.model
         first = self.samplers[0]
         sampled = {policy: self.rollouts.rollouts(policy.label, self.numbers) for policy in self.samplers}
-        fitted = self._union(sampled)
+        payoffs = self._payoffs(sampled)
+        fitted = self._union(sampled, payoffs)
         training, validation, testing = self._micro_batches(fitted, settings)
         self.score([*training, *validation, *testing])
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
@@ -113,10 +131,11 @@ class TrainStage:
         )  # fmt: skip
         before = fit.scores()
         initial = initial_metrics(before.train)
-        promised = None
+        promised = r2_ceiling = None
         if settings.loss == "mirror" and not self._against_start and self._plays_itself(start):
-            promised = promised_win_rate(before.train)
-        self._announce(initial, settings, promised)
+            r2_ceiling = self._r2_ceiling(payoffs)
+            promised = promised_win_rate(before.train, r2_ceiling)
+        self._announce(initial, settings, promised, r2_ceiling)
         unreachable = unreachable_target(initial["target_rms"], self.step.size)
         if unreachable:
             logger.warning(f"{name}: {unreachable}")
@@ -142,6 +161,7 @@ class TrainStage:
                 "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
                 **_fit_summary(result, settings.max_grad_norm),
                 "promised_win_rate": promised,
+                "r2_ceiling": r2_ceiling,
                 "win_rate": win_rate,
                 "sft": nll,
                 "crossed": bool(exceeded),
@@ -177,15 +197,14 @@ class TrainStage:
         """Whether the only opponent is the policy that the fit starts from: the payoffs are win rates over it."""
         return [(member.value, weight) for member, weight in self._opponents().items()] == [(start, 1.0)]
 
-    def _union(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> dict[int, Rollout]:
+    def _union(self, sampled: Mapping[Sampled, Sequence[Rollout]], payoffs: Payoffs) -> dict[int, Rollout]:
         """The responses of all samplers to each prompt, with their payoffs and weights in the fit, by the number of
         the prompt; a prompt without a pair to learn from is left out.
 
         Raises:
             ValueError: all are.
         """
-        payoffs, weights = self._payoffs(sampled)
-        weights = regression.select(payoffs, weights, self.config.fit.selection)
+        weights = regression.select(payoffs.mean, payoffs.weights, self.config.fit.selection)
         tables = self._tables(sampled) if LOSSES[self.config.fit.loss].pairs else None
         union: dict[int, Rollout] = {}
         for i, number in enumerate(self.numbers):
@@ -199,7 +218,7 @@ class TrainStage:
                 union[number] = replace(
                     rollouts[0],
                     responses=[replace(responses[k], weight=w) for k, w in zip(places, in_fit, strict=True)],
-                    payoffs=payoffs[i][places],
+                    payoffs=payoffs.mean[i][places],
                     table=None if tables is None else tables[i][places][:, places],
                 )
         if not union:
@@ -208,19 +227,29 @@ class TrainStage:
             )
         return union
 
-    def _payoffs(
-        self, sampled: Mapping[Sampled, Sequence[Rollout]]
-    ) -> tuple[Float[torch.Tensor, "prompts R"], Float[torch.Tensor, "prompts R"]]:
-        """G(y) = sum_j c_j P(y beats rho_j) for the responses of all samplers, and their weights in the union,
-        ``[prompts, R]``."""
+    def _r2_ceiling(self, payoffs: Payoffs) -> float | None:
+        """See ``regression.r2_ceiling``; None: it is not known, as of two responses a prompt, or of a selection of
+        them, which picks by the errors as well."""
+        fit = self.config.fit
+        if fit.selection != "all" or self.config.self_comparison:
+            return None
+        prompts = torch.tensor([self.prompts[number].weight for number in self.numbers], dtype=payoffs.weights.dtype)
+        weights = (payoffs.weights * prompts[:, None]).masked_fill(payoffs.mean.isnan(), 0.0)
+        ceiling = regression.r2_ceiling(payoffs.mean, payoffs.variance, self.step.size, weights, fit.baseline)
+        return None if math.isnan(ceiling) else ceiling
+
+    def _payoffs(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> Payoffs:
+        """Of the responses of all samplers."""
         total: list[torch.Tensor] = []
+        variances: list[torch.Tensor] = []
         weights = {policy: _weights(rollouts) for policy, rollouts in sampled.items()}
         loss = LOSSES[self.config.fit.loss]
         for policy in sampled:
             if self._against_start and self.objectives is not None and self._opponents():
                 total.append(self.objectives.payoffs(policy, self._opponents()))
+                variances.append(torch.full_like(total[-1], torch.nan))
                 continue
-            expected = torch.zeros_like(weights[policy])
+            expected, variance = torch.zeros_like(weights[policy]), torch.zeros_like(weights[policy])
             for member, weight in self._opponents().items():
                 itself = None
                 if not (self.config.self_comparison or self.enumerates):
@@ -231,8 +260,12 @@ class TrainStage:
                 # the responses of a fixed opponent, which is not sampled, weigh the same
                 columns = weights.get(member.value, P.new_ones(len(P), P.shape[-1]))
                 expected += weight * regression.win_rates(P, columns, itself)
+                if not self.enumerates:  # else they are all that there are, and nothing is estimated
+                    variance += weight**2 * regression.win_rate_variances(P, columns, itself)
             total.append(expected)
-        return torch.cat(total, 1), torch.cat(list(weights.values()), 1) / len(sampled)
+            variances.append(variance)
+        in_union = torch.cat(list(weights.values()), 1) / len(sampled)
+        return Payoffs(torch.cat(total, 1), torch.cat(variances, 1), in_union)
 
     def _tables(self, policies: Mapping[Sampled, Sequence[Rollout]]) -> Float[torch.Tensor, "prompts R R"]:
         """The win probabilities of the responses of all samplers against each other, ``[prompts, R, R]``."""
@@ -334,7 +367,9 @@ class TrainStage:
             f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is times {limits.factor:g}."
         ]
 
-    def _announce(self, initial: Mapping[str, float], settings: Fit, promised: float | None) -> None:
+    def _announce(
+        self, initial: Mapping[str, float], settings: Fit, promised: float | None, r2_ceiling: float | None
+    ) -> None:
         mirror = f"{initial['loss']:.6g} nats^2 ({initial['loss_paper']:.3g} in the paper's units)"
         value = mirror if settings.loss == "mirror" else f"{initial['loss']:.6g} ({settings.loss})"
         self.progress.info(
@@ -345,6 +380,11 @@ class TrainStage:
             self.progress.info(
                 f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of at most "
                 f"{promised:.3f} over the policy before; a fit reaches what of it carries over to other prompts"
+            )
+        if r2_ceiling is not None:
+            self.progress.info(
+                f"{self.step_folder.name}: R2 on held-out prompts can be {r2_ceiling:.2f} at most: the rest of the "
+                "target is the luck of which responses were compared, and falls as one over their number (--responses)"
             )
 
     def _step_metrics(self, sampled: Mapping[Sampled, Sequence[Rollout]], fitted: int) -> dict[str, Any]:
