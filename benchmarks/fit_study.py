@@ -347,7 +347,7 @@ def ceiling(iteration: StoredIteration) -> float:
     count = tables.shape[-1]
     variances = win_rate_variances(tables, torch.ones(count), torch.arange(count))
     weights = torch.full_like(payoffs, 1 / count)
-    return r2_ceiling(payoffs, variances, iteration.size, weights, iteration.fit.baseline)
+    return r2_ceiling(payoffs, variances, weights)
 
 
 def mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:

@@ -230,12 +230,11 @@ class TrainStage:
     def _r2_ceiling(self, payoffs: Payoffs) -> float | None:
         """See ``regression.r2_ceiling``; None: it is not known, as of two responses a prompt, or of a selection of
         them, which picks by the errors as well."""
-        fit = self.config.fit
-        if fit.selection != "all" or self.config.self_comparison:
+        if self.config.fit.selection != "all" or self.config.self_comparison:
             return None
         prompts = torch.tensor([self.prompts[number].weight for number in self.numbers], dtype=payoffs.weights.dtype)
         weights = (payoffs.weights * prompts[:, None]).masked_fill(payoffs.mean.isnan(), 0.0)
-        ceiling = regression.r2_ceiling(payoffs.mean, payoffs.variance, self.step.size, weights, fit.baseline)
+        ceiling = regression.r2_ceiling(payoffs.mean, payoffs.variance, weights)
         return None if math.isnan(ceiling) else ceiling
 
     def _payoffs(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> Payoffs:

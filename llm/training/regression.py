@@ -152,41 +152,35 @@ def targets(
 
 
 def r2_ceiling(
-    payoffs: Float[Tensor, "prompts R"],
-    variances: Float[Tensor, "prompts R"],
-    size: float,
-    weights: Float[Tensor, "prompts R"],
-    baseline: Baseline,
+    payoffs: Float[Tensor, "prompts R"], variances: Float[Tensor, "prompts R"], weights: Float[Tensor, "prompts R"]
 ) -> float:
-    """The most R^2 that a fit can have on prompts that it did not see: how much of the targets is no error.
+    """The most R^2 that a fit can have on prompts that it did not see: how much of the payoffs' spread is no error.
 
-    .. math::  1 - \\frac{size^2 \\sum w \\, \\mathrm{var}(\\hat G)}{\\sum w \\, t^2}
+    .. math::  1 - \\frac{\\sum w \\, \\mathrm{var}(\\hat G)}{\\sum w \\, (\\hat G - \\bar G)^2}
 
-    The payoffs are estimates from few opponents, and what these happen to be no policy can know: its best log-ratio is
-    the expected target of a response, which leaves the variance. An estimate from the data itself: of few prompts it
-    may be off, and below 0 where the preferences are all cycle and nobody is better than anybody. To first order in
-    the size: the constant of ``targets`` has no error of its own where a policy plays itself, as the mean of the
-    leave-one-out win rates is 1/2 in every table.
+    Ĝ is estimated from few opponents, and what these happen to be no policy can know: its best log-ratio is the
+    expected target of a response, which leaves the variance. To first order in the size of the step, in which the
+    targets are the centred payoffs times the size; at a size of 10 it can be .1 off. The prompt's mean has no error of
+    its own where a policy plays itself: of leave-one-out win rates it is 1/2 in every table. An estimate from the data:
+    of few prompts it may be off, and it is about 0, or below, where nobody is better than anybody, as in a pure cycle.
 
     Args:
-        payoffs, weights: of ``targets``, of a policy's own responses against each other.
+        payoffs: of a policy's own responses against each other, NaN where not judged.
         variances: of ``win_rate_variances``.
-        size: of the Step.
-        baseline: of the three.
+        weights: 0 where not judged.
 
     Returns:
-        at most 1; NaN where all targets are 0, or where no response has two to compare it with.
+        at most 1; NaN where all payoffs are equal, or where a response has fewer than two to compare it with.
 
     Example:
         >>> P = torch.tensor([[[0.5, 0.9, 0.7], [0.1, 0.5, 0.5], [0.3, 0.5, 0.5]]])
         >>> even, own = torch.full((1, 3), 1 / 3), torch.arange(3)
-        >>> payoffs, variances = win_rates(P, even, own), win_rate_variances(P, even, own)
-        >>> round(r2_ceiling(payoffs, variances, 1.0, even, "centred"), 2)
+        >>> round(r2_ceiling(win_rates(P, even, own), win_rate_variances(P, even, own), even), 2)
         0.57
     """
-    signal = (weights * targets(payoffs, size, weights, baseline).square()).sum()
-    noise = size**2 * (weights * variances).masked_fill(weights == 0, 0.0).sum()
-    return 1 - float(noise / signal)
+    judged, payoffs = weights > 0, payoffs.nan_to_num()
+    signal = (weights * (payoffs - _mean(payoffs, weights)).square()).sum()
+    return 1 - float((weights * variances).masked_fill(~judged, 0.0).sum() / signal)
 
 
 def residuals(
