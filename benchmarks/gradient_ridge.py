@@ -113,7 +113,7 @@ class Ridge:
         error, penalty, left_out = best
         a = vectors @ ((vectors.mT @ target) / (values.clamp_min(0) + penalty * mean))
         scale = float((left_out * target).sum() / left_out.square().sum().clamp_min(1e-300))
-        return Ridge(a, penalty, 1 - error / float(target.square().sum()), scale)
+        return Ridge(a, penalty, 1 - error / max(float(target.square().sum()), 1e-300), scale)
 
 
 def _left_out(values: Tensor, vectors: Tensor, target: Tensor, each: int, c: float) -> Tensor:
