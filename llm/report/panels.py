@@ -67,6 +67,7 @@ def fits(folder: Path) -> list[Content]:
             row["train"]["share"],
             row["train"]["r2"],
             with_error(row["held_out"].get("r2"), row["held_out"].get("r2_error"), 2),
+            row.get("r2_ceiling"),
             row["held_out"].get("best_scale"),
             row.get("learning_rate"),
             row["train"]["kl"],
@@ -89,6 +90,7 @@ def fits(folder: Path) -> list[Content]:
         "share",
         "R² train",
         "R² held out",
+        "at most",
         "best scale",
         "learning rate",
         "KL of the step",
@@ -101,13 +103,16 @@ def fits(folder: Path) -> list[Content]:
     )
     note = (
         "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how "
-        "much of the target was met, R² how well; both are 1 for the exact mirror step. The best scale is what the "
-        "log-ratio on held-out prompts would have to be multiplied by: 1 for a fit that goes neither too far nor "
-        "not far enough, whose share is then near its R². KL divergences are in "
+        "much of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be "
+        "as large as the next column says: the rest of a target is the luck of which responses were compared. The "
+        "best scale is what the log-ratio on held-out prompts would have to be multiplied by: 1 for a fit that goes "
+        "neither too far nor not far enough, whose share is then near its R². KL divergences are in "
         "nats a response, estimated: of the step, and of the new policy to the start; its entropy is a token's. "
         "Changed is the share of the adapter's entries that the fit changed."
     )
-    judged = [(row["iteration"], f"{row['error_share']:.0%}") for row in metrics(folder) if "error_share" in row]
+    judged = [
+        (row["iteration"], f"{row['error_share']:.0%}") for row in metrics(folder) if row.get("error_share") is not None
+    ]
     return [Paragraph(note), Table(head, rows), *_judges_error(folder, judged)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -99,7 +100,8 @@ class TrainStage:
         settings, name, model = self._fit_settings(), self.step_folder.name, self.model
         first = self.samplers[0]
         sampled = {policy: self.rollouts.rollouts(policy.label, self.numbers) for policy in self.samplers}
-        fitted, error_share = self._union(sampled)
+        judged = self._step_payoffs(sampled)
+        fitted, error_share = self._union(sampled, judged)
         training, validation, testing = self._micro_batches(fitted, settings)
         self.score([*training, *validation, *testing])
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
@@ -114,10 +116,11 @@ class TrainStage:
         )  # fmt: skip
         before = fit.scores()
         initial = initial_metrics(before.train)
-        promised = None
+        promised = r2_ceiling = None
         if settings.loss == "mirror" and not self._against_start and self._plays_itself(start):
-            promised = promised_win_rate(before.train)
-        self._announce(initial, settings, promised, error_share)
+            r2_ceiling = self._r2_ceiling(judged)
+            promised = promised_win_rate(before.train, r2_ceiling)
+        self._announce(initial, settings, promised, r2_ceiling, error_share)
         unreachable = unreachable_target(initial["target_rms"], self.step.size)
         if unreachable:
             logger.warning(f"{name}: {unreachable}")
@@ -144,6 +147,7 @@ class TrainStage:
                 **_fit_summary(result, settings.max_grad_norm),
                 **({} if error_share is None else {"error_share": error_share}),
                 "promised_win_rate": promised,
+                "r2_ceiling": r2_ceiling,
                 "win_rate": win_rate,
                 "sft": nll,
                 "crossed": bool(exceeded),
@@ -179,7 +183,9 @@ class TrainStage:
         """Whether the only opponent is the policy that the fit starts from: the payoffs are win rates over it."""
         return [(member.value, weight) for member, weight in self._opponents().items()] == [(start, 1.0)]
 
-    def _union(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> tuple[dict[int, Rollout], float | None]:
+    def _union(
+        self, sampled: Mapping[Sampled, Sequence[Rollout]], judged: StepPayoffs
+    ) -> tuple[dict[int, Rollout], float | None]:
         """The responses of all samplers to each prompt, with their payoffs and weights in the fit, by the number of
         the prompt; a prompt without a pair to learn from is left out. And the share of the targets' variance that is
         the error of several judges, None of one.
@@ -187,13 +193,11 @@ class TrainStage:
         Raises:
             ValueError: all are.
         """
-        judged = self._step_payoffs(sampled)
         payoffs, errors = judged.payoffs(), judged.standard_errors()
         weights = regression.select(payoffs, judged.weights(), self.config.fit.selection)
         share, precision = None, None
         if errors is not None:
-            of_prompts = torch.tensor([self.prompts[number].weight for number in self.numbers]).to(weights)
-            in_loss = payoffs, errors, of_prompts[:, None] * weights
+            in_loss = payoffs, errors, self._prompt_weights(weights) * weights
             share = regression.error_share(*in_loss)
             precision = regression.precisions(*in_loss) if self.config.fit.spread_weights else None
         tables = self._tables(sampled) if LOSSES[self.config.fit.loss].pairs else None
@@ -221,14 +225,23 @@ class TrainStage:
 
     def _step_payoffs(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> StepPayoffs:
         return StepPayoffs(
-            self.rollouts,
-            self.numbers,
-            self._opponents(),
-            sampled,
-            LOSSES[self.config.fit.loss],
-            self.config.self_comparison or self.enumerates,
-            self.objectives if self._against_start else None,
-        )
+            self.rollouts, self.numbers, self._opponents(), sampled, LOSSES[self.config.fit.loss],
+            self.config.self_comparison or self.enumerates, self.objectives if self._against_start else None,
+        )  # fmt: skip
+
+    def _r2_ceiling(self, judged: StepPayoffs) -> float | None:
+        """See ``regression.r2_ceiling``; None: it is not known, as of two responses a prompt, or of a selection of
+        them, which picks by the errors as well."""
+        if self.config.fit.selection != "all" or self.config.self_comparison:
+            return None
+        payoffs, weights = judged.payoffs(), judged.weights()
+        weights = (weights * self._prompt_weights(weights)).masked_fill(payoffs.isnan(), 0.0)
+        variances = torch.zeros_like(payoffs) if self.enumerates else judged.variances()
+        ceiling = regression.r2_ceiling(payoffs, variances, weights)
+        return None if math.isnan(ceiling) else ceiling
+
+    def _prompt_weights(self, like: torch.Tensor) -> Float[torch.Tensor, "prompts 1"]:
+        return torch.tensor([[self.prompts[number].weight] for number in self.numbers]).to(like)
 
     def _tables(self, policies: Mapping[Sampled, Sequence[Rollout]]) -> Float[torch.Tensor, "prompts R R"]:
         """The win probabilities of the responses of all samplers against each other, ``[prompts, R, R]``."""
@@ -332,7 +345,12 @@ class TrainStage:
         ]
 
     def _announce(
-        self, initial: Mapping[str, float], settings: Fit, promised: float | None, error_share: float | None
+        self,
+        initial: Mapping[str, float],
+        settings: Fit,
+        promised: float | None,
+        r2_ceiling: float | None,
+        error_share: float | None,
     ) -> None:
         mirror = f"{initial['loss']:.6g} nats^2 ({initial['loss_paper']:.3g} in the paper's units)"
         value = mirror if settings.loss == "mirror" else f"{initial['loss']:.6g} ({settings.loss})"
@@ -340,7 +358,7 @@ class TrainStage:
             f"{self.step_folder.name}: loss before training {value}; the target is {initial['target_rms']:.3g} "
             "nats away (rms)"
         )
-        if error_share is not None:
+        if error_share is not None and not math.isnan(error_share):
             weighed = "weigh less" if settings.spread_weights else "weigh as others (--spread-weights)"
             self.progress.info(
                 f"{self.step_folder.name}: the judges' error is {error_share:.0%} of the target's variance, by how far "
@@ -350,6 +368,11 @@ class TrainStage:
             self.progress.info(
                 f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of at most "
                 f"{promised:.3f} over the policy before; a fit reaches what of it carries over to other prompts"
+            )
+        if r2_ceiling is not None:
+            self.progress.info(
+                f"{self.step_folder.name}: R2 on held-out prompts can be {r2_ceiling:.2f} at most: the rest of the "
+                "target is the luck of which responses were compared, and falls as one over their number (--responses)"
             )
 
     def _step_metrics(self, sampled: Mapping[Sampled, Sequence[Rollout]], fitted: int) -> dict[str, Any]:

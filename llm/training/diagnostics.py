@@ -67,13 +67,15 @@ def initial_metrics(batch: Experience) -> dict[str, float]:
     }
 
 
-def promised_win_rate(batch: Experience) -> float:
+def promised_win_rate(batch: Experience, r2_ceiling: float | None = None) -> float:
     """What a fit that met its target on every response would win over the policy that it starts from, in self-play.
 
     .. math::  \\frac{1}{2} + \\mathrm{mean}_x \\left[ E_{next} G - E_{start} G \\right],
         \\qquad next(y) \\propto start(y) \\, e^{size \\, G(y)}
 
-    A mean over prompts. Where the payoffs are estimates it is too large, because their errors count as spread.
+    A mean over prompts. The errors of estimated payoffs count as spread, and would make it too large: it is first
+    order in the payoffs' variance, and of that ``regression.r2_ceiling`` is no error. None: it is not known, and the
+    errors count.
     """
     mass = batch.weights.double() / batch.weights.double().sum(-1, keepdim=True).clamp_min(1e-300)
     start = (scored(batch.start, "start") - batch.sampler).double().exp() * mass
@@ -82,7 +84,8 @@ def promised_win_rate(batch: Experience) -> float:
     after = start * (batch.size * payoffs).exp()
     after = after / after.sum(-1, keepdim=True).clamp_min(1e-300)
     fitted = batch.weights.sum(-1) > 0
-    return 0.5 + float(((after - start) * payoffs).sum(-1)[fitted].mean())
+    gain = float(((after - start) * payoffs).sum(-1)[fitted].mean())
+    return 0.5 + gain * (1.0 if r2_ceiling is None else max(r2_ceiling, 0.0))
 
 
 def rise(batch: Experience) -> tuple[float, float]:

@@ -67,7 +67,11 @@ FIELDS = {
     "error_share": "with several judges: the share of the target's variance that is their error, if their errors are "
     "independent, by how far they differ",
     "promised_win_rate": "of the exact mirror step over the policy before, on the fitted responses: what the oracle's "
-    "spread and the step would give a fit that met its target everywhere; null with the loss gpo",
+    "spread and the step would give a fit that met its target everywhere, less what is error in it (`r2_ceiling`, "
+    "where that is known); null with the loss gpo",
+    "r2_ceiling": "the most that `held_out.r2` can be: the part of the target that is no error of payoffs estimated "
+    "from few opponents; null where it is not known: where a policy plays others than itself, of two responses a "
+    "prompt",
     "line_fraction": "how far the adapter is on the straight line to where the fit went: to the least loss on "
     "validation prompts, and no further than `--target-kl` allows; 0 where the fit gained nothing and was dropped",
     "refits.learning_rate": "of a fit that was dropped because it gained nothing (`--refits`)",

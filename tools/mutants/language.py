@@ -82,13 +82,13 @@ LANGUAGE = [
         ("factor", "LanguageModel.from_pretrained", "2 * shape.rank", "4 * shape.rank"),
         ("anchor", "LanguageModel.load", "{**zeros, **state}", "state"),
     ]}),
-    Method("A Step of a language model", "llm/run/train.py", ["tests/llm/test_enumerable.py"], [
-        ("sign", "TrainStage._payoffs",
-         "expected += weight * regression.win_rates(P, columns, itself)",
-         "expected -= weight * regression.win_rates(P, columns, itself)"),
-        ("factor", "TrainStage._payoffs",
-         "weight * regression.win_rates(P, columns, itself)",
-         "2 * weight * regression.win_rates(P, columns, itself)"),
+    Method("A Step of a language model", "llm/run/payoffs/step_payoffs.py", ["tests/llm/test_enumerable.py"], [
+        ("sign", "StepPayoffs.payoffs",
+         "expected += weight * self._win_rates(self._table(policy, member), policy, member)",
+         "expected -= weight * self._win_rates(self._table(policy, member), policy, member)"),
+        ("factor", "StepPayoffs.payoffs",
+         "weight * self._win_rates(self._table(policy, member), policy, member)",
+         "2 * weight * self._win_rates(self._table(policy, member), policy, member)"),
     ], {"llm/training/scoring.py": [("anchor", "score", "logprobs * weight + batch.anchor", "batch.anchor")]}),
     Method("From logits to a table", "llm/oracles/matrices.py", JUDGED, [
         ("sign", "_tables", "-A[:, i, j]", "A[:, i, j]"),

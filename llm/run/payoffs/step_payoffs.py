@@ -61,9 +61,7 @@ class StepPayoffs:
                 continue
             expected = torch.zeros_like(self._weights[policy])
             for member, weight in self.opponents.items():
-                names = policy.label, member.value.label
-                P = self.loss.payoff(self.rollouts.tables(*names, self.numbers, targets=self.loss.regresses))
-                expected += weight * self._win_rates(P, policy, member)
+                expected += weight * self._win_rates(self._table(policy, member), policy, member)
             total.append(expected)
         return torch.cat(total, 1)
 
@@ -74,6 +72,19 @@ class StepPayoffs:
             return None
         none = (torch.zeros_like(weights) for weights in self._weights.values())
         return torch.cat([zero if one is None else one for one, zero in zip(found, none, strict=True)], 1).sqrt()
+
+    def variances(self) -> Each:
+        """Of G over other draws of the opponents' responses, ``[prompts, R]``, see ``regression.win_rate_variances``;
+        NaN where it is not known: of several objectives."""
+        total: list[torch.Tensor] = []
+        for policy, weights in self._weights.items():
+            variance = torch.zeros_like(weights)
+            for member, weight in self.opponents.items():
+                variance += weight**2 * regression.win_rate_variances(
+                    *self._compared(self._table(policy, member), policy, member)
+                )
+            total.append(variance if self.objectives is None else torch.full_like(variance, torch.nan))
+        return torch.cat(total, 1)
 
     def weights(self) -> Each:
         """Of the responses in the union of all samplers, ``[prompts, R]``."""
@@ -93,16 +104,26 @@ class StepPayoffs:
             return None
         return torch.stack([factor**2 * rates.var(1) for (_, factor), rates in sizes.items()]).sum(0)
 
+    def _table(self, policy: Sampled, opponent: Policy) -> Float[torch.Tensor, "prompts K M"]:
+        names = policy.label, opponent.value.label
+        return self.loss.payoff(self.rollouts.tables(*names, self.numbers, targets=self.loss.regresses))
+
     def _win_rates(
         self, P: Float[torch.Tensor, "prompts *m K M"], policy: Sampled, opponent: Policy
     ) -> Float[torch.Tensor, "prompts *m K"]:
+        return regression.win_rates(*self._compared(P, policy, opponent))
+
+    def _compared(
+        self, P: Float[torch.Tensor, "prompts *m K M"], policy: Sampled, opponent: Policy
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """A table with the weights of its columns, and the column that is the row's own sample."""
         itself = None
         if not self.itself:
             count = P.shape[-2]
             itself = torch.arange(count) if opponent.value == policy else torch.full((count,), -1)
         # the responses of a fixed opponent, which is not sampled, weigh the same
         columns = self._weights.get(opponent.value, P.new_ones(len(P), P.shape[-1]))
-        return regression.win_rates(P, columns if P.ndim == 3 else columns.unsqueeze(1), itself)
+        return P, columns if P.ndim == 3 else columns.unsqueeze(1), itself
 
     @cached_property
     def _weights(self) -> dict[Sampled, Float[torch.Tensor, "prompts K"]]:

@@ -119,6 +119,21 @@ def test_targets_are_those_of_the_step(tiny_folder: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(sorted(stored), sorted(expected), atol=1e-6)
 
 
+def test_what_r2_can_be_is_known_where_a_policy_plays_itself_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    run = short_run(tiny_folder, tmp_path / "run").run()
+    (file,) = shards(run.folder / "iteration-01" / "judgements", "start")
+    P = np.array([row["P"] for row in read_shard(file)])
+    others = P[:, ~np.eye(3, dtype=bool)].reshape(len(P), 3, 2)
+    spread = ((others.mean(2) - 0.5) ** 2).mean()
+    first, second = run.metrics  # the second one plays a blend of two policies
+    assert first["r2_ceiling"] == pytest.approx(1 - (others.var(2, ddof=1) / 2).mean() / spread)
+    assert second["r2_ceiling"] is None
+    assert second["promised_win_rate"] is None
+    two = short_run(tiny_folder, tmp_path / "two", iterations=1, responses=2).run()
+    assert two.metrics[0]["r2_ceiling"] is None
+    assert two.metrics[0]["promised_win_rate"] > 0.5
+
+
 def test_a_second_start_changes_nothing_and_a_cut_run_ends_the_same(tiny_folder: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     short_run(tiny_folder, whole).run()

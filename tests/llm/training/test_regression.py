@@ -11,7 +11,8 @@ import torch
 
 from nashward import games
 from nashward.llm import Fit
-from nashward.llm.training import regression
+from nashward.llm.training import diagnostics, regression
+from nashward.llm.training.experience import Experience
 
 GAME = games.zoo.comal_cycle()
 PI = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
@@ -229,3 +230,78 @@ def test_achieved_knows_the_whole_step_none_of_it_and_half() -> None:
 def test_fit_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Fit(**settings)
+
+
+def test_the_variance_of_a_win_rate_is_that_of_a_mean_over_draws_and_weights_count_by_their_squares() -> None:
+    rng = np.random.default_rng(0)
+    row, shares = rng.random(5), np.array([0.1, 0.4, 0.2, 0.2, 0.1])
+    drawn = torch.tensor(row[rng.choice(5, (40_000, 4), p=shares)])[:, None]
+    truth = float(shares @ row**2 - (shares @ row) ** 2)
+    for weights in ([1.0, 1.0, 1.0, 1.0], [0.4, 0.3, 0.2, 0.1]):
+        w = torch.tensor(weights, dtype=torch.float64)
+        estimates, found = (f(drawn, w) for f in (regression.win_rates, regression.win_rate_variances))
+        expected = truth * float((w**2).sum() / w.sum() ** 2)
+        assert float(found.mean()) == pytest.approx(expected, rel=0.02)
+        assert float(estimates.var()) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_variance_of_a_single_comparison_is_not_known_and_what_was_not_judged_is_left_out() -> None:
+    P = torch.tensor([[0.5, 0.9, torch.nan], [0.1, 0.5, 0.3], [torch.nan, 0.7, 0.5]], dtype=torch.float64)
+    found = regression.win_rate_variances(P, torch.ones(3), torch.arange(3))
+    assert found.isnan().tolist() == [True, False, True]
+    assert float(found[1]) == pytest.approx(np.var([0.1, 0.3], ddof=1) / 2)
+
+
+CYCLE = torch.tensor([[0.5, 0.9, 0.1], [0.1, 0.5, 0.9], [0.9, 0.1, 0.5]], dtype=torch.float64)
+
+
+def _strengths(seed: int, cycles: float) -> torch.Tensor:
+    """A table of 40 actions: strengths, and preferences that no strengths explain."""
+    rng = np.random.default_rng(seed)
+    strength, odd = rng.normal(size=40), rng.normal(size=(40, 40))
+    logits = strength[:, None] - strength + cycles * (odd - odd.T)
+    return torch.tensor(1 / (1 + np.exp(-logits)))
+
+
+@pytest.mark.parametrize("size", [0.5, 2.5])
+@pytest.mark.parametrize("baseline", ["plug-in", "centred", "constant"])
+@pytest.mark.parametrize(
+    ("table", "responses"),
+    [(_strengths(0, 0.0), 4), (_strengths(1, 1.5), 4), (_strengths(2, 0.3), 3), (_strengths(3, 0.5), 8), (CYCLE, 4)],
+    ids=["strengths", "strengths and cycles", "three responses", "eight responses", "only a cycle"],
+)
+def test_no_fit_explains_more_of_the_targets_than_the_ceiling_and_the_true_log_ratio_reaches_it(
+    baseline: Any, table: torch.Tensor, responses: int, size: float
+) -> None:
+    prompts, actions = 6000, len(table)
+    drawn = torch.tensor(np.random.default_rng(4).integers(actions, size=(prompts, responses)))
+    P = table[drawn[:, :, None], drawn[:, None, :]]
+    own, weights = torch.arange(responses), torch.full((prompts, responses), 1 / responses, dtype=torch.float64)
+    payoffs = regression.win_rates(P, weights[0], own)
+    variances = regression.win_rate_variances(P, weights[0], own)
+    ceiling = regression.r2_ceiling(payoffs, variances, weights)
+    target = regression.targets(payoffs, size, weights, baseline)
+    known = size * table.mean(1)
+    truth = (known - (known.logsumexp(0) - np.log(actions) if baseline == "plug-in" else 0.5 * size))[drawn]
+    reached = 1 - float((target - truth).square().sum() / target.square().sum())
+    assert ceiling == pytest.approx(reached, abs=0.02 if size < 1 else 0.05)  # first order in the size
+    assert (ceiling < 0.05) == (actions == 3)  # nobody is better than anybody, and the targets are errors alone
+
+
+def test_a_promised_win_rate_is_without_the_errors_of_the_payoffs() -> None:
+    table, size, prompts, responses = _strengths(5, 0.8), 1.0, 6000, 4
+    drawn = torch.tensor(np.random.default_rng(6).integers(len(table), size=(prompts, responses)))
+    P = table[drawn[:, :, None], drawn[:, None, :]]
+    weights = torch.full((prompts, responses), 1 / responses, dtype=torch.float64)
+    payoffs, variances = (
+        of(P, weights[0], torch.arange(responses)) for of in (regression.win_rates, regression.win_rate_variances)
+    )
+    zero = torch.zeros_like(payoffs)
+    target = regression.targets(payoffs, size, weights, "plug-in")
+    batch = Experience(zero, zero, zero, payoffs, weights, zero + 1, target, "plug-in", size, start=zero)
+    known = table.mean(1)
+    after = (size * known).softmax(0)
+    truth = float(after @ known)
+    ceiling = regression.r2_ceiling(payoffs, variances, weights)
+    assert diagnostics.promised_win_rate(batch, ceiling) == pytest.approx(truth, abs=0.002)
+    assert diagnostics.promised_win_rate(batch) > truth + 0.005

@@ -95,7 +95,8 @@ def _stage(until: Any) -> Callable[[argparse.Namespace], int]:
             ]
             if held.get("r2") is not None:
                 error = "" if held.get("r2_error") is None else f" ± {held['r2_error']:.2f}"
-                achieved.append(f"R2 on held-out prompts {held['r2']:.2f}{error}")
+                most = "" if row.get("r2_ceiling") is None else f" of at most {row['r2_ceiling']:.2f}"
+                achieved.append(f"R2 on held-out prompts {held['r2']:.2f}{error}{most}")
             if row.get("error_share") is not None:
                 achieved.append(f"judges' error {row['error_share']:.0%} of the target's variance")
             if row.get("line_fraction") == 0:
