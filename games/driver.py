@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from nashward.errors import NashwardError
@@ -81,13 +81,25 @@ def drive(
     """
     check_solver(solver)
     play = solver.play(start, reference)
-    policy, done = start, 0
-    step = next(play)
+    policy, done, steps = start, 0, 0
+    step = _next(play, None, solver, steps)
     while done < iterations:
         step = resolve(step, opponents or {})
         policy = execute(step)
         done += step.is_iterate
         if record(step, policy) or done == iterations:
             break
-        step = play.send(policy)
+        steps += 1
+        step = _next(play, policy, solver, steps)
     return policy
+
+
+def _next(play: Generator[Step, Any, None], policy: Any, solver: Any, steps: int) -> Step:
+    """The Step of a solver after so many, given the policy that the last one made (None: the first Step)."""
+    try:
+        return play.send(policy)
+    except StopIteration:
+        raise NashwardError(
+            f"{type(solver).__name__}: play ended after {steps} {'Step' if steps == 1 else 'Steps'}; expected one that "
+            "yields for ever (while True: policy = yield Step(...)), and is stopped from outside"
+        ) from None

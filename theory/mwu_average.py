@@ -64,7 +64,12 @@ class MWUAverage:
     bound = value  # as pictures call it
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """The gap of the solver's average against the bound; C is the complexity of the start."""
+        """The gap of the solver's average against the bound.
+
+        Raises:
+            ValueError: a start whose complexity is above C, of which the theorem says nothing.
+        """
+        _check_start(self.C, start)
         return check_average(self.value, game, solver, iterations, start)
 
 
@@ -118,7 +123,12 @@ class SPPOTheorem:
         return bool(self.value(iterations) >= 1)
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
-        """The gap of the solver's average against the bound."""
+        """The gap of the solver's average against the bound.
+
+        Raises:
+            ValueError: a start whose complexity is above C, of which the theorem says nothing.
+        """
+        _check_start(self.C, start)
         return check_average(self.value, game, solver, iterations, start)
 
 
@@ -172,6 +182,13 @@ def _check(step: float, C: float) -> None:
         raise NashwardError(f"C = max_y -log pi_1(y) must be finite (pi_1 > 0 everywhere), got {C}")
 
 
+def _check_start(C: float, start: Any) -> None:
+    if start is not None and (own := complexity(start)) > C * (1 + 1e-9):
+        raise NashwardError(
+            f"C is {C:.4g} and this start has {own:.4g}: make the theorem with C = theory.complexity(start)"
+        )
+
+
 def complexity(start: Any) -> float:
     """C = max_y -log pi_1(y) of a start, in nats.
 
@@ -181,13 +198,19 @@ def complexity(start: Any) -> float:
     Returns:
         In nats; infinite where an action has probability 0.
 
+    Raises:
+        ValueError: no probabilities: one is below 0, or they do not sum to 1.
+
     Source: the constant of :class:`MWUAverage`.
 
     Example:
         >>> round(complexity([0.5, 0.25, 0.25]), 4)
         1.3863
     """
-    return float(-torch.as_tensor(start, dtype=torch.float64).log().min())
+    policy = torch.as_tensor(start, dtype=torch.float64)
+    if not (policy >= 0).all() or not ((policy.sum(-1) - 1).abs() <= 1e-6).all():
+        raise NashwardError(f"expected probabilities that sum to 1, got {start}")
+    return float(-policy.log().min())
 
 
 def explain_bound(step: float, iterations: int, C: float, kl: float | None = None) -> list[str]:

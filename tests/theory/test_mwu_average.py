@@ -40,3 +40,16 @@ def test_the_best_step_is_the_best() -> None:
 def test_no_bound_from_a_start_that_excludes_an_action() -> None:
     with pytest.raises(ValueError, match="C = max"):
         theory.MWUAverage(0.1, theory.complexity([1.0, 0.0]))
+
+
+def test_a_theorem_is_not_held_against_a_start_that_it_does_not_cover() -> None:
+    theorem = theory.MWUAverage.best(100, math.log(3))
+    with pytest.raises(ValueError, match=r"1\.099 .* 4\.605"):
+        theorem.check(games.zoo.comal_cycle(), games.MWU(theorem.step), 100, [0.98, 0.01, 0.01])
+    assert theorem.check(games.zoo.comal_cycle(), games.MWU(theorem.step), 100, [1 / 3] * 3).holds
+
+
+@pytest.mark.parametrize("start", [[0.5, 0.6], [1, 2, 3], [1.5, -0.5]])
+def test_the_complexity_is_that_of_probabilities(start: list[float]) -> None:
+    with pytest.raises(ValueError, match="sum to 1"):
+        theory.complexity(start)

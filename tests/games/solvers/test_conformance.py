@@ -113,6 +113,11 @@ class Ends(_Own):
         yield x
 
 
+class EndsAfterOneStep:
+    def play(self, start: Any, reference: Any) -> Iterator[Any]:
+        yield next(games.MWU(0.5).play(start, reference))
+
+
 WRONG: dict[type, str] = {
     Unnormalised: r"iterate 1 of a game of 4 actions: a policy sums to 3",
     LaterUnnormalised: r"iterate 4 of a game of 4 actions: a policy sums to 1\.001",
@@ -125,6 +130,7 @@ WRONG: dict[type, str] = {
     OverTheBatch: r"is off by .* in one call with another start",
     ByNumber: r"is off by .* with its actions in another order",
     Ends: r"iterate ended after 2 policies",
+    EndsAfterOneStep: r"play ended after 1 Step",
 }
 
 

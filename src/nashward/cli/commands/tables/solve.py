@@ -126,6 +126,9 @@ def run(args: argparse.Namespace) -> int:
         drawn = "" if args.feedback == "exact" else f", feedback {args.feedback}, seed {args.seed or 0}"
         _print_gaps(played, ("uniform" if start is None else args.start) + drawn)
         _print_drawn(game, [one.solver for one in played], start)
+        missed = [one.label for one in played if one.solution.status is games.Status.NOT_CONVERGED]
+        if args.tolerance is not None and missed:
+            print(f"  a gap of {args.tolerance:g} was not reached by {', '.join(missed)}: more --iterations")
     if args.plot is not None:
         _draw(args.plot, picture, Path(args.table).name, game, equilibrium, played, actions)
         print(f"picture: {args.plot}")
@@ -165,6 +168,13 @@ def _start(text: str, game: Any) -> Any:
     except ValueError:
         raise NashwardError(f"--start: expected probabilities joined by commas, got {text!r}") from None
     policy = start[0] if len(start) == 1 else start
+    sides = [game.labels] if len(players) == 1 else [game.row_labels, game.column_labels]
+    for one, labels in zip(start, sides, strict=True):
+        if len(one) != len(labels):
+            raise NashwardError(
+                f"--start: expected {counted(len(labels), 'probability', 'probabilities')} "
+                f"({games.plots.some_of(labels)}), got {len(one)}"
+            )
     game.players(policy)  # refuses what is no policy of this game
     return policy
 
@@ -197,9 +207,11 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
         print(f"source: {entry.source}")
     unique = equilibrium.unique
     uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
-    gap = float(equilibrium.gap)
+    gap, value = float(equilibrium.gap), float(equilibrium.value)
+    if second and abs(value) < 1e-14 * float(game.payoff.abs().max()):
+        value = 0.0  # what is left is rounding
     shown = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
-    print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {shown}")
+    print(f"Nash equilibrium ({uniqueness}), value {value:.6g}, gap {shown}")
     if unique is None:
         print(f"  {equilibrium.uniqueness}")
     known = entry.nash if entry and unique is not None and bool(unique) else None
