@@ -261,8 +261,9 @@ def test_the_zoo_lists_its_games_and_draws_them(capsys: pytest.CaptureFixture[st
     assert main(["zoo"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:2] == ["game", "actions"]
-    assert [line.split()[0] for line in lines[1:-1]] == games.zoo.names()
-    assert all(prop in lines[-1] for prop in games.zoo.PROPERTIES)
+    size = len(games.zoo.names())
+    assert [line.split()[0] for line in lines[1 : size + 1]] == games.zoo.names()
+    assert lines[size + 2 :] == [f"  {prop}: {games.zoo.DEFINITIONS[prop]}" for prop in games.zoo.PROPERTIES]
     page, file = tmp_path / "deep" / "zoo.html", tmp_path / "zoo.json"
     both = ["--property", "cyclic", "--property", "near-boundary"]
     assert main(["zoo", *both, "--page", str(page), "--json", str(file)]) == 0

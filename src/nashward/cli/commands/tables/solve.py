@@ -18,6 +18,7 @@ from nashward.cli.solver_options import SOLVER
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.forms.labels_of_csv import LABELS
+from nashward.games.measures import shown_gap
 from nashward.games.solvers.solver_label import solver_label
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
@@ -197,9 +198,7 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
         print(f"source: {entry.source}")
     unique = equilibrium.unique
     uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
-    gap = float(equilibrium.gap)
-    shown = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
-    print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {shown}")
+    print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {shown_gap(equilibrium.gap)}")
     if unique is None:
         print(f"  {equilibrium.uniqueness}")
     known = entry.nash if entry and unique is not None and bool(unique) else None
@@ -270,6 +269,7 @@ def _draw(
     title = games.plots.as_label(title, longest=90)  # the name of a file
     if picture == "table":
         figure = games.plots.payoff_table(game, equilibrium)
+        figure.suptitle(title, wrap=True)
     elif picture == "path":
         paths = {name: solution.policies["last"] for name, solution in solutions.items()}
         figure = games.plots.trajectories(paths, equilibrium.policy, game.labels, actions, title)
