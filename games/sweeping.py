@@ -24,6 +24,8 @@ from .solving import solve
 from .stability import warn_step_size
 from .step import Solver
 
+_OF_SOLVE = frozenset(inspect.signature(solve).parameters) - {"game", "solver"}
+
 
 def sweep(
     game: Game,
@@ -110,9 +112,8 @@ def _settings(solver: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dic
         raise TypeError(f"settings are swept of a solver that is a dataclass, for example games.MWU(), got {what}")
     chosen: Any = solver
     names = {field.name for field in dataclasses.fields(chosen)}
-    of_solve = set(inspect.signature(solve).parameters) - {"game", "solver"}
-    if unknown := next((name for name in options if name not in names | of_solve), None):
-        near = difflib.get_close_matches(unknown, sorted(names | of_solve), 1)
+    if unknown := next((name for name in options if name not in names | _OF_SOLVE), None):
+        near = difflib.get_close_matches(unknown, sorted(names | _OF_SOLVE), 1)
         nearest = f"the nearest is {near[0]}; " if near else ""
         kind, has = type(solver).__name__, ", ".join(field.name for field in dataclasses.fields(chosen)) or "none"
         raise TypeError(f"sweep: {kind} has no setting {unknown!r}, nor has solve; {nearest}settings of {kind}: {has}")

@@ -18,7 +18,6 @@ from nashward.cli.solver_options import SOLVER
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games.forms.labels_of_csv import LABELS
-from nashward.games.measures import shown_gap
 from nashward.games.solvers.solver_label import solver_label
 
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
@@ -196,6 +195,8 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
     print(f"{name}: {size}{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
     if entry:
         print(f"source: {entry.source}")
+    from nashward.games.measures import shown_gap  # brings torch
+
     unique = equilibrium.unique
     uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
     print(f"Nash equilibrium ({uniqueness}), value {float(equilibrium.value):.6g}, gap {shown_gap(equilibrium.gap)}")
