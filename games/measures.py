@@ -11,6 +11,19 @@ from .forms.game import Game, Players, check_game
 from .shapes import Float
 
 
+def shown_gap(gap: Any) -> str:
+    """A duality gap in words; below 1e-12 it is rounding, and differs by machine.
+
+    Args:
+        gap: a number, or a tensor of one.
+
+    Example:
+        >>> shown_gap(2e-16), shown_gap(0.0213)
+        ('below 1e-12', '2.1e-02')
+    """
+    return "below 1e-12" if float(gap) < 1e-12 else f"{float(gap):.1e}"
+
+
 def duality_gap(game: Game, policy: Any) -> Float[Tensor, "..."]:
     """The sum of what both players gain by best responses; 0 exactly at a Nash equilibrium.
 

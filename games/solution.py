@@ -69,6 +69,8 @@ class Solution:
         iterations: [records], the step counts at which ``gaps`` were taken.
         status: what happened; its value says what to do.
         policies: with ``keep_policies=True`` ``{"last": ..., "average": ...}``, each [records, ..., n]; else empty.
+        axes: the first axes of a batch that have a name, with the number of each entry: of ``sweep`` with seeds
+            ``{"seed": (0, 1, ...)}``; else empty.
 
     Example:
         >>> from nashward import games
@@ -83,6 +85,7 @@ class Solution:
     iterations: Int[Tensor, " records"]
     status: Status
     policies: dict[str, Any] = field(default_factory=dict, repr=False)
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         """The status, the iterations and the gaps at the last record; of a batch the largest gaps."""
@@ -103,8 +106,9 @@ class Solution:
 
         Returns:
             A row for each record, and for each game, seed or start of a batch: its index has the iterations, and
-            behind them one level for each further axis. The columns are the iterates ("last", "average", ...), or the
-            actions, of an ``n x m`` game as pairs ("row", action) and ("column", action).
+            behind them one level for each further axis: "seed" where ``sweep`` was given seeds, else "axis 0" and so
+            on. The columns are the iterates ("last", "average", ...), or the actions, of an ``n x m`` game as pairs
+            ("row", action) and ("column", action).
 
         Raises:
             ValueError: policies that were not kept, labels that are too few or too many.
@@ -124,8 +128,9 @@ class Solution:
         except ModuleNotFoundError as error:
             raise ImportError("to_frame makes a data frame of pandas: pip install pandas") from error
         shape = next(iter(self.gaps.values())).shape
-        levels = [self.iterations.tolist(), *(range(n) for n in shape[1:])]
-        names = ["iterations", *(f"axis {k}" for k in range(len(shape) - 1))]
+        named, rest = list(self.axes), shape[1 + len(self.axes) :]
+        levels = [self.iterations.tolist(), *self.axes.values(), *map(range, rest)]
+        names = ["iterations", *named, *(f"axis {k}" for k in range(len(named), len(shape) - 1))]
         index = pandas.MultiIndex.from_product(levels, names=names) if len(levels) > 1 else None
         index = pandas.Index(levels[0], name=names[0]) if index is None else index
         if policies is None:
@@ -164,6 +169,7 @@ class Solution:
         arrays |= {f"gaps/{name}": gaps for name, gaps in self.gaps.items()}
         policies = {"last": self.last, "average": self.average}
         policies |= {f"policies/{name}": path for name, path in self.policies.items()}
+        arrays |= {f"axes/{name}": np.array(entries, dtype=np.int64) for name, entries in self.axes.items()}
         arrays |= {f"{name}/{side}": p for name, policy in policies.items() for side, p in _sides(policy).items()}
         plain: dict[str, Any] = {
             name: x.detach().cpu().numpy() if isinstance(x, Tensor) else x for name, x in arrays.items()
@@ -205,6 +211,7 @@ class Solution:
                 iterations=tensors["iterations"],
                 status=Status[str(arrays["status"])],
                 policies={name.removeprefix("policies/"): _joined(tensors, name) for name in kept},
+                axes={name[5:]: tuple(x.tolist()) for name, x in tensors.items() if name.startswith("axes/")},
             )
         except (KeyError, TypeError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, NashwardError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import inspect
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +23,8 @@ from .solvers.together import ApartError, Together
 from .solving import solve
 from .stability import warn_step_size
 from .step import Solver
+
+_OF_SOLVE = frozenset(inspect.signature(solve).parameters) - {"game", "solver"}
 
 
 def sweep(
@@ -94,7 +98,11 @@ def sweep(
                 for each in solvers.values():
                     warn_step_size(game, each)
                 return {name: _part(solution, k) for k, name in enumerate(solvers)}
-    return {name: solve(game, each, iterations, **one_by_one) for name, each in solvers.items()}
+    played = {name: solve(game, each, iterations, **one_by_one) for name, each in solvers.items()}
+    if seeds is None:
+        return played
+    axes = {"seed": tuple(int(seed) for seed in _values("seeds", seeds))}
+    return {name: dataclasses.replace(solution, axes=axes) for name, solution in played.items()}
 
 
 def _settings(solver: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -104,6 +112,11 @@ def _settings(solver: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dic
         raise TypeError(f"settings are swept of a solver that is a dataclass, for example games.MWU(), got {what}")
     chosen: Any = solver
     names = {field.name for field in dataclasses.fields(chosen)}
+    if unknown := next((name for name in options if name not in names | _OF_SOLVE), None):
+        near = difflib.get_close_matches(unknown, sorted(names | _OF_SOLVE), 1)
+        nearest = f"the nearest is {near[0]}; " if near else ""
+        kind, has = type(solver).__name__, ", ".join(field.name for field in dataclasses.fields(chosen)) or "none"
+        raise TypeError(f"sweep: {kind} has no setting {unknown!r}, nor has solve; {nearest}settings of {kind}: {has}")
     swept = {name: _values(name, value) for name, value in options.items() if name in names}
     solvers: dict[str, Any] = {}
     for values in itertools.product(*swept.values()):

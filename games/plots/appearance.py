@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -23,6 +24,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 """A mark for each colour."""
 STYLES = ("-", "--", ":")
 """Of lines: one more round of colours and marks each."""
+_MOST_IN_LEGEND = 160  # letters of a name
 _SHADED = 4  # so many settings of one solver are shades of one scale
 
 
@@ -105,6 +107,27 @@ def as_label(text: object, longest: int = 32) -> str:
     if len(line) > longest:
         line = line[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
     return (" " if line.startswith("_") else "") + line.replace("$", r"\$")
+
+
+def as_legend(text: object) -> str:
+    """A name of a line as a legend has it: as ``as_label``, but in full, in lines of at most 40 letters.
+
+    Names of solvers differ in their last settings. Of a name of more than 160 letters the middle is left out.
+
+    Args:
+        text: the name.
+
+    Example:
+        >>> print(as_legend("OptimisticMWU(step=0.5, tau=0.01, every=20), average"))
+        OptimisticMWU(step=0.5, tau=0.01,
+        every=20), average
+    """
+    line = printable(" ".join(str(text).splitlines()).replace("\t", " "))
+    if len(line) > _MOST_IN_LEGEND:
+        half = (_MOST_IN_LEGEND - 1) // 2
+        line = line[:half] + "\N{HORIZONTAL ELLIPSIS}" + line[-half:]
+    lines = textwrap.wrap(line, 40, break_on_hyphens=False) or [line]
+    return "\n".join(as_label(one, longest=40) for one in lines)
 
 
 def save(figure: Figure, file: Any, **options: Any) -> list[str]:

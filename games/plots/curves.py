@@ -12,7 +12,7 @@ from nashward.errors import NashwardError
 
 from ..shapes import Float
 from ..solution import Solution
-from .appearance import as_label, by_name, drawn_on, looks
+from .appearance import as_legend, by_name, drawn_on, looks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,31 +41,33 @@ def gap_curves(
 
     Raises:
         ValueError: a solution of a batch of games, an iterate that a solution has no gaps of.
-        TypeError: solutions without names.
+        TypeError: solutions without names, a bound that is not a function.
     """
+    for name, bound in (bounds or {}).items():
+        if not callable(bound):
+            raise TypeError(
+                f"the bound {name!r} is {bound!r:.80}; expected a function of the iterations, for example "
+                "theory.MWUAverage(...).bound"
+            )
     figure, axes = drawn_on(axes, 6.4, 4.2)
     look = looks(list(by_name(solutions)))
     for name, solution in solutions.items():
         for iterate, dashes in zip(which, ("-", "--", "-."), strict=False):
-            if iterate not in solution.gaps:
-                raise NashwardError(f"{name} has no gaps of {iterate!r}; it has {', '.join(solution.gaps)}")
-            gaps = solution.gaps[iterate]
+            gaps = _gaps(solution, iterate, name)
             if gaps.ndim != 1:
                 raise NashwardError(
                     f"gap curves are drawn for one game, {name} holds a batch of shape {tuple(gaps.shape[1:])}"
                 )
             values = gaps.cpu().clamp_min(FLOOR)
-            label, style = (as_label(name), look[name].line) if len(which) == 1 else (
-                f"{as_label(name)}, {iterate}", dashes
-            )  # fmt: skip
+            label, style = (name, look[name].line) if len(which) == 1 else (f"{name}, {iterate}", dashes)
             axes.plot(
-                solution.iterations, values, style, color=look[name].colour, label=label, linewidth=1.6,
+                solution.iterations, values, style, color=look[name].colour, label=as_legend(label), linewidth=1.6,
                 marker=look[name].mark, markevery=0.15, markersize=4,
             )  # fmt: skip
     longest = max(int(s.iterations[-1]) for s in solutions.values())
     grid = np.unique(np.geomspace(1, longest, 200).round())
     for name, bound in (bounds or {}).items():
-        axes.plot(grid, bound(grid), ":", color="black", label=as_label(name), linewidth=1.6)
+        axes.plot(grid, bound(grid), ":", color="black", label=as_legend(name), linewidth=1.6)
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel="duality gap", title=title)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
@@ -86,12 +88,12 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
         axes: to draw on; a new figure when None.
 
     Raises:
-        ValueError: a solution of a batch of games.
+        ValueError: a solution of a batch of games, an iterate that a solution has no gaps of.
         TypeError: solutions without names.
     """
     figure, axes = drawn_on(axes, 6.4, 4.2)
     look = looks(list(by_name(solutions)))
-    curves = {name: _one(solution.gaps[which], name) for name, solution in solutions.items()}
+    curves = {name: _one(_gaps(solution, which, name), name) for name, solution in solutions.items()}
     levels = np.geomspace(max(1.0, *(float(gaps.max()) for gaps in curves.values())), 1e-12, 121)
     for name, solution in solutions.items():
         gaps = curves[name]
@@ -101,7 +103,7 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
         reached += [-1] * bool(reached)  # level to the end
         axes.plot(
             solution.iterations.cpu().numpy()[reached], [*shown, *shown[-1:]], look[name].line,
-            color=look[name].colour, marker=look[name].mark, markevery=10, markersize=4, label=as_label(name),
+            color=look[name].colour, marker=look[name].mark, markevery=10, markersize=4, label=as_legend(name),
             linewidth=1.6,
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate stays below")
@@ -123,12 +125,12 @@ def quantiles(
         axes: to draw on; a new figure when None.
 
     Raises:
-        ValueError: a solution of a single game.
+        ValueError: a solution of a single game, an iterate that a solution has no gaps of.
     """
     figure, axes = drawn_on(axes, 6.4, 4.2)
     look = looks(list(by_name(solutions)))
     for name, solution in solutions.items():
-        gaps = solution.gaps[which].cpu()
+        gaps = _gaps(solution, which, name).cpu()
         if gaps.ndim < 2:
             raise NashwardError(f"quantiles are drawn over a batch of games, {name} holds a single game")
         colour, T = look[name].colour, solution.iterations.cpu().numpy()
@@ -137,7 +139,7 @@ def quantiles(
         axes.fill_between(T, q[1], q[3], color=colour, alpha=0.25, linewidth=0)
         axes.plot(
             T, q[2], look[name].line, color=colour, marker=look[name].mark, markevery=0.15, markersize=4,
-            label=as_label(name),
+            label=as_legend(name),
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate", title=title)
     axes.grid(alpha=0.25)
@@ -183,6 +185,12 @@ def stability_map(
     axes.set(xlabel="frequency of the game", ylabel="step", title=title, ylim=(min(steps), max(steps)))
     figure.colorbar(mesh, ax=axes, label="log10 of the factor an iteration", extend="both")
     return figure
+
+
+def _gaps(solution: Solution, which: str, name: str) -> Float[torch.Tensor, "records ..."]:
+    if which not in solution.gaps:
+        raise NashwardError(f"{name} has no gaps of {which!r}; it has {', '.join(solution.gaps)}")
+    return solution.gaps[which]
 
 
 def _one(gaps: Float[torch.Tensor, "records ..."], name: str) -> Float[np.ndarray, " records"]:

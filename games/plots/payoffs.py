@@ -11,6 +11,7 @@ from nashward.errors import NashwardError
 
 from ..equilibria.nash import Equilibrium
 from ..forms.game import ConstantSumGame, PreferenceGame
+from ..measures import shown_gap
 from ..shapes import Float
 from .appearance import COLOURS, as_label, drawn_on, new_figure
 
@@ -128,7 +129,7 @@ def payoff_table(
     left.set_title(title or what)
     for right, (player, _, policy), own_order, own in zip(rights, shown, orders, names, strict=False):
         right.barh(range(len(own)), policy.cpu()[own_order].numpy(), color=COLOURS[0])
-        heading = f"{player}, gap {float(equilibrium.gap):.0e}"
+        heading = f"{player}, gap {shown_gap(equilibrium.gap)}"
         right.set(yticks=range(len(own)), yticklabels=own, xlabel="probability", title=heading)
         right.invert_yaxis()
     return figure

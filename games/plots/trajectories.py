@@ -10,7 +10,7 @@ import numpy as np
 from nashward.errors import NashwardError
 
 from ..shapes import Float
-from .appearance import as_label, drawn_on, looks
+from .appearance import as_label, as_legend, drawn_on, looks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +114,7 @@ def _draw(axes: Axes, lines: Mapping[str, Float[np.ndarray, "_ 2"]]) -> None:
     look = looks(list(lines))
     for name, line in lines.items():
         colour, mark, style = look[name]
-        axes.plot(*line.T, style, color=colour, linewidth=1.2, label=as_label(name))
+        axes.plot(*line.T, style, color=colour, linewidth=1.2, label=as_legend(name))
         axes.plot(*line[0], mark, color=colour, markersize=4, fillstyle="none")
         axes.plot(*line[-1], mark, color=colour, markersize=6)
 

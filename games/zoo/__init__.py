@@ -5,6 +5,7 @@ its own. ``generators`` has the families.
 """
 
 from . import generators as generators
+from .catalogue import DEFINITIONS as DEFINITIONS
 from .catalogue import EXACT as EXACT
 from .catalogue import GAMES as GAMES
 from .catalogue import PROPERTIES as PROPERTIES

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nashward.errors import NashwardError
 
+from ..equilibria.nash import nash
 from ..forms.game import PreferenceGame
 from ..forms.io import load
+from ..shapes import Float
 from ..solvers.schedule import check_whole
 from .generators import (
     beating,
@@ -38,18 +42,29 @@ from .generators import (
 )
 
 Property = Literal[
-    "cyclic",  # some actions form a cycle
-    "transitive",  # i beats j and j beats k implies that i beats k
-    "degenerate",  # some action has several best replies
-    "near-boundary",  # the only Nash plays an action with less than 0.05
-    "slow",  # the last iterate of optimistic MWU (step 1/2, from uniform) has a gap above 1e-3 after 2000 steps
+    "cyclic",
+    "transitive",
+    "degenerate",
+    "near-boundary",
+    "slow",
     "several equilibria",
     "Condorcet winner",
-    "low rank",  # the rank of P - 1/2 is at most half the number of actions
+    "low rank",
 ]
 """A property that a game of the zoo may have."""
 PROPERTIES: tuple[Property, ...] = get_args(Property)
 """All properties; ``names`` selects games by them."""
+DEFINITIONS: dict[Property, str] = {
+    "cyclic": "some actions form a cycle: each beats the next, the last one the first",
+    "transitive": "i beats j and j beats k implies that i beats k",
+    "degenerate": "some action has several best replies",
+    "near-boundary": "the only Nash equilibrium plays an action with a probability below 0.05",
+    "slow": "the last iterate of optimistic MWU (step 1/2, from uniform) has a gap above 1e-3 after 2000 iterations",
+    "several equilibria": "more than one policy is a Nash equilibrium",
+    "Condorcet winner": "one action beats every other one",
+    "low rank": "the rank of P - 1/2 is at most half the number of actions",
+}
+"""What each property means, in one line."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,20 @@ class Entry:
     source: str
     nash: tuple[Fraction, ...] | None
     properties: frozenset[Property]
+
+    def equilibrium(self) -> Float[Tensor, " n"]:
+        """The equilibrium to show of the game: the exact one where one is known, else that of ``games.nash``.
+
+        Returns:
+            [n] probabilities, float64. Of several equilibria ``games.nash`` may find another one.
+
+        Example:
+            >>> GAMES["cloned_rock"].equilibrium()
+            tensor([0.3333, 0.0000, 0.3333, 0.3333], dtype=torch.float64)
+        """
+        if self.nash is None:
+            return nash(self.make()).policy
+        return torch.tensor([float(weight) for weight in self.nash], dtype=torch.float64)
 
 
 GAMES: dict[str, Entry] = {}

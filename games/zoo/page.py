@@ -8,11 +8,14 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..equilibria.nash import Equilibrium, nash
+from torch import Tensor
+
+from ..equilibria.nash import nash
 from ..forms.game import PreferenceGame
 from ..plots.appearance import COLOURS, as_label, save
 from ..plots.payoffs import cycle_graph
-from .catalogue import GAMES, Entry
+from ..shapes import Float
+from .catalogue import DEFINITIONS, GAMES, PROPERTIES, Entry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,21 +53,26 @@ def page(names: Sequence[str], progress: Callable[[str], object] = lambda name: 
     for name in names:
         progress(name)
         parts.append(_part(name, GAMES[name]))
+    found = set().union(*(GAMES[name].properties for name in names))
+    meanings = "".join(
+        f'<p><span class="property">{html.escape(one)}</span> {html.escape(DEFINITIONS[one])}</p>\n'
+        for one in PROPERTIES
+        if one in found
+    )
     links = "\n".join(f'<a href="#{name}">{name}</a><br>' for name in names)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>The zoo of preference games</title>\n<style>{_STYLE}</style>\n<h1>The zoo of preference games</h1>\n"
         "<p>Left the table, P(row beats column): blue where the row wins, red where it loses. In the middle an arrow "
-        "from each winner to the loser, dashed against the order of the mean win rates. Right the Nash equilibrium."
-        "</p>\n"
-        f"<nav>\n{links}\n</nav>\n" + "\n".join(parts) + "\n</html>\n"
+        "from each winner to the loser, dashed against the order of the mean win rates. Right the Nash equilibrium "
+        "of the text below: of several the exact one that is given there.</p>\n"
+        f"{meanings}<nav>\n{links}\n</nav>\n" + "\n".join(parts) + "\n</html>\n"
     )
 
 
 def _part(name: str, entry: Entry) -> str:
     game = entry.make()
-    equilibrium = nash(game)
     told = (entry.make.__doc__ or "").strip().splitlines()
     about = told[0] if told else ""
     properties = "".join(f'<span class="property">{html.escape(one)}</span>' for one in sorted(entry.properties))
@@ -73,10 +81,10 @@ def _part(name: str, entry: Entry) -> str:
         weights = [(as_label(label), weight) for label, weight in zip(game.labels, entry.nash, strict=True)]
         exact = "; exact: " + ", ".join(f"{label}: {weight}" for label, weight in weights if weight)
     unique = "not known to be unique"
-    if equilibrium.unique is not None:
-        unique = "unique" if bool(equilibrium.unique) else "one of several"
+    if (known := nash(game).unique) is not None:
+        unique = "unique" if bool(known) else "one of several"
     buffer = io.BytesIO()
-    save(picture(game, equilibrium), buffer, format="png", dpi=80)
+    save(picture(game, entry.equilibrium()), buffer, format="png", dpi=80)
     image = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<h2 id="{name}">{name}</h2>\n<p>{html.escape(about)} {properties}</p>\n'
@@ -87,12 +95,12 @@ def _part(name: str, entry: Entry) -> str:
     )
 
 
-def picture(game: PreferenceGame, equilibrium: Equilibrium) -> Figure:
+def picture(game: PreferenceGame, equilibrium: Float[Tensor, " n"]) -> Figure:
     """Table, graph and Nash of a game beside each other, the best mean win rate first in all three.
 
     Args:
         game: a single game.
-        equilibrium: of the game, as ``games.nash`` gives it.
+        equilibrium: [n] probabilities, for example ``Entry.equilibrium()``.
 
     Returns:
         The figure.
@@ -110,7 +118,7 @@ def picture(game: PreferenceGame, equilibrium: Equilibrium) -> Figure:
     table.set_xticks(shown, [names[i] for i in shown], rotation=60, ha="right", fontsize=8)
     table.set_yticks(shown, [names[i] for i in shown], fontsize=8)
     cycle_graph(game, axes=graph, order=order.tolist())
-    bars.barh(range(n), equilibrium.policy.cpu()[order].numpy(), color=COLOURS[0])
+    bars.barh(range(n), equilibrium.cpu()[order].numpy(), color=COLOURS[0])
     bars.set(xlabel="probability", xlim=(0, 1), ylim=(n - 0.5, -0.5))
     bars.set_yticks(shown, [names[i] for i in shown], fontsize=8)
     return figure

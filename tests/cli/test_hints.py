@@ -110,3 +110,11 @@ def test_a_solver_as_python_writes_it_is_answered_with_its_settings_behind_colon
 ) -> None:
     assert main(["solve", "comal_cycle", "--solver", written]) == 2
     assert "MWU:step=0.1" in capsys.readouterr().err
+
+
+def test_a_setting_that_a_solver_lacks_is_answered_with_its_own_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    for text, named in (("omwu:stepp=1", "OptimisticMWU stepp nearest step,"), ("MWU:beta=1", "step 1 / beta")):
+        assert main(["solve", "comal_cycle", "--solver", text]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert all(word in line for word in named.split()), line
+        assert "nesterov" not in line  # of another solver

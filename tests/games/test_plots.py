@@ -349,10 +349,46 @@ def test_labels_are_drawn_as_they_are_in_one_line(kind: str) -> None:
         [text.get_text() for text in figures[2].axes[0].texts],
         [text.get_text() for text in _legend(figures[3])],
     ]
-    for found in texts:
-        assert sorted(text.replace(r"\$", "$") for text in found if text) == sorted(ODD.values())
+    in_full = {**ODD, "x" * 500: "\n".join(["x" * 40, "x" * 39 + "\u2026", "x" * 40, "x" * 39])}  # of a legend
+    for found, expected in zip(texts, (ODD, ODD, in_full), strict=True):
+        assert sorted(text.replace(r"\$", "$") for text in found if text) == sorted(expected.values())
     assert len(_legend(figures[4])) == 2 * len(ODD) + 1
     assert [text.get_text() for text in _legend(three)] == [" _hidden"]
+
+
+def test_long_names_that_differ_at_the_end_differ_in_the_legend() -> None:
+    solution = games.solve(games.zoo.comal_cycle(), games.MWU(0.1), 20, keep_policies=True)
+    names = [f"PulledOptimism(step=2.0, tau=0.{tau}, reference=uniform, every=10)" for tau in ("01", "05")]
+    found = dict.fromkeys(names, solution)
+    figures = [
+        games.plots.gap_curves(found), games.plots.race(found),
+        games.plots.trajectories(dict.fromkeys(names, solution.policies["last"])),
+    ]  # fmt: skip
+    for figure in figures:
+        shown = " ".join(text.get_text().replace("\n", " ") for text in _legend(figure))
+        assert all(name in shown for name in names)
+    long = "y" * 200
+    ends = {
+        text.get_text()[-5:] for text in _legend(games.plots.race({f"{long}tau=1": solution, f"{long}tau=2": solution}))
+    }
+    assert ends == {"tau=1", "tau=2"}
+
+
+def test_what_no_curve_can_show_is_refused_by_name() -> None:
+    solution = games.solve(games.zoo.comal_cycle(), games.MWU(0.1), 20)
+    duels = games.feedback.DuelingFeedback()
+    noisy = games.sweep(games.zoo.comal_cycle(), games.MWU(), 20, step=[0.1], seeds=range(3), feedback=duels)
+    for draw, found in ((games.plots.quantiles, noisy), (games.plots.race, {"MWU": solution})):
+        with pytest.raises(ValueError, match=r"no gaps of 'avg'; it has last, average"):
+            draw(found, "avg")
+    bound: Any = 0.3
+    with pytest.raises(TypeError, match=r"bound 'b' is 0\.3"):
+        games.plots.gap_curves({"a": solution}, {"b": bound})
+
+
+def test_the_gap_above_the_bars_is_rounding_or_a_number() -> None:
+    game = games.zoo.comal_cycle()
+    assert games.plots.payoff_table(game, games.nash(game)).axes[1].get_title() == "Nash, gap below 1e-12"
 
 
 def test_signs_that_the_font_lacks_are_named_once() -> None:

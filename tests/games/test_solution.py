@@ -49,6 +49,16 @@ def test_each_game_and_each_start_has_its_rows() -> None:
         assert policies.loc[(at, start, game), ["a", "b", "c", "d"]].tolist() == expected.tolist()
 
 
+def test_seeds_of_a_sweep_are_a_level_of_the_frame_before_the_other_axes(tmp_path: Path) -> None:
+    duels = games.feedback.DuelingFeedback()
+    (solution,) = games.sweep(BATCH, games.MWU(), 20, step=[0.1], seeds=[7, 3, 5], feedback=duels, record=[10]).values()
+    frame = solution.to_frame()
+    assert list(frame.index.names) == ["iterations", "seed", "axis 1"]
+    assert frame.loc[(20, 3, 1), "last"] == solution.gaps["last"][1, 1, 1]
+    solution.save(tmp_path / "mwu.npz")
+    assert games.Solution.load(tmp_path / "mwu.npz").to_frame().equals(frame)
+
+
 def test_policies_of_two_players_have_a_column_for_each_action_of_each() -> None:
     solution = _solution(UNEVEN, keep_policies=True)
     frame = solution.to_frame("last")

@@ -182,8 +182,8 @@ def test_what_is_no_sweep_is_refused() -> None:
         games.sweep(COMAL, games.MWU(), 2, step=[])
     with pytest.raises(TypeError, match=r"games\.MWU\(\), got MWU, a class"):
         games.sweep(COMAL, games.MWU, 2, step=[0.1])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="taw"):
-        games.sweep(COMAL, games.MWU(), 2, taw=[0.1])
+    with pytest.raises(TypeError, match=r"sweep.*INPO.*'taw'.*nearest is tau.*step, .*tau"):
+        games.sweep(COMAL, games.INPO(), 2, taw=[0.1])
     with pytest.raises(ValueError, match="positive number, got -1"):
         games.sweep(COMAL, games.MWU(), 2, step=[0.1, -1.0])
     with pytest.raises(ValueError, match=r"games\.sweep\(.*step=\["):

@@ -65,7 +65,16 @@ def clustered_mean(values: Float[np.ndarray, " N"], clusters: Int[np.ndarray, " 
 
 
 def two_sided(estimate: float, error: float, clusters: int) -> float:
-    """The two-sided p-value of an estimate, by Student's t; 1 where it has no error to compare it with."""
+    """The two-sided p-value of an estimate, by Student's t; 1 where it has no error to compare it with.
+
+    An error of 0 is one: the estimate is the same in each of several clusters.
+
+    Example:
+        >>> two_sided(1.5, 0.0, 20), two_sided(0.0, 0.0, 20), two_sided(1.5, math.nan, 1)
+        (0.0, 1.0, 1.0)
+    """
+    if error == 0 and estimate != 0 and clusters > 1:
+        return 0.0
     if not error > 0:
         return 1.0
     return float(2 * stdtr(max(clusters - 1, 1), -abs(estimate) / error))

@@ -76,7 +76,7 @@ def settings(args: argparse.Namespace) -> Settings:
     if "out" in chosen:
         chosen = merged([*layers, from_folder(chosen["out"].value)])
     chosen.setdefault("solver", Setting(DEFAULT_SOLVER, "default"))
-    if "step" in _fields(_solver(chosen["solver"].value)):
+    if "step" in typed_settings(solver_kind(chosen["solver"].value)):
         chosen.setdefault("step", Setting(DEFAULT_STEP, "default"))
     return chosen
 
@@ -219,7 +219,8 @@ def is_solver(name: str) -> bool:
     return _solver_name(name) in KINDS
 
 
-def _solver(name: str) -> type[Any]:
+def solver_kind(name: str) -> type[Any]:
+    """The class of the solver that is called so; another name is refused, with the nearest."""
     if kind := KINDS.get(_solver_name(name)):
         return kind
     near = difflib.get_close_matches(_solver_name(name), KINDS, 1)
@@ -230,17 +231,19 @@ def _solver(name: str) -> type[Any]:
     raise NashwardError(f"no solver {name!r}; {nearest}there are {', '.join(kind.__name__ for kind in SOLVERS)}")
 
 
-def _fields(kind: type[Any]) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
+def typed_settings(kind: type[Any]) -> list[str]:
+    """The settings of a solver that can be typed, by the names of its fields."""
+    typed = {option.path[1] for option in SOLVER.values()}
+    return [field.name for field in dataclasses.fields(kind) if field.name in typed]
 
 
 def solver(chosen: Settings) -> Solver:
     """The solver of that name with the settings given; a setting that it does not have is refused."""
-    kind = _solver(chosen["solver"].value)
+    kind = solver_kind(chosen["solver"].value)
     given = {ALL[name].path[1]: chosen[name].value for name in SOLVER if name in chosen and name != "solver"}
-    foreign = [name for name in given if name not in _fields(kind)]
+    foreign = [name for name in given if name not in typed_settings(kind)]
     if foreign:
-        raise NashwardError(f"{kind.__name__} has no {foreign[0]}; it has {', '.join(_fields(kind)) or 'no settings'}")
+        raise NashwardError(hints.no_setting(kind.__name__, foreign[0], typed_settings(kind)))
     return kind(**given)
 
 

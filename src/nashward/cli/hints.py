@@ -143,6 +143,19 @@ def of_setting(key: str, known: Iterable[str]) -> str | None:
     return None
 
 
+def no_setting(solver: str, key: str, own: Collection[str]) -> str:
+    """What to say of a setting that a solver lacks: the one that may be meant, and those that it has.
+
+    Example:
+        >>> no_setting("MWU", "stepp", ["step", "two_sequences"])
+        'MWU has no stepp; the nearest is step; it has step, two_sequences'
+    """
+    near = difflib.get_close_matches(key, own, 1)
+    meant = of_setting(key, own)
+    advice = f"it is {meant}; " if meant else f"the nearest is {near[0]}; " if near else ""
+    return f"{solver} has no {key}; {advice}it has {', '.join(own) or 'no settings'}"
+
+
 def of_command(name: str, known: Collection[str]) -> str:
     """What may have been meant by a command that there is not.
 

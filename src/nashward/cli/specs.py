@@ -98,9 +98,10 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
         given: Settings = {}
         for key, value in settings.items():
             if key not in SOLVER:
-                synonym = hints.of_setting(key, SOLVER)
-                advice = f"it is {synonym}" if synonym else f"there are: {', '.join(SOLVER)}"
-                raise NashwardError(f"{text}: no solver has a setting {key!r}; {advice}")
+                kind = configuration.solver_kind(name)
+                raise NashwardError(
+                    f"{text}: {hints.no_setting(kind.__name__, key, configuration.typed_settings(kind))}"
+                )
             given[SOLVER[key]] = Setting(_value(text, key, solver_options.SOLVER[SOLVER[key]], value), "flag")
         solver = configuration.solver({**shared, **given, "solver": Setting(name, "flag")})
         if solver in chosen:

@@ -8,7 +8,9 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from torch import Tensor
 
 from nashward import games
 from nashward.games import zoo
@@ -61,11 +63,38 @@ def test_each_game_has_its_picture_and_its_facts_and_nothing_is_loaded_from_else
 @pytest.mark.parametrize("name", ["mujoco_soccer", "indifference", "colonel_blotto"])
 def test_the_picture_is_of_the_game(name: str) -> None:
     game = zoo.get(name)
-    equilibrium = games.nash(game)
+    equilibrium = zoo.GAMES[name].equilibrium()
     table, graph, bars = picture(game, equilibrium).axes
     order = game.P.mean(-1).argsort(descending=True, stable=True)
     np.testing.assert_array_equal(np.asarray(table.images[0].get_array()), game.P[order][:, order])
     widths = [bar.get_width() for bar in bars.patches]  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(widths, equilibrium.policy[order])
+    np.testing.assert_array_equal(widths, equilibrium[order])
     arrows = [text for text in graph.texts if isinstance(text, Annotation)]
     assert len(arrows) == int((game.P > 0.5).sum())
+
+
+def test_the_bars_are_those_of_the_exact_equilibrium_that_the_text_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def kept(game: games.PreferenceGame, equilibrium: Tensor) -> Figure:
+        drawn.append(equilibrium)
+        return picture(game, equilibrium)
+
+    monkeypatch.setattr("nashward.games.zoo.page.picture", kept)
+    names = ["cloned_rock", "indifference", "comal_cycle"]
+    text = page(names)
+    assert "rock: 1/3, paper: 1/3, scissors: 1/3" in text
+    for name, policy in zip(names, drawn, strict=True):
+        exact = zoo.GAMES[name].nash
+        assert exact is not None
+        assert policy.tolist() == [float(weight) for weight in exact]
+        assert float(games.duality_gap(zoo.get(name), policy)) < 1e-12
+
+
+def test_every_game_shows_an_equilibrium_and_every_property_has_a_definition() -> None:
+    assert tuple(zoo.DEFINITIONS) == zoo.PROPERTIES
+    for name in ("cloned_rock", next(name for name in zoo.names() if zoo.GAMES[name].nash is None)):
+        assert float(games.duality_gap(zoo.get(name), zoo.GAMES[name].equilibrium())) < 1e-10
+    text = page(["near_boundary_cycle"])
+    assert zoo.DEFINITIONS["near-boundary"] in text
+    assert zoo.DEFINITIONS["transitive"] not in text  # no game of this page has it

@@ -205,13 +205,14 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
     print(f"{name}: {size}{paid}" + (f"; {', '.join(sorted(entry.properties))}" if entry else ""))
     if entry:
         print(f"source: {entry.source}")
+    from nashward.games.measures import shown_gap  # brings torch
+
     unique = equilibrium.unique
     uniqueness = "not known to be unique" if unique is None else "unique" if bool(unique) else "one of several"
-    gap, value = float(equilibrium.gap), float(equilibrium.value)
+    value = float(equilibrium.value)
     if second and abs(value) < 1e-14 * float(game.payoff.abs().max()):
         value = 0.0  # what is left is rounding
-    shown = "below 1e-12" if gap < 1e-12 else f"{gap:.1e}"  # what is below is rounding, and differs by machine
-    print(f"Nash equilibrium ({uniqueness}), value {value:.6g}, gap {shown}")
+    print(f"Nash equilibrium ({uniqueness}), value {value:.6g}, gap {shown_gap(equilibrium.gap)}")
     if unique is None:
         print(f"  {equilibrium.uniqueness}")
     known = entry.nash if entry and unique is not None and bool(unique) else None
@@ -282,6 +283,7 @@ def _draw(
     title = games.plots.as_label(title, longest=90)  # the name of a file
     if picture == "table":
         figure = games.plots.payoff_table(game, equilibrium)
+        figure.suptitle(title, wrap=True)
     elif picture == "path":
         paths = {name: solution.policies["last"] for name, solution in solutions.items()}
         figure = games.plots.trajectories(paths, equilibrium.policy, game.labels, actions, title)

@@ -54,8 +54,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name:<{width}}  {size:>7}  {', '.join(sorted(entry.properties)) or '-'} ({entry.source})")
     if not names:
         print(f"no game has all of {', '.join(args.property)}")
-    elif not args.names and not args.property:
-        print(f"{counted(len(names), 'game')}; properties: {', '.join(games.zoo.PROPERTIES)}")
+    else:
+        print(f"{counted(len(names), 'game')}; properties:")
+        found = set().union(*(games.zoo.GAMES[name].properties for name in names))
+        for one in games.zoo.PROPERTIES:
+            if one in found:
+                print(f"  {one}: {games.zoo.DEFINITIONS[one]}")
     if args.json is not None:
         json_output.write(args.json, {name: _described(name) for name in names})
         print(f"json: {args.json}")
@@ -77,7 +81,7 @@ def _described(name: str) -> dict[str, object]:
     game = entry.make()
     return {
         "labels": game.labels, "P": game.P, "source": entry.source, "properties": sorted(entry.properties),
-        "nash": games.nash(game).policy, "fractions": entry.nash and [str(p) for p in entry.nash],
+        "nash": entry.equilibrium(), "fractions": entry.nash and [str(p) for p in entry.nash],
     }  # fmt: skip
 
 
