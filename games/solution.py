@@ -128,9 +128,9 @@ class Solution:
         except ModuleNotFoundError as error:
             raise ImportError("to_frame makes a data frame of pandas: pip install pandas") from error
         shape = next(iter(self.gaps.values())).shape
-        named, rest = list(self.axes), shape[1 + len(self.axes) :]
+        rest = shape[1 + len(self.axes) :]
         levels = [self.iterations.tolist(), *self.axes.values(), *map(range, rest)]
-        names = ["iterations", *named, *(f"axis {k}" for k in range(len(named), len(shape) - 1))]
+        names = ["iterations", *self.axes, *(f"axis {k}" for k in range(len(self.axes), len(shape) - 1))]
         index = pandas.MultiIndex.from_product(levels, names=names) if len(levels) > 1 else None
         index = pandas.Index(levels[0], name=names[0]) if index is None else index
         if policies is None:
