@@ -163,4 +163,4 @@ def test_a_missing_file_and_a_later_format(tmp_path: Path) -> None:
 def test_the_fields_that_are_saved_are_all_there_are() -> None:
     """A new field of Solution needs its place in the file."""
     named = [field.name for field in dataclasses.fields(games.Solution)]
-    assert named == ["last", "average", "gaps", "iterations", "status", "policies"]
+    assert named == ["last", "average", "gaps", "iterations", "status", "policies", "axes"]
