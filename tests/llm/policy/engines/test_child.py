@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ class Fake:
         """Which of the processes of a start are there."""
         found = []
         for pid in self.starts[start]["pids"]:
-            if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                found.append(pid)
+            with suppress(psutil.NoSuchProcess):  # it may end between two looks
+                if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                    found.append(pid)
         return found
 
     def wait_for(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
