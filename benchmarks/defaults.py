@@ -1,12 +1,12 @@
 """The defaults of a run on two models: what one iteration achieves, by judge, number of prompts and seed.
 
     NASHWARD_DATA=FOLDER python benchmarks/defaults.py [--policies pocket smollm2] [--prompts 64 512] [--seeds 3]
-        [--presets none careful] [--limit SECONDS]
+        [--presets none careful mlp] [--limit SECONDS]
 
 The policies are the pocket model and SmolLM2-135M (the extra ``real``). Each plays one iteration under each of two
 judges at the defaults of ``nashward align``, with 4 responses of at most 24 tokens (32 for SmolLM2) and the base as it
-is, on a CPU; a preset changes what it names but for the number of iterations. It is held against its start
-on prompts that neither trained it nor fitted a judge, under the judge of the run and under the other one:
+is, on a CPU; a preset changes what it names but for the number of iterations, and mlp trains adapters of the MLPs
+alone (--lora-targets mlp). It is held against its start on prompts that neither trained it nor fitted a judge, under the judge of the run and under the other one:
 
 - pocket: the PairRM that comes with it, and the preferences between styles that it was fitted to;
 - SmolLM2: an oracle fitted to AlpacaEval's public verdicts on half of the prompts, and the majority of three everyday
@@ -79,7 +79,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/defaults"))
     parser.add_argument("--policies", nargs="+", default=list(JUDGES), choices=list(JUDGES))
-    parser.add_argument("--presets", nargs="+", default=["none"], choices=("none", "careful"))
+    parser.add_argument("--presets", nargs="+", default=["none"], choices=("none", "careful", "mlp"))
     parser.add_argument("--prompts", nargs="+", type=int, default=[64, 512])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which no further cell begins")
@@ -135,7 +135,10 @@ def measure(cell: Cell, out: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     played, texts = prompts(cell)
     judges = oracles(cell, shared)
-    settings = {} if cell.preset == "none" else configuration.preset(cell.preset)
+    if cell.preset == "mlp":
+        settings = {"lora-targets": configuration.Setting("mlp", "benchmark")}
+    else:
+        settings = {} if cell.preset == "none" else configuration.preset(cell.preset)
     chosen = {"responses": configuration.Setting(RESPONSES, "benchmark"), **settings}
     chosen |= {
         name: configuration.Setting(value, "benchmark")

@@ -65,6 +65,7 @@ def main() -> int:
     parser.add_argument("--learner", default="nashward", choices=("nashward", "online-dpo"))
     parser.add_argument("--learning-rate", type=float, help="of online DPO; nashward's fits choose their own")
     parser.add_argument("--seconds", type=float, help="CPU seconds after which online DPO ends")
+    parser.add_argument("--lora-targets", default="all", help="layers that the adapter changes: all, attention, mlp")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     data = os.environ.get("NASHWARD_DATA")
@@ -88,6 +89,7 @@ def main() -> int:
     config = llm.RunConfig(
         iterations=args.iterations, responses=args.responses, quantise=False,
         sampling=llm.Sampling(max_new_tokens=args.tokens), fit=llm.Fit(tokens=1024, validation=0.15, held_out=0.15),
+        lora=llm.Lora(targets=args.lora_targets),
     )  # fmt: skip
     play = llm.SelfPlay(
         policy=POLICY, oracle=oracle, solver=solver, folder=args.out / "run",

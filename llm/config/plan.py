@@ -23,6 +23,7 @@ class Demand:
 
     Attributes:
         rank, optimiser, epochs: of the fit.
+        lora_targets: the layers of the LoRA, see ``Lora``.
         responses: K, a prompt.
         prompts: of an iteration.
         iterations: how many.
@@ -41,6 +42,7 @@ class Demand:
     """
 
     rank: int = setting(16, "of the LoRA", "run")
+    lora_targets: str = setting("all", "layers of the LoRA: all, attention, mlp, or names with commas", "run")
     optimiser: Optimiser = setting("adamw", "", "run")
     epochs: int = setting(2, "of the fit", "run")
     responses: int = setting(5, "K, responses a prompt", "run")
@@ -95,7 +97,10 @@ class Demand:
         check_choice("kv_cache", self.kv_cache, KVCache)
         for name, value in vars(self).items():
             least, most = RANGES.get(name, (1, MOST))
-            if name not in ("optimiser", "quantise", "quantise_head", "kv_cache") and not least <= value <= most:
+            if (
+                name not in ("lora_targets", "optimiser", "quantise", "quantise_head", "kv_cache")
+                and not least <= value <= most
+            ):
                 raise NashwardError(f"{name} is {value:g}; expected {least} to {most}")
 
 

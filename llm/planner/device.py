@@ -61,6 +61,7 @@ def device_plan(config: RunConfig, policy: Any, adapter: str | Path | None = Non
             return None
     demand = Demand(
         rank=config.lora.rank if adapter is None else adapter_config(adapter).r,
+        lora_targets=config.lora.targets if adapter is None else "all",
         optimiser=config.fit.optimiser,
         epochs=config.fit.epochs,
         responses=config.responses,

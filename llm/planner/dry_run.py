@@ -29,7 +29,7 @@ from ..config.placement import Placement
 from ..config.sampling import KVCache
 from ..data.rollouts import Text
 from ..oracles.models.network import OracleShape
-from ..policy.base.experts import lora_targets
+from ..policy.base.targets import lora_targets
 from ..policy.experimental.int8_cache import quantised_cache
 from ..policy.logprobs import sequence_logprobs
 from ..policy.packing import register
@@ -68,6 +68,7 @@ def policy(
     rank: int,
     placement: Placement,
     *,
+    targets: str = "all",
     quantise: bool = True,
     quantise_head: bool = False,
     dtype: torch.dtype = torch.bfloat16,
@@ -83,7 +84,7 @@ def policy(
         weight.requires_grad_(False)
     if quantise:
         _quantise(base, quantise_head)
-    lora = LoraConfig(r=rank, target_modules=lora_targets(base), task_type="CAUSAL_LM")
+    lora = LoraConfig(r=rank, target_modules=lora_targets(base, targets), task_type="CAUSAL_LM")
     with warnings.catch_warnings():
         # peft asks transformers for a name that transformers 5.23 has renamed
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

@@ -153,8 +153,8 @@ def plan(
 
     def measure(placement: Placement) -> tuple[Any, bool, int, Footprint, int, Footprint]:
         network = policy(
-            copy.deepcopy(config), demand.rank, placement, quantise=demand.quantise, quantise_head=demand.quantise_head,
-            dtype=dtype,
+            copy.deepcopy(config), demand.rank, placement, targets=demand.lora_targets, quantise=demand.quantise,
+            quantise_head=demand.quantise_head, dtype=dtype,
         )  # fmt: skip
 
         def measure_training(rows: int) -> Footprint:

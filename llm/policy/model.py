@@ -28,7 +28,7 @@ from .adapters.lora import LoraShape, fitted_to_slot, is_same_base, scale_of
 from .adapters.peft_format import WEIGHTS as WEIGHTS
 from .adapters.peft_format import weights_of
 from .base.checks import check_policy, learned_positions
-from .base.experts import lora_targets
+from .base.targets import lora_targets
 from .base.weights import check_output, compute_dtype, default_device, in_4_bits, load_base
 from .chat_template import encode
 from .experimental.streaming import LayerStream
@@ -109,7 +109,7 @@ class LanguageModel:
         Args:
             source: a folder, a hub id, or what else ``local_model`` takes: a GGUF file, a model of a package.
             adapter: a LoRA folder or hub id with the configuration of the slots; None: as ``lora``.
-            lora: rank and alpha of the slots; None: the defaults.
+            lora: rank, alpha and layers of the slots; None: the defaults.
             quantise: 4-bit NormalFloat with double quantisation, on CUDA and on a CPU; all linear layers but the head.
                 None: see ``in_4_bits``.
             quantise_head: the head too. This changes the policy (equally in sampling, scoring and training), and saves
@@ -146,7 +146,7 @@ class LanguageModel:
             config = LoraConfig(
                 r=shape.rank,
                 lora_alpha=shape.alpha if shape.alpha is not None else 2 * shape.rank,  # type: ignore[arg-type]
-                target_modules=lora_targets(base),
+                target_modules=lora_targets(base, shape.targets),
                 task_type="CAUSAL_LM",
             )
         config.inference_mode = False

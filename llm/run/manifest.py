@@ -122,7 +122,11 @@ def settings(config: RunConfig, solver: Solver, sampling: Any, prompts: Prompts 
         "engine_model": config.engine_model,
         "engine_python": config.engine_python,
         "engine_options": config.engine_options,
-        "lora": dataclasses.asdict(config.lora),
+        "lora": {
+            name: value
+            for name, value in dataclasses.asdict(config.lora).items()
+            if (name, value) != ("targets", "all")  # as runs have it that were begun before there was a choice
+        },
         "drop_similar": config.drop_similar,
         "augment": config.augment,
         "augment_url": config.augment_url,

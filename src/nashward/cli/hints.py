@@ -21,6 +21,7 @@ OTHER_NAMES = {
     "sampling-batch": "generation-batch-size gen-batch-size eval-batch-size",
     "rank": "lora-r r lora-rank lora-dim",
     "alpha": "lora-alpha",
+    "lora-targets": "target-modules lora-target lora-target-modules",
     "optimiser": "optimizer optim",
     "schedule": "scheduler lr-scheduler lr-scheduler-type lr-schedule",
     "warmup": "warmup-ratio warmup-steps",

@@ -21,7 +21,8 @@ from nashward.llm import LanguageModel, Lora
 from nashward.llm.config.plan import Demand
 from nashward.llm.planner import cost
 from nashward.llm.planner.plan import plan
-from nashward.llm.policy.base.experts import Experts, lora_targets
+from nashward.llm.policy.base.experts import Experts
+from nashward.llm.policy.base.targets import lora_targets
 from nashward.llm.policy.logprobs import sequence_logprobs
 
 from ... import tiny

@@ -1,0 +1,85 @@
+"""Which linear layers a new adapter changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from nashward.errors import NashwardError
+
+from .experts import blocks_of_experts
+
+ATTENTION = re.compile("attn|attention")
+# PEFT takes these names for the experts of Mixtral, Qwen-MoE and their kin, whichever layer has them
+_BEFORE_THE_EXPERTS_WERE_ONE_TENSOR = {"gate", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"}
+
+
+def lora_targets(base: nn.Module, targets: str = "all") -> str | list[str]:
+    """The linear layers of a causal language model that a new adapter changes, as PEFT's ``target_modules``.
+
+    Never the head. In a mixture of experts only those outside of its blocks, which are the layers of attention:
+    experts that are one tensor are no linear layers, PEFT computes W + B A of all of them for each token, and an
+    adapter of the router would change which experts are trained. A name that occurs inside of a block too, as
+    ``down_proj`` of a first layer without experts, is left out, since PEFT would take it for the experts'.
+
+    Args:
+        base: the model.
+        targets: "all" of these; "attention", those inside of a module that is called so (``self_attn``,
+            ``attention``, ...); "mlp", the others; or names with commas, each the end of the full name of a layer:
+            "q_proj,v_proj", "mlp.c_proj".
+
+    Returns:
+        "all-linear", or the names, sorted; of the parent too where layers that are not meant have the same.
+
+    Raises:
+        NashwardError: the model has no such layer.
+
+    Example:
+        >>> network = nn.ModuleDict({"attn": nn.ModuleDict({"out": nn.Linear(2, 2)}), "up": nn.Linear(2, 2)})
+        >>> lora_targets(network), lora_targets(network, "attention"), lora_targets(network, "mlp")
+        ('all-linear', ['out'], ['up'])
+    """
+    head = getattr(base, "get_output_embeddings", lambda: None)()
+    linear = [n for n, m in base.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
+    blocks = tuple(f"{block}." for block in blocks_of_experts(base))
+    eligible = linear
+    if blocks:
+        within = {n.rpartition(".")[2] for n, _ in base.named_modules() if n.startswith(blocks)}
+        within |= {n.rpartition(".")[2] for n, _ in base.named_parameters() if n.startswith(blocks)}
+        within |= _BEFORE_THE_EXPERTS_WERE_ONE_TENSOR
+        eligible = [name for name in linear if name.rpartition(".")[2] not in within]
+    elif targets == "all":
+        return "all-linear"
+    wanted = _wanted(eligible, targets)
+    return _endings(wanted, set(linear) - set(wanted))
+
+
+def _wanted(eligible: list[str], targets: str) -> list[str]:
+    if targets == "all":
+        return eligible
+    names = [name.strip() for name in targets.split(",")]
+    if targets in ("attention", "mlp"):
+        names = [name for name in eligible if (ATTENTION.search(name) is not None) == (targets == "attention")]
+    chosen = [layer for layer in eligible if any(f".{layer}".endswith(f".{name}") for name in names)]
+    missing = [name for name in names if not any(f".{layer}".endswith(f".{name}") for layer in chosen)]
+    if missing or not chosen:
+        there = ", ".join(sorted({layer.rpartition(".")[2] for layer in eligible}))
+        what = ", ".join(missing) or "of these"
+        raise NashwardError(
+            f"the LoRA targets are {targets}, and the model has no linear layer {what} that an adapter can change; "
+            f"it has {there}"
+        )
+    return chosen
+
+
+def _endings(layers: Iterable[str], others: Collection[str]) -> list[str]:
+    """The shortest ends of names that are those of no others."""
+    found = set()
+    for layer in layers:
+        parts = layer.split(".")
+        ends = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
+        found.add(next(end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)))
+    return sorted(found)
