@@ -6,7 +6,8 @@
 The policies are the pocket model and SmolLM2-135M (the extra ``real``). Each plays one iteration under each of two
 judges at the defaults of ``nashward align``, with 4 responses of at most 24 tokens (32 for SmolLM2) and the base as it
 is, on a CPU; a preset changes what it names but for the number of iterations, and mlp trains adapters of the MLPs
-alone (--lora-targets mlp). It is held against its start on prompts that neither trained it nor fitted a judge, under the judge of the run and under the other one:
+alone (--lora-targets mlp). It is held against its start on prompts that neither trained it nor fitted a judge, under
+the judge of the run and under the other one:
 
 - pocket: the PairRM that comes with it, and the preferences between styles that it was fitted to;
 - SmolLM2: an oracle fitted to AlpacaEval's public verdicts on half of the prompts, and the majority of three everyday

@@ -1,7 +1,7 @@
 """Self-play of a real chat model under an oracle fitted to public verdicts: does it win on prompts that nothing saw?
 
     NASHWARD_DATA=FOLDER python benchmarks/real_policy.py [--out build/real-policy] [--prompts 256] [--iterations 2]
-        [--judge verdicts|everyday] [--learner nashward|online-dpo]
+        [--judge verdicts|everyday] [--learner nashward|online-dpo] [--lora-targets all|attention|mlp]
 
 Needs the extra ``real`` and a folder with AlpacaEval's prompts, the baseline's outputs and its public verdicts. Of the
 805 prompts 205 are kept for the evaluation. The others are halved: an oracle is fitted to the verdicts on each half

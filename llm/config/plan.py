@@ -97,10 +97,7 @@ class Demand:
         check_choice("kv_cache", self.kv_cache, KVCache)
         for name, value in vars(self).items():
             least, most = RANGES.get(name, (1, MOST))
-            if (
-                name not in ("lora_targets", "optimiser", "quantise", "quantise_head", "kv_cache")
-                and not least <= value <= most
-            ):
+            if not isinstance(value, bool | str) and not least <= value <= most:
                 raise NashwardError(f"{name} is {value:g}; expected {least} to {most}")
 
 
