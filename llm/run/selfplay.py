@@ -48,10 +48,10 @@ from .executor import AdapterExecutor
 from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
 from .inputs.sft import SFTFile
-from .judge import advice
 from .progress import Progress, Stopped
-from .sample import source_of, vllm_program
 from .signals import stop_at_once
+from .stages.judge import advice
+from .stages.sample import source_of, vllm_program
 from .step_control import limit_factor, with_factor, with_phases
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from nashward import games, llm
 from nashward.games import Step
 from nashward.llm.run.executor import AdapterExecutor
-from nashward.llm.run.train import TrainStage
+from nashward.llm.run.stages.train import TrainStage
 from nashward.llm.store.files import read_shard
 from nashward.llm.training import regression
 

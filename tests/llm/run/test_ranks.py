@@ -21,10 +21,10 @@ from nashward import games, llm
 from nashward.cli.main import main
 from nashward.llm.policy.logprobs import sequence_logprobs
 from nashward.llm.processes import group as module
-from nashward.llm.run import sample
-from nashward.llm.run import shards as shards_module
 from nashward.llm.run.progress import Progress
 from nashward.llm.run.signals import stop_on_signals
+from nashward.llm.run.stages import sample
+from nashward.llm.run.stages import shards as shards_module
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
 

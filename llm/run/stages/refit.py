@@ -13,19 +13,19 @@ import torch
 
 from nashward.errors import DivergedError
 
-from ..policy.model import LanguageModel
-from ..processes import processes
-from ..store.run_folder import RunFolder
-from ..training.batches import MicroBatch
-from ..training.checkpoint import Checkpoints
-from ..training.diagnostics import TOLERANCE, divergence, experience, loss, loss_mismatch, mean_under, rise, rose
-from ..training.experience import Experience, scored
-from ..training.gradient import HALF_SCALE, Gradient
-from ..training.optimize import Fit, fit, order
-from ..training.regression import line_minimum
-from ..training.sft import SFTTerm
-from ..training.trial_step import learning_rate
-from .progress import Progress, with_tokens
+from ...policy.model import LanguageModel
+from ...processes import processes
+from ...store.run_folder import RunFolder
+from ...training.batches import MicroBatch
+from ...training.checkpoint import Checkpoints
+from ...training.diagnostics import TOLERANCE, divergence, experience, loss, loss_mismatch, mean_under, rise, rose
+from ...training.experience import Experience, scored
+from ...training.gradient import HALF_SCALE, Gradient
+from ...training.optimize import Fit, fit, order
+from ...training.regression import line_minimum
+from ...training.sft import SFTTerm
+from ...training.trial_step import learning_rate
+from ..progress import Progress, with_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -22,20 +22,20 @@ from nashward.games import Policy, Step
 from nashward.games.policy import Blend
 from nashward.games.shapes import Float
 
-from ..config.run import RunConfig
-from ..data.prompts import Prompt
-from ..data.rollouts import Rollout, Text
-from ..policy.experimental.token_mixture import use_policy
-from ..policy.handles import Adapter, Sampled, StoredResponses
-from ..policy.logprobs import computes_packed
-from ..policy.model import LanguageModel
-from ..policy.sampling import seed_of
-from ..processes import processes
-from ..store.files import CHECKSUMS, atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
-from ..store.run_folder import RunFolder
-from ..training import regression, sft
-from ..training.batches import SCORES, MicroBatch, micro_batches
-from ..training.diagnostics import (
+from ...config.run import RunConfig
+from ...data.prompts import Prompt
+from ...data.rollouts import Rollout, Text
+from ...policy.experimental.token_mixture import use_policy
+from ...policy.handles import Adapter, Sampled, StoredResponses
+from ...policy.logprobs import computes_packed
+from ...policy.model import LanguageModel
+from ...policy.sampling import seed_of
+from ...processes import processes
+from ...store.files import CHECKSUMS, atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
+from ...store.run_folder import RunFolder
+from ...training import regression, sft
+from ...training.batches import SCORES, MicroBatch, micro_batches
+from ...training.diagnostics import (
     changed_fraction,
     clip_fraction,
     fit_metrics,
@@ -44,17 +44,17 @@ from ..training.diagnostics import (
     promised_win_rate,
     unreachable_target,
 )
-from ..training.experience import scored
-from ..training.losses import LOSSES, objective
-from ..training.metrics import METRICS
-from ..training.optimize import Fit, order
-from ..training.scoring import heaviest, score
-from .inputs.parts import divide
-from .payoffs.objectives import StepObjectives
-from .payoffs.step_payoffs import StepPayoffs
-from .progress import Progress
+from ...training.experience import scored
+from ...training.losses import LOSSES, objective
+from ...training.metrics import METRICS
+from ...training.optimize import Fit, order
+from ...training.scoring import heaviest, score
+from ..inputs.parts import divide
+from ..payoffs.objectives import StepObjectives
+from ..payoffs.step_payoffs import StepPayoffs
+from ..progress import Progress
+from ..rollouts import PromptNumbers, RolloutStore
 from .refit import FitResult, StepFit
-from .rollouts import PromptNumbers, RolloutStore
 from .shards import wait_for_shards, wait_until_seen
 
 logger = logging.getLogger(__name__)
