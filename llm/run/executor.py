@@ -34,7 +34,8 @@ from .progress import Progress, Stopped
 from .rollouts import PromptNumbers, RolloutStore
 from .stages.judge import JudgeStage
 from .stages.sample import SampleStage
-from .stages.train import TrainStage, publish_metrics, wait_for_adapter, write_adapter
+from .stages.seal import publish_metrics, wait_for_adapter, write_adapter
+from .stages.train import TrainStage
 from .step_control import limit_factor, phase_of
 
 Part = TypeVar("Part", bound="LanguageModel | PreferenceOracle")

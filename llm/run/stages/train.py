@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -31,7 +29,7 @@ from ...policy.logprobs import computes_packed
 from ...policy.model import LanguageModel
 from ...policy.sampling import seed_of
 from ...processes import processes
-from ...store.files import CHECKSUMS, atomic_folder, atomic_write, read_shard, to_jsonl, write_checksums, write_shard
+from ...store.files import read_shard, to_jsonl, write_shard
 from ...store.run_folder import RunFolder
 from ...training import regression, sft
 from ...training.batches import SCORES, MicroBatch, micro_batches
@@ -46,7 +44,6 @@ from ...training.diagnostics import (
 )
 from ...training.experience import scored
 from ...training.losses import LOSSES, objective
-from ...training.metrics import METRICS
 from ...training.optimize import Fit, order
 from ...training.scoring import heaviest, score
 from ..inputs.parts import divide
@@ -55,7 +52,8 @@ from ..payoffs.step_payoffs import StepPayoffs
 from ..progress import Progress
 from ..rollouts import PromptNumbers, RolloutStore
 from .refit import FitResult, StepFit
-from .shards import wait_for_shards, wait_until_seen
+from .seal import publish_metrics, wait_for_adapter, write_adapter
+from .shards import wait_for_shards
 
 logger = logging.getLogger(__name__)
 
@@ -427,41 +425,6 @@ def _fit_summary(result: FitResult, max_grad_norm: float) -> dict[str, Any]:
         "refits": result.refits,
         "clip_fraction": clip_fraction([record["gradient_norm"] for record in result.records], max_grad_norm),
     }
-
-
-def write_adapter(folder: Path, save: Callable[[Path], None], metrics: bytes | None = None) -> None:
-    """Write an adapter whole and sealed, with the metrics of its training.
-
-    Raises:
-        OSError: the folder cannot be written, or the disk is full.
-    """
-    with atomic_folder(folder) as unfinished:
-        try:
-            save(unfinished)
-        except SafetensorError as error:  # a full disk is not an OSError there
-            raise OSError(f"{folder} cannot be written ({error}); make room, and the same command continues") from None
-        if metrics is not None:
-            (unfinished / METRICS).write_bytes(metrics)
-        write_checksums(unfinished)
-
-
-def wait_for_adapter(folder: Path) -> None:
-    """Return when this process sees the adapter that another one has written.
-
-    Raises:
-        OSError: see ``wait_until_seen``.
-    """
-    wait_until_seen((folder / CHECKSUMS).exists, str(folder))
-
-
-def publish_metrics(step: Path) -> None:
-    """After an adapter is written: its metrics are copied beside it, and its checkpoints are deleted."""
-    metrics, beside = step / "adapter" / METRICS, step / METRICS
-    if not beside.exists() or beside.read_bytes() != metrics.read_bytes():
-        with atomic_write(beside) as unfinished:
-            unfinished.write_bytes(metrics.read_bytes())
-    if (step / "training").exists():
-        shutil.rmtree(step / "training")
 
 
 def _weights(rollouts: Sequence[Rollout]) -> Float[torch.Tensor, "prompts K"]:
