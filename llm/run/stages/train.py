@@ -49,6 +49,7 @@ from ...training.scoring import heaviest, score
 from ..inputs.parts import divide
 from ..payoffs.objectives import StepObjectives
 from ..payoffs.step_payoffs import StepPayoffs
+from ..payoffs.union import ResponseUnion
 from ..progress import Progress
 from ..rollouts import PromptNumbers, RolloutStore
 from .refit import FitResult, StepFit
@@ -98,8 +99,10 @@ class TrainStage:
         settings, name, model = self._fit_settings(), self.step_folder.name, self.model
         first = self.samplers[0]
         sampled = {policy: self.rollouts.rollouts(policy.label, self.numbers) for policy in self.samplers}
-        judged = self._step_payoffs(sampled)
-        fitted, error_share = self._union(sampled, judged)
+        union = self._union(sampled)
+        fitted, error_share = union.fitted()
+        if not fitted:
+            raise NashwardError(f"{name}: no prompt has responses that the oracle tells apart; nothing to learn from")
         training, validation, testing = self._micro_batches(fitted, settings)
         self.score([*training, *validation, *testing])
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
@@ -116,7 +119,7 @@ class TrainStage:
         initial = initial_metrics(before.train)
         promised = r2_ceiling = None
         if settings.loss == "mirror" and not self._against_start and self._plays_itself(start):
-            r2_ceiling = self._r2_ceiling(judged)
+            r2_ceiling = union.r2_ceiling()
             promised = promised_win_rate(before.train, r2_ceiling)
         self._announce(initial, settings, promised, r2_ceiling, error_share)
         unreachable = unreachable_target(initial["target_rms"], self.step.size)
@@ -181,70 +184,12 @@ class TrainStage:
         """Whether the only opponent is the policy that the fit starts from: the payoffs are win rates over it."""
         return [(member.value, weight) for member, weight in self._opponents().items()] == [(start, 1.0)]
 
-    def _union(
-        self, sampled: Mapping[Sampled, Sequence[Rollout]], judged: StepPayoffs
-    ) -> tuple[dict[int, Rollout], float | None]:
-        """The responses of all samplers to each prompt, with their payoffs and weights in the fit, by the number of
-        the prompt; a prompt without a pair to learn from is left out. And the share of the targets' variance that is
-        the error of several judges, None of one.
-
-        Raises:
-            ValueError: all are.
-        """
-        payoffs, errors = judged.payoffs(), judged.standard_errors()
-        weights = regression.select(payoffs, judged.weights(), self.config.fit.selection)
-        share, precision = None, None
-        if errors is not None:
-            in_loss = payoffs, errors, self._prompt_weights(weights) * weights
-            share = regression.error_share(*in_loss)
-            precision = regression.precisions(*in_loss) if self.config.fit.spread_weights else None
-        tables = self._tables(sampled) if LOSSES[self.config.fit.loss].pairs else None
-        union: dict[int, Rollout] = {}
-        for i, number in enumerate(self.numbers):
-            rollouts = [of_policy[i] for of_policy in sampled.values()]
-            responses = [response for rollout in rollouts for response in rollout.responses]
-            # Only the pair passes through the network where only the pair is fitted; else all, in one shape.
-            everything = self.config.fit.selection == "all"
-            places = list(range(len(responses))) if everything else weights[i].nonzero().flatten().tolist()
-            if weights[i].sum() > 0:
-                in_fit = (self.prompts[number].weight * weights[i][places]).tolist()
-                union[number] = replace(
-                    rollouts[0],
-                    responses=[replace(responses[k], weight=w) for k, w in zip(places, in_fit, strict=True)],
-                    payoffs=payoffs[i][places],
-                    table=None if tables is None else tables[i][places][:, places],
-                    precision=None if precision is None else precision[i][places],
-                )
-        if not union:
-            raise NashwardError(
-                f"{self.step_folder.name}: no prompt has responses that the oracle tells apart; nothing to learn from"
-            )
-        return union, share
-
-    def _step_payoffs(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> StepPayoffs:
-        return StepPayoffs(
+    def _union(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> ResponseUnion:
+        judged = StepPayoffs(
             self.rollouts, self.numbers, self._opponents(), sampled, LOSSES[self.config.fit.loss],
             self.config.self_comparison or self.enumerates, self.objectives if self._against_start else None,
         )  # fmt: skip
-
-    def _r2_ceiling(self, judged: StepPayoffs) -> float | None:
-        """See ``regression.r2_ceiling``; None: it is not known, as of two responses a prompt, or of a selection of
-        them, which picks by the errors as well."""
-        if self.config.fit.selection != "all" or self.config.self_comparison:
-            return None
-        payoffs, weights = judged.payoffs(), judged.weights()
-        weights = (weights * self._prompt_weights(weights)).masked_fill(payoffs.isnan(), 0.0)
-        variances = torch.zeros_like(payoffs) if self.enumerates else judged.variances()
-        ceiling = regression.r2_ceiling(payoffs, variances, weights)
-        return None if math.isnan(ceiling) else ceiling
-
-    def _prompt_weights(self, like: torch.Tensor) -> Float[torch.Tensor, "prompts 1"]:
-        return torch.tensor([[self.prompts[number].weight] for number in self.numbers]).to(like)
-
-    def _tables(self, policies: Mapping[Sampled, Sequence[Rollout]]) -> Float[torch.Tensor, "prompts R R"]:
-        """The win probabilities of the responses of all samplers against each other, ``[prompts, R, R]``."""
-        rows = [[self.rollouts.tables(a.label, b.label, self.numbers) for b in policies] for a in policies]
-        return torch.cat([torch.cat(row, 2) for row in rows], 1)
+        return ResponseUnion(judged, self.prompts, self.config, self.enumerates)
 
     def _micro_batches(self, fitted: Mapping[int, Rollout], fit: Fit) -> list[list[MicroBatch]]:
         """What is trained on, what decides how far the adapter goes, and what is held out."""
