@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +26,10 @@ from ...policy.logprobs import computes_packed
 from ...policy.model import LanguageModel
 from ...policy.sampling import seed_of
 from ...processes import processes
-from ...store.files import read_shard, to_jsonl, write_shard
+from ...store.files import to_jsonl
 from ...store.run_folder import RunFolder
 from ...training import regression, sft
-from ...training.batches import SCORES, MicroBatch, micro_batches
+from ...training.batches import MicroBatch, micro_batches
 from ...training.diagnostics import (
     changed_fraction,
     clip_fraction,
@@ -45,7 +42,7 @@ from ...training.diagnostics import (
 from ...training.experience import scored
 from ...training.losses import LOSSES, objective
 from ...training.optimize import Fit, order
-from ...training.scoring import heaviest, score
+from ...training.scoring import heaviest
 from ..inputs.parts import divide
 from ..payoffs.objectives import StepObjectives
 from ..payoffs.step_payoffs import StepPayoffs
@@ -53,12 +50,10 @@ from ..payoffs.union import ResponseUnion
 from ..progress import Progress
 from ..rollouts import PromptNumbers, RolloutStore
 from .refit import FitResult, StepFit
+from .score import ScoreStage
 from .seal import publish_metrics, wait_for_adapter, write_adapter
-from .shards import wait_for_shards
 
 logger = logging.getLogger(__name__)
-
-SCORED_PROMPTS = 64  # in a shard of log-probabilities: each costs a switch of adapters, and falls to one process
 
 
 @dataclass
@@ -104,7 +99,10 @@ class TrainStage:
         if not fitted:
             raise NashwardError(f"{name}: no prompt has responses that the oracle tells apart; nothing to learn from")
         training, validation, testing = self._micro_batches(fitted, settings)
-        self.score([*training, *validation, *testing])
+        ScoreStage(
+            self.folder, self.progress, model, self.step_folder, self.step, self.samplers, self.reference,
+            settings.baseline,
+        ).run([*training, *validation, *testing])  # fmt: skip
         anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
         start = heaviest(anchor)
         seed = seed_of(self.config.seed, name, "fit")
@@ -199,54 +197,6 @@ class TrainStage:
             packed = computes_packed(network, longest)
         sizes = fit.pass_tokens(self.model.device.type), fit.batch, objective(fit, self.enumerates), packed
         return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]
-
-    def score(self, batches: Sequence[MicroBatch]) -> None:
-        """The log-probabilities of the micro-batches, shard by shard; those of complete shards are read. Of several
-        processes each scores its own shards, and reads the others'."""
-        folder, parts = self.step_folder / "targets", _shards(batches)
-        missing = processes.decided(
-            lambda: [number for number, part in enumerate(parts) if not self._read_scores(folder, number, part)]
-        )
-        anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
-        if missing:
-            done = len(batches) - sum(len(parts[number]) for number in missing)
-            with self.progress.phase(
-                self.step_folder.name, "scoring", "", len(batches), done, "batches", shared=True
-            ) as tick:
-                for number in processes.share(missing):
-                    self.progress.raise_if_stopped()
-                    part = parts[number]
-                    score(self.model, part, anchor, self.samplers, self.reference)
-                    rows = [
-                        {"texts": _identity(batch), "passes": batch.passes,
-                         **{name: scored(getattr(batch, name), name).tolist() for name in SCORES},
-                         "payoffs": batch.payoffs.tolist(), "weights": batch.weights.tolist(),
-                         **({} if batch.precision is None else {"precision": batch.precision.tolist()}),
-                         "targets": batch.targets(self.step.size, self.config.fit.baseline).tolist()}
-                        for batch in part
-                    ]  # fmt: skip
-                    write_shard(folder, "anchor", number, rows)
-                    tick(len(part), tokens=sum(batch.tokens for batch in part))
-        wait_for_shards(folder, "anchor", range(len(parts)))
-        for number, part in enumerate(parts):
-            if part[0].anchor is None and not self._read_scores(folder, number, part):
-                raise NashwardError(f"{folder} was changed while it was read; the same command continues")
-
-    def _read_scores(self, folder: Path, number: int, batches: Sequence[MicroBatch]) -> bool:
-        """Whether a shard has the scores of these micro-batches, which then have them too."""
-        file = self.folder.shard(folder, "anchor", number)
-        if file is None:
-            return False
-        rows = read_shard(file)
-        if [_identity(batch) for batch in batches] != [row.get("texts") for row in rows]:
-            self.folder.quarantine(file, f"{file} is of other micro-batches")
-            return False
-        for batch, row in zip(batches, rows, strict=True):
-            if len(row["passes"]) >= len(batch.passes):  # halved where memory ran out, and never larger than now
-                batch.passes = row["passes"]
-            for name in SCORES:
-                setattr(batch, name, torch.tensor(row[name], dtype=torch.float32))
-        return True
 
     def _sft_term(self, steps: int) -> sft.SFTTerm | None:
         """The SFT texts of a fit of so many optimiser steps; None where the run has none, and for a geometric mixture,
@@ -378,20 +328,3 @@ def _weights(rollouts: Sequence[Rollout]) -> Float[torch.Tensor, "prompts K"]:
 
 def _named_weights(blend: Policy | Blend | None) -> dict[str, float]:
     return {} if blend is None else {member.name: weight for member, weight in blend.members().items()}
-
-
-def _identity(batch: MicroBatch) -> str:
-    """What tells a micro-batch from others: the token ids of its prompts and of their responses that are fitted."""
-    texts = [(list(prompt), list(response)) for prompt, response in batch.texts]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
-
-
-def _shards(batches: Sequence[MicroBatch]) -> list[Sequence[MicroBatch]]:
-    """Micro-batches in shards of about ``SCORED_PROMPTS`` prompts."""
-    cuts, prompts = [0], 0
-    for k, batch in enumerate(batches, 1):
-        prompts += len(batch.rollouts)
-        if prompts >= SCORED_PROMPTS or k == len(batches):
-            cuts.append(k)
-            prompts = 0
-    return [batches[a:b] for a, b in pairwise(cuts)]
