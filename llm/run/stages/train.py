@@ -7,39 +7,30 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import Policy, Step
-from nashward.games.policy import Blend
-from nashward.games.shapes import Float
 
 from ...config.run import RunConfig
 from ...data.prompts import Prompt
 from ...data.rollouts import Rollout, Text
 from ...policy.experimental.token_mixture import use_policy
-from ...policy.handles import Adapter, Sampled, StoredResponses
+from ...policy.handles import Adapter, Sampled
 from ...policy.logprobs import computes_packed
 from ...policy.model import LanguageModel
 from ...policy.sampling import seed_of
 from ...processes import processes
 from ...store.files import to_jsonl
 from ...store.run_folder import RunFolder
-from ...training import regression, sft
+from ...training import sft
 from ...training.batches import MicroBatch, micro_batches
 from ...training.diagnostics import (
     changed_fraction,
-    clip_fraction,
-    fit_metrics,
     initial_metrics,
-    policy_metrics,
     promised_win_rate,
     unreachable_target,
 )
-from ...training.experience import scored
 from ...training.losses import LOSSES, objective
 from ...training.optimize import Fit, order
 from ...training.scoring import heaviest
@@ -49,9 +40,10 @@ from ..payoffs.step_payoffs import StepPayoffs
 from ..payoffs.union import ResponseUnion
 from ..progress import Progress
 from ..rollouts import PromptNumbers, RolloutStore
-from .refit import FitResult, StepFit
+from .refit import StepFit
 from .score import ScoreStage
 from .seal import publish_metrics, wait_for_adapter, write_adapter
+from .summary import fit_summary, step_summary
 
 logger = logging.getLogger(__name__)
 
@@ -140,10 +132,10 @@ class TrainStage:
             for line in warnings:
                 logger.warning(f"{name}: {line}")
             summary = {
-                **self._step_metrics(sampled, len(fitted)),
+                **step_summary(name, self.step, sampled, self.rollouts, self.numbers, len(fitted), self.label),
                 "at_start": initial,
                 "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
-                **_fit_summary(result, settings.max_grad_norm),
+                **fit_summary(result, settings.max_grad_norm),
                 **({} if error_share is None else {"error_share": error_share}),
                 "promised_win_rate": promised,
                 "r2_ceiling": r2_ceiling,
@@ -267,64 +259,3 @@ class TrainStage:
                 f"{self.step_folder.name}: R2 on held-out prompts can be {r2_ceiling:.2f} at most: the rest of the "
                 "target is the luck of which responses were compared, and falls as one over their number (--responses)"
             )
-
-    def _step_metrics(self, sampled: Mapping[Sampled, Sequence[Rollout]], fitted: int) -> dict[str, Any]:
-        """The Step and its responses."""
-        first = self.samplers[0]
-        responses = [
-            response for rollouts in sampled.values() for rollout in rollouts for response in rollout.responses
-        ]
-        return {
-            "iteration": self.step_folder.name,
-            "size": self.step.size,
-            "anchor": _named_weights(self.step.anchor),
-            "opponent": _named_weights(self.step.opponent),
-            "opponent_win_rates": self._opponent_win_rates(_weights(sampled[first])),
-            "prompts": len(self.numbers),
-            "prompts_without_pair": len(self.numbers) - fitted,
-            "response_tokens": sum(len(response.ids) for response in responses) / len(responses),
-            "finished": sum(response.finished for response in responses) / len(responses),
-            "labels": self._label_fractions(first.label, self.label),
-        }
-
-    def _opponent_win_rates(self, weights: Float[torch.Tensor, "prompts K"]) -> dict[str, float]:
-        """How often the first sampler beats each fixed opponent, over the prompts that were judged."""
-        rates = {}
-        for member in self._opponents():
-            if isinstance(member.value, StoredResponses):
-                P = self.rollouts.tables(self.samplers[0].label, member.value.label, self.numbers)
-                wins = regression.win_rates(P, P.new_ones(len(P), P.shape[-1]))
-                rates[member.name] = float((wins * weights).sum(-1).nanmean())
-        return rates
-
-    def _label_fractions(self, policy: str, classify: Callable[[str], str | None] | None) -> dict[str, float] | None:
-        """The fraction of each label among a policy's responses, "none" for those that have none."""
-        if classify is None:
-            return None
-        counts = self.rollouts.label_counts(policy, self.numbers, classify)
-        return {label: count / counts.total() for label, count in sorted(counts.items())}
-
-
-def _fit_summary(result: FitResult, max_grad_norm: float) -> dict[str, Any]:
-    """The metrics of a fit and of the policies before and after it."""
-    train, validation, held_out = result.scores.train, result.scores.validation, result.scores.held_out
-    return {
-        "first_loss": {"observed": result.records[0]["loss"], "expected": result.expected},
-        "train": fit_metrics(train),
-        "validation": {} if validation is None else fit_metrics(validation),
-        "held_out": {} if held_out is None else fit_metrics(held_out),
-        "before": policy_metrics(scored(train.start, "start"), train),
-        "after": policy_metrics(train.now, train),
-        "learning_rate": result.learning_rate,
-        "line_fraction": result.line_fraction,
-        "refits": result.refits,
-        "clip_fraction": clip_fraction([record["gradient_norm"] for record in result.records], max_grad_norm),
-    }
-
-
-def _weights(rollouts: Sequence[Rollout]) -> Float[torch.Tensor, "prompts K"]:
-    return torch.stack([rollout.weights for rollout in rollouts])
-
-
-def _named_weights(blend: Policy | Blend | None) -> dict[str, float]:
-    return {} if blend is None else {member.name: weight for member, weight in blend.members().items()}
