@@ -17,7 +17,7 @@ from ...training import regression
 from ...training.diagnostics import clip_fraction, fit_metrics, policy_metrics
 from ...training.experience import scored
 from ..rollouts import PromptNumbers, RolloutStore
-from .refit import FitResult
+from .fit_result import FitResult
 
 
 def step_summary(
