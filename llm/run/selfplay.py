@@ -15,8 +15,7 @@ from nashward.console import console_log
 from nashward.counted import counted
 from nashward.errors import NashwardError
 from nashward.games import Policy, Solver, Step
-from nashward.games.driver import check_solver, drive
-from nashward.games.opponents import resolve
+from nashward.games.driver import drive
 from nashward.games.policy import Blend
 
 from ..config.run import RunConfig
@@ -35,15 +34,14 @@ from ..policy.adapters.adapter_config import adapter_config
 from ..policy.base.checks import check_policy
 from ..policy.base.weights import default_device, in_4_bits
 from ..policy.engines.vllm import VLLM
-from ..policy.handles import Adapter
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..policy.sampling import ResponseSource
 from ..processes import Interrupted, processes
 from ..store.files import read_jsonl, write_json
 from ..store.run_folder import RunFolder, Stage
-from ..training import losses
 from . import manifest
+from .checks import check_settings
 from .executor import AdapterExecutor
 from .inputs.opponents import StoredOpponents
 from .inputs.prompts import RunPrompts
@@ -52,7 +50,7 @@ from .progress import Progress, Stopped
 from .signals import stop_at_once
 from .stages.judge import advice
 from .stages.sample import source_of, vllm_program
-from .step_control import limit_factor, with_factor, with_phases
+from .step_control import controlled
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +213,8 @@ class SelfPlay:
             opponents = {
                 name: Policy(member, name) for name, member in self._opponents.members(home, prompts.kept).items()
             }
-            drive(self._controlled(home), start, start, executor.execute, record, self.config.iterations, opponents)
+            solver = controlled(self.solver, config, home)
+            drive(solver, start, start, executor.execute, record, config.iterations, opponents)
         except (Stopped, Interrupted) as stage:
             stopped, interrupted = str(stage), isinstance(stage, Interrupted)
         finally:
@@ -265,13 +264,6 @@ class SelfPlay:
         sampling = dataclasses.replace(config.sampling, batch=plan.sampling_batch)
         return dataclasses.replace(config, sampling=sampling, fit=dataclasses.replace(config.fit, tokens=plan.tokens))
 
-    def _controlled(self, home: RunFolder) -> Solver:
-        """The solver with the steps of the phases, lowered where an iteration of the folder was beyond a limit."""
-        solver, limits = with_phases(self.solver, self.config.phases), self.config.limits
-        if not limits.stated or limits.lowers != "step":
-            return solver
-        return with_factor(solver, lambda t: processes.decided(lambda: limit_factor(limits, home, t)))
-
     def check_settings(self) -> None:
         """What can be found wrong with the settings alone.
 
@@ -279,35 +271,7 @@ class SelfPlay:
             ValueError: a solver that yields no Steps or plays against an opponent that is not given, a loss that cannot
                 apply it, phases or limits without a step to change.
         """
-        check_solver(self.solver)
-        start = Policy(Adapter("start", RunFolder(self.folder) / "start" / "adapter"), "start")
-        first = next(self._controlled(RunFolder(self.folder)).play(start, start))
-        resolve(first, {name: Policy(None, name) for name in self.opponents})
-        fit = self.config.fit
-        losses.check_spread_weights(fit)
-        losses.check(fit.loss, fit.selection, self.solver, self.config.responses)
-        if self.combination is not None and self.combination.plays_against_the_start:
-            self._check_objectives(self.combination)
-        if self.config.augment is not None:
-            if self.opponents:
-                raise NashwardError("augment writes prompts to which stored opponents have no response: leave one out")
-            if processes.count > 1:
-                raise NashwardError(f"augment is one process's work, and {processes.count} were started: start one")
-        if self.config.limits.win_rate is not None and fit.loss == "gpo":
-            raise NashwardError("gpo plays for scores, not for win rates: take the floor on the win rate out")
-
-    def _check_objectives(self, combination: Combination) -> None:
-        """What objectives that are played for against the start cannot be combined with."""
-        fit, rule = self.config.fit, combination.rule
-        for unfit, what in (
-            (fit.loss != "mirror", f"the mirror loss, got {fit.loss}: their payoff is no win probability of a pair"),
-            (fit.baseline == "constant", "the baseline plug-in or centred: 1/2 is not the mean of their payoff"),
-            (bool(self.opponents), "no opponents: the start's responses are what it is played against"),
-            (self.config.mixtures == "token-level", "fitted mixtures: multipliers belong to an adapter"),
-            (self.config.limits.win_rate is not None, "no limit on the win rate: give a floor of an objective"),
-        ):
-            if unfit:
-                raise NashwardError(f"--combine {rule} needs {what}")
+        check_settings(self.config, self.solver, list(self.opponents), self.combination, RunFolder(self.folder))
 
     def check(self, until: Stage | None = None, redo: Stage | None = None) -> Prompts:
         """Everything that can be found wrong before a weight is loaded or a byte is written; the prompts to play on.
