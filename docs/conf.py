@@ -97,7 +97,9 @@ def _docstrings(module: str, names: list[str]) -> str:
         value = getattr(sys.modules[module], name)
         kind = "autoclass" if isinstance(value, type) else "autofunction" if callable(value) else "autodata"
         where = public.home(module, name) if kind == "autodata" else module
-        lines += [f".. {kind}:: {where}.{name}", *(["   :members:"] if kind == "autoclass" else []), ""]
+        # SelfPlay has its settings, checks and models from a base that is not public: they are described as its own
+        own = ["   :members:", *(["   :inherited-members:"] if name == "SelfPlay" else [])]
+        lines += [f".. {kind}:: {where}.{name}", *(own if kind == "autoclass" else []), ""]
     return "\n".join([*lines, "```", ""])
 
 

@@ -22,6 +22,8 @@ from .conftest import ROOT
 PARTS = ("configs", "games", "llm", "theory")
 CODE = (*(ROOT / part for part in PARTS), ROOT / "src" / "nashward")
 MOST = 14  # files of a folder
+LONGEST = 450  # lines of a file
+LONGER = {"games/analysis/battles.py"}  # its docstring says why
 
 
 def _run(code: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -72,6 +74,16 @@ def test_every_file_beside_the_code_is_packaged() -> None:
 def test_folders_stay_small() -> None:
     sizes = Counter(file.parent.relative_to(ROOT).as_posix() for folder in CODE for file in _files(folder))
     assert {folder: size for folder, size in sizes.items() if size > MOST} == {}
+
+
+def test_files_stay_short() -> None:
+    lines = {
+        file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8").count("\n")
+        for folder in CODE
+        for file in _files(folder)
+    }
+    assert len(lines) > 400
+    assert {file for file, count in lines.items() if count > LONGEST} == LONGER
 
 
 def test_no_file_name_occurs_twice_in_a_room() -> None:

@@ -5,12 +5,7 @@ its own. ``generators`` has the families.
 """
 
 from . import generators as generators
-from .catalogue import DEFINITIONS as DEFINITIONS
 from .catalogue import EXACT as EXACT
-from .catalogue import GAMES as GAMES
-from .catalogue import PROPERTIES as PROPERTIES
-from .catalogue import Entry as Entry
-from .catalogue import Property as Property
 from .catalogue import biased_rock_paper_scissors as biased_rock_paper_scissors
 from .catalogue import borda_disagrees as borda_disagrees
 from .catalogue import bradley_terry as bradley_terry
@@ -25,7 +20,6 @@ from .catalogue import disc_rim as disc_rim
 from .catalogue import embedded_pennies as embedded_pennies
 from .catalogue import embedded_regret as embedded_regret
 from .catalogue import embedded_slow as embedded_slow
-from .catalogue import get as get
 from .catalogue import grime_dice as grime_dice
 from .catalogue import higher_wins as higher_wins
 from .catalogue import indifference as indifference
@@ -34,7 +28,6 @@ from .catalogue import linear_scores as linear_scores
 from .catalogue import low_rank_preferences as low_rank_preferences
 from .catalogue import mendelsohn as mendelsohn
 from .catalogue import mujoco_soccer as mujoco_soccer
-from .catalogue import names as names
 from .catalogue import narrow_winner as narrow_winner
 from .catalogue import near_boundary_cycle as near_boundary_cycle
 from .catalogue import paley_seven as paley_seven
@@ -54,3 +47,10 @@ from .catalogue import three_judges as three_judges
 from .catalogue import two_rings as two_rings
 from .catalogue import two_tiers as two_tiers
 from .generators import three_cycle as three_cycle
+from .registry import DEFINITIONS as DEFINITIONS
+from .registry import GAMES as GAMES
+from .registry import PROPERTIES as PROPERTIES
+from .registry import Entry as Entry
+from .registry import Property as Property
+from .registry import get as get
+from .registry import names as names

@@ -1,28 +1,14 @@
-"""Named preference games, each with its source, its properties and, if known, its Nash.
-
-``names()`` lists them, ``get(name)`` builds one, ``GAMES[name]`` says what is known of it, and each is a function of
-its own. ``games/zoo/generators.py`` has the families that they are drawn from.
-"""
+"""The games of the zoo: each is a function, with what is known of it above it."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from nashward.errors import NashwardError
-
-from ..equilibria.nash import nash
 from ..forms.game import PreferenceGame
 from ..forms.io import load
-from ..shapes import Float
 from ..solvers.schedule import check_whole
 from .generators import (
     beating,
@@ -40,130 +26,16 @@ from .generators import (
     three_cycle,
     tournament,
 )
-
-Property = Literal[
-    "cyclic",
-    "transitive",
-    "degenerate",
-    "near-boundary",
-    "slow",
-    "several equilibria",
-    "Condorcet winner",
-    "low rank",
-]
-"""A property that a game of the zoo may have."""
-PROPERTIES: tuple[Property, ...] = get_args(Property)
-"""All properties; ``names`` selects games by them."""
-DEFINITIONS: dict[Property, str] = {
-    "cyclic": "some actions form a cycle: each beats the next, the last one the first",
-    "transitive": "i beats j and j beats k implies that i beats k",
-    "degenerate": "some action has several best replies",
-    "near-boundary": "the only Nash equilibrium plays an action with a probability below 0.05",
-    "slow": "the last iterate of optimistic MWU (step 1/2, from uniform) has a gap above 1e-3 after 2000 iterations",
-    "several equilibria": "more than one policy is a Nash equilibrium",
-    "Condorcet winner": "one action beats every other one",
-    "low rank": "the rank of P - 1/2 is at most half the number of actions",
-}
-"""What each property means, in one line."""
+from .registry import GAMES, named
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What is known of a named game.
-
-    Attributes:
-        make: builds it with its default settings.
-        source: where it is from; "made here" for the project's own, "not checked" for a source that was not verified.
-        nash: an exact equilibrium, where one is known in fractions.
-        properties: those of ``PROPERTIES`` that it has, and no others.
-
-    Example:
-        >>> entry = GAMES["comal_cycle"]
-        >>> entry.source, [str(p) for p in entry.nash], sorted(entry.properties)
-        ('arXiv 2410.23223 (COMAL)', ['4/11', '3/11', '4/11'], ['cyclic'])
-    """
-
-    make: Callable[[], PreferenceGame]
-    source: str
-    nash: tuple[Fraction, ...] | None
-    properties: frozenset[Property]
-
-    def equilibrium(self) -> Float[Tensor, " n"]:
-        """The equilibrium to show of the game: the exact one where one is known, else that of ``games.nash``.
-
-        Returns:
-            [n] probabilities, float64. Of several equilibria ``games.nash`` may find another one.
-
-        Example:
-            >>> GAMES["cloned_rock"].equilibrium()
-            tensor([0.3333, 0.0000, 0.3333, 0.3333], dtype=torch.float64)
-        """
-        if self.nash is None:
-            return nash(self.make()).policy
-        return torch.tensor([float(weight) for weight in self.nash], dtype=torch.float64)
-
-
-GAMES: dict[str, Entry] = {}
-"""What is known of each named game."""
-
-
-def _named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable:
-    """Register a function in the zoo, with its Nash as integer weights if known."""
-
-    def enter(function: Callable) -> Callable:
-        exact = tuple(Fraction(weight, sum(nash)) for weight in nash) if nash else None
-        GAMES[function.__name__] = Entry(function, source, exact, frozenset(has))
-        return function
-
-    return enter
-
-
-def names(*properties: Property) -> list[str]:
-    """The names of all games in the zoo, or of those that have all the given properties.
-
-    Args:
-        properties: of ``PROPERTIES``, all of which a game must have.
-
-    Raises:
-        ValueError: an unknown property.
-
-    Example:
-        >>> names("cyclic", "near-boundary")[:2]
-        ['embedded_regret', 'embedded_slow']
-    """
-    for given in properties:
-        if given not in PROPERTIES:
-            raise NashwardError(f"no property {given!r}; there are: {', '.join(PROPERTIES)}")
-    return sorted(name for name, entry in GAMES.items() if entry.properties.issuperset(properties))
-
-
-def get(name: str) -> PreferenceGame:
-    """The game of that name with its default settings.
-
-    Args:
-        name: one of ``names()``.
-
-    Raises:
-        ValueError: a name that is not in the zoo.
-
-    Example:
-        >>> get("comal_cycle").labels
-        ('a', 'b', 'c')
-    """
-    if name not in GAMES:
-        near = difflib.get_close_matches(name, names(), 1)
-        others = f"the nearest is {near[0]}" if near else f"it has: {', '.join(names())}"
-        raise NashwardError(f"no game {name!r} in the zoo; {others}")
-    return GAMES[name].make()
-
-
-@_named("folklore", "cyclic", nash=(1, 1, 1))
+@named("folklore", "cyclic", nash=(1, 1, 1))
 def rock_paper_scissors() -> PreferenceGame:
     """The classic: Nash (1, 1, 1) / 3."""
     return PreferenceGame([[0.5, 0, 1], [1, 0.5, 0], [0, 1, 0.5]], labels=["rock", "paper", "scissors"])
 
 
-@_named("OpenSpiel, regret_matching_test", "cyclic", "slow", nash=(1, 10, 5))
+@named("OpenSpiel, regret_matching_test", "cyclic", "slow", nash=(1, 10, 5))
 def biased_rock_paper_scissors() -> PreferenceGame:
     """Rock-paper-scissors with unequal margins: Nash (1, 10, 5) / 16, that of OpenSpiel's regret-matching test."""
     rock_scissors, paper_rock, scissors_paper = 1.0, 0.75, 0.55
@@ -177,19 +49,19 @@ def biased_rock_paper_scissors() -> PreferenceGame:
     )
 
 
-@_named("arXiv 2410.23223 (COMAL)", "cyclic", nash=(4, 3, 4))
+@named("arXiv 2410.23223 (COMAL)", "cyclic", nash=(4, 3, 4))
 def comal_cycle() -> PreferenceGame:
     """b beats a with .9, c beats b with .9, a beats c with .8: Nash (4, 3, 4) / 11. Source: arXiv 2410.23223."""
     return PreferenceGame([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]], labels=["a", "b", "c"])
 
 
-@_named("made here", "cyclic", "near-boundary", "slow", nash=(50, 50, 1))
+@named("made here", "cyclic", "near-boundary", "slow", nash=(50, 50, 1))
 def near_boundary_cycle() -> PreferenceGame:
     """A ring with one edge of .51: Nash (50, 50, 1) / 101, where optimistic MWU is slow."""
     return three_cycle(0.51, 1.0, 1.0)
 
 
-@_named("Sam Kass and Karen Bryla", "cyclic", "degenerate", nash=(1, 1, 1, 1, 1))
+@named("Sam Kass and Karen Bryla", "cyclic", "degenerate", nash=(1, 1, 1, 1, 1))
 def rock_paper_scissors_lizard_spock() -> PreferenceGame:
     """Five actions, each beating two others: Nash uniform."""
     return beating(
@@ -198,7 +70,7 @@ def rock_paper_scissors_lizard_spock() -> PreferenceGame:
     )  # fmt: skip
 
 
-@_named("folklore", "cyclic", "degenerate", nash=(0, 1, 1, 1))
+@named("folklore", "cyclic", "degenerate", nash=(0, 1, 1, 1))
 def rock_paper_scissors_well() -> PreferenceGame:
     """The well swallows rock and scissors and loses to paper: rock is no use, Nash (0, 1, 1, 1) / 3."""
     return beating(
@@ -206,13 +78,13 @@ def rock_paper_scissors_well() -> PreferenceGame:
     )
 
 
-@_named("made here", "cyclic", "degenerate", "several equilibria", "low rank", nash=(1, 0, 1, 1))
+@named("made here", "cyclic", "degenerate", "several equilibria", "low rank", nash=(1, 0, 1, 1))
 def cloned_rock() -> PreferenceGame:
     """Rock-paper-scissors with rock twice: its third is shared out at will."""
     return beating({"rock": ("scissors",), "stone": ("scissors",), "paper": ("rock", "stone"), "scissors": ("paper",)})
 
 
-@_named("made here: a top cycle, the Smith set", "cyclic", nash=(1, 1, 1, 0, 0, 0))
+@named("made here: a top cycle, the Smith set", "cyclic", nash=(1, 1, 1, 0, 0, 0))
 def two_tiers() -> PreferenceGame:
     """Two rings of three; every member of the first beats every member of the second with 3/4."""
     ring = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]]) / 2
@@ -220,39 +92,39 @@ def two_tiers() -> PreferenceGame:
     return PreferenceGame(0.5 + np.block([[ring, tier], [-tier, ring]]))
 
 
-@_named("made here", "cyclic", "several equilibria", nash=(1, 1, 1, 0, 0, 0))
+@named("made here", "cyclic", "several equilibria", nash=(1, 1, 1, 0, 0, 0))
 def two_rings() -> PreferenceGame:
     """Two rings of three that tie with each other: any mixture of the two uniform policies is a Nash."""
     ring = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]]) / 2
     return PreferenceGame(0.5 + np.kron(np.eye(2), ring))
 
 
-@_named("made here: a composition, as in Laffond, Laine & Laslier 1996", "cyclic", nash=(1,) * 9)
+@named("made here: a composition, as in Laffond, Laine & Laslier 1996", "cyclic", nash=(1,) * 9)
 def ring_of_rings() -> PreferenceGame:
     """A ring of three rings: sure wins within a ring, 3/4 between them. Nash uniform on nine."""
     ring = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]]) / 2
     return PreferenceGame(0.5 + np.kron(ring, np.full((3, 3), 0.5)) + np.kron(np.eye(3), ring))
 
 
-@_named("the Paley tournament: quadratic residues modulo 7", "cyclic", "degenerate", nash=(1,) * 7)
+@named("the Paley tournament: quadratic residues modulo 7", "cyclic", "degenerate", nash=(1,) * 7)
 def paley_seven() -> PreferenceGame:
     """i beats i + 1, i + 2, i + 4 (mod 7): for any two actions there is one that beats both."""
     return circulant((0.5, 0.5, -0.5))
 
 
-@_named("the regular tournament on a circle", "cyclic", "degenerate", nash=(1,) * 7)
+@named("the regular tournament on a circle", "cyclic", "degenerate", nash=(1,) * 7)
 def circular_seven() -> PreferenceGame:
     """i beats the next three of seven."""
     return circulant((0.5, 0.5, 0.5))
 
 
-@_named("made here", "cyclic", "several equilibria", nash=(1,) * 6)
+@named("made here", "cyclic", "several equilibria", nash=(1,) * 6)
 def ring_of_six() -> PreferenceGame:
     """Each beats the next of six surely and ties with the rest: also (1, 0, 1, 0, 1, 0) / 3 is a Nash."""
     return beating({str(i): (str((i + 1) % 6),) for i in range(6)})
 
 
-@_named("made here, a check of ONPO's bound", "transitive", "Condorcet winner", "low rank", nash=(1, 0, 0, 0, 0))
+@named("made here, a check of ONPO's bound", "transitive", "Condorcet winner", "low rank", nash=(1, 0, 0, 0, 0))
 def condorcet_winner(n: int = 5) -> PreferenceGame:
     """Action 0 beats every other one surely, the rest tie: Nash pure. Nearly tight for optimistic MWU's bound.
 
@@ -268,7 +140,7 @@ def condorcet_winner(n: int = 5) -> PreferenceGame:
     return PreferenceGame(table)
 
 
-@_named("made here", "cyclic", "Condorcet winner", nash=(1, 0, 0, 0))
+@named("made here", "cyclic", "Condorcet winner", nash=(1, 0, 0, 0))
 def narrow_winner() -> PreferenceGame:
     """Action 0 beats each of a sure ring of three with .505."""
     table = np.full((4, 4), 0.5)
@@ -277,7 +149,7 @@ def narrow_winner() -> PreferenceGame:
     return PreferenceGame(table)
 
 
-@_named("Bradley & Terry 1952", "transitive", "Condorcet winner", nash=(0, 0, 0, 1))
+@named("Bradley & Terry 1952", "transitive", "Condorcet winner", nash=(0, 0, 0, 1))
 def bradley_terry(strengths: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.5)) -> PreferenceGame:
     """P(i beats j) = sigmoid(r_i - r_j): transitive, so the Nash is the strongest action.
 
@@ -287,21 +159,21 @@ def bradley_terry(strengths: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.5)) -> Prefe
     return from_scores(strengths)
 
 
-@_named("made here", "transitive", "Condorcet winner", "low rank", nash=(0, 0, 0, 0, 1))
+@named("made here", "transitive", "Condorcet winner", "low rank", nash=(0, 0, 0, 0, 1))
 def linear_scores() -> PreferenceGame:
     """Margins that are differences of scores 0, 1, 2, 4, 8: transitive and of rank 2."""
     r = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
     return from_margins(r[:, None] - r)
 
 
-@_named("arXiv 2503.08942 (EGPO), lower_win", "transitive", "degenerate", "Condorcet winner", nash=(0, 0, 0, 0, 1))
+@named("arXiv 2503.08942 (EGPO), lower_win", "transitive", "degenerate", "Condorcet winner", nash=(0, 0, 0, 0, 1))
 def higher_wins() -> PreferenceGame:
     """The higher of five numbers wins surely."""
     i = np.arange(5)
     return from_margins(np.sign(i[:, None] - i))
 
 
-@_named("arXiv 2503.08942 (EGPO), tie", "transitive", "degenerate", "several equilibria", "low rank", nash=(1, 1, 1, 1))
+@named("arXiv 2503.08942 (EGPO), tie", "transitive", "degenerate", "several equilibria", "low rank", nash=(1, 1, 1, 1))
 def indifference(n: int = 4) -> PreferenceGame:
     """All pairs tie: every policy is a Nash.
 
@@ -315,7 +187,7 @@ def indifference(n: int = 4) -> PreferenceGame:
     return PreferenceGame(np.full((n, n), 0.5))
 
 
-@_named(
+@named(
     "'A psychological game' (pleacher.com), by repute Mendelsohn's (not checked)",
     "cyclic",
     "degenerate",
@@ -332,19 +204,19 @@ def mendelsohn() -> PreferenceGame:
     return from_margins(np.where(np.abs(d) == 1, -2 * d, np.sign(d)), ["1", "2", "3", "4", "5"])
 
 
-@_named("Condorcet's example of 60 voters, by repute (not checked)", "cyclic", "slow", nash=(12, 5, 3))
+@named("Condorcet's example of 60 voters, by repute (not checked)", "cyclic", "slow", nash=(12, 5, 3))
 def condorcet_sixty() -> PreferenceGame:
     """A beats B 33 to 27, B beats C 42 to 18, C beats A 35 to 25."""
     return from_rankings({"ABC": 23, "BCA": 17, "BAC": 2, "CAB": 10, "CBA": 8})
 
 
-@_named("made here", "transitive", "Condorcet winner", nash=(1, 0, 0))
+@named("made here", "transitive", "Condorcet winner", nash=(1, 0, 0))
 def borda_disagrees() -> PreferenceGame:
     """Three voters ABC and two BCA: A beats both others, and Borda's count elects B."""
     return from_rankings({"ABC": 3, "BCA": 2})
 
 
-@_named(
+@named(
     "the textbook vote on the capital of Tennessee", "transitive", "degenerate", "Condorcet winner", nash=(0, 0, 0, 1)
 )
 def tennessee() -> PreferenceGame:
@@ -352,7 +224,7 @@ def tennessee() -> PreferenceGame:
     return from_rankings({"MNCK": 42, "NCKM": 26, "CKNM": 15, "KCNM": 17})
 
 
-@_named("Schulze 2011, example 1, 45 voters", "cyclic", "slow", nash=(3, 0, 1, 0, 7))
+@named("Schulze 2011, example 1, 45 voters", "cyclic", "slow", nash=(3, 0, 1, 0, 7))
 def schulze_vote() -> PreferenceGame:
     """45 voters on five candidates without a Condorcet winner."""
     return from_rankings(
@@ -360,7 +232,7 @@ def schulze_vote() -> PreferenceGame:
     )
 
 
-@_named(
+@named(
     "Bradley Efron, in Gardner, Scientific American 1970",
     "cyclic",
     "slow",
@@ -373,7 +245,7 @@ def intransitive_dice() -> PreferenceGame:
     return dice({"A": (4, 4, 4, 4, 0, 0), "B": (3,) * 6, "C": (6, 6, 2, 2, 2, 2), "D": (5, 5, 5, 1, 1, 1)})
 
 
-@_named("James Grime", "cyclic", "slow", nash=(15, 23, 15, 6, 6))
+@named("James Grime", "cyclic", "slow", nash=(15, 23, 15, 6, 6))
 def grime_dice() -> PreferenceGame:
     """Grime's five dice, which beat each other in two rings."""
     return dice(
@@ -382,55 +254,55 @@ def grime_dice() -> PreferenceGame:
     )  # fmt: skip
 
 
-@_named("Borel 1921", "cyclic", "degenerate", "several equilibria")
+@named("Borel 1921", "cyclic", "degenerate", "several equilibria")
 def colonel_blotto() -> PreferenceGame:
     """Five troops on three fields: 21 layouts."""
     return blotto(troops=5, fields=3)
 
 
-@_named("arXiv 1901.08106 (Balduzzi et al.)", "cyclic", "several equilibria", "low rank")
+@named("arXiv 1901.08106 (Balduzzi et al.)", "cyclic", "several equilibria", "low rank")
 def disc_rim() -> PreferenceGame:
     """Seven points evenly round a disc: rank 2, and triangles round the centre are Nash."""
     return disc(7)
 
 
-@_named("arXiv 1901.08106 (Balduzzi et al.)", "cyclic", "slow", "several equilibria", "low rank")
+@named("arXiv 1901.08106 (Balduzzi et al.)", "cyclic", "slow", "several equilibria", "low rank")
 def disc_drawn() -> PreferenceGame:
     """Eleven points drawn in a disc."""
     return disc(11, seed=0)
 
 
-@_named("made here, of the form of arXiv 2410.02197 (GPM)", "cyclic", "slow", "several equilibria", "low rank")
+@named("made here, of the form of arXiv 2410.02197 (GPM)", "cyclic", "slow", "several equilibria", "low rank")
 def low_rank_preferences() -> PreferenceGame:
     """Twelve preference embeddings of four dimensions."""
     return low_rank(12, rank=4, seed=0)
 
 
-@_named("made here, by the parts of Jiang, Lim, Yao & Ye 2011", "cyclic", "slow")
+@named("made here, by the parts of Jiang, Lim, Yao & Ye 2011", "cyclic", "slow")
 def scores_with_cycles() -> PreferenceGame:
     """Eight scores of Bradley and Terry with as much that goes round."""
     return scores_and_cycles(8, cycles=0.5, seed=0)
 
 
-@_named("made here, by the parts of Jiang, Lim, Yao & Ye 2011", "cyclic", "slow")
+@named("made here, by the parts of Jiang, Lim, Yao & Ye 2011", "cyclic", "slow")
 def pure_cycles() -> PreferenceGame:
     """Log-odds on six actions that no score explains at all."""
     return scores_and_cycles(6, cycles=1.0, seed=1)
 
 
-@_named("made here: a mixture of judges, as in arXiv 2410.23223", "cyclic", "slow")
+@named("made here: a mixture of judges, as in arXiv 2410.23223", "cyclic", "slow")
 def three_judges() -> PreferenceGame:
     """Three judges who each have a favourite, and none of whom is cyclic."""
     return mixture_of_judges([[4.0, 2.0, 0.0, 1.0], [0.0, 4.0, 2.0, 1.0], [2.0, 0.0, 4.0, 1.5]], (0.4, 0.35, 0.25))
 
 
-@_named("folklore; embedded after Gale, Kuhn & Tucker 1950", "cyclic", "degenerate", "slow", nash=(1, 1, 1, 1, 4))
+@named("folklore; embedded after Gale, Kuhn & Tucker 1950", "cyclic", "degenerate", "slow", nash=(1, 1, 1, 1, 4))
 def embedded_pennies() -> PreferenceGame:
     """Matching pennies as a symmetric game on five actions."""
     return embedded([[1, -1], [-1, 1]], shift=2.0)
 
 
-@_named(
+@named(
     "arXiv 2311.00676: where the last iterate of RM+ fails", "cyclic", "degenerate", "near-boundary", "slow",
     nash=(1, 1, 10, 4, 5, 3, 63),
 )  # fmt: skip
@@ -439,7 +311,7 @@ def embedded_regret() -> PreferenceGame:
     return embedded([[3, 0, -3], [0, 3, -4], [0, 0, 1]], shift=5.0)
 
 
-@_named(
+@named(
     "arXiv 2406.10631: where optimistic MWU forgets too slowly", "cyclic", "degenerate", "near-boundary", "slow",
     nash=(400, 4, 200, 204, 305),
 )  # fmt: skip
@@ -448,7 +320,7 @@ def embedded_slow() -> PreferenceGame:
     return embedded([[0.51, 0.5], [0.0, 1.0]], shift=0.25)
 
 
-@_named("random", "cyclic", "slow")
+@named("random", "cyclic", "slow")
 def random_preferences(n: int = 10, seed: int = 0) -> PreferenceGame:
     """P_ij uniform on (0, 1) above the diagonal; about half of the actions are in the Nash's support.
 
@@ -464,7 +336,7 @@ def random_preferences(n: int = 10, seed: int = 0) -> PreferenceGame:
     return PreferenceGame(0.5 + upper - upper.T)
 
 
-@_named("random; on such games Fisher & Ryan 1992", "cyclic", "degenerate", "slow", nash=(3, 3, 0, 1, 0, 0, 1, 1, 0))
+@named("random; on such games Fisher & Ryan 1992", "cyclic", "degenerate", "slow", nash=(3, 3, 0, 1, 0, 0, 1, 1, 0))
 def random_tournament(n: int = 9, seed: int = 0) -> PreferenceGame:
     """Every pair has a sure winner, drawn by a fair coin: a unique Nash with an odd support.
 
@@ -484,14 +356,14 @@ def _table(file: str) -> PreferenceGame:
     return game
 
 
-@_named("OpenSpiel, soccer.txt (Apache-2.0, see NOTICE)", "cyclic", "slow")
+@named("OpenSpiel, soccer.txt (Apache-2.0, see NOTICE)", "cyclic", "slow")
 def mujoco_soccer() -> PreferenceGame:
     """Win rates of ten MuJoCo soccer agents against each other, no Condorcet winner: Nash .522 agent1, .331 agent8,
     .147 agent9. Source: OpenSpiel, ``data/paper_data/response_graph_ucb/soccer.txt`` (Apache-2.0; see NOTICE)."""
     return _table("mujoco_soccer_10.csv")
 
 
-@_named("arXiv 2405.00675 (SPPO), Figure 3", "transitive", "Condorcet winner", nash=(1, *[0] * 10))
+@named("arXiv 2405.00675 (SPPO), Figure 3", "transitive", "Condorcet winner", nash=(1, *[0] * 10))
 def sppo_pairrm() -> PreferenceGame:
     """The SPPO paper's eleven models under PairRM, near to Bradley and Terry: IPO's third iterate beats every other.
 

@@ -15,7 +15,7 @@ from ..forms.game import PreferenceGame
 from ..plots.appearance import COLOURS, as_label, save
 from ..plots.payoffs import cycle_graph
 from ..shapes import Float
-from .catalogue import DEFINITIONS, GAMES, PROPERTIES, Entry
+from .registry import DEFINITIONS, GAMES, PROPERTIES, Entry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,8 @@ from nashward.lazy import lazy_names
 if TYPE_CHECKING:
     from .best_of_n import select_best as select_best
     from .cache import Cache as Cache
-    from .conformance import ConformanceError as ConformanceError
-    from .conformance import check_oracle as check_oracle
+    from .conformance.check_oracle import ConformanceError as ConformanceError
+    from .conformance.check_oracle import check_oracle as check_oracle
     from .corrections.corrected import Calibrated as Calibrated
     from .corrections.corrected import StyleControl as StyleControl
     from .corrections.corrected import Unflipped as Unflipped
@@ -56,7 +56,7 @@ _MODULES = {
     "Cache": ".cache",
     "Calibrated": ".corrections.corrected",
     "Combination": ".ensembles.objectives",
-    "ConformanceError": ".conformance",
+    "ConformanceError": ".conformance.check_oracle",
     "CorrectedSource": ".corrections.correction",
     "Diversity": ".diversity",
     "EmbeddingOracle": ".embedding",
@@ -89,7 +89,7 @@ _MODULES = {
     "VoteTable": ".fitting.vote_table",
     "WithTies": ".corrections.corrected",
     "as_oracle": ".load",
-    "check_oracle": ".conformance",
+    "check_oracle": ".conformance.check_oracle",
     "check_source": ".load",
     "curl": ".matrices",
     "fit_oracle": ".fitting.fit",

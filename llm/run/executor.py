@@ -29,13 +29,14 @@ from ..processes import processes
 from ..store.run_folder import RunFolder, Stage
 from .inputs.augmentation import Augmenter, EndpointWriter, PolicyWriter, Writer
 from .inputs.prompt_selection import PromptSelector
-from .judge import JudgeStage
 from .payoffs.objectives import StepObjectives
 from .progress import Progress, Stopped
 from .rollouts import PromptNumbers, RolloutStore
-from .sample import SampleStage
+from .stages.judge import JudgeStage
+from .stages.sample import SampleStage
+from .stages.seal import publish_metrics, wait_for_adapter, write_adapter
+from .stages.train import TrainStage
 from .step_control import limit_factor, phase_of
-from .train import TrainStage, publish_metrics, wait_for_adapter, write_adapter
 
 Part = TypeVar("Part", bound="LanguageModel | PreferenceOracle")
 

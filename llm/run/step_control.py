@@ -12,6 +12,8 @@ from nashward.games import Solver, schedule
 
 from ..config.limits import Limits
 from ..config.phase import Phase
+from ..config.run import RunConfig
+from ..processes import processes
 from ..store.files import read_jsonl
 from ..store.run_folder import RunFolder
 
@@ -81,6 +83,18 @@ def with_factor(solver: Solver, factor: Callable[[int], float]) -> Solver:
             f"{type(solver).__name__} has no step that a limit could lower; let it lower the learning-rate"
         )
     return dataclasses.replace(outer, step=lambda t: factor(t) * schedule.at(step, t))
+
+
+def controlled(solver: Solver, config: RunConfig, home: RunFolder) -> Solver:
+    """The solver with the steps of the phases, lowered where an iteration of the folder was beyond a limit.
+
+    Raises:
+        ValueError: see ``with_phases`` and ``with_factor``.
+    """
+    solver, limits = with_phases(solver, config.phases), config.limits
+    if not limits.stated or limits.lowers != "step":
+        return solver
+    return with_factor(solver, lambda t: processes.decided(lambda: limit_factor(limits, home, t)))
 
 
 def limit_factor(limits: Limits, home: RunFolder, t: int) -> float:

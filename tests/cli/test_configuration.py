@@ -191,7 +191,7 @@ def test_config_tells_what_is_missing_and_checks_what_is_there(
         raise AssertionError("a weight was loaded")
 
     monkeypatch.setattr("nashward.llm.policy.model.LanguageModel.from_pretrained", loading)
-    monkeypatch.setattr("nashward.llm.run.selfplay.as_oracle", loading)
+    monkeypatch.setattr("nashward.llm.run.run_setup.as_oracle", loading)
     assert _told(capsys, "config", *POCKET).startswith("# align needs besides: --out, --prompts\n")
     whole = ["config", *POCKET, "--prompts", "prompts.txt", "--out", "run"]
     assert "needs" not in _told(capsys, *whole)

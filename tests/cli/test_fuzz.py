@@ -145,7 +145,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(inside)
         patch.setenv("HOME", str(base / "home"))
         patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        for place in ("llm.policy.model.LanguageModel.from_pretrained", "llm.run.selfplay.as_oracle",
+        for place in ("llm.policy.model.LanguageModel.from_pretrained", "llm.run.run_setup.as_oracle",
                       "cli.demo.demo.tables", "llm.oracles.fitting.fit.VoteTraining", "llm.data.rows._dataset",
                       "llm.planner.plan.plan"):  # fmt: skip
             patch.setattr(f"nashward.{place}", _loaded)
@@ -237,7 +237,7 @@ rows = st.dictionaries(
 @pytest.mark.parametrize("effort", EFFORT)
 def test_files_of_prompts(effort: settings, inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = check_policy(pocket.POLICY)
-    monkeypatch.setattr("nashward.llm.run.selfplay.check_policy", lambda *given: tokenizer)
+    monkeypatch.setattr("nashward.llm.run.run_setup.check_policy", lambda *given: tokenizer)
     reached = {0: 0, 2: 0}
 
     def written(row: Any) -> str:

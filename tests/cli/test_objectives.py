@@ -13,8 +13,8 @@ import pytest
 from nashward.cli.main import main
 from nashward.llm import pocket
 from nashward.llm.evaluation.pareto import ParetoPoint, pareto_front
-from nashward.llm.run.refit import StepFit
 from nashward.llm.run.selfplay import metrics
+from nashward.llm.run.stages.refit import StepFit
 from nashward.llm.store.files import read_shard
 from nashward.llm.store.run_folder import RunFolder
 

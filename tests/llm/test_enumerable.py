@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from nashward import games, llm
 from nashward.games import Step
 from nashward.llm.run.executor import AdapterExecutor
-from nashward.llm.run.train import TrainStage
+from nashward.llm.run.stages.score import ScoreStage
 from nashward.llm.store.files import read_shard
 from nashward.llm.training import regression
 
@@ -271,15 +271,15 @@ def test_training_from_the_wrong_adapter_is_seen(steep: Path, tmp_path: Path, mo
     def use_adapter(self: llm.LanguageModel, folder: Path) -> Any:
         return real(self, folder.parents[1] / "start" / "adapter" if scoring[0] else folder)
 
-    score = TrainStage.score
+    score = ScoreStage.run
 
-    def wrong(self: TrainStage, *arguments: Any) -> None:
+    def wrong(self: ScoreStage, *arguments: Any) -> None:
         scoring[0] = True
         score(self, *arguments)
         scoring[0] = False
 
     monkeypatch.setattr(llm.LanguageModel, "use_adapter", use_adapter)
-    monkeypatch.setattr(TrainStage, "score", wrong)
+    monkeypatch.setattr(ScoreStage, "run", wrong)
     assert _distance(GAMES["comal"], games.MWU(0.7), steep, tmp_path / "run", 3) > 1e-2
 
 

@@ -12,7 +12,7 @@ import torch
 
 from nashward.errors import LostProcessError, OtherProcessError
 from nashward.llm.processes import Interrupted, processes
-from nashward.llm.processes import group as module
+from nashward.llm.processes.place import WAIT
 
 from .ranks import Ranks
 
@@ -95,7 +95,7 @@ def test_one_that_hangs_is_named_with_its_stage(tmp_path: Path) -> None:
         processes.gather(None)
         processes.at("iteration-03: judging")
         processes.gather(None)
-        os.environ[module.WAIT] = "1"
+        os.environ[WAIT] = "1"
         if rank == 1:
             time.sleep(60)
         try:

@@ -25,8 +25,8 @@ from tqdm import tqdm
 from nashward import games, llm
 from nashward.errors import CorruptFileError
 from nashward.llm import oracles
-from nashward.llm.run.judge import is_intact
 from nashward.llm.run.progress import Progress
+from nashward.llm.run.stages.judge import is_intact
 from nashward.llm.store.files import TEMPORARY, read_shard, verify_checksums, verify_shard
 from nashward.llm.store.run_folder import QUARANTINE, read_run_json
 

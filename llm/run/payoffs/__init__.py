@@ -1,1 +1,1 @@
-"""What the responses of a Step earn where several objectives are combined."""
+"""What the responses of a Step earn, of one objective or of several, and which of them are fitted."""

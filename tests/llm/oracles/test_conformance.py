@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from nashward.llm.oracles import EmbeddingOracle, Function, Judge, Length, PairRM, PreferenceOracle, RewardFunction
-from nashward.llm.oracles.conformance import ConformanceError, check_oracle
-from nashward.llm.oracles.conformance_checks import ODD_TEXTS
+from nashward.llm.oracles.conformance.check_oracle import ConformanceError, check_oracle
+from nashward.llm.oracles.conformance.conformance_checks import ODD_TEXTS
 from nashward.llm.oracles.fitting.vote_table import VoteTable
 from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.oracles.protocol import Pairs

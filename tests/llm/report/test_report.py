@@ -31,7 +31,7 @@ from nashward.llm.report.responses import JudgedResponses, judged_responses, new
 from nashward.llm.report.results import win_sentence, winner_sentence
 from nashward.llm.report.summary import gap_among, run_name
 from nashward.llm.run.selfplay import iterates
-from nashward.llm.run.train import TrainStage
+from nashward.llm.run.stages.train import TrainStage
 from nashward.llm.store.files import read_shard, write_json
 
 from ..tiny_run import PROMPTS, short_run

@@ -15,8 +15,8 @@ from nashward.errors import NashwardError
 from nashward.llm import pocket, report
 from nashward.llm.oracles import Cache, as_oracle
 from nashward.llm.policy.mixture import adapter_folders
-from nashward.llm.run.judge import AtomicCache, judge_call
 from nashward.llm.run.selfplay import metrics
+from nashward.llm.run.stages.judge import AtomicCache, judge_call
 from nashward.llm.run.status import status
 from nashward.llm.store.run_folder import RunFolder
 

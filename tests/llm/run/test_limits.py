@@ -12,7 +12,7 @@ import torch
 from nashward import games, llm
 from nashward.games import Policy
 from nashward.llm import Limits
-from nashward.llm.run.refit import FitScores
+from nashward.llm.run.stages.fit_result import FitScores
 from nashward.llm.run.step_control import with_factor
 from nashward.llm.store.files import read_jsonl
 from nashward.llm.training.experience import Experience

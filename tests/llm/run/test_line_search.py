@@ -15,7 +15,7 @@ from nashward import games, llm
 from nashward.llm.oracles import PreferenceOracle
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.policy.sampling import seed_of
-from nashward.llm.run import refit
+from nashward.llm.run.stages import refit
 
 from .. import tiny
 from ..killed import Killed, dies_at

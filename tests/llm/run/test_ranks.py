@@ -20,11 +20,12 @@ from filelock import FileLock
 from nashward import games, llm
 from nashward.cli.main import main
 from nashward.llm.policy.logprobs import sequence_logprobs
-from nashward.llm.processes import group as module
-from nashward.llm.run import sample
-from nashward.llm.run import shards as shards_module
+from nashward.llm.processes import connection, processes
+from nashward.llm.processes.place import WAIT
 from nashward.llm.run.progress import Progress
 from nashward.llm.run.signals import stop_on_signals
+from nashward.llm.run.stages import sample
+from nashward.llm.run.stages import shards as shards_module
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
 
@@ -174,11 +175,11 @@ def _ranks(count: int, command: list[str], home: Path, at: Any = None, waits: st
     """
 
     def work(rank: int) -> int:
-        module.GRACE = 0.5
+        connection.GRACE = 0.5
         if at is not None and rank == at[0]:
             _at(at[1], at[2])
         if waits and rank == 0:
-            _at(waits, lambda: os.environ.update({module.WAIT: "1"}))
+            _at(waits, lambda: os.environ.update({WAIT: "1"}))
         return main(command)
 
     return Ranks(count, work, home)
@@ -214,9 +215,9 @@ def test_a_process_that_dies_loses_no_finished_shard(
 
 def test_one_that_dies_behind_the_run_holds_nobody(model: llm.LanguageModel, tmp_path: Path) -> None:
     def work(rank: int) -> int:
-        module.GRACE = 0.5
+        connection.GRACE = 0.5
         settings: dict[str, Any] = {"prompts": PROMPTS[:8], "oracle": tiny.high_bytes(), "iterations": 1}
-        with stop_on_signals() as received, module.processes.session():
+        with stop_on_signals() as received, processes.session():
             short_run(model, tmp_path / "run", **settings).run(stop=received.event, progress=False)
             if rank == 1:
                 _die()
@@ -244,7 +245,7 @@ def test_one_without_room_on_its_disk(
     write = sample.write_shard
 
     def full(folder: Path, *given: Any) -> Any:
-        if module.processes.rank == 1:
+        if processes.rank == 1:
             raise OSError(errno.ENOSPC, f"{folder} cannot be written, the disk is full: make room")
         return write(folder, *given)
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from nashward import games, llm
 from nashward.llm.policy.model import WEIGHTS
-from nashward.llm.run import refit
+from nashward.llm.run.stages import refit
 from nashward.llm.store.run_folder import RunFolder
 from nashward.llm.training.batches import MicroBatch
 

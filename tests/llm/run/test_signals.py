@@ -106,7 +106,7 @@ def test_the_first_signal_ends_the_loading_of_a_model(
         raise AssertionError("it went on loading")
 
     place = {
-        "policy": "nashward.llm.policy.model.load_base", "oracle": "nashward.llm.run.selfplay.as_oracle",
+        "policy": "nashward.llm.policy.model.load_base", "oracle": "nashward.llm.run.run_setup.as_oracle",
         "before": "nashward.llm.policy.model.load_base",
     }[when]  # fmt: skip
     begun = time.monotonic()

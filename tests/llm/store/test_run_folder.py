@@ -21,7 +21,7 @@ from nashward.llm import pocket
 from nashward.llm.oracles.models.pairrm import PairRMModel
 from nashward.llm.policy.model import WEIGHTS
 from nashward.llm.policy.sampling import Sampling
-from nashward.llm.run.shards import ShardedStage, plan_shards
+from nashward.llm.run.stages.shards import ShardedStage, plan_shards
 from nashward.llm.run.status import status
 from nashward.llm.store.files import shards
 from nashward.llm.store.run_folder import FORMAT, RunFolder, Stage
@@ -162,13 +162,13 @@ def test_metrics_follow_the_adapter_and_come_back_from_it(
     """A kill between the two costs nothing: no training is done again."""
     home = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("nashward.llm.run.train.publish_metrics", lambda stage: (_ for _ in ()).throw(Killed))
+        patch.setattr("nashward.llm.run.stages.train.publish_metrics", lambda stage: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             quick_run(tiny_folder, home, iterations=1).run()
     assert (home / "iteration-01" / "adapter").is_dir()
     assert (home / "iteration-01" / "training").is_dir()
     assert not (home / "iteration-01" / "metrics.jsonl").exists()
-    monkeypatch.setattr("nashward.llm.run.refit.fit", lambda *given: pytest.fail("it was trained again"))
+    monkeypatch.setattr("nashward.llm.run.stages.refit.fit", lambda *given: pytest.fail("it was trained again"))
     (row,) = quick_run(tiny_folder, home, iterations=1).run().metrics
     assert row["iteration"] == "iteration-01"
     assert not (home / "iteration-01" / "training").exists()

@@ -26,7 +26,7 @@ from nashward.llm.policy.engines import child, watchdog
 from nashward.llm.policy.engines.child import KEY, ChildServer
 from nashward.llm.policy.engines.vllm import VLLM, python_with_vllm, served_rank
 from nashward.llm.run import executor
-from nashward.llm.run.sample import vllm_program
+from nashward.llm.run.stages.sample import vllm_program
 from nashward.llm.store.files import read_shard, shards
 from nashward.llm.store.run_folder import RunFolder
 

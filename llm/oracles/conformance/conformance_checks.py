@@ -17,9 +17,9 @@ import torch
 
 from nashward.counted import counted
 
-from ..data.library_errors import LIBRARY_ERRORS
-from .matrices import PairwiseResult, preference_matrices
-from .protocol import Aggregation, Pairs, PreferenceOracle
+from ...data.library_errors import LIBRARY_ERRORS
+from ..matrices import PairwiseResult, preference_matrices
+from ..protocol import Aggregation, Pairs, PreferenceOracle
 
 ODD_TEXTS = {
     "the empty text": "",

@@ -15,16 +15,16 @@ import numpy as np
 
 from nashward.errors import NashwardError
 
-from ..oracles import Cache, PairwiseResult, PreferenceOracle, preference_matrices
-from ..oracles.ensembles.objectives import Objectives
-from ..oracles.fitting.vote_table import VoteTable
-from ..oracles.models.network import networks
-from ..policy.handles import Sampled, StoredResponses
-from ..processes import Tally, processes
-from ..store.files import read_shard, shards, write_shard
-from ..store.run_folder import RunFolder, iteration_of
-from .inputs.drawn_opponents import DrawnTexts
-from .rollouts import PromptNumbers, table_name
+from ...oracles import Cache, PairwiseResult, PreferenceOracle, preference_matrices
+from ...oracles.ensembles.objectives import Objectives
+from ...oracles.fitting.vote_table import VoteTable
+from ...oracles.models.network import networks
+from ...policy.handles import Sampled, StoredResponses
+from ...processes import Tally, processes
+from ...store.files import read_shard, shards, write_shard
+from ...store.run_folder import RunFolder, iteration_of
+from ..inputs.drawn_opponents import DrawnTexts
+from ..rollouts import PromptNumbers, table_name
 from .shards import Shard, ShardedStage
 
 CALL_PROMPTS = 16  # whose pairs a network judges together

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from nashward.errors import NashwardError
 
-from ..data.library_errors import LIBRARY_ERRORS
+from ...data.library_errors import LIBRARY_ERRORS
+from ..matrices import check_texts
+from ..protocol import PreferenceOracle
 from .conformance_checks import CHECKS, Case, Failed, raised
-from .matrices import check_texts
-from .protocol import PreferenceOracle
 
 PROMPTS = ("What is the capital of France?", "Write one line about the sea.", "Why is the sky blue?")
 CANDIDATES = (

@@ -10,24 +10,24 @@ from typing import Any
 
 from nashward.errors import NashwardError
 
-from ..config.run import OWN_ENGINE, RunConfig
-from ..config.sampling import Sampling
-from ..data.rollouts import Rollout
-from ..policy.adapters.adapter_config import adapter_config
-from ..policy.adapters.lora import LoraShape
-from ..policy.engines.child import ChildServer
-from ..policy.engines.engine import EngineSource
-from ..policy.engines.vllm import SERVED, VLLM, dtype_here, python_with_vllm, served_rank
-from ..policy.experimental.token_mixture import use_policy
-from ..policy.handles import Sampled
-from ..policy.local.names import local_model
-from ..policy.model import LanguageModel
-from ..policy.sampling import GenerateSource, ResponseSource, is_continuous, seed_of
-from ..processes import processes
-from ..store.files import write_shard
-from .rollouts import PromptNumbers
+from ...config.run import OWN_ENGINE, RunConfig
+from ...config.sampling import Sampling
+from ...data.rollouts import Rollout
+from ...policy.adapters.adapter_config import adapter_config
+from ...policy.adapters.lora import LoraShape
+from ...policy.engines.child import ChildServer
+from ...policy.engines.engine import EngineSource
+from ...policy.engines.vllm import SERVED, VLLM, dtype_here, python_with_vllm, served_rank
+from ...policy.experimental.token_mixture import use_policy
+from ...policy.handles import Sampled
+from ...policy.local.names import local_model
+from ...policy.model import LanguageModel
+from ...policy.sampling import GenerateSource, ResponseSource, is_continuous, seed_of
+from ...processes import processes
+from ...store.files import write_shard
+from ..rollouts import PromptNumbers
+from ..signals import stop_at_once
 from .shards import SHARD_PROMPTS, Shard, ShardedStage
-from .signals import stop_at_once
 
 INSTRUCTION = 128  # tokens, at most, that a request for a variant of a prompt has beside the prompt
 

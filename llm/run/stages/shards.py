@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from ..config.plan import SHARD_PROMPTS as SHARD_PROMPTS
-from ..config.run import RunConfig
-from ..data.prompts import Prompt
-from ..policy.sampling import GenerateSource, ResponseSource
-from ..processes import processes
-from ..store.files import shards
-from ..store.run_folder import SHARDS, RunFolder
-from ..store.saved_inputs import saved_in_step
-from .progress import Progress
-from .rollouts import PromptNumbers, RolloutStore
+from ...config.plan import SHARD_PROMPTS as SHARD_PROMPTS
+from ...config.run import RunConfig
+from ...data.prompts import Prompt
+from ...policy.sampling import GenerateSource, ResponseSource
+from ...processes import processes
+from ...store.files import shards
+from ...store.run_folder import SHARDS, RunFolder
+from ...store.saved_inputs import saved_in_step
+from ..progress import Progress
+from ..rollouts import PromptNumbers, RolloutStore
 
 APPEAR = 120.0  # seconds in which a file of another machine appears in a shared folder
 

@@ -1,0 +1,133 @@
+"""What is known of each game of the zoo, and how a game is found: by its name, or by its properties."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from nashward.errors import NashwardError
+
+from ..equilibria.nash import nash
+from ..forms.game import PreferenceGame
+from ..shapes import Float
+
+Property = Literal[
+    "cyclic",
+    "transitive",
+    "degenerate",
+    "near-boundary",
+    "slow",
+    "several equilibria",
+    "Condorcet winner",
+    "low rank",
+]
+"""A property that a game of the zoo may have."""
+PROPERTIES: tuple[Property, ...] = get_args(Property)
+"""All properties; ``names`` selects games by them."""
+DEFINITIONS: dict[Property, str] = {
+    "cyclic": "some actions form a cycle: each beats the next, the last one the first",
+    "transitive": "i beats j and j beats k implies that i beats k",
+    "degenerate": "some action has several best replies",
+    "near-boundary": "the only Nash equilibrium plays an action with a probability below 0.05",
+    "slow": "the last iterate of optimistic MWU (step 1/2, from uniform) has a gap above 1e-3 after 2000 iterations",
+    "several equilibria": "more than one policy is a Nash equilibrium",
+    "Condorcet winner": "one action beats every other one",
+    "low rank": "the rank of P - 1/2 is at most half the number of actions",
+}
+"""What each property means, in one line."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a named game.
+
+    Attributes:
+        make: builds it with its default settings.
+        source: where it is from; "made here" for the project's own, "not checked" for a source that was not verified.
+        nash: an exact equilibrium, where one is known in fractions.
+        properties: those of ``PROPERTIES`` that it has, and no others.
+
+    Example:
+        >>> entry = GAMES["comal_cycle"]
+        >>> entry.source, [str(p) for p in entry.nash], sorted(entry.properties)
+        ('arXiv 2410.23223 (COMAL)', ['4/11', '3/11', '4/11'], ['cyclic'])
+    """
+
+    make: Callable[[], PreferenceGame]
+    source: str
+    nash: tuple[Fraction, ...] | None
+    properties: frozenset[Property]
+
+    def equilibrium(self) -> Float[Tensor, " n"]:
+        """The equilibrium to show of the game: the exact one where one is known, else that of ``games.nash``.
+
+        Returns:
+            [n] probabilities, float64. Of several equilibria ``games.nash`` may find another one.
+
+        Example:
+            >>> GAMES["cloned_rock"].equilibrium()
+            tensor([0.3333, 0.0000, 0.3333, 0.3333], dtype=torch.float64)
+        """
+        if self.nash is None:
+            return nash(self.make()).policy
+        return torch.tensor([float(weight) for weight in self.nash], dtype=torch.float64)
+
+
+GAMES: dict[str, Entry] = {}
+"""What is known of each named game."""
+
+
+def named(source: str, *has: Property, nash: tuple[int, ...] = ()) -> Callable:
+    """Register a function in the zoo, with its Nash as integer weights if known."""
+
+    def enter(function: Callable) -> Callable:
+        exact = tuple(Fraction(weight, sum(nash)) for weight in nash) if nash else None
+        GAMES[function.__name__] = Entry(function, source, exact, frozenset(has))
+        return function
+
+    return enter
+
+
+def names(*properties: Property) -> list[str]:
+    """The names of all games in the zoo, or of those that have all the given properties.
+
+    Args:
+        properties: of ``PROPERTIES``, all of which a game must have.
+
+    Raises:
+        ValueError: an unknown property.
+
+    Example:
+        >>> names("cyclic", "near-boundary")[:2]
+        ['embedded_regret', 'embedded_slow']
+    """
+    for given in properties:
+        if given not in PROPERTIES:
+            raise NashwardError(f"no property {given!r}; there are: {', '.join(PROPERTIES)}")
+    return sorted(name for name, entry in GAMES.items() if entry.properties.issuperset(properties))
+
+
+def get(name: str) -> PreferenceGame:
+    """The game of that name with its default settings.
+
+    Args:
+        name: one of ``names()``.
+
+    Raises:
+        ValueError: a name that is not in the zoo.
+
+    Example:
+        >>> get("comal_cycle").labels
+        ('a', 'b', 'c')
+    """
+    if name not in GAMES:
+        near = difflib.get_close_matches(name, names(), 1)
+        others = f"the nearest is {near[0]}" if near else f"it has: {', '.join(names())}"
+        raise NashwardError(f"no game {name!r} in the zoo; {others}")
+    return GAMES[name].make()

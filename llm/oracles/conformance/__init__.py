@@ -1,0 +1,1 @@
+"""Whether an oracle keeps the promises of the protocol."""

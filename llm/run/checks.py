@@ -1,0 +1,64 @@
+"""What can be found wrong with the settings of a run alone, before a file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from nashward.errors import NashwardError
+from nashward.games import Policy, Solver
+from nashward.games.driver import check_solver
+from nashward.games.opponents import resolve
+
+from ..config.run import RunConfig
+from ..oracles.ensembles.objectives import Combination
+from ..policy.handles import Adapter
+from ..processes import processes
+from ..store.run_folder import RunFolder
+from ..training import losses
+from .step_control import controlled
+
+
+def check_settings(
+    config: RunConfig, solver: Solver, opponents: Collection[str], combination: Combination | None, home: RunFolder
+) -> None:
+    """Whether the settings fit together.
+
+    Args:
+        config, solver: of the run.
+        opponents: the names of the stored responses that are given.
+        combination: how several objectives are combined; None: there is one oracle.
+        home: the run folder.
+
+    Raises:
+        ValueError: they do not, see ``SelfPlay.check_settings``.
+    """
+    check_solver(solver)
+    start = Policy(Adapter("start", home / "start" / "adapter"), "start")
+    first = next(controlled(solver, config, home).play(start, start))
+    resolve(first, {name: Policy(None, name) for name in opponents})
+    fit = config.fit
+    losses.check_spread_weights(fit)
+    losses.check(fit.loss, fit.selection, solver, config.responses)
+    if combination is not None and combination.plays_against_the_start:
+        _check_objectives(config, combination, opponents)
+    if config.augment is not None:
+        if opponents:
+            raise NashwardError("augment writes prompts to which stored opponents have no response: leave one out")
+        if processes.count > 1:
+            raise NashwardError(f"augment is one process's work, and {processes.count} were started: start one")
+    if config.limits.win_rate is not None and fit.loss == "gpo":
+        raise NashwardError("gpo plays for scores, not for win rates: take the floor on the win rate out")
+
+
+def _check_objectives(config: RunConfig, combination: Combination, opponents: Collection[str]) -> None:
+    """What objectives that are played for against the start cannot be combined with."""
+    fit, rule = config.fit, combination.rule
+    for unfit, what in (
+        (fit.loss != "mirror", f"the mirror loss, got {fit.loss}: their payoff is no win probability of a pair"),
+        (fit.baseline == "constant", "the baseline plug-in or centred: 1/2 is not the mean of their payoff"),
+        (bool(opponents), "no opponents: the start's responses are what it is played against"),
+        (config.mixtures == "token-level", "fitted mixtures: multipliers belong to an adapter"),
+        (config.limits.win_rate is not None, "no limit on the win rate: give a floor of an objective"),
+    ):
+        if unfit:
+            raise NashwardError(f"--combine {rule} needs {what}")

@@ -1,0 +1,104 @@
+"""How a fit went: its losses before and after it, and what a user may want to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...training.diagnostics import TOLERANCE, loss, loss_mismatch, mean_under, rise, rose
+from ...training.experience import Experience, scored
+
+NOTABLE = 1.1  # times the loss at the start: a mean in training above it is worth a warning
+
+
+@dataclass(frozen=True)
+class FitScores:
+    """The responses that are fitted, those that decide how far, and the held-out ones (None: there are none)."""
+
+    train: Experience
+    validation: Experience | None = None
+    held_out: Experience | None = None
+    sft_nll: float | None = None  # of the held-out SFT texts, nats a token
+
+    @property
+    def unseen(self) -> Experience:
+        """The responses that training did not see and that know best: held-out, else validation, else the fitted."""
+        return self.held_out or self.validation or self.train
+
+    @property
+    def deciding(self) -> Experience:
+        """The responses that decide on a refit: validation, else held-out, else the fitted ones."""
+        return self.validation or self.held_out or self.train
+
+    @property
+    def prompts(self) -> str:
+        """The name of the prompts of ``deciding``."""
+        return "validation" if self.validation else "held-out" if self.held_out else "trained"
+
+    @property
+    def loss(self) -> float:
+        """On the prompts that decide."""
+        return loss(self.deciding)
+
+    @property
+    def win_rate(self) -> float:
+        """On prompts that training did not see, see ``Limits.win_rate``."""
+        batch = self.unseen
+        old, new = (mean_under(policy, batch.payoffs, batch) for policy in (scored(batch.start, "start"), batch.now))
+        return 0.5 + new - old
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The fit that a step's adapter is from.
+
+    Attributes:
+        scores: of the adapter.
+        records: one an optimiser step.
+        expected: the loss of the first of them, computed before.
+        learning_rate: the largest.
+        line_fraction: how far the adapter is on the straight line from the start to where the fit went.
+        loss_at_end: where the fit went, on the prompts that decide.
+        refits: the learning rates and the losses of the fits before it, which were dropped.
+        notes: sentences on how ``line_fraction`` was found, of what a user may want to change.
+    """
+
+    scores: FitScores
+    records: list[dict[str, float]]
+    expected: float
+    learning_rate: float
+    line_fraction: float
+    loss_at_end: float
+    refits: list[dict[str, float]]
+    notes: list[str]
+
+    def warnings(self, before: FitScores, last_epoch: int) -> list[str]:
+        """Sentences on what went wrong.
+
+        Args:
+            before: the scores at the start.
+            last_epoch: the number of optimiser steps in it.
+        """
+        mismatch = loss_mismatch(self.records[0]["loss"], self.expected)
+        lines = [*([] if mismatch is None else [mismatch]), *self.notes]
+        at_start, losses = loss(before.train), [record["loss"] for record in self.records[-last_epoch:]]
+        if "sft_nll" not in self.records[0] and rose(sum(losses) / len(losses), NOTABLE * at_start):
+            lines.append(
+                f"In training the loss rose from {at_start:.4g} to {sum(losses) / len(losses):.4g}: the learning rate "
+                f"of {self.learning_rate:.2g} is too high for this target (--learning-rate)."
+            )
+        if self.line_fraction > 0 and rose(self.scores.loss, before.loss):
+            lines.append(
+                f"The loss on {self.scores.prompts} prompts rose from {before.loss:.4g} to {self.scores.loss:.4g} "
+                "nats^2: take a lower learning_rate, fewer epochs or more prompts, or allow refits (--learning-rate, "
+                "--epochs, --refits)."
+            )
+        held = self.scores.held_out
+        # where nothing validated, the held-out prompts decided, and the sentence above is about them
+        if self.line_fraction > 0 and self.scores.validation and held is not None and held.objective is None:
+            more, error = rise(held)
+            if more > max(error, TOLERANCE * loss(held)):
+                lines.append(
+                    f"The loss on held-out prompts rose by {more:.3g} +- {error:.2g}: what was learned does not carry "
+                    "over to other prompts; take more of them, or an oracle with more spread."
+                )
+        return lines

@@ -1,0 +1,261 @@
+"""The third stage of a Step: an adapter is trained on the judged responses."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nashward.counted import counted
+from nashward.errors import NashwardError
+from nashward.games import Policy, Step
+
+from ...config.run import RunConfig
+from ...data.prompts import Prompt
+from ...data.rollouts import Rollout, Text
+from ...policy.experimental.token_mixture import use_policy
+from ...policy.handles import Adapter, Sampled
+from ...policy.logprobs import computes_packed
+from ...policy.model import LanguageModel
+from ...policy.sampling import seed_of
+from ...processes import processes
+from ...store.files import to_jsonl
+from ...store.run_folder import RunFolder
+from ...training import sft
+from ...training.batches import MicroBatch, micro_batches
+from ...training.diagnostics import (
+    changed_fraction,
+    initial_metrics,
+    promised_win_rate,
+    unreachable_target,
+)
+from ...training.losses import LOSSES, objective
+from ...training.optimize import Fit, order
+from ...training.scoring import heaviest
+from ..inputs.parts import divide
+from ..payoffs.objectives import StepObjectives
+from ..payoffs.step_payoffs import StepPayoffs
+from ..payoffs.union import ResponseUnion
+from ..progress import Progress
+from ..rollouts import PromptNumbers, RolloutStore
+from .refit import StepFit
+from .score import ScoreStage
+from .seal import publish_metrics, wait_for_adapter, write_adapter
+from .summary import fit_summary, step_summary
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainStage:
+    """Trains the adapter of one Step, from where an earlier process left it.
+
+    Args:
+        model: of the policy.
+        step_folder: where the Step is written.
+        samplers: the policies whose responses are fitted; the metrics describe those of the first.
+        reference: the policy that the run started from.
+        enumerates: the responses are all that there are, see ``ResponseSource``.
+        label: returns the kind of a response's text.
+        sft_texts: prompts with responses whose likelihood is kept up beside; empty: none.
+        rate_factor: what limits multiply the learning rate by.
+        objectives: where there are several: what they make of the Step.
+    """
+
+    folder: RunFolder
+    prompts: Sequence[Prompt]
+    config: RunConfig
+    progress: Progress
+    rollouts: RolloutStore
+    model: LanguageModel
+    step_folder: Path
+    step: Step
+    samplers: Sequence[Sampled]
+    numbers: PromptNumbers
+    reference: Adapter
+    enumerates: bool
+    label: Callable[[str], str | None] | None
+    sft_texts: Sequence[tuple[Prompt, str]]
+    rate_factor: float = 1.0
+    objectives: StepObjectives | None = None
+
+    def run(self) -> None:
+        """Judged responses in, a sealed adapter with its metrics out."""
+        settings, name, model = self._fit_settings(), self.step_folder.name, self.model
+        first = self.samplers[0]
+        sampled = {policy: self.rollouts.rollouts(policy.label, self.numbers) for policy in self.samplers}
+        union = self._union(sampled)
+        fitted, error_share = union.fitted()
+        if not fitted:
+            raise NashwardError(f"{name}: no prompt has responses that the oracle tells apart; nothing to learn from")
+        training, validation, testing = self._micro_batches(fitted, settings)
+        ScoreStage(
+            self.folder, self.progress, model, self.step_folder, self.step, self.samplers, self.reference,
+            settings.baseline,
+        ).run([*training, *validation, *testing])  # fmt: skip
+        anchor = {member.value: weight for member, weight in self.step.anchor.members().items()}
+        start = heaviest(anchor)
+        seed = seed_of(self.config.seed, name, "fit")
+        steps = order(training, settings, seed)
+        term = self._sft_term(len(steps))
+        nll = {} if term is None else self._sft_nll(term, start)
+        fit = StepFit(
+            self.folder, self.progress, model, self.step_folder, self.step.size, settings, seed, training, validation,
+            testing, term, self.rate_factor,
+        )  # fmt: skip
+        before = fit.scores()
+        initial = initial_metrics(before.train)
+        promised = r2_ceiling = None
+        if settings.loss == "mirror" and not self._against_start and self._plays_itself(start):
+            r2_ceiling = union.r2_ceiling()
+            promised = promised_win_rate(before.train, r2_ceiling)
+        self._announce(initial, settings, promised, r2_ceiling, error_share)
+        unreachable = unreachable_target(initial["target_rms"], self.step.size)
+        if unreachable:
+            logger.warning(f"{name}: {unreachable}")
+        with model.training(start.folder) as parameters:
+            weights = [parameter.detach().cpu().clone() for parameter in parameters]
+            rate = fit.learning_rate(parameters)
+            self.progress.info(
+                f"{name}: {counted(len(steps), 'optimiser step')} of about {counted(settings.batch, 'prompt')}, "
+                f"learning rate {rate:.3g}"
+            )
+            result = fit.run(parameters, weights, rate)
+            if result.scores.sft_nll is not None:
+                nll["after"] = result.scores.sft_nll
+            # the payoffs of gpo are scores, and those of some objectives no win rates over the policy before
+            win_rate = None if settings.loss == "gpo" or self._against_start else result.scores.win_rate
+            exceeded = self._limits_exceeded(nll, win_rate)
+            warnings = result.warnings(before, len(steps) // settings.epochs) + exceeded
+            for line in warnings:
+                logger.warning(f"{name}: {line}")
+            summary = {
+                **step_summary(name, self.step, sampled, self.rollouts, self.numbers, len(fitted), self.label),
+                "at_start": initial,
+                "warning": " ".join(filter(None, [unreachable, *warnings])) or None,
+                **fit_summary(result, settings.max_grad_norm),
+                **({} if error_share is None else {"error_share": error_share}),
+                "promised_win_rate": promised,
+                "r2_ceiling": r2_ceiling,
+                "win_rate": win_rate,
+                "sft": nll,
+                "crossed": bool(exceeded),
+                **({} if self.objectives is None else {"objectives": self.objectives.summary(self.step, first)}),
+                "changed_fraction": changed_fraction(weights, [p.detach().cpu() for p in parameters]),
+            }
+        metrics = to_jsonl([*({"step": i, **record} for i, record in enumerate(result.records, 1)), summary])
+
+        def seal() -> None:
+            write_adapter(self.step_folder / "adapter", model.save, metrics)
+            publish_metrics(self.step_folder)
+
+        processes.decided(seal)
+        wait_for_adapter(self.step_folder / "adapter")
+
+    def _fit_settings(self) -> Fit:
+        fit = self.config.fit
+        if self.step.opponent is None:  # a geometric mixture: no response is preferred to another
+            return replace(fit, loss="mirror")
+        if self.objectives is not None:
+            fit = replace(fit, sft_weight=fit.sft_weight * self.objectives.sft_factor(self._opponents()))
+        return fit
+
+    def _opponents(self) -> dict[Policy, float]:
+        return {} if self.step.opponent is None else self.step.opponent.members()
+
+    @property
+    def _against_start(self) -> bool:
+        """Whether the payoffs are those of objectives that are played for against the run's start."""
+        return self.objectives is not None and self.objectives.combination.plays_against_the_start
+
+    def _plays_itself(self, start: Adapter) -> bool:
+        """Whether the only opponent is the policy that the fit starts from: the payoffs are win rates over it."""
+        return [(member.value, weight) for member, weight in self._opponents().items()] == [(start, 1.0)]
+
+    def _union(self, sampled: Mapping[Sampled, Sequence[Rollout]]) -> ResponseUnion:
+        judged = StepPayoffs(
+            self.rollouts, self.numbers, self._opponents(), sampled, LOSSES[self.config.fit.loss],
+            self.config.self_comparison or self.enumerates, self.objectives if self._against_start else None,
+        )  # fmt: skip
+        return ResponseUnion(judged, self.prompts, self.config, self.enumerates)
+
+    def _micro_batches(self, fitted: Mapping[int, Rollout], fit: Fit) -> list[list[MicroBatch]]:
+        """What is trained on, what decides how far the adapter goes, and what is held out."""
+        parts = divide(fitted, self.prompts, fit, self.config.seed)
+        longest = max(len(prompt) + len(ids) for rollout in fitted.values() for prompt, ids in rollout.texts)
+        with self.model.use_adapter(self.reference.folder) as network:
+            packed = computes_packed(network, longest)
+        sizes = fit.pass_tokens(self.model.device.type), fit.batch, objective(fit, self.enumerates), packed
+        return [micro_batches([fitted[i] for i in sorted(part)], *sizes) for part in parts]
+
+    def _sft_term(self, steps: int) -> sft.SFTTerm | None:
+        """The SFT texts of a fit of so many optimiser steps; None where the run has none, and for a geometric mixture,
+        whose members have been fitted with them."""
+        texts, fit, key = self.sft_texts, self._fit_settings(), (self.config.seed, "task")
+        if not texts or self.step.opponent is None:
+            return None
+
+        def text(number: int) -> Text:
+            return sft.encode(self.model.tokenizer, *texts[number], self.model.stop_ids)
+
+        training, _ = sft.split(len(texts), fit.held_out, seed_of(*key))
+        stream = map(text, sft.epochs(training, seed_of(*key, self.step_folder.name)))
+        sizes = fit.pass_tokens(self.model.device.type), fit.batch
+        batches = sft.pack(stream, *sizes, steps if fit.sft_weight > 0 else 0)
+        model = self.model
+        testing = sft.held_out(texts, model.tokenizer, model.stop_ids, fit.held_out, seed_of(*key), sizes)
+        return sft.SFTTerm(batches, testing)
+
+    def _sft_nll(self, term: sft.SFTTerm, start: Adapter) -> dict[str, float]:
+        """NLL of the held-out SFT texts, nats a token, where the run started and where the fit starts."""
+        nll = {}
+        for policy in dict.fromkeys([self.reference, start]):
+            self.progress.raise_if_stopped()
+            with use_policy(self.model, policy) as network:
+                nll[policy] = term.held_out_nll(network, self.model.pad_id, self.model.on_event)
+        return {"start": nll[self.reference], "before": nll[start]}
+
+    def _limits_exceeded(self, nll: Mapping[str, float], win_rate: float | None) -> list[str]:
+        """One sentence where the iterate exceeds a limit of the run; half steps have no limits."""
+        limits = self.config.limits
+        rise = nll["after"] - nll["start"] if nll else None
+        exceeded = limits.crossed(rise, win_rate) if self.step.is_iterate else []
+        if not exceeded:
+            return []
+        lowers = limits.lowers.replace("-", " ")
+        return [
+            f"Beyond its limits: {' and '.join(exceeded)}; the {lowers} of later iterations is times {limits.factor:g}."
+        ]
+
+    def _announce(
+        self,
+        initial: Mapping[str, float],
+        settings: Fit,
+        promised: float | None,
+        r2_ceiling: float | None,
+        error_share: float | None,
+    ) -> None:
+        mirror = f"{initial['loss']:.6g} nats^2 ({initial['loss_paper']:.3g} in the paper's units)"
+        value = mirror if settings.loss == "mirror" else f"{initial['loss']:.6g} ({settings.loss})"
+        self.progress.info(
+            f"{self.step_folder.name}: loss before training {value}; the target is {initial['target_rms']:.3g} "
+            "nats away (rms)"
+        )
+        if error_share is not None and not math.isnan(error_share):
+            weighed = "weigh less" if settings.spread_weights else "weigh as others (--spread-weights)"
+            self.progress.info(
+                f"{self.step_folder.name}: the judges' error is {error_share:.0%} of the target's variance, by how far "
+                f"they differ; responses on which they differ {weighed}"
+            )
+        if promised is not None:
+            self.progress.info(
+                f"{self.step_folder.name}: the oracle's spread and the step promise a win rate of at most "
+                f"{promised:.3f} over the policy before; a fit reaches what of it carries over to other prompts"
+            )
+        if r2_ceiling is not None:
+            self.progress.info(
+                f"{self.step_folder.name}: R2 on held-out prompts can be {r2_ceiling:.2f} at most: the rest of the "
+                "target is the luck of which responses were compared, and falls as one over their number (--responses)"
+            )
