@@ -189,10 +189,10 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
 
 def _call(make: Callable[..., Any], name: str, settings: Mapping[str, str], **fixed: Any) -> Any:
     """Call it with the settings, each read as the type of its parameter; numbers and truth values can be typed."""
-    hints, kinds = get_type_hints(make.__init__ if inspect.isclass(make) else make), {}
+    annotated, kinds = get_type_hints(make.__init__ if inspect.isclass(make) else make), {}
     needed = []
     for key, parameter in inspect.signature(make).parameters.items():
-        hint = hints.get(key, type(parameter.default))  # of a class without annotations
+        hint = annotated.get(key, type(parameter.default))  # of a class without annotations
         scalar = next((t for t in (bool, int, float) if t in (hint, *get_args(hint))), None)
         if scalar is not None and key not in fixed:
             kinds[key] = scalar
