@@ -78,8 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--picture", choices=PICTURES,
-        help="of --plot: the table; gaps against iterations; the race, which is the largest gap from each iteration to the end; "
-        "or the path of the last iterates (default: the table, with solvers the gaps)",
+        help="of --plot: the table; gaps against iterations; the race, which is the largest gap from each iteration "
+        "to the end; or the path of the last iterates (default: the table, with solvers the gaps)",
     )  # fmt: skip
     parser.add_argument(
         "--actions", metavar="A,B",
