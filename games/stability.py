@@ -123,8 +123,8 @@ def warn_support(game: Game, solver: Any, start: Players) -> None:
         named = ", ".join(zeros[:3]) + (f" and {len(zeros) - 3} more" if len(zeros) > 3 else "")
         name = type(solver.solvers[0] if isinstance(solver, Together) else solver).__name__
         warnings.warn(
-            f"the start gives probability 0 to {named}: {name} multiplies probabilities, so that 0 stays 0; give a "
-            "small one to what is to be played",
+            f"the start gives probability 0 to {named}, and {name}, which multiplies probabilities, leaves it at 0; "
+            "start from a small one to let it grow",
             SupportWarning,
             stacklevel=3,
         )

@@ -148,7 +148,13 @@ def _at(setting: Any, t: int) -> float:
 
 
 def check_average(value: Callable[[Any], Any], game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
-    """Check the duality gaps of a solver's average against their bounds, ``value(iterations)``."""
+    """Check the duality gaps of a solver's average against their bounds, ``value(iterations)``.
+
+    Raises:
+        ValueError: an ``n x m`` game, whose gap is of two policies.
+    """
+    if isinstance(game, games.ConstantSumGame):
+        raise NashwardError("the theorem is of a game with one policy for both players, this n x m game has two")
     solution = solve_quietly(game, solver, iterations, start)
     return Check.of(solution.iterations, value(solution.iterations), solution.gaps["average"])
 

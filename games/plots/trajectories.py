@@ -37,6 +37,7 @@ def simplex(
 
     Raises:
         ValueError: a trajectory or a start of another shape.
+        TypeError: trajectories without names.
     """
     figure, axes = drawn_on(axes, 4.8, 4.4)
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
@@ -86,6 +87,7 @@ def trajectories(
     Raises:
         ValueError: no trajectory, or trajectories of different sizes or of fewer than three actions; a start of
             another size; other than two actions, or one that there is not.
+        TypeError: trajectories without names.
     """
     paths = _paths(policies)
     sizes = sorted({path.shape[1] for path in paths.values()})
@@ -109,10 +111,17 @@ def trajectories(
 
 
 def _paths(policies: Mapping[str, Any]) -> dict[str, Float[np.ndarray, "_ _"]]:
+    if not isinstance(policies, Mapping):
+        raise TypeError(
+            f'expected trajectories by name, as {{"MWU": solution.policies["last"]}}, got {type(policies).__name__}'
+        )
     paths = {name: np.asarray(path, dtype=np.float64) for name, path in policies.items()}
     for name, path in paths.items():
         if path.ndim != 2 or not len(path):
-            raise NashwardError(f"a trajectory has shape [records, n], {name} has {path.shape}")
+            raise NashwardError(
+                f"a trajectory has shape [records, n], {name} has {path.shape}; solve(..., keep_policies=True) keeps "
+                "one in Solution.policies"
+            )
     return paths
 
 

@@ -257,6 +257,11 @@ def test_three_actions_are_on_the_simplex_and_what_has_no_plane_is_refused() -> 
     ):
         with pytest.raises(ValueError, match=says):
             games.plots.trajectories(wrong)
+    for picture in (games.plots.simplex, games.plots.trajectories):
+        with pytest.raises(TypeError, match="by name"):
+            picture(solution.policies["last"])
+        with pytest.raises(ValueError, match=r"MWU has \(3,\); .*keep_policies"):
+            picture({"MWU": solution.last})
     for actions in ([0], [0, 0], [0, 4], [-1, 2], [0, 1, 2]):
         with pytest.raises(ValueError, match="two of the actions 0 to 3 make a plane"):
             games.plots.trajectories({"a": np.eye(4)}, actions=actions)

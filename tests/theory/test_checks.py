@@ -180,6 +180,12 @@ def test_a_run_that_a_theorem_says_nothing_of_is_refused(theorem: Any, solver: A
         theorem.check(COMAL, solver, 20, START)
 
 
+def test_a_bound_for_one_policy_is_not_held_against_two() -> None:
+    game = games.ConstantSumGame([[30.0, -10.0], [-10.0, 10.0]], 0.0)
+    with pytest.raises(ValueError, match="n x m"):
+        theory.MWUAverage(0.1, math.log(2)).check(game, games.MWU(0.1), 20)
+
+
 def test_a_solver_of_ones_own_is_checked_as_it_is() -> None:
     @dataclass(frozen=True)
     class Double:
