@@ -100,7 +100,7 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
         T = solution.iterations.cpu().numpy()
         largest = np.maximum.accumulate(curves[name][::-1])[::-1].clip(_ROUNDING)
         confirmed = max(1, np.searchsorted(T, (1 - _CONFIRMING) * T[-1], "right"))
-        style = {"color": look[name].colour, "linestyle": look[name].line, "linewidth": 1.6}
+        style: dict[str, Any] = {"color": look[name].colour, "linestyle": look[name].line, "linewidth": 1.6}
         axes.plot(
             T[:confirmed], largest[:confirmed], marker=look[name].mark, markevery=0.15, markersize=4,
             label=as_legend(name), **style,
