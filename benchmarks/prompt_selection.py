@@ -26,12 +26,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from responses import drawn_once
 
 from nashward import games, llm
 from nashward.llm.oracles import Length, preference_matrices
 from nashward.llm.oracles.judges.everyday import EverydayMajority
 from nashward.llm.pocket.styles import plain_prompts
-from nashward.llm.store.files import read_jsonl, read_shard, shards, write_json, write_jsonl
+from nashward.llm.store.files import read_jsonl, read_shard, shards, write_json
 from nashward.llm.store.run_folder import AUGMENTED, RunFolder
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -78,8 +79,10 @@ def main() -> int:
             config=config,
         )  # fmt: skip
         run = play.run(progress=False)
-        start = sampled(args.out / "start.jsonl", run.folder / "start" / "adapter", play, unseen, args)
-        ours = sampled(args.out / f"{arm}.jsonl", run.last, play, unseen, args)
+        start, ours = (
+            drawn_once(args.out / f"{name}-responses.jsonl", play, adapter, unseen, args.responses, args.seed + 1)
+            for name, adapter in (("start", run.folder / "start" / "adapter"), (arm, run.last))
+        )
         rates[arm] = over_the_start(oracle, unseen, ours, start)
         rows[arm] = {**counts(run.folder), "r2": [row["held_out"].get("r2") for row in run.metrics]}
         print(line(arm, rates, rows[arm]), flush=True)
@@ -88,22 +91,9 @@ def main() -> int:
     return 0
 
 
-def sampled(file: Path, adapter: Path, play: llm.SelfPlay, texts: Sequence[str], args: Any) -> list[list[str]]:
-    """Responses ``[prompt][k]`` of a policy to the prompts of the evaluation, kept in the folder."""
-    if not file.exists():
-        ids = [play.model.encode(prompt) for prompt in llm.read_prompts(list(texts)).kept]
-        drawn = llm.Mixture(((adapter, 1.0),)).sample(
-            play.model, ids, args.responses, play.sampling, seed=args.seed + 1
-        )
-        rows = [{"prompt": text, "responses": [r.text for r in row]} for text, row in zip(texts, drawn, strict=True)]
-        write_jsonl(file, rows)
-    found = {row["prompt"]: row["responses"] for row in read_jsonl(file)}
-    return [found[text] for text in texts]
-
-
 def over_the_start(oracle: Any, texts: Sequence[str], ours: Any, start: Any) -> np.ndarray:
     """The mean win probability of a policy's responses over the start's, by prompt."""
-    both = [[*a, *b] for a, b in zip(ours, start, strict=True)]
+    both = [[one.text for one in (*a, *b)] for a, b in zip(ours, start, strict=True)]
     tables = preference_matrices(oracle, list(texts), both)
     k = len(ours[0])
     return np.array([np.asarray(table.P)[:k, k:].mean() for table in tables])

@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from responses import drawn_once
 
 from nashward import games, llm
 from nashward.cli.solver_options import DEFAULT_STEP
 from nashward.llm.config import FitSettings
-from nashward.llm.data.rollouts import Response
 from nashward.llm.evaluation.over_optimisation import verdicts
 from nashward.llm.evaluation.win_rates.win_rate import WinRate, win_rate
 from nashward.llm.oracles import as_oracle, preference_matrices
@@ -44,7 +44,7 @@ from nashward.llm.oracles.fitting.fit import fit_oracle
 from nashward.llm.oracles.fitting.votes import Vote
 from nashward.llm.oracles.judges.everyday import EverydayMajority
 from nashward.llm.policy.local.names import local_model
-from nashward.llm.store.files import read_jsonl, write_json
+from nashward.llm.store.files import write_json
 
 POLICY = "real:smollm2-135m"
 EVALUATED = 205
@@ -112,7 +112,10 @@ def main() -> int:
         players |= {row["iteration"]: run.folder / row["iteration"] / "adapter" for row in run.metrics}
     seconds.lap("self-play")
     texts = alpaca.evaluated
-    responses = {name: sampled(args.out, name, folder, play, texts, args) for name, folder in players.items()}
+    responses = {
+        name: drawn_once(args.out / f"evaluation-{name}.jsonl", play, folder, texts, args.responses, seed=1)
+        for name, folder in players.items()
+    }
     seconds.lap("responses of the evaluation")
     results = {name: compared(responses[name], responses["start"], texts, oracles) for name in [*players][1:]}
     seconds.lap("judging of the evaluation")
@@ -179,27 +182,6 @@ def fitted(out: Path, kind: Any, half: str, length: Any, alpaca: Alpaca) -> Any:
         fit = fit_oracle(alpaca.votes(half), "real:minilm", kind, folder, FitSettings(length=length))
         print(f"oracle {half}, length {length}: held-out log-loss {fit.log_loss:.3f}, length alone {fit.length:.3f}")
     return as_oracle(str(folder))
-
-
-def sampled(out: Path, name: str, adapter: Path, play: llm.SelfPlay, texts: Sequence[str], args: Any) -> Any:
-    """Responses ``[prompt][k]`` of a policy to the prompts of the evaluation, kept in the folder."""
-    file = out / f"evaluation-{name}.jsonl"
-    if not file.exists():
-        prompts = llm.read_prompts(list(texts)).kept
-        ids = [play.model.encode(prompt) for prompt in prompts]
-        drawn = llm.Mixture(((adapter, 1.0),)).sample(play.model, ids, args.responses, play.sampling, seed=1)
-        kept = [
-            {
-                "prompt": prompt.text,
-                "responses": [{"ids": list(r.ids), "finished": r.finished, "text": r.text} for r in row],
-            }
-            for prompt, row in zip(prompts, drawn, strict=True)
-        ]
-        part = file.with_suffix(".part")
-        part.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        part.rename(file)
-    found = {row["prompt"]: [Response(**response) for response in row["responses"]] for row in read_jsonl(file)}
-    return [found[text] for text in texts]
 
 
 def compared(ours: Any, others: Any, texts: Sequence[str], oracles: dict[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from responses import drawn
 
 from nashward import games, llm
-from nashward.llm.data.rollouts import Response, Rollout
+from nashward.llm.data.rollouts import Rollout
 from nashward.llm.oracles import Ensemble, PreferenceOracle, preference_matrices
 from nashward.llm.pocket.styles import judged_table, plain_prompts, style_of
 from nashward.llm.run.selfplay import SelfPlay
@@ -134,14 +135,11 @@ def of_seed(case: str, seed: int, args: Any) -> list[float]:
 def scores(play: Any, run: Any, prompts: Sequence[str], seed: int, args: Any) -> tuple[float, float]:
     """R2 against the targets of the truth, and the win rate over the start under it."""
     ids = [play.model.encode(prompt) for prompt in llm.read_prompts(list(prompts)).kept]
-    start = run.folder / "start" / "adapter"
-
-    def sampled(adapter: Path) -> list[list[Response]]:
-        drawn = llm.Mixture(((adapter, 1.0),)).sample(play.model, ids, args.responses, play.sampling, seed=seed + 1)
-        return [[replace(one, weight=1 / args.responses) for one in row] for row in drawn]
-
-    old, new = sampled(start), sampled(run.last)
-    K = args.responses
+    start, K = run.folder / "start" / "adapter", args.responses
+    old, new = (
+        [[replace(one, weight=1 / K) for one in row] for row in drawn(play, adapter, prompts, K, seed + 1)]
+        for adapter in (start, run.last)
+    )
     both = [[one.text for one in (*a, *b)] for a, b in zip(new, old, strict=True)]
     tables = np.stack([table.P for table in preference_matrices(Judge(), list(prompts), both)])
     won = float(tables[:, :K, K:].mean())

@@ -26,7 +26,7 @@ from .solution import Solution, SolverError, Status, record_points
 from .solvers.schedule import check_whole
 from .solvers.tables_only.base import TableSolver, as_solver
 from .solvers.together import Together
-from .stability import warn_step_size
+from .stability import warn_step_size, warn_support
 from .step import Solver, Step, is_finite
 
 _WAITING = 2**18  # numbers: 2 MiB of each kind of policy
@@ -85,6 +85,7 @@ def solve(
 
     Warns:
         StepWarning: a constant step beyond a proven or exact threshold of the solver.
+        stability.SupportWarning: a start with zeros, which stay under this solver.
 
     Example:
         >>> from nashward import games
@@ -120,6 +121,8 @@ def solve(
     lead = (len(solver.solvers),) if isinstance(solver, Together) else ()
     start_policy, anchor_policy, players = _spread(start_policy, anchor_policy, players, lead)
     warn_step_size(game, solver)
+    if start is not None and not isinstance(game, ContextualGame):  # whose padding is at 0
+        warn_support(game, solver, tables.probabilities(start_policy))
     weigh = averaging if averaging is not None else getattr(solver, "averaging", uniform)
     points = record_points(record, iterations)
     played = as_solver(solver, tables)

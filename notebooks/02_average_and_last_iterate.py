@@ -31,10 +31,11 @@ games.plots.simplex(
     nash.policy,
     game.labels,
     title=f"multiplicative weights, {T} iterations",
+    start=start,
 )
 
 # %% [markdown]
-# Each corner is one answer alone. Hollow marks are where a path begins, filled ones where it ends.
+# Each corner is one answer alone. The ring is the start of both paths, a filled mark is where one ends.
 #
 # ## The update, and the theorem
 #
@@ -152,6 +153,7 @@ games.plots.simplex(
     nash.policy,
     game.labels,
     title=f"last iterates, step {STEP}, first 200 iterations",
+    start=start,
 )
 
 # %% [markdown]

@@ -13,7 +13,7 @@ import torch
 from nashward import games
 from nashward.games.shapes import Float
 
-from .verification import Check, solve_quietly
+from .verification import Check, check_covered, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,7 @@ class PairLoss:
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 1, start: Any = None) -> Check:
         """log(pi_2 / pi_1) of the solver against that of the minimiser, of every action."""
+        check_covered(solver, games.MWU, step=self.step)
         first = (
             torch.full(game.sizes, 1 / game.sizes[0], dtype=torch.float64)
             if start is None

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from nashward import games
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
 
-from .verification import Check, check_average, kl_to_target
+from .verification import Check, check_average, check_covered, kl_to_target
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class MWUAverage:
         """The gap of the solver's average against the bound.
 
         Raises:
-            ValueError: a start whose complexity is above C, of which the theorem says nothing.
+            ValueError: another solver or step, or a start whose complexity is above C: the theorem says nothing of it.
         """
+        check_covered(solver, games.MWU, step=self.step)
         _check_start(self.C, start)
         return check_average(self.value, game, solver, iterations, start)
 
@@ -126,8 +128,9 @@ class SPPOTheorem:
         """The gap of the solver's average against the bound.
 
         Raises:
-            ValueError: a start whose complexity is above C, of which the theorem says nothing.
+            ValueError: another solver or step, or a start whose complexity is above C: the theorem says nothing of it.
         """
+        check_covered(solver, games.MWU, step=self.step)
         _check_start(self.C, start)
         return check_average(self.value, game, solver, iterations, start)
 
@@ -171,6 +174,7 @@ class MWULeaves:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """KL before each step (measured) against KL after it (bound)."""
+        check_covered(solver, games.MWU)
         kl = kl_to_target(game, solver, self.nash, iterations, start)
         return Check.of(range(1, iterations + 1), self.value(kl[1:]), kl[:-1])
 

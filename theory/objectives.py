@@ -13,7 +13,7 @@ from nashward import games
 from nashward.errors import NashwardError
 from nashward.games import objectives
 
-from .verification import Check, solve_quietly
+from .verification import Check, check_covered, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class EntropicAscent:
 
     def check(self, game: objectives.EntropicGame, solver: Any, iterations: int = 400, start: Any = None) -> Check:
         """What the iterates win at worst, against the exact value of the worst case."""
+        check_covered(solver, games.MWU, step=self.step)
         path = solve_quietly(game, solver, iterations, start, keep_policies=True)
         best = objectives.worst_case(game.game).bound
         wins = torch.einsum("ti,mij->tmj", path.policies["last"], game.game.P).amin((-2, -1))
@@ -118,6 +119,7 @@ class FloorsAverage:
 
     def check(self, game: objectives.FloorsGame, solver: Any, iterations: int = 400, start: Any = None) -> Check:
         """The duality gap of the average, which is the left side, against the bound."""
+        check_covered(solver, games.MWU, step=self.step)
         solution = solve_quietly(game, solver, iterations, start)
         return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
 

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .verification import Check, check_average, solve_quietly
+from nashward import games
+
+from .verification import Check, check_average, check_covered, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class OptimisticAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 400, start: Any = None) -> Check:
         """The gap of the solver's average (two sequences, step 1/2) against the bound."""
+        check_covered(solver, games.OptimisticMWU, step=0.5, two_sequences=True)
         return check_average(self.value, game, solver, iterations, start)
 
 
@@ -75,5 +78,6 @@ class PublishedRootFails:
 
     def check(self, game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
         """The published value (measured) below the gap that is reached (bound), at T = iterations."""
+        check_covered(solver, games.OptimisticMWU, step=0.5, two_sequences=True)
         gap = solve_quietly(game, solver, iterations, start, record=[iterations]).gaps["average"]
         return Check.of([iterations], gap, self.value([iterations]))

@@ -15,10 +15,11 @@ from nashward.games.forms.game import Players
 from nashward.games.shapes import Float
 from nashward.games.solvers.tables_only.base import Payoffs
 
-from .verification import Check, kl_to_target, solve_quietly
+from .verification import Check, check_covered, kl_to_target, solve_quietly
 
 HALF = 0.5  # L, the largest centred payoff of a preference game
 ROUNDING = 1e-11  # KL below this is rounding
+_PULLED = (games.MagneticMirrorDescent, games.INPO, games.ExtraGradient)  # to the regularised Nash
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Contraction:
         self, game: games.PreferenceGame, solver: Any, iterations: int = 60, start: Any = None, reference: Any = None
     ) -> Check:
         """KL after each step against the factor times KL before it; rows where KL is rounding are left at its level."""
+        check_covered(solver, *_PULLED, step=self.step, tau=self.tau)
         pull = start if reference is None else reference
         target = games.regularised_nash(game, self.tau, pull).policy
         kl = kl_to_target(game, solver, target, iterations, start, pull)
@@ -116,6 +118,7 @@ class MagneticIsINPO:
 
     def check(self, game: Any, solver: games.MagneticMirrorDescent, iterations: int = 200, start: Any = None) -> Check:
         """log(pi_T / pi_1) of the solver (measured) and of INPO (bound), of every action."""
+        check_covered(solver, games.MagneticMirrorDescent, tau=self.tau)
         inpo = games.INPO(self.value(float(solver.step)), self.tau)  # type: ignore[arg-type]
         first = (
             torch.full(game.sizes, 1 / game.sizes[0], dtype=torch.float64)
@@ -158,6 +161,7 @@ class NashMDRate:
 
     def check(self, game: games.PreferenceGame, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """KL after each iteration against the rate."""
+        check_covered(solver, games.NashMD, step=games.schedule.harmonic(self.tau), tau=self.tau)
         T = np.arange(1, iterations + 1)
         kl = kl_to_target(game, solver, games.regularised_nash(game, self.tau, start).policy, iterations, start, start)
         return Check.of(T, self.value(T), kl[1:])
@@ -166,6 +170,7 @@ class NashMDRate:
         self, game: games.PreferenceGame, solver: games.NashMD, iterations: int = 1000, start: Any = None
     ) -> Check:
         """KL after each step against the lemma's bound from KL before it."""
+        check_covered(solver, games.NashMD, tau=self.tau)
         kl = kl_to_target(game, solver, games.regularised_nash(game, self.tau, start).policy, iterations, start, start)
         steps = np.array([games.schedule.at(solver.step, t) for t in range(1, iterations + 1)])
         s = torch.as_tensor(steps).reshape(-1, *[1] * (kl.ndim - 1))
@@ -210,6 +215,7 @@ class NashMDBias:
         self, game: games.PreferenceGame, solver: games.NashMD, iterations: int = 0, reference: Any = None
     ) -> Check:
         """KL at rest, after ``iterations`` from the regularised Nash (0: as many as the pull needs)."""
+        check_covered(solver, games.NashMD, step=games.schedule.at(solver.step, 1), tau=self.tau)
         target = games.regularised_nash(game, self.tau, reference).policy
         step = games.schedule.at(solver.step, 1)
         T = iterations or math.ceil(12 / (step * self.tau))
@@ -275,6 +281,7 @@ class ProximalMonotone:
 
     def check(self, game: Any, solver: Any, iterations: int = 20, start: Any = None) -> Check:
         """KL after each iteration against KL before it."""
+        check_covered(solver, games.ProximalPoint)
         kl = kl_to_target(game, solver, self.nash, iterations, start)
         return Check.of(range(1, iterations + 1), self.value(kl[:-1]), kl[1:])
 
@@ -313,6 +320,7 @@ class RegularisedGap:
 
     def check(self, game: Any, solver: Any, iterations: int = 4000, start: Any = None) -> Check:
         """The gap in the limit of the solver, with its start as the reference, against the bound."""
+        check_covered(solver, *_PULLED, tau=self.tau)
         last = solve_quietly(game, solver, iterations, start, record=[iterations]).last
         pull = (
             torch.full_like(last, 1 / last.shape[-1]) if start is None else torch.as_tensor(start, dtype=torch.float64)
@@ -347,6 +355,7 @@ class FixedMagnet:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap after T iterations from ``start``, which is the reference, against that of the regularised Nash."""
+        check_covered(solver, *_PULLED, tau=self.tau)
         gap = solve_quietly(game, solver, iterations, start, record=[iterations]).gaps["last"]
         return Check.of([iterations], self.value(game, start), gap, equal=True, tolerance=1e-3)
 
@@ -379,5 +388,6 @@ class MovingMagnet:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap after T iterations against the level."""
+        check_covered(solver, games.MagnetReset)
         gap = solve_quietly(game, solver, iterations, start, record=[iterations]).gaps["last"]
         return Check.of([iterations], self.value([iterations]), gap)

@@ -11,7 +11,7 @@ import torch
 from nashward import games
 from nashward.games.shapes import Float
 
-from .verification import Check, check_average, solve_quietly
+from .verification import Check, check_average, check_covered, solve_quietly
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class RegretMatchingAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the uniform average against the bound."""
+        check_covered(solver, games.RegretMatching, games.RegretMatchingPlus, games.PredictiveRegretMatchingPlus)
         solution = solve_quietly(game, solver, iterations, start, averaging=games.averaging.uniform)
         return Check.of(solution.iterations, self.value(solution.iterations), solution.gaps["average"])
 
@@ -77,6 +78,7 @@ class FictitiousPlayRate:
 
     def check(self, game: Any, solver: Any, iterations: int = 10_000, start: Any = None) -> Check:
         """gap sqrt(T) at T = 100, 1000, ... against the constant."""
+        check_covered(solver, games.FictitiousPlay)
         T = [10**k for k in range(2, 7) if 10**k <= iterations]
         gaps = solve_quietly(game, solver, iterations, start, record=T).gaps["average"][: len(T)]
         measured = gaps * torch.tensor(T).sqrt()
@@ -112,6 +114,7 @@ class ReplicatorInvariant:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The invariant along the path against that of the start."""
+        check_covered(solver, games.Replicator)
         first = torch.full_like(self.nash, 1 / len(self.nash)) if start is None else start
         path = solve_quietly(game, solver, iterations, start, keep_policies=True)
         invariant = path.policies["last"].log() @ self.nash
@@ -165,6 +168,7 @@ class GradientAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the average against the bound."""
+        check_covered(solver, games.GDA, step=self.step)
         return check_average(lambda T: self.value(T, start), game, solver, iterations, start)
 
 
@@ -209,4 +213,5 @@ class OptimisticGradientAverage:
 
     def check(self, game: Any, solver: Any, iterations: int = 1000, start: Any = None) -> Check:
         """The gap of the average against the bound."""
+        check_covered(solver, games.OptimisticGDA, step=self.step)
         return check_average(lambda T: self.value(T, start), game, solver, iterations, start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +14,9 @@ import torch
 from nashward import games
 from nashward.errors import NashwardError
 from nashward.games.shapes import Float
+from nashward.games.solvers.solver_label import solver_label
+
+_MOMENTS = (1, 2, 3, 10, 100)  # at which two schedules are compared
 
 
 class Theorem(Protocol):
@@ -112,8 +116,45 @@ def solve_quietly(game: Any, solver: Any, iterations: int, start: Any = None, **
         return games.solve(game, solver, iterations, start, **settings)
 
 
+def check_covered(solver: Any, *kinds: type[Any], **settings: Any) -> None:
+    """Refuse a run that a theorem says nothing of: of another solver than these, or with another setting.
+
+    A solver of one's own is checked as it is: whether the theorem speaks of it is what the check may be for.
+
+    Args:
+        solver: whose run is to be checked.
+        kinds: the solvers of which the theorem is proven.
+        settings: their settings for which it is, by name; a step may be a function of t.
+
+    Raises:
+        ValueError: a solver of ``games.solvers.SOLVERS`` that is none of the kinds, or has another setting.
+    """
+    if type(solver) not in games.solvers.SOLVERS:
+        return
+    name = solver_label(solver)
+    if not isinstance(solver, kinds):
+        raise NashwardError(
+            f"the theorem is of {', '.join(kind.__name__ for kind in kinds)}; it says nothing of {name}"
+        )
+    for key, value in settings.items():
+        own = getattr(solver, key)
+        if not all(math.isclose(_at(own, t), _at(value, t), rel_tol=1e-9) for t in _MOMENTS):
+            expected = f"another function of t as its {key}" if callable(value) else f"{key} = {value}"
+            raise NashwardError(f"the theorem is of {expected}; it says nothing of {name}")
+
+
+def _at(setting: Any, t: int) -> float:
+    return setting(t) if callable(setting) else setting
+
+
 def check_average(value: Callable[[Any], Any], game: Any, solver: Any, iterations: int, start: Any = None) -> Check:
-    """Check the duality gaps of a solver's average against their bounds, ``value(iterations)``."""
+    """Check the duality gaps of a solver's average against their bounds, ``value(iterations)``.
+
+    Raises:
+        ValueError: an ``n x m`` game, whose gap is of two policies.
+    """
+    if isinstance(game, games.ConstantSumGame):
+        raise NashwardError("the theorem is of a game with one policy for both players, this n x m game has two")
     solution = solve_quietly(game, solver, iterations, start)
     return Check.of(solution.iterations, value(solution.iterations), solution.gaps["average"])
 

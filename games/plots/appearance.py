@@ -142,10 +142,10 @@ def save(figure: Figure, file: Any, **options: Any) -> list[str]:
         The Unicode names of the signs that the font lacks.
     """
     lacking = set()
-    with warnings.catch_warnings(record=True) as said:  # matplotlib warns of a sign each time that it lays out a text
+    with warnings.catch_warnings(record=True) as caught:  # matplotlib warns of a sign each time that it lays out a text
         warnings.simplefilter("always")
         figure.savefig(file, **options)
-    for warning in said:
+    for warning in caught:
         if sign := re.match(r"Glyph \d+ \((?:\\N\{)?(.*?)\}?\) missing", str(warning.message)):
             lacking.add(sign[1])
         else:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FLOOR = 1e-16
 """Gaps below this are drawn here."""
+_ROUNDING = 1e-12  # a race ends here
+_CONFIRMING = 0.1  # the share at the end of a run of which little more than its own gaps is known
 
 
 def gap_curves(
@@ -75,11 +77,11 @@ def gap_curves(
 
 
 def race(solutions: Mapping[str, Solution], which: str = "last", title: str = "", axes: Axes | None = None) -> Figure:
-    """The iterations that each solver needs until its gap stays below a level, for all levels down to 1e-12.
+    """For every recorded iteration the largest gap from there to the end of the run, down to 1e-12.
 
-    The levels begin at 1, or at the largest gap of all where that is more, so that every solver is drawn.
-
-    Further left is faster; a line is level, up to the last iteration, where the solver got no further.
+    A line says after how many iterations the gap stayed at or below a level, as far as the run went: further left is
+    faster, and a line is level where the solver got no further. The last tenth of each run is drawn pale: few
+    iterations follow, so that the line of a solver that circles falls there too, where the run ends near the Nash.
 
     Args:
         solutions: by name, each of a single game.
@@ -94,20 +96,18 @@ def race(solutions: Mapping[str, Solution], which: str = "last", title: str = ""
     figure, axes = drawn_on(axes, 6.4, 4.2)
     look = looks(list(by_name(solutions)))
     curves = {name: _one(_gaps(solution, which, name), name) for name, solution in solutions.items()}
-    levels = np.geomspace(max(1.0, *(float(gaps.max()) for gaps in curves.values())), 1e-12, 121)
     for name, solution in solutions.items():
-        gaps = curves[name]
-        stays = np.maximum.accumulate(gaps[::-1])[::-1]  # the worst gap from here on
-        reached = [int(np.argmax(stays <= level)) for level in levels if stays[-1] <= level]
-        shown = levels[: len(reached)]
-        reached += [-1] * bool(reached)  # level to the end
+        T = solution.iterations.cpu().numpy()
+        largest = np.maximum.accumulate(curves[name][::-1])[::-1].clip(_ROUNDING)
+        confirmed = max(1, np.searchsorted(T, (1 - _CONFIRMING) * T[-1], "right"))
+        style: dict[str, Any] = {"color": look[name].colour, "linestyle": look[name].line, "linewidth": 1.6}
         axes.plot(
-            solution.iterations.cpu().numpy()[reached], [*shown, *shown[-1:]], look[name].line,
-            color=look[name].colour, marker=look[name].mark, markevery=10, markersize=4, label=as_legend(name),
-            linewidth=1.6,
+            T[:confirmed], largest[:confirmed], marker=look[name].mark, markevery=0.15, markersize=4,
+            label=as_legend(name), **style,
         )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="iterations", ylabel=f"gap of the {which} iterate stays below")
-    axes.set(title=title)
+        axes.plot(T[confirmed - 1 :], largest[confirmed - 1 :], alpha=0.3, **style)
+    axes.set(xscale="log", yscale="log", xlabel="iterations (pale: the last tenth)", title=title)
+    axes.set(ylabel=f"largest gap of the {which} iterate from here on")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     return figure

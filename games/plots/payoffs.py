@@ -122,6 +122,7 @@ def payoff_table(
         raise NashwardError("an order is of the actions of a preference game; an n x m game has two sets of them")
     orders = [_ordered(order, policy.argsort(descending=True, stable=True).tolist()) for _, _, policy in sides]
     names = [[as_label(labels[i]) for i in own] for (_, labels, _), own in zip(sides, orders, strict=True)]
+    several = " (one of several)" if equilibrium.unique is not None and not equilibrium.unique else ""
     shown = sides[:1] if isinstance(game, PreferenceGame) else sides
     n, m = len(names[0]), len(names[1])
     figure, (left, *rights) = new_figure(min(4.0 + 0.7 * max(n, m), 12), min(2.0 + 0.32 * max(n, m), 9), 1 + len(shown))
@@ -129,7 +130,7 @@ def payoff_table(
     left.set_title(title or what)
     for right, (player, _, policy), own_order, own in zip(rights, shown, orders, names, strict=False):
         right.barh(range(len(own)), policy.cpu()[own_order].numpy(), color=COLOURS[0])
-        heading = f"{player}, gap {shown_gap(equilibrium.gap)}"
+        heading = f"{player}{several}, gap {shown_gap(equilibrium.gap)}"
         right.set(yticks=range(len(own)), yticklabels=own, xlabel="probability", title=heading)
         right.invert_yaxis()
     return figure

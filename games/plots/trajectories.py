@@ -23,6 +23,7 @@ def simplex(
     labels: tuple[str, ...] = ("0", "1", "2"),
     title: str = "",
     axes: Axes | None = None,
+    start: Any = None,
 ) -> Figure:
     """Trajectories on the simplex of three actions.
 
@@ -32,9 +33,11 @@ def simplex(
         labels: of the three corners.
         title: above the picture.
         axes: to draw on; a new figure when None.
+        start: [3], from which all of them go, drawn as a ring; None: each has a hollow mark at its first record.
 
     Raises:
-        ValueError: a trajectory of another shape.
+        ValueError: a trajectory or a start of another shape.
+        TypeError: trajectories without names.
     """
     figure, axes = drawn_on(axes, 4.8, 4.4)
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
@@ -46,7 +49,8 @@ def simplex(
     paths = _paths(policies)
     if wrong := [f"{name} has {path.shape}" for name, path in paths.items() if path.shape[1] != 3]:
         raise NashwardError(f"a trajectory on the simplex has shape [records, 3], {wrong[0]}; see plots.trajectories")
-    _draw(axes, {name: path @ corners for name, path in paths.items()})
+    first = _first(start, 3)
+    _draw(axes, {name: path @ corners for name, path in paths.items()}, None if first is None else first @ corners)
     if equilibrium is not None:
         axes.plot(*(np.asarray(equilibrium) @ corners), "*", color="black", markersize=14, label="Nash")
     axes.set(title=title, aspect="equal")
@@ -62,6 +66,7 @@ def trajectories(
     actions: Sequence[int] | None = None,
     title: str = "",
     axes: Axes | None = None,
+    start: Any = None,
 ) -> Figure:
     """Trajectories of policies over any number of actions, from the hollow mark to the filled one.
 
@@ -77,10 +82,12 @@ def trajectories(
         actions: two of them, by number, whose probabilities are the axes; None: the principal plane.
         title: above the picture.
         axes: to draw on; a new figure when None.
+        start: [n], from which all of them go, drawn as a ring; None: each has a hollow mark at its first record.
 
     Raises:
-        ValueError: no trajectory, or trajectories of different sizes or of fewer than three actions; other than two
-            actions, or one that there is not.
+        ValueError: no trajectory, or trajectories of different sizes or of fewer than three actions; a start of
+            another size; other than two actions, or one that there is not.
+        TypeError: trajectories without names.
     """
     paths = _paths(policies)
     sizes = sorted({path.shape[1] for path in paths.values()})
@@ -90,12 +97,13 @@ def trajectories(
     names = tuple(map(str, range(n))) if labels is None else tuple(labels)
     star = None if equilibrium is None else np.asarray(equilibrium, dtype=np.float64)
     if actions is None and n == 3:
-        return simplex(policies, star, names, title, axes)
+        return simplex(policies, star, names, title, axes, start)
+    first = _first(start, n)
     figure, axes = drawn_on(axes, 5.6, 4.6)
     if actions is not None:
-        _plane_of_actions(axes, paths, star, names, actions)
+        _plane_of_actions(axes, paths, star, first, names, actions)
     else:
-        _principal_plane(axes, paths, star, names)
+        _principal_plane(axes, paths, star, first, names)
     axes.set(title=title)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
@@ -103,31 +111,53 @@ def trajectories(
 
 
 def _paths(policies: Mapping[str, Any]) -> dict[str, Float[np.ndarray, "_ _"]]:
+    if not isinstance(policies, Mapping):
+        raise TypeError(
+            f'expected trajectories by name, as {{"MWU": solution.policies["last"]}}, got {type(policies).__name__}'
+        )
     paths = {name: np.asarray(path, dtype=np.float64) for name, path in policies.items()}
     for name, path in paths.items():
         if path.ndim != 2 or not len(path):
-            raise NashwardError(f"a trajectory has shape [records, n], {name} has {path.shape}")
+            raise NashwardError(
+                f"a trajectory has shape [records, n], {name} has {path.shape}; solve(..., keep_policies=True) keeps "
+                "one in Solution.policies"
+            )
     return paths
 
 
-def _draw(axes: Axes, lines: Mapping[str, Float[np.ndarray, "_ 2"]]) -> None:
+def _first(start: Any, n: int) -> Float[np.ndarray, " n"] | None:
+    if start is None:
+        return None
+    first = np.asarray(start, dtype=np.float64)
+    if first.shape != (n,):
+        raise NashwardError(f"the start of these trajectories has shape [{n}], got {first.shape}")
+    return first
+
+
+def _draw(
+    axes: Axes, lines: Mapping[str, Float[np.ndarray, "_ 2"]], first: Float[np.ndarray, " 2"] | None
+) -> None:  # fmt: skip
     look = looks(list(lines))
     for name, line in lines.items():
         colour, mark, style = look[name]
-        axes.plot(*line.T, style, color=colour, linewidth=1.2, label=as_legend(name))
-        axes.plot(*line[0], mark, color=colour, markersize=4, fillstyle="none")
+        way = line if first is None else np.vstack([first, line])
+        axes.plot(*way.T, style, color=colour, linewidth=1.2, label=as_legend(name))
+        if first is None:
+            axes.plot(*line[0], mark, color=colour, markersize=4, fillstyle="none")
         axes.plot(*line[-1], mark, color=colour, markersize=6)
+    if first is not None:
+        axes.plot(*first, "o", color="black", markersize=9, markeredgewidth=1.5, fillstyle="none", label="start")
 
 
 def _plane_of_actions(
     axes: Axes, paths: Mapping[str, Float[np.ndarray, "_ n"]], star: Float[np.ndarray, " n"] | None,
-    names: Sequence[str], actions: Sequence[int],
+    first: Float[np.ndarray, " n"] | None, names: Sequence[str], actions: Sequence[int],
 ) -> None:  # fmt: skip
     chosen = list(actions)
     if len(set(chosen)) != 2 or len(chosen) != 2 or not all(0 <= action < len(names) for action in chosen):
         raise NashwardError(f"two of the actions 0 to {len(names) - 1} make a plane, got {chosen}")
     axes.plot([0, 0, 1, 0], [0, 1, 0, 0], color="black", linewidth=1)  # where all policies lie
-    _draw(axes, {name: path[:, chosen] for name, path in paths.items()})
+    _draw(axes, {name: path[:, chosen] for name, path in paths.items()}, None if first is None else first[chosen])
     if star is not None:
         axes.plot(*star[chosen], "*", color="black", markersize=14, label="Nash")
     x, y = (f"P({as_label(names[action])})" for action in chosen)
@@ -136,16 +166,17 @@ def _plane_of_actions(
 
 def _principal_plane(
     axes: Axes, paths: Mapping[str, Float[np.ndarray, "_ n"]], star: Float[np.ndarray, " n"] | None,
-    names: Sequence[str],
+    first: Float[np.ndarray, " n"] | None, names: Sequence[str],
 ) -> None:  # fmt: skip
-    points = np.concatenate(list(paths.values()))
+    points = np.concatenate([*paths.values(), *([] if first is None else [first[None]])])
     centre = points.mean(0) if star is None else star
     _, lengths, directions = np.linalg.svd(points - centre, full_matrices=False)
     plane = np.zeros((2, len(names)))
     plane[: min(2, len(directions))] = directions[:2]
     for row in plane:  # the sign of a singular vector is nobody's choice
         row *= -1 if row[np.abs(row).argmax()] < 0 else 1
-    _draw(axes, {name: (path - centre) @ plane.T for name, path in paths.items()})
+    begin = None if first is None else (first - centre) @ plane.T
+    _draw(axes, {name: (path - centre) @ plane.T for name, path in paths.items()}, begin)
     if star is not None:
         axes.plot(0, 0, "*", color="black", markersize=14, label="Nash")
     reach = np.abs((points - centre) @ plane.T).max() or 1.0

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -247,14 +248,42 @@ def test_a_path_in_the_plane_of_two_actions(tmp_path: Path, monkeypatch: pytest.
     seen: list[Any] = []
     real = games.plots.trajectories
 
-    def recorded(paths: Any, nash: Any, labels: Any, actions: Any, title: str) -> Any:
-        seen.append((list(paths), actions))
-        return real(paths, nash, labels, actions, title)
+    def recorded(paths: Any, nash: Any, labels: Any, actions: Any, title: str, start: Any) -> Any:
+        seen.append((list(paths), actions, start, {len(path) for path in paths.values()}))
+        return real(paths, nash, labels, actions, title, start=start)
 
     monkeypatch.setattr(games.plots, "trajectories", recorded)
-    command = ["solve", "mujoco_soccer", "--solver", "mwu,gda", "--iterations", "9", "--picture", "path"]
+    command = ["solve", "mujoco_soccer", "--solver", "mwu,gda", "--iterations", "300", "--picture", "path"]
     assert main([*command, "--plot", str(tmp_path / "p.svg"), "--actions", "agent8,agent1"]) == 0
-    assert seen == [(["MWU(step=0.5)", "GDA(step=0.1)"], [8, 1])]
+    assert seen == [(["MWU(step=0.5)", "GDA(step=0.1)"], [8, 1], [0.1] * 10, {300})]  # every iteration is drawn
+    start = [0.2, *[0.1] * 8, 0.0]
+    given = ["--start", ",".join(map(str, start)), "--tolerance", "1e-9"]
+    assert main([*command, "--plot", str(tmp_path / "p.svg"), *given]) == 0
+    usual = len(games.solution.default_record(300))  # pictures do not change where a tolerance ends a run
+    assert seen[1] == (["MWU(step=0.5)", "GDA(step=0.1)"], None, start, {usual})
+
+
+@pytest.mark.parametrize("name", ["cloned_rock", "two_rings", "indifference", "ring_of_six", "comal_cycle"])
+def test_text_json_and_zoo_have_the_same_equilibrium(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file, zoo = tmp_path / "solve.json", tmp_path / "zoo.json"
+    assert main(["solve", name, "--json", str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert main(["zoo", name, "--json", str(zoo)]) == 0
+    content = json.loads(file.read_text())
+    nash, labels = content["nash"], content["game"]["labels"]
+    shown = {label: (float(p), fraction) for label, p, fraction in map(str.split, lines[3:-1])}
+    assert shown == {
+        label: (pytest.approx(p, abs=5e-4), fraction)
+        for label, p, fraction in zip(labels, nash["policy"], nash["fractions"], strict=True)
+        if p
+    }
+    assert [float(Fraction(fraction)) for fraction in nash["fractions"]] == pytest.approx(nash["policy"], abs=1e-12)
+    assert json.loads(zoo.read_text())[name]["nash"] == pytest.approx(nash["policy"], abs=1e-12)
+    assert float(games.duality_gap(games.zoo.get(name), nash["policy"])) < 1e-12
+    assert nash["unique"] is (name == "comal_cycle")
+    assert ("one of several" in lines[2]) is not nash["unique"]
 
 
 def test_the_zoo_lists_its_games_and_draws_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

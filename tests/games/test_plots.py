@@ -32,7 +32,7 @@ def test_lines_are_told_apart_without_colour() -> None:
         str(step): games.solve(games.zoo.comal_cycle(), games.MWU(step), 20) for step in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
     }
     for figure in (games.plots.gap_curves(dict(list(found.items())[:7])), games.plots.race(found)):
-        lines = figure.axes[0].lines
+        lines = _named(figure)
         assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == len(lines)
 
 
@@ -63,6 +63,11 @@ def test_payoff_table_of_two_players_shows_both() -> None:
     assert sorted(text.get_text() for text in table.texts) == sorted(["3", "-1", "5", "-1", "1", "9"])
     assert [bar.get_width() for bar in row.patches] == pytest.approx([2 / 3, 1 / 3])  # type: ignore[attr-defined]
     assert [bar.get_width() for bar in column.patches] == pytest.approx([2 / 3, 1 / 3, 0], abs=1e-12)  # type: ignore[attr-defined]
+
+
+def _named(figure: Figure) -> list[Any]:
+    """The lines that the legend names: not the pale ends of a race."""
+    return [line for line in figure.axes[0].lines if not str(line.get_label()).startswith("_")]
 
 
 def _solutions(game: games.PreferenceGame, T: int = 200) -> dict[str, games.Solution]:
@@ -96,18 +101,26 @@ def test_every_picture_draws_on_the_axes_that_it_is_given() -> None:
     _saved(figure)
 
 
-def test_the_race_ends_where_the_gap_last_was_above_the_level() -> None:
+@pytest.mark.parametrize("solver", [games.OptimisticMWU(0.5), games.GDA(0.1), games.MWU(0.5)])
+def test_the_race_is_the_largest_gap_of_all_later_records(solver: Any) -> None:
     game = games.zoo.comal_cycle()
-    solution = games.solve(game, games.OptimisticMWU(0.5), 4000, start=[0.665, 0.245, 0.090])
-    line = games.plots.race({"omwu": solution}).axes[0].lines[0]
-    T, level = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    solution = games.solve(game, solver, 4000, start=[0.665, 0.245, 0.090])
     gaps, at = solution.gaps["last"].numpy(), solution.iterations.numpy()
-    for t, low in list(zip(T, level, strict=True))[:-1:9]:
-        assert (gaps[at >= t] <= low).all()
-        assert t == at[0] or gaps[at < t][-1] > low
-    assert (T[-1], level[-1]) == (4000, level[-2])
-    stuck = games.plots.race({"mwu": games.solve(game, games.MWU(0.5), 1000)}).axes[0].lines[0]
-    assert np.asarray(stuck.get_xdata()).tolist() == [1, 1, 1000]  # seen, although it never gets far
+    sure, pale = (np.asarray(line.get_xydata()) for line in games.plots.race({"one": solution}).axes[0].lines)
+    for line in (sure, pale):
+        for t, largest in line:
+            assert largest == pytest.approx(max(gaps[at >= t].max(), 1e-12), rel=1e-12)
+    assert np.union1d(sure[:, 0], pale[:, 0]).tolist() == at.tolist()
+    # what only few iterations confirm is no part of the line that the legend names
+    assert sure[-1, 0] == at[at <= 3600].max() == pale[0, 0]
+    if not isinstance(solver, games.OptimisticMWU):  # they circle, wherever the run ends
+        assert sure[:, 1].min() > 0.9 * gaps[at > 3000].max()
+
+
+def test_a_race_of_one_iteration_and_of_a_batch() -> None:
+    game = games.zoo.comal_cycle()
+    (line,) = _named(games.plots.race({"mwu": games.solve(game, games.MWU(0.5), 1)}))
+    assert np.asarray(line.get_xdata()).tolist() == [1]
     with pytest.raises(ValueError, match="of one game, omwu holds a batch"):
         games.plots.race({"omwu": games.solve(games.PreferenceGame(game.P.expand(2, 3, 3)), games.MWU(), 2)})
 
@@ -118,7 +131,7 @@ def test_a_solver_that_stays_above_one_is_drawn_in_the_race_too() -> None:
     solvers: dict[str, games.Solver] = {"MWU": games.MWU(0.2), "OptimisticMWU": games.OptimisticMWU(0.01)}
     found = {name: games.solve(game, solver, 40, start) for name, solver in solvers.items()}
     assert float(found["MWU"].gaps["last"].min()) > 1
-    for line in games.plots.race(found).axes[0].lines:
+    for line in _named(games.plots.race(found)):
         assert len(np.asarray(line.get_xdata())) > 1
 
 
@@ -138,7 +151,7 @@ def test_a_solver_has_its_look_in_every_picture() -> None:
         games.plots.race({"mine": solution, "ExtraGradient": solution}),
         games.plots.simplex({"ExtraGradient": solution.policies["last"]}),
     ):
-        drawn = {str(line.get_label()).partition(",")[0]: line.get_color() for line in figure.axes[0].lines}
+        drawn = {str(line.get_label()).partition(",")[0]: line.get_color() for line in _named(figure)}
         assert drawn["ExtraGradient"] == of["ExtraGradient"].colour
 
 
@@ -150,8 +163,8 @@ def test_every_solver_of_a_picture_looks_different() -> None:
     solutions = {name: games.solve(games.zoo.comal_cycle(), kind(), 20) for name, kind in
                  zip(names, games.solvers.SOLVERS, strict=True)}  # fmt: skip
     for figure in (games.plots.race(solutions), games.plots.gap_curves(solutions, which=["average"])):
-        assert [line.get_label() for line in figure.axes[0].lines] == names
-        looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in figure.axes[0].lines]
+        assert [line.get_label() for line in _named(figure)] == names
+        looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in _named(figure)]
         assert len(set(looks)) == len(names)
 
 
@@ -244,9 +257,35 @@ def test_three_actions_are_on_the_simplex_and_what_has_no_plane_is_refused() -> 
     ):
         with pytest.raises(ValueError, match=says):
             games.plots.trajectories(wrong)
+    for picture in (games.plots.simplex, games.plots.trajectories):
+        with pytest.raises(TypeError, match="by name"):
+            picture(solution.policies["last"])
+        with pytest.raises(ValueError, match=r"MWU has \(3,\); .*keep_policies"):
+            picture({"MWU": solution.last})
     for actions in ([0], [0, 0], [0, 4], [-1, 2], [0, 1, 2]):
         with pytest.raises(ValueError, match="two of the actions 0 to 3 make a plane"):
             games.plots.trajectories({"a": np.eye(4)}, actions=actions)
+
+
+@pytest.mark.parametrize("actions", [None, [2, 0]])
+@pytest.mark.parametrize("game", [games.zoo.comal_cycle(), games.zoo.mujoco_soccer()], ids=["three", "ten"])
+def test_all_paths_go_from_the_start_that_is_marked(game: games.PreferenceGame, actions: Any) -> None:
+    n = game.sizes[0]
+    start = np.arange(1, n + 1) / (n * (n + 1) / 2)
+    paths = {}
+    for solver in (games.MWU(0.5), games.GDA(0.3)):
+        solution = games.solve(game, solver, 30, start, keep_policies=True)
+        paths[type(solver).__name__] = solution.policies["last"]
+    _, lines = _principal(paths, start=start, actions=actions)
+    (mark,) = lines["start"]
+    for name in paths:
+        assert len(lines[name]) == 31
+        np.testing.assert_allclose(lines[name][0], mark, atol=1e-12)
+    if actions is not None:
+        np.testing.assert_allclose(mark, start[actions])
+    assert "start" not in _principal(paths, actions=actions)[1]
+    with pytest.raises(ValueError, match=rf"shape \[{n}\]"):
+        games.plots.trajectories(paths, actions=actions, start=start[1:])
 
 
 def test_table_and_graph_stand_in_the_order_that_is_given() -> None:
@@ -389,6 +428,8 @@ def test_what_no_curve_can_show_is_refused_by_name() -> None:
 def test_the_gap_above_the_bars_is_rounding_or_a_number() -> None:
     game = games.zoo.comal_cycle()
     assert games.plots.payoff_table(game, games.nash(game)).axes[1].get_title() == "Nash, gap below 1e-12"
+    twins = games.zoo.cloned_rock()
+    assert "one of several" in games.plots.payoff_table(twins, games.nash(twins)).axes[1].get_title()
 
 
 def test_signs_that_the_font_lacks_are_named_once() -> None:

@@ -18,7 +18,7 @@ pandas = pytest.importorskip("pandas")
 COMAL = games.zoo.comal_cycle()
 UNEVEN = games.ConstantSumGame([[0.4, -0.3, 0.1], [-0.2, 0.5, 0.0]], 0.0)
 BATCH = games.PreferenceGame(torch.stack([games.zoo.random_preferences(4, seed).P for seed in range(2)]))
-STARTS = torch.eye(4, dtype=torch.float64)[:3, None].expand(3, 2, 4)
+STARTS = (2 * torch.eye(4, dtype=torch.float64)).softmax(-1)[:3, None].expand(3, 2, 4)
 
 
 def _solution(game: Any, start: Any = None, **options: Any) -> games.Solution:

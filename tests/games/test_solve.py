@@ -14,6 +14,7 @@ from nashward import games, theory
 from nashward.games import MWU, ExtraGradient, MagneticMirrorDescent, OptimisticMWU
 from nashward.games.forms.symmetrize import symmetrised
 from nashward.games.solution import SolverError
+from nashward.games.stability import SupportWarning
 
 COMAL_START = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64).softmax(0)
 
@@ -91,10 +92,36 @@ def test_extragradient_averages_its_half_points() -> None:
     torch.testing.assert_close(games.solve(game, ExtraGradient(2.0), 1, start=x).average, half, atol=1e-15, rtol=0)
 
 
-def test_an_excluded_action_stays_excluded() -> None:
-    solution = games.solve(games.zoo.comal_cycle(), OptimisticMWU(0.5), iterations=50, start=[0.5, 0.5, 0.0])
+def test_an_excluded_action_stays_excluded_and_is_named() -> None:
+    game, start = games.zoo.comal_cycle(), [0.5, 0.5, 0.0]
+    with pytest.warns(SupportWarning, match="probability 0 to c, and OptimisticMWU") as caught:
+        solution = games.solve(game, OptimisticMWU(0.5), iterations=50, start=start)
+    assert len(caught) == 1
     assert solution.last[2] == 0
     assert torch.isfinite(solution.last).all()
+    with pytest.warns(SupportWarning, match="probability 0 to c, and Replicator"):
+        assert games.solve(game, games.Replicator(0.01), 50, start).last[2] == 0
+    pair = games.ConstantSumGame(np.eye(5), 0.0, list("abcde"), list("ABCDE"))
+    with pytest.warns(SupportWarning, match="probability 0 to b, c, d and 2 more, and MWU"):
+        games.solve(pair, MWU(0.1), 5, ([0.5, 0, 0, 0, 0.5], [0.4, 0.3, 0.3, 0, 0]))
+
+
+@pytest.mark.parametrize("solver", [games.GDA(0.1), games.RegretMatching(), games.FictitiousPlay()])
+def test_a_solver_that_takes_an_excluded_action_up_again_does_not_warn(solver: Any) -> None:
+    solution = games.solve(games.zoo.comal_cycle(), solver, 50, [0.5, 0.5, 0.0])
+    assert solution.average[2] > 0
+
+
+def test_padding_is_no_excluded_action() -> None:
+    tables = [games.zoo.rock_paper_scissors().P, [[0.5, 0.8], [0.2, 0.5]]]
+    game = games.ContextualGame(tables)
+    games.solve(game, MWU(0.1), 5, game.uniform())
+
+
+def test_settings_that_are_swept_together_warn_of_a_start_once() -> None:
+    with pytest.warns(SupportWarning, match="probability 0 to a, and MWU") as caught:
+        games.sweep(games.zoo.comal_cycle(), MWU(), 20, step=[0.1, 0.2], start=[0.0, 0.5, 0.5])
+    assert len(caught) == 1
 
 
 def test_status_says_what_happened() -> None:

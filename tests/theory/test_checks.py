@@ -15,6 +15,7 @@ import torch
 from nashward import games, theory
 from nashward.cli.main import main
 from nashward.games import zoo
+from nashward.theory.verification import solve_quietly
 
 from ..conftest import ROOT
 
@@ -106,7 +107,7 @@ def test_a_solver_with_the_wrong_sign_is_seen(name: str) -> None:
 def test_multiplicative_weights_leave_an_interior_nash_whatever_the_sign() -> None:
     theorem = theory.MWULeaves(NASH)
     assert theorem.check(COMAL, Wrong(games.MWU(0.1)), 200, START).holds
-    assert not theorem.check(COMAL, games.ExtraGradient(1.0), 200, START).holds
+    assert not theorem.check(COMAL, theory.ExactProximalPoint(COMAL, 0.1), 20, START).holds  # which comes nearer
     with pytest.raises(ValueError, match="plays every action"):
         theory.MWULeaves(torch.tensor([1.0, 0.0, 0.0]))
 
@@ -148,9 +149,53 @@ def test_four_times_the_step_of_the_other_theorems() -> None:
     """MWU's bound is for any step, each with its own value. Optimistic MWU's is proven for 1/2, and 2 breaks it nowhere
     here: it helps the average. Nash-MD refuses four times its schedule."""
     assert theory.MWUAverage(1.6, math.log(3)).check(COMAL, games.MWU(1.6), 400).holds
-    assert theory.OptimisticAverage(3).check(COMAL, games.OptimisticMWU(2.0, two_sequences=True)).holds
+    larger = solve_quietly(COMAL, games.OptimisticMWU(2.0, two_sequences=True), 400)
+    assert (larger.gaps["average"].numpy() <= theory.OptimisticAverage(3).value(larger.iterations)).all()
     with pytest.raises(ValueError, match="step \\* tau must be at most 1"):
-        theory.NashMDRate(0.2).check(COMAL, games.NashMD(lambda t: 4 * games.schedule.harmonic(0.2)(t), 0.2))
+        games.solve(COMAL, games.NashMD(lambda t: 4 * games.schedule.harmonic(0.2)(t), 0.2), 1)
+
+
+@pytest.mark.parametrize(
+    ("theorem", "solver", "says"),
+    [
+        (theory.MWUAverage(0.1, math.log(3)), games.GDA(0.1), r"of MWU; .* GDA\(step=0.1\)"),
+        (theory.MWUAverage(0.1, math.log(3)), games.MWU(0.2), r"step = 0.1; .* MWU\(step=0.2\)"),
+        (theory.MWUAverage(0.1, math.log(3)), games.MWU(games.schedule.inverse_sqrt(0.1)), r"step = 0.1; .* MWU"),
+        (theory.SPPOTheorem(0.1, math.log(3)), games.OptimisticMWU(0.1), "of MWU; .* OptimisticMWU"),
+        (theory.MWULeaves(NASH), games.ExtraGradient(1.0), "of MWU; .* ExtraGradient"),
+        (theory.OptimisticAverage(3), games.OptimisticMWU(0.5), "two_sequences = True; .* OptimisticMWU"),
+        (theory.OptimisticAverage(3), games.OptimisticMWU(2.0, two_sequences=True), "step = 0.5; .* OptimisticMWU"),
+        (theory.Contraction.magnetic(0.4, 0.1), games.MagneticMirrorDescent(0.4, 0.2), "tau = 0.1; .* tau=0.2"),
+        (theory.NashMDRate(0.1), games.NashMD(0.1, 0.1), r"another function of t .* NashMD\(step=0.1\)"),
+        (theory.MovingMagnet(), games.MagneticMirrorDescent(), "of MagnetReset; .* MagneticMirrorDescent"),
+        (theory.RegretMatchingAverage(3), games.FictitiousPlay(), "of RegretMatching, .* FictitiousPlay"),
+        (theory.GradientAverage(0.1, 3), games.OptimisticGDA(0.1), "of GDA; .* OptimisticGDA"),
+        (theory.OptimisticGradientAverage(0.1, 3), games.OptimisticGDA(0.3), "step = 0.1; .*step=0.3"),
+        (theory.PairLoss(0.5), games.MWU(0.4), "step = 0.5; .*step=0.4"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_run_that_a_theorem_says_nothing_of_is_refused(theorem: Any, solver: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        theorem.check(COMAL, solver, 20, START)
+
+
+def test_a_bound_for_one_policy_is_not_held_against_two() -> None:
+    game = games.ConstantSumGame([[30.0, -10.0], [-10.0, 10.0]], 0.0)
+    with pytest.raises(ValueError, match="n x m"):
+        theory.MWUAverage(0.1, math.log(2)).check(game, games.MWU(0.1), 20)
+
+
+def test_a_solver_of_ones_own_is_checked_as_it_is() -> None:
+    @dataclass(frozen=True)
+    class Double:
+        def play(self, x: games.Policy, reference: games.Policy) -> Generator[games.Step, games.Policy, None]:
+            while True:
+                x = yield games.Step(anchor=x, opponent=x, size=0.2)
+
+    theorem = theory.MWUAverage(0.2, theory.complexity(START))
+    ours, own = (theorem.check(COMAL, solver, 200, START) for solver in (games.MWU(0.2), Double()))
+    np.testing.assert_allclose(own.measured, ours.measured, rtol=1e-9)
 
 
 def test_the_published_figures() -> None:

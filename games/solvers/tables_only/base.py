@@ -25,6 +25,7 @@ class TableSolver(Protocol):
     A class with ``iterate`` is one; it need not inherit. It may also have
 
     - ``nearest``, the mirror-step solver to use instead for a language model, which the error for one names;
+    - ``keeps_support``, True where an action at probability 0 stays at 0, of which ``games.solve`` warns;
     - ``averaging``, the usual weight of the t-th policy in the average, such as ``games.averaging.linear``.
 
     Example:

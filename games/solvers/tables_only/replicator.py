@@ -42,6 +42,7 @@ class Replicator:
 
     step: Schedule = 0.01
     nearest: ClassVar[Any] = MWU
+    keeps_support: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_step(self.step)

@@ -28,7 +28,7 @@ PAUSE = 0.2  # seconds between two looks whether it answers
 STOPS = 30.0  # seconds that the watchdog may take to end it
 TAIL = 1 << 16  # bytes of the log that an error is looked for in
 ERROR, HARMLESS = re.compile(r"\b[A-Z]\w*(Error|Exception): \S"), re.compile(r"\b(DEBUG|INFO|WARNING) ")
-SAID = 300  # characters of a line of the log in an error
+EXCERPT = 300  # characters of a line of the log in an error
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,9 @@ class ChildServer:
         """Raises where it has ended."""
         if self._process is None or (code := self._process.poll()) is None:
             return
-        raise EndpointError(f"vLLM ended by itself (exit code {code}): {self._said()}; all of it is in {self.log}")
+        raise EndpointError(
+            f"vLLM ended by itself (exit code {code}): {self._log_excerpt()}; all of it is in {self.log}"
+        )
 
     def _wait(self, port: int) -> None:
         """Return when it answers."""
@@ -110,7 +112,8 @@ class ChildServer:
                 now = time.monotonic()
                 if now - began > LONGEST:
                     raise EndpointError(
-                        f"vLLM does not answer after {LONGEST:.0f} seconds: {self._said()}; all of it is in {self.log}"
+                        f"vLLM does not answer after {LONGEST:.0f} seconds: {self._log_excerpt()}; "
+                        f"all of it is in {self.log}"
                     )
                 if now - shown > 60:
                     shown = now
@@ -125,7 +128,7 @@ class ChildServer:
         except TransientError:
             return False
 
-    def _said(self) -> str:
+    def _log_excerpt(self) -> str:
         """What an error shows of the log: its first error, which is the cause of others, and its last line."""
         with suppress(OSError), self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - TAIL))
@@ -133,7 +136,7 @@ class ChildServer:
             wrong = [k for k, line in enumerate(lines) if ERROR.search(line) and not HARMLESS.search(line)]
             first = [line for k in wrong[:1] for line in lines[k : k + 2]]  # where it has two, the second says what
             shown = dict.fromkeys([*first, *lines[-1:]])
-            return " ... ".join(f"{line:.{SAID}}" for line in shown) or "it said nothing"
+            return " ... ".join(f"{line:.{EXCERPT}}" for line in shown) or "it said nothing"
         return "its log cannot be read"
 
 

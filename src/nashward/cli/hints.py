@@ -88,6 +88,7 @@ COMMAND_NAMES = {
     "eval": "evaluate", "test": "evaluate", "elo": "leaderboard", "rank": "leaderboard", "arena": "leaderboard",
     "fit": "fit-oracle", "train-oracle": "fit-oracle", "train-reward-model": "fit-oracle", "merge": "mix",
     "exploitability": "exploit", "compare": "report", "settings": "config", "memory": "plan", "bon": "best-of-n",
+    "sweep": "solve",
 }  # fmt: skip
 
 

@@ -103,11 +103,22 @@ def solvers(texts: list[str], shared: Settings) -> list[Any]:
                     f"{text}: {hints.no_setting(kind.__name__, key, configuration.typed_settings(kind))}"
                 )
             given[SOLVER[key]] = Setting(_value(text, key, solver_options.SOLVER[SOLVER[key]], value), "flag")
+        _check_shared(name, shared, several=len(texts) > 1 or "," in texts[0])
         solver = configuration.solver({**shared, **given, "solver": Setting(name, "flag")})
         if solver in chosen:
             raise NashwardError(f"{text}: this solver is given twice; give another one, or other settings")
         chosen.append(solver)
     return chosen
+
+
+def _check_shared(name: str, shared: Settings, several: bool) -> None:
+    """Refuse an option for all solvers that the one of this name has no use for, and say how the others get it."""
+    kind = configuration.solver_kind(name)
+    own = configuration.typed_settings(kind)
+    for flag, setting in shared.items():
+        if (key := solver_options.SOLVER[flag].path[1]) not in own:
+            behind = f"; set it behind a solver that has it: SOLVER:{key}={setting.value}" if several else ""
+            raise NashwardError(f"--{flag}: {hints.no_setting(kind.__name__, key, own)}{behind}")
 
 
 def _is_own(text: str) -> bool:
@@ -125,7 +136,7 @@ def _own_solver(text: str, shared: Settings) -> Any:
     if inspect.isclass(made) or inspect.isfunction(made):
         known = inspect.signature(made).parameters
         if foreign := next((key for key in values if key not in known), None):
-            raise NashwardError(f"{source} has no {foreign}; it has {', '.join(known) or 'no settings'}")
+            raise NashwardError(hints.no_setting(source, foreign, list(known)))
         try:
             made = _call(made, source, settings, **{key: values[key] for key in values if key not in settings})
         except (*LIBRARY_ERRORS, SystemExit) as error:
@@ -178,17 +189,17 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
 
 def _call(make: Callable[..., Any], name: str, settings: Mapping[str, str], **fixed: Any) -> Any:
     """Call it with the settings, each read as the type of its parameter; numbers and truth values can be typed."""
-    hints, kinds = get_type_hints(make.__init__ if inspect.isclass(make) else make), {}
+    annotated, kinds = get_type_hints(make.__init__ if inspect.isclass(make) else make), {}
     needed = []
     for key, parameter in inspect.signature(make).parameters.items():
-        hint = hints.get(key, type(parameter.default))  # of a class without annotations
+        hint = annotated.get(key, type(parameter.default))  # of a class without annotations
         scalar = next((t for t in (bool, int, float) if t in (hint, *get_args(hint))), None)
         if scalar is not None and key not in fixed:
             kinds[key] = scalar
             needed += [key] * (parameter.default is parameter.empty)
     for key in settings:
         if key not in kinds:
-            raise NashwardError(f"{name} has no {key}; it has {', '.join(kinds) or 'no settings'}")
+            raise NashwardError(hints.no_setting(name, key, list(kinds)))
     if lacking := [key for key in needed if key not in settings]:
         raise NashwardError(f"{name} needs {', '.join(lacking)}; for example {name}:{lacking[0]}=5")
     read = {key: _value(name, key, Option((), kinds[key], ""), text) for key, text in settings.items()}

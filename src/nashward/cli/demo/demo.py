@@ -89,7 +89,10 @@ def tables(say: Say) -> list[Section]:
         game = games.zoo.get(name)
         start = START if game.sizes[0] == 3 else None
         solutions = {
-            type(s).__name__: games.solve(game, s, iterations=2000, start=start, keep_policies=True) for s in SOLVERS
+            type(s).__name__: games.solve(
+                game, s, iterations=2000, start=start, record=range(1, 2001), keep_policies=True
+            )
+            for s in SOLVERS
         }
         mwu = SOLVERS[0]
         theorem = theory.MWUAverage(float(mwu.step), theory.complexity(start or [1 / game.sizes[0]] * game.sizes[0]))  # type: ignore[arg-type]
@@ -111,7 +114,7 @@ def tables(say: Say) -> list[Section]:
             exact = games.nash(game).policy
             curves.append(
                 report.Picture(
-                    plots.simplex(paths, exact, game.labels, title=f"last iterates on {name}"),
+                    plots.simplex(paths, exact, game.labels, title=f"last iterates on {name}", start=start),
                     "Multiplicative weights circle the Nash; optimism and extragradient reach it, the magnet stops.",
                 )
             )

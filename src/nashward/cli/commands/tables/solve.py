@@ -23,6 +23,7 @@ from nashward.games.solvers.solver_label import solver_label
 SETTINGS = {name: option for name, option in SOLVER.items() if name != "solver"}
 DRAWN = (games.MagneticMirrorDescent, games.INPO, games.NashMD, games.ExtraGradient)  # to the reference, for good
 PICTURES = ("table", "gaps", "race", "path")
+MOST_DRAWN = 10_000  # iterations of a path; of more a part is recorded
 AVERAGES = {"linear": games.averaging.linear}
 
 
@@ -77,8 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--picture", choices=PICTURES,
-        help="of --plot: the table; gaps against iterations; the race, which is iterations until the gap stays below a "
-        "level; or the path of the last iterates (default: the table, with solvers the gaps)",
+        help="of --plot: the table; gaps against iterations; the race, which is the largest gap from each iteration "
+        "to the end; or the path of the last iterates (default: the table, with solvers the gaps)",
     )  # fmt: skip
     parser.add_argument(
         "--actions", metavar="A,B",
@@ -109,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         json_output.check(args.json)
 
-    equilibrium, entry = games.nash(game), specs.entry(args.table)
+    entry = specs.entry(args.table)
+    equilibrium = _equilibrium(game, entry)
     _print_nash(args.table, game, equilibrium, entry)
     played = []
     for solver in solvers:
@@ -117,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
             warnings.simplefilter("always")
             solution = games.solve(
                 game, solver, args.iterations, start, None, args.tolerance, feedback, averages=AVERAGES,
-                keep_policies=picture == "path", progress=sys.stderr.isatty(),
+                keep_policies=picture == "path", record=_points(picture, args), progress=sys.stderr.isatty(),
             )  # fmt: skip
         played.append(Played(solver, solution, [str(warning.message) for warning in caught]))
         for message in played[-1].warnings:
@@ -130,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
         if args.tolerance is not None and missed:
             print(f"  a gap of {args.tolerance:g} was not reached by {', '.join(missed)}: more --iterations")
     if args.plot is not None:
-        _draw(args.plot, picture, Path(args.table).name, game, equilibrium, played, actions)
+        _draw(args.plot, picture, Path(args.table).name, game, equilibrium, played, actions, start)
         print(f"picture: {args.plot}")
     if args.json is not None:
         content = {
@@ -191,6 +193,21 @@ def _check_picture(path: Path) -> None:
     configuration.check_place(path)
 
 
+def _points(picture: str, args: argparse.Namespace) -> range | None:
+    """The iterations to record: all of a path, whose lines would cut corners; where a tolerance ends it the usual."""
+    if picture == "path" and args.tolerance is None and 1 <= args.iterations <= MOST_DRAWN:
+        return range(1, args.iterations + 1)
+    return None
+
+
+def _equilibrium(game: Any, entry: games.zoo.Entry | None) -> games.equilibria.Equilibrium:
+    """The one that is shown everywhere: of several the zoo's exact one, where one is known."""
+    found = games.nash(game)
+    if entry is None or entry.nash is None or found.unique:
+        return found
+    return games.nash(game, point=lambda face: entry.equilibrium().numpy())
+
+
 def _sides(game: Any, policy: Any) -> list[tuple[str, Sequence[str], Any]]:
     """For each player what stands before its labels, the labels and the policy."""
     if isinstance(game, games.PreferenceGame):
@@ -215,7 +232,7 @@ def _print_nash(name: str, game: Any, equilibrium: games.equilibria.Equilibrium,
     print(f"Nash equilibrium ({uniqueness}), value {value:.6g}, gap {shown_gap(equilibrium.gap)}")
     if unique is None:
         print(f"  {equilibrium.uniqueness}")
-    known = entry.nash if entry and unique is not None and bool(unique) else None
+    known = entry.nash if entry else None
     for side, labels, policy in _sides(game, equilibrium.policy):
         width = max(map(len, labels))
         for i in policy.argsort(descending=True, stable=True).tolist():
@@ -273,7 +290,7 @@ def _picture(args: argparse.Namespace, game: Any) -> tuple[str, list[int] | None
 
 def _draw(
     path: Path, picture: str, title: str, game: Any, equilibrium: games.equilibria.Equilibrium,
-    played: Sequence[Played], actions: list[int] | None,
+    played: Sequence[Played], actions: list[int] | None, start: Any,
 ) -> None:  # fmt: skip
     solutions = {one.label: one.solution for one in played if len(one.solution.iterations)}
     if picture != "table" and not solutions:
@@ -286,7 +303,8 @@ def _draw(
         figure.suptitle(title, wrap=True)
     elif picture == "path":
         paths = {name: solution.policies["last"] for name, solution in solutions.items()}
-        figure = games.plots.trajectories(paths, equilibrium.policy, game.labels, actions, title)
+        first = [1 / game.sizes[0]] * game.sizes[0] if start is None else start
+        figure = games.plots.trajectories(paths, equilibrium.policy, game.labels, actions, title, start=first)
     elif len(solutions) == 1 and picture == "gaps":
         figure = games.plots.gap_curves(solutions, title=title)
     else:

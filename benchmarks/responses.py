@@ -1,0 +1,36 @@
+"""Responses of a run's policy to prompts that the run did not see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nashward import llm
+from nashward.llm.data.rollouts import Response
+from nashward.llm.store.files import read_jsonl, write_jsonl
+
+
+def drawn(play: llm.SelfPlay, adapter: Path, texts: Sequence[str], number: int, seed: int) -> list[list[Response]]:
+    """``number`` responses to each prompt, as the run samples them."""
+    ids = [play.model.encode(prompt) for prompt in llm.read_prompts(list(texts)).kept]
+    return llm.Mixture(((adapter, 1.0),)).sample(play.model, ids, number, play.sampling, seed=seed)
+
+
+def drawn_once(
+    file: Path, play: llm.SelfPlay, adapter: Path, texts: Sequence[str], number: int, seed: int
+) -> list[list[Response]]:
+    """As ``drawn``, in a file: read where it is there, so that a run that was stopped goes on."""
+    if not file.exists():
+        rows = zip(texts, drawn(play, adapter, texts, number, seed), strict=True)
+        write_jsonl(
+            file,
+            [
+                {
+                    "prompt": text,
+                    "responses": [{"ids": list(r.ids), "finished": r.finished, "text": r.text} for r in row],
+                }
+                for text, row in rows
+            ],
+        )
+    found = {row["prompt"]: [Response(**response) for response in row["responses"]] for row in read_jsonl(file)}
+    return [found[text] for text in texts]
