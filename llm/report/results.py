@@ -193,11 +193,14 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
         f"beyond noise: {cycles(game)}."
     )
     labelled = PreferenceGame(game["P"], labels=_shortened(game["players"]))
+    figure = payoff_table(labelled, nash(labelled))
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.set(wspace=0.08)  # type: ignore[call-arg]  # else the names touch the colour bar's numbers
     return [
         Heading(f"{short_source(results['oracles'][oracle])} ({ROLES[oracle == TRAINING]})"),
         Table(head, rows),
         Paragraph(summary),
-        Picture(payoff_table(labelled, nash(labelled)), "P(row beats column)."),
+        Picture(figure, "P(row beats column)."),
         *_duels(game),
     ]
 
@@ -296,7 +299,8 @@ def _adversaries(results: dict[str, Any]) -> list[Content]:
         for adversary in results["adversaries"]
     ]
     head = ("adversary", "beats it", "duality gap at least", "95% sure of")
-    return [Heading(f"Who beats {results['of']}"), Table(head, rows), Paragraph(" ".join(results["theorem"]))]
+    said = "; ".join(results["theorem"])
+    return [Heading(f"Who beats {results['of']}"), Table(head, rows), Paragraph(f"{said[:1].upper()}{said[1:]}.")]
 
 
 def _read(file: Path) -> dict[str, Any]:
