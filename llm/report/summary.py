@@ -76,7 +76,8 @@ def summary(folder: Path) -> list[Content]:
 def _few(run: Mapping[str, Any]) -> list[Content]:
     """The warning of a run on few prompts; empty for one on enough."""
     fit = {name: value for name, value in run["config"]["fit"].items() if name in PARTS}
-    few = few_prompts(run["data"]["prompts"], Fit(**fit))
+    prompts = run.get("data", {}).get("prompts")
+    few = None if prompts is None else few_prompts(prompts, Fit(**fit))
     return [Alert(f"This run has {few}.")] if few else []
 
 

@@ -289,7 +289,7 @@ FLAGS = [  # of align, and of the stages that have them
     (["--oracle", "none"], "oracle | none | owner/name"),
     (["--oracle", "none.jsonl"], "file of votes | none.jsonl"),
     (["--oracle", "nobody/none"], "nobody/none | hf download nobody/none"),
-    (["--oracle", f"nobody/{'x' * 97}"], f"nobody/{'x' * 97} | folder | cache"),
+    (["--oracle", f"nobody/{'x' * 97}"], f"nobody/{'x' * 97} | folder | hub"),
     (["--oracle", "deep"], "deep/config.json | JSON"),
     (["--oracle", "nowhere:Mine"], "nowhere:Mine | 'nowhere' | module:name"),
     (["--oracle", "../mine.py:Mine"], "../mine.py:Mine | module:name | .py"),
