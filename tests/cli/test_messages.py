@@ -35,6 +35,7 @@ NASHWARD: list[tuple[list[str], str]] = [
     (["leader-board"], "'leader-board' | leaderboard | --help"),
     (["align", "--model", "x"], "--model | --policy | nashward align --help"),
     (["plan", "--model", "x", "--memory", "6GiB"], "--model | --policy | nashward plan --help"),
+    (["export", "run", "--to", "gguf", *OUT], "gguf | --to merged | docs/serve.md | nashward export --help"),
     (["exploit", "run", "--device", "cpu"], "--device | nashward plan, fit-oracle | nashward exploit --help"),
     (["align", "--memory", "8GB"], "--memory | nashward plan has it | nashward align --help"),
     (["fit-oracle", "--model", "x"], "--model | --base | nashward fit-oracle --help"),

@@ -63,7 +63,8 @@ SHARED = ("policy", *JUDGES, *DEMAND, "quantise")  # what a preset says of a run
 def run(args: argparse.Namespace) -> int:
     _fill(args)
     if "policy" not in args:
-        raise NashwardError("--policy ID_OR_FOLDER is required, or a --preset that has one; see nashward plan --help")
+        needed = "--policy, or a --preset that has one"
+        raise NashwardError(f"the following arguments are required: {needed}; see nashward plan --help")
     import torch
 
     from nashward.llm.oracles.load import oracle_shape
