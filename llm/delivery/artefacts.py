@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,7 @@ from .model_card import model_card
 from .replay import Replay
 from .verify import LIMIT, Drift, Reference, Verification, WinRateChange, reference, replayed
 
+BASE = "base_model_name_or_path"  # in the configuration of an adapter
 SHARD = "5GB"  # of merged weights, at most
 RECORD, CARD, MIXTURE = "export.json", "README.md", "mixture.json"
 TOKENIZER = (  # copied as they are
@@ -118,8 +119,21 @@ class Artefact:
     def _copy(self, adapter: Path, folder: Path) -> None:
         shutil.copyfile(adapter / WEIGHTS, folder / WEIGHTS)
         config = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
-        config["base_model_name_or_path"] = self.base_name or config.get("base_model_name_or_path") or self.base
+        config[BASE] = self._base_of(config)
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def _base_of(self, config: Mapping[str, Any]) -> str:
+        """What the base is called in the configuration of an adapter."""
+        return str(self.base_name or config.get(BASE) or self.base)
+
+    @property
+    def local_base(self) -> Path | None:
+        """The folder by which a written adapter names its base; None where it is given a name, or has one."""
+        if self.base_name is not None:
+            return None
+        first, _ = self.policy.members[0]
+        named = Path(self._base_of(json.loads((first / CONFIG).read_text(encoding="utf-8"))))
+        return named if named.is_dir() else None
 
     def _write_merged(self, folder: Path, adapter: Path, quantised: list[str]) -> None:
         network = merged(self.base, adapter, self.merge or "16-bit", quantised)

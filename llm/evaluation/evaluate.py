@@ -19,8 +19,9 @@ from ..policy.base.checks import check_policy
 from ..policy.mixture import Mixture
 from ..policy.model import LanguageModel
 from ..processes import processes
+from ..run.inputs.augmentation import played_prompts
 from ..run.selfplay import SelfPlay, metrics
-from ..store.files import write_json, write_jsonl
+from ..store.files import finite, write_json, write_jsonl
 from ..store.run_folder import RunFolder
 from .over_optimisation import DEFAULT_THRESHOLDS, Thresholds, verdicts
 from .players import FOLDER, MIXTURE, START, policies, sample_responses, stored_responses
@@ -30,6 +31,7 @@ from .win_rates.labelled import TO_LABEL, check_votes, labelled_win_rate, pairs_
 from .win_rates.length_control import NotComparable, length_controlled_win_rate
 
 PROBE_RESPONSES = 4  # to each request of the refusal probe
+DRAWN = "drawn.jsonl"  # the responses, a prompt a row
 TRAINING = "training"
 
 
@@ -51,9 +53,11 @@ def evaluate(
     under each held-out oracle (``TournamentTables.summary``), and each has a win rate and a minimal length-controlled
     win rate against the start, in percent. ``over_optimisation`` has the verdicts on each iterate and the mixture, and
     for the models of ``answers``, which were not trained under the run's oracle, the measures without a verdict. ``kl``
-    is the KL divergence from the start that the run measured, in nats per response, with its standard error. Responses
-    and judgements are stored in the folder: after an interruption the same call continues. Several processes divide
-    sampling and judging, and all have the result.
+    is the KL divergence from the start that the run measured, in nats per response, with its standard error;
+    ``prompts_of_run`` says how many of the prompts are those that the run was played on. Responses and judgements are
+    stored in the folder: after an interruption the same call continues. ``evaluation/drawn.jsonl`` has a row a prompt:
+    the response of each player, and how probably it beats the start's under the run's oracle (null: not judged).
+    Several processes divide sampling and judging, and all have the result.
 
     Args:
         run: a run with its folder, policy, oracle and sampler.
@@ -124,8 +128,12 @@ def evaluate(
             tables[name], oracle_names[name] = tournament_tables(oracle, prompt_texts, texts, cache), oracle.name
             for network in networks(oracle):
                 network.offload()
+        drawn = _drawn(prompt_texts, texts, tables[TRAINING])
+        processes.decided(lambda: write_jsonl(home / FOLDER / DRAWN, drawn))
+        of_run = {prompt.id for prompt in played_prompts(home)}
         evaluation = {
             "prompts": len(prompts),
+            "prompts_of_run": sum(prompt.id in of_run for prompt in prompts),
             "seed": seed,
             "oracles": oracle_names,
             "games": {name: table.summary(seed=seed) for name, table in tables.items()},
@@ -185,6 +193,21 @@ def with_largest_rank(run: SelfPlay, players: Mapping[str, Mixture], others: Map
             f"{largest} has rank {rank}, the model was loaded for {loaded}; give its folder in its place"
         )
     return run
+
+
+def _drawn(
+    prompts: Sequence[str], texts: Mapping[str, Sequence[str]], tables: TournamentTables
+) -> list[dict[str, Any]]:
+    """What each player responded to each prompt, and how probably it beats the start's response."""
+    beats = {player: _win_probabilities(tables, player).tolist() for player in texts if player != START}
+    return [
+        {
+            "prompt": prompt,
+            "responses": {player: row[k] for player, row in texts.items()},
+            "beats_start": finite({player: row[k] for player, row in beats.items()}),
+        }
+        for k, prompt in enumerate(prompts)
+    ]
 
 
 def _win_probabilities(tables: TournamentTables, player: str) -> Any:

@@ -24,6 +24,7 @@ from ..run.stages.shards import wait_for_shards
 from ..store.files import CHECKSUMS, read_shard, shards, verify_checksums, write_shard
 from ..store.fingerprints import fingerprint
 from ..store.run_folder import RunFolder
+from .remaining import Remaining
 
 START, MIXTURE = "start", "mixture"
 FOLDER = "evaluation"  # in the run folder: responses and judgements of evaluations
@@ -64,6 +65,7 @@ def sample_responses(
     source: ResponseSource | Sampling,
     seed: int,
     progress: Callable[[str], object] = lambda message: None,
+    remaining: Remaining | None = None,
 ) -> dict[str, list[list[Response]]]:
     """``count`` responses of each player to each prompt; stored responses are read, not sampled again.
 
@@ -79,7 +81,8 @@ def sample_responses(
         count: K, the responses to each prompt.
         source: the sampler or its settings.
         seed: of the sampler.
-        progress: called with a message before responses are sampled.
+        progress: called with a message before responses are sampled, which says the time left once that is known.
+        remaining: of more calls than this one, in responses; None: of this call.
 
     Returns:
         for each player N rows of K responses.
@@ -96,13 +99,18 @@ def sample_responses(
         return [(name, number) for name, number in numbers if _stored_rows(folder, labels[name], number) is None]
 
     missing = processes.decided(lacking)
+    every = count * len(prompts) * len(labels)
+    remaining = Remaining(every) if remaining is None else remaining
+    remaining.skip(every - sum(count * len(prompts[starts[number] :][:SHARD_PROMPTS]) for _, number in missing))
     for name, number in processes.share(missing):
         part = prompts[starts[number] : starts[number] + SHARD_PROMPTS]
-        progress(f"sampling {name}: {len(part)} x {count}")
+        left = f"; sampling: {remaining.text}" if remaining.text else ""
+        progress(f"sampling {name}: {len(part)} x {count}{left}")
         shard_seed = seed if number == 0 else seed_of(seed, "part", number)
-        write_shard(
-            folder, labels[name], number, _sampled_rows(players[name], model(), part, count, source, shard_seed)
-        )
+        loaded = model()
+        with remaining.timed(count * len(part)):
+            rows = _sampled_rows(players[name], loaded, part, count, source, shard_seed)
+        write_shard(folder, labels[name], number, rows)
     processes.gather(None)
     found: dict[str, list[list[Response]]] = {}
     for name, label in labels.items():

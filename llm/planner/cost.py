@@ -16,6 +16,7 @@ from .plan import Plan, read_size
 
 NF4_BYTES = 0.516  # of a parameter in 4 bits, with its share of the scales
 MIN_PROMPTS = 200  # of an iteration: K is lowered before the number of prompts falls below this
+PRACTICAL = 168.0  # hours, a week: a run that takes longer is said not to be practical
 REDUCED_SETTINGS: dict[str, tuple[int, ...]] = {
     "responses": (5, 4, 3),
     "new_tokens": (512, 384, 256, 128),

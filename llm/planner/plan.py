@@ -315,13 +315,14 @@ def _memory_hints(peak: Footprint, demand: Demand, tied: bool, oracle: bool) -> 
 def read_size(text: str) -> int:
     """Parse a size in bytes, for example "6GiB", "6 GB" or "6000000000".
 
+    GB and GiB are both 2^30 bytes: a card or a memory module that is sold as 8 GB has 8 GiB.
+
     Raises:
         ValueError: the text has another form, or is a number without a unit that is too small for bytes of a card.
     """
-    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*(?:([KMGT])(i?))?B?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*(?:([KMGT])i?)?B?\s*", text, re.IGNORECASE)
     if match is None:
         raise NashwardError(f"{text!r} is no size; expected for example 6GiB, 8GB or 12000MiB")
     if match[2] is None and "B" not in text.upper() and float(match[1]) < 2**30:
         raise NashwardError(f"{text!r} has no unit; write for example {match[1]}GiB, or MiB for what nvidia-smi shows")
-    unit = 1024 if match[3] else 1000
-    return int(float(match[1]) * unit ** " KMGT".index((match[2] or " ").upper()))
+    return int(float(match[1]) * 1024 ** " KMGT".index((match[2] or " ").upper()))

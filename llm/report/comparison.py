@@ -14,7 +14,14 @@ from .alerts import ALERTS, alerts
 from .content import Alert, Content, Heading, Paragraph, Picture, Section, Table
 from .curves import MEASURES, training_curves
 from .page import render
-from .responses import judged_responses, newest_sampled, prompt_texts, sampled_steps
+from .responses import (
+    drawn_responses,
+    judged_responses,
+    newest_iterate,
+    newest_sampled,
+    prompt_texts,
+    sampled_steps,
+)
 from .summary import run_name
 
 Runs = Mapping[str, Path]  # the folders by the runs' names
@@ -117,7 +124,13 @@ def _curves(runs: Runs) -> list[Content]:
 
 
 def _responses(runs: Runs, count: int) -> list[Content]:
-    """What the newest sampled policy of each run responds to the prompts that all have."""
+    """What the newest iterate of each run responds to the prompts that all have, or the newest sampled policy where
+    not all were evaluated."""
+    drawn = {name: _drawn(path) for name, path in runs.items()}
+    if rows := _shared(drawn, count):
+        note = "Drawn by `nashward evaluate`: a response of each run's last iterate to the same prompts."
+        heads = (f"{name} ({newest_iterate(path)})" for name, path in runs.items())
+        return [Paragraph(note), Table(("prompt", *heads), rows, text=True)]
     answers: dict[str, dict[str, str]] = {}
     for name, path in runs.items():
         steps = sampled_steps(path)
@@ -128,9 +141,23 @@ def _responses(runs: Runs, count: int) -> list[Content]:
         except CorruptFileError as error:
             return [Alert(f"{error}.")]
         answers[f"{name} ({newest_sampled(steps[-1])})"] = {judged.prompt: judged.texts[0] for judged in responses}
+    if not (rows := _shared(answers, count)):
+        return [Paragraph("The runs have sampled no prompt in common.")]
+    note = (
+        "The first response of the newest policy that each run itself sampled, which is the iterate before its last: "
+        "`nashward evaluate` draws those of the last, and after that of each run this page shows them."
+    )
+    return [Paragraph(note), Table(("prompt", *answers), rows, text=True)]
+
+
+def _drawn(path: Path) -> dict[str, str]:
+    """What ``nashward evaluate`` drew of a run's newest iterate, by prompt; empty where it has not."""
+    newest = newest_iterate(path)
+    return {row["prompt"]: row["responses"][newest] for row in drawn_responses(path, newest)}
+
+
+def _shared(answers: Mapping[str, Mapping[str, str]], count: int) -> list[tuple[str, ...]]:
+    """Rows of the first prompts that all have."""
     first, *others = answers.values()
     shared = [prompt for prompt in first if all(prompt in other for other in others)][:count]
-    if not shared:
-        return [Paragraph("The runs have sampled no prompt in common.")]
-    rows = [(prompt, *(by_prompt[prompt] for by_prompt in answers.values())) for prompt in shared]
-    return [Table(("prompt", *answers), rows, text=True)]
+    return [(prompt, *(by_prompt[prompt] for by_prompt in answers.values())) for prompt in shared]

@@ -65,16 +65,11 @@ class Heading(Content):
 
 @dataclass(frozen=True)
 class Paragraph(Content):
-    """A paragraph of plain text, in which what stands between `backticks` is code."""
+    """A paragraph of plain text, in which what stands between `backticks` is code; so in alerts and captions."""
 
     template = "paragraph.html.j2"
 
     text: str
-
-    def pieces(self) -> Iterator[tuple[str, str]]:
-        """Text and the code after it, which may be empty."""
-        parts = [*re.split(r"`([^`]+)`", self.text), ""]
-        yield from zip(parts[::2], parts[1::2], strict=True)
 
 
 @dataclass(frozen=True)
@@ -227,6 +222,17 @@ class Table(Content):
         """The rows as text."""
         for row in self.rows:
             yield [Cell(_formatted(value), "text" if self.text else _style(value)) for value in row]
+
+
+def pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Pieces of a text, each with the code after it, which stands between backticks and may be empty.
+
+    Example:
+        >>> list(pieces("Run `make` here."))
+        [('Run ', 'make'), (' here.', '')]
+    """
+    parts = [*re.split(r"`([^`]+)`", text), ""]
+    yield from zip(parts[::2], parts[1::2], strict=True)
 
 
 def with_error(value: float | None, error: float | None, digits: int = 1) -> str | None:

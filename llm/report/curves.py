@@ -11,13 +11,14 @@ from nashward.games.plots import COLOURS, MARKS, as_label
 
 from ..run.selfplay import iterates, metrics
 
+REWEIGHTED = "wins over the policy before\n(samples reweighted, held-out prompts)"
 MEASURES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "tokens of a response": lambda row: row["after"]["tokens"],
     "KL to the start (nats a response)": lambda row: row["after"]["kl_to_reference"],
     "entropy (nats a token)": lambda row: row["after"]["entropy_per_token"],
     "share of the target reached": lambda row: row["train"]["share"],
     "R² on held-out prompts": lambda row: row["held_out"].get("r2"),
-    "wins over the policy before (held out)": lambda row: row.get("win_rate"),
+    REWEIGHTED: lambda row: row.get("win_rate"),
     "SFT texts, nats a token (held out)": lambda row: (row.get("sft") or {}).get("after"),
 }
 ERRORS: dict[str, Callable[[dict[str, Any]], Any]] = {  # standard errors over prompts, of what has one

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from nashward.console import printable
 
-from .content import Section
+from .content import Section, pieces
 
 
 def render(title: str, sections: Sequence[Section]) -> str:
@@ -28,7 +28,7 @@ def render(title: str, sections: Sequence[Section]) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("nashward.llm.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -37,6 +37,8 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         finalize=_finalized,
     )
+    environment.filters["pieces"] = pieces
+    return environment
 
 
 def _finalized(value: object) -> object:

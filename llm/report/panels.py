@@ -10,7 +10,7 @@ from ..store.run_folder import RunFolder, flatten
 from .alerts import alerts
 from .augmented import augmented_prompts
 from .content import Content, Details, Download, Paragraph, Picture, Section, Table, with_error
-from .curves import training_curves
+from .curves import MEASURES, REWEIGHTED, training_curves
 from .objectives import objectives
 from .people import people
 from .responses import responses
@@ -21,6 +21,11 @@ Panel = Callable[[Path], list[Content]]
 COURSE = (
     "The policies that the iterations made; shares are of the responses that were sampled from them. Bars are standard "
     "errors over prompts, of shares at most these; what has no bar was measured without one."
+)
+ESTIMATED = (
+    " What an iterate wins over the policy before it is an estimate without a response of the iterate: the step's own "
+    "samples on the prompts that its fit did not see, each weighted by how much likelier it became. What `nashward "
+    "evaluate` measures is another number: of responses that both policies drew, judged against each other."
 )
 
 
@@ -51,14 +56,19 @@ def settings(folder: Path) -> list[Content]:
 
 def curves(folder: Path) -> list[Content]:
     """How the policy changed over the iterations; empty before the second iterate."""
-    if len(iterates(folder)) < 2:
+    rows = iterates(folder)
+    if len(rows) < 2:
         return []
-    return [Picture(training_curves({"": folder}), COURSE)]
+    estimated = ESTIMATED if any(MEASURES[REWEIGHTED](row) is not None for row in rows) else ""
+    return [Picture(training_curves({"": folder}), COURSE + estimated)]
 
 
 def fits(folder: Path) -> list[Content]:
-    """What the fit of each step achieved."""
-    rows = [
+    """What the fit of each step achieved, and the policy that came out."""
+    rows = metrics(folder)
+    if not rows:
+        return [Paragraph("No step is finished yet.")]
+    fitted = [
         (
             row["iteration"],
             row["prompts"],
@@ -70,18 +80,22 @@ def fits(folder: Path) -> list[Content]:
             row.get("r2_ceiling"),
             row["held_out"].get("best_scale"),
             row.get("learning_rate"),
+            f"{100 * row['changed_fraction']:.0f}%",
+        )
+        for row in rows
+    ]
+    made = [
+        (
+            row["iteration"],
             row["train"]["kl"],
             with_error(row["after"]["kl_to_reference"], row["after"].get("kl_to_reference_error"), 3),
             row["after"]["entropy_per_token"],
-            f"{100 * row['changed_fraction']:.0f}%",
             row["response_tokens"],
             f"{100 * row['finished']:.0f}%",
             None if row.get("labels") is None else f"{100 * row['labels'].get('none', 0):.0f}%",
         )
-        for row in metrics(folder)
+        for row in rows
     ]
-    if not rows:
-        return [Paragraph("No step is finished yet.")]
     head = (
         "step",
         "prompts",
@@ -93,27 +107,29 @@ def fits(folder: Path) -> list[Content]:
         "at most",
         "best scale",
         "learning rate",
-        "KL of the step",
-        "KL to the start",
-        "entropy a token",
         "changed",
-        "tokens",
-        "finished",
-        "no label",
     )
-    note = (
+    head_made = ("step", "KL of the step", "KL to the start", "entropy a token", "tokens", "finished", "no label")
+    of_fit = (
         "A step sets a target for the log-ratio of the new policy to its anchor (rms in nats). The share is how "
         "much of the target was met, R² how well; both are 1 for the exact mirror step. On held-out prompts R² can be "
         "as large as the next column says: the rest of a target is the luck of which responses were compared. The "
         "best scale is what the log-ratio on held-out prompts would have to be multiplied by: 1 for a fit that goes "
-        "neither too far nor not far enough, whose share is then near its R². KL divergences are in "
-        "nats a response, estimated: of the step, and of the new policy to the start; its entropy is a token's. "
-        "Changed is the share of the adapter's entries that the fit changed."
+        "neither too far nor not far enough, whose share is then near its R². Changed is the share of the adapter's "
+        "entries that the fit changed."
     )
-    judged = [
-        (row["iteration"], f"{row['error_share']:.0%}") for row in metrics(folder) if row.get("error_share") is not None
+    of_policy = (
+        "KL divergences are in nats a response, estimated: of the step, and of the new policy to the start; its "
+        "entropy is a token's. Tokens, finished and no label are of the responses that the step sampled."
+    )
+    judged = [(row["iteration"], f"{row['error_share']:.0%}") for row in rows if row.get("error_share") is not None]
+    return [
+        Paragraph(of_fit),
+        Table(head, fitted),
+        Paragraph(of_policy),
+        Table(head_made, made),
+        *_judges_error(folder, judged),
     ]
-    return [Paragraph(note), Table(head, rows), *_judges_error(folder, judged)]
 
 
 def _judges_error(folder: Path, rows: Sequence[tuple[str, str]]) -> list[Content]:

@@ -1,4 +1,4 @@
-"""The responses of a run with their judgements, and the panel that shows those of its first and newest policy."""
+"""The responses of a run with their judgements, and the panel that shows those before it beside those after it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nashward.counted import counted
 from nashward.errors import CorruptFileError
 
+from ..evaluation.evaluate import DRAWN
+from ..evaluation.players import FOLDER as EVALUATION
+from ..evaluation.players import START
 from ..run.inputs.augmentation import played_prompts
 from ..run.rollouts import table_name
-from ..store.files import read_shard, shards
+from ..run.selfplay import iterates
+from ..store.files import read_jsonl, read_shard, shards
 from ..store.run_folder import RunFolder
 from .content import Alert, Content, Heading, Paragraph, Table
 
@@ -83,7 +88,7 @@ def judged_responses(step: Path, prompts: Mapping[str, str], count: int) -> list
 def newest_sampled(step: Path) -> str:
     """The newest policy that a step sampled: in ``iteration-05`` it is iteration-04, which the step before had made."""
     policies = {file.name.split(".")[0] for file in shards(step / "responses", "*")}
-    return max(policies - {"start"}, default="start")
+    return max(policies - {START}, default=START)
 
 
 def sampled_steps(folder: Path) -> list[Path]:
@@ -97,7 +102,9 @@ def prompt_texts(folder: Path) -> dict[str, str]:
 
 
 def responses(folder: Path, count: int = 8) -> list[Content]:
-    """Responses of the first and of the newest policy that was sampled, side by side, with the oracle's judgements."""
+    """Responses of the start and of the newest iterate side by side where ``nashward evaluate`` has drawn them, else of
+    the first and of the newest policy that the run sampled, with whose they are; then what the oracle preferred.
+    """
     steps, prompts = sampled_steps(folder), prompt_texts(folder)
     if not steps:
         return [Paragraph("Nothing is sampled yet.")]
@@ -107,15 +114,68 @@ def responses(folder: Path, count: int = 8) -> list[Content]:
     except CorruptFileError as error:
         return [Alert(f"{error}.")]
     names = [newest_sampled(step) for step in ends]
+    newest = newest_iterate(folder)
+    drawn = drawn_responses(folder, newest)
+    content = _drawn(newest, drawn, count) if drawn else _sampled(folder, names, policies, count)
+    compared = _spread([row for judged in policies[-1] if (row := _extremes(judged)) is not None], count)
+    if compared:
+        columns = ("prompt", "preferred", "least preferred", "P(the first beats the second)")
+        whose = f"{names[-1]}, the newest policy that the run itself sampled"
+        content += [Heading(f"What the oracle prefers: responses of {whose}"), Table(columns, compared, text=True)]
+    return content
+
+
+def newest_iterate(folder: Path) -> str:
+    """The name of the last iterate that is finished; the start's before there is one."""
+    rows = iterates(folder)
+    return rows[-1]["iteration"] if rows else START
+
+
+def drawn_responses(folder: Path, policy: str) -> list[dict[str, Any]]:
+    """What ``nashward evaluate`` drew, a prompt a row; empty where it has drawn nothing of that policy."""
+    rows = read_jsonl(folder / EVALUATION / DRAWN)
+    return [row for row in rows if {START, policy} <= row["responses"].keys() and policy in row["beats_start"]]
+
+
+def _drawn(newest: str, drawn: Sequence[Mapping[str, Any]], count: int) -> list[Content]:
+    """The responses that ``nashward evaluate`` drew of the start and of the newest iterate."""
+    rows = [
+        (
+            _shortened(row["prompt"]),
+            _shortened(row["responses"][START]),
+            _shortened(row["responses"][newest]),
+            None if (p := row["beats_start"][newest]) is None else f"{100 * p:.0f}%",
+        )
+        for row in _spread(drawn, count)
+    ]
+    note = (
+        f"Drawn by `nashward evaluate`: a response of the start and one of {newest}, the last iterate, to the same "
+        f"prompts, and how probably the second beats the first under the oracle; {len(rows)} of "
+        f"{counted(len(drawn), 'prompt')}, evenly spread. All are in `{EVALUATION}/{DRAWN}`."
+    )
+    head = ("prompt", START, f"{newest} (the last iterate)", "P(it beats the start's)")
+    return [Paragraph(note), Table(head, rows, text=True)]
+
+
+def _sampled(
+    folder: Path, names: Sequence[str], policies: Sequence[list[JudgedResponses]], count: int
+) -> list[Content]:
+    """The responses that the run itself sampled of its first and of its newest policy, with whose they are."""
+    newest = newest_iterate(folder)
+    note = (
+        "The first response of each policy to the same prompts, with the share of its duels against the policy's other "
+        "responses that it wins under the oracle."
+    )
+    if newest not in names:
+        note += (
+            f" They are of {' and '.join(names)}: an iteration samples from the policy that the one before it made. "
+            f"{newest}, the last iterate, has not responded yet: `nashward evaluate {folder}` draws its responses, and "
+            "this page then shows them."
+        )
     heads = [names[0], *(f"{name} (the newest that was sampled)" for name in names[1:])]
     by_prompt = [{judged.prompt: judged for judged in policy} for policy in policies]
     shared = _spread([one.prompt for one in policies[0] if all(one.prompt in policy for policy in by_prompt)], count)
-    content: list[Content] = [
-        Paragraph(
-            "The first response of each policy to the same prompts, with the share of its duels against the policy's "
-            "other responses that it wins under the oracle."
-        )
-    ]
+    content: list[Content] = [Paragraph(note)]
     if len(policies) == 1 or shared:
         rows = [(_shortened(prompt), *(_with_win_rate(policy[prompt], 0) for policy in by_prompt)) for prompt in shared]
         content.append(Table(("prompt", *heads), rows, text=True))
@@ -123,11 +183,6 @@ def responses(folder: Path, count: int = 8) -> list[Content]:
         for head, policy in zip(heads, policies, strict=True):
             rows = [(_shortened(judged.prompt), _with_win_rate(judged, 0)) for judged in _spread(policy, count)]
             content.append(Table(("prompt", head), rows, text=True))
-    compared = _spread([row for judged in policies[-1] if (row := _extremes(judged)) is not None], count)
-    if compared:
-        columns = ("prompt", "preferred", "least preferred", "P(the first beats the second)")
-        content.append(Heading(f"What the oracle prefers, {heads[-1]}"))
-        content.append(Table(columns, compared, text=True))
     return content
 
 

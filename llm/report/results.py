@@ -10,6 +10,8 @@ from typing import Any
 from nashward.counted import counted
 from nashward.games.analysis.significant_cycles import MIN_PROMPTS
 
+from ..evaluation.exploit import TRAINED
+from ..evaluation.players import MIXTURE
 from .content import Alert, Content, Details, Download, Heading, Paragraph, Picture, Table, with_error
 
 LONGEST = 16  # characters of a name in a picture
@@ -75,6 +77,58 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     return _read(folder / "evaluation.json")
 
 
+def prompts_in_words(results: Mapping[str, Any]) -> str:
+    """The prompts of an evaluation, with how many of them are those that the run was played on.
+
+    Example:
+        >>> prompts_in_words({"prompts": 160, "prompts_of_run": 160})
+        "160 prompts, which are the run's own"
+        >>> prompts_in_words({"prompts": 9, "prompts_of_run": 0})
+        '9 prompts, none of which is of the run'
+    """
+    every, own = results["prompts"], results.get("prompts_of_run")
+    text = counted(every, "prompt")
+    if own is None:  # of an earlier version
+        return text
+    if own == every:
+        return f"{text}, which {'is' if every == 1 else 'are'} the run's own"
+    return f"{text}, {own or 'none'} of which {'is' if own < 2 else 'are'} of the run"
+
+
+def exploited(folder: Path, iterates: int) -> list[dict[str, Any]]:
+    """What ``nashward exploit`` found, a policy each; not of a mixture of fewer iterates than there are now."""
+    found = [_read(file) for file in sorted((folder / "evaluation").glob("exploit-*.json"))]
+    return [one for one in found if one and (one["of"] != MIXTURE or one.get("iterates", iterates) == iterates)]
+
+
+def exploit_sentence(results: Mapping[str, Any]) -> str:
+    """What a trained best response wins against a policy, and the strongest adversary, with what that says of its gap.
+
+    Example:
+        >>> best = {"name": "best of 2", "wins": {"value": 0.6, "standard_error": 0.02}, "lower_bound": 0.15}
+        >>> exploit_sentence({"of": "mixture", "adversaries": [best]})[:72]
+        'What `nashward exploit` tried against mixture: the strongest, best of 2,'
+    """
+    strongest = results["adversaries"][0]
+    trained = next((one for one in results["adversaries"] if one["name"] == TRAINED), None)
+    steps = results.get("train")
+    text = f"What `nashward exploit` tried against {results['of']}: "
+    if trained is not None:
+        length = "" if steps is None else f" for {counted(steps, 'step')}"
+        text += f"a best response trained{length} wins {_percent(trained)} of the duels; "
+    text += f"the strongest, {strongest['name']}, wins {_percent(strongest)}, so that "
+    if strongest["lower_bound"] > 0:
+        text += f"the duality gap of {results['of']} is {strongest['lower_bound']:.2f} or more (95% sure)."
+    else:
+        text += "no gap is shown beyond noise."
+    return text + (" No best response was trained: `--train 4` does." if steps == 0 else "")
+
+
+def _percent(adversary: Mapping[str, Any]) -> str:
+    wins = adversary["wins"]
+    return f"{with_error(100 * wins['value'], 100 * wins['standard_error'])}%"
+
+
 def win_sentence(player: str, oracle: str, results: Mapping[str, Any]) -> str:
     """Whether a player beats the start under an oracle, which is said only beyond noise."""
     rate, name = results["against_start"][oracle][player], short_source(results["oracles"][oracle])
@@ -107,7 +161,11 @@ def winner_sentence(game: Mapping[str, Any]) -> str:
 def evaluation(folder: Path) -> list[Content]:
     """The tournament under each oracle, the measures of over-optimisation, and the adversaries of the policies."""
     results = read_evaluation(folder)
-    content = [part for oracle in results.get("games", {}) for part in _tournament(oracle, results)]
+    content: list[Content] = []
+    if results:
+        note = f"By `nashward evaluate`: a response of each policy to {prompts_in_words(results)}, drawn with the same "
+        content.append(Paragraph(f"{note}random numbers, and judged against each other."))
+    content += [part for oracle in results.get("games", {}) for part in _tournament(oracle, results)]
     if results:
         content += [*_over_optimisation(results), Download(results, "evaluation", "evaluation.json")]
     for file in sorted((folder / "evaluation").glob("exploit-*.json")):
@@ -135,11 +193,14 @@ def _tournament(oracle: str, results: dict[str, Any]) -> list[Content]:
         f"beyond noise: {cycles(game)}."
     )
     labelled = PreferenceGame(game["P"], labels=_shortened(game["players"]))
+    figure = payoff_table(labelled, nash(labelled))
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.set(wspace=0.08)  # type: ignore[call-arg]  # else the names touch the colour bar's numbers
     return [
         Heading(f"{short_source(results['oracles'][oracle])} ({ROLES[oracle == TRAINING]})"),
         Table(head, rows),
         Paragraph(summary),
-        Picture(payoff_table(labelled, nash(labelled)), "P(row beats column)."),
+        Picture(figure, "P(row beats column)."),
         *_duels(game),
     ]
 
@@ -238,7 +299,8 @@ def _adversaries(results: dict[str, Any]) -> list[Content]:
         for adversary in results["adversaries"]
     ]
     head = ("adversary", "beats it", "duality gap at least", "95% sure of")
-    return [Heading(f"Who beats {results['of']}"), Table(head, rows), Paragraph(" ".join(results["theorem"]))]
+    said = "; ".join(results["theorem"])
+    return [Heading(f"Who beats {results['of']}"), Table(head, rows), Paragraph(f"{said[:1].upper()}{said[1:]}.")]
 
 
 def _read(file: Path) -> dict[str, Any]:

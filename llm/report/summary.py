@@ -8,11 +8,24 @@ from typing import Any
 
 from nashward.counted import counted
 
+from ..config.fit import Fit
+from ..run.inputs.prompts import few_prompts
 from ..run.selfplay import iterates
 from ..store.run_folder import RunFolder
 from .alerts import ALERTS, alerts
-from .content import Content, Headline, Paragraph, Pointer, with_error
-from .results import TRAINING, oracle_of_run, read_evaluation, short_source, win_sentence
+from .content import Alert, Content, Headline, Paragraph, Pointer, with_error
+from .results import (
+    TRAINING,
+    exploit_sentence,
+    exploited,
+    oracle_of_run,
+    prompts_in_words,
+    read_evaluation,
+    short_source,
+    win_sentence,
+)
+
+PARTS = ("validation", "held_out")  # the settings of a fit that divide its prompts
 
 DUALITY_GAP = (
     "The duality gap of a policy says how far it is from the Nash equilibrium, the policy that no other one beats. It "
@@ -43,8 +56,10 @@ def summary(folder: Path) -> list[Content]:
         return [*content, Paragraph("No step is finished yet.")]
     evaluation = read_evaluation(folder)
     newest = rows[-1]
+    tried = {result["of"]: result for result in exploited(folder, len(rows))}
+    content += _few(run)
     if newest["iteration"] in evaluation.get("against_start", {}).get(TRAINING, {}):
-        content += _evaluated(newest["iteration"], evaluation)
+        content += _evaluated(folder, newest["iteration"], evaluation, newest["iteration"] in tried)
     else:
         moved = with_error(newest["after"]["kl_to_reference"], newest["after"].get("kl_to_reference_error"), 2)
         content += [
@@ -54,7 +69,16 @@ def summary(folder: Path) -> list[Content]:
                 "policies of this run play against each other."
             ),
         ]
+    content += [Paragraph(exploit_sentence(result)) for result in tried.values()]
     return [*content, *pointers(folder)]
+
+
+def _few(run: Mapping[str, Any]) -> list[Content]:
+    """The warning of a run on few prompts; empty for one on enough."""
+    fit = {name: value for name, value in run["config"]["fit"].items() if name in PARTS}
+    prompts = run.get("data", {}).get("prompts")
+    few = None if prompts is None else few_prompts(prompts, Fit(**fit))
+    return [Alert(f"This run has {few}.")] if few else []
 
 
 def pointers(folder: Path) -> list[Content]:
@@ -77,14 +101,19 @@ def _what_it_is(folder: Path, run: Mapping[str, Any], finished: int) -> str:
     )
 
 
-def _evaluated(newest: str, results: Mapping[str, Any]) -> list[Content]:
-    """The win rate of the newest iterate over the start, with its verdict, and its duality gap among the players."""
+def _evaluated(folder: Path, newest: str, results: Mapping[str, Any], tried: bool) -> list[Content]:
+    """The win rate of the newest iterate over the start, with its verdict, and its duality gap among the players.
+
+    Args:
+        tried: whether ``nashward exploit`` has looked for others that beat it.
+    """
     rate = results["against_start"][TRAINING][newest]
     figure = with_error(rate["win_rate"], rate["standard_error"])
     content: list[Content] = [
         Headline(
             f"{figure}%",
-            f"of the duels against the start are won by {newest}, on {counted(results['prompts'], 'prompt')}.",
+            f"of the duels against the start are won by {newest}: a response of each, drawn by nashward evaluate, to "
+            f"{prompts_in_words(results)}.",
         )
     ]
     verdicts = [win_sentence(newest, oracle, results) for oracle in results["games"]]
@@ -93,7 +122,7 @@ def _evaluated(newest: str, results: Mapping[str, Any]) -> list[Content]:
     among = (
         f" That of {newest} among the policies that were compared here is {with_error(gap, error, 2)}"
         + (f" (its best opponent is {opponent})." if gap > 0 else ".")
-        + " Others were not tried: `nashward exploit` looks for them."
+        + ("" if tried else f" Others were not tried: `nashward exploit {folder} --of {newest}` looks for them.")
     )
     return [*content, Paragraph(" ".join(verdicts)), Paragraph(DUALITY_GAP + among)]
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -24,6 +22,7 @@ from transformers import AutoTokenizer
 
 from nashward.errors import NashwardError
 from nashward.llm.data.library_errors import translated_errors
+from nashward.llm.policy.local.hub import fetch
 from nashward.llm.policy.local.names import local_model
 
 SAFE, BINARY = "model.safetensors", "pytorch_model.bin"
@@ -61,7 +60,7 @@ def resolve(id_or_folder: str | Path) -> Path:
         The folder itself, or the snapshot of the hub id in the local cache.
 
     Raises:
-        OSError: neither a folder nor a model on the hub (FileNotFoundError for a folder).
+        FileNotFoundError: neither a folder nor a model on the hub.
     """
     path = Path(local_model(id_or_folder)).expanduser()
     if path.is_dir():
@@ -69,15 +68,8 @@ def resolve(id_or_folder: str | Path) -> Path:
     name = str(id_or_folder)
     if not is_id(id_or_folder):
         raise FileNotFoundError(f"no folder {name}; expected the folder of a model or a hub id as llm-blender/PairRM")
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=[*_SMALL, "*.safetensors"]))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=[*_SMALL, "pytorch_model*.bin"]))
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        raise OSError(
-            f"{name} is neither a folder nor in the local cache, and the hub did not give it. {fetch_hint(name)}"
-        ) from error
-    return folder
+    folder = fetch(name, [*_SMALL, "*.safetensors"])
+    return folder if any(folder.glob("*.safetensors")) else fetch(name, [*_SMALL, "pytorch_model*.bin"])
 
 
 def read_config(folder: Path, expected: str) -> dict[str, Any]:

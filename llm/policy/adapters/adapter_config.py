@@ -9,8 +9,8 @@ from peft import LoraConfig
 
 from nashward.errors import NashwardError
 
-from ...data.library_errors import first_line
 from ..base.checks import skeleton
+from ..local.hub import fetch
 from .lora import LoraShape, slot_config
 from .peft_format import CONFIG, check_fit, read_config, tensor_shapes
 
@@ -33,15 +33,9 @@ def adapter_config(adapter: str | Path, policy: str | Path | None = None) -> Lor
         if not file.is_file():
             raise FileNotFoundError(not_found)
     else:
-        from huggingface_hub import hf_hub_download
-
-        try:
-            file = Path(hf_hub_download(str(adapter), CONFIG))
-        except (OSError, ValueError) as error:
-            raise FileNotFoundError(
-                f"{adapter} is neither an adapter folder nor an adapter in the cache ({first_line(error)}); if it is a "
-                f"hub id, run on a machine with network: hf download {adapter}"
-            ) from None
+        file = fetch(str(adapter), [CONFIG], "adapter") / CONFIG
+        if not file.is_file():
+            raise FileNotFoundError(not_found)
     try:
         config = read_config(file)
         shapes = tensor_shapes(local_adapter(adapter))

@@ -20,6 +20,7 @@ from nashward.errors import NashwardError
 from ...data.library_errors import LIBRARY_ERRORS, first_line, in_one_line, translated_errors
 from ...data.prompts import Prompt
 from ..chat_template import encode
+from ..local.hub import check_on_hub
 from ..local.names import local_model
 
 GENERATION = "generation_config.json"
@@ -273,10 +274,5 @@ def _config(source: str | Path) -> dict[str, Any]:
         return config
     if path.is_absolute() or str(source).startswith(".") or str(source).count("/") > 1 or path.exists():
         raise FileNotFoundError(f"there is no model folder {source}")
-    try:
-        return json.loads(Path(str(cached_file(str(source), "config.json"))).read_text())
-    except OSError:
-        raise FileNotFoundError(
-            f"{source} is neither a folder here nor a model in the cache, and the hub cannot be reached or does not "
-            f"have it; on a machine with network run: hf download {source}"
-        ) from None
+    check_on_hub(str(source), "config.json")
+    return json.loads(Path(str(cached_file(str(source), "config.json"))).read_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 # by the option: other names of it, in the papers and the trainers of the field
 OTHER_NAMES = {
@@ -92,14 +92,21 @@ COMMAND_NAMES = {
 }  # fmt: skip
 
 
-def of_option(flag: str, known: Collection[str]) -> str:
+MOST_NAMED = 3  # commands
+NEAR = 0.7  # the least ratio of difflib at which a name is worth suggesting, of 1 for an equal one
+
+
+def of_option(flag: str, known: Collection[str], elsewhere: Sequence[str] = ()) -> str:
     """What to write in place of an option that a command lacks: "; it is --step = 1 / beta", or nothing.
 
     Args:
         flag: as it was typed, with its hyphens.
         known: the options of the command, with their hyphens.
+        elsewhere: the commands that have this very option.
 
     Example:
+        >>> of_option("--device", ["--judge-price"], ["plan"]), of_option("--device", ["--devices"])
+        ('; nashward plan has it', '; the nearest is --devices')
         >>> of_option("--lr", ["--learning-rate", "--rank"]), of_option("--lora_r", ["--rank"])
         ('; it is --learning-rate', '; it is --rank')
     """
@@ -115,8 +122,14 @@ def of_option(flag: str, known: Collection[str]) -> str:
     for option, others in OTHER_NAMES.items():
         if name in others.split() and f"--{option}" in known:
             return f"; it is --{option}"
-    near = difflib.get_close_matches(f"--{name}", known, 1)
-    return f"; the nearest is {near[0]}" if near else ""
+    if near := difflib.get_close_matches(name, [option.lstrip("-") for option in known], 1, NEAR):
+        return f"; the nearest is --{near[0]}"
+    if not elsewhere:
+        return ""
+    named = elsewhere[:MOST_NAMED] if len(elsewhere) > MOST_NAMED + 1 else elsewhere
+    others = f" and {len(elsewhere) - len(named)} more" if len(named) < len(elsewhere) else ""
+    have = "has" if len(elsewhere) == 1 else "have"
+    return f"; nashward {', '.join(named)}{others} {have} it"
 
 
 def plain_option(flag: str) -> str:

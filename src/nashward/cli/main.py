@@ -160,7 +160,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _no_argument(parser: argparse.ArgumentParser, word: str) -> NoReturn:
     flag = word.partition("=")[0]
     known = [name for name in parser._option_string_actions if len(name) > 2]
-    parser.error(f"there is no argument {flag}" + (hints.of_option(flag, known) if flag.startswith("-") else ""))
+    if not flag.startswith("-"):
+        parser.error(f"there is no argument {flag}")
+    parser.error(f"there is no argument {flag}{hints.of_option(flag, known, _with_option(flag))}")
+
+
+def _with_option(flag: str) -> list[str]:
+    """The commands that have this option."""
+    every = build_parser()
+    return [name for name in COMMANDS if flag in _command(every, name)._option_string_actions]
 
 
 def _command(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:

@@ -57,10 +57,15 @@ def add_run(
     others = [name for name in ALL if name not in ("out", "policy", "oracle")] if names is None else names
     run = add_groups(parser, select(ALL, ("out", *models, *others)))["run"]
     run.add_argument("--config", type=path, metavar="FILE", help="settings in TOML; flags win over them")
-    run.add_argument(
+    add_preset(run)
+    return run
+
+
+def add_preset(parser: argparse._ActionsContainer) -> None:
+    """Declare the option of the shipped recipes."""
+    parser.add_argument(
         "--preset",
         action="append",
         choices=sorted(presets()),
         help="a recipe; of several a later one wins, and a file and flags over all",
     )
-    return run

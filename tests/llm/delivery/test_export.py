@@ -144,10 +144,18 @@ def test_a_bug_of_the_merge_itself_ends_with_1(run: Path, tmp_path: Path, monkey
     assert json.loads((tmp_path / "blind" / "export.json").read_text())["verification"] is None
 
 
-def test_an_adapter_loads_in_plain_peft(run: Path, tmp_path: Path) -> None:
+def test_an_adapter_loads_in_plain_peft(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "adapter"
     assert main(["export", str(run), "--to", "adapter", "--out", str(out), "--base-name", "a/b", "--quiet"]) == 0
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "a/b"
+    assert "--base-name" not in capsys.readouterr().out
+    here = tmp_path / "here"
+    assert main(["export", str(run), "--to", "adapter", "--out", str(here), "--no-verify", "--quiet"]) == 0
+    named = json.loads((here / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert Path(named).is_dir()
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert named in note
+    assert "--base-name ID" in note
     texts = judged_responses(RunFolder(run), 12).texts
     base = AutoModelForCausalLM.from_pretrained(pocket.POLICY, dtype=torch.float32)
     plain = PeftModel.from_pretrained(base, str(out)).eval()

@@ -74,7 +74,7 @@ def test_the_budget_gives_up_prompts_first_then_responses_then_length_then_itera
 
 
 @pytest.mark.parametrize(
-    ("text", "read"), [("8GiB, 10h", (8 * GIB, 10.0)), ("10 h", (None, 10.0)), ("6 GB,1.5hours", (6 * 10**9, 1.5))]
+    ("text", "read"), [("8GiB, 10h", (8 * GIB, 10.0)), ("10 h", (None, 10.0)), ("6 GB,1.5hours", (6 * GIB, 1.5))]
 )
 def test_budgets_are_read(text: str, read: Any) -> None:
     assert read_budget(text) == read

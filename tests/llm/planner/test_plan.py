@@ -102,10 +102,10 @@ def test_windows_keeps_a_distance():
     ("text", "size"),
     [
         ("6GiB", 6 * 2**30),
-        ("6 gb", 6 * 10**9),
+        ("6 gb", 6 * 2**30),  # as a card of 6 GB has
         ("1500MiB", 1500 * 2**20),
         ("2000000000", 2 * 10**9),
-        ("0.5T", 5 * 10**11),
+        ("0.5T", 2**39),
     ],
 )
 def test_sizes_are_read(text, size):
@@ -264,6 +264,38 @@ def test_the_command_plans_for_a_cpu(capsys, tmp_path):
     assert "base in 4 bits" in capsys.readouterr().out
     for wrong in (["--float16"], ["--no-quantise", "--quantise-head"]):
         assert main([*command, *wrong]) == 2
+
+
+def test_a_run_of_more_than_a_week_is_called_not_practical_first(capsys, tmp_path):
+    SMALL.save_pretrained(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]  # which is all that a plan reads
+    command = ["plan", "--policy", str(tmp_path), "--device", "cpu", "--memory", "1500MB", "--tflops", "1e-5"]
+    assert main(command) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    (hours,) = map(float, re.findall(r"([\d.]+) hours", last))
+    assert hours > 168
+    assert f"{hours:.0f} hours" in first
+    assert "--budget" in first
+    assert main([*command[:-1], "10"]) == 0
+    assert "not practical" not in capsys.readouterr().out
+
+
+def test_presets_give_a_plan_what_they_give_align(capsys, tmp_path):
+    SMALL.save_pretrained(tmp_path)
+    command = ["plan", "--policy", str(tmp_path), "--device", "cpu", "--memory", "4GB", "--tflops", "1e-4"]
+    outputs = []
+    for more in (
+        ["--preset", "quick"],
+        ["--iterations", "1", "--prompts-per-iteration", "64", "--responses", "4", "--max-new-tokens", "128"],
+        ["--preset", "quick", "--preset", "careful", "--responses", "4", "--iterations", "1"],
+        ["--preset", "quick", "--epochs", "3"],
+    ):
+        assert main([*command, *more]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert outputs[2] == outputs[3] != outputs[0]
+    assert main(["plan", "--preset", "quick"]) == 2
+    assert "--policy" in capsys.readouterr().err
 
 
 def _on_a_cpu(memory, **demand):

@@ -19,6 +19,7 @@ from nashward import llm
 from nashward.cli.commands.evaluation.exploit import described
 from nashward.cli.demo.demo import demo
 from nashward.cli.main import main
+from nashward.console import printable
 from nashward.llm import report
 from nashward.llm.evaluation.evaluate import evaluate
 from nashward.llm.evaluation.exploit import exploit
@@ -28,11 +29,11 @@ from nashward.llm.evaluation.win_rates.win_rate import WinRate
 from nashward.llm.report.content import plotted_numbers
 from nashward.llm.report.curves import label_shares, label_styles, training_curves
 from nashward.llm.report.responses import JudgedResponses, judged_responses, newest_sampled, responses
-from nashward.llm.report.results import win_sentence, winner_sentence
+from nashward.llm.report.results import exploit_sentence, exploited, win_sentence, winner_sentence
 from nashward.llm.report.summary import gap_among, run_name
 from nashward.llm.run.selfplay import iterates
 from nashward.llm.run.stages.train import TrainStage
-from nashward.llm.store.files import read_shard, write_json
+from nashward.llm.store.files import read_jsonl, read_shard, write_json
 
 from ..tiny_run import PROMPTS, short_run
 
@@ -179,6 +180,34 @@ def test_an_unfinished_run_says_so_first(runs: dict[str, Path]) -> None:
     assert "What the oracle prefers" not in pages["sampled"]
 
 
+def test_it_is_said_whose_responses_are_shown(runs: dict[str, Path]) -> None:
+    """The last iterate of a run has no samples in it; nor has one that went no further."""
+    whole = _section(report.write(runs["whole"]).read_text(), "Responses")
+    assert "of start and iteration-01" in whole
+    assert "iteration-02, the last iterate, has not responded yet" in whole
+    assert f"nashward evaluate {runs['whole']}" in whole
+    half = _section(report.write(runs["half"]).read_text(), "Responses")  # its second iteration sampled the first's
+    assert "iteration-01 (the newest that was sampled)" in half
+    assert "has not responded yet" not in half
+
+
+def test_few_prompts_are_said_first(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    head = _section(report.write(runs["whole"]).read_text(), "In short")
+    assert 'class="warning">This run has 10 prompts' in head
+    assert "a fit trains on 8" in head  # of 10, held_out = 0.2
+    monkeypatch.setattr("nashward.llm.run.inputs.prompts.FEW", 10)
+    assert "few to learn from" not in _section(report.write(runs["whole"]).read_text(), "In short")
+
+
+def test_code_in_warnings_and_captions_is_set_as_code() -> None:
+    figure = Figure()
+    content = [report.Alert("Run `make <x>` again."), report.Picture(figure, "By `make`.")]
+    page = report.render("Code", [report.Section("Here", content)])
+    assert '<p class="warning">Run <code>make &lt;x&gt;</code> again.</p>' in page.replace("\n", "")
+    assert 'alt="By make."' in page
+    assert "By <code>make</code>." in page
+
+
 def test_text_of_models_and_files_is_escaped(runs: dict[str, Path], tmp_path: Path) -> None:
     """A response is untrusted: neither a script nor a tag of it reaches the page."""
     attack = "<script>alert(1)</script><img src=x onerror=alert(1)> & \" '"
@@ -246,17 +275,45 @@ def test_what_was_evaluated_is_on_the_page(runs: dict[str, Path], tiny_folder: P
     low, high = (game["lottery_band"][end]["iteration-01"] for end in ("low", "high"))
     assert f"{game['lottery']['iteration-01']:.2f} ({low:.2f} to {high:.2f})" in warned
     assert "(the oracle it was trained on)" in page
+    assert "4 prompts, which are the run&#39;s own" in head
+    assert found["prompts_of_run"] == 4
+    drawn = read_jsonl(home / "evaluation" / "drawn.jsonl")
+    assert [row["prompt"] for row in drawn] == PROMPTS[:4]
+    beats = [row["beats_start"]["iteration-01"] for row in drawn]
+    assert 100 * np.mean(beats) == pytest.approx(rate["win_rate"])
+    responses_shown = html.unescape(_section(page, "Responses"))
+    for row, p in zip(drawn, beats, strict=True):
+        texts = [printable(row["responses"][name]) for name in ("start", "iteration-01")]
+        assert '</td><td class="text">'.join((row["prompt"], *texts, f"{100 * p:.0f}%")) in responses_shown
+    assert "has not responded yet" not in responses_shown
+    assert "nashward exploit" in head
     assert "Who beats start" not in page
     write_json(home / "evaluation" / "exploit-start.json", {
-        "of": "start", "theorem": ["no theorem bounds it"],
+        "of": "start", "theorem": ["no theorem bounds it"], "train": 3,
         "adversaries": [{"name": "best of 2", "wins": {"value": 0.75, "standard_error": 0.125}, "gap": 0.5,
-                         "lower_bound": 0.25}],
+                         "lower_bound": 0.25},
+                        {"name": "trained adversary", "wins": {"value": 0.6, "standard_error": 0.1}, "gap": 0.2,
+                         "lower_bound": 0.0}],
     })  # fmt: skip
     page = report.write(home).read_text()
     assert "Who beats start" in page
+    head = html.unescape(_section(page, "In short"))
+    assert "a best response trained for 3 steps wins 60.0 ± 10.0%" in head
+    assert "the strongest, best of 2, wins 75.0 ± 12.5%" in head
+    assert "the duality gap of start is 0.25 or more" in head
     assert "0.750 ± 0.125" in page
     (home / "evaluation.json").write_text("{bad")
     assert "evaluation.json cannot be read" in report.write(home).read_text()
+
+
+def test_an_old_bound_on_a_mixture_is_not_that_of_a_longer_one(tmp_path: Path) -> None:
+    best = {"name": "best of 2", "wins": {"value": 0.5, "standard_error": 0.1}, "gap": 0.0, "lower_bound": 0.0}
+    for of, iterates_then in (("mixture", 2), ("iteration-01", 2)):
+        write_json(tmp_path / "evaluation" / f"exploit-{of}.json", {"of": of, "iterates": iterates_then,
+                                                                    "adversaries": [best]})  # fmt: skip
+    assert [one["of"] for one in exploited(tmp_path, iterates=2)] == ["iteration-01", "mixture"]
+    assert [one["of"] for one in exploited(tmp_path, iterates=3)] == ["iteration-01"]
+    assert "no gap is shown" in exploit_sentence({"of": "mixture", "adversaries": [best], "train": 0})
 
 
 def test_nothing_is_said_to_beat_within_noise() -> None:

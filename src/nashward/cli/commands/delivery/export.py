@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from nashward.llm.policy.mixture import Mixture
 
 KINDS = ("merged", "adapter", "preferences", "model-card")
+GGUF = ("gguf", "llama.cpp", "llama-cpp", "ollama")  # which llama.cpp's own converter writes
 INTO = ("16-bit", "4-bit")
 EXISTING = {"merged": ("config.json",), "adapter": ("adapter_config.json", "mixture.json")}  # the file it is known by
 LIMIT = 1.5
@@ -29,9 +31,9 @@ CARD = ("of", "base_name")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=options.path, help="the run folder; the run need not be finished")
     parser.add_argument(
-        "--to", choices=KINDS, required=True,
+        "--to", type=_kind, choices=KINDS, required=True,
         help="merged: the base with the adapter in its weights; adapter: for PEFT and vLLM; preferences: the judged "
-        "responses, in TRL's formats and whole; model-card: a README.md",
+        "responses, in TRL's formats and whole; model-card: a README.md. GGUF: docs/serve.md",
     )  # fmt: skip
     parser.add_argument("--out", type=options.path, required=True, help="a new folder (model-card: a file)")
     parser.add_argument(
@@ -65,6 +67,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--oracle", default=argparse.SUPPRESS, help="where the run's oracle is now, if it was moved")
     parser.add_argument("--seed", type=options.whole, help="of the draw of responses (default: 0)")
     parser.set_defaults(**POLICY_OPTIONS)
+
+
+def _kind(text: str) -> str:
+    """What is written, as it was typed."""
+    if text.lower() in GGUF:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not written here: llama.cpp's converter makes a GGUF file of what --to merged writes, for "
+            "Ollama too (docs/serve.md has the lines)"
+        )
+    return text
 
 
 def run(args: argparse.Namespace) -> int:
@@ -157,6 +169,12 @@ def _policy(args: argparse.Namespace, play: Any) -> int:
         progress(f"writing {args.out}")
         artefact.write(args.out, reference.quantised if reference is not None else None)
         print(f"{args.to} of {name}: {args.out}")
+        if args.to == "adapter" and (place := artefact.local_base) is not None:
+            inside = " in a Python environment" if place.is_relative_to(sys.prefix) else ""
+            print(
+                f"note: it names its base by a folder of this machine{inside}, {place}, which PEFT does not find "
+                "elsewhere; --base-name ID writes the name that the base has there"
+            )
     if reference is None:
         print("not verified (--no-verify)")
         return 0

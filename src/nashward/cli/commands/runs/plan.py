@@ -7,7 +7,7 @@ import dataclasses
 import platform
 from typing import Any, Literal
 
-from nashward.cli import configuration, options
+from nashward.cli import configuration, options, solver_options
 from nashward.cli.command import Command
 from nashward.counted import counted
 from nashward.errors import NashwardError
@@ -17,19 +17,24 @@ from nashward.llm.config.fit import TOKENS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--policy", required=True, metavar="ID_OR_FOLDER",
-        help="only its configuration is read; or a GGUF file, which is written as a folder first, pocket:policy, "
-        "real:smollm2-135m",
+        "--policy", metavar="ID_OR_FOLDER", default=argparse.SUPPRESS,
+        help="only its config.json is read, so that a folder with this file alone is enough; or a GGUF file, which is "
+        "written as a folder first, pocket:policy, real:smollm2-135m",
     )  # fmt: skip
+    solver_options.add_preset(parser)
     judges, device, run = map(parser.add_argument_group, ("judges", "device", "run"))
     options.add(judges, JUDGES)
     device.add_argument("--device", choices=("cuda", "cpu"), help="what computes (default: a card, where there is one "
                         "or --memory is given)")  # fmt: skip
-    device.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB, or of the host (default: what is free)")
+    device.add_argument("--memory", metavar="SIZE", help="of the card, as 6GiB, or of the host (default: what is "
+                        "free); GB and GiB are both 2^30 bytes, as cards are sold")  # fmt: skip
     run.add_argument("--budget", metavar="SIZE,HOURS", help="as '8GiB, 10h': fewer prompts, responses, tokens and "
                      "iterations until it fits, and prints the reductions")  # fmt: skip
     options.add(run, {name: option for name, option in DEMAND.items() if option.kind is not bool})
-    run.add_argument("--quantise", action=argparse.BooleanOptionalAction, help=options.RUN["quantise"].text)
+    run.add_argument(
+        "--quantise", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
+        help=options.RUN["quantise"].text,
+    )  # fmt: skip
     run.add_argument(
         "--quantise-head", action="store_true", default=argparse.SUPPRESS, help=DEMAND["quantise-head"].text
     )
@@ -47,16 +52,25 @@ JUDGES = {  # as of align
         "correct": "as of align; it changes neither memory nor time",
     }.items()
 }
+LESS = {"cpu": "A card takes less (--memory 8GiB plans for one)", "cuda": "More cards take less (--processes)"}
 CORE = {"tflops": 0.1, "bandwidth": 10.0}  # of a core of a CPU, assumed
 SMALLEST = 10**8  # parameters: the seconds of a token are those of models of billions
 
 
+SHARED = ("policy", *JUDGES, *DEMAND, "quantise")  # what a preset says of a run that a plan depends on
+
+
 def run(args: argparse.Namespace) -> int:
+    _fill(args)
+    if "policy" not in args:
+        needed = "--policy, or a --preset that has one"
+        raise NashwardError(f"the following arguments are required: {needed}; see nashward plan --help")
     import torch
 
     from nashward.llm.oracles.load import oracle_shape
     from nashward.llm.planner import cost
     from nashward.llm.planner.plan import Plan, free_memory, plan, read_size
+    from nashward.llm.policy.base.checks import check_causal
     from nashward.llm.policy.base.weights import in_4_bits
     from nashward.llm.policy.memory import host_memory
 
@@ -72,8 +86,15 @@ def run(args: argparse.Namespace) -> int:
         memory = host_memory(free=True) if device == "cpu" else free_memory()
     if memory is None:
         raise NashwardError("there is no GPU here whose memory could be read; give --memory, for example --memory 6GiB")
+    try:
+        check_causal(args.policy)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}. A plan reads its config.json alone: a folder with that file is enough (--policy FOLDER)"
+        ) from None
     head = "quantise_head" in args
-    quantise = in_4_bits(args.policy, device, head, memory) if args.quantise is None else args.quantise
+    quantise = getattr(args, "quantise", None)
+    quantise = in_4_bits(args.policy, device, head, memory) if quantise is None else quantise
     if args.float16 and device == "cpu":
         raise NashwardError("--float16 is of a card without bfloat16; a CPU computes in float32")
     if head and not quantise:
@@ -92,6 +113,12 @@ def run(args: argparse.Namespace) -> int:
 
     fitted_plan, lost = (make(demand), []) if limit is None else cost.plan_within_budget(limit, make, demand, rates)
     bits = 4 if quantise else 32 if device == "cpu" else 16
+    hours = cost.hours(fitted_plan, rates) if fitted_plan.fits else 0.0
+    if limit is None and hours > cost.PRACTICAL:
+        print(
+            f"it fits the memory, but takes about {hours:.0f} hours, more than a week: not practical. {LESS[device]}, "
+            "or a smaller policy; --budget 24h finds the run that ends within a day"
+        )
     if device == "cpu" and args.device is None:
         print("there is no GPU here: this is a plan for the CPU; with --memory SIZE it is one for a card of that size")
     print(f"{args.policy}: base in {bits} bits, LoRA of rank {demand.rank} in float32, {demand.optimiser}")
@@ -128,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
     transfer = f" (from host memory {rates.transfer:g})" if device == "cuda" else ""
     cards = f" on {demand.processes} {'cards' if device == 'cuda' else 'processors'}" if demand.processes > 1 else ""
     print(
-        f"{about} {cost.hours(fitted_plan, rates):.1f} hours for "
+        f"{about} {hours:.1f} hours for "
         f"{counted(fitted_plan.demand.iterations, 'iteration')}{cards} "
         f"({each} an iteration{'' if oracle is not None else '; judging is extra'}), if all texts are as long as they "
         f"may be and {'each' if cards else 'the'} {'card' if device == 'cuda' else 'processor'} "
@@ -136,6 +163,14 @@ def run(args: argparse.Namespace) -> int:
         f"{rates.step:g} s a token in a batch{beyond}"
     )
     return 0
+
+
+def _fill(args: argparse.Namespace) -> None:
+    """Give the arguments that were not given the values of the presets."""
+    presets = [configuration.preset(name) for name in reversed(getattr(args, "preset", None) or ())]
+    for name, setting in configuration.merged(presets).items():
+        if name in SHARED and (key := name.replace("-", "_")) not in args:
+            setattr(args, key, setting.value)
 
 
 def _print(plan: Any, device: str) -> None:

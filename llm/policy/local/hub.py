@@ -1,0 +1,57 @@
+"""What a model's hub has, or why it gives nothing: found out with one request, without the hub client's retries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+
+def fetch(name: str, patterns: Sequence[str], kind: str = "model") -> Path:
+    """The files of a model on the hub, or in the cache where the hub cannot be reached.
+
+    Args:
+        name: a hub id, or what may be the path of a folder that there is not: ``owner/name`` is both.
+        patterns: of the files' names.
+        kind: what it is, for errors.
+
+    Returns:
+        the folder of these files in the cache.
+
+    Raises:
+        FileNotFoundError: the hub has no such model, does not give it, or cannot be reached; the message says which,
+            and that there is no folder of this name.
+
+    See also:
+        ``check_on_hub``, which asks the hub only for what is not in the cache.
+    """
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*patterns]))
+    except GatedRepoError:
+        why = f"and the hub gives {name} to those alone who accepted its terms: do so on its page, then hf auth login"
+    except (RepositoryNotFoundError, HFValidationError):
+        why = f"and the hub has no {kind} {name} (a private one needs hf auth login)"
+    except OSError:
+        why = (
+            f"no {kind} {name} in the cache, and the hub cannot be reached; on a machine with network run: hf download "
+            f"{name}"
+        )
+    raise FileNotFoundError(f"there is no folder {name} here, {why}")
+
+
+def check_on_hub(name: str, file: str) -> None:
+    """Raise at once where a model is neither in the cache nor on the hub: transformers would try for half a minute.
+
+    Args:
+        name: a hub id, or what may be the path of a folder that there is not.
+        file: one that the model needs.
+
+    Raises:
+        FileNotFoundError: as ``fetch``, or the model has no such file.
+    """
+    if isinstance(try_to_load_from_cache(name, file), str):
+        return
+    if not (fetch(name, [file]) / file).is_file():
+        raise FileNotFoundError(f"there is no folder {name} here, and the model {name} of the hub has no {file}")
