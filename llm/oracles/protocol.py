@@ -248,9 +248,7 @@ class PreferenceOracle(ABC):
         return logits
 
 
-def are_probabilities(
-    first: Float[np.ndarray, " pairs"], second: Float[np.ndarray, " pairs"], symmetric: bool
-) -> bool:
+def are_probabilities(first: Float[np.ndarray, " pairs"], second: Float[np.ndarray, " pairs"], symmetric: bool) -> bool:
     """Whether what was returned as log-odds of pairs in both orders looks like probabilities, which add up to 1.
 
     Args:

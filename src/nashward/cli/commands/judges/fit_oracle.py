@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--pairs", metavar="FILE", help="the same, as an option")
     parser.add_argument(
         "--base", required=True, metavar="ID_OR_FOLDER",
-        help="the model under the head; or real:minilm, an encoder from a package, or real:smollm2-135m",
+        help="the model under the head; without a hub real:minilm, an encoder from a package, or pocket:policy, which "
+        "is tiny and comes along",
     )  # fmt: skip
     kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
     parser.add_argument(
@@ -43,11 +44,13 @@ def run(args: argparse.Namespace) -> int:
     from nashward.games.analysis.confidence import side_of_zero
     from nashward.llm import oracles
     from nashward.llm.oracles.fitting.annotators import annotator_accuracies, weighted_annotators
+    from nashward.llm.oracles.fitting.init import find_base
 
     settings = FitSettings(**options.values(args, SETTINGS))
     votes = oracles.read_votes(args.pairs or args.votes)
     if args.voter_weights is not None:
         votes = weighted_annotators(votes, _weights(args.voter_weights))
+    find_base(args.base, "--base")
     fit = oracles.fit_oracle(
         votes, args.base, args.kind, args.out, settings, device=args.device, progress=not args.quiet
     )
@@ -79,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     if side <= 0:
         verdict = "worse than a coin" if side < 0 else "not told apart from a coin"
         by = f"by {counted(len(votes), 'vote')} on {counted(prompts, 'prompt')}"
-        print(f"warning: {verdict} {by}: {told:+.4f} ± {fit.standard_error:.4f} nats over it; {advice}")
+        better = "better" if told > 0 else "worse"
+        print(f"warning: {verdict} {by} ({abs(told):.4f} ± {fit.standard_error:.4f} nats {better}); {advice}")
     elif settings.length == "remove":
         print("the length is taken out: of the figures above those of the oracle are without it")
     elif side_of_zero(fit.gain, fit.gain_error, prompts) <= 0:
