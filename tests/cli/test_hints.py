@@ -110,7 +110,7 @@ def test_battles_are_sent_to_the_leaderboard(suffix: str, capsys: pytest.Capture
     text = {
         "jsonl": "\n".join(map(json.dumps, rows)),
         "json": json.dumps(rows),
-        "csv": "\n".join(",".join(row) for row in (rows[0].keys(), *(row.values() for row in rows))),
+        "csv": "\n".join(",".join(row) for row in ([*rows[0]], *([*row.values()] for row in rows))),
     }
     battles = tmp_path / f"battles.{suffix}"
     battles.write_text(text[suffix])

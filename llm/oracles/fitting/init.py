@@ -113,7 +113,7 @@ def find_base(base: str | Path, option: str) -> None:
         ValueError: it is not there; the message names the option and the bases that need no hub.
 
     Example:
-        >>> find_base("none/there/x", "--base")
+        >>> find_base("none/there/x", "--base")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         nashward.errors.NashwardError: --base none/there/x: no folder none/there/x; ... or --base pocket:policy
     """
